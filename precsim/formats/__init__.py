@@ -1,0 +1,1 @@
+"""What can be represented: formats, their names, their codes."""

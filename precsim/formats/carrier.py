@@ -1,0 +1,148 @@
+"""Carriers: the float32 and float64 arrays whose elements hold emulated values.
+
+Every routine here works on bit patterns with integer operations only, so its result does not depend
+on a flush-to-zero mode, on fused multiply-adds, or on the array library.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, is_jax, namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """Bit layout of an IEEE 754 interchange format that stores emulated values."""
+
+    name: str
+    precision: int
+    exponent_bits: int
+    float_dtype: Any
+    uint_dtype: Any
+    int_dtype: Any
+
+    @property
+    def trailing(self) -> int:
+        """Number of stored significand bits."""
+        return self.precision - 1
+
+    @property
+    def bias(self) -> int:
+        """Exponent bias; also the largest exponent."""
+        return (1 << (self.exponent_bits - 1)) - 1
+
+    @property
+    def width(self) -> int:
+        """Number of bits."""
+        return self.precision + self.exponent_bits
+
+    @property
+    def emin(self) -> int:
+        """Exponent of the smallest normal number."""
+        return 1 - self.bias
+
+    @property
+    def lsb_min(self) -> int:
+        """Exponent of the smallest subnormal number."""
+        return self.emin - self.trailing
+
+    @property
+    def sign_bit(self) -> int:
+        """Pattern with only the sign bit set."""
+        return 1 << (self.width - 1)
+
+    @property
+    def infinity(self) -> int:
+        """Pattern of +infinity."""
+        return ((1 << self.exponent_bits) - 1) << self.trailing
+
+    @property
+    def quiet_nan(self) -> int:
+        """Pattern of the canonical quiet NaN, sign bit clear."""
+        return self.infinity | (1 << (self.trailing - 1))
+
+    def uint(self, value: int) -> Any:
+        """Constant of the carrier's unsigned type."""
+        return self.uint_dtype(value)
+
+    def pattern(self, significand: int, exponent: int) -> int:
+        """Bits of the positive number significand * 2**exponent, which must be representable."""
+        if significand == 0:
+            return 0
+        lead = significand.bit_length() - 1 + exponent
+        shift = exponent - (max(lead, self.emin) - self.trailing)
+        aligned = significand << shift if shift >= 0 else significand >> -shift
+        if lead > self.bias or (shift < 0 and aligned << -shift != significand):
+            raise ValueError(f"{significand} * 2**{exponent} is not a {self.name} number")
+        # A normal number's leading bit adds one to the exponent field by itself.
+        return ((max(lead, self.emin) + self.bias - 1) << self.trailing) + aligned
+
+
+FLOAT32 = Carrier("float32", 24, 8, np.float32, np.uint32, np.int32)
+FLOAT64 = Carrier("float64", 53, 11, np.float64, np.uint64, np.int64)
+
+
+def as_carrier(x: Any, argument: str = "x") -> tuple[Array, Carrier]:
+    """Return `x` as a float32 or float64 array, and its carrier.
+
+    Python numbers and lists become float64 NumPy arrays. Arrays of any other dtype are refused, since
+    converting them could round.
+    """
+    if not is_jax(x) and not isinstance(x, (np.ndarray, np.generic)):
+        x = np.asarray(x)
+        if x.dtype.kind in "iub" and x.size and max(abs(int(x.max())), abs(int(x.min()))) <= 2**53:
+            x = x.astype(np.float64)
+    if x.dtype == np.float32:
+        return (x if is_jax(x) else np.asarray(x)), FLOAT32
+    if x.dtype == np.float64:
+        return (x if is_jax(x) else np.asarray(x)), FLOAT64
+    raise TypeError(
+        f"{argument} has dtype {x.dtype}; allowed are float32 and float64, the carriers of emulated "
+        "values (convert exactly first, for example with x.astype('float32'))"
+    )
+
+
+def select(condition: Array, yes: Array, no: Array) -> Array:
+    """`where` for arrays or constants of one dtype."""
+    return namespace(condition, yes, no).where(condition, yes, no)
+
+
+def bit_length(x: Array, carrier: Carrier) -> Array:
+    """Position of the highest set bit plus one, 0 for 0, by binary search; unsigned in, signed out."""
+    length = (x != carrier.uint(0)).astype(carrier.int_dtype)
+    step = carrier.width // 2
+    while step:
+        high = x >> carrier.uint(step)
+        found = high != carrier.uint(0)
+        length = length + select(found, carrier.int_dtype(step), carrier.int_dtype(0))
+        x = select(found, high, x)
+        step //= 2
+    return length
+
+
+def decompose(bits: Array, carrier: Carrier) -> tuple[Array, Array]:
+    """Split finite patterns into (significand, exponent of its last bit); the sign is ignored."""
+    u = carrier.uint
+    magnitude = bits & u(carrier.sign_bit - 1)
+    field = magnitude >> u(carrier.trailing)
+    implicit = select(field != u(0), u(1 << carrier.trailing), u(0))
+    significand = (magnitude & u((1 << carrier.trailing) - 1)) | implicit
+    xp = namespace(bits)
+    exponent = xp.maximum(field, u(1)).astype(carrier.int_dtype)
+    return significand, exponent - carrier.int_dtype(carrier.bias + carrier.trailing)
+
+
+def compose(significand: Array, exponent: Array | int, carrier: Carrier) -> Array:
+    """Bits of significand * 2**exponent; exact where the carrier has that number (else undefined)."""
+    xp = namespace(significand)
+    u, i = carrier.uint, carrier.int_dtype
+    lead = bit_length(significand, carrier) - i(1) + exponent
+    base = xp.maximum(lead, i(carrier.emin))
+    shift = exponent - (base - i(carrier.trailing))
+    limit = i(carrier.width - 1)
+    left = significand << xp.clip(shift, i(0), limit).astype(carrier.uint_dtype)
+    right = left >> xp.clip(-shift, i(0), limit).astype(carrier.uint_dtype)
+    field = (base + i(carrier.bias - 1)).astype(carrier.uint_dtype)
+    return select(significand != u(0), (field << u(carrier.trailing)) + right, u(0))

@@ -1,0 +1,224 @@
+"""Codes (bit patterns) to exact values and back."""
+
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, bitcast, is_jax, namespace
+from precsim.formats.carrier import (
+    FLOAT32,
+    FLOAT64,
+    Carrier,
+    as_carrier,
+    bit_length,
+    compose,
+    decompose,
+    select,
+)
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.floating import FloatFormat, Specials
+from precsim.formats.registry import Format, get_format
+
+
+def decode(codes: Any, fmt: str | Format) -> Array:
+    """Return the exact values of bit patterns.
+
+    Parameters
+    ----------
+    codes : array_like of int, shape (...)
+        Bit patterns, in the low `width` bits; higher bits are ignored.
+    fmt : str, FloatFormat or FixedPointFormat
+        The format of the codes.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        Values, in float32 if that holds the format, else in float64; same library as `codes`.
+
+    Raises
+    ------
+    ValueError
+        If the format has no codes (unlimited exponent range), or no carrier has all its values.
+    TypeError
+        If `codes` are not integers.
+
+    Notes
+    -----
+    Special values: infinities and -0 where the format has them; every NaN code becomes a quiet NaN.
+    Exponent field 0 of a format without subnormals is zero, whatever the fraction. Exact: no rounding
+    takes place, also for subnormal results under a compiler that flushes them.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.decode([0x00, 0x01, 0x38, 0x7E, 0xFF], "e4m3").tolist()
+    [0.0, 0.001953125, 1.0, 448.0, nan]
+    """
+    fmt = get_format(fmt)
+    if not is_jax(codes):
+        codes = np.asarray(codes)
+    if codes.dtype.kind not in "iu":
+        raise TypeError(f"codes has dtype {codes.dtype}; allowed are integers")
+    carrier = _smallest_carrier(fmt)
+    flat = codes.reshape(-1).astype(carrier.uint_dtype)
+    bits = _decode_fixed(flat, fmt, carrier) if isinstance(fmt, FixedPointFormat) else _decode_float(flat, fmt, carrier)
+    return bitcast(bits, carrier.float_dtype).reshape(codes.shape)
+
+
+def encode(values: Any, fmt: str | Format) -> Array:
+    """Return the bit patterns of values that are in a format.
+
+    Parameters
+    ----------
+    values : array_like of float, shape (...)
+        Carrier values, float32 or float64; round them with `round_to` first.
+    fmt : str, FloatFormat or FixedPointFormat
+        The format.
+
+    Returns
+    -------
+    ndarray or jax.Array of unsigned int, shape (...)
+        Codes in the smallest unsigned type that holds `width` bits; same library as `values`.
+
+    Raises
+    ------
+    ValueError
+        If a value is not in the format; the message names the first one. Values cannot be looked at
+        under `jax.jit`: there, a value outside the format gets the code of zero.
+
+    Notes
+    -----
+    NaN becomes the quiet NaN of the format (sign kept where the format has two). Exact inverse of
+    `decode` for every code but redundant NaNs.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> [hex(c) for c in ps.encode([1.0, 448.0, -0.0], "e4m3")]
+    ['0x38', '0x7e', '0x80']
+    >>> ps.encode(3.14159, "fp16")
+    Traceback (most recent call last):
+    ...
+    ValueError: 3.14159 is not in fp16; round it first, for example with round_to(values, 'fp16')
+    """
+    fmt = get_format(fmt)
+    values, carrier = as_carrier(values, "values")
+    code_dtype = _code_dtype(fmt)
+    bits = bitcast(values, carrier.uint_dtype).reshape(-1)
+    if isinstance(fmt, FixedPointFormat):
+        codes = _encode_fixed(bits, fmt, carrier)
+        back = _decode_fixed(codes, fmt, carrier)
+        has_nan = False
+    else:
+        codes = _encode_float(bits, fmt, carrier)
+        back = _decode_float(codes, fmt, carrier)
+        has_nan = fmt.has_nan
+    # A value is in the format exactly if its code decodes to it.
+    is_nan = (bits & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
+    valid = select(is_nan, has_nan, bits == back)
+    _refuse_invalid(values, valid, fmt)
+    return select(valid, codes, carrier.uint(0)).astype(code_dtype).reshape(values.shape)
+
+
+def _refuse_invalid(values: Array, valid: Array, fmt: Format) -> None:
+    if is_jax(valid):
+        import jax
+
+        if isinstance(valid, jax.core.Tracer):
+            return
+    ok = np.asarray(valid)
+    if not ok.all():
+        worst = np.asarray(values).reshape(-1)[int(np.argmin(ok))]
+        raise ValueError(
+            f"{worst} is not in {fmt.name}; round it first, for example with "
+            f"round_to(values, {fmt.name!r})"
+        )
+
+
+def _smallest_carrier(fmt: Format) -> Carrier:
+    for carrier in (FLOAT32, FLOAT64):
+        if fmt.width is not None and fmt.fits(carrier):
+            return carrier
+    raise ValueError(f"{fmt.name} has no codes, or values that neither float32 nor float64 has")
+
+
+def _code_dtype(fmt: Format) -> Any:
+    width = fmt.width
+    if width is None:
+        raise ValueError(f"{fmt.name} has an unlimited exponent range, hence no codes")
+    return next(t for t in (np.uint8, np.uint16, np.uint32, np.uint64) if np.iinfo(t).bits >= width)
+
+
+def _decode_float(codes: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
+    u = carrier.uint
+    p, magnitude_bits = fmt.precision, fmt._magnitude_bits
+    magnitude = codes & u((1 << magnitude_bits) - 1)
+    negative = (codes >> u(magnitude_bits)) & u(int(fmt.is_signed))
+    exponent_field = magnitude >> u(p - 1)
+    fraction = magnitude & u((1 << (p - 1)) - 1)
+    is_low = (exponent_field == u(0)) & fmt.has_zero
+    low = fraction if fmt.has_subnormals else fraction & u(0)
+    significand = select(is_low, low, fraction | u(1 << (p - 1)))
+    exponent = select(is_low, u(1), exponent_field).astype(carrier.int_dtype)
+    bits = compose(significand, exponent - carrier.int_dtype(fmt.bias + p - 1), carrier)
+    if fmt.has_infinity:
+        infinity = u(fmt._max_code + 1)
+        bits = select(magnitude == infinity, u(carrier.infinity), bits)
+        bits = select(magnitude > infinity, u(carrier.quiet_nan), bits)
+    elif fmt.specials is Specials.FN:
+        bits = select(magnitude > u(fmt._max_code), u(carrier.quiet_nan), bits)
+    elif fmt.specials is Specials.FNUZ:
+        is_nan = (magnitude == u(0)) & (negative == u(1))
+        bits = select(is_nan, u(carrier.quiet_nan), bits)
+        negative = select(is_nan, u(0), negative)
+    return bits | (negative << u(carrier.width - 1))
+
+
+def _encode_float(bits: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
+    """Code of each value, after truncation of whatever does not fit."""
+    xp = namespace(bits)
+    u, i = carrier.uint, carrier.int_dtype
+    p = fmt.precision
+    magnitude = bits & u(carrier.sign_bit - 1)
+    sign = ((bits >> u(carrier.width - 1)) & u(int(fmt.is_signed))) << u(fmt._magnitude_bits)
+    significand, lsb = decompose(bits, carrier)
+    lead = lsb + bit_length(significand, carrier) - i(1)
+    quantum = xp.clip(lead, i(fmt.emin), i(fmt.emax)) - i(p - 1)
+    right = xp.clip(quantum - lsb, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    left = xp.clip(lsb - quantum, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    # The implicit bit adds one to the exponent field, so the field starts one lower.
+    field = quantum + i(p - 1 + fmt.bias - 1)
+    code = ((significand << left) >> right) + (field.astype(carrier.uint_dtype) << u(p - 1))
+    code = select(magnitude == u(0), u(0), code)
+    if fmt.has_infinity:
+        code = select(magnitude == u(carrier.infinity), u(fmt._max_code + 1), code)
+    is_nan = magnitude > u(carrier.infinity)
+    if fmt.specials is Specials.FNUZ:
+        return select(is_nan, u(1 << fmt._magnitude_bits), code | sign)
+    if fmt.has_nan:
+        quiet = 1 if fmt.specials is Specials.FN else 1 + (1 << (p - 2))
+        code = select(is_nan, u(fmt._max_code + quiet), code)
+    return (code & u((1 << fmt._magnitude_bits) - 1)) | sign
+
+
+def _decode_fixed(codes: Array, fmt: FixedPointFormat, carrier: Carrier) -> Array:
+    u = carrier.uint
+    codes = codes & u((1 << fmt.width) - 1)
+    negative = (codes >> u(fmt.width - 1)) & u(int(fmt.is_signed))
+    mask = u((1 << fmt.width) - 1)
+    magnitude = select(negative == u(1), (u(0) - codes) & mask, codes)
+    bits = compose(magnitude, carrier.int_dtype(-fmt.fraction_bits), carrier)
+    return bits | (negative << u(carrier.width - 1))
+
+
+def _encode_fixed(bits: Array, fmt: FixedPointFormat, carrier: Carrier) -> Array:
+    """Code of each value, after truncation of whatever does not fit."""
+    xp = namespace(bits)
+    u, i = carrier.uint, carrier.int_dtype
+    significand, lsb = decompose(bits, carrier)
+    shift = lsb + i(fmt.fraction_bits)
+    left = xp.clip(shift, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    right = xp.clip(-shift, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    integer = (significand << left) >> right
+    negative = bits >> u(carrier.width - 1) == u(1)
+    return select(negative, u(0) - integer, integer) & u((1 << fmt.width) - 1)

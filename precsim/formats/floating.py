@@ -1,0 +1,193 @@
+"""Floating-point formats, described as sets of values."""
+
+import enum
+from dataclasses import dataclass, field
+
+from precsim.formats.carrier import Carrier
+
+
+class Specials(enum.StrEnum):
+    """Which codes are not finite numbers."""
+
+    IEEE = "ieee"
+    """The top exponent holds infinity (fraction 0) and NaN (IEEE 754)."""
+    FN = "fn"
+    """The top code is NaN and there is no infinity (OFP8 E4M3, E8M0)."""
+    FNUZ = "fnuz"
+    """The code of -0 is NaN; no infinity, no -0."""
+    NONE = "none"
+    """Every code is a finite number (OCP MX FP6 and FP4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatFormat:
+    """A binary floating-point format: a finite set of values, or one of unlimited range.
+
+    A finite value is ``(-1)**s * m * 2**(e - precision + 1)`` with an integer significand
+    ``0 <= m < 2**precision`` and ``emin <= e <= emax``. A format never holds a rounding mode.
+
+    Parameters
+    ----------
+    name : str
+        Label. Not compared: two formats that differ only in name and source are equal.
+    precision : int
+        Significand bits p, counting the implicit bit; 1 to 53.
+    exponent_bits : int or None
+        Width w of the exponent field; None for an unlimited exponent range.
+    bias : int, optional
+        Exponent bias; 2**(w - 1) - 1 by default.
+    specials : Specials or str
+        Which codes are not finite numbers.
+    has_subnormals : bool
+        Whether exponent field 0 means zero and subnormals. Without them the field means zero only;
+        with precision 1 and no sign it is then an ordinary exponent, and the format has no zero (E8M0).
+    is_signed : bool
+        Whether there is a sign bit.
+    has_negative_zero : bool, optional
+        By default true for signed formats, except FNUZ.
+    source : str
+        The document that defines the format. Not compared.
+
+    Raises
+    ------
+    ValueError
+        If the fields contradict each other; the message names the field.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> half = ps.FloatFormat(name="half", precision=11, exponent_bits=5)
+    >>> half.max_finite, half.unit_roundoff == 2**-11
+    (65504.0, True)
+    >>> half == ps.get_format("fp16")
+    True
+    """
+
+    name: str = field(compare=False)
+    precision: int
+    exponent_bits: int | None
+    bias: int = None  # type: ignore[assignment]
+    specials: Specials = Specials.IEEE
+    has_subnormals: bool = True
+    is_signed: bool = True
+    has_negative_zero: bool = None  # type: ignore[assignment]
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Fill the defaults and check the fields."""
+        fill = object.__setattr__
+        fill(self, "specials", Specials(self.specials))
+        if not 1 <= self.precision <= 53:
+            raise ValueError(f"precision is {self.precision}; allowed are 1 to 53")
+        if self.exponent_bits is not None and not 1 <= self.exponent_bits <= 15:
+            raise ValueError(f"exponent_bits is {self.exponent_bits}; allowed are 1 to 15, or None")
+        if self.bias is None:
+            fill(self, "bias", 0 if self.exponent_bits is None else (1 << (self.exponent_bits - 1)) - 1)
+        if self.has_negative_zero is None:
+            fill(self, "has_negative_zero", self.is_signed and self.specials is not Specials.FNUZ)
+        if self.specials is Specials.FNUZ and (self.has_negative_zero or not self.is_signed):
+            raise ValueError("specials 'fnuz' uses the code of -0 for NaN: the format is signed without -0")
+        if self.has_negative_zero and not self.is_signed:
+            raise ValueError("has_negative_zero is True for an unsigned format; allowed is False")
+        if self.specials is Specials.IEEE and self.precision == 1:
+            raise ValueError("specials 'ieee' needs precision >= 2: one code for infinity, one for NaN")
+        if self.exponent_bits is not None and self._max_code < 1:
+            raise ValueError(f"exponent_bits is {self.exponent_bits}: no code is left for finite values")
+
+    @property
+    def has_zero(self) -> bool:
+        """Whether 0 is in the format."""
+        return self.is_signed or self.has_subnormals or self.precision > 1
+
+    @property
+    def has_infinity(self) -> bool:
+        """Whether the format has infinities."""
+        return self.specials is Specials.IEEE
+
+    @property
+    def has_nan(self) -> bool:
+        """Whether the format has a NaN."""
+        return self.specials is not Specials.NONE
+
+    @property
+    def width(self) -> int | None:
+        """Number of bits of a code, None for an unlimited exponent range."""
+        return None if self.exponent_bits is None else self.is_signed + self._magnitude_bits
+
+    @property
+    def _magnitude_bits(self) -> int:
+        if self.exponent_bits is None:
+            raise ValueError(f"{self.name} has an unlimited exponent range, hence no codes")
+        return self.exponent_bits + self.precision - 1
+
+    @property
+    def _max_code(self) -> int:
+        """Code of the largest finite value."""
+        reserved = {Specials.IEEE: 1 << (self.precision - 1), Specials.FN: 1}.get(self.specials, 0)
+        return (1 << self._magnitude_bits) - 1 - reserved
+
+    def magnitude(self, code: int) -> tuple[int, int]:
+        """Return (significand, exponent of its last bit) of a non-negative finite code."""
+        exponent_field = code >> (self.precision - 1)
+        significand = code & ((1 << (self.precision - 1)) - 1)
+        if exponent_field == 0 and self.has_zero:
+            return (significand if self.has_subnormals else 0), self.emin - self.precision + 1
+        return significand | 1 << (self.precision - 1), exponent_field - self.bias - self.precision + 1
+
+    @property
+    def emin(self) -> int:
+        """Exponent of the smallest normal value."""
+        if self.exponent_bits is None:
+            raise ValueError(f"{self.name} has an unlimited exponent range, hence no emin")
+        return (1 if self.has_zero else 0) - self.bias
+
+    @property
+    def emax(self) -> int:
+        """Exponent of the largest finite value."""
+        significand, exponent = self.magnitude(self._max_code)
+        return exponent + significand.bit_length() - 1
+
+    @property
+    def unit_roundoff(self) -> float:
+        """Largest relative error of rounding to nearest in the normal range, u = 2**-p."""
+        return 2.0**-self.precision
+
+    @property
+    def machine_epsilon(self) -> float:
+        """Distance from 1 to the next larger value, 2u = 2**(1-p)."""
+        return 2.0 ** (1 - self.precision)
+
+    @property
+    def max_finite(self) -> float:
+        """Largest finite value (infinity for an unlimited exponent range)."""
+        if self.exponent_bits is None:
+            return float("inf")
+        significand, exponent = self.magnitude(self._max_code)
+        return float(significand) * 2.0**exponent
+
+    @property
+    def min_normal(self) -> float:
+        """Smallest positive normal value (0 for an unlimited exponent range)."""
+        return 0.0 if self.exponent_bits is None else 2.0**self.emin
+
+    @property
+    def min_subnormal(self) -> float:
+        """Smallest positive value: the smallest subnormal, or `min_normal` without subnormals."""
+        if self.exponent_bits is None or not self.has_subnormals:
+            return self.min_normal
+        return 2.0 ** (self.emin - self.precision + 1)
+
+    def fits(self, carrier: Carrier) -> bool:
+        """Tell whether the carrier has every value of this format (its own range if unlimited)."""
+        if self.exponent_bits is None:
+            return self.precision <= carrier.precision
+        smallest = self.emin - (self.precision - 1 if self.has_subnormals else 0)
+        return (
+            self.precision <= carrier.precision
+            and self.emax <= carrier.bias
+            and smallest >= carrier.lsb_min
+        )
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name

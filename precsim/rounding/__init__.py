@@ -1,0 +1,1 @@
+"""How a real number becomes representable: rounding modes, overflow, subnormals."""

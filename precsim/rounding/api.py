@@ -1,0 +1,191 @@
+"""`round_to` and `ulp`: the rounding kernel for users' arrays."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, bitcast, is_jax, namespace
+from precsim.formats.carrier import FLOAT64, Carrier, as_carrier, bit_length, compose, select
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.registry import Format, get_format
+from precsim.rounding.kernel import is_coarse, limits, round_bits
+from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec, SpecLike
+
+COMPILED_FROM = 1 << 14
+"""NumPy arrays of at least so many elements go through the compiled kernel (same bits, faster)."""
+
+
+def round_to(
+    x: Any,
+    spec: SpecLike,
+    *,
+    mode: RoundingMode | str | None = None,
+    overflow: OverflowMode | str | None = None,
+    random_bits: Any = None,
+) -> Array:
+    """Round each element to a value of a format.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (...)
+        Carrier values, float32 or float64 (Python numbers and lists count as float64).
+    spec : str, Format or RoundingSpec
+        Format and rule, for example "e4m3", "e4m3:rtz:saturate" or "bf16:sr8".
+    mode : RoundingMode or str, optional
+        Replaces the mode of `spec`: rne, rna, rnz, rtz, raz, rtp, rtn, rto or sr.
+    overflow : OverflowMode or str, optional
+        Replaces the overflow of `spec`: infinity, saturate or wrap (fixed point).
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element; the low `num_random_bits` bits are used.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        Same library, shape and dtype as `x`; every element is in the format, or NaN.
+
+    Raises
+    ------
+    ValueError
+        If the carrier cannot hold the format, or `random_bits` are missing in mode sr. Nothing is
+        raised because of the values of `x`.
+    TypeError
+        If `x` is not float32 or float64.
+
+    Notes
+    -----
+    Special values: NaN stays NaN (payload dropped, sign kept where NaN has one), also for formats
+    without NaN, so that it is never lost from sight. -0 stays -0 where the format has it. Infinity:
+    see `RoundingSpec`. Overflow is decided after rounding.
+
+    Error: at most half an ulp to nearest, less than one ulp in the other modes, inside the range.
+
+    Gradient: straight-through (the derivative is taken as 1 everywhere); see `jax.grad`.
+
+    Cost: about 25 integer operations per element; NumPy arrays from 16,384 elements on run compiled.
+
+    Source: IEEE 754-2019, 4.3 and 7.4; OCP OFP8 1.0; IEEE P3109 v4.0, 4.6 (stochastic).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.round_to([3.14159, 500.0, 1e-3], "e4m3").tolist()
+    [3.25, nan, 0.001953125]
+    >>> ps.round_to(500.0, "e4m3:saturate").item(), ps.round_to(-3.14, "q3.4", mode="rtn").item()
+    (448.0, -3.1875)
+    """
+    spec = RoundingSpec.parse(spec)
+    if mode is not None or overflow is not None:
+        spec = _replaced(spec, mode, overflow)
+    x, carrier = as_carrier(x)
+    limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
+    if random_bits is not None:
+        random_bits = _as_random_bits(random_bits, x.shape)
+    elif spec.mode is RoundingMode.STOCHASTIC:
+        raise ValueError(f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x")
+    if is_jax(x) or is_jax(random_bits):
+        from precsim.rounding.compiled import round_straight_through
+
+        return round_straight_through(x, random_bits, spec)
+    if x.size >= COMPILED_FROM:
+        from precsim.rounding.compiled import round_numpy
+
+        return round_numpy(x, random_bits, spec)
+    return round_array(x, random_bits, spec)
+
+
+def round_array(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
+    """Apply the kernel to an array of carrier values."""
+    carrier = as_carrier(x)[1]
+    bits = bitcast(x, carrier.uint_dtype).reshape(-1)
+    if random_bits is not None:
+        random_bits = random_bits.reshape(-1)
+    rounded = round_bits(bits, spec, carrier, random_bits=random_bits)
+    return bitcast(rounded, carrier.float_dtype).reshape(x.shape)
+
+
+def _replaced(spec: RoundingSpec, mode: Any, overflow: Any) -> RoundingSpec:
+    mode = spec.mode if mode is None else mode
+    same = mode == spec.mode
+    return RoundingSpec(
+        format=spec.format,
+        mode=mode,
+        overflow=spec.overflow if overflow is None else overflow,
+        infinities=spec.infinities,
+        subnormals=spec.subnormals,
+        num_random_bits=spec.num_random_bits if same else None,  # type: ignore[arg-type]
+        stochastic_variant=spec.stochastic_variant,
+    )
+
+
+def _as_random_bits(random_bits: Any, shape: tuple[int, ...]) -> Array:
+    if not is_jax(random_bits):
+        random_bits = np.asarray(random_bits)
+    if random_bits.dtype.kind not in "iu":
+        raise TypeError(f"random_bits has dtype {random_bits.dtype}; allowed are integers")
+    try:
+        return namespace(random_bits).broadcast_to(random_bits, shape)
+    except ValueError:
+        raise ValueError(
+            f"random_bits has shape {random_bits.shape}; allowed are shapes that broadcast to {shape}"
+        ) from None
+
+
+def ulp(x: Any, fmt: str | Format) -> Array:
+    """Return the distance between the neighbours of a format around each element.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (...)
+        Carrier values, float32 or float64, in the format or not.
+    fmt : str, FloatFormat or FixedPointFormat
+        The format.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        ``2**(max(floor(log2|x|), emin) - p + 1)`` for floating point, ``2**-fraction_bits`` for fixed
+        point. At zero and below the smallest normal: the smallest subnormal. Beyond the largest finite
+        value: the ulp of that value. NaN and infinity give NaN. Same library, shape and dtype as `x`.
+
+    Raises
+    ------
+    ValueError
+        If the carrier cannot hold the format.
+
+    Notes
+    -----
+    This is Goldberg's ulp (the gap above |x| at a power of two), as in IEEE 754 and Muller et al.,
+    *Handbook of Floating-Point Arithmetic*, 2nd edition, 2.3.2. Exact.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.ulp([1.0, 1.99, 2.0, 0.0], "e4m3").tolist()
+    [0.125, 0.125, 0.25, 0.001953125]
+    """
+    fmt = get_format(fmt)
+    x, carrier = as_carrier(x)
+    spec = RoundingSpec(format=fmt)
+    limits(spec, carrier)
+    u = carrier.uint
+    magnitude = bitcast(x, carrier.uint_dtype).reshape(-1) & u(carrier.sign_bit - 1)
+    bits = compose(magnitude * u(0) + u(1), _ulp_exponent(magnitude, fmt, carrier), carrier)
+    bits = select(magnitude >= u(carrier.infinity), u(carrier.quiet_nan), bits)
+    return bitcast(bits, carrier.float_dtype).reshape(x.shape)
+
+
+def _ulp_exponent(magnitude: Array, fmt: Format, carrier: Carrier) -> Array:
+    xp = namespace(magnitude)
+    i = carrier.int_dtype
+    field = (magnitude >> carrier.uint(carrier.trailing)).astype(carrier.int_dtype)
+    if isinstance(fmt, FixedPointFormat):
+        return field * i(0) - i(fmt.fraction_bits)
+    lead = bit_length(magnitude, carrier) + i(carrier.lsb_min - 1)
+    exponent = select(field == i(0), lead, field - i(carrier.bias))
+    if fmt.exponent_bits is None:
+        return xp.maximum(exponent - i(fmt.precision - 1), i(carrier.lsb_min))
+    if is_coarse(RoundingSpec(format=fmt)):
+        inside = xp.minimum(exponent, i(fmt.emax)) - i(fmt.precision - 1)
+        return select(exponent < i(fmt.emin), i(fmt.emin), inside)
+    return xp.clip(exponent, i(fmt.emin), i(fmt.emax)) - i(fmt.precision - 1)

@@ -1,0 +1,81 @@
+"""What the rounding kernel does for fixed point only: saturate, or wrap around."""
+
+from precsim._arrays import Array, namespace
+from precsim.formats.carrier import Carrier, compose, select
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.rounding.spec import InfinityMode, RoundingSpec
+
+
+def saturate(result: Array, bits: Array, largest: int, lowest: int, carrier: Carrier) -> Array:
+    """Clamp rounded magnitudes to the ends of the format and restore the sign; NaN stays NaN, -0 is 0."""
+    u = carrier.uint
+    negative = bits >= u(carrier.sign_bit)
+    is_nan = (bits & u(carrier.sign_bit - 1)) > u(carrier.infinity)
+    limit = select(negative, u(lowest), u(largest))
+    clamped = select(is_nan, u(carrier.quiet_nan), select(result > limit, limit, result))
+    return clamped | select(negative & (clamped != u(0)), u(carrier.sign_bit), u(0))
+
+
+def modulo(
+    significand: Array, drop: Array, tail: Array | None, spec: RoundingSpec, carrier: Carrier
+) -> tuple[Array, Array, Array | None]:
+    """Where the last bit is coarser than the format's, shift it there and forget the high bits.
+
+    Wrapping looks only at the number modulo 2**(integer_bits + 1), and so does rounding: sign, parity
+    and fraction are those of the reduced number.
+    """
+    xp = namespace(significand)
+    u, i = carrier.uint, carrier.int_dtype
+    fmt = spec.format
+    assert isinstance(fmt, FixedPointFormat)
+    left = xp.maximum(-drop, i(0))
+    reduced = _shift_left(significand, left, carrier)
+    if tail is not None:
+        over = left - i(carrier.width)
+        entering = select(over < i(0), _shift_right(tail, -over, carrier), _shift_left(tail, over, carrier))
+        reduced = reduced | entering
+        tail = _shift_left(tail, left, carrier)
+    # Where nothing was shifted the low bits are all still to come: keep the significand whole.
+    reduced = select(left > i(0), reduced & u((1 << fmt.width) - 1), significand)
+    return reduced, xp.maximum(drop, i(0)), tail
+
+
+def wrap(integer: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
+    """Read the low `width` bits of a rounded integer magnitude, with its sign, as a code of the format."""
+    u = carrier.uint
+    fmt = spec.format
+    assert isinstance(fmt, FixedPointFormat)
+    negative = bits >= u(carrier.sign_bit)
+    mask = u((1 << fmt.width) - 1)
+    code = select(negative, u(0) - integer, integer) & mask
+    below_zero = (code >> u(fmt.width - 1) == u(1)) & fmt.is_signed
+    magnitude = select(below_zero, (u(0) - code) & mask, code)
+    sign = select(below_zero, u(carrier.sign_bit), u(0))
+    wrapped = compose(magnitude, carrier.int_dtype(-fmt.fraction_bits), carrier) | sign
+    # An infinity has no residue: NaN, or the end of the range on request.
+    steps = 1 << (fmt.integer_bits + fmt.fraction_bits)
+    highest = carrier.pattern(steps - 1, -fmt.fraction_bits)
+    lowest = carrier.pattern(steps, -fmt.fraction_bits) | carrier.sign_bit if fmt.is_signed else 0
+    on_infinity = u(carrier.quiet_nan)
+    if spec.infinities is InfinityMode.SATURATE:
+        on_infinity = select(negative, u(lowest), u(highest))
+    input_magnitude = bits & u(carrier.sign_bit - 1)
+    wrapped = select(input_magnitude == u(carrier.infinity), on_infinity, wrapped)
+    nan = u(carrier.quiet_nan) | (bits & u(carrier.sign_bit))
+    return select(input_magnitude > u(carrier.infinity), nan, wrapped)
+
+
+def _shift_left(x: Array, count: Array, carrier: Carrier) -> Array:
+    """Shift by `count` >= 0; 0 from the carrier's width on."""
+    xp = namespace(x)
+    i = carrier.int_dtype
+    shift = xp.clip(count, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    return select(count < i(carrier.width), x << shift, carrier.uint(0))
+
+
+def _shift_right(x: Array, count: Array, carrier: Carrier) -> Array:
+    """Shift by `count` >= 0; 0 from the carrier's width on."""
+    xp = namespace(x)
+    i = carrier.int_dtype
+    shift = xp.clip(count, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    return select(count < i(carrier.width), x >> shift, carrier.uint(0))

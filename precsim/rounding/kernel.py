@@ -1,0 +1,257 @@
+"""The one rounding kernel: integer arithmetic on bit patterns, one source for NumPy and JAX.
+
+A real number arrives as a carrier value truncated toward zero (`bits`) and, for results of arithmetic,
+the `tail`: the bits that follow the carrier's last bit, as an unsigned word whose own last bit also stands
+for everything below it (a "jammed" sticky bit). So an exact sum or product is rounded once, from the exact
+number. No floating-point operation occurs, hence no flush to zero, no fused multiply-add, no elided cast.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from precsim._arrays import Array, namespace
+from precsim.formats.carrier import Carrier, bit_length, decompose, select
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.rounding import fixed_point
+from precsim.rounding.spec import (
+    InfinityMode,
+    OverflowMode,
+    RoundingMode,
+    RoundingSpec,
+    StochasticVariant,
+    SubnormalMode,
+)
+
+
+class Limits(NamedTuple):
+    """Bit patterns (of magnitudes) that bound a format in a carrier."""
+
+    max_positive: int
+    max_negative: int
+    min_normal: int
+    quantum_min: int
+
+
+@lru_cache(maxsize=1024)
+def limits(spec: RoundingSpec, carrier: Carrier) -> Limits:
+    """Return the limits, after checking that the carrier has every value of the format."""
+    fmt = spec.format
+    if not fmt.fits(carrier):
+        raise ValueError(
+            f"a {carrier.name} carrier cannot hold {fmt.name}: it has precision {carrier.precision} and "
+            f"exponents {carrier.emin} to {carrier.bias}" + (" (use float64)" if carrier.width == 32 else "")
+        )
+    if isinstance(fmt, FixedPointFormat):
+        steps = 1 << (fmt.integer_bits + fmt.fraction_bits)
+        step = carrier.pattern(1, -fmt.fraction_bits)
+        lowest = carrier.pattern(steps, -fmt.fraction_bits) if fmt.is_signed else 0
+        return Limits(carrier.pattern(steps - 1, -fmt.fraction_bits), lowest, 0, step)
+    if fmt.exponent_bits is None:
+        return Limits(carrier.infinity, carrier.infinity, 0, 1)
+    largest = carrier.pattern(*fmt.magnitude(fmt._max_code))
+    smallest = carrier.pattern(1, fmt.emin)
+    quantum = smallest if is_coarse(spec) else carrier.pattern(1, fmt.emin - fmt.precision + 1)
+    return Limits(largest, largest if fmt.is_signed else 0, smallest, quantum)
+
+
+def is_coarse(spec: RoundingSpec) -> bool:
+    """Tell whether there is nothing between zero and the smallest normal value."""
+    has_subnormals = not isinstance(spec.format, FixedPointFormat) and spec.format.has_subnormals
+    return spec.subnormals is SubnormalMode.NEAREST_OF_ZERO_AND_MIN or not has_subnormals
+
+
+def round_bits(
+    bits: Array,
+    spec: RoundingSpec,
+    carrier: Carrier,
+    *,
+    tail: Array | None = None,
+    random_bits: Array | None = None,
+) -> Array:
+    """Round carrier patterns (of the carrier's unsigned type) to the values of a format.
+
+    Parameters
+    ----------
+    bits : array of unsigned int, shape (...)
+        Patterns of the carrier.
+    spec : RoundingSpec
+        Format and rule; static under jit.
+    carrier : Carrier
+        What the patterns mean.
+    tail : array of unsigned int, shape (...), optional
+        Bits after the carrier's last bit; zero where the pattern is not finite.
+    random_bits : array of unsigned int, broadcastable to (...), optional
+        R of mode "sr", in the low bits.
+
+    Returns
+    -------
+    array of unsigned int, shape (...)
+        Patterns of the carrier. Around 25 integer operations per element for round to nearest.
+    """
+    xp = namespace(bits)
+    u, i = carrier.uint, carrier.int_dtype
+    bound = limits(spec, carrier)
+    magnitude = bits & u(carrier.sign_bit - 1)
+    negative = bits >= u(carrier.sign_bit)
+
+    drop = _dropped_bits(magnitude, spec, carrier)
+    significand, _ = decompose(magnitude, carrier)
+    if spec.overflow is OverflowMode.WRAP:
+        significand, drop, tail = fixed_point.modulo(significand, drop, tail, spec, carrier)
+    # One guard bit more, so that at least one bit is always cut off and the half way point is a bit.
+    guarded = significand << u(1)
+    if tail is not None:
+        guarded = guarded | (tail >> u(carrier.width - 1))
+        tail = tail << u(1)
+    cut = xp.clip(drop + i(1), i(1), i(carrier.precision + 2)).astype(carrier.uint_dtype)
+    kept = guarded >> cut
+    rest = guarded & ((u(1) << cut) - u(1))
+    if spec.mode is RoundingMode.STOCHASTIC:
+        if random_bits is None:
+            raise ValueError(f"random_bits is missing: mode 'sr' of {spec} needs one integer per element")
+        up = _stochastic(rest, drop + i(1), tail, random_bits.astype(carrier.uint_dtype), spec, carrier)
+    else:
+        sticky = np.False_ if tail is None else tail != u(0)
+        up = _goes_up(spec.mode, rest, u(1) << (cut - u(1)), sticky, kept, negative)
+
+    if spec.overflow is OverflowMode.WRAP:
+        return fixed_point.wrap(kept + up.astype(carrier.uint_dtype), bits, spec, carrier)
+    # The carry of `up` walks into the exponent by itself. Where all bits go, the result is 0 or one quantum.
+    step = xp.clip(drop, i(0), i(carrier.trailing)).astype(carrier.uint_dtype)
+    raised = (magnitude & ~((u(1) << step) - u(1))) + (up.astype(carrier.uint_dtype) << step)
+    vanished = drop > i(carrier.trailing)
+    result = select(vanished, select(up, u(bound.quantum_min), u(0)), raised)
+    if isinstance(spec.format, FixedPointFormat):
+        return fixed_point.saturate(result, bits, bound.max_positive, bound.max_negative, carrier)
+    return _finish_float(result, magnitude, negative, spec, carrier)
+
+
+def _dropped_bits(magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
+    """Count the carrier bits below the format's quantum (negative where the quantum is finer)."""
+    xp = namespace(magnitude)
+    i = carrier.int_dtype
+    fmt = spec.format
+    field = (magnitude >> carrier.uint(carrier.trailing)).astype(carrier.int_dtype)
+    # Exponent of the implicit bit; all carrier subnormals share the one of the smallest normal.
+    exponent = xp.maximum(field, i(1)) - i(carrier.bias)
+    lsb = exponent - i(carrier.trailing)
+    if isinstance(fmt, FixedPointFormat):
+        return i(-fmt.fraction_bits) - lsb
+    coarse = is_coarse(spec)
+    if fmt.exponent_bits is None or fmt.emin < carrier.emin + coarse:
+        lead = bit_length(magnitude, carrier) + i(carrier.lsb_min - 1)
+        exponent = select(field == i(0), lead, exponent)
+        if fmt.exponent_bits is None:
+            return exponent - i(fmt.precision - 1) - lsb
+    if coarse:
+        return select(exponent < i(fmt.emin), i(fmt.emin), exponent - i(fmt.precision - 1)) - lsb
+    return xp.maximum(exponent, i(fmt.emin)) - i(fmt.precision - 1) - lsb
+
+
+def _goes_up(
+    mode: RoundingMode, rest: Array, half: Array, sticky: Array, kept: Array, negative: Array
+) -> Array:
+    """Decide, from the cut-off bits, whether the magnitude goes to the upper neighbour."""
+    one = kept.dtype.type(1)
+    odd = (kept & one) == one
+    inexact = (rest != kept.dtype.type(0)) | sticky
+    tie = (rest == half) & ~sticky
+    match mode:
+        case RoundingMode.TIES_TO_EVEN:
+            return (rest >= half) & ~(tie & ~odd)
+        case RoundingMode.TIES_TO_AWAY:
+            return rest >= half
+        case RoundingMode.TIES_TO_ZERO:
+            return (rest >= half) & ~tie
+        case RoundingMode.TOWARD_ZERO:
+            return rest != rest
+        case RoundingMode.AWAY_FROM_ZERO:
+            return inexact
+        case RoundingMode.TOWARD_POSITIVE:
+            return inexact & ~negative
+        case RoundingMode.TOWARD_NEGATIVE:
+            return inexact & negative
+        case RoundingMode.TO_ODD:
+            return inexact & ~odd
+        case RoundingMode.STOCHASTIC:
+            raise AssertionError("stochastic rounding has a function of its own")
+
+
+def _stochastic(
+    rest: Array, cut: Array, tail: Array | None, random_bits: Array, spec: RoundingSpec, carrier: Carrier
+) -> Array:
+    """P3109 v4.0: the discarded fraction, as an N-bit integer, plus R carries out of N bits."""
+    xp = namespace(rest)
+    u, i = carrier.uint, carrier.int_dtype
+    n = spec.num_random_bits
+    last = i(carrier.width - 1)
+    right = xp.clip(cut - i(n), i(0), last).astype(carrier.uint_dtype)
+    left = xp.clip(i(n) - cut, i(0), last).astype(carrier.uint_dtype)
+    truncated = (rest >> right) << left
+    below = rest & ((u(1) << right) - u(1))
+    next_bit = select(right > u(0), (rest >> (xp.maximum(right, u(1)) - u(1))) & u(1), u(0))
+    more = below & ~(next_bit << (xp.maximum(right, u(1)) - u(1)))
+    if tail is not None:
+        # The first `left` bits of the tail belong to the integer; a shift by the full width gives 0.
+        into = select(left > u(0), tail >> (u(carrier.width - 1) - xp.maximum(left, u(1)) + u(1)), u(0))
+        truncated = truncated | into
+        remaining = tail << left
+        has_left = cut <= i(n)
+        next_bit = select(has_left, remaining >> u(carrier.width - 1), next_bit)
+        more = select(has_left, remaining << u(1), more | tail)
+    mask = u((1 << n) - 1)
+    draw = random_bits & mask
+    carries = draw > mask - truncated
+    match spec.stochastic_variant:
+        case StochasticVariant.A:
+            return carries
+        case StochasticVariant.B:
+            rounds_up = next_bit == u(1)
+        case StochasticVariant.C:
+            rounds_up = (next_bit == u(1)) & ((more != u(0)) | ((truncated & u(1)) == u(1)))
+    return carries | (rounds_up & (draw == mask - truncated))
+
+
+def _finish_float(
+    result: Array, magnitude: Array, negative: Array, spec: RoundingSpec, carrier: Carrier
+) -> Array:
+    """Apply underflow, overflow, special values and the sign of a floating-point format."""
+    u = carrier.uint
+    fmt = spec.format
+    assert not isinstance(fmt, FixedPointFormat)
+    bound = limits(spec, carrier)
+    nan, infinity = u(carrier.quiet_nan), u(carrier.infinity)
+    if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING:
+        result = select(result < u(bound.min_normal), u(0), result)
+    beyond = infinity if fmt.has_infinity else nan if fmt.has_nan else u(bound.max_positive)
+    overflowed = u(bound.max_positive)
+    if spec.overflow is OverflowMode.INFINITY and spec.mode not in (RoundingMode.TOWARD_ZERO, RoundingMode.TO_ODD):
+        overflowed = beyond
+        if spec.mode is RoundingMode.TOWARD_POSITIVE:
+            overflowed = select(negative, u(bound.max_positive), beyond)
+        elif spec.mode is RoundingMode.TOWARD_NEGATIVE:
+            overflowed = select(negative, beyond, u(bound.max_positive))
+    if fmt.exponent_bits is not None:
+        result = select(result > u(bound.max_positive), overflowed, result)
+    saturates = spec.infinities is InfinityMode.SATURATE
+    result = select(magnitude == infinity, u(bound.max_positive) if saturates else beyond, result)
+    if not fmt.has_zero:
+        on_zero = u(bound.min_normal) if spec.overflow is OverflowMode.SATURATE else nan
+        tiny = select(magnitude == u(0), on_zero, u(bound.min_normal))
+        result = select(result < u(bound.min_normal), tiny, result)
+    if not fmt.is_signed:
+        keeps = spec.overflow is OverflowMode.SATURATE or not fmt.has_nan
+        lowest = u(bound.min_normal if not fmt.has_zero else 0)
+        below = lowest if keeps else nan
+        below_infinity = lowest if saturates or not fmt.has_nan else nan
+        below = select(magnitude == infinity, below_infinity, below)
+        result = select(negative & (result != u(0)), below, result)
+    result = select(magnitude > infinity, nan, result)
+    if not fmt.is_signed:
+        return result
+    sign = select(negative, u(carrier.sign_bit), u(0))
+    if not fmt.has_negative_zero:
+        sign = select((result == u(0)) | (result == nan), u(0), sign)
+    return result | sign
