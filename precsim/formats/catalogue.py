@@ -32,9 +32,9 @@ FORMATS: dict[FloatFormat, tuple[str, ...]] = {
     _float("e4m3fnuz", 4, 4, _FNUZ.format("float8_e4m3fnuz"), bias=8, specials=Specials.FNUZ): (
         "float8_e4m3fnuz",
     ),
-    _float("e4m3b11fnuz", 4, 4, _FNUZ.format("float8_e4m3b11fnuz"), bias=11, specials=Specials.FNUZ): (
-        "float8_e4m3b11fnuz",
-    ),
+    _float(
+        "e4m3b11fnuz", 4, 4, _FNUZ.format("float8_e4m3b11fnuz"), bias=11, specials=Specials.FNUZ
+    ): ("float8_e4m3b11fnuz",),
     _float("e5m2fnuz", 3, 5, _FNUZ.format("float8_e5m2fnuz"), bias=16, specials=Specials.FNUZ): (
         "float8_e5m2fnuz",
     ),

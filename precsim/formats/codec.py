@@ -61,7 +61,11 @@ def decode(codes: Any, fmt: str | Format) -> Array:
         raise TypeError(f"codes has dtype {codes.dtype}; allowed are integers")
     carrier = _smallest_carrier(fmt)
     flat = codes.reshape(-1).astype(carrier.uint_dtype)
-    bits = _decode_fixed(flat, fmt, carrier) if isinstance(fmt, FixedPointFormat) else _decode_float(flat, fmt, carrier)
+    bits = (
+        _decode_fixed(flat, fmt, carrier)
+        if isinstance(fmt, FixedPointFormat)
+        else _decode_float(flat, fmt, carrier)
+    )
     return bitcast(bits, carrier.float_dtype).reshape(codes.shape)
 
 

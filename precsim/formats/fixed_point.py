@@ -46,7 +46,7 @@ class FixedPointFormat:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if not 1 <= self.integer_bits + self.fraction_bits or self.width > 53:
+        if not self.integer_bits + self.fraction_bits >= 1 or self.width > 53:
             raise ValueError(
                 f"the width is {self.width} bits, sign included; allowed are at least one bit beside the "
                 "sign, and at most 53, the precision of float64"

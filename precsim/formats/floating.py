@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass, field
+from typing import cast
 
 from precsim.formats.carrier import Carrier
 
@@ -81,18 +82,28 @@ class FloatFormat:
             raise ValueError(f"precision is {self.precision}; allowed are 1 to 53")
         if self.exponent_bits is not None and not 1 <= self.exponent_bits <= 15:
             raise ValueError(f"exponent_bits is {self.exponent_bits}; allowed are 1 to 15, or None")
-        if self.bias is None:
-            fill(self, "bias", 0 if self.exponent_bits is None else (1 << (self.exponent_bits - 1)) - 1)
-        if self.has_negative_zero is None:
+        if cast("int | None", self.bias) is None:
+            fill(
+                self,
+                "bias",
+                0 if self.exponent_bits is None else (1 << (self.exponent_bits - 1)) - 1,
+            )
+        if cast("bool | None", self.has_negative_zero) is None:
             fill(self, "has_negative_zero", self.is_signed and self.specials is not Specials.FNUZ)
         if self.specials is Specials.FNUZ and (self.has_negative_zero or not self.is_signed):
-            raise ValueError("specials 'fnuz' uses the code of -0 for NaN: the format is signed without -0")
+            raise ValueError(
+                "specials 'fnuz' uses the code of -0 for NaN: the format is signed without -0"
+            )
         if self.has_negative_zero and not self.is_signed:
             raise ValueError("has_negative_zero is True for an unsigned format; allowed is False")
         if self.specials is Specials.IEEE and self.precision == 1:
-            raise ValueError("specials 'ieee' needs precision >= 2: one code for infinity, one for NaN")
+            raise ValueError(
+                "specials 'ieee' needs precision >= 2: one code for infinity, one for NaN"
+            )
         if self.exponent_bits is not None and self._max_code < 1:
-            raise ValueError(f"exponent_bits is {self.exponent_bits}: no code is left for finite values")
+            raise ValueError(
+                f"exponent_bits is {self.exponent_bits}: no code is left for finite values"
+            )
 
     @property
     def has_zero(self) -> bool:
@@ -132,7 +143,9 @@ class FloatFormat:
         significand = code & ((1 << (self.precision - 1)) - 1)
         if exponent_field == 0 and self.has_zero:
             return (significand if self.has_subnormals else 0), self.emin - self.precision + 1
-        return significand | 1 << (self.precision - 1), exponent_field - self.bias - self.precision + 1
+        return significand | 1 << (
+            self.precision - 1
+        ), exponent_field - self.bias - self.precision + 1
 
     @property
     def emin(self) -> int:

@@ -50,7 +50,9 @@ def register_format(fmt: Format, *, aliases: tuple[str, ...] = ()) -> Format:
         if known is not None and known != fmt:
             raise ValueError(f"format name {name!r} already means {known!r}")
         if re.search(r"[\s:]", name) or not name:
-            raise ValueError(f"format name {name!r} is not allowed: names have no spaces and no ':'")
+            raise ValueError(
+                f"format name {name!r} is not allowed: names have no spaces and no ':'"
+            )
     if fmt.name not in _registered:
         _canonical.append(fmt.name)
     for name in names:
@@ -86,10 +88,10 @@ def get_format(name: "str | Format") -> Format:
     3.3895313892515355e+38
     >>> ps.get_format("float(e=5,p=11)") == ps.get_format("fp16")
     True
-    >>> ps.get_format("fp61")
+    >>> ps.get_format("fp15")
     Traceback (most recent call last):
     ...
-    ValueError: unknown format 'fp61'; did you mean 'fp16'? (also float(e=W,p=P), qI.F, uqI.F)
+    ValueError: unknown format 'fp15'; did you mean 'fp16'? (also float(e=W,p=P), qI.F, uqI.F)
     """
     if isinstance(name, (FloatFormat, FixedPointFormat)):
         return name
@@ -142,7 +144,9 @@ def _spelled_out(name: str) -> Format | None:
     """Parse ``float(e=,p=)``, ``qI.F`` and ``uqI.F``."""
     if match := _FLOAT.fullmatch(name.replace(" ", "")):
         width = None if match[1] == "inf" else int(match[1])
-        return FloatFormat(name=match[0], precision=int(match[2]), exponent_bits=width, source="user")
+        return FloatFormat(
+            name=match[0], precision=int(match[2]), exponent_bits=width, source="user"
+        )
     if match := _FIXED.fullmatch(name):
         return FixedPointFormat(
             name=name,

@@ -1,12 +1,11 @@
 """`round_to` and `ulp`: the rounding kernel for users' arrays."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from precsim._arrays import Array, bitcast, is_jax, namespace
-from precsim.formats.carrier import FLOAT64, Carrier, as_carrier, bit_length, compose, select
+from precsim.formats.carrier import Carrier, as_carrier, bit_length, compose, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
 from precsim.rounding.kernel import is_coarse, limits, round_bits
@@ -82,7 +81,9 @@ def round_to(
     if random_bits is not None:
         random_bits = _as_random_bits(random_bits, x.shape)
     elif spec.mode is RoundingMode.STOCHASTIC:
-        raise ValueError(f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x")
+        raise ValueError(
+            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x"
+        )
     if is_jax(x) or is_jax(random_bits):
         from precsim.rounding.compiled import round_straight_through
 
@@ -113,7 +114,7 @@ def _replaced(spec: RoundingSpec, mode: Any, overflow: Any) -> RoundingSpec:
         overflow=spec.overflow if overflow is None else overflow,
         infinities=spec.infinities,
         subnormals=spec.subnormals,
-        num_random_bits=spec.num_random_bits if same else None,  # type: ignore[arg-type]
+        num_random_bits=spec.num_random_bits if same else 0,
         stochastic_variant=spec.stochastic_variant,
     )
 

@@ -19,12 +19,17 @@ def round_straight_through(x: Array, random_bits: Array | None, spec: RoundingSp
 
 
 @round_straight_through.defjvp
-def _round_jvp(spec: RoundingSpec, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+def _round_jvp(
+    spec: RoundingSpec, primals: tuple[Any, Any], tangents: tuple[Any, Any]
+) -> tuple[Array, Array]:
     x, random_bits = primals
     return round_straight_through(x, random_bits, spec), tangents[0]
 
 
 def round_numpy(x: np.ndarray, random_bits: np.ndarray | None, spec: RoundingSpec) -> np.ndarray:
     """Round a NumPy array with the compiled kernel on the CPU; the result is a NumPy array."""
-    with jax.enable_x64(x.dtype == np.float64), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with (
+        jax.enable_x64(x.dtype == np.float64),
+        jax.default_device(jax.local_devices(backend="cpu")[0]),
+    ):
         return np.asarray(round_straight_through(x, random_bits, spec))

@@ -32,7 +32,9 @@ def modulo(
     reduced = _shift_left(significand, left, carrier)
     if tail is not None:
         over = left - i(carrier.width)
-        entering = select(over < i(0), _shift_right(tail, -over, carrier), _shift_left(tail, over, carrier))
+        entering = select(
+            over < i(0), _shift_right(tail, -over, carrier), _shift_left(tail, over, carrier)
+        )
         reduced = reduced | entering
         tail = _shift_left(tail, left, carrier)
     # Where nothing was shifted the low bits are all still to come: keep the significand whole.

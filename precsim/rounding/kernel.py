@@ -41,7 +41,8 @@ def limits(spec: RoundingSpec, carrier: Carrier) -> Limits:
     if not fmt.fits(carrier):
         raise ValueError(
             f"a {carrier.name} carrier cannot hold {fmt.name}: it has precision {carrier.precision} and "
-            f"exponents {carrier.emin} to {carrier.bias}" + (" (use float64)" if carrier.width == 32 else "")
+            f"exponents {carrier.emin} to {carrier.bias}"
+            + (" (use float64)" if carrier.width == 32 else "")
         )
     if isinstance(fmt, FixedPointFormat):
         steps = 1 << (fmt.integer_bits + fmt.fraction_bits)
@@ -110,8 +111,12 @@ def round_bits(
     rest = guarded & ((u(1) << cut) - u(1))
     if spec.mode is RoundingMode.STOCHASTIC:
         if random_bits is None:
-            raise ValueError(f"random_bits is missing: mode 'sr' of {spec} needs one integer per element")
-        up = _stochastic(rest, drop + i(1), tail, random_bits.astype(carrier.uint_dtype), spec, carrier)
+            raise ValueError(
+                f"random_bits is missing: mode 'sr' of {spec} needs one integer per element"
+            )
+        up = _stochastic(
+            rest, drop + i(1), tail, random_bits.astype(carrier.uint_dtype), spec, carrier
+        )
     else:
         sticky = np.False_ if tail is None else tail != u(0)
         up = _goes_up(spec.mode, rest, u(1) << (cut - u(1)), sticky, kept, negative)
@@ -166,7 +171,7 @@ def _goes_up(
         case RoundingMode.TIES_TO_ZERO:
             return (rest >= half) & ~tie
         case RoundingMode.TOWARD_ZERO:
-            return rest != rest
+            return rest > half + half  # never
         case RoundingMode.AWAY_FROM_ZERO:
             return inexact
         case RoundingMode.TOWARD_POSITIVE:
@@ -180,7 +185,12 @@ def _goes_up(
 
 
 def _stochastic(
-    rest: Array, cut: Array, tail: Array | None, random_bits: Array, spec: RoundingSpec, carrier: Carrier
+    rest: Array,
+    cut: Array,
+    tail: Array | None,
+    random_bits: Array,
+    spec: RoundingSpec,
+    carrier: Carrier,
 ) -> Array:
     """P3109 v4.0: the discarded fraction, as an N-bit integer, plus R carries out of N bits."""
     xp = namespace(rest)
@@ -195,7 +205,9 @@ def _stochastic(
     more = below & ~(next_bit << (xp.maximum(right, u(1)) - u(1)))
     if tail is not None:
         # The first `left` bits of the tail belong to the integer; a shift by the full width gives 0.
-        into = select(left > u(0), tail >> (u(carrier.width - 1) - xp.maximum(left, u(1)) + u(1)), u(0))
+        into = select(
+            left > u(0), tail >> (u(carrier.width - 1) - xp.maximum(left, u(1)) + u(1)), u(0)
+        )
         truncated = truncated | into
         remaining = tail << left
         has_left = cut <= i(n)
@@ -227,7 +239,10 @@ def _finish_float(
         result = select(result < u(bound.min_normal), u(0), result)
     beyond = infinity if fmt.has_infinity else nan if fmt.has_nan else u(bound.max_positive)
     overflowed = u(bound.max_positive)
-    if spec.overflow is OverflowMode.INFINITY and spec.mode not in (RoundingMode.TOWARD_ZERO, RoundingMode.TO_ODD):
+    if spec.overflow is OverflowMode.INFINITY and spec.mode not in (
+        RoundingMode.TOWARD_ZERO,
+        RoundingMode.TO_ODD,
+    ):
         overflowed = beyond
         if spec.mode is RoundingMode.TOWARD_POSITIVE:
             overflowed = select(negative, u(bound.max_positive), beyond)

@@ -98,8 +98,14 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
         keeps = spec.overflow is OverflowMode.SATURATE or not fmt.has_nan
         return Rounded(bound if keeps else math.nan, flags | Flags.INVALID)
     if magnitude > Fraction(fmt.max_finite):
-        to_infinity = spec.overflow is OverflowMode.INFINITY and _overflows_to_infinity(negative, spec.mode)
-        value = _beyond(fmt, not negative) if to_infinity else math.copysign(fmt.max_finite, -negative or 1)
+        to_infinity = spec.overflow is OverflowMode.INFINITY and _overflows_to_infinity(
+            negative, spec.mode
+        )
+        value = (
+            _beyond(fmt, not negative)
+            if to_infinity
+            else math.copysign(fmt.max_finite, -negative or 1)
+        )
         return Rounded(value, flags | Flags.OVERFLOW | Flags.INEXACT)
     return Rounded(_signed(magnitude, negative, fmt), flags)
 
@@ -124,7 +130,9 @@ def _floor_log2(x: Fraction) -> int:
     return e if Fraction(2) ** e <= x else e - 1
 
 
-def _goes_up(fraction: Fraction, is_odd: bool, negative: bool, spec: RoundingSpec, random_bits: int) -> bool:
+def _goes_up(
+    fraction: Fraction, is_odd: bool, negative: bool, spec: RoundingSpec, random_bits: int
+) -> bool:
     """Decide whether the magnitude goes to the upper neighbour; `fraction` in [0, 1) is between them."""
     half = Fraction(1, 2)
     match spec.mode:

@@ -4,7 +4,7 @@ import difflib
 import enum
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
@@ -83,8 +83,8 @@ class RoundingSpec:
         What an infinite input becomes: "propagate" or "saturate_infinity".
     subnormals : SubnormalMode or str
         "gradual", "flush_after_rounding" or "nearest_of_zero_and_min".
-    num_random_bits : int, optional
-        Random bits N per element in mode "sr", 1 to 32; 32 by default.
+    num_random_bits : int
+        Random bits N per element in mode "sr", 1 to 32; 0 stands for 32. Always 0 in other modes.
     stochastic_variant : StochasticVariant or str
         "a", "b" or "c", see P3109.
 
@@ -113,7 +113,7 @@ class RoundingSpec:
     overflow: OverflowMode = None  # type: ignore[assignment]
     infinities: InfinityMode = InfinityMode.PROPAGATE
     subnormals: SubnormalMode = SubnormalMode.GRADUAL
-    num_random_bits: int = None  # type: ignore[assignment]
+    num_random_bits: int = 0
     stochastic_variant: StochasticVariant = StochasticVariant.A
 
     def __post_init__(self) -> None:
@@ -121,21 +121,25 @@ class RoundingSpec:
         fill = object.__setattr__
         fill(self, "format", get_format(self.format))
         is_fixed = isinstance(self.format, FixedPointFormat)
-        if self.overflow is None:
+        if cast("OverflowMode | None", self.overflow) is None:
             fill(self, "overflow", OverflowMode.SATURATE if is_fixed else OverflowMode.INFINITY)
         for name, kind in _KINDS.items():
             fill(self, name, _member(kind, getattr(self, name), name))
         if is_fixed and self.overflow is OverflowMode.INFINITY:
-            raise ValueError(f"overflow is 'infinity', which {self.format} has not; allowed are 'saturate', 'wrap'")
+            raise ValueError(
+                f"overflow is 'infinity', which {self.format} has not; allowed are 'saturate', 'wrap'"
+            )
         if not is_fixed and self.overflow is OverflowMode.WRAP:
             raise ValueError(
                 f"overflow is 'wrap' for {self.format}; allowed are 'infinity', 'saturate' (wrap: fixed point)"
             )
         if is_fixed and self.subnormals is not SubnormalMode.GRADUAL:
-            raise ValueError(f"subnormals is {self.subnormals.value!r}, but fixed point has no subnormals")
+            raise ValueError(
+                f"subnormals is {self.subnormals.value!r}, but fixed point has no subnormals"
+            )
         is_stochastic = self.mode is RoundingMode.STOCHASTIC
-        if self.num_random_bits is None:
-            fill(self, "num_random_bits", 32 if is_stochastic else 0)
+        if is_stochastic and self.num_random_bits == 0:
+            fill(self, "num_random_bits", 32)
         allowed = range(1, 33) if is_stochastic else range(1)
         if self.num_random_bits not in allowed:
             raise ValueError(
@@ -184,7 +188,7 @@ _KINDS: dict[str, type[enum.StrEnum]] = {
 
 def _member(kind: type[enum.StrEnum], value: object, argument: str) -> enum.StrEnum:
     try:
-        return kind(value)
+        return kind(str(value))
     except ValueError:
         allowed = ", ".join(repr(str(m)) for m in kind)
         near = difflib.get_close_matches(str(value), list(kind), n=1)
