@@ -13,6 +13,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from precsim.analysis.bounds import gamma as gamma
+    from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
+    from precsim.analysis.errors import absolute_error as absolute_error
+    from precsim.analysis.errors import backward_error as backward_error
+    from precsim.analysis.errors import relative_error as relative_error
+    from precsim.analysis.errors import sqnr as sqnr
+    from precsim.analysis.errors import ulp_error as ulp_error
+    from precsim.analysis.ranges import exponent_histogram as exponent_histogram
+    from precsim.analysis.ranges import range_rates as range_rates
+    from precsim.arithmetic.elementwise import add as add
+    from precsim.arithmetic.elementwise import divide as divide
+    from precsim.arithmetic.elementwise import fma as fma
+    from precsim.arithmetic.elementwise import multiply as multiply
+    from precsim.arithmetic.elementwise import sqrt as sqrt
+    from precsim.arithmetic.elementwise import subtract as subtract
+    from precsim.arithmetic.summation import accumulate as accumulate
     from precsim.formats.codec import decode as decode
     from precsim.formats.codec import encode as encode
     from precsim.formats.fixed_point import FixedPointFormat as FixedPointFormat
@@ -28,6 +44,11 @@ if TYPE_CHECKING:
     from precsim.rounding.spec import RoundingSpec as RoundingSpec
 
 _MODULES = {
+    "analysis.bounds": ("gamma", "probabilistic_gamma"),
+    "analysis.errors": ("absolute_error", "backward_error", "relative_error", "sqnr", "ulp_error"),
+    "analysis.ranges": ("exponent_histogram", "range_rates"),
+    "arithmetic.elementwise": ("add", "divide", "fma", "multiply", "sqrt", "subtract"),
+    "arithmetic.summation": ("accumulate",),
     "formats.codec": ("decode", "encode"),
     "formats.fixed_point": ("FixedPointFormat",),
     "formats.floating": ("FloatFormat", "Specials"),

@@ -1,6 +1,7 @@
 """All that precsim knows about the difference between NumPy and JAX arrays."""
 
 import sys
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,18 @@ def namespace(*arrays: object) -> Any:
 
         return jnp
     return np
+
+
+def repeat(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
+    """Apply ``state = body(k, state)`` for k = 0 .. count - 1; one compiled loop under JAX."""
+    leaves = state if isinstance(state, tuple) else (state,)
+    if any(is_jax(x) for x in leaves):
+        from jax import lax
+
+        return lax.fori_loop(0, count, body, state)
+    for k in range(count):
+        state = body(k, state)
+    return state
 
 
 def bitcast(x: Array, dtype: DTypeLike) -> Array:

@@ -109,6 +109,20 @@ def select(condition: Array, yes: Array, no: Array) -> Array:
     return namespace(condition, yes, no).where(condition, yes, no)
 
 
+def shift_left(x: Array, count: Array, carrier: Carrier) -> Array:
+    """Shift by a signed `count`: 0 from the carrier's width on, nothing for negative counts."""
+    i = carrier.int_dtype
+    shift = namespace(x, count).clip(count, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    return select(count < i(carrier.width), x << shift, carrier.uint(0))
+
+
+def shift_right(x: Array, count: Array, carrier: Carrier) -> Array:
+    """Shift by a signed `count`: 0 from the carrier's width on, nothing for negative counts."""
+    i = carrier.int_dtype
+    shift = namespace(x, count).clip(count, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    return select(count < i(carrier.width), x >> shift, carrier.uint(0))
+
+
 def bit_length(x: Array, carrier: Carrier) -> Array:
     """Position of the highest set bit plus one, 0 for 0, by binary search; unsigned in, signed out."""
     length = (x != carrier.uint(0)).astype(carrier.int_dtype)

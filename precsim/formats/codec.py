@@ -14,6 +14,8 @@ from precsim.formats.carrier import (
     compose,
     decompose,
     select,
+    shift_left,
+    shift_right,
 )
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat, Specials
@@ -38,7 +40,8 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     Raises
     ------
     ValueError
-        If the format has no codes (unlimited exponent range), or no carrier has all its values.
+        If the format has no codes (unlimited exponent range), or no carrier has all its values (JAX
+        has float64 with jax_enable_x64 only).
     TypeError
         If `codes` are not integers.
 
@@ -60,6 +63,8 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     if codes.dtype.kind not in "iu":
         raise TypeError(f"codes has dtype {codes.dtype}; allowed are integers")
     carrier = _smallest_carrier(fmt)
+    if is_jax(codes) and carrier is FLOAT64:
+        _require_64_bits(fmt)
     flat = codes.reshape(-1).astype(carrier.uint_dtype)
     bits = (
         _decode_fixed(flat, fmt, carrier)
@@ -88,12 +93,13 @@ def encode(values: Any, fmt: str | Format) -> Array:
     ------
     ValueError
         If a value is not in the format; the message names the first one. Values cannot be looked at
-        under `jax.jit`: there, a value outside the format gets the code of zero.
+        under `jax.jit`: there, a value outside the format gets the code of zero. Also if the carrier
+        cannot hold the format.
 
     Notes
     -----
     NaN becomes the quiet NaN of the format (sign kept where the format has two). Exact inverse of
-    `decode` for every code but redundant NaNs.
+    `decode` for every code but redundant NaNs and zeros.
 
     Examples
     --------
@@ -108,6 +114,9 @@ def encode(values: Any, fmt: str | Format) -> Array:
     fmt = get_format(fmt)
     values, carrier = as_carrier(values, "values")
     code_dtype = _code_dtype(fmt)
+    if not fmt.fits(carrier):
+        remedy = " (use float64)" if carrier is FLOAT32 else ""
+        raise ValueError(f"a {carrier.name} carrier cannot hold {fmt.name}{remedy}")
     bits = bitcast(values, carrier.uint_dtype).reshape(-1)
     if isinstance(fmt, FixedPointFormat):
         codes = _encode_fixed(bits, fmt, carrier)
@@ -146,6 +155,15 @@ def _smallest_carrier(fmt: Format) -> Carrier:
     raise ValueError(f"{fmt.name} has no codes, or values that neither float32 nor float64 has")
 
 
+def _require_64_bits(fmt: Format) -> None:
+    import jax
+
+    if not jax.config.jax_enable_x64:
+        raise ValueError(
+            f"{fmt.name} needs a float64 carrier, which JAX has with jax_enable_x64 only"
+        )
+
+
 def _code_dtype(fmt: Format) -> Any:
     width = fmt.width
     if width is None:
@@ -175,6 +193,8 @@ def _decode_float(codes: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
         is_nan = (magnitude == u(0)) & (negative == u(1))
         bits = select(is_nan, u(carrier.quiet_nan), bits)
         negative = select(is_nan, u(0), negative)
+    elif fmt.is_signed and not fmt.has_negative_zero:
+        negative = select(magnitude == u(0), u(0), negative)
     return bits | (negative << u(carrier.width - 1))
 
 
@@ -187,12 +207,11 @@ def _encode_float(bits: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
     sign = ((bits >> u(carrier.width - 1)) & u(int(fmt.is_signed))) << u(fmt._magnitude_bits)
     significand, lsb = decompose(bits, carrier)
     lead = lsb + bit_length(significand, carrier) - i(1)
-    quantum = xp.clip(lead, i(fmt.emin), i(fmt.emax)) - i(p - 1)
-    right = xp.clip(quantum - lsb, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
-    left = xp.clip(lsb - quantum, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
+    quantum = xp.clip(lead, i(fmt.emin), i(max(fmt.emin, fmt.emax))) - i(p - 1)
     # The implicit bit adds one to the exponent field, so the field starts one lower.
     field = quantum + i(p - 1 + fmt.bias - 1)
-    code = ((significand << left) >> right) + (field.astype(carrier.uint_dtype) << u(p - 1))
+    aligned = shift_right(shift_left(significand, lsb - quantum, carrier), quantum - lsb, carrier)
+    code = aligned + (field.astype(carrier.uint_dtype) << u(p - 1))
     code = select(magnitude == u(0), u(0), code)
     if fmt.has_infinity:
         code = select(magnitude == u(carrier.infinity), u(fmt._max_code + 1), code)
@@ -217,12 +236,9 @@ def _decode_fixed(codes: Array, fmt: FixedPointFormat, carrier: Carrier) -> Arra
 
 def _encode_fixed(bits: Array, fmt: FixedPointFormat, carrier: Carrier) -> Array:
     """Code of each value, after truncation of whatever does not fit."""
-    xp = namespace(bits)
     u, i = carrier.uint, carrier.int_dtype
     significand, lsb = decompose(bits, carrier)
     shift = lsb + i(fmt.fraction_bits)
-    left = xp.clip(shift, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
-    right = xp.clip(-shift, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
-    integer = (significand << left) >> right
+    integer = shift_right(shift_left(significand, shift, carrier), -shift, carrier)
     negative = bits >> u(carrier.width - 1) == u(1)
     return select(negative, u(0) - integer, integer) & u((1 << fmt.width) - 1)

@@ -1,7 +1,7 @@
 """What the rounding kernel does for fixed point only: saturate, or wrap around."""
 
 from precsim._arrays import Array, namespace
-from precsim.formats.carrier import Carrier, compose, select
+from precsim.formats.carrier import Carrier, compose, select, shift_left, shift_right
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.spec import InfinityMode, RoundingSpec
 
@@ -14,6 +14,12 @@ def saturate(result: Array, bits: Array, largest: int, lowest: int, carrier: Car
     limit = select(negative, u(lowest), u(largest))
     clamped = select(is_nan, u(carrier.quiet_nan), select(result > limit, limit, result))
     return clamped | select(negative & (clamped != u(0)), u(carrier.sign_bit), u(0))
+
+
+def nan_if_undetermined(bits: Array, drop: Array, tail: Array, carrier: Carrier) -> Array:
+    """Put NaN where an inexact tail reaches above the format's quantum: the low bits are not known."""
+    unknown = (drop < carrier.int_dtype(0)) & ((tail & carrier.uint(1)) == carrier.uint(1))
+    return select(unknown, carrier.uint(carrier.quiet_nan), bits)
 
 
 def modulo(
@@ -29,14 +35,14 @@ def modulo(
     fmt = spec.format
     assert isinstance(fmt, FixedPointFormat)
     left = xp.maximum(-drop, i(0))
-    reduced = _shift_left(significand, left, carrier)
+    reduced = shift_left(significand, left, carrier)
     if tail is not None:
         over = left - i(carrier.width)
         entering = select(
-            over < i(0), _shift_right(tail, -over, carrier), _shift_left(tail, over, carrier)
+            over < i(0), shift_right(tail, -over, carrier), shift_left(tail, over, carrier)
         )
         reduced = reduced | entering
-        tail = _shift_left(tail, left, carrier)
+        tail = shift_left(tail, left, carrier)
     # Where nothing was shifted the low bits are all still to come: keep the significand whole.
     reduced = select(left > i(0), reduced & u((1 << fmt.width) - 1), significand)
     return reduced, xp.maximum(drop, i(0)), tail
@@ -65,19 +71,3 @@ def wrap(integer: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> A
     wrapped = select(input_magnitude == u(carrier.infinity), on_infinity, wrapped)
     nan = u(carrier.quiet_nan) | (bits & u(carrier.sign_bit))
     return select(input_magnitude > u(carrier.infinity), nan, wrapped)
-
-
-def _shift_left(x: Array, count: Array, carrier: Carrier) -> Array:
-    """Shift by `count` >= 0; 0 from the carrier's width on."""
-    xp = namespace(x)
-    i = carrier.int_dtype
-    shift = xp.clip(count, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
-    return select(count < i(carrier.width), x << shift, carrier.uint(0))
-
-
-def _shift_right(x: Array, count: Array, carrier: Carrier) -> Array:
-    """Shift by `count` >= 0; 0 from the carrier's width on."""
-    xp = namespace(x)
-    i = carrier.int_dtype
-    shift = xp.clip(count, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
-    return select(count < i(carrier.width), x >> shift, carrier.uint(0))

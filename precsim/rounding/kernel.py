@@ -100,6 +100,8 @@ def round_bits(
     drop = _dropped_bits(magnitude, spec, carrier)
     significand, _ = decompose(magnitude, carrier)
     if spec.overflow is OverflowMode.WRAP:
+        if tail is not None:
+            bits = fixed_point.nan_if_undetermined(bits, drop, tail, carrier)
         significand, drop, tail = fixed_point.modulo(significand, drop, tail, spec, carrier)
     # One guard bit more, so that at least one bit is always cut off and the half way point is a bit.
     guarded = significand << u(1)

@@ -32,7 +32,11 @@ class OverflowMode(enum.StrEnum):
     SATURATE = "saturate"
     """The largest value of that sign."""
     WRAP = "wrap"
-    """The low bits of the two's complement code; fixed point only."""
+    """The low bits of the two's complement code; fixed point only.
+
+    An operation's result so large that its low bits are not known becomes NaN (that takes operands far
+    outside the format: beyond 2**24 times its quantum in float32, 2**53 in float64).
+    """
 
 
 class InfinityMode(enum.StrEnum):

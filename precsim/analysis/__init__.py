@@ -1,0 +1,1 @@
+"""What the errors mean: measures, bounds, range events, pictures."""

@@ -1,0 +1,377 @@
+"""Elementwise operations whose exact result is rounded once."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, bitcast, is_jax, namespace
+from precsim.arithmetic import wide
+from precsim.formats.carrier import Carrier, as_carrier, select
+from precsim.rounding.kernel import limits, round_bits
+from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+
+
+def add(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Return x + y, rounded once.
+
+    Parameters
+    ----------
+    x, y : array_like of float, shapes that broadcast to (...)
+        Carrier values of one dtype, float32 or float64 (a Python number takes the other's dtype).
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        The rounded sum, in the operands' dtype; jax if one of the operands is.
+
+    Raises
+    ------
+    ValueError
+        If the carrier cannot hold the format, or `random_bits` are missing in mode sr.
+    TypeError
+        If the operands are not float32 or float64, or differ in dtype.
+
+    Notes
+    -----
+    The operands are taken as they are, in the format or not; the exact sum is rounded once, so no
+    double rounding occurs, whatever the carrier.
+
+    Special values: infinity - infinity is NaN; an exact cancellation gives +0, or -0 in mode rtn
+    (IEEE 754-2019, 6.1 to 6.3); then `round_to`'s rules.
+
+    Error: that of one rounding. Gradient: that of the unrounded operation (straight-through).
+    Cost: about 150 integer operations per element.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.add(2048.0, 1.0, "fp16").item(), ps.add(2048.0, 3.0, "fp16").item()
+    (2048.0, 2052.0)
+    """
+    return _apply(_add_bits, operator.add, (x, y), spec, random_bits)
+
+
+def subtract(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Return x - y, rounded once.
+
+    Parameters
+    ----------
+    x, y : array_like of float, shapes that broadcast to (...)
+        Carrier values of one dtype, float32 or float64.
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        The rounded difference; special values, error, gradient, cost and exceptions as in `add`.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.subtract(1.0, 2**-12, "fp16").item(), ps.subtract(1.0, 2**-12, "fp16:rtz").item()
+    (1.0, 0.99951171875)
+    """
+    return _apply(_subtract_bits, operator.sub, (x, y), spec, random_bits)
+
+
+def multiply(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Return x * y, rounded once.
+
+    Parameters
+    ----------
+    x, y : array_like of float, shapes that broadcast to (...)
+        Carrier values of one dtype, float32 or float64.
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        The rounded product; error, gradient and exceptions as in `add`. About 100 integer operations
+        per element.
+
+    Notes
+    -----
+    Special values: 0 * infinity is NaN; the sign is the exclusive or of the signs. Products below or
+    beyond the carrier's range are rounded from their exact value too.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.multiply(3.0, 0.34375, "e4m3").item()
+    1.0
+    """
+    return _apply(_multiply_bits, operator.mul, (x, y), spec, random_bits)
+
+
+def divide(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Return x / y, rounded once.
+
+    Parameters
+    ----------
+    x, y : array_like of float, shapes that broadcast to (...)
+        Carrier values of one dtype, float32 or float64.
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        The rounded quotient; error, gradient and exceptions as in `add`. About 150 integer operations
+        per element, 7 (float32) or 10 (float64) of them integer divisions.
+
+    Notes
+    -----
+    Special values: 0 / 0 and infinity / infinity are NaN; x / 0 is an infinity with the exclusive or of
+    the signs (IEEE 754-2019, 7.3), then `round_to`'s rules for infinite inputs.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.divide(1.0, [3.0, 0.0], "bf16").tolist()
+    [0.333984375, inf]
+    """
+    return _apply(_divide_bits, operator.truediv, (x, y), spec, random_bits)
+
+
+def sqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Return the square root of x, rounded once.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (...)
+        Carrier values, float32 or float64.
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        The rounded root; error, gradient and exceptions as in `add`. About 900 (float32) or 1,300
+        (float64) integer operations per element.
+
+    Notes
+    -----
+    Special values: the root of a negative number is NaN, of -0 it is -0 (IEEE 754-2019, 6.3, 7.2).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.sqrt(2.0, "fp16").item(), ps.sqrt(2.0, "fp16:rtp").item()
+    (1.4140625, 1.4150390625)
+    """
+    return _apply(_sqrt_bits, _unrounded_sqrt, (x,), spec, random_bits)
+
+
+def fma(x: Any, y: Any, z: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Return x * y + z, rounded once (fused multiply-add).
+
+    Parameters
+    ----------
+    x, y, z : array_like of float, shapes that broadcast to (...)
+        Carrier values of one dtype, float32 or float64.
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        The rounded result; error, gradient and exceptions as in `add`. About 250 integer operations
+        per element.
+
+    Notes
+    -----
+    Special values: 0 * infinity + z is NaN, also for a NaN z; infinities of opposite signs give NaN; an
+    exact cancellation gives +0, or -0 in mode rtn (IEEE 754-2019, 5.4.1, 6.3, 7.2).
+
+    Examples
+    --------
+    The product below is 30720, exactly half way between two values; the addend breaks the tie:
+
+    >>> import precsim as ps
+    >>> ps.fma(160.0, 192.0, -(2.0**-16), "e5m2").item()
+    28672.0
+    """
+    return _apply(_fma_bits, _unrounded_fma, (x, y, z), spec, random_bits)
+
+
+def _unrounded_sqrt(x: Array) -> Array:
+    return namespace(x).sqrt(x)
+
+
+def _unrounded_fma(x: Array, y: Array, z: Array) -> Array:
+    return x * y + z
+
+
+BitsFunction = Callable[..., tuple[Array, Array]]
+
+
+def _apply(
+    function: BitsFunction,
+    unrounded: Callable[..., Array],
+    operands: tuple[Any, ...],
+    spec: SpecLike,
+    random_bits: Any,
+) -> Array:
+    """Bring operands to one carrier and one shape, run the operation, round."""
+    spec = RoundingSpec.parse(spec)
+    operands, carrier = _common_carrier(operands)
+    limits(spec, carrier)
+    if (random_bits is None) and spec.mode is RoundingMode.STOCHASTIC:
+        raise ValueError(
+            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element"
+        )
+    if any(map(is_jax, (*operands, random_bits))):
+        from precsim.arithmetic.compiled import apply_compiled
+
+        return apply_compiled(function, unrounded, operands, random_bits, spec)
+    return apply_operation(function, operands, random_bits, spec, carrier)
+
+
+def _common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carrier]:
+    typed = [x for x in operands if hasattr(x, "dtype")]
+    if typed:
+        # Python numbers take the dtype of the arrays beside them, when that is exact.
+        dtype = typed[0].dtype
+        operands = tuple(x if hasattr(x, "dtype") else _exactly(x, dtype) for x in operands)
+    pairs = [as_carrier(x, name) for x, name in zip(operands, "xyz", strict=False)]
+    carriers = {carrier.name for _, carrier in pairs}
+    if len(carriers) > 1:
+        raise TypeError(
+            f"operands have dtypes {', '.join(sorted(carriers))}; allowed is one carrier for all"
+        )
+    return tuple(array for array, _ in pairs), pairs[0][1]
+
+
+def _exactly(x: Any, dtype: Any) -> np.ndarray:
+    wide = np.asarray(x, np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = wide.astype(dtype)
+    if not np.array_equal(narrow, wide, equal_nan=True):
+        raise TypeError(
+            f"{x!r} is not exact in the {dtype} of the other operands; convert it first"
+        )
+    return narrow
+
+
+def apply_operation(
+    function: BitsFunction,
+    operands: tuple[Array, ...],
+    random_bits: Array | None,
+    spec: RoundingSpec,
+    carrier: Carrier,
+) -> Array:
+    """Run an operation on bit patterns and round its exact result."""
+    xp = namespace(*operands)
+    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    bits = [bitcast(xp.broadcast_to(x, shape), carrier.uint_dtype).reshape(-1) for x in operands]
+    if random_bits is not None:
+        random_bits = xp.broadcast_to(xp.asarray(random_bits), shape).reshape(-1)
+    exact, tail = function(*bits, carrier, spec.mode is RoundingMode.TOWARD_NEGATIVE)
+    rounded = round_bits(exact, spec, carrier, tail=tail, random_bits=random_bits)
+    return bitcast(rounded, carrier.float_dtype).reshape(shape)
+
+
+def _is_nan(x: Array, carrier: Carrier) -> Array:
+    return (x & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
+
+
+def _is_infinite(x: Array, carrier: Carrier) -> Array:
+    return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(carrier.infinity)
+
+
+def _is_zero(x: Array, carrier: Carrier) -> Array:
+    return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(0)
+
+
+def _finish(
+    exact: wide.Wide, infinite: Array, invalid: Array, negative: Array, carrier: Carrier
+) -> tuple[Array, Array]:
+    """Pack the exact result; put infinities and NaN where the operands call for them."""
+    u = carrier.uint
+    bits, tail = wide.pack(exact, carrier)
+    signed_infinity = u(carrier.infinity) | select(negative, u(carrier.sign_bit), u(0))
+    bits = select(infinite, signed_infinity, bits)
+    bits = select(invalid, u(carrier.quiet_nan), bits)
+    return bits, select(infinite | invalid, u(0), tail)
+
+
+def _add_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> tuple[Array, Array]:
+    a, b = wide.unpack(x, carrier), wide.unpack(y, carrier)
+    exact = wide.add(a, b, carrier, zero_is_negative=zero_is_negative)
+    x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
+    invalid = _is_nan(x, carrier) | _is_nan(y, carrier)
+    invalid = invalid | (x_infinite & y_infinite & (a.negative != b.negative))
+    negative = select(x_infinite, a.negative, b.negative)
+    return _finish(exact, x_infinite | y_infinite, invalid, negative, carrier)
+
+
+def _subtract_bits(
+    x: Array, y: Array, carrier: Carrier, zero_is_negative: bool
+) -> tuple[Array, Array]:
+    return _add_bits(x, y ^ carrier.uint(carrier.sign_bit), carrier, zero_is_negative)
+
+
+def _multiply_bits(
+    x: Array, y: Array, carrier: Carrier, zero_is_negative: bool
+) -> tuple[Array, Array]:
+    exact = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
+    infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
+    invalid = _is_nan(x, carrier) | _is_nan(y, carrier)
+    invalid = invalid | (infinite & (_is_zero(x, carrier) | _is_zero(y, carrier)))
+    return _finish(exact, infinite, invalid, exact.negative, carrier)
+
+
+def _divide_bits(
+    x: Array, y: Array, carrier: Carrier, zero_is_negative: bool
+) -> tuple[Array, Array]:
+    u = carrier.uint
+    x_zero, y_zero = _is_zero(x, carrier), _is_zero(y, carrier)
+    x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
+    one = u(carrier.bias << carrier.trailing) | (y & u(carrier.sign_bit))
+    exact = wide.divide(
+        wide.unpack(select(y_infinite, x & u(carrier.sign_bit), x), carrier),
+        wide.unpack(select(y_zero | y_infinite, one, y), carrier),
+        carrier,
+    )
+    invalid = _is_nan(x, carrier) | _is_nan(y, carrier)
+    invalid = invalid | (x_zero & y_zero) | (x_infinite & y_infinite)
+    return _finish(exact, x_infinite | (y_zero & ~x_zero), invalid, exact.negative, carrier)
+
+
+def _sqrt_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> tuple[Array, Array]:
+    exact = wide.sqrt(wide.unpack(x, carrier), carrier)
+    invalid = _is_nan(x, carrier) | (exact.negative & ~_is_zero(x, carrier))
+    return _finish(exact, _is_infinite(x, carrier), invalid, exact.negative, carrier)
+
+
+def _fma_bits(
+    x: Array, y: Array, z: Array, carrier: Carrier, zero_is_negative: bool
+) -> tuple[Array, Array]:
+    product = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
+    addend = wide.unpack(z, carrier)
+    exact = wide.add(product, addend, carrier, zero_is_negative=zero_is_negative)
+    product_infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
+    z_infinite = _is_infinite(z, carrier)
+    invalid = _is_nan(x, carrier) | _is_nan(y, carrier) | _is_nan(z, carrier)
+    invalid = invalid | (product_infinite & (_is_zero(x, carrier) | _is_zero(y, carrier)))
+    invalid = invalid | (product_infinite & z_infinite & (product.negative != addend.negative))
+    negative = select(product_infinite, product.negative, addend.negative)
+    return _finish(exact, product_infinite | z_infinite, invalid, negative, carrier)

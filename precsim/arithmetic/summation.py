@@ -1,0 +1,115 @@
+"""Sums in a stated order, every partial sum rounded."""
+
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, is_jax, namespace, repeat
+from precsim.arithmetic.elementwise import add
+from precsim.arithmetic.order import Order, Pairwise, parse_order
+from precsim.formats.carrier import as_carrier
+from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+
+
+def accumulate(
+    x: Any,
+    spec: SpecLike,
+    *,
+    axis: int | None = None,
+    order: str | Order = "sequential",
+    random_bits: Any = None,
+) -> Array:
+    """Sum along an axis in a stated order, rounding every partial sum.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (...)
+        Carrier values, float32 or float64; taken as they are, never rounded themselves.
+    spec : str, Format or RoundingSpec
+        Format and rule of every partial sum.
+    axis : int, optional
+        The axis to sum along; by default all elements, in row-major order.
+    order : {"sequential", "pairwise"} or Order
+        "sequential": start from +0, then ``s = fl(s + x[k])`` for ascending k. "pairwise": level by
+        level ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``, an odd last element going up as it is.
+    random_bits : array_like of int, shape (...) of `x`, optional
+        For mode sr. "sequential": element k serves the k-th addition. "pairwise": the additions are
+        numbered level by level, each level from left to right.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape of `x` without `axis`
+        The sum; same library and dtype as `x`. An empty sum is +0; a sum of one element is that
+        element, rounded.
+
+    Raises
+    ------
+    ValueError
+        If `order` or `axis` is unknown, the carrier cannot hold the format, or `random_bits` are
+        missing in mode sr.
+
+    Notes
+    -----
+    Error (no overflow): with nearest rounding and unit roundoff u, at most ``gamma(n - 1, u) * sum|x|``
+    for sequential, ``gamma(ceil(log2 n), u) * sum|x|`` for pairwise order, plus one rounding of inputs
+    that are not in the format (Higham, *Accuracy and Stability*, 2nd edition, 4.2). Each addition is
+    one rounding of the exact sum of two carrier values, so compilers cannot change it.
+
+    Cost: n additions of about 150 integer operations; one compiled loop under JAX.
+
+    Examples
+    --------
+    Ones stop counting at 2**11 in binary16, in this order:
+
+    >>> import numpy as np, precsim as ps
+    >>> ones = np.ones(5000, np.float32)
+    >>> float(ps.accumulate(ones, "fp16")), float(ps.accumulate(ones, "fp16", order="pairwise"))
+    (2048.0, 5000.0)
+    """
+    spec = RoundingSpec.parse(spec)
+    order = parse_order(order)
+    x, _ = as_carrier(x)
+    is_stochastic = spec.mode is RoundingMode.STOCHASTIC
+    if random_bits is None and is_stochastic:
+        raise ValueError(
+            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x"
+        )
+    if random_bits is not None:
+        random_bits = random_bits if is_jax(random_bits) else np.asarray(random_bits)
+        if random_bits.shape != x.shape:
+            raise ValueError(
+                f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
+            )
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+        random_bits = None if random_bits is None else random_bits.reshape(-1)
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis is {axis}; allowed are {-x.ndim} to {x.ndim - 1}")
+    xp = namespace(x, random_bits)
+    rows = xp.moveaxis(xp.asarray(x), axis, 0)
+    bits = None if random_bits is None or not is_stochastic else xp.moveaxis(random_bits, axis, 0)
+    if isinstance(order, Pairwise):
+        return _pairwise(rows, bits, spec)
+    return _sequential(rows, bits, spec)
+
+
+def _sequential(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
+    def body(k: Array, total: Array) -> Array:
+        return add(total, rows[k], spec, random_bits=None if bits is None else bits[k])
+
+    zero = namespace(rows).zeros(rows.shape[1:], rows.dtype)
+    return repeat(rows.shape[0], body, zero)
+
+
+def _pairwise(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
+    xp = namespace(rows)
+    if rows.shape[0] < 2:
+        return _sequential(rows, bits, spec)
+    used = 0
+    while rows.shape[0] > 1:
+        pairs = rows.shape[0] // 2
+        noise = None if bits is None else bits[used : used + pairs]
+        sums = add(rows[0 : 2 * pairs : 2], rows[1 : 2 * pairs : 2], spec, random_bits=noise)
+        rows = xp.concatenate([sums, rows[2 * pairs :]])
+        used += pairs
+    return rows[0]

@@ -1,0 +1,201 @@
+"""Exact intermediate results: numbers of two machine words, built from integer operations only.
+
+A `Wide` stands for ``(-1)**negative * (hi:lo) * 2**(exponent - 2*width + 1)``: `hi` and `lo` are words of
+the carrier's unsigned type and, unless the number is zero, the top bit of `hi` is set. The last bit of
+`lo` is sticky: it is also set when anything nonzero lies below it. Two words hold every exact sum, product
+and fused multiply-add of carrier values closely enough to be rounded once, with 32 random bits too.
+"""
+
+from typing import NamedTuple
+
+from precsim._arrays import Array, namespace, repeat
+from precsim.formats.carrier import Carrier, bit_length, decompose, select, shift_left, shift_right
+
+_ZERO_EXPONENT = -(1 << 14)
+"""Exponent given to zero: below everything, so that zero is the smaller operand of any sum."""
+
+
+class Wide(NamedTuple):
+    """A number with sign, exponent of its leading bit, and two words of significand."""
+
+    negative: Array
+    exponent: Array
+    hi: Array
+    lo: Array
+
+
+def unpack(bits: Array, carrier: Carrier) -> Wide:
+    """Return finite carrier patterns as wide numbers (exact)."""
+    u, i = carrier.uint, carrier.int_dtype
+    significand, lsb = decompose(bits, carrier)
+    length = bit_length(significand, carrier)
+    hi = shift_left(significand, i(carrier.width) - length, carrier)
+    exponent = select(significand == u(0), i(_ZERO_EXPONENT), lsb + length - i(1))
+    return Wide(bits >= u(carrier.sign_bit), exponent, hi, hi & u(0))
+
+
+def pack(x: Wide, carrier: Carrier) -> tuple[Array, Array]:
+    """Truncate to the carrier: patterns, and the tail of the following bits for the rounding kernel.
+
+    Beyond the carrier's largest value: that value with a tail of ones, which every mode rounds as it
+    would round the number itself.
+    """
+    xp = namespace(x.hi)
+    u, i = carrier.uint, carrier.int_dtype
+    below = xp.maximum(i(carrier.emin) - x.exponent, i(0))
+    hi, lo = shift_right_jam(x.hi, x.lo, below, carrier)
+    p, spare = carrier.precision, carrier.width - carrier.precision
+    sticky = (lo << u(p)) != u(0)
+    tail = (hi << u(p)) | (lo >> u(spare)) | sticky.astype(carrier.uint_dtype)
+    field = xp.maximum(x.exponent, i(carrier.emin)) + i(carrier.bias - 1)
+    magnitude = (field.astype(carrier.uint_dtype) << u(carrier.trailing)) + (hi >> u(spare))
+    too_large = x.exponent > i(carrier.bias)
+    magnitude = select(too_large, u(carrier.infinity - 1), magnitude)
+    tail = select(too_large, u((1 << carrier.width) - 1), tail)
+    return magnitude | select(x.negative, u(carrier.sign_bit), u(0)), tail
+
+
+def shift_right_jam(hi: Array, lo: Array, count: Array, carrier: Carrier) -> tuple[Array, Array]:
+    """Shift two words right by `count` >= 0; what falls off sets the last bit."""
+    u, i = carrier.uint, carrier.int_dtype
+    over = count - i(carrier.width)
+    is_short = over < i(0)
+    into_lo = select(is_short, shift_left(hi, -over, carrier), shift_right(hi, over, carrier))
+    new_lo = into_lo | select(is_short, shift_right(lo, count, carrier), u(0))
+    lost_lo = select(is_short, shift_left(lo, -over, carrier), lo)
+    lost_hi = select(is_short, u(0), shift_left(hi, i(carrier.width) - over, carrier))
+    lost = (lost_lo | lost_hi | select(over >= i(carrier.width), hi, u(0))) != u(0)
+    return shift_right(hi, count, carrier), new_lo | lost.astype(carrier.uint_dtype)
+
+
+def normalise(negative: Array, exponent: Array, hi: Array, lo: Array, carrier: Carrier) -> Wide:
+    """Shift the leading bit to the top; `exponent` belongs to the top bit."""
+    u, i = carrier.uint, carrier.int_dtype
+    width = i(carrier.width)
+    zeros = width - select(hi == u(0), bit_length(lo, carrier), bit_length(hi, carrier))
+    in_hi = select(hi == u(0), lo, hi)
+    in_lo = select(hi == u(0), u(0), lo)
+    new_hi = shift_left(in_hi, zeros, carrier) | shift_right(in_lo, width - zeros, carrier)
+    exponent = exponent - zeros - select(hi == u(0), width, i(0))
+    exponent = select(in_hi == u(0), i(_ZERO_EXPONENT), exponent)
+    return Wide(negative, exponent, new_hi, shift_left(in_lo, zeros, carrier))
+
+
+def multiply_words(x: Array, y: Array, carrier: Carrier) -> tuple[Array, Array]:
+    """Full product of two words, as (high word, low word), from four products of half words."""
+    u = carrier.uint
+    half = carrier.width // 2
+    mask = u((1 << half) - 1)
+    xh, xl, yh, yl = x >> u(half), x & mask, y >> u(half), y & mask
+    low, cross, other, high = xl * yl, xh * yl, xl * yh, xh * yh
+    middle = (low >> u(half)) + (cross & mask) + (other & mask)
+    hi = high + (cross >> u(half)) + (other >> u(half)) + (middle >> u(half))
+    return hi, (low & mask) | (middle << u(half))
+
+
+def multiply(x: Wide, y: Wide, carrier: Carrier) -> Wide:
+    """Exact product of two unpacked carrier values."""
+    hi, lo = multiply_words(x.hi, y.hi, carrier)
+    exponent = x.exponent + y.exponent + carrier.int_dtype(1)
+    return normalise(x.negative ^ y.negative, exponent, hi, lo, carrier)
+
+
+def add(x: Wide, y: Wide, carrier: Carrier, *, zero_is_negative: bool) -> Wide:
+    """Sum of two wide numbers whose last bits are zero; exact up to the sticky bit.
+
+    An exact cancellation gives +0, or -0 on request (rounding toward negative; IEEE 754-2019, 6.3).
+    """
+    xp = namespace(x.hi)
+    u, i = carrier.uint, carrier.int_dtype
+    swap = y.exponent > x.exponent
+    large = Wide(*(select(swap, b, a) for a, b in zip(x, y, strict=True)))
+    small = Wide(*(select(swap, a, b) for a, b in zip(x, y, strict=True)))
+    # One bit of headroom for the carry.
+    distance = xp.minimum(large.exponent - small.exponent, i(2 * carrier.width)) + i(1)
+    ahi, alo = shift_right_jam(large.hi, large.lo, i(1), carrier)
+    bhi, blo = shift_right_jam(small.hi, small.lo, distance, carrier)
+    sum_lo = alo + blo
+    sum_hi = ahi + bhi + (sum_lo < alo).astype(carrier.uint_dtype)
+    diff_lo = alo - blo
+    diff_hi = ahi - bhi - (alo < blo).astype(carrier.uint_dtype)
+    same = large.negative == small.negative
+    # Equal exponents may leave a negative difference: change its sign.
+    flipped = ~same & (diff_hi >= u(carrier.sign_bit))
+    negated_lo = u(0) - diff_lo
+    negated_hi = ~diff_hi + (diff_lo == u(0)).astype(carrier.uint_dtype)
+    hi = select(same, sum_hi, select(flipped, negated_hi, diff_hi))
+    lo = select(same, sum_lo, select(flipped, negated_lo, diff_lo))
+    negative = large.negative ^ flipped
+    cancelled = ~same & ((hi | lo) == u(0))
+    negative = select(cancelled, xp.zeros_like(negative) | zero_is_negative, negative)
+    return normalise(negative, large.exponent + i(1), hi, lo, carrier)
+
+
+def divide(x: Wide, y: Wide, carrier: Carrier) -> Wide:
+    """Quotient of two unpacked carrier values by long division; `y` must not be zero."""
+    u, i = carrier.uint, carrier.int_dtype
+    digit_bits = carrier.width - carrier.precision
+    drop = u(digit_bits)
+    dividend, divisor = x.hi >> drop, y.hi >> drop
+    is_less = dividend < divisor
+    remainder = select(is_less, dividend << u(1), dividend) - divisor
+    # The integer digit is 1; each further digit has as many bits as the word has to spare.
+    words = [dividend * u(0) + u(1), dividend * u(0)]
+    digits = [(carrier.width - 1) // digit_bits, carrier.width // digit_bits]
+    for k in (0, 1):
+        for _ in range(digits[k]):
+            remainder = remainder << drop
+            digit = remainder // divisor
+            remainder = remainder - digit * divisor
+            words[k] = (words[k] << drop) | digit
+    # Left-align the two words: the lower one has digits[1] * digit_bits bits.
+    low_bits = digits[1] * digit_bits
+    hi, lo = words[0], words[1] << u(carrier.width - low_bits)
+    spare = carrier.width - 1 - digits[0] * digit_bits
+    sticky = (remainder != u(0)).astype(carrier.uint_dtype)
+    hi = (hi << u(spare)) | (lo >> u(carrier.width - spare))
+    lo = (lo << u(spare)) | sticky
+    exponent = x.exponent - y.exponent - is_less.astype(carrier.int_dtype)
+    zero = x.hi == u(0)
+    return Wide(
+        x.negative ^ y.negative,
+        select(zero, i(_ZERO_EXPONENT), exponent),
+        select(zero, u(0), hi),
+        select(zero, u(0), lo),
+    )
+
+
+def sqrt(x: Wide, carrier: Carrier) -> Wide:
+    """Square root of unpacked carrier values (the sign is ignored), digit by digit in base 2."""
+    xp = namespace(x.hi)
+    u, i = carrier.uint, carrier.int_dtype
+    width = carrier.width
+    odd = (x.exponent & i(1)) == i(1)
+    # The radicand in [1, 4) with two integer bits; its further bits enter two at a time.
+    radicand = select(odd, x.hi, x.hi >> u(1))
+    steps = carrier.precision + 33
+
+    def digit(_: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Append one bit to the root; the remainder takes in the radicand's next two bits."""
+        radicand, rest_hi, rest_lo, root_hi, root_lo = state
+        rest_hi = (rest_hi << u(2)) | (rest_lo >> u(width - 2))
+        rest_lo = (rest_lo << u(2)) | (radicand >> u(width - 2))
+        trial_hi = (root_hi << u(2)) | (root_lo >> u(width - 2))
+        trial_lo = (root_lo << u(2)) | u(1)
+        fits = (rest_hi > trial_hi) | ((rest_hi == trial_hi) & (rest_lo >= trial_lo))
+        borrow = (rest_lo < trial_lo).astype(carrier.uint_dtype)
+        rest_hi = select(fits, rest_hi - trial_hi - borrow, rest_hi)
+        rest_lo = select(fits, rest_lo - trial_lo, rest_lo)
+        root_hi = (root_hi << u(1)) | (root_lo >> u(width - 1))
+        root_lo = (root_lo << u(1)) | fits.astype(carrier.uint_dtype)
+        return radicand << u(2), rest_hi, rest_lo, root_hi, root_lo
+
+    zero = x.hi & u(0)
+    state = repeat(steps, digit, (radicand, zero, zero, zero, zero))
+    _, rest_hi, rest_lo, root_hi, root_lo = state
+    sticky = ((rest_hi | rest_lo) != u(0)).astype(carrier.uint_dtype)
+    exponent = xp.where(odd, x.exponent - i(1), x.exponent) // i(2)
+    top = exponent + i(2 * width - steps)
+    root = normalise(x.negative, top, root_hi, root_lo, carrier)
+    exponent = select(x.hi == u(0), i(_ZERO_EXPONENT), root.exponent)
+    return Wide(x.negative, exponent, root.hi, root.lo | sticky)
