@@ -7,7 +7,9 @@ measurements of every loss.
 Public names load on first use, so that ``import precsim`` stays fast.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
     from precsim.formats.registry import get_format as get_format
     from precsim.formats.registry import list_formats as list_formats
     from precsim.formats.registry import register_format as register_format
+    from precsim.matmul.backends import resolve_backend as resolve_backend
+    from precsim.matmul.convolution import conv as conv
+    from precsim.matmul.dispatch import matmul as matmul
+    from precsim.matmul.dot_general import dot_general as dot_general
+    from precsim.matmul.spec import MatmulSpec as MatmulSpec
     from precsim.rounding.api import round_to as round_to
     from precsim.rounding.api import ulp as ulp
     from precsim.rounding.oracle import Flags as Flags
@@ -53,6 +60,11 @@ _MODULES = {
     "formats.fixed_point": ("FixedPointFormat",),
     "formats.floating": ("FloatFormat", "Specials"),
     "formats.registry": ("get_format", "list_formats", "register_format"),
+    "matmul.convolution": ("conv",),
+    "matmul.backends": ("resolve_backend",),
+    "matmul.dispatch": ("matmul",),
+    "matmul.dot_general": ("dot_general",),
+    "matmul.spec": ("MatmulSpec",),
     "rounding.api": ("round_to", "ulp"),
     "rounding.oracle": ("Flags", "round_exact"),
     "rounding.spec": ("RoundingSpec",),
@@ -67,8 +79,21 @@ if not TYPE_CHECKING:
         """Load a public name from the module that defines it."""
         if name not in _WHERE:
             raise AttributeError(f"module 'precsim' has no attribute {name!r}")
-        return getattr(import_module(f"precsim.{_WHERE[name]}"), name)
+        value = getattr(import_module(f"precsim.{_WHERE[name]}"), name)
+        globals()[name] = value
+        return value
 
     def __dir__() -> list[str]:
         """List the public names."""
-        return sorted([*globals(), *__all__])
+        return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The package, where `precsim.matmul` stays the function when the folder of that name is imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -115,9 +115,9 @@ def probabilistic_gamma(
     --------
     >>> import precsim as ps
     >>> ps.probabilistic_gamma(10_000, "fp32", confidence=0.99)
-    3.209763e-05
+    3.210822e-05
     >>> ps.gamma(10_000, "fp32")
-    0.0005964021
+    0.0005964019
     """
     u = _unit_roundoff(unit_roundoff)
     n, num_results = _count(n, "n", 1), _count(num_results, "num_results", 1)
@@ -191,12 +191,11 @@ def _unit_roundoff(given: UnitRoundoff) -> float:
             raise ValueError(f"unit_roundoff is {given}; allowed is between 0 and 1, or a format")
         return u
     spec = RoundingSpec.parse(given)
-    if isinstance(spec.format, FixedPointFormat):
-        raise ValueError(
-            f"unit_roundoff is {spec.format}; fixed point has none, its errors are absolute"
-        )
-    u = spec.format.unit_roundoff
-    return u if spec.mode in _NEAREST else 2 * u
+    fmt = spec.format
+    nearest = None if isinstance(fmt, FixedPointFormat) else fmt.unit_roundoff
+    if nearest is None:
+        raise ValueError(f"unit_roundoff is {fmt}; fixed point has none, its errors are absolute")
+    return nearest if spec.mode in _NEAREST else 2 * nearest
 
 
 def _count(n: int, argument: str, least: int) -> int:

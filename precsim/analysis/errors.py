@@ -223,7 +223,7 @@ def sqnr(computed: Any, exact: Any) -> float:
     --------
     >>> import precsim as ps
     >>> ps.sqnr([1.0, 2.0], [1.0, 2.2])
-    21.643528557844367
+    21.6435285578
     """
     exact = _float64(exact, "exact")
     distance = _distance(_float64(computed, "computed"), exact)
@@ -264,4 +264,5 @@ def _float64(x: Any, argument: str) -> np.ndarray:
         raise TypeError(
             f"{argument} has dtype {x.dtype}; allowed are real dtypes that float64 contains"
         )
-    return x.astype(np.float64)
+    converted: np.ndarray = x.astype(np.float64)
+    return converted

@@ -26,9 +26,12 @@ class Pairwise:
         return "pairwise"
 
 
+SEQUENTIAL = Sequential()
+PAIRWISE = Pairwise()
+
 Order: TypeAlias = Sequential | Pairwise
 
-_ORDERS: dict[str, Order] = {str(order): order for order in (Sequential(), Pairwise())}
+_ORDERS: dict[str, Order] = {str(order): order for order in (SEQUENTIAL, PAIRWISE)}
 
 
 def parse_order(order: str | Order) -> Order:

@@ -193,8 +193,8 @@ def _decode_float(codes: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
         is_nan = (magnitude == u(0)) & (negative == u(1))
         bits = select(is_nan, u(carrier.quiet_nan), bits)
         negative = select(is_nan, u(0), negative)
-    elif fmt.is_signed and not fmt.has_negative_zero:
-        negative = select(magnitude == u(0), u(0), negative)
+    if fmt.is_signed and not fmt.has_negative_zero:
+        negative = select(bits == u(0), u(0), negative)
     return bits | (negative << u(carrier.width - 1))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, bitcast, is_jax, namespace
-from precsim.formats.carrier import Carrier, as_carrier, bit_length, compose, select
+from precsim.formats.carrier import FLOAT64, Carrier, as_carrier, bit_length, compose, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
 from precsim.rounding.kernel import is_coarse, limits, round_bits
@@ -79,7 +79,7 @@ def round_to(
     x, carrier = as_carrier(x)
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
     if random_bits is not None:
-        random_bits = _as_random_bits(random_bits, x.shape)
+        random_bits = _as_random_bits(random_bits, x, carrier)
     elif spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x"
@@ -119,9 +119,12 @@ def _replaced(spec: RoundingSpec, mode: Any, overflow: Any) -> RoundingSpec:
     )
 
 
-def _as_random_bits(random_bits: Any, shape: tuple[int, ...]) -> Array:
+def _as_random_bits(random_bits: Any, x: Array, carrier: Carrier) -> Array:
     if not is_jax(random_bits):
         random_bits = np.asarray(random_bits)
+    elif not is_jax(x):
+        random_bits = _beside_numpy(random_bits, carrier)
+    shape = x.shape
     if random_bits.dtype.kind not in "iu":
         raise TypeError(f"random_bits has dtype {random_bits.dtype}; allowed are integers")
     try:
@@ -130,6 +133,20 @@ def _as_random_bits(random_bits: Any, shape: tuple[int, ...]) -> Array:
         raise ValueError(
             f"random_bits has shape {random_bits.shape}; allowed are shapes that broadcast to {shape}"
         ) from None
+
+
+def _beside_numpy(random_bits: Array, carrier: Carrier) -> Array:
+    """Bits made by JAX for a NumPy `x`: JAX must neither change the library nor round float64."""
+    import jax
+
+    if not isinstance(random_bits, jax.core.Tracer):
+        return np.asarray(random_bits)
+    if carrier is FLOAT64 and not jax.config.jax_enable_x64:
+        raise ValueError(
+            "x is float64 and random_bits are traced by JAX, which has float64 with jax_enable_x64 only "
+            "(give x as float32)"
+        )
+    return random_bits
 
 
 def ulp(x: Any, fmt: str | Format) -> Array:
@@ -189,4 +206,4 @@ def _ulp_exponent(magnitude: Array, fmt: Format, carrier: Carrier) -> Array:
     if is_coarse(RoundingSpec(format=fmt)):
         inside = xp.minimum(exponent, i(fmt.emax)) - i(fmt.precision - 1)
         return select(exponent < i(fmt.emin), i(fmt.emin), inside)
-    return xp.clip(exponent, i(fmt.emin), i(fmt.emax)) - i(fmt.precision - 1)
+    return xp.clip(exponent, i(fmt.emin), i(max(fmt.emin, fmt.emax))) - i(fmt.precision - 1)

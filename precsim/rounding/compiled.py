@@ -32,4 +32,5 @@ def round_numpy(x: np.ndarray, random_bits: np.ndarray | None, spec: RoundingSpe
         jax.enable_x64(x.dtype == np.float64),
         jax.default_device(jax.local_devices(backend="cpu")[0]),
     ):
-        return np.asarray(round_straight_through(x, random_bits, spec))
+        # A copy, since what JAX hands out is read-only.
+        return np.array(round_straight_through(x, random_bits, spec))

@@ -96,6 +96,7 @@ def round_bits(
     bound = limits(spec, carrier)
     magnitude = bits & u(carrier.sign_bit - 1)
     negative = bits >= u(carrier.sign_bit)
+    nonzero_bits = magnitude if tail is None else magnitude | tail
 
     drop = _dropped_bits(magnitude, spec, carrier)
     significand, _ = decompose(magnitude, carrier)
@@ -132,7 +133,7 @@ def round_bits(
     result = select(vanished, select(up, u(bound.quantum_min), u(0)), raised)
     if isinstance(spec.format, FixedPointFormat):
         return fixed_point.saturate(result, bits, bound.max_positive, bound.max_negative, carrier)
-    return _finish_float(result, magnitude, negative, spec, carrier)
+    return _finish_float(result, magnitude, nonzero_bits, negative, spec, carrier)
 
 
 def _dropped_bits(magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
@@ -229,7 +230,12 @@ def _stochastic(
 
 
 def _finish_float(
-    result: Array, magnitude: Array, negative: Array, spec: RoundingSpec, carrier: Carrier
+    result: Array,
+    magnitude: Array,
+    nonzero_bits: Array,
+    negative: Array,
+    spec: RoundingSpec,
+    carrier: Carrier,
 ) -> Array:
     """Apply underflow, overflow, special values and the sign of a floating-point format."""
     u = carrier.uint
@@ -256,7 +262,7 @@ def _finish_float(
     result = select(magnitude == infinity, u(bound.max_positive) if saturates else beyond, result)
     if not fmt.has_zero:
         on_zero = u(bound.min_normal) if spec.overflow is OverflowMode.SATURATE else nan
-        tiny = select(magnitude == u(0), on_zero, u(bound.min_normal))
+        tiny = select(nonzero_bits == u(0), on_zero, u(bound.min_normal))
         result = select(result < u(bound.min_normal), tiny, result)
     if not fmt.is_signed:
         keeps = spec.overflow is OverflowMode.SATURATE or not fmt.has_nan

@@ -5,6 +5,7 @@ This is the text to read first: it says in a few lines what every array kernel o
 
 import enum
 import math
+import sys
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -72,10 +73,7 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
         return Rounded(_infinity(x > 0, spec), Flags.NONE)
     negative = math.copysign(1, x) < 0 if isinstance(x, float) else x < 0
     exact = abs(Fraction(x))
-    quantum = Fraction(2) ** _quantum_exponent(exact, spec)
-    steps = exact // quantum
-    steps += _goes_up(exact / quantum - steps, steps % 2 == 1, negative, spec, random_bits)
-    magnitude = steps * quantum
+    magnitude = _on_grid(exact, _quantum_exponent(exact, spec), negative, spec, random_bits)
     flags = Flags.NONE if magnitude == exact else Flags.INEXACT
     if isinstance(fmt, FixedPointFormat):
         return _finish_fixed(-magnitude if negative else magnitude, spec, flags)
@@ -91,7 +89,9 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
         magnitude = Fraction(0)
     if magnitude != exact:
         flags |= Flags.INEXACT
-        if magnitude < smallest:
+        # Tiny: below the smallest normal as though the exponent range were unlimited (7.5).
+        last = _floor_log2(exact) - fmt.precision + 1
+        if _on_grid(exact, last, negative, spec, random_bits) < smallest:
             flags |= Flags.UNDERFLOW
     if negative and magnitude and not fmt.is_signed:
         bound = 0.0 if fmt.has_zero else fmt.min_normal
@@ -108,6 +108,16 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
         )
         return Rounded(value, flags | Flags.OVERFLOW | Flags.INEXACT)
     return Rounded(_signed(magnitude, negative, fmt), flags)
+
+
+def _on_grid(
+    exact: Fraction, exponent: int, negative: bool, spec: RoundingSpec, random_bits: int
+) -> Fraction:
+    """Round a magnitude to an integer times 2**exponent."""
+    quantum = Fraction(2) ** exponent
+    steps = exact // quantum
+    steps += _goes_up(exact / quantum - steps, steps % 2 == 1, negative, spec, random_bits)
+    return steps * quantum
 
 
 def _quantum_exponent(exact: Fraction, spec: RoundingSpec) -> int:
@@ -217,5 +227,6 @@ def _finish_fixed(value: Fraction, spec: RoundingSpec, flags: Flags) -> Rounded:
 
 
 def _signed(magnitude: Fraction, negative: bool, fmt: FloatFormat) -> float:
-    value = float(magnitude)
+    # Only a format of unlimited range can leave float64, its carrier.
+    value = float(magnitude) if magnitude <= Fraction(sys.float_info.max) else math.inf
     return -value if negative and (value or fmt.has_negative_zero) else value

@@ -201,7 +201,7 @@ def _member(kind: type[enum.StrEnum], value: object, argument: str) -> enum.StrE
 
 
 def _parse_part(part: str) -> dict[str, object]:
-    if match := re.fullmatch(r"sr(\d+)", part):
+    if match := re.fullmatch(r"sr([1-9]\d*)", part):
         return {"mode": RoundingMode.STOCHASTIC, "num_random_bits": int(match[1])}
     for name, kind in _KINDS.items():
         if part in list(kind):

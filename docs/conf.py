@@ -1,0 +1,39 @@
+"""Configuration of the documentation. Build: sphinx-build -W -b html docs docs/_build/html."""
+
+import enum
+import inspect
+import tomllib
+from pathlib import Path
+
+import precsim
+
+_PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))
+
+project = "precsim"
+author = "The precsim developers"
+copyright = f"2026, {author}"  # noqa: A001
+release = _PYPROJECT["project"]["version"]
+
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"  # types stand in the docstrings, with shapes
+numpydoc_show_class_members = False
+numpydoc_validation_checks = set(_PYPROJECT["tool"]["numpydoc_validation"]["checks"])
+
+# Checked are public functions and classes. Their members are short, and numpydoc takes the arguments
+# of `enum.EnumType` for parameters of each enumeration.
+_PUBLIC = {name: getattr(precsim, name) for name in precsim.__all__}
+_ENUMS = {n for n, v in _PUBLIC.items() if inspect.isclass(v) and issubclass(v, enum.Enum)}
+numpydoc_validation_exclude = {r"^precsim\.\w+\."} | {rf"^precsim\.{name}$" for name in _ENUMS}
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"precsim {release}"
+html_show_sourcelink = False
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}

@@ -1,0 +1,123 @@
+"""The command `precsim`: finds the module of a subcommand, and turns bad input into one line."""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from precsim import __version__
+
+COMMANDS = {
+    "train": "train one network under several policies, and tell what each lost",
+    "show": "show a number in several formats: bits, value, error, neighbours",
+    "formats": "list the formats with their precision and range",
+}
+"""Command -> summary. Module `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
+
+_NUMBER = re.compile(r"-(\d|\.\d|inf|nan)[\w.+/-]*", re.IGNORECASE)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as an exception, so that one place prints all errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise ValueError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or what the command returns; 2 for bad input, with one line on stderr; 130 if
+        interrupted.
+
+    Examples
+    --------
+    >>> main(["show", "0.1", "e4m3"])
+    0.1 = 1/10
+    <BLANKLINE>
+    e4m3: 8 bits, precision 4
+      bits        0 0011 101  (sign, exponent, significand)
+      code        0x1d
+      value       0.1015625
+      hex float   0x1.ap-4
+      exact       no
+      error       0.001562 absolute, 0.01562 relative, 0.2 ulp
+      neighbours  0.09375 below, 0.1015625 above
+      flags       inexact
+    0
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    wants_traceback = "--traceback" in arguments
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except SystemExit as done:  # --help and --version
+        return int(done.code or 0)
+    except KeyboardInterrupt:
+        _print_error("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader, say `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, OSError) as error:
+        if wants_traceback:
+            raise
+        _print_error(str(error))
+        return 2
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    command = next((a for a in arguments if not a.startswith("-")), None)
+    parser = _parser(command)
+    # argparse takes a word that begins with "-" for an option; a space before it makes it a value.
+    words = [f" {a}" if _NUMBER.fullmatch(a) else a for a in arguments]
+    args = parser.parse_args(words)
+    if command is None:
+        raise ValueError(
+            f"a command is missing; allowed are {', '.join(COMMANDS)} (see precsim --help)"
+        )
+    return int(_module(command).run(args))
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    """Return the parser; only the chosen command's module is loaded, for its options."""
+    if command is not None and command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(COMMANDS)}"
+        raise ValueError(f"unknown command {command!r}; {hint}")
+    parser = _Parser(
+        prog="precsim",
+        description="What does a computation lose in a number format, where, and why?",
+        epilog="Each command has --help. Exit status: 0; 2 for bad input.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"precsim {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        chosen = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        if name == command:
+            _module(name).add_arguments(chosen)
+    return parser
+
+
+def _module(command: str) -> Any:
+    return import_module(f"precsim.cli.{command}")
+
+
+def _print_error(message: str) -> None:
+    print(f"precsim: error: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,41 @@
+"""From `matmul`'s operands, of either library and any batch shape, to the differentiable product."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim._arrays import Array, is_jax
+from precsim.matmul.gradients import Noise, Specs, matmul_with_gradients
+
+
+def run_matmul(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs: Specs) -> Array:
+    """Run a checked product under JAX; NumPy operands give a NumPy result, computed on the CPU."""
+    if any(map(is_jax, (a, b, c))):
+        return _batched(a, b, c, noise, specs)
+    with (
+        jax.enable_x64(a.dtype == np.float64),
+        jax.default_device(jax.local_devices(backend="cpu")[0]),
+    ):
+        return np.asarray(_batched(a, b, c, noise, specs))
+
+
+def _batched(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs: Specs) -> Array:
+    """Make batch dimensions equal; a batch of rows times one matrix is one product."""
+    arrays = {key: jnp.asarray(bits) for key, bits in noise.items() if bits is not None}
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = (*batch, a.shape[-2], b.shape[-1])
+    c = None if c is None else jnp.broadcast_to(c, shape)
+    if "forward" in arrays:
+        arrays["forward"] = jnp.broadcast_to(arrays["forward"], shape)
+    if b.ndim == 2:
+        rows = {"forward": (-1, b.shape[-1]), "dgrad": (-1, a.shape[-1]), "wgrad": b.shape}
+        flat = Noise(**{key: bits.reshape(rows[key]) for key, bits in arrays.items()})
+        flat_c = None if c is None else c.reshape(-1, b.shape[-1])
+        flat_a = a.reshape(-1, a.shape[-1])
+        return matmul_with_gradients(flat_a, b, flat_c, flat, specs).reshape(shape)
+    a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
+    b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
+    return matmul_with_gradients(a, b, c, Noise(**arrays), specs)

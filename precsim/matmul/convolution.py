@@ -1,0 +1,166 @@
+"""Convolutions as matrix products over patches, forward and both gradients."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim._arrays import Array, is_jax
+from precsim.formats.carrier import as_carrier
+from precsim.matmul.gradients import RUN, Noise, Specs
+from precsim.matmul.spec import MatmulSpec
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def conv(
+    x: Any,
+    w: Any,
+    spec: str | MatmulSpec,
+    *,
+    stride: int = 1,
+    padding: str = "SAME",
+    dgrad: str | MatmulSpec | None = None,
+    wgrad: str | MatmulSpec | None = None,
+    backend: str = "auto",
+    random_bits: Any = None,
+) -> Array:
+    """Convolve images with filters (cross-correlation, as in deep learning).
+
+    Parameters
+    ----------
+    x : array_like of float, shape (batch, height, width, channels)
+        Images, float32 or float64.
+    w : array_like of float, shape (rows, columns, channels, filters)
+        Filters, of the same dtype.
+    spec : str or MatmulSpec
+        Formats and order: each output is a sum over (row, column, channel), in this order.
+    stride : int
+        Step between outputs, in both directions.
+    padding : {"SAME", "VALID"}
+        As in `jax.lax.conv_general_dilated`.
+    dgrad, wgrad : str or MatmulSpec, optional
+        Specs of the gradients of `x` and `w`; `spec` by default.
+    backend : {"auto", "emulated", "native"}
+        As in `matmul`.
+    random_bits : array of int or mapping, optional
+        For outputs in mode sr, as in `matmul`; shapes of the result, of `x` and of `w`.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (batch, height', width', filters)
+        The convolution, in the operands' dtype; jax if an operand is.
+
+    Raises
+    ------
+    ValueError
+        If shapes, stride or padding are not allowed.
+
+    Notes
+    -----
+    Padding adds exact zeros, which take part in the sums without changing them. The gradient of `x` is
+    itself a convolution of the (dilated) cotangent with the flipped filters, so each of its elements
+    is one sum over (row, column, filter) in the order of `dgrad`; the gradient of `w` sums over
+    (image, row, column). Error and cost as in `matmul`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, precsim as ps
+    >>> ps.conv(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)), "bf16_bf16_fp32")[0, :, :, 0].tolist()
+    [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+    """
+    specs = Specs.resolve(spec, dgrad, wgrad, backend)
+    x, carrier = as_carrier(x)
+    w, carrier_w = as_carrier(w, "w")
+    if carrier is not carrier_w:
+        raise TypeError(
+            f"x has dtype {carrier.name}, w {carrier_w.name}; allowed is one dtype for both"
+        )
+    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2]:
+        raise ValueError(
+            f"shapes are {x.shape} and {w.shape}; allowed are (batch, height, width, channels) and "
+            "(rows, columns, channels, filters)"
+        )
+    if stride < 1:
+        raise ValueError(f"stride is {stride}; allowed are integers from 1 on")
+    if backend == "reference":
+        raise ValueError(
+            "backend is 'reference'; allowed for conv are 'auto', 'emulated', 'native'"
+        )
+    pads = tuple(_padding(padding, x.shape[d], w.shape[d - 1], stride) for d in (1, 2))
+    noise = random_bits if isinstance(random_bits, dict) else {"forward": random_bits}
+    bits = Noise(**{key: jnp.asarray(value) for key, value in noise.items() if value is not None})
+    if is_jax(x) or is_jax(w):
+        return _conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads)
+    with jax.enable_x64(x.dtype == np.float64):
+        return np.asarray(_conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads))
+
+
+def _padding(padding: str, size: int, window: int, stride: int) -> tuple[int, int]:
+    if padding == "VALID" and size >= window:
+        return 0, 0
+    if padding == "SAME":
+        total = max((-(-size // stride) - 1) * stride + window - size, 0)
+        return total // 2, total - total // 2
+    raise ValueError(
+        f"padding is {padding!r} for size {size}, window {window}; allowed are 'SAME', 'VALID'"
+    )
+
+
+def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
+    """Windows of an image: (B, H, W, C) to (B, H', W', rows * columns * C), exact copies."""
+    height = (x.shape[1] - rows) // stride + 1
+    width = (x.shape[2] - columns) // stride + 1
+    windows = [
+        x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    return jnp.concatenate(windows, axis=-1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _conv(x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Padding) -> Array:
+    rows, columns, _, filters = w.shape
+    windows = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), rows, columns, stride)
+    shape = (*windows.shape[:3], filters)
+    bits = None if noise.forward is None else noise.forward.reshape(-1, filters)
+    flat = windows.reshape(-1, windows.shape[-1])
+    y = RUN[specs.backends[0]](flat, w.reshape(-1, filters), None, specs.forward, bits)
+    return y.reshape(shape)
+
+
+def _conv_forward(
+    x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Padding
+) -> tuple[Array, tuple[Array, Array, Noise]]:
+    return _conv(x, w, noise, specs, stride, pads), (x, w, noise)
+
+
+def _conv_backward(
+    specs: Specs, stride: int, pads: Padding, residuals: tuple[Array, Array, Noise], g: Array
+) -> tuple[Array, Array, None]:
+    x, w, noise = residuals
+    rows, columns, channels, filters = w.shape
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    windows = patches(padded, rows, columns, stride)
+    flat_g = g.reshape(-1, filters)
+    bits = None if noise.wgrad is None else noise.wgrad.reshape(-1, filters)
+    flat = windows.reshape(-1, windows.shape[-1])
+    dw = RUN[specs.backends[2]](flat.T, flat_g, None, specs.wgrad, bits).reshape(w.shape)
+    # Gradient of x: zeros between the cotangents for the stride, then a full convolution.
+    size = (padded.shape[1], padded.shape[2])
+    dilated = jnp.zeros((g.shape[0], size[0] - rows + 1, size[1] - columns + 1, filters), g.dtype)
+    dilated = dilated.at[:, ::stride, ::stride].set(g)
+    edge = ((0, 0), (rows - 1, rows - 1), (columns - 1, columns - 1), (0, 0))
+    around = patches(jnp.pad(dilated, edge), rows, columns, 1)
+    inside = slice(pads[0][0], pads[0][0] + x.shape[1]), slice(pads[1][0], pads[1][0] + x.shape[2])
+    around = around[:, inside[0], inside[1]].reshape(-1, rows * columns * filters)
+    flipped = w[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, channels)
+    bits = None if noise.dgrad is None else noise.dgrad.reshape(-1, channels)
+    dx = RUN[specs.backends[1]](around, flipped, None, specs.dgrad, bits).reshape(x.shape)
+    return dx, dw, None
+
+
+_conv.defvjp(_conv_forward, _conv_backward)

@@ -1,0 +1,170 @@
+"""`matmul`: one function for every spec and backend."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, is_jax, namespace
+from precsim.formats.carrier import as_carrier
+from precsim.matmul.backends import resolve_backend
+from precsim.matmul.reference import reference_matmul
+from precsim.matmul.spec import MatmulSpec
+from precsim.rounding.kernel import limits
+from precsim.rounding.spec import RoundingMode
+
+
+def matmul(
+    a: Any,
+    b: Any,
+    spec: str | MatmulSpec,
+    *,
+    c: Any = None,
+    dgrad: str | MatmulSpec | None = None,
+    wgrad: str | MatmulSpec | None = None,
+    backend: str = "auto",
+    random_bits: Any = None,
+) -> Array:
+    """Return c + a @ b, with every rounding and the order of the sums as a spec says.
+
+    Parameters
+    ----------
+    a : array_like of float, shape (..., M, K) or (K,)
+        Left operand, float32 or float64.
+    b : array_like of float, shape (..., K, N) or (K,)
+        Right operand, of the same dtype. Dimensions combine as in `jax.numpy.matmul`.
+    spec : str or MatmulSpec
+        Formats and order, for example "bf16_bf16_fp32" or "e4m3_e4m3_fp16->bf16".
+    c : array_like of float, broadcastable to (..., M, N), optional
+        First value of the accumulator, taken as it is; +0 by default.
+    dgrad, wgrad : str or MatmulSpec, optional
+        Specs of the gradients ``g @ b.T`` and ``a.T @ g`` of `a` and `b`; `spec` by default.
+    backend : {"auto", "emulated", "native", "reference"}
+        "reference": NumPy, the definition. "emulated": compiled, the same bits. "native": the
+        platform's own kernel (narrow operands, float32 accumulation in an order of its own). "auto":
+        native only where that is known to give the spec's bits, else emulated; see `resolve_backend`.
+    random_bits : array of int, shape (..., M, N), or mapping, optional
+        For an output in mode sr. A mapping with the keys "forward", "dgrad", "wgrad" serves the
+        gradients too, whose arrays have the shapes of the result, of `a` and of `b`.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (..., M, N)
+        The product; jax if an operand is, in the operands' dtype.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, the backend is unknown or has no such formats, the carrier cannot hold
+        a format, or random bits are missing.
+    TypeError
+        If the operands are not float32 or float64, or differ in dtype.
+
+    Notes
+    -----
+    Each element is ``acc = fl(acc + a[k] * b[k])`` for ascending k, one rounding of the exact value
+    per step (unless `product` or `adder` say otherwise). Special values: as in `fma`.
+
+    Error: ``|result - exact| <= gamma(K, u) * |a| @ |b|`` for nearest rounding with the accumulator's
+    unit roundoff u, without overflow, plus the rounding of operands and output.
+
+    Gradient: products with the specs `dgrad` and `wgrad`; of `c`, the cotangent itself. Operand rounding
+    is straight-through. Where batch dimensions broadcast, gradients are summed by JAX in its own order,
+    but a 2-d `b` next to a batched `a` counts as one product with M * batch rows.
+
+    Cost per product a[k] * b[k] (emulated): 2 operations for fp32 accumulators and operands of 12 bits,
+    about 40 for narrow accumulators, about 60 for fp32 operands, about 250 for everything else and for
+    operands whose products leave float32's normal range.
+
+    Examples
+    --------
+    >>> import numpy as np, precsim as ps
+    >>> ones = np.ones((1, 4096), np.float32)
+    >>> ps.matmul(ones, ones.T, "fp16_fp16_fp16").item(), ps.matmul(ones, ones.T, "fp16_fp16_fp32").item()
+    (2048.0, 4096.0)
+    """
+    forward = MatmulSpec.parse(spec)
+    resolve_backend(forward, backend)
+    a, b, c, is_vector = _operands(a, b, c)
+    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
+    if unknown := set(noise) - {"forward", "dgrad", "wgrad"}:
+        raise ValueError(
+            f"random_bits has keys {sorted(unknown)}; allowed are forward, dgrad, wgrad"
+        )
+    _check_formats(forward, a, noise.get("forward"))
+    if backend == "reference":
+        first = None if c is None else np.asarray(c)
+        result = reference_matmul(
+            np.asarray(a), np.asarray(b), first, forward, noise.get("forward")
+        )
+        if is_jax(a) or is_jax(b):
+            result = namespace(a, b).asarray(result)
+    else:
+        from precsim.matmul.batching import run_matmul
+        from precsim.matmul.gradients import Specs
+
+        specs = Specs.resolve(forward, dgrad, wgrad, backend)
+        result = run_matmul(a, b, c, dict(noise), specs)
+    for axis in is_vector:
+        result = result.squeeze(axis)
+    return result
+
+
+def _operands(a: Any, b: Any, c: Any) -> tuple[Array, Array, Array | None, list[int]]:
+    """Bring operands to two dimensions at least, and check their shapes and dtypes."""
+    a, carrier = as_carrier(a, "a")
+    b, carrier_b = as_carrier(b, "b")
+    if carrier is not carrier_b:
+        raise TypeError(
+            f"a has dtype {carrier.name}, b {carrier_b.name}; allowed is one dtype for both"
+        )
+    if 0 in (a.ndim, b.ndim):
+        raise ValueError(
+            f"shapes are {a.shape} and {b.shape}; allowed are operands of 1 dimension or more"
+        )
+    is_vector = [-2] * (a.ndim == 1) + [-1] * (b.ndim == 1)
+    shapes = a.shape, b.shape
+    a = a[None, :] if a.ndim == 1 else a
+    b = b[:, None] if b.ndim == 1 else b
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(
+            f"shapes {shapes[0]} and {shapes[1]} do not match: K is {a.shape[-1]} in a, {b.shape[-2]} in b"
+        )
+    try:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"batch dimensions of {shapes[0]} and {shapes[1]} do not broadcast"
+        ) from None
+    if c is not None:
+        c = namespace(c).asarray(c, dtype=carrier.float_dtype) if not hasattr(c, "dtype") else c
+        c, carrier_c = as_carrier(c, "c")
+        if carrier_c is not carrier:
+            raise TypeError(
+                f"c has dtype {carrier_c.name}; allowed is that of a and b, {carrier.name}"
+            )
+        for axis in is_vector[::-1]:
+            c = namespace(c).expand_dims(c, axis) if c.ndim else c
+        shape = (*batch, a.shape[-2], b.shape[-1])
+        try:
+            c = namespace(c).broadcast_to(c, shape)
+        except ValueError:
+            raise ValueError(
+                f"c has shape {c.shape}; allowed is what broadcasts to {shape}"
+            ) from None
+    return a, b, c, sorted(is_vector)
+
+
+def _check_formats(spec: MatmulSpec, a: Array, random_bits: Any) -> None:
+    carrier = as_carrier(a)[1]
+    for part in (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output):
+        if part is not None:
+            limits(part, carrier)
+    if (
+        spec.output is not None
+        and spec.output.mode is RoundingMode.STOCHASTIC
+        and random_bits is None
+    ):
+        raise ValueError(
+            f"random_bits is missing: the output of '{spec}' is rounded stochastically"
+        )

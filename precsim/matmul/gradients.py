@@ -1,0 +1,73 @@
+"""A matrix product whose forward pass and two gradients have specs of their own."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from precsim._arrays import Array
+from precsim.matmul.backends import resolve_backend
+from precsim.matmul.emulated import emulated_matmul
+from precsim.matmul.native import native_matmul
+from precsim.matmul.spec import MatmulSpec
+
+RUN: dict[str, Callable[..., Array]] = {"emulated": emulated_matmul, "native": native_matmul}
+
+
+class Specs(NamedTuple):
+    """How a product and its gradients are computed; static under jit."""
+
+    forward: MatmulSpec
+    dgrad: MatmulSpec
+    wgrad: MatmulSpec
+    backends: tuple[str, ...]
+
+    @classmethod
+    def resolve(
+        cls,
+        spec: str | MatmulSpec,
+        dgrad: str | MatmulSpec | None,
+        wgrad: str | MatmulSpec | None,
+        backend: str,
+    ) -> "Specs":
+        """Parse the three specs (the gradients' default is the forward one) and choose backends."""
+        forward = MatmulSpec.parse(spec)
+        gradients = MatmulSpec.parse(dgrad or forward), MatmulSpec.parse(wgrad or forward)
+        backends = tuple(resolve_backend(s, backend) for s in (forward, *gradients))
+        return cls(forward, *gradients, backends)
+
+
+class Noise(NamedTuple):
+    """Random bits for the stochastically rounded outputs: of a @ b, of a's gradient, of b's."""
+
+    forward: Array | None = None
+    dgrad: Array | None = None
+    wgrad: Array | None = None
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def matmul_with_gradients(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs) -> Array:
+    """Return c + a @ b; shapes (..., M, K), (..., K, N), (..., M, N) with equal batch dimensions."""
+    return RUN[specs.backends[0]](a, b, c, specs.forward, noise.forward)
+
+
+def _forward(
+    a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
+) -> tuple[Array, tuple[Array, Array, bool, Noise]]:
+    y = matmul_with_gradients(a, b, c, noise, specs)
+    return y, (a, b, c is None, noise)
+
+
+def _backward(
+    specs: Specs, residuals: tuple[Array, Array, bool, Noise], g: Array
+) -> tuple[Array, Array, Array | None, None]:
+    a, b, no_c, noise = residuals
+    transpose = partial(jnp.swapaxes, axis1=-1, axis2=-2)
+    da = RUN[specs.backends[1]](g, transpose(b), None, specs.dgrad, noise.dgrad)
+    db = RUN[specs.backends[2]](transpose(a), g, None, specs.wgrad, noise.wgrad)
+    return da, db, None if no_c else g, None
+
+
+matmul_with_gradients.defvjp(_forward, _backward)

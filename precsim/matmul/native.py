@@ -1,0 +1,39 @@
+"""Matrix products by the platform's own kernels."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from precsim._arrays import Array
+from precsim.matmul.backends import NATIVE_DTYPES, native_refusal
+from precsim.matmul.spec import MatmulSpec
+from precsim.rounding.api import round_array
+
+
+@partial(jax.jit, static_argnums=3)
+def native_matmul(
+    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
+) -> Array:
+    """Return c + a @ b from `lax.dot_general` on narrow operands with float32 accumulation.
+
+    Operands and output are rounded by precsim's kernel; order and rounding of the accumulation are the
+    platform's own, `c` is added last, in float32. Shapes as in `reference_matmul`.
+    """
+    if (reason := native_refusal(spec)) is not None or spec.lhs is None or spec.rhs is None:
+        raise ValueError(f"no native kernel computes '{spec}': {reason}")
+    # The operands are in the narrow format already, so that these casts are exact.
+    a = round_array(a, None, spec.lhs).astype(NATIVE_DTYPES[spec.lhs.format])
+    b = round_array(b, None, spec.rhs).astype(NATIVE_DTYPES[spec.rhs.format])
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
+    b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
+    axes = tuple(range(len(batch)))
+    dimensions = (((a.ndim - 1,), (b.ndim - 2,)), (axes, axes))
+    total = lax.dot_general(
+        a, b, dimensions, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
+    total = total if c is None else total + c
+    return total if spec.output is None else round_array(total, random_bits, spec.output)

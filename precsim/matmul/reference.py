@@ -1,0 +1,40 @@
+"""The definition of an emulated matrix product: NumPy, one rounding at a time."""
+
+from typing import Any
+
+import numpy as np
+
+from precsim.arithmetic.elementwise import add, fma, multiply
+from precsim.matmul.spec import MatmulSpec
+from precsim.rounding.api import round_to
+
+
+def reference_matmul(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray | None, spec: MatmulSpec, random_bits: Any = None
+) -> np.ndarray:
+    """Return c + a @ b with every rounding of the spec, in its order; about a millisecond per k.
+
+    Shapes (..., M, K), (..., K, N) and (..., M, N); one carrier dtype.
+    """
+    if spec.lhs is not None:
+        a = round_to(a, spec.lhs)
+    if spec.rhs is not None:
+        b = round_to(b, spec.rhs)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = (*batch, a.shape[-2], b.shape[-1])
+    total = np.zeros(shape, a.dtype) if c is None else np.broadcast_to(c, shape)
+    for k in range(a.shape[-1]):
+        total = _step(total, a[..., :, k, None], b[..., None, k, :], spec)
+    if spec.output is not None:
+        total = round_to(total, spec.output, random_bits=random_bits)
+    return total
+
+
+def _step(total: np.ndarray, x: np.ndarray, y: np.ndarray, spec: MatmulSpec) -> np.ndarray:
+    """Add one product to the partial sums."""
+    target = spec.accumulator if spec.adder is None else spec.adder
+    if spec.product is None:
+        total = fma(x, y, total, target)
+    else:
+        total = add(total, multiply(x, y, spec.product), target)
+    return total if spec.adder is None else round_to(total, spec.accumulator)

@@ -1,0 +1,226 @@
+"""The folders are the architecture (docs/explanation/design.md): each rule, read from source."""
+
+import ast
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+import precsim
+
+ROOT = Path(__file__).parent.parent
+LAYERS = (
+    "_arrays",
+    "formats",
+    "rounding",
+    "arithmetic",
+    "matmul",
+    "transform",
+    "training",
+    "analysis",
+    "cli",
+)
+OUTER = ("benchmarks", "conformance", "experiments", "lessons")
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+MAX_LINES = 400
+MAX_MEDIAN_LINES = 150
+PLOTS = "precsim/analysis/plots.py"
+
+# From a path and a text to the faults found in it.
+Rule: TypeAlias = Callable[[str, str], list[str]]
+
+
+def sources(folder: str) -> dict[str, str]:
+    """Map the path of each module under a folder to its text."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    return {f.relative_to(ROOT).as_posix(): f.read_text(encoding="utf-8") for f in files}
+
+
+def imported_modules(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the level (number of leading dots) and the full name of everything imported."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, f"{node.module or ''}.{a.name}") for a in node.names)
+
+
+def layer_faults(path: str, text: str) -> list[str]:
+    """List imports of a higher layer, and modules that belong to no layer."""
+    parts = path.removesuffix(".py").split("/")
+    if parts in (["precsim", "__init__"], ["precsim", "__main__"]):
+        return []
+    if parts[1] not in LAYERS:
+        return [f"{path}: {parts[1]} is not a layer"]
+    own = LAYERS.index(parts[1])
+    faults = []
+    for _, name in imported_modules(text):
+        package, _, rest = name.partition(".")
+        target = rest.partition(".")[0]
+        if package != "precsim" or target == "__version__":
+            continue
+        if target not in LAYERS:
+            faults.append(f"{path}: imports {name}; inside precsim, import the module itself")
+        elif LAYERS.index(target) > own:
+            faults.append(f"{path}: layer {parts[1]} imports the higher layer {target}")
+    return faults
+
+
+def relative_import_faults(path: str, text: str) -> list[str]:
+    """List relative imports."""
+    return [f"{path}: relative import of {n}" for level, n in imported_modules(text) if level]
+
+
+def size_faults(path: str, text: str) -> list[str]:
+    """List modules that are too long."""
+    lines = len(text.splitlines())
+    return [f"{path}: {lines} lines, more than {MAX_LINES}"] if lines > MAX_LINES else []
+
+
+def name_faults(path: str, text: str) -> list[str]:
+    """List modules and folders whose names do not say why they exist."""
+    names = {part.strip("_") for part in path.removesuffix(".py").split("/")}
+    return [f"{path}: the name {name} says nothing" for name in sorted(names & VAGUE_NAMES)]
+
+
+def matplotlib_faults(path: str, text: str) -> list[str]:
+    """List imports of matplotlib outside the one module that plots."""
+    names = [n for _, n in imported_modules(text) if n.partition(".")[0] == "matplotlib"]
+    return [f"{path}: imports {name}" for name in names if path != PLOTS]
+
+
+def median_faults(modules: dict[str, str]) -> list[str]:
+    """Tell whether the median module that is not empty is too long."""
+    sizes = [len(text.splitlines()) for text in modules.values() if text.strip()]
+    median = statistics.median(sizes)
+    return [f"median module: {median} lines"] if median > MAX_MEDIAN_LINES else []
+
+
+def public_use_faults(path: str, text: str) -> list[str]:
+    """List what code outside the package uses of precsim beyond its public names."""
+    public = {*precsim.__all__, "__version__"}
+    tree = ast.parse(text)
+    faults, aliases = [], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == "precsim":
+                    aliases.add(alias.asname or "precsim")
+                elif alias.name.startswith("precsim."):
+                    faults.append(f"{path}: import {alias.name}")
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            if node.module.startswith("precsim."):
+                faults.append(f"{path}: from {node.module} import")
+            elif node.module == "precsim":
+                private = [a.name for a in node.names if a.name not in public]
+                faults += [f"{path}: from precsim import {name}" for name in private]
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr=attr) if name in aliases:
+                if attr not in public:
+                    faults.append(f"{path}: precsim.{attr} is not a public name")
+    return faults
+
+
+RULES = (layer_faults, relative_import_faults, size_faults, name_faults, matplotlib_faults)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
+def test_package(rule: Rule) -> None:
+    modules = sources("precsim")
+    assert len(modules) > 5
+    assert [fault for path, text in modules.items() for fault in rule(path, text)] == []
+
+
+def test_median_module_is_short() -> None:
+    assert median_faults(sources("precsim")) == []
+
+
+@pytest.mark.parametrize("folder", [*OUTER, "tests", "docs"])
+def test_outer_folders_have_telling_names_and_short_modules(folder: str) -> None:
+    for path, text in sources(folder).items():
+        assert name_faults(path, text) + size_faults(path, text) == []
+
+
+@pytest.mark.parametrize("folder", OUTER)
+def test_outer_folders_use_public_names_only(folder: str) -> None:
+    for path, text in sources(folder).items():
+        assert public_use_faults(path, text) == []
+
+
+# Each rule can fail: (rule, path, source that breaks it, source that keeps it).
+BROKEN_AND_KEPT = [
+    (layer_faults, "precsim/formats/codec.py", "import precsim.rounding.api", "import math"),
+    (
+        layer_faults,
+        "precsim/rounding/kernel.py",
+        "def f():\n    from precsim.matmul import emulated",
+        "from precsim.formats import codec",
+    ),
+    (layer_faults, "precsim/matmul/spec.py", "import precsim", "from precsim import _arrays"),
+    (
+        layer_faults,
+        "precsim/cli/main.py",
+        "from precsim import round_to",
+        "import precsim.analysis",
+    ),
+    (layer_faults, "precsim/_arrays.py", "from precsim.formats import codec", "import sys"),
+    (
+        relative_import_faults,
+        "precsim/formats/codec.py",
+        "from . import x",
+        "import precsim._arrays",
+    ),
+    (relative_import_faults, "precsim/formats/codec.py", "from .x import y", "from x import y"),
+    (size_faults, "precsim/formats/codec.py", "x = 1\n" * 401, "x = 1\n" * 400),
+    (
+        matplotlib_faults,
+        "precsim/analysis/report.py",
+        "def f():\n    import matplotlib.pyplot as plt",
+        "import matplotlibrary",
+    ),
+    (matplotlib_faults, "precsim/cli/train.py", "from matplotlib import cm", "import rich"),
+    (public_use_faults, "experiments/g.py", "import precsim.analysis.plots", "import precsim"),
+    (
+        public_use_faults,
+        "experiments/g.py",
+        "from precsim.formats import x",
+        "import precsim as ps",
+    ),
+    (
+        public_use_faults,
+        "experiments/g.py",
+        "from precsim import analysis",
+        "from precsim import ulp",
+    ),
+    (
+        public_use_faults,
+        "experiments/g.py",
+        "import precsim as ps\nps.analysis.plots.draw()",
+        "import precsim as ps\nps.round_to(1.0, 'bf16')",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "path", "broken", "kept"), BROKEN_AND_KEPT)
+def test_each_rule_can_fail(rule: Rule, path: str, broken: str, kept: str) -> None:
+    assert rule(path, broken)
+    assert not rule(path, kept)
+
+
+def test_module_name_rules_can_fail() -> None:
+    assert layer_faults("precsim/extras/x.py", "")
+    assert layer_faults("precsim/tools.py", "")
+    for path in ("precsim/utils.py", "precsim/matmul/_helpers.py", "tests/common/test_x.py"):
+        assert name_faults(path, "")
+    assert not name_faults("precsim/matmul/schedules.py", "")
+    assert matplotlib_faults("precsim/analysis/report.py", "import matplotlib")
+    assert not matplotlib_faults(PLOTS, "import matplotlib")
+
+
+def test_median_rule_can_fail() -> None:
+    long, short = "x = 1\n" * 151, "x = 1\n" * 150
+    assert median_faults({"a.py": long, "b.py": long, "c.py": short, "__init__.py": ""})
+    assert not median_faults({"a.py": long, "b.py": short, "c.py": short})
