@@ -49,6 +49,15 @@ if TYPE_CHECKING:
     from precsim.rounding.oracle import Flags as Flags
     from precsim.rounding.oracle import round_exact as round_exact
     from precsim.rounding.spec import RoundingSpec as RoundingSpec
+    from precsim.training.config import TrainConfig as TrainConfig
+    from precsim.training.gradients import value_and_grad as value_and_grad
+    from precsim.training.loop import TrainResult as TrainResult
+    from precsim.training.loop import train as train
+    from precsim.training.loss_scaling import DynamicLossScale as DynamicLossScale
+    from precsim.training.loss_scaling import NoLossScale as NoLossScale
+    from precsim.training.loss_scaling import StaticLossScale as StaticLossScale
+    from precsim.training.policy import Policy as Policy
+    from precsim.training.updates import apply_updates as apply_updates
 
 _MODULES = {
     "analysis.bounds": ("gamma", "probabilistic_gamma"),
@@ -68,6 +77,12 @@ _MODULES = {
     "rounding.api": ("round_to", "ulp"),
     "rounding.oracle": ("Flags", "round_exact"),
     "rounding.spec": ("RoundingSpec",),
+    "training.config": ("TrainConfig",),
+    "training.gradients": ("value_and_grad",),
+    "training.loop": ("TrainResult", "train"),
+    "training.loss_scaling": ("DynamicLossScale", "NoLossScale", "StaticLossScale"),
+    "training.policy": ("Policy",),
+    "training.updates": ("apply_updates",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -38,6 +38,63 @@ def repeat(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
     return state
 
 
+def count_true(*masks: Array) -> Array:
+    """Count the true elements of each boolean array, shape (len(masks),), int32; one pass under JAX."""
+    if not is_jax(masks[0]):
+        return np.array([np.count_nonzero(mask) for mask in masks], np.int32)
+    import jax.numpy as jnp
+    from jax import lax
+
+    ones = tuple(mask.reshape(-1).astype(jnp.int32) for mask in masks)
+    zeros = tuple(jnp.int32(0) for _ in masks)
+    add = lambda xs, ys: tuple(x + y for x, y in zip(xs, ys, strict=True))
+    return jnp.stack(lax.reduce(ones, zeros, add, (0,)))
+
+
+def leading_zeros(x: Array) -> Array:
+    """Count the zero bits above the highest set bit of unsigned integers."""
+    if is_jax(x):
+        from jax import lax
+
+        return lax.clz(x)
+    width = 8 * x.dtype.itemsize
+    zeros = np.full(x.shape, width, x.dtype)
+    step = width // 2
+    while step:
+        high = x >> x.dtype.type(step)
+        found = high != 0
+        zeros = np.where(found, zeros - x.dtype.type(step), zeros)
+        x = np.where(found, high, x)
+        step //= 2
+    return zeros - x
+
+
+def shift_left(x: Array, count: Array) -> Array:
+    """Shift unsigned integers left by unsigned counts; 0 from their width on (as XLA has it)."""
+    if is_jax(x) or is_jax(count):
+        from jax import lax
+
+        return lax.shift_left(*_same_shape(x, count))
+    last = x.dtype.type(8 * x.dtype.itemsize - 1)
+    return np.where(count <= last, x << np.minimum(count, last), x.dtype.type(0))
+
+
+def shift_right(x: Array, count: Array) -> Array:
+    """Shift unsigned integers right by unsigned counts; 0 from their width on (as XLA has it)."""
+    if is_jax(x) or is_jax(count):
+        from jax import lax
+
+        return lax.shift_right_logical(*_same_shape(x, count))
+    last = x.dtype.type(8 * x.dtype.itemsize - 1)
+    return np.where(count <= last, x >> np.minimum(count, last), x.dtype.type(0))
+
+
+def _same_shape(x: Array, y: Array) -> tuple[Array, Array]:
+    import jax.numpy as jnp
+
+    return jnp.broadcast_arrays(x, y)  # type: ignore[return-value]
+
+
 def bitcast(x: Array, dtype: DTypeLike) -> Array:
     """Read the bits of `x` as another dtype of the same width."""
     if is_jax(x):

@@ -8,9 +8,9 @@ import numpy as np
 
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
 
-UnitRoundoff: TypeAlias = float | str | FloatFormat | RoundingSpec
+UnitRoundoff: TypeAlias = float | SpecLike
 """A number u, or the floating-point format or spec whose u is meant."""
 
 _NEAREST = (RoundingMode.TIES_TO_EVEN, RoundingMode.TIES_TO_AWAY, RoundingMode.TIES_TO_ZERO)

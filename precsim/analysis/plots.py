@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.lib.stride_tricks import sliding_window_view
 
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
@@ -224,10 +225,11 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
 def _trailing_mean(losses: np.ndarray, window: int) -> np.ndarray:
     """Mean of the finite ones among the latest `window` losses; NaN where the loss is not finite."""
     is_finite = np.isfinite(losses)
-    kernel = np.ones(window)
-    sums = np.convolve(np.where(is_finite, losses, 0.0), kernel)[: losses.size]
-    numbers = np.convolve(is_finite, kernel)[: losses.size]
-    return np.where(is_finite, sums / np.maximum(numbers, 1), np.nan)
+    padded = np.concatenate([np.full(window, np.nan), losses])
+    means = [np.mean(w[np.isfinite(w)]) for w in sliding_window_view(padded, window)[1:][is_finite]]
+    smooth = np.full(losses.shape, np.nan)
+    smooth[is_finite] = means
+    return smooth
 
 
 def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.arithmetic.elementwise import apply_operation
+from precsim.arithmetic.wide import Packed
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.spec import RoundingSpec
 
@@ -16,7 +17,7 @@ from precsim.rounding.spec import RoundingSpec
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 4))
 @partial(jax.jit, static_argnums=(0, 1, 4))
 def apply_compiled(
-    function: Callable[..., tuple[Array, Array]],
+    function: Callable[..., Packed],
     unrounded: Callable[..., Array],
     operands: tuple[Array, ...],
     random_bits: Array | None,
@@ -29,7 +30,7 @@ def apply_compiled(
 
 @apply_compiled.defjvp
 def _jvp(
-    function: Callable[..., tuple[Array, Array]],
+    function: Callable[..., Packed],
     unrounded: Callable[..., Array],
     spec: RoundingSpec,
     primals: tuple[Any, ...],

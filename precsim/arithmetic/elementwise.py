@@ -9,6 +9,7 @@ import numpy as np
 from precsim._arrays import Array, bitcast, is_jax, namespace
 from precsim.arithmetic import wide
 from precsim.formats.carrier import Carrier, as_carrier, select
+from precsim.rounding.api import as_random_bits
 from precsim.rounding.kernel import limits, round_bits
 from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
 
@@ -35,7 +36,7 @@ def add(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     ValueError
         If the carrier cannot hold the format, or `random_bits` are missing in mode sr.
     TypeError
-        If the operands are not float32 or float64, or differ in dtype.
+        If the operands are not float32 or float64, or differ in dtype, or `random_bits` are no integers.
 
     Notes
     -----
@@ -220,7 +221,7 @@ def _unrounded_fma(x: Array, y: Array, z: Array) -> Array:
     return x * y + z
 
 
-BitsFunction = Callable[..., tuple[Array, Array]]
+BitsFunction = Callable[..., wide.Packed]
 
 
 def _apply(
@@ -234,7 +235,9 @@ def _apply(
     spec = RoundingSpec.parse(spec)
     operands, carrier = _common_carrier(operands)
     limits(spec, carrier)
-    if (random_bits is None) and spec.mode is RoundingMode.STOCHASTIC:
+    if random_bits is not None:
+        random_bits = as_random_bits(random_bits, operands, carrier)
+    elif spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             f"random_bits is missing: mode 'sr' of {spec} needs one integer per element"
         )
@@ -261,10 +264,12 @@ def _common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carri
 
 
 def _exactly(x: Any, dtype: Any) -> np.ndarray:
-    wide = np.asarray(x, np.float64)
+    given = np.asarray(x)
     with np.errstate(over="ignore", under="ignore"):
-        narrow = wide.astype(dtype)
-    if not np.array_equal(narrow, wide, equal_nan=True):
+        narrow = given.astype(np.float64).astype(dtype)
+    # As Python objects, numbers of any type compare exactly; NaN differs from itself.
+    given = given.astype(object)
+    if not np.all((given == narrow.astype(object)) | (given != given)):  # noqa: PLR0124
         raise TypeError(
             f"{x!r} is not exact in the {dtype} of the other operands; convert it first"
         )
@@ -284,8 +289,10 @@ def apply_operation(
     bits = [bitcast(xp.broadcast_to(x, shape), carrier.uint_dtype).reshape(-1) for x in operands]
     if random_bits is not None:
         random_bits = xp.broadcast_to(xp.asarray(random_bits), shape).reshape(-1)
-    exact, tail = function(*bits, carrier, spec.mode is RoundingMode.TOWARD_NEGATIVE)
-    rounded = round_bits(exact, spec, carrier, tail=tail, random_bits=random_bits)
+    exact = function(*bits, carrier, spec.mode is RoundingMode.TOWARD_NEGATIVE)
+    rounded = round_bits(
+        exact.bits, spec, carrier, tail=exact.tail, rest=exact.rest, random_bits=random_bits
+    )
     return bitcast(rounded, carrier.float_dtype).reshape(shape)
 
 
@@ -303,17 +310,18 @@ def _is_zero(x: Array, carrier: Carrier) -> Array:
 
 def _finish(
     exact: wide.Wide, infinite: Array, invalid: Array, negative: Array, carrier: Carrier
-) -> tuple[Array, Array]:
+) -> wide.Packed:
     """Pack the exact result; put infinities and NaN where the operands call for them."""
     u = carrier.uint
-    bits, tail = wide.pack(exact, carrier)
+    bits, tail, rest = wide.pack(exact, carrier)
     signed_infinity = u(carrier.infinity) | select(negative, u(carrier.sign_bit), u(0))
     bits = select(infinite, signed_infinity, bits)
     bits = select(invalid, u(carrier.quiet_nan), bits)
-    return bits, select(infinite | invalid, u(0), tail)
+    is_special = infinite | invalid
+    return wide.Packed(bits, select(is_special, u(0), tail), select(is_special, u(0), rest))
 
 
-def _add_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> tuple[Array, Array]:
+def _add_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
     a, b = wide.unpack(x, carrier), wide.unpack(y, carrier)
     exact = wide.add(a, b, carrier, zero_is_negative=zero_is_negative)
     x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
@@ -323,15 +331,11 @@ def _add_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> t
     return _finish(exact, x_infinite | y_infinite, invalid, negative, carrier)
 
 
-def _subtract_bits(
-    x: Array, y: Array, carrier: Carrier, zero_is_negative: bool
-) -> tuple[Array, Array]:
+def _subtract_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
     return _add_bits(x, y ^ carrier.uint(carrier.sign_bit), carrier, zero_is_negative)
 
 
-def _multiply_bits(
-    x: Array, y: Array, carrier: Carrier, zero_is_negative: bool
-) -> tuple[Array, Array]:
+def _multiply_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
     exact = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
     infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
     invalid = _is_nan(x, carrier) | _is_nan(y, carrier)
@@ -339,9 +343,7 @@ def _multiply_bits(
     return _finish(exact, infinite, invalid, exact.negative, carrier)
 
 
-def _divide_bits(
-    x: Array, y: Array, carrier: Carrier, zero_is_negative: bool
-) -> tuple[Array, Array]:
+def _divide_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
     u = carrier.uint
     x_zero, y_zero = _is_zero(x, carrier), _is_zero(y, carrier)
     x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
@@ -356,7 +358,7 @@ def _divide_bits(
     return _finish(exact, x_infinite | (y_zero & ~x_zero), invalid, exact.negative, carrier)
 
 
-def _sqrt_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> tuple[Array, Array]:
+def _sqrt_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
     exact = wide.sqrt(wide.unpack(x, carrier), carrier)
     invalid = _is_nan(x, carrier) | (exact.negative & ~_is_zero(x, carrier))
     return _finish(exact, _is_infinite(x, carrier), invalid, exact.negative, carrier)
@@ -364,7 +366,7 @@ def _sqrt_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> tuple[Arra
 
 def _fma_bits(
     x: Array, y: Array, z: Array, carrier: Carrier, zero_is_negative: bool
-) -> tuple[Array, Array]:
+) -> wide.Packed:
     product = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
     addend = wide.unpack(z, carrier)
     exact = wide.add(product, addend, carrier, zero_is_negative=zero_is_negative)

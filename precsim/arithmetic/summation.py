@@ -8,6 +8,7 @@ from precsim._arrays import Array, is_jax, namespace, repeat
 from precsim.arithmetic.elementwise import add
 from precsim.arithmetic.order import Order, Pairwise, parse_order
 from precsim.formats.carrier import as_carrier
+from precsim.rounding.api import as_random_bits
 from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
 
 
@@ -40,7 +41,7 @@ def accumulate(
     -------
     ndarray or jax.Array, shape of `x` without `axis`
         The sum; same library and dtype as `x`. An empty sum is +0; a sum of one element is that
-        element, rounded.
+        element, rounded (0 + -0 is +0).
 
     Raises
     ------
@@ -68,7 +69,7 @@ def accumulate(
     """
     spec = RoundingSpec.parse(spec)
     order = parse_order(order)
-    x, _ = as_carrier(x)
+    x, carrier = as_carrier(x)
     is_stochastic = spec.mode is RoundingMode.STOCHASTIC
     if random_bits is None and is_stochastic:
         raise ValueError(
@@ -80,6 +81,7 @@ def accumulate(
             raise ValueError(
                 f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
             )
+        random_bits = as_random_bits(random_bits, (x,), carrier)
     if axis is None:
         x, axis = x.reshape(-1), 0
         random_bits = None if random_bits is None else random_bits.reshape(-1)
@@ -98,7 +100,7 @@ def _sequential(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
         return add(total, rows[k], spec, random_bits=None if bits is None else bits[k])
 
     zero = namespace(rows).zeros(rows.shape[1:], rows.dtype)
-    return repeat(rows.shape[0], body, zero)
+    return repeat(rows.shape[0], body, zero) if rows.shape[0] else zero
 
 
 def _pairwise(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
@@ -112,4 +114,4 @@ def _pairwise(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
         sums = add(rows[0 : 2 * pairs : 2], rows[1 : 2 * pairs : 2], spec, random_bits=noise)
         rows = xp.concatenate([sums, rows[2 * pairs :]])
         used += pairs
-    return rows[0]
+    return rows.reshape(rows.shape[1:])

@@ -24,6 +24,14 @@ class Wide(NamedTuple):
     lo: Array
 
 
+class Packed(NamedTuple):
+    """A carrier pattern truncated toward zero, and two words of the bits that follow."""
+
+    bits: Array
+    tail: Array
+    rest: Array
+
+
 def unpack(bits: Array, carrier: Carrier) -> Wide:
     """Return finite carrier patterns as wide numbers (exact)."""
     u, i = carrier.uint, carrier.int_dtype
@@ -34,38 +42,41 @@ def unpack(bits: Array, carrier: Carrier) -> Wide:
     return Wide(bits >= u(carrier.sign_bit), exponent, hi, hi & u(0))
 
 
-def pack(x: Wide, carrier: Carrier) -> tuple[Array, Array]:
-    """Truncate to the carrier: patterns, and the tail of the following bits for the rounding kernel.
+def pack(x: Wide, carrier: Carrier) -> Packed:
+    """Truncate to the carrier: patterns, and two words of the following bits for the rounding kernel.
 
-    Beyond the carrier's largest value: that value with a tail of ones, which every mode rounds as it
-    would round the number itself.
+    Beyond the carrier's largest value: that value followed by ones without end, which every mode rounds
+    as it would round the number itself.
     """
     xp = namespace(x.hi)
     u, i = carrier.uint, carrier.int_dtype
     below = xp.maximum(i(carrier.emin) - x.exponent, i(0))
     hi, lo = shift_right_jam(x.hi, x.lo, below, carrier)
     p, spare = carrier.precision, carrier.width - carrier.precision
-    sticky = (lo << u(p)) != u(0)
-    tail = (hi << u(p)) | (lo >> u(spare)) | sticky.astype(carrier.uint_dtype)
+    tail = (hi << u(p)) | (lo >> u(spare))
     field = xp.maximum(x.exponent, i(carrier.emin)) + i(carrier.bias - 1)
     magnitude = (field.astype(carrier.uint_dtype) << u(carrier.trailing)) + (hi >> u(spare))
     too_large = x.exponent > i(carrier.bias)
     magnitude = select(too_large, u(carrier.infinity - 1), magnitude)
-    tail = select(too_large, u((1 << carrier.width) - 1), tail)
-    return magnitude | select(x.negative, u(carrier.sign_bit), u(0)), tail
+    ones = select(too_large, ~u(0), u(0))
+    bits = magnitude | select(x.negative, u(carrier.sign_bit), u(0))
+    return Packed(bits, tail | ones, (lo << u(p)) | ones)
 
 
 def shift_right_jam(hi: Array, lo: Array, count: Array, carrier: Carrier) -> tuple[Array, Array]:
     """Shift two words right by `count` >= 0; what falls off sets the last bit."""
     u, i = carrier.uint, carrier.int_dtype
-    over = count - i(carrier.width)
-    is_short = over < i(0)
-    into_lo = select(is_short, shift_left(hi, -over, carrier), shift_right(hi, over, carrier))
-    new_lo = into_lo | select(is_short, shift_right(lo, count, carrier), u(0))
-    lost_lo = select(is_short, shift_left(lo, -over, carrier), lo)
-    lost_hi = select(is_short, u(0), shift_left(hi, i(carrier.width) - over, carrier))
-    lost = (lost_lo | lost_hi | select(over >= i(carrier.width), hi, u(0))) != u(0)
-    return shift_right(hi, count, carrier), new_lo | lost.astype(carrier.uint_dtype)
+    width = i(carrier.width)
+    # A long shift is a shift by one whole word, then a short one.
+    is_long = count >= width
+    short = select(is_long, count - width, count)
+    top = select(is_long, u(0), hi)
+    middle = select(is_long, hi, lo)
+    bottom = select(is_long, lo, u(0))
+    back = width - short
+    new_lo = shift_right(middle, short, carrier) | shift_left(top, back, carrier)
+    lost = (bottom | shift_left(middle, back, carrier)) != u(0)
+    return shift_right(top, short, carrier), new_lo | lost.astype(carrier.uint_dtype)
 
 
 def normalise(negative: Array, exponent: Array, hi: Array, lo: Array, carrier: Carrier) -> Wide:
@@ -95,9 +106,14 @@ def multiply_words(x: Array, y: Array, carrier: Carrier) -> tuple[Array, Array]:
 
 def multiply(x: Wide, y: Wide, carrier: Carrier) -> Wide:
     """Exact product of two unpacked carrier values."""
+    u, i = carrier.uint, carrier.int_dtype
     hi, lo = multiply_words(x.hi, y.hi, carrier)
-    exponent = x.exponent + y.exponent + carrier.int_dtype(1)
-    return normalise(x.negative ^ y.negative, exponent, hi, lo, carrier)
+    # The product of two significands in [1, 2) lies in [1, 4).
+    is_low = hi < u(carrier.sign_bit)
+    hi = select(is_low, (hi << u(1)) | (lo >> u(carrier.width - 1)), hi)
+    lo = select(is_low, lo << u(1), lo)
+    exponent = x.exponent + y.exponent + select(is_low, i(0), i(1))
+    return Wide(x.negative ^ y.negative, select(hi == u(0), i(_ZERO_EXPONENT), exponent), hi, lo)
 
 
 def add(x: Wide, y: Wide, carrier: Carrier, *, zero_is_negative: bool) -> Wide:
@@ -112,7 +128,8 @@ def add(x: Wide, y: Wide, carrier: Carrier, *, zero_is_negative: bool) -> Wide:
     small = Wide(*(select(swap, a, b) for a, b in zip(x, y, strict=True)))
     # One bit of headroom for the carry.
     distance = xp.minimum(large.exponent - small.exponent, i(2 * carrier.width)) + i(1)
-    ahi, alo = shift_right_jam(large.hi, large.lo, i(1), carrier)
+    ahi = large.hi >> u(1)
+    alo = (large.hi << u(carrier.width - 1)) | (large.lo >> u(1)) | (large.lo & u(1))
     bhi, blo = shift_right_jam(small.hi, small.lo, distance, carrier)
     sum_lo = alo + blo
     sum_hi = ahi + bhi + (sum_lo < alo).astype(carrier.uint_dtype)

@@ -9,8 +9,10 @@ MAX_EXPONENT = 10_000
 """Larger decimal or binary exponents are refused: their exact value would fill the memory."""
 MAX_LENGTH = 1_000
 
-_HEX = re.compile(r"(?P<whole>[0-9a-f]*)(?:\.(?P<part>[0-9a-f]*))?(?:p(?P<exponent>[+-]?\d+))?")
-_DECIMAL = re.compile(r"(?P<whole>\d*)(?:\.(?P<part>\d*))?(?:e(?P<exponent>[+-]?\d+))?")
+_HEX = re.compile(
+    r"(?P<whole>[0-9a-f]*)(?:\.(?P<part>[0-9a-f]*))?(?:p(?P<exponent>[+-]?\d+))?", re.ASCII
+)
+_DECIMAL = re.compile(r"(?P<whole>\d*)(?:\.(?P<part>\d*))?(?:e(?P<exponent>[+-]?\d+))?", re.ASCII)
 _SPECIAL = {"inf": math.inf, "infinity": math.inf, "nan": math.nan}
 
 

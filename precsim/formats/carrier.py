@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from precsim import _arrays
 from precsim._arrays import Array, is_jax, namespace
 
 
@@ -111,29 +112,21 @@ def select(condition: Array, yes: Array, no: Array) -> Array:
 
 def shift_left(x: Array, count: Array, carrier: Carrier) -> Array:
     """Shift by a signed `count`: 0 from the carrier's width on, nothing for negative counts."""
-    i = carrier.int_dtype
-    shift = namespace(x, count).clip(count, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
-    return select(count < i(carrier.width), x << shift, carrier.uint(0))
+    return _arrays.shift_left(x, _shift_count(count, carrier))
 
 
 def shift_right(x: Array, count: Array, carrier: Carrier) -> Array:
     """Shift by a signed `count`: 0 from the carrier's width on, nothing for negative counts."""
-    i = carrier.int_dtype
-    shift = namespace(x, count).clip(count, i(0), i(carrier.width - 1)).astype(carrier.uint_dtype)
-    return select(count < i(carrier.width), x >> shift, carrier.uint(0))
+    return _arrays.shift_right(x, _shift_count(count, carrier))
+
+
+def _shift_count(count: Array, carrier: Carrier) -> Array:
+    return namespace(count).maximum(count, carrier.int_dtype(0)).astype(carrier.uint_dtype)
 
 
 def bit_length(x: Array, carrier: Carrier) -> Array:
-    """Position of the highest set bit plus one, 0 for 0, by binary search; unsigned in, signed out."""
-    length = (x != carrier.uint(0)).astype(carrier.int_dtype)
-    step = carrier.width // 2
-    while step:
-        high = x >> carrier.uint(step)
-        found = high != carrier.uint(0)
-        length = length + select(found, carrier.int_dtype(step), carrier.int_dtype(0))
-        x = select(found, high, x)
-        step //= 2
-    return length
+    """Position of the highest set bit plus one, 0 for 0; unsigned in, signed out."""
+    return carrier.int_dtype(carrier.width) - _arrays.leading_zeros(x).astype(carrier.int_dtype)
 
 
 def decompose(bits: Array, carrier: Carrier) -> tuple[Array, Array]:

@@ -158,7 +158,7 @@ def _smallest_carrier(fmt: Format) -> Carrier:
 def _require_64_bits(fmt: Format) -> None:
     import jax
 
-    if not jax.config.jax_enable_x64:
+    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise ValueError(
             f"{fmt.name} needs a float64 carrier, which JAX has with jax_enable_x64 only"
         )

@@ -1,5 +1,6 @@
 """From `matmul`'s operands, of either library and any batch shape, to the differentiable product."""
 
+import math
 from typing import Any
 
 import jax
@@ -18,7 +19,8 @@ def run_matmul(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs
         jax.enable_x64(a.dtype == np.float64),
         jax.default_device(jax.local_devices(backend="cpu")[0]),
     ):
-        return np.asarray(_batched(a, b, c, noise, specs))
+        # A copy, since what JAX hands out is read-only.
+        return np.array(_batched(a, b, c, noise, specs))
 
 
 def _batched(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs: Specs) -> Array:
@@ -28,13 +30,11 @@ def _batched(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs: 
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     shape = (*batch, a.shape[-2], b.shape[-1])
     c = None if c is None else jnp.broadcast_to(c, shape)
-    if "forward" in arrays:
-        arrays["forward"] = jnp.broadcast_to(arrays["forward"], shape)
     if b.ndim == 2:
-        rows = {"forward": (-1, b.shape[-1]), "dgrad": (-1, a.shape[-1]), "wgrad": b.shape}
-        flat = Noise(**{key: bits.reshape(rows[key]) for key, bits in arrays.items()})
-        flat_c = None if c is None else c.reshape(-1, b.shape[-1])
-        flat_a = a.reshape(-1, a.shape[-1])
+        rows = math.prod(a.shape[:-1])
+        flat = Noise(**{key: bits.reshape(-1, bits.shape[-1]) for key, bits in arrays.items()})
+        flat_c = None if c is None else c.reshape(rows, b.shape[-1])
+        flat_a = a.reshape(rows, a.shape[-1])
         return matmul_with_gradients(flat_a, b, flat_c, flat, specs).reshape(shape)
     a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
     b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))

@@ -89,7 +89,7 @@ def conv(
         raise ValueError(
             "backend is 'reference'; allowed for conv are 'auto', 'emulated', 'native'"
         )
-    pads = tuple(_padding(padding, x.shape[d], w.shape[d - 1], stride) for d in (1, 2))
+    pads = _paddings(padding, x, w, stride)
     noise = random_bits if isinstance(random_bits, dict) else {"forward": random_bits}
     bits = Noise(**{key: jnp.asarray(value) for key, value in noise.items() if value is not None})
     if is_jax(x) or is_jax(w):
@@ -109,6 +109,11 @@ def _padding(padding: str, size: int, window: int, stride: int) -> tuple[int, in
     )
 
 
+def _paddings(padding: str, x: Array, w: Array, stride: int) -> Padding:
+    rows, columns = (_padding(padding, x.shape[d], w.shape[d - 1], stride) for d in (1, 2))
+    return rows, columns
+
+
 def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
     """Windows of an image: (B, H, W, C) to (B, H', W', rows * columns * C), exact copies."""
     height = (x.shape[1] - rows) // stride + 1
@@ -121,15 +126,42 @@ def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
     return jnp.concatenate(windows, axis=-1)
 
 
+def forward_patches(x: Array, w: Array, stride: int = 1, pads: Padding | None = None) -> Array:
+    """Rows of the product ``patches @ filters`` that is the convolution; "SAME" padding by default."""
+    rows, columns = w.shape[:2]
+    pads = pads or _paddings("SAME", x, w, stride)
+    windows = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), rows, columns, stride)
+    return windows.reshape(-1, windows.shape[-1])
+
+
+def backward_patches(
+    g: Array, x: Array, w: Array, stride: int = 1, pads: Padding | None = None
+) -> tuple[Array, Array]:
+    """Both factors of the product that is the gradient of `x`: patches of `g`, flipped filters.
+
+    Zeros stand between the cotangents for the stride; then it is a full convolution.
+    """
+    rows, columns, channels, filters = w.shape
+    pads = pads or _paddings("SAME", x, w, stride)
+    height, width = (x.shape[d] + sum(pads[d - 1]) for d in (1, 2))
+    dilated = jnp.zeros((g.shape[0], height - rows + 1, width - columns + 1, filters), g.dtype)
+    dilated = dilated.at[:, ::stride, ::stride].set(g)
+    edge = ((0, 0), (rows - 1, rows - 1), (columns - 1, columns - 1), (0, 0))
+    around = patches(jnp.pad(dilated, edge), rows, columns, 1)
+    top, left = pads[0][0], pads[1][0]
+    around = around[:, top : top + x.shape[1], left : left + x.shape[2]]
+    flipped = w[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, channels)
+    return around.reshape(-1, rows * columns * filters), flipped
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _conv(x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Padding) -> Array:
-    rows, columns, _, filters = w.shape
-    windows = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), rows, columns, stride)
-    shape = (*windows.shape[:3], filters)
+    filters = w.shape[3]
+    size = [(x.shape[d] + sum(pads[d - 1]) - w.shape[d - 1]) // stride + 1 for d in (1, 2)]
     bits = None if noise.forward is None else noise.forward.reshape(-1, filters)
-    flat = windows.reshape(-1, windows.shape[-1])
+    flat = forward_patches(x, w, stride, pads)
     y = RUN[specs.backends[0]](flat, w.reshape(-1, filters), None, specs.forward, bits)
-    return y.reshape(shape)
+    return y.reshape(x.shape[0], *size, filters)
 
 
 def _conv_forward(
@@ -142,25 +174,14 @@ def _conv_backward(
     specs: Specs, stride: int, pads: Padding, residuals: tuple[Array, Array, Noise], g: Array
 ) -> tuple[Array, Array, None]:
     x, w, noise = residuals
-    rows, columns, channels, filters = w.shape
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    windows = patches(padded, rows, columns, stride)
-    flat_g = g.reshape(-1, filters)
+    channels, filters = w.shape[2:]
     bits = None if noise.wgrad is None else noise.wgrad.reshape(-1, filters)
-    flat = windows.reshape(-1, windows.shape[-1])
-    dw = RUN[specs.backends[2]](flat.T, flat_g, None, specs.wgrad, bits).reshape(w.shape)
-    # Gradient of x: zeros between the cotangents for the stride, then a full convolution.
-    size = (padded.shape[1], padded.shape[2])
-    dilated = jnp.zeros((g.shape[0], size[0] - rows + 1, size[1] - columns + 1, filters), g.dtype)
-    dilated = dilated.at[:, ::stride, ::stride].set(g)
-    edge = ((0, 0), (rows - 1, rows - 1), (columns - 1, columns - 1), (0, 0))
-    around = patches(jnp.pad(dilated, edge), rows, columns, 1)
-    inside = slice(pads[0][0], pads[0][0] + x.shape[1]), slice(pads[1][0], pads[1][0] + x.shape[2])
-    around = around[:, inside[0], inside[1]].reshape(-1, rows * columns * filters)
-    flipped = w[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, channels)
+    flat = forward_patches(x, w, stride, pads)
+    dw = RUN[specs.backends[2]](flat.T, g.reshape(-1, filters), None, specs.wgrad, bits)
     bits = None if noise.dgrad is None else noise.dgrad.reshape(-1, channels)
-    dx = RUN[specs.backends[1]](around, flipped, None, specs.dgrad, bits).reshape(x.shape)
-    return dx, dw, None
+    around, flipped = backward_patches(g, x, w, stride, pads)
+    dx = RUN[specs.backends[1]](around, flipped, None, specs.dgrad, bits)
+    return dx.reshape(x.shape), dw.reshape(w.shape), None
 
 
 _conv.defvjp(_conv_forward, _conv_backward)

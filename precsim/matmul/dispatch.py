@@ -86,25 +86,20 @@ def matmul(
     forward = MatmulSpec.parse(spec)
     resolve_backend(forward, backend)
     a, b, c, is_vector = _operands(a, b, c)
-    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
-    if unknown := set(noise) - {"forward", "dgrad", "wgrad"}:
-        raise ValueError(
-            f"random_bits has keys {sorted(unknown)}; allowed are forward, dgrad, wgrad"
-        )
+    noise = _noise(random_bits, a, b, is_vector)
     _check_formats(forward, a, noise.get("forward"))
     if backend == "reference":
         first = None if c is None else np.asarray(c)
         result = reference_matmul(
             np.asarray(a), np.asarray(b), first, forward, noise.get("forward")
         )
-        if is_jax(a) or is_jax(b):
-            result = namespace(a, b).asarray(result)
+        result = namespace(a, b, c).asarray(result)
     else:
         from precsim.matmul.batching import run_matmul
         from precsim.matmul.gradients import Specs
 
         specs = Specs.resolve(forward, dgrad, wgrad, backend)
-        result = run_matmul(a, b, c, dict(noise), specs)
+        result = run_matmul(a, b, c, noise, specs)
     for axis in is_vector:
         result = result.squeeze(axis)
     return result
@@ -153,6 +148,39 @@ def _operands(a: Any, b: Any, c: Any) -> tuple[Array, Array, Array | None, list[
                 f"c has shape {c.shape}; allowed is what broadcasts to {shape}"
             ) from None
     return a, b, c, sorted(is_vector)
+
+
+def _noise(random_bits: Any, a: Array, b: Array, is_vector: list[int]) -> dict[str, Array]:
+    """Check random bits and broadcast them to the results of the product and of its gradients."""
+    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shapes = {
+        "forward": (*batch, a.shape[-2], b.shape[-1]),
+        "dgrad": (*batch, *a.shape[-2:]),
+        "wgrad": b.shape if b.ndim == 2 else (*batch, *b.shape[-2:]),
+    }
+    missing = {"forward": (-2, -1), "dgrad": (-2,), "wgrad": (-1,)}
+    if unknown := set(noise) - set(shapes):
+        raise ValueError(
+            f"random_bits has keys {sorted(unknown)}; allowed are forward, dgrad, wgrad"
+        )
+    checked = {}
+    for key, given in noise.items():
+        if given is None:
+            continue
+        bits = given if is_jax(given) else np.asarray(given)
+        if bits.dtype.kind not in "iu":
+            raise TypeError(f"random_bits ({key}) has dtype {bits.dtype}; allowed are integers")
+        for axis in is_vector[::-1]:
+            if axis in missing[key] and bits.ndim:
+                bits = namespace(bits).expand_dims(bits, axis)
+        try:
+            checked[key] = namespace(bits).broadcast_to(bits, shapes[key])
+        except ValueError:
+            raise ValueError(
+                f"random_bits ({key}) has shape {np.shape(given)}; allowed is what broadcasts to {shapes[key]}"
+            ) from None
+    return checked
 
 
 def _check_formats(spec: MatmulSpec, a: Array, random_bits: Any) -> None:

@@ -44,6 +44,10 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     shape = (*batch, a.shape[-2], b.shape[-1])
     total = jnp.zeros(shape, a.dtype) if c is None else jnp.broadcast_to(c, shape)
+    if a.shape[-1] == 0:
+        return total
+    # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
+    total = lax.optimization_barrier(total)  # type: ignore[no-untyped-call]
     # Slices along the leading axis keep the loop body one vectorised kernel (performance of XLA on CPU).
     columns = jnp.moveaxis(a, -1, 0)[..., None]
     rows = jnp.moveaxis(b, -2, 0)[..., None, :]

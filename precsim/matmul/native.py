@@ -24,6 +24,7 @@ def native_matmul(
     """
     if (reason := native_refusal(spec)) is not None or spec.lhs is None or spec.rhs is None:
         raise ValueError(f"no native kernel computes '{spec}': {reason}")
+    carrier = a.dtype
     # The operands are in the narrow format already, so that these casts are exact.
     a = round_array(a, None, spec.lhs).astype(NATIVE_DTYPES[spec.lhs.format])
     b = round_array(b, None, spec.rhs).astype(NATIVE_DTYPES[spec.rhs.format])
@@ -35,5 +36,6 @@ def native_matmul(
     total = lax.dot_general(
         a, b, dimensions, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
     )
-    total = total if c is None else total + c
+    total = total if c is None else total + c.astype(jnp.float32)
+    total = total.astype(carrier)  # exact: wider or the same
     return total if spec.output is None else round_array(total, random_bits, spec.output)

@@ -25,6 +25,7 @@ def reference_matmul(
     total = np.zeros(shape, a.dtype) if c is None else np.broadcast_to(c, shape)
     for k in range(a.shape[-1]):
         total = _step(total, a[..., :, k, None], b[..., None, k, :], spec)
+    total = np.where(np.isnan(total), np.full_like(total, np.nan), total)  # one NaN, without sign
     if spec.output is not None:
         total = round_to(total, spec.output, random_bits=random_bits)
     return total

@@ -61,7 +61,7 @@ class MatmulSpec:
         """Turn strings into specs and check."""
         for name in ("lhs", "rhs", "product", "adder", "output", "accumulator"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name == "accumulator":
                 object.__setattr__(self, name, RoundingSpec.parse(value))
         object.__setattr__(self, "order", parse_order(self.order))
         if self.order != SEQUENTIAL:
@@ -96,10 +96,11 @@ class MatmulSpec:
             fields["output"] = _parse_piece(output)
         for option in options:
             key, equals, value = option.partition("=")
-            if equals and key in ("product", "adder"):
-                fields[key] = _parse_piece(value)
-            else:
-                fields["order"] = parse_order(option)
+            is_format = equals and key in ("product", "adder")
+            key = key if is_format else "order"
+            if key in fields:
+                raise ValueError(f"matmul spec {text!r} gives {key} twice")
+            fields[key] = _parse_piece(value) if is_format else parse_order(option)
         if fields["accumulator"] is None:
             raise ValueError(
                 f"matmul spec {text!r} has no accumulator; 'raw' is allowed for operands only"

@@ -18,8 +18,7 @@ from precsim._arrays import Array
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.floating import FloatFormat
-from precsim.formats.registry import Format
+from precsim.formats.registry import Format, get_format
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.api import round_array, round_to
 from precsim.rounding.spec import RoundingMode, RoundingSpec
@@ -47,6 +46,8 @@ def fast_step(spec: MatmulSpec) -> Step | None:
     """Return the float32 step of a spec, or None if it has none."""
     if spec.lhs is None or spec.rhs is None or spec.product is not None:
         return None
+    if not _makes_no_subnormal(spec.accumulator):
+        return None
     product_bits = significand_bits(spec.lhs.format) + significand_bits(spec.rhs.format)
     is_fp32 = _is_plain_fp32(spec.accumulator)
     if product_bits <= FLOAT32.precision:
@@ -70,12 +71,22 @@ def significand_bits(fmt: Format) -> int:
 
 def _is_plain_fp32(spec: RoundingSpec) -> bool:
     """Tell whether a rounding is the one of float32 arithmetic."""
+    return spec == RoundingSpec(format=get_format("fp32"))
+
+
+def _makes_no_subnormal(spec: RoundingSpec) -> bool:
+    """Tell whether rounding multiples of 2**-126 gives such multiples only.
+
+    All results are multiples of what was rounded, except the largest value and the smallest value of a
+    format without zero.
+    """
     fmt = spec.format
-    return (
-        isinstance(fmt, FloatFormat)
-        and (fmt.precision, fmt.exponent_bits) == (24, 8)
-        and spec == RoundingSpec(format=fmt)
-    )
+    if isinstance(fmt, FixedPointFormat):
+        return -fmt.fraction_bits >= FLOAT32.emin
+    if fmt.exponent_bits is None:
+        return True
+    has_low_end = fmt.has_zero or fmt.emin >= FLOAT32.emin
+    return has_low_end and fmt.emax - fmt.precision + 1 >= FLOAT32.emin
 
 
 def _rounds_from_odd(spec: RoundingSpec) -> bool:

@@ -79,7 +79,7 @@ def round_to(
     x, carrier = as_carrier(x)
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
     if random_bits is not None:
-        random_bits = _as_random_bits(random_bits, x, carrier)
+        random_bits = as_random_bits(random_bits, (x,), carrier)
     elif spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x"
@@ -119,12 +119,13 @@ def _replaced(spec: RoundingSpec, mode: Any, overflow: Any) -> RoundingSpec:
     )
 
 
-def _as_random_bits(random_bits: Any, x: Array, carrier: Carrier) -> Array:
+def as_random_bits(random_bits: Any, operands: tuple[Array, ...], carrier: Carrier) -> Array:
+    """Return random bits as an array of the operands' library and common shape, after checks."""
     if not is_jax(random_bits):
         random_bits = np.asarray(random_bits)
-    elif not is_jax(x):
+    elif not any(map(is_jax, operands)):
         random_bits = _beside_numpy(random_bits, carrier)
-    shape = x.shape
+    shape = np.broadcast_shapes(*(x.shape for x in operands))
     if random_bits.dtype.kind not in "iu":
         raise TypeError(f"random_bits has dtype {random_bits.dtype}; allowed are integers")
     try:
@@ -141,7 +142,7 @@ def _beside_numpy(random_bits: Array, carrier: Carrier) -> Array:
 
     if not isinstance(random_bits, jax.core.Tracer):
         return np.asarray(random_bits)
-    if carrier is FLOAT64 and not jax.config.jax_enable_x64:
+    if carrier is FLOAT64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise ValueError(
             "x is float64 and random_bits are traced by JAX, which has float64 with jax_enable_x64 only "
             "(give x as float32)"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, namespace
+from precsim._arrays import Array, bitcast, count_true
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel import is_coarse, limits
@@ -87,8 +87,7 @@ def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
     [6.0, 4.0, 1.0, 1.0, 0.0, 1.0, 1.0]
     """
     events = classify(before, after, spec)
-    xp = namespace(events.nonzero)
-    return xp.stack([xp.count_nonzero(mask) for mask in events]).astype(np.float32)
+    return count_true(*events).astype(np.float32)
 
 
 def classify(before: Any, after: Any, spec: SpecLike) -> Events:

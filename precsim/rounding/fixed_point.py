@@ -16,9 +16,9 @@ def saturate(result: Array, bits: Array, largest: int, lowest: int, carrier: Car
     return clamped | select(negative & (clamped != u(0)), u(carrier.sign_bit), u(0))
 
 
-def nan_if_undetermined(bits: Array, drop: Array, tail: Array, carrier: Carrier) -> Array:
-    """Put NaN where an inexact tail reaches above the format's quantum: the low bits are not known."""
-    unknown = (drop < carrier.int_dtype(0)) & ((tail & carrier.uint(1)) == carrier.uint(1))
+def nan_if_undetermined(bits: Array, drop: Array, rest: Array, carrier: Carrier) -> Array:
+    """Put NaN where more than a tail follows a pattern coarser than the format: low bits are not known."""
+    unknown = (drop < carrier.int_dtype(0)) & (rest != carrier.uint(0))
     return select(unknown, carrier.uint(carrier.quiet_nan), bits)
 
 

@@ -1,9 +1,8 @@
 """The one rounding kernel: integer arithmetic on bit patterns, one source for NumPy and JAX.
 
 A real number arrives as a carrier value truncated toward zero (`bits`) and, for results of arithmetic,
-the `tail`: the bits that follow the carrier's last bit, as an unsigned word whose own last bit also stands
-for everything below it (a "jammed" sticky bit). So an exact sum or product is rounded once, from the exact
-number. No floating-point operation occurs, hence no flush to zero, no fused multiply-add, no elided cast.
+the bits that follow the carrier's last bit: first the word `tail`, then the word `rest`, whose last bits may
+stand for everything below them. So an exact sum or product is rounded once, from the exact number. No floating-point operation occurs, hence no flush to zero, no fused multiply-add, no elided cast.
 """
 
 from functools import lru_cache
@@ -69,6 +68,7 @@ def round_bits(
     carrier: Carrier,
     *,
     tail: Array | None = None,
+    rest: Array | None = None,
     random_bits: Array | None = None,
 ) -> Array:
     """Round carrier patterns (of the carrier's unsigned type) to the values of a format.
@@ -83,6 +83,10 @@ def round_bits(
         What the patterns mean.
     tail : array of unsigned int, shape (...), optional
         Bits after the carrier's last bit; zero where the pattern is not finite.
+    rest : array of unsigned int, shape (...), optional
+        Bits after the tail, nonzero if anything nonzero follows it. All ones stand for ones without end:
+        so a number beyond the carrier's largest value is given. Without `rest`, the last bit of `tail`
+        also stands for everything below it.
     random_bits : array of unsigned int, broadcastable to (...), optional
         R of mode "sr", in the low bits.
 
@@ -96,33 +100,42 @@ def round_bits(
     bound = limits(spec, carrier)
     magnitude = bits & u(carrier.sign_bit - 1)
     negative = bits >= u(carrier.sign_bit)
-    nonzero_bits = magnitude if tail is None else magnitude | tail
+    unknown = rest
+    if tail is not None and rest is None:
+        unknown, rest = tail & u(1), tail & u(0)
+    nonzero_bits = magnitude if tail is None else magnitude | tail | rest
 
     drop = _dropped_bits(magnitude, spec, carrier)
     significand, _ = decompose(magnitude, carrier)
     if spec.overflow is OverflowMode.WRAP:
         if tail is not None:
-            bits = fixed_point.nan_if_undetermined(bits, drop, tail, carrier)
+            bits = fixed_point.nan_if_undetermined(bits, drop, unknown, carrier)
         significand, drop, tail = fixed_point.modulo(significand, drop, tail, spec, carrier)
     # One guard bit more, so that at least one bit is always cut off and the half way point is a bit.
     guarded = significand << u(1)
     if tail is not None:
         guarded = guarded | (tail >> u(carrier.width - 1))
-        tail = tail << u(1)
+        tail = (tail << u(1)) | (rest >> u(carrier.width - 1))
     cut = xp.clip(drop + i(1), i(1), i(carrier.precision + 2)).astype(carrier.uint_dtype)
     kept = guarded >> cut
-    rest = guarded & ((u(1) << cut) - u(1))
+    fraction = guarded & ((u(1) << cut) - u(1))
     if spec.mode is RoundingMode.STOCHASTIC:
         if random_bits is None:
             raise ValueError(
                 f"random_bits is missing: mode 'sr' of {spec} needs one integer per element"
             )
         up = _stochastic(
-            rest, drop + i(1), tail, random_bits.astype(carrier.uint_dtype), spec, carrier
+            fraction,
+            xp.maximum(drop, i(0)) + i(1),
+            tail,
+            rest,
+            random_bits.astype(carrier.uint_dtype),
+            spec,
+            carrier,
         )
     else:
-        sticky = np.False_ if tail is None else tail != u(0)
-        up = _goes_up(spec.mode, rest, u(1) << (cut - u(1)), sticky, kept, negative)
+        sticky = np.False_ if tail is None else (tail | rest) != u(0)
+        up = _goes_up(spec.mode, fraction, u(1) << (cut - u(1)), sticky, kept, negative)
 
     if spec.overflow is OverflowMode.WRAP:
         return fixed_point.wrap(kept + up.astype(carrier.uint_dtype), bits, spec, carrier)
@@ -159,22 +172,22 @@ def _dropped_bits(magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Arr
 
 
 def _goes_up(
-    mode: RoundingMode, rest: Array, half: Array, sticky: Array, kept: Array, negative: Array
+    mode: RoundingMode, fraction: Array, half: Array, sticky: Array, kept: Array, negative: Array
 ) -> Array:
     """Decide, from the cut-off bits, whether the magnitude goes to the upper neighbour."""
     one = kept.dtype.type(1)
     odd = (kept & one) == one
-    inexact = (rest != kept.dtype.type(0)) | sticky
-    tie = (rest == half) & ~sticky
+    inexact = (fraction != kept.dtype.type(0)) | sticky
+    tie = (fraction == half) & ~sticky
     match mode:
         case RoundingMode.TIES_TO_EVEN:
-            return (rest >= half) & ~(tie & ~odd)
+            return (fraction >= half) & ~(tie & ~odd)
         case RoundingMode.TIES_TO_AWAY:
-            return rest >= half
+            return fraction >= half
         case RoundingMode.TIES_TO_ZERO:
-            return (rest >= half) & ~tie
+            return (fraction >= half) & ~tie
         case RoundingMode.TOWARD_ZERO:
-            return rest > half + half  # never
+            return fraction > half + half  # never
         case RoundingMode.AWAY_FROM_ZERO:
             return inexact
         case RoundingMode.TOWARD_POSITIVE:
@@ -188,23 +201,24 @@ def _goes_up(
 
 
 def _stochastic(
-    rest: Array,
+    fraction: Array,
     cut: Array,
     tail: Array | None,
+    rest: Array | None,
     random_bits: Array,
     spec: RoundingSpec,
     carrier: Carrier,
 ) -> Array:
     """P3109 v4.0: the discarded fraction, as an N-bit integer, plus R carries out of N bits."""
-    xp = namespace(rest)
+    xp = namespace(fraction)
     u, i = carrier.uint, carrier.int_dtype
     n = spec.num_random_bits
     last = i(carrier.width - 1)
     right = xp.clip(cut - i(n), i(0), last).astype(carrier.uint_dtype)
     left = xp.clip(i(n) - cut, i(0), last).astype(carrier.uint_dtype)
-    truncated = (rest >> right) << left
-    below = rest & ((u(1) << right) - u(1))
-    next_bit = select(right > u(0), (rest >> (xp.maximum(right, u(1)) - u(1))) & u(1), u(0))
+    truncated = (fraction >> right) << left
+    below = fraction & ((u(1) << right) - u(1))
+    next_bit = select(right > u(0), (fraction >> (xp.maximum(right, u(1)) - u(1))) & u(1), u(0))
     more = below & ~(next_bit << (xp.maximum(right, u(1)) - u(1)))
     if tail is not None:
         # The first `left` bits of the tail belong to the integer; a shift by the full width gives 0.
@@ -215,10 +229,12 @@ def _stochastic(
         remaining = tail << left
         has_left = cut <= i(n)
         next_bit = select(has_left, remaining >> u(carrier.width - 1), next_bit)
-        more = select(has_left, remaining << u(1), more | tail)
+        more = select(has_left, remaining << u(1), more | tail) | (rest << u(1))
     mask = u((1 << n) - 1)
     draw = random_bits & mask
     carries = draw > mask - truncated
+    if rest is not None:
+        carries = carries | (rest == ~u(0))
     match spec.stochastic_variant:
         case StochasticVariant.A:
             return carries

@@ -1,0 +1,1 @@
+"""Published figures and tables, recomputed with precsim and compared number by number."""

@@ -1,0 +1,1 @@
+"""Readable training loops that compute by a policy."""

@@ -1,0 +1,87 @@
+"""What a model computes with: products and roundings of one policy, at named places."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+
+from precsim._arrays import Array
+from precsim.training import products
+from precsim.training.policy import Policy
+from precsim.training.products import NUM_EVENTS, Setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The operations of a policy, for one evaluation of a model.
+
+    Parameters
+    ----------
+    policy : Policy
+        Says how every operation rounds.
+    backend : str
+        Backend of the products: "auto", "emulated" or "native".
+    key : jax.Array
+        Key of this step's random bits; they depend on it, the place and the element only.
+    probes : dict of str to array, shape (7,)
+        Zeros, one vector a place; their gradients are the events of the backward pass.
+    events : dict of str to array, shape (7,)
+        Filled while the model runs: the events of the forward pass.
+    """
+
+    policy: Policy
+    backend: str
+    key: Any
+    probes: dict[str, Array]
+    events: dict[str, Array] = field(default_factory=dict)
+
+    def linear(self, name: str, x: Array, w: Array, b: Array) -> Array:
+        """Return x @ w + b, shapes (M, K), (K, N), (N,).
+
+        The bias is one more row of `w`, which meets a constant input 1: it enters the same sum, and
+        its gradient follows from the same product.
+        """
+        ones = jnp.ones((x.shape[0], 1), x.dtype)
+        x = jnp.concatenate([x, ones], axis=1)
+        w = jnp.concatenate([w, b[None, :]])
+        setting = Setting(self.policy, self.backend, name)
+        y, events = products.linear(x, w, self._probe(name), self.key, setting)
+        self.events[name] = events
+        return y
+
+    def conv(self, name: str, x: Array, w: Array, b: Array) -> Array:
+        """Convolve with "SAME" padding and add a bias; (B, H, W, C), (R, S, C, F), (F,).
+
+        The bias is the weight of one more channel, constant 1, at the centre of the window.
+        """
+        ones = jnp.ones((*x.shape[:3], 1), x.dtype)
+        x = jnp.concatenate([x, ones], axis=3)
+        extra = jnp.zeros((*w.shape[:2], 1, w.shape[3]), w.dtype)
+        extra = extra.at[w.shape[0] // 2, w.shape[1] // 2, 0].set(b)
+        w = jnp.concatenate([w, extra], axis=2)
+        setting = Setting(self.policy, self.backend, name)
+        y, events = products.conv(x, w, self._probe(name), self.key, setting)
+        self.events[name] = events
+        return y
+
+    def rounded(self, name: str, x: Array) -> Array:
+        """Round values, and in the backward pass their cotangents, by the elementwise spec."""
+        setting = Setting(self.policy, self.backend, name)
+        y, events = products.rounded(x, self._probe(name), self.key, setting)
+        self.events[name] = events
+        return y
+
+    def _probe(self, name: str) -> Array:
+        return self.probes.get(name, jnp.zeros(NUM_EVENTS))
+
+
+def max_pool(x: Array) -> Array:
+    """Largest of each 2 by 2 square; (B, H, W, C) with even H and W. Exact, forward and backward.
+
+    The gradient goes to the first of equal elements; JAX's own maximum would divide it among them.
+    """
+    b, h, w, c = x.shape
+    squares = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 5, 2, 4)
+    squares = squares.reshape(b, h // 2, w // 2, c, 4)
+    first = jnp.argmax(squares, axis=-1, keepdims=True)
+    return jnp.take_along_axis(squares, first, axis=-1)[..., 0]

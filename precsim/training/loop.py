@@ -1,0 +1,179 @@
+"""`train`: a whole run, in the style of a script that one can read."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim.matmul.backends import resolve_backend
+from precsim.training.config import TrainConfig
+from precsim.training.data import digits
+from precsim.training.layers import Layers
+from precsim.training.models import cnn, mlp
+from precsim.training.step import Metrics, compile_step, initial_state
+
+_MODELS = {"mlp": mlp, "cnn": cnn}
+
+Weights = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a run measured. Arrays are NumPy; events have the columns of `rounding.events.Events`."""
+
+    config: TrainConfig
+    losses: np.ndarray
+    """Training loss of each step's batch, unscaled, shape (steps,)."""
+    test_accuracy: float
+    """Fraction of test images classified correctly, by the policy's own forward pass."""
+    taken: np.ndarray
+    """Whether each step was taken (not skipped for an overflow), shape (steps,)."""
+    loss_scales: np.ndarray
+    """Factor on the loss at each step, shape (steps,)."""
+    nonzero_updates: np.ndarray
+    """Nonzero weight updates of each step, shape (steps,)."""
+    swallowed_updates: np.ndarray
+    """Those among them that left their weight as it was, shape (steps,)."""
+    forward_events: dict[str, np.ndarray]
+    """Place -> event counts of each step, shape (steps, 7)."""
+    backward_events: dict[str, np.ndarray]
+    """The same for the backward pass."""
+    first_gradient: Weights
+    """Unscaled gradient at the initial weights, on the first batch."""
+    snapshots: dict[int, Weights]
+    """Step -> weights; 0 is the start, the last step is the end."""
+    backend: str
+    """Which backend ran the products."""
+    compile_seconds: float
+    run_seconds: float
+
+    @property
+    def weights(self) -> Weights:
+        """The final weights."""
+        return self.snapshots[max(self.snapshots)]
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps skipped because a gradient was not finite."""
+        return int((~self.taken).sum())
+
+
+def train(
+    config: TrainConfig, *, on_step: Callable[[int, float], None] | None = None
+) -> TrainResult:
+    """Train a network by a policy and measure what its formats do.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The run.
+    on_step : callable, optional
+        Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
+
+    Returns
+    -------
+    TrainResult
+        Losses, accuracy, weights along the run, and the events of every rounding.
+
+    Raises
+    ------
+    ValueError
+        If `backend="native"` and a product of the policy has no native kernel.
+
+    Notes
+    -----
+    Data order, initial weights and random bits depend on `seed` only: runs that differ in their policy
+    are comparable step by step. Softmax and cross-entropy are in float32, outside the policy. One
+    compilation serves all steps.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> result = ps.train(ps.TrainConfig(policy="fp16", steps=3))
+    >>> result.losses.shape, result.backend, result.skipped_steps
+    ((3,), 'emulated', 0)
+    """
+    policy = config.policy
+    products = (policy.forward, policy.dgrad, policy.wgrad)
+    backend = "+".join(sorted({resolve_backend(spec, config.backend) for spec in products}))
+    model = _MODELS[config.model]
+    data = digits.load(config.seed)
+    weights = model.init(
+        np.random.default_rng([config.seed, 1]), data.train_images.shape[1:], data.classes
+    )
+    order = batches(len(data.train_labels), config)
+    images, labels = jnp.asarray(data.train_images), jnp.asarray(data.train_labels)
+    state = initial_state(config, weights)
+
+    start = time.perf_counter()
+    snapshots = {0: _to_numpy(state.params)}
+    step = compile_step(
+        config, model.apply, model.PLACES, state, images[order[0]], labels[order[0]]
+    )
+    compiled = time.perf_counter()
+
+    keep = set(np.unique(np.linspace(0, config.steps, config.snapshots + 1).astype(int)))
+    history: list[Metrics] = []
+    last_report = compiled
+    for k in range(config.steps):
+        state, metrics = step(state, images[order[k]], labels[order[k]])
+        if k == 0:
+            first_gradient = _to_numpy(metrics.gradient)
+        history.append(metrics._replace(gradient={}))
+        if k + 1 in keep:
+            snapshots[k + 1] = _to_numpy(state.params)
+        if on_step is not None and time.perf_counter() - last_report > 0.2:
+            on_step(k + 1, float(metrics.loss))
+            last_report = time.perf_counter()
+    done = jax.device_get(history)
+    finished = time.perf_counter()
+    return TrainResult(
+        config=config,
+        losses=np.array([m.loss for m in done]),
+        test_accuracy=accuracy(config, state.params, data.test_images, data.test_labels),
+        taken=np.array([m.finite for m in done]),
+        loss_scales=np.array([m.factor for m in done]),
+        nonzero_updates=np.array([m.nonzero_updates for m in done]),
+        swallowed_updates=np.array([m.swallowed_updates for m in done]),
+        forward_events=_stack([m.forward_events for m in done]),
+        backward_events=_stack([m.backward_events for m in done]),
+        first_gradient=first_gradient,
+        snapshots=snapshots,
+        backend=backend,
+        compile_seconds=compiled - start,
+        run_seconds=finished - compiled,
+    )
+
+
+def batches(size: int, config: TrainConfig) -> np.ndarray:
+    """Return indices of each step's batch, (steps, batch_size): a new permutation each epoch."""
+    rng = np.random.default_rng([config.seed, 2])
+    need = config.steps * config.batch_size
+    epochs = -(-need // size)
+    stream = np.concatenate([rng.permutation(size) for _ in range(epochs)])
+    return stream[:need].reshape(config.steps, config.batch_size)
+
+
+def accuracy(config: TrainConfig, params: Any, images: np.ndarray, labels: np.ndarray) -> float:
+    """Return the fraction of images that the policy's forward pass classifies correctly."""
+    model = _MODELS[config.model]
+    key = jax.random.fold_in(jax.random.key(config.seed), config.steps)
+
+    @jax.jit
+    def logits(params: Any, images: Any) -> Any:
+        layers = Layers(policy=config.policy, backend=config.backend, key=key, probes={})
+        return model.apply(params, images, layers)
+
+    return float(np.mean(np.argmax(np.asarray(logits(params, images)), axis=1) == labels))
+
+
+def _to_numpy(tree: Any) -> Any:
+    return {name: np.asarray(leaf).copy() for name, leaf in tree.items()}
+
+
+def _stack(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    return {place: np.stack([s[place] for s in steps]) for place in steps[0]}

@@ -1,0 +1,162 @@
+"""Loss scaling: keep small gradients above the underflow threshold (Micikevicius et al., ICLR 2018)."""
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from precsim._arrays import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoLossScale:
+    """No scaling, and no step is ever skipped.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.NoLossScale().scale(3.0)
+    3.0
+    """
+
+    @property
+    def factor(self) -> float:
+        """The factor on the loss."""
+        return 1.0
+
+    def scale(self, tree: Any) -> Any:
+        """Return the tree as it is."""
+        return tree
+
+    def unscale(self, tree: Any) -> Any:
+        """Return the tree as it is."""
+        return tree
+
+    def adjust(self, grads_finite: Array) -> "NoLossScale":
+        """Return the state for the next step: itself."""
+        return self
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticLossScale:
+    """A constant factor; non-finite gradients skip the step.
+
+    Parameters
+    ----------
+    factor : float
+        The factor; powers of two scale and unscale without rounding.
+    skipped : int
+        Steps skipped so far.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> scale = ps.StaticLossScale(factor=1024.0)
+    >>> float(scale.scale(0.5)), float(scale.unscale(512.0))
+    (512.0, 0.5)
+    """
+
+    factor: Any = 1024.0
+    skipped: Any = 0
+
+    def scale(self, tree: Any) -> Any:
+        """Multiply every leaf by the factor."""
+        return jax.tree.map(lambda x: x * jnp.float32(self.factor), tree)
+
+    def unscale(self, tree: Any) -> Any:
+        """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
+        inverse = 1 / jnp.float32(self.factor)
+        return jax.tree.map(lambda x: x * inverse, tree)
+
+    def adjust(self, grads_finite: Array) -> "StaticLossScale":
+        """Return the state for the next step, with the skipped steps counted."""
+        skipped = jnp.asarray(self.skipped, jnp.int32) + jnp.where(grads_finite, 0, 1)
+        return replace(self, skipped=skipped)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicLossScale:
+    """A factor that backs off at every overflow and grows after a run of finite steps.
+
+    Parameters
+    ----------
+    factor : float
+        Current factor S.
+    growth_interval : int
+        Finite steps in a row after which S grows.
+    growth_factor, backoff_factor : float
+        What S is multiplied by; powers of two keep scaling exact.
+    min_factor, max_factor : float
+        Floor and ceiling of S.
+    finite_steps : int
+        Finite steps since the last change of S.
+    skipped : int
+        Steps skipped so far.
+
+    Notes
+    -----
+    Gradients have to be unscaled with the state that scaled them, before `adjust`; test them for
+    finiteness after any all-reduce. All fields are leaves of the pytree, so none is lost under jit.
+    Defaults as in PyTorch's GradScaler, but for the start (2**15, since 2**16 is not finite in fp16).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> scale = ps.DynamicLossScale(factor=2.0**16).adjust(False)
+    >>> float(scale.factor), int(scale.skipped)
+    (32768.0, 1)
+    """
+
+    factor: Any = 2.0**15
+    growth_interval: Any = 2000
+    growth_factor: Any = 2.0
+    backoff_factor: Any = 0.5
+    min_factor: Any = 1.0
+    max_factor: Any = 2.0**24
+    finite_steps: Any = 0
+    skipped: Any = 0
+
+    def scale(self, tree: Any) -> Any:
+        """Multiply every leaf by the factor."""
+        return jax.tree.map(lambda x: x * jnp.float32(self.factor), tree)
+
+    def unscale(self, tree: Any) -> Any:
+        """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
+        inverse = 1 / jnp.float32(self.factor)
+        return jax.tree.map(lambda x: x * inverse, tree)
+
+    def adjust(self, grads_finite: Array) -> "DynamicLossScale":
+        """Return the state for the next step: smaller after an overflow, larger after a long run."""
+        steps = jnp.where(grads_finite, jnp.asarray(self.finite_steps, jnp.int32) + 1, 0)
+        grows = steps >= self.growth_interval
+        factor = jnp.asarray(self.factor, jnp.float32)
+        larger = jnp.where(grows, factor * self.growth_factor, factor)
+        factor = jnp.where(grads_finite, larger, factor * self.backoff_factor)
+        return replace(
+            self,
+            factor=jnp.clip(factor, self.min_factor, self.max_factor),
+            finite_steps=jnp.where(grows, 0, steps),
+            skipped=jnp.asarray(self.skipped, jnp.int32) + jnp.where(grads_finite, 0, 1),
+        )
+
+
+LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale
+
+
+def loss_scale_from(text: str) -> LossScale:
+    """Return the loss scale of a policy's string: "none", "dynamic" or a number."""
+    if text == "none":
+        return NoLossScale()
+    if text == "dynamic":
+        return DynamicLossScale()
+    return StaticLossScale(factor=float(text))
+
+
+def all_finite(tree: Any) -> Array:
+    """Tell whether every element of every leaf is finite."""
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)

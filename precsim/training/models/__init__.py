@@ -1,0 +1,1 @@
+"""Small networks, written as plain functions of parameters and operations."""

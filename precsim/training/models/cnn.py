@@ -1,0 +1,41 @@
+"""A small convolutional network: two convolutions of 3 by 3, pooling, one dense layer."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from precsim._arrays import Array
+from precsim.training.layers import Layers, max_pool
+from precsim.training.models.initial import he_normal
+
+PLACES = ("input", "conv1", "conv2", "output", "logits")
+"""Where a rounding can happen, in the order of computation."""
+
+CHANNELS = (8, 16)
+
+
+def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
+    """Weights by He's rule for images of `shape` (height and width divisible by 4); biases zero."""
+    height, width, channels = shape
+    first, second = CHANNELS
+    size = height // 4 * (width // 4) * second
+    return {
+        "conv1/w": he_normal(rng, (3, 3, channels, first)),
+        "conv1/b": np.zeros(first, np.float32),
+        "conv2/w": he_normal(rng, (3, 3, first, second)),
+        "conv2/b": np.zeros(second, np.float32),
+        "output/w": he_normal(rng, (size, classes)),
+        "output/b": np.zeros(classes, np.float32),
+    }
+
+
+def apply(params: Mapping[str, Array], images: Array, layers: Layers) -> Array:
+    """Return the logits, shape (batch, classes), of images (batch, height, width, channels)."""
+    x = layers.rounded("input", images)
+    for name in ("conv1", "conv2"):
+        x = layers.conv(name, x, params[f"{name}/w"], params[f"{name}/b"])
+        x = max_pool(jax.nn.relu(x))
+    x = x.reshape(x.shape[0], -1)
+    x = layers.linear("output", x, params["output/w"], params["output/b"])
+    return layers.rounded("logits", x)

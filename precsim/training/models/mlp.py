@@ -1,0 +1,34 @@
+"""A multilayer perceptron with one hidden layer, ReLU."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from precsim._arrays import Array
+from precsim.training.layers import Layers
+from precsim.training.models.initial import he_normal
+
+PLACES = ("input", "hidden", "output", "logits")
+"""Where a rounding can happen, in the order of computation."""
+
+
+def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
+    """Weights by He's rule for images of `shape`, 64 hidden units; float32, biases zero."""
+    size = int(np.prod(shape))
+    hidden = 64
+    return {
+        "hidden/w": he_normal(rng, (size, hidden)),
+        "hidden/b": np.zeros(hidden, np.float32),
+        "output/w": he_normal(rng, (hidden, classes)),
+        "output/b": np.zeros(classes, np.float32),
+    }
+
+
+def apply(params: Mapping[str, Array], images: Array, layers: Layers) -> Array:
+    """Return the logits, shape (batch, classes), of images (batch, height, width, channels)."""
+    x = layers.rounded("input", images.reshape(images.shape[0], -1))
+    x = layers.linear("hidden", x, params["hidden/w"], params["hidden/b"])
+    x = jax.nn.relu(x)
+    x = layers.linear("output", x, params["output/w"], params["output/b"])
+    return layers.rounded("logits", x)

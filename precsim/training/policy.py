@@ -1,0 +1,172 @@
+"""`Policy`: where in a training step each format applies."""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from precsim.matmul.spec import MatmulSpec
+from precsim.rounding.spec import RoundingSpec
+
+TENSOR_SCALINGS = ("none", "current")
+_FP32 = RoundingSpec.parse("fp32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Formats of a training step: what is stored, what is multiplied, what is rounded in between.
+
+    Parameters
+    ----------
+    name : str
+        Label. Not compared.
+    params : RoundingSpec or str
+        Format in which the weights live between steps ("fp32" in mixed precision: master weights).
+    forward, dgrad, wgrad : MatmulSpec or str
+        Products ``x @ w``, ``dy @ w.T`` and ``x.T @ dy``; their operand formats do the casting.
+    elementwise : RoundingSpec or str
+        Rounding of everything between the products: activations forward, their cotangents backward.
+    update : RoundingSpec or str, optional
+        Rounding of ``weight + update``; that of `params` by default.
+    is_compensated : bool
+        Whether the update is Kahan-compensated, with a buffer in the format of `params`.
+    optimizer_state : RoundingSpec or str
+        Format of momentum and similar buffers.
+    loss_scale : str
+        "none", a number such as "1024", or "dynamic".
+    tensor_scaling : {"none", "current"}
+        "current": each operand of a product is scaled by the power of two that brings its largest
+        element just inside its format, and the result scaled back (exactly).
+
+    Raises
+    ------
+    ValueError
+        If a field is unknown.
+
+    Notes
+    -----
+    As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p`` params,
+    ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc`` accumulator,
+    ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a rounding or "kahan",
+    ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling; fp32 where nothing is
+    said. A preset may come first: ``"bf16,update=bf16:sr"``. ``Policy.parse(str(policy)) == policy``.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> policy = ps.Policy.parse("p=f32,c=bf16,o=f32")
+    >>> str(policy.forward), str(policy.params)
+    ('bf16_bf16_fp32->fp32', 'fp32')
+    >>> ps.Policy.parse("fp16_mixed").loss_scale
+    'dynamic'
+    """
+
+    name: str = field(default="", compare=False)
+    params: RoundingSpec
+    forward: MatmulSpec
+    dgrad: MatmulSpec
+    wgrad: MatmulSpec
+    elementwise: RoundingSpec
+    update: RoundingSpec = None  # type: ignore[assignment]
+    is_compensated: bool = False
+    optimizer_state: RoundingSpec = _FP32
+    loss_scale: str = "none"
+    tensor_scaling: str = "none"
+
+    def __post_init__(self) -> None:
+        """Turn strings into specs, fill the defaults, check."""
+        fill = object.__setattr__
+        update = cast("RoundingSpec | None", self.update)
+        fill(self, "update", self.params if update is None else update)
+        for name in ("params", "elementwise", "update", "optimizer_state"):
+            fill(self, name, RoundingSpec.parse(getattr(self, name)))
+        for name in ("forward", "dgrad", "wgrad"):
+            fill(self, name, MatmulSpec.parse(getattr(self, name)))
+        if self.tensor_scaling not in TENSOR_SCALINGS:
+            raise ValueError(
+                f"tensor scaling is {self.tensor_scaling!r}; allowed are 'none', 'current'"
+            )
+        if not re.fullmatch(r"none|dynamic|\d+(\.\d+)?(e[+-]?\d+)?", self.loss_scale):
+            raise ValueError(
+                f"loss scale is {self.loss_scale!r}; allowed are 'none', 'dynamic', a number"
+            )
+        if not self.name:
+            fill(self, "name", str(self))
+
+    @classmethod
+    def parse(cls, text: "str | Policy") -> "Policy":
+        """Return the policy that a string stands for."""
+        if isinstance(text, Policy):
+            return text
+        from precsim.training.presets import PRESETS
+
+        first, _, rest = text.partition(",")
+        if "=" in first:
+            return _from_settings(_settings(text), text)
+        if first not in PRESETS:
+            near = difflib.get_close_matches(first, PRESETS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"unknown policy {first!r}; {hint}known are {', '.join(PRESETS)}, or KEY=VALUE,..."
+            )
+        settings = _settings(PRESETS[first]) | _settings(rest)
+        return _from_settings(settings, first if not rest else text)
+
+    def __str__(self) -> str:
+        """Return a string that parses to this policy."""
+        update = "kahan" if self.is_compensated else str(self.update)
+        parts = {
+            "p": self.params,
+            "fwd": self.forward,
+            "dgrad": self.dgrad,
+            "wgrad": self.wgrad,
+            "e": self.elementwise,
+            "update": update,
+            "opt": self.optimizer_state,
+            "scale": self.loss_scale,
+            "tensor": self.tensor_scaling,
+        }
+        return ",".join(f"{key}={value}" for key, value in parts.items())
+
+
+_KEYS = ("p", "c", "o", "acc", "fwd", "dgrad", "wgrad", "e", "update", "opt", "scale", "tensor")
+
+
+def _settings(text: str) -> dict[str, str]:
+    """Split ``KEY=VALUE,...``."""
+    settings: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or key not in _KEYS or not value:
+            raise ValueError(
+                f"policy setting {part!r} is not understood; keys are {', '.join(_KEYS)}"
+            )
+        if key in settings:
+            raise ValueError(f"policy {text!r} gives {key!r} twice")
+        settings[key] = value
+    return settings
+
+
+def _from_settings(settings: dict[str, str], name: str) -> Policy:
+    operands = RoundingSpec.parse(settings.get("c", "fp32"))
+    options: dict[str, Any] = {}
+    for key, role in (("fwd", "forward"), ("dgrad", "dgrad"), ("wgrad", "wgrad")):
+        options[role] = settings.get(key) or MatmulSpec(
+            lhs=operands,
+            rhs=operands,
+            accumulator=RoundingSpec.parse(settings.get("acc", "fp32")),
+            output=RoundingSpec.parse(settings["o"]) if "o" in settings else None,
+        )
+    params = settings.get("p", "fp32")
+    kahan = settings.get("update") == "kahan"
+    return Policy(
+        name=name,
+        params=RoundingSpec.parse(params),
+        elementwise=RoundingSpec.parse(settings.get("e", settings.get("c", "fp32"))),
+        update=RoundingSpec.parse(params if kahan else settings.get("update", params)),
+        is_compensated=kahan,
+        optimizer_state=RoundingSpec.parse(settings.get("opt", "fp32")),
+        loss_scale=settings.get("scale", "none"),
+        tensor_scaling=settings.get("tensor", "none"),
+        **options,
+    )

@@ -1,0 +1,164 @@
+"""Products of a training step: by the policy's three specs, with every rounding watched.
+
+The counts of what happens in the backward pass leave it as the cotangent of a `probe`, a vector of zeros
+that takes part in nothing: gradients are the one channel that leads out of a `custom_vjp`.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from precsim._arrays import Array
+from precsim.matmul.backends import resolve_backend
+from precsim.matmul.convolution import backward_patches, forward_patches
+from precsim.matmul.gradients import RUN
+from precsim.matmul.spec import MatmulSpec
+from precsim.rounding.api import round_array
+from precsim.rounding.events import Events, count_events
+from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.training.noise import bits_at
+from precsim.training.policy import Policy
+from precsim.training.tensor_scaling import current_scale
+
+NUM_EVENTS = len(Events._fields)
+
+
+class Setting(NamedTuple):
+    """What a product needs to know, besides arrays; static under jit."""
+
+    policy: Policy
+    backend: str
+    name: str
+
+
+def noise_for(key: Array, path: str, shape: tuple[int, ...], spec: RoundingSpec) -> Array | None:
+    """Random bits for an array, if its rounding is stochastic."""
+    return bits_at(key, path, shape) if spec.mode is RoundingMode.STOCHASTIC else None
+
+
+def watched_product(
+    a: Array, b: Array, spec: MatmulSpec, setting: Setting, role: str, key: Array, watch: str
+) -> tuple[Array, Array]:
+    """Return a @ b for 2-d operands, and the events in the roundings of some operands and the result.
+
+    `watch` names the operands, "a", "b", "ab" or "": each tensor of a step is counted once.
+    """
+    backend = resolve_backend(spec, setting.backend)
+    inverses = []
+    events = jnp.zeros(NUM_EVENTS)
+    operands = []
+    for name, x, operand in (("a", a, spec.lhs), ("b", b, spec.rhs)):
+        scaled = x
+        if operand is not None and setting.policy.tensor_scaling == "current":
+            scale, inverse = current_scale(x, operand)
+            inverses.append(inverse)
+            scaled = x * scale
+        if operand is not None and name in watch:
+            events = events + count_events(scaled, round_array(scaled, None, operand), operand)
+        operands.append(scaled)
+    unrounded = MatmulSpec(
+        lhs=spec.lhs,
+        rhs=spec.rhs,
+        product=spec.product,
+        adder=spec.adder,
+        accumulator=spec.accumulator,
+        order=spec.order,
+    )
+    total = RUN[backend](*operands, None, unrounded)
+    for inverse in inverses:
+        total = total * inverse
+    if spec.output is None:
+        return total, events
+    noise = noise_for(key, f"{setting.name}/{role}", total.shape, spec.output)
+    result = round_array(total, noise, spec.output)
+    return result, events + count_events(total, result, spec.output)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def linear(x: Array, w: Array, probe: Array, key: Array, setting: Setting) -> tuple[Array, Array]:
+    """Return x @ w, shapes (M, K) and (K, N), and its forward events."""
+    return watched_product(x, w, setting.policy.forward, setting, "forward", key, "ab")
+
+
+def _linear_forward(
+    x: Array, w: Array, probe: Array, key: Array, setting: Setting
+) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
+    return linear(x, w, probe, key, setting), (x, w, key)
+
+
+def _linear_backward(
+    setting: Setting, residuals: tuple[Array, Array, Array], cotangents: tuple[Array, Array]
+) -> tuple[Array, Array, Array, None]:
+    x, w, key = residuals
+    g = cotangents[0]
+    dx, dx_events = watched_product(g, w.T, setting.policy.dgrad, setting, "dgrad", key, "a")
+    dw, dw_events = watched_product(x.T, g, setting.policy.wgrad, setting, "wgrad", key, "")
+    return dx, dw, dx_events + dw_events, None
+
+
+linear.defvjp(_linear_forward, _linear_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def conv(x: Array, w: Array, probe: Array, key: Array, setting: Setting) -> tuple[Array, Array]:
+    """Return the "SAME" convolution of x (B, H, W, C) and w (R, S, C, F), and its forward events."""
+    flat = forward_patches(x, w)
+    y, events = watched_product(
+        flat, w.reshape(-1, w.shape[3]), setting.policy.forward, setting, "forward", key, "ab"
+    )
+    return y.reshape(*x.shape[:3], w.shape[3]), events
+
+
+def _conv_forward(
+    x: Array, w: Array, probe: Array, key: Array, setting: Setting
+) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
+    return conv(x, w, probe, key, setting), (x, w, key)
+
+
+def _conv_backward(
+    setting: Setting, residuals: tuple[Array, Array, Array], cotangents: tuple[Array, Array]
+) -> tuple[Array, Array, Array, None]:
+    x, w, key = residuals
+    g = cotangents[0]
+    around, flipped = backward_patches(g, x, w)
+    dx, dx_events = watched_product(
+        around, flipped, setting.policy.dgrad, setting, "dgrad", key, "a"
+    )
+    flat_g = g.reshape(-1, w.shape[3])
+    dw, dw_events = watched_product(
+        forward_patches(x, w).T, flat_g, setting.policy.wgrad, setting, "wgrad", key, ""
+    )
+    return dx.reshape(x.shape), dw.reshape(w.shape), dx_events + dw_events, None
+
+
+conv.defvjp(_conv_forward, _conv_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def rounded(x: Array, probe: Array, key: Array, setting: Setting) -> tuple[Array, Array]:
+    """Round values by the policy's elementwise spec, and cotangents likewise; with forward events."""
+    return _round_watched(x, key, setting, "forward")
+
+
+def _round_watched(x: Array, key: Array, setting: Setting, role: str) -> tuple[Array, Array]:
+    spec = setting.policy.elementwise
+    y = round_array(x, noise_for(key, f"{setting.name}/{role}", x.shape, spec), spec)
+    return y, count_events(x, y, spec)
+
+
+def _rounded_forward(
+    x: Array, probe: Array, key: Array, setting: Setting
+) -> tuple[tuple[Array, Array], Array]:
+    return rounded(x, probe, key, setting), key
+
+
+def _rounded_backward(
+    setting: Setting, key: Array, cotangents: tuple[Array, Array]
+) -> tuple[Array, Array, None]:
+    g, events = _round_watched(cotangents[0], key, setting, "backward")
+    return g, events, None
+
+
+rounded.defvjp(_rounded_forward, _rounded_backward)

@@ -1,0 +1,174 @@
+"""One training step, compiled once per policy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from precsim._arrays import Array
+from precsim.rounding.api import round_array
+from precsim.rounding.spec import RoundingSpec
+from precsim.training.config import TrainConfig
+from precsim.training.gradients import value_and_grad
+from precsim.training.layers import Layers
+from precsim.training.loss_scaling import LossScale, loss_scale_from
+from precsim.training.products import NUM_EVENTS
+from precsim.training.updates import apply_updates, count_swallowed
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """Everything that changes from step to step."""
+
+    params: dict[str, Array]
+    optimizer_state: Any
+    compensation: dict[str, Array] | None
+    loss_scale: LossScale
+    step: Array
+
+
+class Metrics(NamedTuple):
+    """What one step measures."""
+
+    loss: Array
+    finite: Array
+    factor: Array
+    nonzero_updates: Array
+    swallowed_updates: Array
+    forward_events: dict[str, Array]
+    backward_events: dict[str, Array]
+    gradient: dict[str, Array]
+
+
+Model = Callable[[dict[str, Array], Array, Layers], Array]
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Return the optax optimizer of a config."""
+    match config.optimizer:
+        case "adam":
+            return optax.adam(config.learning_rate)
+        case "momentum":
+            return optax.sgd(config.learning_rate, momentum=0.9)
+        case _:
+            return optax.sgd(config.learning_rate)
+
+
+def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
+    """Return the state before the first step: weights rounded to the policy's storage format."""
+    policy = config.policy
+    nearest = RoundingSpec(format=policy.params.format)
+    params = {name: round_array(jnp.asarray(w), None, nearest) for name, w in weights.items()}
+    return TrainState(
+        params=params,
+        optimizer_state=make_optimizer(config).init(params),
+        compensation=jax.tree.map(jnp.zeros_like, params) if policy.is_compensated else None,
+        loss_scale=loss_scale_from(policy.loss_scale),
+        step=jnp.int32(0),
+    )
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Mean cross-entropy, in float32 as every recipe has it."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def make_gradient(
+    config: TrainConfig, model: Model, places: tuple[str, ...]
+) -> Callable[..., tuple[Any, dict[str, Array], dict[str, Array], LossScale, Array]]:
+    """Return ``f(state, images, labels)``: (loss, forward events), gradients, backward events, ..."""
+    policy = config.policy
+    base_key = jax.random.key(config.seed)
+
+    def gradient(state: TrainState, images: Array, labels: Array) -> Any:
+        key = jax.random.fold_in(base_key, state.step)
+
+        def loss_fn(trained: tuple[dict[str, Array], dict[str, Array]]) -> tuple[Array, Any]:
+            params, probes = trained
+            layers = Layers(policy=policy, backend=config.backend, key=key, probes=probes)
+            loss = cross_entropy(model(params, images, layers), labels)
+            return loss, layers.events
+
+        probes = {place: jnp.zeros(NUM_EVENTS) for place in places}
+        run = value_and_grad(loss_fn, policy, loss_scale=state.loss_scale, has_aux=True)
+        (loss, forward), (grads, backward), loss_scale, finite = run((state.params, probes))
+        # Counts went through the backward pass as they are: undo the unscaling.
+        backward = jax.tree.map(lambda x: jnp.round(x * _factor(state.loss_scale)), backward)
+        return (loss, forward), grads, backward, loss_scale, finite
+
+    return gradient
+
+
+Step = Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]
+
+
+def compile_step(
+    config: TrainConfig,
+    model: Model,
+    places: tuple[str, ...],
+    state: TrainState,
+    images: Array,
+    labels: Array,
+) -> Step:
+    """Compile the step for arrays like these; it takes over the memory of the state it is given."""
+    step = make_step(config, model, places)
+    compiled: Step = jax.jit(step, donate_argnums=0).lower(state, images, labels).compile()
+    return compiled
+
+
+def make_step(config: TrainConfig, model: Model, places: tuple[str, ...]) -> Step:
+    """Return the step: gradient, optimizer, rounded update; skipped if not finite."""
+    policy = config.policy
+    optimizer = make_optimizer(config)
+    gradient = make_gradient(config, model, places)
+    base_key = jax.random.key(config.seed)
+
+    def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
+        (loss, forward), grads, backward, loss_scale, finite = gradient(state, images, labels)
+        updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.params)
+        optimizer_state = _round_floats(optimizer_state, policy.optimizer_state)
+        new = apply_updates(
+            state.params,
+            updates,
+            rounding=policy.update,
+            key=base_key,
+            step=state.step,
+            compensation=state.compensation,
+        )
+        params, compensation = new if policy.is_compensated else (new, None)
+        nonzero, swallowed = count_swallowed(state.params, updates, params)
+        # Only a loss scale can react to an overflow; without one the step is taken as it is.
+        keep = finite | (policy.loss_scale == "none")
+
+        def choose(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old)
+
+        next_state = TrainState(
+            params=choose(params, state.params),
+            optimizer_state=choose(optimizer_state, state.optimizer_state),
+            compensation=choose(compensation, state.compensation),
+            loss_scale=loss_scale,
+            step=state.step + 1,
+        )
+        factor = _factor(state.loss_scale)
+        metrics = Metrics(
+            loss, keep, factor, nonzero * keep, swallowed * keep, forward, backward, grads
+        )
+        return next_state, metrics
+
+    return step
+
+
+def _factor(loss_scale: LossScale) -> Array:
+    return jnp.asarray(loss_scale.factor, jnp.float32)
+
+
+def _round_floats(tree: Any, spec: RoundingSpec) -> Any:
+    """Round the floating-point leaves of an optimizer's state."""
+    return jax.tree.map(
+        lambda x: round_array(x, None, spec) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+    )

@@ -1,0 +1,172 @@
+"""The command line as a whole: exit statuses, one-line errors, quick start."""
+
+import subprocess
+import sys
+import time
+from types import ModuleType
+
+import pytest
+
+import precsim
+from precsim.cli import main as command_line
+from precsim.cli.main import COMMANDS, main
+
+HEAVY = ("jax", "matplotlib", "optax", "scipy", "sklearn")
+
+
+def loaded_by(*arguments: str) -> list[str]:
+    """Run a command in a fresh interpreter and list the heavy libraries that it loaded."""
+    program = (
+        "import sys\nfrom precsim.cli.main import main\n"
+        f"status = main({list(arguments)!r})\n"
+        f"print('loaded', status, *[m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    words = done.stdout.splitlines()[-1].split()
+    assert words[:2] == ["loaded", "0"]
+    return words[2:]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "0.1", "fp16", "e4m3:rtz:saturate", "q3.4"),
+        ("formats",),
+        ("--help",),
+        ("--version",),
+    ],
+)
+def test_quick_commands_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert loaded_by(*arguments) == []
+
+
+def test_show_starts_quickly() -> None:
+    # A bare interpreter that loads numpy takes most of it; jax alone would add more than the slack.
+    def seconds(*arguments: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    base = min(seconds("-c", "import numpy") for _ in range(3))
+    shown = min(seconds("-m", "precsim", "show", "0.1", "fp16") for _ in range(3))
+    assert shown < 3 * base + 0.5
+
+
+BAD = [
+    ([], "a command is missing; allowed are train, show, formats (see precsim --help)"),
+    (["shw"], "unknown command 'shw'; did you mean 'show'?"),
+    (["zzz"], "unknown command 'zzz'; allowed are train, show, formats"),
+    (["--nope", "show", "1"], "unrecognized arguments: --nope"),
+    (["show"], "the following arguments are required: VALUE"),
+    (["show", "1", "--nope"], "unrecognized arguments: --nope"),
+    (["show", "abc"], "'abc' is not a number; allowed are decimals"),
+    (["show", "1", "fp15"], "unknown format 'fp15'; did you mean 'fp16'?"),
+    (["show", "1", "e4m3:rtx"], "unknown rounding option 'rtx'; did you mean"),
+    (["show", "1/0"], "number '1/0' divides by zero"),
+    (["show", "1e999999999"], "allowed are -10000 to 10000"),
+    (["show", "9" * 2000], "is not a number"),
+    (["show", "1e400", "float(e=inf,p=4)"], "outside float64's normal range"),
+    (["show", "1", "float(e=15,p=50)"], "has values that float64 has not"),
+    (["show", "1", "fp16:sr", "--random-bits", "x"], "argument --random-bits: invalid int value"),
+    (["formats", "--kind", "foo"], "argument --kind: invalid choice: 'foo'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("precsim: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_traceback_on_request() -> None:
+    with pytest.raises(ValueError, match="did you mean 'fp16'"):
+        main(["--traceback", "show", "1", "fp15"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["show", "--help"], ["formats", "-h"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith("usage: precsim")
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    out = capsys.readouterr().out
+    assert all(f"    {name} " in out for name in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"precsim {precsim.__version__}\n"
+
+
+class Interrupted(ModuleType):
+    """A command that is interrupted, or that the reader of its output leaves."""
+
+    def __init__(self, error: BaseException) -> None:
+        """Remember what to raise."""
+        super().__init__("interrupted")
+        self.error = error
+
+    def add_arguments(self, parser: object) -> None:
+        """Add nothing."""
+
+    def run(self, args: object) -> int:
+        """Raise."""
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "precsim: error: interrupted\n"),
+        (FileExistsError("out exists"), 2, "precsim: error: out exists\n"),
+        (ValueError("first\n  second"), 2, "precsim: error: first second\n"),
+    ],
+)
+def test_errors_of_commands(
+    error: BaseException,
+    status: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command_line, "_module", lambda _: Interrupted(error))
+    assert main(["show"]) == status
+    assert capsys.readouterr().err == message
+
+
+def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_line, "_module", lambda _: Interrupted(AssertionError("defect")))
+    with pytest.raises(AssertionError, match="defect"):
+        main(["show"])
+
+
+def test_closed_pipe_is_no_error() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "precsim", "formats"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_module_runs_like_the_command() -> None:
+    command = [sys.executable, "-m", "precsim", "show", "-1e-3", "nope"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("precsim: error: unknown format 'nope'")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,62 @@
+"""Our numbers are the published ones, and a wrong rounding makes the table say which are not."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from experiments import g02_harmonic, g03_euler
+from experiments.__main__ import main
+from experiments.frame import Request, run
+
+
+def matched(name: str, out: Path) -> tuple[Counter[str], list[str]]:
+    """Return how many numbers of each class match, and the names of those that do not."""
+    outcome = run(Request(name=name, out=out))
+    assert not outcome.error
+    good = Counter[str](check.grade for check in outcome.checks if check.matched)
+    return good, [check.name for check in outcome.mismatches]
+
+
+def test_euler_64_of_64(tmp_path: Path) -> None:
+    assert matched("g03_euler", tmp_path) == ({"A": 64}, [])
+    assert json.loads((tmp_path / "g03_euler/provenance.json").read_text())["matched"] == "64/64"
+
+
+def test_harmonic_all_deterministic_entries(tmp_path: Path) -> None:
+    assert matched("g02_harmonic", tmp_path) == ({"A": 37, "B": 2, "C": 6}, [])
+
+
+@pytest.mark.slow
+def test_full_run_in_two_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["g02", "g03", "--full", "--jobs", "2", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "45/45" in printed
+    assert "66/66" in printed
+
+
+def test_ties_away_in_the_harmonic_sums(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("float(e=3,p=5):rne", "e4m3:rne", "e4m3:rtz")
+    monkeypatch.setattr(g02_harmonic, "SPECS", {x: x.replace("rne", "rna") for x in names})
+    assert main(["g02", "--out", str(tmp_path)]) == 1
+    table = capsys.readouterr().out.partition("do not match")[2]
+    for cells in (
+        ("float(e=3,p=5):rne, sum", "3.5", "4.0"),
+        ("float(e=3,p=5):rne, n", "16", "19.0"),
+        ("e4m3:rne, sum", "3.0", "3.25"),
+    ):
+        assert any(all(cell in line for cell in cells) for line in table.splitlines())
+    assert "e4m3:rtz" not in table
+
+
+def test_ties_away_in_euler(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(g03_euler, "ARITHMETICS", {"fp16": "fp16:rna"})
+    assert main(["g03", "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "8/16" in printed
+    assert "8.110495512e-06" in printed.partition("do not match")[2]

@@ -1,0 +1,141 @@
+"""What the tests of matrix products share: an oracle in rational numbers, data, comparison of bits."""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import precsim as ps
+from precsim.rounding.oracle import round_exact
+from precsim.rounding.spec import RoundingMode, RoundingSpec
+
+Exact: TypeAlias = float | Fraction
+Data: TypeAlias = Callable[[np.random.Generator, RoundingSpec | None, tuple[int, ...]], np.ndarray]
+
+
+def assert_same_bits(
+    got: Any, expected: Any, note: object = "", *, any_nan: bool = False
+) -> None:
+    """Compare dtype, shape and every bit, those of zeros and (unless `any_nan`) of NaN included."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    if any_nan:
+        got, expected = (np.where(np.isnan(x), np.full_like(x, np.nan), x) for x in (got, expected))
+    assert got.dtype == expected.dtype, note
+    assert got.shape == expected.shape, note
+    unsigned = f"u{got.dtype.itemsize}"
+    differ = np.ascontiguousarray(got).view(unsigned) != np.ascontiguousarray(expected).view(unsigned)
+    if differ.any():
+        k = np.unravel_index(int(np.argmax(differ)), differ.shape) if got.ndim else ()
+        raise AssertionError(
+            f"{note}: {int(differ.sum())} of {got.size} differ, the first at {[int(i) for i in k]}: got "
+            f"{float(got[k]).hex()}, expected {float(expected[k]).hex()}"
+        )
+
+
+def exact_product(x: float, y: float) -> Exact:
+    if x == 0 or y == 0 or not (math.isfinite(x) and math.isfinite(y)):
+        return x * y
+    return Fraction(x) * Fraction(y)
+
+
+def exact_sum(x: Exact, y: Exact) -> Exact:
+    """Fraction(0) stands for an exact cancellation, whose sign depends on the rounding mode."""
+    if isinstance(x, float) and not math.isfinite(x):
+        return x if isinstance(y, Fraction) else x + y
+    if isinstance(y, float) and not math.isfinite(y):
+        return y
+    if x == 0 and y == 0 and math.copysign(1, x) == math.copysign(1, y):
+        return x
+    return Fraction(x) + Fraction(y)
+
+
+def rounded(exact: Exact, spec: RoundingSpec, random_bits: int = 0) -> float:
+    if isinstance(exact, Fraction) and exact == 0:
+        exact = -0.0 if spec.mode is RoundingMode.TOWARD_NEGATIVE else 0.0
+    return round_exact(exact, spec, random_bits=random_bits).value
+
+
+def scalar_product(
+    a: list[float], b: list[float], c: float, spec: ps.MatmulSpec, random_bits: int = 0
+) -> float:
+    """One element of ``c + a @ b`` for rounded operands: one rational number after the other."""
+    total = c
+    for x, y in zip(a, b, strict=True):
+        product = exact_product(x, y)
+        if spec.product is not None:
+            product = rounded(product, spec.product)
+        if spec.adder is None:
+            total = rounded(exact_sum(product, total), spec.accumulator)
+        else:
+            total = rounded(rounded(exact_sum(product, total), spec.adder), spec.accumulator)
+    return total if spec.output is None else rounded(total, spec.output, random_bits)
+
+
+def oracle_matmul(
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray | None,
+    spec: ps.MatmulSpec,
+    random_bits: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return two-dimensional ``c + a @ b``, element by element."""
+    shape = a.shape[0], b.shape[1]
+    first = np.zeros(shape) if c is None else np.broadcast_to(c, shape)
+    draws = np.zeros(shape, np.uint32) if random_bits is None else random_bits
+    rows, columns = (
+        [[x if part is None else rounded(x, part) for x in vector] for vector in matrix.tolist()]
+        for matrix, part in ((a, spec.lhs), (b.T, spec.rhs))
+    )
+    result = [
+        [
+            scalar_product(row, column, float(first[i, j]), spec, int(draws[i, j]))
+            for j, column in enumerate(columns)
+        ]
+        for i, row in enumerate(rows)
+    ]
+    return np.array(result, np.float64).astype(a.dtype)
+
+
+def reference(a: Any, b: Any, spec: str | ps.MatmulSpec, c: Any = None) -> np.ndarray:
+    return np.asarray(ps.matmul(np.asarray(a), np.asarray(b), spec, c=c, backend="reference"))
+
+
+def normal(
+    rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Independent standard normal numbers."""
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def wide(rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Exponents from -60 to 30."""
+    scale = 2.0 ** rng.integers(-60, 31, shape)
+    return (rng.uniform(1, 2, shape) * rng.choice([-1, 1], shape) * scale).astype(np.float32)
+
+
+def patterns(
+    rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Random codes of the operand's format; infinities and NaN in the first row only."""
+    fmt = ps.get_format("fp32") if part is None else part.format
+    width = fmt.width
+    assert width is not None
+    codes = rng.integers(0, 1 << width, shape, dtype=np.uint64).astype(np.uint32)
+    values = np.asarray(ps.decode(codes, fmt), np.float32)
+    values[1:][~np.isfinite(values[1:])] = -0.0
+    return values
+
+
+def tiny(rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Subnormals and the smallest normal numbers of the operand's format, of both signs."""
+    fmt = ps.get_format("fp32") if part is None else part.format
+    assert fmt.width is not None
+    significand_bits = min(getattr(fmt, "precision", 4), fmt.width - 1)
+    codes = rng.integers(0, 1 << significand_bits, shape).astype(np.uint32)
+    codes |= rng.integers(0, 2, shape).astype(np.uint32) << np.uint32(fmt.width - 1)
+    return np.asarray(ps.decode(codes, fmt), np.float32)
+
+
+DATA: tuple[Data, ...] = (normal, wide, patterns, tiny)

@@ -1,0 +1,215 @@
+"""The float32 steps of the emulated loop: exact inside the stated range, which is needed; odd rounding too."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.matmul import steps
+from precsim.matmul.emulated import _loop, emulated_matmul
+from precsim.matmul.reference import reference_matmul
+from precsim.matmul.steps import (
+    add_exact_product,
+    add_split_product,
+    add_to_odd,
+    exact_range,
+    fast_step,
+)
+from tests.matmul.conftest import assert_same_bits, reference
+
+FAST = ["bf16_bf16_fp32", "bf16_bf16_bf16", "fp32_fp32_fp32", "bf16_bf16_tf32:adder=fp32"]
+LENGTH = 4
+
+
+def fast_only(name: str) -> Callable[..., np.ndarray]:
+    """Return the loop over the float32 step, without the range guard."""
+    step = fast_step(ps.MatmulSpec.parse(name))
+    assert step is not None
+    return jax.jit(partial(_loop, step=step))
+
+
+guard = jax.jit(exact_range, static_argnums=3)
+
+
+def fits(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, name: str) -> bool:
+    return bool(guard(a, b, c, ps.MatmulSpec.parse(name)))
+
+
+def integers(
+    rng: np.random.Generator, shape: tuple[int, ...], bits: int, exponent: int
+) -> np.ndarray:
+    """Signed integers of up to so many bits, of all sizes, times a power of two; the smallest is among them."""
+    sizes = 2.0 ** rng.integers(0, bits + 1, shape)
+    values = np.floor(rng.uniform(0, 1, shape) * sizes) * rng.choice([-1, 1], shape)
+    values.flat[0] = 1
+    return np.ldexp(values, exponent).astype(np.float32)
+
+
+def cancelling(rng: np.random.Generator, name: str, exponents: tuple[int, int]) -> tuple[Any, Any]:
+    """3,000 sums of four products that often cancel, with last bits at the given exponents."""
+    bits = 24 if name.startswith("fp32") else 8
+    a = integers(rng, (3000, 1, LENGTH), bits, exponents[0])
+    b = integers(rng, (3000, LENGTH, 1), bits, exponents[1])
+    a[1000:, 0, 2] = -a[1000:, 0, 0]
+    b[1000:, 2] = b[1000:, 0]
+    nudge = np.float32(2.0 ** exponents[0]) * rng.integers(-1, 2, 1000).astype(np.float32)
+    narrow = np.abs(a[2000:, 0, 2]) < np.float32(2.0 ** (exponents[0] + bits - 1))
+    a[2000:, 0, 2] += np.where(narrow, nudge, 0).astype(np.float32)
+    return a, b
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_fast_step_is_exact_up_to_both_ends_of_the_range(name: str) -> None:
+    """Sums of last bits at 2**-126, the smallest that counts, and products as large as allowed."""
+    rng = np.random.default_rng(0)
+    spec = ps.MatmulSpec.parse(name)
+    bits = 24 if name.startswith("fp32") else 8
+    loop = fast_only(name)
+    highest = 127 - 2 - LENGTH.bit_length()
+    for low in ((-63, -63), (-126, 0), (-26, -100), (61 - bits, highest - 61 - bits)):
+        a, b = cancelling(rng, name, low)
+        assert fits(a, b, None, name), low
+        assert_same_bits(loop(a, b, None), reference_matmul(a, b, None, spec), f"{name} {low}")
+
+
+def test_range_ends_where_stated() -> None:
+    """One power of two beyond either end, the condition is false."""
+    name = "bf16_bf16_fp32"
+    ones = np.ones((2, LENGTH), np.float32)
+    scaled: Callable[[int], np.ndarray] = lambda e: ones * np.float32(2.0**e)  # noqa: E731
+    # Exponents of (a, b): 2**e has its last bit at e and lies below 2**(e + 1).
+    highest = 127 - 2 - LENGTH.bit_length()
+    for low, high in ((-63, 60), (-126, 127), (0, 60)):
+        inside_low, inside_high = (low, -126 - low), (min(high, highest - 1), highest - high - 2)
+        assert fits(scaled(inside_low[0]), scaled(inside_low[1]).T, None, name)
+        assert not fits(scaled(inside_low[0]), scaled(inside_low[1] - 1).T, None, name)
+        if high == 60:
+            assert fits(scaled(inside_high[0]), scaled(inside_high[1]).T, None, name)
+            assert not fits(scaled(inside_high[0] + 1), scaled(inside_high[1]).T, None, name)
+    for c, expected in ((-126, True), (-127, False), (highest - 1, True), (highest, False)):
+        assert fits(ones, ones.T, scaled(c)[:, :2], name) is expected
+
+
+def test_range_ignores_zeros_infinities_and_nan_and_counts_subnormals() -> None:
+    special = np.float32([[0, -0.0, np.inf, np.nan]] * 2)
+    ones = np.ones((2, LENGTH), np.float32)
+    assert fits(special, special.T, None, "bf16_bf16_fp32")
+    for subnormal in (2.0**-149, 2.0**-127):
+        x = np.float32(subnormal) * ones
+        assert not fits(x, ones.T, None, "bf16_bf16_fp32")
+        assert not fits(ones, x.T, None, "bf16_bf16_fp32")
+
+
+def test_range_is_known_at_trace_time_for_narrow_formats() -> None:
+    ones = jnp.ones((2, 300))
+    for name in ("fp16_fp16_fp32", "e5m2_e4m3_fp16", "q3.8_q3.8_q3.8", "q3.12_q3.4_fp32"):
+        assert exact_range(ones, ones.T, None, ps.MatmulSpec.parse(name)) is True
+    assert exact_range(ones, ones.T, None, ps.MatmulSpec.parse("bf16_bf16_fp32")) is not True
+
+
+@pytest.mark.parametrize("name", ["bf16_bf16_fp32", "fp32_fp32_fp32"])
+def test_guard_is_needed_below(name: str) -> None:
+    """Just outside the range the float32 step alone gives wrong results: XLA flushes subnormals."""
+    rng = np.random.default_rng(1)
+    a, b = cancelling(rng, name, (-64, -64))
+    expected = reference_matmul(a, b, None, ps.MatmulSpec.parse(name))
+    assert not fits(a, b, None, name)
+    assert np.count_nonzero(np.asarray(fast_only(name)(a, b, None)) != expected) > 30
+
+
+def test_guard_is_needed_above() -> None:
+    """The leading bits of the largest number round up to infinity, although the product is finite."""
+    a, b = np.float32([[np.finfo(np.float32).max]]), np.float32([[0.5]])
+    name = "fp32_fp32_fp32"
+    assert not fits(a, b, None, name)
+    expected = a / 2
+    assert_same_bits(reference(a, b, name), expected)
+    assert_same_bits(ps.matmul(a, b, name), expected)
+    assert np.asarray(fast_only(name)(a, b, None)) != expected
+
+
+def triples(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Operands (total, x, y) of all sizes; in half of them the product nearly cancels the total."""
+    rng = np.random.default_rng(0)
+    significands = rng.integers(1 << 23, 1 << 24, (2, count)) * rng.choice([-1, 1], (2, count))
+    x, y = np.ldexp(significands, rng.integers(-40, 1, (2, count))).astype(np.float32)
+    product = x.astype(np.float64) * y
+    total = np.ldexp(rng.uniform(-1, 1, count), rng.integers(-40, 50, count)).astype(np.float32)
+    half = count // 2
+    near = -product[:half].astype(np.float32)
+    total[:half] = (near.view(np.uint32) + rng.integers(0, 3, half).astype(np.uint32)).view(np.float32)
+    # In a quarter the exact sum is that close to a tie: 2**24 + odd - j**2 * 2**-46.
+    quarter = count // 4
+    ties = slice(half, half + quarter)
+    j = rng.integers(-9, 10, quarter) * 2.0**-23
+    x[ties], y[ties] = 1 + j, 1 - j
+    total[ties] = (1 << 24) + 2 * rng.integers(0, 1 << 22, quarter)
+    return total, x, y
+
+
+def test_add_split_product_is_a_fused_multiply_add() -> None:
+    total, x, y = triples(1_000_000)
+    got = jax.jit(add_split_product)(total, x, y)
+    assert_same_bits(got, ps.fma(jnp.asarray(x), jnp.asarray(y), jnp.asarray(total), "fp32"))
+
+
+def test_add_to_odd_rounds_the_exact_sum_to_odd() -> None:
+    total, x, y = triples(200_000)
+    with np.errstate(over="ignore"):
+        product = (x * y).astype(np.float32)
+    expected = ps.add(jnp.asarray(total), jnp.asarray(product), "fp32:rto")
+    assert_same_bits(jax.jit(add_to_odd)(total, product), expected)
+
+
+def test_steps_do_not_change_when_compiled() -> None:
+    """Compiled or one operation at a time: contracting x * y + z to one operation changes no bit."""
+    total, x, y = triples(100_000)
+    short = [(v.view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32) for v in (x, y)]
+
+    def odd(total: Any, x: Any, y: Any) -> Any:
+        return add_to_odd(total, x * y)
+
+    for step, operands in (
+        (add_exact_product, short),
+        (odd, short),
+        (add_split_product, [x, y]),
+    ):
+        compiled = jax.jit(step)(total, *operands)
+        with jax.disable_jit():
+            eager = step(*map(jnp.asarray, (total, *operands)))
+        assert_same_bits(compiled, eager, step.__name__)
+
+
+def odd_needed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """2050 + (1 - 2**-20): float32 rounds the sum to a tie of fp16."""
+    return np.float32([[1 - 2**-10]]), np.float32([[1 + 2**-10]]), np.float32([[2050]])
+
+
+@pytest.mark.parametrize("mutant", [lambda x, y: x + y, None])
+def test_odd_rounding_is_needed(
+    monkeypatch: pytest.MonkeyPatch, mutant: Callable[..., Any] | None
+) -> None:
+    """The designed case above goes wrong if a plain float32 sum takes the place of the odd one."""
+    a, b, c = odd_needed()
+    spec = ps.MatmulSpec.parse("fp16_fp16_fp16")
+    if mutant is not None:
+        monkeypatch.setattr(steps, "add_to_odd", mutant)
+    got = jax.jit(lambda a, b, c: emulated_matmul.__wrapped__(a, b, c, spec))(a, b, c)
+    expected = reference_matmul(a, b, c, spec)
+    assert expected.item() == 2050
+    assert np.asarray(got).item() == (2050 if mutant is None else 2052)
+
+
+def test_final_odd_sum_of_the_split_product_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2**24 + 3 - 2**-46 lies just below a tie; a plain sum of the error terms ends at the tie."""
+    x, y = np.float32([[1 + 2**-23]]), np.float32([[1 - 2**-23]])
+    total = np.float32([[2**24 + 2]])
+    assert reference(x, y, "fp32_fp32_fp32", total).item() == 2**24 + 2
+    assert jax.jit(add_split_product)(total, x, y).item() == 2**24 + 2
+    monkeypatch.setattr(steps, "add_to_odd", lambda x, y: x + y)
+    assert jax.jit(lambda *t: add_split_product(*t))(total, x, y).item() == 2**24 + 4
