@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from precsim.analysis.bounds import gamma as gamma
     from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
+    from precsim.analysis.comparison import PolicySummary as PolicySummary
+    from precsim.analysis.comparison import summarise as summarise
     from precsim.analysis.errors import absolute_error as absolute_error
     from precsim.analysis.errors import backward_error as backward_error
     from precsim.analysis.errors import relative_error as relative_error
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "analysis.bounds": ("gamma", "probabilistic_gamma"),
+    "analysis.comparison": ("PolicySummary", "summarise"),
     "analysis.errors": ("absolute_error", "backward_error", "relative_error", "sqnr", "ulp_error"),
     "analysis.ranges": ("exponent_histogram", "range_rates"),
     "arithmetic.elementwise": ("add", "divide", "fma", "multiply", "sqrt", "subtract"),

@@ -13,6 +13,8 @@ Array: TypeAlias = Any
 
 def is_jax(x: object) -> bool:
     """Tell whether `x` is a JAX array or tracer, without importing jax."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return False  # the common case, much faster than the test below
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(x, jax.Array)
 

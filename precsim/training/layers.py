@@ -35,8 +35,14 @@ class Layers:
     probes: dict[str, Array]
     events: dict[str, Array] = field(default_factory=dict)
 
-    def linear(self, name: str, x: Array, w: Array, b: Array) -> Array:
-        """Return x @ w + b, shapes (M, K), (K, N), (N,).
+    def data(self, name: str, x: Array) -> Array:
+        """Round the data that enters a model; nobody needs its gradient."""
+        setting = Setting(self.policy, self.backend, name)
+        y, self.events[name] = products.round_watched(x, self.key, setting, "forward")
+        return y
+
+    def linear(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:
+        """Return x @ w + b, shapes (M, K), (K, N), (N,); of the first layer, without x's gradient.
 
         The bias is one more row of `w`, which meets a constant input 1: it enters the same sum, and
         its gradient follows from the same product.
@@ -44,12 +50,11 @@ class Layers:
         ones = jnp.ones((x.shape[0], 1), x.dtype)
         x = jnp.concatenate([x, ones], axis=1)
         w = jnp.concatenate([w, b[None, :]])
-        setting = Setting(self.policy, self.backend, name)
-        y, events = products.linear(x, w, self._probe(name), self.key, setting)
-        self.events[name] = events
+        setting = Setting(self.policy, self.backend, name, is_first)
+        y, self.events[name] = products.linear(x, w, self._probe(name), self.key, setting)
         return y
 
-    def conv(self, name: str, x: Array, w: Array, b: Array) -> Array:
+    def conv(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:
         """Convolve with "SAME" padding and add a bias; (B, H, W, C), (R, S, C, F), (F,).
 
         The bias is the weight of one more channel, constant 1, at the centre of the window.
@@ -59,16 +64,14 @@ class Layers:
         extra = jnp.zeros((*w.shape[:2], 1, w.shape[3]), w.dtype)
         extra = extra.at[w.shape[0] // 2, w.shape[1] // 2, 0].set(b)
         w = jnp.concatenate([w, extra], axis=2)
-        setting = Setting(self.policy, self.backend, name)
-        y, events = products.conv(x, w, self._probe(name), self.key, setting)
-        self.events[name] = events
+        setting = Setting(self.policy, self.backend, name, is_first)
+        y, self.events[name] = products.conv(x, w, self._probe(name), self.key, setting)
         return y
 
     def rounded(self, name: str, x: Array) -> Array:
         """Round values, and in the backward pass their cotangents, by the elementwise spec."""
         setting = Setting(self.policy, self.backend, name)
-        y, events = products.rounded(x, self._probe(name), self.key, setting)
-        self.events[name] = events
+        y, self.events[name] = products.rounded(x, self._probe(name), self.key, setting)
         return y
 
     def _probe(self, name: str) -> Array:

@@ -44,6 +44,8 @@ class TrainResult:
     """The same for the backward pass."""
     first_gradient: Weights
     """Unscaled gradient at the initial weights, on the first batch."""
+    last_gradient: Weights
+    """The same at the last step."""
     snapshots: dict[int, Weights]
     """Step -> weights; 0 is the start, the last step is the end."""
     backend: str
@@ -123,6 +125,7 @@ def train(
         state, metrics = step(state, images[order[k]], labels[order[k]])
         if k == 0:
             first_gradient = _to_numpy(metrics.gradient)
+        gradient = metrics.gradient
         history.append(metrics._replace(gradient={}))
         if k + 1 in keep:
             snapshots[k + 1] = _to_numpy(state.params)
@@ -142,6 +145,7 @@ def train(
         forward_events=_stack([m.forward_events for m in done]),
         backward_events=_stack([m.backward_events for m in done]),
         first_gradient=first_gradient,
+        last_gradient=_to_numpy(gradient),
         snapshots=snapshots,
         backend=backend,
         compile_seconds=compiled - start,

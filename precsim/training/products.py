@@ -31,6 +31,8 @@ class Setting(NamedTuple):
     policy: Policy
     backend: str
     name: str
+    is_first: bool = False
+    """Whether the input is data, so that nobody needs its gradient."""
 
 
 def noise_for(key: Array, path: str, shape: tuple[int, ...], spec: RoundingSpec) -> Array | None:
@@ -93,9 +95,12 @@ def _linear_backward(
 ) -> tuple[Array, Array, Array, None]:
     x, w, key = residuals
     g = cotangents[0]
+    watch = "b" if setting.is_first else ""
+    dw, events = watched_product(x.T, g, setting.policy.wgrad, setting, "wgrad", key, watch)
+    if setting.is_first:
+        return jnp.zeros_like(x), dw, events, None
     dx, dx_events = watched_product(g, w.T, setting.policy.dgrad, setting, "dgrad", key, "a")
-    dw, dw_events = watched_product(x.T, g, setting.policy.wgrad, setting, "wgrad", key, "")
-    return dx, dw, dx_events + dw_events, None
+    return dx, dw, events + dx_events, None
 
 
 linear.defvjp(_linear_forward, _linear_backward)
@@ -122,15 +127,19 @@ def _conv_backward(
 ) -> tuple[Array, Array, Array, None]:
     x, w, key = residuals
     g = cotangents[0]
+    flat_g = g.reshape(-1, w.shape[3])
+    watch = "b" if setting.is_first else ""
+    flat_x = forward_patches(x, w)
+    dw, events = watched_product(
+        flat_x.T, flat_g, setting.policy.wgrad, setting, "wgrad", key, watch
+    )
+    if setting.is_first:
+        return jnp.zeros_like(x), dw.reshape(w.shape), events, None
     around, flipped = backward_patches(g, x, w)
     dx, dx_events = watched_product(
         around, flipped, setting.policy.dgrad, setting, "dgrad", key, "a"
     )
-    flat_g = g.reshape(-1, w.shape[3])
-    dw, dw_events = watched_product(
-        forward_patches(x, w).T, flat_g, setting.policy.wgrad, setting, "wgrad", key, ""
-    )
-    return dx.reshape(x.shape), dw.reshape(w.shape), dx_events + dw_events, None
+    return dx.reshape(x.shape), dw.reshape(w.shape), events + dx_events, None
 
 
 conv.defvjp(_conv_forward, _conv_backward)
@@ -139,10 +148,11 @@ conv.defvjp(_conv_forward, _conv_backward)
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def rounded(x: Array, probe: Array, key: Array, setting: Setting) -> tuple[Array, Array]:
     """Round values by the policy's elementwise spec, and cotangents likewise; with forward events."""
-    return _round_watched(x, key, setting, "forward")
+    return round_watched(x, key, setting, "forward")
 
 
-def _round_watched(x: Array, key: Array, setting: Setting, role: str) -> tuple[Array, Array]:
+def round_watched(x: Array, key: Array, setting: Setting, role: str) -> tuple[Array, Array]:
+    """Round by the elementwise spec; with the events."""
     spec = setting.policy.elementwise
     y = round_array(x, noise_for(key, f"{setting.name}/{role}", x.shape, spec), spec)
     return y, count_events(x, y, spec)
@@ -157,7 +167,7 @@ def _rounded_forward(
 def _rounded_backward(
     setting: Setting, key: Array, cotangents: tuple[Array, Array]
 ) -> tuple[Array, Array, None]:
-    g, events = _round_watched(cotangents[0], key, setting, "backward")
+    g, events = round_watched(cotangents[0], key, setting, "backward")
     return g, events, None
 
 

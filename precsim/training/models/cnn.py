@@ -32,9 +32,10 @@ def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict
 
 def apply(params: Mapping[str, Array], images: Array, layers: Layers) -> Array:
     """Return the logits, shape (batch, classes), of images (batch, height, width, channels)."""
-    x = layers.rounded("input", images)
+    x = layers.data("input", images)
     for name in ("conv1", "conv2"):
-        x = layers.conv(name, x, params[f"{name}/w"], params[f"{name}/b"])
+        w, b = params[f"{name}/w"], params[f"{name}/b"]
+        x = layers.conv(name, x, w, b, is_first=name == "conv1")
         x = max_pool(jax.nn.relu(x))
     x = x.reshape(x.shape[0], -1)
     x = layers.linear("output", x, params["output/w"], params["output/b"])

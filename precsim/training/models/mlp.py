@@ -27,8 +27,8 @@ def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict
 
 def apply(params: Mapping[str, Array], images: Array, layers: Layers) -> Array:
     """Return the logits, shape (batch, classes), of images (batch, height, width, channels)."""
-    x = layers.rounded("input", images.reshape(images.shape[0], -1))
-    x = layers.linear("hidden", x, params["hidden/w"], params["hidden/b"])
+    x = layers.data("input", images.reshape(images.shape[0], -1))
+    x = layers.linear("hidden", x, params["hidden/w"], params["hidden/b"], is_first=True)
     x = jax.nn.relu(x)
     x = layers.linear("output", x, params["output/w"], params["output/b"])
     return layers.rounded("logits", x)

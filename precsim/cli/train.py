@@ -1,0 +1,166 @@
+"""`precsim train`: one network, several policies, one table."""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from precsim.analysis.comparison import event_rates, summarise
+from precsim.analysis.report import comparison_table, places_table
+from precsim.cli import run_directory
+from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
+from precsim.training.loop import TrainResult, train
+
+DEFAULT_POLICIES = (
+    "fp32",
+    "bf16",
+    "bf16_mixed",
+    "fp16",
+    "fp16_mixed",
+    "fp8_current",
+    "q3.12",
+    "q3.8",
+    "q3.8_sr",
+)
+"""Policies of the main job."""
+
+_SETTINGS = (
+    "model",
+    "task",
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "optimizer",
+    "seed",
+    "backend",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    default = TrainConfig(policy="fp32")  # type: ignore[arg-type]
+    parser.add_argument(
+        "--policy",
+        nargs="+",
+        action="extend",
+        metavar="POLICY",
+        help="policies to compare with fp32, presets or KEY=VALUE,... (default: "
+        f"{' '.join(DEFAULT_POLICIES)})",
+    )
+    parser.add_argument("--model", default=default.model, help=f"one of {', '.join(MODELS)}")
+    parser.add_argument("--task", default=default.task, help=f"one of {', '.join(TASKS)}")
+    parser.add_argument("--steps", type=int, default=default.steps, help="optimizer steps")
+    parser.add_argument("--batch-size", type=int, default=default.batch_size)
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
+    parser.add_argument("--optimizer", default=default.optimizer, help="sgd, momentum or adam")
+    parser.add_argument("--seed", type=int, default=default.seed, help="data order, weights, noise")
+    parser.add_argument("--backend", default=default.backend, help=f"one of {', '.join(BACKENDS)}")
+    parser.add_argument(
+        "--out", type=Path, help="new directory for the results (default: runs/...)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=min(2, os.cpu_count() or 1),
+        help="policies trained side by side (default: 2; the results do not depend on it)",
+    )
+    parser.add_argument("--json", action="store_true", help="print summary.json instead of tables")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, print the tables, write the run directory."""
+    if args.jobs < 1:
+        raise ValueError(f"--jobs is {args.jobs}; allowed are integers from 1 on")
+    settings = {name: getattr(args, name) for name in _SETTINGS}
+    policies = dict.fromkeys(("fp32", *(args.policy or DEFAULT_POLICIES)))
+    configs = [TrainConfig(policy=policy, **settings) for policy in policies]
+    path = args.out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}"
+    run_directory.create(path)
+    about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
+    console = Console(stderr=args.json)
+    results: dict[str, TrainResult] = {}
+    try:
+        for result in _train_all(configs, args.jobs, console):
+            results[result.config.policy.name] = result
+            run_directory.add_result(path, result)
+            run_directory.write_summary(path, _in_order(results, configs), about, complete=False)
+    finally:
+        # What is finished is drawn and shown, also when the run is interrupted.
+        done = _in_order(results, configs)
+        if done:
+            complete = len(done) == len(configs)
+            content = run_directory.write_summary(path, done, about, complete=complete)
+            pictures = run_directory.draw(path, done)
+            if args.json:
+                print(json.dumps(content, indent=2))
+            else:
+                _print_report(console, done, path, pictures)
+    return 0
+
+
+def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> list[TrainResult]:
+    """Return the finished runs in the order asked for, once the float32 run is among them."""
+    names = [config.policy.name for config in configs]
+    return [results[name] for name in names if name in results] if names[0] in results else []
+
+
+def _print_report(
+    console: Console, results: list[TrainResult], path: Path, pictures: list[Path]
+) -> None:
+    console.print(comparison_table([summarise(result, results[0]) for result in results]))
+    console.print(places_table({r.config.policy.name: event_rates(r) for r in results}))
+    files = ", ".join(["summary.json", "metrics.csv", "weights", *(p.name for p in pictures)])
+    console.print(f"{path}: {files}", soft_wrap=True)
+
+
+def _train_all(configs: list[TrainConfig], jobs: int, console: Console) -> Iterator[TrainResult]:
+    """Train in `jobs` threads, and yield each run as it ends.
+
+    One line per running policy shows steps, rate and time left; nothing if not a terminal.
+    """
+    columns = (
+        TextColumn("{task.description:<36}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
+    stopped = threading.Event()
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+
+        def train_one(config: TrainConfig) -> TrainResult:
+            name = config.policy.name
+            task = bar.add_task(f"{name}: compiling", total=config.steps, rate="")
+            start = time.perf_counter()
+
+            def on_step(done: int, loss: float) -> None:
+                if stopped.is_set():
+                    raise KeyboardInterrupt
+                rate = f"{done / (time.perf_counter() - start):.0f} steps/s, loss {loss:.3f}"
+                bar.update(task, completed=done, description=f"{name}: training", rate=rate)
+
+            try:
+                return train(config, on_step=on_step)
+            finally:
+                bar.remove_task(task)
+
+        runs = [pool.submit(train_one, config) for config in configs]
+        try:
+            for finished in as_completed(runs):
+                yield finished.result()
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
