@@ -24,10 +24,8 @@ def emulated_matmul(
     no temporary exceeds the size of the result. Where float32 arithmetic provably gives the same bits it
     does the work (2 to about 60 operations per product), else integers do (about 250).
     """
-    a = a if spec.lhs is None else round_array(a, None, spec.lhs)
-    b = b if spec.rhs is None else round_array(b, None, spec.rhs)
-    carrier = as_carrier(a)[1]
-    fast = fast_step(spec) if carrier is FLOAT32 else None
+    a, b = round_operands(a, b, spec)
+    fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
     general = partial(_loop, step=general_step(spec))
     if fast is None:
         total = general(a, b, c)
@@ -35,6 +33,32 @@ def emulated_matmul(
         fits = exact_range(a, b, c, spec)
         quick = partial(_loop, step=fast)
         total = quick(a, b, c) if fits is True else lax.cond(fits, quick, general, a, b, c)
+    return _finish(total, spec, random_bits)
+
+
+@partial(jax.jit, static_argnums=3)
+def unguarded_matmul(
+    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
+) -> tuple[Array, Array]:
+    """Return the emulated product without its general branch, and whether it can be trusted.
+
+    For long runs, which compile faster so; where the second value is False, the bits may be wrong and
+    the computation has to be repeated with `emulated_matmul`.
+    """
+    a, b = round_operands(a, b, spec)
+    fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
+    total = _loop(a, b, c, step=fast or general_step(spec))
+    is_exact = jnp.asarray(True) if fast is None else jnp.asarray(exact_range(a, b, c, spec))
+    return _finish(total, spec, random_bits), is_exact
+
+
+def round_operands(a: Array, b: Array, spec: MatmulSpec) -> tuple[Array, Array]:
+    """Round each operand as its spec says."""
+    a = a if spec.lhs is None else round_array(a, None, spec.lhs)
+    return a, b if spec.rhs is None else round_array(b, None, spec.rhs)
+
+
+def _finish(total: Array, spec: MatmulSpec, random_bits: Array | None) -> Array:
     total = _canonical_nan(total)
     return total if spec.output is None else round_array(total, random_bits, spec.output)
 

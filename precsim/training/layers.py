@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from precsim._arrays import Array
 from precsim.training import products
 from precsim.training.policy import Policy
-from precsim.training.products import NUM_EVENTS, Setting
+from precsim.training.products import NUM_WATCHED, Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,23 +21,26 @@ class Layers:
         Says how every operation rounds.
     backend : str
         Backend of the products: "auto", "emulated" or "native".
+    is_guarded : bool
+        Whether emulated products check their range; if not, they count what they could not vouch for.
     key : jax.Array
         Key of this step's random bits; they depend on it, the place and the element only.
-    probes : dict of str to array, shape (7,)
+    probes : dict of str to array, shape (8,)
         Zeros, one vector a place; their gradients are the events of the backward pass.
-    events : dict of str to array, shape (7,)
+    events : dict of str to array, shape (8,)
         Filled while the model runs: the events of the forward pass.
     """
 
     policy: Policy
     backend: str
+    is_guarded: bool = True
     key: Any
     probes: dict[str, Array]
     events: dict[str, Array] = field(default_factory=dict)
 
     def data(self, name: str, x: Array) -> Array:
         """Round the data that enters a model; nobody needs its gradient."""
-        setting = Setting(self.policy, self.backend, name)
+        setting = self._setting(name)
         y, self.events[name] = products.round_watched(x, self.key, setting, "forward")
         return y
 
@@ -50,7 +53,7 @@ class Layers:
         ones = jnp.ones((x.shape[0], 1), x.dtype)
         x = jnp.concatenate([x, ones], axis=1)
         w = jnp.concatenate([w, b[None, :]])
-        setting = Setting(self.policy, self.backend, name, is_first)
+        setting = self._setting(name, is_first=is_first)
         y, self.events[name] = products.linear(x, w, self._probe(name), self.key, setting)
         return y
 
@@ -64,18 +67,21 @@ class Layers:
         extra = jnp.zeros((*w.shape[:2], 1, w.shape[3]), w.dtype)
         extra = extra.at[w.shape[0] // 2, w.shape[1] // 2, 0].set(b)
         w = jnp.concatenate([w, extra], axis=2)
-        setting = Setting(self.policy, self.backend, name, is_first)
+        setting = self._setting(name, is_first=is_first)
         y, self.events[name] = products.conv(x, w, self._probe(name), self.key, setting)
         return y
 
     def rounded(self, name: str, x: Array) -> Array:
         """Round values, and in the backward pass their cotangents, by the elementwise spec."""
-        setting = Setting(self.policy, self.backend, name)
+        setting = self._setting(name)
         y, self.events[name] = products.rounded(x, self._probe(name), self.key, setting)
         return y
 
+    def _setting(self, name: str, *, is_first: bool = False) -> Setting:
+        return Setting(self.policy, self.backend, name, is_first, self.is_guarded)
+
     def _probe(self, name: str) -> Array:
-        return self.probes.get(name, jnp.zeros(NUM_EVENTS))
+        return self.probes.get(name, jnp.zeros(NUM_WATCHED))
 
 
 def max_pool(x: Array) -> Array:

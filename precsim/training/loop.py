@@ -14,6 +14,7 @@ from precsim.training.config import TrainConfig
 from precsim.training.data import digits
 from precsim.training.layers import Layers
 from precsim.training.models import cnn, mlp
+from precsim.training.products import NUM_EVENTS
 from precsim.training.step import Metrics, compile_step, initial_state
 
 _MODELS = {"mlp": mlp, "cnn": cnn}
@@ -99,6 +100,20 @@ def train(
     >>> result.losses.shape, result.backend, result.skipped_steps
     ((3,), 'emulated', 0)
     """
+    # Products first run without their general branch, which is slow to compile; in the rare run that
+    # leaves the range where that is exact, everything is repeated with it.
+    result = _run(config, on_step, is_guarded=False)
+    return result or _run(config, on_step, is_guarded=True) or _impossible()
+
+
+def _impossible() -> TrainResult:
+    raise AssertionError("guarded products have no range to leave")
+
+
+def _run(
+    config: TrainConfig, on_step: Callable[[int, float], None] | None, *, is_guarded: bool
+) -> TrainResult | None:
+    """Train; None if a product's bits could not be vouched for."""
     policy = config.policy
     products = (policy.forward, policy.dgrad, policy.wgrad)
     backend = "+".join(sorted({resolve_backend(spec, config.backend) for spec in products}))
@@ -113,9 +128,8 @@ def train(
 
     start = time.perf_counter()
     snapshots = {0: _to_numpy(state.params)}
-    step = compile_step(
-        config, model.apply, model.PLACES, state, images[order[0]], labels[order[0]]
-    )
+    first = images[order[0]], labels[order[0]]
+    step = compile_step(config, model.apply, model.PLACES, state, *first, is_guarded=is_guarded)
     compiled = time.perf_counter()
 
     keep = set(np.unique(np.linspace(0, config.steps, config.snapshots + 1).astype(int)))
@@ -132,12 +146,18 @@ def train(
         if on_step is not None and time.perf_counter() - last_report > 0.2:
             on_step(k + 1, float(metrics.loss))
             last_report = time.perf_counter()
+            if float(metrics.untrusted):
+                return None
     done = jax.device_get(history)
     finished = time.perf_counter()
+    test = (data.test_images, data.test_labels)
+    score, untrusted = accuracy(config, state.params, *test, is_guarded=is_guarded)
+    if untrusted or any(m.untrusted for m in done):
+        return None
     return TrainResult(
         config=config,
         losses=np.array([m.loss for m in done]),
-        test_accuracy=accuracy(config, state.params, data.test_images, data.test_labels),
+        test_accuracy=score,
         taken=np.array([m.finite for m in done]),
         loss_scales=np.array([m.factor for m in done]),
         nonzero_updates=np.array([m.nonzero_updates for m in done]),
@@ -162,17 +182,27 @@ def batches(size: int, config: TrainConfig) -> np.ndarray:
     return stream[:need].reshape(config.steps, config.batch_size)
 
 
-def accuracy(config: TrainConfig, params: Any, images: np.ndarray, labels: np.ndarray) -> float:
-    """Return the fraction of images that the policy's forward pass classifies correctly."""
+def accuracy(
+    config: TrainConfig, params: Any, images: np.ndarray, labels: np.ndarray, *, is_guarded: bool
+) -> tuple[float, float]:
+    """Return the fraction of images classified correctly, and the number of untrusted products."""
     model = _MODELS[config.model]
     key = jax.random.fold_in(jax.random.key(config.seed), config.steps)
 
     @jax.jit
-    def logits(params: Any, images: Any) -> Any:
-        layers = Layers(policy=config.policy, backend=config.backend, key=key, probes={})
-        return model.apply(params, images, layers)
+    def predict(params: Any, images: Any) -> tuple[Any, Any]:
+        layers = Layers(
+            policy=config.policy,
+            backend=config.backend,
+            is_guarded=is_guarded,
+            key=key,
+            probes={},
+        )
+        classes = jnp.argmax(model.apply(params, images, layers), axis=1)
+        return classes, sum(events[-1] for events in layers.events.values())
 
-    return float(np.mean(np.argmax(np.asarray(logits(params, images)), axis=1) == labels))
+    classes, untrusted = predict(params, images)
+    return float(np.mean(np.asarray(classes) == labels)), float(untrusted)
 
 
 def _to_numpy(tree: Any) -> Any:
@@ -180,4 +210,4 @@ def _to_numpy(tree: Any) -> Any:
 
 
 def _stack(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    return {place: np.stack([s[place] for s in steps]) for place in steps[0]}
+    return {place: np.stack([s[place][:NUM_EVENTS] for s in steps]) for place in steps[0]}

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from precsim._arrays import Array
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.convolution import backward_patches, forward_patches
+from precsim.matmul.emulated import unguarded_matmul
 from precsim.matmul.gradients import RUN
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.api import round_array
@@ -23,6 +24,8 @@ from precsim.training.policy import Policy
 from precsim.training.tensor_scaling import current_scale
 
 NUM_EVENTS = len(Events._fields)
+NUM_WATCHED = NUM_EVENTS + 1
+"""Length of the vectors of counts: the events, and products whose bits cannot be trusted."""
 
 
 class Setting(NamedTuple):
@@ -33,6 +36,8 @@ class Setting(NamedTuple):
     name: str
     is_first: bool = False
     """Whether the input is data, so that nobody needs its gradient."""
+    is_guarded: bool = True
+    """Whether emulated products check their range themselves, instead of counting violations."""
 
 
 def noise_for(key: Array, path: str, shape: tuple[int, ...], spec: RoundingSpec) -> Array | None:
@@ -49,7 +54,7 @@ def watched_product(
     """
     backend = resolve_backend(spec, setting.backend)
     inverses = []
-    events = jnp.zeros(NUM_EVENTS)
+    events = jnp.zeros(NUM_WATCHED)
     operands = []
     for name, x, operand in (("a", a, spec.lhs), ("b", b, spec.rhs)):
         scaled = x
@@ -58,7 +63,7 @@ def watched_product(
             inverses.append(inverse)
             scaled = x * scale
         if operand is not None and name in watch:
-            events = events + count_events(scaled, round_array(scaled, None, operand), operand)
+            events = events + _count(scaled, round_array(scaled, None, operand), operand)
         operands.append(scaled)
     unrounded = MatmulSpec(
         lhs=spec.lhs,
@@ -68,14 +73,22 @@ def watched_product(
         accumulator=spec.accumulator,
         order=spec.order,
     )
-    total = RUN[backend](*operands, None, unrounded)
+    if backend == "emulated" and not setting.is_guarded:
+        total, is_exact = unguarded_matmul(*operands, None, unrounded)
+        events = events.at[-1].add(jnp.where(is_exact, 0.0, 1.0))
+    else:
+        total = RUN[backend](*operands, None, unrounded)
     for inverse in inverses:
         total = total * inverse
     if spec.output is None:
         return total, events
     noise = noise_for(key, f"{setting.name}/{role}", total.shape, spec.output)
     result = round_array(total, noise, spec.output)
-    return result, events + count_events(total, result, spec.output)
+    return result, events + _count(total, result, spec.output)
+
+
+def _count(before: Array, after: Array, spec: RoundingSpec) -> Array:
+    return jnp.append(count_events(before, after, spec), 0.0)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -155,7 +168,7 @@ def round_watched(x: Array, key: Array, setting: Setting, role: str) -> tuple[Ar
     """Round by the elementwise spec; with the events."""
     spec = setting.policy.elementwise
     y = round_array(x, noise_for(key, f"{setting.name}/{role}", x.shape, spec), spec)
-    return y, count_events(x, y, spec)
+    return y, _count(x, y, spec)
 
 
 def _rounded_forward(

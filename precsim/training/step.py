@@ -15,7 +15,7 @@ from precsim.training.config import TrainConfig
 from precsim.training.gradients import value_and_grad
 from precsim.training.layers import Layers
 from precsim.training.loss_scaling import LossScale, loss_scale_from
-from precsim.training.products import NUM_EVENTS
+from precsim.training.products import NUM_WATCHED
 from precsim.training.updates import apply_updates, count_swallowed
 
 
@@ -42,6 +42,8 @@ class Metrics(NamedTuple):
     forward_events: dict[str, Array]
     backward_events: dict[str, Array]
     gradient: dict[str, Array]
+    untrusted: Array
+    """Products whose bits could not be vouched for; see `matmul.emulated.unguarded_matmul`."""
 
 
 Model = Callable[[dict[str, Array], Array, Layers], Array]
@@ -78,7 +80,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def make_gradient(
-    config: TrainConfig, model: Model, places: tuple[str, ...]
+    config: TrainConfig, model: Model, places: tuple[str, ...], *, is_guarded: bool
 ) -> Callable[..., tuple[Any, dict[str, Array], dict[str, Array], LossScale, Array]]:
     """Return ``f(state, images, labels)``: (loss, forward events), gradients, backward events, ..."""
     policy = config.policy
@@ -89,11 +91,17 @@ def make_gradient(
 
         def loss_fn(trained: tuple[dict[str, Array], dict[str, Array]]) -> tuple[Array, Any]:
             params, probes = trained
-            layers = Layers(policy=policy, backend=config.backend, key=key, probes=probes)
+            layers = Layers(
+                policy=policy,
+                backend=config.backend,
+                is_guarded=is_guarded,
+                key=key,
+                probes=probes,
+            )
             loss = cross_entropy(model(params, images, layers), labels)
             return loss, layers.events
 
-        probes = {place: jnp.zeros(NUM_EVENTS) for place in places}
+        probes = {place: jnp.zeros(NUM_WATCHED) for place in places}
         run = value_and_grad(loss_fn, policy, loss_scale=state.loss_scale, has_aux=True)
         (loss, forward), (grads, backward), loss_scale, finite = run((state.params, probes))
         # Counts went through the backward pass as they are: undo the unscaling.
@@ -113,18 +121,22 @@ def compile_step(
     state: TrainState,
     images: Array,
     labels: Array,
+    *,
+    is_guarded: bool = True,
 ) -> Step:
     """Compile the step for arrays like these; it takes over the memory of the state it is given."""
-    step = make_step(config, model, places)
+    step = make_step(config, model, places, is_guarded=is_guarded)
     compiled: Step = jax.jit(step, donate_argnums=0).lower(state, images, labels).compile()
     return compiled
 
 
-def make_step(config: TrainConfig, model: Model, places: tuple[str, ...]) -> Step:
+def make_step(
+    config: TrainConfig, model: Model, places: tuple[str, ...], *, is_guarded: bool
+) -> Step:
     """Return the step: gradient, optimizer, rounded update; skipped if not finite."""
     policy = config.policy
     optimizer = make_optimizer(config)
-    gradient = make_gradient(config, model, places)
+    gradient = make_gradient(config, model, places, is_guarded=is_guarded)
     base_key = jax.random.key(config.seed)
 
     def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
@@ -155,8 +167,17 @@ def make_step(config: TrainConfig, model: Model, places: tuple[str, ...]) -> Ste
             step=state.step + 1,
         )
         factor = _factor(state.loss_scale)
+        untrusted = sum(e[-1] for e in (*forward.values(), *backward.values()))
         metrics = Metrics(
-            loss, keep, factor, nonzero * keep, swallowed * keep, forward, backward, grads
+            loss=loss,
+            finite=keep,
+            factor=factor,
+            nonzero_updates=nonzero * keep,
+            swallowed_updates=swallowed * keep,
+            forward_events=forward,
+            backward_events=backward,
+            gradient=grads,
+            untrusted=jnp.asarray(untrusted),
         )
         return next_state, metrics
 
