@@ -44,6 +44,11 @@ class PolicySummary:
     compile_seconds: float
     run_seconds: float
 
+    @property
+    def beyond_range_percent(self) -> float:
+        """Forward and backward: share of numbers that overflowed or were clamped."""
+        return self.overflow_percent + self.saturation_percent
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, with NaN and infinity as None (JSON has neither)."""
         values = asdict(self).items()

@@ -12,10 +12,10 @@ _COLUMNS = (
     ("test\nacc.\n%", "test_accuracy_percent"),
     ("loss\ngap", "loss_gap"),
     ("grad.\nunder-\nflow %", "gradient_underflow_percent"),
-    ("over-\nflow\n%", "overflow_percent"),
-    ("satu-\nrated\n%", "saturation_percent"),
+    ("over-\nflow,\nsat. %", "beyond_range_percent"),
     ("swal-\nlowed\n%", "swallowed_updates_percent"),
     ("first\ngrad.\nerror", "gradient_error"),
+    ("weight\ndrift", "weight_drift"),
     ("skip-\nped", "skipped_steps"),
     ("back-\nend", "backend"),
     ("s", "seconds"),
@@ -27,7 +27,7 @@ def comparison_table(summaries: Sequence[PolicySummary]) -> Table:
     table = Table(
         title="What each policy lost, against fp32 on the same data order",
         box=SIMPLE,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
     for index, (title, _) in enumerate(_COLUMNS):
         table.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
@@ -69,9 +69,7 @@ def places_table(rates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Tabl
     Table
         One row for each place with a rate of at least 0.01 %.
     """
-    table = Table(
-        title="Where: places with at least 0.01 % of range events", box=SIMPLE, padding=(0, 1, 0, 0)
-    )
+    table = Table(title="Where: places with at least 0.01 % of range events", box=SIMPLE, padding=0)
     for title in ("policy", "place", "underflow\n%", "subnormal\n%", "overflow\n%", "saturated\n%"):
         table.add_column(title, justify="left" if title in ("policy", "place") else "right")
     for policy, places in rates.items():

@@ -27,7 +27,6 @@ DEFAULT_POLICIES = (
     "fp16",
     "fp16_mixed",
     "fp8_current",
-    "q3.12",
     "q3.8",
     "q3.8_sr",
 )

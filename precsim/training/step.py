@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from precsim._arrays import Array
-from precsim.rounding.api import round_array
+from precsim.rounding.api import round_array, round_to
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
 from precsim.training.gradients import value_and_grad
@@ -64,7 +64,7 @@ def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
     """Return the state before the first step: weights rounded to the policy's storage format."""
     policy = config.policy
     nearest = RoundingSpec(format=policy.params.format)
-    params = {name: round_array(jnp.asarray(w), None, nearest) for name, w in weights.items()}
+    params = {name: jnp.asarray(round_to(w, nearest)) for name, w in weights.items()}
     return TrainState(
         params=params,
         optimizer_state=make_optimizer(config).init(params),
