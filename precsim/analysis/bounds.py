@@ -24,7 +24,7 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     n : int
         Number of roundings, at least 0.
     unit_roundoff : float, str, FloatFormat or RoundingSpec
-        u between 0 and 1, or a format or spec: u = 2**-p for its rounding to nearest, 2**(1 - p) for
+        Number u between 0 and 1, or a format or spec: u = 2**-p for its rounding to nearest, 2**(1 - p) for
         its other modes ("fp16:rtz", "bf16:sr8").
 
     Returns

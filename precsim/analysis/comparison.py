@@ -11,33 +11,74 @@ from precsim.training.loop import TrainResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySummary:
-    """What a run lost. Percentages are 0 to 100; a share of nothing is 0."""
+    """What a run lost. Percentages are 0 to 100; a share of nothing is 0.
+
+    Parameters
+    ----------
+    policy : str
+        Name of the policy.
+    definition : str
+        The policy, in the policy grammar.
+    test_accuracy_percent : float
+        Test images classified correctly.
+    final_loss : float
+        Mean training loss over the last twentieth of the steps.
+    loss_gap : float
+        `final_loss` minus that of the reference run.
+    gradient_underflow_percent : float
+        Backward pass: share of nonzero numbers that a rounding made zero.
+    gradient_underflow_of_all_percent : float
+        The same, as a share of all numbers.
+    gradient_subnormal_percent : float
+        Backward pass: subnormal results as a share of nonzero numbers.
+    overflow_percent : float
+        Forward and backward: share of numbers that became infinite or NaN.
+    saturation_percent : float
+        Forward and backward: share of numbers clamped to the largest value.
+    swallowed_updates_percent : float
+        Share of nonzero weight updates that left their weight as it was.
+    gradient_error : float
+        Largest relative error ``||g - g_ref|| / ||g_ref||`` of a tensor's gradient in the first
+        step.
+    gradient_error_tensor : str
+        The tensor with that error.
+    weight_drift : float
+        Relative distance of the final weights from the reference's.
+    skipped_steps : int
+        Steps skipped for an overflow.
+    final_loss_scale : float
+        Factor on the loss in the last step.
+    backend : str
+        Which backend ran the products.
+    compile_seconds : float
+        Time to compile the step.
+    run_seconds : float
+        Time of all steps.
+
+    Examples
+    --------
+    `summarise` makes them:
+
+    >>> import precsim as ps
+    >>> run = ps.train(ps.TrainConfig(policy="fp16", steps=1))
+    >>> ps.summarise(run, run).skipped_steps
+    0
+    """
 
     policy: str
     definition: str
-    """The policy, in the policy grammar."""
     test_accuracy_percent: float
     final_loss: float
-    """Mean training loss over the last twentieth of the steps."""
     loss_gap: float
-    """`final_loss` minus that of the reference run."""
     gradient_underflow_percent: float
-    """Backward pass: share of nonzero numbers that a rounding made zero."""
     gradient_underflow_of_all_percent: float
-    """The same, as a share of all numbers."""
     gradient_subnormal_percent: float
-    """Backward pass: subnormal results as a share of nonzero numbers."""
     overflow_percent: float
-    """Forward and backward: share of numbers that became infinite or NaN."""
     saturation_percent: float
-    """Forward and backward: share of numbers clamped to the largest value."""
     swallowed_updates_percent: float
-    """Share of nonzero weight updates that left their weight as it was."""
     gradient_error: float
-    """Largest relative error ``||g - g_ref|| / ||g_ref||`` of a tensor's gradient in the first step."""
     gradient_error_tensor: str
     weight_drift: float
-    """Relative distance of the final weights from the reference's."""
     skipped_steps: int
     final_loss_scale: float
     backend: str

@@ -8,7 +8,14 @@ from precsim.formats.carrier import Carrier
 
 
 class Specials(enum.StrEnum):
-    """Which codes are not finite numbers."""
+    """Which codes are not finite numbers.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.get_format("e4m3").specials is ps.Specials.FN
+    True
+    """
 
     IEEE = "ieee"
     """The top exponent holds infinity (fraction 0) and NaN (IEEE 754)."""

@@ -174,7 +174,7 @@ def ulp(x: Any, fmt: str | Format) -> Array:
 
     Notes
     -----
-    This is Goldberg's ulp (the gap above |x| at a power of two), as in IEEE 754 and Muller et al.,
+    This is Goldberg's ulp (the gap above ``abs(x)`` at a power of two), as in IEEE 754 and Muller et al.,
     *Handbook of Floating-Point Arithmetic*, 2nd edition, 2.3.2. Exact.
 
     Examples

@@ -23,7 +23,14 @@ from precsim.rounding.spec import (
 
 
 class Flags(enum.Flag):
-    """Exceptions of IEEE 754-2019, clause 7. Tininess is detected after rounding."""
+    """Exceptions of IEEE 754-2019, clause 7. Tininess is detected after rounding.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.Flags.OVERFLOW in ps.round_exact(1e6, "fp16").flags
+    True
+    """
 
     NONE = 0
     INEXACT = enum.auto()

@@ -24,33 +24,62 @@ Weights = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What a run measured. Arrays are NumPy; events have the columns of `rounding.events.Events`."""
+    """What a run measured. Arrays are NumPy; events have the columns of `rounding.events.Events`.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The run's configuration.
+    losses : np.ndarray
+        Training loss of each step's batch, unscaled, shape (steps,).
+    test_accuracy : float
+        Fraction of test images classified correctly, by the policy's own forward pass.
+    taken : np.ndarray
+        Whether each step was taken (not skipped for an overflow), shape (steps,).
+    loss_scales : np.ndarray
+        Factor on the loss at each step, shape (steps,).
+    nonzero_updates : np.ndarray
+        Nonzero weight updates of each step, shape (steps,).
+    swallowed_updates : np.ndarray
+        Those among them that left their weight as it was, shape (steps,).
+    forward_events : dict[str, np.ndarray]
+        Place -> event counts of each step, shape (steps, 7).
+    backward_events : dict[str, np.ndarray]
+        The same for the backward pass.
+    first_gradient : Weights
+        Unscaled gradient at the initial weights, on the first batch.
+    last_gradient : Weights
+        The same at the last step.
+    snapshots : dict[int, Weights]
+        Step -> weights; 0 is the start, the last step is the end.
+    backend : str
+        Which backend ran the products.
+    compile_seconds : float
+        Time to compile the step.
+    run_seconds : float
+        Time of all steps.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> result = ps.train(ps.TrainConfig(policy="q3.8", steps=2))
+    >>> sorted(result.weights)
+    ['hidden/b', 'hidden/w', 'output/b', 'output/w']
+    """
 
     config: TrainConfig
     losses: np.ndarray
-    """Training loss of each step's batch, unscaled, shape (steps,)."""
     test_accuracy: float
-    """Fraction of test images classified correctly, by the policy's own forward pass."""
     taken: np.ndarray
-    """Whether each step was taken (not skipped for an overflow), shape (steps,)."""
     loss_scales: np.ndarray
-    """Factor on the loss at each step, shape (steps,)."""
     nonzero_updates: np.ndarray
-    """Nonzero weight updates of each step, shape (steps,)."""
     swallowed_updates: np.ndarray
-    """Those among them that left their weight as it was, shape (steps,)."""
     forward_events: dict[str, np.ndarray]
-    """Place -> event counts of each step, shape (steps, 7)."""
     backward_events: dict[str, np.ndarray]
-    """The same for the backward pass."""
     first_gradient: Weights
-    """Unscaled gradient at the initial weights, on the first batch."""
     last_gradient: Weights
-    """The same at the last step."""
     snapshots: dict[int, Weights]
-    """Step -> weights; 0 is the start, the last step is the end."""
     backend: str
-    """Which backend ran the products."""
     compile_seconds: float
     run_seconds: float
 
