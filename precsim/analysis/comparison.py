@@ -114,7 +114,7 @@ def summarise(result: TrainResult, reference: TrainResult) -> PolicySummary:
     Examples
     --------
     >>> import precsim as ps
-    >>> run = ps.train(ps.TrainConfig(policy="bf16", steps=2))
+    >>> run = ps.train(ps.TrainConfig(policy="fp16", steps=2))
     >>> summary = ps.summarise(run, run)
     >>> summary.loss_gap, summary.gradient_error, summary.backend
     (0.0, 0.0, 'emulated')

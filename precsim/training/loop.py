@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from precsim.training.data import digits
 from precsim.training.layers import Layers
 from precsim.training.models import cnn, mlp
 from precsim.training.products import NUM_EVENTS
-from precsim.training.step import Metrics, compile_step, initial_state
+from precsim.training.step import Metrics, Step, compile_step, initial_state
 
 _MODELS = {"mlp": mlp, "cnn": cnn}
 
@@ -62,7 +63,7 @@ class TrainResult:
     Examples
     --------
     >>> import precsim as ps
-    >>> result = ps.train(ps.TrainConfig(policy="q3.8", steps=2))
+    >>> result = ps.train(ps.TrainConfig(policy="fp16", steps=2))
     >>> sorted(result.weights)
     ['hidden/b', 'hidden/w', 'output/b', 'output/w']
     """
@@ -157,8 +158,7 @@ def _run(
 
     start = time.perf_counter()
     snapshots = {0: _to_numpy(state.params)}
-    first = images[order[0]], labels[order[0]]
-    step = compile_step(config, model.apply, model.PLACES, state, *first, is_guarded=is_guarded)
+    step = _compiled_step(_without_schedule(config), images.shape[1:], data.classes, is_guarded)
     compiled = time.perf_counter()
 
     keep = set(np.unique(np.linspace(0, config.steps, config.snapshots + 1).astype(int)))
@@ -202,6 +202,25 @@ def _run(
     )
 
 
+def _without_schedule(config: TrainConfig) -> TrainConfig:
+    """Forget what the compiled functions do not depend on."""
+    return replace(config, steps=1, seed=0, snapshots=1)
+
+
+@lru_cache(maxsize=64)
+def _compiled_step(
+    config: TrainConfig, image_shape: tuple[int, ...], classes: int, is_guarded: bool
+) -> Step:
+    """Compile the step once for all runs that differ in seed, steps and snapshots only."""
+    model = _MODELS[config.model]
+    state = initial_state(config, model.init(np.random.default_rng(0), image_shape, classes))
+    images = jnp.zeros((config.batch_size, *image_shape))
+    labels = jnp.zeros(config.batch_size, jnp.int32)
+    return compile_step(
+        config, model.apply, model.PLACES, state, images, labels, is_guarded=is_guarded
+    )
+
+
 def batches(size: int, config: TrainConfig) -> np.ndarray:
     """Return indices of each step's batch, (steps, batch_size): a new permutation each epoch."""
     rng = np.random.default_rng([config.seed, 2])
@@ -215,11 +234,18 @@ def accuracy(
     config: TrainConfig, params: Any, images: np.ndarray, labels: np.ndarray, *, is_guarded: bool
 ) -> tuple[float, float]:
     """Return the fraction of images classified correctly, and the number of untrusted products."""
-    model = _MODELS[config.model]
+    predict = _predictor(_without_schedule(config), is_guarded)
     key = jax.random.fold_in(jax.random.key(config.seed), config.steps)
+    classes, untrusted = predict(params, images, key)
+    return float(np.mean(np.asarray(classes) == labels)), float(untrusted)
+
+
+@lru_cache(maxsize=64)
+def _predictor(config: TrainConfig, is_guarded: bool) -> Callable[..., tuple[Any, Any]]:
+    model = _MODELS[config.model]
 
     @jax.jit
-    def predict(params: Any, images: Any) -> tuple[Any, Any]:
+    def predict(params: Any, images: Any, key: Any) -> tuple[Any, Any]:
         layers = Layers(
             policy=config.policy,
             backend=config.backend,
@@ -230,8 +256,7 @@ def accuracy(
         classes = jnp.argmax(model.apply(params, images, layers), axis=1)
         return classes, sum(events[-1] for events in layers.events.values())
 
-    classes, untrusted = predict(params, images)
-    return float(np.mean(np.asarray(classes) == labels)), float(untrusted)
+    return predict
 
 
 def _to_numpy(tree: Any) -> Any:

@@ -29,6 +29,8 @@ class TrainState:
     compensation: dict[str, Array] | None
     loss_scale: LossScale
     step: Array
+    key: Array
+    """Made from the seed; the random bits of a step depend on it and on `step`."""
 
 
 class Metrics(NamedTuple):
@@ -71,6 +73,7 @@ def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
         compensation=jax.tree.map(jnp.zeros_like, params) if policy.is_compensated else None,
         loss_scale=loss_scale_from(policy.loss_scale),
         step=jnp.int32(0),
+        key=jax.random.key(config.seed),
     )
 
 
@@ -84,10 +87,9 @@ def make_gradient(
 ) -> Callable[..., tuple[Any, dict[str, Array], dict[str, Array], LossScale, Array]]:
     """Return ``f(state, images, labels)``: (loss, forward events), gradients, backward events, ..."""
     policy = config.policy
-    base_key = jax.random.key(config.seed)
 
     def gradient(state: TrainState, images: Array, labels: Array) -> Any:
-        key = jax.random.fold_in(base_key, state.step)
+        key = jax.random.fold_in(state.key, state.step)
 
         def loss_fn(trained: tuple[dict[str, Array], dict[str, Array]]) -> tuple[Array, Any]:
             params, probes = trained
@@ -137,7 +139,6 @@ def make_step(
     policy = config.policy
     optimizer = make_optimizer(config)
     gradient = make_gradient(config, model, places, is_guarded=is_guarded)
-    base_key = jax.random.key(config.seed)
 
     def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
         (loss, forward), grads, backward, loss_scale, finite = gradient(state, images, labels)
@@ -147,7 +148,7 @@ def make_step(
             state.params,
             updates,
             rounding=policy.update,
-            key=base_key,
+            key=state.key,
             step=state.step,
             compensation=state.compensation,
         )
@@ -165,6 +166,7 @@ def make_step(
             compensation=choose(compensation, state.compensation),
             loss_scale=loss_scale,
             step=state.step + 1,
+            key=state.key,
         )
         factor = _factor(state.loss_scale)
         untrusted = sum(e[-1] for e in (*forward.values(), *backward.values()))
