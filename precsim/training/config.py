@@ -78,5 +78,7 @@ class TrainConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; allowed are integers from {least} on"
                 )
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}; allowed are integers from 0 to 2**32 - 1")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate is {self.learning_rate}; allowed are positive numbers")

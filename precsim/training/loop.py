@@ -153,7 +153,7 @@ def _run(
         np.random.default_rng([config.seed, 1]), data.train_images.shape[1:], data.classes
     )
     order = batches(len(data.train_labels), config)
-    images, labels = jnp.asarray(data.train_images), jnp.asarray(data.train_labels)
+    images, labels = data.train_images, data.train_labels
     state = initial_state(config, weights)
 
     start = time.perf_counter()

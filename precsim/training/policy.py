@@ -86,9 +86,10 @@ class Policy:
             raise ValueError(
                 f"tensor scaling is {self.tensor_scaling!r}; allowed are 'none', 'current'"
             )
-        if not re.fullmatch(r"none|dynamic|\d+(\.\d+)?(e[+-]?\d+)?", self.loss_scale):
+        if not _is_loss_scale(self.loss_scale):
             raise ValueError(
-                f"loss scale is {self.loss_scale!r}; allowed are 'none', 'dynamic', a number"
+                f"loss scale is {self.loss_scale!r}; allowed are 'none', 'dynamic', a number from "
+                "2**-126 to 2**126"
             )
         if not self.name:
             fill(self, "name", str(self))
@@ -127,6 +128,12 @@ class Policy:
             "tensor": self.tensor_scaling,
         }
         return ",".join(f"{key}={value}" for key, value in parts.items())
+
+
+def _is_loss_scale(text: str) -> bool:
+    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text):
+        return text in ("none", "dynamic")
+    return 2.0**-126 <= float(text) <= 2.0**126  # normal in float32, like its inverse
 
 
 _KEYS = ("p", "c", "o", "acc", "fwd", "dgrad", "wgrad", "e", "update", "opt", "scale", "tensor")

@@ -46,7 +46,7 @@ def apply_updates(
     Raises
     ------
     ValueError
-        If `key` or `step` is missing in mode sr.
+        If `key` or `step` is missing in mode sr, or a leaf's update has another shape.
 
     Notes
     -----
@@ -71,6 +71,14 @@ def apply_updates(
     flat_params, structure = jax.tree_util.tree_flatten_with_path(params)
     flat_updates = structure.flatten_up_to(updates)
     shapes = [leaf.shape for _, leaf in flat_params]
+    for (path, leaf), update in zip(flat_params, flat_updates, strict=True):
+        if update.shape != leaf.shape:
+            raise ValueError(
+                f"update of {jax.tree_util.keystr(path) or 'the weights'} has shape {update.shape}; "
+                f"allowed is that of its weights, {leaf.shape}"
+            )
+    if not shapes:
+        return params if compensation is None else (params, compensation)
     weights = _ravel([leaf for _, leaf in flat_params])
     changes = _ravel(flat_updates)
     noise = None
