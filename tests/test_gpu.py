@@ -1,0 +1,90 @@
+"""The same bits on a GPU as from NumPy: run with ``-m gpu`` on a machine that has one."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(jax.default_backend() != "gpu", reason="no GPU"),
+]
+
+
+def patterns(seed: int, *shape: int) -> np.ndarray:
+    """Random bit patterns: every exponent, subnormals, infinities and NaN."""
+    bits = np.random.default_rng(seed).integers(0, 2**32, shape, dtype=np.uint32)
+    return bits.view(np.float32)
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def same_bits(gpu: Any, expected: np.ndarray) -> bool:
+    assert next(iter(gpu.devices())).platform == "gpu"
+    return np.array_equal(np.asarray(gpu).view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize("fmt", ["fp16", "bf16", "e4m3", "e5m2", "e2m1", "e8m0", "tf32", "q3.12"])
+@pytest.mark.parametrize("mode", ["rne", "rna", "rtz", "rtp", "rtn", "rto", "sr"])
+def test_rounding(fmt: str, mode: str) -> None:
+    x = patterns(0, 100_000)
+    noise = np.random.default_rng(1).integers(0, 2**32, x.shape, dtype=np.uint32)
+    bits = noise if mode == "sr" else None
+    expected = np.concatenate(
+        [
+            ps.round_to(part, fmt, mode=mode, random_bits=None if bits is None else b)
+            for part, b in zip(np.split(x, 10), np.split(noise, 10), strict=True)
+        ]
+    )
+    run = jax.jit(lambda x, r: ps.round_to(x, fmt, mode=mode, random_bits=r))
+    gpu = run(jnp.asarray(x), None if bits is None else jnp.asarray(bits))
+    assert same_bits(gpu, expected)
+
+
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide", "sqrt", "fma"])
+@pytest.mark.parametrize("fmt", ["fp32", "fp16", "bf16", "e4m3"])
+def test_operations(name: str, fmt: str) -> None:
+    operation = getattr(ps, name)
+    count = {"sqrt": 1, "fma": 3}.get(name, 2)
+    for make in (patterns, normal):
+        operands = [make(seed, 20_000) for seed in range(count)]
+        gpu = jax.jit(lambda *xs: operation(*xs, fmt))(*map(jnp.asarray, operands))
+        assert same_bits(gpu, operation(*operands, fmt))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "bf16_bf16_fp32->bf16",
+        "fp16_fp16_fp16",
+        "bf16_bf16_bf16",
+        "e4m3_e4m3_fp16",
+        "fp32_fp32_fp32",
+        "q3.12_q3.12_q3.12",
+        "q3.12_q3.12_fp32->q3.12",
+    ],
+)
+def test_emulated_products(spec: str) -> None:
+    for make in (patterns, normal):
+        a, b = make(0, 17, 65), make(1, 65, 33)
+        expected = ps.matmul(a, b, spec, backend="reference")
+        gpu = ps.matmul(jnp.asarray(a), jnp.asarray(b), spec, backend="emulated")
+        assert same_bits(gpu, expected)
+
+
+@pytest.mark.parametrize("spec", ["bf16_bf16_fp32", "fp16_fp16_fp32"])
+def test_native_products_within_their_bound(spec: str) -> None:
+    a, b = normal(0, 64, 256), normal(1, 256, 64)
+    gpu = ps.matmul(jnp.asarray(a), jnp.asarray(b), spec, backend="native")
+    narrow = spec.split("_", maxsplit=1)[0]
+    exact_a = ps.round_to(a, narrow).astype(np.float64)
+    exact_b = ps.round_to(b, narrow).astype(np.float64)
+    # Tensor cores truncate: u is that of a directed rounding, 2**-23.
+    bound = ps.gamma(256, 2.0**-23) * (np.abs(exact_a) @ np.abs(exact_b))
+    assert np.all(np.abs(np.asarray(gpu) - exact_a @ exact_b) <= bound)
