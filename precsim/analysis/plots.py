@@ -142,6 +142,7 @@ def _draw_ranges(axes: Axes, ranges: Sequence[tuple[str, int, int, int]]) -> Non
     axes.set_ylim(bottom, bottom * (top / bottom) ** (1 / (1 - room)))
     axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick < top])
     axes.set_yticks([], minor=True)
+    axes.yaxis.label.set_y((1 - room) / 2)  # beside the percentages, below the formats' names
     transform = axes.get_xaxis_transform()
     options: dict[str, Any] = {"transform": transform, "edgecolor": "0.2", "linewidth": 0.5}
     for row, (name, least, smallest, end) in enumerate(ranges):
@@ -323,7 +324,7 @@ def _line_style(index: int, points: int) -> dict[str, Any]:
 
 def _finish(axes: Axes, *, legend_below: bool = False) -> None:
     """Set what all pictures share; many lines have their legend below the axes."""
-    axes.tick_params(labelsize=_SMALL)
+    axes.tick_params(which="both", labelsize=_SMALL)
     axes.grid(visible=True, which="major", color="0.88", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -17,8 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from precsim.analysis.comparison import event_rates, summarise
 from precsim.analysis.report import comparison_table, places_table
 from precsim.cli import run_directory
+from precsim.matmul.backends import resolve_backend
 from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
 from precsim.training.loop import TrainResult, train
+from precsim.training.policy import Policy
 
 DEFAULT_POLICIES = (
     "fp32",
@@ -80,8 +82,12 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise ValueError(f"--jobs is {args.jobs}; allowed are integers from 1 on")
     settings = {name: getattr(args, name) for name in _SETTINGS}
-    policies = dict.fromkeys(("fp32", *(args.policy or DEFAULT_POLICIES)))
-    configs = [TrainConfig(policy=policy, **settings) for policy in policies]
+    policies = [Policy.parse(text) for text in ("fp32", *(args.policy or DEFAULT_POLICIES))]
+    named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
+    configs = list(named.values())
+    for policy in policies:  # refuse before anything is trained or written
+        for spec in (policy.forward, policy.dgrad, policy.wgrad):
+            resolve_backend(spec, args.backend)
     path = args.out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}"
     run_directory.create(path)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
@@ -156,10 +162,21 @@ def _train_all(configs: list[TrainConfig], jobs: int, console: Console) -> Itera
                 bar.remove_task(task)
 
         runs = [pool.submit(train_one, config) for config in configs]
+        failure: BaseException | None = None
         try:
             for finished in as_completed(runs):
-                yield finished.result()
+                if finished.cancelled():
+                    continue
+                if (error := finished.exception()) is None:
+                    yield finished.result()
+                else:
+                    # The others stop at their next report; what had ended before is still handed out.
+                    failure = failure or error
+                    stopped.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        if failure is not None:
+            raise failure

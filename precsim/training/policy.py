@@ -82,6 +82,10 @@ class Policy:
             fill(self, name, RoundingSpec.parse(getattr(self, name)))
         for name in ("forward", "dgrad", "wgrad"):
             fill(self, name, MatmulSpec.parse(getattr(self, name)))
+        if self.is_compensated and self.update != self.params:
+            raise ValueError(
+                f"update is '{self.update}'; a compensated update rounds to params, '{self.params}'"
+            )
         if self.tensor_scaling not in TENSOR_SCALINGS:
             raise ValueError(
                 f"tensor scaling is {self.tensor_scaling!r}; allowed are 'none', 'current'"

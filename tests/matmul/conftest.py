@@ -15,9 +15,7 @@ Exact: TypeAlias = float | Fraction
 Data: TypeAlias = Callable[[np.random.Generator, RoundingSpec | None, tuple[int, ...]], np.ndarray]
 
 
-def assert_same_bits(
-    got: Any, expected: Any, note: object = "", *, any_nan: bool = False
-) -> None:
+def assert_same_bits(got: Any, expected: Any, note: object = "", *, any_nan: bool = False) -> None:
     """Compare dtype, shape and every bit, those of zeros and (unless `any_nan`) of NaN included."""
     got, expected = np.asarray(got), np.asarray(expected)
     if any_nan:
@@ -25,13 +23,20 @@ def assert_same_bits(
     assert got.dtype == expected.dtype, note
     assert got.shape == expected.shape, note
     unsigned = f"u{got.dtype.itemsize}"
-    differ = np.ascontiguousarray(got).view(unsigned) != np.ascontiguousarray(expected).view(unsigned)
+    differ = np.ascontiguousarray(got).view(unsigned) != np.ascontiguousarray(expected).view(
+        unsigned
+    )
     if differ.any():
         k = np.unravel_index(int(np.argmax(differ)), differ.shape) if got.ndim else ()
         raise AssertionError(
             f"{note}: {int(differ.sum())} of {got.size} differ, the first at {[int(i) for i in k]}: got "
             f"{float(got[k]).hex()}, expected {float(expected[k]).hex()}"
         )
+
+
+def single(values: Any) -> np.ndarray:
+    """Return a float32 array."""
+    return np.asarray(values, np.float32)
 
 
 def exact_product(x: float, y: float) -> Exact:
@@ -112,7 +117,7 @@ def normal(
 def wide(rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, ...]) -> np.ndarray:
     """Exponents from -60 to 30."""
     scale = 2.0 ** rng.integers(-60, 31, shape)
-    return (rng.uniform(1, 2, shape) * rng.choice([-1, 1], shape) * scale).astype(np.float32)
+    return single(rng.uniform(1, 2, shape) * rng.choice([-1, 1], shape) * scale)
 
 
 def patterns(
@@ -138,4 +143,20 @@ def tiny(rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, 
     return np.asarray(ps.decode(codes, fmt), np.float32)
 
 
-DATA: tuple[Data, ...] = (normal, wide, patterns, tiny)
+def signs(
+    rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Zeros and ones of both signs: many sums cancel exactly."""
+    return single(rng.choice([-1.0, -0.0, 0.0, 1.0], shape))
+
+
+def special(
+    rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Normal numbers, the first one replaced by an infinity and the last one by NaN."""
+    values = normal(rng, part, shape)
+    values.flat[0], values.flat[-1] = math.inf, math.nan
+    return values
+
+
+DATA: tuple[Data, ...] = (normal, wide, patterns, tiny, signs, special)

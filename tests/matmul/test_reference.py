@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import pytest
 import precsim as ps
 from precsim.rounding.spec import OverflowMode, RoundingMode, SubnormalMode
 from tests.matmul.conftest import (
-    assert_same_bits,
     DATA,
+    assert_same_bits,
     normal,
     oracle_matmul,
     reference,
+    signs,
+    single,
+    special,
     tiny,
 )
 
@@ -53,7 +57,7 @@ def drawn_spec(seed: int) -> ps.MatmulSpec:
     accumulator = drawn_part(rng, may_be_none=False)
     assert accumulator is not None
     names = ("lhs", "rhs", "product", "adder", "output")
-    parts = {name: drawn_part(rng, may_be_none=True) for name in names}
+    parts: dict[str, Any] = {name: drawn_part(rng, may_be_none=True) for name in names}
     return ps.MatmulSpec(accumulator=accumulator, **parts)
 
 
@@ -62,7 +66,8 @@ def check(spec: ps.MatmulSpec, seed: int = 0) -> None:
     # Wrapping is not determined for sums far beyond the format (see OverflowMode): no wide data there.
     wraps = "wrap" in str(spec)
     c = normal(rng, None, (3, 3))
-    for data, first in [(normal, None), (tiny, c)] if wraps else zip(DATA, (None, None, c, c)):
+    for k, data in enumerate((normal, tiny, signs, special) if wraps else DATA):
+        first = c if k % 2 else None
         a, b = data(rng, spec.lhs, (3, 5)), data(rng, spec.rhs, (5, 3))
         expected = oracle_matmul(a, b, first, spec)
         got = reference(a, b, spec, first)
@@ -78,7 +83,8 @@ def test_equals_the_oracle(name: str) -> None:
 @pytest.mark.parametrize("accumulator", ["fp16", "e4m3:saturate", "q3.4:wrap"])
 def test_equals_the_oracle_in_every_mode_of_the_accumulator(accumulator: str, mode: str) -> None:
     rounding = ps.RoundingSpec.parse(f"{accumulator}:{mode}")
-    check(ps.MatmulSpec(lhs="e4m3", rhs="e4m3", accumulator=rounding))
+    operand = ps.RoundingSpec.parse("e4m3")
+    check(ps.MatmulSpec(lhs=operand, rhs=operand, accumulator=rounding))
 
 
 def test_equals_the_oracle_for_drawn_specs() -> None:
@@ -94,16 +100,16 @@ def test_equals_the_oracle_for_many_drawn_specs() -> None:
 
 def test_product_is_exact_unless_the_spec_rounds_it() -> None:
     """(1 + 2**-10)**2 - (1 + 2**-9) is 2**-20; the product rounded to fp16 leaves nothing."""
-    x = np.float32([[1 + 2**-10]])
-    c = np.float32([[-(1 + 2**-9)]])
+    x = single([[1 + 2**-10]])
+    c = single([[-(1 + 2**-9)]])
     assert reference(x, x, "fp16_fp16_fp16", c).item() == 2**-20
     assert reference(x, x, "fp16_fp16_fp16:product=fp16", c).item() == 0
 
 
 def test_adder_is_a_second_rounding() -> None:
     """2050 + (1 - 2**-20) lies just below a tie of fp16; float32 rounds it to the tie."""
-    a = np.float32([[2050, 1 - 2**-10]])
-    b = np.float32([[1], [1 + 2**-10]])
+    a = single([[2050, 1 - 2**-10]])
+    b = single([[1], [1 + 2**-10]])
     assert reference(a, b, "fp16_fp16_fp16").item() == 2050
     assert reference(a, b, "fp16_fp16_fp16:adder=fp32").item() == 2052
 
@@ -118,13 +124,13 @@ def test_adder_changes_some_results_of_random_products() -> None:
 
 def test_first_value_is_taken_as_it_is() -> None:
     """`c` is not rounded to the accumulator before the first product is added, and not ever if K is 0."""
-    c = np.float32([[2048 + 0.75]])
-    one, quarter = np.float32([[1]]), np.float32([[0.5]])
+    c = single([[2048 + 0.75]])
+    one, quarter = single([[1]]), single([[0.5]])
     assert reference(quarter, one, "fp16_fp16_fp16", c).item() == 2050
     nothing = np.zeros((1, 0), np.float32)
     assert reference(nothing, nothing.T, "fp16_fp16_fp16", c).item() == c.item()
     assert reference(nothing, nothing.T, "fp16_fp16_fp16->bf16", c).item() == 2048
-    assert_same_bits(reference(nothing, nothing.T, "fp16_fp16_fp16"), np.float32([[0]]))
+    assert_same_bits(reference(nothing, nothing.T, "fp16_fp16_fp16"), single([[0]]))
 
 
 def test_special_values() -> None:
@@ -132,7 +138,12 @@ def test_special_values() -> None:
     special = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 2.0**-149, -(2.0**-126), 3e38]
     triples = np.array(list(itertools.product(special, repeat=3)), np.float32)
     x, y, z = (triples[:, k, None, None] for k in range(3))
-    specs = ["raw_raw_fp32", "fp16_fp16_fp16[rtn]", "e4m3_e4m3_e4m3[saturate]", "e5m2_e5m2_fp32->e2m1"]
+    specs = [
+        "raw_raw_fp32",
+        "fp16_fp16_fp16[rtn]",
+        "e4m3_e4m3_e4m3[saturate]",
+        "e5m2_e5m2_fp32->e2m1",
+    ]
     for spec in map(ps.MatmulSpec.parse, [*specs, "q3.4_q3.4_q3.4", "raw_raw_fp16:product=bf16"]):
         got = reference(x, y, spec, z)
         expected = [oracle_matmul(*operands, spec) for operands in zip(x, y, z, strict=True)]
@@ -143,7 +154,11 @@ def test_output_is_rounded_with_the_given_random_bits() -> None:
     rng = np.random.default_rng(0)
     a, b = normal(rng, None, (5, 3)), normal(rng, None, (3, 4))
     draws = rng.integers(0, 1 << 32, (5, 4), dtype=np.uint32)
-    for name in ("fp16_fp16_fp32->bf16[sr]", "raw_raw_fp32->q3.4[sr8:b]", "fp16_fp16_fp16->e4m3[sr3:c]"):
+    for name in (
+        "fp16_fp16_fp32->bf16[sr]",
+        "raw_raw_fp32->q3.4[sr8:b]",
+        "fp16_fp16_fp16->e4m3[sr3:c]",
+    ):
         spec = ps.MatmulSpec.parse(name)
         got = ps.matmul(a, b, spec, backend="reference", random_bits=draws)
         assert_same_bits(got, oracle_matmul(a, b, None, spec, draws), spec)

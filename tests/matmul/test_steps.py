@@ -1,5 +1,7 @@
 """The float32 steps of the emulated loop: exact inside the stated range, which is needed; odd rounding too."""
 
+import inspect
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,7 +22,7 @@ from precsim.matmul.steps import (
     exact_range,
     fast_step,
 )
-from tests.matmul.conftest import assert_same_bits, reference
+from tests.matmul.conftest import assert_same_bits, reference, single
 
 FAST = ["bf16_bf16_fp32", "bf16_bf16_bf16", "fp32_fp32_fp32", "bf16_bf16_tf32:adder=fp32"]
 LENGTH = 4
@@ -47,7 +49,7 @@ def integers(
     sizes = 2.0 ** rng.integers(0, bits + 1, shape)
     values = np.floor(rng.uniform(0, 1, shape) * sizes) * rng.choice([-1, 1], shape)
     values.flat[0] = 1
-    return np.ldexp(values, exponent).astype(np.float32)
+    return single(np.ldexp(values, exponent))
 
 
 def cancelling(rng: np.random.Generator, name: str, exponents: tuple[int, int]) -> tuple[Any, Any]:
@@ -61,6 +63,32 @@ def cancelling(rng: np.random.Generator, name: str, exponents: tuple[int, int]) 
     narrow = np.abs(a[2000:, 0, 2]) < np.float32(2.0 ** (exponents[0] + bits - 1))
     a[2000:, 0, 2] += np.where(narrow, nudge, 0).astype(np.float32)
     return a, b
+
+
+@pytest.mark.parametrize(
+    ("name", "is_fast"),
+    [
+        ("fp16_fp16_float(e=8,p=22)", True),
+        ("fp16_fp16_float(e=8,p=23)", False),  # one spare bit: sticky bit and half way bit are one
+        ("fp16_fp16_fp16[rtn]", False),  # an exact cancellation is -0
+        ("q3.8_q3.8_q3.8", True),
+        ("q11.1_q11.1_q1.11[wrap]", False),  # the low bits count, however large the sum
+        ("q11.1_q11.1_fp32", True),
+        ("q12.1_q11.1_fp16", False),  # products of 25 bits
+        ("q12.1_q11.1_fp32", True),
+        ("q12.1_q11.1_fp16:adder=fp32", False),
+        ("fp32_fp32_fp32[rtz]", False),
+        ("fp32_fp32_fp32[saturate]", False),
+        ("fp32[rtz]_fp32[saturate]_fp32", True),
+        ("raw_fp16_fp32", False),
+        ("fp16_fp16_fp32:product=fp16", False),
+        ("fp16_fp16_fp16:adder=fp32[rtz]", False),
+        ("fp16_fp16_fp32[rtn]:adder=fp32", True),
+        ("fp16_fp16_e8m0", False),  # its smallest value is a float32 subnormal
+    ],
+)
+def test_which_specs_have_a_fast_step(name: str, is_fast: bool) -> None:
+    assert (fast_step(ps.MatmulSpec.parse(name)) is not None) == is_fast
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -81,7 +109,10 @@ def test_range_ends_where_stated() -> None:
     """One power of two beyond either end, the condition is false."""
     name = "bf16_bf16_fp32"
     ones = np.ones((2, LENGTH), np.float32)
-    scaled: Callable[[int], np.ndarray] = lambda e: ones * np.float32(2.0**e)  # noqa: E731
+
+    def scaled(exponent: int) -> np.ndarray:
+        return ones * np.float32(2.0**exponent)
+
     # Exponents of (a, b): 2**e has its last bit at e and lies below 2**(e + 1).
     highest = 127 - 2 - LENGTH.bit_length()
     for low, high in ((-63, 60), (-126, 127), (0, 60)):
@@ -96,7 +127,7 @@ def test_range_ends_where_stated() -> None:
 
 
 def test_range_ignores_zeros_infinities_and_nan_and_counts_subnormals() -> None:
-    special = np.float32([[0, -0.0, np.inf, np.nan]] * 2)
+    special = single([[0, -0.0, np.inf, np.nan]] * 2)
     ones = np.ones((2, LENGTH), np.float32)
     assert fits(special, special.T, None, "bf16_bf16_fp32")
     for subnormal in (2.0**-149, 2.0**-127):
@@ -106,10 +137,14 @@ def test_range_ignores_zeros_infinities_and_nan_and_counts_subnormals() -> None:
 
 
 def test_range_is_known_at_trace_time_for_narrow_formats() -> None:
-    ones = jnp.ones((2, 300))
-    for name in ("fp16_fp16_fp32", "e5m2_e4m3_fp16", "q3.8_q3.8_q3.8", "q3.12_q3.4_fp32"):
-        assert exact_range(ones, ones.T, None, ps.MatmulSpec.parse(name)) is True
-    assert exact_range(ones, ones.T, None, ps.MatmulSpec.parse("bf16_bf16_fp32")) is not True
+    known = ("fp16_fp16_fp32", "e5m2_e4m3_fp16", "q3.8_q3.8_q3.8", "q3.12_q3.4_fp32")
+    for name in (*known, "bf16_bf16_fp32", "fp16_tf32_fp32"):
+        spec = ps.MatmulSpec.parse(name)
+        guards: list[Any] = []
+        jax.eval_shape(
+            lambda a, s=spec, g=guards: g.append(exact_range(a, a.T, None, s)), np.ones((2, 300))
+        )
+        assert (guards[0] is True) == (name in known)
 
 
 @pytest.mark.parametrize("name", ["bf16_bf16_fp32", "fp32_fp32_fp32"])
@@ -122,9 +157,27 @@ def test_guard_is_needed_below(name: str) -> None:
     assert np.count_nonzero(np.asarray(fast_only(name)(a, b, None)) != expected) > 30
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mode", ["rne", "raz", "rtp", "rto:saturate", "raz:saturate", "rtp:saturate"]
+)
+@pytest.mark.parametrize("accumulator", ["bf16", "tf32", "float(e=8,p=2)", "float(e=8,p=22)"])
+def test_sums_may_grow_by_rounding_at_the_upper_end(accumulator: str, mode: str) -> None:
+    """Rounding away from zero multiplies partial sums by up to 1 + 2**(1 - p) a step."""
+    rng = np.random.default_rng(0)
+    length = 300
+    spec = ps.MatmulSpec.parse(f"bf16_bf16_{accumulator}[{mode}]")
+    highest = 127 - 2 - length.bit_length()
+    a = integers(rng, (4, length), 8, highest - 60 - 8)
+    b = np.abs(integers(rng, (length, 5), 8, 60 - 8))
+    a[1:] = np.abs(a[1:])
+    assert fits(a, b, None, str(spec))
+    assert_same_bits(ps.matmul(a, b, spec), reference_matmul(a, b, None, spec))
+
+
 def test_guard_is_needed_above() -> None:
     """The leading bits of the largest number round up to infinity, although the product is finite."""
-    a, b = np.float32([[np.finfo(np.float32).max]]), np.float32([[0.5]])
+    a, b = single([[np.finfo(np.float32).max]]), single([[0.5]])
     name = "fp32_fp32_fp32"
     assert not fits(a, b, None, name)
     expected = a / 2
@@ -142,7 +195,9 @@ def triples(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     total = np.ldexp(rng.uniform(-1, 1, count), rng.integers(-40, 50, count)).astype(np.float32)
     half = count // 2
     near = -product[:half].astype(np.float32)
-    total[:half] = (near.view(np.uint32) + rng.integers(0, 3, half).astype(np.uint32)).view(np.float32)
+    total[:half] = (near.view(np.uint32) + rng.integers(0, 3, half).astype(np.uint32)).view(
+        np.float32
+    )
     # In a quarter the exact sum is that close to a tie: 2**24 + odd - j**2 * 2**-46.
     quarter = count // 4
     ties = slice(half, half + quarter)
@@ -156,6 +211,17 @@ def test_add_split_product_is_a_fused_multiply_add() -> None:
     total, x, y = triples(1_000_000)
     got = jax.jit(add_split_product)(total, x, y)
     assert_same_bits(got, ps.fma(jnp.asarray(x), jnp.asarray(y), jnp.asarray(total), "fp32"))
+
+
+def test_steps_treat_special_values_as_a_fused_multiply_add_does() -> None:
+    """All triples of zeros, infinities, NaN and some numbers; every NaN counts as the same."""
+    values = [0.0, -0.0, 1.0, -1.0, 3.0, 2.0**60, np.inf, -np.inf, np.nan]
+    total, x, y = single(list(itertools.product(values, repeat=3))).T
+    expected = ps.fma(x, y, total, "fp32")
+    for step in (add_split_product, add_exact_product):
+        assert_same_bits(jax.jit(step)(total, x, y), expected, step.__name__, any_nan=True)
+    odd = jax.jit(lambda total, x, y: add_to_odd(total, x * y))(total, x, y)
+    assert_same_bits(odd, ps.fma(x, y, total, "fp32:rto"), any_nan=True)
 
 
 def test_add_to_odd_rounds_the_exact_sum_to_odd() -> None:
@@ -187,7 +253,7 @@ def test_steps_do_not_change_when_compiled() -> None:
 
 def odd_needed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """2050 + (1 - 2**-20): float32 rounds the sum to a tie of fp16."""
-    return np.float32([[1 - 2**-10]]), np.float32([[1 + 2**-10]]), np.float32([[2050]])
+    return single([[1 - 2**-10]]), single([[1 + 2**-10]]), single([[2050]])
 
 
 @pytest.mark.parametrize("mutant", [lambda x, y: x + y, None])
@@ -199,7 +265,8 @@ def test_odd_rounding_is_needed(
     spec = ps.MatmulSpec.parse("fp16_fp16_fp16")
     if mutant is not None:
         monkeypatch.setattr(steps, "add_to_odd", mutant)
-    got = jax.jit(lambda a, b, c: emulated_matmul.__wrapped__(a, b, c, spec))(a, b, c)
+    uncompiled = inspect.unwrap(emulated_matmul)
+    got = jax.jit(lambda a, b, c: uncompiled(a, b, c, spec))(a, b, c)
     expected = reference_matmul(a, b, c, spec)
     assert expected.item() == 2050
     assert np.asarray(got).item() == (2050 if mutant is None else 2052)
@@ -207,9 +274,13 @@ def test_odd_rounding_is_needed(
 
 def test_final_odd_sum_of_the_split_product_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """2**24 + 3 - 2**-46 lies just below a tie; a plain sum of the error terms ends at the tie."""
-    x, y = np.float32([[1 + 2**-23]]), np.float32([[1 - 2**-23]])
-    total = np.float32([[2**24 + 2]])
+    x, y = single([[1 + 2**-23]]), single([[1 - 2**-23]])
+    total = single([[2**24 + 2]])
     assert reference(x, y, "fp32_fp32_fp32", total).item() == 2**24 + 2
     assert jax.jit(add_split_product)(total, x, y).item() == 2**24 + 2
     monkeypatch.setattr(steps, "add_to_odd", lambda x, y: x + y)
-    assert jax.jit(lambda *t: add_split_product(*t))(total, x, y).item() == 2**24 + 4
+
+    def mutant(total: Any, x: Any, y: Any) -> Any:
+        return add_split_product(total, x, y)
+
+    assert jax.jit(mutant)(total, x, y).item() == 2**24 + 4

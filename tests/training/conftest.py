@@ -1,0 +1,26 @@
+"""What the tests of training share: comparison of bits, and a policy whose specs all differ."""
+
+from typing import Any
+
+import numpy as np
+
+import precsim as ps
+
+DISTINCT = ps.Policy.parse(
+    "fwd=fp16_fp16_fp32->fp16,dgrad=e5m2_e4m3_fp32->bf16,wgrad=e4m3_bf16_fp16,e=bf16"
+)
+"""No product of a step can stand for another; forward and wgrad round their results, dgrad twice."""
+
+
+def assert_same_bits(got: Any, expected: Any, note: object = "") -> None:
+    """Compare shape, dtype and every bit."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert (got.shape, got.dtype) == (expected.shape, expected.dtype), note
+    assert got.tobytes() == expected.tobytes(), (
+        f"{note}: {int((got != expected).sum())} of {got.size} values differ"
+    )
+
+
+def single(values: Any) -> np.ndarray:
+    """Return a float32 array."""
+    return np.asarray(values, np.float32)
