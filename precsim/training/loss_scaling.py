@@ -64,12 +64,11 @@ class StaticLossScale:
 
     def scale(self, tree: Any) -> Any:
         """Multiply every leaf by the factor."""
-        return jax.tree.map(lambda x: x * jnp.float32(self.factor), tree)
+        return _multiply(tree, jnp.float32(self.factor))
 
     def unscale(self, tree: Any) -> Any:
         """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
-        inverse = 1 / jnp.float32(self.factor)
-        return jax.tree.map(lambda x: x * inverse, tree)
+        return _multiply(tree, 1 / jnp.float32(self.factor))
 
     def adjust(self, grads_finite: Array) -> "StaticLossScale":
         """Return the state for the next step, with the skipped steps counted."""
@@ -122,12 +121,11 @@ class DynamicLossScale:
 
     def scale(self, tree: Any) -> Any:
         """Multiply every leaf by the factor."""
-        return jax.tree.map(lambda x: x * jnp.float32(self.factor), tree)
+        return _multiply(tree, jnp.float32(self.factor))
 
     def unscale(self, tree: Any) -> Any:
         """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
-        inverse = 1 / jnp.float32(self.factor)
-        return jax.tree.map(lambda x: x * inverse, tree)
+        return _multiply(tree, 1 / jnp.float32(self.factor))
 
     def adjust(self, grads_finite: Array) -> "DynamicLossScale":
         """Return the state for the next step: smaller after an overflow, larger after a long run."""
@@ -142,6 +140,10 @@ class DynamicLossScale:
             finite_steps=jnp.where(grows, 0, steps),
             skipped=jnp.asarray(self.skipped, jnp.int32) + jnp.where(grads_finite, 0, 1),
         )
+
+
+def _multiply(tree: Any, factor: Array) -> Any:
+    return jax.tree.map(lambda x: x * factor, tree)
 
 
 LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale

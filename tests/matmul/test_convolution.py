@@ -147,7 +147,7 @@ def test_convolution_and_gradients_obey_their_bounds(case: Case) -> None:
 
 
 def test_shapes_are_those_of_jax() -> None:
-    for size, (rows, columns), stride in itertools.product((2, 5), [(2, 3), (4, 1)], (1, 3)):
+    for size, (rows, columns), stride in itertools.product((2, 5), [(2, 3)], (1, 3)):
         x, w = np.ones((1, size, 7, 1), np.float32), np.ones((rows, columns, 1, 2), np.float32)
         for padding in ("SAME", "VALID") if size >= rows else ("SAME",):
             case = Case(stride, padding)
@@ -162,7 +162,7 @@ def test_shapes_are_those_of_jax() -> None:
             assert got.shape == jax.eval_shape(unrounded, x, w).shape
 
 
-def test_libraries_transformations_and_backends() -> None:
+def test_libraries_and_vmap() -> None:
     case = CASES[0]
     x, w, _ = operands(case)
     expected = reference(windows(x, case), w.reshape(-1, W[3]), "fp16_fp16_fp32").reshape(
@@ -173,8 +173,13 @@ def test_libraries_transformations_and_backends() -> None:
     assert_same_bits(result, expected)
     each = jax.jit(jax.vmap(lambda x: ps.conv(x[None], w, "fp16_fp16_fp32")[0]))
     assert_same_bits(each(x), expected)
-    native = ps.conv(x, w, "fp16_fp16_fp32", backend="native")
-    np.testing.assert_allclose(native, expected, rtol=1e-4, atol=1e-5)
+
+
+@slow
+def test_native_backend() -> None:
+    x, w, _ = operands(CASES[0])
+    emulated, native = (ps.conv(x, w, "fp16_fp16_fp32", backend=b) for b in ("emulated", "native"))
+    np.testing.assert_allclose(native, emulated, rtol=1e-4, atol=1e-5)
 
 
 @slow
@@ -185,6 +190,7 @@ def test_float64_carrier() -> None:
     assert_same_bits(double, single.astype(np.float64))
 
 
+@slow
 def test_stochastic_outputs_take_bits_of_their_own() -> None:
     case = CASES[1]
     x, w, g = operands(case)

@@ -35,7 +35,11 @@ def integers(shape: tuple[int, ...], seed: int) -> Any:
     return jnp.asarray(np.random.default_rng(seed).integers(-8, 9, shape).astype(np.float32))
 
 
-@pytest.mark.parametrize(("shape_a", "shape_b", "numbers"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("shape_a", "shape_b", "numbers"),
+    [*CASES[3:9], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[:3] + CASES[9:])],
+    ids=str,
+)
 def test_dimension_numbers(shape_a: Any, shape_b: Any, numbers: Any) -> None:
     a, b = integers(shape_a, 0), integers(shape_b, 1)
     f = ps.dot_general(SPEC)
@@ -56,6 +60,7 @@ def test_gradients_are_those_of_lax() -> None:
         assert_same_bits(got, exact)
 
 
+@pytest.mark.slow
 def test_specs_of_the_gradients_are_used() -> None:
     rng = np.random.default_rng(0)
     a, b, g = normal(rng, None, (4, 6)), normal(rng, None, (6, 5)), normal(rng, None, (4, 5))
@@ -84,9 +89,7 @@ def test_contracted_dimensions_are_summed_in_row_major_order_of_the_numbers() ->
     [
         (jnp.bfloat16, jnp.bfloat16, None),
         (jnp.bfloat16, jnp.bfloat16, jnp.float32),
-        (jnp.float16, jnp.float16, None),
         (jnp.float32, jnp.float32, jnp.bfloat16),
-        (jnp.float32, jnp.float32, None),
         (jnp.float8_e4m3fn, jnp.float8_e4m3fn, jnp.float32),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 import precsim as ps
 from precsim.matmul import emulated
-from precsim.matmul.emulated import emulated_matmul
+from precsim.matmul.emulated import emulated_matmul, unguarded_matmul
 from precsim.matmul.reference import reference_matmul
 from precsim.matmul.steps import fast_step
 from tests.matmul.conftest import DATA, assert_same_bits, normal, reference, single
@@ -19,12 +19,12 @@ from tests.matmul.conftest import DATA, assert_same_bits, normal, reference, sin
 SPECS = [
     "fp16_fp16_fp32", "fp16_fp16_fp16", "bf16_bf16_bf16", "e4m3_e4m3_fp16",
     "q3.12_q3.12_q3.12", "q3.8_q3.8_q3.8", "e5m2_e5m2_e5m2[saturate]", "fp32_fp32_fp32",
-    "tf32_tf32_fp32->e4m3", "raw_raw_bf16", "fp16_fp16_fp16[rtn]", "fp16_fp16_fp32[rtz]", "fp16_fp16_fp16:adder=fp32",
+    "tf32_tf32_fp32->e4m3", "raw_raw_bf16", "fp16_fp16_fp32[rtz]", "fp16_fp16_fp16:adder=fp32",
 ]  # fmt: skip
 MORE_SPECS = [
     "bf16_bf16_fp32", "raw_raw_fp32", "e5m2_e5m2_fp16", "bf16_bf16_fp32[rtz]",
     "fp16_fp16_bf16[raz:saturate]",
-    "bf16_bf16_bf16[rtp]:adder=fp32", "fp16_fp16_fp16[flush_after_rounding]",
+    "fp16_fp16_fp16[rtn]", "bf16_bf16_bf16[rtp]:adder=fp32", "fp16_fp16_fp16[flush_after_rounding]",
     "bf16_bf16_bf16[nearest_of_zero_and_min]", "e4m3_e4m3_e4m3[rto]", "e2m1_e2m1_e3m2[rnz]",
     "fp16_fp16_float(e=inf,p=7)", "tf32_tf32_tf32[rna]", "q3.4_q3.4_q3.4[wrap]", "q3.8_q3.8_fp32",
     "q3.4_q3.4_q3.4[rtn]:adder=fp32", "uq0.8_q3.4_q7.8[rtz]", "fp16_fp16_fp16:product=fp16",
@@ -115,8 +115,7 @@ def test_sum_of_negative_zeros_is_positive(name: str, length: int) -> None:
 def test_nan_has_one_pattern_in_both_backends() -> None:
     """Also where the last sum overflows in a format without infinity, and for a NaN `c` without sums."""
     a, b = single([[-400], [math.nan]]), single([[400]])
-    for name in ("e4m3_e4m3_e4m3", "e4m3_e4m3_e4m3:adder=fp32"):
-        assert_same_bits(ps.matmul(a, b, name), reference(a, b, name))
+    assert_same_bits(ps.matmul(a, b, "e4m3_e4m3_e4m3"), reference(a, b, "e4m3_e4m3_e4m3"))
     nothing = np.zeros((1, 0), np.float32)
     c = -single([[math.nan]])
     for backend in ("emulated", "reference"):
@@ -151,7 +150,7 @@ def test_shapes_are_those_of_jax(shape_a: tuple[int, ...], shape_b: tuple[int, .
 
 
 @pytest.mark.parametrize(
-    ("shape_a", "shape_b"), [((4, 2, 5), (5, 3)), ((2, 1, 2, 5), (4, 5, 3)), ((3, 0), (2, 0, 4))]
+    ("shape_a", "shape_b"), [((2, 1, 2, 5), (4, 5, 3)), ((3, 0), (2, 0, 4))], ids=str
 )
 def test_batches(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> None:
     """Batched products equal the single ones, in both backends."""
@@ -226,11 +225,11 @@ def test_float64_carrier(name: str) -> None:
 def test_libraries() -> None:
     """NumPy in, writable NumPy out; jax as soon as one operand is, `c` included."""
     ones = np.ones((2, 2), np.float32)
-    for backend in ("emulated", "reference", "native"):
+    for backend in ("emulated", "reference"):
         result = ps.matmul(ones, ones, "fp16_fp16_fp32", backend=backend)
         assert type(result) is np.ndarray
         assert result.flags.writeable
-        for k in range(3):
+        for k in range(3) if backend == "reference" else [2]:
             a, b, c = (jnp.asarray(ones) if j == k else ones for j in range(3))
             assert isinstance(ps.matmul(a, b, "fp16_fp16_fp32", c=c, backend=backend), jax.Array)
 
@@ -251,7 +250,7 @@ def test_stochastic_output_takes_bits_of_the_results_shape() -> None:
             total, "bf16:sr", random_bits=np.broadcast_to(draws, np.shape(total))
         )
         for backend in ("emulated", "reference"):
-            if backend == "reference" or x is a:
+            if backend == "reference" or y is not b:
                 got = ps.matmul(x, y, name, random_bits=draws, backend=backend)
                 assert_same_bits(got, expected, backend)
 
@@ -263,6 +262,18 @@ def test_adder_in_float32_changes_368_of_65536_results_or_so() -> None:
     a, b = normal(rng, None, (256, 256)), normal(rng, None, (256, 256))
     once, twice = (ps.matmul(a, b, f"fp16_fp16_fp16{adder}") for adder in ("", ":adder=fp32"))
     assert 200 < np.count_nonzero(once != twice) < 600
+
+
+def test_unguarded_product_tells_whether_it_can_be_trusted() -> None:
+    spec = ps.MatmulSpec.parse("bf16_bf16_fp32")
+    rng = np.random.default_rng(0)
+    a, b = normal(rng, None, (3, 5)), normal(rng, None, (5, 4))
+    for scale in (1, 2.0**-120):
+        small = a * np.float32(scale)
+        got, is_exact = unguarded_matmul(small, b, None, spec)
+        assert bool(is_exact) == (scale == 1)
+        if is_exact:
+            assert_same_bits(got, reference(small, b, spec))
 
 
 def test_range_guard_decides_which_loop_runs(monkeypatch: pytest.MonkeyPatch) -> None:
