@@ -253,7 +253,7 @@ def _common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carri
     if typed:
         # Python numbers take the dtype of the arrays beside them, when that is exact.
         dtype = typed[0].dtype
-        operands = tuple(x if hasattr(x, "dtype") else _exactly(x, dtype) for x in operands)
+        operands = tuple(x if hasattr(x, "dtype") else exactly(x, dtype) for x in operands)
     pairs = [as_carrier(x, name) for x, name in zip(operands, "xyz", strict=False)]
     carriers = {carrier.name for _, carrier in pairs}
     if len(carriers) > 1:
@@ -263,7 +263,8 @@ def _common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carri
     return tuple(array for array, _ in pairs), pairs[0][1]
 
 
-def _exactly(x: Any, dtype: Any) -> np.ndarray:
+def exactly(x: Any, dtype: Any) -> np.ndarray:
+    """Return Python numbers as an array of a dtype that has them; refuse any other."""
     given = np.asarray(x)
     with np.errstate(over="ignore", under="ignore"):
         narrow = given.astype(np.float64).astype(dtype)

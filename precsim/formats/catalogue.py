@@ -27,7 +27,10 @@ FORMATS: dict[FloatFormat, tuple[str, ...]] = {
         "ocp_e8m0",
         "float8_e8m0fnu",
     ),
-    _float("ieee_e4m3", 4, 4, "ml_dtypes float8_e4m3 (IEEE 754 rules)"): ("float8_e4m3",),
+    _float("ieee_e4m3", 4, 4, "ml_dtypes float8_e4m3 (IEEE 754 rules)"): (
+        "float8_e4m3",
+        "e4m3ieee",
+    ),
     _float("ieee_e3m4", 5, 3, "ml_dtypes float8_e3m4 (IEEE 754 rules)"): ("float8_e3m4", "e3m4"),
     _float("e4m3fnuz", 4, 4, _FNUZ.format("float8_e4m3fnuz"), bias=8, specials=Specials.FNUZ): (
         "float8_e4m3fnuz",

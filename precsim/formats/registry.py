@@ -106,6 +106,13 @@ def get_format(name: "str | Format") -> Format:
     raise ValueError(f"unknown format {name!r}; {hint} (also float(e=W,p=P), qI.F, uqI.F)")
 
 
+def short_name(fmt: Format) -> str:
+    """Return the format's name, or an alias of it where the name has an underscore."""
+    if "_" not in fmt.name:
+        return fmt.name
+    return next((n for n, f in _registered.items() if f == fmt and "_" not in n), fmt.name)
+
+
 def list_formats(*, kind: str | None = None) -> tuple[str, ...]:
     """Return the canonical names of the registered formats.
 

@@ -1,5 +1,6 @@
 """Convolutions as matrix products over patches, forward and both gradients."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -90,12 +91,17 @@ def conv(
             "backend is 'reference'; allowed for conv are 'auto', 'emulated', 'native'"
         )
     pads = _paddings(padding, x, w, stride)
-    noise = random_bits if isinstance(random_bits, dict) else {"forward": random_bits}
+    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
+    if unknown := set(noise) - set(Noise._fields):
+        raise ValueError(
+            f"random_bits has keys {sorted(unknown)}; allowed are {', '.join(Noise._fields)}"
+        )
     bits = Noise(**{key: jnp.asarray(value) for key, value in noise.items() if value is not None})
     if is_jax(x) or is_jax(w):
         return _conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads)
-    with jax.enable_x64(x.dtype == np.float64):
-        return np.asarray(_conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads))
+    cpu = jax.local_devices(backend="cpu")[0]
+    with jax.enable_x64(x.dtype == np.float64), jax.default_device(cpu):
+        return np.array(_conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads))
 
 
 def _padding(padding: str, size: int, window: int, stride: int) -> tuple[int, int]:

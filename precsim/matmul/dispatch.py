@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, is_jax, namespace
+from precsim.arithmetic.elementwise import exactly
 from precsim.formats.carrier import as_carrier
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.reference import reference_matmul
@@ -132,7 +133,7 @@ def _operands(a: Any, b: Any, c: Any) -> tuple[Array, Array, Array | None, list[
             f"batch dimensions of {shapes[0]} and {shapes[1]} do not broadcast"
         ) from None
     if c is not None:
-        c = namespace(c).asarray(c, dtype=carrier.float_dtype) if not hasattr(c, "dtype") else c
+        c = c if hasattr(c, "dtype") else exactly(c, carrier.float_dtype)
         c, carrier_c = as_carrier(c, "c")
         if carrier_c is not carrier:
             raise TypeError(

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from precsim.arithmetic.order import SEQUENTIAL, Order, parse_order
+from precsim.formats.registry import short_name
 from precsim.rounding.spec import RoundingMode, RoundingSpec
 
 
@@ -132,5 +133,6 @@ def _parse_piece(text: str) -> RoundingSpec | None:
 def _piece(spec: RoundingSpec | None) -> str:
     if spec is None:
         return "raw"
-    name, colon, options = str(spec).partition(":")
+    _, colon, options = str(spec).partition(":")
+    name = short_name(spec.format)
     return f"{name}[{options}]" if colon else name

@@ -135,3 +135,15 @@ def test_both_backends_check_the_same(backend: str) -> None:
 def test_errors_come_at_trace_time() -> None:
     with pytest.raises(ValueError, match="K is 3 in a, 4 in b"):
         jax.eval_shape(lambda a, b: ps.matmul(a, b, SPEC), ones(2, 3), ones(4, 5))
+
+
+def test_first_value_that_is_not_exact_is_refused() -> None:
+    ones = np.ones((2, 2), np.float32)
+    with pytest.raises(TypeError, match=r"0\.1 is not exact"):
+        ps.matmul(ones, ones, "fp16_fp16_fp16", c=0.1)
+
+
+def test_conv_refuses_unknown_keys_of_random_bits() -> None:
+    x, w = np.ones((1, 2, 2, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
+    with pytest.raises(ValueError, match="allowed are forward, dgrad, wgrad"):
+        ps.conv(x, w, "fp16_fp16_fp32->fp16[sr]", random_bits={"fwd": np.zeros(4, np.uint32)})

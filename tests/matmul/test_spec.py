@@ -137,3 +137,10 @@ def test_specs_are_static_and_equal_ones_share_a_compilation() -> None:
     assert run._cache_size() == before + 1
     compiled(a, MatmulSpec.parse("fp16_fp16_fp32[rtz]"))
     assert len(traces) == 2
+
+
+def test_format_with_underscore_round_trips() -> None:
+    parse = ps.RoundingSpec.parse
+    spec = ps.MatmulSpec(lhs=parse("ieee_e4m3"), rhs=parse("ieee_e3m4"), accumulator=parse("fp16"))
+    assert str(spec) == "e4m3ieee_e3m4_fp16"
+    assert ps.MatmulSpec.parse(str(spec)) == spec
