@@ -1,5 +1,6 @@
 """`round_to` and `ulp`: the rounding kernel for users' arrays."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,15 +108,11 @@ def round_array(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Arra
 
 def _replaced(spec: RoundingSpec, mode: Any, overflow: Any) -> RoundingSpec:
     mode = spec.mode if mode is None else mode
-    same = mode == spec.mode
-    return RoundingSpec(
-        format=spec.format,
+    return replace(
+        spec,
         mode=mode,
         overflow=spec.overflow if overflow is None else overflow,
-        infinities=spec.infinities,
-        subnormals=spec.subnormals,
-        num_random_bits=spec.num_random_bits if same else 0,
-        stochastic_variant=spec.stochastic_variant,
+        num_random_bits=spec.num_random_bits if mode == spec.mode else 0,
     )
 
 

@@ -132,11 +132,10 @@ def train(
     """
     # Products first run without their general branch, which is slow to compile; in the rare run that
     # leaves the range where that is exact, everything is repeated with it.
-    result = _run(config, on_step, is_guarded=False)
-    return result or _run(config, on_step, is_guarded=True) or _impossible()
-
-
-def _impossible() -> TrainResult:
+    for is_guarded in (False, True):
+        result = _run(config, on_step, is_guarded=is_guarded)
+        if result is not None:
+            return result
     raise AssertionError("guarded products have no range to leave")
 
 

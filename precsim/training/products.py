@@ -4,6 +4,7 @@ The counts of what happens in the backward pass leave it as the cotangent of a `
 that takes part in nothing: gradients are the one channel that leads out of a `custom_vjp`.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -65,14 +66,7 @@ def watched_product(
         if operand is not None and name in watch:
             events = events + _count(scaled, round_array(scaled, None, operand), operand)
         operands.append(scaled)
-    unrounded = MatmulSpec(
-        lhs=spec.lhs,
-        rhs=spec.rhs,
-        product=spec.product,
-        adder=spec.adder,
-        accumulator=spec.accumulator,
-        order=spec.order,
-    )
+    unrounded = replace(spec, output=None)
     if backend == "emulated" and not setting.is_guarded:
         total, is_exact = unguarded_matmul(*operands, None, unrounded)
         events = events.at[-1].add(jnp.where(is_exact, 0.0, 1.0))
@@ -89,6 +83,22 @@ def watched_product(
 
 def _count(before: Array, after: Array, spec: RoundingSpec) -> Array:
     return jnp.append(count_events(before, after, spec), 0.0)
+
+
+def _watched_gradients(
+    wgrad: tuple[Array, Array], dgrad: tuple[Array, Array], setting: Setting, key: Array
+) -> tuple[Array, Array | None, Array]:
+    """Return both gradients of a product from their factors, and the events; no dgrad of data.
+
+    The cotangent is a factor of both and counted once, in dgrad where that runs.
+    """
+    policy = setting.policy
+    watch = "b" if setting.is_first else ""
+    dw, events = watched_product(*wgrad, policy.wgrad, setting, "wgrad", key, watch)
+    if setting.is_first:
+        return dw, None, events
+    dx, dx_events = watched_product(*dgrad, policy.dgrad, setting, "dgrad", key, "a")
+    return dw, dx, events + dx_events
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -108,12 +118,8 @@ def _linear_backward(
 ) -> tuple[Array, Array, Array, None]:
     x, w, key = residuals
     g = cotangents[0]
-    watch = "b" if setting.is_first else ""
-    dw, events = watched_product(x.T, g, setting.policy.wgrad, setting, "wgrad", key, watch)
-    if setting.is_first:
-        return jnp.zeros_like(x), dw, events, None
-    dx, dx_events = watched_product(g, w.T, setting.policy.dgrad, setting, "dgrad", key, "a")
-    return dx, dw, events + dx_events, None
+    dw, dx, events = _watched_gradients((x.T, g), (g, w.T), setting, key)
+    return (jnp.zeros_like(x) if dx is None else dx), dw, events, None
 
 
 linear.defvjp(_linear_forward, _linear_backward)
@@ -140,19 +146,10 @@ def _conv_backward(
 ) -> tuple[Array, Array, Array, None]:
     x, w, key = residuals
     g = cotangents[0]
-    flat_g = g.reshape(-1, w.shape[3])
-    watch = "b" if setting.is_first else ""
-    flat_x = forward_patches(x, w)
-    dw, events = watched_product(
-        flat_x.T, flat_g, setting.policy.wgrad, setting, "wgrad", key, watch
-    )
-    if setting.is_first:
-        return jnp.zeros_like(x), dw.reshape(w.shape), events, None
-    around, flipped = backward_patches(g, x, w)
-    dx, dx_events = watched_product(
-        around, flipped, setting.policy.dgrad, setting, "dgrad", key, "a"
-    )
-    return dx.reshape(x.shape), dw.reshape(w.shape), events + dx_events, None
+    wgrad = (forward_patches(x, w).T, g.reshape(-1, w.shape[3]))
+    dw, dx, events = _watched_gradients(wgrad, backward_patches(g, x, w), setting, key)
+    dx = jnp.zeros_like(x) if dx is None else dx.reshape(x.shape)
+    return dx, dw.reshape(w.shape), events, None
 
 
 conv.defvjp(_conv_forward, _conv_backward)
