@@ -26,18 +26,45 @@ if TYPE_CHECKING:
     from precsim.analysis.errors import ulp_error as ulp_error
     from precsim.analysis.ranges import exponent_histogram as exponent_histogram
     from precsim.analysis.ranges import range_rates as range_rates
+    from precsim.arithmetic.comparison import equal as equal
+    from precsim.arithmetic.comparison import greater as greater
+    from precsim.arithmetic.comparison import greater_equal as greater_equal
+    from precsim.arithmetic.comparison import less as less
+    from precsim.arithmetic.comparison import less_equal as less_equal
+    from precsim.arithmetic.comparison import not_equal as not_equal
+    from precsim.arithmetic.comparison import total_order as total_order
+    from precsim.arithmetic.conversion import convert as convert
+    from precsim.arithmetic.conversion import from_integer as from_integer
+    from precsim.arithmetic.conversion import to_integer as to_integer
+    from precsim.arithmetic.elementary import erf as erf
+    from precsim.arithmetic.elementary import exp as exp
+    from precsim.arithmetic.elementary import log as log
+    from precsim.arithmetic.elementary import rsqrt as rsqrt
+    from precsim.arithmetic.elementary import sigmoid as sigmoid
+    from precsim.arithmetic.elementary import tanh as tanh
     from precsim.arithmetic.elementwise import add as add
     from precsim.arithmetic.elementwise import divide as divide
     from precsim.arithmetic.elementwise import fma as fma
     from precsim.arithmetic.elementwise import multiply as multiply
+    from precsim.arithmetic.elementwise import reciprocal as reciprocal
     from precsim.arithmetic.elementwise import sqrt as sqrt
     from precsim.arithmetic.elementwise import subtract as subtract
+    from precsim.arithmetic.extremum import maximum as maximum
+    from precsim.arithmetic.extremum import maximum_number as maximum_number
+    from precsim.arithmetic.extremum import minimum as minimum
+    from precsim.arithmetic.extremum import minimum_number as minimum_number
+    from precsim.arithmetic.oracle import compute_exact as compute_exact
     from precsim.arithmetic.summation import accumulate as accumulate
+    from precsim.formats.affine import AffineFormat as AffineFormat
+    from precsim.formats.block import BlockFormat as BlockFormat
+    from precsim.formats.block import ScaleRule as ScaleRule
     from precsim.formats.codec import decode as decode
     from precsim.formats.codec import encode as encode
     from precsim.formats.fixed_point import FixedPointFormat as FixedPointFormat
     from precsim.formats.floating import FloatFormat as FloatFormat
     from precsim.formats.floating import Specials as Specials
+    from precsim.formats.packing import pack_codes as pack_codes
+    from precsim.formats.packing import unpack_codes as unpack_codes
     from precsim.formats.registry import get_format as get_format
     from precsim.formats.registry import list_formats as list_formats
     from precsim.formats.registry import register_format as register_format
@@ -45,11 +72,17 @@ if TYPE_CHECKING:
     from precsim.matmul.convolution import conv as conv
     from precsim.matmul.dispatch import matmul as matmul
     from precsim.matmul.dot_general import dot_general as dot_general
+    from precsim.matmul.fused_block import FusedBlock as FusedBlock
+    from precsim.matmul.fused_oracle import fused_dot_exact as fused_dot_exact
+    from precsim.matmul.kernels import which_kernel as which_kernel
     from precsim.matmul.spec import MatmulSpec as MatmulSpec
     from precsim.rounding.api import round_to as round_to
     from precsim.rounding.api import ulp as ulp
     from precsim.rounding.oracle import Flags as Flags
     from precsim.rounding.oracle import round_exact as round_exact
+    from precsim.rounding.quantize import dequantize as dequantize
+    from precsim.rounding.quantize import quantize as quantize
+    from precsim.rounding.quantized import Quantized as Quantized
     from precsim.rounding.spec import RoundingSpec as RoundingSpec
     from precsim.training.config import TrainConfig as TrainConfig
     from precsim.training.gradients import value_and_grad as value_and_grad
@@ -66,19 +99,48 @@ _MODULES = {
     "analysis.comparison": ("PolicySummary", "summarise"),
     "analysis.errors": ("absolute_error", "backward_error", "relative_error", "sqnr", "ulp_error"),
     "analysis.ranges": ("exponent_histogram", "range_rates"),
-    "arithmetic.elementwise": ("add", "divide", "fma", "multiply", "sqrt", "subtract"),
+    "arithmetic.comparison": (
+        "equal",
+        "greater",
+        "greater_equal",
+        "less",
+        "less_equal",
+        "not_equal",
+        "total_order",
+    ),
+    "arithmetic.conversion": ("convert", "from_integer", "to_integer"),
+    "arithmetic.elementary": ("erf", "exp", "log", "rsqrt", "sigmoid", "tanh"),
+    "arithmetic.elementwise": (
+        "add",
+        "divide",
+        "fma",
+        "multiply",
+        "reciprocal",
+        "sqrt",
+        "subtract",
+    ),
+    "arithmetic.extremum": ("maximum", "maximum_number", "minimum", "minimum_number"),
+    "arithmetic.oracle": ("compute_exact",),
     "arithmetic.summation": ("accumulate",),
+    "formats.affine": ("AffineFormat",),
+    "formats.block": ("BlockFormat", "ScaleRule"),
     "formats.codec": ("decode", "encode"),
     "formats.fixed_point": ("FixedPointFormat",),
     "formats.floating": ("FloatFormat", "Specials"),
+    "formats.packing": ("pack_codes", "unpack_codes"),
     "formats.registry": ("get_format", "list_formats", "register_format"),
     "matmul.convolution": ("conv",),
     "matmul.backends": ("resolve_backend",),
     "matmul.dispatch": ("matmul",),
     "matmul.dot_general": ("dot_general",),
+    "matmul.fused_block": ("FusedBlock",),
+    "matmul.fused_oracle": ("fused_dot_exact",),
+    "matmul.kernels": ("which_kernel",),
     "matmul.spec": ("MatmulSpec",),
     "rounding.api": ("round_to", "ulp"),
     "rounding.oracle": ("Flags", "round_exact"),
+    "rounding.quantize": ("dequantize", "quantize"),
+    "rounding.quantized": ("Quantized",),
     "rounding.spec": ("RoundingSpec",),
     "training.config": ("TrainConfig",),
     "training.gradients": ("value_and_grad",),

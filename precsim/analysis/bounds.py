@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.floating import FloatFormat
+from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
 
 UnitRoundoff: TypeAlias = float | SpecLike
 """A number u, or the floating-point format or spec whose u is meant."""
 
-_NEAREST = (RoundingMode.TIES_TO_EVEN, RoundingMode.TIES_TO_AWAY, RoundingMode.TIES_TO_ZERO)
+_NEAREST = tuple(mode for mode in RoundingMode if mode.name.startswith("TIES"))
 
 
 def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
@@ -185,13 +185,14 @@ def matmul_bound(
 
 
 def _unit_roundoff(given: UnitRoundoff) -> float:
-    if not isinstance(given, (str, FloatFormat, FixedPointFormat, RoundingSpec)):
+    if not isinstance(given, SpecLike):
         u = float(given)
         if not 0 < u < 1:
             raise ValueError(f"unit_roundoff is {given}; allowed is between 0 and 1, or a format")
         return u
     spec = RoundingSpec.parse(given)
     fmt = spec.format
+    refuse_scaled(fmt, "unit_roundoff")
     nearest = None if isinstance(fmt, FixedPointFormat) else fmt.unit_roundoff
     if nearest is None:
         raise ValueError(f"unit_roundoff is {fmt}; fixed point has none, its errors are absolute")

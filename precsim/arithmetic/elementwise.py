@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, bitcast, is_jax, namespace
-from precsim.arithmetic import wide
-from precsim.formats.carrier import Carrier, as_carrier, select
+from precsim.arithmetic import exact
+from precsim.formats.carrier import Carrier, as_carrier
 from precsim.rounding.api import as_random_bits
-from precsim.rounding.kernel import limits, round_bits
+from precsim.rounding.kernel import round_bits
+from precsim.rounding.limits import limits
 from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+from precsim.rounding.wide import Packed
 
 
 def add(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -55,7 +57,7 @@ def add(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     >>> ps.add(2048.0, 1.0, "fp16").item(), ps.add(2048.0, 3.0, "fp16").item()
     (2048.0, 2052.0)
     """
-    return _apply(_add_bits, operator.add, (x, y), spec, random_bits)
+    return _apply(exact.add_bits, operator.add, (x, y), spec, random_bits)
 
 
 def subtract(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -81,7 +83,7 @@ def subtract(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Arra
     >>> ps.subtract(1.0, 2**-12, "fp16").item(), ps.subtract(1.0, 2**-12, "fp16:rtz").item()
     (1.0, 0.99951171875)
     """
-    return _apply(_subtract_bits, operator.sub, (x, y), spec, random_bits)
+    return _apply(exact.subtract_bits, operator.sub, (x, y), spec, random_bits)
 
 
 def multiply(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -113,7 +115,7 @@ def multiply(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Arra
     >>> ps.multiply(3.0, 0.34375, "e4m3").item()
     1.0
     """
-    return _apply(_multiply_bits, operator.mul, (x, y), spec, random_bits)
+    return _apply(exact.multiply_bits, operator.mul, (x, y), spec, random_bits)
 
 
 def divide(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -145,7 +147,34 @@ def divide(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     >>> ps.divide(1.0, [3.0, 0.0], "bf16").tolist()
     [0.333984375, inf]
     """
-    return _apply(_divide_bits, operator.truediv, (x, y), spec, random_bits)
+    return _apply(exact.divide_bits, operator.truediv, (x, y), spec, random_bits)
+
+
+def reciprocal(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Return 1 / x, rounded once.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (...)
+        Carrier values, float32 or float64.
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        The rounded reciprocal, the same bits as ``divide(1.0, x, spec)``; special values, error,
+        gradient, cost and exceptions as there.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.reciprocal([3.0, -0.0], "fp16").tolist()
+    [0.333251953125, -inf]
+    """
+    return _apply(exact.reciprocal_bits, _unrounded_reciprocal, (x,), spec, random_bits)
 
 
 def sqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -176,7 +205,7 @@ def sqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     >>> ps.sqrt(2.0, "fp16").item(), ps.sqrt(2.0, "fp16:rtp").item()
     (1.4140625, 1.4150390625)
     """
-    return _apply(_sqrt_bits, _unrounded_sqrt, (x,), spec, random_bits)
+    return _apply(exact.sqrt_bits, _unrounded_sqrt, (x,), spec, random_bits)
 
 
 def fma(x: Any, y: Any, z: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -210,7 +239,11 @@ def fma(x: Any, y: Any, z: Any, spec: SpecLike, *, random_bits: Any = None) -> A
     >>> ps.fma(160.0, 192.0, -(2.0**-16), "e5m2").item()
     28672.0
     """
-    return _apply(_fma_bits, _unrounded_fma, (x, y, z), spec, random_bits)
+    return _apply(exact.fma_bits, _unrounded_fma, (x, y, z), spec, random_bits)
+
+
+def _unrounded_reciprocal(x: Array) -> Array:
+    return 1.0 / x
 
 
 def _unrounded_sqrt(x: Array) -> Array:
@@ -221,7 +254,7 @@ def _unrounded_fma(x: Array, y: Array, z: Array) -> Array:
     return x * y + z
 
 
-BitsFunction = Callable[..., wide.Packed]
+BitsFunction = Callable[..., Packed]
 
 
 def _apply(
@@ -233,10 +266,10 @@ def _apply(
 ) -> Array:
     """Bring operands to one carrier and one shape, run the operation, round."""
     spec = RoundingSpec.parse(spec)
-    operands, carrier = _common_carrier(operands)
+    operands, carrier = common_carrier(operands)
     limits(spec, carrier)
     if random_bits is not None:
-        random_bits = as_random_bits(random_bits, operands, carrier)
+        random_bits = as_random_bits(random_bits, operands, carrier, spec.num_random_bits)
     elif spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             f"random_bits is missing: mode 'sr' of {spec} needs one integer per element"
@@ -248,7 +281,17 @@ def _apply(
     return apply_operation(function, operands, random_bits, spec, carrier)
 
 
-def _common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carrier]:
+def call(function: Callable[..., Array], option: Any, *arrays: Array) -> Array:
+    """Call a function of one hashable option and of arrays; compiled if one of them is JAX's."""
+    if not any(map(is_jax, arrays)):
+        return function(option, *arrays)
+    from precsim.arithmetic.compiled import call_compiled
+
+    return call_compiled(function, option, *arrays)
+
+
+def common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carrier]:
+    """Return operands as arrays of one carrier, and that carrier."""
     typed = [x for x in operands if hasattr(x, "dtype")]
     if typed:
         # Python numbers take the dtype of the arrays beside them, when that is exact.
@@ -290,91 +333,8 @@ def apply_operation(
     bits = [bitcast(xp.broadcast_to(x, shape), carrier.uint_dtype).reshape(-1) for x in operands]
     if random_bits is not None:
         random_bits = xp.broadcast_to(xp.asarray(random_bits), shape).reshape(-1)
-    exact = function(*bits, carrier, spec.mode is RoundingMode.TOWARD_NEGATIVE)
+    result = function(*bits, carrier, spec.mode is RoundingMode.TOWARD_NEGATIVE)
     rounded = round_bits(
-        exact.bits, spec, carrier, tail=exact.tail, rest=exact.rest, random_bits=random_bits
+        result.bits, spec, carrier, tail=result.tail, rest=result.rest, random_bits=random_bits
     )
     return bitcast(rounded, carrier.float_dtype).reshape(shape)
-
-
-def _is_nan(x: Array, carrier: Carrier) -> Array:
-    return (x & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
-
-
-def _is_infinite(x: Array, carrier: Carrier) -> Array:
-    return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(carrier.infinity)
-
-
-def _is_zero(x: Array, carrier: Carrier) -> Array:
-    return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(0)
-
-
-def _finish(
-    exact: wide.Wide, infinite: Array, invalid: Array, negative: Array, carrier: Carrier
-) -> wide.Packed:
-    """Pack the exact result; put infinities and NaN where the operands call for them."""
-    u = carrier.uint
-    bits, tail, rest = wide.pack(exact, carrier)
-    signed_infinity = u(carrier.infinity) | select(negative, u(carrier.sign_bit), u(0))
-    bits = select(infinite, signed_infinity, bits)
-    bits = select(invalid, u(carrier.quiet_nan), bits)
-    is_special = infinite | invalid
-    return wide.Packed(bits, select(is_special, u(0), tail), select(is_special, u(0), rest))
-
-
-def _add_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
-    a, b = wide.unpack(x, carrier), wide.unpack(y, carrier)
-    exact = wide.add(a, b, carrier, zero_is_negative=zero_is_negative)
-    x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
-    invalid = _is_nan(x, carrier) | _is_nan(y, carrier)
-    invalid = invalid | (x_infinite & y_infinite & (a.negative != b.negative))
-    negative = select(x_infinite, a.negative, b.negative)
-    return _finish(exact, x_infinite | y_infinite, invalid, negative, carrier)
-
-
-def _subtract_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
-    return _add_bits(x, y ^ carrier.uint(carrier.sign_bit), carrier, zero_is_negative)
-
-
-def _multiply_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
-    exact = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
-    infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
-    invalid = _is_nan(x, carrier) | _is_nan(y, carrier)
-    invalid = invalid | (infinite & (_is_zero(x, carrier) | _is_zero(y, carrier)))
-    return _finish(exact, infinite, invalid, exact.negative, carrier)
-
-
-def _divide_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
-    u = carrier.uint
-    x_zero, y_zero = _is_zero(x, carrier), _is_zero(y, carrier)
-    x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
-    one = u(carrier.bias << carrier.trailing) | (y & u(carrier.sign_bit))
-    exact = wide.divide(
-        wide.unpack(select(y_infinite, x & u(carrier.sign_bit), x), carrier),
-        wide.unpack(select(y_zero | y_infinite, one, y), carrier),
-        carrier,
-    )
-    invalid = _is_nan(x, carrier) | _is_nan(y, carrier)
-    invalid = invalid | (x_zero & y_zero) | (x_infinite & y_infinite)
-    return _finish(exact, x_infinite | (y_zero & ~x_zero), invalid, exact.negative, carrier)
-
-
-def _sqrt_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
-    exact = wide.sqrt(wide.unpack(x, carrier), carrier)
-    invalid = _is_nan(x, carrier) | (exact.negative & ~_is_zero(x, carrier))
-    return _finish(exact, _is_infinite(x, carrier), invalid, exact.negative, carrier)
-
-
-def _fma_bits(
-    x: Array, y: Array, z: Array, carrier: Carrier, zero_is_negative: bool
-) -> wide.Packed:
-    product = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
-    addend = wide.unpack(z, carrier)
-    exact = wide.add(product, addend, carrier, zero_is_negative=zero_is_negative)
-    product_infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
-    z_infinite = _is_infinite(z, carrier)
-    invalid = _is_nan(x, carrier) | _is_nan(y, carrier) | _is_nan(z, carrier)
-    invalid = invalid | (product_infinite & (_is_zero(x, carrier) | _is_zero(y, carrier)))
-    invalid = invalid | (product_infinite & z_infinite & (product.negative != addend.negative))
-    negative = select(product_infinite, product.negative, addend.negative)
-    return _finish(exact, product_infinite | z_infinite, invalid, negative, carrier)

@@ -1,6 +1,7 @@
 """Orders of summation: sums of the same numbers that differ in their rounding errors."""
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,20 +27,66 @@ class Pairwise:
         return "pairwise"
 
 
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Blocks of `size` elements, each summed sequentially from zero, and added to the total in order."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if self.size < 1:
+            raise ValueError(f"size of order 'blockedN' is {self.size}; allowed is N >= 1")
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return f"blocked{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kahan:
+    """Sequential, with the error of each addition subtracted from the next element.
+
+    ``y = fl(x[k] - e); t = fl(s + y); e = fl(fl(t - s) - y); s = t`` (Kahan 1965; Higham, *Accuracy and
+    Stability*, algorithm 4.2).
+    """
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return "kahan"
+
+
+@dataclass(frozen=True, slots=True)
+class TwoSum:
+    """Sequential, with the errors of all additions, found by Knuth's two-sum, added up and added at the end.
+
+    Sum2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26(6), 2005.
+    """
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return "two_sum"
+
+
 SEQUENTIAL = Sequential()
 PAIRWISE = Pairwise()
 
-Order: TypeAlias = Sequential | Pairwise
+Order: TypeAlias = Sequential | Pairwise | Blocked | Kahan | TwoSum
 
-_ORDERS: dict[str, Order] = {str(order): order for order in (SEQUENTIAL, PAIRWISE)}
+_NAMED: dict[str, Order] = {
+    str(order): order for order in (SEQUENTIAL, PAIRWISE, Kahan(), TwoSum())
+}
 
 
 def parse_order(order: str | Order) -> Order:
     """Return the order that a string stands for."""
-    if isinstance(order, (Sequential, Pairwise)):
+    if isinstance(order, Order):
         return order
-    if order in _ORDERS:
-        return _ORDERS[order]
-    near = difflib.get_close_matches(str(order), _ORDERS, n=1)
+    if order in _NAMED:
+        return _NAMED[order]
+    if match := re.fullmatch(r"blocked(\d+)", str(order)):
+        return Blocked(int(match[1]))
+    known = [*_NAMED, "blockedN"]
+    near = difflib.get_close_matches(str(order), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"order is {order!r}; allowed are {', '.join(map(repr, _ORDERS))}{hint}")
+    raise ValueError(f"order is {order!r}; allowed are {', '.join(map(repr, known))}{hint}")

@@ -1,12 +1,14 @@
 """Sums in a stated order, every partial sum rounded."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from precsim._arrays import Array, is_jax, namespace, repeat
-from precsim.arithmetic.elementwise import add
-from precsim.arithmetic.order import Order, Pairwise, parse_order
+from precsim.arithmetic.elementwise import add, subtract
+from precsim.arithmetic.order import Order, Pairwise, Sequential, parse_order
+from precsim.arithmetic.ordered_sum import Terms, ordered_sum
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.api import as_random_bits
 from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
@@ -30,9 +32,11 @@ def accumulate(
         Format and rule of every partial sum.
     axis : int, optional
         The axis to sum along; by default all elements, in row-major order.
-    order : {"sequential", "pairwise"} or Order
+    order : str or Order
         "sequential": start from +0, then ``s = fl(s + x[k])`` for ascending k. "pairwise": level by
-        level ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``, an odd last element going up as it is.
+        level ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``, an odd last element going up as it is. "blockedN":
+        blocks of N summed sequentially from +0, and added to the total in order. "kahan": compensated
+        (algorithm 4.2 of Higham). "two_sum": Sum2 of Ogita, Rump and Oishi.
     random_bits : array_like of int, shape (...) of `x`, optional
         For mode sr. "sequential": element k serves the k-th addition. "pairwise": the additions are
         numbered level by level, each level from left to right.
@@ -52,8 +56,10 @@ def accumulate(
     Notes
     -----
     Error (no overflow): with nearest rounding and unit roundoff u, at most ``gamma(n - 1, u) * sum|x|``
-    for sequential, ``gamma(ceil(log2 n), u) * sum|x|`` for pairwise order, plus one rounding of inputs
-    that are not in the format (Higham, *Accuracy and Stability*, 2nd edition, 4.2). Each addition is
+    for sequential, ``gamma(ceil(log2 n), u) * sum|x|`` for pairwise order, ``gamma(N + ceil(n / N), u) *
+    sum|x|`` for blocks of N, plus one rounding of inputs that are not in the format (Higham, *Accuracy and
+    Stability*, 2nd edition, 4.2); ``(2 u + O(n u**2)) * sum|x|`` for kahan (4.3), ``u |s| + gamma(n - 1, u)**2
+    * sum|x|`` for two_sum, in formats to nearest. Each addition is
     one rounding of the exact sum of two carrier values, so compilers cannot change it.
 
     Cost: n additions of about 150 integer operations; one compiled loop under JAX.
@@ -81,7 +87,7 @@ def accumulate(
             raise ValueError(
                 f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
             )
-        random_bits = as_random_bits(random_bits, (x,), carrier)
+        random_bits = as_random_bits(random_bits, (x,), carrier, spec.num_random_bits)
     if axis is None:
         x, axis = x.reshape(-1), 0
         random_bits = None if random_bits is None else random_bits.reshape(-1)
@@ -92,7 +98,23 @@ def accumulate(
     bits = None if random_bits is None or not is_stochastic else xp.moveaxis(random_bits, axis, 0)
     if isinstance(order, Pairwise):
         return _pairwise(rows, bits, spec)
-    return _sequential(rows, bits, spec)
+    if isinstance(order, Sequential):
+        return _sequential(rows, bits, spec)
+    if bits is not None:
+        raise ValueError(
+            f"order is '{order}'; allowed in mode 'sr' are 'sequential' and 'pairwise', which need one "
+            "random integer per element"
+        )
+    plus, minus = (partial(operation, spec=spec) for operation in (add, subtract))
+
+    def term(k: Any) -> Array:
+        return rows[k]
+
+    def step(total: Array, k: Any) -> Array:
+        return plus(total, rows[k])
+
+    zero = xp.zeros(rows.shape[1:], rows.dtype)
+    return ordered_sum(Terms(rows.shape[0], term, step, plus, minus), zero, order)
 
 
 def _sequential(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:

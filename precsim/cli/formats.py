@@ -7,18 +7,23 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from precsim.formats.affine import AffineFormat
+from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat, Specials
-from precsim.formats.registry import get_format, list_formats
+from precsim.formats.registry import AnyFormat, get_format, list_formats
+from precsim.formats.scaled import BLOCK_FORMATS
 
-KINDS = ("float", "fixed")
+KINDS = ("float", "fixed", "block", "affine")
 
 _SPECIALS = {
     Specials.IEEE: "inf, NaN",
     Specials.FN: "NaN, no inf",
     Specials.FNUZ: "NaN, no inf, no -0",
     Specials.NONE: "none",
+    Specials.P3109_FINITE: "NaN, no inf, no -0",
+    Specials.P3109_EXTENDED: "inf, NaN, no -0",
 }
 
 
@@ -39,19 +44,27 @@ def run(args: argparse.Namespace) -> int:
     Parameters
     ----------
     args : argparse.Namespace
-        `kind`: "float", "fixed" or None.
+        `kind`: "float", "fixed", "block", "affine" or None.
 
     Returns
     -------
     int
         0.
     """
-    rows = {"float": (FLOAT_COLUMNS, float_rows()), "fixed": (FIXED_COLUMNS, fixed_rows())}
-    for number, kind in enumerate([args.kind] if args.kind else KINDS):
+    rows = {
+        "float": (FLOAT_COLUMNS, float_rows()),
+        "fixed": (FIXED_COLUMNS, fixed_rows()),
+        "block": (BLOCK_COLUMNS, block_rows()),
+        "affine": (AFFINE_COLUMNS, affine_rows()),
+    }
+    kinds = [args.kind] if args.kind else KINDS
+    for number, kind in enumerate(kinds):
         if number:
             print()
         _print_table(*rows[kind])
-    _print_notes(args.kind)
+    print()
+    for kind in kinds:
+        print(_NOTES[kind])
     return 0
 
 
@@ -69,11 +82,41 @@ FLOAT_COLUMNS = (
     "source",
 )
 FIXED_COLUMNS = ("name", "bits", "s/i/f", "min", "max", "step", "source")
-TEXT_COLUMNS = ("specials", "aliases", "source")
+BLOCK_COLUMNS = (
+    "name",
+    "element",
+    "block size",
+    "scale",
+    "tensor scale",
+    "bits per element",
+    "max",
+    "rule",
+    "aliases",
+    "source",
+)
+AFFINE_COLUMNS = (
+    "name",
+    "bits",
+    "codes",
+    "symmetric",
+    "scale of each",
+    "bits per element",
+    "source",
+)
+TEXT_COLUMNS = ("specials", "rule", "aliases", "source")
+
+_NOTES = {
+    "float": "s/e/p: bits of sign and exponent, precision p (it counts the implicit bit).\n"
+    "u = 2^-p: unit roundoff. Also float(e=W,p=P) for any other IEEE-like format, and\n"
+    "binary{K}p{P}{s|u}{e|f} for any format of IEEE P3109.",
+    "fixed": "s/i/f: bits of sign, integer part, fraction. Also qI.F and uqI.F of any size.",
+    "block": "rule: how the scale follows from the largest magnitude. Another one: mxfp4_rceil.",
+    "affine": "x ~ scale * (code - zero point). Also [u]intBITS[_symmetric][_channel|_blockSIZE].",
+}
 
 
 def float_rows() -> list[tuple[str, ...]]:
-    """Return one row for each floating-point format of the catalogue.
+    """Return one row for each registered floating-point format.
 
     Returns
     -------
@@ -85,7 +128,10 @@ def float_rows() -> list[tuple[str, ...]]:
     >>> float_rows()[3][:8]
     ('fp16', '16', '1/5/11', '15', '65504', '2^-14', '2^-24', '2^-11')
     """
-    return [_float_row(fmt, aliases) for fmt, aliases in FORMATS.items()]
+    formats = [get_format(name) for name in list_formats(kind="float")]
+    return [
+        _float_row(fmt, FORMATS.get(fmt, ())) for fmt in formats if isinstance(fmt, FloatFormat)
+    ]
 
 
 def fixed_rows() -> list[tuple[str, ...]]:
@@ -103,6 +149,75 @@ def fixed_rows() -> list[tuple[str, ...]]:
     """
     formats = [get_format(name) for name in list_formats(kind="fixed")]
     return [_fixed_row(fmt) for fmt in formats if isinstance(fmt, FixedPointFormat)]
+
+
+def block_rows() -> list[tuple[str, ...]]:
+    """Return one row for each registered block format.
+
+    Returns
+    -------
+    list of tuple of str
+        Cells in the order of `BLOCK_COLUMNS`.
+
+    Examples
+    --------
+    >>> block_rows()[4][:8]
+    ('mxfp4', 'e2m1', '32', 'e8m0', 'none', '4.25', '6 * scale', 'floor')
+    """
+    formats = [get_format(name) for name in list_formats(kind="block")]
+    return [_block_row(fmt) for fmt in formats if isinstance(fmt, BlockFormat)]
+
+
+def affine_rows() -> list[tuple[str, ...]]:
+    """Return one row for each registered affine format.
+
+    Returns
+    -------
+    list of tuple of str
+        Cells in the order of `AFFINE_COLUMNS`.
+
+    Examples
+    --------
+    >>> affine_rows()[0][:6]
+    ('int8', '8', '-128 to 127', 'no', 'tensor', '8')
+    """
+    formats = [get_format(name) for name in list_formats(kind="affine")]
+    return [_affine_row(fmt) for fmt in formats if isinstance(fmt, AffineFormat)]
+
+
+def facts(fmt: AnyFormat) -> list[tuple[str, str]]:
+    """Return the row of one format, as pairs of column and cell.
+
+    Parameters
+    ----------
+    fmt : FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
+        The format.
+
+    Returns
+    -------
+    list of tuple of str
+        Pairs (column, cell) that are not empty.
+
+    Raises
+    ------
+    ValueError
+        If the format has an unlimited range, so that there is no row for it.
+
+    Examples
+    --------
+    >>> facts(get_format("int4_symmetric_block32"))[1:6]
+    [('bits', '4'), ('codes', '-7 to 7'), ('symmetric', 'yes'), ('scale of each', 'block of 32'), ('bits per element', '5')]
+    """
+    match fmt:
+        case BlockFormat():
+            pairs = zip(BLOCK_COLUMNS, _block_row(fmt), strict=True)
+        case AffineFormat():
+            pairs = zip(AFFINE_COLUMNS, _affine_row(fmt), strict=True)
+        case FixedPointFormat():
+            pairs = zip(FIXED_COLUMNS, _fixed_row(fmt), strict=True)
+        case _:
+            pairs = zip(FLOAT_COLUMNS, _float_row(fmt, FORMATS.get(fmt, ())), strict=True)
+    return [(column, cell) for column, cell in pairs if cell]
 
 
 def _float_row(fmt: FloatFormat, aliases: Sequence[str]) -> tuple[str, ...]:
@@ -134,6 +249,36 @@ def _fixed_row(fmt: FixedPointFormat) -> tuple[str, ...]:
     )
 
 
+def _block_row(fmt: BlockFormat) -> tuple[str, ...]:
+    element = fmt.element
+    largest = element.max_value if isinstance(element, FixedPointFormat) else element.max_finite
+    return (
+        fmt.name,
+        element.name,
+        str(fmt.block_size),
+        fmt.scale.name,
+        "none" if fmt.tensor_scale is None else fmt.tensor_scale.name,
+        f"{fmt.bits_per_element:g}",
+        f"{largest:.17g} * scale",
+        fmt.scale_rule.value,
+        ", ".join(BLOCK_FORMATS.get(fmt, ())),
+        fmt.source,
+    )
+
+
+def _affine_row(fmt: AffineFormat) -> tuple[str, ...]:
+    size = "" if fmt.block_size is None else f" of {fmt.block_size}"
+    return (
+        fmt.name,
+        str(fmt.bits),
+        f"{fmt.min_code} to {fmt.max_code}",
+        "yes" if fmt.is_symmetric else "no",
+        fmt.granularity.value + size,
+        f"{fmt.bits_per_element:g}",
+        fmt.source,
+    )
+
+
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Fit the table to a terminal; elsewhere print plain aligned columns, whole lines."""
     console = Console(highlight=False)
@@ -159,12 +304,3 @@ def _parts(columns: Sequence[str], *, narrow: bool) -> list[list[int]]:
     numbers = [i for i, name in enumerate(columns) if name not in TEXT_COLUMNS]
     texts = [i for i, name in enumerate(columns) if name in TEXT_COLUMNS]
     return [numbers, [0, *texts]] if narrow else [numbers + texts]
-
-
-def _print_notes(kind: str | None) -> None:
-    print()
-    if kind != "fixed":
-        print("s/e/p: bits of sign and exponent, precision p (it counts the implicit bit).")
-        print("u = 2^-p: unit roundoff. Also float(e=W,p=P) for any other IEEE-like format.")
-    if kind != "float":
-        print("s/i/f: bits of sign, integer part, fraction. Also qI.F and uqI.F of any size.")

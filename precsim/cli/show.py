@@ -9,11 +9,13 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from precsim.cli.formats import facts
 from precsim.cli.number import approximate, exact_decimal, hex_float, parse_number
 from precsim.formats.carrier import FLOAT64
 from precsim.formats.codec import encode
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.registry import Format
+from precsim.formats.registry import Format, get_format
+from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.api import ulp
 from precsim.rounding.oracle import Flags, round_exact
 from precsim.rounding.spec import RoundingMode, RoundingSpec, SubnormalMode
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "value",
         metavar="VALUE",
         help="decimal (3.14, -1e-3), hexadecimal float (0x1.8p-3), fraction (1/3), inf or nan; "
-        "it is taken exactly and rounded once",
+        "it is taken exactly and rounded once. The name of a format alone prints its facts",
     )
     parser.add_argument(
         "formats",
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a number in each format.
+    """Print a number in each format, or the facts of a format.
 
     Parameters
     ----------
@@ -84,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
     ValueError
         If the number or a format cannot be read.
     """
+    if args.formats == list(DEFAULT_FORMATS) and is_format(args.value):
+        for label, content in facts(get_format(args.value)):
+            print(f"{label:<18}{content}")
+        return 0
     exact = parse_number(args.value)
     specs = [RoundingSpec.parse(text) for text in args.formats]
     sections = [describe(exact, spec, args.random_bits) for spec in specs]
@@ -93,6 +99,31 @@ def run(args: argparse.Namespace) -> int:
         console.print()
         console.print(section)
     return 0
+
+
+def is_format(text: str) -> bool:
+    """Tell whether a text names a format.
+
+    Parameters
+    ----------
+    text : str
+        What stands in the place of a number.
+
+    Returns
+    -------
+    bool
+        False also for a name that is close to one.
+
+    Examples
+    --------
+    >>> is_format("mxfp4"), is_format("1/3")
+    (True, False)
+    """
+    try:
+        get_format(text)
+    except ValueError:
+        return False
+    return True
 
 
 def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int = 0) -> Text:
@@ -131,6 +162,7 @@ def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int = 0) 
       flags       inexact, overflow
     """
     fmt = spec.format
+    refuse_scaled(fmt, "format")
     _refuse_unlimited(exact, fmt)
     value, flags = round_exact(exact, spec, random_bits=random_bits)
     fields = _fields(value, fmt)

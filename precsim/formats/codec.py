@@ -20,6 +20,7 @@ from precsim.formats.carrier import (
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat, Specials
 from precsim.formats.registry import Format, get_format
+from precsim.formats.scaled import refuse_scaled
 
 
 def decode(codes: Any, fmt: str | Format) -> Array:
@@ -58,6 +59,7 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     [0.0, 0.001953125, 1.0, 448.0, nan]
     """
     fmt = get_format(fmt)
+    refuse_scaled(fmt, "fmt")
     if not is_jax(codes):
         codes = np.asarray(codes)
     if codes.dtype.kind not in "iu":
@@ -66,11 +68,7 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     if is_jax(codes) and carrier is FLOAT64:
         _require_64_bits(fmt)
     flat = codes.reshape(-1).astype(carrier.uint_dtype)
-    bits = (
-        _decode_fixed(flat, fmt, carrier)
-        if isinstance(fmt, FixedPointFormat)
-        else _decode_float(flat, fmt, carrier)
-    )
+    bits = decode_bits(flat, fmt, carrier)
     return bitcast(bits, carrier.float_dtype).reshape(codes.shape)
 
 
@@ -112,25 +110,20 @@ def encode(values: Any, fmt: str | Format) -> Array:
     ValueError: 3.14159 is not in fp16; round it first, for example with round_to(values, 'fp16')
     """
     fmt = get_format(fmt)
+    refuse_scaled(fmt, "fmt")
     values, carrier = as_carrier(values, "values")
-    code_dtype = _code_dtype(fmt)
+    dtype = code_dtype(fmt)
     if not fmt.fits(carrier):
         remedy = " (use float64)" if carrier is FLOAT32 else ""
         raise ValueError(f"a {carrier.name} carrier cannot hold {fmt.name}{remedy}")
     bits = bitcast(values, carrier.uint_dtype).reshape(-1)
-    if isinstance(fmt, FixedPointFormat):
-        codes = _encode_fixed(bits, fmt, carrier)
-        back = _decode_fixed(codes, fmt, carrier)
-        has_nan = False
-    else:
-        codes = _encode_float(bits, fmt, carrier)
-        back = _decode_float(codes, fmt, carrier)
-        has_nan = fmt.has_nan
+    codes = encode_bits(bits, fmt, carrier)
+    back = decode_bits(codes, fmt, carrier)
     # A value is in the format exactly if its code decodes to it.
     is_nan = (bits & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
-    valid = select(is_nan, has_nan, bits == back)
+    valid = select(is_nan, fmt.has_nan, bits == back)
     _refuse_invalid(values, valid, fmt)
-    return select(valid, codes, carrier.uint(0)).astype(code_dtype).reshape(values.shape)
+    return select(valid, codes, carrier.uint(0)).astype(dtype).reshape(values.shape)
 
 
 def _refuse_invalid(values: Array, valid: Array, fmt: Format) -> None:
@@ -164,11 +157,26 @@ def _require_64_bits(fmt: Format) -> None:
         )
 
 
-def _code_dtype(fmt: Format) -> Any:
+def code_dtype(fmt: Format) -> Any:
+    """Return the smallest unsigned type for the codes of a format."""
     width = fmt.width
     if width is None:
         raise ValueError(f"{fmt.name} has an unlimited exponent range, hence no codes")
     return next(t for t in (np.uint8, np.uint16, np.uint32, np.uint64) if np.iinfo(t).bits >= width)
+
+
+def decode_bits(codes: Array, fmt: Format, carrier: Carrier) -> Array:
+    """Return the carrier patterns of codes (of the carrier's unsigned type)."""
+    if isinstance(fmt, FixedPointFormat):
+        return _decode_fixed(codes, fmt, carrier)
+    return _decode_float(codes, fmt, carrier)
+
+
+def encode_bits(bits: Array, fmt: Format, carrier: Carrier) -> Array:
+    """Return the codes of carrier patterns that are in the format (of any others: anything)."""
+    if isinstance(fmt, FixedPointFormat):
+        return _encode_fixed(bits, fmt, carrier)
+    return _encode_float(bits, fmt, carrier)
 
 
 def _decode_float(codes: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
@@ -187,9 +195,9 @@ def _decode_float(codes: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
         infinity = u(fmt._max_code + 1)
         bits = select(magnitude == infinity, u(carrier.infinity), bits)
         bits = select(magnitude > infinity, u(carrier.quiet_nan), bits)
-    elif fmt.specials is Specials.FN:
+    elif fmt.has_nan:
         bits = select(magnitude > u(fmt._max_code), u(carrier.quiet_nan), bits)
-    elif fmt.specials is Specials.FNUZ:
+    if fmt.nan_replaces_negative_zero:
         is_nan = (magnitude == u(0)) & (negative == u(1))
         bits = select(is_nan, u(carrier.quiet_nan), bits)
         negative = select(is_nan, u(0), negative)
@@ -216,11 +224,12 @@ def _encode_float(bits: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
     if fmt.has_infinity:
         code = select(magnitude == u(carrier.infinity), u(fmt._max_code + 1), code)
     is_nan = magnitude > u(carrier.infinity)
-    if fmt.specials is Specials.FNUZ:
+    if fmt.nan_replaces_negative_zero:
         return select(is_nan, u(1 << fmt._magnitude_bits), code | sign)
     if fmt.has_nan:
-        quiet = 1 if fmt.specials is Specials.FN else 1 + (1 << (p - 2))
-        code = select(is_nan, u(fmt._max_code + quiet), code)
+        first = fmt._max_code + 1 + fmt.has_infinity
+        quiet = first - 1 + (1 << (p - 2)) if fmt.specials is Specials.IEEE else first
+        code = select(is_nan, u(quiet), code)
     return (code & u((1 << fmt._magnitude_bits) - 1)) | sign
 
 

@@ -72,6 +72,16 @@ class FixedPointFormat:
         """Smallest value: -2**integer_bits, or 0 if unsigned."""
         return -(2.0**self.integer_bits) if self.is_signed else 0.0
 
+    @property
+    def has_nan(self) -> bool:
+        """Whether the format has a NaN: never."""
+        return False
+
+    @property
+    def has_negative_zero(self) -> bool:
+        """Whether -0 is a value besides 0: never."""
+        return False
+
     def fits(self, carrier: Carrier) -> bool:
         """Tell whether the carrier has every value of this format."""
         return (

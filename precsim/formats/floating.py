@@ -1,6 +1,7 @@
 """Floating-point formats, described as sets of values."""
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -25,6 +26,15 @@ class Specials(enum.StrEnum):
     """The code of -0 is NaN; no infinity, no -0."""
     NONE = "none"
     """Every code is a finite number (OCP MX FP6 and FP4)."""
+    P3109_FINITE = "p3109_finite"
+    """NaN alone: in place of -0 if signed, else the top code (IEEE P3109 v4.0, 4.7.2)."""
+    P3109_EXTENDED = "p3109_extended"
+    """NaN as above, and infinity: the top code if signed, else the one below NaN."""
+
+    @property
+    def is_p3109(self) -> bool:
+        """Whether these are the rules of IEEE P3109."""
+        return self in (Specials.P3109_FINITE, Specials.P3109_EXTENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +53,7 @@ class FloatFormat:
     exponent_bits : int or None
         Width w of the exponent field; None for an unlimited exponent range.
     bias : int, optional
-        Exponent bias; 2**(w - 1) - 1 by default.
+        Exponent bias; by default 2**(w - 1) - 1, for P3109 formats 2**(w - 1).
     specials : Specials or str
         Which codes are not finite numbers.
     has_subnormals : bool
@@ -52,7 +62,7 @@ class FloatFormat:
     is_signed : bool
         Whether there is a sign bit.
     has_negative_zero : bool, optional
-        By default true for signed formats, except FNUZ.
+        By default true for signed formats, except where the code of -0 is NaN.
     source : str
         The document that defines the format. Not compared.
 
@@ -87,20 +97,21 @@ class FloatFormat:
         fill(self, "specials", Specials(self.specials))
         if not 1 <= self.precision <= 53:
             raise ValueError(f"precision is {self.precision}; allowed are 1 to 53")
-        if self.exponent_bits is not None and not 1 <= self.exponent_bits <= 15:
-            raise ValueError(f"exponent_bits is {self.exponent_bits}; allowed are 1 to 15, or None")
+        if self.exponent_bits is not None and not 1 <= self.exponent_bits <= 16:
+            raise ValueError(f"exponent_bits is {self.exponent_bits}; allowed are 1 to 16, or None")
+        if self.exponent_bits is None and self.specials.is_p3109:
+            raise ValueError(f"specials {self.specials.value!r} need codes, hence exponent_bits")
         if cast("int | None", self.bias) is None:
-            fill(
-                self,
-                "bias",
-                0 if self.exponent_bits is None else (1 << (self.exponent_bits - 1)) - 1,
-            )
+            w = self.exponent_bits
+            fill(self, "bias", 0 if w is None else (1 << (w - 1)) - (not self.specials.is_p3109))
         if cast("bool | None", self.has_negative_zero) is None:
-            fill(self, "has_negative_zero", self.is_signed and self.specials is not Specials.FNUZ)
-        if self.specials is Specials.FNUZ and (self.has_negative_zero or not self.is_signed):
+            fill(self, "has_negative_zero", self.is_signed and not self.nan_replaces_negative_zero)
+        if self.nan_replaces_negative_zero and self.has_negative_zero:
             raise ValueError(
-                "specials 'fnuz' uses the code of -0 for NaN: the format is signed without -0"
+                f"specials {self.specials.value!r} use the code of -0 for NaN: the format has no -0"
             )
+        if self.specials is Specials.FNUZ and not self.is_signed:
+            raise ValueError("specials 'fnuz' use the code of -0 for NaN: the format is signed")
         if self.has_negative_zero and not self.is_signed:
             raise ValueError("has_negative_zero is True for an unsigned format; allowed is False")
         if self.specials is Specials.IEEE and self.precision == 1:
@@ -120,7 +131,12 @@ class FloatFormat:
     @property
     def has_infinity(self) -> bool:
         """Whether the format has infinities."""
-        return self.specials is Specials.IEEE
+        return self.specials in (Specials.IEEE, Specials.P3109_EXTENDED)
+
+    @property
+    def nan_replaces_negative_zero(self) -> bool:
+        """Whether the code that would be -0 is the (only) NaN."""
+        return self.specials is Specials.FNUZ or (self.specials.is_p3109 and self.is_signed)
 
     @property
     def has_nan(self) -> bool:
@@ -141,8 +157,13 @@ class FloatFormat:
     @property
     def _max_code(self) -> int:
         """Code of the largest finite value."""
-        reserved = {Specials.IEEE: 1 << (self.precision - 1), Specials.FN: 1}.get(self.specials, 0)
-        return (1 << self._magnitude_bits) - 1 - reserved
+        reserved = {
+            Specials.IEEE: 1 << (self.precision - 1),
+            Specials.FN: 1,
+            Specials.P3109_FINITE: int(not self.is_signed),
+            Specials.P3109_EXTENDED: 1 + (not self.is_signed),
+        }
+        return (1 << self._magnitude_bits) - 1 - reserved.get(self.specials, 0)
 
     def magnitude(self, code: int) -> tuple[int, int]:
         """Return (significand, exponent of its last bit) of a non-negative finite code."""
@@ -182,20 +203,28 @@ class FloatFormat:
         """Largest finite value (infinity for an unlimited exponent range)."""
         if self.exponent_bits is None:
             return float("inf")
-        significand, exponent = self.magnitude(self._max_code)
-        return float(significand) * 2.0**exponent
+        return self._exactly(*self.magnitude(self._max_code))
 
     @property
     def min_normal(self) -> float:
         """Smallest positive normal value (0 for an unlimited exponent range)."""
-        return 0.0 if self.exponent_bits is None else 2.0**self.emin
+        return 0.0 if self.exponent_bits is None else self._exactly(1, self.emin)
 
     @property
     def min_subnormal(self) -> float:
         """Smallest positive value: the smallest subnormal, or `min_normal` without subnormals."""
         if self.exponent_bits is None or not self.has_subnormals:
             return self.min_normal
-        return 2.0 ** (self.emin - self.precision + 1)
+        return self._exactly(1, self.emin - self.precision + 1)
+
+    def _exactly(self, significand: int, exponent: int) -> float:
+        """Return significand * 2**exponent as a Python float, which has exponents -1074 to 1023."""
+        if not -1074 <= exponent <= 1024 - significand.bit_length():
+            raise ValueError(
+                f"{self.name} has values beyond float64, here {significand} * 2**{exponent}; "
+                "`magnitude` gives them exactly"
+            )
+        return math.ldexp(significand, exponent)
 
     def fits(self, carrier: Carrier) -> bool:
         """Tell whether the carrier has every value of this format (its own range if unlimited)."""

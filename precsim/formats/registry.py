@@ -1,35 +1,45 @@
-"""From names to formats: a table of registered names, and two families that are spelled out."""
+"""From names to formats: a table of registered names, and the families that are spelled out."""
 
 import difflib
 import re
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+from precsim.formats.affine import AffineFormat, affine_format
+from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.formats.p3109 import p3109_format
+from precsim.formats.scaled import AFFINE_NAMES, BLOCK_FORMATS, ScaledFormat, with_rule
 
 Format: TypeAlias = FloatFormat | FixedPointFormat
+"""A set of numbers, each with a code. Nearly everything takes these."""
+
+AnyFormat: TypeAlias = Format | ScaledFormat
+"""Block and affine formats too, whose elements share scales; `scaled_format` tells them apart."""
+
+_AnyFormat = TypeVar("_AnyFormat", bound=AnyFormat)
 
 _FLOAT = re.compile(r"float\(e=(\d+|inf),p=(\d+)\)")
 _FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)")
 
-_registered: dict[str, Format] = {}
+_registered: dict[str, Any] = {}
 _canonical: list[str] = []
 
 
-def register_format(fmt: Format, *, aliases: tuple[str, ...] = ()) -> Format:
+def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFormat:
     """Make a format known under its name and aliases.
 
     Parameters
     ----------
-    fmt : FloatFormat or FixedPointFormat
+    fmt : FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
         The format; its `name` becomes the canonical name.
     aliases : tuple of str
         Other names for it.
 
     Returns
     -------
-    FloatFormat or FixedPointFormat
+    FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
         `fmt`, so that the call can be part of a definition.
 
     Raises
@@ -60,7 +70,7 @@ def register_format(fmt: Format, *, aliases: tuple[str, ...] = ()) -> Format:
     return fmt
 
 
-def get_format(name: "str | Format") -> Format:
+def get_format(name: "str | AnyFormat") -> Format | Any:
     """Return the format of that name.
 
     Parameters
@@ -69,11 +79,14 @@ def get_format(name: "str | Format") -> Format:
         A registered name or alias ("fp16", "e4m3", ...; `list_formats` lists them), ``"float(e=W,p=P)"``
         for a format with IEEE specials, W exponent bits (``inf`` for an unlimited range) and precision
         P, or ``"qI.F"`` / ``"uqI.F"`` for signed / unsigned fixed point with I integer bits (sign not
-        counted) and F fraction bits. A format is returned as it is.
+        counted) and F fraction bits, or ``"binary{K}p{P}{s|u}{e|f}"`` (also ``"p3109_k8p4se"``) for the
+        IEEE P3109 format of K bits, precision P, signed or unsigned, extended or finite. Block formats
+        may name another scale rule, ``"mxfp4_rceil"``; affine formats are spelled
+        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A format is returned as it is.
 
     Returns
     -------
-    FloatFormat or FixedPointFormat
+    FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
         The format.
 
     Raises
@@ -91,9 +104,9 @@ def get_format(name: "str | Format") -> Format:
     >>> ps.get_format("fp15")
     Traceback (most recent call last):
     ...
-    ValueError: unknown format 'fp15'; did you mean 'fp16'? (also float(e=W,p=P), qI.F, uqI.F)
+    ValueError: unknown format 'fp15'; did you mean 'fp16'? (also float(e=W,p=P), qI.F, uqI.F, binary8p4se)
     """
-    if isinstance(name, (FloatFormat, FixedPointFormat)):
+    if isinstance(name, AnyFormat):
         return name
     if not isinstance(name, str):
         raise TypeError(f"format is {name!r}; allowed are a name or a format")
@@ -103,7 +116,9 @@ def get_format(name: "str | Format") -> Format:
         return found
     near = difflib.get_close_matches(key, _registered, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_canonical)}"
-    raise ValueError(f"unknown format {name!r}; {hint} (also float(e=W,p=P), qI.F, uqI.F)")
+    raise ValueError(
+        f"unknown format {name!r}; {hint} (also float(e=W,p=P), qI.F, uqI.F, binary8p4se)"
+    )
 
 
 def short_name(fmt: Format) -> str:
@@ -118,8 +133,8 @@ def list_formats(*, kind: str | None = None) -> tuple[str, ...]:
 
     Parameters
     ----------
-    kind : {"float", "fixed"}, optional
-        Restrict the list to floating-point or to fixed-point formats.
+    kind : {"float", "fixed", "block", "affine"}, optional
+        Restrict the list to formats of that kind.
 
     Returns
     -------
@@ -137,18 +152,22 @@ def list_formats(*, kind: str | None = None) -> tuple[str, ...]:
     >>> ps.list_formats(kind="float")[:5]
     ('fp64', 'fp32', 'tf32', 'fp16', 'bf16')
     """
-    kinds: dict[str | None, type | tuple[type, ...]] = {
-        None: (FloatFormat, FixedPointFormat),
+    kinds: dict[str | None, type] = {
+        None: object,
         "float": FloatFormat,
         "fixed": FixedPointFormat,
+        "block": BlockFormat,
+        "affine": AffineFormat,
     }
     if kind not in kinds:
-        raise ValueError(f"kind is {kind!r}; allowed are 'float', 'fixed' and None")
+        raise ValueError(
+            f"kind is {kind!r}; allowed are 'float', 'fixed', 'block', 'affine' and None"
+        )
     return tuple(name for name in _canonical if isinstance(_registered[name], kinds[kind]))
 
 
-def _spelled_out(name: str) -> Format | None:
-    """Parse ``float(e=,p=)``, ``qI.F`` and ``uqI.F``."""
+def _spelled_out(name: str) -> AnyFormat | None:
+    """Parse ``float(e=,p=)``, ``qI.F``, ``uqI.F``, the names of P3109, scale rules and integers."""
     if match := _FLOAT.fullmatch(name.replace(" ", "")):
         width = None if match[1] == "inf" else int(match[1])
         return FloatFormat(
@@ -162,10 +181,23 @@ def _spelled_out(name: str) -> Format | None:
             is_signed=not match[1],
             source="Q notation; the sign bit is not counted",
         )
-    return None
+    return p3109_format(name) or with_rule(name, _registered) or affine_format(name)
 
 
 for _fmt, _aliases in FORMATS.items():
     register_format(_fmt, aliases=_aliases)
-for _name in ("q3.12", "q3.8", "q3.4", "q7.8", "uq0.8"):
+for _name in (
+    "binary8p4se",
+    "binary8p3se",
+    "binary4p2sf",
+    "q3.12",
+    "q3.8",
+    "q3.4",
+    "q7.8",
+    "uq0.8",
+):
+    register_format(get_format(_name))
+for _block, _aliases in BLOCK_FORMATS.items():
+    register_format(_block, aliases=_aliases)
+for _name in AFFINE_NAMES:
     register_format(get_format(_name))

@@ -7,11 +7,12 @@ import numpy as np
 
 from precsim._arrays import Array, is_jax, namespace
 from precsim.arithmetic.elementwise import exactly
-from precsim.formats.carrier import as_carrier
+from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.matmul.backends import resolve_backend
+from precsim.matmul.fused_block import FusedBlock
 from precsim.matmul.reference import reference_matmul
 from precsim.matmul.spec import MatmulSpec
-from precsim.rounding.kernel import limits
+from precsim.rounding.limits import limits
 from precsim.rounding.spec import RoundingMode
 
 
@@ -186,6 +187,8 @@ def _noise(random_bits: Any, a: Array, b: Array, is_vector: list[int]) -> dict[s
 
 def _check_formats(spec: MatmulSpec, a: Array, random_bits: Any) -> None:
     carrier = as_carrier(a)[1]
+    if isinstance(spec.order, FusedBlock) and carrier is not FLOAT32:
+        raise TypeError(f"a has dtype {carrier.name}; allowed for '{spec}' is float32")
     for part in (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output):
         if part is not None:
             limits(part, carrier)

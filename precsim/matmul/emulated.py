@@ -8,9 +8,13 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, bitcast
+from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.matmul.fused_block import FusedBlock
+from precsim.matmul.ordered import ordered_matmul
 from precsim.matmul.spec import MatmulSpec
 from precsim.matmul.steps import Step, exact_range, fast_step, general_step
+from precsim.matmul.tensor_core import fused_matmul
 from precsim.rounding.api import round_array
 
 
@@ -22,9 +26,14 @@ def emulated_matmul(
 
     Operands are rounded once; then a loop over k adds rank-one products to all elements at once, so that
     no temporary exceeds the size of the result. Where float32 arithmetic provably gives the same bits it
-    does the work (2 to about 60 operations per product), else integers do (about 250).
+    does the work (2 to about 60 operations per product), else integers do (about 250). A `FusedBlock` has a
+    loop of its own (about 10 operations per product).
     """
     a, b = round_operands(a, b, spec)
+    if isinstance(spec.order, FusedBlock):
+        return _finish(fused_matmul(a, b, c, spec), spec, random_bits)
+    if spec.order != SEQUENTIAL:
+        return _finish(ordered_matmul(a, b, c, spec), spec, random_bits)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
     general = partial(_loop, step=general_step(spec))
     if fast is None:
@@ -46,6 +55,10 @@ def unguarded_matmul(
     the computation has to be repeated with `emulated_matmul`.
     """
     a, b = round_operands(a, b, spec)
+    if isinstance(spec.order, FusedBlock):
+        return _finish(fused_matmul(a, b, c, spec), spec, random_bits), jnp.asarray(True)
+    if spec.order != SEQUENTIAL:
+        return _finish(ordered_matmul(a, b, c, spec), spec, random_bits), jnp.asarray(True)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
     total = _loop(a, b, c, step=fast or general_step(spec))
     is_exact = jnp.asarray(True) if fast is None else jnp.asarray(exact_range(a, b, c, spec))
@@ -59,7 +72,8 @@ def round_operands(a: Array, b: Array, spec: MatmulSpec) -> tuple[Array, Array]:
 
 
 def _finish(total: Array, spec: MatmulSpec, random_bits: Array | None) -> Array:
-    total = _canonical_nan(total)
+    if not isinstance(spec.order, FusedBlock):  # which has a NaN of its own
+        total = _canonical_nan(total)
     return total if spec.output is None else round_array(total, random_bits, spec.output)
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
+from precsim.formats.codec import encode
 from precsim.matmul.backends import NATIVE_DTYPES, native_refusal
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.api import round_array
+from precsim.rounding.spec import RoundingSpec
 
 
 @partial(jax.jit, static_argnums=3)
@@ -25,9 +27,7 @@ def native_matmul(
     if (reason := native_refusal(spec)) is not None or spec.lhs is None or spec.rhs is None:
         raise ValueError(f"no native kernel computes '{spec}': {reason}")
     carrier = a.dtype
-    # The operands are in the narrow format already, so that these casts are exact.
-    a = round_array(a, None, spec.lhs).astype(NATIVE_DTYPES[spec.lhs.format])
-    b = round_array(b, None, spec.rhs).astype(NATIVE_DTYPES[spec.rhs.format])
+    a, b = _narrow(a, spec.lhs), _narrow(b, spec.rhs)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
     b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
@@ -39,3 +39,10 @@ def native_matmul(
     total = total if c is None else total + c.astype(jnp.float32)
     total = total.astype(carrier)  # exact: wider or the same
     return total if spec.output is None else round_array(total, random_bits, spec.output)
+
+
+def _narrow(x: Array, spec: RoundingSpec) -> Array:
+    """Round to a format and store in its dtype, by way of codes: XLA's cast to e5m2 on GPU loses infinities."""
+    x = round_array(x, None, spec)
+    dtype = NATIVE_DTYPES[spec.format]
+    return x if x.dtype == dtype else lax.bitcast_convert_type(encode(x, spec.format), dtype)

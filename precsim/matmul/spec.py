@@ -1,16 +1,22 @@
 """`MatmulSpec`: everything that decides the bits of a matrix product."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from precsim.arithmetic.order import SEQUENTIAL, Order, parse_order
+from precsim.formats.carrier import FLOAT32
+from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import short_name
+from precsim.formats.scaled import refuse_scaled
+from precsim.matmul.fused_block import FusedBlock, parse_fused_block, parse_schedule
+from precsim.matmul.fused_step import max_total
+from precsim.matmul.machines import machine_name, parse_machine
 from precsim.rounding.spec import RoundingMode, RoundingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatmulSpec:
-    """Formats and order of a product ``c + a @ b``; every element is ``acc = fl(acc + a[k] * b[k])``.
+    """Formats and order of a product ``c + a @ b``; by default ``acc = fl(acc + a[k] * b[k])`` for ascending k.
 
     Parameters
     ----------
@@ -26,7 +32,8 @@ class MatmulSpec:
     output : RoundingSpec, str or None
         How the finished sums are rounded; None returns the accumulator.
     order : Order or str
-        "sequential": k ascending.
+        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in `accumulate`.
+        "fusedLxF": as a tensor core, see `FusedBlock`.
 
     Raises
     ------
@@ -56,17 +63,22 @@ class MatmulSpec:
     product: RoundingSpec | None = None
     adder: RoundingSpec | None = None
     output: RoundingSpec | None = None
-    order: Order = SEQUENTIAL
+    order: Order | FusedBlock = SEQUENTIAL
 
     def __post_init__(self) -> None:
         """Turn strings into specs and check."""
         for name in ("lhs", "rhs", "product", "adder", "output", "accumulator"):
             value = getattr(self, name)
             if value is not None or name == "accumulator":
-                object.__setattr__(self, name, RoundingSpec.parse(value))
-        object.__setattr__(self, "order", parse_order(self.order))
-        if self.order != SEQUENTIAL:
-            raise ValueError(f"order is '{self.order}'; allowed for a matmul is 'sequential'")
+                rounding = RoundingSpec.parse(value)
+                refuse_scaled(rounding.format, name)
+                object.__setattr__(self, name, rounding)
+        if not isinstance(self.order, FusedBlock):
+            object.__setattr__(
+                self, "order", parse_fused_block(str(self.order)) or parse_order(self.order)
+            )
+        if isinstance(self.order, FusedBlock):
+            _check_fused(self)
         for name in ("lhs", "rhs", "product", "adder", "accumulator"):
             value = getattr(self, name)
             if value is not None and value.mode is RoundingMode.STOCHASTIC:
@@ -82,6 +94,8 @@ class MatmulSpec:
             return text
         if not isinstance(text, str):
             raise TypeError(f"matmul spec is {text!r}; allowed are a string or a MatmulSpec")
+        if (machine := parse_machine(text)) is not None:
+            return cls(**machine)  # type: ignore[arg-type]
         head, *options = re.split(r":(?![^\[]*\])", text)
         operands, arrow, output = head.partition("->")
         pieces = re.split(r"_(?![^\[]*\])", operands)
@@ -96,12 +110,19 @@ class MatmulSpec:
         if arrow:
             fields["output"] = _parse_piece(output)
         for option in options:
+            if (order := fields.get("order")) is not None and isinstance(order, FusedBlock):
+                fields["order"] = replace(order, schedule=parse_schedule(option))
+                continue
             key, equals, value = option.partition("=")
             is_format = equals and key in ("product", "adder")
             key = key if is_format else "order"
             if key in fields:
                 raise ValueError(f"matmul spec {text!r} gives {key} twice")
-            fields[key] = _parse_piece(value) if is_format else parse_order(option)
+            fields[key] = (
+                _parse_piece(value)
+                if is_format
+                else parse_fused_block(option) or parse_order(option)
+            )
         if fields["accumulator"] is None:
             raise ValueError(
                 f"matmul spec {text!r} has no accumulator; 'raw' is allowed for operands only"
@@ -110,6 +131,8 @@ class MatmulSpec:
 
     def __str__(self) -> str:
         """Return the shortest string that parses to this spec."""
+        if (name := machine_name(self)) is not None:
+            return name
         text = "_".join(map(_piece, (self.lhs, self.rhs, self.accumulator)))
         if self.output is not None:
             text += f"->{_piece(self.output)}"
@@ -119,6 +142,31 @@ class MatmulSpec:
             if getattr(self, name) is not None:
                 text += f":{name}={_piece(getattr(self, name))}"
         return text
+
+
+def _check_fused(spec: MatmulSpec) -> None:
+    """Refuse what a fused block cannot do exactly in 32 bits."""
+    order = spec.order
+    assert isinstance(order, FusedBlock)
+    formats = []
+    for name in ("lhs", "rhs", "accumulator"):
+        part = getattr(spec, name)
+        fmt = None if part is None else part.format
+        if not isinstance(fmt, FloatFormat) or not fmt.fits(FLOAT32) or fmt.exponent_bits is None:
+            raise ValueError(
+                f"{name} is '{part or 'raw'}'; a fused block takes floats that float32 holds"
+            )
+        formats.append(fmt)
+    for name in ("product", "adder"):
+        if getattr(spec, name) is not None:
+            raise ValueError(f"{name} is '{getattr(spec, name)}'; a fused block has none")
+    if spec.lhs is not None and spec.rhs is not None:
+        total = max_total(formats[0], formats[1], order.length, order.fraction_bits)
+        if total >= 2**32 or formats[0].precision + formats[1].precision > 2 + 22:
+            raise ValueError(
+                f"a step of {order.length} products of {formats[0].name} and {formats[1].name} with "
+                f"{order.fraction_bits} fraction bits can reach {total}, beyond the 32 bits of the sum"
+            )
 
 
 def _parse_piece(text: str) -> RoundingSpec | None:

@@ -11,8 +11,10 @@ import numpy as np
 from precsim._arrays import Array, bitcast, count_true
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.rounding.kernel import is_coarse, limits
+from precsim.formats.floating import FloatFormat
+from precsim.rounding.limits import is_coarse, limits
 from precsim.rounding.spec import (
+    EvenRule,
     OverflowMode,
     RoundingMode,
     RoundingSpec,
@@ -136,34 +138,51 @@ def first_beyond(spec: RoundingSpec, carrier: Carrier) -> tuple[int, int]:
     if isinstance(fmt, FixedPointFormat):
         steps = 1 << (fmt.integer_bits + fmt.fraction_bits)
         positive = (steps - 1, -fmt.fraction_bits)
-        negative = (steps if fmt.is_signed else 0, -fmt.fraction_bits)
+        is_symmetric = spec.overflow is OverflowMode.SATURATE_SYMMETRIC
+        negative = (steps - is_symmetric if fmt.is_signed else 0, -fmt.fraction_bits)
     elif fmt.exponent_bits is None:
         return carrier.infinity, carrier.infinity
     else:
         positive = negative = fmt.magnitude(fmt._max_code)
         if not fmt.is_signed:
             if not fmt.has_zero:
-                return _first_above(*positive, spec, carrier, is_negative=False), 1
+                return _first_above(positive, spec, carrier, is_negative=False), 1
             negative = (0, fmt.emin if is_coarse(spec) else fmt.emin - fmt.precision + 1)
             if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING:
                 negative = ((1 << (fmt.precision - 1)) - 1, fmt.emin - fmt.precision + 1)
     return (
-        _first_above(*positive, spec, carrier, is_negative=False),
-        _first_above(*negative, spec, carrier, is_negative=True),
+        _first_above(positive, spec, carrier, is_negative=False),
+        _first_above(negative, spec, carrier, is_negative=True),
     )
 
 
 def _first_above(
-    significand: int, exponent: int, spec: RoundingSpec, carrier: Carrier, *, is_negative: bool
+    number: tuple[int, int], spec: RoundingSpec, carrier: Carrier, *, is_negative: bool
 ) -> int:
-    """Pattern of the smallest carrier number that rounds to more than significand * 2**exponent."""
+    """Pattern of the smallest carrier number that rounds to more than a number, significand * 2**exponent."""
+    significand, exponent = number
     is_odd = significand % 2 == 1
+    if spec.even is EvenRule.CODE and isinstance(spec.format, FloatFormat):
+        # The significand of precision 1 is always odd, its code not.
+        fmt = spec.format
+        is_odd = is_odd and (fmt.precision > 1 or (exponent + fmt.bias) % 2 == 1)
     end = carrier.pattern(significand, exponent)
     match spec.mode:
-        case RoundingMode.TIES_TO_EVEN | RoundingMode.TIES_TO_AWAY | RoundingMode.TIES_TO_ZERO:
-            tie_goes_up = spec.mode is RoundingMode.TIES_TO_AWAY or (
-                spec.mode is RoundingMode.TIES_TO_EVEN and is_odd
-            )
+        case (
+            RoundingMode.TIES_TO_EVEN
+            | RoundingMode.TIES_TO_AWAY
+            | RoundingMode.TIES_TO_ZERO
+            | RoundingMode.TIES_TO_ODD
+            | RoundingMode.TIES_TO_POSITIVE
+            | RoundingMode.TIES_TO_NEGATIVE
+        ):
+            tie_goes_up = {
+                RoundingMode.TIES_TO_AWAY: True,
+                RoundingMode.TIES_TO_EVEN: is_odd,
+                RoundingMode.TIES_TO_ODD: not is_odd,
+                RoundingMode.TIES_TO_POSITIVE: not is_negative,
+                RoundingMode.TIES_TO_NEGATIVE: is_negative,
+            }.get(spec.mode, False)
             middle = (2 * significand + 1, exponent - 1)
             return _pattern_or(end + 1, *middle, carrier, add=not tie_goes_up)
         case RoundingMode.AWAY_FROM_ZERO:

@@ -3,17 +3,37 @@
 from precsim._arrays import Array, namespace
 from precsim.formats.carrier import Carrier, compose, select, shift_left, shift_right
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.rounding.spec import InfinityMode, RoundingSpec
+from precsim.rounding.limits import limits
+from precsim.rounding.spec import InfinityMode, NanMode, OverflowMode, RoundingSpec
 
 
-def saturate(result: Array, bits: Array, largest: int, lowest: int, carrier: Carrier) -> Array:
-    """Clamp rounded magnitudes to the ends of the format and restore the sign; NaN stays NaN, -0 is 0."""
+def saturate(result: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
+    """Clamp rounded magnitudes to the ends of the format and restore the sign; -0 is 0."""
     u = carrier.uint
+    bound = limits(spec, carrier)
     negative = bits >= u(carrier.sign_bit)
+    limit = select(negative, u(bound.max_negative), u(bound.max_positive))
+    beyond = u(0) if spec.overflow is OverflowMode.SATURATE_ZERO else limit
+    clamped = select(result > limit, beyond, result)
+    clamped = clamped | select(negative & (clamped != u(0)), u(carrier.sign_bit), u(0))
+    return _on_nan(clamped, bits, spec, carrier)
+
+
+def _on_nan(result: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
+    """Put what NaN becomes where the input was NaN."""
+    u = carrier.uint
     is_nan = (bits & u(carrier.sign_bit - 1)) > u(carrier.infinity)
-    limit = select(negative, u(lowest), u(largest))
-    clamped = select(is_nan, u(carrier.quiet_nan), select(result > limit, limit, result))
-    return clamped | select(negative & (clamped != u(0)), u(carrier.sign_bit), u(0))
+    return select(is_nan, _nan(bits, spec, carrier), result)
+
+
+def _nan(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
+    """Return what NaN becomes; as long as it stays NaN it has the sign of the input."""
+    u = carrier.uint
+    return {
+        NanMode.STAYS: u(carrier.quiet_nan) | (bits & u(carrier.sign_bit)),
+        NanMode.ZERO: u(0),
+        NanMode.MAX: u(limits(spec, carrier).max_positive),
+    }[spec.nans]
 
 
 def nan_if_undetermined(bits: Array, drop: Array, rest: Array, carrier: Carrier) -> Array:
@@ -64,10 +84,9 @@ def wrap(integer: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> A
     steps = 1 << (fmt.integer_bits + fmt.fraction_bits)
     highest = carrier.pattern(steps - 1, -fmt.fraction_bits)
     lowest = carrier.pattern(steps, -fmt.fraction_bits) | carrier.sign_bit if fmt.is_signed else 0
-    on_infinity = u(carrier.quiet_nan)
-    if spec.infinities is InfinityMode.SATURATE:
+    on_infinity = _nan(bits, spec, carrier)
+    if spec.infinities is not InfinityMode.PROPAGATE:
         on_infinity = select(negative, u(lowest), u(highest))
     input_magnitude = bits & u(carrier.sign_bit - 1)
     wrapped = select(input_magnitude == u(carrier.infinity), on_infinity, wrapped)
-    nan = u(carrier.quiet_nan) | (bits & u(carrier.sign_bit))
-    return select(input_magnitude > u(carrier.infinity), nan, wrapped)
+    return _on_nan(wrapped, bits, spec, carrier)

@@ -5,61 +5,20 @@ the bits that follow the carrier's last bit: first the word `tail`, then the wor
 stand for everything below them. So an exact sum or product is rounded once, from the exact number. No floating-point operation occurs, hence no flush to zero, no fused multiply-add, no elided cast.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
-
 import numpy as np
 
 from precsim._arrays import Array, namespace
 from precsim.formats.carrier import Carrier, bit_length, decompose, select
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.rounding import fixed_point
+from precsim.rounding import fixed_point, floating_point, in_place
+from precsim.rounding.limits import is_coarse, limits
 from precsim.rounding.spec import (
-    InfinityMode,
+    EvenRule,
     OverflowMode,
     RoundingMode,
     RoundingSpec,
     StochasticVariant,
-    SubnormalMode,
 )
-
-
-class Limits(NamedTuple):
-    """Bit patterns (of magnitudes) that bound a format in a carrier."""
-
-    max_positive: int
-    max_negative: int
-    min_normal: int
-    quantum_min: int
-
-
-@lru_cache(maxsize=1024)
-def limits(spec: RoundingSpec, carrier: Carrier) -> Limits:
-    """Return the limits, after checking that the carrier has every value of the format."""
-    fmt = spec.format
-    if not fmt.fits(carrier):
-        raise ValueError(
-            f"a {carrier.name} carrier cannot hold {fmt.name}: it has precision {carrier.precision} and "
-            f"exponents {carrier.emin} to {carrier.bias}"
-            + (" (use float64)" if carrier.width == 32 else "")
-        )
-    if isinstance(fmt, FixedPointFormat):
-        steps = 1 << (fmt.integer_bits + fmt.fraction_bits)
-        step = carrier.pattern(1, -fmt.fraction_bits)
-        lowest = carrier.pattern(steps, -fmt.fraction_bits) if fmt.is_signed else 0
-        return Limits(carrier.pattern(steps - 1, -fmt.fraction_bits), lowest, 0, step)
-    if fmt.exponent_bits is None:
-        return Limits(carrier.infinity, carrier.infinity, 0, 1)
-    largest = carrier.pattern(*fmt.magnitude(fmt._max_code))
-    smallest = carrier.pattern(1, fmt.emin)
-    quantum = smallest if is_coarse(spec) else carrier.pattern(1, fmt.emin - fmt.precision + 1)
-    return Limits(largest, largest if fmt.is_signed else 0, smallest, quantum)
-
-
-def is_coarse(spec: RoundingSpec) -> bool:
-    """Tell whether there is nothing between zero and the smallest normal value."""
-    has_subnormals = not isinstance(spec.format, FixedPointFormat) and spec.format.has_subnormals
-    return spec.subnormals is SubnormalMode.NEAREST_OF_ZERO_AND_MIN or not has_subnormals
 
 
 def round_bits(
@@ -104,6 +63,11 @@ def round_bits(
     if tail is not None and rest is None:
         unknown, rest = tail & u(1), tail & u(0)
     nonzero_bits = magnitude if tail is None else magnitude | tail | rest
+    if in_place.applies(spec, carrier) and (tail is None or in_place.has_sticky_bit(spec, carrier)):
+        if tail is not None:
+            magnitude = magnitude | ((tail | rest) != u(0)).astype(carrier.uint_dtype)
+        result = in_place.round_magnitude(magnitude, negative, spec, carrier)
+        return _finish(result, bits, nonzero_bits, negative, spec, carrier)
 
     drop = _dropped_bits(magnitude, spec, carrier)
     significand, _ = decompose(magnitude, carrier)
@@ -135,7 +99,8 @@ def round_bits(
         )
     else:
         sticky = np.False_ if tail is None else (tail | rest) != u(0)
-        up = _goes_up(spec.mode, fraction, u(1) << (cut - u(1)), sticky, kept, negative)
+        odd = _is_odd(kept, magnitude, spec, carrier)
+        up = _goes_up(spec.mode, fraction, u(1) << (cut - u(1)), sticky, odd, negative)
 
     if spec.overflow is OverflowMode.WRAP:
         return fixed_point.wrap(kept + up.astype(carrier.uint_dtype), bits, spec, carrier)
@@ -144,9 +109,20 @@ def round_bits(
     raised = (magnitude & ~((u(1) << step) - u(1))) + (up.astype(carrier.uint_dtype) << step)
     vanished = drop > i(carrier.trailing)
     result = select(vanished, select(up, u(bound.quantum_min), u(0)), raised)
+    return _finish(result, bits, nonzero_bits, negative, spec, carrier)
+
+
+def _finish(
+    result: Array,
+    bits: Array,
+    nonzero_bits: Array,
+    negative: Array,
+    spec: RoundingSpec,
+    carrier: Carrier,
+) -> Array:
     if isinstance(spec.format, FixedPointFormat):
-        return fixed_point.saturate(result, bits, bound.max_positive, bound.max_negative, carrier)
-    return _finish_float(result, magnitude, nonzero_bits, negative, spec, carrier)
+        return fixed_point.saturate(result, bits, spec, carrier)
+    return floating_point.finish(result, bits, nonzero_bits, negative, spec, carrier)
 
 
 def _dropped_bits(magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
@@ -171,13 +147,24 @@ def _dropped_bits(magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Arr
     return xp.maximum(exponent, i(fmt.emin)) - i(fmt.precision - 1) - lsb
 
 
+def _is_odd(kept: Array, magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
+    """Tell whether the lower neighbour is odd."""
+    u, fmt = carrier.uint, spec.format
+    odd = (kept & u(1)) == u(1)
+    if isinstance(fmt, FixedPointFormat) or fmt.precision > 1 or spec.even is EvenRule.SIGNIFICAND:
+        return odd
+    # With one significand bit the code is the exponent field; code 0 is even, as is `kept` = 0.
+    field = (magnitude >> u(carrier.trailing)).astype(carrier.int_dtype)
+    lead = bit_length(magnitude, carrier) + carrier.int_dtype(carrier.lsb_min - 1)
+    exponent = select(field == 0, lead, field - carrier.int_dtype(carrier.bias))
+    return odd & (((exponent + carrier.int_dtype(fmt.bias)) & carrier.int_dtype(1)) == 1)
+
+
 def _goes_up(
-    mode: RoundingMode, fraction: Array, half: Array, sticky: Array, kept: Array, negative: Array
+    mode: RoundingMode, fraction: Array, half: Array, sticky: Array, odd: Array, negative: Array
 ) -> Array:
     """Decide, from the cut-off bits, whether the magnitude goes to the upper neighbour."""
-    one = kept.dtype.type(1)
-    odd = (kept & one) == one
-    inexact = (fraction != kept.dtype.type(0)) | sticky
+    inexact = (fraction != fraction.dtype.type(0)) | sticky
     tie = (fraction == half) & ~sticky
     match mode:
         case RoundingMode.TIES_TO_EVEN:
@@ -186,6 +173,12 @@ def _goes_up(
             return fraction >= half
         case RoundingMode.TIES_TO_ZERO:
             return (fraction >= half) & ~tie
+        case RoundingMode.TIES_TO_ODD:
+            return (fraction >= half) & ~(tie & odd)
+        case RoundingMode.TIES_TO_POSITIVE:
+            return (fraction >= half) & ~(tie & negative)
+        case RoundingMode.TIES_TO_NEGATIVE:
+            return (fraction >= half) & ~(tie & ~negative)
         case RoundingMode.TOWARD_ZERO:
             return fraction > half + half  # never
         case RoundingMode.AWAY_FROM_ZERO:
@@ -243,54 +236,3 @@ def _stochastic(
         case StochasticVariant.C:
             rounds_up = (next_bit == u(1)) & ((more != u(0)) | ((truncated & u(1)) == u(1)))
     return carries | (rounds_up & (draw == mask - truncated))
-
-
-def _finish_float(
-    result: Array,
-    magnitude: Array,
-    nonzero_bits: Array,
-    negative: Array,
-    spec: RoundingSpec,
-    carrier: Carrier,
-) -> Array:
-    """Apply underflow, overflow, special values and the sign of a floating-point format."""
-    u = carrier.uint
-    fmt = spec.format
-    assert not isinstance(fmt, FixedPointFormat)
-    bound = limits(spec, carrier)
-    nan, infinity = u(carrier.quiet_nan), u(carrier.infinity)
-    if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING:
-        result = select(result < u(bound.min_normal), u(0), result)
-    beyond = infinity if fmt.has_infinity else nan if fmt.has_nan else u(bound.max_positive)
-    overflowed = u(bound.max_positive)
-    if spec.overflow is OverflowMode.INFINITY and spec.mode not in (
-        RoundingMode.TOWARD_ZERO,
-        RoundingMode.TO_ODD,
-    ):
-        overflowed = beyond
-        if spec.mode is RoundingMode.TOWARD_POSITIVE:
-            overflowed = select(negative, u(bound.max_positive), beyond)
-        elif spec.mode is RoundingMode.TOWARD_NEGATIVE:
-            overflowed = select(negative, beyond, u(bound.max_positive))
-    if fmt.exponent_bits is not None:
-        result = select(result > u(bound.max_positive), overflowed, result)
-    saturates = spec.infinities is InfinityMode.SATURATE
-    result = select(magnitude == infinity, u(bound.max_positive) if saturates else beyond, result)
-    if not fmt.has_zero:
-        on_zero = u(bound.min_normal) if spec.overflow is OverflowMode.SATURATE else nan
-        tiny = select(nonzero_bits == u(0), on_zero, u(bound.min_normal))
-        result = select(result < u(bound.min_normal), tiny, result)
-    if not fmt.is_signed:
-        keeps = spec.overflow is OverflowMode.SATURATE or not fmt.has_nan
-        lowest = u(bound.min_normal if not fmt.has_zero else 0)
-        below = lowest if keeps else nan
-        below_infinity = lowest if saturates or not fmt.has_nan else nan
-        below = select(magnitude == infinity, below_infinity, below)
-        result = select(negative & (result != u(0)), below, result)
-    result = select(magnitude > infinity, nan, result)
-    if not fmt.is_signed:
-        return result
-    sign = select(negative, u(carrier.sign_bit), u(0))
-    if not fmt.has_negative_zero:
-        sign = select((result == u(0)) | (result == nan), u(0), sign)
-    return result | sign

@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.spec import (
+    EvenRule,
     InfinityMode,
+    NanMode,
     OverflowMode,
     RoundingMode,
     RoundingSpec,
@@ -74,10 +77,11 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
     """
     spec = RoundingSpec.parse(spec)
     fmt = spec.format
+    refuse_scaled(fmt, "spec")
     if isinstance(x, float) and math.isnan(x):
-        return Rounded(math.nan, Flags.NONE)
+        return Rounded(_nan(math.copysign(1, x) < 0, spec), Flags.NONE)
     if isinstance(x, float) and math.isinf(x):
-        return Rounded(_infinity(x > 0, spec), Flags.NONE)
+        return _infinity(x > 0, spec)
     negative = math.copysign(1, x) < 0 if isinstance(x, float) else x < 0
     exact = abs(Fraction(x))
     magnitude = _on_grid(exact, _quantum_exponent(exact, spec), negative, spec, random_bits)
@@ -89,8 +93,8 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
     smallest = Fraction(2) ** fmt.emin
     if not fmt.has_zero:
         if exact == 0:
-            value = fmt.min_normal if spec.overflow is OverflowMode.SATURATE else math.nan
-            return Rounded(value, Flags.INVALID)
+            keeps = spec.overflow is OverflowMode.SATURATE or not fmt.has_nan
+            return Rounded(fmt.min_normal if keeps else math.nan, Flags.INVALID)
         magnitude = max(magnitude, smallest)
     if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING and magnitude < smallest:
         magnitude = Fraction(0)
@@ -101,18 +105,10 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
         if _on_grid(exact, last, negative, spec, random_bits) < smallest:
             flags |= Flags.UNDERFLOW
     if negative and magnitude and not fmt.is_signed:
-        bound = 0.0 if fmt.has_zero else fmt.min_normal
-        keeps = spec.overflow is OverflowMode.SATURATE or not fmt.has_nan
-        return Rounded(bound if keeps else math.nan, flags | Flags.INVALID)
+        value = _lowest(fmt) if _clamps_negative(spec) else math.nan
+        return Rounded(value, flags | Flags.INVALID)
     if magnitude > Fraction(fmt.max_finite):
-        to_infinity = spec.overflow is OverflowMode.INFINITY and _overflows_to_infinity(
-            negative, spec.mode
-        )
-        value = (
-            _beyond(fmt, not negative)
-            if to_infinity
-            else math.copysign(fmt.max_finite, -negative or 1)
-        )
+        value = _overflowed(negative, spec)
         return Rounded(value, flags | Flags.OVERFLOW | Flags.INEXACT)
     return Rounded(_signed(magnitude, negative, fmt), flags)
 
@@ -123,7 +119,13 @@ def _on_grid(
     """Round a magnitude to an integer times 2**exponent."""
     quantum = Fraction(2) ** exponent
     steps = exact // quantum
-    steps += _goes_up(exact / quantum - steps, steps % 2 == 1, negative, spec, random_bits)
+    is_odd = steps % 2 == 1
+    if spec.even is EvenRule.CODE and isinstance(spec.format, FloatFormat):
+        fmt = spec.format
+        # With one significand bit the code is the exponent field; a code of 0 is even.
+        if fmt.precision == 1:
+            is_odd = steps != 0 and (exponent + fmt.bias) % 2 == 1
+    steps += _goes_up(exact / quantum - steps, is_odd, negative, spec, random_bits)
     return steps * quantum
 
 
@@ -159,6 +161,12 @@ def _goes_up(
             return fraction >= half
         case RoundingMode.TIES_TO_ZERO:
             return fraction > half
+        case RoundingMode.TIES_TO_ODD:
+            return fraction > half or (fraction == half and not is_odd)
+        case RoundingMode.TIES_TO_POSITIVE:
+            return fraction > half or (fraction == half and not negative)
+        case RoundingMode.TIES_TO_NEGATIVE:
+            return fraction > half or (fraction == half and negative)
         case RoundingMode.TOWARD_ZERO:
             return False
         case RoundingMode.AWAY_FROM_ZERO:
@@ -182,50 +190,108 @@ def _goes_up(
             return threshold + random_bits % scale >= scale
 
 
-def _overflows_to_infinity(negative: bool, mode: RoundingMode) -> bool:
-    """IEEE 754-2019, 7.4: directed modes that point inward stop at the largest finite value."""
-    match mode:
-        case RoundingMode.TOWARD_ZERO | RoundingMode.TO_ODD:
-            return False
-        case RoundingMode.TOWARD_POSITIVE:
-            return not negative
-        case RoundingMode.TOWARD_NEGATIVE:
-            return negative
-        case _:
-            return True
-
-
-def _beyond(fmt: FloatFormat, positive: bool) -> float:
-    """Return what stands for infinity in the format."""
-    if fmt.has_infinity:
-        return math.inf if positive else -math.inf
-    return math.nan if fmt.has_nan else math.copysign(fmt.max_finite, 1 if positive else -1)
-
-
-def _infinity(positive: bool, spec: RoundingSpec) -> float:
-    """Return what an infinite input becomes."""
+def _overflowed(negative: bool, spec: RoundingSpec) -> float:
+    """Return what a finite number beyond the largest value becomes."""
     fmt = spec.format
+    assert isinstance(fmt, FloatFormat)
+    match spec.mode:
+        case RoundingMode.TOWARD_ZERO:
+            clamps = True
+        case RoundingMode.TOWARD_POSITIVE:
+            clamps = negative
+        case RoundingMode.TOWARD_NEGATIVE:
+            clamps = not negative
+        case RoundingMode.TO_ODD:
+            clamps = not _infinity_is_odd(fmt)
+        case _:
+            clamps = False
+    clamps = clamps or spec.overflow is OverflowMode.SATURATE
+    if not fmt.has_infinity and spec.overflow is OverflowMode.INFINITY_OR_MAX:
+        clamps = True
+    return math.copysign(fmt.max_finite if clamps else _beyond(fmt), -negative or 1)
+
+
+def _infinity_is_odd(fmt: FloatFormat) -> bool:
+    """Tell whether rounding to odd goes from beyond the largest value to infinity: its code is odd."""
+    return fmt.has_infinity and fmt._max_code % 2 == 0
+
+
+def _beyond(fmt: FloatFormat) -> float:
+    """Return what stands for infinity in the format."""
+    return math.inf if fmt.has_infinity else math.nan if fmt.has_nan else fmt.max_finite
+
+
+def _lowest(fmt: FloatFormat) -> float:
+    """Return the smallest value of an unsigned format."""
+    return 0.0 if fmt.has_zero else fmt.min_normal
+
+
+def _clamps_negative(spec: RoundingSpec) -> bool:
+    """Tell whether an unsigned format takes a negative number to its smallest value, not to NaN."""
+    fmt = spec.format
+    assert isinstance(fmt, FloatFormat)
+    goes_up = spec.mode in (RoundingMode.TOWARD_ZERO, RoundingMode.TOWARD_POSITIVE) and fmt.has_zero
+    return goes_up or spec.overflow is OverflowMode.SATURATE or not fmt.has_nan
+
+
+def _nan(negative: bool, spec: RoundingSpec) -> float:
+    """Return what NaN of that sign becomes."""
+    match spec.nans:
+        case NanMode.STAYS:
+            return math.nan
+        case NanMode.ZERO:
+            return 0.0
+        case NanMode.NEGATIVE_ZERO:
+            return 0.0 if negative else -0.0
+        case NanMode.MAX:
+            fmt = spec.format
+            return fmt.max_value if isinstance(fmt, FixedPointFormat) else fmt.max_finite
+
+
+def _infinity(positive: bool, spec: RoundingSpec) -> Rounded:
+    """Return what an infinite input becomes: invalid if that is NaN, an overflow if it is finite."""
+    fmt = spec.format
+    sign = 1 if positive else -1
     if isinstance(fmt, FixedPointFormat):
         if spec.overflow is OverflowMode.WRAP and spec.infinities is InfinityMode.PROPAGATE:
-            return math.nan
-        return fmt.max_value if positive else fmt.min_value
-    if spec.infinities is InfinityMode.SATURATE:
-        if not positive and not fmt.is_signed:
-            return 0.0 if fmt.has_zero else fmt.min_normal
-        return math.copysign(fmt.max_finite, 1 if positive else -1)
-    if not positive and not fmt.is_signed:
-        return math.nan if fmt.has_nan else 0.0
-    return _beyond(fmt, positive)
+            return Rounded(_nan(not positive, spec), Flags.INVALID)
+        value = _saturated(positive, fmt, spec.overflow)
+    elif positive or fmt.is_signed:
+        saturates = spec.infinities is InfinityMode.SATURATE or (
+            spec.infinities is InfinityMode.PROPAGATE_OR_SATURATE and not fmt.has_infinity
+        )
+        value = math.copysign(fmt.max_finite if saturates else _beyond(fmt), sign)
+    else:
+        saturates = spec.infinities is InfinityMode.SATURATE or (
+            spec.infinities is InfinityMode.PROPAGATE_OR_SATURATE
+            and spec.overflow is OverflowMode.SATURATE
+        )
+        value = _lowest(fmt) if saturates or not fmt.has_nan else math.nan
+    if math.isnan(value):
+        return Rounded(value, Flags.INVALID)
+    return Rounded(value, Flags.NONE if math.isinf(value) else Flags.OVERFLOW | Flags.INEXACT)
+
+
+def _saturated(positive: bool, fmt: FixedPointFormat, overflow: OverflowMode) -> float:
+    """Return the value that stands for everything beyond one end of the range."""
+    if overflow is OverflowMode.SATURATE_ZERO:
+        return 0.0
+    if overflow is OverflowMode.SATURATE_SYMMETRIC and not positive:
+        return -fmt.max_value if fmt.is_signed else 0.0
+    return fmt.max_value if positive else fmt.min_value
 
 
 def _finish_fixed(value: Fraction, spec: RoundingSpec, flags: Flags) -> Rounded:
     fmt = spec.format
     assert isinstance(fmt, FixedPointFormat)
-    if Fraction(fmt.min_value) <= value <= Fraction(fmt.max_value):
+    lowest = fmt.min_value
+    if spec.overflow is OverflowMode.SATURATE_SYMMETRIC and fmt.is_signed:
+        lowest = -fmt.max_value
+    if Fraction(lowest) <= value <= Fraction(fmt.max_value):
         return Rounded(float(value), flags)
     flags |= Flags.OVERFLOW | Flags.INEXACT
-    if spec.overflow is OverflowMode.SATURATE:
-        return Rounded(fmt.max_value if value > 0 else fmt.min_value, flags)
+    if spec.overflow is not OverflowMode.WRAP:
+        return Rounded(_saturated(value > 0, fmt, spec.overflow), flags)
     size = 1 << fmt.width
     code = int(value * Fraction(2) ** fmt.fraction_bits) % size
     if fmt.is_signed and code >= size // 2:

@@ -4,10 +4,14 @@ import difflib
 import enum
 import re
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias
 
+from precsim.formats.affine import AffineFormat
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.registry import Format, get_format
+from precsim.formats.floating import FloatFormat
+from precsim.formats.registry import AnyFormat, Format, get_format
+from precsim.formats.scaled import scaled_format
+from precsim.rounding.presets import PRESETS
 
 
 class RoundingMode(enum.StrEnum):
@@ -16,6 +20,9 @@ class RoundingMode(enum.StrEnum):
     TIES_TO_EVEN = "rne"
     TIES_TO_AWAY = "rna"
     TIES_TO_ZERO = "rnz"
+    TIES_TO_ODD = "rno"
+    TIES_TO_POSITIVE = "rnp"
+    TIES_TO_NEGATIVE = "rnn"
     TOWARD_ZERO = "rtz"
     AWAY_FROM_ZERO = "raz"
     TOWARD_POSITIVE = "rtp"
@@ -29,8 +36,14 @@ class OverflowMode(enum.StrEnum):
 
     INFINITY = "infinity"
     """IEEE 754: infinity or the largest value, by direction; NaN without infinity; largest without NaN."""
+    INFINITY_OR_MAX = "infinity_or_max"
+    """As above where the format has infinity, else the largest value (P3109 v4.0 SatNone)."""
     SATURATE = "saturate"
     """The largest value of that sign."""
+    SATURATE_SYMMETRIC = "saturate_symmetric"
+    """As above, but the smallest value is minus the largest (SystemC SC_SAT_SYM); fixed point only."""
+    SATURATE_ZERO = "saturate_zero"
+    """Zero (SystemC SC_SAT_ZERO); fixed point only."""
     WRAP = "wrap"
     """The low bits of the two's complement code; fixed point only.
 
@@ -44,8 +57,23 @@ class InfinityMode(enum.StrEnum):
 
     PROPAGATE = "propagate"
     """Infinity; NaN without infinity; the largest value without NaN."""
+    PROPAGATE_OR_SATURATE = "propagate_or_saturate"
+    """Infinity; the largest value of that sign without infinity (P3109 v4.0 SatPropagate and SatNone)."""
     SATURATE = "saturate_infinity"
     """The largest value of that sign."""
+
+
+class NanMode(enum.StrEnum):
+    """What NaN becomes in a format without NaN."""
+
+    STAYS = "nan_stays"
+    """NaN, which the carrier has: it is never lost from sight."""
+    ZERO = "nan_to_zero"
+    """Zero."""
+    NEGATIVE_ZERO = "nan_to_negative_zero"
+    """-0, or 0 if the sign bit of NaN is set, as ml_dtypes does (floating point only)."""
+    MAX = "nan_to_max"
+    """The largest value."""
 
 
 class SubnormalMode(enum.StrEnum):
@@ -57,6 +85,15 @@ class SubnormalMode(enum.StrEnum):
     """Round with subnormals, then replace a subnormal result by zero (chop; Higham and Pranesh 2019)."""
     NEAREST_OF_ZERO_AND_MIN = "nearest_of_zero_and_min"
     """Round on the grid {0, smallest normal} (CPFloat; Mary and Mikaitis 2024)."""
+
+
+class EvenRule(enum.StrEnum):
+    """What is even or odd in the modes that ask; they differ for precision 1 only."""
+
+    SIGNIFICAND = "even_significand"
+    """The integer significand: at precision 1 it is 1, so ties go up (E8M0 of ml_dtypes)."""
+    CODE = "even_code"
+    """The code of the value (P3109 v4.0, 4.7.4), which at precision 1 is the exponent field."""
 
 
 class StochasticVariant(enum.StrEnum):
@@ -76,15 +113,24 @@ class RoundingSpec:
 
     Parameters
     ----------
-    format : str, FloatFormat or FixedPointFormat
-        The set of values.
+    format : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
+        The set of values. Of a block or affine format, which `round_to` and `quantize` take, the rule is
+        that of the elements; their default overflow is "saturate".
     mode : RoundingMode or str
-        "rne" nearest, ties to even; "rna" ties away; "rnz" ties to zero; "rtz" toward zero; "raz" away
-        from zero; "rtp", "rtn" toward positive, negative; "rto" to odd; "sr" stochastic.
+        "rne" nearest, ties to even; "rna" ties away; "rnz" ties to zero; "rno" ties to odd; "rnp", "rnn"
+        ties toward positive, negative; "rtz" toward zero; "raz" away from zero; "rtp", "rtn" toward
+        positive, negative; "rto" to odd; "sr" stochastic.
     overflow : OverflowMode or str, optional
-        "infinity" (default of floating point), "saturate" (default of fixed point) or "wrap".
-    infinities : InfinityMode or str
-        What an infinite input becomes: "propagate" or "saturate_infinity".
+        "infinity" (default of floating point), "infinity_or_max" (default of P3109 formats), "saturate"
+        (default of fixed point), "saturate_symmetric", "saturate_zero" or "wrap" (fixed point).
+    infinities : InfinityMode or str, optional
+        What an infinite input becomes: "propagate" (default), "propagate_or_saturate" (default of P3109
+        formats) or "saturate_infinity".
+    nans : NanMode or str
+        What NaN becomes in a format without NaN: "nan_stays", "nan_to_zero", "nan_to_negative_zero" or
+        "nan_to_max".
+    even : EvenRule or str, optional
+        "even_significand" (default) or "even_code" (default of P3109 formats); matters for precision 1.
     subnormals : SubnormalMode or str
         "gradual", "flush_after_rounding" or "nearest_of_zero_and_min".
     num_random_bits : int
@@ -99,8 +145,11 @@ class RoundingSpec:
 
     Notes
     -----
-    As a string: ``FORMAT[:MODE][:OVERFLOW][:INFINITIES][:SUBNORMALS][:VARIANT]``; every part after the
-    format is optional and recognised by its name. ``str(spec)`` gives the shortest such string.
+    As a string: ``FORMAT[:MODE][:OVERFLOW][:INFINITIES][:NANS][:EVEN][:SUBNORMALS][:VARIANT]``; every part
+    after the format is optional and recognised by its name. ``str(spec)`` gives the shortest such string.
+    Names of other stacks stand for one or more parts: SystemC's and ac_fixed's trn, trn_zero, rnd,
+    rnd_zero, rnd_inf, rnd_min_inf, rnd_conv, rnd_conv_odd, sat, sat_zero, sat_sym; P3109's satfinite,
+    satpropagate, satnone; onnx, onnx_saturate, ml_dtypes, ml_dtypes_saturate.
 
     Examples
     --------
@@ -110,12 +159,16 @@ class RoundingSpec:
     ('TOWARD_ZERO', 'SATURATE', 'e4m3:rtz:saturate')
     >>> str(ps.RoundingSpec.parse("bf16:sr8"))
     'bf16:sr8'
+    >>> str(ps.RoundingSpec.parse("q3.4:trn_zero:sat_sym")), str(ps.RoundingSpec.parse("e4m3:satfinite"))
+    ('q3.4:rtz:saturate_symmetric', 'e4m3:saturate:saturate_infinity')
     """
 
-    format: Format
+    format: Format | Any
     mode: RoundingMode = RoundingMode.TIES_TO_EVEN
     overflow: OverflowMode = None  # type: ignore[assignment]
-    infinities: InfinityMode = InfinityMode.PROPAGATE
+    infinities: InfinityMode = None  # type: ignore[assignment]
+    nans: NanMode = NanMode.STAYS
+    even: EvenRule = None  # type: ignore[assignment]
     subnormals: SubnormalMode = SubnormalMode.GRADUAL
     num_random_bits: int = 0
     stochastic_variant: StochasticVariant = StochasticVariant.A
@@ -124,19 +177,25 @@ class RoundingSpec:
         """Turn strings into members, fill the defaults, check."""
         fill = object.__setattr__
         fill(self, "format", get_format(self.format))
-        is_fixed = isinstance(self.format, FixedPointFormat)
-        if cast("OverflowMode | None", self.overflow) is None:
-            fill(self, "overflow", OverflowMode.SATURATE if is_fixed else OverflowMode.INFINITY)
+        numbers = _numbers(self.format)
+        is_fixed = isinstance(numbers, FixedPointFormat)
+        for name, default in _defaults(self.format).items():
+            if getattr(self, name) is None:
+                fill(self, name, default)
         for name, kind in _KINDS.items():
             fill(self, name, _member(kind, getattr(self, name), name))
-        if is_fixed and self.overflow is OverflowMode.INFINITY:
+        allowed_overflow = _FIXED_OVERFLOW if is_fixed else _FLOAT_OVERFLOW
+        if isinstance(self.format, AffineFormat):
+            allowed_overflow = _AFFINE_OVERFLOW
+        if self.overflow not in allowed_overflow:
+            names = ", ".join(repr(m.value) for m in allowed_overflow)
             raise ValueError(
-                f"overflow is 'infinity', which {self.format} has not; allowed are 'saturate', 'wrap'"
+                f"overflow is {self.overflow.value!r} for {self.format}; allowed are {names}"
             )
-        if not is_fixed and self.overflow is OverflowMode.WRAP:
-            raise ValueError(
-                f"overflow is 'wrap' for {self.format}; allowed are 'infinity', 'saturate' (wrap: fixed point)"
-            )
+        if self.nans is not NanMode.STAYS and (scaled_format(self.format) or numbers.has_nan):
+            raise ValueError(f"nans is {self.nans.value!r}, but {self.format} has NaN")
+        if self.nans is NanMode.NEGATIVE_ZERO and not numbers.has_negative_zero:
+            raise ValueError(f"nans is {self.nans.value!r}, but {self.format} has no -0")
         if is_fixed and self.subnormals is not SubnormalMode.GRADUAL:
             raise ValueError(
                 f"subnormals is {self.subnormals.value!r}, but fixed point has no subnormals"
@@ -151,7 +210,7 @@ class RoundingSpec:
             )
 
     @classmethod
-    def parse(cls, text: "str | Format | RoundingSpec") -> "RoundingSpec":
+    def parse(cls, text: "str | AnyFormat | RoundingSpec") -> "RoundingSpec":
         """Return the spec that a string, a format or a spec stands for."""
         if isinstance(text, RoundingSpec):
             return text
@@ -160,7 +219,7 @@ class RoundingSpec:
         name, *parts = text.split(":")
         options: dict[str, object] = {"format": name}
         for part in parts:
-            for key, value in _parse_part(part).items():
+            for key, value in _parse_part(part, _numbers(get_format(name))).items():
                 if key in options:
                     raise ValueError(f"rounding {text!r} gives {key} twice")
                 options[key] = value
@@ -179,12 +238,27 @@ class RoundingSpec:
         return ":".join(parts)
 
 
-SpecLike: TypeAlias = str | Format | RoundingSpec
+SpecLike: TypeAlias = str | AnyFormat | RoundingSpec
+
+_AFFINE_OVERFLOW: tuple[OverflowMode, ...] = (OverflowMode.SATURATE,)
+_FLOAT_OVERFLOW: tuple[OverflowMode, ...] = (
+    OverflowMode.INFINITY,
+    OverflowMode.INFINITY_OR_MAX,
+    OverflowMode.SATURATE,
+)
+_FIXED_OVERFLOW: tuple[OverflowMode, ...] = (
+    OverflowMode.SATURATE,
+    OverflowMode.SATURATE_SYMMETRIC,
+    OverflowMode.SATURATE_ZERO,
+    OverflowMode.WRAP,
+)
 
 _KINDS: dict[str, type[enum.StrEnum]] = {
     "mode": RoundingMode,
     "overflow": OverflowMode,
     "infinities": InfinityMode,
+    "nans": NanMode,
+    "even": EvenRule,
     "subnormals": SubnormalMode,
     "stochastic_variant": StochasticVariant,
 }
@@ -200,13 +274,34 @@ def _member(kind: type[enum.StrEnum], value: object, argument: str) -> enum.StrE
         raise ValueError(f"{argument} is {value!r}; allowed are {allowed}{hint}") from None
 
 
-def _parse_part(part: str) -> dict[str, object]:
+def _numbers(fmt: AnyFormat) -> Format:
+    """Return the format of the numbers that are rounded: the elements of a block or affine format."""
+    scaled = scaled_format(fmt)
+    return fmt if scaled is None else scaled.element  # type: ignore[return-value]
+
+
+def _defaults(fmt: AnyFormat) -> dict[str, enum.StrEnum]:
+    """Return the fields whose default depends on the format."""
+    numbers = _numbers(fmt)
+    is_p3109 = isinstance(numbers, FloatFormat) and numbers.specials.is_p3109
+    overflow = OverflowMode.INFINITY_OR_MAX if is_p3109 else OverflowMode.INFINITY
+    saturates = scaled_format(fmt) is not None or isinstance(numbers, FixedPointFormat)
+    return {
+        "overflow": OverflowMode.SATURATE if saturates else overflow,
+        "infinities": InfinityMode.PROPAGATE_OR_SATURATE if is_p3109 else InfinityMode.PROPAGATE,
+        "even": EvenRule.CODE if is_p3109 else EvenRule.SIGNIFICAND,
+    }
+
+
+def _parse_part(part: str, fmt: Format) -> dict[str, object]:
     if match := re.fullmatch(r"sr([1-9]\d*)", part):
         return {"mode": RoundingMode.STOCHASTIC, "num_random_bits": int(match[1])}
     for name, kind in _KINDS.items():
         if part in list(kind):
             return {name: kind(part)}
-    known = [str(m) for kind in _KINDS.values() for m in kind]
+    if part in PRESETS:
+        return PRESETS[part](fmt)
+    known = [*(str(m) for kind in _KINDS.values() for m in kind), *PRESETS]
     near = difflib.get_close_matches(part, known, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     raise ValueError(f"unknown rounding option {part!r}; {hint}")

@@ -5,7 +5,7 @@ from jax import lax
 
 from precsim._arrays import Array
 from precsim.formats.carrier import FLOAT32
-from precsim.rounding.kernel import limits
+from precsim.rounding.limits import limits
 from precsim.rounding.spec import RoundingSpec
 
 _LARGEST = 100

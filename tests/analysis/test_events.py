@@ -16,8 +16,13 @@ from precsim.rounding.events import Events, classify, count_events, first_beyond
 from precsim.rounding.oracle import Flags, round_exact
 from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec, SubnormalMode
 
-MODES = ("rne", "rna", "rnz", "rtz", "raz", "rtp", "rtn", "rto")
+MODES = ("rne", "rna", "rnz", "rno", "rnp", "rnn", "rtz", "raz", "rtp", "rtn", "rto")
 FORMATS = ("e4m3", "e4m3fnuz", "e5m2", "e2m1", "q3.4", "uq0.8", "float(e=4,p=3)", "fp16", "bf16")
+# What decides at the end of the range: the odd code of infinity, the largest value instead of infinity or
+# NaN, parity of codes with one significand bit, no sign; the smallest value minus the largest, or zero.
+P3109 = ("binary8p4se", "binary8p3ue", "binary4p2sf", "binary6p1se", "binary6p1uf", "binary5p5uf")
+ENDS = (*P3109, "binary5p2se:satpropagate", "e4m3:infinity_or_max", "e8m0:even_code")
+FIXED_ENDS = ("q3.4:sat_sym", "q3.4:sat_zero", "uq0.8:sat_zero", "q3.4:sat_sym:nan_to_zero")
 
 
 def edges(spec: RoundingSpec) -> np.ndarray:
@@ -40,7 +45,7 @@ def edges(spec: RoundingSpec) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [*FORMATS, *ENDS, *FIXED_ENDS])
 def test_events_follow_the_flags_of_the_oracle(name: str, mode: str) -> None:
     compare_with_oracle(RoundingSpec.parse(f"{name}:{mode}"))
 
@@ -80,6 +85,40 @@ def test_wrapping_counts_as_overflow() -> None:
     assert not events.saturated.any()
     # 16 wraps to 0, which is no underflow.
     assert not events.underflowed.any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "beyond", "within"),
+    [
+        ("q3.4:sat_zero", [8.0, -8.0625, 1e30, np.inf], [7.9375, -8.0, 0.03]),
+        ("q3.4:sat_sym", [8.0, -8.0, -np.inf], [7.9375, -7.9375]),
+        ("q3.4:sat_sym:rnd_min_inf", [-7.96875, 8.0], [7.96875, -7.96]),
+        ("q3.4:sat_sym:rnd", [7.96875, -8.0], [-7.96875]),
+        ("uq0.8:sat_zero", [-1.0, 1.0, -np.inf], [0.5, -0.001]),
+        ("e4m3:saturate:rnp", [464.0, -465.0], [-464.0, 463.0]),
+        ("e4m3:saturate:rnn", [-464.0, 465.0], [464.0, -463.0]),
+        ("e4m3:saturate:rno", [464.0, -464.0], [463.0]),
+        # To even at a precision of one bit: the largest value of binary6p1sf has code 1f, that of se 1e.
+        ("binary6p1sf", [1.5 * 2**15, -1e9, np.inf], [1.49 * 2**15, 2.0**15]),
+        ("binary6p1se:satfinite", [1.6 * 2**14, np.inf], [1.5 * 2**14, -1.5 * 2**14]),
+        ("binary8p4uf:satpropagate", [-1.0, 1e9, np.inf, -np.inf], [-(2.0**-22), 0.0]),
+    ],
+)
+def test_what_counts_as_saturated(spec: str, beyond: list[float], within: list[float]) -> None:
+    """By hand. Nothing of it underflowed or overflowed: zero is a saturated value too."""
+    values = np.array([*beyond, *within])
+    events = classify(values, round_to(values, spec), spec)
+    assert events.saturated.tolist() == [True] * len(beyond) + [False] * len(within)
+    assert not events.overflowed.any()
+    assert not (events.underflowed & events.saturated).any()
+
+
+def test_negative_numbers_that_become_nan_overflowed() -> None:
+    """P3109 SatNone, unsigned; infinity is no finite input, and becomes the largest value."""
+    values = np.array([-1.0, 1e9, np.inf, -np.inf])
+    events = classify(values, round_to(values, "binary8p4uf"), "binary8p4uf")
+    assert events.overflowed.tolist() == [True, False, False, False]
+    assert events.saturated.tolist() == [False, True, True, False]
 
 
 def test_every_count_by_hand() -> None:

@@ -12,10 +12,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import gmpy2  # type: ignore[import-untyped]
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import precsim as ps
-from precsim.arithmetic.elementwise import add, divide, fma, multiply, sqrt, subtract
+from precsim.arithmetic.elementwise import add, divide, fma, multiply, reciprocal, sqrt, subtract
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
@@ -31,10 +34,22 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "subtract": (subtract, 2),
     "multiply": (multiply, 2),
     "divide": (divide, 2),
+    "reciprocal": (reciprocal, 1),
     "sqrt": (sqrt, 1),
     "fma": (fma, 3),
 }
 """Each operation, and its number of operands."""
+MPFR: dict[str, Callable[..., Any]] = {
+    "add": gmpy2.add,
+    "subtract": gmpy2.sub,
+    "multiply": gmpy2.mul,
+    "divide": gmpy2.div,
+    "sqrt": gmpy2.sqrt,
+    "fma": gmpy2.fma,
+}
+"""The same operations of MPFR; the context in force says how they round."""
+_POSITIVE = [0.0, 1.0, 1.5, math.inf, 2.0**-126, 2.0**-149, 3 * 2.0**-149, 2.0**127]
+SPECIAL_VALUES = np.array([*_POSITIVE, *(-v for v in _POSITIVE), math.nan])
 DETERMINISTIC = tuple(mode for mode in RoundingMode if mode is not RoundingMode.STOCHASTIC)
 
 
@@ -91,6 +106,7 @@ EXACT: dict[str, Callable[..., Exact]] = {
     "subtract": lambda x, y: exact_add(x, -y),
     "multiply": exact_multiply,
     "divide": exact_divide,
+    "reciprocal": lambda x: exact_divide(1.0, x),
     "sqrt": exact_sqrt,
     "fma": exact_fma,
 }
@@ -140,6 +156,20 @@ def expected_in(exact: Exact, spec: RoundingSpec, carrier: Carrier, random_bits:
             if lead > carrier.bias or (lsb > -fmt.fraction_bits and not is_known):
                 return math.nan
     return rounded(exact, spec, random_bits)
+
+
+def mpfr_context(fmt: FloatFormat, rounding: int = gmpy2.RoundToNearest) -> Any:
+    """Return a context of MPFR with the precision, exponents and subnormals of a format."""
+    if fmt.exponent_bits is None:
+        return gmpy2.context(precision=fmt.precision, round=rounding)
+    # MPFR's significands lie in [1/2, 1), so its exponents are one larger.
+    return gmpy2.context(
+        precision=fmt.precision,
+        emax=fmt.emax + 1,
+        emin=fmt.emin - fmt.precision + 2,
+        subnormalize=True,
+        round=rounding,
+    )
 
 
 def bits_of(x: Any) -> Floats:
@@ -197,3 +227,16 @@ def round_each(exact: Floats, spec: RoundingSpec, quotients: Sequence[Floats] = 
         for k in first
     ]
     return np.array(results)[inverse].reshape(exact.shape)
+
+
+def everywhere(function: Callable[..., Any], x: Floats, y: Floats) -> dict[str, Any]:
+    """Results by NumPy, eager JAX, NumPy beside JAX, and jit of vmap."""
+    with jax.enable_x64(x.dtype == np.float64):
+        a, b = jnp.asarray(x), jnp.asarray(y)
+        results = {
+            "eager": function(a, b),
+            "mixed": function(a, y),
+            "jit(vmap)": jax.jit(jax.vmap(function))(a, b),
+        }
+        assert all(isinstance(v, jax.Array) for v in results.values())
+        return {"numpy": function(x, y), **{way: np.asarray(v) for way, v in results.items()}}

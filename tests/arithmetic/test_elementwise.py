@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.arithmetic import wide
 from precsim.formats.carrier import Carrier, select, shift_left, shift_right
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.rounding import wide
 from precsim.rounding.spec import RoundingSpec
 from tests.arithmetic.conftest import (
     CARRIERS,
@@ -106,6 +106,9 @@ def hard_cases(operation: str, spec: RoundingSpec, rng: np.random.Generator) -> 
                 x = scaled(sign * tie * b, quantum - 1 - e // 2)
                 y = scaled(b, -(e // 2))
                 cases += [(x, y), (math.nextafter(x, 0), y), (value, -3.0)]
+            case "reciprocal":  # a tie only below the quantum: others are never dyadic
+                x, near = scaled(sign, 1 - quantum), scaled(float(np.float32(1 / tie)), 1 - quantum)
+                cases += [(x,), (math.nextafter(x, 0),), (near,), (scaled(3.0, -e),)]
             case "sqrt":
                 square, root = scaled(tie * tie, 2 * quantum - 2), abs(value)
                 cases += [(square,), (root * root,), (math.nextafter(square, 0),), (root,)]
@@ -263,6 +266,7 @@ def _run(function: Callable[..., Any], spec: RoundingSpec, draws: Any, *operands
         ("subtract", np.float32, "q3.4:wrap", "eager jit(vmap)"),
         ("multiply", np.float32, "fp16:nearest_of_zero_and_min", "eager jit(vmap)"),
         ("divide", np.float32, "bf16:rtn", "eager jit(vmap)"),
+        ("reciprocal", np.float32, "fp16:rtp", "jit(vmap)"),
         ("sqrt", np.float32, "tf32:flush_after_rounding", "eager jit(vmap)"),
         ("fma", np.float32, "fp32", "eager jit vmap"),
         ("add", np.float64, "fp64", "jit(vmap)"),

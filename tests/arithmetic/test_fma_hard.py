@@ -15,6 +15,7 @@ from tests.arithmetic.conftest import (
     Floats,
     assert_same_bits,
     exact_fma,
+    mpfr_context,
     patterns,
     rounded,
 )
@@ -31,6 +32,8 @@ CASES = [
     (1 + 2.0**-23, 1 + 2.0**-23, -(1 + 2.0**-22), "fp32", 2.0**-46),
     (1 + 2.0**-23, 1 - 2.0**-23, -1.0, "fp32", -(2.0**-46)),
     (1 + 2.0**-23, 1 - 2.0**-23, -(1 - 2.0**-24), "fp32", 2.0**-24 - 2.0**-46),
+    (1 + 2.0**-10, 1 + 2.0**-10, -(1 + 2.0**-9), "tf32", 2.0**-20),
+    (1 + 2.0**-23, 1 - 2.0**-23, -1.0, "tf32", -(2.0**-46)),
     # The product overflows, the result does not.
     (256.0, 256.0, -512.0, "fp16", 65024.0),
     (2.0**64, 2.0**64, -(2.0**127), "fp32", 2.0**127),
@@ -52,6 +55,15 @@ CASES = [
     (2.0**52, 2.0**75 * (1 + 2.0**-8), -(2.0**-149), "bf16", 2.0**127),
     (4097.0, 4097.0, 2.0**-149, "fp32", 16785410.0),  # 16785409 is a tie
     (4097.0, 4097.0, -(2.0**-149), "fp32", 16785408.0),
+    (1 + 2.0**-11, 1.0, 2.0**-149, "tf32", 1 + 2.0**-10),
+    (1 + 2.0**-11, 1.0, -(2.0**-149), "tf32", 1.0),
+    # Subnormals of tf32 have the quantum 2**-136, which products of its own values miss.
+    (2.0**-68, 2.0**-69, 2.0**-149, "tf32", 2.0**-136),
+    (2.0**-68, 2.0**-69, 0.0, "tf32", 0.0),
+    (2.0**-68, 2.0**-69, -(2.0**-149), "tf32", 0.0),
+    (2.0**-68, 3 * 2.0**-69, -(2.0**-149), "tf32", 2.0**-136),
+    (2.0**64, 2.0**64, -(2.0**116), "tf32", math.inf),
+    (2.0**64, 2.0**64, -(2.0**117), "tf32", 2.0**128 - 2.0**117),
 ]
 
 
@@ -80,7 +92,7 @@ def beside_ties(fmt: FloatFormat, rng: np.random.Generator, size: int) -> list[F
     return [np.array(column, np.float32) for column in zip(*result, strict=True)]
 
 
-@pytest.mark.parametrize("text", ["fp16", "bf16", "fp32", "e5m2", "tf32:rtn", "fp32:rna"])
+@pytest.mark.parametrize("text", ["fp16", "bf16", "fp32", "e5m2", "tf32", "tf32:rtn", "fp32:rna"])
 def test_addend_far_below_a_tie_decides(text: str) -> None:
     spec = RoundingSpec.parse(text)
     assert isinstance(spec.format, FloatFormat)
@@ -108,20 +120,18 @@ def fp32_operands(rng: np.random.Generator, size: int) -> list[Floats]:
     return [x, y, z]
 
 
-def check_fp32_against_mpfr(size: int, seed: int, mode: str, rounding: int) -> None:
+def check_against_mpfr(text: str, size: int, seed: int, rounding: int) -> None:
+    spec = RoundingSpec.parse(text)
+    assert isinstance(spec.format, FloatFormat)
     x, y, z = fp32_operands(np.random.default_rng(seed), size)
-    context = gmpy2.ieee(32)
-    context.round = rounding
-    with gmpy2.context(context):
-        expected = [
-            float(gmpy2.fma(gmpy2.mpfr(a), gmpy2.mpfr(b), gmpy2.mpfr(c)))
-            for a, b, c in zip(x.tolist(), y.tolist(), z.tolist(), strict=True)
-        ]
-    assert_same_bits(
-        ps.fma(x, y, z, f"fp32:{mode}"), np.array(expected, np.float32), x, y, z, note=mode
-    )
+    with gmpy2.context(gmpy2.ieee(32)):
+        operands = [[gmpy2.mpfr(v) for v in column.tolist()] for column in (x, y, z)]
+    with gmpy2.context(mpfr_context(spec.format, rounding)):
+        expected = [float(v) for v in map(gmpy2.fma, *operands)]
+    assert_same_bits(ps.fma(x, y, z, spec), np.array(expected, np.float32), x, y, z, note=text)
 
 
+@pytest.mark.parametrize("name", ["fp32", "tf32", "bf16", "fp16"])
 @pytest.mark.parametrize(
     ("mode", "rounding"),
     [
@@ -131,14 +141,24 @@ def check_fp32_against_mpfr(size: int, seed: int, mode: str, rounding: int) -> N
         ("rtn", gmpy2.RoundDown),
     ],
 )
-def test_fp32_equals_mpfr(mode: str, rounding: int) -> None:
-    check_fp32_against_mpfr(20_000, 3, mode, rounding)
+def test_equals_mpfr(name: str, mode: str, rounding: int) -> None:
+    """float32 operands whose products cancel, underflow and overflow, rounded to each format."""
+    check_against_mpfr(f"{name}:{mode}", 10_000, 3, rounding)
+
+
+def test_mpfr_context_of_fp32_is_gmpy2s() -> None:
+    fmt = ps.get_format("fp32")
+    assert isinstance(fmt, FloatFormat)
+    own, ieee = mpfr_context(fmt, gmpy2.RoundToNearest), gmpy2.ieee(32)
+    for name in ("precision", "emax", "emin", "subnormalize", "round"):
+        assert getattr(own, name) == getattr(ieee, name)
 
 
 @pytest.mark.slow
-def test_fp32_equals_mpfr_on_two_million() -> None:
+@pytest.mark.parametrize("name", ["fp32", "tf32"])
+def test_equals_mpfr_on_two_million(name: str) -> None:
     for seed in range(10):
-        check_fp32_against_mpfr(200_000, 100 + seed, "rne", gmpy2.RoundToNearest)
+        check_against_mpfr(name, 200_000, 100 + seed, gmpy2.RoundToNearest)
 
 
 def test_float64_in_between_gives_some_of_them_wrong() -> None:

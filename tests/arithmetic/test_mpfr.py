@@ -5,24 +5,18 @@ more, with the ternary value, so that they are rounded once in effect. NumPy com
 and rounds again, which gives the correct result as 24 >= 2 * 11 + 2 (Figueroa 1995; Roux 2014).
 """
 
-from collections.abc import Callable
+import math
 from functools import partial
-from typing import Any
 
 import gmpy2  # type: ignore[import-untyped]
 import jax
 import numpy as np
 import pytest
 
-from tests.arithmetic.conftest import OPERATIONS, Floats, assert_same_bits, patterns
+import precsim as ps
+from precsim.rounding.oracle import Flags
+from tests.arithmetic.conftest import MPFR, OPERATIONS, Floats, assert_same_bits, patterns
 
-MPFR: dict[str, Callable[..., Any]] = {
-    "add": gmpy2.add,
-    "multiply": gmpy2.mul,
-    "divide": gmpy2.div,
-    "sqrt": gmpy2.sqrt,
-    "fma": gmpy2.fma,
-}
 NUMPY = ("add", "subtract", "multiply", "divide", "sqrt")
 ROUNDINGS = {
     "rne": gmpy2.RoundToNearest,
@@ -67,10 +61,88 @@ def test_fp16_equals_mpfr_in_directed_modes(operation: str, mode: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", MPFR)
-def test_fp16_equals_mpfr_on_ten_million_in_total(operation: str) -> None:
-    """Two million patterns an operation, ten million in total."""
+def test_fp16_equals_mpfr_on_twelve_million_in_total(operation: str) -> None:
+    """Two million random bit patterns for each of six operations."""
     for seed in range(10):
         check_against_mpfr(operation, 200_000, 1000 + seed)
+
+
+SIGNALS = {
+    "invalid": Flags.INVALID,
+    "divzero": Flags.DIVIDE_BY_ZERO,
+    "overflow": Flags.OVERFLOW,
+    "underflow": Flags.UNDERFLOW,
+    "inexact": Flags.INEXACT,
+}
+
+
+def check_oracle_with_flags(
+    operation: str, operands: list[Floats], mode: str = "rne"
+) -> dict[Flags, int]:
+    """Compare values and flags of the oracle with MPFR's; count the results that signal each flag.
+
+    MPFR detects tininess after rounding, as the oracle. Two conventions differ: it signals an exact
+    subnormal result as underflow (IEEE 754-2019, 7.5 does not, by default), and any NaN as invalid.
+    """
+    signalled = dict.fromkeys(SIGNALS.values(), 0)
+    context = gmpy2.ieee(16)
+    context.round = ROUNDINGS[mode]
+    with gmpy2.context(context) as current:
+        for case in zip(*(x.tolist() for x in operands), strict=True):
+            numbers = list(map(gmpy2.mpfr, case))
+            current.clear_flags()
+            expected = float(MPFR[operation](*numbers))
+            raised = {flag for name, flag in SIGNALS.items() if getattr(current, name)}
+            if Flags.INEXACT not in raised:
+                raised.discard(Flags.UNDERFLOW)
+            if any(map(math.isnan, case)):
+                raised.discard(Flags.INVALID)
+            value, flags = ps.compute_exact(operation, *case, spec=f"fp16:{mode}")
+            same = math.isnan(value) and math.isnan(expected)
+            same = same or (value, math.copysign(1, value)) == (
+                expected,
+                math.copysign(1, expected),
+            )
+            assert same, (operation, mode, case, value, expected)
+            assert set(flags) == raised, (operation, mode, case, flags, raised)
+            for flag in raised:
+                signalled[flag] += 1
+    return signalled
+
+
+@pytest.mark.parametrize("operation", MPFR)
+def test_values_and_flags_of_the_oracle_equal_mpfr(operation: str) -> None:
+    operands = half_patterns(operation, 800, 6)
+    signalled = check_oracle_with_flags(operation, operands)
+    for mode in ("rtz", "rtp", "rtn"):
+        check_oracle_with_flags(operation, [x[:100] for x in operands], mode)
+    assert signalled[Flags.INEXACT] > 100
+
+
+def test_flags_beside_the_smallest_normal_number_and_beyond_the_range() -> None:
+    """Tininess after rounding: products just below 2**-14 that round to it, tiny or not."""
+    rng = np.random.default_rng(7)
+    x, y = rng.integers(1024, 2048, (2, 200_000))
+    near = (x * y >= 2**21 - 2**11) & (x * y < 2**21)
+    products = [x[near] * 2.0**-17, y[near] * 2.0**-18]
+    assert products[0].size > 50
+    for mode in ("rne", "rtz", "rtp", "rtn"):
+        signalled = check_oracle_with_flags("multiply", products, mode)
+        assert signalled[Flags.UNDERFLOW] > 10
+        if mode in ("rne", "rtp"):  # as many again are inexact, but not tiny once rounded
+            assert signalled[Flags.INEXACT] > signalled[Flags.UNDERFLOW] + 10
+    large = [np.array([65504.0] * 3 + [-65504.0, 300.0]), np.array([15.5, 16.0, 17.0, -16.0, 1.0])]
+    for mode in ("rne", "rtz", "rtp", "rtn"):
+        check_oracle_with_flags("add", large, mode)
+        check_oracle_with_flags("multiply", large, mode)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", MPFR)
+def test_flags_of_the_oracle_equal_mpfr_on_a_hundred_thousand(operation: str) -> None:
+    operands = half_patterns(operation, 17_000, 8)
+    signalled = check_oracle_with_flags(operation, operands)
+    assert signalled[Flags.INEXACT] > 1_000
 
 
 @pytest.mark.parametrize("operation", NUMPY)

@@ -53,6 +53,9 @@ TABLE = [
     ("divide", (-1.0, -0.0), "fp32:rtz", INF, "7.3 (exact, in every mode)"),
     ("divide", (INF, 0.0), "fp32", INF, "6.1"),
     ("divide", (-INF, 0.0), "fp32", -INF, "6.1"),
+    ("reciprocal", (0.0,), "fp32", INF, "7.3"),
+    ("reciprocal", (-0.0,), "fp32", -INF, "7.3"),
+    ("reciprocal", (-INF,), "fp32", -0.0, "6.1, 6.3"),
     # Signs of zero
     ("sqrt", (-0.0,), "fp32", -0.0, "6.3"),
     ("sqrt", (0.0,), "fp32", 0.0, "6.3"),

@@ -3,15 +3,25 @@
 import pytest
 
 import precsim as ps
-from precsim.cli.formats import FLOAT_COLUMNS, fixed_rows, float_rows
+from precsim.cli.formats import (
+    FLOAT_COLUMNS,
+    affine_rows,
+    block_rows,
+    facts,
+    fixed_rows,
+    float_rows,
+)
 from precsim.cli.main import main
 
 
 def test_every_registered_format_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["formats"]) == 0
     first_words = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
-    named = {row[0] for row in float_rows() + fixed_rows()}
-    assert named == set(first_words) - {"name", "s/e/p:", "s/i/f:", "u"}
+    named = {row[0] for row in float_rows() + fixed_rows() + block_rows() + affine_rows()}
+    notes = {"name", "s/e/p:", "s/i/f:", "u", "binary{K}p{P}{s|u}{e|f}", "rule:", "x"}
+    assert named == set(first_words) - notes
+    assert named == set(ps.list_formats())
+    assert {row[0] for row in float_rows()} == set(ps.list_formats(kind="float"))
     assert {row[0] for row in fixed_rows()} == set(ps.list_formats(kind="fixed"))
 
 
@@ -24,6 +34,19 @@ def test_kind_restricts_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "q3.12" not in out
     assert "fp16" in out
+
+
+def test_a_format_alone_shows_its_facts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "mxfp4"]) == 0
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:2])
+    assert shown == {"name": "mxfp4", "element": "e2m1"}
+    for name in ps.list_formats():
+        assert dict(facts(ps.get_format(name)))["name"] == name
+
+
+def test_a_number_in_a_block_format_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "1", "mxfp4"]) == 2
+    assert "mxfp4, a block format, whose elements share scales" in capsys.readouterr().err
 
 
 def power(text: str) -> float:
@@ -44,8 +67,11 @@ def test_rows_agree_with_their_formats(row: tuple[str, ...]) -> None:
         assert power(cells["min subnormal"]) == fmt.min_subnormal
     assert power(cells["u"]) == fmt.unit_roundoff
     assert float(cells["max"]) == pytest.approx(fmt.max_finite, rel=1e-5)
-    assert all(ps.get_format(alias) == fmt for alias in cells["aliases"].split(", "))
+    aliases = cells["aliases"].split(", ") if cells["aliases"] else []
+    assert all(ps.get_format(alias) == fmt for alias in aliases)
+    assert aliases or fmt.specials.is_p3109
     assert cells["specials"].startswith("inf") == fmt.has_infinity
+    assert ("no -0" in cells["specials"]) == (fmt.is_signed and not fmt.has_negative_zero)
     assert cells["source"]
 
 

@@ -174,7 +174,10 @@ def test_special_values() -> None:
     assert lines(Fraction(1), "float(e=inf,p=4)")["bits"] == "none (unlimited exponent range)"
 
 
-@pytest.mark.parametrize("name", list_formats())
+NUMBER_FORMATS = list_formats(kind="float") + list_formats(kind="fixed")
+
+
+@pytest.mark.parametrize("name", NUMBER_FORMATS)
 def test_every_registered_format_can_be_shown(name: str) -> None:
     for exact in (
         Fraction(1, 3),

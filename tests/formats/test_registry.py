@@ -88,12 +88,12 @@ def test_impossible_floats_name_the_field(name: str, message: str) -> None:
 
 
 def test_kinds() -> None:
-    floats, fixed = ps.list_formats(kind="float"), ps.list_formats(kind="fixed")
-    assert set(floats) | set(fixed) == set(ps.list_formats())
-    assert {"fp64", "bf16", "e8m0"} <= set(floats)
-    assert {"q3.12", "uq0.8"} <= set(fixed)
-    with pytest.raises(ValueError, match="kind is 'block'; allowed are 'float', 'fixed' and None"):
-        ps.list_formats(kind="block")
+    kinds = {kind: ps.list_formats(kind=kind) for kind in ("float", "fixed", "block", "affine")}
+    assert sorted(name for names in kinds.values() for name in names) == sorted(ps.list_formats())
+    assert {"fp64", "bf16", "e8m0", "binary8p4se"} <= set(kinds["float"])
+    assert {"q3.12", "uq0.8"} <= set(kinds["fixed"])
+    with pytest.raises(ValueError, match=r"kind is 'posit'; allowed are 'float', 'fixed', "):
+        ps.list_formats(kind="posit")
 
 
 @pytest.mark.usefixtures("registry")

@@ -11,8 +11,9 @@ import pytest
 import precsim as ps
 from precsim.formats.carrier import FLOAT32, FLOAT64
 from precsim.rounding.spec import (
+    EvenRule,
     InfinityMode,
-    OverflowMode,
+    NanMode,
     RoundingMode,
     StochasticVariant,
     SubnormalMode,
@@ -29,6 +30,7 @@ NAMED = "fp16 bf16 e4m3 e5m2fnuz e3m2 e8m0 tf32 fp32 fp64 float(e=9,p=3) float(e
 FORMATS: list[Format] = [
     *map(ps.get_format, [*NAMED, "float(e=inf,p=7)", "float(e=inf,p=24)"]),
     *map(ps.get_format, ["q3.4", "uq0.8", "q-2.8", "q3.20", "q9.-3"]),
+    *map(ps.get_format, ["binary6p1se", "binary8p3ue"]),
     custom("unsigned", 3, 4, specials="none", is_signed=False),
     custom("no_subnormals", 5, 8, has_subnormals=False),  # its smallest exponent is the carrier's
     custom("below_carrier", 2, 8, bias=140),  # smallest exponent -139, that of float32 is -126
@@ -45,29 +47,51 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("fmt", "carrier"), PAIRS, ids=ids)
 
 
-@pytest.fixture(scope="session")
-def specs() -> Callable[[Format], Iterator[ps.RoundingSpec]]:
-    """Return the function that yields every mode with every overflow and subnormal policy."""
+OVERFLOWS = {
+    "float": ("infinity", "infinity_or_max", "saturate"),
+    "fixed": ("saturate", "saturate_symmetric", "saturate_zero", "wrap"),
+}
 
-    def every(fmt: Format) -> Iterator[ps.RoundingSpec]:
-        """Infinities and numbers of random bits take turns; mode sr comes in its three variants."""
-        fixed = isinstance(fmt, ps.FixedPointFormat)
-        overflows = list(OverflowMode)[1:] if fixed else list(OverflowMode)[:2]
+
+def nan_modes(fmt: Format) -> list[NanMode]:
+    """Return the fates of NaN that a format allows."""
+    if fmt.has_nan:
+        return [NanMode.STAYS]
+    return [mode for mode in NanMode if mode != "nan_to_negative_zero" or fmt.has_negative_zero]
+
+
+@pytest.fixture(scope="session")
+def specs() -> Callable[..., Iterator[ps.RoundingSpec]]:
+    """Return the function that yields every mode with every overflow."""
+
+    def every(fmt: Format, *, all_subnormals: bool = False) -> Iterator[ps.RoundingSpec]:
+        """Every subnormal policy with each mode and with each overflow, on request with each pair.
+
+        Infinities, fates of NaN, rules of parity and numbers of random bits take turns; mode sr comes in
+        its three variants.
+        """
+        is_fixed = isinstance(fmt, ps.FixedPointFormat)
+        overflows = OVERFLOWS["fixed" if is_fixed else "float"]
+        ways = [(mode, "a") for mode in RoundingMode if mode != "sr"]
+        ways += [(RoundingMode.STOCHASTIC, variant) for variant in StochasticVariant]
+        policies = list(SubnormalMode)[: 1 if is_fixed else 3]
         k = 0
-        for mode in RoundingMode:
-            for overflow in overflows:
-                for subnormals in list(SubnormalMode)[: 1 if fixed else 3]:
-                    for variant in list(StochasticVariant)[: 3 if mode == "sr" else 1]:
-                        k += 1
-                        yield ps.RoundingSpec(
-                            format=fmt,
-                            mode=mode,
-                            overflow=overflow,
-                            subnormals=subnormals,
-                            infinities=list(InfinityMode)[k % 2],
-                            num_random_bits=NUM_RANDOM_BITS[k // 2 % 6] if mode == "sr" else 0,
-                            stochastic_variant=variant,
-                        )
+        for w, (mode, variant) in enumerate(ways):
+            for o, overflow in enumerate(overflows):
+                chosen = policies if all_subnormals else [policies[(w + o) % len(policies)]]
+                for subnormals in chosen:
+                    k += 1
+                    yield ps.RoundingSpec(
+                        format=fmt,
+                        mode=mode,
+                        overflow=overflow,  # type: ignore[arg-type]
+                        subnormals=subnormals,
+                        infinities=list(InfinityMode)[k % 3],
+                        nans=nan_modes(fmt)[k % len(nan_modes(fmt))],
+                        even=list(EvenRule)[k // 3 % 2],
+                        num_random_bits=NUM_RANDOM_BITS[k // 2 % 6] if mode == "sr" else 0,
+                        stochastic_variant=StochasticVariant(variant),
+                    )
 
     return every
 

@@ -4,11 +4,12 @@ Inputs: all 65,536 high halves of a float32 (every sign, exponent and leading bi
 subnormal, infinity and NaN) with low halves around the points where a cast changes its mind.
 
 Two differences to ml_dtypes are meant, and each has a test that states it: NaN in formats without NaN
-(`test_nan_stays_in_formats_without_nan`), and e8m0 just above its smallest value
-(`test_e8m0_rounds_float32_subnormals_to_nearest`). ml_dtypes is right for float32 inputs only.
+(`test_nan_stays_in_formats_without_nan`; with the preset ``ml_dtypes`` there is none), and e8m0 just above
+its smallest value (`test_e8m0_rounds_float32_subnormals_to_nearest`). ml_dtypes is right for float32 inputs only.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.rounding import kernel
+from precsim.rounding import in_place
 from precsim.rounding.api import round_array
 from precsim.rounding.spec import RoundingMode
 
@@ -121,6 +122,22 @@ def test_target_subnormals_are_not_flushed(name: str, assert_same_bits: Compare)
         assert_same_bits(path(x, name), cast(x, name), inputs=x, what=name)
 
 
+@pytest.mark.parametrize("name", [*MAIN, *OTHERS])
+def test_preset_ml_dtypes_gives_the_same_codes(name: str) -> None:
+    """Codes, so NaN and its sign too, and what NaN becomes in formats without it."""
+    spec = f"{name}:ml_dtypes"
+    x = (
+        SHORT_SWEEP if name != "fp16" else SHORT_SWEEP[~np.isnan(SHORT_SWEEP)]
+    )  # NumPy keeps payloads
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast_ = x.astype((MAIN | OTHERS)[name])
+    theirs = cast_.view(f"u{cast_.itemsize}")
+    if name == "e8m0":
+        x, theirs = x[~above_smallest_e8m0(x)], theirs[~above_smallest_e8m0(x)]
+    for path in (small_numpy_path, ps.round_to):
+        np.testing.assert_array_equal(ps.encode(path(x, spec), name), theirs)
+
+
 @pytest.mark.parametrize("name", WITHOUT_NAN)
 def test_nan_stays_in_formats_without_nan(name: str) -> None:
     nan = np.array([np.nan, -np.nan], np.float32)
@@ -186,13 +203,15 @@ def test_a_wrong_tie_rule_is_noticed(
     monkeypatch: pytest.MonkeyPatch, assert_same_bits: Compare
 ) -> None:
     """Mutation check: with ties rounded away in the kernel, the comparison above fails."""
-    right = kernel._goes_up
+    right = in_place._increment
 
-    def ties_away(mode: RoundingMode, *arguments: Any) -> Any:
-        is_nearest = mode is RoundingMode.TIES_TO_EVEN
-        return right(RoundingMode.TIES_TO_AWAY if is_nearest else mode, *arguments)
+    def ties_away(
+        magnitude: Any, negative: Any, kept: Any, dropped: Any, spec: Any, carrier: Any
+    ) -> Any:
+        wrong = replace(spec, mode=RoundingMode.TIES_TO_AWAY)
+        return right(magnitude, negative, kept, dropped, wrong, carrier)
 
-    monkeypatch.setattr(kernel, "_goes_up", ties_away)
+    monkeypatch.setattr(in_place, "_increment", ties_away)
     for name in MAIN:
         with pytest.raises(AssertionError, match=r"\d+ of \d+ differ"):
             test_float32_inputs(name, small_numpy_path, assert_same_bits)

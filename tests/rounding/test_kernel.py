@@ -15,6 +15,7 @@ import pytest
 import precsim as ps
 from precsim.formats.carrier import FLOAT64, Carrier
 from precsim.rounding.api import round_array
+from precsim.rounding.kernel import round_bits
 
 Format = ps.FloatFormat | ps.FixedPointFormat
 Grid = Callable[[Format, Any], np.ndarray]
@@ -65,6 +66,9 @@ def test_kernel_equals_oracle_on_the_whole_grid(
 AGREEING = ["fp16:sr17:b:nearest_of_zero_and_min", "bf16", "e4m3:rtp", "e5m2fnuz:sr8:c:saturate"]
 AGREEING += ["e8m0:rna", "e2m1:rto:flush_after_rounding", "tf32:sr:c", "fp32:rtn", "q3.20:wrap"]
 AGREEING += ["float(e=inf,p=7):raz", "uq0.8:sr3:a:saturate_infinity", "q-2.8:rnz"]
+AGREEING += ["binary8p1uf:rno", "binary6p2ue:satpropagate:rtn", "e8m0:even_code"]
+AGREEING += ["q3.4:rnp:sat_sym", "q3.4:rnn:sat_zero", "e2m1:ml_dtypes", "e4m3:rno:infinity_or_max"]
+EAGER = ("fp16:sr17:b:nearest_of_zero_and_min", "binary8p1uf:rno")
 AGREEING_IN_FLOAT64 = ["fp64:rtz", "fp32:sr31", "float(e=9,p=3):flush_after_rounding", "q3.4:wrap"]
 
 
@@ -72,7 +76,7 @@ AGREEING_IN_FLOAT64 = ["fp64:rtz", "fp32:sr31", "float(e=9,p=3):flush_after_roun
 def test_numpy_eager_jit_and_vmap_agree(
     name: str, draws: Any, grid: Grid, assert_same_bits: Compare
 ) -> None:
-    """Only the first one is also run operation by operation: each is compiled, which takes long."""
+    """Two are also run operation by operation: each is compiled, which takes long."""
     spec = ps.RoundingSpec.parse(name)
     dtype = np.float64 if name in AGREEING_IN_FLOAT64 else np.float32
     x = np.resize(grid(spec.format, dtype), (8, 64))
@@ -81,9 +85,33 @@ def test_numpy_eager_jit_and_vmap_agree(
     with jax.enable_x64(dtype is np.float64):
         mapped = jax.vmap(lambda x, r: ps.round_to(x, spec, random_bits=r))
         assert_same_bits(jax.jit(mapped)(x, r), expected, inputs=x, what="jit, vmap")
-        if name == AGREEING[0]:
+        if name in EAGER:
             eager = round_array(jnp.asarray(x), jnp.asarray(r), spec)
             assert_same_bits(eager, expected, inputs=x, what="eager")
+
+
+def test_float32_does_not_depend_on_64_bit_types(grid: Grid, assert_same_bits: Compare) -> None:
+    """The same bits with and without jax_enable_x64, and float32 stays float32."""
+    specs = [*AGREEING[5:8], *AGREEING[-7:]]
+    x = np.resize(grid(ps.get_format("e4m3"), np.float32), 512)
+    with jax.enable_x64(True):
+        results = jax.jit(lambda x: [ps.round_to(x, spec, random_bits=3) for spec in specs])(x)
+    for spec, result in zip(specs, results, strict=True):
+        assert_same_bits(result, ps.round_to(x, spec, random_bits=3), inputs=x, what=spec)
+
+
+def test_short_way_equals_the_general_way(
+    fmt: Format, carrier: Carrier, specs: Any, grid: Grid, assert_same_bits: Compare
+) -> None:
+    """Plain values are rounded where they stand; with a tail of zeros they go the way of results."""
+    x = grid(fmt, carrier.float_dtype)
+    patterns = x.view(carrier.uint_dtype)
+    zero = np.zeros_like(patterns)
+    for spec in specs(fmt, all_subnormals=True):
+        if spec.mode != "sr" and spec.overflow == "saturate":
+            short = round_bits(patterns, spec, carrier).view(x.dtype)
+            general = round_bits(patterns, spec, carrier, tail=zero, rest=zero).view(x.dtype)
+            assert_same_bits(short, general, inputs=x, what=spec)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import precsim as ps
 from precsim.rounding.spec import (
+    EvenRule,
     InfinityMode,
+    NanMode,
     OverflowMode,
     RoundingMode,
     StochasticVariant,
@@ -17,8 +19,11 @@ from precsim.rounding.spec import (
 )
 
 E4M3 = ps.get_format("e4m3")
-FLOATS = st.sampled_from(["fp16", "e4m3", "e8m0", "float(e=6,p=10)", "float(e=inf,p=4)"])
-FIXED = st.sampled_from(["q3.4", "uq0.8", "q-2.8", "uq9.-3"])
+FLOATS = ["fp16", "e4m3", "e8m0", "e2m1", "float(e=6,p=10)", "float(e=inf,p=4)", "binary8p4se"]
+FLOATS += ["binary5p1uf"]
+FIXED = ["q3.4", "uq0.8", "q-2.8", "uq9.-3"]
+FLOAT_OVERFLOW = ["infinity", "infinity_or_max", "saturate"]
+FIXED_OVERFLOW = ["saturate", "saturate_symmetric", "saturate_zero", "wrap"]
 
 
 @st.composite
@@ -26,13 +31,17 @@ def specs(draw: st.DrawFn) -> ps.RoundingSpec:
     """Draw any valid spec."""
     is_fixed = draw(st.booleans())
     mode = draw(st.sampled_from(RoundingMode))
+    fmt = ps.get_format(draw(st.sampled_from(FIXED if is_fixed else FLOATS)))
+    nans = [NanMode.STAYS] if fmt.has_nan else list(NanMode)
+    if not fmt.has_negative_zero and NanMode.NEGATIVE_ZERO in nans:
+        nans.remove(NanMode.NEGATIVE_ZERO)
     return ps.RoundingSpec(
-        format=ps.get_format(draw(FIXED if is_fixed else FLOATS)),
+        format=fmt,
         mode=mode,
-        overflow=draw(
-            st.sampled_from(list(OverflowMode)[1:] if is_fixed else list(OverflowMode)[:2])
-        ),
+        overflow=draw(st.sampled_from(FIXED_OVERFLOW if is_fixed else FLOAT_OVERFLOW)),  # type: ignore[arg-type]
         infinities=draw(st.sampled_from(InfinityMode)),
+        nans=draw(st.sampled_from(nans)),
+        even=draw(st.sampled_from(EvenRule)),
         subnormals=SubnormalMode.GRADUAL if is_fixed else draw(st.sampled_from(SubnormalMode)),
         num_random_bits=draw(st.integers(1, 32)) if mode == "sr" else 0,
         stochastic_variant=draw(st.sampled_from(StochasticVariant)),
@@ -78,6 +87,12 @@ def test_the_string_is_the_shortest(spec: ps.RoundingSpec) -> None:
         ("q3.4:rtn:wrap", {"mode": "rtn", "overflow": "wrap"}),
         ("e5m2:saturate_infinity", {"infinities": "saturate_infinity"}),
         ("float(e=6,p=10):rto", {"mode": "rto"}),
+        ("e8m0:even_code:rno", {"even": "even_code", "mode": "rno"}),
+        ("e2m1:nan_to_max", {"nans": "nan_to_max"}),
+        ("q3.4:saturate_zero", {"overflow": "saturate_zero"}),
+        ("e4m3:infinity_or_max", {"overflow": "infinity_or_max"}),
+        ("e4m3:propagate_or_saturate", {"infinities": "propagate_or_saturate"}),
+        ("binary8p4se:infinity:propagate", {"overflow": "infinity", "infinities": "propagate"}),
     ],
 )
 def test_parse(text: str, fields: dict[str, Any]) -> None:
@@ -85,12 +100,22 @@ def test_parse(text: str, fields: dict[str, Any]) -> None:
     assert ps.RoundingSpec.parse(text) == ps.RoundingSpec(format=ps.get_format(name), **fields)
 
 
-def test_defaults() -> None:
-    spec = ps.RoundingSpec(format=E4M3)
+@pytest.mark.parametrize(
+    ("name", "overflow", "infinities", "even"),
+    [
+        ("e4m3", "infinity", "propagate", "even_significand"),
+        ("e8m0", "infinity", "propagate", "even_significand"),
+        ("q3.4", "saturate", "propagate", "even_significand"),
+        ("binary8p4se", "infinity_or_max", "propagate_or_saturate", "even_code"),
+        ("binary4p2uf", "infinity_or_max", "propagate_or_saturate", "even_code"),
+    ],
+)
+def test_defaults(name: str, overflow: str, infinities: str, even: str) -> None:
+    spec = ps.RoundingSpec.parse(name)
     assert dataclasses.astuple(spec)[1:] == (
-        "rne", "infinity", "propagate", "gradual", 0, "a"
+        "rne", overflow, infinities, "nan_stays", even, "gradual", 0, "a"
     )  # fmt: skip
-    assert ps.RoundingSpec.parse("q3.4").overflow is OverflowMode.SATURATE
+    assert str(spec) == name
 
 
 def test_parse_takes_formats_and_specs() -> None:
@@ -127,11 +152,22 @@ REFUSED = [
     ("e4m3:rne:rtz", "rounding 'e4m3:rne:rtz' gives mode twice"),
     ("e4m3:sr8:sr8", "gives mode twice"),
     ("e4m3:saturate:infinity", "gives overflow twice"),
-    ("e4m3:wrap", r"overflow is 'wrap' for e4m3; allowed are 'infinity', 'saturate'"),
+    (
+        "e4m3:wrap",
+        r"overflow is 'wrap' for e4m3; allowed are 'infinity', 'infinity_or_max', 'saturate'$",
+    ),
     (
         "q3.4:infinity",
-        r"overflow is 'infinity', which q3.4 has not; allowed are 'saturate', 'wrap'",
+        r"overflow is 'infinity' for q3.4; allowed are 'saturate', .*, 'saturate_zero', 'wrap'$",
     ),
+    ("e4m3:saturate_zero", "overflow is 'saturate_zero' for e4m3; allowed are 'infinity', "),
+    ("q3.4:onnx", "overflow is 'infinity' for q3.4; allowed are 'saturate', "),
+    ("e4m3:nan_to_zero", "nans is 'nan_to_zero', but e4m3 has NaN"),
+    ("q3.4:nan_to_negative_zero", "nans is 'nan_to_negative_zero', but q3.4 has no -0"),
+    ("e4m3:satfinite:saturate", "rounding 'e4m3:satfinite:saturate' gives overflow twice"),
+    ("e4m3:onnx:ml_dtypes", "gives overflow twice"),
+    ("e4m3:onnx_saturat", r"unknown rounding option 'onnx_saturat'; did you mean 'onnx_saturate'"),
+    ("q3.4:trn:rnd", "gives mode twice"),
     ("q3.4:flush_after_rounding", "fixed point has no subnormals"),
     ("bf16:sr33", "num_random_bits is 33; allowed are 1 to 32"),
     ("bf16:sr0", r"unknown rounding option 'sr0'; did you mean 'sr'\?"),
@@ -151,6 +187,9 @@ def test_errors_suggest(text: str, message: str) -> None:
         ({"overflow": "infinite"}, r"overflow is 'infinite'; .*did you mean 'infinity'\?"),
         ({"subnormals": "flush"}, "subnormals is 'flush'; allowed are 'gradual'"),
         ({"infinities": "keep"}, "infinities is 'keep'; allowed are 'propagate'"),
+        ({"nans": "zero"}, "nans is 'zero'; allowed are 'nan_stays', 'nan_to_zero', "),
+        ({"even": "code"}, r"even is 'code'; allowed are .*; did you mean 'even_code'\?"),
+        ({"overflow": "satfinite"}, "overflow is 'satfinite'; allowed are 'infinity', "),
         (
             {"mode": "rne", "num_random_bits": 8},
             "num_random_bits is 8; allowed are .* 0 in the others",

@@ -13,7 +13,7 @@ import precsim as ps
 
 Compare = Callable[..., None]
 FLOATS = ["e4m3", "e5m2", "e3m2", "e2m3", "e2m1", "e4m3fnuz", "e4m3b11fnuz", "ieee_e3m4"]
-FLOATS += ["fp16", "bf16", "float(e=1,p=3)"]
+FLOATS += ["fp16", "bf16", "float(e=1,p=3)", "binary6p1se", "binary8p3ue"]
 
 
 def gap(x: float, values: list[Fraction]) -> Fraction:

@@ -10,7 +10,7 @@ import pytest
 
 import precsim as ps
 from precsim.formats.carrier import FLOAT32
-from precsim.rounding.kernel import limits
+from precsim.rounding.limits import limits
 from precsim.rounding.spec import RoundingSpec
 from precsim.training import products
 from precsim.training.noise import bits_at

@@ -1,0 +1,64 @@
+"""Interleaved timing: contenders take turns, so that whatever disturbs the machine disturbs all of them."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+SLOW = 0.25
+"""Seconds: a call that takes longer is measured in at most three rounds."""
+
+
+class Ratio(NamedTuple):
+    """Median of the ratios within each round, and their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], object]], *, rounds: int, sample_seconds: float
+) -> dict[str, list[float]]:
+    """Time every call once a round, in turn; return seconds per call, by name and round.
+
+    A sample lasts about `sample_seconds`: short calls are repeated in it. Before a sample the call is made once
+    untimed, since its predecessor has filled the caches.
+    """
+    repeats = {name: _repeats(call, sample_seconds) for name, call in calls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    gc.collect()
+    gc.disable()
+    try:
+        for k in range(rounds):
+            for name, call in calls.items():
+                is_slow = bool(seconds[name]) and seconds[name][0] > SLOW
+                if is_slow and k >= 3:
+                    continue
+                if not is_slow:
+                    call()
+                start = time.perf_counter()
+                for _ in range(repeats[name]):
+                    call()
+                seconds[name].append((time.perf_counter() - start) / repeats[name])
+    finally:
+        gc.enable()
+    return seconds
+
+
+def _repeats(call: Callable[[], object], sample_seconds: float) -> int:
+    call()  # compiles
+    start = time.perf_counter()
+    call()
+    once = time.perf_counter() - start
+    return max(1, min(1000, round(sample_seconds / max(once, 1e-7))))
+
+
+def paired_ratio(measured: list[float], against: list[float]) -> Ratio:
+    """Compare two contenders round by round."""
+    ratios = [m / a for m, a in zip(measured, against, strict=False)]
+    if len(ratios) == 1:
+        return Ratio(ratios[0], ratios[0], ratios[0])
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Ratio(median, low, high)

@@ -1,0 +1,204 @@
+"""Native matrix products of this GPU against precsim's model of its tensor cores, bit for bit.
+
+    XLA_FLAGS="--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true" \
+        python -m conformance.tensor_cores [--golden FILE.npz] [--shapes]
+
+Prints a line per operand type and shape: the kernel that ran, and the share of outputs whose bits are the
+model's (flat, or split-K with the number of parts that fits). `--golden` records outputs for the tests.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from jax import lax
+
+import precsim as ps
+
+FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
+DTYPES: dict[str, Any] = {
+    "bf16": ml_dtypes.bfloat16,
+    "fp16": np.float16,
+    "e4m3": ml_dtypes.float8_e4m3fn,
+    "e5m2": ml_dtypes.float8_e5m2,
+    "tf32": np.float32,
+}
+KINDS = ("bits", "finite", "tiny", "normal")
+
+
+class Case(NamedTuple):
+    """One product."""
+
+    spec: str
+    m: int
+    n: int
+    k: int
+    kind: str
+    seed: int
+
+
+def golden_cases() -> Iterator[Case]:
+    """Yield the cases of the golden file: every type, K from one step to 4096."""
+    specs = ("bf16", "fp16", "tf32", "e4m3", "e5m2_e4m3", "e4m3_e5m2")
+    seed = 0
+    for spec in specs:
+        for k in (16, 32, 64, 96, 256, 1024, 4096):
+            for kind in KINDS:
+                if kind == "bits" and k > 64:
+                    continue  # nearly all results would be NaN
+                seed += 1
+                yield Case(f"h100:{spec}", 16, 16, k, kind, seed)
+
+
+def operands(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Return the float32 operands of a case, from raw words of PCG64, whose stream is fixed."""
+    spec = ps.MatmulSpec.parse(case.spec)
+    words = np.random.PCG64(case.seed)
+    made = []
+    for part, shape in ((spec.lhs, (case.m, case.k)), (spec.rhs, (case.k, case.n))):
+        assert part is not None
+        fmt = part.format
+        assert isinstance(fmt, ps.FloatFormat)
+        assert fmt.width is not None
+        count = shape[0] * shape[1]
+        codes = (words.random_raw(count) >> np.uint64(11)).astype(np.uint32)
+        if case.kind in ("bits", "finite", "tiny"):
+            values = np.asarray(ps.decode(codes & np.uint32((1 << fmt.width) - 1), fmt))
+            if case.kind == "tiny":  # subnormals and small numbers only
+                shrunk = codes & np.uint32((1 << (fmt.precision + 1)) - 1)
+                negative = np.where(codes >> np.uint32(31), np.float32(-1), np.float32(1))
+                values = np.asarray(ps.decode(shrunk, fmt)) * negative
+            if case.kind != "bits":
+                values = np.where(np.isfinite(values), values, np.float32(1))
+        else:
+            # Random signs and significands, exponents around 0 with a bell-shaped spread of some 5 binades.
+            exponent = np.bitwise_count(codes & np.uint32(0xFFFF)) + np.uint32(119)
+            pattern = (codes & np.uint32(0x807FFFFF)) | (
+                exponent.astype(np.uint32) << np.uint32(23)
+            )
+            values = (pattern ^ ((codes << np.uint32(9)) & np.uint32(0x7FFE00))).view(np.float32)
+        values = np.asarray(ps.round_to(values.astype(np.float32), fmt, overflow="saturate"))
+        made.append(values.reshape(shape))
+    return made[0], made[1]
+
+
+def native(spec: str) -> Callable[[Any, Any], Any]:
+    """Return the platform's own product for a spec of a machine, of operands in their own dtypes."""
+    algorithm = lax.DotAlgorithmPreset.TF32_TF32_F32 if "tf32" in spec else None
+
+    def product(a: Any, b: Any) -> Any:
+        return lax.dot_general(
+            a, b, (((1,), (0,)), ((), ())), precision=algorithm, preferred_element_type=jnp.float32
+        )
+
+    return product
+
+
+def narrow(spec: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert operands to their dtypes, exactly; on the host, since XLA's own cast to e5m2 loses infinities."""
+    parsed = ps.MatmulSpec.parse(spec)
+    assert parsed.lhs is not None
+    assert parsed.rhs is not None
+    return a.astype(DTYPES[parsed.lhs.format.name]), b.astype(DTYPES[parsed.rhs.format.name])
+
+
+def bits(x: Any) -> np.ndarray:
+    """Return float32 patterns."""
+    return np.asarray(x, np.float32).view(np.uint32)
+
+
+def explain(case: Case, a: np.ndarray, b: np.ndarray, got: np.ndarray) -> tuple[str, float]:
+    """Return the schedule whose model comes nearest to the outputs, and its share of equal bits."""
+    parts = (2, 3, 4, 6, 8, 12, 16, 24, 32) if case.k >= 1024 else ()
+    best = ("", -1.0)
+    for schedule in ("", *(f":splitk{s}x{g}" for g in (64, 32, 128) for s in parts)):
+        try:
+            model = bits(ps.matmul(a, b, case.spec + schedule, backend="reference"))
+        except ValueError:
+            continue  # a part that the step does not divide
+        share = 100 * float(np.mean(model == got))
+        best = max(best, (schedule, share), key=lambda found: found[1])
+        if share == 100:
+            break
+    return best
+
+
+def record(path: str) -> None:
+    """Run the golden cases and write their outputs, each with the schedule that explains it."""
+    outputs: dict[str, Any] = {}
+    for case in golden_cases():
+        a, b = operands(case)
+        got = bits(jax.jit(native(case.spec))(*narrow(case.spec, a, b)))
+        schedule, share = explain(case, a, b, got)
+        if share < 100:
+            print(f"{case}: {share:.2f} % with {schedule or 'flat'}")
+        outputs["|".join(map(str, (*case, schedule)))] = got
+    device = jax.devices()[0].device_kind
+    origin = f"{device}, jax {jax.__version__}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
+    with open(path, "xb") as file:  # noqa: PTH123 (np.savez writes to it; an existing file is refused)
+        np.savez_compressed(file, origin=np.array(origin), **outputs)
+    print(f"wrote {len(outputs)} products of {device} to {path}")
+
+
+SHAPES = [
+    (1, 64, 128), (64, 1, 128), (1, 1, 256), (4, 64, 128), (8, 8, 16), (8, 8, 64), (10, 10, 100), (16, 16, 512),
+    (16, 16, 2048), (16, 16, 4096), (16, 16, 16384), (32, 10, 784), (32, 32, 8192), (64, 64, 64), (64, 64, 1000),
+    (64, 64, 16384), (100, 100, 100), (128, 64, 784), (128, 128, 2048), (128, 128, 8192), (128, 256, 784),
+    (192, 320, 1000), (256, 256, 256), (256, 256, 4096), (256, 10, 1024), (512, 512, 512), (512, 512, 4096),
+    (1000, 1000, 1000), (1024, 1024, 1024), (1437, 128, 64), (2048, 2048, 2048), (4096, 4096, 128), (4096, 16, 4096),
+    (4096, 4096, 4096),
+]  # fmt: skip
+
+
+def survey(specs: list[str]) -> None:
+    """Print, for each shape, the kernel and the share of outputs (of a corner) that equal the model."""
+    print(
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
+    )
+    for spec in specs:
+        product = jax.jit(native(spec))
+        for m, n, k in SHAPES:
+            a, b = operands(Case(spec, m, n, k, "normal", m + n + k))
+            try:
+                small = narrow(spec, a, b)
+                kernels = ps.which_kernel(native(spec), *small)
+                got = bits(product(*small))
+            except Exception as error:  # noqa: BLE001
+                print(
+                    f"{spec:14s} {m:5d} {n:5d} {k:6d}  refused: {str(error).splitlines()[0][:60]}"
+                )
+                continue
+            rows, columns = slice(0, min(m, 16)), slice(0, min(n, 16))
+            case = Case(spec, m, n, k, "normal", m + n + k)
+            schedule, share = explain(case, a[rows], b[:, columns], got[rows, columns])
+            kinds = "+".join(x.kind for x in kernels)
+            line = f"{spec:14s} {m:5d} {n:5d} {k:6d}  {kinds:10s} {schedule or ':flat':12s} {share:6.2f} %"
+            print(line, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m conformance.tensor_cores", description=__doc__)
+    parser.add_argument(
+        "--golden", metavar="FILE.npz", help="record the golden outputs in this file"
+    )
+    parser.add_argument("--spec", nargs="+", default=["h100:bf16", "h100:fp16", "h100:e4m3"])
+    options = parser.parse_args(arguments)
+    if jax.default_backend() != "gpu":
+        print(f"no GPU: JAX runs on {jax.default_backend()}", file=sys.stderr)
+        return 2
+    if options.golden:
+        record(options.golden)
+    else:
+        survey(options.spec)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

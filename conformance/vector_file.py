@@ -1,0 +1,131 @@
+"""A file of vectors: its text, and the numbers in it. README.md is the specification."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import precsim as ps
+
+FOLDER = Path(__file__).parent / "vectors"
+VERSION = "1"
+ARGUMENTS = ("x", "y", "z", "random_bits")
+"""The columns that are no results."""
+FLAGS = {
+    ps.Flags.INEXACT: "x",
+    ps.Flags.UNDERFLOW: "u",
+    ps.Flags.OVERFLOW: "o",
+    ps.Flags.DIVIDE_BY_ZERO: "z",
+    ps.Flags.INVALID: "i",
+}
+"""One letter for each exception of IEEE 754; none of them is a hexadecimal digit."""
+RULES = {
+    "any": "",
+    "infinity": ":infinity:propagate",
+    "saturate": ":saturate:propagate",
+    "satfinite": ":saturate:saturate_infinity",
+    "satpropagate": ":saturate:propagate_or_saturate",
+    "satnone": ":infinity_or_max:propagate_or_saturate",
+    "wrap": ":wrap",
+}
+"""The overflow rules of README.md in precsim's words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One column of results: what a library is asked to compute."""
+
+    operation: str
+    """round, add, subtract, multiply, divide, sqrt or fma"""
+    format: str
+    rule: str
+    """What happens on overflow: infinity, saturate, satfinite, ... (README.md); any: there is none."""
+    mode: str
+    """rne, rna, ..., or sr8:b for stochastic rounding with 8 bits, variant b"""
+
+    @property
+    def spec(self) -> ps.RoundingSpec:
+        """The same in precsim's words."""
+        return ps.RoundingSpec.parse(f"{self.format}{RULES[self.rule]}:{self.mode}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """One operation into one format under one overflow rule: arguments, and results in every mode."""
+
+    facts: dict[str, str]
+    """The header."""
+    arguments: dict[str, tuple[str, ...]]
+    results: dict[str, tuple[str, ...]]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """One task for each column of results."""
+        operation, fmt, rule = (self.facts[key] for key in ("operation", "format", "rule"))
+        return tuple(
+            Task(operation=operation, format=fmt, rule=rule, mode=mode) for mode in self.results
+        )
+
+    def argument(self, name: str) -> np.ndarray:
+        """Return a column of arguments: float64 values, or integers for `random_bits`."""
+        codes = np.array([int(word, 16) for word in self.arguments[name]], np.uint64)
+        if name == "random_bits":
+            return np.asarray(codes.astype(np.uint32))
+        if self.facts["arguments"] == "float64":
+            return codes.view(np.float64)
+        return self._decoded(codes)
+
+    def expected(self, mode: str) -> np.ndarray:
+        """Return a column of results as float64 values."""
+        words = [word.rstrip("".join(FLAGS.values())) for word in self.results[mode]]
+        is_nan = np.array([word == "nan" for word in words])
+        codes = np.array([0 if word == "nan" else int(word, 16) for word in words], np.uint64)
+        return np.where(is_nan, np.nan, self._decoded(codes))
+
+    def _decoded(self, codes: np.ndarray) -> np.ndarray:
+        return np.asarray(ps.decode(codes, self.facts["format"]), np.float64)
+
+    def text(self) -> str:
+        """Return the contents of the file."""
+        columns = {**self.arguments, **self.results}
+        header = [f"{key}: {value}" for key, value in self.facts.items()]
+        table = [" ".join(row) for row in zip(*columns.values(), strict=True)]
+        return "\n".join([*header, "", " ".join(columns), *table, ""])
+
+
+def words(values: Sequence[float], flags: Sequence[ps.Flags], fmt: str) -> tuple[str, ...]:
+    """Return results as they stand in a file: hexadecimal code or nan, and letters for exceptions."""
+    is_nan = np.isnan(values)
+    codes = ps.encode(np.where(is_nan, 1.0, values), fmt)
+    digits = -(-(ps.get_format(fmt).width or 0) // 4)
+    bare = ["nan" if n else f"{c:0{digits}x}" for n, c in zip(is_nan, codes.tolist(), strict=True)]
+    letters = ["".join(letter for flag, letter in FLAGS.items() if flag in f) for f in flags]
+    return tuple(word + letter for word, letter in zip(bare, letters, strict=True))
+
+
+def parse(text: str) -> Vectors:
+    """Read the text of a file; a ValueError says what is wrong with it."""
+    header, _, table = text.partition("\n\n")
+    facts = dict(line.split(": ", 1) for line in header.splitlines())
+    if facts.get("conformance") != VERSION:
+        raise ValueError(f"version {facts.get('conformance')!r}; allowed is {VERSION!r}")
+    names, *rows = [line.split() for line in table.splitlines()] or [[]]
+    if any(len(row) != len(names) for row in rows) or str(len(rows)) != facts.get("cases"):
+        raise ValueError(f"not {facts.get('cases')} rows of {len(names)} words")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    return Vectors(
+        facts=facts,
+        arguments={name: column for name, column in columns.items() if name in ARGUMENTS},
+        results={name: column for name, column in columns.items() if name not in ARGUMENTS},
+    )
+
+
+def read(folder: Path = FOLDER) -> Iterator[tuple[str, Vectors]]:
+    """Yield the name and the contents of every file, sorted by name."""
+    for path in sorted(folder.glob("*/*.txt")):
+        name = path.relative_to(folder).as_posix()
+        try:
+            yield name, parse(path.read_text(encoding="ascii"))
+        except ValueError as problem:
+            raise ValueError(f"{name}: {problem}") from problem

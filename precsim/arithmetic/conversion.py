@@ -1,0 +1,310 @@
+"""Conversions between formats, and from and to integers: one rounding each."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from precsim._arrays import Array, bitcast, is_jax, namespace
+from precsim.arithmetic.elementwise import call
+from precsim.formats.carrier import (
+    FLOAT32,
+    FLOAT64,
+    Carrier,
+    as_carrier,
+    decompose,
+    select,
+    shift_left,
+    shift_right,
+)
+from precsim.formats.codec import decode, decode_bits, encode
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.floating import FloatFormat
+from precsim.formats.registry import Format, get_format
+from precsim.formats.scaled import refuse_scaled
+from precsim.rounding import wide
+from precsim.rounding.api import as_random_bits, round_to
+from precsim.rounding.kernel import round_bits
+from precsim.rounding.limits import limits
+from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec, SpecLike
+
+
+def convert(
+    codes: Any, source_format: str | Format, target_spec: SpecLike, *, random_bits: Any = None
+) -> Array:
+    """Convert bit patterns of one format to bit patterns of another.
+
+    Parameters
+    ----------
+    codes : array_like of int, shape (...)
+        Bit patterns of `source_format`, in its low `width` bits; higher bits are ignored.
+    source_format : str, FloatFormat or FixedPointFormat
+        The format of `codes`.
+    target_spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array of unsigned int, shape (...)
+        Codes of the target in the smallest unsigned type that holds them; same library as `codes`.
+
+    Raises
+    ------
+    ValueError
+        If no carrier holds both formats (JAX has float64 with jax_enable_x64 only), one of them has no
+        codes, `random_bits` are missing in mode sr, or a NaN meets a target without NaN.
+    TypeError
+        If `codes` or `random_bits` are no integers.
+
+    Notes
+    -----
+    The exact value of each code is rounded once, straight to the target: float32, or float64 where
+    float32 does not hold both formats, only carries it.
+
+    Special values: as in `decode`, `round_to` and `encode`. NaN in a target without NaN: an error that
+    names `RoundingSpec.nans`; under `jax.jit`, where values cannot be looked at, the code of zero.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> [hex(c) for c in ps.convert([0x3C00, 0x5F80, 0x8001], "fp16", "e4m3:saturate")]
+    ['0x38', '0x7e', '0x80']
+    >>> ps.convert([0x70, 0x80], "q3.4", "e5m2").tolist()
+    [71, 200]
+    """
+    source, spec = get_format(source_format), RoundingSpec.parse(target_spec)
+    refuse_scaled(source, "source_format")
+    refuse_scaled(spec.format, "target_spec")
+    codes = codes if is_jax(codes) else np.asarray(codes)
+    values = call(decode_beside, (source, spec.format), codes)
+    rounded = round_to(values, spec, random_bits=random_bits)
+    if not spec.format.has_nan and _has_nan(rounded):
+        raise ValueError(
+            f"codes have a NaN of {source}, but {spec.format} has none; allowed is a rule that says what "
+            f"it becomes, for example target_spec='{spec}:nan_to_zero'"
+        )
+    return call(encode_in, spec.format, rounded)
+
+
+def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Round integers to a format.
+
+    Parameters
+    ----------
+    n : array_like of int, shape (...)
+        Integers of 8 to 64 bits, signed or unsigned; Python integers between ``-2**63`` and ``2**64``.
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : array_like of int, broadcastable to shape (...), optional
+        For mode sr: one integer per element.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (...)
+        Values, in float32 if that holds the format, else in float64; same library as `n`.
+
+    Raises
+    ------
+    ValueError
+        If no carrier holds the format, or `random_bits` are missing in mode sr, or JAX would need 64 bits
+        without jax_enable_x64.
+    TypeError
+        If `n` or `random_bits` are not such integers.
+
+    Notes
+    -----
+    All 64 bits count: the exact integer is rounded once, whatever the carrier (convertFromInt, IEEE
+    754-2019, 5.4.1). Zero gives +0. Error: that of one rounding. Cost: about 70 integer operations per
+    element.
+
+    Examples
+    --------
+    Half way between two values of bfloat16, but for the last bit; by way of float32 that bit is lost:
+
+    >>> import precsim as ps
+    >>> ps.from_integer(2**24 + 2**16 + 1, "bf16").item()
+    16908288.0
+    >>> ps.from_integer([-1, 2**53 + 1], "fp64:rtp").tolist()
+    [-1.0, 9007199254740994.0]
+    """
+    spec = RoundingSpec.parse(spec)
+    refuse_scaled(spec.format, "spec")
+    n = n if is_jax(n) else np.asarray(n)
+    if n.dtype.kind not in "iu":
+        raise TypeError(
+            f"n has dtype {n.dtype}; allowed are integers of 8 to 64 bits (round_exact takes Python integers "
+            "of any size)"
+        )
+    carrier = FLOAT32 if spec.format.fits(FLOAT32) else FLOAT64
+    limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
+    if random_bits is not None:
+        random_bits = as_random_bits(random_bits, (n,), carrier, spec.num_random_bits)
+    elif spec.mode is RoundingMode.STOCHASTIC:
+        raise ValueError(
+            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of n"
+        )
+    arrays = (n,) if random_bits is None else (n, random_bits)
+    if any(map(is_jax, arrays)) and (carrier is FLOAT64 or n.dtype.itemsize == 8):
+        _require_64_bits(f"the rounding of {n.dtype} to {spec.format}")
+    return call(round_integers, (spec, carrier), *arrays)
+
+
+def to_integer(
+    x: Any,
+    dtype: DTypeLike,
+    *,
+    mode: RoundingMode | str = RoundingMode.TOWARD_ZERO,
+    overflow: OverflowMode | str = OverflowMode.SATURATE,
+) -> Array:
+    """Round to integers.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (...)
+        Carrier values, float32 or float64 (Python numbers and lists count as float64).
+    dtype : dtype-like
+        Integer type of 8 to 64 bits, signed or unsigned.
+    mode : RoundingMode or str
+        Any mode but "sr"; toward zero by default, as casts in C.
+    overflow : {"saturate", "wrap"}
+        What integers outside the type become: its nearest integer, or their low bits.
+
+    Returns
+    -------
+    ndarray or jax.Array of `dtype`, shape (...)
+        Integers; same library as `x`.
+
+    Raises
+    ------
+    ValueError
+        If `mode` or `overflow` is none of these, or JAX would need 64 bits without jax_enable_x64.
+    TypeError
+        If `x` is not float32 or float64, or `dtype` no integer type.
+
+    Notes
+    -----
+    Exact but for the rounding to an integer; overflow is decided after it (convertToInteger, IEEE
+    754-2019, 5.8). Special values: NaN gives 0. Infinities saturate; in "wrap" they give 0 (ECMAScript's
+    ToInt32 has these rules). No gradient. Cost: about 50 integer operations per element.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.to_integer([2.5, -1.5, 300.0, float("nan")], "int8").tolist()
+    [2, -1, 127, 0]
+    >>> ps.to_integer([2.5, -1.5, 300.0], "uint8", mode="rne", overflow="wrap").tolist()
+    [2, 254, 44]
+    """
+    x, carrier = as_carrier(x)
+    kind = np.dtype(dtype)
+    if kind.kind not in "iu":
+        raise TypeError(f"dtype is {kind}; allowed are integers of 8 to 64 bits")
+    if overflow not in ("saturate", "wrap"):
+        raise ValueError(f"overflow is {overflow!r}; allowed are 'saturate', 'wrap'")
+    spec = RoundingSpec(format=_INTEGERS[carrier.name], mode=mode)  # type: ignore[arg-type]
+    if spec.mode is RoundingMode.STOCHASTIC:
+        raise ValueError(
+            "mode is 'sr'; allowed are the others (or round_to first, by a spec with 'sr')"
+        )
+    if is_jax(x) and kind.itemsize == 8:
+        _require_64_bits(f"dtype {kind}")
+    return call(truncate, (kind, str(overflow)), x, round_to(x, spec))
+
+
+# The integers below 2**(p + 1) are floating-point numbers whose subnormals have the quantum 1.
+_INTEGERS = {
+    c.name: FloatFormat(
+        name="integers", precision=c.precision, exponent_bits=2, bias=2 - c.precision
+    )
+    for c in (FLOAT32, FLOAT64)
+}
+
+
+def decode_beside(formats: tuple[Format, Format], codes: Array) -> Array:
+    """Return the values of codes of the first format, in a carrier that holds both."""
+    source, target = formats
+    values = decode(codes, source)
+    if values.dtype == np.float64 or target.fits(FLOAT32):
+        return values
+    if is_jax(codes):
+        _require_64_bits(f"the conversion of {source} to {target}")
+    # Not from float32: XLA's own conversion flushes subnormals on the CPU.
+    bits = decode_bits(codes.reshape(-1).astype(np.uint64), source, FLOAT64)
+    return bitcast(bits, np.float64).reshape(codes.shape)
+
+
+def encode_in(fmt: Format, values: Array) -> Array:
+    """Return the codes of values that are in a format."""
+    return encode(values, fmt)
+
+
+def round_integers(
+    target: tuple[RoundingSpec, Carrier], n: Array, random_bits: Array | None = None
+) -> Array:
+    """Round integers once, from up to 64 bits."""
+    spec, carrier = target
+    shape, size = n.shape, 8 * n.dtype.itemsize
+    n = n.reshape(-1)
+    word = np.dtype(f"u{n.dtype.itemsize}")
+    negative = n < n.dtype.type(0)
+    magnitude = bitcast(n, word)
+    magnitude = select(negative, word.type(0) - magnitude, magnitude)
+    if spec.overflow is OverflowMode.WRAP and isinstance(spec.format, FixedPointFormat):
+        # Multiples of twice the range do not count; so no bit is lost, however large the integer.
+        counted = (1 << max(spec.format.integer_bits + 1, 0)) - 1
+        magnitude = magnitude & word.type(counted & ((1 << size) - 1))
+    lo = magnitude.astype(carrier.uint_dtype)
+    high = magnitude >> word.type(32) if size > carrier.width else magnitude & word.type(0)
+    top = carrier.int_dtype(2 * carrier.width - 1)
+    exact = wide.normalise(negative, top, high.astype(carrier.uint_dtype), lo, carrier)
+    bits, tail, rest = wide.pack(exact, carrier)
+    if random_bits is not None:
+        random_bits = random_bits.reshape(-1)
+    rounded = round_bits(bits, spec, carrier, tail=tail, rest=rest, random_bits=random_bits)
+    return bitcast(rounded, carrier.float_dtype).reshape(shape)
+
+
+def truncate(target: tuple[np.dtype[Any], str], x: Array, rounded: Array) -> Array:
+    """Return integers of a type; `rounded` is `x` rounded to integers, where x is below 2**p."""
+    kind, overflow = target
+    carrier = as_carrier(x)[1]
+    word = FLOAT64 if kind.itemsize == 8 else carrier
+    u = carrier.uint
+    negative = bitcast(x, carrier.uint_dtype).reshape(-1) >= u(carrier.sign_bit)
+    magnitude, near = (
+        bitcast(v, carrier.uint_dtype).reshape(-1) & u(carrier.sign_bit - 1) for v in (x, rounded)
+    )
+    # From 2**p on every carrier value is an integer.
+    magnitude = select(magnitude < u(carrier.pattern(1, carrier.precision)), near, magnitude)
+    significand, lsb = decompose(magnitude, carrier)
+    significand, lsb = significand.astype(word.uint_dtype), lsb.astype(word.int_dtype)
+    whole = shift_right(shift_left(significand, lsb, word), -lsb, word)
+    whole = select(negative, word.uint(0) - whole, whole)
+    result = bitcast(whole.astype(f"u{kind.itemsize}"), kind)
+    if overflow == "saturate":
+        limit = np.iinfo(kind)
+        end = u(carrier.pattern(1, int(limit.max).bit_length()))
+        lowest = end if limit.min < 0 else u(1)
+        result = select((magnitude >= end) & ~negative, kind.type(limit.max), result)
+        result = select((magnitude >= lowest) & negative, kind.type(limit.min), result)
+    # Infinity's pattern reads as a power of two so large that its low bits are zero.
+    return select(magnitude > u(carrier.infinity), kind.type(0), result).reshape(x.shape)
+
+
+def _has_nan(x: Array) -> bool:
+    """Tell whether there is a NaN, as far as values can be looked at."""
+    if is_jax(x):
+        import jax
+
+        if isinstance(x, jax.core.Tracer):
+            return False
+    return bool(namespace(x).isnan(x).any())
+
+
+def _require_64_bits(what: str) -> None:
+    import jax
+
+    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise ValueError(f"{what} needs 64 bits, which JAX has with jax_enable_x64 only")

@@ -1,0 +1,99 @@
+"""Exact results of operations on carrier patterns, special values included; rounding comes after."""
+
+from precsim._arrays import Array
+from precsim.formats.carrier import Carrier, select
+from precsim.rounding import wide
+
+
+def is_nan(x: Array, carrier: Carrier) -> Array:
+    """Tell which patterns are NaN."""
+    return (x & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
+
+
+def _is_infinite(x: Array, carrier: Carrier) -> Array:
+    return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(carrier.infinity)
+
+
+def _is_zero(x: Array, carrier: Carrier) -> Array:
+    return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(0)
+
+
+def _finish(
+    exact: wide.Wide, infinite: Array, invalid: Array, negative: Array, carrier: Carrier
+) -> wide.Packed:
+    """Pack the exact result; put infinities and NaN where the operands call for them."""
+    u = carrier.uint
+    bits, tail, rest = wide.pack(exact, carrier)
+    signed_infinity = u(carrier.infinity) | select(negative, u(carrier.sign_bit), u(0))
+    bits = select(infinite, signed_infinity, bits)
+    bits = select(invalid, u(carrier.quiet_nan), bits)
+    is_special = infinite | invalid
+    return wide.Packed(bits, select(is_special, u(0), tail), select(is_special, u(0), rest))
+
+
+def add_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
+    """Return the exact sum of carrier patterns."""
+    a, b = wide.unpack(x, carrier), wide.unpack(y, carrier)
+    exact = wide.add(a, b, carrier, zero_is_negative=zero_is_negative)
+    x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
+    invalid = is_nan(x, carrier) | is_nan(y, carrier)
+    invalid = invalid | (x_infinite & y_infinite & (a.negative != b.negative))
+    negative = select(x_infinite, a.negative, b.negative)
+    return _finish(exact, x_infinite | y_infinite, invalid, negative, carrier)
+
+
+def subtract_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
+    """Return the exact difference of carrier patterns."""
+    return add_bits(x, y ^ carrier.uint(carrier.sign_bit), carrier, zero_is_negative)
+
+
+def multiply_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
+    """Return the exact product of carrier patterns."""
+    exact = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
+    infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
+    invalid = is_nan(x, carrier) | is_nan(y, carrier)
+    invalid = invalid | (infinite & (_is_zero(x, carrier) | _is_zero(y, carrier)))
+    return _finish(exact, infinite, invalid, exact.negative, carrier)
+
+
+def divide_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
+    """Return the exact quotient of carrier patterns."""
+    u = carrier.uint
+    x_zero, y_zero = _is_zero(x, carrier), _is_zero(y, carrier)
+    x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
+    one = u(carrier.bias << carrier.trailing) | (y & u(carrier.sign_bit))
+    exact = wide.divide(
+        wide.unpack(select(y_infinite, x & u(carrier.sign_bit), x), carrier),
+        wide.unpack(select(y_zero | y_infinite, one, y), carrier),
+        carrier,
+    )
+    invalid = is_nan(x, carrier) | is_nan(y, carrier)
+    invalid = invalid | (x_zero & y_zero) | (x_infinite & y_infinite)
+    return _finish(exact, x_infinite | (y_zero & ~x_zero), invalid, exact.negative, carrier)
+
+
+def reciprocal_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
+    """Return the exact reciprocal of carrier patterns."""
+    one = carrier.uint(carrier.bias << carrier.trailing)
+    return divide_bits((x & carrier.uint(0)) | one, x, carrier, zero_is_negative)
+
+
+def sqrt_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
+    """Return the exact square root of carrier patterns."""
+    exact = wide.sqrt(wide.unpack(x, carrier), carrier)
+    invalid = is_nan(x, carrier) | (exact.negative & ~_is_zero(x, carrier))
+    return _finish(exact, _is_infinite(x, carrier), invalid, exact.negative, carrier)
+
+
+def fma_bits(x: Array, y: Array, z: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
+    """Return the exact fused multiply-add of carrier patterns."""
+    product = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
+    addend = wide.unpack(z, carrier)
+    exact = wide.add(product, addend, carrier, zero_is_negative=zero_is_negative)
+    product_infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
+    z_infinite = _is_infinite(z, carrier)
+    invalid = is_nan(x, carrier) | is_nan(y, carrier) | is_nan(z, carrier)
+    invalid = invalid | (product_infinite & (_is_zero(x, carrier) | _is_zero(y, carrier)))
+    invalid = invalid | (product_infinite & z_infinite & (product.negative != addend.negative))
+    negative = select(product_infinite, product.negative, addend.negative)
+    return _finish(exact, product_infinite | z_infinite, invalid, negative, carrier)

@@ -1,0 +1,187 @@
+"""The definition of the operations, one result at a time, in exact rational arithmetic.
+
+This is the text to read first: it says in a few lines which results, and which exceptions of IEEE 754, every
+array operation of precsim stands for.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, NamedTuple, TypeAlias
+
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.scaled import refuse_scaled
+from precsim.rounding.oracle import Flags, Rounded, round_exact
+from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+
+Number: TypeAlias = float | Fraction
+"""A nonzero `Fraction`, or one of the floats 0.0, -0.0, inf, -inf, nan."""
+
+
+class Exact(NamedTuple):
+    """An exact result, before it is rounded, and the exceptions that the operands signal."""
+
+    value: Number
+    flags: Flags = Flags.NONE
+
+
+def compute_exact(
+    operation: str, *operands: float | Fraction, spec: SpecLike, random_bits: int = 0
+) -> Rounded:
+    """Compute one operation, exactly as the standards define it.
+
+    Parameters
+    ----------
+    operation : str
+        One of "add", "subtract", "multiply", "divide", "reciprocal", "sqrt", "fma".
+    *operands : float, int or Fraction
+        One, two or three numbers, in the format or not; -0, infinity and NaN too.
+    spec : str, Format or RoundingSpec
+        Format and rule of the result.
+    random_bits : int
+        R of mode "sr"; only its low `num_random_bits` bits are used.
+
+    Returns
+    -------
+    Rounded
+        Pair (value, flags).
+
+    Raises
+    ------
+    ValueError
+        If there is no such operation, or the number of operands is wrong.
+
+    Notes
+    -----
+    Flags (IEEE 754-2019, clause 7): INVALID for 0 * infinity, infinity - infinity, 0 / 0, infinity /
+    infinity and the root of a negative number; DIVIDE_BY_ZERO for x / 0 with a finite x other than 0;
+    then those of `round_exact`: OVERFLOW, UNDERFLOW (tininess after rounding), INEXACT, and INVALID where
+    the format has no such value. NaN operands are quiet: they signal nothing, also not in
+    fma(0, infinity, NaN), where the standard leaves the choice (7.2 c).
+
+    Error: none before the one rounding; the root is an integer square root with a sticky bit.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.compute_exact("divide", 1.0, 3.0, spec="fp16")
+    Rounded(value=0.333251953125, flags=<Flags.INEXACT: 1>)
+    >>> ps.compute_exact("divide", 1.0, 0.0, spec="fp16")
+    Rounded(value=inf, flags=<Flags.DIVIDE_BY_ZERO: 8>)
+    >>> ps.compute_exact("sqrt", -1.0, spec="fp16").flags.name
+    'INVALID'
+    """
+    spec = RoundingSpec.parse(spec)
+    refuse_scaled(spec.format, "spec")
+    if operation not in _OPERATIONS:
+        allowed = ", ".join(map(repr, _OPERATIONS))
+        raise ValueError(f"operation is {operation!r}; allowed are {allowed}")
+    function, arity = _OPERATIONS[operation]
+    if len(operands) != arity:
+        raise ValueError(f"{operation} got {len(operands)} operands; allowed are {arity}")
+    numbers = [_number(x) for x in operands]
+    exact = Exact(math.nan) if any(map(_is_nan, numbers)) else function(*numbers, spec)
+    value, flags = round_exact(exact.value, spec, random_bits=random_bits)
+    return Rounded(value, flags | exact.flags)
+
+
+def _add(x: Number, y: Number, spec: RoundingSpec) -> Exact:
+    if _is_infinite(x) and _is_infinite(y) and x != y:
+        return _INVALID
+    if _is_infinite(x) or _is_infinite(y):
+        return Exact(x if _is_infinite(x) else y)
+    if x == 0 == y and _is_negative(x) == _is_negative(y):
+        return Exact(x)
+    total = Fraction(x) + Fraction(y)
+    # An exact cancellation has no sign of its own (6.3).
+    zero = -0.0 if spec.mode is RoundingMode.TOWARD_NEGATIVE else 0.0
+    return Exact(total or zero)
+
+
+def _subtract(x: Number, y: Number, spec: RoundingSpec) -> Exact:
+    return _add(x, -y, spec)
+
+
+def _multiply(x: Number, y: Number, spec: RoundingSpec) -> Exact:
+    if (_is_infinite(x) and y == 0) or (x == 0 and _is_infinite(y)):
+        return _INVALID
+    if _is_infinite(x) or _is_infinite(y):
+        return Exact(_signed(math.inf, x, y))
+    return Exact(Fraction(x) * Fraction(y) or _signed(0.0, x, y))
+
+
+def _divide(x: Number, y: Number, spec: RoundingSpec) -> Exact:
+    if (x == 0 == y) or (_is_infinite(x) and _is_infinite(y)):
+        return _INVALID
+    if _is_infinite(x):
+        return Exact(_signed(math.inf, x, y))
+    if y == 0:
+        return Exact(_signed(math.inf, x, y), Flags.DIVIDE_BY_ZERO)
+    if x == 0 or _is_infinite(y):
+        return Exact(_signed(0.0, x, y))
+    return Exact(Fraction(x) / Fraction(y))
+
+
+def _reciprocal(x: Number, spec: RoundingSpec) -> Exact:
+    return _divide(Fraction(1), x, spec)
+
+
+def _sqrt(x: Number, spec: RoundingSpec) -> Exact:
+    if x == 0:
+        return Exact(x)
+    if _is_negative(x):
+        return _INVALID
+    if _is_infinite(x):
+        return Exact(x)
+    x = Fraction(x)
+    # So many bits after the binary point that every value of the format, every half way point and every
+    # threshold of 32 random bits is an integer at this scale.
+    exponent = (x.numerator.bit_length() - x.denominator.bit_length()) // 2
+    fraction_bits = spec.format.fraction_bits if isinstance(spec.format, FixedPointFormat) else 0
+    bits = 128 + max(0, fraction_bits, -exponent)
+    scaled = x * 4**bits
+    root = math.isqrt(math.floor(scaled))
+    sticky = root * root != scaled
+    return Exact(Fraction(2 * root + sticky, 2 << bits))
+
+
+def _fma(x: Number, y: Number, z: Number, spec: RoundingSpec) -> Exact:
+    product = _multiply(x, y, spec)
+    return product if product is _INVALID else _add(product.value, z, spec)
+
+
+_INVALID = Exact(math.nan, Flags.INVALID)
+_OPERATIONS: dict[str, tuple[Callable[..., Exact], int]] = {
+    "add": (_add, 2),
+    "subtract": (_subtract, 2),
+    "multiply": (_multiply, 2),
+    "divide": (_divide, 2),
+    "reciprocal": (_reciprocal, 1),
+    "sqrt": (_sqrt, 1),
+    "fma": (_fma, 3),
+}
+
+
+def _number(x: Any) -> Number:
+    """Return an operand as it is, without a rounding."""
+    if isinstance(x, (int, Fraction)):
+        return Fraction(x) or 0.0
+    x = float(x)
+    return Fraction(x) if math.isfinite(x) and x else x
+
+
+def _is_nan(x: Number) -> bool:
+    return isinstance(x, float) and math.isnan(x)
+
+
+def _is_infinite(x: Number) -> bool:
+    return isinstance(x, float) and math.isinf(x)
+
+
+def _is_negative(x: Number) -> bool:
+    return math.copysign(1, x) < 0 if isinstance(x, float) else x < 0
+
+
+def _signed(size: float, x: Number, y: Number) -> float:
+    """Give a result the exclusive or of the operands' signs."""
+    return -size if _is_negative(x) != _is_negative(y) else size

@@ -1,0 +1,131 @@
+"""Sums of K arrays in any order, one after the other: never all K at once in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from precsim._arrays import Array, is_jax, namespace, repeat
+from precsim.arithmetic.order import Blocked, Kahan, Order, Pairwise, TwoSum
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is summed, and how two sums are added."""
+
+    count: int
+    """K."""
+    term: Callable[[Any], Array]
+    """The k-th term, rounded."""
+    step: Callable[[Array, Any], Array]
+    """``step(total, k)``: the total with the k-th term added; may round once where `plus` rounds twice."""
+    plus: Callable[[Array, Array], Array]
+    """Rounded sum of two sums."""
+    minus: Callable[[Array, Array], Array]
+    """Rounded difference of two sums."""
+
+
+def ordered_sum(terms: Terms, start: Array, order: Order) -> Array:
+    """Return start + the sum of the terms; `start` has the shape of the result."""
+    zero = namespace(start).zeros_like(start)
+    match order:
+        case Blocked(size=size):
+            return _blocked(terms, start, zero, size)
+        case Pairwise():
+            return terms.plus(start, _pairwise(terms, zero)) if terms.count else start
+        case Kahan():
+            return _kahan(terms, start, zero)
+        case TwoSum():
+            return _two_sum(terms, start, zero)
+        case _:
+            return repeat(terms.count, lambda k, total: terms.step(total, k), start)
+
+
+def _blocked(terms: Terms, start: Array, zero: Array, size: int) -> Array:
+    def chain(first: Any, count: int) -> Array:
+        return repeat(count, lambda k, total: terms.step(total, first + k), zero)
+
+    full = terms.count // size
+    total = repeat(full, lambda j, total: terms.plus(total, chain(j * size, size)), start)
+    rest = terms.count % size
+    return terms.plus(total, chain(full * size, rest)) if rest else total
+
+
+def _kahan(terms: Terms, start: Array, zero: Array) -> Array:
+    def body(k: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        total, error = state
+        y = terms.minus(terms.term(k), error)
+        new = terms.plus(total, y)
+        return new, terms.minus(terms.minus(new, total), y)
+
+    return repeat(terms.count, body, (start, zero))[0]
+
+
+def _two_sum(terms: Terms, start: Array, zero: Array) -> Array:
+    plus, minus = terms.plus, terms.minus
+
+    def body(k: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        total, errors = state
+        x = terms.term(k)
+        new = plus(total, x)
+        virtual = minus(new, total)
+        error = plus(minus(total, minus(new, virtual)), minus(x, virtual))
+        return new, plus(errors, error)
+
+    return plus(*repeat(terms.count, body, (start, zero)))
+
+
+def _pairwise(terms: Terms, zero: Array) -> Array:
+    """Add like a binary counter: a finished subtree is merged with the one of its size before it.
+
+    One subtree of each size waits at a time, so that log2(K) arrays are held; the order is that of the levels.
+    """
+    xp = namespace(zero)
+    levels = terms.count.bit_length()
+    stack = xp.stack([zero] * (levels + 1))
+
+    def push(k: Any, stack: Array) -> Array:
+        def merge(state: tuple[Any, Array]) -> tuple[Any, Array]:
+            level, carry = state
+            return level + 1, terms.plus(_at(stack, level), carry)
+
+        is_set = lambda state: (k >> state[0]) & 1 == 1
+        level, carry = _while(is_set, merge, (k & 0, terms.term(k)))
+        return _with(stack, level, carry)
+
+    stack = repeat(terms.count, push, stack)
+    # What is left are the subtrees of the set bits of K; smaller ones come later.
+    lowest = (terms.count & -terms.count).bit_length() - 1
+    bits = xp.asarray([(terms.count >> level) & 1 == 1 for level in range(levels + 1)])
+
+    def add_level(k: Any, total: Array) -> Array:
+        level = k + lowest + 1
+        return xp.where(bits[level], terms.plus(_at(stack, level), total), total)
+
+    return repeat(levels - lowest - 1, add_level, stack[lowest])
+
+
+def _while(condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
+    if is_jax(state[0]):
+        from jax import lax
+
+        return lax.while_loop(condition, body, state)
+    while condition(state):
+        state = body(state)
+    return state
+
+
+def _at(stack: Array, level: Any) -> Array:
+    if not is_jax(stack):
+        return stack[level]
+    from jax import lax
+
+    return lax.dynamic_index_in_dim(stack, level, 0, keepdims=False)
+
+
+def _with(stack: Array, level: Any, x: Array) -> Array:
+    if not is_jax(stack):
+        stack[level] = x
+        return stack
+    from jax import lax
+
+    return lax.dynamic_update_index_in_dim(stack, x, level, 0)

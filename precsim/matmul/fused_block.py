@@ -1,0 +1,184 @@
+"""`FusedBlock`: how a tensor core orders a product, and the schedules by which kernels use it.
+
+One step of a tensor core adds L products and the accumulator at once: all terms are aligned to the largest
+exponent, cut off below F fraction bits, added exactly, and the sum is rounded to the accumulator's format.
+A kernel chains such steps over K by a schedule.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """One chain over K, ascending (wgmma loops, Triton, cuBLASLt without split-K)."""
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return "flat"
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Chains of `interval` products from zero, each added to a total with one rounding to nearest.
+
+    Interval 128 is what CUTLASS, DeepGEMM and cuBLASLt without fast accumulation do for fp8.
+    """
+
+    interval: int
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return f"promote{self.interval}"
+
+
+@dataclass(frozen=True, slots=True)
+class PairInterleaved:
+    """FP8 through mma.sync on Hopper and Blackwell: each 32 products are two steps of 16, then one addition.
+
+    The first step takes the products with k mod 4 in {0, 1}, the second the others.
+    """
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return "mma"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitK:
+    """`splits` chains over consecutive parts of K, whose results are added in order in float32.
+
+    A part is ``ceil(ceil(K / granule) / splits) * granule`` long, the last one what remains (cuBLASLt).
+    """
+
+    splits: int
+    granule: int = 64
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return f"splitk{self.splits}x{self.granule}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResidueFirst:
+    """One chain whose first step holds the K mod `granule` left-over products (CUTLASS, unaligned K)."""
+
+    granule: int
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return f"residue{self.granule}"
+
+
+Schedule: TypeAlias = Flat | Promote | PairInterleaved | SplitK | ResidueFirst
+FLAT = Flat()
+
+_SCHEDULES: dict[str, type[Schedule]] = {
+    r"flat": Flat,
+    r"promote(\d+)": Promote,
+    r"mma": PairInterleaved,
+    r"splitk(\d+)(?:x(\d+))?": SplitK,
+    r"residue(\d+)": ResidueFirst,
+}
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Return the schedule that a string stands for."""
+    for pattern, kind in _SCHEDULES.items():
+        if match := re.fullmatch(pattern, text):
+            return kind(*(int(n) for n in match.groups() if n is not None))
+    raise ValueError(
+        f"schedule is {text!r}; allowed are flat, promoteN, splitkS or splitkSxG, residueN, mma"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedBlock:
+    """The order of a tensor core: L products and the accumulator in one aligned, truncated, exact sum.
+
+    Parameters
+    ----------
+    length : int
+        Number of products L that one step adds.
+    fraction_bits : int
+        F: terms are cut off, toward zero, below 2**-F times the largest power of two among the terms'
+        exponents (exponents of products are sums of the operands', so a product is below 4 times it).
+    zero_exponent : int, optional
+        Exponent that a zero term has in that maximum; None: zero terms have none.
+    schedule : Schedule or str
+        How the steps cover K: "flat", "promoteN", "splitkSxG", "residueN" or "mma".
+
+    Raises
+    ------
+    ValueError
+        If L or F is out of range, or L steps do not fit the schedule.
+
+    Notes
+    -----
+    The accumulator's rounding is `MatmulSpec.accumulator`; overflow gives infinity in every mode, as on the
+    machines. A result of zero is +0. Source: MMA-Sim (arXiv 2511.10909); Khattak and Mikaitis, ACM TACO,
+    doi 10.1145/3830409.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> str(ps.FusedBlock(length=16, fraction_bits=25, schedule="promote128"))
+    'fused16x25:promote128'
+    """
+
+    length: int
+    fraction_bits: int
+    zero_exponent: int | None = None
+    schedule: Schedule = FLAT
+
+    def __post_init__(self) -> None:
+        """Turn a string into a schedule and check."""
+        if isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", parse_schedule(self.schedule))
+        if not 1 <= self.length <= 64:
+            raise ValueError(f"length is {self.length}; allowed are 1 to 64 products a step")
+        if not 1 <= self.fraction_bits <= 26:
+            raise ValueError(f"fraction_bits is {self.fraction_bits}; allowed are 1 to 26")
+        match self.schedule:
+            case Promote(interval=n) | ResidueFirst(granule=n):
+                counts = {"interval": n}
+            case SplitK(splits=s, granule=g):
+                counts = {"splits": s, "granule": g}
+            case _:
+                counts = {}
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(
+                    f"{name} of schedule '{self.schedule}' is {count}; allowed is >= 1"
+                )
+            if name != "splits" and count % self.length:
+                raise ValueError(
+                    f"{name} of schedule '{self.schedule}' is {count}; allowed are multiples of the "
+                    f"{self.length} products of a step"
+                )
+        if self.schedule == PairInterleaved() and 16 % self.length:
+            raise ValueError(
+                f"length is {self.length}; allowed for schedule 'mma' are divisors of 16"
+            )
+
+    def __str__(self) -> str:
+        """Return the string that a `MatmulSpec` understands."""
+        text = f"fused{self.length}x{self.fraction_bits}"
+        if self.zero_exponent is not None:
+            text += f"@{self.zero_exponent}"
+        return text if self.schedule == FLAT else f"{text}:{self.schedule}"
+
+
+def ceil_div(x: int, y: int) -> int:
+    """Return x / y, rounded up."""
+    return (x + y - 1) // y
+
+
+def parse_fused_block(text: str) -> FusedBlock | None:
+    """Return the block that ``fusedLxF[@E]`` stands for; None for anything else."""
+    match = re.fullmatch(r"fused(\d+)x(\d+)(?:@(-?\d+))?", text)
+    if match is None:
+        return None
+    zero = None if match[3] is None else int(match[3])
+    return FusedBlock(length=int(match[1]), fraction_bits=int(match[2]), zero_exponent=zero)

@@ -1,0 +1,167 @@
+"""The tensor cores of NVIDIA's GPUs, as `FusedBlock`s: one row per machine and kind of operand.
+
+Sources: MMA-Sim (arXiv 2511.10909 v2, parameter table); Khattak and Mikaitis, ACM TACO, doi
+10.1145/3830409 (recorded outputs of V100, A100, Ada, H100, B200, with which these rows were compared).
+"""
+
+import difflib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from precsim.matmul.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
+
+if TYPE_CHECKING:
+    from precsim.matmul.spec import MatmulSpec
+
+
+class Core(NamedTuple):
+    """One instruction of a machine."""
+
+    length: int
+    fraction_bits: int
+    accumulators: tuple[str, ...]
+    """The first is the default. `float(e=8,p=14)` is float32 with 13 fraction bits."""
+
+
+_FP32, _FP16, _FP22 = "fp32", "fp16", "float(e=8,p=14)"
+_HALF = (_FP32, _FP16)
+
+MACHINES: dict[str, dict[str, Core]] = {
+    "v100": {"fp16": Core(4, 23, _HALF)},
+    "t4": {"fp16": Core(8, 24, _HALF)},
+    "a100": {
+        "fp16": Core(8, 24, _HALF),
+        "bf16": Core(8, 24, (_FP32,)),
+        "tf32": Core(4, 24, (_FP32,)),
+    },
+    "ada": {
+        "fp16": Core(8, 24, _HALF),
+        "bf16": Core(8, 24, (_FP32,)),
+        "tf32": Core(4, 24, (_FP32,)),
+        "fp8": Core(16, 13, (_FP22, _FP16)),
+    },
+    "h100": {
+        "fp16": Core(16, 25, _HALF),
+        "bf16": Core(16, 25, (_FP32,)),
+        "tf32": Core(8, 25, (_FP32,)),
+        "fp8": Core(32, 13, (_FP22, _FP16)),
+    },
+    "b200": {
+        "fp16": Core(16, 25, _HALF),
+        "bf16": Core(16, 25, (_FP32,)),
+        "tf32": Core(8, 25, (_FP32,)),
+        "fp8": Core(32, 25, _HALF),
+    },
+}
+"""Machine -> kind of operand -> instruction. "fp8" is any mix of e4m3 and e5m2."""
+
+# FP8 through mma.sync: converted to fp16 and sent through that unit (Hopper, Blackwell).
+_MMA = Core(16, 25, _HALF)
+_MMA_MACHINES = ("h100", "b200")
+_FP8 = ("e4m3", "e5m2")
+
+
+def parse_machine(text: str) -> dict[str, object] | None:
+    """Return the fields of ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, None for anything else."""
+    name, colon, rest = text.partition(":")
+    if name not in MACHINES:
+        return None
+    head, *options = re.split(r":(?![^\[]*\])", rest)
+    operands, _, output = head.partition("->")
+    pieces = [*re.split(r"_(?![^\[]*\])", operands)]
+    if not colon or len(pieces) > 2 or not all(pieces):
+        raise ValueError(
+            f"{text!r} is not understood; allowed is MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE], for "
+            "example 'h100:bf16' or 'h100:e4m3_e5m2:promote128'"
+        )
+    lhs, rhs = (pieces * 2)[:2]
+    schedule: Schedule = FLAT
+    accumulator = None
+    for option in options:
+        key, equals, value = option.partition("=")
+        if equals and key == "acc":
+            accumulator = value
+        else:
+            schedule = parse_schedule(option)
+    core = _core(name, lhs, rhs, schedule, text)
+    accumulator = accumulator or core.accumulators[0]
+    if accumulator not in core.accumulators:
+        allowed = ", ".join(core.accumulators)
+        raise ValueError(
+            f"{name} has no accumulator {accumulator!r} for {operands}; allowed are {allowed}"
+        )
+    is_half = accumulator == _FP16
+    # The exponent of a zero term: 5 below the smallest normal one, and lower with more fraction bits.
+    zero = (-14 if is_half else -126) - 5 - max(core.fraction_bits - 23, 0)
+    fields: dict[str, object] = {
+        "lhs": _operand(lhs),
+        "rhs": _operand(rhs),
+        "accumulator": accumulator if is_half else f"{accumulator}:rtz",
+        "order": FusedBlock(
+            length=core.length,
+            fraction_bits=core.fraction_bits,
+            zero_exponent=zero,
+            schedule=schedule,
+        ),
+    }
+    if output:
+        fields["output"] = _bracketed(output)
+    return fields
+
+
+def _core(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Core:
+    names = [re.sub(r"\[.*", "", piece) for piece in (lhs, rhs)]
+    kinds = {"fp8" if name in _FP8 else name for name in names}
+    table = MACHINES[machine]
+    kind = kinds.pop()
+    if kinds or kind not in table:
+        known = ", ".join("e4m3, e5m2" if k == "fp8" else k for k in table)
+        near = difflib.get_close_matches(kind, [*table, *_FP8], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near and not kinds else ""
+        raise ValueError(f"{machine} has no product {text!r}; its operands are {known}{hint}")
+    if str(schedule) == "mma":
+        if kind != "fp8" or machine not in _MMA_MACHINES:
+            raise ValueError(
+                f"schedule 'mma' is for fp8 operands of {', '.join(_MMA_MACHINES)}, not {text!r}"
+            )
+        return _MMA
+    return table[kind]
+
+
+def _operand(piece: str) -> str:
+    """Return the spec of an operand; tf32 truncates float32 registers unless it says otherwise."""
+    return "tf32:rtz" if piece == "tf32" else _bracketed(piece)
+
+
+def _bracketed(piece: str) -> str:
+    return piece.replace("[", ":").rstrip("]")
+
+
+def machine_name(spec: "MatmulSpec") -> str | None:
+    """Return the string of a machine that gives this spec, None if there is none."""
+    order = spec.order
+    if not isinstance(order, FusedBlock) or spec.lhs is None or spec.rhs is None:
+        return None
+    operands = [
+        "tf32"
+        if str(part) == "tf32:rtz"
+        else str(part).replace(":", "[", 1) + "]" * (":" in str(part))
+        for part in (spec.lhs, spec.rhs)
+    ]
+    head = operands[0] if operands[0] == operands[1] else "_".join(operands)
+    schedule = "" if order.schedule == FLAT else f":{order.schedule}"
+    for machine in ("h100", "b200", "ada", "a100", "t4", "v100"):
+        for accumulator in ("", ":acc=fp16"):
+            text = f"{machine}:{head}{accumulator}{schedule}"
+            try:
+                fields = parse_machine(text)
+            except ValueError:
+                continue
+            if fields is not None and all(
+                str(getattr(spec, name)) == str(value) or getattr(spec, name) == value
+                for name, value in fields.items()
+            ):
+                output = f"->{str(spec.output).replace(':', '[', 1)}" if spec.output else ""
+                output += "]" * (":" in output)
+                return text.replace(head, head + output, 1)
+    return None

@@ -1,0 +1,182 @@
+"""Matrix products as tensor cores compute them: the steps of `fused_step`, chained by a schedule.
+
+The same source runs on NumPy arrays (the reference) and under JAX (compiled).
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, bitcast, is_jax, namespace, repeat
+from precsim.arithmetic.elementwise import add
+from precsim.formats.carrier import FLOAT32
+from precsim.formats.floating import FloatFormat
+from precsim.formats.registry import get_format
+from precsim.matmul.fused_block import (
+    FusedBlock,
+    PairInterleaved,
+    Promote,
+    ResidueFirst,
+    SplitK,
+    ceil_div,
+)
+from precsim.matmul.fused_step import (
+    NAN,
+    Operand,
+    Step,
+    add_block,
+    add_special,
+    decode_operand,
+    special_products,
+    unrolled,
+)
+from precsim.matmul.spec import MatmulSpec
+
+_U = FLOAT32.uint_dtype
+
+
+def fused_matmul(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array:
+    """Return c + a @ b, float32 carriers, operands already in their formats.
+
+    Shapes (..., M, K), (..., K, N) and (..., M, N). About 10 integer operations per product, and the rounding of
+    one accumulator per L products; no temporary larger than the result times two.
+    """
+    order = spec.order
+    assert isinstance(order, FusedBlock)
+    assert spec.lhs is not None
+    assert spec.rhs is not None
+    formats = spec.lhs.format, spec.rhs.format
+    assert isinstance(formats[0], FloatFormat)
+    assert isinstance(formats[1], FloatFormat)
+    xp = namespace(a, b, c)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = (*batch, a.shape[-2], b.shape[-1])
+    first = xp.zeros(shape, _U) if c is None else bitcast(xp.broadcast_to(c, shape), _U)
+    columns = xp.moveaxis(bitcast(xp.asarray(a), _U), -1, 0)[..., None]
+    rows = xp.moveaxis(bitcast(xp.asarray(b), _U), -2, 0)[..., None, :]
+    columns, rows = _arranged(columns, rows, order)
+    step = Step(
+        order.length,
+        order.fraction_bits,
+        formats[0].precision + formats[1].precision - 2,
+        order.zero_exponent,
+        spec.accumulator,
+    )
+    operands = decode_operand(columns, formats[0]), decode_operand(rows, formats[1])
+    run = partial(_scheduled, order=order, step=step)
+    bits = _with_or_without_special(run, first, *operands)
+    return bitcast(bits, FLOAT32.float_dtype)
+
+
+def _arranged(columns: Array, rows: Array, order: FusedBlock) -> tuple[Array, Array]:
+    """Bring K (axis 0) into the order of the steps, filled up with zeros, which change nothing."""
+    xp = namespace(columns, rows)
+    k = columns.shape[0]
+    match order.schedule:
+        case ResidueFirst(granule=g) if k % g:
+            fill = -(k % g) % order.length
+            columns, rows = (
+                xp.concatenate([x[: k % g], _zeros(x, fill), x[k % g :]]) for x in (columns, rows)
+            )
+            unit = order.length
+        case PairInterleaved():
+            unit = 32
+        case Promote(interval=n):
+            unit = n
+        case SplitK(splits=s, granule=g):
+            # The last part may be shorter: all parts get the length of the others.
+            unit = ceil_div(ceil_div(k, g), s) * g * s if k else order.length
+        case _:
+            unit = order.length
+    fill = -columns.shape[0] % unit
+    columns, rows = (xp.concatenate([x, _zeros(x, fill)]) if fill else x for x in (columns, rows))
+    if order.schedule == PairInterleaved():
+        within = np.arange(unit)
+        within = np.concatenate([within[within % 4 < 2], within[within % 4 >= 2]])
+        index = (np.arange(columns.shape[0]).reshape(-1, unit)[:, within]).reshape(-1)
+        columns, rows = columns[index], rows[index]
+    return columns, rows
+
+
+def _zeros(x: Array, count: int) -> Array:
+    return namespace(x).zeros((count, *x.shape[1:]), x.dtype)
+
+
+def _with_or_without_special(run: Any, first: Array, x: Operand, y: Operand) -> Array:
+    """Run with the steps' special cases only where there is an infinity or a NaN."""
+    xp = namespace(first, x.bits)
+    magnitude, infinity = _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
+    is_special = [xp.any((bits & magnitude) >= infinity) for bits in (first, x.bits, y.bits)]
+    some = is_special[0] | is_special[1] | is_special[2]
+    plain, careful = partial(run, is_special=False), partial(run, is_special=True)
+    if not is_jax(some):
+        return (careful if some else plain)(first, x, y)
+    from jax import lax
+
+    return lax.cond(some, careful, plain, first, x, y)
+
+
+def _scheduled(
+    first: Array, x: Operand, y: Operand, *, order: FusedBlock, step: Step, is_special: bool
+) -> Array:
+    """Chain the steps over K as the schedule says."""
+    count = x.bits.shape[0]
+    chain = partial(_chain, x, y, step=step, is_special=is_special)
+    match order.schedule:
+        case Promote() | PairInterleaved() as schedule:
+            part = schedule.interval if isinstance(schedule, Promote) else 32
+            zero = namespace(first).zeros_like(first)
+            body = lambda k, total: _add(total, chain(zero, k * part, part), step)
+            return repeat(count // part, body, first)
+        case SplitK(splits=s):
+            part = count // s
+            zero = namespace(first).zeros_like(first)
+            total = chain(first, 0, part)
+            body = lambda k, total: _add(total, chain(zero, (k + 1) * part, part), step)
+            return repeat(s - 1, body, total)
+        case _:
+            return chain(first, 0, count)
+
+
+def _chain(
+    x: Operand, y: Operand, total: Array, start: Any, count: int, *, step: Step, is_special: bool
+) -> Array:
+    """Add `count` products from index `start` on, L a step."""
+    # The careful branch hardly ever runs, so it is kept short to compile.
+    fold = repeat if is_special else unrolled
+
+    def body(group: Any, total: Array) -> Array:
+        first = start + group * step.length
+
+        def product(lane: Any) -> tuple[Array, Array]:
+            k = first + lane
+            significand = _row(x.significand, k) * _row(y.significand, k)
+            return significand, _row(x.exponent, k) + _row(y.exponent, k)
+
+        finite = add_block(total, product, step, fold)
+        if not is_special:
+            return finite
+        patterns = lambda lane: (_row(x.bits, first + lane), _row(y.bits, first + lane))
+        return add_special(total, finite, special_products(patterns, step, fold))
+
+    return repeat(count // step.length, body, total)
+
+
+def _row(x: Array, k: Any) -> Array:
+    """One index of the first axis; separate slices let XLA make one vectorised loop of a step."""
+    if not is_jax(x):
+        return x[k]
+    from jax import lax
+
+    return lax.dynamic_index_in_dim(x, k, 0, keepdims=False)
+
+
+def _add(x: Array, y: Array, step: Step) -> Array:
+    """Add two totals with one rounding to nearest, in float32 or the fp16 of the accumulator."""
+    fmt = step.accumulator.format
+    target = fmt if fmt == get_format("fp16") else get_format("fp32")
+    x, y = (bitcast(v, FLOAT32.float_dtype) for v in (x, y))
+    total = bitcast(add(x, y, target), _U)
+    is_nan = (total & _U(FLOAT32.sign_bit - 1)) > _U(FLOAT32.infinity)
+    return namespace(total).where(is_nan, _U(NAN), total)
