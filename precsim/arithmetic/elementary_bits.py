@@ -37,7 +37,7 @@ from precsim.arithmetic.piecewise import (
     scaled_fraction,
 )
 from precsim.arithmetic.taylor import log2_of_e, log_of_two, table
-from precsim.arithmetic.wide import Packed, Wide, normalise
+from precsim.rounding.wide import Packed, Wide, normalise
 from precsim.formats.carrier import Carrier, bit_length, select, shift_left, shift_right
 
 _SLIVER = 1 << 6

@@ -35,13 +35,15 @@ CONTEXTS = {
 
 
 def sigmoid(x: Any) -> Any:
-    """Round 1 / (1 + exp(-x)) in the current context; the step before has bits enough."""
-    if x and abs(x) < 2.0**-200:
-        return gmpy2.add(0.5, gmpy2.copy_sign(gmpy2.mpfr(2.0**-280), x))
-    if gmpy2.is_finite(x) and abs(x) > 200:
-        return gmpy2.exp(x) if x < 0 else gmpy2.sub(1, gmpy2.mpfr(2.0**-280))
+    """Round 1 / (1 + exp(-x)) in the current context; the steps before have bits enough."""
+    if x < -200:
+        return gmpy2.exp(x)
     with gmpy2.context(precision=400):
         total = 1 + gmpy2.exp(-x)
+        if gmpy2.is_finite(x) and x > 200:
+            total = 1 + gmpy2.mpfr(2.0**-280)
+        if x and abs(x) < 2.0**-200:
+            total = 2 - gmpy2.copy_sign(gmpy2.mpfr(2.0**-280), x)
     return 1 / total
 
 
