@@ -23,7 +23,7 @@ The last bit of all other results is set, since none is exact (theorem of Lindem
 """
 
 from precsim._arrays import Array, namespace
-from precsim.arithmetic import piecewise, wide
+from precsim.arithmetic import piecewise
 from precsim.arithmetic.exact import _finish as finish
 from precsim.arithmetic.exact import _is_infinite as is_infinite
 from precsim.arithmetic.exact import _is_zero as is_zero
@@ -37,8 +37,9 @@ from precsim.arithmetic.piecewise import (
     scaled_fraction,
 )
 from precsim.arithmetic.taylor import log2_of_e, log_of_two, table
-from precsim.rounding.wide import Packed, Wide, normalise
 from precsim.formats.carrier import Carrier, bit_length, select, shift_left, shift_right
+from precsim.rounding import wide
+from precsim.rounding.wide import Packed, Wide, normalise
 
 _SLIVER = 1 << 6
 """How far from a boundary results next to it are put, in units of the last bit: more than the error."""

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from precsim._arrays import Array, namespace
 from precsim.arithmetic.taylor import Table
-from precsim.rounding.wide import Wide, multiply_words, shift_right_jam
 from precsim.formats.carrier import Carrier, select, shift_left
+from precsim.rounding.wide import Wide, multiply_words, shift_right_jam
 
 
 class Words(NamedTuple):

@@ -7,8 +7,9 @@ import gmpy2  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
-from precsim.arithmetic import elementary_bits, wide
+from precsim.arithmetic import elementary_bits
 from precsim.formats.carrier import Carrier
+from precsim.rounding import wide
 from tests.arithmetic.conftest import CARRIERS, Floats
 
 PRECISION = 300

@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from precsim.arithmetic import elementary_bits, wide
+from precsim.arithmetic import elementary_bits
 from precsim.formats.carrier import FLOAT32, Carrier
+from precsim.rounding import wide
 
 LOG = logging.getLogger(__name__)
 ERROR = 32
