@@ -40,6 +40,36 @@ def repeat(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
     return state
 
 
+def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
+    """Apply ``state = body(state)`` as long as the condition holds; one compiled loop under JAX."""
+    if any(is_jax(x) for x in state):
+        from jax import lax
+
+        return lax.while_loop(condition, body, state)
+    while condition(state):
+        state = body(state)
+    return state
+
+
+def entry(x: Array, k: Any) -> Array:
+    """Return ``x[k]`` for one index of the first axis; under JAX a slice, which loops vectorise."""
+    if not is_jax(x):
+        return x[k]
+    from jax import lax
+
+    return lax.dynamic_index_in_dim(x, k, 0, keepdims=False)
+
+
+def with_entry(x: Array, k: Any, value: Array) -> Array:
+    """Return `x` with ``x[k] = value``; NumPy arrays are changed in place."""
+    if not is_jax(x):
+        x[k] = value
+        return x
+    from jax import lax
+
+    return lax.dynamic_update_index_in_dim(x, value, k, 0)
+
+
 def count_true(*masks: Array) -> Array:
     """Count the true elements of each boolean array, shape (len(masks),), int32; one pass under JAX."""
     if not is_jax(masks[0]):

@@ -17,7 +17,7 @@ from precsim.formats.carrier import (
     shift_left,
     shift_right,
 )
-from precsim.formats.codec import decode, decode_bits, encode
+from precsim.formats.codec import decode, decode_bits, encode, require_64_bits
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import Format, get_format
@@ -139,15 +139,10 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
         )
     carrier = FLOAT32 if spec.format.fits(FLOAT32) else FLOAT64
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
-    if random_bits is not None:
-        random_bits = as_random_bits(random_bits, (n,), carrier, spec.num_random_bits)
-    elif spec.mode is RoundingMode.STOCHASTIC:
-        raise ValueError(
-            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of n"
-        )
+    random_bits = as_random_bits(random_bits, (n,), carrier, spec, "element of n")
     arrays = (n,) if random_bits is None else (n, random_bits)
     if any(map(is_jax, arrays)) and (carrier is FLOAT64 or n.dtype.itemsize == 8):
-        _require_64_bits(f"the rounding of {n.dtype} to {spec.format}")
+        require_64_bits(f"the rounding of {n.dtype} to {spec.format} needs 64 bits")
     return call(round_integers, (spec, carrier), *arrays)
 
 
@@ -209,7 +204,7 @@ def to_integer(
             "mode is 'sr'; allowed are the others (or round_to first, by a spec with 'sr')"
         )
     if is_jax(x) and kind.itemsize == 8:
-        _require_64_bits(f"dtype {kind}")
+        require_64_bits(f"dtype {kind} needs 64 bits")
     return call(truncate, (kind, str(overflow)), x, round_to(x, spec))
 
 
@@ -229,7 +224,7 @@ def decode_beside(formats: tuple[Format, Format], codes: Array) -> Array:
     if values.dtype == np.float64 or target.fits(FLOAT32):
         return values
     if is_jax(codes):
-        _require_64_bits(f"the conversion of {source} to {target}")
+        require_64_bits(f"the conversion of {source} to {target} needs 64 bits")
     # Not from float32: XLA's own conversion flushes subnormals on the CPU.
     bits = decode_bits(codes.reshape(-1).astype(np.uint64), source, FLOAT64)
     return bitcast(bits, np.float64).reshape(codes.shape)
@@ -301,10 +296,3 @@ def _has_nan(x: Array) -> bool:
         if isinstance(x, jax.core.Tracer):
             return False
     return bool(namespace(x).isnan(x).any())
-
-
-def _require_64_bits(what: str) -> None:
-    import jax
-
-    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise ValueError(f"{what} needs 64 bits, which JAX has with jax_enable_x64 only")

@@ -24,10 +24,7 @@ The last bit of all other results is set, since none is exact (theorem of Lindem
 
 from precsim._arrays import Array, namespace
 from precsim.arithmetic import piecewise
-from precsim.arithmetic.exact import _finish as finish
-from precsim.arithmetic.exact import _is_infinite as is_infinite
-from precsim.arithmetic.exact import _is_zero as is_zero
-from precsim.arithmetic.exact import is_nan
+from precsim.arithmetic.exact import finish, is_infinite, is_nan, is_zero
 from precsim.arithmetic.piecewise import (
     Words,
     choose,

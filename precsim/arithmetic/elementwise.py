@@ -268,12 +268,7 @@ def _apply(
     spec = RoundingSpec.parse(spec)
     operands, carrier = common_carrier(operands)
     limits(spec, carrier)
-    if random_bits is not None:
-        random_bits = as_random_bits(random_bits, operands, carrier, spec.num_random_bits)
-    elif spec.mode is RoundingMode.STOCHASTIC:
-        raise ValueError(
-            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element"
-        )
+    random_bits = as_random_bits(random_bits, operands, carrier, spec)
     if any(map(is_jax, (*operands, random_bits))):
         from precsim.arithmetic.compiled import apply_compiled
 

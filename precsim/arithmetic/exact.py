@@ -10,15 +10,17 @@ def is_nan(x: Array, carrier: Carrier) -> Array:
     return (x & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
 
 
-def _is_infinite(x: Array, carrier: Carrier) -> Array:
+def is_infinite(x: Array, carrier: Carrier) -> Array:
+    """Tell which patterns are infinities."""
     return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(carrier.infinity)
 
 
-def _is_zero(x: Array, carrier: Carrier) -> Array:
+def is_zero(x: Array, carrier: Carrier) -> Array:
+    """Tell which patterns are zeros."""
     return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(0)
 
 
-def _finish(
+def finish(
     exact: wide.Wide, infinite: Array, invalid: Array, negative: Array, carrier: Carrier
 ) -> wide.Packed:
     """Pack the exact result; put infinities and NaN where the operands call for them."""
@@ -35,11 +37,11 @@ def add_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wi
     """Return the exact sum of carrier patterns."""
     a, b = wide.unpack(x, carrier), wide.unpack(y, carrier)
     exact = wide.add(a, b, carrier, zero_is_negative=zero_is_negative)
-    x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
+    x_infinite, y_infinite = is_infinite(x, carrier), is_infinite(y, carrier)
     invalid = is_nan(x, carrier) | is_nan(y, carrier)
     invalid = invalid | (x_infinite & y_infinite & (a.negative != b.negative))
     negative = select(x_infinite, a.negative, b.negative)
-    return _finish(exact, x_infinite | y_infinite, invalid, negative, carrier)
+    return finish(exact, x_infinite | y_infinite, invalid, negative, carrier)
 
 
 def subtract_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
@@ -50,17 +52,17 @@ def subtract_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) 
 def multiply_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
     """Return the exact product of carrier patterns."""
     exact = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
-    infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
+    infinite = is_infinite(x, carrier) | is_infinite(y, carrier)
     invalid = is_nan(x, carrier) | is_nan(y, carrier)
-    invalid = invalid | (infinite & (_is_zero(x, carrier) | _is_zero(y, carrier)))
-    return _finish(exact, infinite, invalid, exact.negative, carrier)
+    invalid = invalid | (infinite & (is_zero(x, carrier) | is_zero(y, carrier)))
+    return finish(exact, infinite, invalid, exact.negative, carrier)
 
 
 def divide_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
     """Return the exact quotient of carrier patterns."""
     u = carrier.uint
-    x_zero, y_zero = _is_zero(x, carrier), _is_zero(y, carrier)
-    x_infinite, y_infinite = _is_infinite(x, carrier), _is_infinite(y, carrier)
+    x_zero, y_zero = is_zero(x, carrier), is_zero(y, carrier)
+    x_infinite, y_infinite = is_infinite(x, carrier), is_infinite(y, carrier)
     one = u(carrier.bias << carrier.trailing) | (y & u(carrier.sign_bit))
     exact = wide.divide(
         wide.unpack(select(y_infinite, x & u(carrier.sign_bit), x), carrier),
@@ -69,7 +71,7 @@ def divide_bits(x: Array, y: Array, carrier: Carrier, zero_is_negative: bool) ->
     )
     invalid = is_nan(x, carrier) | is_nan(y, carrier)
     invalid = invalid | (x_zero & y_zero) | (x_infinite & y_infinite)
-    return _finish(exact, x_infinite | (y_zero & ~x_zero), invalid, exact.negative, carrier)
+    return finish(exact, x_infinite | (y_zero & ~x_zero), invalid, exact.negative, carrier)
 
 
 def reciprocal_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
@@ -81,8 +83,8 @@ def reciprocal_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> wide.
 def sqrt_bits(x: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
     """Return the exact square root of carrier patterns."""
     exact = wide.sqrt(wide.unpack(x, carrier), carrier)
-    invalid = is_nan(x, carrier) | (exact.negative & ~_is_zero(x, carrier))
-    return _finish(exact, _is_infinite(x, carrier), invalid, exact.negative, carrier)
+    invalid = is_nan(x, carrier) | (exact.negative & ~is_zero(x, carrier))
+    return finish(exact, is_infinite(x, carrier), invalid, exact.negative, carrier)
 
 
 def fma_bits(x: Array, y: Array, z: Array, carrier: Carrier, zero_is_negative: bool) -> wide.Packed:
@@ -90,10 +92,10 @@ def fma_bits(x: Array, y: Array, z: Array, carrier: Carrier, zero_is_negative: b
     product = wide.multiply(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier)
     addend = wide.unpack(z, carrier)
     exact = wide.add(product, addend, carrier, zero_is_negative=zero_is_negative)
-    product_infinite = _is_infinite(x, carrier) | _is_infinite(y, carrier)
-    z_infinite = _is_infinite(z, carrier)
+    product_infinite = is_infinite(x, carrier) | is_infinite(y, carrier)
+    z_infinite = is_infinite(z, carrier)
     invalid = is_nan(x, carrier) | is_nan(y, carrier) | is_nan(z, carrier)
-    invalid = invalid | (product_infinite & (_is_zero(x, carrier) | _is_zero(y, carrier)))
+    invalid = invalid | (product_infinite & (is_zero(x, carrier) | is_zero(y, carrier)))
     invalid = invalid | (product_infinite & z_infinite & (product.negative != addend.negative))
     negative = select(product_infinite, product.negative, addend.negative)
-    return _finish(exact, product_infinite | z_infinite, invalid, negative, carrier)
+    return finish(exact, product_infinite | z_infinite, invalid, negative, carrier)

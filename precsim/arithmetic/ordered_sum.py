@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from precsim._arrays import Array, is_jax, namespace, repeat
+from precsim._arrays import Array, entry, namespace, repeat, repeat_while, with_entry
 from precsim.arithmetic.order import Blocked, Kahan, Order, Pairwise, TwoSum
 
 
@@ -86,11 +86,11 @@ def _pairwise(terms: Terms, zero: Array) -> Array:
     def push(k: Any, stack: Array) -> Array:
         def merge(state: tuple[Any, Array]) -> tuple[Any, Array]:
             level, carry = state
-            return level + 1, terms.plus(_at(stack, level), carry)
+            return level + 1, terms.plus(entry(stack, level), carry)
 
         is_set = lambda state: (k >> state[0]) & 1 == 1
-        level, carry = _while(is_set, merge, (k & 0, terms.term(k)))
-        return _with(stack, level, carry)
+        level, carry = repeat_while(is_set, merge, (k & 0, terms.term(k)))
+        return with_entry(stack, level, carry)
 
     stack = repeat(terms.count, push, stack)
     # What is left are the subtrees of the set bits of K; smaller ones come later.
@@ -99,33 +99,6 @@ def _pairwise(terms: Terms, zero: Array) -> Array:
 
     def add_level(k: Any, total: Array) -> Array:
         level = k + lowest + 1
-        return xp.where(bits[level], terms.plus(_at(stack, level), total), total)
+        return xp.where(bits[level], terms.plus(entry(stack, level), total), total)
 
     return repeat(levels - lowest - 1, add_level, stack[lowest])
-
-
-def _while(condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
-    if is_jax(state[0]):
-        from jax import lax
-
-        return lax.while_loop(condition, body, state)
-    while condition(state):
-        state = body(state)
-    return state
-
-
-def _at(stack: Array, level: Any) -> Array:
-    if not is_jax(stack):
-        return stack[level]
-    from jax import lax
-
-    return lax.dynamic_index_in_dim(stack, level, 0, keepdims=False)
-
-
-def _with(stack: Array, level: Any, x: Array) -> Array:
-    if not is_jax(stack):
-        stack[level] = x
-        return stack
-    from jax import lax
-
-    return lax.dynamic_update_index_in_dim(stack, x, level, 0)

@@ -77,17 +77,13 @@ def accumulate(
     order = parse_order(order)
     x, carrier = as_carrier(x)
     is_stochastic = spec.mode is RoundingMode.STOCHASTIC
-    if random_bits is None and is_stochastic:
-        raise ValueError(
-            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x"
-        )
     if random_bits is not None:
         random_bits = random_bits if is_jax(random_bits) else np.asarray(random_bits)
         if random_bits.shape != x.shape:
             raise ValueError(
                 f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
             )
-        random_bits = as_random_bits(random_bits, (x,), carrier, spec.num_random_bits)
+    random_bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
     if axis is None:
         x, axis = x.reshape(-1), 0
         random_bits = None if random_bits is None else random_bits.reshape(-1)

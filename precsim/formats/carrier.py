@@ -129,6 +129,13 @@ def bit_length(x: Array, carrier: Carrier) -> Array:
     return carrier.int_dtype(carrier.width) - _arrays.leading_zeros(x).astype(carrier.int_dtype)
 
 
+def floor_log2(magnitude: Array, carrier: Carrier) -> Array:
+    """Exponent of the leading bit of finite patterns without sign; below all others for zero."""
+    field = (magnitude >> carrier.uint(carrier.trailing)).astype(carrier.int_dtype)
+    lead = bit_length(magnitude, carrier) + carrier.int_dtype(carrier.lsb_min - 1)
+    return select(field == 0, lead, field - carrier.int_dtype(carrier.bias))
+
+
 def decompose(bits: Array, carrier: Carrier) -> tuple[Array, Array]:
     """Split finite patterns into (significand, exponent of its last bit); the sign is ignored."""
     u = carrier.uint

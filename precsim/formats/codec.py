@@ -66,7 +66,7 @@ def decode(codes: Any, fmt: str | Format) -> Array:
         raise TypeError(f"codes has dtype {codes.dtype}; allowed are integers")
     carrier = _smallest_carrier(fmt)
     if is_jax(codes) and carrier is FLOAT64:
-        _require_64_bits(fmt)
+        require_64_bits(f"{fmt.name} needs a float64 carrier")
     flat = codes.reshape(-1).astype(carrier.uint_dtype)
     bits = decode_bits(flat, fmt, carrier)
     return bitcast(bits, carrier.float_dtype).reshape(codes.shape)
@@ -148,13 +148,12 @@ def _smallest_carrier(fmt: Format) -> Carrier:
     raise ValueError(f"{fmt.name} has no codes, or values that neither float32 nor float64 has")
 
 
-def _require_64_bits(fmt: Format) -> None:
+def require_64_bits(need: str) -> None:
+    """Refuse what JAX cannot do without 64-bit types; `need` says what needs them."""
     import jax
 
     if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise ValueError(
-            f"{fmt.name} needs a float64 carrier, which JAX has with jax_enable_x64 only"
-        )
+        raise ValueError(f"{need}, which JAX has with jax_enable_x64 only")
 
 
 def code_dtype(fmt: Format) -> Any:

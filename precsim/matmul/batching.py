@@ -3,22 +3,19 @@
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array, is_jax
 from precsim.matmul.gradients import Noise, Specs, matmul_with_gradients
+from precsim.rounding.compiled import on_cpu
 
 
 def run_matmul(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs: Specs) -> Array:
     """Run a checked product under JAX; NumPy operands give a NumPy result, computed on the CPU."""
     if any(map(is_jax, (a, b, c))):
         return _batched(a, b, c, noise, specs)
-    with (
-        jax.enable_x64(a.dtype == np.float64),
-        jax.default_device(jax.local_devices(backend="cpu")[0]),
-    ):
+    with on_cpu(a.dtype):
         # A copy, since what JAX hands out is read-only.
         return np.array(_batched(a, b, c, noise, specs))
 

@@ -12,6 +12,7 @@ from precsim._arrays import Array, is_jax
 from precsim.formats.carrier import as_carrier
 from precsim.matmul.gradients import RUN, Noise, Specs
 from precsim.matmul.spec import MatmulSpec
+from precsim.rounding.compiled import on_cpu
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -99,8 +100,7 @@ def conv(
     bits = Noise(**{key: jnp.asarray(value) for key, value in noise.items() if value is not None})
     if is_jax(x) or is_jax(w):
         return _conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads)
-    cpu = jax.local_devices(backend="cpu")[0]
-    with jax.enable_x64(x.dtype == np.float64), jax.default_device(cpu):
+    with on_cpu(x.dtype):
         return np.array(_conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads))
 
 

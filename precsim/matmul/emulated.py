@@ -11,9 +11,10 @@ from precsim._arrays import Array, bitcast
 from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.matmul.fused_block import FusedBlock
+from precsim.matmul.multiply_add import Step, operations
 from precsim.matmul.ordered import ordered_matmul
 from precsim.matmul.spec import MatmulSpec
-from precsim.matmul.steps import Step, exact_range, fast_step, general_step
+from precsim.matmul.steps import exact_range, fast_step
 from precsim.matmul.tensor_core import fused_matmul
 from precsim.rounding.api import round_array
 
@@ -35,7 +36,7 @@ def emulated_matmul(
     if spec.order != SEQUENTIAL:
         return _finish(ordered_matmul(a, b, c, spec), spec, random_bits)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
-    general = partial(_loop, step=general_step(spec))
+    general = partial(_loop, step=operations(spec).multiply_add)
     if fast is None:
         total = general(a, b, c)
     else:
@@ -60,7 +61,7 @@ def unguarded_matmul(
     if spec.order != SEQUENTIAL:
         return _finish(ordered_matmul(a, b, c, spec), spec, random_bits), jnp.asarray(True)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
-    total = _loop(a, b, c, step=fast or general_step(spec))
+    total = _loop(a, b, c, step=fast or operations(spec).multiply_add)
     is_exact = jnp.asarray(True) if fast is None else jnp.asarray(exact_range(a, b, c, spec))
     return _finish(total, spec, random_bits), is_exact
 

@@ -9,6 +9,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from precsim.matmul.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
+from precsim.matmul.pieces import parse_piece, piece, split_outside_brackets
+from precsim.rounding.spec import RoundingSpec
 
 if TYPE_CHECKING:
     from precsim.matmul.spec import MatmulSpec
@@ -59,6 +61,7 @@ MACHINES: dict[str, dict[str, Core]] = {
 _MMA = Core(16, 25, _HALF)
 _MMA_MACHINES = ("h100", "b200")
 _FP8 = ("e4m3", "e5m2")
+_TF32 = RoundingSpec.parse("tf32:rtz")
 
 
 def parse_machine(text: str) -> dict[str, object] | None:
@@ -66,9 +69,9 @@ def parse_machine(text: str) -> dict[str, object] | None:
     name, colon, rest = text.partition(":")
     if name not in MACHINES:
         return None
-    head, *options = re.split(r":(?![^\[]*\])", rest)
+    head, *options = split_outside_brackets(rest, ":")
     operands, _, output = head.partition("->")
-    pieces = [*re.split(r"_(?![^\[]*\])", operands)]
+    pieces = split_outside_brackets(operands, "_")
     if not colon or len(pieces) > 2 or not all(pieces):
         raise ValueError(
             f"{text!r} is not understood; allowed is MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE], for "
@@ -96,7 +99,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
     fields: dict[str, object] = {
         "lhs": _operand(lhs),
         "rhs": _operand(rhs),
-        "accumulator": accumulator if is_half else f"{accumulator}:rtz",
+        "accumulator": RoundingSpec.parse(accumulator if is_half else f"{accumulator}:rtz"),
         "order": FusedBlock(
             length=core.length,
             fraction_bits=core.fraction_bits,
@@ -105,7 +108,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
         ),
     }
     if output:
-        fields["output"] = _bracketed(output)
+        fields["output"] = parse_piece(output)
     return fields
 
 
@@ -128,13 +131,9 @@ def _core(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Co
     return table[kind]
 
 
-def _operand(piece: str) -> str:
-    """Return the spec of an operand; tf32 truncates float32 registers unless it says otherwise."""
-    return "tf32:rtz" if piece == "tf32" else _bracketed(piece)
-
-
-def _bracketed(piece: str) -> str:
-    return piece.replace("[", ":").rstrip("]")
+def _operand(text: str) -> RoundingSpec | None:
+    """Return the rounding of an operand; tf32 truncates float32 registers unless it says otherwise."""
+    return _TF32 if text == "tf32" else parse_piece(text)
 
 
 def machine_name(spec: "MatmulSpec") -> str | None:
@@ -142,26 +141,17 @@ def machine_name(spec: "MatmulSpec") -> str | None:
     order = spec.order
     if not isinstance(order, FusedBlock) or spec.lhs is None or spec.rhs is None:
         return None
-    operands = [
-        "tf32"
-        if str(part) == "tf32:rtz"
-        else str(part).replace(":", "[", 1) + "]" * (":" in str(part))
-        for part in (spec.lhs, spec.rhs)
-    ]
+    operands = ["tf32" if part == _TF32 else piece(part) for part in (spec.lhs, spec.rhs)]
     head = operands[0] if operands[0] == operands[1] else "_".join(operands)
+    head += f"->{piece(spec.output)}" if spec.output else ""
     schedule = "" if order.schedule == FLAT else f":{order.schedule}"
     for machine in ("h100", "b200", "ada", "a100", "t4", "v100"):
         for accumulator in ("", ":acc=fp16"):
             text = f"{machine}:{head}{accumulator}{schedule}"
             try:
-                fields = parse_machine(text)
+                fields = parse_machine(text) or {}
             except ValueError:
-                continue
-            if fields is not None and all(
-                str(getattr(spec, name)) == str(value) or getattr(spec, name) == value
-                for name, value in fields.items()
-            ):
-                output = f"->{str(spec.output).replace(':', '[', 1)}" if spec.output else ""
-                output += "]" * (":" in output)
-                return text.replace(head, head + output, 1)
+                continue  # a machine that does not have it
+            if all(getattr(spec, name) == value for name, value in fields.items()):
+                return text
     return None

@@ -1,16 +1,15 @@
 """`MatmulSpec`: everything that decides the bits of a matrix product."""
 
-import re
 from dataclasses import dataclass, replace
 
 from precsim.arithmetic.order import SEQUENTIAL, Order, parse_order
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
-from precsim.formats.registry import short_name
 from precsim.formats.scaled import refuse_scaled
 from precsim.matmul.fused_block import FusedBlock, parse_fused_block, parse_schedule
 from precsim.matmul.fused_step import max_total
 from precsim.matmul.machines import machine_name, parse_machine
+from precsim.matmul.pieces import parse_piece, piece, split_outside_brackets
 from precsim.rounding.spec import RoundingMode, RoundingSpec
 
 
@@ -96,19 +95,19 @@ class MatmulSpec:
             raise TypeError(f"matmul spec is {text!r}; allowed are a string or a MatmulSpec")
         if (machine := parse_machine(text)) is not None:
             return cls(**machine)  # type: ignore[arg-type]
-        head, *options = re.split(r":(?![^\[]*\])", text)
+        head, *options = split_outside_brackets(text, ":")
         operands, arrow, output = head.partition("->")
-        pieces = re.split(r"_(?![^\[]*\])", operands)
+        pieces = split_outside_brackets(operands, "_")
         if len(pieces) != 3:
             raise ValueError(
                 f"matmul spec {text!r} is not understood; allowed is "
                 "LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER], for example 'bf16_bf16_fp32'"
             )
         fields: dict[str, object] = dict(
-            zip(("lhs", "rhs", "accumulator"), map(_parse_piece, pieces), strict=True)
+            zip(("lhs", "rhs", "accumulator"), map(parse_piece, pieces), strict=True)
         )
         if arrow:
-            fields["output"] = _parse_piece(output)
+            fields["output"] = parse_piece(output)
         for option in options:
             if (order := fields.get("order")) is not None and isinstance(order, FusedBlock):
                 fields["order"] = replace(order, schedule=parse_schedule(option))
@@ -119,7 +118,7 @@ class MatmulSpec:
             if key in fields:
                 raise ValueError(f"matmul spec {text!r} gives {key} twice")
             fields[key] = (
-                _parse_piece(value)
+                parse_piece(value)
                 if is_format
                 else parse_fused_block(option) or parse_order(option)
             )
@@ -133,14 +132,14 @@ class MatmulSpec:
         """Return the shortest string that parses to this spec."""
         if (name := machine_name(self)) is not None:
             return name
-        text = "_".join(map(_piece, (self.lhs, self.rhs, self.accumulator)))
+        text = "_".join(map(piece, (self.lhs, self.rhs, self.accumulator)))
         if self.output is not None:
-            text += f"->{_piece(self.output)}"
+            text += f"->{piece(self.output)}"
         if self.order != SEQUENTIAL:
             text += f":{self.order}"
         for name in ("product", "adder"):
             if getattr(self, name) is not None:
-                text += f":{name}={_piece(getattr(self, name))}"
+                text += f":{name}={piece(getattr(self, name))}"
         return text
 
 
@@ -167,20 +166,3 @@ def _check_fused(spec: MatmulSpec) -> None:
                 f"a step of {order.length} products of {formats[0].name} and {formats[1].name} with "
                 f"{order.fraction_bits} fraction bits can reach {total}, beyond the 32 bits of the sum"
             )
-
-
-def _parse_piece(text: str) -> RoundingSpec | None:
-    if text == "raw":
-        return None
-    match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]*)\])?", text)
-    if match is None:
-        raise ValueError(f"format {text!r} is not understood; allowed is NAME or NAME[OPTIONS]")
-    return RoundingSpec.parse(match[1] if match[2] is None else f"{match[1]}:{match[2]}")
-
-
-def _piece(spec: RoundingSpec | None) -> str:
-    if spec is None:
-        return "raw"
-    _, colon, options = str(spec).partition(":")
-    name = short_name(spec.format)
-    return f"{name}[{options}]" if colon else name

@@ -15,31 +15,16 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
-from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
 from precsim.matmul.spec import MatmulSpec
-from precsim.rounding.api import round_array, round_to
+from precsim.rounding.api import round_array
 from precsim.rounding.spec import RoundingMode, RoundingSpec
 
 Step: TypeAlias = Callable[[Array, Array, Array], Array]
 
 _U = np.uint32
-
-
-def general_step(spec: MatmulSpec) -> Step:
-    """Return the step in integer arithmetic: any spec, any carrier, any input."""
-    target = spec.accumulator if spec.adder is None else spec.adder
-
-    def step(total: Array, x: Array, y: Array) -> Array:
-        if spec.product is None:
-            total = fma(x, y, total, target)
-        else:
-            total = add(total, multiply(x, y, spec.product), target)
-        return total if spec.adder is None else round_to(total, spec.accumulator)
-
-    return step
 
 
 def fast_step(spec: MatmulSpec) -> Step | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, is_jax, namespace, repeat
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
 from precsim.arithmetic.elementwise import add
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
@@ -151,25 +151,16 @@ def _chain(
 
         def product(lane: Any) -> tuple[Array, Array]:
             k = first + lane
-            significand = _row(x.significand, k) * _row(y.significand, k)
-            return significand, _row(x.exponent, k) + _row(y.exponent, k)
+            significand = entry(x.significand, k) * entry(y.significand, k)
+            return significand, entry(x.exponent, k) + entry(y.exponent, k)
 
         finite = add_block(total, product, step, fold)
         if not is_special:
             return finite
-        patterns = lambda lane: (_row(x.bits, first + lane), _row(y.bits, first + lane))
+        patterns = lambda lane: (entry(x.bits, first + lane), entry(y.bits, first + lane))
         return add_special(total, finite, special_products(patterns, step, fold))
 
     return repeat(count // step.length, body, total)
-
-
-def _row(x: Array, k: Any) -> Array:
-    """One index of the first axis; separate slices let XLA make one vectorised loop of a step."""
-    if not is_jax(x):
-        return x[k]
-    from jax import lax
-
-    return lax.dynamic_index_in_dim(x, k, 0, keepdims=False)
 
 
 def _add(x: Array, y: Array, step: Step) -> Array:

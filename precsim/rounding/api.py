@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, bitcast, is_jax, namespace
-from precsim.formats.carrier import FLOAT64, Carrier, as_carrier, bit_length, compose, select
+from precsim.formats.carrier import FLOAT64, Carrier, as_carrier, compose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
 from precsim.formats.scaled import refuse_scaled, scaled_format
@@ -92,12 +92,7 @@ def round_to(
         return round_scaled(x, spec, axis, random_bits)
     x, carrier = as_carrier(x)
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
-    if random_bits is not None:
-        random_bits = as_random_bits(random_bits, (x,), carrier, spec.num_random_bits)
-    elif spec.mode is RoundingMode.STOCHASTIC:
-        raise ValueError(
-            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x"
-        )
+    random_bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
     if is_jax(x) or is_jax(random_bits):
         from precsim.rounding.compiled import round_straight_through
 
@@ -131,9 +126,22 @@ def with_options(spec: RoundingSpec, mode: Any, overflow: Any) -> RoundingSpec:
 
 
 def as_random_bits(
-    random_bits: Any, operands: tuple[Array, ...], carrier: Carrier, num_random_bits: int
-) -> Array:
-    """Return random bits as an array of the operands' library and common shape, after checks."""
+    random_bits: Any,
+    operands: tuple[Array, ...],
+    carrier: Carrier,
+    spec: RoundingSpec,
+    each: str = "element",
+) -> Array | None:
+    """Return random bits as an array of the operands' library and common shape, after checks.
+
+    None where none are given; that is refused in mode sr, which needs one integer per `each`.
+    """
+    if random_bits is None:
+        if spec.mode is RoundingMode.STOCHASTIC:
+            raise ValueError(
+                f"random_bits is missing: mode 'sr' of {spec} needs one integer per {each}"
+            )
+        return None
     if not is_jax(random_bits):
         random_bits = np.asarray(random_bits)
     elif not any(map(is_jax, operands)):
@@ -141,10 +149,10 @@ def as_random_bits(
     shape = np.broadcast_shapes(*(x.shape for x in operands))
     if random_bits.dtype.kind not in "iu":
         raise TypeError(f"random_bits has dtype {random_bits.dtype}; allowed are integers")
-    if 8 * random_bits.dtype.itemsize < num_random_bits:
+    if 8 * random_bits.dtype.itemsize < spec.num_random_bits:
         raise ValueError(
             f"random_bits has dtype {random_bits.dtype}; allowed are integers of at least the "
-            f"{num_random_bits} bits that the spec uses"
+            f"{spec.num_random_bits} bits that the spec uses"
         )
     try:
         return namespace(random_bits).broadcast_to(random_bits, shape)
@@ -216,11 +224,9 @@ def ulp(x: Any, fmt: str | Format) -> Array:
 def _ulp_exponent(magnitude: Array, fmt: Format, carrier: Carrier) -> Array:
     xp = namespace(magnitude)
     i = carrier.int_dtype
-    field = (magnitude >> carrier.uint(carrier.trailing)).astype(carrier.int_dtype)
     if isinstance(fmt, FixedPointFormat):
-        return field * i(0) - i(fmt.fraction_bits)
-    lead = bit_length(magnitude, carrier) + i(carrier.lsb_min - 1)
-    exponent = select(field == i(0), lead, field - i(carrier.bias))
+        return xp.full(magnitude.shape, -fmt.fraction_bits, i)
+    exponent = floor_log2(magnitude, carrier)
     if fmt.exponent_bits is None:
         return xp.maximum(exponent - i(fmt.precision - 1), i(carrier.lsb_min))
     if is_coarse(RoundingSpec(format=fmt)):

@@ -19,6 +19,7 @@ from precsim.formats.scaled import scaled_format
 from precsim.rounding import nvfp4, wide
 from precsim.rounding.float_steps import constant, rounded
 from precsim.rounding.kernel import round_bits
+from precsim.rounding.limits import limits
 from precsim.rounding.spec import InfinityMode, OverflowMode, RoundingMode, RoundingSpec
 
 
@@ -153,10 +154,7 @@ def _scale_rounding(fmt: BlockFormat, carrier: Carrier) -> tuple[int, RoundingSp
 
 def largest_element(element: FloatFormat | FixedPointFormat, carrier: Carrier) -> int:
     """Return the pattern of the largest element value."""
-    if isinstance(element, FixedPointFormat):
-        steps = 1 << (element.integer_bits + element.fraction_bits)
-        return carrier.pattern(steps - 1, -element.fraction_bits)
-    return carrier.pattern(*element.magnitude(element._max_code))
+    return limits(RoundingSpec(format=element), carrier).max_positive
 
 
 def _quotient(bits: Array, scale: Array, fmt: FloatFormat, carrier: Carrier) -> wide.Packed:

@@ -1,10 +1,13 @@
 """The rounding kernel under JAX: compiled, with a stated gradient."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from precsim._arrays import Array
 from precsim.rounding.api import round_array
@@ -34,6 +37,16 @@ def round_straight_through(x: Array, random_bits: Array | None, spec: RoundingSp
     return _round(x, random_bits, spec)
 
 
+@contextmanager
+def on_cpu(dtype: DTypeLike) -> Iterator[None]:
+    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU, whatever the default device."""
+    with (
+        jax.enable_x64(dtype == np.float64),
+        jax.default_device(jax.local_devices(backend="cpu")[0]),
+    ):
+        yield
+
+
 def round_numpy(x: np.ndarray, random_bits: np.ndarray | None, spec: RoundingSpec) -> np.ndarray:
     """Round a NumPy array with the compiled kernel on the CPU; the result is a NumPy array.
 
@@ -43,10 +56,7 @@ def round_numpy(x: np.ndarray, random_bits: np.ndarray | None, spec: RoundingSpe
     draws = None if random_bits is None else random_bits.reshape(-1)
     result = np.empty_like(flat)
     size = min(PIECE, 1 << (flat.size - 1).bit_length())
-    with (
-        jax.enable_x64(x.dtype == np.float64),
-        jax.default_device(jax.local_devices(backend="cpu")[0]),
-    ):
+    with on_cpu(x.dtype):
         for start in range(0, flat.size, size):
             here = slice(start, start + size)
             r = None if draws is None else _padded(draws[here], size)

@@ -81,12 +81,11 @@ def wrap(integer: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> A
     sign = select(below_zero, u(carrier.sign_bit), u(0))
     wrapped = compose(magnitude, carrier.int_dtype(-fmt.fraction_bits), carrier) | sign
     # An infinity has no residue: NaN, or the end of the range on request.
-    steps = 1 << (fmt.integer_bits + fmt.fraction_bits)
-    highest = carrier.pattern(steps - 1, -fmt.fraction_bits)
-    lowest = carrier.pattern(steps, -fmt.fraction_bits) | carrier.sign_bit if fmt.is_signed else 0
+    bound = limits(spec, carrier)
+    lowest = bound.max_negative | carrier.sign_bit if fmt.is_signed else 0
     on_infinity = _nan(bits, spec, carrier)
     if spec.infinities is not InfinityMode.PROPAGATE:
-        on_infinity = select(negative, u(lowest), u(highest))
+        on_infinity = select(negative, u(lowest), u(bound.max_positive))
     input_magnitude = bits & u(carrier.sign_bit - 1)
     wrapped = select(input_magnitude == u(carrier.infinity), on_infinity, wrapped)
     return _on_nan(wrapped, bits, spec, carrier)

@@ -8,7 +8,7 @@ stand for everything below them. So an exact sum or product is rounded once, fro
 import numpy as np
 
 from precsim._arrays import Array, namespace
-from precsim.formats.carrier import Carrier, bit_length, decompose, select
+from precsim.formats.carrier import Carrier, decompose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding import fixed_point, floating_point, in_place
 from precsim.rounding.limits import is_coarse, limits
@@ -138,8 +138,7 @@ def _dropped_bits(magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Arr
         return i(-fmt.fraction_bits) - lsb
     coarse = is_coarse(spec)
     if fmt.exponent_bits is None or fmt.emin < carrier.emin + coarse:
-        lead = bit_length(magnitude, carrier) + i(carrier.lsb_min - 1)
-        exponent = select(field == i(0), lead, exponent)
+        exponent = floor_log2(magnitude, carrier)
         if fmt.exponent_bits is None:
             return exponent - i(fmt.precision - 1) - lsb
     if coarse:
@@ -154,9 +153,7 @@ def _is_odd(kept: Array, magnitude: Array, spec: RoundingSpec, carrier: Carrier)
     if isinstance(fmt, FixedPointFormat) or fmt.precision > 1 or spec.even is EvenRule.SIGNIFICAND:
         return odd
     # With one significand bit the code is the exponent field; code 0 is even, as is `kept` = 0.
-    field = (magnitude >> u(carrier.trailing)).astype(carrier.int_dtype)
-    lead = bit_length(magnitude, carrier) + carrier.int_dtype(carrier.lsb_min - 1)
-    exponent = select(field == 0, lead, field - carrier.int_dtype(carrier.bias))
+    exponent = floor_log2(magnitude, carrier)
     return odd & (((exponent + carrier.int_dtype(fmt.bias)) & carrier.int_dtype(1)) == 1)
 
 

@@ -12,6 +12,7 @@ from precsim.formats.carrier import FLOAT64, as_carrier
 from precsim.formats.registry import AnyFormat
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.api import as_random_bits, with_options
+from precsim.rounding.compiled import on_cpu
 from precsim.rounding.quantized import Quantized, dequantize_array, quantize_array
 from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec
 
@@ -173,12 +174,7 @@ def _checked(
             if x.ndim
             else f"x has shape (), {fmt} needs at least one axis"
         )
-    if random_bits is not None:
-        random_bits = as_random_bits(random_bits, (x,), carrier, spec.num_random_bits)
-    elif spec.mode is RoundingMode.STOCHASTIC:
-        raise ValueError(
-            f"random_bits is missing: mode 'sr' of {spec} needs one integer per element of x"
-        )
+    random_bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
     return x, random_bits, axis if axis < 0 else axis - x.ndim
 
 
@@ -205,9 +201,6 @@ _round_jax = partial(jax.jit, static_argnums=(2, 3))(_round)
 
 def _on_cpu(function: Any, dtype: Any, *arguments: Any) -> Any:
     """Call a compiled function with NumPy arrays on the CPU; the results are NumPy arrays."""
-    with (
-        jax.enable_x64(dtype == np.float64),
-        jax.default_device(jax.local_devices(backend="cpu")[0]),
-    ):
+    with on_cpu(dtype):
         # Copies, since what JAX hands out is read-only.
         return jax.tree.map(np.array, function(*arguments))

@@ -204,6 +204,17 @@ def test_products_beyond_float32_cancel() -> None:
     assert ps.matmul(a, b, "h100:bf16", backend="reference").item() == 0.0
 
 
+@pytest.mark.parametrize(("order", "units"), [("@-133", 15), ("@-126", 12), ("", 15)])
+def test_exponent_of_a_zero_accumulator(order: str, units: int) -> None:
+    """16 products 1.875 * 2**-150 beside a zero: its exponent decides whether 2**-151 is the last place."""
+    a = np.full((1, 16), 1.5 * 2.0**-75, np.float32)
+    b = np.full((16, 1), 1.25 * 2.0**-75, np.float32)
+    name = f"bf16_bf16_fp32[rtz]:fused16x25{order}"
+    expected = units * 2.0**-149
+    assert float(ps.matmul(a, b, name, backend="reference").item()) == expected
+    assert ps.fused_dot_exact(a[0].tolist(), b[:, 0].tolist(), 0.0, name) == expected
+
+
 def test_gradients_are_tensor_core_products() -> None:
     a, b, _ = operands("h100:bf16", (3, 4, 40), "finite")
     a, b = a * np.float32(2.0**-100), b * np.float32(2.0**-100)
