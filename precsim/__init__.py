@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from precsim.matmul.fused_block import FusedBlock as FusedBlock
     from precsim.matmul.fused_oracle import fused_dot_exact as fused_dot_exact
     from precsim.matmul.kernels import which_kernel as which_kernel
+    from precsim.matmul.native_tensor_core import NativeProduct as NativeProduct
+    from precsim.matmul.native_tensor_core import find_schedule as find_schedule
     from precsim.matmul.spec import MatmulSpec as MatmulSpec
     from precsim.rounding.api import round_to as round_to
     from precsim.rounding.api import ulp as ulp
@@ -136,6 +138,7 @@ _MODULES = {
     "matmul.fused_block": ("FusedBlock",),
     "matmul.fused_oracle": ("fused_dot_exact",),
     "matmul.kernels": ("which_kernel",),
+    "matmul.native_tensor_core": ("NativeProduct", "find_schedule"),
     "matmul.spec": ("MatmulSpec",),
     "rounding.api": ("round_to", "ulp"),
     "rounding.oracle": ("Flags", "round_exact"),

@@ -1,12 +1,17 @@
 """Which backends there are, and which one runs a spec."""
 
+from typing import TypeAlias
+
 import ml_dtypes
 import numpy as np
 
 from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.registry import Format, get_format
+from precsim.matmul.fused_block import FusedBlock
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
+
+Shapes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 BACKENDS = ("auto", "emulated", "native", "reference")
 
@@ -19,8 +24,13 @@ NATIVE_DTYPES: dict[Format, type] = {
 }
 
 
-def native_refusal(spec: MatmulSpec) -> str | None:
-    """Say why no native kernel computes the formats of a spec; None if one does."""
+def native_refusal(spec: MatmulSpec, shapes: Shapes | None = None) -> str | None:
+    """Say why no native kernel computes a spec (for these shapes); None if one does."""
+    if isinstance(spec.order, FusedBlock):
+        from precsim.matmul.native_tensor_core import platform_refusal, shape_refusal
+
+        reason = platform_refusal(spec)
+        return shape_refusal(spec, *shapes) if reason is None and shapes is not None else reason
     for name in ("lhs", "rhs"):
         operand = getattr(spec, name)
         if operand is None or operand.format not in NATIVE_DTYPES:
@@ -33,7 +43,9 @@ def native_refusal(spec: MatmulSpec) -> str | None:
     return None
 
 
-def resolve_backend(spec: str | MatmulSpec, backend: str = "auto") -> str:
+def resolve_backend(
+    spec: str | MatmulSpec, backend: str = "auto", *, shapes: Shapes | None = None
+) -> str:
     """Return the backend that `matmul` runs.
 
     Parameters
@@ -42,17 +54,21 @@ def resolve_backend(spec: str | MatmulSpec, backend: str = "auto") -> str:
         The product.
     backend : {"auto", "emulated", "native", "reference"}
         What was asked for.
+    shapes : pair of tuple of int, optional
+        Shapes (..., M, K) and (..., K, N) of the operands, with equal batch dimensions. A tensor core's order
+        depends on them: "auto" is "emulated" without.
 
     Returns
     -------
     str
-        "emulated", "native" or "reference". "auto" gives "emulated": no native kernel of a CPU follows
-        a sequential spec bit for bit.
+        "emulated", "native" or "reference". "auto" gives "native" for the product of a machine ("h100:bf16") where
+        this process has one such GPU, whose kernel for these shapes was found to have the spec's bits; else
+        "emulated", since no native kernel follows a sequential spec bit for bit.
 
     Raises
     ------
     ValueError
-        If the backend is unknown, or has no kernel for the spec's formats.
+        If the backend is unknown, or has no kernel for the spec (of these shapes).
 
     Examples
     --------
@@ -63,6 +79,14 @@ def resolve_backend(spec: str | MatmulSpec, backend: str = "auto") -> str:
     spec = MatmulSpec.parse(spec)
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; allowed are {', '.join(map(repr, BACKENDS))}")
-    if backend == "native" and (reason := native_refusal(spec)) is not None:
+    if backend == "native" and (reason := native_refusal(spec, shapes)) is not None:
         raise ValueError(f"no native kernel computes '{spec}': {reason}")
-    return "emulated" if backend == "auto" else backend
+    if backend != "auto":
+        return backend
+    if shapes is None or not isinstance(spec.order, FusedBlock):
+        return "emulated"
+    import jax
+
+    # Among several devices, arrays may be divided over K, and the kernels would see other shapes.
+    is_alone = jax.local_device_count() == 1
+    return "native" if is_alone and native_refusal(spec, shapes) is None else "emulated"

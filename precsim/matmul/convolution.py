@@ -10,7 +10,8 @@ import numpy as np
 
 from precsim._arrays import Array, is_jax
 from precsim.formats.carrier import as_carrier
-from precsim.matmul.gradients import RUN, Noise, Specs
+from precsim.matmul.execution import run_product
+from precsim.matmul.gradients import Noise, Specs
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.compiled import on_cpu
 
@@ -166,7 +167,7 @@ def _conv(x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Pad
     size = [(x.shape[d] + sum(pads[d - 1]) - w.shape[d - 1]) // stride + 1 for d in (1, 2)]
     bits = None if noise.forward is None else noise.forward.reshape(-1, filters)
     flat = forward_patches(x, w, stride, pads)
-    y = RUN[specs.backends[0]](flat, w.reshape(-1, filters), None, specs.forward, bits)
+    y = run_product(flat, w.reshape(-1, filters), None, specs.forward, bits, backend=specs.backend)
     return y.reshape(x.shape[0], *size, filters)
 
 
@@ -183,10 +184,10 @@ def _conv_backward(
     channels, filters = w.shape[2:]
     bits = None if noise.wgrad is None else noise.wgrad.reshape(-1, filters)
     flat = forward_patches(x, w, stride, pads)
-    dw = RUN[specs.backends[2]](flat.T, g.reshape(-1, filters), None, specs.wgrad, bits)
+    dw = run_product(flat.T, g.reshape(-1, filters), None, specs.wgrad, bits, backend=specs.backend)
     bits = None if noise.dgrad is None else noise.dgrad.reshape(-1, channels)
     around, flipped = backward_patches(g, x, w, stride, pads)
-    dx = RUN[specs.backends[1]](around, flipped, None, specs.dgrad, bits)
+    dx = run_product(around, flipped, None, specs.dgrad, bits, backend=specs.backend)
     return dx.reshape(x.shape), dw.reshape(w.shape), None
 
 

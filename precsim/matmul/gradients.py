@@ -1,6 +1,5 @@
 """A matrix product whose forward pass and two gradients have specs of their own."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -9,11 +8,8 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.matmul.backends import resolve_backend
-from precsim.matmul.emulated import emulated_matmul
-from precsim.matmul.native import native_matmul
+from precsim.matmul.execution import run_product
 from precsim.matmul.spec import MatmulSpec
-
-RUN: dict[str, Callable[..., Array]] = {"emulated": emulated_matmul, "native": native_matmul}
 
 
 class Specs(NamedTuple):
@@ -22,7 +18,7 @@ class Specs(NamedTuple):
     forward: MatmulSpec
     dgrad: MatmulSpec
     wgrad: MatmulSpec
-    backends: tuple[str, ...]
+    backend: str
 
     @classmethod
     def resolve(
@@ -32,11 +28,12 @@ class Specs(NamedTuple):
         wgrad: str | MatmulSpec | None,
         backend: str,
     ) -> "Specs":
-        """Parse the three specs (the gradients' default is the forward one) and choose backends."""
+        """Parse the three specs (the gradients' default is the forward one) and check the backend."""
         forward = MatmulSpec.parse(spec)
         gradients = MatmulSpec.parse(dgrad or forward), MatmulSpec.parse(wgrad or forward)
-        backends = tuple(resolve_backend(s, backend) for s in (forward, *gradients))
-        return cls(forward, *gradients, backends)
+        for each in (forward, *gradients):
+            resolve_backend(each, backend)
+        return cls(forward, *gradients, backend)
 
 
 class Noise(NamedTuple):
@@ -50,7 +47,7 @@ class Noise(NamedTuple):
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def matmul_with_gradients(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs) -> Array:
     """Return c + a @ b; shapes (..., M, K), (..., K, N), (..., M, N) with equal batch dimensions."""
-    return RUN[specs.backends[0]](a, b, c, specs.forward, noise.forward)
+    return run_product(a, b, c, specs.forward, noise.forward, backend=specs.backend)
 
 
 def _forward(
@@ -65,8 +62,9 @@ def _backward(
 ) -> tuple[Array, Array, Array | None, None]:
     a, b, no_c, noise = residuals
     transpose = partial(jnp.swapaxes, axis1=-1, axis2=-2)
-    da = RUN[specs.backends[1]](g, transpose(b), None, specs.dgrad, noise.dgrad)
-    db = RUN[specs.backends[2]](transpose(a), g, None, specs.wgrad, noise.wgrad)
+    run = partial(run_product, backend=specs.backend)
+    da = run(g, transpose(b), None, specs.dgrad, noise.dgrad)
+    db = run(transpose(a), g, None, specs.wgrad, noise.wgrad)
     return da, db, None if no_c else g, None
 
 

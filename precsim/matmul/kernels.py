@@ -15,7 +15,16 @@ class Kernel(NamedTuple):
     result: str
     """Type and shape of the result, for example ``f32[128,256]``."""
 
+    @property
+    def order(self) -> str | None:
+        """What is known of the order of its additions; None if nothing is."""
+        return _ORDERS.get(self.kind)
 
+
+_ORDERS = {
+    "cuBLASLt": "a chain of tensor-core steps over K, or parts of K: `find_schedule` says which",
+    "loop": "float32 multiplications and additions in an order that XLA chose",
+}
 _TARGETS = {
     r"__cublas\$lt\$matmul": "cuBLASLt",
     r"__cublas\$gemm": "cuBLAS",
@@ -45,8 +54,8 @@ def which_kernel(fun: Callable[..., Any], *args: Any) -> tuple[Kernel, ...]:
 
     Notes
     -----
-    A "cuBLASLt" product of an H100 has the bits of ``"h100:..."``, flat or split over K; see
-    ``python -m conformance.tensor_cores``. The order of additions in the other kinds is not known.
+    `Kernel.order` says what is known of the order of additions. A "cuBLASLt" product of an H100 has the bits
+    of ``"h100:..."``, flat or split over K, which `find_schedule` finds; for the other kinds nothing is known.
 
     Examples
     --------

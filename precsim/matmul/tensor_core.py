@@ -32,6 +32,7 @@ from precsim.matmul.fused_step import (
     unrolled,
 )
 from precsim.matmul.spec import MatmulSpec
+from precsim.rounding.spec import RoundingSpec
 
 _U = FLOAT32.uint_dtype
 
@@ -127,13 +128,15 @@ def _scheduled(
         case Promote() | PairInterleaved() as schedule:
             part = schedule.interval if isinstance(schedule, Promote) else 32
             zero = namespace(first).zeros_like(first)
-            body = lambda k, total: _add(total, chain(zero, k * part, part), step)
+            body = lambda k, total: add_totals(total, chain(zero, k * part, part), step.accumulator)
             return repeat(count // part, body, first)
         case SplitK(splits=s):
             part = count // s
             zero = namespace(first).zeros_like(first)
             total = chain(first, 0, part)
-            body = lambda k, total: _add(total, chain(zero, (k + 1) * part, part), step)
+            body = lambda k, total: add_totals(
+                total, chain(zero, (k + 1) * part, part), step.accumulator
+            )
             return repeat(s - 1, body, total)
         case _:
             return chain(first, 0, count)
@@ -163,9 +166,9 @@ def _chain(
     return repeat(count // step.length, body, total)
 
 
-def _add(x: Array, y: Array, step: Step) -> Array:
-    """Add two totals with one rounding to nearest, in float32 or the fp16 of the accumulator."""
-    fmt = step.accumulator.format
+def add_totals(x: Array, y: Array, accumulator: RoundingSpec) -> Array:
+    """Add two totals (patterns) with one rounding to nearest, in float32 or the accumulator's fp16."""
+    fmt = accumulator.format
     target = fmt if fmt == get_format("fp16") else get_format("fp32")
     x, y = (bitcast(v, FLOAT32.float_dtype) for v in (x, y))
     total = bitcast(add(x, y, target), _U)

@@ -15,7 +15,7 @@ from precsim._arrays import Array
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.convolution import backward_patches, forward_patches
 from precsim.matmul.emulated import unguarded_matmul
-from precsim.matmul.gradients import RUN
+from precsim.matmul.execution import run_product
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.api import round_array
 from precsim.rounding.events import Events, count_events
@@ -53,7 +53,7 @@ def watched_product(
 
     `watch` names the operands, "a", "b", "ab" or "": each tensor of a step is counted once.
     """
-    backend = resolve_backend(spec, setting.backend)
+    backend = resolve_backend(spec, setting.backend, shapes=(a.shape, b.shape))
     inverses = []
     events = jnp.zeros(NUM_WATCHED)
     operands = []
@@ -71,7 +71,7 @@ def watched_product(
         total, is_exact = unguarded_matmul(*operands, None, unrounded)
         events = events.at[-1].add(jnp.where(is_exact, 0.0, 1.0))
     else:
-        total = RUN[backend](*operands, None, unrounded)
+        total = run_product(*operands, None, unrounded, None, backend=setting.backend)
     for inverse in inverses:
         total = total * inverse
     if spec.output is None:

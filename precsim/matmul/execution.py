@@ -1,0 +1,43 @@
+"""One product of two arrays, run by the backend that was asked for."""
+
+from jax import lax
+
+from precsim._arrays import Array
+from precsim.matmul.backends import resolve_backend
+from precsim.matmul.emulated import emulated_matmul
+from precsim.matmul.fused_block import FusedBlock
+from precsim.matmul.native import native_matmul
+from precsim.matmul.native_tensor_core import native_tensor_core
+from precsim.matmul.spec import MatmulSpec
+
+
+def run_product(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Array | None,
+    *,
+    backend: str,
+) -> Array:
+    """Return c + a @ b; shapes (..., M, K), (..., K, N) and (..., M, N) of equal batch dimensions."""
+    is_fused = isinstance(spec.order, FusedBlock)
+    if is_fused and c is not None:
+        # Kernels add it last, the model first.
+        if backend == "native":
+            raise ValueError(f"c is given; no native kernel computes '{spec}' with a first value")
+        return emulated_matmul(a, b, c, spec, random_bits)
+    chosen = resolve_backend(spec, backend, shapes=(a.shape, b.shape))
+    if chosen == "emulated":
+        return emulated_matmul(a, b, c, spec, random_bits)
+    if not is_fused:
+        return native_matmul(a, b, c, spec, random_bits)
+    if backend == "native":
+        return native_tensor_core(a, b, spec, random_bits)
+    # The caller's arrays may be placed on the CPU beside the GPU, which only XLA knows.
+    return lax.platform_dependent(  # type: ignore[no-any-return]
+        a,
+        b,
+        cuda=lambda a, b: native_tensor_core(a, b, spec, random_bits),
+        default=lambda a, b: emulated_matmul(a, b, None, spec, random_bits),
+    )

@@ -1,0 +1,126 @@
+"""Native products with a tensor core's bits: found by trying, refused by name; the GPU's part is in test_gpu."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.matmul import native_tensor_core
+from precsim.matmul.fused_block import FLAT, FusedBlock, Schedule, SplitK
+from precsim.matmul.tensor_core import fused_matmul
+from tests.matmul.conftest import assert_same_bits, normal
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes this CPU a GPU whose kernels have a schedule, or its own dot with None."""
+
+    def as_gpu(schedule: Schedule | None) -> None:
+        native_tensor_core._find.cache_clear()
+        native_tensor_core.native_tensor_core.clear_cache()
+        monkeypatch.setattr(native_tensor_core, "platform_refusal", lambda spec: None)
+        if schedule is not None:
+
+            def chain(a: Any, b: Any, spec: ps.MatmulSpec) -> Any:
+                assert isinstance(spec.order, FusedBlock)
+                order = replace(spec.order, schedule=schedule)
+                return fused_matmul(a, b, None, replace(spec, order=order))
+
+            monkeypatch.setattr(native_tensor_core, "_chain", chain)
+
+    yield as_gpu
+    native_tensor_core._find.cache_clear()
+    native_tensor_core.native_tensor_core.clear_cache()
+
+
+def test_native_tensor_core_is_refused_without_a_gpu() -> None:
+    ones = np.ones((8, 8), np.float32)
+    with pytest.raises(ValueError, match="JAX computes on 'cpu'; tensor cores are on NVIDIA GPUs"):
+        ps.matmul(ones, ones, "h100:bf16", backend="native")
+    with pytest.raises(ValueError, match="no native kernel computes 'h100:bf16'"):
+        ps.find_schedule("h100:bf16", 8, 8, 8)
+    with pytest.raises(TypeError, match="allowed are specs of tensor cores"):
+        ps.find_schedule("bf16_bf16_fp32", 8, 8, 8)
+    assert ps.resolve_backend("h100:bf16", shapes=((8, 8), (8, 8))) == "emulated"
+
+
+def test_an_unexplained_kernel_is_never_chosen(pretend: Any) -> None:
+    """This CPU's own dot does not add as a tensor core does."""
+    pretend(None)
+    found = ps.find_schedule("h100:bf16", 64, 64, 256)
+    assert (found.kernel, found.schedule) == ("dot", None)
+    assert found.share < 1
+    shapes = ((64, 256), (256, 64))
+    assert ps.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
+    with pytest.raises(ValueError, match="the dot kernel of 64 x 256 by 256 x 64 is not explained"):
+        ps.resolve_backend("h100:bf16", "native", shapes=shapes)
+
+
+def test_kernels_that_xla_refuses_are_reported(pretend: Any) -> None:
+    """The CPU has no TF32 algorithm: XLA's own words are the kernel's name."""
+    pretend(None)
+    found = ps.find_schedule("h100:tf32", 16, 16, 64)
+    assert found.kernel.startswith("refused (")
+    assert found.schedule is None
+
+
+@pytest.mark.parametrize("schedule", [FLAT, SplitK(splits=3, granule=64)])
+def test_the_schedule_of_a_kernel_is_found(pretend: Any, schedule: Schedule) -> None:
+    pretend(schedule)
+    assert ps.find_schedule("h100:bf16", 16, 24, 1536) == (
+        "", schedule, 1.0,
+    )  # fmt: skip
+    assert ps.find_schedule("h100:bf16", 8, 8, 1536, batch=(3,)).schedule == schedule
+
+
+def test_auto_takes_a_kernel_only_with_the_schedule_asked_for(pretend: Any) -> None:
+    pretend(SplitK(splits=2, granule=64))
+    shapes = ((16, 2048), (2048, 16))
+    assert ps.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
+    assert ps.resolve_backend("h100:bf16:splitk2x64", shapes=shapes) == "native"
+    with pytest.raises(ValueError, match="has schedule 'splitk2x64'"):
+        ps.resolve_backend("h100:bf16", "native", shapes=shapes)
+    assert ps.resolve_backend("h100:bf16", shapes=((0, 4), (4, 4))) == "emulated"
+
+
+@pytest.mark.parametrize("name", ["h100:bf16", "h100:bf16:promote64->", "h100:e4m3_e5m2->bf16"])
+def test_native_products_and_gradients_have_the_specs_bits(pretend: Any, name: str) -> None:
+    """With kernels that are one chain, whatever precsim does around them must not change a bit."""
+    pretend(FLAT)
+    spec = name.removesuffix("->")
+    rng = np.random.default_rng(0)
+    a, b, g = (normal(rng, None, shape) for shape in ((5, 150), (150, 3), (5, 3)))
+    a[0, 0], b[1, 1] = np.nan, np.inf
+
+    def product(a: Any, b: Any) -> Any:
+        return ps.matmul(a, b, spec, backend="native")
+
+    y, (da, db) = jax.jit(lambda a, b, g: (product(a, b), jax.vjp(product, a, b)[1](g)))(a, b, g)
+    assert_same_bits(y, ps.matmul(a, b, spec, backend="reference"))
+    assert_same_bits(da, ps.matmul(g, b.T, spec, backend="reference"))
+    assert_same_bits(db, ps.matmul(a.T, g, spec, backend="reference"))
+
+
+def test_native_tensor_core_refuses_a_first_value(pretend: Any) -> None:
+    """Kernels add it last."""
+    pretend(FLAT)
+    ones = jnp.ones((8, 8))
+    with pytest.raises(ValueError, match="c is given"):
+        ps.matmul(ones, ones, "h100:bf16", c=ones, backend="native")
+    expected = ps.matmul(ones, ones, "h100:bf16", c=ones, backend="emulated")
+    assert_same_bits(ps.matmul(ones, ones, "h100:bf16", c=ones), expected)
+
+
+def test_auto_on_cpu_arrays_beside_a_gpu_stays_emulated(pretend: Any) -> None:
+    """Only XLA knows where a traced array lives, so the choice is made for each platform."""
+    pretend(FLAT)
+    text = jax.jit(lambda a, b: ps.matmul(a, b, "h100:bf16")).lower(
+        jnp.ones((8, 16)), jnp.ones((16, 8))
+    )
+    assert (
+        "while" in text.as_text()
+    )  # the emulated loop; a native product would be a call of `chain`
