@@ -137,7 +137,7 @@ def find_schedule(
     """
     spec = MatmulSpec.parse(spec)
     if not isinstance(spec.order, FusedBlock):
-        raise ValueError(
+        raise TypeError(
             f"spec is '{spec}'; allowed are specs of tensor cores, such as 'h100:bf16'"
         )
     if (reason := platform_refusal(spec)) is not None:
