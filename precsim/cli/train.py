@@ -43,6 +43,7 @@ _SETTINGS = (
     "optimizer",
     "seed",
     "backend",
+    "data_dir",
 )
 
 
@@ -62,9 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=default.steps, help="optimizer steps")
     parser.add_argument("--batch-size", type=int, default=default.batch_size)
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
-    parser.add_argument("--optimizer", default=default.optimizer, help="sgd, momentum or adam")
+    parser.add_argument(
+        "--optimizer", default=default.optimizer, help="sgd, momentum, adam or adamw"
+    )
     parser.add_argument("--seed", type=int, default=default.seed, help="data order, weights, noise")
     parser.add_argument("--backend", default=default.backend, help=f"one of {', '.join(BACKENDS)}")
+    parser.add_argument("--data-dir", default="", help="folder with text.txt, for task text")
     parser.add_argument(
         "--out", type=Path, help="new directory for the results (default: runs/...)"
     )

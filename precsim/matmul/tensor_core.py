@@ -3,6 +3,7 @@
 The same source runs on NumPy arrays (the reference) and under JAX (compiled).
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import get_format
 from precsim.matmul.fused_block import (
+    FLAT,
     FusedBlock,
     PairInterleaved,
     Promote,
@@ -47,6 +49,8 @@ def fused_matmul(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array
     assert isinstance(order, FusedBlock)
     assert spec.lhs is not None
     assert spec.rhs is not None
+    if isinstance(order.schedule, Promote) and c is None and a.shape[-1] <= order.schedule.interval:
+        order = replace(order, schedule=FLAT)  # one chain, with no need to fill it up
     formats = spec.lhs.format, spec.rhs.format
     assert isinstance(formats[0], FloatFormat)
     assert isinstance(formats[1], FloatFormat)

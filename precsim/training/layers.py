@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.training import products
+from precsim.training.functions import functions_of
 from precsim.training.policy import Policy
 from precsim.training.products import NUM_WATCHED, Setting
 
@@ -38,6 +39,11 @@ class Layers:
     probes: dict[str, Array]
     events: dict[str, Array] = field(default_factory=dict)
 
+    @property
+    def functions(self) -> Any:
+        """The policy's functions: a module of `precsim.training.functions`."""
+        return functions_of(self.policy.functions)
+
     def data(self, name: str, x: Array) -> Array:
         """Round the data that enters a model; nobody needs its gradient."""
         setting = self._setting(name)
@@ -55,6 +61,12 @@ class Layers:
         w = jnp.concatenate([w, b[None, :]])
         setting = self._setting(name, is_first=is_first)
         y, self.events[name] = products.linear(x, w, self._probe(name), self.key, setting)
+        return y
+
+    def product(self, name: str, a: Array, b: Array) -> Array:
+        """Return a @ b of two activations, shapes (..., M, K) and (..., K, N) of equal batch dimensions."""
+        setting = self._setting(name)
+        y, self.events[name] = products.linear(a, b, self._probe(name), self.key, setting)
         return y
 
     def conv(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:

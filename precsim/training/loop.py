@@ -12,13 +12,14 @@ import numpy as np
 
 from precsim.matmul.backends import resolve_backend
 from precsim.training.config import TrainConfig
-from precsim.training.data import digits
+from precsim.training.data import digits, text
+from precsim.training.data.dataset import Data
 from precsim.training.layers import Layers
-from precsim.training.models import cnn, mlp
+from precsim.training.models import cnn, mlp, transformer
 from precsim.training.products import NUM_EVENTS
 from precsim.training.step import Metrics, Step, compile_step, initial_state
 
-_MODELS = {"mlp": mlp, "cnn": cnn}
+_MODELS: dict[str, Any] = {"mlp": mlp, "cnn": cnn, "transformer": transformer}
 
 Weights = dict[str, np.ndarray]
 
@@ -139,6 +140,17 @@ def train(
     raise AssertionError("guarded products have no range to leave")
 
 
+def load_data(config: TrainConfig) -> Data:
+    """Return the data of a task."""
+    match config.task:
+        case "text":
+            return text.load(config.data_dir)
+        case "mnist5k":
+            return digits.load_mnist5k(config.seed)
+        case _:
+            return digits.load(config.seed)
+
+
 def _run(
     config: TrainConfig, on_step: Callable[[int, float], None] | None, *, is_guarded: bool
 ) -> TrainResult | None:
@@ -147,7 +159,7 @@ def _run(
     products = (policy.forward, policy.dgrad, policy.wgrad)
     backend = "+".join(sorted({resolve_backend(spec, config.backend) for spec in products}))
     model = _MODELS[config.model]
-    data = digits.load(config.seed)
+    data = load_data(config)
     weights = model.init(
         np.random.default_rng([config.seed, 1]), data.train_images.shape[1:], data.classes
     )
@@ -213,8 +225,9 @@ def _compiled_step(
     """Compile the step once for all runs that differ in seed, steps and snapshots only."""
     model = _MODELS[config.model]
     state = initial_state(config, model.init(np.random.default_rng(0), image_shape, classes))
-    images = jnp.zeros((config.batch_size, *image_shape))
-    labels = jnp.zeros(config.batch_size, jnp.int32)
+    is_text = config.task == "text"
+    images = jnp.zeros((config.batch_size, *image_shape), jnp.int32 if is_text else jnp.float32)
+    labels = jnp.zeros((config.batch_size, *(image_shape if is_text else ())), jnp.int32)
     return compile_step(
         config, model.apply, model.PLACES, state, images, labels, is_guarded=is_guarded
     )
@@ -252,7 +265,7 @@ def _predictor(config: TrainConfig, is_guarded: bool) -> Callable[..., tuple[Any
             key=key,
             probes={},
         )
-        classes = jnp.argmax(model.apply(params, images, layers), axis=1)
+        classes = jnp.argmax(model.apply(params, images, layers), axis=-1)
         return classes, sum(events[-1] for events in layers.events.values())
 
     return predict

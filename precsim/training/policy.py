@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
+from precsim.training.functions import FUNCTIONS
 
 TENSOR_SCALINGS = ("none", "current")
 _FP32 = RoundingSpec.parse("fp32")
@@ -37,6 +38,9 @@ class Policy:
     tensor_scaling : {"none", "current"}
         "current": each operand of a product is scaled by the power of two that brings its largest
         element just inside its format, and the result scaled back (exactly).
+    functions : {"platform", "portable"}
+        Who computes what is no product: XLA, in its own way on each device, or precsim, with the same bits on
+        every device (activations, softmax, cross-entropy, normalisation, optimizer).
 
     Raises
     ------
@@ -48,8 +52,8 @@ class Policy:
     As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p`` params,
     ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc`` accumulator,
     ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a rounding or "kahan",
-    ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling; fp32 where nothing is
-    said. A preset may come first: ``"bf16,update=bf16:sr"``. ``Policy.parse(str(policy)) == policy``.
+    ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling, ``fn`` functions; fp32 where
+    nothing is said. A preset may come first: ``"bf16,update=bf16:sr"``. ``Policy.parse(str(policy)) == policy``.
 
     Examples
     --------
@@ -72,6 +76,7 @@ class Policy:
     optimizer_state: RoundingSpec = _FP32
     loss_scale: str = "none"
     tensor_scaling: str = "none"
+    functions: str = "platform"
 
     def __post_init__(self) -> None:
         """Turn strings into specs, fill the defaults, check."""
@@ -89,6 +94,10 @@ class Policy:
         if self.tensor_scaling not in TENSOR_SCALINGS:
             raise ValueError(
                 f"tensor scaling is {self.tensor_scaling!r}; allowed are 'none', 'current'"
+            )
+        if self.functions not in FUNCTIONS:
+            raise ValueError(
+                f"functions are {self.functions!r}; allowed are {', '.join(map(repr, FUNCTIONS))}"
             )
         if not _is_loss_scale(self.loss_scale):
             raise ValueError(
@@ -130,6 +139,7 @@ class Policy:
             "opt": self.optimizer_state,
             "scale": self.loss_scale,
             "tensor": self.tensor_scaling,
+            "fn": self.functions,
         }
         return ",".join(f"{key}={value}" for key, value in parts.items())
 
@@ -140,7 +150,21 @@ def _is_loss_scale(text: str) -> bool:
     return 2.0**-126 <= float(text) <= 2.0**126  # normal in float32, like its inverse
 
 
-_KEYS = ("p", "c", "o", "acc", "fwd", "dgrad", "wgrad", "e", "update", "opt", "scale", "tensor")
+_KEYS = (
+    "p",
+    "c",
+    "o",
+    "acc",
+    "fwd",
+    "dgrad",
+    "wgrad",
+    "e",
+    "update",
+    "opt",
+    "scale",
+    "tensor",
+    "fn",
+)
 
 
 def _settings(text: str) -> dict[str, str]:
@@ -179,5 +203,6 @@ def _from_settings(settings: dict[str, str], name: str) -> Policy:
         optimizer_state=RoundingSpec.parse(settings.get("opt", "fp32")),
         loss_scale=settings.get("scale", "none"),
         tensor_scaling=settings.get("tensor", "none"),
+        functions=settings.get("fn", "platform"),
         **options,
     )

@@ -20,6 +20,7 @@ from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.api import round_array
 from precsim.rounding.events import Events, count_events
 from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.training.functions import functions_of
 from precsim.training.noise import bits_at
 from precsim.training.policy import Policy
 from precsim.training.tensor_scaling import current_scale
@@ -49,7 +50,7 @@ def noise_for(key: Array, path: str, shape: tuple[int, ...], spec: RoundingSpec)
 def watched_product(
     a: Array, b: Array, spec: MatmulSpec, setting: Setting, role: str, key: Array, watch: str
 ) -> tuple[Array, Array]:
-    """Return a @ b for 2-d operands, and the events in the roundings of some operands and the result.
+    """Return a @ b, shapes (..., M, K) and (..., K, N), and the events in some roundings.
 
     `watch` names the operands, "a", "b", "ab" or "": each tensor of a step is counted once.
     """
@@ -72,8 +73,10 @@ def watched_product(
         events = events.at[-1].add(jnp.where(is_exact, 0.0, 1.0))
     else:
         total = run_product(*operands, None, unrounded, None, backend=setting.backend)
+    flush = functions_of(setting.policy.functions).flush
+    total = flush(total)
     for inverse in inverses:
-        total = total * inverse
+        total = flush(total * inverse)
     if spec.output is None:
         return total, events
     noise = noise_for(key, f"{setting.name}/{role}", total.shape, spec.output)
@@ -103,7 +106,7 @@ def _watched_gradients(
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def linear(x: Array, w: Array, probe: Array, key: Array, setting: Setting) -> tuple[Array, Array]:
-    """Return x @ w, shapes (M, K) and (K, N), and its forward events."""
+    """Return x @ w, shapes (..., M, K) and (..., K, N) of equal batch dimensions, and its forward events."""
     return watched_product(x, w, setting.policy.forward, setting, "forward", key, "ab")
 
 
@@ -118,7 +121,7 @@ def _linear_backward(
 ) -> tuple[Array, Array, Array, None]:
     x, w, key = residuals
     g = cotangents[0]
-    dw, dx, events = _watched_gradients((x.T, g), (g, w.T), setting, key)
+    dw, dx, events = _watched_gradients((x.mT, g), (g, w.mT), setting, key)
     return (jnp.zeros_like(x) if dx is None else dx), dw, events, None
 
 

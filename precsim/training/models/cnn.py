@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
 from precsim._arrays import Array
@@ -36,7 +35,7 @@ def apply(params: Mapping[str, Array], images: Array, layers: Layers) -> Array:
     for name in ("conv1", "conv2"):
         w, b = params[f"{name}/w"], params[f"{name}/b"]
         x = layers.conv(name, x, w, b, is_first=name == "conv1")
-        x = max_pool(jax.nn.relu(x))
+        x = max_pool(layers.functions.relu(x))
     x = x.reshape(x.shape[0], -1)
     x = layers.linear("output", x, params["output/w"], params["output/b"])
     return layers.rounded("logits", x)

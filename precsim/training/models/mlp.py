@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
 from precsim._arrays import Array
@@ -29,6 +28,6 @@ def apply(params: Mapping[str, Array], images: Array, layers: Layers) -> Array:
     """Return the logits, shape (batch, classes), of images (batch, height, width, channels)."""
     x = layers.data("input", images.reshape(images.shape[0], -1))
     x = layers.linear("hidden", x, params["hidden/w"], params["hidden/b"], is_first=True)
-    x = jax.nn.relu(x)
+    x = layers.functions.relu(x)
     x = layers.linear("output", x, params["output/w"], params["output/b"])
     return layers.rounded("logits", x)

@@ -1,0 +1,139 @@
+"""Float32 arithmetic that gives the same bits on every device that XLA compiles for, at the speed of hardware.
+
+A float32 addition and a multiplication are rounded alike everywhere, but three things around them are not:
+subnormal numbers (kept on GPUs, flushed on CPUs), multiplications and additions contracted into one, and the
+platform's own division, roots, functions and sums. Here every result below `SMALLEST` becomes +0, which hides
+the first difference; that takes integer operations, which keep a product and a sum apart; and everything
+else is made of these operations or comes from precsim's integer arithmetic.
+
+The functions take and return float32 arrays, NumPy or JAX, whose numbers are zero, at least `SMALLEST` in
+magnitude, infinite or NaN (`flush` makes them so). NaN keeps no payload that one could rely on. Gradients: see
+`precsim.training.functions.portable`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, bitcast, namespace
+from precsim.arithmetic.elementary import exp as _exp
+from precsim.arithmetic.elementary import log as _log
+from precsim.arithmetic.elementary import rsqrt as _rsqrt
+from precsim.arithmetic.elementary import tanh as _tanh
+from precsim.arithmetic.elementwise import divide as _divide
+from precsim.formats.carrier import FLOAT32
+
+SMALLEST = 2.0**-125
+"""Smaller results are zero. Twice the smallest normal number: just below that one, processors that flush
+subnormals and those that keep them round differently."""
+
+_U = FLOAT32.uint_dtype
+_MAGNITUDE = _U(FLOAT32.sign_bit - 1)
+_TINY = _U(int(np.float32(SMALLEST).view(np.uint32)))
+
+
+def flush(x: Array) -> Array:
+    """Return +0 for every number below `SMALLEST` in magnitude, -0 included; other numbers as they are."""
+    bits = bitcast(x, _U)
+    is_tiny = (bits & _MAGNITUDE) < _TINY
+    return bitcast(namespace(x).where(is_tiny, _U(0), bits), FLOAT32.float_dtype)
+
+
+def add(x: Any, y: Any) -> Array:
+    """Return x + y, rounded to nearest, flushed."""
+    return flush(x + y)
+
+
+def subtract(x: Any, y: Any) -> Array:
+    """Return x - y, rounded to nearest, flushed."""
+    return flush(x - y)
+
+
+def multiply(x: Any, y: Any) -> Array:
+    """Return x * y, rounded to nearest, flushed."""
+    return flush(x * y)
+
+
+def divide(x: Any, y: Any) -> Array:
+    """Return x / y, rounded to nearest, flushed; about 100 integer operations."""
+    return flush(_divide(x, y, "fp32"))
+
+
+def sqrt(x: Array) -> Array:
+    """Return the square root, rounded to nearest.
+
+    x times the reciprocal root is off by two units in the last place at most; the exact remainder of the
+    square says by how many. About 350 integer operations, most of them for the reciprocal root.
+    """
+    xp = namespace(x)
+    bits = bitcast(x, _U)
+    # x = radicand * 4**scale with the radicand in [1, 4).
+    field = (bits >> _U(FLOAT32.trailing)).astype(np.int32) - np.int32(FLOAT32.bias)
+    odd = field & np.int32(1)
+    fraction = bits & _U((1 << FLOAT32.trailing) - 1)
+    radicand = fraction | ((odd + np.int32(FLOAT32.bias)).astype(_U) << _U(FLOAT32.trailing))
+    near = multiply(
+        bitcast(radicand, FLOAT32.float_dtype),
+        _rsqrt(bitcast(radicand, FLOAT32.float_dtype), "fp32"),
+    )
+    # Both as integers: root * 2**23, and radicand * 2**46 modulo 2**32, like the square.
+    leading = _U(1 << FLOAT32.trailing)
+    root = (bitcast(near, _U) & (leading - _U(1))) | leading
+    root = root << (bitcast(near, _U) >> _U(FLOAT32.trailing + 7) & _U(1))  # [2, 4) for 2.0 itself
+    wanted = (fraction | leading) << (odd.astype(_U) + _U(FLOAT32.trailing))
+    for _ in range(2):
+        rest = (wanted - root * root).astype(np.int32)
+        signed = root.astype(np.int32)
+        root = root + (rest > signed).astype(_U) - (rest <= -signed).astype(_U)
+    scale = (field - odd) >> np.int32(1)
+    result = (scale + np.int32(FLOAT32.bias - 1)).astype(_U) << _U(FLOAT32.trailing)
+    result = result + root
+    is_positive = (bits != _U(0)) & (bits < _U(FLOAT32.infinity))
+    # Zero and infinity are their own roots; of negative numbers there is none.
+    other = xp.where(bits > _U(FLOAT32.infinity), _U(FLOAT32.quiet_nan), bits)
+    return bitcast(xp.where(is_positive, result, other), FLOAT32.float_dtype)
+
+
+def exp(x: Array) -> Array:
+    """Return e**x, rounded to nearest, flushed."""
+    return flush(_exp(x, "fp32"))
+
+
+def log(x: Array) -> Array:
+    """Return the natural logarithm, rounded to nearest, flushed."""
+    return flush(_log(x, "fp32"))
+
+
+def tanh(x: Array) -> Array:
+    """Return the hyperbolic tangent, rounded to nearest, flushed."""
+    return flush(_tanh(x, "fp32"))
+
+
+def reciprocal_sqrt(x: Array) -> Array:
+    """Return 1 / sqrt(x), rounded to nearest."""
+    return _rsqrt(x, "fp32")
+
+
+def sum(x: Array, axis: int) -> Array:  # noqa: A001 NumPy's and JAX's name
+    """Return the sum along one axis, pairwise.
+
+    Filled up with zeros to a power of two, then the second half is added to the first, element by element,
+    until one is left: log2(n) additions deep, and ``|error| <= gamma(log2(n), 2**-24) * sum|x|`` beside what is flushed.
+    """
+    xp = namespace(x)
+    x = xp.moveaxis(x, axis, 0)
+    count = x.shape[0]
+    if count == 0:
+        return xp.zeros(x.shape[1:], x.dtype)
+    size = 1 << (count - 1).bit_length()
+    if size != count:
+        x = xp.concatenate([x, xp.zeros((size - count, *x.shape[1:]), x.dtype)])
+    while size > 1:
+        size //= 2
+        x = add(x[:size], x[size:])
+    return x[0]
+
+
+def mean(x: Array, axis: int) -> Array:
+    """Return the sum along one axis, multiplied by the rounded reciprocal of the number of elements."""
+    return multiply(sum(x, axis), np.float32(1 / x.shape[axis]))
