@@ -86,6 +86,9 @@ if TYPE_CHECKING:
     from precsim.rounding.quantize import quantize as quantize
     from precsim.rounding.quantized import Quantized as Quantized
     from precsim.rounding.spec import RoundingSpec as RoundingSpec
+    from precsim.training.bits import BitDifference as BitDifference
+    from precsim.training.bits import BitLog as BitLog
+    from precsim.training.bits import hash_state as hash_state
     from precsim.training.config import TrainConfig as TrainConfig
     from precsim.training.gradients import value_and_grad as value_and_grad
     from precsim.training.loop import TrainResult as TrainResult
@@ -145,6 +148,7 @@ _MODULES = {
     "rounding.quantize": ("dequantize", "quantize"),
     "rounding.quantized": ("Quantized",),
     "rounding.spec": ("RoundingSpec",),
+    "training.bits": ("BitDifference", "BitLog", "hash_state"),
     "training.config": ("TrainConfig",),
     "training.gradients": ("value_and_grad",),
     "training.loop": ("TrainResult", "train"),

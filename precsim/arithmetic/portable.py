@@ -11,11 +11,12 @@ magnitude, infinite or NaN (`flush` makes them so). NaN keeps no payload that on
 `precsim.training.functions.portable`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, namespace
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace, with_entry
 from precsim.arithmetic.elementary import exp as _exp
 from precsim.arithmetic.elementary import log as _log
 from precsim.arithmetic.elementary import rsqrt as _rsqrt
@@ -39,6 +40,28 @@ def flush(x: Array) -> Array:
     return bitcast(namespace(x).where(is_tiny, _U(0), bits), FLOAT32.float_dtype)
 
 
+def _apart(function: Callable[..., Array], *arrays: Any) -> Array:
+    """Apply an elementwise function of many operations in a loop of its own, by halves of the arrays.
+
+    XLA takes integer operations for cheap: it would put the hundreds that make an exponential or a quotient
+    into the loop of every use, as often as the result is used. It does not move them out of a loop.
+    """
+    if not any(map(is_jax, arrays)):
+        return function(*arrays)
+    import jax.numpy as jnp
+    from jax import lax
+
+    arrays = tuple(jnp.broadcast_arrays(*arrays))
+    shape, size = arrays[0].shape, arrays[0].size
+    halves = [jnp.pad(x.reshape(-1), (0, size % 2)).reshape(2, -1) for x in arrays]
+
+    def body(k: Array, result: Array) -> Array:
+        return with_entry(result, k, function(*(entry(x, k) for x in halves)))
+
+    result = lax.fori_loop(0, 2, body, jnp.zeros_like(halves[0]))
+    return result.reshape(-1)[:size].reshape(shape)
+
+
 def add(x: Any, y: Any) -> Array:
     """Return x + y, rounded to nearest, flushed."""
     return flush(x + y)
@@ -56,11 +79,16 @@ def multiply(x: Any, y: Any) -> Array:
 
 def divide(x: Any, y: Any) -> Array:
     """Return x / y, rounded to nearest, flushed; about 100 integer operations."""
-    return flush(_divide(x, y, "fp32"))
+    return _apart(lambda x, y: flush(_divide(x, y, "fp32")), x, y)
 
 
 def sqrt(x: Array) -> Array:
-    """Return the square root, rounded to nearest.
+    """Return the square root, rounded to nearest."""
+    return _apart(_sqrt, x)
+
+
+def _sqrt(x: Array) -> Array:
+    """Take the root, and mend it.
 
     x times the reciprocal root is off by two units in the last place at most; the exact remainder of the
     square says by how many. About 350 integer operations, most of them for the reciprocal root.
@@ -96,22 +124,22 @@ def sqrt(x: Array) -> Array:
 
 def exp(x: Array) -> Array:
     """Return e**x, rounded to nearest, flushed."""
-    return flush(_exp(x, "fp32"))
+    return _apart(lambda x: flush(_exp(x, "fp32")), x)
 
 
 def log(x: Array) -> Array:
     """Return the natural logarithm, rounded to nearest, flushed."""
-    return flush(_log(x, "fp32"))
+    return _apart(lambda x: flush(_log(x, "fp32")), x)
 
 
 def tanh(x: Array) -> Array:
     """Return the hyperbolic tangent, rounded to nearest, flushed."""
-    return flush(_tanh(x, "fp32"))
+    return _apart(lambda x: flush(_tanh(x, "fp32")), x)
 
 
 def reciprocal_sqrt(x: Array) -> Array:
     """Return 1 / sqrt(x), rounded to nearest."""
-    return _rsqrt(x, "fp32")
+    return _apart(lambda x: _rsqrt(x, "fp32"), x)
 
 
 def sum(x: Array, axis: int) -> Array:  # noqa: A001 NumPy's and JAX's name

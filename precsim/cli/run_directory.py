@@ -5,6 +5,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,7 @@ from precsim import __version__
 from precsim.analysis.comparison import event_rates, summarise, weight_drift
 from precsim.rounding.events import Events
 from precsim.training.checkpoint import save_weights
+from precsim.training.config import TrainConfig
 from precsim.training.loop import TrainResult
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
@@ -47,6 +49,13 @@ def provenance(arguments: Sequence[str], seed: int) -> dict[str, Any]:
         "device": str(jax.devices()[0].device_kind),
         "byte_order": sys.byteorder,
     }
+
+
+def config_fields(config: TrainConfig) -> dict[str, Any]:
+    """Return a config's settings besides the policy, by name."""
+    fields = asdict(config)
+    del fields["policy"]
+    return fields
 
 
 def _version(package: str) -> str | None:

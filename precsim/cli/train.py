@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from precsim.analysis.comparison import event_rates, summarise
 from precsim.analysis.report import comparison_table, places_table
-from precsim.cli import run_directory
+from precsim.cli import run_directory, verify
 from precsim.matmul.backends import resolve_backend
 from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
 from precsim.training.loop import TrainResult, train
@@ -78,6 +78,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=min(2, os.cpu_count() or 1),
         help="policies trained side by side (default: 2; the results do not depend on it)",
     )
+    parser.add_argument(
+        "--verify-bits",
+        type=int,
+        metavar="N",
+        help="only train the policies named, and print and store the hash of all state every N steps",
+    )
+    parser.add_argument(
+        "--compare-bits",
+        type=Path,
+        metavar="RUN",
+        help="with --verify-bits: a stored run (folder or hashes.json) to compare with; exit status 1 if "
+        "a bit differs",
+    )
     parser.add_argument("--json", action="store_true", help="print summary.json instead of tables")
 
 
@@ -86,12 +99,18 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise ValueError(f"--jobs is {args.jobs}; allowed are integers from 1 on")
     settings = {name: getattr(args, name) for name in _SETTINGS}
-    policies = [Policy.parse(text) for text in ("fp32", *(args.policy or DEFAULT_POLICIES))]
+    if args.verify_bits is None and args.compare_bits is not None:
+        raise ValueError("--compare-bits is given without --verify-bits N")
+    reference = ("fp32",) if args.verify_bits is None else ()
+    policies = [Policy.parse(text) for text in (*reference, *(args.policy or DEFAULT_POLICIES))]
     named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
     configs = list(named.values())
+    verify.set_flags(configs)
     for policy in policies:  # refuse before anything is trained or written
         for spec in (policy.forward, policy.dgrad, policy.wgrad):
             resolve_backend(spec, args.backend)
+    if args.verify_bits is not None:
+        return verify.run(args, configs)
     path = args.out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}"
     run_directory.create(path)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}

@@ -57,7 +57,9 @@ def unguarded_matmul(
     """
     a, b = round_operands(a, b, spec)
     if isinstance(spec.order, FusedBlock):
-        return _finish(fused_matmul(a, b, c, spec), spec, random_bits), jnp.asarray(True)
+        total = fused_matmul(a, b, c, spec, is_finite=True)
+        is_finite = [jnp.all(jnp.isfinite(x)) for x in (a, b, c) if x is not None]
+        return _finish(total, spec, random_bits), jnp.stack(is_finite).all()
     if spec.order != SEQUENTIAL:
         return _finish(ordered_matmul(a, b, c, spec), spec, random_bits), jnp.asarray(True)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None

@@ -7,7 +7,7 @@ operands in every layout, and the bits are compared with the model.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -143,8 +143,25 @@ def find_schedule(
     return _find(replace(spec, output=None), m, n, k, batch)
 
 
-@cache
+def tried_products() -> dict[str, NativeProduct]:
+    """Return what this process found out about native products so far, by operands and shapes."""
+    return {
+        f"{spec.lhs}_{spec.rhs} {(*batch, m, k)} by {(*batch, k, n)}": found
+        for (spec, m, n, k, batch), found in _TRIED.items()
+    }
+
+
+_TRIED: dict[tuple[MatmulSpec, int, int, int, tuple[int, ...]], NativeProduct] = {}
+
+
 def _find(spec: MatmulSpec, m: int, n: int, k: int, batch: tuple[int, ...]) -> NativeProduct:
+    key = spec, m, n, k, batch
+    if key not in _TRIED:
+        _TRIED[key] = _try(*key)
+    return _TRIED[key]
+
+
+def _try(spec: MatmulSpec, m: int, n: int, k: int, batch: tuple[int, ...]) -> NativeProduct:
     order = spec.order
     assert isinstance(order, FusedBlock)
     assert spec.lhs is not None

@@ -1,5 +1,6 @@
 """What a model computes with: products and roundings of one policy, at named places."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from precsim.training import products
 from precsim.training.functions import functions_of
 from precsim.training.policy import Policy
 from precsim.training.products import NUM_WATCHED, Setting
+from precsim.training.tags import tag, tag_both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +40,18 @@ class Layers:
     key: Any
     probes: dict[str, Array]
     events: dict[str, Array] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
 
     @property
-    def functions(self) -> Any:
-        """The policy's functions: a module of `precsim.training.functions`."""
-        return functions_of(self.policy.functions)
+    def functions(self) -> "Functions":
+        """The policy's functions: a module of `precsim.training.functions`, its results tagged."""
+        return Functions(functions_of(self.policy.functions), self.calls)
 
     def data(self, name: str, x: Array) -> Array:
         """Round the data that enters a model; nobody needs its gradient."""
         setting = self._setting(name)
         y, self.events[name] = products.round_watched(x, self.key, setting, "forward")
-        return y
+        return tag(y, name)
 
     def linear(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:
         """Return x @ w + b, shapes (M, K), (K, N), (N,); of the first layer, without x's gradient.
@@ -61,13 +64,13 @@ class Layers:
         w = jnp.concatenate([w, b[None, :]])
         setting = self._setting(name, is_first=is_first)
         y, self.events[name] = products.linear(x, w, self._probe(name), self.key, setting)
-        return y
+        return tag_both(y, name)
 
     def product(self, name: str, a: Array, b: Array) -> Array:
         """Return a @ b of two activations, shapes (..., M, K) and (..., K, N) of equal batch dimensions."""
         setting = self._setting(name)
         y, self.events[name] = products.linear(a, b, self._probe(name), self.key, setting)
-        return y
+        return tag_both(y, name)
 
     def conv(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:
         """Convolve with "SAME" padding and add a bias; (B, H, W, C), (R, S, C, F), (F,).
@@ -81,19 +84,43 @@ class Layers:
         w = jnp.concatenate([w, extra], axis=2)
         setting = self._setting(name, is_first=is_first)
         y, self.events[name] = products.conv(x, w, self._probe(name), self.key, setting)
-        return y
+        return tag_both(y, name)
 
     def rounded(self, name: str, x: Array) -> Array:
         """Round values, and in the backward pass their cotangents, by the elementwise spec."""
         setting = self._setting(name)
         y, self.events[name] = products.rounded(x, self._probe(name), self.key, setting)
-        return y
+        return tag_both(y, name)
 
     def _setting(self, name: str, *, is_first: bool = False) -> Setting:
         return Setting(self.policy, self.backend, name, is_first, self.is_guarded)
 
     def _probe(self, name: str) -> Array:
         return self.probes.get(name, jnp.zeros(NUM_WATCHED))
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """A module of functions whose results get names: ``softmax 1``, ``softmax 2``, ..."""
+
+    module: Any
+    calls: dict[str, int]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return a function of the module."""
+        function = getattr(self.module, name)
+
+        def call(*args: Any) -> Any:
+            self.calls[name] = self.calls.get(name, 0) + 1
+            label = f"{name} {self.calls[name]}"
+            result = function(*args)
+            if isinstance(
+                result, tuple
+            ):  # of a fork: the gradients of its branches are tagged elsewhere
+                return result
+            return tag_both(result, label)
+
+        return call
 
 
 def max_pool(x: Array) -> Array:

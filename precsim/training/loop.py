@@ -17,7 +17,7 @@ from precsim.training.data.dataset import Data
 from precsim.training.layers import Layers
 from precsim.training.models import cnn, mlp, transformer
 from precsim.training.products import NUM_EVENTS
-from precsim.training.step import Metrics, Step, compile_step, initial_state
+from precsim.training.step import Metrics, Step, TrainState, compile_step, initial_state
 
 _MODELS: dict[str, Any] = {"mlp": mlp, "cnn": cnn, "transformer": transformer}
 
@@ -97,7 +97,10 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, *, on_step: Callable[[int, float], None] | None = None
+    config: TrainConfig,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    on_state: Callable[[int, TrainState], None] | None = None,
 ) -> TrainResult:
     """Train a network by a policy and measure what its formats do.
 
@@ -107,6 +110,9 @@ def train(
         The run.
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
+    on_state : callable, optional
+        Called as ``on_state(steps_done, state)`` before the first step and after each; a run that has to be
+        repeated starts again with 0. For example a `BitLog`.
 
     Returns
     -------
@@ -134,7 +140,7 @@ def train(
     # Products first run without their general branch, which is slow to compile; in the rare run that
     # leaves the range where that is exact, everything is repeated with it.
     for is_guarded in (False, True):
-        result = _run(config, on_step, is_guarded=is_guarded)
+        result = _run(config, on_step, on_state, is_guarded=is_guarded)
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
@@ -152,7 +158,11 @@ def load_data(config: TrainConfig) -> Data:
 
 
 def _run(
-    config: TrainConfig, on_step: Callable[[int, float], None] | None, *, is_guarded: bool
+    config: TrainConfig,
+    on_step: Callable[[int, float], None] | None,
+    on_state: Callable[[int, TrainState], None] | None,
+    *,
+    is_guarded: bool,
 ) -> TrainResult | None:
     """Train; None if a product's bits could not be vouched for."""
     policy = config.policy
@@ -172,6 +182,8 @@ def _run(
     step = _compiled_step(_without_schedule(config), images.shape[1:], data.classes, is_guarded)
     compiled = time.perf_counter()
 
+    if on_state is not None:
+        on_state(0, state)
     keep = set(np.unique(np.linspace(0, config.steps, config.snapshots + 1).astype(int)))
     history: list[Metrics] = []
     last_report = compiled
@@ -181,6 +193,8 @@ def _run(
             first_gradient = _to_numpy(metrics.gradient)
         gradient = metrics.gradient
         history.append(metrics._replace(gradient={}))
+        if on_state is not None:
+            on_state(k + 1, state)
         if k + 1 in keep:
             snapshots[k + 1] = _to_numpy(state.params)
         if on_step is not None and time.perf_counter() - last_report > 0.2:

@@ -22,13 +22,14 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     if config.policy.functions == "portable":
         match config.optimizer:
             case "adam":
-                return portable_adamw(rate, weight_decay=0.0)
+                optimizer = portable_adamw(rate, weight_decay=0.0)
             case "adamw":
-                return portable_adamw(rate, weight_decay=_WEIGHT_DECAY)
+                optimizer = portable_adamw(rate, weight_decay=_WEIGHT_DECAY)
             case "momentum":
-                return portable_sgd(rate, momentum=_MOMENTUM)
+                optimizer = portable_sgd(rate, momentum=_MOMENTUM)
             case _:
-                return portable_sgd(rate)
+                optimizer = portable_sgd(rate)
+        return optax.flatten(optimizer)  # one kernel for all weights
     match config.optimizer:
         case "adam":
             return optax.adam(rate)

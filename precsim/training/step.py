@@ -17,6 +17,7 @@ from precsim.training.layers import Layers
 from precsim.training.loss_scaling import LossScale, loss_scale_from
 from precsim.training.optimizers import make_optimizer
 from precsim.training.products import NUM_WATCHED
+from precsim.training.tags import tag
 from precsim.training.updates import apply_updates, count_swallowed
 
 
@@ -129,6 +130,7 @@ def make_step(
 
     def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
         (loss, forward), grads, backward, loss_scale, finite = gradient(state, images, labels)
+        grads = {name: tag(g, f"gradient of {name}") for name, g in grads.items()}
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.params)
         optimizer_state = _round_floats(optimizer_state, policy.optimizer_state)
         new = apply_updates(
@@ -140,7 +142,10 @@ def make_step(
             compensation=state.compensation,
         )
         params, compensation = new if policy.is_compensated else (new, None)
-        params = jax.tree.map(functions_of(policy.functions).flush, params)
+        params = {
+            name: tag(functions_of(policy.functions).flush(w), f"new {name}")
+            for name, w in params.items()
+        }
         nonzero, swallowed = count_swallowed(state.params, updates, params)
         # Only a loss scale can react to an overflow; without one the step is taken as it is.
         keep = finite | (policy.loss_scale == "none")

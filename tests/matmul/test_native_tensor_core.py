@@ -20,7 +20,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that makes this CPU a GPU whose kernels have a schedule, or its own dot with None."""
 
     def as_gpu(schedule: Schedule | None) -> None:
-        native_tensor_core._find.cache_clear()
+        native_tensor_core._TRIED.clear()
         native_tensor_core.native_tensor_core.clear_cache()
         monkeypatch.setattr(native_tensor_core, "platform_refusal", lambda spec: None)
         if schedule is not None:
@@ -33,7 +33,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setattr(native_tensor_core, "_chain", chain)
 
     yield as_gpu
-    native_tensor_core._find.cache_clear()
+    native_tensor_core._TRIED.clear()
     native_tensor_core.native_tensor_core.clear_cache()
 
 

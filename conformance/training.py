@@ -1,0 +1,153 @@
+"""Trainings whose every bit is known: replayed here, compared with the hashes that a GPU's tensor cores gave.
+
+    python -m conformance.training                        # the first 50 steps of each, emulated
+    python -m conformance.training --steps 2000 mlp_bf16  # one of them, whole
+    python -m conformance.training --backend native       # on an H100: its tensor cores, full speed
+
+Prints one table: case, step, hash of all state, and whether it is the stored one; exit status 1 if one is not.
+`--record FOLDER` writes hash files as those in `conformance/replay`. `--products platform` lets the platform
+multiply in an order of its own, to see the bits change.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "replay"
+FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
+STEPS = (0, 50, *range(400, 2001, 400))
+"""Steps whose hashes are stored."""
+
+_TRANSFORMER = {
+    "model": "transformer",
+    "task": "text",
+    "optimizer": "adamw",
+    "learning_rate": 0.002,
+    "batch_size": 16,
+    "data_dir": str(FOLDER),
+}
+CASES: dict[str, dict[str, Any]] = {
+    "mlp_bf16": {"policy": "h100_bf16", "batch_size": 128, "learning_rate": 0.05},
+    "mlp_fp16": {"policy": "h100_fp16", "batch_size": 128, "learning_rate": 0.05},
+    "mlp_fp8": {"policy": "h100_fp8", "batch_size": 128, "learning_rate": 0.05},
+    "cnn_bf16": {
+        "policy": "h100_bf16",
+        "model": "cnn",
+        "optimizer": "momentum",
+        "learning_rate": 0.02,
+    },
+    "cnn_mnist5k_bf16": {
+        "policy": "h100_bf16",
+        "model": "cnn",
+        "task": "mnist5k",
+        "optimizer": "momentum",
+        "learning_rate": 0.01,
+        "batch_size": 16,
+    },
+    "transformer_bf16": {"policy": "h100_bf16", **_TRANSFORMER},
+    "transformer_fp16": {"policy": "h100_fp16", **_TRANSFORMER},
+    "transformer_fp8": {"policy": "h100_fp8", **_TRANSFORMER},
+}
+"""Name -> fields of `TrainConfig`; 2,000 steps each."""
+
+
+def main(argv: list[str]) -> int:
+    """Replay the cases that are named, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m conformance.training", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--backend", default="emulated", help="emulated or native")
+    parser.add_argument("--steps", type=int, default=50, help="how far to go (stored: 2000)")
+    parser.add_argument("--products", choices=("machine", "platform"), default="machine")
+    parser.add_argument("--record", type=Path, metavar="FOLDER", help="write hash files there")
+    args = parser.parse_args(argv)
+    if unknown := sorted(set(args.cases) - set(CASES)):
+        parser.error(f"unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
+    if args.backend == "native" and args.products == "machine":
+        os.environ.setdefault("XLA_FLAGS", FLAGS)
+    same = [replay(name, args) for name in args.cases or CASES]
+    return 0 if all(same) else 1
+
+
+def replay(name: str, args: argparse.Namespace) -> bool:
+    """Train one case and compare it with the stored hashes; True if none differs."""
+    import precsim as ps
+
+    fields = dict(CASES[name])
+    policy = ps.Policy.parse(fields.pop("policy"))
+    if args.products == "platform":
+        policy = with_platform_products(policy)
+    config = ps.TrainConfig(
+        policy=policy, steps=args.steps, backend=args.backend, snapshots=1, **fields
+    )
+    path = FOLDER / f"{name}.json"
+    stored = json.loads(path.read_text())["steps"] if path.exists() else {}
+    hashes: dict[int, dict[str, str]] = {}
+
+    def on_state(step: int, state: Any) -> None:
+        if step == 0:
+            hashes.clear()
+        if step in STEPS:
+            hashes[step] = ps.hash_state(state)
+
+    start = time.perf_counter()
+    result = ps.train(config, on_state=on_state)
+    seconds = time.perf_counter() - start
+    is_same = True
+    for step, ours in hashes.items():
+        theirs = stored.get(str(step))
+        told = "nothing stored" if theirs is None else "same"
+        if theirs is not None and theirs[""] != ours[""]:
+            differing = next(k for k in sorted(ours) if k and ours[k] != theirs.get(k))
+            told, is_same = f"differs from {theirs[''][:16]}, first in {differing}", False
+        print(f"{name:18} {result.backend:9} step {step:5} {ours[''][:16]} {told}", flush=True)
+    print(
+        f"{name:18} {result.backend:9} loss {result.losses[-1]:.4f}, test accuracy {result.test_accuracy:.4f}, "
+        f"skipped steps {result.skipped_steps}, {seconds:.0f} s with compilation, "
+        f"{1e3 * result.run_seconds / config.steps:.2f} ms a step",
+        flush=True,
+    )
+    if args.record is not None:
+        record(args.record / f"{name}.json", str(policy), hashes, result)
+    return is_same
+
+
+def with_platform_products(policy: Any) -> Any:
+    """Return the policy with products of the same operands in the order of the platform's own kernel."""
+    import precsim as ps
+
+    def plain(spec: Any) -> Any:
+        return ps.MatmulSpec(lhs=spec.lhs, rhs=spec.rhs, accumulator="fp32")
+
+    roles = ("forward", "dgrad", "wgrad")
+    return replace(policy, **{role: plain(getattr(policy, role)) for role in roles})
+
+
+def record(path: Path, policy: str, hashes: dict[int, dict[str, str]], result: Any) -> None:
+    """Write a file of hashes; one that exists is refused."""
+    import jax
+
+    if path.exists():
+        raise FileExistsError(f"{path} exists; name another folder")
+    about = {
+        "policy": policy,
+        "backend": result.backend,
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "command": f"python -m conformance.training {' '.join(sys.argv[1:])}",
+        "test_accuracy": result.test_accuracy,
+        "skipped_steps": result.skipped_steps,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"about": about, "steps": hashes}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,126 @@
+"""`precsim train --verify-bits`: hash the state along a run, and compare it with a stored run."""
+
+import argparse
+import hashlib
+import os
+import sys
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from precsim.cli import run_directory
+from precsim.matmul.fused_block import FusedBlock
+from precsim.training.bits import HASHES, BitLog, read_log
+from precsim.training.config import TrainConfig
+from precsim.training.loop import TrainResult, load_data, train
+
+
+def set_flags(configs: list[TrainConfig]) -> None:
+    """Set the XLA flags under which native products are known, where they are wanted and none are set.
+
+    XLA reads them when its first device is used; after that they have no effect.
+    """
+    wants_native = any(
+        config.backend != "emulated" and isinstance(config.policy.forward.order, FusedBlock)
+        for config in configs
+    )
+    if wants_native and "XLA_FLAGS" not in os.environ:
+        from precsim.matmul.native_tensor_core import RECOMMENDED_FLAGS
+
+        os.environ["XLA_FLAGS"] = RECOMMENDED_FLAGS
+
+
+def run(args: argparse.Namespace, configs: list[TrainConfig]) -> int:
+    """Train each policy, print and store the hashes; 1 if one differs from the stored run."""
+    path = args.out or Path("runs") / f"bits-{datetime.now():%Y%m%d-%H%M%S}"
+    run_directory.create(path)
+    console = Console()
+    status = 0
+    for config in configs:
+        name = config.policy.name
+        folder = run_directory.create(path / name.replace("/", "-"))
+        stored = None if args.compare_bits is None else _stored(args.compare_bits, name)
+        data = data_hash(config)
+        if stored is not None:
+            _check_data(stored, data)
+        about = {
+            "policy": str(config.policy),
+            "config": run_directory.config_fields(config),
+            "data": data,
+            "environment": run_directory.provenance(sys.argv[1:], config.seed)
+            | {"xla_flags": os.environ.get("XLA_FLAGS", "")},
+        }
+        log = BitLog(every=args.verify_bits, folder=folder, stored=stored, about=about)
+        result = train(replace(config, snapshots=1), on_state=log)
+        log.finish(about | {"kernels": _kernels(), "result": _summary(result)})
+        console.print(_table(name, log, result))
+        print(_verdict(log, stored), f"({folder / HASHES})")
+        status = max(status, int(log.difference is not None))
+    return status
+
+
+def _stored(path: Path, policy: str) -> Path:
+    """Return the stored run of a policy: the file or folder given, or its subfolder of that name."""
+    own = path / policy.replace("/", "-")
+    return own if own.is_dir() else path
+
+
+def data_hash(config: TrainConfig) -> str:
+    """Return the SHA-256 of a run's training data."""
+    data = load_data(config)
+    digest = hashlib.sha256(np.ascontiguousarray(data.train_images).tobytes())
+    digest.update(np.ascontiguousarray(data.train_labels).tobytes())
+    return digest.hexdigest()
+
+
+def _check_data(stored: Path, data: str) -> None:
+    theirs = read_log(stored).get("about", {}).get("data", data)
+    if theirs != data:
+        raise ValueError(
+            f"the training data differ from those of {stored} (SHA-256 {data[:16]} against {theirs[:16]}); for "
+            "task text, name the folder with its text.txt by --data-dir"
+        )
+
+
+def _kernels() -> dict[str, Any]:
+    """Return what ran the native products of this process."""
+    from precsim.matmul.native_tensor_core import tried_products
+
+    return {
+        shapes: {"kernel": found.kernel, "schedule": str(found.schedule)}
+        for shapes, found in tried_products().items()
+    }
+
+
+def _summary(result: TrainResult) -> dict[str, Any]:
+    return {
+        "backend": result.backend,
+        "last_loss": float(result.losses[-1]),
+        "test_accuracy": result.test_accuracy,
+        "skipped_steps": result.skipped_steps,
+        "seconds": round(result.run_seconds, 1),
+    }
+
+
+def _table(name: str, log: BitLog, result: TrainResult) -> Table:
+    table = Table(title=f"{name}, {result.backend}: SHA-256 of all state, first 16 digits")
+    for column in ("step", "hash", "stored run"):
+        table.add_column(column)
+    for step, hashes in log.hashes.items():
+        theirs = log.stored_hashes.get(step, {}).get("")
+        told = "" if theirs is None else "same" if theirs == hashes[""] else theirs[:16]
+        table.add_row(str(step), hashes[""][:16], told)
+    return table
+
+
+def _verdict(log: BitLog, stored: Path | None) -> str:
+    if stored is None:
+        return f"{len(log.hashes)} hashes stored"
+    if log.difference is not None:
+        return f"not the same bits as {stored}: {log.difference}"
+    return f"the same bits as {stored} at all {log.compared} compared steps"
