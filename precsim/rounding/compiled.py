@@ -39,8 +39,12 @@ def round_straight_through(x: Array, random_bits: Array | None, spec: RoundingSp
 
 @contextmanager
 def on_cpu(dtype: DTypeLike) -> Iterator[None]:
-    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU, whatever the default device."""
+    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU, whatever the default device.
+
+    At once, also where a function is being traced: NumPy arrays in, NumPy arrays out.
+    """
     with (
+        jax.ensure_compile_time_eval(),
         jax.enable_x64(dtype == np.float64),
         jax.default_device(jax.local_devices(backend="cpu")[0]),
     ):
