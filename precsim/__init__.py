@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from precsim.training.loss_scaling import NoLossScale as NoLossScale
     from precsim.training.loss_scaling import StaticLossScale as StaticLossScale
     from precsim.training.policy import Policy as Policy
+    from precsim.training.portability import find_unportable as find_unportable
     from precsim.training.updates import apply_updates as apply_updates
 
 _MODULES = {
@@ -154,6 +155,7 @@ _MODULES = {
     "training.loop": ("TrainResult", "train"),
     "training.loss_scaling": ("DynamicLossScale", "NoLossScale", "StaticLossScale"),
     "training.policy": ("Policy",),
+    "training.portability": ("find_unportable",),
     "training.updates": ("apply_updates",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from precsim._arrays import Array, is_jax
 from precsim.formats.carrier import as_carrier
@@ -151,8 +152,12 @@ def backward_patches(
     rows, columns, channels, filters = w.shape
     pads = pads or _paddings("SAME", x, w, stride)
     height, width = (x.shape[d] + sum(pads[d - 1]) for d in (1, 2))
-    dilated = jnp.zeros((g.shape[0], height - rows + 1, width - columns + 1, filters), g.dtype)
-    dilated = dilated.at[:, ::stride, ::stride].set(g)
+    beyond = (
+        size - (count - 1) * stride - 1
+        for size, count in zip((height - rows + 1, width - columns + 1), g.shape[1:3], strict=True)
+    )
+    spread = [(0, rest, stride - 1) for rest in beyond]
+    dilated = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
     edge = ((0, 0), (rows - 1, rows - 1), (columns - 1, columns - 1), (0, 0))
     around = patches(jnp.pad(dilated, edge), rows, columns, 1)
     top, left = pads[0][0], pads[1][0]

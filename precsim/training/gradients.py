@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from precsim.training.loss_scaling import LossScale, all_finite, loss_scale_from
 from precsim.training.policy import Policy
@@ -53,13 +54,13 @@ def value_and_grad(
     policy = Policy.parse(policy)
     state = loss_scale_from(policy.loss_scale) if loss_scale is None else loss_scale
 
-    def scaled_loss(params: Any, *args: Any) -> tuple[Any, Any]:
-        value = loss_fn(params, *args)
-        loss = value[0] if has_aux else value
-        return state.scale(loss), value
-
     def run(params: Any, *args: Any) -> tuple[Any, Any, LossScale, Any]:
-        (_, value), scaled = jax.value_and_grad(scaled_loss, has_aux=True)(params, *args)
+        value, pull_back, *aux = jax.vjp(lambda p: loss_fn(p, *args), params, has_aux=has_aux)
+        if jnp.shape(value) != ():
+            raise TypeError(f"loss_fn returned shape {jnp.shape(value)}; allowed is a scalar")
+        # The gradient of factor * loss, without a loss that the factor could make infinite.
+        (scaled,) = pull_back(state.scale(jnp.ones_like(value)))
+        value = (value, *aux) if has_aux else value
         finite = all_finite(scaled)
         return value, state.unscale(scaled), state.adjust(finite), finite
 

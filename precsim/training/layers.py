@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
@@ -61,7 +62,7 @@ class Layers:
         """
         ones = jnp.ones((x.shape[0], 1), x.dtype)
         x = jnp.concatenate([x, ones], axis=1)
-        w = jnp.concatenate([w, b[None, :]])
+        w = jnp.concatenate([w, b.reshape(1, -1)])
         setting = self._setting(name, is_first=is_first)
         y, self.events[name] = products.linear(x, w, self._probe(name), self.key, setting)
         return tag_both(y, name)
@@ -79,8 +80,8 @@ class Layers:
         """
         ones = jnp.ones((*x.shape[:3], 1), x.dtype)
         x = jnp.concatenate([x, ones], axis=3)
-        extra = jnp.zeros((*w.shape[:2], 1, w.shape[3]), w.dtype)
-        extra = extra.at[w.shape[0] // 2, w.shape[1] // 2, 0].set(b)
+        centre = [(size // 2, size - 1 - size // 2) for size in w.shape[:2]]
+        extra = jnp.pad(b.reshape(1, 1, 1, -1), (*centre, (0, 0), (0, 0)))
         w = jnp.concatenate([w, extra], axis=2)
         setting = self._setting(name, is_first=is_first)
         y, self.events[name] = products.conv(x, w, self._probe(name), self.key, setting)
@@ -123,13 +124,30 @@ class Functions:
         return call
 
 
+@jax.custom_vjp
 def max_pool(x: Array) -> Array:
     """Largest of each 2 by 2 square; (B, H, W, C) with even H and W. Exact, forward and backward.
 
     The gradient goes to the first of equal elements; JAX's own maximum would divide it among them.
     """
+    return jnp.max(_squares(x), axis=-1)
+
+
+def _squares(x: Array) -> Array:
     b, h, w, c = x.shape
     squares = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 5, 2, 4)
-    squares = squares.reshape(b, h // 2, w // 2, c, 4)
-    first = jnp.argmax(squares, axis=-1, keepdims=True)
-    return jnp.take_along_axis(squares, first, axis=-1)[..., 0]
+    return squares.reshape(b, h // 2, w // 2, c, 4)
+
+
+def _max_pool_forward(x: Array) -> tuple[Array, Array]:
+    return max_pool(x), jnp.argmax(_squares(x), axis=-1)
+
+
+def _max_pool_backward(first: Array, g: Array) -> tuple[Array]:
+    b, h, w, c = g.shape
+    squares = jnp.where(first[..., None] == jnp.arange(4), g[..., None], 0)
+    squares = squares.reshape(b, h, w, c, 2, 2).transpose(0, 1, 4, 2, 5, 3)
+    return (squares.reshape(b, 2 * h, 2 * w, c),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)

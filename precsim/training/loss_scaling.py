@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
+from precsim.arithmetic.elementwise import divide, multiply
 
 
 @jax.tree_util.register_dataclass
@@ -68,7 +69,7 @@ class StaticLossScale:
 
     def unscale(self, tree: Any) -> Any:
         """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
-        return _multiply(tree, 1 / jnp.float32(self.factor))
+        return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "StaticLossScale":
         """Return the state for the next step, with the skipped steps counted."""
@@ -125,15 +126,15 @@ class DynamicLossScale:
 
     def unscale(self, tree: Any) -> Any:
         """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
-        return _multiply(tree, 1 / jnp.float32(self.factor))
+        return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "DynamicLossScale":
         """Return the state for the next step: smaller after an overflow, larger after a long run."""
         steps = jnp.where(grads_finite, jnp.asarray(self.finite_steps, jnp.int32) + 1, 0)
         grows = steps >= self.growth_interval
         factor = jnp.asarray(self.factor, jnp.float32)
-        larger = jnp.where(grows, factor * self.growth_factor, factor)
-        factor = jnp.where(grads_finite, larger, factor * self.backoff_factor)
+        larger = jnp.where(grows, _product(factor, self.growth_factor), factor)
+        factor = jnp.where(grads_finite, larger, _product(factor, self.backoff_factor))
         return replace(
             self,
             factor=jnp.clip(factor, self.min_factor, self.max_factor),
@@ -143,7 +144,14 @@ class DynamicLossScale:
 
 
 def _multiply(tree: Any, factor: Array) -> Any:
-    return jax.tree.map(lambda x: x * factor, tree)
+    return jax.tree.map(lambda x: _product(x, factor), tree)
+
+
+def _product(x: Any, factor: Any) -> Any:
+    """Multiply; float32 with one rounding and subnormals on every device."""
+    if jnp.result_type(x) == jnp.float32:
+        return multiply(jnp.asarray(x), jnp.float32(factor), "fp32")
+    return x * factor
 
 
 LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
+from precsim.arithmetic.portable import add
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.convolution import backward_patches, forward_patches
 from precsim.matmul.emulated import unguarded_matmul
@@ -54,6 +55,7 @@ def watched_product(
 
     `watch` names the operands, "a", "b", "ab" or "": each tensor of a step is counted once.
     """
+    flush = functions_of(setting.policy.functions).flush
     backend = resolve_backend(spec, setting.backend, shapes=(a.shape, b.shape))
     inverses = []
     events = jnp.zeros(NUM_WATCHED)
@@ -63,17 +65,17 @@ def watched_product(
         if operand is not None and setting.policy.tensor_scaling == "current":
             scale, inverse = current_scale(x, operand)
             inverses.append(inverse)
-            scaled = x * scale
+            scaled = flush(x * scale)
         if operand is not None and name in watch:
-            events = events + _count(scaled, round_array(scaled, None, operand), operand)
+            events = add(events, _count(scaled, round_array(scaled, None, operand), operand))
         operands.append(scaled)
     unrounded = replace(spec, output=None)
     if backend == "emulated" and not setting.is_guarded:
         total, is_exact = unguarded_matmul(*operands, None, unrounded)
-        events = events.at[-1].add(jnp.where(is_exact, 0.0, 1.0))
+        untrusted = jnp.where(is_exact, jnp.float32(0), jnp.float32(1))
+        events = jnp.append(events[:-1], add(events[-1], untrusted))
     else:
         total = run_product(*operands, None, unrounded, None, backend=setting.backend)
-    flush = functions_of(setting.policy.functions).flush
     total = flush(total)
     for inverse in inverses:
         total = flush(total * inverse)
@@ -81,7 +83,7 @@ def watched_product(
         return total, events
     noise = noise_for(key, f"{setting.name}/{role}", total.shape, spec.output)
     result = round_array(total, noise, spec.output)
-    return result, events + _count(total, result, spec.output)
+    return result, add(events, _count(total, result, spec.output))
 
 
 def _count(before: Array, after: Array, spec: RoundingSpec) -> Array:
@@ -101,7 +103,7 @@ def _watched_gradients(
     if setting.is_first:
         return dw, None, events
     dx, dx_events = watched_product(*dgrad, policy.dgrad, setting, "dgrad", key, "a")
-    return dw, dx, events + dx_events
+    return dw, dx, add(events, dx_events)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

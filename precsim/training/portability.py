@@ -1,0 +1,154 @@
+"""What in a JAX function may have other bits on another device."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_EXACT = frozenset(
+    [
+        "reshape",
+        "transpose",
+        "broadcast_in_dim",
+        "slice",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "concatenate",
+        "pad",
+        "gather",
+        "squeeze",
+        "expand_dims",
+        "rev",
+        "select_n",
+        "copy",
+        "copy_p",
+        "name",
+        "optimization_barrier",
+        "split",
+        "iota",
+        "stop_gradient",
+        "max",
+        "min",
+        "neg",
+        "abs",
+        "sign",
+        "reduce_max",
+        "reduce_min",
+        "argmax",
+        "argmin",
+        "floor",
+        "ceil",
+        "round",
+        "clamp",
+        "sort",
+        "bitcast_convert_type",
+        "random_bits",
+        "random_wrap",
+        "random_unwrap",
+        "random_seed",
+        "random_fold_in",
+    ]
+)
+"""Numbers are moved, chosen or compared, not computed."""
+_ROUNDED_ALIKE = {"add", "sub", "mul", "add_any"}
+"""Float32 operations that every device rounds to nearest; but a mul and an add may be contracted into one."""
+
+
+def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
+    """Return the operations of a function whose bits may differ between devices or versions of XLA.
+
+    Parameters
+    ----------
+    fun : callable
+        A function of pytrees of arrays, for example a training step of your own.
+    *args : pytree of arrays
+        Example arguments; only shapes and dtypes matter.
+
+    Returns
+    -------
+    tuple of str
+        A line for each operation that the result depends on and that is not known to be portable: its name
+        and where it stands in the source. Empty if all are.
+
+    Notes
+    -----
+    Portable are: operations on integers; moving, choosing and comparing numbers; float32 additions, subtractions and
+    multiplications whose results go through integer operations at once (`precsim.arithmetic.portable` does that, so
+    that no compiler joins two of them), and are not subnormal; precsim's own arithmetic, which is integer; products on
+    tensor cores that were found to have the bits of their spec (`matmul` with ``backend="native"``).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, precsim as ps
+    >>> from precsim.arithmetic import portable
+    >>> x = jnp.ones(3)
+    >>> ps.find_unportable(lambda x: portable.add(portable.multiply(x, x), portable.exp(x)), x)
+    ()
+    >>> [line.split()[0] for line in ps.find_unportable(lambda x: jnp.exp(x) * x + 1, x)]
+    ['exp', 'mul', 'add']
+    """
+    closed = jax.make_jaxpr(fun)(*args)
+    return tuple(dict.fromkeys(_faults(closed.jaxpr)))
+
+
+def _faults(jaxpr: Any) -> Iterator[str]:
+    needed = {v for v in jaxpr.outvars if _is_variable(v)}
+    used: list[Any] = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or needed.intersection(eqn.outvars):
+            needed.update(v for v in eqn.invars if _is_variable(v))
+            used.insert(0, eqn)
+    consumers: dict[Any, list[str]] = {}
+    for eqn in used:
+        for v in filter(_is_variable, eqn.invars):
+            consumers.setdefault(v, []).append(eqn.primitive.name)
+    for v in filter(_is_variable, jaxpr.outvars):
+        consumers.setdefault(v, []).append("the result")
+    for eqn in used:
+        yield from _faults_of(eqn, consumers)
+
+
+def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
+    name = eqn.primitive.name
+    if name in ("jit", "pjit") and eqn.params.get("name") == "native_tensor_core":
+        return
+    inner = [
+        getattr(part, "jaxpr", part)
+        for value in eqn.params.values()
+        for part in (value if isinstance(value, (tuple, list)) else [value])
+        if hasattr(getattr(part, "jaxpr", part), "eqns")
+    ]
+    if inner:
+        for jaxpr in inner:
+            yield from _faults(jaxpr)
+        return
+    if name in _EXACT or not any(_is_float(v) for v in eqn.outvars):
+        return
+    if name == "convert_element_type" and _is_exact_conversion(eqn):
+        return
+    if name in _ROUNDED_ALIKE:
+        then = set(consumers.get(eqn.outvars[0], []))
+        if then <= {"bitcast_convert_type"}:
+            return
+    yield f"{name} at {_place(eqn)}"
+
+
+def _is_exact_conversion(eqn: Any) -> bool:
+    """Tell whether every number of a conversion to float is kept: from booleans, small integers, or the same dtype."""
+    old, new = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+    return bool(old in (new, jnp.bool_) or old.itemsize < new.itemsize or old.kind in "iu")
+
+
+def _place(eqn: Any) -> str:
+    from jax._src import source_info_util  # no public way to a source line
+
+    return source_info_util.summarize(eqn.source_info)
+
+
+def _is_variable(v: Any) -> bool:
+    return not hasattr(v, "val")
+
+
+def _is_float(v: Any) -> bool:
+    return bool(jnp.issubdtype(v.aval.dtype, jnp.floating))
