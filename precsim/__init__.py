@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from precsim.analysis.bisect import Divergence as Divergence
+    from precsim.analysis.bisect import RunComparison as RunComparison
+    from precsim.analysis.bisect import bisect_runs as bisect_runs
+    from precsim.analysis.bisect import find_divergence as find_divergence
     from precsim.analysis.bounds import gamma as gamma
     from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
     from precsim.analysis.comparison import PolicySummary as PolicySummary
@@ -101,6 +105,7 @@ if TYPE_CHECKING:
     from precsim.training.updates import apply_updates as apply_updates
 
 _MODULES = {
+    "analysis.bisect": ("Divergence", "RunComparison", "bisect_runs", "find_divergence"),
     "analysis.bounds": ("gamma", "probabilistic_gamma"),
     "analysis.comparison": ("PolicySummary", "summarise"),
     "analysis.errors": ("absolute_error", "backward_error", "relative_error", "sqnr", "ulp_error"),

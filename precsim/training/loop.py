@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from precsim._arrays import Array
 from precsim.matmul.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.data import digits, text
@@ -17,7 +18,14 @@ from precsim.training.data.dataset import Data
 from precsim.training.layers import Layers
 from precsim.training.models import cnn, mlp, transformer
 from precsim.training.products import NUM_EVENTS
-from precsim.training.step import Metrics, Step, TrainState, compile_step, initial_state
+from precsim.training.step import (
+    Metrics,
+    Step,
+    TrainState,
+    compile_step,
+    initial_state,
+    make_step,
+)
 
 _MODELS: dict[str, Any] = {"mlp": mlp, "cnn": cnn, "transformer": transformer}
 
@@ -224,6 +232,31 @@ def _run(
         backend=backend,
         compile_seconds=compiled - start,
         run_seconds=finished - compiled,
+    )
+
+
+class Prepared(NamedTuple):
+    """A run that one can take step by step."""
+
+    state: TrainState
+    step: Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]
+    """Not compiled; its products check their range."""
+    batch: Callable[[int], tuple[Array, Array]]
+    """Arguments of the step after `k` steps."""
+
+
+def prepare(config: TrainConfig) -> Prepared:
+    """Return the start of a run and its step."""
+    model = _MODELS[config.model]
+    data = load_data(config)
+    rng = np.random.default_rng([config.seed, 1])
+    weights = model.init(rng, data.train_images.shape[1:], data.classes)
+    order = batches(len(data.train_labels), config)
+    images, labels = data.train_images, data.train_labels
+    return Prepared(
+        initial_state(config, weights),
+        make_step(config, model.apply, model.PLACES, is_guarded=True),
+        lambda k: (jnp.asarray(images[order[k]]), jnp.asarray(labels[order[k]])),
     )
 
 
