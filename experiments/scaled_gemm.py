@@ -100,4 +100,4 @@ def _norm(x: np.ndarray) -> float:
 
 def _power_of_two(x: np.ndarray) -> np.ndarray:
     """Return the largest powers of two that are not above x."""
-    return np.ldexp(1.0, np.frexp(x)[1] - 1)
+    return np.asarray(np.ldexp(1.0, np.frexp(x)[1] - 1))
