@@ -38,6 +38,7 @@ PUBLISHED: dict[str, Any] = {
     "entries of both signs": (4e-4, 9e-4),
 }
 SPECS = {"bf16": "bf16", "fp16": "fp16"}
+UNIT_ROUNDOFF = {"bf16": 2.0**-8, "fp16": 2.0**-11}
 
 
 def blocks(stream: Any, n: int, *, is_signed: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -139,7 +140,7 @@ def check(results: Results) -> list[Check]:
                 label = f"{name}, n = {length}"
                 checks.append(Check(label, published, ours, "absolute", 1e-6, "B"))
     stochastic = results["fp16, stochastic"]
-    ratio = stochastic / (np.sqrt(n) * ps.get_format("fp16").unit_roundoff)
+    ratio = stochastic / (np.sqrt(n) * UNIT_ROUNDOFF["fp16"])
     shapes = {
         "fp16, stochastic / (sqrt(n) u)": ((0, 1), float(ratio[n >= 10**4].max())),
         "fp16, stochastic, exponent": ((0.35, 0.65), _exponent(n, stochastic, 1e2, 1e4)),
@@ -161,7 +162,7 @@ def plot(results: Results, axes: list[Any]) -> None:
     """Draw error against length beside the bounds n u and sqrt(n) u."""
     n = results["n"]
     for panel, name in zip(axes, SPECS, strict=True):
-        u = ps.get_format(name).unit_roundoff
+        u = UNIT_ROUNDOFF[name]
         for k, mode in enumerate(("nearest", "stochastic")):
             panel.loglog(n, results[f"{name}, {mode}"], label=mode, **style.curve(k))
         panel.plot(n, np.minimum(1, n * u), "k--", linewidth=0.9, label="min(1, n u)")

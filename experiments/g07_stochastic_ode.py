@@ -165,7 +165,7 @@ def distance(points: np.ndarray) -> np.ndarray:
 def _ratio(results: Results, case: str, fmt: str) -> np.ndarray:
     """Return the error to nearest over the mean stochastic error, one for each stochastic n."""
     stochastic = np.abs(results[f"{case}, {fmt}, stochastic"]).mean(0)
-    return np.abs(results[f"{case}, {fmt}"])[: stochastic.size] / stochastic
+    return np.asarray(np.abs(results[f"{case}, {fmt}"])[: stochastic.size] / stochastic)
 
 
 def check(results: Results) -> list[Check]:
@@ -245,6 +245,6 @@ def plot(results: Results, axes: list[Any]) -> None:
         label = "stochastic" if k else "nearest"
         axes[3].plot(*results[name], label=label, **style.line(k))
     end = PUBLISHED["circle"]["bf16"][DRAWN_STEPS]
-    style.draw_published(axes[3], *end, "reference")
+    style.draw_published(axes[3], end[0], end[1], "reference")
     axes[3].set(xlabel="u", ylabel="v", aspect="equal", title=f"bf16, N = {DRAWN_STEPS}")
     axes[3].legend(loc="center")
