@@ -69,6 +69,17 @@ def sums(x: Any, bits: Any, spec: str, order: str) -> Any:
     return ps.accumulate(lanes, spec, axis=0, order=order, random_bits=bits)
 
 
+@partial(jax.jit, static_argnames="spec")
+def running_sum(x: Any, spec: str) -> Any:
+    """Return all partial sums."""
+
+    def step(total: Any, term: Any) -> tuple[Any, Any]:
+        total = ps.add(total, term, spec)
+        return total, total
+
+    return jax.lax.scan(step, np.float32(0), x)[1]
+
+
 def compute(fast: bool) -> Results:
     """Return the sums of all lengths and orders, and those of 1000 times 0.01."""
     x = numbers()
@@ -83,10 +94,8 @@ def compute(fast: bool) -> Results:
     results["steps"] = np.arange(0, 1001, 20)
     for label, (numbers_in, spec) in SMALL_STEPS.items():
         step = ps.round_to(np.float32(0.01), numbers_in)
-        path = [np.float32(0)]
-        for _ in range(1000):
-            path.append(ps.add(path[-1], step, spec))
-        results[f"0.01 added, {label}"] = np.array(path)[results["steps"]]
+        path = np.append(0, running_sum(np.full(1000, step), spec=spec))
+        results[f"0.01 added, {label}"] = path[results["steps"]]
     return results
 
 

@@ -103,24 +103,23 @@ def small_root(name: str) -> float:
     return float(ps.divide(ps.add(-b, ps.sqrt(inside, spec), spec), _value(2, name), spec))
 
 
+@partial(jax.jit, static_argnames="spec")
+def running_sums(start: Any, terms: Any, spec: str) -> Any:
+    """Return start + terms[0], + terms[1], ..., every sum rounded."""
+
+    def step(total: Any, term: Any) -> tuple[Any, Any]:
+        total = ps.add(total, term, spec)
+        return total, total
+
+    return jax.lax.scan(step, start, terms)[1]
+
+
 def inverse_squares() -> tuple[float, int]:
     """Return the fp32 sum of 1 / k**2 where it stops, and the k at which it reaches that value."""
-    k = np.arange(1, 4200, dtype=np.float32)
+    k = np.arange(1, 5000, dtype=np.float32)
     terms = ps.divide(np.float32(1), ps.multiply(k, k, "fp32"), "fp32")
-    total, last = np.float32(0), 0
-    for n, term in enumerate(terms, start=1):
-        new = ps.add(total, term, "fp32")
-        last, total = (n if new != total else last), new
-    return float(total), last
-
-
-@partial(jax.jit, static_argnames="spec")
-def _trade(start: Any, changes: Any, spec: str) -> Any:
-    def step(index: Any, change: Any) -> tuple[Any, Any]:
-        index = ps.add(index, change, spec)
-        return index, index
-
-    return jax.lax.scan(step, start, changes)[1]
+    sums = np.asarray(running_sums(np.float32(0), terms, spec="fp32"))
+    return float(sums[-1]), int((sums == sums[-1]).argmax()) + 1
 
 
 def lost_points() -> np.ndarray:
@@ -128,7 +127,7 @@ def lost_points() -> np.ndarray:
     size = (TRADES, LANES)
     changes = np.random.default_rng(SEED).integers(-1024, 1024, size).astype(np.float32) / 64
     start = np.full(LANES, 1e6, np.float32)
-    found = np.asarray(_trade(start, changes, spec=POINT), np.float64)
+    found = np.asarray(running_sums(start, changes, spec=POINT), np.float64)
     exact = start + np.cumsum(changes, axis=0, dtype=np.float64)
     return np.asarray((exact - found).mean(1) / 1000)
 
