@@ -137,9 +137,7 @@ def find_schedule(
     """
     spec = MatmulSpec.parse(spec)
     if not isinstance(spec.order, FusedBlock):
-        raise TypeError(
-            f"spec is '{spec}'; allowed are specs of tensor cores, such as 'h100:bf16'"
-        )
+        raise TypeError(f"spec is '{spec}'; allowed are specs of tensor cores, such as 'h100:bf16'")
     if (reason := platform_refusal(spec)) is not None:
         raise ValueError(f"no native kernel computes '{spec}': {reason}")
     return _find(replace(spec, output=None), m, n, k, batch)

@@ -75,9 +75,7 @@ def fused_matmul(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array
         spec.accumulator,
         (formats[0].precision, formats[1].precision),
     )
-    x, y = make_factors(
-        decode_operand(columns, formats[0]), decode_operand(rows, formats[1]), step
-    )
+    x, y = make_factors(decode_operand(columns, formats[0]), decode_operand(rows, formats[1]), step)
     tiled = (tiles.split(xp.moveaxis(part[..., 0, :], 0, -2)) for part in y)
     run = partial(_scheduled, order=order, step=step)
     bits = tiles.join(_with_or_without_special(run, first, x, Factor(*tiled)))
@@ -162,6 +160,7 @@ def _chain(
     """Add `count` products from index `start` on, L a step."""
     # The careful branch hardly ever runs, so it is kept short to compile.
     fold = repeat if is_special else unrolled
+
     def body(group: Any, total: Array) -> Array:
         first = start + group * step.length
         product = lambda lane: exact_product(x, y, first + lane, step)
