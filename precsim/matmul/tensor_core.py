@@ -59,7 +59,7 @@ def fused_matmul(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array
     shape = (*batch, a.shape[-2], b.shape[-1])
     tiles = tiles_of(shape[-1], order.length, is_compiled=xp is not np)
     if c is None:
-        first = xp.zeros((tiles.count, *shape[:-1], tiles.width), _U)
+        first = xp.zeros((tiles.number, *shape[:-1], tiles.width), _U)
     else:
         first = tiles.split(bitcast(xp.broadcast_to(c, shape), _U))
     columns = xp.moveaxis(bitcast(xp.asarray(a), _U), -1, 0)[..., None]

@@ -17,22 +17,22 @@ _VECTOR = 16
 class Tiles(NamedTuple):
     """How the columns of a result are split."""
 
-    count: int
+    number: int
     width: int
     columns: int
 
     def split(self, x: Array) -> Array:
-        """Reshape (..., rows, columns) to (count, ..., rows, width), filled up with zeros."""
+        """Reshape (..., rows, columns) to (number, ..., rows, width), filled up with zeros."""
         xp = namespace(x)
-        fill = self.count * self.width - self.columns
+        fill = self.number * self.width - self.columns
         if fill:
             x = xp.concatenate([x, xp.zeros((*x.shape[:-1], fill), x.dtype)], axis=-1)
-        return xp.moveaxis(x.reshape(*x.shape[:-1], self.count, self.width), -2, 0)
+        return xp.moveaxis(x.reshape(*x.shape[:-1], self.number, self.width), -2, 0)
 
     def join(self, x: Array) -> Array:
         """Undo `split`."""
         x = namespace(x).moveaxis(x, 0, -2)
-        return x.reshape(*x.shape[:-2], self.count * self.width)[..., : self.columns]
+        return x.reshape(*x.shape[:-2], self.number * self.width)[..., : self.columns]
 
 
 def tiles_of(columns: int, rows_a_step: int, *, is_compiled: bool) -> Tiles:
