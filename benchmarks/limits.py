@@ -49,22 +49,13 @@ def in_place(function: Any, x: Any, **options: Any) -> Contender:
 
 def c_loop(x: np.ndarray, fmt: ps.FloatFormat) -> tuple[Contender, np.ndarray]:
     """Return the loop in C for float32 to a format, and the array that it writes."""
-    result = np.ones_like(x)
-    constants = format_constants(fmt)
-    pointers = (result.ctypes.data_as(ctypes.c_void_p), x.ctypes.data_as(ctypes.c_void_p))
-    arguments = (*pointers, ctypes.c_size_t(x.size), *map(ctypes.c_uint32, constants))
-    function = library("limits.c").round_nearest
-    return Contender(run=lambda: function(*arguments)), result
-
-
-def format_constants(fmt: ps.FloatFormat) -> tuple[int, ...]:
-    """Return what the loops in C know of a format."""
     is_plain = fmt.exponent_bits is not None and fmt.has_subnormals and fmt.has_negative_zero
     if not is_plain or fmt.emin - fmt.precision + 1 < -125:
         raise SkipError(f"the C loop does not cover {fmt}")
+    result = np.ones_like(x)
     smallest = _pattern(fmt.min_subnormal)
     beyond = np.inf if fmt.has_infinity else np.nan if fmt.has_nan else fmt.max_finite
-    return (
+    constants = (
         smallest >> 23,
         fmt.precision - 1,
         smallest - (1 << 23),
@@ -72,6 +63,10 @@ def format_constants(fmt: ps.FloatFormat) -> tuple[int, ...]:
         _pattern(fmt.max_finite),
         _pattern(beyond),
     )
+    pointers = (result.ctypes.data_as(ctypes.c_void_p), x.ctypes.data_as(ctypes.c_void_p))
+    arguments = (*pointers, ctypes.c_size_t(x.size), *map(ctypes.c_uint32, constants))
+    function = library("limits.c").round_nearest
+    return Contender(run=lambda: function(*arguments)), result
 
 
 def _pattern(value: Any) -> int:

@@ -21,12 +21,19 @@ def c_accumulator(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> Product:
     assert isinstance(fmt, ps.FloatFormat)
     _check_tiles(a, b)
     name = {"fp16": "product_fp16", "bf16": "product_bf16"}.get(fmt.name, "product_any")
-    constants = (0,) * 6 if fmt.name == "bf16" else limits.format_constants(fmt)
+    if not fmt.has_subnormals or not fmt.has_negative_zero or fmt.emin < -126 or fmt.precision > 22:
+        raise SkipError(f"the C loop does not cover {fmt}")
+    beyond = np.inf if fmt.has_infinity else np.nan if fmt.has_nan else fmt.max_finite
+    normal, largest, further = np.array([fmt.min_normal, fmt.max_finite, beyond], np.float32).view(
+        np.uint32
+    )
+    return _c_call(name, a, b, _Format(normal, (24 - fmt.precision) << 23, largest, further))
 
-    class Format(ctypes.Structure):
-        _fields_ = [(f"part{k}", ctypes.c_uint32) for k in range(6)]
 
-    return _c_call(name, a, b, Format(*constants))
+class _Format(ctypes.Structure):
+    """`struct format` of products.c."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in ("normal", "shift", "largest", "beyond")]
 
 
 def c_tensor_core(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> Product:

@@ -24,20 +24,18 @@ static inline float float_of(uint32_t u) {
   return x;
 }
 
+/* As patterns: the smallest normal number, the factor 2**(24 - p) between a number and what is added to round it,
+ * the largest number, and what lies beyond it. */
 struct format {
-  uint32_t first_field, most, half, smallest, largest, beyond;
+  uint32_t normal, shift, largest, beyond;
 };
 
 static inline float nearest(float x, struct format f) {
-  uint32_t bits = bits_of(x), magnitude = bits & 0x7fffffffu, field = magnitude >> 23;
-  uint32_t kept = field > f.first_field ? field - f.first_field : 0;
-  uint32_t quantum = 0x800000u >> (kept < f.most ? kept : f.most);
-  uint32_t even = ((magnitude | 0x800000u) & quantum) == 0;
-  uint32_t rounded = (magnitude + (quantum >> 1) - even) & (0u - quantum);
-  rounded = rounded < f.smallest ? f.smallest : rounded;
-  rounded = magnitude > f.half ? rounded : 0;
-  rounded = rounded > f.largest ? f.beyond : rounded;
-  return float_of(rounded | (bits & 0x80000000u));
+  uint32_t bits = bits_of(x), lead = bits & 0x7f800000u;
+  float power = float_of((lead > f.normal ? lead : f.normal) + f.shift);
+  float rounded = (float_of(bits & 0x7fffffffu) + power) - power;
+  rounded = rounded > float_of(f.largest) ? float_of(f.beyond) : rounded;
+  return float_of(bits_of(rounded) | (bits & 0x80000000u));
 }
 
 static inline float nearest_bf16(float x, struct format f) {
