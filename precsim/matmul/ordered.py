@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, entry, namespace
-from precsim.arithmetic.order import Order
+from precsim.arithmetic.order import Exact, Order
 from precsim.arithmetic.ordered_sum import Terms, ordered_sum
+from precsim.matmul.exact_order import exact_matmul
 from precsim.matmul.multiply_add import operations
 from precsim.matmul.spec import MatmulSpec
 
@@ -20,6 +21,8 @@ def ordered_matmul(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Arr
     """
     order = spec.order
     assert isinstance(order, Order)
+    if isinstance(order, Exact):
+        return exact_matmul(a, b, c, spec)
     xp = namespace(a, b, c)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     shape = (*batch, a.shape[-2], b.shape[-1])

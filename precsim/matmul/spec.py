@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from precsim.arithmetic.order import SEQUENTIAL, Order, parse_order
+from precsim.arithmetic.order import SEQUENTIAL, Exact, Order, parse_order
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
 from precsim.formats.scaled import refuse_scaled
@@ -31,7 +31,8 @@ class MatmulSpec:
     output : RoundingSpec, str or None
         How the finished sums are rounded; None returns the accumulator.
     order : Order or str
-        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in `accumulate`.
+        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in `accumulate`. "exact": the
+        exact sum of the products, rounded to the accumulator once.
         "fusedLxF": as a tensor core, see `FusedBlock`.
 
     Raises
@@ -78,6 +79,10 @@ class MatmulSpec:
             )
         if isinstance(self.order, FusedBlock):
             _check_fused(self)
+        if isinstance(self.order, Exact) and self.adder is not None:
+            raise ValueError(
+                f"adder is '{self.adder}'; allowed with order 'exact' is None, since it rounds once"
+            )
         for name in ("lhs", "rhs", "product", "adder", "accumulator"):
             value = getattr(self, name)
             if value is not None and value.mode is RoundingMode.STOCHASTIC:
