@@ -7,8 +7,8 @@ from precsim._arrays import Array, is_jax, namespace, repeat
 from precsim.arithmetic import exact
 from precsim.arithmetic.superaccumulator import (
     CARRY_EVERY,
+    Integers,
     Range,
-    Terms,
     deposit,
     layout,
     range_of,
@@ -27,7 +27,7 @@ class Summands(NamedTuple):
     """What is summed exactly."""
 
     count: int
-    term: Callable[[Any], Terms]
+    term: Callable[[Any], Integers]
     """The k-th term as an integer; 0 where it is not finite."""
     pattern: Callable[[Any], Array]
     """The k-th term as a carrier pattern where it is infinite or NaN; anything finite elsewhere."""

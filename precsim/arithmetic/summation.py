@@ -1,6 +1,5 @@
 """Sums in a stated order, every partial sum rounded."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,8 @@ from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.arithmetic.exact_sum import Summands, exact_sum
 from precsim.arithmetic.order import Exact, Order, Pairwise, Sequential, parse_order
-from precsim.arithmetic.ordered_sum import Terms, ordered_sum
-from precsim.arithmetic.superaccumulator import range_of, significands
+from precsim.arithmetic.ordered_sum import Place, Terms, ordered_sum
+from precsim.arithmetic.superaccumulator import Integers, range_of, significands
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.api import as_random_bits
 from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
@@ -107,13 +106,19 @@ def accumulate(
             f"order is '{order}'; allowed in mode 'sr' are 'sequential', 'pairwise' and 'exact', which need one "
             "random integer per element at most"
         )
-    plus, minus = (partial(operation, spec=spec) for operation in (add, subtract))
+
+    # No rounding is stochastic here, so that no place matters.
+    def plus(x: Array, y: Array, at: Place) -> Array:
+        return add(x, y, spec)
+
+    def minus(x: Array, y: Array, at: Place) -> Array:
+        return subtract(x, y, spec)
 
     def term(k: Any) -> Array:
         return rows[k]
 
     def step(total: Array, k: Any) -> Array:
-        return plus(total, rows[k])
+        return plus(total, rows[k], (k, 0))
 
     zero = xp.zeros(rows.shape[1:], rows.dtype)
     return ordered_sum(Terms(rows.shape[0], term, step, plus, minus), zero, order)
@@ -144,10 +149,10 @@ def _pairwise(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
 def _exact(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
     carrier = as_carrier(rows)[1]
     patterns = bitcast(rows, carrier.uint_dtype)
-    terms = significands(patterns, None, carrier)
+    integers = significands(patterns, None, carrier)
     summands = Summands(
         rows.shape[0],
-        lambda k: type(terms)(*(entry(part, k) for part in terms)),
+        lambda k: Integers(*(entry(part, k) for part in integers)),
         lambda k: entry(patterns, k),
         True,
         range_of(None, carrier),

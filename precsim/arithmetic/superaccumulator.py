@@ -80,8 +80,8 @@ def _has_own_places(fmt: Any, carrier: Carrier) -> bool:
     return fmt.exponent_bits is not None and fmt.emin >= carrier.emin
 
 
-class Terms(NamedTuple):
-    """Terms as integers: ``(-1)**negative * (hi:lo) * 2**exponent``; what is not finite counts as 0."""
+class Integers(NamedTuple):
+    """Integers as integers: ``(-1)**negative * (hi:lo) * 2**exponent``; what is not finite counts as 0."""
 
     negative: Array
     hi: Array
@@ -89,7 +89,7 @@ class Terms(NamedTuple):
     exponent: Array
 
 
-def significands(x: Array, fmt: Format | None, carrier: Carrier) -> Terms:
+def significands(x: Array, fmt: Format | None, carrier: Carrier) -> Integers:
     """Split carrier patterns of values of a format into integers of one word, as short as the format's."""
     xp = namespace(x)
     u, i = carrier.uint, carrier.int_dtype
@@ -105,19 +105,19 @@ def significands(x: Array, fmt: Format | None, carrier: Carrier) -> Terms:
     exponent = select(significand == u(0), i(range_of(fmt, carrier).low), exponent)
     drop = exponent - lsb
     significand = shift_left(shift_right(significand, drop, carrier), -drop, carrier)
-    return Terms(x >= u(carrier.sign_bit), significand & u(0), significand, exponent)
+    return Integers(x >= u(carrier.sign_bit), significand & u(0), significand, exponent)
 
 
-def product(x: Terms, y: Terms, carrier: Carrier, bits: int) -> Terms:
+def product(x: Integers, y: Integers, carrier: Carrier, bits: int) -> Integers:
     """Multiply terms of one word; `bits` bounds the significand bits of the product."""
     negative, exponent = x.negative ^ y.negative, x.exponent + y.exponent
     if bits <= carrier.width:
         low = x.lo * y.lo
-        return Terms(negative, low & carrier.uint(0), low, exponent)
-    return Terms(negative, *wide.multiply_words(x.lo, y.lo, carrier), exponent)
+        return Integers(negative, low & carrier.uint(0), low, exponent)
+    return Integers(negative, *wide.multiply_words(x.lo, y.lo, carrier), exponent)
 
 
-def deposit(limbs: Array, terms: Terms, place: Layout, bits: int) -> Array:
+def deposit(limbs: Array, terms: Integers, place: Layout, bits: int) -> Array:
     """Add terms of at most `bits` significand bits, without carrying; about 2 + 5 bits / half per limb."""
     carrier, half = place.carrier, place.half
     u, i = carrier.uint, carrier.int_dtype

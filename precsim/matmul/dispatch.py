@@ -46,8 +46,10 @@ def matmul(
         platform's own kernel (narrow operands, float32 accumulation in an order of its own). "auto":
         native only where that is known to give the spec's bits, else emulated; see `resolve_backend`.
     random_bits : array of int, shape (..., M, N), or mapping, optional
-        For an output in mode sr. A mapping with the keys "forward", "dgrad", "wgrad" serves the
-        gradients too, whose arrays have the shapes of the result, of `a` and of `b`.
+        For an output in mode sr: its bits. For an accumulator in mode sr: 32-bit seeds, one to an element, from
+        which Threefry-2x32 makes the bits of every step (key: seed, counter: k); elements with equal seeds have
+        equal bits, and of n random words about n**2 / 2**33 pairs are equal. A mapping with the keys "forward",
+        "dgrad", "wgrad" serves the gradients too, whose arrays have the shapes of the result, of `a` and of `b`.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def matmul(
 
     Cost per product a[k] * b[k] (emulated): 2 operations for fp32 accumulators and operands of 12 bits,
     about 40 for narrow accumulators, about 60 for fp32 operands, about 250 for everything else and for
-    operands whose products leave float32's normal range. Order "exact": 60 (e4m3), 100 (fp16), 400 (bf16, fp32).
+    operands whose products leave float32's normal range; stochastic accumulators 360. Order "exact": 60 (e4m3), 100 (fp16), 400 (bf16, fp32).
 
     Examples
     --------
@@ -193,11 +195,10 @@ def _check_formats(spec: MatmulSpec, a: Array, random_bits: Any) -> None:
     for part in (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output):
         if part is not None:
             limits(part, carrier)
-    if (
-        spec.output is not None
-        and spec.output.mode is RoundingMode.STOCHASTIC
-        and random_bits is None
-    ):
-        raise ValueError(
-            f"random_bits is missing: the output of '{spec}' is rounded stochastically"
-        )
+    for name in ("output", "accumulator"):
+        part = getattr(spec, name)
+        is_random = part is not None and part.mode is RoundingMode.STOCHASTIC
+        if is_random and random_bits is None:
+            raise ValueError(
+                f"random_bits is missing: the {name} of '{spec}' is rounded stochastically"
+            )

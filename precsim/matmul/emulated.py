@@ -11,7 +11,7 @@ from precsim._arrays import Array, bitcast
 from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.matmul.fused_block import FusedBlock
-from precsim.matmul.multiply_add import Step, operations
+from precsim.matmul.multiply_add import Step, is_stochastic, operations
 from precsim.matmul.ordered import ordered_matmul
 from precsim.matmul.spec import MatmulSpec
 from precsim.matmul.steps import exact_range, fast_step
@@ -33,8 +33,8 @@ def emulated_matmul(
     a, b = round_operands(a, b, spec)
     if isinstance(spec.order, FusedBlock):
         return _finish(fused_matmul(a, b, c, spec), spec, random_bits)
-    if spec.order != SEQUENTIAL:
-        return _finish(ordered_matmul(a, b, c, spec), spec, random_bits)
+    if spec.order != SEQUENTIAL or is_stochastic(spec):
+        return _finish(ordered_matmul(a, b, c, spec, random_bits), spec, random_bits)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
     general = partial(_loop, step=operations(spec).multiply_add)
     if fast is None:
@@ -58,8 +58,9 @@ def unguarded_matmul(
     a, b = round_operands(a, b, spec)
     if isinstance(spec.order, FusedBlock):
         return _finish(fused_matmul(a, b, c, spec), spec, random_bits), jnp.asarray(True)
-    if spec.order != SEQUENTIAL:
-        return _finish(ordered_matmul(a, b, c, spec), spec, random_bits), jnp.asarray(True)
+    if spec.order != SEQUENTIAL or is_stochastic(spec):
+        total = ordered_matmul(a, b, c, spec, random_bits)
+        return _finish(total, spec, random_bits), jnp.asarray(True)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
     total = _loop(a, b, c, step=fast or operations(spec).multiply_add)
     is_exact = jnp.asarray(True) if fast is None else jnp.asarray(exact_range(a, b, c, spec))

@@ -9,7 +9,7 @@ from precsim.arithmetic.elementwise import multiply
 from precsim.arithmetic.exact import is_infinite, is_nan, is_zero
 from precsim.arithmetic.exact_sum import Summands, exact_sum
 from precsim.arithmetic.superaccumulator import (
-    Terms,
+    Integers,
     layout,
     product,
     range_of,
@@ -78,10 +78,10 @@ def _exact_products(
     has_special = xp.any((patterns[0] & magnitude) >= infinity)
     has_special = has_special | xp.any((patterns[1] & magnitude) >= infinity)
 
-    def term(k: Any) -> Terms:
+    def term(k: Any) -> Integers:
         return product(
-            Terms(*(entry(part, k) for part in x)),
-            Terms(*(entry(part, k) for part in y)),
+            Integers(*(entry(part, k) for part in x)),
+            Integers(*(entry(part, k) for part in y)),
             carrier,
             where.bits,
         )
@@ -118,7 +118,7 @@ def _rounded_products(
     def pattern(k: Any) -> Array:
         return bitcast(multiply(entry(columns, k), entry(rows, k), rounding), carrier.uint_dtype)
 
-    def term(k: Any) -> Terms:
+    def term(k: Any) -> Integers:
         return significands(pattern(k), rounding.format, carrier)
 
     # Whether a product overflows is known by looking at all of them only.

@@ -25,7 +25,7 @@ def reference_matmul(
     if isinstance(spec.order, FusedBlock):
         total = np.asarray(fused_matmul(a, b, c, spec))
     else:
-        total = ordered_matmul(a, b, c, spec)
+        total = ordered_matmul(a, b, c, spec, random_bits)
         # One NaN, without sign.
         total = np.where(np.isnan(total), np.full_like(total, np.nan), total)
     return total if spec.output is None else round_to(total, spec.output, random_bits=random_bits)

@@ -22,7 +22,7 @@ class MatmulSpec:
     lhs, rhs : RoundingSpec, str or None
         How the operands are rounded first; None takes them as they are.
     accumulator : RoundingSpec or str
-        How each partial sum is rounded.
+        How each partial sum is rounded; in mode sr with bits made from `matmul`'s `random_bits`.
     product : RoundingSpec, str or None
         How each product is rounded before it is added; None keeps it exact (fused multiply-add).
     adder : RoundingSpec, str or None
@@ -38,7 +38,7 @@ class MatmulSpec:
     Raises
     ------
     ValueError
-        If a field is unknown, or stochastic rounding is asked for anywhere but in the output.
+        If a field is unknown, or stochastic rounding is asked for elsewhere than in the accumulator or the output.
 
     Notes
     -----
@@ -83,12 +83,12 @@ class MatmulSpec:
             raise ValueError(
                 f"adder is '{self.adder}'; allowed with order 'exact' is None, since it rounds once"
             )
-        for name in ("lhs", "rhs", "product", "adder", "accumulator"):
+        for name in ("lhs", "rhs", "product", "adder"):
             value = getattr(self, name)
             if value is not None and value.mode is RoundingMode.STOCHASTIC:
                 raise ValueError(
-                    f"{name} is '{value}'; stochastic rounding is allowed in the output only (round the "
-                    "operands with round_to first)"
+                    f"{name} is '{value}'; stochastic rounding is allowed in the accumulator and the output "
+                    "(round the operands with round_to first)"
                 )
 
     @classmethod

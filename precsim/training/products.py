@@ -66,12 +66,15 @@ def watched_product(
         if operand is not None and name in watch:
             events = events + _count(scaled, round_array(scaled, None, operand), operand)
         operands.append(scaled)
+    left, right = operands
     unrounded = replace(spec, output=None)
+    shape = a.shape[0], b.shape[1]
+    seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
     if backend == "emulated" and not setting.is_guarded:
-        total, is_exact = unguarded_matmul(*operands, None, unrounded)
+        total, is_exact = unguarded_matmul(left, right, None, unrounded, seeds)
         events = events.at[-1].add(jnp.where(is_exact, 0.0, 1.0))
     else:
-        total = run_product(*operands, None, unrounded, None, backend=setting.backend)
+        total = run_product(left, right, None, unrounded, seeds, backend=setting.backend)
     for inverse in inverses:
         total = total * inverse
     if spec.output is None:
