@@ -1,7 +1,8 @@
 """Sums that are exact until their only rounding: terms into a superaccumulator, one after the other."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from precsim._arrays import Array, is_jax, namespace, repeat
 from precsim.arithmetic import exact
@@ -23,7 +24,8 @@ from precsim.rounding.kernel import round_bits
 from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec
 
 
-class Summands(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Summands:
     """What is summed exactly."""
 
     count: int

@@ -8,8 +8,10 @@ import numpy as np
 from precsim._arrays import Array, is_jax, namespace
 from precsim.arithmetic.elementwise import exactly
 from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.formats.scaled import scaled_format
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.fused_block import FusedBlock
+from precsim.matmul.fused_limits import has_tensor_scale
 from precsim.matmul.reference import reference_matmul
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.limits import limits
@@ -93,6 +95,11 @@ def matmul(
     a, b, c, is_vector = _operands(a, b, c)
     noise = _noise(random_bits, a, b, is_vector)
     _check_formats(forward, a, noise.get("forward"))
+    if c is not None and has_tensor_scale(forward):
+        raise ValueError(
+            f"c is given; allowed for '{forward}' is None, since its sums are multiplied by the scales of the "
+            "arrays at the end"
+        )
     if backend == "reference":
         first = None if c is None else np.asarray(c)
         result = reference_matmul(
@@ -193,7 +200,7 @@ def _check_formats(spec: MatmulSpec, a: Array, random_bits: Any) -> None:
     if isinstance(spec.order, FusedBlock) and carrier is not FLOAT32:
         raise TypeError(f"a has dtype {carrier.name}; allowed for '{spec}' is float32")
     for part in (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output):
-        if part is not None:
+        if part is not None and scaled_format(part.format) is None:
             limits(part, carrier)
     for name in ("output", "accumulator"):
         part = getattr(spec, name)

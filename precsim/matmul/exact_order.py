@@ -87,7 +87,7 @@ def _exact_products(
         )
 
     def pattern(k: Any) -> Array:
-        return _special_product(*(entry(bits, k) for bits in patterns), carrier)
+        return _special_product(entry(patterns[0], k), entry(patterns[1], k), carrier)
 
     return Summands(
         columns.shape[0],

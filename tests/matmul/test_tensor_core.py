@@ -46,7 +46,9 @@ def operands(name: str, shape: tuple[int, int, int], kind: str, seed: int = 0) -
             exponents = rng.integers(0, 8, size) + (
                 part.format.emin if part.format.emin > -100 else -70
             )
-            x = np.asarray(ps.round_to(np.ldexp(np.sign(x), exponents).astype(np.float32), part))
+            x = np.asarray(
+                ps.round_to(np.ldexp(np.sign(x), exponents).astype(np.float32), part.format)
+            )
         made.append(x)
     return tuple(made)
 
@@ -94,7 +96,7 @@ def _specs() -> list[str]:
 SCHEDULED = [
     "h100:e4m3:promote128", "h100:e5m2_e4m3:mma", "b200:e4m3:acc=fp16:mma", "h100:bf16:splitk3",
     "h100:fp16:splitk2x32", "a100:fp16:residue32", "h100:tf32[rna]", "bf16_bf16_fp32:fused8x20",
-    "fp16_fp16_fp16:fused4x12", "e4m3_e4m3_bf16:fused32x10@-100:promote64", "e3m2_e2m1_fp32[rtp]:fused5x7",
+    "fp16_fp16_fp16:fused4x12", "e4m3_e4m3_bf16:fused32x10@-130:promote64", "e3m2_e2m1_fp32[rtp]:fused5x7",
 ]  # fmt: skip
 
 
@@ -244,11 +246,21 @@ def test_strings_and_specs_are_the_same_thing(name: str) -> None:
         ("h100:bf16:mma", "schedule 'mma' is for fp8 operands of h100, b200"),
         ("h100:bf16:forward", "schedule is 'forward'; allowed are flat, promoteN"),
         ("h100", "is not understood; allowed is MACHINE:LHS"),
-        ("fp32_fp32_fp32:fused8x24", "beyond the 32 bits of the sum"),
-        ("bf16_bf16_fp32:fused64x26", "beyond the 32 bits of the sum"),
+        ("fp32_fp32_fp32:fused8x24", "significand of up to 281474943156225; allowed are 30 bits"),
+        ("nvfp4_nvfp4_fp32:fused64x50g16", "beyond the 62 bits of the sum"),
+        (
+            "bf16_e8m0_fp32:fused8x24",
+            "rhs is 'e8m0'; a fused block takes floats that float32 holds, whose",
+        ),
+        (
+            "bf16_bf16_bf16:fused8x20@-100",
+            "zero_exponent is -100; allowed for 'bf16' is up to -126",
+        ),
+        ("bf16_bf16_fp32:fused8x20g4", "group is 4; allowed for 'bf16' is 1"),
+        ("bf16_bf16_fp32:fused8x20g3", "group is 3; allowed are divisors of the 8 products"),
         ("bf16_bf16_q3.4:fused8x20", "accumulator is 'q3.4'; a fused block takes floats"),
         ("bf16_bf16_fp32:fused99x20", "length is 99; allowed are 1 to 64"),
-        ("bf16_bf16_fp32:fused8x40", "fraction_bits is 40; allowed are 1 to 26"),
+        ("bf16_bf16_fp32:fused8x60", "fraction_bits is 60; allowed are 1 to 50"),
     ],
 )
 def test_refusals_name_what_exists(name: str, message: str) -> None:
