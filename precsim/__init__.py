@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from precsim.arithmetic.extremum import minimum as minimum
     from precsim.arithmetic.extremum import minimum_number as minimum_number
     from precsim.arithmetic.oracle import compute_exact as compute_exact
+    from precsim.arithmetic.segments import segment_sum as segment_sum
     from precsim.arithmetic.summation import accumulate as accumulate
     from precsim.formats.affine import AffineFormat as AffineFormat
     from precsim.formats.block import BlockFormat as BlockFormat
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from precsim.matmul.convolution import conv as conv
     from precsim.matmul.dispatch import matmul as matmul
     from precsim.matmul.dot_general import dot_general as dot_general
+    from precsim.matmul.embedding import embedding as embedding
     from precsim.matmul.fused_block import FusedBlock as FusedBlock
     from precsim.matmul.fused_oracle import fused_dot_exact as fused_dot_exact
     from precsim.matmul.kernels import which_kernel as which_kernel
@@ -123,6 +125,7 @@ _MODULES = {
     ),
     "arithmetic.extremum": ("maximum", "maximum_number", "minimum", "minimum_number"),
     "arithmetic.oracle": ("compute_exact",),
+    "arithmetic.segments": ("segment_sum",),
     "arithmetic.summation": ("accumulate",),
     "formats.affine": ("AffineFormat",),
     "formats.block": ("BlockFormat", "ScaleRule"),
@@ -135,6 +138,7 @@ _MODULES = {
     "matmul.backends": ("resolve_backend",),
     "matmul.dispatch": ("matmul",),
     "matmul.dot_general": ("dot_general",),
+    "matmul.embedding": ("embedding",),
     "matmul.fused_block": ("FusedBlock",),
     "matmul.fused_oracle": ("fused_dot_exact",),
     "matmul.kernels": ("which_kernel",),
