@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from precsim.analysis.errors import relative_error as relative_error
     from precsim.analysis.errors import sqnr as sqnr
     from precsim.analysis.errors import ulp_error as ulp_error
+    from precsim.analysis.order_bounds import order_bound as order_bound
     from precsim.analysis.ranges import exponent_histogram as exponent_histogram
     from precsim.analysis.ranges import range_rates as range_rates
     from precsim.arithmetic.comparison import equal as equal
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from precsim.matmul.kernels import which_kernel as which_kernel
     from precsim.matmul.native_tensor_core import NativeProduct as NativeProduct
     from precsim.matmul.native_tensor_core import find_schedule as find_schedule
+    from precsim.matmul.scaled_promotion import scaled_matmul as scaled_matmul
     from precsim.matmul.spec import MatmulSpec as MatmulSpec
     from precsim.rounding.api import round_to as round_to
     from precsim.rounding.api import ulp as ulp
@@ -102,6 +104,7 @@ _MODULES = {
     "analysis.bounds": ("gamma", "probabilistic_gamma"),
     "analysis.comparison": ("PolicySummary", "summarise"),
     "analysis.errors": ("absolute_error", "backward_error", "relative_error", "sqnr", "ulp_error"),
+    "analysis.order_bounds": ("order_bound",),
     "analysis.ranges": ("exponent_histogram", "range_rates"),
     "arithmetic.comparison": (
         "equal",
@@ -143,6 +146,7 @@ _MODULES = {
     "matmul.fused_oracle": ("fused_dot_exact",),
     "matmul.kernels": ("which_kernel",),
     "matmul.native_tensor_core": ("NativeProduct", "find_schedule"),
+    "matmul.scaled_promotion": ("scaled_matmul",),
     "matmul.spec": ("MatmulSpec",),
     "rounding.api": ("round_to", "ulp"),
     "rounding.oracle": ("Flags", "round_exact"),
