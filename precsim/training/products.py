@@ -69,13 +69,16 @@ def watched_product(
         if operand is not None and name in watch:
             events = add(events, _count(scaled, round_array(scaled, None, operand), operand))
         operands.append(scaled)
+    left, right = operands
     unrounded = replace(spec, output=None)
+    shape = *a.shape[:-1], b.shape[-1]
+    seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
     if backend == "emulated" and not setting.is_guarded:
-        total, is_exact = unguarded_matmul(*operands, None, unrounded)
+        total, is_exact = unguarded_matmul(left, right, None, unrounded, seeds)
         untrusted = jnp.where(is_exact, jnp.float32(0), jnp.float32(1))
         events = jnp.append(events[:-1], add(events[-1], untrusted))
     else:
-        total = run_product(*operands, None, unrounded, None, backend=setting.backend)
+        total = run_product(left, right, None, unrounded, seeds, backend=setting.backend)
     total = flush(total)
     for inverse in inverses:
         total = flush(total * inverse)
