@@ -99,7 +99,9 @@ if TYPE_CHECKING:
     from precsim.training.bits import hash_state as hash_state
     from precsim.training.config import TrainConfig as TrainConfig
     from precsim.training.gradients import value_and_grad as value_and_grad
+    from precsim.training.loop import PreparedRun as PreparedRun
     from precsim.training.loop import TrainResult as TrainResult
+    from precsim.training.loop import prepare_run as prepare_run
     from precsim.training.loop import train as train
     from precsim.training.loss_scaling import DynamicLossScale as DynamicLossScale
     from precsim.training.loss_scaling import NoLossScale as NoLossScale
@@ -165,7 +167,7 @@ _MODULES = {
     "training.bits": ("BitDifference", "BitLog", "hash_state"),
     "training.config": ("TrainConfig",),
     "training.gradients": ("value_and_grad",),
-    "training.loop": ("TrainResult", "train"),
+    "training.loop": ("PreparedRun", "TrainResult", "prepare_run", "train"),
     "training.loss_scaling": ("DynamicLossScale", "NoLossScale", "StaticLossScale"),
     "training.policy": ("Policy",),
     "training.portability": ("find_unportable",),

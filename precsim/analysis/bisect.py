@@ -17,7 +17,7 @@ from precsim.training.bits import (
     state_arrays,
 )
 from precsim.training.config import TrainConfig
-from precsim.training.loop import prepare
+from precsim.training.loop import prepare_run
 from precsim.training.tags import tagged_values
 
 Step = Callable[..., tuple[Any, Any]]
@@ -168,7 +168,7 @@ def bisect_runs(ours: Path, theirs: Path, *, backend: str | None = None) -> RunC
     if good < 0:
         name = next(k for k, v in steps[0][bad].items() if k and v != steps[1][bad].get(k))
         raise ValueError(f"the runs differ at their first common step, {bad}, in {name}")
-    runs = [prepare(_config(log, backend)) for log in logs]
+    runs = [prepare_run(_config(log, backend)) for log in logs]
     state = load_state(ours, good, runs[0].state)
     if state is None:
         state, good = runs[0].state, 0

@@ -235,25 +235,59 @@ def _run(
     )
 
 
-class Prepared(NamedTuple):
-    """A run that one can take step by step."""
+class PreparedRun(NamedTuple):
+    """A run that one can take step by step.
+
+    Parameters
+    ----------
+    state : pytree
+        The state before the first step.
+    step : callable
+        ``step(state, *batch) -> (state, metrics)``, not compiled; its products check their range.
+    batch : callable
+        ``batch(k)`` gives the other arguments of the step after `k` steps.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> run = ps.prepare_run(ps.TrainConfig(policy="fp32", batch_size=4))
+    >>> [x.shape for x in run.batch(0)]
+    [(4, 8, 8, 1), (4,)]
+    """
 
     state: TrainState
     step: Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]
-    """Not compiled; its products check their range."""
     batch: Callable[[int], tuple[Array, Array]]
-    """Arguments of the step after `k` steps."""
 
 
-def prepare(config: TrainConfig) -> Prepared:
-    """Return the start of a run and its step."""
+def prepare_run(config: TrainConfig) -> PreparedRun:
+    """Return the start of a run and its step, to stop anywhere and look inside.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The run that `train` would make.
+
+    Returns
+    -------
+    PreparedRun
+        Its initial state, its step function and its batches.
+
+    Examples
+    --------
+    >>> import jax, precsim as ps
+    >>> run = ps.prepare_run(ps.TrainConfig(policy="h100_bf16", batch_size=4))
+    >>> state, metrics = jax.jit(run.step)(run.state, *run.batch(0))
+    >>> int(state.step), ps.hash_state(state)[""] != ps.hash_state(run.state)[""]
+    (1, True)
+    """
     model = _MODELS[config.model]
     data = load_data(config)
     rng = np.random.default_rng([config.seed, 1])
     weights = model.init(rng, data.train_images.shape[1:], data.classes)
     order = batches(len(data.train_labels), config)
     images, labels = data.train_images, data.train_labels
-    return Prepared(
+    return PreparedRun(
         initial_state(config, weights),
         make_step(config, model.apply, model.PLACES, is_guarded=True),
         lambda k: (jnp.asarray(images[order[k]]), jnp.asarray(labels[order[k]])),

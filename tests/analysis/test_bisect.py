@@ -16,7 +16,7 @@ from precsim.arithmetic import portable
 from precsim.cli.main import main
 from precsim.cli.run_directory import config_fields
 from precsim.training import optimizers
-from precsim.training.loop import Prepared, prepare
+from precsim.training.loop import PreparedRun, prepare_run
 
 CONFIG = ps.TrainConfig(
     policy="h100_bf16", steps=6, batch_size=8, optimizer="momentum", backend="emulated"
@@ -30,11 +30,11 @@ def flipped(x: Any, at: tuple[int, ...]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def run() -> Prepared:
-    return prepare(CONFIG)
+def run() -> PreparedRun:
+    return prepare_run(CONFIG)
 
 
-def test_a_flipped_bit_of_a_weight_is_found_in_the_state(run: Prepared) -> None:
+def test_a_flipped_bit_of_a_weight_is_found_in_the_state(run: PreparedRun) -> None:
     def disturbed(state: Any, *batch: Any) -> Any:
         new, rest = run.step(state, *batch)
         weights = new.params["output/w"]
@@ -52,7 +52,7 @@ def test_a_flipped_bit_of_a_weight_is_found_in_the_state(run: Prepared) -> None:
 
 
 def test_one_operation_done_by_the_platform_is_named(
-    run: Prepared, monkeypatch: pytest.MonkeyPatch
+    run: PreparedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Momentum in XLA's own arithmetic, which joins a product and a sum: all before it is equal."""
     bare = SimpleNamespace(
@@ -62,7 +62,7 @@ def test_one_operation_done_by_the_platform_is_named(
     def other(state: Any, *batch: Any) -> Any:
         with monkeypatch.context() as patch:
             patch.setattr(optimizers, "p", bare)
-            return prepare(CONFIG).step(state, *batch)
+            return prepare_run(CONFIG).step(state, *batch)
 
     found = find_divergence(run.step, other, run.state, [run.batch(k) for k in range(3)])
     assert found is not None
@@ -75,7 +75,7 @@ def store(folder: Path, *, steps: int, flip_at: int | None = None) -> Path:
     """Store a run, one of whose weights may be flipped after a step."""
     folder.mkdir()
     config = replace(CONFIG, steps=steps)
-    run = prepare(config)
+    run = prepare_run(config)
     about = {"policy": str(config.policy), "config": config_fields(config)}
     log = ps.BitLog(every=1, folder=folder, about=about)
     step, state = jax.jit(run.step), run.state
