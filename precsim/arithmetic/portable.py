@@ -169,4 +169,8 @@ def sum(x: Array, axis: int) -> Array:  # noqa: A001 NumPy's and JAX's name
 
 def mean(x: Array, axis: int) -> Array:
     """Return the sum along one axis, multiplied by the rounded reciprocal of the number of elements."""
+    if x.shape[axis] == 0:
+        raise ValueError(
+            f"axis {axis} of shape {x.shape} has no elements; a mean needs one or more"
+        )
     return multiply(sum(x, axis), np.float32(1 / x.shape[axis]))

@@ -5,18 +5,17 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from precsim.analysis.comparison import event_rates, summarise
 from precsim.analysis.report import comparison_table, places_table
 from precsim.cli import run_directory, verify
+from precsim.cli.progress import line_of, progress_bar
 from precsim.matmul.backends import resolve_backend
 from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
 from precsim.training.loop import TrainResult, train
@@ -101,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     settings = {name: getattr(args, name) for name in _SETTINGS}
     if args.verify_bits is None and args.compare_bits is not None:
         raise ValueError("--compare-bits is given without --verify-bits N")
+    if args.verify_bits is not None and args.verify_bits < 1:
+        raise ValueError(f"--verify-bits is {args.verify_bits}; allowed are integers from 1 on")
     reference = ("fp32",) if args.verify_bits is None else ()
     policies = [Policy.parse(text) for text in (*reference, *(args.policy or DEFAULT_POLICIES))]
     named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
@@ -151,38 +152,19 @@ def _print_report(
 
 
 def _train_all(configs: list[TrainConfig], jobs: int, console: Console) -> Iterator[TrainResult]:
-    """Train in `jobs` threads, and yield each run as it ends.
-
-    One line per running policy shows steps, rate and time left; nothing if not a terminal.
-    """
-    columns = (
-        TextColumn("{task.description:<36}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]}"),
-    )
+    """Train in `jobs` threads, and yield each run as it ends."""
     stopped = threading.Event()
-    with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
-        ThreadPoolExecutor(jobs) as pool,
-    ):
+    with progress_bar(console) as bar, ThreadPoolExecutor(jobs) as pool:
 
         def train_one(config: TrainConfig) -> TrainResult:
-            name = config.policy.name
-            task = bar.add_task(f"{name}: compiling", total=config.steps, rate="")
-            start = time.perf_counter()
+            with line_of(config, bar) as show:
 
-            def on_step(done: int, loss: float) -> None:
-                if stopped.is_set():
-                    raise KeyboardInterrupt
-                rate = f"{done / (time.perf_counter() - start):.0f} steps/s, loss {loss:.3f}"
-                bar.update(task, completed=done, description=f"{name}: training", rate=rate)
+                def on_step(done: int, loss: float) -> None:
+                    if stopped.is_set():
+                        raise KeyboardInterrupt
+                    show(done, loss)
 
-            try:
                 return train(config, on_step=on_step)
-            finally:
-                bar.remove_task(task)
 
         runs = [pool.submit(train_one, config) for config in configs]
         failure: BaseException | None = None

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from precsim.cli import run_directory
+from precsim.cli.progress import line_of, progress_bar
+from precsim.matmul.backends import native_refusal
 from precsim.matmul.fused_block import FusedBlock
 from precsim.training.bits import HASHES, BitLog, read_log
 from precsim.training.config import TrainConfig
@@ -38,30 +40,46 @@ def set_flags(configs: list[TrainConfig]) -> None:
 def run(args: argparse.Namespace, configs: list[TrainConfig]) -> int:
     """Train each policy, print and store the hashes; 1 if one differs from the stored run."""
     path = args.out or Path("runs") / f"bits-{datetime.now():%Y%m%d-%H%M%S}"
+    logs = [_log(config, path, args) for config in configs]  # bad input leaves nothing behind
     run_directory.create(path)
     console = Console()
-    status = 0
-    for config in configs:
-        name = config.policy.name
-        folder = run_directory.create(path / name.replace("/", "-"))
-        stored = None if args.compare_bits is None else _stored(args.compare_bits, name)
-        data = data_hash(config)
-        if stored is not None:
-            _check_data(stored, data)
-        about = {
-            "policy": str(config.policy),
-            "config": run_directory.config_fields(config),
-            "data": data,
-            "environment": run_directory.provenance(sys.argv[1:], config.seed)
-            | {"xla_flags": os.environ.get("XLA_FLAGS", "")},
-        }
-        log = BitLog(every=args.verify_bits, folder=folder, stored=stored, about=about)
-        result = train(replace(config, snapshots=1), on_state=log)
-        log.finish(about | {"kernels": _kernels(), "result": _summary(result)})
-        console.print(_table(name, log, result))
-        print(_verdict(log, stored), f"({folder / HASHES})")
-        status = max(status, int(log.difference is not None))
-    return status
+    for config, log in zip(configs, logs, strict=True):
+        assert log.folder is not None
+        run_directory.create(log.folder)
+        if (reason := emulated_because(config)) is not None:
+            print(f"{config.policy.name}: products are emulated, the bits are the same ({reason})")
+        with progress_bar(console) as bar, line_of(config, bar) as show:
+            result = train(replace(config, snapshots=1), on_state=log, on_step=show)
+        log.finish({**log.about, "kernels": _kernels(), "result": _summary(result)})
+        console.print(_table(config.policy.name, log, result))
+        print(_verdict(log), f"({log.folder / HASHES})")
+    return int(any(log.difference is not None for log in logs))
+
+
+def _log(config: TrainConfig, path: Path, args: argparse.Namespace) -> BitLog:
+    """Return the log of a run, with the stored run that it is compared with; nothing is written."""
+    name = config.policy.name
+    stored = None if args.compare_bits is None else _stored(args.compare_bits, name)
+    data = data_hash(config)
+    if stored is not None:
+        _check_data(stored, data)
+    about = {
+        "policy": str(config.policy),
+        "config": run_directory.config_fields(config),
+        "data": data,
+        "environment": run_directory.provenance(sys.argv[1:], config.seed)
+        | {"xla_flags": os.environ.get("XLA_FLAGS", "")},
+    }
+    folder = path / name.replace("/", "-")
+    return BitLog(every=args.verify_bits, folder=folder, stored=stored, about=about)
+
+
+def emulated_because(config: TrainConfig) -> str | None:
+    """Say why a tensor core's products will be emulated though nobody asked for it; None if they are not."""
+    spec = config.policy.forward
+    if config.backend != "auto" or not isinstance(spec.order, FusedBlock):
+        return None
+    return native_refusal(spec)
 
 
 def _stored(path: Path, policy: str) -> Path:
@@ -118,9 +136,9 @@ def _table(name: str, log: BitLog, result: TrainResult) -> Table:
     return table
 
 
-def _verdict(log: BitLog, stored: Path | None) -> str:
-    if stored is None:
+def _verdict(log: BitLog) -> str:
+    if log.stored is None:
         return f"{len(log.hashes)} hashes stored"
     if log.difference is not None:
-        return f"not the same bits as {stored}: {log.difference}"
-    return f"the same bits as {stored} at all {log.compared} compared steps"
+        return f"not the same bits as {log.stored}: {log.difference}"
+    return f"the same bits as {log.stored} at all {log.compared} compared steps"

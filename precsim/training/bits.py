@@ -85,11 +85,17 @@ def hash_state(state: Any) -> dict[str, str]:
 
 
 def _hash(name: str, x: np.ndarray) -> str:
-    if x.dtype.kind == "f":
-        x = np.where(np.isnan(x), x.dtype.type(np.nan), x)
+    x = _with_standard_nan(x)
     little = np.ascontiguousarray(x).astype(x.dtype.newbyteorder("<"), copy=False)
     head = f"{name} {x.dtype} {x.shape} ".encode()
     return hashlib.sha256(head + little.tobytes()).hexdigest()
+
+
+def _with_standard_nan(x: np.ndarray) -> np.ndarray:
+    """Give every NaN one pattern: which one an operation returns differs between devices."""
+    if not jax.dtypes.issubdtype(x.dtype, np.floating):
+        return x
+    return np.where(np.isnan(x), x.dtype.type(np.nan), x)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -194,7 +200,8 @@ class BitLog:
             name for name in sorted({*ours, *theirs} - {""}) if ours.get(name) != theirs.get(name)
         ]
         path = None if self.stored is None else _state_path(_folder(self.stored), step)
-        if path is None or not path.exists() or names[0] not in ours:
+        is_common = names[0] in ours and names[0] in theirs
+        if path is None or not path.exists() or not is_common:
             return BitDifference(step=step, tensor=names[0])
         return differing_element(step, names[0], state_arrays(state), load_weights(path))
 
@@ -206,6 +213,7 @@ def differing_element(
     x, y = (np.atleast_1d(np.ascontiguousarray(state[name])) for state in (ours, theirs))
     if x.shape != y.shape or x.dtype != y.dtype:
         return BitDifference(step=step, tensor=f"{name} (shape or dtype)")
+    x, y = _with_standard_nan(x), _with_standard_nan(y)
     words = f"u{x.dtype.itemsize}"
     where = np.argwhere(x.view(words) != y.view(words))
     if not len(where):

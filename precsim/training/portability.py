@@ -131,7 +131,8 @@ def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
         then = set(consumers.get(eqn.outvars[0], []))
         if then <= {"bitcast_convert_type"}:
             return
-    yield f"{name} at {_place(eqn)}"
+    place = _place(eqn)
+    yield f"{name} at {place}" if place else name
 
 
 def _is_exact_conversion(eqn: Any) -> bool:

@@ -96,6 +96,7 @@ def test_summary_has_every_number_of_the_table_and_its_provenance(run: Run) -> N
         "optimizer": "sgd",
         "seed": 0,
         "backend": "auto",
+        "data_dir": "",
     }
 
 

@@ -200,3 +200,38 @@ def test_states_are_frozen() -> None:
     with pytest.raises(AttributeError):
         state.factor = 1.0  # type: ignore[misc]
     assert replace(state, factor=1.0).factor == 1.0
+
+
+@pytest.mark.parametrize("state", [ps.StaticLossScale(factor=0.5), ps.DynamicLossScale(factor=0.5)])
+def test_subnormal_numbers_are_scaled_with_one_rounding_under_jit(state: Any) -> None:
+    """XLA on CPUs would make zeros of them; 3 * 2**-149 halved is a tie."""
+    words = np.array([1, 2, 3, 5, 0x007FFFFF, 0x00800001, 0x80000003], np.uint32)
+    x = words.view(np.float32)
+    expected = {
+        "scale": (x.astype(np.float64) / 2).astype(np.float32),
+        "unscale": (x.astype(np.float64) * 2).astype(np.float32),
+    }
+    got = jax.jit(lambda x: {"scale": state.scale(x), "unscale": state.unscale(x)})(x)
+    for name, values in expected.items():
+        assert_same_bits(got[name], values, name)
+    assert got["unscale"].view(np.uint32)[0] == 2
+
+
+def test_other_dtypes_are_scaled_by_the_platform_and_integers_stay() -> None:
+    tree = {"half": jnp.ones(2, jnp.bfloat16), "single": jnp.ones(2)}
+    scaled = ps.StaticLossScale(factor=8.0).scale(tree)
+    assert (scaled["half"].tolist(), scaled["single"].tolist()) == ([8.0, 8.0], [8.0, 8.0])
+
+
+def test_a_loss_that_the_factor_would_make_infinite_still_has_its_gradient() -> None:
+    """2**100 times a loss of 2**30 is no float32 number; the gradient, 1, scales and unscales."""
+    state = ps.StaticLossScale(factor=2.0**100)
+    run = ps.value_and_grad(lambda w: w + 2.0**30, "fp32", loss_scale=state)
+    loss, grad, _, finite = jax.jit(run)(jnp.float32(1024))
+    assert (float(loss), float(grad), bool(finite)) == (2.0**30 + 1024, 1.0, True)
+
+
+def test_a_loss_of_another_shape_is_refused() -> None:
+    run = ps.value_and_grad(lambda w: 2 * w, "fp32")
+    with pytest.raises(TypeError, match=r"loss_fn returned shape \(2,\); allowed is a scalar"):
+        run(jnp.ones(2))

@@ -223,7 +223,9 @@ layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 def batch_norm(x: Array, gain: Array, bias: Array) -> Array:
     """Normalise over all axes but the last, by this batch's statistics, then multiply and add."""
     rows = x.reshape(-1, x.shape[-1])
-    return layer_norm(rows.T, gain[:, None], bias[:, None]).T.reshape(x.shape)
+    # As reshapes: the gradient of `gain[:, None]` would be a sum, of one number, in XLA's hands.
+    columns = gain.reshape(-1, 1), bias.reshape(-1, 1)
+    return layer_norm(rows.T, *columns).T.reshape(x.shape)
 
 
 @jax.custom_vjp

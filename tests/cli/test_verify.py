@@ -1,0 +1,217 @@
+"""`precsim train --verify-bits`: hashes along a run, equal and different runs, and one line for bad input."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import precsim as ps
+from precsim.cli import verify
+from precsim.cli.main import main
+from precsim.cli.progress import line_of, progress_bar
+from precsim.training import loop
+from precsim.training.checkpoint import load_weights
+from tests.training.test_loop import one_layer
+
+WORDS = ["train", "--policy", "h100_bf16", "--steps", "4", "--batch-size", "8", "--verify-bits"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_model() -> Iterator[None]:
+    """One layer, which compiles quickly."""
+    with one_layer():
+        yield
+
+
+@pytest.fixture(scope="module")
+def stored(small_model: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bits") / "first"
+    assert main([*WORDS, "2", "--out", str(path)]) == 0
+    return path
+
+
+def hashes(path: Path) -> dict[str, dict[str, str]]:
+    steps: dict[str, dict[str, str]] = json.loads((path / "hashes.json").read_text())["steps"]
+    return steps
+
+
+def test_hashes_are_printed_and_stored(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*WORDS, "2", "--out", str(tmp_path / "run")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "h100_bf16, emulated: SHA-256 of all state, first 16 digits" in " ".join(out.split())
+    found = hashes(tmp_path / "run" / "h100_bf16")
+    assert list(found) == ["0", "2", "4"]
+    assert found == hashes(stored / "h100_bf16")
+    for of_step in found.values():
+        assert of_step[""][:16] in out
+        assert set(of_step) == {"", "params/b", "params/w", "step"}
+    assert "3 hashes stored" in out
+    states = tmp_path / "run" / "h100_bf16" / "states"
+    assert sorted(path.name for path in states.iterdir()) == [
+        f"{k:08d}.safetensors" for k in (0, 2, 4)
+    ]
+    about = json.loads((tmp_path / "run" / "h100_bf16" / "hashes.json").read_text())["about"]
+    assert about["config"]["learning_rate"] == 0.01
+    assert ps.Policy.parse(about["policy"]) == ps.Policy.parse("h100_bf16")
+    assert about["result"]["backend"] == "emulated"
+    assert about["kernels"] == {}
+
+
+def test_one_line_says_why_products_are_not_native(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody should believe that a tensor core was checked where none ran."""
+    assert main([*WORDS, "4", "--out", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if "products are emulated" in line]
+    assert len(told) == 1
+    reason = verify.emulated_because(ps.TrainConfig(policy="h100_bf16"))  # type: ignore[arg-type]
+    assert reason
+    assert told[0].startswith("h100_bf16: ")
+    assert reason in told[0]
+    for policy, backend in (("h100_bf16", "emulated"), ("bf16", "auto")):
+        config = ps.TrainConfig(policy=policy, backend=backend)  # type: ignore[arg-type]
+        assert verify.emulated_because(config) is None
+
+
+def test_native_products_without_the_machine_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main([*WORDS, "2", "--backend", "native", "--out", str(out)]) == 2
+    printed, err = capsys.readouterr()
+    assert printed == ""
+    assert err.startswith("precsim: error: no native kernel computes 'h100:bf16")
+    assert err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_same_run_has_the_same_bits(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every second step is stored, every step hashed; the folder of all runs or of the one is named."""
+    for k, folder in enumerate((stored, stored / "h100_bf16" / "hashes.json")):
+        words = [*WORDS, "1", "--compare-bits", str(folder), "--out", str(tmp_path / str(k))]
+        assert main(words) == 0
+        out = capsys.readouterr().out
+        assert "the same bits as" in out
+        assert "at all 3 compared steps" in " ".join(out.split())
+
+
+def test_another_learning_rate_is_found_with_tensor_and_element(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = [*WORDS, "2", "--compare-bits", str(stored), "--learning-rate", "0.02"]
+    assert main([*words, "--out", str(out)]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "not the same bits as" in printed
+    ours, theirs = (
+        load_weights(path / "h100_bf16" / "states" / "00000002.safetensors")["params/b"].view("u4")
+        for path in (out, stored)
+    )
+    at = int(np.flatnonzero(ours != theirs)[0])
+    named = f"step 2: params/b[{at}] differs, 0x{ours[at]:08x} against 0x{theirs[at]:08x}"
+    assert named in printed
+
+
+def test_other_data_are_refused(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A different text is no difference between machines: not status 1."""
+    words = [*WORDS, "2", "--compare-bits", str(stored), "--seed", "1", "--out"]
+    assert main([*words, str(tmp_path / "run")]) == 2
+    assert "the training data differ from those of" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compare-bits", "x"], "--compare-bits is given without --verify-bits N"),
+        (["--verify-bits", "0"], "--verify-bits is 0; allowed are integers from 1 on"),
+        (["--verify-bits", "x"], "argument --verify-bits: invalid int value: 'x'"),
+        (["--verify-bits", "2", "--compare-bits", "nowhere"], "nowhere has no stored hashes"),
+        (["--verify-bits", "2", "--data-dir", "x"], "data_dir is 'x'; task 'digits' reads no"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["train", "--policy", "h100_bf16", *words, "--out", str(out)]) == 2
+    printed, err = capsys.readouterr()
+    assert printed == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_stored_run_without_common_steps_is_refused(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "hashes.json"
+    content = json.loads((stored / "h100_bf16" / "hashes.json").read_text())
+    del content["steps"]["0"]
+    own.write_text(json.dumps(content))
+    words = [*WORDS, "3", "--compare-bits", str(own), "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "every is 3" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_interrupted_run_leaves_the_hashes_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled = loop._compiled_step
+
+    def interrupted(*args: Any) -> Any:
+        step = compiled(*args)
+        calls: list[int] = []
+
+        def run(*state: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return step(*state)
+
+        return run
+
+    monkeypatch.setattr(loop, "_compiled_step", interrupted)
+    assert main([*WORDS, "1", "--out", str(tmp_path / "run")]) == 130
+    assert list(hashes(tmp_path / "run" / "h100_bf16")) == ["0", "1", "2"]
+
+
+def test_progress_is_shown_on_a_terminal_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(config: ps.TrainConfig, *, on_state: Any, on_step: Any) -> Any:
+        on_step(1, 2.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "train", train)
+    assert main([*WORDS, "2", "--out", str(tmp_path / "quiet")]) == 130
+    assert "compiling" not in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main([*WORDS, "2", "--out", str(tmp_path / "loud")]) == 130
+    assert "h100_bf16: compiling" in capsys.readouterr().out
+
+
+def test_the_line_of_a_run_shows_steps_and_loss_until_it_ends() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    config = ps.TrainConfig(policy="bf16", steps=40)  # type: ignore[arg-type]
+    with progress_bar(console) as bar:
+        with line_of(config, bar) as show:
+            show(7, 2.5)
+            (task,) = bar.tasks
+            assert (task.description, task.completed, task.total) == ("bf16: training", 7, 40)
+            assert "steps/s, loss 2.500" in task.fields["rate"]
+        assert bar.tasks == []

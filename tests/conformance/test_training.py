@@ -1,0 +1,78 @@
+"""Replayed trainings: the hashes that an H100's tensor cores gave, emulated on this machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conformance import training
+from conformance.training import CASES, FOLDER, main
+
+STEPS = 50
+DEFAULT = ("mlp_bf16", "mlp_fp16", "mlp_fp8", "cnn_bf16")
+STORED = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def cases() -> list[object]:
+    """Return the stored cases; those that take long are marked slow."""
+    return [
+        name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in STORED
+    ]
+
+
+@pytest.mark.parametrize("name", cases())
+def test_first_steps_have_the_bits_of_the_tensor_cores(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--steps", str(STEPS)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    told = {int(line[3]): (line[4], line[5]) for line in lines if line[2] == "step"}
+    stored = json.loads((FOLDER / f"{name}.json").read_text())
+    assert told == {k: (stored["steps"][str(k)][""][:16], "same") for k in (0, STEPS)}
+
+
+def test_stored_runs_are_those_of_tensor_cores() -> None:
+    assert set(DEFAULT) <= set(STORED) <= set(CASES)
+    for name in STORED:
+        stored = json.loads((FOLDER / f"{name}.json").read_text())
+        assert stored["about"]["backend"] == "native"
+        assert "H100" in stored["about"]["device"]
+        assert {"0", str(STEPS)} <= set(stored["steps"])
+        for hashes in stored["steps"].values():
+            assert all(len(digits) == 64 for digits in hashes.values())
+
+
+def test_one_other_bit_is_noticed_and_its_tensor_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With another stored hash of one tensor, at the first step."""
+    stored = json.loads((FOLDER / "mlp_bf16.json").read_text())
+    start = stored["steps"]["0"]
+    start["params/output/b"] = start[""] = "0" * 64
+    (tmp_path / "mlp_bf16.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(training, "FOLDER", tmp_path)
+    assert main(["mlp_bf16", "--steps", "1"]) == 1
+    assert "differs from 0000000000000000, first in params/output/b" in capsys.readouterr().out
+
+
+def test_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["mpl_bf16"])
+    assert "unknown case 'mpl_bf16'; known are mlp_bf16" in capsys.readouterr().err
+
+
+def test_a_file_of_hashes_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "x.json").touch()
+    with pytest.raises(FileExistsError, match=r"x\.json exists; name another folder"):
+        training.record(tmp_path / "x.json", "bf16", {}, None)
+
+
+def test_products_of_the_platform_keep_the_operands_and_lose_the_order() -> None:
+    import precsim as ps
+
+    policy = ps.Policy.parse("h100_fp8")
+    plain = training.with_platform_products(policy)
+    assert str(plain.dgrad.lhs) == str(policy.dgrad.lhs)
+    assert ps.resolve_backend(plain.forward, "native") == "native"
+    with pytest.raises(ValueError, match="no native kernel"):
+        ps.resolve_backend(policy.forward, "native")
