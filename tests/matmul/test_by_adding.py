@@ -56,6 +56,13 @@ def test_bits_of_the_kernel(name: str) -> None:
         assert count(jnp.uint32(first), 1, 1 << 10) == 0, value
 
 
+def test_a_format_without_bounds() -> None:
+    fmt = ps.FloatFormat(name="p9", precision=9, exponent_bits=None, source="a test")
+    spec = ps.RoundingSpec(format=fmt)
+    assert by_adding.applies(spec)
+    assert differences(spec, by_adding.round_by_adding)(jnp.uint32(0), 4093) == 0
+
+
 def test_bits_of_the_additions_for_fp16() -> None:
     """Which other processors than the CPU use."""
     count = differences(ps.RoundingSpec.parse("fp16"), by_adding._by_adding)
