@@ -30,6 +30,8 @@ def namespace(*arrays: object) -> Any:
 
 def repeat(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
     """Apply ``state = body(k, state)`` for k = 0 .. count - 1; one compiled loop under JAX."""
+    if count < 1:
+        return state  # JAX would trace the body, which may take entries that do not exist
     leaves = state if isinstance(state, tuple) else (state,)
     if any(is_jax(x) for x in leaves):
         from jax import lax

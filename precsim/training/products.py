@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.arithmetic.portable import add
+from precsim.formats.scaled import scaled_format
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.convolution import backward_patches, forward_patches
 from precsim.matmul.emulated import unguarded_matmul
@@ -66,7 +67,8 @@ def watched_product(
             scale, inverse = current_scale(x, operand)
             inverses.append(inverse)
             scaled = flush(x * scale)
-        if operand is not None and name in watch:
+        # Block formats have no range of their own to leave: their scales follow the data.
+        if operand is not None and name in watch and scaled_format(operand.format) is None:
             events = add(events, _count(scaled, round_array(scaled, None, operand), operand))
         operands.append(scaled)
     left, right = operands

@@ -264,3 +264,14 @@ def test_stochastic_accumulators_have_bits_of_their_own() -> None:
         total = ps.matmul(a, b, "bf16_bf16_bf16[sr]", random_bits=seeds, backend="reference")
         noise = np.asarray(bits_at(KEY, "layer/forward", (3, 2)))
         assert_same_bits(got, ps.round_to(total, "e5m2:sr", random_bits=noise))
+
+
+def test_block_formats_are_multiplied_and_not_counted() -> None:
+    spec = ps.MatmulSpec.parse("mxfp8_mxfp8_fp32[rtz]:fused2x25")
+    a, b = operands((3, 7), (7, 2))
+    setting = Setting(ps.Policy.parse("bf16"), "emulated", "layer")
+    got, events = products.watched_product(
+        jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, "ab"
+    )
+    assert_same_bits(got, reference(a, b, spec))
+    assert not np.asarray(events).any()
