@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,7 +36,7 @@ def exact_dot(a: list[float], b: list[float], c: float, spec: ps.MatmulSpec) -> 
     if spec.product is not None:
         terms = [rounded(x, spec.product) for x in terms]
     special = [x for x in [*terms, c] if isinstance(x, float) and not math.isfinite(x)]
-    total = sum(special) if special else sum(map(Fraction, terms), Fraction(c))
+    total = sum(special) if special else sum((Fraction(x) for x in terms), Fraction(c))
     result = rounded(total, spec.accumulator)
     return result if spec.output is None else rounded(result, spec.output)
 
@@ -126,7 +127,7 @@ def test_accumulate(fmt: str) -> None:
     carrier = np.float64 if fmt == "fp64" else np.float32
     x = (rng.standard_normal((3, 40)) * 2.0 ** rng.integers(-40, 9, (3, 40))).astype(carrier)
     x[1, 4], x[2, 3], x[2, 8] = np.inf, np.inf, -np.inf
-    noise = rng.integers(0, 2**32, x.shape, dtype=np.uint32) if fmt.endswith("sr") else None
+    noise: Any = rng.integers(0, 2**32, x.shape, dtype=np.uint32) if fmt.endswith("sr") else None
     got = ps.accumulate(x, fmt, axis=1, order="exact", random_bits=noise)
     draw = 0 if noise is None else int(noise[0, 0])
     exact = sum(map(Fraction, x[0].tolist()), Fraction(0))
