@@ -44,8 +44,8 @@ def test_errors_keep_their_bounds(accumulator: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(summation_orders, "SETS", 8)
     monkeypatch.setattr(summation_orders, "BACKEND", "reference")
     for order in summation_orders.ORDERS:
-        error = summation_orders.largest_error(order, 60, accumulator)
-        assert 0 < error <= ps.order_bound(order, 60, accumulator)
+        error = summation_orders.largest_error(order, 30, accumulator)
+        assert 0 < error <= ps.order_bound(order, 30, accumulator)
 
 
 @pytest.mark.slow
