@@ -2,13 +2,19 @@
 
 import difflib
 
-from benchmarks import operations, roundings, startup
+from benchmarks import matmuls, operations, roundings, startup, training
 from benchmarks.case import Case
 
 
 def all_cases() -> list[Case]:
     """Return every case, in the order of the table."""
-    return [*roundings.cases(), *operations.cases(), *startup.cases()]
+    return [
+        *roundings.cases(),
+        *operations.cases(),
+        *matmuls.cases(),
+        *training.cases(),
+        *startup.cases(),
+    ]
 
 
 def find(word: str) -> list[Case]:

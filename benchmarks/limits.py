@@ -65,7 +65,7 @@ def c_loop(x: np.ndarray, fmt: ps.FloatFormat) -> tuple[Contender, np.ndarray]:
     )
     pointers = (result.ctypes.data_as(ctypes.c_void_p), x.ctypes.data_as(ctypes.c_void_p))
     arguments = (*pointers, ctypes.c_size_t(x.size), *map(ctypes.c_uint32, constants))
-    function = _library().round_nearest
+    function = library("limits.c").round_nearest
     return Contender(run=lambda: function(*arguments)), result
 
 
@@ -74,24 +74,16 @@ def _pattern(value: Any) -> int:
 
 
 @lru_cache
-def _library() -> ctypes.CDLL:
+def library(name: str) -> ctypes.CDLL:
+    """Compile a source beside this module for this processor and load it."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise SkipError("no C compiler (cc, gcc, clang)")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "limits.so"
-        source = Path(__file__).with_name("limits.c")
-        command = [
-            compiler,
-            "-O3",
-            "-march=native",
-            "-shared",
-            "-fPIC",
-            str(source),
-            "-o",
-            str(target),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        source = Path(__file__).with_name(name)
+        options = ["-O3", "-march=native", "-shared", "-fPIC", str(source), "-o", str(target)]
+        done = subprocess.run([compiler, *options], capture_output=True, text=True, check=False)
         if done.returncode:
             raise SkipError(f"{compiler} failed: {done.stderr.strip()[:200]}")
         return ctypes.CDLL(str(target))

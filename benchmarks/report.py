@@ -12,7 +12,18 @@ from rich.table import Table
 
 import precsim as ps
 
-PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "gfloat", "pychop", "apytypes", "torch")
+PACKAGES = (
+    "numpy",
+    "jax",
+    "jaxlib",
+    "ml_dtypes",
+    "gfloat",
+    "pychop",
+    "apytypes",
+    "torch",
+    "mmasim",
+    "numba",
+)
 
 
 def table(results: dict[str, Any]) -> Table:
@@ -47,9 +58,11 @@ def size(elements: int) -> str:
 
 
 def time(row: dict[str, Any]) -> str:
-    """Return the time per element in ns, or per call in ms."""
+    """Return the time per element in ns or ps, or per call in ms."""
     if row["size"] == 1:
         return f"{row['nanoseconds'] / 1e6:.1f} ms"
+    if row["nanoseconds"] < 0.01:  # products on a GPU
+        return f"{row['nanoseconds'] * 1e3:.3f} ps"
     return f"{row['nanoseconds']:.3f} ns"
 
 

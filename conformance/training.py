@@ -24,6 +24,8 @@ FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 STEPS = (0, 50, *range(400, 2001, 400))
 """Steps whose hashes are stored."""
 
+_FP16 = "h100_fp16,scale=dynamic@16777216"
+"""Loss scaling begins so high that gradients overflow, and the first steps are skipped."""
 _TRANSFORMER = {
     "model": "transformer",
     "task": "text",
@@ -34,7 +36,7 @@ _TRANSFORMER = {
 }
 CASES: dict[str, dict[str, Any]] = {
     "mlp_bf16": {"policy": "h100_bf16", "batch_size": 128, "learning_rate": 0.05},
-    "mlp_fp16": {"policy": "h100_fp16", "batch_size": 128, "learning_rate": 0.05},
+    "mlp_fp16": {"policy": _FP16, "batch_size": 128, "learning_rate": 0.05},
     "mlp_fp8": {"policy": "h100_fp8", "batch_size": 128, "learning_rate": 0.05},
     "cnn_bf16": {
         "policy": "h100_bf16",
@@ -51,7 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
         "batch_size": 16,
     },
     "transformer_bf16": {"policy": "h100_bf16", **_TRANSFORMER},
-    "transformer_fp16": {"policy": "h100_fp16", **_TRANSFORMER},
+    "transformer_fp16": {"policy": _FP16, **_TRANSFORMER},
     "transformer_fp8": {"policy": "h100_fp8", **_TRANSFORMER},
 }
 """Name -> fields of `TrainConfig`; 2,000 steps each."""

@@ -28,7 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     command = " ".join(["python -m experiments", *words])
     request = Request(
-        name="", out=options.out, fast=not options.full, force=options.force, command=command
+        name="",
+        out=options.out,
+        fast=not options.full,
+        force=options.force,
+        command=command,
+        data_dir=options.data_dir,
     )
     requests = [replace(request, name=name) for name in dict.fromkeys(names)]
     try:
@@ -42,6 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(summary(outcomes))
     if any(outcome.mismatches for outcome in outcomes):
         console.print(mismatches(outcomes))
+    for outcome in outcomes:
+        if outcome.absent:
+            files = ", ".join(outcome.absent)
+            console.print(
+                f"{outcome.name} is compared with the numbers typed in its source only: no file"
+                f" {files} under --data-dir ({options.data_dir or 'not given'})",
+                highlight=False,
+                markup=False,
+            )
     console.print(f"Figures, data and provenance: {options.out}", highlight=False)
     return int(any(outcome.failed for outcome in outcomes))
 
@@ -52,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--full", action="store_true", help="published sizes, not the fast ones")
     parser.add_argument("--force", action="store_true", help="recompute finished results too")
     parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes (1)")
+    parser.add_argument(
+        "--data-dir", type=_folder, metavar="DIR", help="clones of published data (none)"
+    )
     default = Path(__file__).parent / "out"
     parser.add_argument(
         "--out", type=Path, default=default, metavar="DIR", help="(experiments/out)"
@@ -63,6 +80,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes: 1, 2, ...")
     return int(text)
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
+    return Path(text)
 
 
 def _run_all(requests: list[Request], jobs: int) -> Iterator[Outcome]:

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import experiments
-from experiments import record, style
+from experiments import data_files, record, style
 from experiments.check import Check, Grade, Results
 
 
 class Experiment(Protocol):
     """A module ``gNN_topic.py``.
 
-    Optional: SEED, INPUTS (names of files it reads) and PANELS (rows and columns of the picture; panels
-    that stay empty vanish).
+    Optional: SEED, INPUTS (names of files it reads), PANELS (rows and columns of the picture; panels that
+    stay empty vanish) and TABLES (ends of the names of published data files; `check` and `plot` take those
+    that are found as `tables`, see `data_files`).
     """
 
     TITLE: str
@@ -32,10 +33,10 @@ class Experiment(Protocol):
     def compute(self, fast: bool) -> Results:
         """Return every array that `check` and `plot` use; `fast` keeps it within seconds."""
 
-    def check(self, results: Results) -> list[Check]:
+    def check(self, results: Results, **tables: Any) -> list[Check]:
         """Compare with `PUBLISHED`."""
 
-    def plot(self, results: Results, axes: list[Any]) -> None:
+    def plot(self, results: Results, axes: list[Any], **tables: Any) -> None:
         """Draw."""
 
 
@@ -48,6 +49,7 @@ class Request:
     fast: bool = True
     force: bool = False
     command: str = ""
+    data_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Outcome:
     seconds: float = math.nan
     reused: bool = False
     error: str = ""
+    absent: tuple[str, ...] = ()
 
     @property
     def mismatches(self) -> list[Check]:
@@ -106,21 +109,34 @@ def _run(request: Request) -> Outcome:
     name = f"experiments.{request.name}"
     module = cast("Experiment", importlib.import_module(name))
     folder = request.out / request.name
-    keys = [record.code_key(module, fast=fast) for fast in (request.fast, False)]
+    endings = tuple(getattr(module, "TABLES", ()))
+    files = data_files.locate(request.data_dir, endings)
+    given: dict[str, Any] = {}
+    if endings:
+        tables = {name: data_files.read_columns(path) for name, path in files.items()}
+        given = {"tables": tables}
+    sources = tuple(files.values())
+    keys = [record.code_key(module, fast=fast, tables=sources) for fast in (request.fast, False)]
     kept = None if request.force else record.load(folder, keys)
     start = time.perf_counter()
     results = module.compute(request.fast) if kept is None else kept.results
     seconds = time.perf_counter() - start if kept is None else kept.seconds
-    checks = tuple(module.check(results))
+    checks = tuple(module.check(results, **given))
     if kept is None:
         facts = record.provenance(module, request, seconds=seconds, checks=checks)
         record.save(folder, keys[0], results, facts)
     with style.in_style():
         figure, axes = style.new_figure(*getattr(module, "PANELS", (1, 1)))
-        module.plot(results, axes)
+        module.plot(results, axes, **given)
         style.drop_empty(figure, axes)
         style.save(figure, folder)
     about = {"title": module.TITLE, "citation": module.CITATION, "grade": module.CLASS}
+    absent = tuple(name for name in endings if name not in files)
     return Outcome(
-        name=request.name, checks=checks, seconds=seconds, reused=kept is not None, **about
+        name=request.name,
+        checks=checks,
+        seconds=seconds,
+        reused=kept is not None,
+        absent=absent,
+        **about,
     )

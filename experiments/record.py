@@ -32,13 +32,16 @@ class Kept:
     seconds: float
 
 
-def code_key(module: Any, *, fast: bool) -> str:
-    """Return a digest of all that decides the numbers: code, inputs, options, versions, device."""
+def code_key(module: Any, *, fast: bool, tables: Iterable[Path] = ()) -> str:
+    """Return a digest of all that decides the numbers: code, inputs, options, versions, device.
+
+    Published data files decide what the numbers are compared with, which the record says too.
+    """
     own = Path(module.__file__)
     package = sorted(Path(str(files("precsim"))).rglob("*.py"))
     inputs = [own.parent / name for name in getattr(module, "INPUTS", ())]
     digest = hashlib.sha256(json.dumps([versions(), device(), fast]).encode())
-    for path in (own, *inputs, *package):
+    for path in (own, *inputs, *package, *tables):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

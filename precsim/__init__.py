@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from precsim.analysis.bisect import Divergence as Divergence
+    from precsim.analysis.bisect import RunComparison as RunComparison
+    from precsim.analysis.bisect import bisect_runs as bisect_runs
+    from precsim.analysis.bisect import find_divergence as find_divergence
     from precsim.analysis.bounds import gamma as gamma
     from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
     from precsim.analysis.comparison import PolicySummary as PolicySummary
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from precsim.analysis.errors import relative_error as relative_error
     from precsim.analysis.errors import sqnr as sqnr
     from precsim.analysis.errors import ulp_error as ulp_error
+    from precsim.analysis.order_bounds import order_bound as order_bound
     from precsim.analysis.ranges import exponent_histogram as exponent_histogram
     from precsim.analysis.ranges import range_rates as range_rates
     from precsim.arithmetic.comparison import equal as equal
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
     from precsim.arithmetic.extremum import minimum as minimum
     from precsim.arithmetic.extremum import minimum_number as minimum_number
     from precsim.arithmetic.oracle import compute_exact as compute_exact
+    from precsim.arithmetic.segments import segment_sum as segment_sum
     from precsim.arithmetic.summation import accumulate as accumulate
     from precsim.formats.affine import AffineFormat as AffineFormat
     from precsim.formats.block import BlockFormat as BlockFormat
@@ -72,11 +78,13 @@ if TYPE_CHECKING:
     from precsim.matmul.convolution import conv as conv
     from precsim.matmul.dispatch import matmul as matmul
     from precsim.matmul.dot_general import dot_general as dot_general
+    from precsim.matmul.embedding import embedding as embedding
     from precsim.matmul.fused_block import FusedBlock as FusedBlock
     from precsim.matmul.fused_oracle import fused_dot_exact as fused_dot_exact
     from precsim.matmul.kernels import which_kernel as which_kernel
     from precsim.matmul.native_tensor_core import NativeProduct as NativeProduct
     from precsim.matmul.native_tensor_core import find_schedule as find_schedule
+    from precsim.matmul.scaled_promotion import scaled_matmul as scaled_matmul
     from precsim.matmul.spec import MatmulSpec as MatmulSpec
     from precsim.rounding.api import round_to as round_to
     from precsim.rounding.api import ulp as ulp
@@ -91,7 +99,9 @@ if TYPE_CHECKING:
     from precsim.training.bits import hash_state as hash_state
     from precsim.training.config import TrainConfig as TrainConfig
     from precsim.training.gradients import value_and_grad as value_and_grad
+    from precsim.training.loop import PreparedRun as PreparedRun
     from precsim.training.loop import TrainResult as TrainResult
+    from precsim.training.loop import prepare_run as prepare_run
     from precsim.training.loop import train as train
     from precsim.training.loss_scaling import DynamicLossScale as DynamicLossScale
     from precsim.training.loss_scaling import NoLossScale as NoLossScale
@@ -101,9 +111,11 @@ if TYPE_CHECKING:
     from precsim.training.updates import apply_updates as apply_updates
 
 _MODULES = {
+    "analysis.bisect": ("Divergence", "RunComparison", "bisect_runs", "find_divergence"),
     "analysis.bounds": ("gamma", "probabilistic_gamma"),
     "analysis.comparison": ("PolicySummary", "summarise"),
     "analysis.errors": ("absolute_error", "backward_error", "relative_error", "sqnr", "ulp_error"),
+    "analysis.order_bounds": ("order_bound",),
     "analysis.ranges": ("exponent_histogram", "range_rates"),
     "arithmetic.comparison": (
         "equal",
@@ -127,6 +139,7 @@ _MODULES = {
     ),
     "arithmetic.extremum": ("maximum", "maximum_number", "minimum", "minimum_number"),
     "arithmetic.oracle": ("compute_exact",),
+    "arithmetic.segments": ("segment_sum",),
     "arithmetic.summation": ("accumulate",),
     "formats.affine": ("AffineFormat",),
     "formats.block": ("BlockFormat", "ScaleRule"),
@@ -139,10 +152,12 @@ _MODULES = {
     "matmul.backends": ("resolve_backend",),
     "matmul.dispatch": ("matmul",),
     "matmul.dot_general": ("dot_general",),
+    "matmul.embedding": ("embedding",),
     "matmul.fused_block": ("FusedBlock",),
     "matmul.fused_oracle": ("fused_dot_exact",),
     "matmul.kernels": ("which_kernel",),
     "matmul.native_tensor_core": ("NativeProduct", "find_schedule"),
+    "matmul.scaled_promotion": ("scaled_matmul",),
     "matmul.spec": ("MatmulSpec",),
     "rounding.api": ("round_to", "ulp"),
     "rounding.oracle": ("Flags", "round_exact"),
@@ -152,7 +167,7 @@ _MODULES = {
     "training.bits": ("BitDifference", "BitLog", "hash_state"),
     "training.config": ("TrainConfig",),
     "training.gradients": ("value_and_grad",),
-    "training.loop": ("TrainResult", "train"),
+    "training.loop": ("PreparedRun", "TrainResult", "prepare_run", "train"),
     "training.loss_scaling": ("DynamicLossScale", "NoLossScale", "StaticLossScale"),
     "training.policy": ("Policy",),
     "training.portability": ("find_unportable",),

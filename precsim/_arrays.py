@@ -30,6 +30,8 @@ def namespace(*arrays: object) -> Any:
 
 def repeat(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
     """Apply ``state = body(k, state)`` for k = 0 .. count - 1; one compiled loop under JAX."""
+    if count < 1:
+        return state  # JAX would trace the body, which may take entries that do not exist
     leaves = state if isinstance(state, tuple) else (state,)
     if any(is_jax(x) for x in leaves):
         from jax import lax
@@ -119,6 +121,27 @@ def shift_right(x: Array, count: Array) -> Array:
         return lax.shift_right_logical(*_same_shape(x, count))
     last = x.dtype.type(8 * x.dtype.itemsize - 1)
     return np.where(count <= last, x >> np.minimum(count, last), x.dtype.type(0))
+
+
+def shift_right_signed(x: Array, count: Array) -> Array:
+    """Shift signed integers right by unsigned counts, rounding down; the sign is left from their width on."""
+    xp = namespace(x, count)
+    last = count.dtype.type(8 * x.dtype.itemsize - 1)
+    count = xp.minimum(count, last).astype(x.dtype)
+    if not is_jax(count):
+        return x >> count
+    from jax import lax
+
+    return lax.shift_right_arithmetic(*_same_shape(x, count))
+
+
+def count_bits(x: Array) -> Array:
+    """Count the set bits of unsigned integers."""
+    if not is_jax(x):
+        return np.bitwise_count(x).astype(x.dtype)
+    from jax import lax
+
+    return lax.population_count(x)
 
 
 def _same_shape(x: Array, y: Array) -> tuple[Array, Array]:

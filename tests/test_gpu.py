@@ -68,6 +68,10 @@ def test_operations(name: str, fmt: str) -> None:
         "fp32_fp32_fp32",
         "q3.12_q3.12_q3.12",
         "q3.12_q3.12_fp32->q3.12",
+        "bf16_bf16_fp32:exact",
+        "bf16_bf16_fp32[rtz]:fused16x25+sticky",
+        "b200:mxfp8",
+        "b200:nvfp4",
     ],
 )
 def test_emulated_products(spec: str) -> None:
@@ -88,3 +92,20 @@ def test_native_products_within_their_bound(spec: str) -> None:
     # Tensor cores truncate: u is that of a directed rounding, 2**-23.
     bound = ps.gamma(256, 2.0**-23) * (np.abs(exact_a) @ np.abs(exact_b))
     assert np.all(np.abs(np.asarray(gpu) - exact_a @ exact_b) <= bound)
+
+
+def test_sums_by_segment() -> None:
+    """In ascending order of position, where XLA's own scatter-add has none."""
+    rows, ids = normal(0, 400, 8), np.random.default_rng(1).integers(0, 7, 400)
+    run = jax.jit(lambda x, ids: ps.segment_sum(x, ids, "bf16", num_segments=7))
+    expected = ps.segment_sum(rows, ids, "bf16", num_segments=7)
+    assert same_bits(run(jnp.asarray(rows), jnp.asarray(ids)), expected)
+
+
+def test_stochastic_accumulators() -> None:
+    a, b = normal(0, 17, 65), normal(1, 65, 33)
+    seeds = np.random.default_rng(2).integers(0, 2**32, (17, 33), dtype=np.uint32)
+    for spec in ("bf16_bf16_bf16[sr]", "bf16_bf16_bf16[sr]:fused16x25"):
+        expected = ps.matmul(a, b, spec, random_bits=seeds, backend="reference")
+        gpu = ps.matmul(jnp.asarray(a), jnp.asarray(b), spec, random_bits=jnp.asarray(seeds))
+        assert same_bits(gpu, expected)

@@ -55,7 +55,7 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     ...
     ValueError: n * unit_roundoff is 4096 * 0.000488 = 2; allowed is less than 1
     """
-    u = _unit_roundoff(unit_roundoff)
+    u = unit_roundoff_of(unit_roundoff)
     nu = _count(n, "n", 0) * Fraction(u)
     if nu >= 1:
         raise ValueError(
@@ -119,7 +119,7 @@ def probabilistic_gamma(
     >>> ps.gamma(10_000, "fp32")
     0.0005964019
     """
-    u = _unit_roundoff(unit_roundoff)
+    u = unit_roundoff_of(unit_roundoff)
     n, num_results = _count(n, "n", 1), _count(num_results, "num_results", 1)
     if (confidence is None) == (lambda_ is None):
         raise ValueError(
@@ -184,7 +184,8 @@ def matmul_bound(
     return np.asarray(scale * (gamma(k if n is None else n, unit_roundoff) * enlarged))
 
 
-def _unit_roundoff(given: UnitRoundoff) -> float:
+def unit_roundoff_of(given: UnitRoundoff) -> float:
+    """Return u of a number, a format or a spec."""
     if not isinstance(given, SpecLike):
         u = float(given)
         if not 0 < u < 1:

@@ -68,13 +68,22 @@ class TwoSum:
         return "two_sum"
 
 
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """No order at all: the exact sum, rounded once (Kulisch's accumulator)."""
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return "exact"
+
+
 SEQUENTIAL = Sequential()
 PAIRWISE = Pairwise()
 
-Order: TypeAlias = Sequential | Pairwise | Blocked | Kahan | TwoSum
+Order: TypeAlias = Sequential | Pairwise | Blocked | Kahan | TwoSum | Exact
 
 _NAMED: dict[str, Order] = {
-    str(order): order for order in (SEQUENTIAL, PAIRWISE, Kahan(), TwoSum())
+    str(order): order for order in (SEQUENTIAL, PAIRWISE, Kahan(), TwoSum(), Exact())
 }
 
 

@@ -62,6 +62,11 @@ def _apart(function: Callable[..., Array], *arrays: Any) -> Array:
     return result.reshape(-1)[:size].reshape(shape)
 
 
+def settle(x: Array) -> Array:
+    """Return an array as it is, computed once, though it may be used many times."""
+    return _apart(lambda x: x, x)
+
+
 def add(x: Any, y: Any) -> Array:
     """Return x + y, rounded to nearest, flushed."""
     return flush(x + y)

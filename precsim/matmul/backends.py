@@ -9,7 +9,7 @@ from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.registry import Format, get_format
 from precsim.matmul.fused_block import FusedBlock
 from precsim.matmul.spec import MatmulSpec
-from precsim.rounding.spec import RoundingSpec
+from precsim.rounding.spec import RoundingMode, RoundingSpec
 
 Shapes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -26,7 +26,13 @@ NATIVE_DTYPES: dict[Format, type] = {
 
 def native_refusal(spec: MatmulSpec, shapes: Shapes | None = None) -> str | None:
     """Say why no native kernel computes a spec (for these shapes); None if one does."""
+    if spec.accumulator.mode is RoundingMode.STOCHASTIC:
+        return (
+            f"accumulator is '{spec.accumulator}'; native kernels round to nearest or toward zero"
+        )
     if isinstance(spec.order, FusedBlock):
+        if spec.order.sticky:
+            return "no tensor core keeps a sticky bit"
         from precsim.matmul.native_tensor_core import platform_refusal, shape_refusal
 
         reason = platform_refusal(spec)

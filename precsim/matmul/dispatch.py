@@ -8,8 +8,10 @@ import numpy as np
 from precsim._arrays import Array, is_jax, namespace
 from precsim.arithmetic.elementwise import exactly
 from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.formats.scaled import scaled_format
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.fused_block import FusedBlock
+from precsim.matmul.fused_limits import has_tensor_scale
 from precsim.matmul.reference import reference_matmul
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.limits import limits
@@ -46,8 +48,10 @@ def matmul(
         platform's own kernel (narrow operands, float32 accumulation in an order of its own). "auto":
         native only where that is known to give the spec's bits, else emulated; see `resolve_backend`.
     random_bits : array of int, shape (..., M, N), or mapping, optional
-        For an output in mode sr. A mapping with the keys "forward", "dgrad", "wgrad" serves the
-        gradients too, whose arrays have the shapes of the result, of `a` and of `b`.
+        For an output in mode sr: its bits. For an accumulator in mode sr: 32-bit seeds, one to an element, from
+        which Threefry-2x32 makes the bits of every step (key: seed, counter: k); elements with equal seeds have
+        equal bits, and of n random words about n**2 / 2**33 pairs are equal. A mapping with the keys "forward",
+        "dgrad", "wgrad" serves the gradients too, whose arrays have the shapes of the result, of `a` and of `b`.
 
     Returns
     -------
@@ -68,7 +72,8 @@ def matmul(
     per step (unless `product` or `adder` say otherwise). Special values: as in `fma`.
 
     Error: ``|result - exact| <= gamma(K, u) * |a| @ |b|`` for nearest rounding with the accumulator's
-    unit roundoff u, without overflow, plus the rounding of operands and output.
+    unit roundoff u, without overflow, plus the rounding of operands and output (order "exact": one rounding of
+    the exact product; the others: as in `accumulate`).
 
     Gradient: products with the specs `dgrad` and `wgrad`; of `c`, the cotangent itself. Operand rounding
     is straight-through. Where batch dimensions broadcast, gradients are summed by JAX in its own order,
@@ -76,7 +81,7 @@ def matmul(
 
     Cost per product a[k] * b[k] (emulated): 2 operations for fp32 accumulators and operands of 12 bits,
     about 40 for narrow accumulators, about 60 for fp32 operands, about 250 for everything else and for
-    operands whose products leave float32's normal range.
+    operands whose products leave float32's normal range; stochastic accumulators 360. Order "exact": 60 (e4m3), 100 (fp16), 400 (bf16, fp32).
 
     Examples
     --------
@@ -90,6 +95,11 @@ def matmul(
     a, b, c, is_vector = _operands(a, b, c)
     noise = _noise(random_bits, a, b, is_vector)
     _check_formats(forward, a, noise.get("forward"))
+    if c is not None and has_tensor_scale(forward):
+        raise ValueError(
+            f"c is given; allowed for '{forward}' is None, since its sums are multiplied by the scales of the "
+            "arrays at the end"
+        )
     if backend == "reference":
         first = None if c is None else np.asarray(c)
         result = reference_matmul(
@@ -190,13 +200,12 @@ def _check_formats(spec: MatmulSpec, a: Array, random_bits: Any) -> None:
     if isinstance(spec.order, FusedBlock) and carrier is not FLOAT32:
         raise TypeError(f"a has dtype {carrier.name}; allowed for '{spec}' is float32")
     for part in (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output):
-        if part is not None:
+        if part is not None and scaled_format(part.format) is None:
             limits(part, carrier)
-    if (
-        spec.output is not None
-        and spec.output.mode is RoundingMode.STOCHASTIC
-        and random_bits is None
-    ):
-        raise ValueError(
-            f"random_bits is missing: the output of '{spec}' is rounded stochastically"
-        )
+    for name in ("output", "accumulator"):
+        part = getattr(spec, name)
+        is_random = part is not None and part.mode is RoundingMode.STOCHASTIC
+        if is_random and random_bits is None:
+            raise ValueError(
+                f"random_bits is missing: the {name} of '{spec}' is rounded stochastically"
+            )

@@ -10,12 +10,13 @@ from jax import lax
 from precsim._arrays import Array, bitcast
 from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.matmul.fused import fused_product
 from precsim.matmul.fused_block import FusedBlock
-from precsim.matmul.multiply_add import Step, operations
+from precsim.matmul.fused_limits import is_block_scaled
+from precsim.matmul.multiply_add import Step, is_stochastic, operations
 from precsim.matmul.ordered import ordered_matmul
 from precsim.matmul.spec import MatmulSpec
 from precsim.matmul.steps import exact_range, fast_step
-from precsim.matmul.tensor_core import fused_matmul
 from precsim.rounding.api import round_array
 
 
@@ -28,13 +29,13 @@ def emulated_matmul(
     Operands are rounded once; then a loop over k adds rank-one products to all elements at once, so that
     no temporary exceeds the size of the result. Where float32 arithmetic provably gives the same bits it
     does the work (2 to about 60 operations per product), else integers do (about 250). A `FusedBlock` has a
-    loop of its own (about 10 operations per product).
+    loop of its own (6 to 8 operations per product, and a rounding for every L products).
     """
     a, b = round_operands(a, b, spec)
     if isinstance(spec.order, FusedBlock):
-        return _finish(fused_matmul(a, b, c, spec), spec, random_bits)
-    if spec.order != SEQUENTIAL:
-        return _finish(ordered_matmul(a, b, c, spec), spec, random_bits)
+        return _finish(fused_product(a, b, c, spec, random_bits), spec, random_bits)
+    if spec.order != SEQUENTIAL or is_stochastic(spec):
+        return _finish(ordered_matmul(a, b, c, spec, random_bits), spec, random_bits)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
     general = partial(_loop, step=operations(spec).multiply_add)
     if fast is None:
@@ -57,11 +58,12 @@ def unguarded_matmul(
     """
     a, b = round_operands(a, b, spec)
     if isinstance(spec.order, FusedBlock):
-        total = fused_matmul(a, b, c, spec, is_finite=True)
+        total = fused_product(a, b, c, spec, random_bits, is_finite=True)
         is_finite = [jnp.all(jnp.isfinite(x)) for x in (a, b, c) if x is not None]
         return _finish(total, spec, random_bits), jnp.stack(is_finite).all()
-    if spec.order != SEQUENTIAL:
-        return _finish(ordered_matmul(a, b, c, spec), spec, random_bits), jnp.asarray(True)
+    if spec.order != SEQUENTIAL or is_stochastic(spec):
+        total = ordered_matmul(a, b, c, spec, random_bits)
+        return _finish(total, spec, random_bits), jnp.asarray(True)
     fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
     total = _loop(a, b, c, step=fast or operations(spec).multiply_add)
     is_exact = jnp.asarray(True) if fast is None else jnp.asarray(exact_range(a, b, c, spec))
@@ -69,7 +71,9 @@ def unguarded_matmul(
 
 
 def round_operands(a: Array, b: Array, spec: MatmulSpec) -> tuple[Array, Array]:
-    """Round each operand as its spec says."""
+    """Round each operand as its spec says; block formats are quantized later, with their scales."""
+    if is_block_scaled(spec):
+        return a, b
     a = a if spec.lhs is None else round_array(a, None, spec.lhs)
     return a, b if spec.rhs is None else round_array(b, None, spec.rhs)
 

@@ -108,6 +108,11 @@ class FusedBlock:
         Exponent that a zero term has in that maximum; None: zero terms have none.
     schedule : Schedule or str
         How the steps cover K: "flat", "promoteN", "splitkSxG", "residueN" or "mma".
+    sticky : bool
+        What if: the last bit of a term that was cut off is set if anything was lost (the term is rounded to odd).
+    group : int
+        For block-scaled operands: so many products are added exactly, times their scales, and are one term, whose
+        exponent is the scales' (Blackwell's FP4); 1: each product is a term.
 
     Raises
     ------
@@ -116,6 +121,8 @@ class FusedBlock:
 
     Notes
     -----
+    As a string: ``fusedLxF[gGROUP][@ZERO_EXPONENT][+sticky]``, then ``:SCHEDULE``.
+
     The accumulator's rounding is `MatmulSpec.accumulator`; overflow gives infinity in every mode, as on the
     machines. A result of zero is +0. Source: MMA-Sim (arXiv 2511.10909); Khattak and Mikaitis, ACM TACO,
     doi 10.1145/3830409.
@@ -131,6 +138,8 @@ class FusedBlock:
     fraction_bits: int
     zero_exponent: int | None = None
     schedule: Schedule = FLAT
+    sticky: bool = False
+    group: int = 1
 
     def __post_init__(self) -> None:
         """Turn a string into a schedule and check."""
@@ -138,8 +147,12 @@ class FusedBlock:
             object.__setattr__(self, "schedule", parse_schedule(self.schedule))
         if not 1 <= self.length <= 64:
             raise ValueError(f"length is {self.length}; allowed are 1 to 64 products a step")
-        if not 1 <= self.fraction_bits <= 26:
-            raise ValueError(f"fraction_bits is {self.fraction_bits}; allowed are 1 to 26")
+        if not 1 <= self.fraction_bits <= 50:
+            raise ValueError(f"fraction_bits is {self.fraction_bits}; allowed are 1 to 50")
+        if self.group < 1 or self.length % self.group:
+            raise ValueError(
+                f"group is {self.group}; allowed are divisors of the {self.length} products of a step"
+            )
         match self.schedule:
             case Promote(interval=n) | ResidueFirst(granule=n):
                 counts = {"interval": n}
@@ -165,8 +178,10 @@ class FusedBlock:
     def __str__(self) -> str:
         """Return the string that a `MatmulSpec` understands."""
         text = f"fused{self.length}x{self.fraction_bits}"
+        text += f"g{self.group}" if self.group > 1 else ""
         if self.zero_exponent is not None:
             text += f"@{self.zero_exponent}"
+        text += "+sticky" if self.sticky else ""
         return text if self.schedule == FLAT else f"{text}:{self.schedule}"
 
 
@@ -176,9 +191,14 @@ def ceil_div(x: int, y: int) -> int:
 
 
 def parse_fused_block(text: str) -> FusedBlock | None:
-    """Return the block that ``fusedLxF[@E]`` stands for; None for anything else."""
-    match = re.fullmatch(r"fused(\d+)x(\d+)(?:@(-?\d+))?", text)
+    """Return the block that ``fusedLxF[gG][@E][+sticky]`` stands for; None for anything else."""
+    match = re.fullmatch(r"fused(\d+)x(\d+)(?:g(\d+))?(?:@(-?\d+))?(\+sticky)?", text)
     if match is None:
         return None
-    zero = None if match[3] is None else int(match[3])
-    return FusedBlock(length=int(match[1]), fraction_bits=int(match[2]), zero_exponent=zero)
+    return FusedBlock(
+        length=int(match[1]),
+        fraction_bits=int(match[2]),
+        group=int(match[3] or 1),
+        zero_exponent=None if match[4] is None else int(match[4]),
+        sticky=match[5] is not None,
+    )

@@ -9,9 +9,20 @@ terms are added exactly: 32 bits hold the sum where `max_total` says so. Sources
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from precsim._arrays import Array, namespace, shift_left, shift_right
+import numpy as np
+
+from precsim._arrays import (
+    Array,
+    count_bits,
+    entry,
+    namespace,
+    shift_left,
+    shift_right,
+    shift_right_signed,
+)
 from precsim.formats.carrier import FLOAT32, bit_length, decompose, select
 from precsim.formats.floating import FloatFormat
+from precsim.matmul.tiles import row
 from precsim.rounding.kernel import round_bits
 from precsim.rounding.spec import RoundingMode, RoundingSpec
 
@@ -55,6 +66,21 @@ def max_total(lhs: FloatFormat, rhs: FloatFormat, length: int, fraction_bits: in
     return length * product + (1 << (fraction_bits + 1))
 
 
+class Factor(NamedTuple):
+    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right one."""
+
+    significand: Array
+    """int32: so scaled that the product of two is in units of 2**(exponent - product_bits - lift)."""
+    exponent: Array
+    """int32, as in `Operand`."""
+    negative: Array
+    """uint32, a word or more to a step instead of K: bit l tells whether value l is negative."""
+    nonzero: Array
+    """The same of whether it is not zero."""
+    bits: Array
+    """The float32 patterns."""
+
+
 class Step(NamedTuple):
     """What a step needs to know of the formats; static under jit."""
 
@@ -64,6 +90,22 @@ class Step(NamedTuple):
     """Fraction bits of a product of significands."""
     zero_exponent: int | None
     accumulator: RoundingSpec
+    precisions: tuple[int, int]
+    """Of the operands."""
+
+    @property
+    def is_nudged(self) -> bool:
+        """Tell whether a product has room for a nudge, as long as the first significand, below its last place."""
+        return sum(self.precisions) + self._scale + self.precisions[0] < FLOAT32.width
+
+    @property
+    def lift(self) -> int:
+        """Bits below a product's last place: those that the sum has there, and those of a nudge."""
+        return self._scale + self.precisions[0] * self.is_nudged
+
+    @property
+    def _scale(self) -> int:
+        return max(self.fraction_bits - self.product_bits, 0)
 
 
 Fold: TypeAlias = Callable[[int, Callable[[Any, Any], Any], Any], Any]
@@ -77,13 +119,72 @@ def unrolled(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
     return state
 
 
+def make_factors(x: Operand, y: Operand, step: Step) -> tuple[Factor, Factor]:
+    """Prepare two operands.
+
+    A product is cut off toward zero; a shift to the right rounds down. For negative products both agree if
+    the product is first made smaller by less than its last place, and 1 is added afterwards. So the
+    magnitudes of one operand are nudged up where there are bits for that (`is_nudged`): positive products
+    do not notice.
+    """
+    lift = step.lift
+    nudge = _U(step.is_nudged)
+    size = (abs(y.significand).astype(_U) << _U(lift)) + nudge
+    signed = select(y.significand < _I(0), _U(0) - size, size).astype(_I)
+    lifted = select(y.significand == _I(0), _I(0), signed)
+    return (
+        Factor(x.significand, x.exponent, *_words(x.significand, step.length), x.bits),
+        Factor(lifted, y.exponent, *_words(y.significand, step.length), y.bits),
+    )
+
+
+def _words(significand: Array, length: int) -> tuple[Array, Array]:
+    """Pack signs and non-zeros of each L values into words of 32 bits."""
+    xp = namespace(significand)
+    shape = significand.shape
+    groups = significand.reshape(shape[0] // length, length, *shape[1:])
+    packed = []
+    for mask in (groups < _I(0), groups != _I(0)):
+        words = []
+        for first in range(0, length, 32):
+            part = mask[:, first : first + 32].astype(_U)
+            lanes = np.arange(part.shape[1], dtype=_U).reshape(-1, *(1,) * (len(shape) - 1))
+            words.append((part << lanes).sum(axis=1, dtype=_U))
+        packed.append(xp.stack(words, axis=1).reshape(-1, *shape[1:]))
+    return packed[0], packed[1]
+
+
+def exact_product(x: Factor, y: Factor, k: Any, step: Step) -> tuple[Array, Array]:
+    """Product k, as `add_block` wants it: significand, below its value if negative; exponent."""
+    significand = entry(x.significand, k) * row(y.significand, k)
+    if not step.is_nudged:
+        significand = significand + (significand >> _I(31))
+    return significand, entry(x.exponent, k) + row(y.exponent, k)
+
+
+def count_negative(x: Factor, y: Factor, group: Any, length: int) -> Array:
+    """Count the negative products of a step, int32."""
+    words = -(-length // 32)
+    count = _I(0)
+    for word in range(words):
+        k = group * words + word
+        negative = entry(x.negative, k) ^ row(y.negative, k)
+        mask = negative & entry(x.nonzero, k) & row(y.nonzero, k)
+        count = count + count_bits(mask).astype(_I)
+    return count
+
+
 def add_block(
-    total: Array, product: Callable[[Any], tuple[Array, Array]], step: Step, fold: Fold
+    total: Array,
+    product: Callable[[Any], tuple[Array, Array]],
+    negative_products: Array,
+    step: Step,
+    fold: Fold,
 ) -> Array:
     """Return the new accumulators; patterns in and out.
 
-    `product(k)` is the pair (significand, exponent) of the k-th of L exact products. `total` is finite or
-    infinite, and infinite accumulators stay.
+    `product(k)` is the pair (significand, exponent) of the k-th of L exact products, see `exact_product`.
+    `total` is finite or infinite, and infinite accumulators stay.
     """
     xp = namespace(total)
     f = step.fraction_bits
@@ -96,18 +197,16 @@ def add_block(
     # A zero product needs no care: the accumulator is either zero too, or has a larger exponent than zero.
     largest = xp.where(is_zero, no_exponent, exponent)
     largest = fold(step.length, lambda k, most: xp.maximum(most, product(k)[1]), largest)
-    cut = step.product_bits - f
+    last = largest + _I(step.product_bits + step.lift - f)
 
     def add_term(k: Any, halves: tuple[Array, Array]) -> tuple[Array, Array]:
         value, its_exponent = product(k)
-        magnitude = abs(value).astype(_U)
-        magnitude = magnitude << _U(-cut) if cut < 0 else magnitude >> _U(cut)
-        term = shift_right(magnitude, (largest - its_exponent).astype(_U)).astype(_I)
-        sign = value >> _I(31)
-        return halves[1], halves[0] + ((term ^ sign) - sign)
+        term = shift_right_signed(value, (last - its_exponent).astype(_U))
+        return halves[1], halves[0] + term
 
     # Two halves in turn, each of which int32 holds; together they may need a 33rd bit for the sign.
-    halves = fold(step.length, add_term, (xp.zeros_like(largest), xp.zeros_like(largest)))
+    zero = xp.zeros_like(largest)
+    halves = fold(step.length, add_term, (zero, zero + negative_products))
     cut_total = FLOAT32.trailing - f
     aligned = significand << _U(-cut_total) if cut_total < 0 else significand >> _U(cut_total)
     distance = largest - lsb - _I(FLOAT32.trailing)

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from precsim.matmul.fused import fused_product
 from precsim.matmul.fused_block import FusedBlock
+from precsim.matmul.fused_limits import is_block_scaled
 from precsim.matmul.ordered import ordered_matmul
 from precsim.matmul.spec import MatmulSpec
-from precsim.matmul.tensor_core import fused_matmul
 from precsim.rounding.api import round_to
 
 
@@ -18,14 +19,15 @@ def reference_matmul(
 
     Shapes (..., M, K), (..., K, N) and (..., M, N); one carrier dtype.
     """
-    if spec.lhs is not None:
+    is_scaled = is_block_scaled(spec)
+    if spec.lhs is not None and not is_scaled:
         a = round_to(a, spec.lhs)
-    if spec.rhs is not None:
+    if spec.rhs is not None and not is_scaled:
         b = round_to(b, spec.rhs)
     if isinstance(spec.order, FusedBlock):
-        total = np.asarray(fused_matmul(a, b, c, spec))
+        total = np.asarray(fused_product(a, b, c, spec, random_bits))
     else:
-        total = ordered_matmul(a, b, c, spec)
+        total = ordered_matmul(a, b, c, spec, random_bits)
         # One NaN, without sign.
         total = np.where(np.isnan(total), np.full_like(total, np.nan), total)
     return total if spec.output is None else round_to(total, spec.output, random_bits=random_bits)

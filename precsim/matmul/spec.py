@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from precsim.arithmetic.order import SEQUENTIAL, Order, parse_order
-from precsim.formats.carrier import FLOAT32
-from precsim.formats.floating import FloatFormat
+from precsim.arithmetic.order import SEQUENTIAL, Exact, Order, parse_order
 from precsim.formats.scaled import refuse_scaled
 from precsim.matmul.fused_block import FusedBlock, parse_fused_block, parse_schedule
-from precsim.matmul.fused_step import max_total
+from precsim.matmul.fused_limits import check_fused
 from precsim.matmul.machines import machine_name, parse_machine
-from precsim.matmul.pieces import parse_piece, piece, split_outside_brackets
+from precsim.matmul.pieces import parse_piece, piece, split_operands, split_outside_brackets
 from precsim.rounding.spec import RoundingMode, RoundingSpec
 
 
@@ -22,7 +20,7 @@ class MatmulSpec:
     lhs, rhs : RoundingSpec, str or None
         How the operands are rounded first; None takes them as they are.
     accumulator : RoundingSpec or str
-        How each partial sum is rounded.
+        How each partial sum is rounded; in mode sr with bits made from `matmul`'s `random_bits`.
     product : RoundingSpec, str or None
         How each product is rounded before it is added; None keeps it exact (fused multiply-add).
     adder : RoundingSpec, str or None
@@ -31,13 +29,15 @@ class MatmulSpec:
     output : RoundingSpec, str or None
         How the finished sums are rounded; None returns the accumulator.
     order : Order or str
-        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in `accumulate`.
-        "fusedLxF": as a tensor core, see `FusedBlock`.
+        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in `accumulate`. "exact": the
+        exact sum of the products, rounded to the accumulator once.
+        "fusedLxF": as a tensor core, see `FusedBlock`; only there may both operands be block formats, which are
+        quantized along K as `quantize` does and multiplied with their scales.
 
     Raises
     ------
     ValueError
-        If a field is unknown, or stochastic rounding is asked for anywhere but in the output.
+        If a field is unknown, or stochastic rounding is asked for elsewhere than in the accumulator or the output.
 
     Notes
     -----
@@ -66,24 +66,29 @@ class MatmulSpec:
 
     def __post_init__(self) -> None:
         """Turn strings into specs and check."""
-        for name in ("lhs", "rhs", "product", "adder", "output", "accumulator"):
-            value = getattr(self, name)
-            if value is not None or name == "accumulator":
-                rounding = RoundingSpec.parse(value)
-                refuse_scaled(rounding.format, name)
-                object.__setattr__(self, name, rounding)
         if not isinstance(self.order, FusedBlock):
             object.__setattr__(
                 self, "order", parse_fused_block(str(self.order)) or parse_order(self.order)
             )
+        for name in ("lhs", "rhs", "product", "adder", "output", "accumulator"):
+            value = getattr(self, name)
+            if value is not None or name == "accumulator":
+                rounding = RoundingSpec.parse(value)
+                if name not in ("lhs", "rhs") or not isinstance(self.order, FusedBlock):
+                    refuse_scaled(rounding.format, name)
+                object.__setattr__(self, name, rounding)
         if isinstance(self.order, FusedBlock):
-            _check_fused(self)
-        for name in ("lhs", "rhs", "product", "adder", "accumulator"):
+            check_fused(self)
+        if isinstance(self.order, Exact) and self.adder is not None:
+            raise ValueError(
+                f"adder is '{self.adder}'; allowed with order 'exact' is None, since it rounds once"
+            )
+        for name in ("lhs", "rhs", "product", "adder"):
             value = getattr(self, name)
             if value is not None and value.mode is RoundingMode.STOCHASTIC:
                 raise ValueError(
-                    f"{name} is '{value}'; stochastic rounding is allowed in the output only (round the "
-                    "operands with round_to first)"
+                    f"{name} is '{value}'; stochastic rounding is allowed in the accumulator and the output "
+                    "(round the operands with round_to first)"
                 )
 
     @classmethod
@@ -97,8 +102,8 @@ class MatmulSpec:
             return cls(**machine)  # type: ignore[arg-type]
         head, *options = split_outside_brackets(text, ":")
         operands, arrow, output = head.partition("->")
-        pieces = split_outside_brackets(operands, "_")
-        if len(pieces) != 3:
+        pieces = split_operands(operands, (3,))
+        if pieces is None:
             raise ValueError(
                 f"matmul spec {text!r} is not understood; allowed is "
                 "LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER], for example 'bf16_bf16_fp32'"
@@ -141,28 +146,3 @@ class MatmulSpec:
             if getattr(self, name) is not None:
                 text += f":{name}={piece(getattr(self, name))}"
         return text
-
-
-def _check_fused(spec: MatmulSpec) -> None:
-    """Refuse what a fused block cannot do exactly in 32 bits."""
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    formats = []
-    for name in ("lhs", "rhs", "accumulator"):
-        part = getattr(spec, name)
-        fmt = None if part is None else part.format
-        if not isinstance(fmt, FloatFormat) or not fmt.fits(FLOAT32) or fmt.exponent_bits is None:
-            raise ValueError(
-                f"{name} is '{part or 'raw'}'; a fused block takes floats that float32 holds"
-            )
-        formats.append(fmt)
-    for name in ("product", "adder"):
-        if getattr(spec, name) is not None:
-            raise ValueError(f"{name} is '{getattr(spec, name)}'; a fused block has none")
-    if spec.lhs is not None and spec.rhs is not None:
-        total = max_total(formats[0], formats[1], order.length, order.fraction_bits)
-        if total >= 2**32 or formats[0].precision + formats[1].precision > 2 + 22:
-            raise ValueError(
-                f"a step of {order.length} products of {formats[0].name} and {formats[1].name} with "
-                f"{order.fraction_bits} fraction bits can reach {total}, beyond the 32 bits of the sum"
-            )

@@ -18,13 +18,14 @@ from precsim._arrays import Array
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
+from precsim.matmul import by_adding
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.api import round_array
 from precsim.rounding.spec import RoundingMode, RoundingSpec
 
 Step: TypeAlias = Callable[[Array, Array, Array], Array]
 
-_U = np.uint32
+_U, _I = np.uint32, np.int32
 
 
 def fast_step(spec: MatmulSpec) -> Step | None:
@@ -35,13 +36,19 @@ def fast_step(spec: MatmulSpec) -> Step | None:
         return None
     product_bits = significand_bits(spec.lhs.format) + significand_bits(spec.rhs.format)
     is_fp32 = _is_plain_fp32(spec.accumulator)
+
+    def stored(x: Array) -> Array:
+        if by_adding.applies(spec.accumulator):
+            return by_adding.round_by_adding(x, spec.accumulator)
+        return round_array(x, None, spec.accumulator)
+
     if product_bits <= FLOAT32.precision:
         if is_fp32 and spec.adder is None:
             return add_exact_product
         if spec.adder is not None and _is_plain_fp32(spec.adder):
-            return lambda total, x, y: round_array(total + x * y, None, spec.accumulator)
+            return lambda total, x, y: stored(total + x * y)
         if spec.adder is None and _rounds_from_odd(spec.accumulator):
-            return lambda total, x, y: round_array(add_to_odd(total, x * y), None, spec.accumulator)
+            return lambda total, x, y: stored(add_to_odd(total, x * y))
     elif is_fp32 and spec.adder is None:
         return add_split_product
     return None
@@ -105,15 +112,13 @@ def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
 
 def jam(total: Array, error: Array) -> Array:
     """Move a rounded sum to the odd neighbour on the side of its error; infinities and NaN stay."""
-    bits = lax.bitcast_convert_type(total, jnp.uint32)
-    error_bits = lax.bitcast_convert_type(error, jnp.uint32)
-    is_finite = (bits & _U(0x7FFFFFFF)) < _U(0x7F800000)
-    inexact = is_finite & ((error_bits & _U(0x7FFFFFFF)) != _U(0))
-    # An even last bit means that the sum was rounded to even; step back if that was away from zero.
-    was_even = (bits & _U(1)) == _U(0)
-    away = (bits ^ error_bits) >= _U(0x80000000)
-    step = jnp.where(away, ~_U(0), _U(1))
-    return lax.bitcast_convert_type(jnp.where(inexact & was_even, bits + step, bits), jnp.float32)
+    bits = lax.bitcast_convert_type(total, jnp.int32)
+    error_bits = lax.bitcast_convert_type(error, jnp.int32)
+    # If the error has the other sign, the sum was rounded away from zero: step back. An odd one stays odd.
+    jammed = (bits + ((bits ^ error_bits) >> _I(31))) | _I(1)
+    # The error of what is not finite is NaN.
+    inexact = abs(error) > 0
+    return lax.bitcast_convert_type(jnp.where(inexact, jammed, bits), jnp.float32)
 
 
 def add_split_product(total: Array, x: Array, y: Array) -> Array:
@@ -159,6 +164,8 @@ def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array 
     static = [_static_range(s.format) for s in (spec.lhs, spec.rhs) if s is not None]
     # Two spare binades for the error-free transforms.
     highest = FLOAT32.bias - 2 - count.bit_length()
+    if not _is_plain_fp32(spec.accumulator) and by_adding.applies(spec.accumulator):
+        highest -= FLOAT32.bias - by_adding.limit(spec.accumulator)
     if c is None and len(static) == 2 and None not in static:
         (low_a, high_a), (low_b, high_b) = static  # type: ignore[misc]
         if min(low_a, low_b, low_a + low_b) >= FLOAT32.emin and high_a + high_b <= highest:

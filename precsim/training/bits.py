@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from precsim.training.checkpoint import load_weights, save_weights
@@ -220,6 +221,20 @@ def differing_element(
     at = tuple(int(i) for i in where[0])
     patterns = int(x.view(words)[at]), int(y.view(words)[at])
     return BitDifference(step=step, tensor=name, element=at, ours=patterns[0], theirs=patterns[1])
+
+
+def load_state(folder: Path, step: int, like: Any) -> Any:
+    """Return the stored state of a step as a pytree like another one, whose random keys it keeps; None if absent."""
+    path = _state_path(_folder(folder), step)
+    if not path.exists():
+        return None
+    arrays = load_weights(path)
+
+    def stored(at: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(at, simple=True, separator="/")
+        return jnp.asarray(arrays[name]) if name in arrays else leaf
+
+    return jax.tree_util.tree_map_with_path(stored, like)
 
 
 def _folder(path: Path) -> Path:

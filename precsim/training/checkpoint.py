@@ -11,7 +11,7 @@ def save_weights(path: Path, weights: dict[str, np.ndarray]) -> None:
 
     if path.exists():
         raise FileExistsError(f"{path} exists; weights are not overwritten")
-    save_file({name: np.ascontiguousarray(w) for name, w in weights.items()}, path)
+    save_file({name: np.asarray(w, order="C") for name, w in weights.items()}, path)
 
 
 def load_weights(path: Path) -> dict[str, np.ndarray]:

@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from precsim._arrays import Array
 from precsim.matmul.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.data import digits, text
@@ -17,7 +18,14 @@ from precsim.training.data.dataset import Data
 from precsim.training.layers import Layers
 from precsim.training.models import cnn, mlp, transformer
 from precsim.training.products import NUM_EVENTS
-from precsim.training.step import Metrics, Step, TrainState, compile_step, initial_state
+from precsim.training.step import (
+    Metrics,
+    Step,
+    TrainState,
+    compile_step,
+    initial_state,
+    make_step,
+)
 
 _MODELS: dict[str, Any] = {"mlp": mlp, "cnn": cnn, "transformer": transformer}
 
@@ -224,6 +232,65 @@ def _run(
         backend=backend,
         compile_seconds=compiled - start,
         run_seconds=finished - compiled,
+    )
+
+
+class PreparedRun(NamedTuple):
+    """A run that one can take step by step.
+
+    Parameters
+    ----------
+    state : pytree
+        The state before the first step.
+    step : callable
+        ``step(state, *batch) -> (state, metrics)``, not compiled; its products check their range.
+    batch : callable
+        ``batch(k)`` gives the other arguments of the step after `k` steps.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> run = ps.prepare_run(ps.TrainConfig(policy="fp32", batch_size=4))
+    >>> [x.shape for x in run.batch(0)]
+    [(4, 8, 8, 1), (4,)]
+    """
+
+    state: TrainState
+    step: Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]
+    batch: Callable[[int], tuple[Array, Array]]
+
+
+def prepare_run(config: TrainConfig) -> PreparedRun:
+    """Return the start of a run and its step, to stop anywhere and look inside.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The run that `train` would make.
+
+    Returns
+    -------
+    PreparedRun
+        Its initial state, its step function and its batches.
+
+    Examples
+    --------
+    >>> import jax, precsim as ps
+    >>> run = ps.prepare_run(ps.TrainConfig(policy="h100_bf16", batch_size=4))
+    >>> state, metrics = jax.jit(run.step)(run.state, *run.batch(0))
+    >>> int(state.step), ps.hash_state(state)[""] != ps.hash_state(run.state)[""]
+    (1, True)
+    """
+    model = _MODELS[config.model]
+    data = load_data(config)
+    rng = np.random.default_rng([config.seed, 1])
+    weights = model.init(rng, data.train_images.shape[1:], data.classes)
+    order = batches(len(data.train_labels), config)
+    images, labels = data.train_images, data.train_labels
+    return PreparedRun(
+        initial_state(config, weights),
+        make_step(config, model.apply, model.PLACES, is_guarded=True),
+        lambda k: (jnp.asarray(images[order[k]]), jnp.asarray(labels[order[k]])),
     )
 
 

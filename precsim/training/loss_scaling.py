@@ -158,12 +158,15 @@ LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale
 
 
 def loss_scale_from(text: str) -> LossScale:
-    """Return the loss scale of a policy's string: "none", "dynamic" or a number."""
+    """Return the loss scale of a policy's string: "none", "dynamic", "dynamic@FACTOR" or a number."""
     if text == "none":
         return NoLossScale()
     if text == "dynamic":
         return DynamicLossScale()
-    return StaticLossScale(factor=float(text))
+    _, at, factor = text.rpartition("@")
+    if at:
+        return DynamicLossScale(factor=float(factor))
+    return StaticLossScale(factor=float(factor))
 
 
 def all_finite(tree: Any) -> Array:

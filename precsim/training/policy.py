@@ -34,7 +34,7 @@ class Policy:
     optimizer_state : RoundingSpec or str
         Format of momentum and similar buffers.
     loss_scale : str
-        "none", a number such as "1024", or "dynamic".
+        "none", a number such as "1024", "dynamic", or "dynamic@65536" with the factor to begin with.
     tensor_scaling : {"none", "current"}
         "current": each operand of a product is scaled by the power of two that brings its largest
         element just inside its format, and the result scaled back (exactly).
@@ -102,7 +102,7 @@ class Policy:
         if not _is_loss_scale(self.loss_scale):
             raise ValueError(
                 f"loss scale is {self.loss_scale!r}; allowed are 'none', 'dynamic', a number from "
-                "2**-126 to 2**126"
+                "2**-126 to 2**126, 'dynamic@' and such a number"
             )
         if not self.name:
             fill(self, "name", str(self))
@@ -145,6 +145,7 @@ class Policy:
 
 
 def _is_loss_scale(text: str) -> bool:
+    text = text.removeprefix("dynamic@")
     if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text):
         return text in ("none", "dynamic")
     return 2.0**-126 <= float(text) <= 2.0**126  # normal in float32, like its inverse

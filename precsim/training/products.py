@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.arithmetic.portable import add
+from precsim.formats.scaled import scaled_format
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.convolution import backward_patches, forward_patches
 from precsim.matmul.emulated import unguarded_matmul
@@ -66,16 +67,20 @@ def watched_product(
             scale, inverse = current_scale(x, operand)
             inverses.append(inverse)
             scaled = flush(x * scale)
-        if operand is not None and name in watch:
+        # Block formats have no range of their own to leave: their scales follow the data.
+        if operand is not None and name in watch and scaled_format(operand.format) is None:
             events = add(events, _count(scaled, round_array(scaled, None, operand), operand))
         operands.append(scaled)
+    left, right = operands
     unrounded = replace(spec, output=None)
+    shape = *a.shape[:-1], b.shape[-1]
+    seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
     if backend == "emulated" and not setting.is_guarded:
-        total, is_exact = unguarded_matmul(*operands, None, unrounded)
+        total, is_exact = unguarded_matmul(left, right, None, unrounded, seeds)
         untrusted = jnp.where(is_exact, jnp.float32(0), jnp.float32(1))
         events = jnp.append(events[:-1], add(events[-1], untrusted))
     else:
-        total = run_product(*operands, None, unrounded, None, backend=setting.backend)
+        total = run_product(left, right, None, unrounded, seeds, backend=setting.backend)
     total = flush(total)
     for inverse in inverses:
         total = flush(total * inverse)

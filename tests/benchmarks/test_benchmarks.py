@@ -129,11 +129,11 @@ def test_limits_and_peers_that_are_not_there(monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(E4M3, ps.FloatFormat)
     with pytest.raises(SkipError, match="does not cover bf16"):
         limits.c_loop(np.zeros(1, np.float32), BF16)
-    limits._library.cache_clear()
+    limits.library.cache_clear()
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(SkipError, match="no C compiler"):
         limits.c_loop(np.zeros(1, np.float32), E4M3)
-    limits._library.cache_clear()
+    limits.library.cache_clear()
     for name in ("gfloat", "torch"):
         monkeypatch.setitem(sys.modules, name, None)
     x = np.array([0.3, 500.0], np.float32)

@@ -93,7 +93,7 @@ def test_words_for_an_experiment() -> None:
     assert {find(word) for word in ("g03_euler", "g03", "G3", "3", "g03_euler.py")} == {"g03_euler"}
     with pytest.raises(LookupError, match="did you mean 'g03_euler'"):
         find("g03_eular")
-    with pytest.raises(LookupError, match="known are g02_harmonic, g03_euler"):
+    with pytest.raises(LookupError, match="known are g01_formats, g02_harmonic"):
         find("zebra")
 
 

@@ -152,5 +152,5 @@ def test_unknown_orders_are_refused() -> None:
         ps.accumulate(np.ones(3), "fp16", order="blocked0")
     with pytest.raises(ValueError, match=r"did you mean 'kahan'\?"):
         ps.MatmulSpec.parse("fp16_fp16_fp16:kahn")
-    with pytest.raises(ValueError, match="allowed in mode 'sr' are 'sequential' and 'pairwise'"):
+    with pytest.raises(ValueError, match="allowed in mode 'sr' are 'sequential', 'pairwise'"):
         ps.accumulate(np.ones(3), "fp16:sr", order="kahan", random_bits=np.zeros(3, np.uint32))

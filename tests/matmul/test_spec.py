@@ -86,9 +86,8 @@ def test_fields() -> None:
         ("bf16_bf16_fp32:sequential:sequential", "gives order twice"),
         (
             "bf16[sr]_bf16_fp32",
-            "lhs is 'bf16:sr'; stochastic rounding is allowed in the output only",
+            "lhs is 'bf16:sr'; stochastic rounding is allowed in the accumulator and the output",
         ),
-        ("bf16_bf16_fp32[sr8]", "accumulator is 'fp32:sr8'; stochastic"),
         ("bf16_bf16_fp32:product=bf16[sr]", "product is 'bf16:sr'; stochastic"),
         ("bf16_bf16_fp32:adder=bf16[sr]", "adder is 'bf16:sr'; stochastic"),
     ],

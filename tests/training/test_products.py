@@ -249,3 +249,29 @@ def test_stochastic_products_are_reproducible() -> None:
         assert_same_bits(product(key), ps.round_to(total, spec.output, random_bits=bits))
     assert_same_bits(product(KEY), product(KEY))
     assert (product(KEY) != product(jax.random.key(1))).any()
+
+
+def test_stochastic_accumulators_have_bits_of_their_own() -> None:
+    """One seed to an element, from the key and the product's path; the output has other bits."""
+    spec = ps.MatmulSpec.parse("bf16_bf16_bf16[sr]->e5m2[sr]")
+    a, b = operands((3, 7), (7, 2))
+    for is_guarded in (True, False):
+        setting = Setting(ps.Policy.parse("bf16"), "emulated", "layer", is_guarded=is_guarded)
+        got, _ = products.watched_product(
+            jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, ""
+        )
+        seeds = np.asarray(bits_at(KEY, "layer/forward/accumulator", (3, 2)))
+        total = ps.matmul(a, b, "bf16_bf16_bf16[sr]", random_bits=seeds, backend="reference")
+        noise = np.asarray(bits_at(KEY, "layer/forward", (3, 2)))
+        assert_same_bits(got, ps.round_to(total, "e5m2:sr", random_bits=noise))
+
+
+def test_block_formats_are_multiplied_and_not_counted() -> None:
+    spec = ps.MatmulSpec.parse("mxfp8_mxfp8_fp32[rtz]:fused2x25")
+    a, b = operands((3, 7), (7, 2))
+    setting = Setting(ps.Policy.parse("bf16"), "emulated", "layer")
+    got, events = products.watched_product(
+        jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, "ab"
+    )
+    assert_same_bits(got, reference(a, b, spec))
+    assert not np.asarray(events).any()

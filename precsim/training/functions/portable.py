@@ -244,7 +244,7 @@ def _embed_forward(table: Array, tokens: Array) -> tuple[Array, tuple[Array, Arr
 def _embed_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, None]:
     tokens, rows = residuals
     is_row = tokens.reshape(-1)[:, None] == jnp.arange(rows.shape[0])
-    gradients = g.reshape(-1, 1, g.shape[-1])
+    gradients = p.settle(g).reshape(-1, 1, g.shape[-1])
     return p.sum(jnp.where(is_row[..., None], gradients, 0), 0), None
 
 

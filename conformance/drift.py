@@ -1,0 +1,107 @@
+"""How far weights drift apart when only the order of the additions inside matrix products differs.
+
+    python -m conformance.drift measure FILE.csv [--case mlp_bf16] [--steps 2000]
+    python -m conformance.drift draw FILE.svg FILE.csv [FILE.csv ...]
+
+`measure` trains a case of `conformance.training` twice, with the products of its policy (emulated: the bits of an
+H100's tensor cores) and with the platform's own products of the same operands, and writes the relative distance
+of the weights every 10 steps. `draw` makes one picture of several such files.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformance.training import CASES, with_platform_products
+
+EVERY = 10
+
+
+def weights_along(policy: Any, fields: dict[str, Any], steps: int, backend: str) -> np.ndarray:
+    """Return all weights after every tenth step, shape (steps / 10 + 1, number of weights), float64."""
+    import precsim as ps
+
+    kept: dict[int, np.ndarray] = {}
+
+    def on_state(step: int, state: Any) -> None:
+        if step == 0:
+            kept.clear()
+        if step % EVERY == 0:
+            kept[step] = np.concatenate([np.asarray(w).ravel() for w in state.params.values()])
+
+    ps.train(
+        ps.TrainConfig(policy=policy, steps=steps, backend=backend, snapshots=1, **fields),
+        on_state=on_state,
+    )
+    return np.stack(list(kept.values())).astype(np.float64)
+
+
+def measure(path: Path, case: str, steps: int) -> None:
+    """Train twice and write step, distance."""
+    import jax
+
+    import precsim as ps
+
+    if path.exists():
+        raise FileExistsError(f"{path} exists; name another file")
+    fields = dict(CASES[case])
+    policy = ps.Policy.parse(fields.pop("policy"))
+    exact = weights_along(policy, fields, steps, "emulated")
+    other = weights_along(with_platform_products(policy), fields, steps, "native")
+    distances = np.linalg.norm(other - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", f"{case}: XLA's own products on {jax.devices()[0].device_kind}"])
+        writer.writerows((EVERY * k, repr(float(d))) for k, d in enumerate(distances))
+
+
+def draw(path: Path, files: list[Path]) -> None:
+    """Draw the distances of several files against the step."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for k, source in enumerate(files):
+        with source.open(newline="") as file:
+            (_, label), *rows = list(csv.reader(file))
+        step, distance = np.array(rows, float).T
+        shown = distance > 0
+        colour = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")[k % 4]
+        style = ("-", "--", "-.", ":")[k % 4]
+        axes.semilogy(step[shown], distance[shown], style, color=colour, label=label)
+    axes.set(
+        xlabel="step",
+        ylabel="relative distance of the weights\nfrom the bit-exact run",
+        xlim=(0, None),
+    )
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", fontsize=8.5)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main(argv: list[str]) -> int:
+    """Run a subcommand."""
+    parser = argparse.ArgumentParser(prog="python -m conformance.drift", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    first = commands.add_parser("measure")
+    first.add_argument("path", type=Path)
+    first.add_argument("--case", default="mlp_bf16", choices=CASES)
+    first.add_argument("--steps", type=int, default=2000)
+    second = commands.add_parser("draw")
+    second.add_argument("path", type=Path)
+    second.add_argument("files", type=Path, nargs="+")
+    args = parser.parse_args(argv)
+    if args.command == "measure":
+        measure(args.path, args.case, args.steps)
+    else:
+        draw(args.path, args.files)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""Tables of 8-, 6- and 4-bit formats from an enumeration of their codes, and the wobbling precision.
+
+P. Micikevicius et al., *FP8 Formats for Deep Learning*, arXiv 2209.05433, 2022, Table 1; *OCP 8-bit
+Floating Point Specification (OFP8)* 1.0, 2023, Tables 1 and 2; *OCP Microscaling Formats (MX)* 1.0, 2023;
+N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM, 2002, Fig. 2.1.
+Nothing here asks a format for its properties: every entry follows from the values of all bit patterns,
+and from roundings of numbers beside the largest value.
+"""
+
+from typing import Any
+
+import numpy as np
+
+import precsim as ps
+from experiments import style
+from experiments.check import Check, Grade, Results
+
+TITLE = "Formats of 4 to 16 bits: tables from all codes; spacing between neighbours"
+CITATION = (
+    "Micikevicius et al. 2022, Table 1; OCP OFP8 1.0, Tables 1-2; OCP MX 1.0; Higham 2002, Fig. 2.1"
+)
+CLASS: Grade = "A"
+PANELS = (1, 2)
+
+ENTRIES = (
+    "bias",
+    "largest value",
+    "smallest normal",
+    "largest subnormal",
+    "smallest subnormal",
+    "finite codes",
+    "NaN codes",
+    "infinite codes",
+    "values in (0, 1)",
+    "values above 1",
+    "sum of positive values",
+    "code of largest",
+    "binades",
+)
+_X = None  # not in the published tables
+_TABLES: dict[str, tuple[float | None, ...]] = {  # in the order of ENTRIES
+    "e4m3": (7, 448, 2**-6, 7 / 8 * 2**-6, 2**-9, 254, 2, 0, 55, 70, 5407.875, 0b1111110, 18),
+    "e5m2": (15, 57344, 2**-14, 3 / 4 * 2**-14, 2**-16, 248, 6, 2, 59, 63, _X, 0b1111011, 32),
+    "e2m3": (1, 7.5, 1, 0.875, 0.125, 64, 0, 0, 7, 23, 84, _X, _X),
+    "e3m2": (3, 28, 0.25, 0.1875, 0.0625, 64, 0, 0, 11, 19, 175, _X, _X),
+    "e2m1": (1, 6, 1, 0.5, 0.5, 16, 0, 0, 1, 5, 18, _X, _X),
+    "e8m0": (127, 2.0**127, 2.0**-127, _X, _X, 255, 1, 0, 127, 127, _X, _X, _X),
+    "fp16": (_X, 65504, 2**-14, _X, 2**-24, *8 * (_X,)),
+    "bf16": (_X, 255 / 128 * 2.0**127, 2.0**-126, _X, 2.0**-133, *8 * (_X,)),
+}
+_SUM_E5M2 = 360447.9997558594  # printed with 16 digits
+_CASTS = {  # code of the result; 464 and 61440 lie halfway beyond the largest value
+    ("e4m3", 464.0): 0b1111110,  # 448
+    ("e4m3", 464.001): 0b1111111,  # NaN
+    ("e5m2", 61439.99): 0b1111011,  # 57344
+    ("e5m2", 61440.0): 0b1111100,  # infinity
+}
+PUBLISHED: dict[str, Any] = {
+    "read in": "the tables of the documents above, in several copies; counts and sums of values: enumerations "
+    "with ml_dtypes, independent of precsim. MX INT8: largest value and step.",
+    **_TABLES,
+    "mxint8": {"largest value": 127 / 64, "smallest positive": 1 / 64},
+    **{f"{x!r} to {name}, code": code for (name, x), code in _CASTS.items()},
+    "spacing / x": "between 2**-p and 2**(1 - p) for p significant bits, the larger at powers of two",
+}
+SPECS = {"e4m3": "e4m3", "e5m2": "e5m2"}
+MX_INT8 = "q1.6"  # elements of mxint8
+SPACED = {"e5m2": 3, "e4m3": 4, "bf16": 8, "fp16": 11}  # precision p, as published
+GRID = np.linspace(1, 16, 15 * 256 + 1)
+
+
+def values(name: str) -> np.ndarray:
+    """Return the value of every code, in float64."""
+    width = ps.get_format(name).width
+    return np.asarray(ps.decode(np.arange(1 << (width or 0)), name), np.float64)
+
+
+def describe(name: str) -> list[float]:
+    """Return `ENTRIES` of a format, from the values of its codes alone (nan: none such)."""
+    every = values(name)
+    half = len(every) // 2 if (every < 0).any() else len(every)  # codes with sign bit 0
+    magnitudes = every[:half]
+    finite = magnitudes[np.isfinite(magnitudes)]
+    ones = np.flatnonzero((finite >= 1) & (finite < 2))  # codes of one binade
+    field = np.arange(finite.size) // ones.size  # exponent fields
+    is_normal = (field > 0) | (finite[0] > 0)
+    subnormal = finite[~is_normal & (finite > 0)]
+    return [
+        field[ones[0]],
+        finite.max(),
+        finite[is_normal].min(),
+        *((subnormal.max(), subnormal.min()) if subnormal.size else (np.nan, np.nan)),
+        np.isfinite(every).sum(),
+        np.isnan(every).sum(),
+        np.isinf(every).sum(),
+        ((finite > 0) & (finite < 1)).sum(),
+        (finite > 1).sum(),
+        finite.sum(),
+        finite.argmax(),
+        np.floor(np.log2(finite.max())) - np.log2(finite[finite > 0].min()) + 1,
+    ]
+
+
+def compute(fast: bool) -> Results:
+    """Return the table of every format, the codes of the casts, and the relative spacings."""
+    results: Results = {"entry": np.array(ENTRIES)}
+    results |= {name: np.array(describe(name)) for name in _TABLES}
+    steps = values(MX_INT8)
+    results["mxint8"] = np.array([steps.max(), steps[steps > 0].min()])
+    casts = [ps.encode(ps.round_to(x, SPECS[name]), name).item() for name, x in _CASTS]
+    results["casts"] = np.array(casts)
+    results["x"] = GRID
+    results |= {f"spacing / x, {name}": ps.ulp(GRID, name) / GRID for name in SPACED}
+    results |= {f"values of {name}": np.unique(np.abs(values(name))) for name in _drawn()}
+    return results
+
+
+def _drawn() -> list[str]:
+    return [name for name in _TABLES if name not in ("e8m0", "fp16", "bf16")]
+
+
+def check(results: Results) -> list[Check]:
+    """Compare every entry, every cast, and the two ends of the relative spacing."""
+    checks = [
+        Check(f"{name}, {entry}", published, float(ours))
+        for name, row in _TABLES.items()
+        for entry, published, ours in zip(ENTRIES, row, results[name], strict=True)
+        if published is not None
+    ]
+    total = float(results["e5m2"][ENTRIES.index("sum of positive values")])
+    checks.append(Check("e5m2, sum of positive values", _SUM_E5M2, total, "digits", 15))
+    for (entry, published), ours in zip(
+        PUBLISHED["mxint8"].items(), results["mxint8"], strict=True
+    ):
+        checks.append(Check(f"mxint8, {entry}", published, float(ours)))
+    for ((name, x), code), ours in zip(_CASTS.items(), results["casts"], strict=True):
+        checks.append(Check(f"{x!r} to {name}, code", code, float(ours)))
+    for name, p in SPACED.items():
+        spacing = results[f"spacing / x, {name}"]
+        checks.append(Check(f"{name}, largest spacing / x", 2.0 ** (1 - p), float(spacing.max())))
+        near = (2.0**-p, 1.001 * 2.0**-p)  # reached in the limit, below powers of two
+        label = f"{name}, smallest spacing / x"
+        checks.append(Check(label, near, float(spacing.min()), "range"))
+    return checks
+
+
+def plot(results: Results, axes: list[Any]) -> None:
+    """Draw all positive values of the small formats as ticks, and spacing / x on [1, 16]."""
+    names = _drawn()
+    for k, name in enumerate(names):
+        found = results[f"values of {name}"]
+        found = found[np.isfinite(found) & (found > 0)]
+        axes[0].semilogx(found, np.full(found.shape, k), "|", base=2, color=style.COLOURS[k])
+        axes[0].lines[-1].set_markersize(14)
+        ends = [x for x in (_TABLES[name][i] for i in (1, 2, 4)) if x is not None]
+        label = "published largest, smallest normal, smallest" if k == 0 else "_"
+        style.draw_published(axes[0], ends, [k] * len(ends), label=label)
+    axes[0].set_yticks(range(len(names)), [name.upper() for name in names])
+    axes[0].set(xlabel="positive values", ylim=(-0.6, len(names) + 0.2), title="all values")
+    axes[0].legend(loc="upper left")
+    for k, (name, p) in enumerate(SPACED.items()):
+        label = f"{name}, p = {p}"
+        axes[1].plot(GRID, results[f"spacing / x, {name}"], label=label, **style.line(k))
+        ends = [2.0 ** (1 - p), 2.0**-p]
+        style.draw_published(
+            axes[1], [1, 16], ends, label="2$^{1-p}$ and 2$^{-p}$" if k == 3 else "_"
+        )
+    axes[1].set_yscale("log", base=2)
+    axes[1].set(
+        xlabel="x",
+        ylabel="distance between neighbours / x",
+        title="wobbling precision",
+        xticks=2 ** np.arange(5),
+    )
+    axes[1].legend(loc="center", bbox_to_anchor=(0.5, 0.56), ncols=2)

@@ -1,0 +1,144 @@
+"""Matrix products from E4M3 to binary16: what a narrow exponent range costs, with and without subnormals.
+
+T. Mary, M. Mikaitis, *Error Analysis of Matrix Multiplication with Narrow Range Floating-Point Arithmetic*,
+hal-04671474, 2024 (SIAM J. Sci. Comput. 47(4), 2025), section 5: the figure for fp8-e4m3 inputs, binary16
+accumulation, one word an entry. Scripts and results: north-numerical-computing/
+narrow-range-FP-underflow-experiments, 95b7205 (`matmul_test.m`, `data/`).
+
+Scaled operands (see `scaled_gemm`) are rounded to E4M3; for ascending k, C <- fl(C + fl(a_k b_k)) in binary16.
+Without subnormals the rule is CPFloat's: below the smallest normal value, the nearer of it and zero. The same
+product with an unlimited exponent range shows what the range alone costs. All products without subnormals take
+their random numbers from the stream first, then those with subnormals.
+"""
+
+from typing import Any
+
+import numpy as np
+
+import precsim as ps
+from experiments import matlab_random, scaled_gemm, style
+from experiments.check import Check, Grade, Results
+from experiments.data_files import Tables
+
+TITLE = "E4M3 products summed in binary16: error against the inner dimension"
+CITATION = "Mary & Mikaitis, hal-04671474, 2024, section 5, figure for E4M3 and binary16"
+CLASS: Grade = "A"
+PANELS = (1, 2)
+SEED = 1
+INPUTS = ("matlab_random.py", "scaled_gemm.py")
+
+OPERAND, ACCUMULATOR = "e4m3", "fp16"
+SIZES = scaled_gemm.sizes(40)
+FAST_SIZE = 345
+RULES = {"off": "nearest_of_zero_and_min", "on": "gradual"}
+UNLIMITED = "unlimited range"
+
+
+def _spec(operand: str, accumulator: str, subnormals: str = "gradual") -> ps.MatmulSpec:
+    operand, accumulator = (f"{name}[{subnormals}]" for name in (operand, accumulator))
+    return ps.MatmulSpec.parse(
+        f"{operand}_{operand}_{accumulator}:sequential:product={accumulator}"
+    )
+
+
+SPECS = {name: _spec(OPERAND, ACCUMULATOR, rule) for name, rule in RULES.items()}
+SPECS[UNLIMITED] = _spec("float(e=inf,p=4)", "float(e=inf,p=11)")
+
+_ENDINGS = {name: f"fp8-e4m3_binary16_subnormals{k}_words_1.dat" for k, name in enumerate(RULES)}
+TABLES = tuple(_ENDINGS.values())
+_TYPED = """
+       10  1.792245e-03 1.791534e-03 1.167516e-02 1.167491e-02
+       13  6.174656e-03 6.129233e-03 1.312582e-02 1.312570e-02
+       18  2.023212e-02 2.021926e-02 2.076302e-02 2.076329e-02
+       24  5.662695e-03 5.662845e-03 9.138021e-03 9.138303e-03
+       32  1.311423e-02 1.311337e-02 1.535951e-02 1.535827e-02
+       43  6.257477e-03 6.183416e-03 5.157619e-03 5.151272e-03
+       58  4.494583e-03 4.499005e-03 7.088451e-03 7.089666e-03
+       78  1.507560e-02 1.511368e-02 1.049548e-02 1.047951e-02
+      106  8.858919e-03 8.896509e-03 7.433034e-03 7.434002e-03
+      142  3.102424e-03 3.093396e-03 7.030749e-03 6.985459e-03
+      191  4.881442e-03 4.755735e-03 5.343621e-03 5.343728e-03
+      257  6.974720e-03 6.921921e-03 3.808756e-03 3.806190e-03
+      345  3.934148e-03 3.971800e-03 5.701101e-03 5.699035e-03
+      837  2.325980e-03 2.340221e-03 1.750073e-03 1.749089e-03
+  1000000  1.570865e-04 6.634143e-05 7.924010e-05 7.588099e-05
+"""
+_COLUMNS = ("off", f"off, {UNLIMITED}", "on", f"on, {UNLIMITED}")
+PUBLISHED: dict[str, Any] = {
+    "read in": "matmul_test_fp8-e4m3_binary16_subnormals{0,1}_words_1.dat, columns error and error-nrl, 7 digits; "
+    "15 of their 40 sizes are typed here, the others are read from the files under --data-dir",
+    **{
+        name: {int(n): float(value) for n, value in zip(rows[0], column, strict=True)}
+        for rows in [np.array(_TYPED.split()).reshape(-1, 5).T]
+        for name, column in zip(_COLUMNS, rows[1:], strict=True)
+    },
+}
+_DIGITS = 6  # after the first
+
+
+def compute(fast: bool) -> Results:
+    """Return the errors with subnormals off and on, with limited and unlimited range, and the bounds."""
+    count = int(np.sum(SIZES <= FAST_SIZE)) if fast else SIZES.size
+    n = SIZES[:count]
+    theta = scaled_gemm.largest_entry(n, OPERAND, ACCUMULATOR)
+    stream = matlab_random.rng(SEED)
+    results: Results = {"n": n}
+    for name in RULES:
+        drawn = scaled_gemm.products(stream, n, theta)
+        pairs = {name: SPECS[name], f"{name}, {UNLIMITED}": SPECS[UNLIMITED]}
+        errors = [
+            [p.error(scaled_gemm.multiply(p.a, p.b, spec)) for spec in pairs.values()]
+            for p in drawn
+        ]
+        results |= dict(zip(pairs, np.array(errors).T, strict=True))
+        matlab_random.skip(stream, scaled_gemm.DRAWS * int(SIZES[count:].sum()))
+    bounds = scaled_gemm.bounds(n, OPERAND, ACCUMULATOR)
+    results["bound"], results[f"bound, {UNLIMITED}"] = bounds
+    return results
+
+
+def published(name: str, tables: Tables | None) -> dict[int, float]:
+    """Return the published errors of one curve: those of its file, else those typed here."""
+    rule, _, is_unlimited = name.partition(", ")
+    table = (tables or {}).get(_ENDINGS[rule])
+    if table is None:
+        return dict(PUBLISHED[name])
+    column = table["error-nrl" if is_unlimited else "error"]
+    return dict(zip(table["n"].astype(int).tolist(), column.tolist(), strict=True))
+
+
+def check(results: Results, tables: Tables | None = None) -> list[Check]:
+    """Compare the errors in 7 digits; with the published files also their bounds."""
+    checks = []
+    sizes = results["n"].tolist()
+    for name in _COLUMNS:
+        known = published(name, tables)
+        for n, ours in zip(sizes, results[name].tolist(), strict=True):
+            if n in known:
+                label = f"subnormals {name}, n = {n}"
+                checks.append(Check(label, known[n], ours, "digits", _DIGITS))
+    table = (tables or {}).get(_ENDINGS["off"])
+    if table is not None:  # the bounds of both files are the same
+        for column, name in {"bound": "bound", "bound-nrl": f"bound, {UNLIMITED}"}.items():
+            for n, theirs, ours in zip(sizes, table[column], results[name], strict=False):
+                label = f"{name}, n = {n}"
+                checks.append(Check(label, float(theirs), float(ours), "digits", _DIGITS))
+    return checks
+
+
+def plot(results: Results, axes: list[Any], tables: Tables | None = None) -> None:
+    """Draw the errors without and with subnormals, and the bounds."""
+    n = results["n"]
+    for panel, rule in zip(axes, RULES, strict=True):
+        curves = {rule: "E4M3 and binary16", f"{rule}, {UNLIMITED}": UNLIMITED}
+        for k, (name, label) in enumerate(curves.items()):
+            panel.loglog(n, results[name], label=label, **style.curve(k))
+            known = published(name, tables)
+            shown = [size for size in n.tolist() if size in known]
+            points = [known[size] for size in shown]
+            style.draw_published(panel, shown, points, label="published" if k else "_")
+        for k, name in enumerate(("bound", f"bound, {UNLIMITED}")):
+            panel.loglog(n, results[name], label=name, linewidth=1, **style.line(k + 2))
+        panel.set(xlabel="inner dimension n", ylabel="error ‖C - AB‖ / (‖A‖ ‖B‖), infinity norm")
+        panel.set(title=f"subnormals {rule}", ylim=(3e-5, 20))  # the bound goes on to 2e11
+    axes[0].legend(loc="lower left")

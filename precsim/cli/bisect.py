@@ -1,0 +1,28 @@
+"""`precsim bisect`: the first step and operation at which two stored runs part."""
+
+import argparse
+from pathlib import Path
+
+from precsim.analysis.bisect import bisect_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    for name in ("ours", "theirs"):
+        parser.add_argument(name, type=Path, help="folder that train --verify-bits wrote")
+    parser.add_argument(
+        "--backend", help="of both replays, for example emulated (default: each run's own)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print where the runs part; 1 if they do."""
+    found = bisect_runs(args.ours, args.theirs, backend=args.backend)
+    if found.first_different is None:
+        print(f"the same bits at all common steps, the last of them {found.last_equal}")
+        return 0
+    print(f"equal at step {found.last_equal}, different at step {found.first_different}")
+    if found.departs is not None:
+        print(f"both replays agree with each other, and not with {found.departs}")
+    print(found.divergence)
+    return 1

@@ -1,0 +1,123 @@
+"""Bisecting runs: a planted difference is found and named, in the operation or in the state."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import precsim as ps
+from precsim.analysis.bisect import bisect_runs, find_divergence
+from precsim.arithmetic import portable
+from precsim.cli.main import main
+from precsim.cli.run_directory import config_fields
+from precsim.training import optimizers
+from precsim.training.loop import PreparedRun, prepare_run
+
+CONFIG = ps.TrainConfig(
+    policy="h100_bf16", steps=6, batch_size=8, optimizer="momentum", backend="emulated"
+)
+
+
+def flipped(x: Any, at: tuple[int, ...]) -> Any:
+    """The last bit of one element, the other way."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    return jax.lax.bitcast_convert_type(bits.at[at].set(bits[at] ^ 1), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def run() -> PreparedRun:
+    return prepare_run(CONFIG)
+
+
+def test_a_flipped_bit_of_a_weight_is_found_in_the_state(run: PreparedRun) -> None:
+    def disturbed(state: Any, *batch: Any) -> Any:
+        new, rest = run.step(state, *batch)
+        weights = new.params["output/w"]
+        weights = jnp.where(state.step == 2, flipped(weights, (3, 1)), weights)
+        return replace(new, params=new.params | {"output/w": weights}), rest
+
+    batches = [run.batch(k) for k in range(5)]
+    found = find_divergence(run.step, disturbed, run.state, batches)
+    assert found is not None
+    assert found.operation is None
+    assert (found.where.step, found.where.tensor) == (3, "params/output/w")
+    assert found.where.element == (3, 1)
+    assert found.where.ours is not None
+    assert found.where.ours ^ (found.where.theirs or 0) == 1
+
+
+def test_one_operation_done_by_the_platform_is_named(
+    run: PreparedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Momentum in XLA's own arithmetic, which joins a product and a sum: all before it is equal."""
+    bare = SimpleNamespace(
+        flush=portable.flush, multiply=lambda x, y: x * y, add=lambda x, y: x + y
+    )
+
+    def other(state: Any, *batch: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(optimizers, "p", bare)
+            return prepare_run(CONFIG).step(state, *batch)
+
+    found = find_divergence(run.step, other, run.state, [run.batch(k) for k in range(3)])
+    assert found is not None
+    assert found.where.step == 2  # the first momentum is zero
+    assert found.operation is not None
+    assert found.operation.startswith("new ")
+
+
+def store(folder: Path, *, steps: int, flip_at: int | None = None) -> Path:
+    """Store a run, one of whose weights may be flipped after a step."""
+    folder.mkdir()
+    config = replace(CONFIG, steps=steps)
+    run = prepare_run(config)
+    about = {"policy": str(config.policy), "config": config_fields(config)}
+    log = ps.BitLog(every=1, folder=folder, about=about)
+    step, state = jax.jit(run.step), run.state
+    log(0, state)
+    for k in range(steps):
+        state = step(state, *run.batch(k))[0]
+        if k + 1 == flip_at:
+            weights = flipped(state.params["hidden/w"], (0, 7))
+            state = replace(state, params=state.params | {"hidden/w": weights})
+        log(k + 1, state)
+    return folder
+
+
+def test_stored_runs_are_replayed_to_the_step_that_was_disturbed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = (
+        store(tmp_path / name, steps=4, flip_at=flip) for name, flip in (("a", None), ("b", 3))
+    )
+    found = bisect_runs(ours, theirs)
+    assert (found.last_equal, found.first_different) == (2, 3)
+    assert found.departs == str(theirs)
+    assert found.divergence is not None
+    where = found.divergence.where
+    assert (where.step, where.tensor, where.element) == (3, "params/hidden/w", (0, 7))
+    assert bisect_runs(ours, ours).first_different is None
+    assert main(["bisect", str(ours), str(theirs)]) == 1
+    out = capsys.readouterr().out
+    assert "equal at step 2, different at step 3" in out
+    assert "params/hidden/w[0, 7] differs, 0x" in out
+
+
+def test_runs_without_a_common_start_are_refused(tmp_path: Path) -> None:
+    ours = store(tmp_path / "a", steps=1)
+    other = tmp_path / "b"
+    other.mkdir()
+    content = json.loads((ours / "hashes.json").read_text())
+    content["steps"] = {"9": content["steps"]["1"]}
+    (other / "hashes.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no hashes of the same step"):
+        bisect_runs(ours, other)
+    content["steps"] = {"0": {"": "0", "params/hidden/w": "0"}}
+    (other / "hashes.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="differ at their first common step, 0"):
+        bisect_runs(ours, other)
