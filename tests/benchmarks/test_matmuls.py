@@ -18,7 +18,11 @@ SIZE = 96**3
     ("name", "make"),
     [
         *((spec, product_limits.c_accumulator) for spec in matmuls.ACCUMULATORS),
-        *((f"h100:{kind}", product_limits.c_tensor_core) for kind in (*matmuls.TENSOR_CORES, "e5m2")),
+        *((f"h100:{kind}", product_limits.c_tensor_core) for kind in ("bf16", "e4m3")),
+        *(
+            pytest.param(f"h100:{kind}", product_limits.c_tensor_core, marks=pytest.mark.slow)
+            for kind in ("fp16", "e5m2")
+        ),
     ],
 )  # fmt: skip
 def test_loops_in_c_have_the_bits(name: str, make: Callable[..., product_limits.Product]) -> None:

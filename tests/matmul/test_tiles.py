@@ -25,8 +25,10 @@ def test_split_and_join(columns: int) -> None:
         assert tiles_of(columns, rows_a_step, is_compiled=False) == (1, columns, columns)
 
 
-@pytest.mark.parametrize("name", ["h100:e4m3:promote128", "h100:fp16:splitk2x32"])
-@pytest.mark.parametrize("kind", ["finite", "bits"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("h100:e4m3:promote128", "bits"), ("h100:fp16:splitk2x32", "finite")],
+)
 def test_several_tiles_have_the_bits_of_numpy(name: str, kind: str) -> None:
     """150 columns, not a multiple of a tile, and batches that only one operand has."""
     a, b, c = operands(name, (3, 150, 70), kind)
