@@ -45,7 +45,14 @@ _GRANULES = (64, 32, 128)
 
 
 class NativeProduct(NamedTuple):
-    """What this machine does for a product of one shape."""
+    """What this machine does for a product of one shape.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.NativeProduct("cublaslt", None, 0.25).schedule is None  # no order has all bits
+    True
+    """
 
     kernel: str
     """Kind of the kernel, as in `Kernel`; several kinds are joined by "+"."""
