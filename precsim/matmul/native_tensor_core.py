@@ -47,6 +47,15 @@ _GRANULES = (64, 32, 128)
 class NativeProduct(NamedTuple):
     """What this machine does for a product of one shape.
 
+    Parameters
+    ----------
+    kernel : str
+        Kind of the kernel, as in `Kernel`; several kinds are joined by "+".
+    schedule : Flat, Promote, SplitK or None
+        The schedule whose bits all compared outputs have, None if none was found.
+    share : float
+        Largest share of compared outputs with the bits of one schedule, 0 to 1.
+
     Examples
     --------
     >>> import precsim as ps
@@ -55,11 +64,8 @@ class NativeProduct(NamedTuple):
     """
 
     kernel: str
-    """Kind of the kernel, as in `Kernel`; several kinds are joined by "+"."""
     schedule: Schedule | None
-    """The schedule whose bits all compared outputs have, None if none was found."""
     share: float
-    """Largest share of compared outputs with the bits of one schedule, 0 to 1."""
 
 
 def platform_refusal(spec: MatmulSpec) -> str | None:

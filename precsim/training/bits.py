@@ -120,6 +120,12 @@ class BitLog:
         What made the run; stored beside the hashes.
     keep_states : bool
         Whether the states themselves are stored too, which is what names the element that differs.
+    hashes : dict of int to dict of str to str
+        Step -> `hash_state` of its state, filled as the run goes on.
+    difference : BitDifference, optional
+        The first difference from the stored run, once there is one.
+    compared : int
+        Steps whose hashes were found equal or different.
 
     Raises
     ------
@@ -146,7 +152,6 @@ class BitLog:
     hashes: dict[int, dict[str, str]] = field(default_factory=dict)
     difference: BitDifference | None = None
     compared: int = 0
-    """Steps whose hashes were found equal or different."""
 
     def __post_init__(self) -> None:
         """Check, and read the stored run."""
