@@ -90,8 +90,8 @@ class Step(NamedTuple):
     """Fraction bits of a product of significands."""
     zero_exponent: int | None
     accumulator: RoundingSpec
-    precisions: tuple[int, int]
-    """Of the operands."""
+    precisions: tuple[int, int] = (0, 0)
+    """Of the operands; only `make_factors` and what follows it need them."""
 
     @property
     def is_nudged(self) -> bool:

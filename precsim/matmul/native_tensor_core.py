@@ -45,14 +45,27 @@ _GRANULES = (64, 32, 128)
 
 
 class NativeProduct(NamedTuple):
-    """What this machine does for a product of one shape."""
+    """What this machine does for a product of one shape.
+
+    Parameters
+    ----------
+    kernel : str
+        Kind of the kernel, as in `Kernel`; several kinds are joined by "+".
+    schedule : Flat, Promote, SplitK or None
+        The schedule whose bits all compared outputs have, None if none was found.
+    share : float
+        Largest share of compared outputs with the bits of one schedule, 0 to 1.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.NativeProduct("cublaslt", None, 0.25).schedule is None  # no order has all bits
+    True
+    """
 
     kernel: str
-    """Kind of the kernel, as in `Kernel`; several kinds are joined by "+"."""
     schedule: Schedule | None
-    """The schedule whose bits all compared outputs have, None if none was found."""
     share: float
-    """Largest share of compared outputs with the bits of one schedule, 0 to 1."""
 
 
 def platform_refusal(spec: MatmulSpec) -> str | None:

@@ -55,7 +55,9 @@ def value_and_grad(
     state = loss_scale_from(policy.loss_scale) if loss_scale is None else loss_scale
 
     def run(params: Any, *args: Any) -> tuple[Any, Any, LossScale, Any]:
-        value, pull_back, *aux = jax.vjp(lambda p: loss_fn(p, *args), params, has_aux=has_aux)
+        value, pull_back, *aux = jax.vjp(  # type: ignore[call-overload]
+            lambda p: loss_fn(p, *args), params, has_aux=has_aux
+        )
         if jnp.shape(value) != ():
             raise TypeError(f"loss_fn returned shape {jnp.shape(value)}; allowed is a scalar")
         # The gradient of factor * loss, without a loss that the factor could make infinite.

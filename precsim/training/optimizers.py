@@ -99,7 +99,7 @@ def portable_sgd(
             state = MomentumState(gradients)
         return jax.tree.map(lambda g: p.multiply(rate, g), gradients), state
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init, update)
 
 
 def portable_adamw(
@@ -139,8 +139,8 @@ def portable_adamw(
     [-0.5]
     """
     rate, decay, epsilon = (np.float32(x) for x in (-learning_rate, weight_decay, eps))
-    kept = np.float32([b1, b2])
-    new = np.float32([1 - b1, 1 - b2])
+    kept = np.array([b1, b2], np.float32)
+    new = np.array([1 - b1, 1 - b2], np.float32)
 
     def init(params: Any) -> AdamState:
         first, second = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
@@ -169,4 +169,4 @@ def portable_adamw(
         updates = jax.tree.map(one, first, second, first if params is None else params)
         return updates, AdamState(first, second, powers)
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init, update)

@@ -54,6 +54,9 @@ _EXACT = frozenset(
 _ROUNDED_ALIKE = {"add", "sub", "mul", "add_any"}
 """Float32 operations that every device rounds to nearest; but a mul and an add may be contracted into one."""
 
+_UNORDERED = {"scatter-add", "scatter-mul", "reduce", "reduce_window"}
+"""They apply an operation to many numbers, in an order that is the platform's."""
+
 
 def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
     """Return the operations of a function whose bits may differ between devices or versions of XLA.
@@ -113,6 +116,9 @@ def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
     name = eqn.primitive.name
     if name in ("jit", "pjit") and eqn.params.get("name") == "native_tensor_core":
         return
+    if name in _UNORDERED and any(_is_float(v) for v in eqn.outvars):
+        yield _line(eqn)
+        return
     inner = [
         getattr(part, "jaxpr", part)
         for value in eqn.params.values()
@@ -131,8 +137,7 @@ def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
         then = set(consumers.get(eqn.outvars[0], []))
         if then <= {"bitcast_convert_type"}:
             return
-    place = _place(eqn)
-    yield f"{name} at {place}" if place else name
+    yield _line(eqn)
 
 
 def _is_exact_conversion(eqn: Any) -> bool:
@@ -141,10 +146,11 @@ def _is_exact_conversion(eqn: Any) -> bool:
     return bool(old in (new, jnp.bool_) or old.itemsize < new.itemsize or old.kind in "iu")
 
 
-def _place(eqn: Any) -> str:
+def _line(eqn: Any) -> str:
     from jax._src import source_info_util  # no public way to a source line
 
-    return source_info_util.summarize(eqn.source_info)
+    name, place = eqn.primitive.name, source_info_util.summarize(eqn.source_info)
+    return f"{name} at {place}" if place else str(name)
 
 
 def _is_variable(v: Any) -> bool:

@@ -19,7 +19,7 @@ _PREFIX = "precsim/"
 
 def tag(x: Array, name: str) -> Array:
     """Return an array as it is, with a name."""
-    return checkpoint_name(x, _PREFIX + name)
+    return checkpoint_name(x, _PREFIX + name)  # type: ignore[no-untyped-call]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -32,6 +32,11 @@ UNARY: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
+def single(values: Any) -> Floats:
+    """Return a float32 array."""
+    return np.asarray(values, np.float32)
+
+
 def flushed(x: Any) -> Floats:
     """Return float32 numbers, those below 2**-125 as +0; by float64 comparisons."""
     x = np.asarray(x, np.float32)
@@ -43,7 +48,7 @@ def flushed(x: Any) -> Floats:
 def operands(seed: int) -> tuple[Floats, Floats]:
     """Return pairs: random patterns, products and sums about 2**-125 and 2**-126, every pair of special values."""
     rng = np.random.default_rng(seed)
-    special = np.float32([0, 1, 2, -1, 2.0**-125, -(2.0**-125), 2.0**127, np.inf, -np.inf, np.nan])
+    special = single([0, 1, 2, -1, 2.0**-125, -(2.0**-125), 2.0**127, np.inf, -np.inf, np.nan])
     pairs = np.stack(np.meshgrid(special, special), -1).reshape(-1, 2)
     exponent = rng.integers(-60, 60, SIZE).astype(np.float32)
     x = rng.uniform(1, 2, SIZE).astype(np.float32)
@@ -234,7 +239,7 @@ def test_sum_along_each_axis() -> None:
 
 def test_order_of_the_sum_matters_and_is_pairwise() -> None:
     """Left to right the small numbers would be lost one by one; a plain platform sum is free to do that."""
-    x = np.float32([1, 2.0**-24, 2.0**-24, 2.0**-24])
+    x = single([1, 2.0**-24, 2.0**-24, 2.0**-24])
     assert p.sum(x, 0) == np.float32(1 + 2.0**-23)
     assert ps.accumulate(x, "fp32", axis=0) == 1
 
@@ -243,7 +248,7 @@ def test_order_of_the_sum_matters_and_is_pairwise() -> None:
 def test_mean_multiplies_by_the_rounded_reciprocal(count: int) -> None:
     x = np.random.default_rng(count).standard_normal((2, count)).astype(np.float32)
     sums = [summed(list(row)) for row in x]
-    expected = np.float32([s * np.float32(1 / count) for s in sums])
+    expected = single([s * np.float32(1 / count) for s in sums])
     assert_same_bits(p.mean(x, 1), expected)
     assert_same_bits(p.mean(jnp.asarray(x), -1), expected)
 

@@ -86,11 +86,20 @@ def test_momentum_has_the_bits_of_two_roundings_per_step() -> None:
         assert_same_bits(got[k], ps.multiply(np.float32(-0.1), trace, "fp32"), k)
 
 
+def times(x: Any, y: Any) -> Any:
+    return ps.multiply(single(x), single(y), "fp32")
+
+
+def plus(x: Any, y: Any) -> Any:
+    return ps.add(single(x), single(y), "fp32")
+
+
+def over(x: Any, y: Any) -> Any:
+    return ps.divide(single(x), single(y), "fp32")
+
+
 def test_adamw_has_the_bits_of_its_operations_one_by_one() -> None:
     got = updates(portable_adamw(0.01), jnp.asarray(GRADIENTS[:4]))
-    times = lambda x, y: ps.multiply(single(x), single(y), "fp32")
-    plus = lambda x, y: ps.add(single(x), single(y), "fp32")
-    over = lambda x, y: ps.divide(single(x), single(y), "fp32")
     first = second = single(np.zeros(17))
     powers = single([1, 1])
     for k, g in enumerate(GRADIENTS[:4]):

@@ -37,6 +37,10 @@ UNPORTABLE: dict[str, tuple[Callable[..., Any], list[str]]] = {
         jax.grad(lambda x: x[np.array([0, 0, 1])][1, 0]),
         ["scatter-add"],
     ),
+    "sum in any order": (
+        lambda x: jax.lax.reduce(x, np.float32(0), p.add, (0,)),
+        ["reduce"],
+    ),
     "loop": (lambda x: jax.lax.fori_loop(0, 3, lambda k, y: jnp.sin(y), x), ["sin"]),
     "branch": (lambda x: jax.lax.cond(x[0, 0] > 0, jnp.tanh, jnp.abs, x), ["tanh"]),
     "jitted": (jax.jit(jnp.log), ["log"]),

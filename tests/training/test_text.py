@@ -16,9 +16,7 @@ TEXT = "".join(chr(32 + k % 95) for k in range(1000)) + "\n"
 
 
 def config(**settings: Any) -> ps.TrainConfig:
-    return ps.TrainConfig(
-        **{"policy": "fp32", "model": "transformer", "task": "text", **settings}  # type: ignore[arg-type]
-    )
+    return ps.TrainConfig(**{"policy": "fp32", "model": "transformer", "task": "text", **settings})
 
 
 @pytest.fixture
