@@ -1,5 +1,6 @@
 """The same bits on a GPU as from NumPy: run with ``-m gpu`` on a machine that has one."""
 
+import os
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.arithmetic import portable
+from precsim.matmul.native_tensor_core import RECOMMENDED_FLAGS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -109,3 +112,56 @@ def test_stochastic_accumulators() -> None:
         expected = ps.matmul(a, b, spec, random_bits=seeds, backend="reference")
         gpu = ps.matmul(jnp.asarray(a), jnp.asarray(b), spec, random_bits=jnp.asarray(seeds))
         assert same_bits(gpu, expected)
+
+
+@pytest.mark.parametrize("spec", ["h100:bf16", "h100:fp16", "h100:e4m3", "h100:bf16:promote64"])
+def test_native_tensor_cores_have_the_bits_of_their_spec(spec: str) -> None:
+    """Under the flags of `native_tensor_core.RECOMMENDED_FLAGS`; odd shapes are filled up."""
+    if RECOMMENDED_FLAGS not in os.environ.get("XLA_FLAGS", ""):
+        pytest.skip(f"XLA_FLAGS lacks {RECOMMENDED_FLAGS}")
+    for m, k, n in ((64, 64, 64), (5, 150, 3), (128, 1024, 80)):
+        a, b = normal(0, m, k), normal(1, k, n)
+        there = jnp.asarray(a), jnp.asarray(b)
+        gpu = jax.jit(lambda a, b: ps.matmul(a, b, spec, backend="native"))(*there)
+        assert same_bits(gpu, ps.matmul(a, b, spec, backend="reference"))
+        assert ps.resolve_backend(spec, shapes=((m, k), (k, n))) == "native"
+
+
+def same_numbers(gpu: Any, expected: np.ndarray) -> bool:
+    """The same bits, but for the payload of NaN."""
+    quiet = lambda x: np.where(np.isnan(x), np.float32(np.nan), x)
+    return same_bits(gpu, expected) or np.array_equal(
+        quiet(np.asarray(gpu)).view(np.uint32), quiet(expected).view(np.uint32)
+    )
+
+
+def test_portable_operations() -> None:
+    """Products are not joined with sums, and tiny results vanish, as on a CPU."""
+    x, y, z = (portable.flush(patterns(seed, 20_000)) for seed in range(3))
+    with np.errstate(all="ignore"):
+        for operation in (portable.add, portable.subtract, portable.multiply, portable.divide):
+            gpu = jax.jit(operation)(jnp.asarray(x), jnp.asarray(y))
+            assert same_numbers(gpu, operation(x, y))
+        for function in (portable.sqrt, portable.exp, portable.log, portable.tanh):
+            assert same_numbers(jax.jit(function)(jnp.asarray(x)), function(x))
+        joined = lambda x, y, z: portable.add(portable.multiply(x, y), z)
+        assert same_numbers(jax.jit(joined)(*map(jnp.asarray, (x, y, z))), joined(x, y, z))
+    rows = normal(0, 1000, 37)
+    assert same_numbers(
+        jax.jit(lambda x: portable.sum(x, 0))(jnp.asarray(rows)), portable.sum(rows, 0)
+    )
+
+
+@pytest.mark.parametrize("policy", ["h100_bf16", "h100_fp16", "h100_fp8"])
+def test_training_native_emulated_and_on_the_cpu(policy: str) -> None:
+    """One step, three ways, the same state."""
+    if RECOMMENDED_FLAGS not in os.environ.get("XLA_FLAGS", ""):
+        pytest.skip(f"XLA_FLAGS lacks {RECOMMENDED_FLAGS}")
+    hashes = set()
+    for device, backend in (("gpu", "native"), ("gpu", "emulated"), ("cpu", "emulated")):
+        with jax.default_device(jax.devices(device)[0]):
+            config = ps.TrainConfig(policy=policy, backend=backend, optimizer="adamw")
+            run = ps.prepare_run(config)
+            state, _ = jax.jit(run.step)(run.state, *run.batch(0))
+            hashes.add(ps.hash_state(state)[""])
+    assert len(hashes) == 1

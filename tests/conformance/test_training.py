@@ -9,7 +9,7 @@ from conformance import training
 from conformance.training import CASES, FOLDER, main
 
 STEPS = 50
-DEFAULT = ("mlp_bf16", "mlp_fp16", "mlp_fp8", "cnn_bf16")
+DEFAULT = ("mlp_bf16",)
 STORED = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
