@@ -74,9 +74,15 @@ def _contender(name: str, policy: str, backend: str) -> Contender | str:
 def _step(name: str, policy: str, backend: str) -> Callable[[], object]:
     import jax
 
-    run = ps.prepare_run(ps.TrainConfig(policy=policy, backend=backend, **NETWORKS[name]))
+    run = ps.prepare_run(
+        ps.TrainConfig(policy=ps.Policy.parse(policy), backend=backend, **NETWORKS[name])
+    )
     images, labels = run.batch(0)
     # What only the measurements of a run need is not computed.
     step = jax.jit(lambda *arguments: run.step(*arguments)[0])
     compiled = step.lower(run.state, images, labels).compile()
-    return lambda: jax.block_until_ready(compiled(run.state, images, labels))
+
+    def call() -> object:
+        return jax.block_until_ready(compiled(run.state, images, labels))  # type: ignore[no-untyped-call]
+
+    return call

@@ -34,6 +34,12 @@ class Divergence:
         None if the state differs though no named operation does.
     where : BitDifference
         Step, and the first element that differs, of the operation's result or of the state.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> print(ps.Divergence(operation=None, where=ps.BitDifference(step=37, tensor="params/w")))
+    no operation differs, the state does; step 37: params/w differs
     """
 
     operation: str | None
@@ -127,6 +133,12 @@ class RunComparison:
     departs : str, optional
         The run whose stored hash its own replay does not give, where both replays agree: it was disturbed, or
         computed by other operations than those that its configuration names.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.RunComparison(last_equal=400).first_different is None
+    True
     """
 
     last_equal: int
@@ -135,12 +147,14 @@ class RunComparison:
     departs: str | None = None
 
 
-def bisect_runs(ours: Path, theirs: Path, *, backend: str | None = None) -> RunComparison:
+def bisect_runs(
+    ours: str | Path, theirs: str | Path, *, backend: str | None = None
+) -> RunComparison:
     """Find where two runs stored by `precsim train --verify-bits` part, by replaying them.
 
     Parameters
     ----------
-    ours, theirs : Path
+    ours, theirs : str or Path
         Folders with ``hashes.json``.
     backend : str, optional
         Backend of both replays, "emulated" for runs of a GPU that is not at hand; by default each run's own.
@@ -154,7 +168,14 @@ def bisect_runs(ours: Path, theirs: Path, *, backend: str | None = None) -> RunC
     ------
     ValueError
         If the runs have no common steps, or start differently.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.bisect_runs("runs/gpu", "runs/cpu", backend="emulated")  # doctest: +SKIP
+    RunComparison(last_equal=400, first_different=800, divergence=Divergence(...), departs=None)
     """
+    ours, theirs = Path(ours), Path(theirs)
     logs = [read_log(path) for path in (ours, theirs)]
     steps = [{int(k): hashes for k, hashes in log["steps"].items()} for log in logs]
     common = sorted(steps[0].keys() & steps[1].keys())

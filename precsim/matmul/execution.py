@@ -35,7 +35,7 @@ def run_product(
     if backend == "native":
         return native_tensor_core(a, b, spec, random_bits)
     # The caller's arrays may be placed on the CPU beside the GPU, which only XLA knows.
-    return lax.platform_dependent(  # type: ignore[no-any-return]
+    return lax.platform_dependent(
         a,
         b,
         cuda=lambda a, b: native_tensor_core(a, b, spec, random_bits),

@@ -95,6 +95,7 @@ def shape_refusal(
     if not _is_one_kernel(spec):
         assert isinstance(spec.order.schedule, Promote)
         k, spec = min(k, spec.order.schedule.interval), _flat(spec)
+    assert isinstance(spec.order, FusedBlock)
     schedule = spec.order.schedule
     found = find_schedule(spec, m, n, k, batch=tuple(batch))
     if found.schedule is None:
@@ -217,7 +218,7 @@ def _operand(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format) -> n
     values = rng.standard_normal(shape, np.float32) * np.exp2(
         rng.integers(-3, 4, shape).astype(np.float32)
     )
-    return round_to(values, fmt, overflow="saturate")
+    return np.asarray(round_to(values, fmt, overflow="saturate"))
 
 
 def _candidates(order: FusedBlock, k: int) -> Iterator[Schedule]:
@@ -300,14 +301,15 @@ def _chain(a: Array, b: Array, spec: MatmulSpec) -> Array:
     a = _padded(a, 16 if is_fp8 else 8, 16 if is_fp8 else 1)
     b = _padded(b, 16 if is_fp8 else 1, 16 if is_fp8 else 8)
     # Kept apart from what surrounds it, so that the kernel is the one that was tried.
-    narrow = lax.optimization_barrier(  # type: ignore[no-untyped-call]
+    x, y = lax.optimization_barrier(  # type: ignore[no-untyped-call]
         (_stored(a, spec.lhs.format), _stored(b, spec.rhs.format))
     )
     axes = tuple(range(a.ndim - 2))
     is_tf32 = get_format("tf32") in (spec.lhs.format, spec.rhs.format)
     # Without fast accumulation, which HIGHEST switches off, fp8 totals are promoted every 128 products.
     total = lax.dot_general(
-        *narrow,
+        x,
+        y,
         (((a.ndim - 1,), (b.ndim - 2,)), (axes, axes)),
         precision=lax.DotAlgorithmPreset.TF32_TF32_F32
         if is_tf32
@@ -316,7 +318,7 @@ def _chain(a: Array, b: Array, spec: MatmulSpec) -> Array:
         else lax.Precision.DEFAULT,
         preferred_element_type=jnp.float32,
     )
-    return lax.optimization_barrier(total)[..., :m, :n]  # type: ignore[no-untyped-call, no-any-return]
+    return lax.optimization_barrier(total)[..., :m, :n]  # type: ignore[no-untyped-call]
 
 
 def _padded(x: Array, rows: int, columns: int) -> Array:

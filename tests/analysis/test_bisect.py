@@ -19,7 +19,11 @@ from precsim.training import optimizers
 from precsim.training.loop import PreparedRun, prepare_run
 
 CONFIG = ps.TrainConfig(
-    policy="h100_bf16", steps=6, batch_size=8, optimizer="momentum", backend="emulated"
+    policy=ps.Policy.parse("h100_bf16"),
+    steps=6,
+    batch_size=8,
+    optimizer="momentum",
+    backend="emulated",
 )
 
 

@@ -21,7 +21,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def as_gpu(schedule: Schedule | None) -> None:
         native_tensor_core._TRIED.clear()
-        native_tensor_core.native_tensor_core.clear_cache()
+        jax.clear_caches()  # type: ignore[no-untyped-call]
         monkeypatch.setattr(native_tensor_core, "platform_refusal", lambda spec: None)
         if schedule is not None:
 
@@ -34,7 +34,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     yield as_gpu
     native_tensor_core._TRIED.clear()
-    native_tensor_core.native_tensor_core.clear_cache()
+    jax.clear_caches()  # type: ignore[no-untyped-call]
 
 
 def test_native_tensor_core_is_refused_without_a_gpu() -> None:
