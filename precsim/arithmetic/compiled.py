@@ -20,6 +20,19 @@ def call_compiled(function: Callable[..., Array], option: Any, *arrays: Any) -> 
     return function(option, *map(jnp.asarray, arrays))
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def straight_through(function: Callable[[Array], Array], x: Array) -> Array:
+    """Apply a function of bit patterns; under differentiation the tangent passes unchanged."""
+    return function(x)
+
+
+@straight_through.defjvp
+def _straight_through_jvp(
+    function: Callable[[Array], Array], primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    return straight_through(function, *primals), tangents[0]
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 4))
 def _apply(
     function: Callable[..., Packed],

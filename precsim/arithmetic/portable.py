@@ -7,7 +7,8 @@ the first difference; that takes integer operations, which keep a product and a 
 else is made of these operations or comes from precsim's integer arithmetic.
 
 The functions take and return float32 arrays, NumPy or JAX, whose numbers are zero, at least `SMALLEST` in
-magnitude, infinite or NaN (`flush` makes them so). NaN keeps no payload that one could rely on. Gradients: see
+magnitude, infinite or NaN (`flush` makes them so). NaN keeps no payload that one could rely on. JAX's gradients
+are those of the unrounded operations, in the platform's arithmetic; portable ones are in
 `precsim.training.functions.portable`.
 """
 
@@ -35,6 +36,14 @@ _TINY = _U(int(np.float32(SMALLEST).view(np.uint32)))
 
 def flush(x: Array) -> Array:
     """Return +0 for every number below `SMALLEST` in magnitude, -0 included; other numbers as they are."""
+    if is_jax(x):
+        from precsim.arithmetic.compiled import straight_through
+
+        return straight_through(_flush, x)
+    return _flush(x)
+
+
+def _flush(x: Array) -> Array:
     bits = bitcast(x, _U)
     is_tiny = (bits & _MAGNITUDE) < _TINY
     return bitcast(namespace(x).where(is_tiny, _U(0), bits), FLOAT32.float_dtype)

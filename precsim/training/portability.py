@@ -105,11 +105,26 @@ def _faults(jaxpr: Any) -> Iterator[str]:
     consumers: dict[Any, list[str]] = {}
     for eqn in used:
         for v in filter(_is_variable, eqn.invars):
-            consumers.setdefault(v, []).append(eqn.primitive.name)
+            consumers.setdefault(v, []).extend(_uses(eqn, v))
     for v in filter(_is_variable, jaxpr.outvars):
         consumers.setdefault(v, []).append("the result")
     for eqn in used:
         yield from _faults_of(eqn, consumers)
+
+
+def _uses(eqn: Any, v: Any) -> list[str]:
+    """Return the operations that an equation applies to a variable: itself, or those inside a function with a gradient."""
+    if eqn.primitive.name != "custom_jvp_call":
+        return [eqn.primitive.name]
+    inner = eqn.params["call_jaxpr"].jaxpr
+    own = {i for i, outer in zip(inner.invars, eqn.invars, strict=True) if outer is v}
+    return [
+        name
+        for e in inner.eqns
+        for w in filter(_is_variable, e.invars)
+        if w in own
+        for name in _uses(e, w)
+    ]
 
 
 def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:

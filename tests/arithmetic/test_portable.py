@@ -278,3 +278,16 @@ def test_halves_are_made_by_one_loop_whatever_uses_the_result() -> None:
     """XLA would repeat the hundreds of operations of an exponential in the loop of every use."""
     text = str(jax.make_jaxpr(lambda x: (p.exp(x), p.divide(x, x)))(jnp.ones(7)))
     assert text.count("scan[") + text.count("while[") >= 2
+
+
+def test_gradients_are_not_silently_zero() -> None:
+    """They go through the flushing, which has bits as arguments, as through an identity."""
+    x, y = jnp.float32(3), jnp.float32(5)
+    for operation, expected in (
+        (p.multiply, (5, 3)),
+        (p.add, (1, 1)),
+        (p.subtract, (1, -1)),
+    ):
+        gradient = jax.grad(operation, argnums=(0, 1))(x, y)
+        assert tuple(map(float, gradient)) == expected
+    assert float(jax.grad(lambda v: p.sum(v, 0))(jnp.ones(3))[2]) == 1
