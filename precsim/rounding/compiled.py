@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src.core import eval_context  # no public way out of a trace
 from numpy.typing import DTypeLike
 
 from precsim._arrays import Array
@@ -41,10 +42,11 @@ def round_straight_through(x: Array, random_bits: Array | None, spec: RoundingSp
 def on_cpu(dtype: DTypeLike) -> Iterator[None]:
     """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU, whatever the default device.
 
-    At once, also where a function is being traced: NumPy arrays in, NumPy arrays out.
+    At once, also where a function is being traced: NumPy arrays in, NumPy arrays out. (`jax.ensure_compile_time_eval`
+    would also fold constants inside the functions compiled here, and with them the order of 0 + -0.)
     """
     with (
-        jax.ensure_compile_time_eval(),
+        eval_context(),
         jax.enable_x64(dtype == np.float64),
         jax.default_device(jax.local_devices(backend="cpu")[0]),
     ):

@@ -38,6 +38,7 @@ def run() -> PreparedRun:
     return prepare_run(CONFIG)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_a_weight_is_found_in_the_state(run: PreparedRun) -> None:
     def disturbed(state: Any, *batch: Any) -> Any:
         new, rest = run.step(state, *batch)

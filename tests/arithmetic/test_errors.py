@@ -81,7 +81,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: ps.accumulate(ONE, "fp16", order="pairwize"),
         ValueError,
-        "order is 'pairwize'; allowed are 'sequential', 'pairwise', 'kahan', 'two_sum', 'blockedN'; did you mean 'pairwise'",
+        "order is 'pairwize'; allowed are 'sequential', 'pairwise', 'kahan', 'two_sum', 'exact', 'blockedN'; did you mean 'pairwise'",
     ),
     (
         lambda: ps.accumulate(ONE, "fp16", order="blocked"),

@@ -68,7 +68,9 @@ def test_kernels_that_xla_refuses_are_reported(pretend: Any) -> None:
     assert found.schedule is None
 
 
-@pytest.mark.parametrize("schedule", [FLAT, SplitK(splits=3, granule=64)])
+@pytest.mark.parametrize(
+    "schedule", [FLAT, pytest.param(SplitK(splits=3, granule=64), marks=pytest.mark.slow)]
+)
 def test_the_schedule_of_a_kernel_is_found(pretend: Any, schedule: Schedule) -> None:
     pretend(schedule)
     assert ps.find_schedule("h100:bf16", 16, 24, 1536) == (

@@ -151,7 +151,7 @@ def fallback() -> tuple[ps.TrainResult, ps.TrainResult, list[str]]:
     settings = CONFIG | {"steps": 3}
     calls = []
 
-    def wrong(a: Any, b: Any, c: Any, spec: Any) -> Any:
+    def wrong(a: Any, b: Any, c: Any, spec: Any, random_bits: Any = None) -> Any:
         calls.append("unguarded")
         return 1 + a @ b, jnp.asarray(False)
 
