@@ -88,7 +88,7 @@ def fused_matmul(
     if is_finite:
         bits = run(first, x, Factor(*tiled), is_special=False)
     else:
-        bits = _with_or_without_special(run, first, x, Factor(*tiled))
+        bits = with_or_without_special(run, first, x, Factor(*tiled))
     return bitcast(tiles.join(bits), FLOAT32.float_dtype)
 
 
@@ -126,8 +126,8 @@ def _zeros(x: Array, count: int) -> Array:
     return namespace(x).zeros((count, *x.shape[1:]), x.dtype)
 
 
-def _with_or_without_special(run: Any, first: Array, x: Factor, y: Factor) -> Array:
-    """Run with the steps' special cases only where there is an infinity or a NaN."""
+def with_or_without_special(run: Any, first: Array, x: Any, y: Any) -> Array:
+    """Run with the steps' special cases only where there is an infinity or a NaN in the factors' `bits`."""
     xp = namespace(first, x.bits)
     magnitude, infinity = _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
     is_special = [xp.any((bits & magnitude) >= infinity) for bits in (first, x.bits, y.bits)]

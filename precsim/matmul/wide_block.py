@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
+from precsim._arrays import Array, bitcast, entry, namespace, repeat
 from precsim.arithmetic.elementwise import multiply
 from precsim.arithmetic.threefry import bits_at
 from precsim.formats.block import BlockFormat
@@ -23,7 +23,7 @@ from precsim.matmul.fused_limits import is_block_scaled, products_of
 from precsim.matmul.fused_step import NAN, Fold, Step, add_special, special_products, unrolled
 from precsim.matmul.multiply_add import as_seeds
 from precsim.matmul.spec import MatmulSpec
-from precsim.matmul.tensor_core import add_totals
+from precsim.matmul.tensor_core import add_totals, with_or_without_special
 from precsim.matmul.wide_step import NO_EXPONENT, add_terms
 from precsim.rounding.quantized import quantize_array
 
@@ -93,7 +93,7 @@ def wide_matmul(
         spec.accumulator,
     )
     run = partial(_chained, where=where, order=order, step=step, seeds=as_seeds(random_bits, spec))
-    total = bitcast(_with_or_without_special(run, first, columns, rows), FLOAT32.float_dtype)
+    total = bitcast(with_or_without_special(run, first, columns, rows), FLOAT32.float_dtype)
     if alpha is None:
         return total
     bits = bitcast(multiply(total, alpha, "fp32"), _U)
@@ -159,20 +159,6 @@ def _factor_in_order(factor: Factor, where: Plan, group: int) -> Factor:
         None if factor.scale is None else _in_order(factor.scale, groups),
         _in_order(factor.bits, groups),
     )
-
-
-def _with_or_without_special(run: Any, first: Array, x: Factor, y: Factor) -> Array:
-    """Run with the steps' special cases only where there is an infinity or a NaN."""
-    xp = namespace(first, x.bits)
-    magnitude, infinity = _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
-    is_special = [xp.any((bits & magnitude) >= infinity) for bits in (first, x.bits, y.bits)]
-    some = is_special[0] | is_special[1] | is_special[2]
-    plain, careful = partial(run, is_special=False), partial(run, is_special=True)
-    if not is_jax(some):
-        return (careful if some else plain)(first, x, y)
-    from jax import lax
-
-    return lax.cond(some, careful, plain, first, x, y)
 
 
 def _chained(
