@@ -90,7 +90,7 @@ def leading_zeros(x: Array) -> Array:
     if is_jax(x):
         from jax import lax
 
-        return lax.clz(x)
+        return _signed(lax.clz, x)
     width = 8 * x.dtype.itemsize
     zeros = np.full(x.shape, width, x.dtype)
     step = width // 2
@@ -141,7 +141,12 @@ def count_bits(x: Array) -> Array:
         return np.bitwise_count(x).astype(x.dtype)
     from jax import lax
 
-    return lax.population_count(x)
+    return _signed(lax.population_count, x)
+
+
+def _signed(function: Callable[[Array], Array], x: Array) -> Array:
+    """Call a function of bit patterns that Pallas has for signed integers only."""
+    return bitcast(function(bitcast(x, f"int{8 * x.dtype.itemsize}")), x.dtype)
 
 
 def _same_shape(x: Array, y: Array) -> tuple[Array, Array]:

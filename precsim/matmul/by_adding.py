@@ -61,16 +61,17 @@ def round_by_adding(x: Array, spec: RoundingSpec) -> Array:
     6 (bf16, tf32) to 9 operations; 2 for fp16 on a CPU, whose own conversion rounds.
     """
     if spec != RoundingSpec(format=get_format("fp16")):
-        return _by_adding(x, spec)
+        return by_adding(x, spec)
 
     def converted(x: Array) -> Array:
         # The barrier keeps the pair of conversions, which XLA would else be free to leave out.
         return lax.optimization_barrier(x.astype(jnp.float16)).astype(jnp.float32)  # type: ignore[no-untyped-call]
 
-    return lax.platform_dependent(x, cpu=converted, default=lambda x: _by_adding(x, spec))
+    return lax.platform_dependent(x, cpu=converted, default=lambda x: by_adding(x, spec))
 
 
-def _by_adding(x: Array, spec: RoundingSpec) -> Array:
+def by_adding(x: Array, spec: RoundingSpec) -> Array:
+    """Round by additions on every platform."""
     fmt = spec.format
     assert isinstance(fmt, FloatFormat)
     bits = lax.bitcast_convert_type(x, jnp.uint32)

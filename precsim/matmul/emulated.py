@@ -1,6 +1,7 @@
 """Emulated matrix products under JAX: the reference's bits from one compiled loop over k."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +11,18 @@ from jax import lax
 from precsim._arrays import Array, bitcast
 from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.matmul import pallas_gpu
 from precsim.matmul.fused import fused_product
 from precsim.matmul.fused_block import FusedBlock
 from precsim.matmul.fused_limits import is_block_scaled
 from precsim.matmul.multiply_add import Step, is_stochastic, operations
 from precsim.matmul.ordered import ordered_matmul
+from precsim.matmul.pallas_gpu import Read, Tile
 from precsim.matmul.spec import MatmulSpec
 from precsim.matmul.steps import exact_range, fast_step
 from precsim.rounding.api import round_array
+
+_TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
 
 
 @partial(jax.jit, static_argnums=3)
@@ -42,7 +47,7 @@ def emulated_matmul(
         total = general(a, b, c)
     else:
         fits = exact_range(a, b, c, spec)
-        quick = partial(_loop, step=fast)
+        quick = partial(_fast_loop, spec=spec)
         total = quick(a, b, c) if fits is True else lax.cond(fits, quick, general, a, b, c)
     return _finish(total, spec, random_bits)
 
@@ -64,9 +69,11 @@ def unguarded_matmul(
     if spec.order != SEQUENTIAL or is_stochastic(spec):
         total = ordered_matmul(a, b, c, spec, random_bits)
         return _finish(total, spec, random_bits), jnp.asarray(True)
-    fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
-    total = _loop(a, b, c, step=fast or operations(spec).multiply_add)
-    is_exact = jnp.asarray(True) if fast is None else jnp.asarray(exact_range(a, b, c, spec))
+    if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
+        total = _loop(a, b, c, step=operations(spec).multiply_add)
+        return _finish(total, spec, random_bits), jnp.asarray(True)
+    total = _fast_loop(a, b, c, spec=spec)
+    is_exact = jnp.asarray(exact_range(a, b, c, spec))
     return _finish(total, spec, random_bits), is_exact
 
 
@@ -84,11 +91,38 @@ def _finish(total: Array, spec: MatmulSpec, random_bits: Array | None) -> Array:
     return total if spec.output is None else round_array(total, random_bits, spec.output)
 
 
-def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
-    """Run `step` over k, ascending."""
+def _fast_loop(a: Array, b: Array, c: Array | None, *, spec: MatmulSpec) -> Array:
+    """Run the float32 step of a spec over k; on a GPU tile by tile."""
+    step, in_program = fast_step(spec), fast_step(spec, in_program=True)
+    assert step is not None
+    assert in_program is not None
+
+    def program(columns: Any, rows: Any, total: Array, read: Read) -> Array:
+        def body(k: Array, total: Array) -> Array:
+            x, y = read.column(columns[0], k), read.row(rows[0], k)
+            return in_program(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
+
+        return lax.fori_loop(0, a.shape[-1], body, total)
+
+    def tiled(a: Array, b: Array, total: Array) -> Array:
+        columns = jnp.moveaxis(a, -1, 0)[..., None]
+        return pallas_gpu.over_tiles(program, total, [columns], [b], tiles=_TILES)
+
+    plain = partial(_loop, step=step)
+    if a.shape[-1] == 0:
+        return plain(a, b, c)
+    return pallas_gpu.by_platform(tiled, plain, a, b, _start(a, b, c))
+
+
+def _start(a: Array, b: Array, c: Array | None) -> Array:
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     shape = (*batch, a.shape[-2], b.shape[-1])
-    total = jnp.zeros(shape, a.dtype) if c is None else jnp.broadcast_to(c, shape)
+    return jnp.zeros(shape, a.dtype) if c is None else jnp.broadcast_to(c, shape)
+
+
+def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
+    """Run `step` over k, ascending."""
+    total = _start(a, b, c)
     if a.shape[-1] == 0:
         return total
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
@@ -100,7 +134,7 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
     def body(k: Array, total: Array) -> Array:
         x = lax.dynamic_index_in_dim(columns, k, 0, keepdims=False)
         y = lax.dynamic_index_in_dim(rows, k, 0, keepdims=False)
-        return step(total, jnp.broadcast_to(x, shape), jnp.broadcast_to(y, shape))
+        return step(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
 
     return lax.fori_loop(0, a.shape[-1], body, total)
 

@@ -92,6 +92,8 @@ class Step(NamedTuple):
     accumulator: RoundingSpec
     precisions: tuple[int, int] = (0, 0)
     """Of the operands; only `make_factors` and what follows it need them."""
+    exponents: tuple[int, int] = (0, 0)
+    """The smallest and the largest of a product of two operands; `float_step` needs them."""
 
     @property
     def is_nudged(self) -> bool:
@@ -213,12 +215,12 @@ def add_block(
     term = shift_right(aligned, distance.astype(_U)).astype(_I)
     negative = total >= _U(FLOAT32.sign_bit)
     with_total = halves[0] + xp.where(negative, -term, term)
-    result = _encode(*_sign_and_magnitude(with_total, halves[1]), largest - _I(f), step.accumulator)
+    result = _encode(*sign_and_magnitude(with_total, halves[1]), largest - _I(f), step.accumulator)
     is_infinite = (total & _U(FLOAT32.sign_bit - 1)) == _U(FLOAT32.infinity)
     return xp.where(is_infinite, total, result)
 
 
-def _sign_and_magnitude(x: Array, y: Array) -> tuple[Array, Array]:
+def sign_and_magnitude(x: Array, y: Array) -> tuple[Array, Array]:
     """Add two int32 arrays whose sum may need 33 bits."""
     xp = namespace(x)
     one = _I(1)

@@ -28,8 +28,8 @@ Step: TypeAlias = Callable[[Array, Array, Array], Array]
 _U, _I = np.uint32, np.int32
 
 
-def fast_step(spec: MatmulSpec) -> Step | None:
-    """Return the float32 step of a spec, or None if it has none."""
+def fast_step(spec: MatmulSpec, *, in_program: bool = False) -> Step | None:
+    """Return the float32 step of a spec, or None if it has none; `in_program` for one of `pallas_gpu`."""
     if spec.lhs is None or spec.rhs is None or spec.product is not None:
         return None
     if not _makes_no_subnormal(spec.accumulator):
@@ -39,7 +39,8 @@ def fast_step(spec: MatmulSpec) -> Step | None:
 
     def stored(x: Array) -> Array:
         if by_adding.applies(spec.accumulator):
-            return by_adding.round_by_adding(x, spec.accumulator)
+            rounded = by_adding.by_adding if in_program else by_adding.round_by_adding
+            return rounded(x, spec.accumulator)
         return round_array(x, None, spec.accumulator)
 
     if product_bits <= FLOAT32.precision:

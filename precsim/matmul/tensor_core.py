@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
+from precsim._arrays import Array, bitcast, is_jax, namespace, repeat
 from precsim.arithmetic.elementwise import add
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import get_format
+from precsim.matmul.chain import add_products
 from precsim.matmul.fused_block import (
     FLAT,
     FusedBlock,
@@ -23,21 +24,9 @@ from precsim.matmul.fused_block import (
     SplitK,
     ceil_div,
 )
-from precsim.matmul.fused_step import (
-    NAN,
-    Factor,
-    Step,
-    add_block,
-    add_special,
-    count_negative,
-    decode_operand,
-    exact_product,
-    make_factors,
-    special_products,
-    unrolled,
-)
+from precsim.matmul.fused_step import NAN, Factor, Step, decode_operand, make_factors
 from precsim.matmul.spec import MatmulSpec
-from precsim.matmul.tiles import row, tiles_of
+from precsim.matmul.tiles import tiles_of
 from precsim.rounding.spec import RoundingSpec
 
 _U = FLOAT32.uint_dtype
@@ -58,9 +47,9 @@ def fused_matmul(
     assert spec.rhs is not None
     if isinstance(order.schedule, Promote) and c is None and a.shape[-1] <= order.schedule.interval:
         order = replace(order, schedule=FLAT)  # one chain, with no need to fill it up
-    formats = spec.lhs.format, spec.rhs.format
-    assert isinstance(formats[0], FloatFormat)
-    assert isinstance(formats[1], FloatFormat)
+    lhs, rhs = spec.lhs.format, spec.rhs.format
+    assert isinstance(lhs, FloatFormat)
+    assert isinstance(rhs, FloatFormat)
     xp = namespace(a, b, c)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     shape = (*batch, a.shape[-2], b.shape[-1])
@@ -77,12 +66,13 @@ def fused_matmul(
     step = Step(
         order.length,
         order.fraction_bits,
-        formats[0].precision + formats[1].precision - 2,
+        lhs.precision + rhs.precision - 2,
         order.zero_exponent,
         spec.accumulator,
-        (formats[0].precision, formats[1].precision),
+        (lhs.precision, rhs.precision),
+        (lhs.emin + rhs.emin, lhs.emax + rhs.emax),
     )
-    x, y = make_factors(decode_operand(columns, formats[0]), decode_operand(rows, formats[1]), step)
+    x, y = make_factors(decode_operand(columns, lhs), decode_operand(rows, rhs), step)
     tiled = (tiles.split(xp.moveaxis(part[..., 0, :], 0, -2)) for part in y)
     run = partial(_scheduled, order=order, step=step)
     if is_finite:
@@ -145,7 +135,7 @@ def _scheduled(
 ) -> Array:
     """Chain the steps over K as the schedule says."""
     count = x.bits.shape[0]
-    chain = partial(_chain, x, y, step=step, is_special=is_special)
+    chain = partial(add_products, x, y, step=step, is_special=is_special)
     match order.schedule:
         case Promote() | PairInterleaved() as schedule:
             part = schedule.interval if isinstance(schedule, Promote) else 32
@@ -162,26 +152,6 @@ def _scheduled(
             return repeat(s - 1, body, total)
         case _:
             return chain(first, 0, count)
-
-
-def _chain(
-    x: Factor, y: Factor, total: Array, start: Any, count: int, *, step: Step, is_special: bool
-) -> Array:
-    """Add `count` products from index `start` on, L a step."""
-    # The careful branch hardly ever runs, so it is kept short to compile.
-    fold = repeat if is_special else unrolled
-
-    def body(group: Any, total: Array) -> Array:
-        first = start + group * step.length
-        product = lambda lane: exact_product(x, y, first + lane, step)
-        negative = count_negative(x, y, start // step.length + group, step.length)
-        finite = add_block(total, product, negative, step, fold)
-        if not is_special:
-            return finite
-        patterns = lambda lane: (entry(x.bits, first + lane), row(y.bits, first + lane))
-        return add_special(total, finite, special_products(patterns, step, fold))
-
-    return repeat(count // step.length, body, total)
 
 
 def add_totals(x: Array, y: Array, accumulator: RoundingSpec) -> Array:
