@@ -28,7 +28,7 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
     ------
     ValueError
         If `order`, `n` or `unit_roundoff` is out of range, or rounding is not to nearest and the order's bound needs
-        that (kahan, two_sum) or ``n u >= 1``.
+        that (kahan, two_sum), or ``n u >= 1``, or for kahan ``u + n u**2 >= 1``.
 
     Notes
     -----
@@ -39,8 +39,8 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
       total before it is a value of the format; the first part for any n is due to Jeannerod and Rump.
     * blockedN: ``r(N) + r(ceil(n / N)) (1 + r(N))``, the blocks' errors and those of adding them.
     * pairwise: ``gamma(ceil(log2 n) + 2, u)``, products and a last addition to the first value counted.
-    * kahan: ``3 u + 3 n u**2``, the first order of Higham's (4.9) and the products' roundings; the factor 3 of the second
-      order is not proved but tried.
+    * kahan: ``u + (1 + u) (a + b) / (1 - b)`` with ``b = u + n u**2``, ``a = 2 u + O(u**2)``: the products, then the sum;
+      about ``4 u + n u**2``. Derived in :doc:`/explanation/orders`; the bounds that we found name no second-order constant.
     * two_sum: ``u + (1 + u) (u + r(n)**2 (1 + u))``: products, then Sum2, whose errors are a sequential sum themselves.
     * exact: u.
 
@@ -76,11 +76,23 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
             inside = min(min(size, n) * u, 1.0)
             return inside + min(blocks * u, 1.0) * (1 + inside)
         case Kahan():
-            return 3 * u + 3 * n * u * u
+            return u + (1 + u) * _kahan_sum(n, u)
         case TwoSum():
             return u + (1 + u) * (u + min(n * u, 1.0) ** 2 * (1 + u))
         case _:
             return min(n * u, 1.0)
+
+
+def _kahan_sum(n: int, u: float) -> float:
+    """Return the bound for n terms that need no rounding; the letters are those of the derivation."""
+    step = 1 - 2 * u * (1 + u) ** 2
+    b = u + n * u * u
+    if step <= 0 or b >= 1:
+        raise ValueError(
+            f"n is {n} and u is {u}; allowed for order 'kahan' are u up to 1/4 and u + n u**2 below 1"
+        )
+    a = u * (1 + (1 + u) / step * (1 + 10 * u + 4 * u * u))
+    return (a + b) / (1 - b)
 
 
 def _is_to_nearest(given: UnitRoundoff) -> bool:

@@ -224,7 +224,8 @@ def sign_and_magnitude(x: Array, y: Array) -> tuple[Array, Array]:
     """Add two int32 arrays whose sum may need 33 bits."""
     xp = namespace(x)
     one = _I(1)
-    negative = ((x >> one) + (y >> one) + (x & y & one)) < _I(0)
+    # Of two odd numbers half a unit each is missing, which only makes a sum of zero negative.
+    negative = ((x >> one) + (y >> one)) < _I(0)
     low = x.astype(_U) + y.astype(_U)
     return negative, xp.where(negative, _U(0) - low, low)
 
@@ -243,12 +244,11 @@ def _encode(negative: Array, magnitude: Array, lsb: Array, spec: RoundingSpec) -
     field = (exponent + _I(FLOAT32.bias - 1)).astype(_U)
     too_large = exponent > _I(min(fmt.emax, FLOAT32.bias))
     sign = xp.where(negative, _U(FLOAT32.sign_bit), _U(0))
+    bits = (field << _U(FLOAT32.trailing)) + kept
     if spec.mode is RoundingMode.TOWARD_ZERO and fmt.emin == FLOAT32.emin:
         # Truncated already, but for the bits that the format does not have.
-        kept = kept & ~_U((1 << (FLOAT32.precision - fmt.precision)) - 1)
-        bits = (field << _U(FLOAT32.trailing)) + kept
+        bits = bits & ~_U((1 << (FLOAT32.precision - fmt.precision)) - 1)
     else:
-        bits = (xp.minimum(field, _U(254)) << _U(FLOAT32.trailing)) + kept
         into_tail = (_I(FLOAT32.width) - shift).astype(_U)
         tail = shift_left(magnitude, into_tail)
         far = shift > _I(FLOAT32.width)

@@ -23,8 +23,8 @@ from precsim.formats.registry import Format, get_format
 from precsim.matmul.fused_block import FLAT, FusedBlock, Promote, Schedule, SplitK, ceil_div
 from precsim.matmul.kernels import read_kernels
 from precsim.matmul.reference import reference_matmul
+from precsim.matmul.schedules import add_totals
 from precsim.matmul.spec import MatmulSpec
-from precsim.matmul.tensor_core import add_totals
 from precsim.rounding.api import round_array, round_to
 
 RECOMMENDED_FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"

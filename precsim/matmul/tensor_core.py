@@ -9,25 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, is_jax, namespace, repeat
-from precsim.arithmetic.elementwise import add
+from precsim._arrays import Array, bitcast, is_jax, namespace
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
-from precsim.formats.registry import get_format
 from precsim.matmul.chain import add_products
-from precsim.matmul.fused_block import (
-    FLAT,
-    FusedBlock,
-    PairInterleaved,
-    Promote,
-    ResidueFirst,
-    SplitK,
-    ceil_div,
-)
-from precsim.matmul.fused_step import NAN, Factor, Step, decode_operand, make_factors
+from precsim.matmul.fused_block import FLAT, FusedBlock, Promote
+from precsim.matmul.fused_step import Factor, Step, decode_operand, make_factors
+from precsim.matmul.schedules import add_chains, in_order, plan
 from precsim.matmul.spec import MatmulSpec
 from precsim.matmul.tiles import tiles_of
-from precsim.rounding.spec import RoundingSpec
 
 _U = FLOAT32.uint_dtype
 
@@ -62,7 +52,8 @@ def fused_matmul(
     # As many axes as the result has: tiles come before them.
     b = xp.asarray(b).reshape((1,) * (len(batch) - b.ndim + 2) + b.shape)
     rows = xp.moveaxis(bitcast(b, _U), -2, 0)[..., None, :]
-    columns, rows = _arranged(columns, rows, order)
+    places = plan(order, a.shape[-1]).places
+    columns, rows = (in_order(x, places) for x in (columns, rows))
     step = Step(
         order.length,
         order.fraction_bits,
@@ -80,40 +71,6 @@ def fused_matmul(
     else:
         bits = with_or_without_special(run, first, x, Factor(*tiled))
     return bitcast(tiles.join(bits), FLOAT32.float_dtype)
-
-
-def _arranged(columns: Array, rows: Array, order: FusedBlock) -> tuple[Array, Array]:
-    """Bring K (axis 0) into the order of the steps, filled up with zeros, which change nothing."""
-    xp = namespace(columns, rows)
-    k = columns.shape[0]
-    match order.schedule:
-        case ResidueFirst(granule=g) if k % g:
-            fill = -(k % g) % order.length
-            columns, rows = (
-                xp.concatenate([x[: k % g], _zeros(x, fill), x[k % g :]]) for x in (columns, rows)
-            )
-            unit = order.length
-        case PairInterleaved():
-            unit = 32
-        case Promote(interval=n):
-            unit = n
-        case SplitK(splits=s, granule=g):
-            # The last part may be shorter: all parts get the length of the others.
-            unit = ceil_div(ceil_div(k, g), s) * g * s if k else order.length
-        case _:
-            unit = order.length
-    fill = -columns.shape[0] % unit
-    columns, rows = (xp.concatenate([x, _zeros(x, fill)]) if fill else x for x in (columns, rows))
-    if order.schedule == PairInterleaved():
-        within = np.arange(unit)
-        within = np.concatenate([within[within % 4 < 2], within[within % 4 >= 2]])
-        index = (np.arange(columns.shape[0]).reshape(-1, unit)[:, within]).reshape(-1)
-        columns, rows = columns[index], rows[index]
-    return columns, rows
-
-
-def _zeros(x: Array, count: int) -> Array:
-    return namespace(x).zeros((count, *x.shape[1:]), x.dtype)
 
 
 def with_or_without_special(run: Any, first: Array, x: Any, y: Any) -> Array:
@@ -135,30 +92,8 @@ def _scheduled(
 ) -> Array:
     """Chain the steps over K as the schedule says."""
     count = x.bits.shape[0]
+    where = plan(order, count)  # filled up already, which leaves the chains as they are
+    part = count // max(where.chains, 1)
     chain = partial(add_products, x, y, step=step, is_special=is_special)
-    match order.schedule:
-        case Promote() | PairInterleaved() as schedule:
-            part = schedule.interval if isinstance(schedule, Promote) else 32
-            zero = namespace(first).zeros_like(first)
-            body = lambda k, total: add_totals(total, chain(zero, k * part, part), step.accumulator)
-            return repeat(count // part, body, first)
-        case SplitK(splits=s):
-            part = count // s
-            zero = namespace(first).zeros_like(first)
-            total = chain(first, 0, part)
-            body = lambda k, total: add_totals(
-                total, chain(zero, (k + 1) * part, part), step.accumulator
-            )
-            return repeat(s - 1, body, total)
-        case _:
-            return chain(first, 0, count)
-
-
-def add_totals(x: Array, y: Array, accumulator: RoundingSpec) -> Array:
-    """Add two totals (patterns) with one rounding to nearest, in float32 or the accumulator's fp16."""
-    fmt = accumulator.format
-    target = fmt if fmt == get_format("fp16") else get_format("fp32")
-    x, y = (bitcast(v, FLOAT32.float_dtype) for v in (x, y))
-    total = bitcast(add(x, y, target), _U)
-    is_nan = (total & _U(FLOAT32.sign_bit - 1)) > _U(FLOAT32.infinity)
-    return namespace(total).where(is_nan, _U(NAN), total)
+    run = lambda total, j: chain(total, j * part, part)
+    return add_chains(run, first, where, step.accumulator)

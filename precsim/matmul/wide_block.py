@@ -1,7 +1,7 @@
 """Matrix products of fused blocks that `tensor_core` has too few bits for, and of block-scaled operands."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,61 +11,17 @@ from precsim.arithmetic.threefry import bits_at
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32
 from precsim.matmul.block_operands import Factor, numbers, scaled
-from precsim.matmul.fused_block import (
-    FusedBlock,
-    PairInterleaved,
-    Promote,
-    ResidueFirst,
-    SplitK,
-    ceil_div,
-)
+from precsim.matmul.fused_block import FusedBlock
 from precsim.matmul.fused_limits import is_block_scaled, products_of
 from precsim.matmul.fused_step import NAN, Fold, Step, add_special, special_products, unrolled
 from precsim.matmul.multiply_add import as_seeds
+from precsim.matmul.schedules import FILL, Plan, add_chains, in_order, plan
 from precsim.matmul.spec import MatmulSpec
-from precsim.matmul.tensor_core import add_totals, with_or_without_special
+from precsim.matmul.tensor_core import with_or_without_special
 from precsim.matmul.wide_step import NO_EXPONENT, add_terms
 from precsim.rounding.quantized import quantize_array
 
 _U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
-_FILL = -1
-
-
-class Plan(NamedTuple):
-    """Which products each chain of steps takes; static under jit."""
-
-    places: np.ndarray
-    """k of each product, in the order of the steps; -1 where there is none, which adds a zero."""
-    chains: int
-    """Chains of equal length, each of which starts from zero and is added to the total."""
-    starts_from_total: bool
-    """The first chain starts from the accumulator instead."""
-
-
-def plan(order: FusedBlock, k: int) -> Plan:
-    """Lay out K products in steps and chains as a schedule says."""
-    index = np.arange(k)
-
-    def fill(index: np.ndarray, unit: int) -> np.ndarray:
-        return np.append(index, np.full(-len(index) % unit, _FILL))
-
-    match order.schedule:
-        case ResidueFirst(granule=g):
-            first = fill(index[: k % g], order.length)
-            return Plan(np.append(first, fill(index[k % g :], order.length)), 1, True)
-        case Promote(interval=n):
-            index = fill(index, n)
-            return Plan(index, len(index) // n, False)
-        case PairInterleaved():
-            index = fill(index, 32)
-            within = np.arange(32)
-            halves = np.concatenate([within[within % 4 < 2], within[within % 4 >= 2]])
-            index = index.reshape(-1, 32)[:, halves].reshape(-1)
-            return Plan(index, len(index) // 32, False)
-        case SplitK(splits=s, granule=g):
-            return Plan(fill(index, ceil_div(ceil_div(k, g), s) * g * s) if k else index, s, True)
-        case _:
-            return Plan(fill(index, order.length), 1, True)
 
 
 def wide_matmul(
@@ -112,7 +68,7 @@ def _factors(
         assert part is not None
         to_front = partial(_to_front, axis=axis)
         if not is_block_scaled(spec):
-            bits = _in_order(to_front(bitcast(x, _U)), where)
+            bits = in_order(to_front(bitcast(x, _U)), where.places)
             made.append(numbers(bits, part.format))  # type: ignore[arg-type]
             continue
         fmt = part.format
@@ -140,24 +96,17 @@ def _filled(x: Array, unit: int) -> Array:
     return namespace(x).pad(x, [(0, fill), *[(0, 0)] * (x.ndim - 1)])
 
 
-def _in_order(x: Array, where: Plan, fill: int = 0) -> Array:
-    """Bring K (axis 0) into the order of the steps; `fill` where there is no product."""
-    xp = namespace(x)
-    padded = xp.concatenate([x, xp.full((1, *x.shape[1:]), fill, x.dtype)])
-    return padded[where.places]
-
-
 def _factor_in_order(factor: Factor, where: Plan, group: int) -> Factor:
     """Bring a factor into the order of the steps, by whole groups; zeros have no exponent."""
     firsts = where.places.reshape(-1, group)[:, 0]
-    groups = where._replace(places=np.where(firsts == _FILL, _FILL, firsts // group))
+    places = np.where(firsts == FILL, FILL, firsts // group)
     by_group = factor.significand.reshape(-1, group, *factor.significand.shape[1:])
-    significand = _in_order(by_group, groups)
+    significand = in_order(by_group, places)
     return Factor(
         significand.reshape(-1, *significand.shape[2:]),
-        _in_order(factor.exponent, groups, NO_EXPONENT),
-        None if factor.scale is None else _in_order(factor.scale, groups),
-        _in_order(factor.bits, groups),
+        in_order(factor.exponent, places, NO_EXPONENT),
+        None if factor.scale is None else in_order(factor.scale, places),
+        in_order(factor.bits, places),
     )
 
 
@@ -175,7 +124,7 @@ def _chained(
     """Chain the steps over K as the plan says."""
     steps = len(where.places) // order.length // max(where.chains, 1)
     # A step without products is none: it could cut bits off the accumulator.
-    is_step = (where.places.reshape(-1, order.length) != _FILL).any(axis=1)
+    is_step = (where.places.reshape(-1, order.length) != FILL).any(axis=1)
     # The careful branch hardly ever runs, so it is kept short to compile.
     fold = repeat if is_special else unrolled
 
@@ -196,15 +145,7 @@ def _chained(
     def chain(total: Array, number: Any) -> Array:
         return repeat(steps, lambda n, total: run_step(number * steps + n, total), total)
 
-    zero = xp.zeros_like(first)
-
-    def add_chain(j: Any, total: Array) -> Array:
-        return add_totals(total, chain(zero, j), step.accumulator)
-
-    if not where.starts_from_total:
-        return repeat(where.chains, add_chain, first)
-    total = chain(first, 0)
-    return repeat(where.chains - 1, lambda j, total: add_chain(j + 1, total), total)
+    return add_chains(chain, first, where, step.accumulator)
 
 
 def _term(
