@@ -113,7 +113,7 @@ def numba_accumulator(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> Prod
 
 def mma_sim(a: np.ndarray, b: np.ndarray, kind: str) -> Product:
     """Return MMA-Sim's Hopper instruction for whole matrices, on one thread."""
-    simulator, torch = importlib.import_module("mmasim").nv_ptx, importlib.import_module("torch")
+    simulator, torch = (importlib.import_module(name) for name in ("mmasim.nv_ptx", "torch"))
     theirs = {
         "bf16": ("bf16", 16, "bfloat16"),
         "fp16": ("f16", 16, "float16"),
