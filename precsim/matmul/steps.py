@@ -28,8 +28,11 @@ Step: TypeAlias = Callable[[Array, Array, Array], Array]
 _U, _I = np.uint32, np.int32
 
 
-def fast_step(spec: MatmulSpec) -> Step | None:
-    """Return the float32 step of a spec, or None if it has none."""
+def fast_step(spec: MatmulSpec, *, starts_at_zero: bool = False) -> Step | None:
+    """Return the float32 step of a spec, or None if it has none.
+
+    Totals that start at +0 get to -0 by no addition: only the sum of two negative zeros is one, to nearest.
+    """
     if spec.lhs is None or spec.rhs is None or spec.product is not None:
         return None
     if not _makes_no_subnormal(spec.accumulator):
@@ -39,7 +42,9 @@ def fast_step(spec: MatmulSpec) -> Step | None:
 
     def stored(x: Array) -> Array:
         if by_adding.applies(spec.accumulator):
-            return by_adding.round_by_adding(x, spec.accumulator)
+            return by_adding.round_by_adding(
+                x, spec.accumulator, has_negative_zero=not starts_at_zero
+            )
         return round_array(x, None, spec.accumulator)
 
     if product_bits <= FLOAT32.precision:
