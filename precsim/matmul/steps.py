@@ -202,6 +202,7 @@ def _dynamic_range(x: Array) -> tuple[Array, Array]:
     capped = bits | _U(1 << 23)
     trailing_zeros = lax.population_count((capped & (_U(0) - capped)) - _U(1))
     last = field - 150 + trailing_zeros.astype(jnp.int32)
-    low = jnp.min(jnp.where(counts, last, 0), initial=0)
-    high = jnp.max(jnp.where(counts, field - 126, -126), initial=-126)
-    return low, high
+    # Over rows first: of that XLA makes vector operations on a CPU, of a reduction to one number it does not.
+    low = jnp.min(jnp.where(counts, last, 0), axis=-2, initial=0)
+    high = jnp.max(jnp.where(counts, field - 126, -126), axis=-2, initial=-126)
+    return jnp.min(low, initial=0), jnp.max(high, initial=-126)

@@ -210,7 +210,7 @@ def test_a_worker_that_breaks_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(subprocess, "run", words_of)
     asked = command.run(TINY, quick=False, peers=False, processor_time=True)
-    assert asked == [TINY.name, "10", "processor_time"]
+    assert list(asked) == [TINY.name, "10", "processor_time"]
 
     def stop(*_: Any, **__: Any) -> None:
         raise subprocess.TimeoutExpired("python", command.LIMIT_SECONDS)
