@@ -61,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small sizes, a choice of the cases")
     parser.add_argument("--peers", action="store_true", help="other libraries too, if installed")
     parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="not the clock's: for one core of a machine that others use",
+    )
+    parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="a case or group (repeatable)"
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write all numbers there")
@@ -91,14 +96,20 @@ def _run_all(cases: list[Case], options: argparse.Namespace, results: dict[str, 
         task = bar.add_task("benchmarks", total=len(cases))
         for case in cases:
             bar.update(task, description=case.name)
-            results[case.name] = run(case, quick=options.quick, peers=options.peers)
+            results[case.name] = run(
+                case,
+                quick=options.quick,
+                peers=options.peers,
+                processor_time=options.processor_time,
+            )
             bar.advance(task)
 
 
-def run(case: Case, *, quick: bool, peers: bool) -> dict[str, Any]:
+def run(case: Case, *, quick: bool, peers: bool, processor_time: bool = False) -> dict[str, Any]:
     """Run one case in a fresh process; what breaks becomes a skipped row with its last line."""
     size = case.quick_size if quick and case.quick_size else case.size
-    words = [case.name, str(size), *["quick"] * quick, *["peers"] * peers]
+    options = {"quick": quick, "peers": peers, "processor_time": processor_time}
+    words = [case.name, str(size), *(word for word, is_on in options.items() if is_on)]
     command = [sys.executable, "-m", "benchmarks.worker", *words]
     folder = Path(__file__).parent.parent
     environment = dict(os.environ)

@@ -47,6 +47,7 @@ class Setting:
     size: int
     quick: bool = False
     peers: bool = False
+    processor_time: bool = False
 
 
 Build = Callable[[Setting], Mapping[str, Contender | str]]

@@ -77,6 +77,7 @@ def numba_accumulator(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> Prod
     """Return a loop over all rows in parallel, compiled by numba; fp16 and bf16, finite numbers."""
     numba = importlib.import_module("numba")
     u, f = np.uint32, np.float32
+    largest = f(65504).view(u)
 
     def nearest_bf16(x: Any) -> Any:
         bits = f(x).view(np.uint32)
@@ -87,24 +88,28 @@ def numba_accumulator(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> Prod
         sign = bits & u(0x80000000)
         lead = max(bits & u(0x7F800000), u(113 << 23))
         power = u(lead + u(13 << 23)).view(np.float32)
-        result = f((u(bits ^ sign).view(np.float32) + power) - power)
-        result = f(np.inf) if result > f(65504) else result
-        return u(result.view(np.uint32) | sign).view(np.float32)
+        size = f((u(bits ^ sign).view(np.float32) + power) - power).view(np.uint32)
+        infinity = u(0x7F800000)
+        # A choice between patterns: numba 0.68 has no view of a choice between floats.
+        return u(sign | (infinity if size > largest else size)).view(np.float32)
 
     name = spec.accumulator.format.name
     roundings = {"bf16": nearest_bf16, "fp16": nearest_fp16}
     if name not in roundings:
         raise SkipError(f"the numba loop does not cover {spec.accumulator}")
-    nearest = numba.njit(inline="always")(roundings[name])
+    nearest = numba.njit(roundings[name])
 
     def product(a: Any, b: Any) -> Any:
         rows, count = a.shape
-        result = np.zeros((rows, b.shape[1]), np.float32)
+        columns = b.shape[1]
+        result = np.zeros((rows, columns), np.float32)
         for i in numba.prange(rows):
+            total = np.zeros(columns, np.float32)
             for k in range(count):
                 x = a[i, k]
-                for j in range(b.shape[1]):
-                    result[i, j] = nearest(result[i, j] + x * b[k, j])
+                for j in range(columns):
+                    total[j] = nearest(total[j] + x * b[k, j])
+            result[i] = total
         return result
 
     call = numba.njit(parallel=True)(product)
@@ -113,7 +118,7 @@ def numba_accumulator(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> Prod
 
 def mma_sim(a: np.ndarray, b: np.ndarray, kind: str) -> Product:
     """Return MMA-Sim's Hopper instruction for whole matrices, on one thread."""
-    simulator, torch = importlib.import_module("mmasim").nv_ptx, importlib.import_module("torch")
+    simulator, torch = (importlib.import_module(name) for name in ("mmasim.nv_ptx", "torch"))
     theirs = {
         "bf16": ("bf16", 16, "bfloat16"),
         "fp16": ("f16", 16, "float16"),

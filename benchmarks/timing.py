@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+Clock = Callable[[], float]
 SLOW = 0.25
 """Seconds: a call that takes longer is measured in at most three rounds."""
 
@@ -19,14 +20,19 @@ class Ratio(NamedTuple):
 
 
 def interleave(
-    calls: Mapping[str, Callable[[], object]], *, rounds: int, sample_seconds: float
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    sample_seconds: float,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time every call once a round, in turn; return seconds per call, by name and round.
 
     A sample lasts about `sample_seconds`: short calls are repeated in it. Before a sample the call is made once
-    untimed, since its predecessor has filled the caches.
+    untimed, since its predecessor has filled the caches. `clock`: `time.process_time` leaves out what other processes
+    take, and adds up threads.
     """
-    repeats = {name: _repeats(call, sample_seconds) for name, call in calls.items()}
+    repeats = {name: _repeats(call, sample_seconds, clock) for name, call in calls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     gc.collect()
     gc.disable()
@@ -38,20 +44,20 @@ def interleave(
                     continue
                 if not is_slow:
                     call()
-                start = time.perf_counter()
+                start = clock()
                 for _ in range(repeats[name]):
                     call()
-                seconds[name].append((time.perf_counter() - start) / repeats[name])
+                seconds[name].append((clock() - start) / repeats[name])
     finally:
         gc.enable()
     return seconds
 
 
-def _repeats(call: Callable[[], object], sample_seconds: float) -> int:
+def _repeats(call: Callable[[], object], sample_seconds: float, clock: Clock) -> int:
     call()  # compiles
-    start = time.perf_counter()
+    start = clock()
     call()
-    once = time.perf_counter() - start
+    once = clock() - start
     return max(1, min(1000, round(sample_seconds / max(once, 1e-7))))
 
 

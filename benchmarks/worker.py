@@ -1,8 +1,12 @@
-"""One case in a process of its own: ``python -m benchmarks.worker CASE SIZE [quick] [peers]`` prints JSON."""
+"""One case in a process of its own: ``python -m benchmarks.worker CASE SIZE [quick] [peers] [processor_time]``.
+
+It prints JSON.
+"""
 
 import json
 import os
 import sys
+import time
 from typing import Any
 
 from benchmarks import catalogue
@@ -25,7 +29,10 @@ def measure(case: Case, setting: Setting) -> dict[str, Any]:
     here = {name: item for name, item in here.items() if name in named}
     rounds, seconds = (15, 0.002) if setting.quick else (31, 0.005)
     times = interleave(
-        {name: item.run for name, item in here.items()}, rounds=rounds, sample_seconds=seconds
+        {name: item.run for name, item in here.items()},
+        rounds=rounds,
+        sample_seconds=seconds,
+        clock=time.process_time if setting.processor_time else time.perf_counter,
     )
     wrong = {name: item.check() for name, item in here.items() if item.check is not None}
     rows = [
@@ -68,7 +75,8 @@ def _row(
 def main(words: list[str]) -> None:
     """Measure the case that the words name; the parent process reads what is printed."""
     case = catalogue.find(words[0])[0]
-    setting = Setting(size=int(words[1]), quick="quick" in words[2:], peers="peers" in words[2:])
+    options = {name: name in words[2:] for name in ("quick", "peers", "processor_time")}
+    setting = Setting(size=int(words[1]), **options)
     # Peers print at will: the answer goes to the real standard output, everything else to standard error.
     answer = os.dup(1)
     os.dup2(2, 1)

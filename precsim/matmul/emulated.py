@@ -19,7 +19,7 @@ from precsim.matmul.multiply_add import Step, is_stochastic, operations
 from precsim.matmul.ordered import ordered_matmul
 from precsim.matmul.pallas_gpu import Read, Tile
 from precsim.matmul.spec import MatmulSpec
-from precsim.matmul.steps import exact_range, fast_step
+from precsim.matmul.steps import add_exact_product, exact_range, fast_step
 from precsim.rounding.api import round_array
 
 _TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
@@ -41,9 +41,8 @@ def emulated_matmul(
         return _finish(fused_product(a, b, c, spec, random_bits), spec, random_bits)
     if spec.order != SEQUENTIAL or is_stochastic(spec):
         return _finish(ordered_matmul(a, b, c, spec, random_bits), spec, random_bits)
-    fast = fast_step(spec) if as_carrier(a)[1] is FLOAT32 else None
     general = partial(_loop, step=operations(spec).multiply_add)
-    if fast is None:
+    if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
         total = general(a, b, c)
     else:
         fits = exact_range(a, b, c, spec)
@@ -93,7 +92,8 @@ def _finish(total: Array, spec: MatmulSpec, random_bits: Array | None) -> Array:
 
 def _fast_loop(a: Array, b: Array, c: Array | None, *, spec: MatmulSpec) -> Array:
     """Run the float32 step of a spec over k; on a GPU tile by tile."""
-    step, in_program = fast_step(spec), fast_step(spec, in_program=True)
+    step = fast_step(spec, starts_at_zero=c is None)
+    in_program = fast_step(spec, starts_at_zero=c is None, in_program=True)
     assert step is not None
     assert in_program is not None
 
@@ -136,7 +136,10 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
         y = lax.dynamic_index_in_dim(rows, k, 0, keepdims=False)
         return step(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
 
-    return lax.fori_loop(0, a.shape[-1], body, total)
+    # One fused multiply-add waits for memory, so that four at once take 0.4 of the time. Longer steps wait for their own
+    # results, of which a processor with several steps in a row has fewer under way.
+    unroll = 4 if step is add_exact_product else 1
+    return lax.fori_loop(0, a.shape[-1], body, total, unroll=unroll)
 
 
 def _canonical_nan(x: Array) -> Array:

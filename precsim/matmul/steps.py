@@ -28,8 +28,13 @@ Step: TypeAlias = Callable[[Array, Array, Array], Array]
 _U, _I = np.uint32, np.int32
 
 
-def fast_step(spec: MatmulSpec, *, in_program: bool = False) -> Step | None:
-    """Return the float32 step of a spec, or None if it has none; `in_program` for one of `pallas_gpu`."""
+def fast_step(
+    spec: MatmulSpec, *, starts_at_zero: bool = False, in_program: bool = False
+) -> Step | None:
+    """Return the float32 step of a spec, or None if it has none; `in_program` for one of `pallas_gpu`.
+
+    Totals that start at +0 get to -0 by no addition: only the sum of two negative zeros is one, to nearest.
+    """
     if spec.lhs is None or spec.rhs is None or spec.product is not None:
         return None
     if not _makes_no_subnormal(spec.accumulator):
@@ -40,7 +45,7 @@ def fast_step(spec: MatmulSpec, *, in_program: bool = False) -> Step | None:
     def stored(x: Array) -> Array:
         if by_adding.applies(spec.accumulator):
             rounded = by_adding.by_adding if in_program else by_adding.round_by_adding
-            return rounded(x, spec.accumulator)
+            return rounded(x, spec.accumulator, has_negative_zero=not starts_at_zero)
         return round_array(x, None, spec.accumulator)
 
     if product_bits <= FLOAT32.precision:
@@ -198,6 +203,7 @@ def _dynamic_range(x: Array) -> tuple[Array, Array]:
     capped = bits | _U(1 << 23)
     trailing_zeros = lax.population_count((capped & (_U(0) - capped)) - _U(1))
     last = field - 150 + trailing_zeros.astype(jnp.int32)
-    low = jnp.min(jnp.where(counts, last, 0), initial=0)
-    high = jnp.max(jnp.where(counts, field - 126, -126), initial=-126)
-    return low, high
+    # Over rows first: of that XLA makes vector operations on a CPU, of a reduction to one number it does not.
+    low = jnp.min(jnp.where(counts, last, 0), axis=-2, initial=0)
+    high = jnp.max(jnp.where(counts, field - 126, -126), axis=-2, initial=-126)
+    return jnp.min(low, initial=0), jnp.max(high, initial=-126)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,14 @@ def test_contenders_take_turns() -> None:
     assert {name: len(found) for name, found in times.items()} == dict.fromkeys("abc", 4)
     # Two calls each that compile and estimate; then in every round one untimed and one timed.
     assert "".join(order) == "aabbcc" * 5
+
+
+def test_processor_time_leaves_out_what_others_take() -> None:
+    seconds = 0.02
+    calls = {"asleep": partial(time.sleep, seconds)}
+    times = interleave(calls, rounds=3, sample_seconds=0.0, clock=time.process_time)
+    assert max(times["asleep"]) < seconds / 2
+    assert min(interleave(calls, rounds=3, sample_seconds=0.0)["asleep"]) >= seconds
 
 
 def test_ratios_are_those_within_a_round() -> None:
@@ -195,6 +204,13 @@ def test_a_worker_that_breaks_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: broken)
     outcome = command.run(TINY, quick=True, peers=False)
     assert outcome["skipped"] == {TINY.name: "failed: ValueError: no"}
+
+    def words_of(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, stdout=json.dumps(command[3:]), stderr="")
+
+    monkeypatch.setattr(subprocess, "run", words_of)
+    asked = command.run(TINY, quick=False, peers=False, processor_time=True)
+    assert list(asked) == [TINY.name, "10", "processor_time"]
 
     def stop(*_: Any, **__: Any) -> None:
         raise subprocess.TimeoutExpired("python", command.LIMIT_SECONDS)

@@ -28,9 +28,9 @@ FAST = ["bf16_bf16_fp32", "bf16_bf16_bf16", "fp32_fp32_fp32", "bf16_bf16_tf32:ad
 LENGTH = 4
 
 
-def fast_only(name: str) -> Callable[..., np.ndarray]:
+def fast_only(name: str, *, starts_at_zero: bool = False) -> Callable[..., np.ndarray]:
     """Return the loop over the float32 step, without the range guard."""
-    step = fast_step(ps.MatmulSpec.parse(name))
+    step = fast_step(ps.MatmulSpec.parse(name), starts_at_zero=starts_at_zero)
     assert step is not None
     return jax.jit(partial(_loop, step=step))
 
@@ -97,14 +97,41 @@ def test_fast_step_is_exact_up_to_both_ends_of_the_range(name: str) -> None:
     rng = np.random.default_rng(0)
     spec = ps.MatmulSpec.parse(name)
     bits = 24 if name.startswith("fp32") else 8
-    loop = fast_only(name)
+    loops = [fast_only(name, starts_at_zero=is_zero) for is_zero in (False, True)]
     highest = 127 - 2 - LENGTH.bit_length()
     if spec.accumulator.format != ps.get_format("fp32"):
         highest -= 127 - by_adding.limit(spec.accumulator)
     for low in ((-63, -63), (-126, 0), (-26, -100), (61 - bits, highest - 61 - bits)):
         a, b = cancelling(rng, name, low)
         assert fits(a, b, None, name), low
-        assert_same_bits(loop(a, b, None), reference_matmul(a, b, None, spec), f"{name} {low}")
+        expected = reference_matmul(a, b, None, spec)
+        for loop in loops:
+            assert_same_bits(loop(a, b, None), expected, f"{name} {low}")
+
+
+@pytest.mark.parametrize("name", [*FAST, "fp16_fp16_bf16:adder=fp32", "fp16_fp16_e5m2:adder=fp32"])
+def test_negative_zeros_of_c_stay_and_others_do_not_come(name: str) -> None:
+    """The shorter rounding is for totals from +0 on: with c = -0 there are totals of -0, and e5m2 makes its own."""
+    signs = single([[-1, -1, -1, -1, -1], [-1, 1, -1, 1, -1], [-(2.0**-14)] * 5])
+    columns = single([[0, 0, 0, 0, 0], [1, 1, -1, -1, 0], [2.0**-14] + [0] * 4]).T
+    spec = ps.MatmulSpec.parse(name)
+    for c in (None, single(np.full((3, 3), -0.0))):
+        expected = reference_matmul(signs, columns, c, spec)
+        assert_same_bits(emulated_matmul(signs, columns, c, spec), expected, name)
+        negative = np.signbit(expected) & (expected == 0)
+        assert negative.any() == (c is not None or "e5m2" in name)
+
+
+@pytest.mark.parametrize("length", range(1, 10))
+def test_every_length_of_the_unrolled_loop(length: int) -> None:
+    """Four products at once, and what remains of them."""
+    rng = np.random.default_rng(length)
+    a, b = (single(rng.integers(-99, 100, shape)) for shape in ((5, length), (length, 6)))
+    for c in (None, single(np.full((5, 6), -0.0))):
+        spec = ps.MatmulSpec.parse("bf16_bf16_fp32")
+        assert_same_bits(
+            emulated_matmul(a, b, c, spec), reference_matmul(a, b, c, spec), str(length)
+        )
 
 
 def test_range_ends_where_stated() -> None:
