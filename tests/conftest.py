@@ -23,7 +23,7 @@ def compilations() -> Iterator[Callable[[Callable[[], Any]], int]]:
 
     def count(run: Callable[[], Any]) -> int:
         before = programs[0]
-        jax.block_until_ready(run())
+        jax.block_until_ready(run())  # type: ignore[no-untyped-call]
         return programs[0] - before
 
     jax.monitoring.register_event_duration_secs_listener(listen)

@@ -283,7 +283,7 @@ def prepare_run(config: TrainConfig) -> PreparedRun:
     Examples
     --------
     >>> import jax, precsim as ps
-    >>> run = ps.prepare_run(ps.TrainConfig(policy="h100_bf16", batch_size=4))
+    >>> run = ps.prepare_run(ps.TrainConfig(policy="fp32", backend="native", batch_size=4))
     >>> state, metrics = jax.jit(run.step)(run.state, *run.batch(0))
     >>> int(state.step), ps.hash_state(state)[""] != ps.hash_state(run.state)[""]
     (1, True)

@@ -158,7 +158,7 @@ def test_json_has_what_was_printed_and_stored(
 
 
 def test_data_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Defect: once for their hash and once more for each run."""
+    """Defect: once for their hash and once more for the run."""
     reads: list[int] = []
     load = digits.load
 
@@ -167,7 +167,7 @@ def test_data_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return load(seed)
 
     monkeypatch.setattr(digits, "load", counted)
-    assert main([*WORDS, "4", "--policy", "bf16", "--out", str(tmp_path / "run")]) == 0
+    assert main([*WORDS, "4", "--out", str(tmp_path / "run")]) == 0
     assert reads == [0]
 
 
