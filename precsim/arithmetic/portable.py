@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, bitcast, entry, is_jax, namespace, with_entry
-from precsim.arithmetic.elementary import exp as _exp
-from precsim.arithmetic.elementary import log as _log
-from precsim.arithmetic.elementary import rsqrt as _rsqrt
-from precsim.arithmetic.elementary import tanh as _tanh
-from precsim.arithmetic.elementwise import divide as _divide
+from precsim.arithmetic.elementary import exp as exp_rounded
+from precsim.arithmetic.elementary import log as log_rounded
+from precsim.arithmetic.elementary import rsqrt as rsqrt_rounded
+from precsim.arithmetic.elementary import tanh as tanh_rounded
+from precsim.arithmetic.elementwise import call
+from precsim.arithmetic.elementwise import divide as divide_rounded
 from precsim.formats.carrier import FLOAT32
 
 SMALLEST = 2.0**-125
@@ -53,8 +54,13 @@ def _apart(function: Callable[..., Array], *arrays: Any) -> Array:
     """Apply an elementwise function of many operations in a loop of its own, by halves of the arrays.
 
     XLA takes integer operations for cheap: it would put the hundreds that make an exponential or a quotient
-    into the loop of every use, as often as the result is used. It does not move them out of a loop.
+    into the loop of every use, as often as the result is used. It does not move them out of a loop. The function
+    is one of this module, not made for the call: each is compiled once for arrays of one shape.
     """
+    return call(_by_halves, function, *arrays)
+
+
+def _by_halves(function: Callable[..., Array], *arrays: Any) -> Array:
     if not any(map(is_jax, arrays)):
         return function(*arrays)
     import jax.numpy as jnp
@@ -73,7 +79,11 @@ def _apart(function: Callable[..., Array], *arrays: Any) -> Array:
 
 def settle(x: Array) -> Array:
     """Return an array as it is, computed once, though it may be used many times."""
-    return _apart(lambda x: x, x)
+    return _apart(_same, x)
+
+
+def _same(x: Array) -> Array:
+    return x
 
 
 def add(x: Any, y: Any) -> Array:
@@ -93,7 +103,11 @@ def multiply(x: Any, y: Any) -> Array:
 
 def divide(x: Any, y: Any) -> Array:
     """Return x / y, rounded to nearest, flushed; about 100 integer operations."""
-    return _apart(lambda x, y: flush(_divide(x, y, "fp32")), x, y)
+    return _apart(_divide, x, y)
+
+
+def _divide(x: Array, y: Array) -> Array:
+    return flush(divide_rounded(x, y, "fp32"))
 
 
 def sqrt(x: Array) -> Array:
@@ -116,7 +130,7 @@ def _sqrt(x: Array) -> Array:
     radicand = fraction | ((odd + np.int32(FLOAT32.bias)).astype(_U) << _U(FLOAT32.trailing))
     near = multiply(
         bitcast(radicand, FLOAT32.float_dtype),
-        _rsqrt(bitcast(radicand, FLOAT32.float_dtype), "fp32"),
+        rsqrt_rounded(bitcast(radicand, FLOAT32.float_dtype), "fp32"),
     )
     # Both as integers: root * 2**23, and radicand * 2**46 modulo 2**32, like the square.
     leading = _U(1 << FLOAT32.trailing)
@@ -138,22 +152,38 @@ def _sqrt(x: Array) -> Array:
 
 def exp(x: Array) -> Array:
     """Return e**x, rounded to nearest, flushed."""
-    return _apart(lambda x: flush(_exp(x, "fp32")), x)
+    return _apart(_exp, x)
+
+
+def _exp(x: Array) -> Array:
+    return flush(exp_rounded(x, "fp32"))
 
 
 def log(x: Array) -> Array:
     """Return the natural logarithm, rounded to nearest, flushed."""
-    return _apart(lambda x: flush(_log(x, "fp32")), x)
+    return _apart(_log, x)
+
+
+def _log(x: Array) -> Array:
+    return flush(log_rounded(x, "fp32"))
 
 
 def tanh(x: Array) -> Array:
     """Return the hyperbolic tangent, rounded to nearest, flushed."""
-    return _apart(lambda x: flush(_tanh(x, "fp32")), x)
+    return _apart(_tanh, x)
+
+
+def _tanh(x: Array) -> Array:
+    return flush(tanh_rounded(x, "fp32"))
 
 
 def reciprocal_sqrt(x: Array) -> Array:
     """Return 1 / sqrt(x), rounded to nearest."""
-    return _apart(lambda x: _rsqrt(x, "fp32"), x)
+    return _apart(_reciprocal_sqrt, x)
+
+
+def _reciprocal_sqrt(x: Array) -> Array:
+    return rsqrt_rounded(x, "fp32")
 
 
 def sum(x: Array, axis: int) -> Array:  # noqa: A001 NumPy's and JAX's name

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
-from precsim.arithmetic.elementwise import add, subtract
+from precsim.arithmetic.elementwise import add, call, subtract
 from precsim.arithmetic.exact_sum import Summands, exact_sum
 from precsim.arithmetic.order import Exact, Order, Pairwise, Sequential, parse_order
 from precsim.arithmetic.ordered_sum import Place, Terms, ordered_sum
@@ -95,17 +95,24 @@ def accumulate(
     xp = namespace(x, random_bits)
     rows = xp.moveaxis(xp.asarray(x), axis, 0)
     bits = None if random_bits is None or not is_stochastic else xp.moveaxis(random_bits, axis, 0)
-    if isinstance(order, Exact):
-        return _exact(rows, bits, spec)
-    if isinstance(order, Pairwise):
-        return _pairwise(rows, bits, spec)
-    if isinstance(order, Sequential):
-        return _sequential(rows, bits, spec)
-    if bits is not None:
+    if bits is not None and not isinstance(order, (Exact, Pairwise, Sequential)):
         raise ValueError(
             f"order is '{order}'; allowed in mode 'sr' are 'sequential', 'pairwise' and 'exact', which need one "
             "random integer per element at most"
         )
+    return call(_sum_rows, (spec, order), rows, *([] if bits is None else [bits]))
+
+
+def _sum_rows(option: tuple[RoundingSpec, Order], rows: Array, bits: Array | None = None) -> Array:
+    """Sum over the first axis."""
+    spec, order = option
+    match order:
+        case Exact():
+            return _exact(rows, bits, spec)
+        case Pairwise():
+            return _pairwise(rows, bits, spec)
+        case Sequential():
+            return _sequential(rows, bits, spec)
 
     # No rounding is stochastic here, so that no place matters.
     def plus(x: Array, y: Array, at: Place) -> Array:
@@ -120,7 +127,7 @@ def accumulate(
     def step(total: Array, k: Any) -> Array:
         return plus(total, rows[k], (k, 0))
 
-    zero = xp.zeros(rows.shape[1:], rows.dtype)
+    zero = namespace(rows).zeros(rows.shape[1:], rows.dtype)
     return ordered_sum(Terms(rows.shape[0], term, step, plus, minus), zero, order)
 
 

@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --verify-bits: a stored run (folder or hashes.json) to compare with; exit status 1 if "
         "a bit differs",
     )
-    parser.add_argument("--json", action="store_true", help="print summary.json instead of tables")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(args: argparse.Namespace) -> int:

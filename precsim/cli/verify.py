@@ -2,9 +2,10 @@
 
 import argparse
 import hashlib
+import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from precsim.matmul.backends import native_refusal
 from precsim.matmul.fused_block import FusedBlock
 from precsim.training.bits import HASHES, BitLog, read_log
 from precsim.training.config import TrainConfig
-from precsim.training.loop import TrainResult, load_data, train
+from precsim.training.data.dataset import Data
+from precsim.training.loop import TrainResult, load_data, train_on
 
 
 def set_flags(configs: list[TrainConfig]) -> None:
@@ -40,33 +42,59 @@ def set_flags(configs: list[TrainConfig]) -> None:
 def run(args: argparse.Namespace, configs: list[TrainConfig]) -> int:
     """Train each policy, print and store the hashes; 1 if one differs from the stored run."""
     path = args.out or Path("runs") / f"bits-{datetime.now():%Y%m%d-%H%M%S}"
-    logs = [_log(config, path, args) for config in configs]  # bad input leaves nothing behind
+    data = load_data(configs[0])  # of task, folder and seed, which all of them share
+    logs = [_log(config, data, path, args) for config in configs]  # bad input leaves nothing behind
     run_directory.create(path)
-    console = Console()
+    console = Console(stderr=args.json)
     for config, log in zip(configs, logs, strict=True):
         assert log.folder is not None
         run_directory.create(log.folder)
-        if (reason := emulated_because(config)) is not None:
+        reason = emulated_because(config)
+        if reason is not None and not args.json:
             print(f"{config.policy.name}: products are emulated, the bits are the same ({reason})")
         with progress_bar(console) as bar, line_of(config, bar) as show:
-            result = train(replace(config, snapshots=1), on_state=log, on_step=show)
-        log.finish({**log.about, "kernels": _kernels(), "result": _summary(result)})
-        console.print(_table(config.policy.name, log, result))
-        print(_verdict(log), f"({log.folder / HASHES})")
+            result = train_on(data, replace(config, snapshots=1), on_state=log, on_step=show)
+        summary = _summary(result) | {"emulated_because": reason}
+        log.finish({**log.about, "kernels": _kernels(), "result": summary})
+        if not args.json:
+            console.print(_table(config.policy.name, log, result))
+            print(_verdict(log), f"({log.folder / HASHES})")
+    if args.json:
+        print(json.dumps({"policies": [_content(log) for log in logs]}, indent=2))
     return int(any(log.difference is not None for log in logs))
 
 
-def _log(config: TrainConfig, path: Path, args: argparse.Namespace) -> BitLog:
+def _content(log: BitLog) -> dict[str, Any]:
+    """Return what is stored of a run, without the hashes of single tensors, and what its comparison found."""
+    comparison = None
+    if log.stored is not None:
+        difference = None if log.difference is None else asdict(log.difference)
+        comparison = {
+            "stored": str(log.stored),
+            "compared_steps": log.compared,
+            "is_equal": log.difference is None,
+            "difference": difference,
+        }
+    return {
+        **log.about,
+        "folder": str(log.folder),
+        "every": log.every,
+        "hashes": {str(step): hashes[""] for step, hashes in log.hashes.items()},
+        "comparison": comparison,
+    }
+
+
+def _log(config: TrainConfig, data: Data, path: Path, args: argparse.Namespace) -> BitLog:
     """Return the log of a run, with the stored run that it is compared with; nothing is written."""
     name = config.policy.name
     stored = None if args.compare_bits is None else _stored(args.compare_bits, name)
-    data = data_hash(config)
+    digest = data_hash(data)
     if stored is not None:
-        _check_data(stored, data)
+        _check_data(stored, digest)
     about = {
         "policy": str(config.policy),
         "config": run_directory.config_fields(config),
-        "data": data,
+        "data": digest,
         "environment": run_directory.provenance(sys.argv[1:], config.seed)
         | {"xla_flags": os.environ.get("XLA_FLAGS", "")},
     }
@@ -88,9 +116,8 @@ def _stored(path: Path, policy: str) -> Path:
     return own if own.is_dir() else path
 
 
-def data_hash(config: TrainConfig) -> str:
-    """Return the SHA-256 of a run's training data."""
-    data = load_data(config)
+def data_hash(data: Data) -> str:
+    """Return the SHA-256 of the examples and labels for training."""
     digest = hashlib.sha256(np.ascontiguousarray(data.train_images).tobytes())
     digest.update(np.ascontiguousarray(data.train_labels).tobytes())
     return digest.hexdigest()
@@ -116,9 +143,10 @@ def _kernels() -> dict[str, Any]:
 
 
 def _summary(result: TrainResult) -> dict[str, Any]:
+    loss = float(result.losses[-1])
     return {
         "backend": result.backend,
-        "last_loss": float(result.losses[-1]),
+        "last_loss": loss if np.isfinite(loss) else None,
         "test_accuracy": result.test_accuracy,
         "skipped_steps": result.skipped_steps,
         "seconds": round(result.run_seconds, 1),

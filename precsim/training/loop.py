@@ -145,10 +145,21 @@ def train(
     >>> result.losses.shape, result.backend, result.skipped_steps
     ((3,), 'emulated', 0)
     """
+    return train_on(load_data(config), config, on_step=on_step, on_state=on_state)
+
+
+def train_on(
+    data: Data,
+    config: TrainConfig,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    on_state: Callable[[int, TrainState], None] | None = None,
+) -> TrainResult:
+    """Train as `train` does, on the data of `load_data`, which several runs may share."""
     # Products first run without their general branch, which is slow to compile; in the rare run that
     # leaves the range where that is exact, everything is repeated with it.
     for is_guarded in (False, True):
-        result = _run(config, on_step, on_state, is_guarded=is_guarded)
+        result = _run(data, config, on_step, on_state, is_guarded=is_guarded)
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
@@ -166,6 +177,7 @@ def load_data(config: TrainConfig) -> Data:
 
 
 def _run(
+    data: Data,
     config: TrainConfig,
     on_step: Callable[[int, float], None] | None,
     on_state: Callable[[int, TrainState], None] | None,
@@ -176,18 +188,13 @@ def _run(
     policy = config.policy
     products = (policy.forward, policy.dgrad, policy.wgrad)
     backend = "+".join(sorted({resolve_backend(spec, config.backend) for spec in products}))
-    model = _MODELS[config.model]
-    data = load_data(config)
-    weights = model.init(
-        np.random.default_rng([config.seed, 1]), data.train_images.shape[1:], data.classes
-    )
-    order = batches(len(data.train_labels), config)
-    images, labels = data.train_images, data.train_labels
-    state = initial_state(config, weights)
+    run = _prepared(data, config)
+    state = run.state
 
     start = time.perf_counter()
     snapshots = {0: _to_numpy(state.params)}
-    step = _compiled_step(_without_schedule(config), images.shape[1:], data.classes, is_guarded)
+    shape = data.train_images.shape[1:]
+    step = _compiled_step(_without_schedule(config), shape, data.classes, is_guarded)
     compiled = time.perf_counter()
 
     if on_state is not None:
@@ -196,7 +203,7 @@ def _run(
     history: list[Metrics] = []
     last_report = compiled
     for k in range(config.steps):
-        state, metrics = step(state, images[order[k]], labels[order[k]])
+        state, metrics = step(state, *run.batch(k))
         if k == 0:
             first_gradient = _to_numpy(metrics.gradient)
         gradient = metrics.gradient
@@ -256,7 +263,7 @@ class PreparedRun(NamedTuple):
     """
 
     state: TrainState
-    step: Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]
+    step: Step
     batch: Callable[[int], tuple[Array, Array]]
 
 
@@ -276,20 +283,22 @@ def prepare_run(config: TrainConfig) -> PreparedRun:
     Examples
     --------
     >>> import jax, precsim as ps
-    >>> run = ps.prepare_run(ps.TrainConfig(policy="h100_bf16", batch_size=4))
+    >>> run = ps.prepare_run(ps.TrainConfig(policy="fp32", backend="native", batch_size=4))
     >>> state, metrics = jax.jit(run.step)(run.state, *run.batch(0))
     >>> int(state.step), ps.hash_state(state)[""] != ps.hash_state(run.state)[""]
     (1, True)
     """
-    model = _MODELS[config.model]
-    data = load_data(config)
+    return _prepared(load_data(config), config)
+
+
+def _prepared(data: Data, config: TrainConfig) -> PreparedRun:
     rng = np.random.default_rng([config.seed, 1])
-    weights = model.init(rng, data.train_images.shape[1:], data.classes)
-    order = batches(len(data.train_labels), config)
     images, labels = data.train_images, data.train_labels
+    weights = _MODELS[config.model].init(rng, images.shape[1:], data.classes)
+    order = batches(len(labels), config)
     return PreparedRun(
         initial_state(config, weights),
-        make_step(config, model.apply, model.PLACES, is_guarded=True),
+        _step(_without_schedule(config), True),
         lambda k: (jnp.asarray(images[order[k]]), jnp.asarray(labels[order[k]])),
     )
 
@@ -297,6 +306,13 @@ def prepare_run(config: TrainConfig) -> PreparedRun:
 def _without_schedule(config: TrainConfig) -> TrainConfig:
     """Forget what the compiled functions do not depend on."""
     return replace(config, steps=1, seed=0, snapshots=1)
+
+
+@lru_cache(maxsize=64)
+def _step(config: TrainConfig, is_guarded: bool) -> Step:
+    """Return one function for all runs that differ in seed, steps and snapshots only: JAX compiles it once."""
+    model = _MODELS[config.model]
+    return make_step(config, model.apply, model.PLACES, is_guarded=is_guarded)
 
 
 @lru_cache(maxsize=64)
@@ -309,9 +325,7 @@ def _compiled_step(
     is_text = config.task == "text"
     images = jnp.zeros((config.batch_size, *image_shape), jnp.int32 if is_text else jnp.float32)
     labels = jnp.zeros((config.batch_size, *(image_shape if is_text else ())), jnp.int32)
-    return compile_step(
-        config, model.apply, model.PLACES, state, images, labels, is_guarded=is_guarded
-    )
+    return compile_step(_step(config, is_guarded), state, images, labels)
 
 
 def batches(size: int, config: TrainConfig) -> np.ndarray:

@@ -104,18 +104,8 @@ def make_gradient(
 Step = Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]
 
 
-def compile_step(
-    config: TrainConfig,
-    model: Model,
-    places: tuple[str, ...],
-    state: TrainState,
-    images: Array,
-    labels: Array,
-    *,
-    is_guarded: bool = True,
-) -> Step:
-    """Compile the step for arrays like these; it takes over the memory of the state it is given."""
-    step = make_step(config, model, places, is_guarded=is_guarded)
+def compile_step(step: Step, state: TrainState, images: Array, labels: Array) -> Step:
+    """Compile a step for arrays like these; it takes over the memory of the state it is given."""
     compiled: Step = jax.jit(step, donate_argnums=0).lower(state, images, labels).compile()
     return compiled
 

@@ -280,6 +280,16 @@ def test_halves_are_made_by_one_loop_whatever_uses_the_result() -> None:
     assert text.count("scan[") + text.count("while[") >= 2
 
 
+@pytest.mark.parametrize("name", ["divide", *UNARY, "settle"])
+def test_outside_of_jit_nothing_is_compiled_twice(name: str, compilations: Any) -> None:
+    """Defect: every call made a new loop, which XLA compiled anew."""
+    x = jnp.linspace(1, 2, 3)
+    arguments = (x, x) if name == "divide" else (x,)
+    operation = getattr(p, name)
+    compilations(lambda: operation(*arguments))
+    assert compilations(lambda: operation(*arguments)) == 0
+
+
 def test_gradients_are_not_silently_zero() -> None:
     """They go through the flushing, which has bits as arguments, as through an identity."""
     x, y = jnp.float32(3), jnp.float32(5)

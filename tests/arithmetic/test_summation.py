@@ -237,3 +237,13 @@ def test_long_sequential_sums_are_fast_and_exact_in_fp32() -> None:
     x = np.random.default_rng(10).standard_normal(100_000).astype(np.float32)
     expected = np.cumsum(x, dtype=np.float32)[-1]
     assert_same_bits(jax.jit(partial(ps.accumulate, spec="fp32"))(x), expected)
+
+
+@pytest.mark.parametrize("order", [*ORDERS, "blocked4", "kahan", "two_sum", "exact"])
+def test_outside_of_jit_no_sum_is_compiled_twice(order: str, compilations: Any) -> None:
+    """Defect: every call made a new loop, which XLA compiled anew."""
+    x = jnp.linspace(1, 2, 9)
+    expected = ps.accumulate(np.asarray(x), "bf16", order=order)
+    compilations(lambda: ps.accumulate(x, "bf16", order=order))
+    assert compilations(lambda: ps.accumulate(x, "bf16", order=order)) == 0
+    assert_same_bits(ps.accumulate(x, "bf16", order=order), expected)

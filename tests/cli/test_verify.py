@@ -16,6 +16,7 @@ from precsim.cli.main import main
 from precsim.cli.progress import line_of, progress_bar
 from precsim.training import loop
 from precsim.training.checkpoint import load_weights
+from precsim.training.data import digits
 from tests.training.test_loop import one_layer
 
 WORDS = ["train", "--policy", "h100_bf16", "--steps", "4", "--batch-size", "8", "--verify-bits"]
@@ -123,6 +124,53 @@ def test_another_learning_rate_is_found_with_tensor_and_element(
     assert named in printed
 
 
+def test_json_has_what_was_printed_and_stored(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: --json was ignored beside --verify-bits."""
+    words = [*WORDS, "2", "--json", "--compare-bits", str(stored)]
+    assert main([*words, "--out", str(tmp_path / "same")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    (run,) = json.loads(out)["policies"]
+    log = json.loads((tmp_path / "same" / "h100_bf16" / "hashes.json").read_text())
+    assert run["hashes"] == {step: found[""] for step, found in log["steps"].items()}
+    assert list(run["hashes"]) == ["0", "2", "4"]
+    assert {name: run[name] for name in log["about"]} == log["about"]
+    assert run["kernels"] == {}
+    assert run["result"]["emulated_because"]
+    assert (run["folder"], run["every"]) == (str(tmp_path / "same" / "h100_bf16"), 2)
+    assert run["comparison"] == {
+        "stored": str(stored / "h100_bf16"),
+        "compared_steps": 3,
+        "is_equal": True,
+        "difference": None,
+    }
+    words = [*words, "--learning-rate", "0.02", "--out", str(tmp_path / "other")]
+    assert main(words) == 1
+    found = json.loads(capsys.readouterr().out)["policies"][0]["comparison"]
+    assert not found["is_equal"]
+    difference = found["difference"]
+    assert (difference["step"], difference["tensor"]) == (2, "params/b")
+    assert difference["ours"] != difference["theirs"]
+    assert main([*WORDS, "4", "--json", "--out", str(tmp_path / "alone")]) == 0
+    assert json.loads(capsys.readouterr().out)["policies"][0]["comparison"] is None
+
+
+def test_data_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: once for their hash and once more for the run."""
+    reads: list[int] = []
+    load = digits.load
+
+    def counted(seed: int) -> Any:
+        reads.append(seed)
+        return load(seed)
+
+    monkeypatch.setattr(digits, "load", counted)
+    assert main([*WORDS, "4", "--out", str(tmp_path / "run")]) == 0
+    assert reads == [0]
+
+
 def test_other_data_are_refused(
     stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,11 +241,11 @@ def test_interrupted_run_leaves_the_hashes_so_far(
 def test_progress_is_shown_on_a_terminal_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train(config: ps.TrainConfig, *, on_state: Any, on_step: Any) -> Any:
+    def train_on(data: Any, config: ps.TrainConfig, *, on_state: Any, on_step: Any) -> Any:
         on_step(1, 2.5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify, "train", train)
+    monkeypatch.setattr(verify, "train_on", train_on)
     assert main([*WORDS, "2", "--out", str(tmp_path / "quiet")]) == 130
     assert "compiling" not in capsys.readouterr().out
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -7,17 +7,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.core import eval_context  # no public way out of a trace
 
 import precsim as ps
 from precsim.matmul import native_tensor_core
 from precsim.matmul.fused_block import FLAT, FusedBlock, Schedule, SplitK
-from precsim.matmul.tensor_core import fused_matmul
+from precsim.matmul.reference import reference_matmul
 from tests.matmul.conftest import assert_same_bits, normal
+
+
+def in_numpy(a: Any, b: Any, spec: ps.MatmulSpec) -> Any:
+    """A kernel with nothing to compile, and nothing in common with the emulation."""
+    return jax.pure_callback(
+        lambda a, b: reference_matmul(np.asarray(a), np.asarray(b), None, spec),
+        jax.eval_shape(jnp.matmul, a, b),
+        a,
+        b,
+    )
 
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that makes this CPU a GPU whose kernels have a schedule, or its own dot with None."""
+    tried = native_tensor_core._try
+
+    def tried_outside(*key: Any) -> Any:
+        with eval_context():  # where JAX can call back
+            return tried(*key)
 
     def as_gpu(schedule: Schedule | None) -> None:
         native_tensor_core._TRIED.clear()
@@ -27,10 +43,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
 
             def chain(a: Any, b: Any, spec: ps.MatmulSpec) -> Any:
                 assert isinstance(spec.order, FusedBlock)
-                order = replace(spec.order, schedule=schedule)
-                return fused_matmul(a, b, None, replace(spec, order=order))
+                return in_numpy(a, b, replace(spec, order=replace(spec.order, schedule=schedule)))
 
             monkeypatch.setattr(native_tensor_core, "_chain", chain)
+            monkeypatch.setattr(native_tensor_core, "_try", tried_outside)
 
     yield as_gpu
     native_tensor_core._TRIED.clear()
@@ -120,9 +136,18 @@ def test_native_tensor_core_refuses_a_first_value(pretend: Any) -> None:
 def test_auto_on_cpu_arrays_beside_a_gpu_stays_emulated(pretend: Any) -> None:
     """Only XLA knows where a traced array lives, so the choice is made for each platform."""
     pretend(FLAT)
-    text = jax.jit(lambda a, b: ps.matmul(a, b, "h100:bf16")).lower(
-        jnp.ones((8, 16)), jnp.ones((16, 8))
-    )
-    assert (
-        "while" in text.as_text()
-    )  # the emulated loop; a native product would be a call of `chain`
+    ones = jnp.ones((8, 16)), jnp.ones((16, 8))
+    text = jax.jit(lambda a, b: ps.matmul(a, b, "h100:bf16")).lower(*ones).as_text()
+    assert "while" in text  # the emulated loop
+    assert "callback" not in text
+    native = jax.jit(lambda a, b: ps.matmul(a, b, "h100:bf16", backend="native")).lower(*ones)
+    assert "callback" in native.as_text()
+
+
+def test_kernels_are_tried_while_a_caller_is_being_traced(pretend: Any) -> None:
+    pretend(None)
+    ones = jnp.ones((8, 16)), jnp.ones((16, 8))
+    jax.jit(lambda a, b: ps.matmul(a, b, "h100:bf16")).lower(*ones)
+    (found,) = native_tensor_core.tried_products().values()
+    assert (found.kernel, found.schedule) == ("dot", None)
+    assert 0 < found.share < 1

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 import precsim as ps
+from precsim.training import loop
 
 DISTINCT = ps.Policy.parse(
     "fwd=fp16_fp16_fp32->fp16,dgrad=e5m2_e4m3_fp32->bf16,wgrad=e4m3_bf16_fp16,e=bf16"
@@ -19,6 +20,12 @@ def assert_same_bits(got: Any, expected: Any, note: object = "") -> None:
     assert got.tobytes() == expected.tobytes(), (
         f"{note}: {int((got != expected).sum())} of {got.size} values differ"
     )
+
+
+def forget_compiled() -> None:
+    """Let the next run of each configuration trace and compile its step again."""
+    for made in (loop._step, loop._compiled_step, loop._predictor):
+        made.cache_clear()
 
 
 def single(values: Any) -> np.ndarray:

@@ -273,6 +273,84 @@ def test_softmax_counts_minus_infinity_as_nothing_forward_and_backward(
         assert (result[~is_masked] != 0).all()
 
 
+def total(x: Any, axis: int = -1) -> Any:
+    """Add the second half, filled up with zeros to a power of two, to the first, until one is left."""
+    x = np.moveaxis(x, axis, 0)
+    fill = (1 << (len(x) - 1).bit_length()) - len(x)
+    x = np.concatenate([x, np.zeros((fill, *x.shape[1:]), np.float32)])
+    while len(x) > 1:
+        x = x[: len(x) // 2] + x[len(x) // 2 :]
+    return x[0]
+
+
+def mean(x: Any) -> Any:
+    return (total(x) * np.float32(1 / x.shape[-1]))[..., None]
+
+
+def by_double(function: Callable[..., Any], x: Any) -> Any:
+    """Round float64's result, whose own error decides no tie here."""
+    return single(function(x.astype(np.float64)))
+
+
+def gelu_bits(x: Any, g: Any) -> list[Any]:
+    half, one = single(0.5), single(1)
+    cubic, inner = single(CUBIC), single(INNER)
+    t = by_double(np.tanh, inner * (x + cubic * (x * (x * x))))
+    grown = (inner * (one + (single(3) * cubic) * (x * x))) * (one - t * t)
+    return [(half * x) * (one + t), g * (half * ((one + t) + x * grown))]
+
+
+def softmax_bits(x: Any, g: Any) -> list[Any]:
+    powers = by_double(np.exp, x - x.max(-1, keepdims=True))
+    y = powers * (single(1) / total(powers)[:, None])
+    return [y, y * (g - total(g * y)[:, None])]
+
+
+def cross_entropy_bits(x: Any, g: Any) -> list[Any]:
+    top = x.max(-1, keepdims=True)
+    powers = by_double(np.exp, x - top)
+    own = x[np.arange(len(x)), LABELS] - top[:, 0]
+    loss = mean(by_double(np.log, total(powers)) - own)[0]
+    y = powers * (single(1) / total(powers)[:, None])
+    is_label = single(LABELS[:, None] == np.arange(x.shape[1]))
+    return [loss, (y - is_label) * (g * single(1 / len(x)))]
+
+
+def layer_norm_bits(x: Any, gain: Any, bias: Any, g: Any) -> list[Any]:
+    axis = 0 if gain.ndim == 1 else -1  # the gains' other one
+    centred = x - mean(x)
+    root = by_double(lambda v: v**-0.5, mean(centred * centred) + single(1e-5))
+    normal = centred * root
+    inner = g * gain
+    dx = root * ((inner - mean(inner)) - normal * mean(inner * normal))
+    return [normal * gain + bias, dx, total(g * normal, axis), total(g, axis)]
+
+
+def batch_norm_bits(x: Any, gain: Any, bias: Any, g: Any) -> list[Any]:
+    y, dx, *sums = layer_norm_bits(x.T, gain[:, None], bias[:, None], g.T)
+    return [y.T, dx.T, *sums]
+
+
+WRITTEN = {
+    "gelu": gelu_bits,
+    "softmax": softmax_bits,
+    "cross_entropy": cross_entropy_bits,
+    "layer_norm": layer_norm_bits,
+    "batch_norm": batch_norm_bits,
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_bits_are_those_of_the_operations_in_the_order_written(
+    found: dict[str, dict[str, list[Any]]], name: str
+) -> None:
+    """In NumPy, one float32 operation after the other; another order has other bits in places."""
+    case = CASES[name]
+    expected = WRITTEN[name](*case.arguments, case.cotangent)
+    for got, values in zip(found["portable"][name], expected, strict=True):
+        assert_same_bits(got, values + single(0), name)  # -0 is flushed
+
+
 _SLOW = ("softmax", "cross_entropy", "layer_norm", "batch_norm")
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import precsim as ps
 from precsim.training import loop, products
 from precsim.training.data import digits
 from precsim.training.models.initial import he_normal
-from tests.training.conftest import assert_same_bits
+from tests.training.conftest import assert_same_bits, forget_compiled
 
 CONFIG: dict[str, Any] = {"steps": 40, "learning_rate": 0.1, "snapshots": 2}
 
@@ -46,14 +47,11 @@ class OneLayer(SimpleNamespace):
 def one_layer() -> Iterator[tuple[OneLayer, pytest.MonkeyPatch]]:
     """Train the one-layer model instead of the perceptron, without compiled steps of other runs."""
     model = OneLayer()
-    caches = (loop._compiled_step, loop._predictor)
-    for cache in caches:
-        cache.cache_clear()
+    forget_compiled()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(loop._MODELS, "mlp", model)
         yield model, patch
-    for cache in caches:
-        cache.cache_clear()
+    forget_compiled()
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +91,18 @@ def test_same_config_same_bits(small: Small) -> None:
     assert again.test_accuracy == first.test_accuracy
     for place, events in first.backward_events.items():
         assert_same_bits(again.backward_events[place], events)
+
+
+def test_prepared_runs_of_one_configuration_compile_once(compilations: Any) -> None:
+    """Defect: each `prepare_run` made a step of its own, so that comparing two runs compiled it twice."""
+    with one_layer() as (model, _):
+        plain = {"backend": "native", "batch_size": 4}  # compiles quickly
+        seeds = [ps.prepare_run(config("fp32", seed=seed, **plain)) for seed in (0, 1)]
+        batches = [run.batch(0) for run in seeds]
+        steps = [jax.jit(run.step) for run in seeds]
+        assert compilations(lambda: steps[0](seeds[0].state, *batches[0])) > 0
+        assert compilations(lambda: steps[1](seeds[1].state, *batches[1])) == 0
+        assert model.traces == 1
 
 
 def test_results_are_complete(small: Small) -> None:
@@ -146,9 +156,9 @@ def test_digits_are_split_without_overlap_and_exact_in_5_bits() -> None:
 
 
 @pytest.fixture(scope="module")
-def fallback() -> tuple[ps.TrainResult, ps.TrainResult, list[str]]:
+def fallback(small: Small) -> tuple[ps.TrainResult, ps.TrainResult, list[str]]:
     """A run whose unguarded products are wrong and say so, and an undisturbed one."""
-    settings = CONFIG | {"steps": 3}
+    undisturbed = small[0]["bf16"]
     calls = []
 
     def wrong(a: Any, b: Any, c: Any, spec: Any, random_bits: Any = None) -> Any:
@@ -156,11 +166,8 @@ def fallback() -> tuple[ps.TrainResult, ps.TrainResult, list[str]]:
         return 1 + a @ b, jnp.asarray(False)
 
     with one_layer() as (_, patch):
-        undisturbed = ps.train(config("bf16", **settings))
-        loop._predictor.cache_clear()
-        loop._compiled_step.cache_clear()
         patch.setattr(products, "unguarded_matmul", wrong)
-        repeated = ps.train(config("bf16", **settings))
+        repeated = ps.train(undisturbed.config)
     return undisturbed, repeated, calls
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.training import loop
 from precsim.training.data import text
 from precsim.training.models import transformer
+from tests.training.conftest import forget_compiled
 
 TEXT = "".join(chr(32 + k % 95) for k in range(1000)) + "\n"
 
@@ -100,15 +100,12 @@ def test_weights_of_the_transformer() -> None:
 @pytest.fixture
 def one_block(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Half the transformer, which compiles in half the time."""
-    caches = (loop._compiled_step, loop._predictor)
     places = tuple(p for p in transformer.PLACES if not p.startswith("block1"))
     monkeypatch.setattr(transformer, "BLOCKS", ("block0",))
     monkeypatch.setattr(transformer, "PLACES", places)
-    for cache in caches:
-        cache.cache_clear()
+    forget_compiled()
     yield
-    for cache in caches:
-        cache.cache_clear()
+    forget_compiled()
 
 
 def learns(settings: dict[str, Any]) -> None:
