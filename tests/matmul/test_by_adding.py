@@ -72,14 +72,14 @@ def test_a_format_without_bounds() -> None:
 
 def test_bits_of_the_additions_for_fp16() -> None:
     """Which other processors than the CPU use."""
-    count = differences(ps.RoundingSpec.parse("fp16"), by_adding._by_adding)
+    count = differences(ps.RoundingSpec.parse("fp16"), by_adding.by_adding)
     assert count(jnp.uint32(0), 4093) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fp16", "bf16", "tf32", "e4m3", "e5m2"])
 @pytest.mark.parametrize(
-    "rounding", [by_adding.round_by_adding, by_adding._by_adding, but_negative_zero]
+    "rounding", [by_adding.round_by_adding, by_adding.by_adding, but_negative_zero]
 )
 def test_every_pattern(name: str, rounding: Callable[..., Array]) -> None:
     count = differences(ps.RoundingSpec.parse(name), rounding)
