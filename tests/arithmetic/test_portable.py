@@ -184,6 +184,14 @@ def test_square_roots_are_rounded_to_nearest() -> None:
     assert_roots(x, jax.jit(p.sqrt)(jnp.asarray(x)))
 
 
+def test_square_roots_whose_first_estimate_is_special() -> None:
+    """4 - 2**-21 is the only radicand whose estimate is 2; at 1 + 2**-23 the remainder is where the rules part."""
+    x = np.array([0x407FFFFE, 0x3F800001], np.uint32).view(np.float32)
+    for roots in (p.sqrt(x), jax.jit(p.sqrt)(jnp.asarray(x))):
+        assert_roots(x, roots)
+        assert np.asarray(roots).view(np.uint32).tolist() == [0x3FFFFFFF, 0x3F800000]
+
+
 @pytest.mark.slow
 def test_every_square_root_is_rounded_to_nearest() -> None:
     x = significands(1)
