@@ -60,7 +60,7 @@ class PolicySummary:
     `summarise` makes them:
 
     >>> import precsim as ps
-    >>> run = ps.train(ps.TrainConfig(policy="fp16", steps=1))
+    >>> run = ps.train(ps.TrainConfig(policy="fp16", steps=2))
     >>> ps.summarise(run, run).skipped_steps
     0
     """

@@ -331,7 +331,7 @@ def batch_norm_bits(x: Any, gain: Any, bias: Any, g: Any) -> list[Any]:
     return [y.T, dx.T, *sums]
 
 
-WRITTEN = {
+WRITTEN: dict[str, Callable[..., list[Any]]] = {
     "gelu": gelu_bits,
     "softmax": softmax_bits,
     "cross_entropy": cross_entropy_bits,

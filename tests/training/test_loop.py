@@ -60,9 +60,9 @@ def small() -> tuple[dict[str, ps.TrainResult], dict[str, int]]:
     runs, traces = {}, {}
     with one_layer() as (model, _):
         for name, policy, settings in (
-            ("first", "q3.8_sr", {}),
-            ("again", "q3.8_sr", {}),
-            ("other", "q3.8_sr", {"seed": 1, "steps": 10}),
+            ("first", "bf16_sr", {}),
+            ("again", "bf16_sr", {}),
+            ("other", "bf16_sr", {"seed": 1, "steps": 10}),
             ("bf16", "bf16", {"learning_rate": 0.01}),
             ("nearest", "q3.8", {"learning_rate": 0.01}),
         ):
