@@ -1,6 +1,7 @@
 """Rounding by two float32 additions: the kernel's bits wherever it may be used."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from precsim.rounding.api import round_array
 SPECS = [
     "fp16", "bf16", "tf32", "e4m3", "e5m2", "e3m2", "ieee_e4m3", "e2m1", "float(e=8,p=2)",
     "float(e=8,p=22)", "float(e=5,p=22)", "float(e=7,p=3)",
+    "bf16:saturate:saturate_infinity",
 ]  # fmt: skip
 
 
@@ -92,11 +94,25 @@ def test_every_pattern(name: str, rounding: Callable[..., Array]) -> None:
     [
         "fp16:rtz", "fp32", "e8m0", "q3.4", "e4m3fnuz", "fp16:flush_after_rounding", "fp16:saturate",
         "fp16:nearest_of_zero_and_min", "bf16:sr", "float(e=8,p=23)", "fp16:rna", "e5m2:saturate",
+        "e2m1:nan_to_zero",
     ],
 )  # fmt: skip
 def test_what_it_does_not_cover(name: str) -> None:
     """For example: infinity stays where large numbers saturate, so that two patterns are needed."""
     assert not by_adding.applies(ps.RoundingSpec.parse(name))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"precision": 1, "exponent_bits": 8, "bias": 127, "specials": "fn"},
+        {"precision": 3, "exponent_bits": 8, "bias": 128},  # the smallest exponent is -127
+        {"precision": 8, "exponent_bits": 5, "has_subnormals": False},
+    ],
+)
+def test_formats_it_does_not_cover(fields: dict[str, Any]) -> None:
+    fmt = ps.FloatFormat(name="other", source="a test", **fields)
+    assert not by_adding.applies(ps.RoundingSpec(format=fmt))
 
 
 def test_the_condition_is_needed() -> None:
