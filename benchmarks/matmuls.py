@@ -1,8 +1,10 @@
 """Cases of `ps.matmul`: rounded accumulators and tensor cores against C, numba, MMA-Sim and plain products."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from benchmarks import inputs, product_limits, report
 from benchmarks.case import Case, Contender, Goal, Setting, SkipError, Wrong, against_exact
 
 JIT, WIDE, PLAIN, NATIVE, ADDER = "jit", "jit, 512 bits", "float32 dot", "native", "float32 adder"
+LOOP = "XLA loop"
 C_LOOP, NUMBA, MMA_SIM = "C loop", "numba", "MMA-Sim"
 ACCUMULATORS = {
     "fp16_fp16_fp16:adder=fp32": (Goal(measured=JIT, against=C_LOOP, at_most=1.0),),
@@ -78,7 +81,11 @@ def cases() -> Iterator[Case]:
         yield Case(
             name=f"gpu/matmul/{spec}",
             build=partial(on_gpu, spec),
-            goals=(Goal(measured=JIT, against=NATIVE), Goal(measured=JIT, against=PLAIN)),
+            goals=(
+                Goal(measured=LOOP, against=JIT),
+                Goal(measured=JIT, against=NATIVE),
+                Goal(measured=JIT, against=PLAIN),
+            ),
             size=4096**3,
             platform="",
         )
@@ -168,6 +175,7 @@ def on_gpu(name: str, setting: Setting) -> dict[str, Contender | str]:
     check = against_definition(a, b, name)
     return {
         JIT: compiled(partial(_product, spec=name), a, b, check),
+        LOOP: compiled(partial(_product_of_xla, spec=name), a, b, check),
         PLAIN: compiled(jnp.dot, a, b, None),
         NATIVE: Contender(run=lambda: native(x, y).block_until_ready()),
     }
@@ -226,3 +234,13 @@ def compiled(
 
 def _product(a: Any, b: Any, *, spec: str) -> Any:
     return ps.matmul(a, b, spec, backend="emulated")
+
+
+def _product_of_xla(a: Any, b: Any, *, spec: str) -> Any:
+    """Trace the product as though there were no programs for tiles."""
+    from precsim.matmul import pallas_gpu
+    from precsim.matmul.emulated import emulated_matmul
+
+    emulated = inspect.unwrap(emulated_matmul)
+    with mock.patch.object(pallas_gpu, "is_usable", return_value=False):
+        return emulated(a, b, None, ps.MatmulSpec.parse(spec))

@@ -85,6 +85,41 @@ def test_emulated_products(spec: str) -> None:
         assert same_bits(gpu, expected)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "h100:bf16",
+        "h100:fp16:promote64",
+        "h100:e4m3",
+        "h100:e5m2_e4m3:splitk2x64",
+        "a100:tf32",
+        "fp16_fp16_fp16:adder=fp32",
+        "bf16_bf16_bf16",
+        "bf16_bf16_fp32",
+        "fp32_fp32_fp32",
+        "q3.4_q3.4_q7.8",
+    ],
+)
+@pytest.mark.parametrize("shape", [(200, 330, 150), (1024, 520, 64), (3, 5, 700)])
+def test_products_tile_by_tile(spec: str, shape: tuple[int, int, int]) -> None:
+    """Every tile that `pallas_gpu` chooses from; moderate values with zeros, and all exponents."""
+    m, n, k = shape
+    for exponents in (8, 60):
+        rng = np.random.default_rng(exponents)
+        a, b = (
+            np.ldexp(normal(seed, *size), rng.integers(-exponents, exponents, size))
+            for seed, size in enumerate([(m, k), (k, n)])
+        )
+        a[rng.random(a.shape) < 0.2] = 0
+        expected = ps.matmul(a, b, spec, backend="reference")
+        gpu = jax.jit(lambda a, b: ps.matmul(a, b, spec, backend="emulated"))(
+            *map(jnp.asarray, (a, b))
+        )
+        assert same_bits(gpu, expected)
+    text = str(jax.make_jaxpr(lambda a, b: ps.matmul(a, b, spec, backend="emulated"))(gpu, gpu.T))
+    assert "pallas_call" in text
+
+
 @pytest.mark.parametrize("spec", ["bf16_bf16_fp32", "fp16_fp16_fp32"])
 def test_native_products_within_their_bound(spec: str) -> None:
     a, b = normal(0, 64, 256), normal(1, 256, 64)

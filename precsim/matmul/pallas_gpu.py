@@ -78,7 +78,7 @@ def over_tiles(
     """Run a program on each tile of `first`, (..., M, N), and return what they make of it.
 
     Each of `columns` has shape (K, ..., M, 1), each of `rows` (..., K, N). The first of `tiles` that makes programs enough
-    for a GPU is taken, else the last. Without a GPU the program runs as JAX operations, slowly.
+    for a GPU and is filled by half is taken, else the last. Without a GPU the program runs as JAX operations, slowly.
     """
     from jax.experimental import pallas as pl
 
@@ -86,8 +86,7 @@ def over_tiles(
     *batch, m, n = first.shape
     totals = first.reshape(-1, m, n)
     count = totals.shape[0]
-    enough = (t for t in tiles if count * -(-m // t.rows) * -(-n // t.columns) >= _ENOUGH)
-    tile = next(enough, tiles[-1])
+    tile = _choose(tiles, count, m, n)
 
     def filled(x: Array, axis: int, unit: int) -> Array:
         fill = [(0, 0)] * 3
@@ -126,6 +125,14 @@ def over_tiles(
         compiler_params=None if interpret else _parameters(tile),
     )(*left, *right, totals)
     return found[:, :m, :n].reshape(first.shape)
+
+
+def _choose(tiles: Sequence[Tile], count: int, m: int, n: int) -> Tile:
+    for tile in tiles:
+        programs = count * -(-m // tile.rows) * -(-n // tile.columns)
+        if programs >= _ENOUGH and tile.rows < 2 * m and tile.columns < 2 * n:
+            return tile
+    return tiles[-1]
 
 
 def _parameters(tile: Tile) -> Any:

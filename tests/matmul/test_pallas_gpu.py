@@ -188,7 +188,7 @@ def test_the_tile_that_makes_programs_enough(monkeypatch: pytest.MonkeyPatch) ->
 
     tiles = (Tile(8, 8, 1), Tile(4, 8, 1), Tile(4, 4, 1))
     monkeypatch.setattr(pallas_gpu, "_ENOUGH", 8)
-    for m, n, expected in ((17, 20, (8, 8)), (16, 16, (4, 8)), (3, 5, (4, 4))):
+    for m, n, expected in ((17, 20, (8, 8)), (16, 16, (4, 8)), (3, 5, (4, 4)), (3, 99, (4, 8))):
         x, y = np.arange(2.0 * m).reshape(2, m, 1), np.arange(1.0 * n).reshape(1, n)
         got = pallas_gpu.over_tiles(program, jnp.ones((m, n)), [x], [y], tiles=tiles)
         np.testing.assert_array_equal(got, 1 + x[1] * y)
