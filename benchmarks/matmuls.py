@@ -25,6 +25,7 @@ ACCUMULATORS = {
     "fp16_fp16_float(e=6,p=10):adder=fp32": (Goal(measured=JIT, against=C_LOOP, at_most=1.25),),
 }
 SINGLE_ROUNDING = ("fp16_fp16_fp16", "bf16_bf16_bf16", "e4m3_e4m3_fp16")
+EXACT_PRODUCTS = "bf16_bf16_fp32"
 TENSOR_CORES = ("bf16", "fp16", "e4m3")
 Check = Callable[[Callable[[], Any]], Callable[[], Wrong]]
 COMPARED = 64
@@ -51,6 +52,12 @@ def cases() -> Iterator[Case]:
             ),
             size=512**3,
         )
+    yield Case(
+        name=f"matmul/{EXACT_PRODUCTS}",
+        build=partial(product, EXACT_PRODUCTS),
+        goals=(Goal(measured=JIT, against=PLAIN),),
+        size=512**3,
+    )
     for kind in TENSOR_CORES:
         for size in (256**3, 512**3):
             yield Case(
