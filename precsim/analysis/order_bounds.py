@@ -40,7 +40,7 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
     * blockedN: ``r(N) + r(ceil(n / N)) (1 + r(N))``, the blocks' errors and those of adding them.
     * pairwise: ``gamma(ceil(log2 n) + 2, u)``, products and a last addition to the first value counted.
     * kahan: ``u + (1 + u) (a + b) / (1 - b)`` with ``b = u + n u**2``, ``a = 2 u + O(u**2)``: the products, then the sum;
-      about ``4 u + n u**2``. Derived in :doc:`/explanation/orders`; the bounds that we found name no second-order constant.
+      about ``4 u + n u**2``. Derived, with every constant, in :doc:`/explanation/orders`.
     * two_sum: ``u + (1 + u) (u + r(n)**2 (1 + u))``: products, then Sum2, whose errors are a sequential sum themselves.
     * exact: u.
 

@@ -63,16 +63,22 @@ WORST = (
 )  # fmt: skip
 
 
+def float_format(precision: int) -> ps.FloatFormat:
+    fmt = ps.get_format(f"float(e=8,p={precision})")
+    assert isinstance(fmt, ps.FloatFormat)
+    return fmt
+
+
 def error_of_kahan(x: np.ndarray, fmt: ps.FloatFormat) -> np.ndarray:
     """Errors of the sums over the last axis of values of a format, as multiples of the sums of magnitudes."""
     got = np.asarray(ps.accumulate(x, fmt, order="kahan", axis=-1), np.float64)
     exact = np.array([math.fsum(row) for row in x.tolist()])  # one rounding of 2**-53
-    return abs(got - exact) / abs(x).sum(-1)
+    return np.asarray(abs(got - exact) / abs(x).sum(-1))
 
 
 def test_kahan_errs_by_more_than_twice_u() -> None:
-    """The factor 2 of Knuth, Goldberg and Higham is not that of the total itself; the former 2 u + 3 n u**2 fell."""
-    fmt = ps.get_format("float(e=8,p=11)")
+    """So the former bound of exact terms, 2 u + 3 n u**2, was none."""
+    fmt = float_format(11)
     u, n = fmt.unit_roundoff, len(WORST)
     (error,) = error_of_kahan(np.array([WORST], np.float32), fmt)
     assert round(error / u, 3) == 2.118
@@ -82,7 +88,7 @@ def test_kahan_errs_by_more_than_twice_u() -> None:
 @pytest.mark.parametrize("precision", [2, 3, 4, 5, 6, 8, 11, 16, 22])
 def test_kahan_keeps_its_bound_on_adverse_terms(precision: int) -> None:
     """Exact terms: the loop's own roundings only. Growing ones are where the total is the smaller summand."""
-    fmt = ps.get_format(f"float(e=8,p={precision})")
+    fmt = float_format(precision)
     rng = np.random.default_rng(precision)
     largest = 0.0
     u = fmt.unit_roundoff
@@ -106,7 +112,7 @@ def test_kahan_keeps_its_bound_on_adverse_terms(precision: int) -> None:
 @pytest.mark.parametrize("precision", [3, 4])
 def test_kahan_keeps_its_bound_on_all_short_sums(precision: int) -> None:
     """Every sum of three terms of five binades."""
-    fmt = ps.get_format(f"float(e=8,p={precision})")
+    fmt = float_format(precision)
     values = np.outer(
         2.0 ** np.arange(5), 1 + np.arange(2 ** (precision - 1)) * fmt.machine_epsilon
     )

@@ -94,6 +94,14 @@ def test_what_no_other_order_sums() -> None:
     assert math.isnan(got["two_sum"])
 
 
+def test_an_infinity_in_one_operand_only() -> None:
+    """Each operand is looked through for what is not finite."""
+    x, y = np.full((1, 2), np.inf, np.float32), np.ones((2, 1), np.float32)
+    for a, b in ((x, y), (y.T, x.T)):
+        got = ps.matmul(a, b, "fp16_fp16_fp32:exact", backend="reference")
+        assert np.asarray(got).item() == np.inf
+
+
 def test_long_sums_carry() -> None:
     """More terms than limbs take without carrying, all with all digits set; batches; no c."""
     k = CARRY_EVERY + 700

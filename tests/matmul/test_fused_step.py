@@ -1,4 +1,4 @@
-"""The corners of one step, each found by a change of the kernel that no other fast test noticed."""
+"""The corners of one step, each found by a change of a kernel that no other fast test noticed."""
 
 import numpy as np
 import pytest
@@ -22,10 +22,11 @@ def test_subnormal_operand_has_the_smallest_exponent() -> None:
     assert check("h100:fp16", [2.0**-24], [1.0], 2.0**-30 + 2.0**-45) == 2.0**-24 + 2.0**-30
 
 
-def test_subnormal_accumulator_has_the_smallest_exponent() -> None:
+@pytest.mark.parametrize("name", ["h100:fp16:acc=fp16", "fp16_fp16_fp16:fused64x25@-21"])
+def test_subnormal_accumulator_has_the_smallest_exponent(name: str) -> None:
     """2**-40 is cut off beside a subnormal fp16 accumulator, and what is left is a tie."""
     products = [2.0**-12, 2.0**-24], [2.0**-13, 2.0**-16]
-    assert check("h100:fp16:acc=fp16", *products, 2.0**-23) == 2.0**-23
+    assert check(name, *products, 2.0**-23) == 2.0**-23
 
 
 @pytest.mark.parametrize("fraction_bits", [24, 25])
@@ -72,15 +73,25 @@ def test_twenty_tiny_products_round_up_to_the_smallest_number() -> None:
     assert check("bf16_bf16_fp32:fused20x25", tiny, tiny) == 2.0**-149
 
 
+@pytest.mark.parametrize("sticky", ["", "+sticky"])
 @pytest.mark.parametrize("c", [0.0, 2.0**-24, 65504.0, -65504.0])
-def test_half_accumulator_that_truncates(c: float) -> None:
+def test_half_accumulator_that_truncates(c: float, sticky: str) -> None:
     """Overflow is infinite in this mode too, and subnormal results keep the places of fp16 only."""
-    name = "fp16_fp16_fp16[rtz]:fused4x12"
+    name = f"fp16_fp16_fp16[rtz]:fused4x12{sticky}"
     for value in (2.0**-12 + 2.0**-20, 31.0, 32.0, 250.0):
         for sign in (1.0, -1.0):
             check(name, [value], [sign * value], c)
             check(name, [value], [sign * 2.0**-12], c)
     assert check(name, [256.0], [256.0]) == INF
+
+
+@pytest.mark.parametrize("length", [16, 32])
+def test_zero_accumulator_has_an_exponent_of_its_own(length: int) -> None:
+    """With 32 products a step in two words."""
+    a, b = [1.5 * 2.0**-75] * 16, [1.25 * 2.0**-75] * 16
+    name = f"bf16_bf16_fp32[rtz]:fused{length}x25"
+    assert check(f"{name}@-133", a, b) == 15 * 2.0**-149
+    assert check(f"{name}@-126", a, b) == 12 * 2.0**-149
 
 
 def test_infinities() -> None:
