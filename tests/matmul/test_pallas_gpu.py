@@ -69,6 +69,8 @@ def test_tensor_cores(tiled: Callable[[str], Product], ways: list[str], spec: st
     """Two tiles and a rest, two batches, first values; zeros among the operands, exponents moderate or any."""
     product = tiled(spec)
     parsed = ps.MatmulSpec.parse(spec)
+    assert parsed.lhs is not None
+    assert parsed.rhs is not None
     rng = np.random.default_rng(5)
     for kind in ("any", "moderate"):
         a, b, c = operands(spec, (35, 19, 70), "finite")
