@@ -6,9 +6,9 @@ the rows or columns of the tile. Pallas is compiled by Triton, which JAX 0.11 ca
 the other platforms run, with the same bits.
 """
 
+import importlib
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -42,18 +42,18 @@ class Read(NamedTuple):
 Program: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Array, Read], Array]
 """From references to left and right operands and the tile's first values to its last ones."""
 
+TRITON = "jax.experimental.pallas.triton"
 _ENOUGH = 256
 """Programs that keep a GPU busy: about two for each of an H100's 132 multiprocessors."""
 _CHUNK = 8
 
 
-@cache
 def is_usable() -> bool:
     """Tell whether this process has an NVIDIA GPU, and a JAX that can compile programs for it."""
     if all(device.platform != "gpu" for device in jax.devices()):
         return False
     try:
-        from jax.experimental.pallas import triton
+        triton = importlib.import_module(TRITON)
     except ImportError:
         return False
     return hasattr(triton, "elementwise_inline_asm")

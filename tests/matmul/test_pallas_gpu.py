@@ -1,7 +1,9 @@
 """Programs for GPU tiles have the bits of the reference: interpreted here, compiled where there is a GPU."""
 
 import inspect
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -221,6 +223,15 @@ def test_programs_can_be_written_for_a_gpu(monkeypatch: pytest.MonkeyPatch, spec
     except RuntimeError as problem:
         pytest.skip(f"this JAX wants a GPU for that: {problem}")
     assert "triton" in text
+
+
+def test_without_triton_other_loops_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a JAX that has no more of it; so benchmarks compare the two ways."""
+    pytest.importorskip(pallas_gpu.TRITON)
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu")])
+    assert pallas_gpu.is_usable()
+    monkeypatch.setitem(sys.modules, pallas_gpu.TRITON, None)
+    assert not pallas_gpu.is_usable()
 
 
 def test_without_a_gpu_nothing_is_compiled_for_one() -> None:
