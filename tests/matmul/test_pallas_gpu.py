@@ -177,6 +177,15 @@ def test_rounded_accumulators(tiled: Callable[[str], Product], spec: str) -> Non
     assert (bits(got) == bits(expected)).all()
 
 
+def test_tiles_of_tensor_cores_are_portable(
+    tiled: Callable[[str], Product], ways: list[str]
+) -> None:
+    """Their multiplications stand side by side, but each is exact, so that none can be joined with another."""
+    x = jnp.ones((16, 16))
+    assert ps.find_unportable(tiled("h100:bf16:promote16"), x, x) == ()
+    assert ways
+
+
 @pytest.mark.parametrize("spec", ["h100:bf16", "fp16_fp16_fp16"])
 def test_no_products(tiled: Callable[[str], Product], spec: str) -> None:
     got = tiled(spec)(np.zeros((3, 0), np.float32), np.zeros((0, 2), np.float32))
