@@ -1,9 +1,9 @@
 """Native matrix products of this GPU against precsim's model of its tensor cores, bit for bit.
 
     XLA_FLAGS="--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true" \
-        python -m conformance.tensor_cores [--golden FILE.npz] [--shapes]
+        python -m conformance.tensor_cores [--golden FILE.npz] [--spec SPEC ...]
 
-Prints a line per operand type and shape: the kernel that ran, and the share of outputs whose bits are the
+Prints a line per operand and result type and shape: the kernel that ran, and the share of outputs whose bits are the
 model's (flat, or split-K with the number of parts that fits). `--golden` records outputs for the tests.
 """
 
@@ -29,6 +29,7 @@ DTYPES: dict[str, Any] = {
     "e5m2": ml_dtypes.float8_e5m2,
     "tf32": np.float32,
 }
+SPECS = ["h100:bf16", "h100:fp16", "h100:e4m3", "h100:bf16->bf16", "h100:fp16->fp16"]
 KINDS = ("bits", "finite", "tiny", "normal")
 
 
@@ -89,12 +90,17 @@ def operands(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def native(spec: str) -> Callable[[Any, Any], Any]:
-    """Return the platform's own product for a spec of a machine, of operands in their own dtypes."""
+    """Return the platform's own product for a spec of a machine, of operands in their own dtypes.
+
+    Results are float32, or what the spec's output names ("h100:bf16->bf16").
+    """
     algorithm = lax.DotAlgorithmPreset.TF32_TF32_F32 if "tf32" in spec else None
+    output = ps.MatmulSpec.parse(spec).output
+    dtype = jnp.float32 if output is None else DTYPES[output.format.name]
 
     def product(a: Any, b: Any) -> Any:
         return lax.dot_general(
-            a, b, (((1,), (0,)), ((), ())), precision=algorithm, preferred_element_type=jnp.float32
+            a, b, (((1,), (0,)), ((), ())), precision=algorithm, preferred_element_type=dtype
         )
 
     return product
@@ -171,14 +177,14 @@ def survey(specs: list[str]) -> None:
                 got = bits(product(*small))
             except Exception as error:  # noqa: BLE001
                 print(
-                    f"{spec:14s} {m:5d} {n:5d} {k:6d}  refused: {str(error).splitlines()[0][:60]}"
+                    f"{spec:15s} {m:5d} {n:5d} {k:6d}  refused: {str(error).splitlines()[0][:60]}"
                 )
                 continue
             rows, columns = slice(0, min(m, 16)), slice(0, min(n, 16))
             case = Case(spec, m, n, k, "normal", m + n + k)
             schedule, share = explain(case, a[rows], b[:, columns], got[rows, columns])
             kinds = "+".join(x.kind for x in kernels)
-            line = f"{spec:14s} {m:5d} {n:5d} {k:6d}  {kinds:10s} {schedule or ':flat':12s} {share:6.2f} %"
+            line = f"{spec:15s} {m:5d} {n:5d} {k:6d}  {kinds:10s} {schedule or ':flat':12s} {share:6.2f} %"
             print(line, flush=True)
 
 
@@ -188,7 +194,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--golden", metavar="FILE.npz", help="record the golden outputs in this file"
     )
-    parser.add_argument("--spec", nargs="+", default=["h100:bf16", "h100:fp16", "h100:e4m3"])
+    parser.add_argument(
+        "--spec",
+        nargs="+",
+        default=SPECS,
+        help="for example h100:bf16, or h100:bf16->bf16 for results in bf16",
+    )
     options = parser.parse_args(arguments)
     if jax.default_backend() != "gpu":
         print(f"no GPU: JAX runs on {jax.default_backend()}", file=sys.stderr)
