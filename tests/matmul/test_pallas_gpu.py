@@ -177,6 +177,16 @@ def test_rounded_accumulators(tiled: Callable[[str], Product], spec: str) -> Non
     assert (bits(got) == bits(expected)).all()
 
 
+@pytest.mark.parametrize("spec", ["h100:bf16", "bf16_bf16_bf16"])
+def test_under_vmap(tiled: Callable[[str], Product], spec: str) -> None:
+    """A batch more, of one operand only."""
+    rng = np.random.default_rng(2)
+    a = np.asarray(ps.round_to(rng.standard_normal((2, 5, 32), np.float32), "bf16"))
+    b = np.asarray(ps.round_to(rng.standard_normal((32, 7), np.float32), "bf16"))
+    got = jax.vmap(tiled(spec), in_axes=(0, None))(a, b)
+    assert (bits(got) == bits(ps.matmul(a, b, spec, backend="reference"))).all()
+
+
 def test_tiles_of_tensor_cores_are_portable(
     tiled: Callable[[str], Product], ways: list[str]
 ) -> None:
