@@ -36,7 +36,7 @@ def repeat(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
     if any(is_jax(x) for x in leaves):
         from jax import lax
 
-        return lax.fori_loop(0, count, body, state)
+        return lax.fori_loop(0, count, body, as_varying(lambda state: body(0, state), state))
     for k in range(count):
         state = body(k, state)
     return state
@@ -47,10 +47,47 @@ def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], st
     if any(is_jax(x) for x in state):
         from jax import lax
 
-        return lax.while_loop(condition, body, state)
+        return lax.while_loop(condition, body, as_varying(body, state))
     while condition(state):
         state = body(state)
     return state
+
+
+def as_varying(body: Callable[[Any], Any], state: Any) -> Any:
+    """Inside `jax.shard_map`, let a loop's first values vary over the same devices as those that `body` makes of them.
+
+    JAX wants that said where a loop starts from constants; outside of `shard_map` there is nothing to say.
+    """
+    import jax
+
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return state
+    while True:
+        # What one value depends on, another may get in the next round.
+        later = jax.eval_shape(body, state)
+        axes = jax.tree.map(lambda x, y: tuple(sorted(_devices(y) - _devices(x))), state, later)
+        if not any(jax.tree.leaves(axes)):
+            return state
+        state = jax.tree.map(lambda x, a: jax.lax.pcast(x, a, to="varying"), state, axes)
+
+
+def vary_alike(*arrays: Array) -> tuple[Array, ...]:
+    """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
+    import jax
+
+    every = frozenset().union(*map(_devices, arrays))
+    axes = [tuple(sorted(every - _devices(x))) for x in arrays]
+    return tuple(
+        jax.lax.pcast(x, a, to="varying") if a else x for x, a in zip(arrays, axes, strict=True)
+    )
+
+
+def _devices(x: Any) -> frozenset[str]:
+    """Return the axes of a mesh that an array, or the shape of one, varies over; none where JAX does not check."""
+    import jax
+
+    of_type = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).manual_axis_type
+    return frozenset() if of_type is None else of_type.varying
 
 
 def entry(x: Array, k: Any) -> Array:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from precsim._arrays import Array, is_jax, namespace, repeat
+from precsim._arrays import Array, as_varying, is_jax, namespace, repeat
 from precsim.arithmetic import exact
 from precsim.arithmetic.superaccumulator import (
     CARRY_EVERY,
@@ -107,4 +107,5 @@ def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array
         return scan(flags) if has_special else flags
     from jax import lax
 
+    flags = as_varying(scan, flags)
     return lax.cond(has_special, scan, lambda flags: flags, flags)  # type: ignore[no-any-return]

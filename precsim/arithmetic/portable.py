@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, entry, is_jax, namespace, with_entry
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat, with_entry
 from precsim.arithmetic.elementary import exp as exp_rounded
 from precsim.arithmetic.elementary import log as log_rounded
 from precsim.arithmetic.elementary import rsqrt as rsqrt_rounded
@@ -64,7 +64,6 @@ def _by_halves(function: Callable[..., Array], *arrays: Any) -> Array:
     if not any(map(is_jax, arrays)):
         return function(*arrays)
     import jax.numpy as jnp
-    from jax import lax
 
     arrays = tuple(jnp.broadcast_arrays(*arrays))
     shape, size = arrays[0].shape, arrays[0].size
@@ -73,7 +72,7 @@ def _by_halves(function: Callable[..., Array], *arrays: Any) -> Array:
     def body(k: Array, result: Array) -> Array:
         return with_entry(result, k, function(*(entry(x, k) for x in halves)))
 
-    result = lax.fori_loop(0, 2, body, jnp.zeros_like(halves[0]))
+    result = repeat(2, body, jnp.zeros_like(halves[0]))
     return result.reshape(-1)[:size].reshape(shape)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array, bitcast
+from precsim._arrays import Array, as_varying, bitcast
 from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.matmul import pallas_gpu
@@ -139,6 +139,7 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
     # One fused multiply-add waits for memory, so that four at once take 0.4 of the time. Longer steps wait for their own
     # results, of which a processor with several steps in a row has fewer under way.
     unroll = 4 if step is add_exact_product else 1
+    total = as_varying(lambda total: body(jnp.int32(0), total), total)
     return lax.fori_loop(0, a.shape[-1], body, total, unroll=unroll)
 
 

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array, bitcast
+from precsim._arrays import Array, bitcast, repeat
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.codec import encode
 from precsim.formats.registry import Format, get_format
@@ -286,7 +286,7 @@ def _promoted(a: Array, b: Array, spec: MatmulSpec, interval: int) -> Array:
         y = lax.dynamic_slice_in_dim(b, i * size, size, b.ndim - 2)
         return add_totals(total, bitcast(_chain(x, y, spec), FLOAT32.uint_dtype), spec.accumulator)
 
-    total = lax.fori_loop(0, parts, add_part, jnp.zeros(shape, FLOAT32.uint_dtype))
+    total = repeat(parts, add_part, jnp.zeros(shape, FLOAT32.uint_dtype))
     return bitcast(total, FLOAT32.float_dtype)
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precsim._arrays import Array, repeat
+from precsim._arrays import Array, repeat, vary_alike
 from precsim.matmul.fused_step import unrolled
 
 
@@ -110,6 +110,7 @@ def over_tiles(
         x, y = operands[: len(left)], operands[len(left) :]
         result[...] = program(x, y, start[...], read)
 
+    *operands, totals = vary_alike(*left, *right, totals)
     whole = pl.BlockSpec((None, tile.rows, tile.columns), lambda i, j, b: (b, i, j))
     parts = [pl.BlockSpec((None, x.shape[1], tile.rows), lambda i, j, b: (b, 0, i)) for x in left]
     parts += [
@@ -117,13 +118,13 @@ def over_tiles(
     ]
     found = pl.pallas_call(
         body,
-        out_shape=jax.ShapeDtypeStruct(totals.shape, totals.dtype),  # type: ignore[no-untyped-call]
+        out_shape=jax.eval_shape(lambda: totals),  # with the devices that it varies over
         grid=(totals.shape[1] // tile.rows, totals.shape[2] // tile.columns, count),
         in_specs=[*parts, whole],
         out_specs=whole,
         interpret=interpret,
         compiler_params=None if interpret else _parameters(tile),
-    )(*left, *right, totals)
+    )(*operands, totals)
     return found[:, :m, :n].reshape(first.shape)
 
 
