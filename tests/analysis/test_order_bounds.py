@@ -109,7 +109,7 @@ def test_kahan_keeps_its_bound_on_adverse_terms(precision: int) -> None:
     assert largest > 1.2
 
 
-@pytest.mark.parametrize("precision", [3, 4])
+@pytest.mark.parametrize("precision", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_kahan_keeps_its_bound_on_all_short_sums(precision: int) -> None:
     """Every sum of three terms of five binades."""
     fmt = float_format(precision)

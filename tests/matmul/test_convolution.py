@@ -244,14 +244,21 @@ def test_two_dtypes_are_refused() -> None:
         ps.conv(np.ones(X), np.ones(W, np.float32), FORWARD)
 
 
-def test_new_orders_are_those_of_the_product_over_patches() -> None:
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "bf16_bf16_bf16[sr]",
+        pytest.param("bf16_bf16_fp32:exact", marks=slow),
+        pytest.param("mxfp8_mxfp8_fp32[rtz]:fused2x25", marks=slow),
+    ],
+)
+def test_new_orders_are_those_of_the_product_over_patches(spec: str) -> None:
     """Exact, stochastic (one seed to an output) and block-scaled sums over (row, column, channel)."""
     rng = np.random.default_rng(8)
     x, w = (rng.standard_normal(s).astype(np.float32) for s in ((1, 3, 3, 2), (2, 2, 2, 3)))
     seeds = rng.integers(0, 2**32, (1, 2, 2, 3), dtype=np.uint32)
     flat = np.stack([x[0, i : i + 2, j : j + 2].reshape(-1) for i in range(2) for j in range(2)])
-    for spec in ("bf16_bf16_fp32:exact", "bf16_bf16_bf16[sr]", "mxfp8_mxfp8_fp32[rtz]:fused2x25"):
-        got = ps.conv(x, w, spec, padding="VALID", random_bits=seeds)
-        rows, bits = w.reshape(-1, 3), seeds.reshape(-1, 3)
-        want = ps.matmul(flat, rows, spec, random_bits=bits, backend="reference")
-        assert np.asarray(got).tobytes() == np.asarray(want).tobytes(), spec
+    got = ps.conv(x, w, spec, padding="VALID", random_bits=seeds)
+    rows, bits = w.reshape(-1, 3), seeds.reshape(-1, 3)
+    want = ps.matmul(flat, rows, spec, random_bits=bits, backend="reference")
+    assert np.asarray(got).tobytes() == np.asarray(want).tobytes(), spec

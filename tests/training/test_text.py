@@ -119,6 +119,7 @@ def learns(settings: dict[str, Any]) -> None:
     assert 0 <= run.test_accuracy <= 1
 
 
+@pytest.mark.slow  # CI replays three trainings of the transformer
 @pytest.mark.usefixtures("one_block")
 def test_one_block_learns_a_short_text(folder: Path) -> None:
     learns({"data_dir": str(folder), "backend": "native"})
