@@ -28,15 +28,16 @@ def namespace(*arrays: object) -> Any:
     return np
 
 
-def repeat(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
-    """Apply ``state = body(k, state)`` for k = 0 .. count - 1; one compiled loop under JAX."""
+def repeat(count: int, body: Callable[[Any, Any], Any], state: Any, *, unroll: int = 1) -> Any:
+    """Apply ``state = body(k, state)`` for k = 0 .. count - 1; one compiled loop under JAX, `unroll` at a time."""
     if count < 1:
         return state  # JAX would trace the body, which may take entries that do not exist
     leaves = state if isinstance(state, tuple) else (state,)
     if any(is_jax(x) for x in leaves):
         from jax import lax
 
-        return lax.fori_loop(0, count, body, as_varying(lambda state: body(0, state), state))
+        state = as_varying(lambda state: body(0, state), state)
+        return lax.fori_loop(0, count, body, state, unroll=unroll)
     for k in range(count):
         state = body(k, state)
     return state

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array, as_varying, bitcast
+from precsim._arrays import Array, bitcast, entry, repeat
 from precsim.arithmetic.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.matmul import pallas_gpu
@@ -102,7 +102,7 @@ def _fast_loop(a: Array, b: Array, c: Array | None, *, spec: MatmulSpec) -> Arra
             x, y = read.column(columns[0], k), read.row(rows[0], k)
             return in_program(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
 
-        return lax.fori_loop(0, a.shape[-1], body, total)
+        return repeat(a.shape[-1], body, total)
 
     def tiled(a: Array, b: Array, total: Array) -> Array:
         columns = jnp.moveaxis(a, -1, 0)[..., None]
@@ -123,8 +123,6 @@ def _start(a: Array, b: Array, c: Array | None) -> Array:
 def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
     """Run `step` over k, ascending."""
     total = _start(a, b, c)
-    if a.shape[-1] == 0:
-        return total
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
     total = lax.optimization_barrier(total)  # type: ignore[no-untyped-call]
     # Slices along the leading axis keep the loop body one vectorised kernel (performance of XLA on CPU).
@@ -132,15 +130,13 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
     rows = jnp.moveaxis(b, -2, 0)[..., None, :]
 
     def body(k: Array, total: Array) -> Array:
-        x = lax.dynamic_index_in_dim(columns, k, 0, keepdims=False)
-        y = lax.dynamic_index_in_dim(rows, k, 0, keepdims=False)
+        x, y = entry(columns, k), entry(rows, k)
         return step(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
 
     # One fused multiply-add waits for memory, so that four at once take 0.4 of the time. Longer steps wait for their own
     # results, of which a processor with several steps in a row has fewer under way.
     unroll = 4 if step is add_exact_product else 1
-    total = as_varying(lambda total: body(jnp.int32(0), total), total)
-    return lax.fori_loop(0, a.shape[-1], body, total, unroll=unroll)
+    return repeat(a.shape[-1], body, total, unroll=unroll)
 
 
 def _canonical_nan(x: Array) -> Array:
