@@ -49,15 +49,18 @@ class PairInterleaved:
 class SplitK:
     """`splits` chains over consecutive parts of K, whose results are added in order in float32.
 
-    A part is ``ceil(ceil(K / granule) / splits) * granule`` long, the last one what remains (cuBLASLt).
+    A part is ``ceil(ceil(K / granule) / splits) * granule`` long, the last one what remains (cuBLASLt). With a
+    `residue` other than 0, each part begins as in `ResidueFirst` (cuBLASLt's tf32 on shapes of few tiles).
     """
 
     splits: int
     granule: int = 64
+    residue: int = 0
 
     def __str__(self) -> str:
         """Return the name."""
-        return f"splitk{self.splits}x{self.granule}"
+        text = f"splitk{self.splits}x{self.granule}"
+        return f"{text}+residue{self.residue}" if self.residue else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ _SCHEDULES: dict[str, type[Schedule]] = {
     r"flat": Flat,
     r"promote(\d+)": Promote,
     r"mma": PairInterleaved,
-    r"splitk(\d+)(?:x(\d+))?": SplitK,
+    r"splitk(\d+)(?:x(\d+)(?:\+residue(\d+))?)?": SplitK,
     r"residue(\d+)": ResidueFirst,
 }
 
@@ -89,7 +92,7 @@ def parse_schedule(text: str) -> Schedule:
         if match := re.fullmatch(pattern, text):
             return kind(*(int(n) for n in match.groups() if n is not None))
     raise ValueError(
-        f"schedule is {text!r}; allowed are flat, promoteN, splitkS or splitkSxG, residueN, mma"
+        f"schedule is {text!r}; allowed are flat, promoteN, splitkS, splitkSxG or splitkSxG+residueN, residueN, mma"
     )
 
 
@@ -107,7 +110,7 @@ class FusedBlock:
     zero_exponent : int, optional
         Exponent that a zero term has in that maximum; None: zero terms have none.
     schedule : Schedule or str
-        How the steps cover K: "flat", "promoteN", "splitkSxG", "residueN" or "mma".
+        How the steps cover K: "flat", "promoteN", "splitkSxG", "splitkSxG+residueN", "residueN" or "mma".
     sticky : bool
         What if: the last bit of a term that was cut off is set if anything was lost (the term is rounded to odd).
     group : int
@@ -156,16 +159,20 @@ class FusedBlock:
         match self.schedule:
             case Promote(interval=n) | ResidueFirst(granule=n):
                 counts = {"interval": n}
-            case SplitK(splits=s, granule=g):
+            case SplitK(splits=s, granule=g, residue=0):
                 counts = {"splits": s, "granule": g}
+            case SplitK(splits=s, granule=g, residue=n):
+                counts = {"splits": s, "granule": g, "residue": n}
             case _:
                 counts = {}
+        # Left-over products first: then the parts may have any length.
+        whole = {"interval", "residue"} if "residue" in counts else {"interval", "granule"}
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(
                     f"{name} of schedule '{self.schedule}' is {count}; allowed is >= 1"
                 )
-            if name != "splits" and count % self.length:
+            if name in whole and count % self.length:
                 raise ValueError(
                     f"{name} of schedule '{self.schedule}' is {count}; allowed are multiples of the "
                     f"{self.length} products of a step"

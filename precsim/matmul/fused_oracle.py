@@ -135,6 +135,11 @@ def _scheduled(
             total = step_exact(total, products[k : k + length], spec, draw)
         return total
 
+    def residue_first(total: float, products: list[Product], place: int, granule: int) -> float:
+        count = len(products) % granule if granule else 0
+        total = chain(total, products[:count], place)
+        return chain(total, products[count:], place + ceil_div(count, length) * length)
+
     is_half = isinstance(fmt := spec.accumulator.format, FloatFormat) and fmt.emin == -14
     add = partial(_add, "fp16" if is_half else "fp32")
     match order.schedule:
@@ -150,16 +155,16 @@ def _scheduled(
                 ]
                 c = add(c, chain(chain(0.0, halves[0], k), halves[1], k + 16))
             return c
-        case SplitK(splits=s, granule=g):
+        case SplitK(splits=s, granule=g, residue=n):
             part = ceil_div(ceil_div(len(pairs), g), s) * g
-            c = chain(c, pairs[:part], 0)
+            steps = ceil_div(part, length)
+            c = residue_first(c, pairs[:part], 0, n)
             for j in range(1, s):
-                c = add(c, chain(0.0, pairs[j * part : (j + 1) * part], j * part))
+                ours = pairs[j * part : (j + 1) * part]
+                c = add(c, residue_first(0.0, ours, j * steps * length, n))
             return c
         case ResidueFirst(granule=g):
-            residue = len(pairs) % g
-            total = chain(c, pairs[:residue], 0)
-            return chain(total, pairs[residue:], ceil_div(residue, length) * length)
+            return residue_first(c, pairs, 0, g)
         case _:
             return chain(c, pairs, 0)
 

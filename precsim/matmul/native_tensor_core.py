@@ -1,11 +1,11 @@
 """Products on the tensor cores of this machine's GPU, where they have the bits of a `FusedBlock` spec.
 
 Which kernel a library takes for a shape, and in what order it adds, is not documented and changes between
-versions. So nothing is assumed: the first time that a shape is wanted, it is computed once on random
-operands in every layout, and the bits are compared with the model.
+versions. So nothing is assumed: the first time that a shape is wanted, it is computed on random operands in every
+layout, and the bits are compared with the model's (`schedule_search`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,12 +20,13 @@ from precsim._arrays import Array, bitcast, repeat
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.codec import encode
 from precsim.formats.registry import Format, get_format
-from precsim.matmul.fused_block import FLAT, FusedBlock, Promote, Schedule, SplitK, ceil_div
+from precsim.matmul.fused_block import FLAT, FusedBlock, Promote, Schedule, ceil_div
+from precsim.matmul.fused_limits import is_block_scaled
 from precsim.matmul.kernels import read_kernels
-from precsim.matmul.reference import reference_matmul
+from precsim.matmul.schedule_search import Shape, search_schedule
 from precsim.matmul.schedules import add_totals
 from precsim.matmul.spec import MatmulSpec
-from precsim.rounding.api import round_array, round_to
+from precsim.rounding.api import round_array
 
 RECOMMENDED_FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 """XLA_FLAGS under which an H100 was found to run cuBLASLt kernels whose order is known."""
@@ -38,10 +39,6 @@ _DTYPES: dict[Format, Any] = {
     get_format("e5m2"): ml_dtypes.float8_e5m2,
 }
 _FP8 = (get_format("e4m3"), get_format("e5m2"))
-_LAYOUTS = ("nn", "nt", "tn", "tt")
-_COMPARED = 16  # rows and columns of a result that are compared with the model
-_PARTS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
-_GRANULES = (64, 32, 128)
 
 
 class NativeProduct(NamedTuple):
@@ -50,8 +47,8 @@ class NativeProduct(NamedTuple):
     Parameters
     ----------
     kernel : str
-        Kind of the kernel, as in `Kernel`; several kinds are joined by "+".
-    schedule : Flat, Promote, SplitK or None
+        Kind of the kernel, as in `Kernel`; several kinds are joined by "+". Empty for a caller's own.
+    schedule : Flat, Promote, SplitK, ResidueFirst, PairInterleaved or None
         The schedule whose bits all compared outputs have, None if none was found.
     share : float
         Largest share of compared outputs with the bits of one schedule, 0 to 1.
@@ -112,46 +109,71 @@ def shape_refusal(
 
 
 def find_schedule(
-    spec: str | MatmulSpec, m: int, n: int, k: int, *, batch: tuple[int, ...] = ()
+    spec: str | MatmulSpec,
+    m: int,
+    n: int,
+    k: int,
+    *,
+    batch: tuple[int, ...] = (),
+    product: Callable[[np.ndarray, np.ndarray], Any] | None = None,
 ) -> NativeProduct:
-    """Find the schedule of the kernel that this machine's GPU runs for a shape, by trying.
+    """Find the schedule of a kernel for a shape: this GPU's own, or that of any function.
 
     Parameters
     ----------
     spec : str or MatmulSpec
-        A machine's product, for example "h100:bf16"; its schedule is the first to be compared.
+        A machine's product, for example "h100:bf16"; its schedule is among the first to be compared.
     m, n, k : int
         Shapes (m, k) and (k, n) of the operands.
     batch : tuple of int, optional
         Batch dimensions of both operands.
+    product : callable, optional
+        A product to explain, of any library on any device: it takes two float32 NumPy arrays whose values are in the
+        operands' formats, and returns an array with values of the spec's output (float32 if it has none). Without
+        it, what XLA compiles for this process's GPU, with float32 results, in all four layouts (operands stored
+        transposed or not): a schedule is then given only if all four have its bits.
 
     Returns
     -------
     NativeProduct
-        Kind of kernel, schedule ("flat", split over K, or None) and share of explained outputs. A schedule is
-        given only if all four layouts (operands stored transposed or not) have its bits in all compared outputs:
-        up to 16 rows and columns of the first and the last product of a batch.
+        Kind of kernel, schedule (None if none was found) and share of explained outputs: of up to 16 rows and columns of
+        the first and the last product of a batch.
 
     Raises
     ------
     TypeError
         If the order of the spec is not a `FusedBlock`.
     ValueError
-        If there is no GPU, or it has no such operands.
+        If there is no GPU, or it has no such operands; with `product`, if operands are block-scaled.
 
     Notes
     -----
-    Remembered for the life of the process. Cost: compiling the product and some 16 x 16 x k products on the CPU.
+    The spec's schedule, if it is not "flat", is compared first, by its bits alone. Then sums that cancel show whether and where
+    K is split (FPRev, arXiv 2411.00442), and chains of that length are compared, with and without left-over products first.
+    What this process's GPU does is remembered; `product` is run anew at each call. Cost: compiling the product, two to five runs, and as many
+    16 x 16 x k products on the CPU.
 
     Examples
     --------
     >>> import precsim as ps
     >>> ps.find_schedule("h100:bf16", 64, 64, 4096)  # doctest: +SKIP
-    NativeProduct(kernel='cuBLASLt', schedule=SplitK(splits=6, granule=64), share=1.0)
+    NativeProduct(kernel='cuBLASLt', schedule=SplitK(splits=6, granule=64, residue=0), share=1.0)
+    >>> def product(a, b):
+    ...     return ps.matmul(a, b, "h100:tf32:splitk8x4+residue16")
+    >>> print(ps.find_schedule("h100:tf32", 8, 8, 784, product=product).schedule)
+    splitk8x4+residue16
     """
     spec = MatmulSpec.parse(spec)
     if not isinstance(spec.order, FusedBlock):
         raise TypeError(f"spec is '{spec}'; allowed are specs of tensor cores, such as 'h100:bf16'")
+    if product is not None:
+        if is_block_scaled(spec):
+            raise ValueError(
+                f"spec is '{spec}'; with a product of the caller's, operands have one scale"
+            )
+        given = product
+        run = lambda a, b: [np.asarray(given(a, b), np.float32)]
+        return NativeProduct("", *search_schedule(run, spec, Shape(m, n, k, batch)))
     if (reason := platform_refusal(spec)) is not None:
         raise ValueError(f"no native kernel computes '{spec}': {reason}")
     return _find(replace(spec, output=None), m, n, k, batch)
@@ -176,60 +198,24 @@ def _find(spec: MatmulSpec, m: int, n: int, k: int, batch: tuple[int, ...]) -> N
 
 
 def _try(spec: MatmulSpec, m: int, n: int, k: int, batch: tuple[int, ...]) -> NativeProduct:
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    assert spec.lhs is not None
-    assert spec.rhs is not None
-    rng = np.random.default_rng((m, n, k))
-    a = _operand(rng, (*batch, m, k), spec.lhs.format)
-    b = _operand(rng, (*batch, k, n), spec.rhs.format)
-
     def products(a: Array, at: Array, b: Array, bt: Array) -> list[Array]:
         pairs = ((x, y) for x in (a, at.mT) for y in (b, bt.mT))
         return [_chain(x, y, spec) for x, y in pairs]
 
-    stored = a, np.ascontiguousarray(a.mT), b, np.ascontiguousarray(b.mT)
+    shapes = ((*batch, m, k), (*batch, k, m), (*batch, k, n), (*batch, n, k))
     try:
         # Compiled ahead of time, so that it runs here even while a caller is being traced.
-        run = jax.jit(products).lower(*stored).compile()
+        stored = [jax.ShapeDtypeStruct(x, np.float32) for x in shapes]  # type: ignore[no-untyped-call]
+        compiled = jax.jit(products).lower(*stored).compile()
     except (ValueError, jax.errors.JaxRuntimeError) as error:
         return NativeProduct(f"refused ({str(error).splitlines()[0][:80]})", None, 0.0)
-    kernels = "+".join(sorted({kernel.kind for kernel in read_kernels(run.as_text() or "")}))
-    first = (0,) * len(batch)
-    last = tuple(size - 1 for size in batch)
-    outputs = [np.asarray(y) for y in run(*stored)]
-    best = 0.0
-    for schedule in _candidates(order, k):
-        model = replace(spec, order=replace(order, schedule=schedule))
-        equal = [
-            reference_matmul(a[at][-_COMPARED:], b[at][:, :_COMPARED], None, model).view(np.uint32)
-            == y[at][-_COMPARED:, :_COMPARED].view(np.uint32)
-            for at in {first, last}
-            for y in outputs
-        ]
-        best = max(best, float(np.mean(equal)))
-        if best == 1.0:
-            return NativeProduct(kernels, schedule, best)
-    return NativeProduct(kernels, None, best)
+    kernels = "+".join(sorted({kernel.kind for kernel in read_kernels(compiled.as_text() or "")}))
 
+    def run(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+        stored = a, np.ascontiguousarray(a.mT), b, np.ascontiguousarray(b.mT)
+        return [np.asarray(y) for y in compiled(*stored)]
 
-def _operand(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format) -> np.ndarray:
-    """Random values of a format with exponents some 5 binades around 0: every order has its own bits."""
-    values = rng.standard_normal(shape, np.float32) * np.exp2(
-        rng.integers(-3, 4, shape).astype(np.float32)
-    )
-    return np.asarray(round_to(values, fmt, overflow="saturate"))
-
-
-def _candidates(order: FusedBlock, k: int) -> Iterator[Schedule]:
-    """Yield schedules, likeliest first."""
-    yield FLAT
-    if order.schedule != FLAT:
-        yield order.schedule
-    if k >= 1024:  # cuBLASLt was never seen to split less
-        yield from (
-            SplitK(splits=s, granule=g) for g in _GRANULES for s in _PARTS if g % order.length == 0
-        )
+    return NativeProduct(kernels, *search_schedule(run, spec, Shape(m, n, k, batch)))
 
 
 @partial(jax.jit, static_argnums=2)

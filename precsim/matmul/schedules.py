@@ -42,10 +42,13 @@ def plan(order: FusedBlock, k: int) -> Plan:
     def fill(index: np.ndarray, unit: int) -> np.ndarray:
         return np.append(index, np.full(-len(index) % unit, FILL))
 
+    def residue_first(index: np.ndarray, granule: int) -> np.ndarray:
+        count = len(index) % granule
+        return np.append(fill(index[:count], order.length), fill(index[count:], order.length))
+
     match order.schedule:
         case ResidueFirst(granule=g):
-            first = fill(index[: k % g], order.length)
-            return Plan(np.append(first, fill(index[k % g :], order.length)), 1, True)
+            return Plan(residue_first(index, g), 1, True)
         case Promote(interval=n):
             index = fill(index, n)
             return Plan(index, len(index) // n, False)
@@ -55,9 +58,14 @@ def plan(order: FusedBlock, k: int) -> Plan:
             halves = np.concatenate([within[within % 4 < 2], within[within % 4 >= 2]])
             index = index.reshape(-1, 32)[:, halves].reshape(-1)
             return Plan(index, len(index) // 32, False)
-        case SplitK(splits=s, granule=g):
-            # The last part may be shorter: all parts get the length of the others.
-            return Plan(fill(index, ceil_div(ceil_div(k, g), s) * g * s) if k else index, s, True)
+        case SplitK(splits=s, granule=g, residue=n):
+            # The last part may be shorter: all parts get as many steps as the others.
+            part = max(ceil_div(ceil_div(k, g), s) * g, 1)
+            steps = ceil_div(part, order.length) * order.length
+            parts = [index[j * part : (j + 1) * part] for j in range(s)]
+            parts = [residue_first(x, n) if n else x for x in parts]
+            parts = [np.append(x, np.full(steps - len(x), FILL)) for x in parts]
+            return Plan(np.concatenate(parts) if k else index, s, True)
         case _:
             return Plan(fill(index, order.length), 1, True)
 
