@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from precsim._arrays import Array
+from precsim._arrays import Array, with_automatic_axes
 from precsim.arithmetic.elementwise import apply_operation
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.spec import RoundingSpec
@@ -17,7 +17,7 @@ from precsim.rounding.wide import Packed
 @partial(jax.jit, static_argnums=(0, 1))
 def call_compiled(function: Callable[..., Array], option: Any, *arrays: Any) -> Array:
     """Call a function of one option, fixed in the compilation, and of arrays."""
-    return function(option, *map(jnp.asarray, arrays))
+    return with_automatic_axes(partial(function, option), *map(jnp.asarray, arrays))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -41,8 +41,12 @@ def _apply(
     random_bits: Array | None,
     spec: RoundingSpec,
 ) -> Array:
-    operands = tuple(map(jnp.asarray, operands))
-    return apply_operation(function, operands, random_bits, spec, as_carrier(operands[0])[1])
+    carrier = as_carrier(operands[0])[1]
+
+    def run(random_bits: Array | None, *operands: Array) -> Array:
+        return apply_operation(function, operands, random_bits, spec, carrier)
+
+    return with_automatic_axes(run, random_bits, *map(jnp.asarray, operands))
 
 
 @_apply.defjvp

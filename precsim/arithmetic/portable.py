@@ -17,7 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat, with_entry
+from precsim._arrays import (
+    Array,
+    bitcast,
+    entry,
+    is_jax,
+    namespace,
+    repeat,
+    with_automatic_axes,
+    with_entry,
+)
 from precsim.arithmetic.elementary import exp as exp_rounded
 from precsim.arithmetic.elementary import log as log_rounded
 from precsim.arithmetic.elementary import rsqrt as rsqrt_rounded
@@ -190,8 +199,12 @@ def sum(x: Array, axis: int) -> Array:  # noqa: A001 NumPy's and JAX's name
     Filled up with zeros to a power of two, then the second half is added to the first, element by element,
     until one is left: log2(n) additions deep, and ``|error| <= gamma(log2(n), 2**-24) * sum|x|`` beside what is flushed.
     """
+    x = namespace(x).moveaxis(x, axis, 0)
+    return with_automatic_axes(_sum_rows, x)
+
+
+def _sum_rows(x: Array) -> Array:
     xp = namespace(x)
-    x = xp.moveaxis(x, axis, 0)
     count = x.shape[0]
     if count == 0:
         return xp.zeros(x.shape[1:], x.dtype)

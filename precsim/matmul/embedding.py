@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, is_jax
+from precsim._arrays import Array, is_jax, with_automatic_axes
 from precsim.arithmetic.segments import segment_sum
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.api import as_random_bits
@@ -75,9 +75,13 @@ def embedding(table: Any, ids: Any, spec: SpecLike, *, random_bits: Any = None) 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _gather(table: Array, ids: Array, bits: Array | None, spec: RoundingSpec) -> Array:
-    is_inside = (ids >= 0) & (ids < table.shape[0])
-    rows = jnp.take(table, ids, axis=0, mode="clip")
-    return jnp.where(is_inside[..., None], rows, jnp.asarray(jnp.nan, table.dtype))
+    def run(table: Array, ids: Array) -> Array:
+        is_inside = (ids >= 0) & (ids < table.shape[0])
+        rows = jnp.take(table, ids[..., 0], axis=0, mode="clip")
+        return jnp.where(is_inside, rows, jnp.asarray(jnp.nan, table.dtype))
+
+    # The result's last dimension is the features'.
+    return with_automatic_axes(run, table, ids[..., None])
 
 
 def _forward(

@@ -1,8 +1,10 @@
 """One product of two arrays, run by the backend that was asked for."""
 
+from functools import partial
+
 from jax import lax
 
-from precsim._arrays import Array
+from precsim._arrays import Array, with_automatic_axes
 from precsim.matmul.backends import resolve_backend
 from precsim.matmul.emulated import emulated_matmul
 from precsim.matmul.fused_block import FusedBlock
@@ -21,6 +23,19 @@ def run_product(
     backend: str,
 ) -> Array:
     """Return c + a @ b; shapes (..., M, K), (..., K, N) and (..., M, N) of equal batch dimensions."""
+    run = partial(_run, spec=spec, backend=backend)
+    return with_automatic_axes(run, a, b, c, random_bits, contracted=(-1, -2))
+
+
+def _run(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    random_bits: Array | None,
+    *,
+    spec: MatmulSpec,
+    backend: str,
+) -> Array:
     is_fused = isinstance(spec.order, FusedBlock)
     if is_fused and c is not None:
         # Kernels add it last, the model first.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, entry, is_jax, namespace, repeat
+from precsim._arrays import Array, entry, is_jax, namespace, repeat, with_automatic_axes
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.matmul.emulated import emulated_matmul
@@ -146,13 +146,12 @@ def _promoted(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+@partial(jax.jit, static_argnums=(4, 5))
 def _compiled(
     a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
 ) -> Array:
-    return _jitted(a, b, a_scales, b_scales, spec, contracts)
-
-
-_jitted = partial(jax.jit, static_argnums=(4, 5))(_promoted)
+    run = partial(_promoted, spec=spec, contracts=contracts)
+    return with_automatic_axes(run, a, b, a_scales, b_scales, contracted=(-1, -2))
 
 
 @_compiled.defjvp
