@@ -84,7 +84,8 @@ def cases() -> Iterator[Case]:
             goals=(Goal(measured=JIT, against=PLAIN),),
             size=1,
         )
-    for spec in (*(f"h100:{kind}" for kind in TENSOR_CORES), *ACCUMULATORS):
+    tensor_cores = (*TENSOR_CORES, "fp16:acc=fp16")
+    for spec in (*(f"h100:{kind}" for kind in tensor_cores), *ACCUMULATORS):
         yield Case(
             name=f"gpu/matmul/{spec}",
             build=partial(on_gpu, spec),

@@ -90,6 +90,8 @@ def test_emulated_products(spec: str) -> None:
     [
         "h100:bf16",
         "h100:fp16:promote64",
+        "h100:fp16:acc=fp16",
+        "v100:fp16:acc=fp16",
         "h100:e4m3",
         "h100:e5m2_e4m3:splitk2x64",
         "a100:tf32",

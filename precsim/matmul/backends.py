@@ -35,7 +35,7 @@ def native_refusal(spec: MatmulSpec, shapes: Shapes | None = None) -> str | None
             return "no tensor core keeps a sticky bit"
         from precsim.matmul.native_tensor_core import platform_refusal, shape_refusal
 
-        reason = platform_refusal(spec)
+        reason = platform_refusal(spec) or _division_refusal()
         return shape_refusal(spec, *shapes) if reason is None and shapes is not None else reason
     for name in ("lhs", "rhs"):
         operand = getattr(spec, name)
@@ -47,6 +47,20 @@ def native_refusal(spec: MatmulSpec, shapes: Shapes | None = None) -> str | None
     if spec.product is not None or spec.adder is not None or spec.order != SEQUENTIAL:
         return "product, adder and order cannot be chosen in a native kernel"
     return None
+
+
+def _division_refusal() -> str | None:
+    """Say why a product may not stay in one piece; None if it does: divided over K, its sums have another order."""
+    import jax
+
+    mesh = jax.sharding.get_abstract_mesh()
+    count = jax.local_device_count()
+    if count == 1 or (mesh.manual_axes and len(mesh.manual_axes) == len(mesh.axis_names)):
+        return None
+    return (
+        f"XLA may divide it among this process's {count} devices after its kernel was tried; allowed are calls inside "
+        "jax.shard_map, or a process that sees one GPU (CUDA_VISIBLE_DEVICES=0)"
+    )
 
 
 def resolve_backend(
@@ -68,8 +82,8 @@ def resolve_backend(
     -------
     str
         "emulated", "native" or "reference". "auto" gives "native" for the product of a machine ("h100:bf16") where
-        this process has one such GPU, whose kernel for these shapes was found to have the spec's bits; else
-        "emulated", since no native kernel follows a sequential spec bit for bit.
+        this process has one such GPU (or the call is inside `jax.shard_map`), whose kernel for these shapes was found to have
+        the spec's bits; else "emulated", since no native kernel follows a sequential spec bit for bit.
 
     Raises
     ------
@@ -91,8 +105,4 @@ def resolve_backend(
         return backend
     if shapes is None or not isinstance(spec.order, FusedBlock):
         return "emulated"
-    import jax
-
-    # Among several devices, arrays may be divided over K, and the kernels would see other shapes.
-    is_alone = jax.local_device_count() == 1
-    return "native" if is_alone and native_refusal(spec, shapes) is None else "emulated"
+    return "native" if native_refusal(spec, shapes) is None else "emulated"

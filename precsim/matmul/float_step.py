@@ -1,7 +1,8 @@
 """Steps of a tensor core by float32 multiplications, tile by tile on a GPU: where no exponent is extreme.
 
 The step is that of `fused_step`, with fewer instructions. A product of two significands is exact in float32, so is its product
-with a power of two, and a conversion to an integer cuts off toward zero, as a tensor core does. If E is at least -126 + F, all
+with a power of two, and a conversion to an integer cuts off toward zero, as a tensor core does. Accumulators that round to nearest (fp16)
+are rounded by additions, `by_adding`. If E is at least -126 + F, all
 terms and sums are multiples of 2**-126; `fits` tells from the operands whether products keep that distance from
 float32's smallest normal number, and a similar one from its largest.
 """
@@ -16,9 +17,10 @@ from jax import lax
 from precsim._arrays import Array, repeat
 from precsim.formats.carrier import FLOAT32, bit_length
 from precsim.formats.floating import FloatFormat
+from precsim.matmul import by_adding
 from precsim.matmul.fused_step import Factor, Step, sign_and_magnitude
 from precsim.matmul.pallas_gpu import Read, Tile, in_chunks, over_tiles
-from precsim.rounding.spec import RoundingMode
+from precsim.rounding.spec import RoundingMode, RoundingSpec
 
 _U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
 _TILES = (Tile(32, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
@@ -77,14 +79,13 @@ def _part(factor: Factor, start: Any, count: int, axis: int) -> Operand:
 
 def fits(x: Operand, y: Operand, total: Array, step: Step) -> Array | bool:
     """Tell whether `add_block` is exact for all products and a first total: no, or a traced condition."""
-    fmt = step.accumulator.format
-    assert isinstance(fmt, FloatFormat)
-    truncates = step.accumulator.mode is RoundingMode.TOWARD_ZERO and fmt.emin == FLOAT32.emin
-    if not truncates or sum(step.precisions) > FLOAT32.precision:
+    can_round = _truncates(step.accumulator) or by_adding.applies(step.accumulator)
+    if not can_round or sum(step.precisions) > FLOAT32.precision:
         return False
     lowest = _I(_lowest(step))
     # A product is below 2**(exponent + 2), and there are K of them and the first total.
-    highest = _I(FLOAT32.bias - 2 - x.value.shape[0].bit_length())
+    limit = FLOAT32.bias if _truncates(step.accumulator) else by_adding.limit(step.accumulator)
+    highest = _I(limit - 2 - x.value.shape[0].bit_length())
     size = total & _U(FLOAT32.sign_bit - 1)
     exponent = (size >> _U(FLOAT32.trailing)).astype(_I) - _I(FLOAT32.bias)
     is_multiple = exponent >= _I(FLOAT32.emin + FLOAT32.trailing)
@@ -94,6 +95,13 @@ def fits(x: Operand, y: Operand, total: Array, step: Step) -> Array | bool:
         return found
     (low_x, high_x), (low_y, high_y) = map(_exponents, (x, y))
     return found & (low_x + low_y >= lowest) & (high_x + high_y <= highest)
+
+
+def _truncates(accumulator: RoundingSpec) -> bool:
+    """Tell whether sums are cut off to a format with float32's smallest exponents."""
+    fmt = accumulator.format
+    assert isinstance(fmt, FloatFormat)
+    return accumulator.mode is RoundingMode.TOWARD_ZERO and fmt.emin == FLOAT32.emin
 
 
 def _lowest(step: Step) -> int:
@@ -117,8 +125,12 @@ def add_block(x: Operand, y: Operand, total: Array, group: Any, step: Step, read
     def exponent(k: Any) -> Array:
         return read.column(x.exponent, first + k) + read.row(y.exponent, first + k)
 
-    field = (total >> _U(trailing)) & _U(2 * FLOAT32.bias + 1)
-    largest = jnp.maximum(field.astype(_I) - bias, _I(_lowest(step)))
+    fmt = step.accumulator.format
+    assert isinstance(fmt, FloatFormat)
+    field = ((total >> _U(trailing)) & _U(2 * FLOAT32.bias + 1)).astype(_I)
+    if fmt.emin > FLOAT32.emin:  # its subnormals have the smallest normal number's exponent
+        field = jnp.where(field == _I(0), field, jnp.maximum(field, _I(fmt.emin) + bias))
+    largest = jnp.maximum(field - bias, _I(_lowest(step)))
     largest = in_chunks(step.length, lambda k, most: jnp.maximum(most, exponent(k)), largest)
     scale = lax.bitcast_convert_type((f - largest + bias) << _I(trailing), jnp.float32)
 
@@ -130,13 +142,25 @@ def add_block(x: Operand, y: Operand, total: Array, group: Any, step: Step, read
     of_total = read.truncate(lax.bitcast_convert_type(total, jnp.float32) * scale)
     halves = in_chunks(step.length, add_term, (jnp.zeros_like(of_total), of_total))
     negative, magnitude = sign_and_magnitude(*halves)
-    fmt = step.accumulator.format
-    assert isinstance(fmt, FloatFormat)
-    # Cut off to the accumulator's precision, so that the conversion is exact.
-    drop = jnp.maximum(bit_length(magnitude, FLOAT32) - _I(fmt.precision), _I(0)).astype(_U)
+    truncates = _truncates(step.accumulator)
+    # As many bits as the conversion holds; the last one says whether others are lost, which is all that nearest needs.
+    kept_bits = fmt.precision if truncates else FLOAT32.precision
+    drop = jnp.maximum(bit_length(magnitude, FLOAT32) - _I(kept_bits), _I(0)).astype(_U)
     kept = lax.shift_left(lax.shift_right_logical(magnitude, drop), drop)
+    if not truncates:
+        kept = jnp.where(kept == magnitude, kept, kept | lax.shift_left(_U(1), drop))
     # The exponent of a zero would become one of a number.
     bits = lax.bitcast_convert_type(kept.astype(jnp.float32), jnp.uint32)
     bits = bits + ((largest - f).astype(_U) << _U(trailing))
     sign = jnp.where(negative, _U(FLOAT32.sign_bit), _U(0))
-    return jnp.where(magnitude == _U(0), _U(0), bits | sign)
+    result = jnp.where(magnitude == _U(0), _U(0), bits | sign)
+    return result if truncates else _to_nearest(result, total, step.accumulator)
+
+
+def _to_nearest(sums: Array, total: Array, accumulator: RoundingSpec) -> Array:
+    """Round patterns that were rounded to odd; a zero is +0, and what was infinite before the step stays."""
+    value = lax.bitcast_convert_type(sums, jnp.float32)
+    rounded = by_adding.by_adding(value, accumulator, has_negative_zero=False)
+    bits = lax.bitcast_convert_type(jnp.where(rounded == 0, jnp.float32(0), rounded), jnp.uint32)
+    is_infinite = (total & _U(FLOAT32.sign_bit - 1)) == _U(FLOAT32.infinity)
+    return jnp.where(is_infinite, total, bits)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax._src.core import eval_context  # no public way out of a trace
+from jax.sharding import AxisType, PartitionSpec
 
 import precsim as ps
 from precsim.matmul import native_tensor_core
@@ -103,6 +104,28 @@ def test_auto_takes_a_kernel_only_with_the_schedule_asked_for(pretend: Any) -> N
     with pytest.raises(ValueError, match="has schedule 'splitk2x64'"):
         ps.resolve_backend("h100:bf16", "native", shapes=shapes)
     assert ps.resolve_backend("h100:bf16", shapes=((0, 4), (4, 4))) == "emulated"
+
+
+def test_products_that_xla_may_divide_are_not_native(
+    pretend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found on two H100s: divided over K, the platform's product has other bits. Inside `shard_map` shapes are what they are."""
+    pretend(FLAT)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    shapes = ((16, 64), (64, 16))
+    assert ps.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
+    with pytest.raises(ValueError, match=r"among this process's 2 devices .*shard_map"):
+        ps.resolve_backend("h100:bf16", "native", shapes=shapes)
+    found = []
+
+    def whole(x: Any) -> Any:
+        found.append(ps.resolve_backend("h100:bf16", shapes=shapes))
+        return x
+
+    rows = PartitionSpec("d")  # type: ignore[no-untyped-call]
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+    jax.shard_map(whole, mesh=mesh, in_specs=rows, out_specs=rows)(jnp.ones(1))
+    assert found == ["native"]
 
 
 @pytest.mark.parametrize("name", ["h100:bf16", "h100:bf16:promote64->", "h100:e4m3_e5m2->bf16"])

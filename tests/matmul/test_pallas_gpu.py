@@ -64,6 +64,9 @@ def slow(*specs: str) -> list[Any]:
             "h100:e5m2_e4m3:residue32",
             "h100:e4m3:mma",
             "a100:tf32",
+            "h100:fp16:acc=fp16",
+            "ada:e4m3:acc=fp16",
+            "fp16_fp16_bf16:fused8x24",
         ),
     ],
 )
@@ -92,14 +95,43 @@ def test_tensor_cores(tiled: Callable[[str], Product], ways: list[str], spec: st
     assert ways
 
 
-@pytest.mark.parametrize("spec", ["h100:fp16:acc=fp16", "v100:fp16"])
-def test_accumulators_that_round_to_nearest_take_the_other_way(
-    tiled: Callable[[str], Product], ways: list[str], spec: str
+@pytest.mark.parametrize(
+    ("spec", "takes_tiles"),
+    [("v100:fp16", True), ("h100:fp16:acc=fp16", True), ("bf16_bf16_fp32[rtp]:fused16x25", False)],
+)
+def test_the_way_that_accumulators_take(
+    tiled: Callable[[str], Product], ways: list[str], spec: str, takes_tiles: bool
 ) -> None:
+    """Those that cut off or round to nearest even, tile by tile; others not."""
     a, b, c = operands(spec, (5, 3, 32), "finite")
     got = tiled(spec)(a, b, c)
     assert (bits(got) == bits(ps.matmul(a, b, spec, c=c, backend="reference"))).all()
-    assert bool(ways) == spec.startswith("v100")
+    assert bool(ways) == takes_tiles
+
+
+@pytest.mark.parametrize(
+    "spec", ["h100:fp16:acc=fp16", *slow("v100:fp16:acc=fp16", "a100:fp16:acc=fp16")]
+)
+@pytest.mark.parametrize("scale", [1, 2.0**-8, 2.0**-16, 2.0**7])
+def test_accumulators_to_nearest(tiled: Callable[[str], Product], spec: str, scale: float) -> None:
+    """Subnormal sums, ties, overflow that stays, and sums that round to a zero without sign."""
+    parsed = ps.MatmulSpec.parse(spec)
+    assert parsed.lhs is not None
+    rng = np.random.default_rng(7)
+    made = []
+    for shape in ((12, 96), (96, 10)):
+        values = rng.integers(-9, 10, shape) * np.exp2(rng.integers(-3, 3, shape)) * scale
+        made.append(
+            np.asarray(ps.round_to(values.astype(np.float32), parsed.lhs, overflow="saturate"))
+        )
+    a, b = made
+    got = tiled(spec)(a, b)
+    expected = ps.matmul(a, b, spec, backend="reference")
+    assert (bits(got) == bits(expected)).all()
+    assert np.isinf(expected).any() == (scale > 1)
+    if scale < 2.0**-8:
+        assert (abs(expected) < 2.0**-14).any()
+        assert ((bits(expected) == 0) & (abs(a) @ abs(b) > 0)).any()
 
 
 def step_of(spec: str) -> Step:
@@ -228,7 +260,15 @@ def test_chunks_repeat_every_index_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["h100:bf16", "h100:e4m3", "fp16_fp16_fp16", "bf16_bf16_bf16", "fp32_fp32_fp32"]
+    "spec",
+    [
+        "h100:bf16",
+        "h100:e4m3",
+        "h100:fp16:acc=fp16",
+        "fp16_fp16_fp16",
+        "bf16_bf16_bf16",
+        "fp32_fp32_fp32",
+    ],
 )
 def test_programs_can_be_written_for_a_gpu(monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
     """All their operations exist there; no GPU is needed to find out."""
