@@ -23,10 +23,11 @@ from precsim.formats.registry import Format, get_format
 from precsim.matmul.fused_block import FLAT, FusedBlock, Promote, Schedule, ceil_div
 from precsim.matmul.fused_limits import is_block_scaled
 from precsim.matmul.kernels import read_kernels
-from precsim.matmul.schedule_search import Shape, search_schedule
+from precsim.matmul.schedule_search import Run, Shape, search_schedule
 from precsim.matmul.schedules import add_totals
 from precsim.matmul.spec import MatmulSpec
 from precsim.rounding.api import round_array
+from precsim.rounding.spec import RoundingMode
 
 RECOMMENDED_FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 """XLA_FLAGS under which an H100 was found to run cuBLASLt kernels whose order is known."""
@@ -144,7 +145,8 @@ def find_schedule(
     TypeError
         If the order of the spec is not a `FusedBlock`.
     ValueError
-        If there is no GPU, or it has no such operands; with `product`, if operands are block-scaled.
+        If there is no GPU, or it has no such operands; with `product`, if operands are block-scaled, the accumulator is
+        stochastic, or its results have another shape; if a size is below 1.
 
     Notes
     -----
@@ -166,17 +168,35 @@ def find_schedule(
     spec = MatmulSpec.parse(spec)
     if not isinstance(spec.order, FusedBlock):
         raise TypeError(f"spec is '{spec}'; allowed are specs of tensor cores, such as 'h100:bf16'")
+    for name, size in (("m", m), ("n", n), ("k", k)):
+        if size < 1:
+            raise ValueError(f"{name} is {size}; allowed is >= 1")
     if product is not None:
-        if is_block_scaled(spec):
-            raise ValueError(
-                f"spec is '{spec}'; with a product of the caller's, operands have one scale"
-            )
-        given = product
-        run = lambda a, b: [np.asarray(given(a, b), np.float32)]
-        return NativeProduct("", *search_schedule(run, spec, Shape(m, n, k, batch)))
+        shape = Shape(m, n, k, batch)
+        return NativeProduct("", *search_schedule(_checked(product, spec, shape), spec, shape))
     if (reason := platform_refusal(spec)) is not None:
         raise ValueError(f"no native kernel computes '{spec}': {reason}")
     return _find(replace(spec, output=None), m, n, k, batch)
+
+
+def _checked(
+    product: Callable[[np.ndarray, np.ndarray], Any], spec: MatmulSpec, shape: Shape
+) -> Run:
+    """Return a caller's product as a kernel of its own, whose results have to have the right shape."""
+    if is_block_scaled(spec) or spec.accumulator.mode is RoundingMode.STOCHASTIC:
+        raise ValueError(
+            f"spec is '{spec}'; allowed beside a product are operands without block scales, and no stochastic "
+            "accumulator"
+        )
+
+    def run(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+        result = np.asarray(product(a, b), np.float32)
+        expected = (*shape.batch, shape.m, shape.n)
+        if result.shape != expected:
+            raise ValueError(f"product returned shape {result.shape}; allowed is {expected}")
+        return [result]
+
+    return run
 
 
 def tried_products() -> dict[str, NativeProduct]:

@@ -102,6 +102,16 @@ def test_the_end_of_the_first_part_is_exact() -> None:
         assert part_length(run, spec, Shape(16, 16, 1000)) == granule
 
 
-def test_block_scaled_products_are_refused() -> None:
-    with pytest.raises(ValueError, match="spec is 'b200:mxfp4'; with a product of the caller's"):
-        ps.find_schedule("b200:mxfp4", 8, 8, 64, product=np.matmul)
+@pytest.mark.parametrize(
+    ("spec", "sizes", "message"),
+    [
+        ("b200:mxfp4", (8, 8, 64), "spec is 'b200:mxfp4'; allowed beside a product are operands"),
+        ("bf16_bf16_bf16[sr]:fused16x25", (8, 8, 64), "and no stochastic accumulator"),
+        ("h100:bf16", (8, 8, 0), "k is 0; allowed is >= 1"),
+        ("h100:bf16", (-1, 8, 16), "m is -1; allowed is >= 1"),
+        ("h100:bf16", (8, 4, 64), r"product returned shape \(4, 8\); allowed is \(8, 4\)"),
+    ],
+)
+def test_bad_input_is_named(spec: str, sizes: tuple[int, int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ps.find_schedule(spec, *sizes, product=lambda a, b: (a @ b).T)
