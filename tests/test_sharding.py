@@ -131,6 +131,9 @@ def explicit_differences(cases: dict[str, Callable[[Any, Any], Any]]) -> dict[st
         for name, fun in cases.items():
             found[name] = unlike(jax.jit(fun)(shared, everywhere), expected[name])
         of_rows, of_weights = jax.jit(gradients)(shared, everywhere)
+        square = jax.device_put(a[:, :16], NamedSharding(mesh, PartitionSpec(None, "d")))  # type: ignore[no-untyped-call]
+        contracted = jax.jit(lambda x, y: ps.matmul(x, y, "bf16_bf16_fp32"))(square, a[:, 16:])
+    assert tuple(contracted.sharding.spec) == (None, None)
     assert tuple(of_rows.sharding.spec) == ("d", None)
     assert {part.data.shape for part in of_rows.addressable_shards} == {(16 // DEVICES, 32)}
     assert tuple(of_weights.sharding.spec) == (None, None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.matmul.schedule_search import Shape, part_length
+from precsim.matmul.schedule_search import Shape, _ends, _stride, part_length
 from tests.matmul.conftest import assert_same_bits, normal
 
 
@@ -91,6 +91,30 @@ def test_other_orders_are_not_explained(product: Any) -> None:
     found = ps.find_schedule("h100:bf16", 8, 8, 512, product=product)
     assert found.schedule is None
     assert found.share < 1
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "h100:bf16",
+        "h100:bf16->bf16",
+        "h100:e4m3->fp16",
+        "v100:fp16:acc=fp16",
+        "bf16_bf16_fp32[rtz]:fused8x50",
+    ],
+)
+def test_probes_count_what_is_left(spec: str) -> None:
+    """Of two parts of 256 products: in the first what comes after each place's step, in the second nothing."""
+    parsed = ps.MatmulSpec.parse(spec)
+    assert isinstance(parsed.order, ps.FusedBlock)
+    kernel, shape = by(f"{spec}:splitk2x64"), Shape(16, 16, 512)
+    places, stride = np.arange(3, 512, 7), _stride(parsed, 512)
+    ends = _ends(lambda a, b: [kernel(a, b)], parsed, shape, stride, places)
+    exact = np.where(
+        places < 256, places // parsed.order.length * parsed.order.length + parsed.order.length, 512
+    )
+    # The last product before an end may be a place itself, or none that counts.
+    assert ((exact - 1 - stride <= ends) & (ends <= exact)).all()
 
 
 def test_the_end_of_the_first_part_is_exact() -> None:
