@@ -36,7 +36,7 @@ def test_results_have_the_type_that_the_spec_names(spec: str, dtype: str) -> Non
 )
 def test_the_schedule_is_found_and_its_bits_are_counted(spec: str, schedule: str) -> None:
     """Of a product that the model computes by it."""
-    case = Case(spec, 4, 4, 2048, "normal", 1)
+    case = Case(spec, 4, 4, 832, "normal", 1)
     a, b = operands(case)
 
     def product(a: Any, b: Any) -> Any:
@@ -44,7 +44,7 @@ def test_the_schedule_is_found_and_its_bits_are_counted(spec: str, schedule: str
         a, b = (np.asarray(x, np.float32) for x in (a, b))
         return ps.matmul(a, b, spec + schedule, backend="reference")
 
-    assert explain(spec, 4, 4, 2048, product) == schedule
+    assert explain(spec, 4, 4, 832, product) == schedule
     got = bits(product(*narrow(spec, a, b)))
     assert share_explained(case, a, b, got, schedule) == 100
     got[0, 0] ^= 1 << 31

@@ -134,25 +134,23 @@ def test_accumulators_to_nearest(tiled: Callable[[str], Product], spec: str, sca
         assert ((bits(expected) == 0) & (abs(a) @ abs(b) > 0)).any()
 
 
-@pytest.mark.parametrize(
-    ("first", "factors", "exact"),
-    [
+def test_single_sums_to_nearest(tiled: Callable[[str], Product]) -> None:
+    """First value, factors, and the fp16 sum that they have."""
+    cases = [
         # Two, half of fp16's last place there, and a bit that 24 do not reach: no tie, so up.
         (0, [(1, 1), (1, 1), (2.0**-10, 1), (2.0**-12, 2.0**-13)], 2 + 2.0**-9),
         (0, [(-1, 1), (1, -1), (2.0**-10, -1), (2.0**-12, -(2.0**-13))], -2 - 2.0**-9),
         # Half of the smallest number and more; the subnormal total's exponent is -14, and 25 bits below it the rest is cut off.
-        (2.0**-23, [(2.0**-12, 2.0**-13), (2.0**-24, 2.0**-18)], 2.0**-23),
-        (2.0**-23, [(2.0**-12, 2.0**-13), (2.0**-24, 2.0**-14)], 3 * 2.0**-24),
-    ],
-)
-def test_one_sum_to_nearest(
-    tiled: Callable[[str], Product], first: float, factors: list[Any], exact: float
-) -> None:
-    a, b = (np.array(x, np.float32).reshape(1, -1) for x in zip(*factors, strict=True))
-    c = np.full((1, 1), first, np.float32)
+        (2.0**-23, [(2.0**-12, 2.0**-13), (2.0**-24, 2.0**-18), (0, 0), (0, 0)], 2.0**-23),
+        (2.0**-23, [(2.0**-12, 2.0**-13), (2.0**-24, 2.0**-14), (0, 0), (0, 0)], 3 * 2.0**-24),
+    ]
+    c = np.array([first for first, _, _ in cases], np.float32)[:, None, None]
+    factors = np.array([pairs for _, pairs, _ in cases], np.float32)
+    a, b = factors[:, None, :, 0], factors[:, :, None, 1]
+    expected = [exact for _, _, exact in cases]
     spec = "h100:fp16:acc=fp16"
-    assert np.asarray(tiled(spec)(a, b.T, c)).item() == exact
-    assert ps.matmul(a, b.T, spec, c=c, backend="reference").item() == exact
+    assert np.asarray(tiled(spec)(a, b, c)).reshape(-1).tolist() == expected
+    assert ps.matmul(a, b, spec, c=c, backend="reference").reshape(-1).tolist() == expected
 
 
 def step_of(spec: str) -> Step:

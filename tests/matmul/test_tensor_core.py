@@ -225,15 +225,12 @@ def test_exponent_of_a_zero_accumulator(order: str, units: int) -> None:
 
 
 def test_gradients_are_tensor_core_products() -> None:
-    a, b, _ = operands("h100:bf16", (3, 4, 40), "finite")
-    a, b = a * np.float32(2.0**-100), b * np.float32(2.0**-100)
-    a, b = (np.clip(x, -1, 1).astype(np.float32) for x in (a, b))
-    g = np.float32(1) + np.arange(12, dtype=np.float32).reshape(3, 4)
+    a, b, g = operands("h100:bf16", (6, 6, 6), "near")  # one shape, one compilation
     spec = "bf16_bf16_fp32[rtz]:fused4x25"  # short steps compile fast
     _, pull = jax.vjp(lambda a, b: ps.matmul(a, b, spec), jnp.asarray(a), jnp.asarray(b))
     da, db = pull(jnp.asarray(g))
-    assert (bits(da) == bits(ps.matmul(g, b.T.copy(), spec))).all()
-    assert (bits(db) == bits(ps.matmul(a.T.copy(), g, spec))).all()
+    assert (bits(da) == bits(ps.matmul(g, b.T.copy(), spec, backend="reference"))).all()
+    assert (bits(db) == bits(ps.matmul(a.T.copy(), g, spec, backend="reference"))).all()
 
 
 @pytest.mark.parametrize("name", [*_specs(), *SCHEDULED])
