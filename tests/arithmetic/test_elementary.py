@@ -275,13 +275,13 @@ def sample(dtype: Any = np.float32) -> Any:
     return np.concatenate([patterns(rng, SIZE // 2, np.float32), small]).astype(dtype)
 
 
-@pytest.mark.parametrize("name", ["exp", "sigmoid"])
+@pytest.mark.parametrize("name", ["exp"])
 def test_eager_jax_equals_numpy(name: str) -> None:
     check_eager(name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["log", "tanh", "erf", "rsqrt"])
+@pytest.mark.parametrize("name", ["log", "tanh", "erf", "sigmoid", "rsqrt"])
 def test_eager_jax_equals_numpy_for_the_others(name: str) -> None:
     check_eager(name)
 
