@@ -93,9 +93,12 @@ def _candidates(run: Run, spec: MatmulSpec, shape: Shape) -> Iterator[Schedule]:
         yield from (ResidueFirst(n) for n in residues if shape.k % n % order.length)
         return
     parts = ceil_div(shape.k, part)
-    granules = [g for g in _GRANULES if ceil_div(ceil_div(shape.k, g), parts) * g == part]
-    yield from (SplitK(parts, g) for g in granules[:1] if g % order.length == 0)
-    yield from (SplitK(parts, g, n) for g in granules[:1] for n in residues)
+    fitting = (g for g in _GRANULES if ceil_div(ceil_div(shape.k, g), parts) * g == part)
+    if (granule := next(fitting, None)) is None:
+        return  # no kernel that we know has such parts
+    if granule % order.length == 0:
+        yield SplitK(parts, granule)
+    yield from (SplitK(parts, granule, n) for n in residues)
 
 
 def part_length(run: Run, spec: MatmulSpec, shape: Shape) -> int:
