@@ -49,6 +49,11 @@ def _rounded(bits: np.ndarray, spec: RoundingSpec) -> np.ndarray:
     return np.asarray(round_array(bits.view(np.float32), None, spec)).view(_U)
 
 
+def too_large(spec: RoundingSpec) -> np.float32:
+    """Return what stands for every positive number beyond the format's range."""
+    return np.float32(_rounded(np.array([FLOAT32.infinity], _U), spec).view(np.float32)[0])
+
+
 def limit(spec: RoundingSpec) -> int:
     """Return n, where |x| has to be below 2**n unless it is not finite."""
     assert isinstance(spec.format, FloatFormat)
@@ -77,7 +82,7 @@ def by_adding(x: Array, spec: RoundingSpec, *, has_negative_zero: bool = True) -
     assert isinstance(fmt, FloatFormat)
     bits = lax.bitcast_convert_type(x, jnp.uint32)
     shift = _U((FLOAT32.precision - fmt.precision) << FLOAT32.trailing)
-    beyond = _rounded(np.array([FLOAT32.infinity], _U), spec).view(np.float32)[0]
+    beyond = too_large(spec)
     has_float32_range = fmt.exponent_bits is None or (
         fmt.emax == FLOAT32.bias and fmt.emin == FLOAT32.emin
     )

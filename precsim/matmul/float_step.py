@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, repeat
@@ -79,7 +80,7 @@ def _part(factor: Factor, start: Any, count: int, axis: int) -> Operand:
 
 def fits(x: Operand, y: Operand, total: Array, step: Step) -> Array | bool:
     """Tell whether `add_block` is exact for all products and a first total: no, or a traced condition."""
-    can_round = _truncates(step.accumulator) or by_adding.applies(step.accumulator)
+    can_round = _truncates(step.accumulator) or _rounds_to_nearest(step.accumulator)
     if not can_round or sum(step.precisions) > FLOAT32.precision:
         return False
     lowest = _I(_lowest(step))
@@ -102,6 +103,11 @@ def _truncates(accumulator: RoundingSpec) -> bool:
     fmt = accumulator.format
     assert isinstance(fmt, FloatFormat)
     return accumulator.mode is RoundingMode.TOWARD_ZERO and fmt.emin == FLOAT32.emin
+
+
+def _rounds_to_nearest(accumulator: RoundingSpec) -> bool:
+    """Tell whether sums are rounded as `by_adding` does it, and become infinite as those of tensor cores do."""
+    return by_adding.applies(accumulator) and by_adding.too_large(accumulator) == np.inf
 
 
 def _lowest(step: Step) -> int:

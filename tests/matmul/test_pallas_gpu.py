@@ -97,7 +97,12 @@ def test_tensor_cores(tiled: Callable[[str], Product], ways: list[str], spec: st
 
 @pytest.mark.parametrize(
     ("spec", "takes_tiles"),
-    [("v100:fp16", True), ("h100:fp16:acc=fp16", True), ("bf16_bf16_fp32[rtp]:fused16x25", False)],
+    [
+        ("v100:fp16", True),
+        ("h100:fp16:acc=fp16", True),
+        ("bf16_bf16_fp32[rtp]:fused16x25", False),
+        ("fp16_fp16_e4m3:fused4x20", False),  # a sum beyond its range becomes infinite, not NaN
+    ],
 )
 def test_the_way_that_accumulators_take(
     tiled: Callable[[str], Product], ways: list[str], spec: str, takes_tiles: bool
