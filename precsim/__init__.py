@@ -7,9 +7,7 @@ measurements of every loss.
 Public names load on first use, so that ``import precsim`` stays fast.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -41,12 +39,12 @@ if TYPE_CHECKING:
     from precsim.arithmetic.conversion import convert as convert
     from precsim.arithmetic.conversion import from_integer as from_integer
     from precsim.arithmetic.conversion import to_integer as to_integer
-    from precsim.arithmetic.elementary import erf as erf
-    from precsim.arithmetic.elementary import exp as exp
-    from precsim.arithmetic.elementary import log as log
-    from precsim.arithmetic.elementary import rsqrt as rsqrt
-    from precsim.arithmetic.elementary import sigmoid as sigmoid
-    from precsim.arithmetic.elementary import tanh as tanh
+    from precsim.arithmetic.elementary.elementary import erf as erf
+    from precsim.arithmetic.elementary.elementary import exp as exp
+    from precsim.arithmetic.elementary.elementary import log as log
+    from precsim.arithmetic.elementary.elementary import rsqrt as rsqrt
+    from precsim.arithmetic.elementary.elementary import sigmoid as sigmoid
+    from precsim.arithmetic.elementary.elementary import tanh as tanh
     from precsim.arithmetic.elementwise import add as add
     from precsim.arithmetic.elementwise import divide as divide
     from precsim.arithmetic.elementwise import fma as fma
@@ -59,8 +57,9 @@ if TYPE_CHECKING:
     from precsim.arithmetic.extremum import minimum as minimum
     from precsim.arithmetic.extremum import minimum_number as minimum_number
     from precsim.arithmetic.oracle import compute_exact as compute_exact
-    from precsim.arithmetic.segments import segment_sum as segment_sum
-    from precsim.arithmetic.summation import accumulate as accumulate
+    from precsim.arithmetic.sums.accumulate import accumulate as accumulate
+    from precsim.arithmetic.sums.embedding import embedding as embedding
+    from precsim.arithmetic.sums.segments import segment_sum as segment_sum
     from precsim.formats.affine import AffineFormat as AffineFormat
     from precsim.formats.block import BlockFormat as BlockFormat
     from precsim.formats.block import ScaleRule as ScaleRule
@@ -74,41 +73,40 @@ if TYPE_CHECKING:
     from precsim.formats.registry import get_format as get_format
     from precsim.formats.registry import list_formats as list_formats
     from precsim.formats.registry import register_format as register_format
-    from precsim.matmul.backends import resolve_backend as resolve_backend
-    from precsim.matmul.convolution import conv as conv
-    from precsim.matmul.dispatch import matmul as matmul
-    from precsim.matmul.dot_general import dot_general as dot_general
-    from precsim.matmul.embedding import embedding as embedding
-    from precsim.matmul.fused_block import FusedBlock as FusedBlock
-    from precsim.matmul.fused_oracle import fused_dot_exact as fused_dot_exact
-    from precsim.matmul.kernels import which_kernel as which_kernel
-    from precsim.matmul.native_tensor_core import NativeProduct as NativeProduct
-    from precsim.matmul.native_tensor_core import find_schedule as find_schedule
-    from precsim.matmul.scaled_promotion import scaled_matmul as scaled_matmul
-    from precsim.matmul.spec import MatmulSpec as MatmulSpec
-    from precsim.rounding.api import round_to as round_to
-    from precsim.rounding.api import ulp as ulp
+    from precsim.products.backends import resolve_backend as resolve_backend
+    from precsim.products.convolution import conv as conv
+    from precsim.products.dot_general import dot_general as dot_general
+    from precsim.products.matmul import matmul as matmul
+    from precsim.products.native.hlo import which_kernel as which_kernel
+    from precsim.products.native.tensor_core import NativeProduct as NativeProduct
+    from precsim.products.native.tensor_core import find_schedule as find_schedule
+    from precsim.products.scaled_matmul import scaled_matmul as scaled_matmul
+    from precsim.products.specs.fused_block import FusedBlock as FusedBlock
+    from precsim.products.specs.spec import MatmulSpec as MatmulSpec
+    from precsim.products.tensor_core.oracle import fused_dot_exact as fused_dot_exact
     from precsim.rounding.oracle import Flags as Flags
     from precsim.rounding.oracle import round_exact as round_exact
-    from precsim.rounding.quantize import dequantize as dequantize
-    from precsim.rounding.quantize import quantize as quantize
-    from precsim.rounding.quantized import Quantized as Quantized
+    from precsim.rounding.round_to import round_to as round_to
+    from precsim.rounding.round_to import ulp as ulp
+    from precsim.rounding.scaled.quantize import dequantize as dequantize
+    from precsim.rounding.scaled.quantize import quantize as quantize
+    from precsim.rounding.scaled.quantized import Quantized as Quantized
     from precsim.rounding.spec import RoundingSpec as RoundingSpec
-    from precsim.training.bits import BitDifference as BitDifference
-    from precsim.training.bits import BitLog as BitLog
-    from precsim.training.bits import hash_state as hash_state
     from precsim.training.config import TrainConfig as TrainConfig
-    from precsim.training.gradients import value_and_grad as value_and_grad
     from precsim.training.loop import PreparedRun as PreparedRun
     from precsim.training.loop import TrainResult as TrainResult
     from precsim.training.loop import prepare_run as prepare_run
     from precsim.training.loop import train as train
-    from precsim.training.loss_scaling import DynamicLossScale as DynamicLossScale
-    from precsim.training.loss_scaling import NoLossScale as NoLossScale
-    from precsim.training.loss_scaling import StaticLossScale as StaticLossScale
     from precsim.training.policy import Policy as Policy
-    from precsim.training.portability import find_unportable as find_unportable
-    from precsim.training.updates import apply_updates as apply_updates
+    from precsim.training.recipes.gradients import value_and_grad as value_and_grad
+    from precsim.training.recipes.loss_scaling import DynamicLossScale as DynamicLossScale
+    from precsim.training.recipes.loss_scaling import NoLossScale as NoLossScale
+    from precsim.training.recipes.loss_scaling import StaticLossScale as StaticLossScale
+    from precsim.training.recipes.updates import apply_updates as apply_updates
+    from precsim.training.replay.bits import BitDifference as BitDifference
+    from precsim.training.replay.bits import BitLog as BitLog
+    from precsim.training.replay.bits import hash_state as hash_state
+    from precsim.transform.portability import find_unportable as find_unportable
 
 _MODULES = {
     "analysis.bisect": ("Divergence", "RunComparison", "bisect_runs", "find_divergence"),
@@ -127,7 +125,7 @@ _MODULES = {
         "total_order",
     ),
     "arithmetic.conversion": ("convert", "from_integer", "to_integer"),
-    "arithmetic.elementary": ("erf", "exp", "log", "rsqrt", "sigmoid", "tanh"),
+    "arithmetic.elementary.elementary": ("erf", "exp", "log", "rsqrt", "sigmoid", "tanh"),
     "arithmetic.elementwise": (
         "add",
         "divide",
@@ -139,8 +137,8 @@ _MODULES = {
     ),
     "arithmetic.extremum": ("maximum", "maximum_number", "minimum", "minimum_number"),
     "arithmetic.oracle": ("compute_exact",),
-    "arithmetic.segments": ("segment_sum",),
-    "arithmetic.summation": ("accumulate",),
+    "arithmetic.sums.segments": ("segment_sum",),
+    "arithmetic.sums.accumulate": ("accumulate",),
     "formats.affine": ("AffineFormat",),
     "formats.block": ("BlockFormat", "ScaleRule"),
     "formats.codec": ("decode", "encode"),
@@ -148,30 +146,30 @@ _MODULES = {
     "formats.floating": ("FloatFormat", "Specials"),
     "formats.packing": ("pack_codes", "unpack_codes"),
     "formats.registry": ("get_format", "list_formats", "register_format"),
-    "matmul.convolution": ("conv",),
-    "matmul.backends": ("resolve_backend",),
-    "matmul.dispatch": ("matmul",),
-    "matmul.dot_general": ("dot_general",),
-    "matmul.embedding": ("embedding",),
-    "matmul.fused_block": ("FusedBlock",),
-    "matmul.fused_oracle": ("fused_dot_exact",),
-    "matmul.kernels": ("which_kernel",),
-    "matmul.native_tensor_core": ("NativeProduct", "find_schedule"),
-    "matmul.scaled_promotion": ("scaled_matmul",),
-    "matmul.spec": ("MatmulSpec",),
-    "rounding.api": ("round_to", "ulp"),
+    "products.convolution": ("conv",),
+    "products.backends": ("resolve_backend",),
+    "products.matmul": ("matmul",),
+    "products.dot_general": ("dot_general",),
+    "arithmetic.sums.embedding": ("embedding",),
+    "products.specs.fused_block": ("FusedBlock",),
+    "products.tensor_core.oracle": ("fused_dot_exact",),
+    "products.native.hlo": ("which_kernel",),
+    "products.native.tensor_core": ("NativeProduct", "find_schedule"),
+    "products.scaled_matmul": ("scaled_matmul",),
+    "products.specs.spec": ("MatmulSpec",),
+    "rounding.round_to": ("round_to", "ulp"),
     "rounding.oracle": ("Flags", "round_exact"),
-    "rounding.quantize": ("dequantize", "quantize"),
-    "rounding.quantized": ("Quantized",),
+    "rounding.scaled.quantize": ("dequantize", "quantize"),
+    "rounding.scaled.quantized": ("Quantized",),
     "rounding.spec": ("RoundingSpec",),
-    "training.bits": ("BitDifference", "BitLog", "hash_state"),
+    "training.replay.bits": ("BitDifference", "BitLog", "hash_state"),
     "training.config": ("TrainConfig",),
-    "training.gradients": ("value_and_grad",),
+    "training.recipes.gradients": ("value_and_grad",),
     "training.loop": ("PreparedRun", "TrainResult", "prepare_run", "train"),
-    "training.loss_scaling": ("DynamicLossScale", "NoLossScale", "StaticLossScale"),
+    "training.recipes.loss_scaling": ("DynamicLossScale", "NoLossScale", "StaticLossScale"),
     "training.policy": ("Policy",),
-    "training.portability": ("find_unportable",),
-    "training.updates": ("apply_updates",),
+    "transform.portability": ("find_unportable",),
+    "training.recipes.updates": ("apply_updates",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -190,14 +188,3 @@ if not TYPE_CHECKING:
     def __dir__() -> list[str]:
         """List the public names."""
         return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """The package, where `precsim.matmul` stays the function when the folder of that name is imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _WHERE and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

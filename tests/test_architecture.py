@@ -13,10 +13,11 @@ import precsim
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     "_arrays",
+    "_calls",
     "formats",
     "rounding",
     "arithmetic",
-    "matmul",
+    "products",
     "transform",
     "training",
     "analysis",
@@ -152,14 +153,14 @@ def test_outer_folders_use_public_names_only(folder: str) -> None:
 
 # Each rule can fail: (rule, path, source that breaks it, source that keeps it).
 BROKEN_AND_KEPT = [
-    (layer_faults, "precsim/formats/codec.py", "import precsim.rounding.api", "import math"),
+    (layer_faults, "precsim/formats/codec.py", "import precsim.rounding.round_to", "import math"),
     (
         layer_faults,
         "precsim/rounding/kernel.py",
-        "def f():\n    from precsim.matmul import emulated",
+        "def f():\n    from precsim.products import emulated",
         "from precsim.formats import codec",
     ),
-    (layer_faults, "precsim/matmul/spec.py", "import precsim", "from precsim import _arrays"),
+    (layer_faults, "precsim/products/spec.py", "import precsim", "from precsim import _arrays"),
     (
         layer_faults,
         "precsim/cli/main.py",
@@ -213,9 +214,9 @@ def test_each_rule_can_fail(rule: Rule, path: str, broken: str, kept: str) -> No
 def test_module_name_rules_can_fail() -> None:
     assert layer_faults("precsim/extras/x.py", "")
     assert layer_faults("precsim/tools.py", "")
-    for path in ("precsim/utils.py", "precsim/matmul/_helpers.py", "tests/common/test_x.py"):
+    for path in ("precsim/utils.py", "precsim/products/_helpers.py", "tests/common/test_x.py"):
         assert name_faults(path, "")
-    assert not name_faults("precsim/matmul/schedules.py", "")
+    assert not name_faults("precsim/products/schedules.py", "")
     assert matplotlib_faults("precsim/analysis/report.py", "import matplotlib")
     assert not matplotlib_faults(PLOTS, "import matplotlib")
 

@@ -10,7 +10,7 @@ import pytest
 
 import precsim as ps
 from precsim.arithmetic import portable
-from precsim.matmul.native_tensor_core import RECOMMENDED_FLAGS
+from precsim.products.native.tensor_core import RECOMMENDED_FLAGS
 
 pytestmark = [
     pytest.mark.gpu,

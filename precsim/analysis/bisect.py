@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from precsim.training.bits import (
+from precsim.training.config import TrainConfig
+from precsim.training.loop import prepare_run
+from precsim.training.replay.bits import (
     BitDifference,
     differing_element,
     hash_state,
@@ -16,9 +18,7 @@ from precsim.training.bits import (
     read_log,
     state_arrays,
 )
-from precsim.training.config import TrainConfig
-from precsim.training.loop import prepare_run
-from precsim.training.tags import tagged_values
+from precsim.transform.tags import tagged_values
 
 Step = Callable[..., tuple[Any, Any]]
 
@@ -74,7 +74,7 @@ def find_divergence(
     Returns
     -------
     Divergence or None
-        None if all states are equal. Operations are known by the names that `precsim.training.tags.tag` gives
+        None if all states are equal. Operations are known by the names that `precsim.transform.tags.tag` gives
         (precsim's own layers and functions have them); those that only one of the two has are passed over.
 
     Notes
@@ -85,7 +85,7 @@ def find_divergence(
     Examples
     --------
     >>> import jax.numpy as jnp, precsim as ps
-    >>> from precsim.training.tags import tag
+    >>> from precsim.transform.tags import tag
     >>> def step(state, x, scale=1.0):
     ...     return state + tag(scale * x, "scaled input"), None
     >>> theirs = lambda state, x: step(state, x, jnp.where(x > 2, 1 + 2.0**-23, 1.0))

@@ -3,7 +3,15 @@
 import math
 
 from precsim.analysis.bounds import UnitRoundoff, gamma, unit_roundoff_of
-from precsim.arithmetic.order import Blocked, Exact, Kahan, Order, Pairwise, TwoSum, parse_order
+from precsim.arithmetic.sums.order import (
+    Blocked,
+    Exact,
+    Kahan,
+    Order,
+    Pairwise,
+    TwoSum,
+    parse_order,
+)
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from precsim._arrays import bitcast, namespace
 from precsim.formats.carrier import as_carrier, bit_length
-from precsim.rounding.api import round_to
 from precsim.rounding.events import classify
+from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from precsim._arrays import Array, with_automatic_axes
 from precsim.arithmetic.elementwise import apply_operation
 from precsim.formats.carrier import as_carrier
+from precsim.rounding.kernel.wide import Packed
 from precsim.rounding.spec import RoundingSpec
-from precsim.rounding.wide import Packed
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -22,10 +22,10 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import Format, get_format
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding import wide
-from precsim.rounding.api import as_random_bits, round_to
-from precsim.rounding.kernel import round_bits
-from precsim.rounding.limits import limits
+from precsim.rounding.kernel import wide
+from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.kernel.limits import limits
+from precsim.rounding.round_to import as_random_bits, round_to
 from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec, SpecLike
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from precsim._arrays import Array, bitcast, is_jax, namespace
 from precsim.arithmetic import exact
 from precsim.formats.carrier import Carrier, as_carrier
-from precsim.rounding.api import as_random_bits
-from precsim.rounding.kernel import round_bits
-from precsim.rounding.limits import limits
+from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.kernel.limits import limits
+from precsim.rounding.kernel.wide import Packed
+from precsim.rounding.round_to import as_random_bits
 from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
-from precsim.rounding.wide import Packed
 
 
 def add(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:

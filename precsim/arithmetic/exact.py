@@ -2,7 +2,7 @@
 
 from precsim._arrays import Array
 from precsim.formats.carrier import Carrier, select
-from precsim.rounding import wide
+from precsim.rounding.kernel import wide
 
 
 def is_nan(x: Array, carrier: Carrier) -> Array:

@@ -27,10 +27,10 @@ from precsim._arrays import (
     with_automatic_axes,
     with_entry,
 )
-from precsim.arithmetic.elementary import exp as exp_rounded
-from precsim.arithmetic.elementary import log as log_rounded
-from precsim.arithmetic.elementary import rsqrt as rsqrt_rounded
-from precsim.arithmetic.elementary import tanh as tanh_rounded
+from precsim.arithmetic.elementary.elementary import exp as exp_rounded
+from precsim.arithmetic.elementary.elementary import log as log_rounded
+from precsim.arithmetic.elementary.elementary import rsqrt as rsqrt_rounded
+from precsim.arithmetic.elementary.elementary import tanh as tanh_rounded
 from precsim.arithmetic.elementwise import call
 from precsim.arithmetic.elementwise import divide as divide_rounded
 from precsim.formats.carrier import FLOAT32

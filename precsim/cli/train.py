@@ -16,7 +16,7 @@ from precsim.analysis.comparison import event_rates, summarise
 from precsim.analysis.report import comparison_table, places_table
 from precsim.cli import run_directory, verify
 from precsim.cli.progress import line_of, progress_bar
-from precsim.matmul.backends import resolve_backend
+from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
 from precsim.training.loop import TrainResult, train
 from precsim.training.policy import Policy

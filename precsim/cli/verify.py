@@ -16,12 +16,12 @@ from rich.table import Table
 
 from precsim.cli import run_directory
 from precsim.cli.progress import line_of, progress_bar
-from precsim.matmul.backends import native_refusal
-from precsim.matmul.fused_block import FusedBlock
-from precsim.training.bits import HASHES, BitLog, read_log
+from precsim.products.backends import native_refusal
+from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
 from precsim.training.loop import TrainResult, load_data, train_on
+from precsim.training.replay.bits import HASHES, BitLog, read_log
 
 
 def set_flags(configs: list[TrainConfig]) -> None:
@@ -34,7 +34,7 @@ def set_flags(configs: list[TrainConfig]) -> None:
         for config in configs
     )
     if wants_native and "XLA_FLAGS" not in os.environ:
-        from precsim.matmul.native_tensor_core import RECOMMENDED_FLAGS
+        from precsim.products.native.tensor_core import RECOMMENDED_FLAGS
 
         os.environ["XLA_FLAGS"] = RECOMMENDED_FLAGS
 
@@ -134,7 +134,7 @@ def _check_data(stored: Path, data: str) -> None:
 
 def _kernels() -> dict[str, Any]:
     """Return what ran the native products of this process."""
-    from precsim.matmul.native_tensor_core import tried_products
+    from precsim.products.native.tensor_core import tried_products
 
     return {
         shapes: {"kernel": found.kernel, "schedule": str(found.schedule)}

@@ -11,7 +11,7 @@ from jax._src.core import eval_context  # no public way out of a trace
 from numpy.typing import DTypeLike
 
 from precsim._arrays import Array
-from precsim.rounding.api import round_array
+from precsim.rounding.round_to import round_array
 from precsim.rounding.spec import RoundingSpec
 
 PIECE = 1 << 17

@@ -12,7 +12,7 @@ from precsim._arrays import Array, bitcast, count_true
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
-from precsim.rounding.limits import is_coarse, limits
+from precsim.rounding.kernel.limits import is_coarse, limits
 from precsim.rounding.spec import (
     EvenRule,
     OverflowMode,

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim.training import products
+from precsim.training import watched as products
 from precsim.training.functions import functions_of
 from precsim.training.policy import Policy
-from precsim.training.products import NUM_WATCHED, Setting
-from precsim.training.tags import tag, tag_both
+from precsim.training.watched import NUM_WATCHED, Setting
+from precsim.transform.tags import tag, tag_both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

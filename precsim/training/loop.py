@@ -11,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
-from precsim.matmul.backends import resolve_backend
+from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.data import digits, text
 from precsim.training.data.dataset import Data
 from precsim.training.layers import Layers
 from precsim.training.models import cnn, mlp, transformer
-from precsim.training.products import NUM_EVENTS
 from precsim.training.step import (
     Metrics,
     Step,
@@ -26,6 +25,7 @@ from precsim.training.step import (
     initial_state,
     make_step,
 )
+from precsim.training.watched import NUM_EVENTS
 
 _MODELS: dict[str, Any] = {"mlp": mlp, "cnn": cnn, "transformer": transformer}
 

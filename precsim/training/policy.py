@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from precsim.matmul.spec import MatmulSpec
+from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import FUNCTIONS
 

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim.rounding.api import round_array, round_to
+from precsim.rounding.round_to import round_array, round_to
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
 from precsim.training.functions import functions_of
-from precsim.training.gradients import value_and_grad
 from precsim.training.layers import Layers
-from precsim.training.loss_scaling import LossScale, loss_scale_from
-from precsim.training.optimizers import make_optimizer
-from precsim.training.products import NUM_WATCHED
-from precsim.training.tags import tag
-from precsim.training.updates import apply_updates, count_swallowed
+from precsim.training.recipes.gradients import value_and_grad
+from precsim.training.recipes.loss_scaling import LossScale, loss_scale_from
+from precsim.training.recipes.optimizers import make_optimizer
+from precsim.training.recipes.updates import apply_updates, count_swallowed
+from precsim.training.watched import NUM_WATCHED
+from precsim.transform.tags import tag
 
 
 @jax.tree_util.register_dataclass

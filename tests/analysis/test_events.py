@@ -11,9 +11,9 @@ from precsim.formats.carrier import FLOAT32, FLOAT64
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import get_format
-from precsim.rounding.api import round_to
 from precsim.rounding.events import Events, classify, count_events, first_beyond
 from precsim.rounding.oracle import Flags, round_exact
+from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec, SubnormalMode
 
 MODES = ("rne", "rna", "rnz", "rno", "rnp", "rnn", "rtz", "raz", "rtp", "rtn", "rto")

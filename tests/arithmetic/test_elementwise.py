@@ -14,7 +14,7 @@ import pytest
 import precsim as ps
 from precsim.formats.carrier import Carrier, select, shift_left, shift_right
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.rounding import wide
+from precsim.rounding.kernel import wide
 from precsim.rounding.spec import RoundingSpec
 from tests.arithmetic.conftest import (
     CARRIERS,

@@ -17,7 +17,7 @@ import precsim as ps
 from precsim.cli import run_directory
 from precsim.cli import train as command
 from precsim.cli.main import main
-from precsim.training.checkpoint import load_weights
+from precsim.training.replay.checkpoint import load_weights
 from tests.training.conftest import single
 from tests.training.test_loop import one_layer
 

@@ -12,7 +12,7 @@ import pytest
 
 import precsim as ps
 from precsim.formats.carrier import FLOAT32
-from precsim.rounding.kernel import round_bits
+from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.spec import StochasticVariant
 
 Compare = Callable[..., None]

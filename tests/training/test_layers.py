@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import precsim as ps
-from precsim.training import products
+from precsim.training import watched as products
 from precsim.training.layers import Layers, max_pool
-from precsim.training.products import NUM_WATCHED, Setting
+from precsim.training.watched import NUM_WATCHED, Setting
 from tests.training.conftest import DISTINCT, assert_same_bits, single
 
 KEY = jax.random.key(0)

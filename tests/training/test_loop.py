@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.training import loop, products
+from precsim.training import loop
+from precsim.training import watched as products
 from precsim.training.data import digits
 from precsim.training.models.initial import he_normal
 from tests.training.conftest import assert_same_bits, forget_compiled

@@ -1,0 +1,1 @@
+"""Elementary functions, correctly rounded: polynomials on integers, then one rounding."""

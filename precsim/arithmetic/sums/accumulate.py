@@ -1,0 +1,173 @@
+"""Sums in a stated order, every partial sum rounded."""
+
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
+from precsim.arithmetic.elementwise import add, call, subtract
+from precsim.arithmetic.sums.exact import Summands, exact_sum
+from precsim.arithmetic.sums.order import Exact, Order, Pairwise, Sequential, parse_order
+from precsim.arithmetic.sums.ordered import Place, Terms, ordered_sum
+from precsim.arithmetic.sums.superaccumulator import Integers, range_of, significands
+from precsim.formats.carrier import as_carrier
+from precsim.rounding.round_to import as_random_bits
+from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+
+
+def accumulate(
+    x: Any,
+    spec: SpecLike,
+    *,
+    axis: int | None = None,
+    order: str | Order = "sequential",
+    random_bits: Any = None,
+) -> Array:
+    """Sum along an axis in a stated order, rounding every partial sum.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (...)
+        Carrier values, float32 or float64; taken as they are, never rounded themselves.
+    spec : str, Format or RoundingSpec
+        Format and rule of every partial sum.
+    axis : int, optional
+        The axis to sum along; by default all elements, in row-major order.
+    order : str or Order
+        "sequential": start from +0, then ``s = fl(s + x[k])`` for ascending k. "pairwise": level by
+        level ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``, an odd last element going up as it is. "blockedN":
+        blocks of N summed sequentially from +0, and added to the total in order. "kahan": compensated
+        (algorithm 4.2 of Higham). "two_sum": Sum2 of Ogita, Rump and Oishi. "exact": the exact sum, rounded once
+        (a sum of zero is +0, in mode rtn -0).
+    random_bits : array_like of int, shape (...) of `x`, optional
+        For mode sr. "sequential": element k serves the k-th addition. "pairwise": the additions are
+        numbered level by level, each level from left to right. "exact": the first element's serves.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape of `x` without `axis`
+        The sum; same library and dtype as `x`. An empty sum is +0; a sum of one element is that
+        element, rounded (0 + -0 is +0).
+
+    Raises
+    ------
+    ValueError
+        If `order` or `axis` is unknown, the carrier cannot hold the format, `random_bits` are missing in
+        mode sr, or an exact sum has 2**31 terms or more.
+
+    Notes
+    -----
+    Error (no overflow): with nearest rounding and unit roundoff u, at most ``gamma(n - 1, u) * sum|x|``
+    for sequential, ``gamma(ceil(log2 n), u) * sum|x|`` for pairwise order, ``gamma(N + ceil(n / N), u) *
+    sum|x|`` for blocks of N, plus one rounding of inputs that are not in the format (Higham, *Accuracy and
+    Stability*, 2nd edition, 4.2); ``(2 u + O(n u**2)) * sum|x|`` for kahan (4.3), ``u |s| + gamma(n - 1, u)**2
+    * sum|x|`` for two_sum, in formats to nearest; one rounding of the exact sum for exact. Each addition is
+    one rounding of the exact sum of two carrier values, so compilers cannot change it.
+
+    Cost: n additions of about 150 integer operations (exact: 400 in float32, 1,300 in float64); one compiled
+    loop under JAX.
+
+    Examples
+    --------
+    Ones stop counting at 2**11 in binary16, in this order:
+
+    >>> import numpy as np, precsim as ps
+    >>> ones = np.ones(5000, np.float32)
+    >>> float(ps.accumulate(ones, "fp16")), float(ps.accumulate(ones, "fp16", order="pairwise"))
+    (2048.0, 5000.0)
+    """
+    spec = RoundingSpec.parse(spec)
+    order = parse_order(order)
+    x, carrier = as_carrier(x)
+    is_stochastic = spec.mode is RoundingMode.STOCHASTIC
+    if random_bits is not None:
+        random_bits = random_bits if is_jax(random_bits) else np.asarray(random_bits)
+        if random_bits.shape != x.shape:
+            raise ValueError(
+                f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
+            )
+    random_bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+        random_bits = None if random_bits is None else random_bits.reshape(-1)
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis is {axis}; allowed are {-x.ndim} to {x.ndim - 1}")
+    xp = namespace(x, random_bits)
+    rows = xp.moveaxis(xp.asarray(x), axis, 0)
+    bits = None if random_bits is None or not is_stochastic else xp.moveaxis(random_bits, axis, 0)
+    if bits is not None and not isinstance(order, (Exact, Pairwise, Sequential)):
+        raise ValueError(
+            f"order is '{order}'; allowed in mode 'sr' are 'sequential', 'pairwise' and 'exact', which need one "
+            "random integer per element at most"
+        )
+    return call(_sum_rows, (spec, order), rows, *([] if bits is None else [bits]))
+
+
+def _sum_rows(option: tuple[RoundingSpec, Order], rows: Array, bits: Array | None = None) -> Array:
+    """Sum over the first axis."""
+    spec, order = option
+    match order:
+        case Exact():
+            return _exact(rows, bits, spec)
+        case Pairwise():
+            return _pairwise(rows, bits, spec)
+        case Sequential():
+            return _sequential(rows, bits, spec)
+
+    # No rounding is stochastic here, so that no place matters.
+    def plus(x: Array, y: Array, at: Place) -> Array:
+        return add(x, y, spec)
+
+    def minus(x: Array, y: Array, at: Place) -> Array:
+        return subtract(x, y, spec)
+
+    def term(k: Any) -> Array:
+        return rows[k]
+
+    def step(total: Array, k: Any) -> Array:
+        return plus(total, rows[k], (k, 0))
+
+    zero = namespace(rows).zeros(rows.shape[1:], rows.dtype)
+    return ordered_sum(Terms(rows.shape[0], term, step, plus, minus), zero, order)
+
+
+def _sequential(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
+    def body(k: Array, total: Array) -> Array:
+        return add(total, rows[k], spec, random_bits=None if bits is None else bits[k])
+
+    zero = namespace(rows).zeros(rows.shape[1:], rows.dtype)
+    return repeat(rows.shape[0], body, zero) if rows.shape[0] else zero
+
+
+def _pairwise(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
+    xp = namespace(rows)
+    if rows.shape[0] < 2:
+        return _sequential(rows, bits, spec)
+    used = 0
+    while rows.shape[0] > 1:
+        pairs = rows.shape[0] // 2
+        noise = None if bits is None else bits[used : used + pairs]
+        sums = add(rows[0 : 2 * pairs : 2], rows[1 : 2 * pairs : 2], spec, random_bits=noise)
+        rows = xp.concatenate([sums, rows[2 * pairs :]])
+        used += pairs
+    return rows.reshape(rows.shape[1:])
+
+
+def _exact(rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
+    carrier = as_carrier(rows)[1]
+    patterns = bitcast(rows, carrier.uint_dtype)
+    integers = significands(patterns, None, carrier)
+    summands = Summands(
+        rows.shape[0],
+        lambda k: Integers(*(entry(part, k) for part in integers)),
+        lambda k: entry(patterns, k),
+        True,
+        range_of(None, carrier),
+    )
+    start = namespace(rows).zeros(rows.shape[1:], carrier.uint_dtype)
+    noise = None
+    if bits is not None:
+        # An empty sum is exact; no bit decides.
+        noise = bits[0] if len(bits) else start
+    result = exact_sum(summands, start, spec, carrier, starts_from_zero=True, random_bits=noise)
+    return bitcast(result, carrier.float_dtype)

@@ -1,0 +1,103 @@
+"""Rows of a table by index, with the gradient of the table added up in a stated order."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim._arrays import Array, is_jax, with_automatic_axes
+from precsim.arithmetic.sums.segments import segment_sum
+from precsim.formats.carrier import as_carrier
+from precsim.rounding.compiled import on_cpu
+from precsim.rounding.kernel.limits import limits
+from precsim.rounding.round_to import as_random_bits
+from precsim.rounding.spec import RoundingSpec, SpecLike
+
+
+def embedding(table: Any, ids: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+    """Return ``table[ids]``; the gradient of the table is a sum in a stated order, rounded at each step.
+
+    Parameters
+    ----------
+    table : array_like of float, shape (rows, features)
+        Rows, float32 or float64.
+    ids : array_like of int, shape (...)
+        Indices of rows.
+    spec : str, Format or RoundingSpec
+        Format and rule of every partial sum of the table's gradient.
+    random_bits : array_like of int, shape (..., features), optional
+        For mode sr: one integer per element of the result.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (..., features)
+        Copies of the rows, exact; NaN for indices outside 0 to rows - 1. Jax if an argument is.
+
+    Raises
+    ------
+    ValueError
+        If the table has not two dimensions, the carrier cannot hold the format, or `random_bits` are missing in
+        mode sr.
+    TypeError
+        If `table` is not float32 or float64, or `ids` or `random_bits` are no integers.
+
+    Notes
+    -----
+    Gradient of the table: ``segment_sum(g, ids, spec)`` over all positions in row-major order, the same bits on every
+    device; see there for its error and cost. Indices outside the table contribute nothing.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, precsim as ps
+    >>> table, ids = jnp.ones((2, 1)), jnp.zeros(300, jnp.int32)
+    >>> [jax.grad(lambda t: ps.embedding(t, ids, fmt).sum())(table)[0].item() for fmt in ("bf16", "fp16")]
+    [256.0, 300.0]
+    """
+    spec = RoundingSpec.parse(spec)
+    table, carrier = as_carrier(table, "table")
+    limits(spec, carrier)
+    ids = ids if is_jax(ids) else np.asarray(ids)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"ids has dtype {ids.dtype}; allowed are integers")
+    if table.ndim != 2:
+        raise ValueError(f"table has shape {table.shape}; allowed is (rows, features)")
+    result = np.broadcast_to(np.zeros((), table.dtype), (*ids.shape, table.shape[1]))
+    bits = as_random_bits(random_bits, (result,), carrier, spec, "element of the result")
+    if any(map(is_jax, (table, ids, bits))):
+        noise = None if bits is None else jnp.asarray(bits)
+        return _gather(jnp.asarray(table), jnp.asarray(ids), noise, spec)
+    with on_cpu(table.dtype):
+        # A copy, since what JAX hands out is read-only.
+        return np.array(_gather(jnp.asarray(table), jnp.asarray(ids), None, spec))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _gather(table: Array, ids: Array, bits: Array | None, spec: RoundingSpec) -> Array:
+    def run(table: Array, ids: Array) -> Array:
+        is_inside = (ids >= 0) & (ids < table.shape[0])
+        rows = jnp.take(table, ids[..., 0], axis=0, mode="clip")
+        return jnp.where(is_inside, rows, jnp.asarray(jnp.nan, table.dtype))
+
+    # The result's last dimension is the features'.
+    return with_automatic_axes(run, table, ids[..., None])
+
+
+def _forward(
+    table: Array, ids: Array, bits: Array | None, spec: RoundingSpec
+) -> tuple[Array, tuple[Array, Array | None, int]]:
+    return _gather(table, ids, bits, spec), (ids, bits, table.shape[0])
+
+
+def _backward(
+    spec: RoundingSpec, residuals: tuple[Array, Array | None, int], g: Array
+) -> tuple[Array, None, None]:
+    ids, bits, rows = residuals
+    flat = g.reshape(-1, g.shape[-1])
+    noise = None if bits is None else bits.reshape(flat.shape)
+    sums = segment_sum(flat, ids.reshape(-1), spec, num_segments=rows, random_bits=noise)
+    return sums, None, None
+
+
+_gather.defvjp(_forward, _backward)

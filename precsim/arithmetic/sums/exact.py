@@ -1,0 +1,111 @@
+"""Sums that are exact until their only rounding: terms into a superaccumulator, one after the other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from precsim._arrays import Array, as_varying, is_jax, namespace, repeat
+from precsim.arithmetic import exact
+from precsim.arithmetic.sums.superaccumulator import (
+    CARRY_EVERY,
+    Integers,
+    Range,
+    deposit,
+    layout,
+    range_of,
+    significands,
+    spread_carries,
+    total,
+    widen,
+)
+from precsim.formats.carrier import Carrier
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Summands:
+    """What is summed exactly."""
+
+    count: int
+    term: Callable[[Any], Integers]
+    """The k-th term as an integer; 0 where it is not finite."""
+    pattern: Callable[[Any], Array]
+    """The k-th term as a carrier pattern where it is infinite or NaN; anything finite elsewhere."""
+    has_special: Array | bool
+    """Whether a term may be infinite or NaN."""
+    range: Range
+
+
+def exact_sum(
+    summands: Summands,
+    start: Array,
+    spec: RoundingSpec,
+    carrier: Carrier,
+    *,
+    starts_from_zero: bool,
+    random_bits: Array | None,
+) -> Array:
+    """Return the patterns of start + the sum of all terms, the exact number rounded once.
+
+    `start` (patterns) has the shape of the result. A sum of zero is +0, in mode rtn -0.
+    """
+    place = layout(summands.range, summands.count, carrier)
+    bits = summands.range.bits
+    xp = namespace(start)
+    limbs = xp.zeros((place.limbs, *start.shape), carrier.int_dtype)
+
+    def chunk(first: Any, count: int, limbs: Array) -> Array:
+        step = lambda k, limbs: deposit(limbs, summands.term(first + k), place, bits)
+        return spread_carries(repeat(count, step, limbs), place)
+
+    full, rest = divmod(summands.count, CARRY_EVERY)
+    if full:
+        limbs = repeat(full, lambda j, limbs: chunk(j * CARRY_EVERY, CARRY_EVERY, limbs), limbs)
+    if rest:
+        limbs = chunk(full * CARRY_EVERY, rest, limbs)
+    if not starts_from_zero:
+        anything = range_of(None, carrier)
+        limbs, place = widen(limbs, place, anything)
+        limbs = deposit(limbs, significands(start, None, carrier), place, anything.bits)
+    is_downward = spec.mode is RoundingMode.TOWARD_NEGATIVE
+    modulo = None
+    if spec.overflow is OverflowMode.WRAP:
+        assert isinstance(spec.format, FixedPointFormat)
+        modulo = spec.format.integer_bits + 1
+    number = total(limbs, place, zero_is_negative=is_downward, modulo=modulo)
+    invalid, positive, negative = _specials(summands, start, carrier)
+    packed = exact.finish(
+        number, positive | negative, invalid | (positive & negative), negative, carrier
+    )
+    if random_bits is not None:
+        random_bits = random_bits.reshape(-1)
+    flat = (x.reshape(-1) for x in packed)  # the shape in which every rounding is compiled
+    bits, tail, rest = flat
+    rounded = round_bits(bits, spec, carrier, tail=tail, rest=rest, random_bits=random_bits)
+    return rounded.reshape(start.shape)
+
+
+def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array, Array, Array]:
+    """Tell which sums have a NaN, a positive and a negative infinity among their terms."""
+    sign = carrier.uint(carrier.sign_bit)
+
+    def seen(x: Array) -> tuple[Array, Array, Array]:
+        is_infinite, is_negative = exact.is_infinite(x, carrier), x >= sign
+        return exact.is_nan(x, carrier), is_infinite & ~is_negative, is_infinite & is_negative
+
+    def look(k: Any, flags: tuple[Array, Array, Array]) -> tuple[Array, ...]:
+        return tuple(a | b for a, b in zip(flags, seen(summands.pattern(k)), strict=True))
+
+    def scan(flags: tuple[Array, Array, Array]) -> Any:
+        return repeat(summands.count, look, flags)
+
+    flags = seen(start)
+    has_special = summands.has_special if summands.count else False
+    if not is_jax(has_special):
+        return scan(flags) if has_special else flags
+    from jax import lax
+
+    flags = as_varying(scan, flags)
+    return lax.cond(has_special, scan, lambda flags: flags, flags)  # type: ignore[no-any-return]

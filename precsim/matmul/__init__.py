@@ -1,1 +1,0 @@
-"""Many operations in a stated order: matrix products whose every rounding is specified."""

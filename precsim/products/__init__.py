@@ -1,0 +1,1 @@
+"""Matrix products, convolutions and sums of products in a stated order."""

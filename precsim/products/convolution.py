@@ -1,0 +1,199 @@
+"""Convolutions as matrix products over patches, forward and both gradients."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from precsim._arrays import Array, is_jax
+from precsim.formats.carrier import as_carrier
+from precsim.products.gradients import Noise, Specs
+from precsim.products.product import run_product
+from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.compiled import on_cpu
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def conv(
+    x: Any,
+    w: Any,
+    spec: str | MatmulSpec,
+    *,
+    stride: int = 1,
+    padding: str = "SAME",
+    dgrad: str | MatmulSpec | None = None,
+    wgrad: str | MatmulSpec | None = None,
+    backend: str = "auto",
+    random_bits: Any = None,
+) -> Array:
+    """Convolve images with filters (cross-correlation, as in deep learning).
+
+    Parameters
+    ----------
+    x : array_like of float, shape (batch, height, width, channels)
+        Images, float32 or float64.
+    w : array_like of float, shape (rows, columns, channels, filters)
+        Filters, of the same dtype.
+    spec : str or MatmulSpec
+        Formats and order: each output is a sum over (row, column, channel), in this order.
+    stride : int
+        Step between outputs, in both directions.
+    padding : {"SAME", "VALID"}
+        As in `jax.lax.conv_general_dilated`.
+    dgrad, wgrad : str or MatmulSpec, optional
+        Specs of the gradients of `x` and `w`; `spec` by default.
+    backend : {"auto", "emulated", "native"}
+        As in `matmul`.
+    random_bits : array of int or mapping, optional
+        For outputs in mode sr, as in `matmul`; shapes of the result, of `x` and of `w`.
+
+    Returns
+    -------
+    ndarray or jax.Array, shape (batch, height', width', filters)
+        The convolution, in the operands' dtype; jax if an operand is.
+
+    Raises
+    ------
+    ValueError
+        If shapes, stride or padding are not allowed.
+
+    Notes
+    -----
+    Padding adds exact zeros, which take part in the sums without changing them. The gradient of `x` is
+    itself a convolution of the (dilated) cotangent with the flipped filters, so each of its elements
+    is one sum over (row, column, filter) in the order of `dgrad`; the gradient of `w` sums over
+    (image, row, column). Error and cost as in `matmul`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, precsim as ps
+    >>> ps.conv(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)), "bf16_bf16_fp32")[0, :, :, 0].tolist()
+    [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+    """
+    specs = Specs.resolve(spec, dgrad, wgrad, backend)
+    x, carrier = as_carrier(x)
+    w, carrier_w = as_carrier(w, "w")
+    if carrier is not carrier_w:
+        raise TypeError(
+            f"x has dtype {carrier.name}, w {carrier_w.name}; allowed is one dtype for both"
+        )
+    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2]:
+        raise ValueError(
+            f"shapes are {x.shape} and {w.shape}; allowed are (batch, height, width, channels) and "
+            "(rows, columns, channels, filters)"
+        )
+    if stride < 1:
+        raise ValueError(f"stride is {stride}; allowed are integers from 1 on")
+    if backend == "reference":
+        raise ValueError(
+            "backend is 'reference'; allowed for conv are 'auto', 'emulated', 'native'"
+        )
+    pads = _paddings(padding, x, w, stride)
+    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
+    if unknown := set(noise) - set(Noise._fields):
+        raise ValueError(
+            f"random_bits has keys {sorted(unknown)}; allowed are {', '.join(Noise._fields)}"
+        )
+    bits = Noise(**{key: jnp.asarray(value) for key, value in noise.items() if value is not None})
+    if is_jax(x) or is_jax(w):
+        return _conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads)
+    with on_cpu(x.dtype):
+        return np.array(_conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads))
+
+
+def _padding(padding: str, size: int, window: int, stride: int) -> tuple[int, int]:
+    if padding == "VALID" and size >= window:
+        return 0, 0
+    if padding == "SAME":
+        total = max((-(-size // stride) - 1) * stride + window - size, 0)
+        return total // 2, total - total // 2
+    raise ValueError(
+        f"padding is {padding!r} for size {size}, window {window}; allowed are 'SAME', 'VALID'"
+    )
+
+
+def _paddings(padding: str, x: Array, w: Array, stride: int) -> Padding:
+    rows, columns = (_padding(padding, x.shape[d], w.shape[d - 1], stride) for d in (1, 2))
+    return rows, columns
+
+
+def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
+    """Windows of an image: (B, H, W, C) to (B, H', W', rows * columns * C), exact copies."""
+    height = (x.shape[1] - rows) // stride + 1
+    width = (x.shape[2] - columns) // stride + 1
+    windows = [
+        x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    return jnp.concatenate(windows, axis=-1)
+
+
+def forward_patches(x: Array, w: Array, stride: int = 1, pads: Padding | None = None) -> Array:
+    """Rows of the product ``patches @ filters`` that is the convolution; "SAME" padding by default."""
+    rows, columns = w.shape[:2]
+    pads = pads or _paddings("SAME", x, w, stride)
+    windows = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), rows, columns, stride)
+    return windows.reshape(-1, windows.shape[-1])
+
+
+def backward_patches(
+    g: Array, x: Array, w: Array, stride: int = 1, pads: Padding | None = None
+) -> tuple[Array, Array]:
+    """Both factors of the product that is the gradient of `x`: patches of `g`, flipped filters.
+
+    Zeros stand between the cotangents for the stride; then it is a full convolution.
+    """
+    rows, columns, channels, filters = w.shape
+    pads = pads or _paddings("SAME", x, w, stride)
+    height, width = (x.shape[d] + sum(pads[d - 1]) for d in (1, 2))
+    beyond = (
+        size - (count - 1) * stride - 1
+        for size, count in zip((height - rows + 1, width - columns + 1), g.shape[1:3], strict=True)
+    )
+    spread = [(0, rest, stride - 1) for rest in beyond]
+    dilated = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+    edge = ((0, 0), (rows - 1, rows - 1), (columns - 1, columns - 1), (0, 0))
+    around = patches(jnp.pad(dilated, edge), rows, columns, 1)
+    top, left = pads[0][0], pads[1][0]
+    around = around[:, top : top + x.shape[1], left : left + x.shape[2]]
+    flipped = w[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, channels)
+    return around.reshape(-1, rows * columns * filters), flipped
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _conv(x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Padding) -> Array:
+    filters = w.shape[3]
+    size = [(x.shape[d] + sum(pads[d - 1]) - w.shape[d - 1]) // stride + 1 for d in (1, 2)]
+    bits = None if noise.forward is None else noise.forward.reshape(-1, filters)
+    flat = forward_patches(x, w, stride, pads)
+    y = run_product(flat, w.reshape(-1, filters), None, specs.forward, bits, backend=specs.backend)
+    return y.reshape(x.shape[0], *size, filters)
+
+
+def _conv_forward(
+    x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Padding
+) -> tuple[Array, tuple[Array, Array, Noise]]:
+    return _conv(x, w, noise, specs, stride, pads), (x, w, noise)
+
+
+def _conv_backward(
+    specs: Specs, stride: int, pads: Padding, residuals: tuple[Array, Array, Noise], g: Array
+) -> tuple[Array, Array, None]:
+    x, w, noise = residuals
+    channels, filters = w.shape[2:]
+    bits = None if noise.wgrad is None else noise.wgrad.reshape(-1, filters)
+    flat = forward_patches(x, w, stride, pads)
+    dw = run_product(flat.T, g.reshape(-1, filters), None, specs.wgrad, bits, backend=specs.backend)
+    bits = None if noise.dgrad is None else noise.dgrad.reshape(-1, channels)
+    around, flipped = backward_patches(g, x, w, stride, pads)
+    dx = run_product(around, flipped, None, specs.dgrad, bits, backend=specs.backend)
+    return dx.reshape(x.shape), dw.reshape(w.shape), None
+
+
+_conv.defvjp(_conv_forward, _conv_backward)

@@ -1,0 +1,147 @@
+"""Emulated matrix products under JAX: the reference's bits from one compiled loop over k."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from precsim._arrays import Array, bitcast, entry, repeat
+from precsim.arithmetic.sums.order import SEQUENTIAL
+from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.products import pallas_gpu
+from precsim.products.orders.float32 import add_exact_product, exact_range, fast_step
+from precsim.products.orders.multiply_add import Step, is_stochastic, operations
+from precsim.products.orders.ordered import ordered_matmul
+from precsim.products.pallas_gpu import Read, Tile
+from precsim.products.specs.fused_block import FusedBlock
+from precsim.products.specs.limits import is_block_scaled
+from precsim.products.specs.spec import MatmulSpec
+from precsim.products.tensor_core.choice import fused_product
+from precsim.rounding.round_to import round_array
+
+_TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
+
+
+@partial(jax.jit, static_argnums=3)
+def emulated_matmul(
+    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
+) -> Array:
+    """Return c + a @ b with the bits of `reference_matmul`; shapes as there.
+
+    Operands are rounded once; then a loop over k adds rank-one products to all elements at once, so that
+    no temporary exceeds the size of the result. Where float32 arithmetic provably gives the same bits it
+    does the work (2 to about 60 operations per product), else integers do (about 250). A `FusedBlock` has a
+    loop of its own (6 to 8 operations per product, and a rounding for every L products).
+    """
+    a, b = round_operands(a, b, spec)
+    if isinstance(spec.order, FusedBlock):
+        return _finish(fused_product(a, b, c, spec, random_bits), spec, random_bits)
+    if spec.order != SEQUENTIAL or is_stochastic(spec):
+        return _finish(ordered_matmul(a, b, c, spec, random_bits), spec, random_bits)
+    general = partial(_loop, step=operations(spec).multiply_add)
+    if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
+        total = general(a, b, c)
+    else:
+        fits = exact_range(a, b, c, spec)
+        quick = partial(_fast_loop, spec=spec)
+        total = quick(a, b, c) if fits is True else lax.cond(fits, quick, general, a, b, c)
+    return _finish(total, spec, random_bits)
+
+
+@partial(jax.jit, static_argnums=3)
+def unguarded_matmul(
+    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
+) -> tuple[Array, Array]:
+    """Return the emulated product without its general branch, and whether it can be trusted.
+
+    For long runs, which compile faster so; where the second value is False, the bits may be wrong and
+    the computation has to be repeated with `emulated_matmul`.
+    """
+    a, b = round_operands(a, b, spec)
+    if isinstance(spec.order, FusedBlock):
+        total = fused_product(a, b, c, spec, random_bits, is_finite=True)
+        is_finite = [jnp.all(jnp.isfinite(x)) for x in (a, b, c) if x is not None]
+        return _finish(total, spec, random_bits), jnp.stack(is_finite).all()
+    if spec.order != SEQUENTIAL or is_stochastic(spec):
+        total = ordered_matmul(a, b, c, spec, random_bits)
+        return _finish(total, spec, random_bits), jnp.asarray(True)
+    if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
+        total = _loop(a, b, c, step=operations(spec).multiply_add)
+        return _finish(total, spec, random_bits), jnp.asarray(True)
+    total = _fast_loop(a, b, c, spec=spec)
+    is_exact = jnp.asarray(exact_range(a, b, c, spec))
+    return _finish(total, spec, random_bits), is_exact
+
+
+def round_operands(a: Array, b: Array, spec: MatmulSpec) -> tuple[Array, Array]:
+    """Round each operand as its spec says; block formats are quantized later, with their scales."""
+    if is_block_scaled(spec):
+        return a, b
+    a = a if spec.lhs is None else round_array(a, None, spec.lhs)
+    return a, b if spec.rhs is None else round_array(b, None, spec.rhs)
+
+
+def _finish(total: Array, spec: MatmulSpec, random_bits: Array | None) -> Array:
+    if not isinstance(spec.order, FusedBlock):  # which has a NaN of its own
+        total = _canonical_nan(total)
+    return total if spec.output is None else round_array(total, random_bits, spec.output)
+
+
+def _fast_loop(a: Array, b: Array, c: Array | None, *, spec: MatmulSpec) -> Array:
+    """Run the float32 step of a spec over k; on a GPU tile by tile."""
+    step = fast_step(spec, starts_at_zero=c is None)
+    in_program = fast_step(spec, starts_at_zero=c is None, in_program=True)
+    assert step is not None
+    assert in_program is not None
+
+    def program(columns: Any, rows: Any, total: Array, read: Read) -> Array:
+        def body(k: Array, total: Array) -> Array:
+            x, y = read.column(columns[0], k), read.row(rows[0], k)
+            return in_program(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
+
+        return repeat(a.shape[-1], body, total)
+
+    def tiled(a: Array, b: Array, total: Array) -> Array:
+        columns = jnp.moveaxis(a, -1, 0)[..., None]
+        return pallas_gpu.over_tiles(program, total, [columns], [b], tiles=_TILES)
+
+    plain = partial(_loop, step=step)
+    if a.shape[-1] == 0:
+        return plain(a, b, c)
+    return pallas_gpu.by_platform(tiled, plain, a, b, _start(a, b, c))
+
+
+def _start(a: Array, b: Array, c: Array | None) -> Array:
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = (*batch, a.shape[-2], b.shape[-1])
+    return jnp.zeros(shape, a.dtype) if c is None else jnp.broadcast_to(c, shape)
+
+
+def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
+    """Run `step` over k, ascending."""
+    total = _start(a, b, c)
+    # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
+    total = lax.optimization_barrier(total)  # type: ignore[no-untyped-call]
+    # Slices along the leading axis keep the loop body one vectorised kernel (performance of XLA on CPU).
+    columns = jnp.moveaxis(a, -1, 0)[..., None]
+    rows = jnp.moveaxis(b, -2, 0)[..., None, :]
+
+    def body(k: Array, total: Array) -> Array:
+        x, y = entry(columns, k), entry(rows, k)
+        return step(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
+
+    # One fused multiply-add waits for memory, so that four at once take 0.4 of the time. Longer steps wait for their own
+    # results, of which a processor with several steps in a row has fewer under way.
+    unroll = 4 if step is add_exact_product else 1
+    return repeat(a.shape[-1], body, total, unroll=unroll)
+
+
+def _canonical_nan(x: Array) -> Array:
+    """Give every NaN the one pattern that the reference returns."""
+    carrier = as_carrier(x)[1]
+    bits = bitcast(x, carrier.uint_dtype)
+    is_nan = (bits & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
+    return bitcast(jnp.where(is_nan, carrier.uint(carrier.quiet_nan), bits), carrier.float_dtype)

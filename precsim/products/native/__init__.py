@@ -1,0 +1,1 @@
+"""The platform's own kernels: calling them, and finding the order in which they add."""

@@ -1,0 +1,1 @@
+"""Products with one rounding per addition, or one in all."""

@@ -1,0 +1,209 @@
+"""One multiply-accumulate, `fl(total + x * y)`, on arrays: the general way and three fast ones.
+
+The general way is integer arithmetic and right for every spec and every input. The fast ones use float32
+arithmetic and return the same bits where two conditions hold, which `exact_range` states: no intermediate
+result may be a nonzero float32 subnormal (XLA flushes those) or overflow. All of them are immune to the
+contraction of ``x * y + z`` into a fused multiply-add: either the product is exact in float32, so that
+contracting changes nothing, or it is built from products that are.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from precsim._arrays import Array
+from precsim.formats.carrier import FLOAT32
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.registry import Format, get_format
+from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.kernel import by_adding
+from precsim.rounding.round_to import round_array
+from precsim.rounding.spec import RoundingMode, RoundingSpec
+
+Step: TypeAlias = Callable[[Array, Array, Array], Array]
+
+_U, _I = np.uint32, np.int32
+
+
+def fast_step(
+    spec: MatmulSpec, *, starts_at_zero: bool = False, in_program: bool = False
+) -> Step | None:
+    """Return the float32 step of a spec, or None if it has none; `in_program` for one of `pallas_gpu`.
+
+    Totals that start at +0 get to -0 by no addition: only the sum of two negative zeros is one, to nearest.
+    """
+    if spec.lhs is None or spec.rhs is None or spec.product is not None:
+        return None
+    if not _makes_no_subnormal(spec.accumulator):
+        return None
+    product_bits = significand_bits(spec.lhs.format) + significand_bits(spec.rhs.format)
+    is_fp32 = _is_plain_fp32(spec.accumulator)
+
+    def stored(x: Array) -> Array:
+        if by_adding.applies(spec.accumulator):
+            rounded = by_adding.by_adding if in_program else by_adding.round_by_adding
+            return rounded(x, spec.accumulator, has_negative_zero=not starts_at_zero)
+        return round_array(x, None, spec.accumulator)
+
+    if product_bits <= FLOAT32.precision:
+        if is_fp32 and spec.adder is None:
+            return add_exact_product
+        if spec.adder is not None and _is_plain_fp32(spec.adder):
+            return lambda total, x, y: stored(total + x * y)
+        if spec.adder is None and _rounds_from_odd(spec.accumulator):
+            return lambda total, x, y: stored(add_to_odd(total, x * y))
+    elif is_fp32 and spec.adder is None:
+        return add_split_product
+    return None
+
+
+def significand_bits(fmt: Format) -> int:
+    """Return the number of significand bits that values of a format need."""
+    if isinstance(fmt, FixedPointFormat):
+        return fmt.integer_bits + fmt.fraction_bits
+    return fmt.precision
+
+
+def _is_plain_fp32(spec: RoundingSpec) -> bool:
+    """Tell whether a rounding is the one of float32 arithmetic."""
+    return spec == RoundingSpec(format=get_format("fp32"))
+
+
+def _makes_no_subnormal(spec: RoundingSpec) -> bool:
+    """Tell whether rounding multiples of 2**-126 gives such multiples only.
+
+    All results are multiples of what was rounded, except the largest value and the smallest value of a
+    format without zero.
+    """
+    fmt = spec.format
+    if isinstance(fmt, FixedPointFormat):
+        return -fmt.fraction_bits >= FLOAT32.emin
+    if fmt.exponent_bits is None:
+        return True
+    has_low_end = fmt.has_zero or fmt.emin >= FLOAT32.emin
+    return has_low_end and fmt.emax - fmt.precision + 1 >= FLOAT32.emin
+
+
+def _rounds_from_odd(spec: RoundingSpec) -> bool:
+    """Tell whether rounding a float32 that was rounded to odd gives the rounding of the exact number.
+
+    True with two spare bits (Boldo and Melquiond, IEEE Trans. Computers 57(4), 2008). In fixed point the
+    quantum must lie two bits above the last bit of every value that does not saturate.
+    """
+    if spec.mode in (RoundingMode.STOCHASTIC, RoundingMode.TOWARD_NEGATIVE):
+        return False  # the latter gives an exact cancellation the other sign
+    return significand_bits(spec.format) + 2 <= FLOAT32.precision and spec.overflow.value != "wrap"
+
+
+def add_exact_product(total: Array, x: Array, y: Array) -> Array:
+    """`total + x * y` in float32, for products that float32 holds exactly."""
+    return total + x * y
+
+
+def add_to_odd(x: Array, y: Array) -> Array:
+    """Sum of two float32 arrays, rounded to odd: truncated, last bit set if inexact."""
+    total, error = two_sum(x, y)
+    return jam(total, error)
+
+
+def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
+    """Sum and its exact rounding error (Knuth, TAOCP 2, 4.2.2, theorem B); six additions."""
+    total = x + y
+    y_part = total - x
+    return total, (x - (total - y_part)) + (y - y_part)
+
+
+def jam(total: Array, error: Array) -> Array:
+    """Move a rounded sum to the odd neighbour on the side of its error; infinities and NaN stay."""
+    bits = lax.bitcast_convert_type(total, jnp.int32)
+    error_bits = lax.bitcast_convert_type(error, jnp.int32)
+    # If the error has the other sign, the sum was rounded away from zero: step back. An odd one stays odd.
+    jammed = (bits + ((bits ^ error_bits) >> _I(31))) | _I(1)
+    # The error of what is not finite is NaN.
+    inexact = abs(error) > 0
+    return lax.bitcast_convert_type(jnp.where(inexact, jammed, bits), jnp.float32)
+
+
+def add_split_product(total: Array, x: Array, y: Array) -> Array:
+    """`total + x * y`, rounded once to float32, from exact products of half significands.
+
+    The product is split into `high + low` (Dekker 1971, with splits of 12 and 11 bits made by integer
+    rounding); then the sum of three numbers is rounded once through an odd intermediate (Boldo and
+    Melquiond 2008, algorithm 5).
+    """
+    xh, xl = split(x)
+    yh, yl = split(y)
+    middle = xh * yl + xl * yh  # 24 bits: exact, contracted or not
+    top = xh * yh
+    lead = top + middle
+    rest = ((top - lead) + middle) + xl * yl
+    high = lead + rest
+    low = (lead - high) + rest
+    inner, inner_error = two_sum(total, low)
+    outer, outer_error = two_sum(high, inner)
+    result = outer + add_to_odd(inner_error, outer_error)
+    # Infinities and NaN come out of the plain expression; there the error terms are meaningless.
+    plain = total + x * y
+    is_finite = (lax.bitcast_convert_type(plain, jnp.uint32) & _U(0x7FFFFFFF)) < _U(0x7F800000)
+    # So does the sign of an exact zero.
+    return jnp.where(is_finite & (result != 0), result, plain)
+
+
+def split(x: Array) -> tuple[Array, Array]:
+    """Split a float32 into its 12 leading bits, rounded, and an exact rest of 11 bits and a sign."""
+    bits = lax.bitcast_convert_type(x, jnp.uint32)
+    high = lax.bitcast_convert_type((bits + _U(0x800)) & _U(0xFFFFF000), jnp.float32)
+    return high, x - high
+
+
+def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array | bool:
+    """Tell whether the fast step is exact for these operands: True, or a traced condition.
+
+    Operands and intermediate results are multiples of the smallest last bits and of their product; if
+    these are at least 2**-126, none is a nonzero subnormal. None overflows if the sum of the largest
+    products cannot.
+    """
+    count = a.shape[-1]
+    static = [_static_range(s.format) for s in (spec.lhs, spec.rhs) if s is not None]
+    # Two spare binades for the error-free transforms.
+    highest = FLOAT32.bias - 2 - count.bit_length()
+    if not _is_plain_fp32(spec.accumulator) and by_adding.applies(spec.accumulator):
+        highest -= FLOAT32.bias - by_adding.limit(spec.accumulator)
+    if c is None and len(static) == 2 and None not in static:
+        (low_a, high_a), (low_b, high_b) = static  # type: ignore[misc]
+        if min(low_a, low_b, low_a + low_b) >= FLOAT32.emin and high_a + high_b <= highest:
+            return True
+    low_a, high_a = _dynamic_range(a)
+    low_b, high_b = _dynamic_range(b)
+    lowest = jnp.minimum(jnp.minimum(low_a, low_b), low_a + low_b)
+    fits = (lowest >= FLOAT32.emin) & (high_a + high_b <= highest)
+    if c is not None:
+        low_c, high_c = _dynamic_range(c)
+        fits = fits & (low_c >= FLOAT32.emin) & (high_c <= highest)
+    return fits
+
+
+def _static_range(fmt: Format) -> tuple[int, int] | None:
+    """Exponents of the smallest last bit and above the largest value; None if the data must tell."""
+    if isinstance(fmt, FixedPointFormat):
+        return -fmt.fraction_bits, fmt.integer_bits + 1
+    if fmt.exponent_bits is None:
+        return None
+    return fmt.emin - fmt.precision + 1, fmt.emax + 1
+
+
+def _dynamic_range(x: Array) -> tuple[Array, Array]:
+    """Return the same two exponents from the data (zeros, infinities and NaN do not count)."""
+    bits = lax.bitcast_convert_type(x, jnp.uint32) & _U(0x7FFFFFFF)
+    counts = (bits != _U(0)) & (bits < _U(0x7F800000))
+    field = jnp.maximum((bits >> _U(23)).astype(jnp.int32), 1)
+    capped = bits | _U(1 << 23)
+    trailing_zeros = lax.population_count((capped & (_U(0) - capped)) - _U(1))
+    last = field - 150 + trailing_zeros.astype(jnp.int32)
+    # Over rows first: of that XLA makes vector operations on a CPU, of a reduction to one number it does not.
+    low = jnp.min(jnp.where(counts, last, 0), axis=-2, initial=0)
+    high = jnp.max(jnp.where(counts, field - 126, -126), axis=-2, initial=-126)
+    return jnp.min(low, initial=0), jnp.max(high, initial=-126)

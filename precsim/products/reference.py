@@ -1,0 +1,33 @@
+"""The definition of an emulated matrix product: NumPy, one rounding at a time."""
+
+from typing import Any
+
+import numpy as np
+
+from precsim.products.orders.ordered import ordered_matmul
+from precsim.products.specs.fused_block import FusedBlock
+from precsim.products.specs.limits import is_block_scaled
+from precsim.products.specs.spec import MatmulSpec
+from precsim.products.tensor_core.choice import fused_product
+from precsim.rounding.round_to import round_to
+
+
+def reference_matmul(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray | None, spec: MatmulSpec, random_bits: Any = None
+) -> np.ndarray:
+    """Return c + a @ b with every rounding of the spec, in its order; about a millisecond per k.
+
+    Shapes (..., M, K), (..., K, N) and (..., M, N); one carrier dtype.
+    """
+    is_scaled = is_block_scaled(spec)
+    if spec.lhs is not None and not is_scaled:
+        a = round_to(a, spec.lhs)
+    if spec.rhs is not None and not is_scaled:
+        b = round_to(b, spec.rhs)
+    if isinstance(spec.order, FusedBlock):
+        total = np.asarray(fused_product(a, b, c, spec, random_bits))
+    else:
+        total = ordered_matmul(a, b, c, spec, random_bits)
+        # One NaN, without sign.
+        total = np.where(np.isnan(total), np.full_like(total, np.nan), total)
+    return total if spec.output is None else round_to(total, spec.output, random_bits=random_bits)

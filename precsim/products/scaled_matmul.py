@@ -1,0 +1,161 @@
+"""FP8 products whose blocks along K have float32 scales, applied at every promotion (DeepGEMM)."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim._arrays import Array, entry, is_jax, namespace, repeat, with_automatic_axes
+from precsim.arithmetic.elementwise import add, fma, multiply
+from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.products.emulated import emulated_matmul
+from precsim.products.reference import reference_matmul
+from precsim.products.specs.fused_block import FLAT, FusedBlock, Promote
+from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.compiled import on_cpu
+from precsim.rounding.round_to import round_to
+
+
+def scaled_matmul(
+    a: Any,
+    b: Any,
+    spec: str | MatmulSpec,
+    *,
+    a_scales: Any,
+    b_scales: Any,
+    contracts: bool = True,
+    backend: str = "emulated",
+) -> Array:
+    """Return the sum over blocks of K of ``a_scales * b_scales * (a @ b)``, each block a tensor core's chain.
+
+    Parameters
+    ----------
+    a : array_like of float32, shape (M, K)
+        Left operand, already divided by its scales.
+    b : array_like of float32, shape (K, N)
+        Right operand, already divided by its scales.
+    spec : str or MatmulSpec
+        A tensor core's product with promotion, for example "h100:e4m3:promote128": the blocks have that length.
+    a_scales : array_like of float32, shape (M, blocks)
+        Scale of each row's block; broadcast from (1, blocks).
+    b_scales : array_like of float32, shape (blocks, N)
+        Scale of each column's block; broadcast from (blocks, 1). For blocks of 128 x 128, repeat along N.
+    contracts : bool
+        Whether the scaled block is added by one fused multiply-add; else its product is rounded before.
+    backend : {"emulated", "reference"}
+        Compiled, or NumPy: the same bits.
+
+    Returns
+    -------
+    ndarray or jax.Array of float32, shape (M, N)
+        ``total = fl32(total + fl32(a_scales * b_scales) * chain)`` over ascending blocks, from +0, then rounded to the
+        output of the spec.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, the spec's schedule is not a promotion, or the backend is unknown.
+    TypeError
+        If an array is not float32, or a gradient is asked for: none is defined.
+
+    Notes
+    -----
+    What DeepGEMM's FP8 kernels compute on Hopper, whose compiler may contract the addition or not (both are here).
+    Special values and error as in `matmul` with promotion. Cost: as there, and 300 operations per block and output.
+
+    Source: deepseek-ai/DeepGEMM, sm90_fp8_gemm_1d2d.cuh.
+
+    Examples
+    --------
+    >>> import numpy as np, precsim as ps
+    >>> ones = np.ones((1, 256), np.float32)
+    >>> scales = np.array([[0.5, 2.0]], np.float32)
+    >>> ps.scaled_matmul(ones, ones.T, "h100:e4m3:promote128", a_scales=scales, b_scales=scales.T).item()
+    544.0
+    """
+    spec = MatmulSpec.parse(spec)
+    match spec.order:
+        case FusedBlock(schedule=Promote(interval=interval)):
+            pass
+        case _:
+            raise ValueError(
+                f"spec is '{spec}'; allowed are tensor cores with promotion, for example 'h100:e4m3:promote128'"
+            )
+    if backend not in ("emulated", "reference"):
+        raise ValueError(f"backend is {backend!r}; allowed are 'emulated', 'reference'")
+    named = {"a": a, "b": b, "a_scales": a_scales, "b_scales": b_scales}
+    arrays = {name: as_carrier(x, name) for name, x in named.items()}
+    for name, (x, carrier) in arrays.items():
+        if carrier is not FLOAT32:
+            raise TypeError(f"{name} has dtype {carrier.name}; allowed is float32")
+        if x.ndim != 2:
+            raise ValueError(f"{name} has shape {x.shape}; allowed are two dimensions")
+    a, b, a_scales, b_scales = (x for x, _ in arrays.values())
+    if a.shape[1] != b.shape[0]:
+        raise ValueError(f"shapes {a.shape} and {b.shape} do not match: K differs")
+    blocks = -(-a.shape[1] // interval)
+    for name, x, shape in (
+        ("a_scales", a_scales, (a.shape[0], blocks)),
+        ("b_scales", b_scales, (blocks, b.shape[1])),
+    ):
+        axis = 1 if name == "a_scales" else 0
+        if x.shape[axis] != blocks or x.shape[1 - axis] not in (1, shape[1 - axis]):
+            raise ValueError(
+                f"{name} has shape {x.shape}; allowed is {shape}, or 1 instead of {shape[1 - axis]}"
+            )
+    if backend == "reference":
+        x, y, s, t = map(np.asarray, (a, b, a_scales, b_scales))
+        result = _promoted(x, y, s, t, spec, contracts)
+        return namespace(a, b, a_scales, b_scales).asarray(result)
+    if any(map(is_jax, (a, b, a_scales, b_scales))):
+        return _compiled(*map(jnp.asarray, (a, b, a_scales, b_scales)), spec, contracts)
+    with on_cpu(a.dtype):
+        # A copy, since what JAX hands out is read-only.
+        return np.array(_compiled(*map(jnp.asarray, (a, b, a_scales, b_scales)), spec, contracts))
+
+
+def _promoted(
+    a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
+) -> Array:
+    """Add the scaled blocks, one after the other."""
+    order = spec.order
+    assert isinstance(order, FusedBlock)
+    assert isinstance(order.schedule, Promote)
+    xp = namespace(a, b)
+    n, k = order.schedule.interval, a.shape[1]
+    fill = (0, -k % n)
+    left = xp.moveaxis(xp.pad(a, ((0, 0), fill)).reshape(a.shape[0], -1, n), 1, 0)
+    right = xp.pad(b, (fill, (0, 0))).reshape(-1, n, b.shape[1])
+    columns, rows = a_scales.T[..., None], b_scales[:, None, :]
+    part_of = replace(spec, order=replace(order, schedule=FLAT), output=None)
+    run = reference_matmul if xp is np else emulated_matmul
+
+    def add_block(j: Any, total: Array) -> Array:
+        part = run(entry(left, j), entry(right, j), None, part_of)
+        scale = multiply(entry(columns, j), entry(rows, j), "fp32")
+        if contracts:
+            return fma(scale, part, total, "fp32")
+        return add(total, multiply(scale, part, "fp32"), "fp32")
+
+    zero = xp.zeros((a.shape[0], b.shape[1]), a.dtype)
+    total = repeat(left.shape[0], add_block, zero) if k else zero
+    return total if spec.output is None else round_to(total, spec.output)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+@partial(jax.jit, static_argnums=(4, 5))
+def _compiled(
+    a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
+) -> Array:
+    run = partial(_promoted, spec=spec, contracts=contracts)
+    return with_automatic_axes(run, a, b, a_scales, b_scales, contracted=(-1, -2))
+
+
+@_compiled.defjvp
+def _no_gradient(spec: MatmulSpec, contracts: bool, primals: Any, tangents: Any) -> Any:
+    raise TypeError(
+        "scaled_matmul has no gradient: say in a custom_vjp which scaled products the gradients are"
+    )

@@ -1,0 +1,211 @@
+"""The tensor cores of NVIDIA's GPUs, as `FusedBlock`s: one row per machine and kind of operand.
+
+Sources: MMA-Sim (arXiv 2511.10909 v2, parameter table); Khattak and Mikaitis, ACM TACO, doi
+10.1145/3830409 (recorded outputs of V100, A100, Ada, H100, B200, with which these rows were compared).
+"""
+
+import difflib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from precsim.formats.block import BlockFormat
+from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
+from precsim.products.specs.grammar import (
+    parse_piece,
+    piece,
+    split_operands,
+    split_outside_brackets,
+)
+from precsim.rounding.spec import RoundingSpec
+
+if TYPE_CHECKING:
+    from precsim.products.specs.spec import MatmulSpec
+
+
+class Core(NamedTuple):
+    """One instruction of a machine."""
+
+    length: int
+    fraction_bits: int
+    accumulators: tuple[str, ...]
+    """The first is the default. `float(e=8,p=14)` is float32 with 13 fraction bits."""
+    group: int = 1
+    """Products that are added exactly before they meet their scales."""
+    zero_exponent: int | None = None
+    """Exponent of a zero term, where it is not the rule's."""
+
+
+_FP32, _FP16, _FP22 = "fp32", "fp16", "float(e=8,p=14)"
+_HALF = (_FP32, _FP16)
+
+MACHINES: dict[str, dict[str, Core]] = {
+    "v100": {"fp16": Core(4, 23, _HALF)},
+    "t4": {"fp16": Core(8, 24, _HALF)},
+    "a100": {
+        "fp16": Core(8, 24, _HALF),
+        "bf16": Core(8, 24, (_FP32,)),
+        "tf32": Core(4, 24, (_FP32,)),
+    },
+    "ada": {
+        "fp16": Core(8, 24, _HALF),
+        "bf16": Core(8, 24, (_FP32,)),
+        "tf32": Core(4, 24, (_FP32,)),
+        "fp8": Core(16, 13, (_FP22, _FP16)),
+    },
+    "h100": {
+        "fp16": Core(16, 25, _HALF),
+        "bf16": Core(16, 25, (_FP32,)),
+        "tf32": Core(8, 25, (_FP32,)),
+        "fp8": Core(32, 13, (_FP22, _FP16)),
+    },
+    "b200": {
+        "fp16": Core(16, 25, _HALF),
+        "bf16": Core(16, 25, (_FP32,)),
+        "tf32": Core(8, 25, (_FP32,)),
+        "fp8": Core(32, 25, _HALF),
+    },
+}
+"""Machine -> kind of operand -> instruction. "fp8" is any mix of e4m3 and e5m2, on b200 also e3m2, e2m3, e2m1."""
+
+BLOCK_CORES: dict[str, Core] = {
+    "mx": Core(32, 25, (_FP32,)),
+    "mxfp4": Core(64, 35, (_FP32,), group=16, zero_exponent=-139),
+    "nvfp4": Core(64, 35, (_FP32,), group=16, zero_exponent=-139),
+}
+"""Blackwell's block-scaled instructions (b200): any mix of MXFP8, 6 and 4; MXFP4 alone; NVFP4 alone."""
+
+# FP8 through mma.sync: converted to fp16 and sent through that unit (Hopper, Blackwell).
+_MMA = Core(16, 25, _HALF)
+_MMA_MACHINES = ("h100", "b200")
+_FP8 = ("e4m3", "e5m2")
+_NARROWER = ("e3m2", "e2m3", "e2m1")
+_BLOCK_MACHINE = "b200"
+_TF32 = RoundingSpec.parse("tf32:rtz")
+
+
+def parse_machine(text: str) -> dict[str, object] | None:
+    """Return the fields of ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, None for anything else."""
+    name, colon, rest = text.partition(":")
+    if name not in MACHINES:
+        return None
+    head, *options = split_outside_brackets(rest, ":")
+    operands, _, output = head.partition("->")
+    pieces = split_operands(operands, (1, 2)) or []
+    if not colon or not pieces or not all(pieces):
+        raise ValueError(
+            f"{text!r} is not understood; allowed is MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE], for "
+            "example 'h100:bf16' or 'h100:e4m3_e5m2:promote128'"
+        )
+    lhs, rhs = (pieces * 2)[:2]
+    schedule: Schedule = FLAT
+    accumulator = None
+    for option in options:
+        key, equals, value = option.partition("=")
+        if equals and key == "acc":
+            accumulator = value
+        else:
+            schedule = parse_schedule(option)
+    core = _core(name, lhs, rhs, schedule, text)
+    accumulator = accumulator or core.accumulators[0]
+    if accumulator not in core.accumulators:
+        allowed = ", ".join(core.accumulators)
+        raise ValueError(
+            f"{name} has no accumulator {accumulator!r} for {operands}; allowed are {allowed}"
+        )
+    is_half = accumulator == _FP16
+    # The exponent of a zero term: 5 below the smallest normal one, and lower with more fraction bits.
+    zero = (-14 if is_half else -126) - 5 - max(core.fraction_bits - 23, 0)
+    zero = zero if core.zero_exponent is None else core.zero_exponent
+    fields: dict[str, object] = {
+        "lhs": _operand(lhs),
+        "rhs": _operand(rhs),
+        "accumulator": RoundingSpec.parse(accumulator if is_half else f"{accumulator}:rtz"),
+        "order": FusedBlock(
+            length=core.length,
+            fraction_bits=core.fraction_bits,
+            zero_exponent=zero,
+            schedule=schedule,
+            group=core.group,
+        ),
+    }
+    if output:
+        fields["output"] = parse_piece(output)
+    return fields
+
+
+def _core(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Core:
+    names = [re.sub(r"\[.*", "", piece) for piece in (lhs, rhs)]
+    if machine == _BLOCK_MACHINE and (core := _block_core(names)) is not None:
+        return core
+    fp8 = _FP8 + (_NARROWER if machine == _BLOCK_MACHINE else ())
+    kinds = {"fp8" if name in fp8 else name for name in names}
+    table = MACHINES[machine]
+    kind = kinds.pop()
+    if kinds or kind not in table:
+        known = ", ".join(", ".join(fp8) if k == "fp8" else k for k in table)
+        if machine == _BLOCK_MACHINE:
+            known += ", mxfp8_e4m3, mxfp8_e5m2, mxfp6_e3m2, mxfp6_e2m3, mxfp4, nvfp4"
+        near = difflib.get_close_matches(kind, [*(k for k in table if k != "fp8"), *fp8], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near and not kinds else ""
+        raise ValueError(f"{machine} has no product {text!r}; its operands are {known}{hint}")
+    if str(schedule) == "mma":
+        if not set(names) <= set(_FP8) or machine not in _MMA_MACHINES:
+            raise ValueError(
+                f"schedule 'mma' is for fp8 operands of {', '.join(_MMA_MACHINES)}, not {text!r}"
+            )
+        return _MMA
+    return table[kind]
+
+
+def _block_core(names: list[str]) -> Core | None:
+    """Return the instruction that multiplies two block formats, None if there is none."""
+    kinds = {_block_kind(name) for name in names}
+    if kinds == {"mx", "mxfp4"}:
+        return BLOCK_CORES["mx"]
+    return BLOCK_CORES.get(kinds.pop() or "") if len(kinds) == 1 else None
+
+
+def _block_kind(name: str) -> str | None:
+    """Return "mx", "mxfp4" or "nvfp4" by element, scale and block size; scales may follow any rule."""
+    try:
+        fmt = RoundingSpec.parse(name).format
+    except ValueError:
+        return None
+    if not isinstance(fmt, BlockFormat):
+        return None
+    element, scale = str(fmt.element), str(fmt.scale)
+    match scale, fmt.block_size:
+        case "e8m0", 32 if element == "e2m1":
+            return "mxfp4"
+        case "e8m0", 32 if element in (*_FP8, *_NARROWER):
+            return "mx"
+        case "e4m3", 16 if element == "e2m1":
+            return "nvfp4"
+        case _:
+            return None
+
+
+def _operand(text: str) -> RoundingSpec | None:
+    """Return the rounding of an operand; tf32 truncates float32 registers unless it says otherwise."""
+    return _TF32 if text == "tf32" else parse_piece(text)
+
+
+def machine_name(spec: "MatmulSpec") -> str | None:
+    """Return the string of a machine that gives this spec, None if there is none."""
+    order = spec.order
+    if not isinstance(order, FusedBlock) or spec.lhs is None or spec.rhs is None:
+        return None
+    operands = ["tf32" if part == _TF32 else piece(part) for part in (spec.lhs, spec.rhs)]
+    head = operands[0] if operands[0] == operands[1] else "_".join(operands)
+    head += f"->{piece(spec.output)}" if spec.output else ""
+    schedule = "" if order.schedule == FLAT else f":{order.schedule}"
+    for machine in ("h100", "b200", "ada", "a100", "t4", "v100"):
+        for accumulator in ("", ":acc=fp16"):
+            text = f"{machine}:{head}{accumulator}{schedule}"
+            try:
+                fields = parse_machine(text) or {}
+            except ValueError:
+                continue  # a machine that does not have it
+            if all(getattr(spec, name) == value for name, value in fields.items()):
+                return text
+    return None

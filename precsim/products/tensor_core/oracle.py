@@ -1,0 +1,249 @@
+"""The definition of a tensor core's step, one element at a time, in exact rational arithmetic."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from precsim.formats.block import BlockFormat
+from precsim.formats.floating import FloatFormat
+from precsim.products.specs.fused_block import (
+    FusedBlock,
+    PairInterleaved,
+    Promote,
+    ResidueFirst,
+    SplitK,
+    ceil_div,
+)
+from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.oracle import round_exact
+from precsim.rounding.scaled.oracle import quantize_blocks_exactly
+from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.threefry import bits_at
+
+
+class Product(NamedTuple):
+    """The factors of one product, and the scales of their blocks."""
+
+    x: float
+    y: float
+    x_scale: float = 1.0
+    y_scale: float = 1.0
+
+
+class Term(NamedTuple):
+    """One term of a step: a number, and the exponent by which it is aligned."""
+
+    value: float | Fraction
+    exponent: int
+
+
+def fused_dot_exact(
+    a: Sequence[float],
+    b: Sequence[float],
+    c: float,
+    spec: str | MatmulSpec,
+    *,
+    random_bits: int = 0,
+) -> float:
+    """Return c + a . b as a tensor core computes it.
+
+    Parameters
+    ----------
+    a, b : sequence of float, length K
+        Values of the operands' formats; for block formats float32 numbers, which are quantized as whole arrays.
+    c : float
+        First value of the accumulator.
+    spec : str or MatmulSpec
+        A spec whose order is a `FusedBlock`, for example "h100:bf16".
+    random_bits : int
+        Seed of a stochastic accumulator.
+
+    Returns
+    -------
+    float
+        The accumulator after the last step (before `output`).
+
+    Raises
+    ------
+    TypeError
+        If the order of the spec is not a `FusedBlock`.
+
+    Notes
+    -----
+    A step: every term (L products and the accumulator) is cut off toward zero at 2**-F times 2 to the largest
+    exponent, the rest is added exactly and rounded once. NaN if a term is NaN or infinities of both signs
+    occur; overflow gives infinity; a zero is +0. Block formats: scales are factors of their products, and powers of
+    two count in the exponents; in groups, a term is the exact sum of a group's products times both scales, and its
+    exponent is that of the scales. Scales of whole arrays multiply the end result, in float32.
+
+    Examples
+    --------
+    The small terms count 0.875, of which Hopper keeps 0.75 beside terms of 2**23:
+
+    >>> import precsim as ps
+    >>> ps.fused_dot_exact([-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1, 1, 1], 2.0**23, "h100:fp16")
+    -0.75
+    """
+    spec = MatmulSpec.parse(spec)
+    order = spec.order
+    if not isinstance(order, FusedBlock):
+        raise TypeError(f"order of '{spec}' is '{order}'; allowed is a FusedBlock")
+    products, alpha = _products(a, b, spec)
+    total = _scheduled(products, c, spec, order, random_bits)
+    return total if alpha is None else _multiply(total, alpha)
+
+
+def _products(
+    a: Sequence[float], b: Sequence[float], spec: MatmulSpec
+) -> tuple[list[Product], float | None]:
+    """Pair the operands; quantize those of block formats, and return the product of their tensor scales."""
+    if spec.lhs is None or not isinstance(spec.lhs.format, BlockFormat):
+        return [Product(x, y) for x, y in zip(a, b, strict=True)], None
+    columns, alphas = [], []
+    for values, part in ((a, spec.lhs), (b, spec.rhs)):
+        assert part is not None
+        assert isinstance(part.format, BlockFormat)
+        size = part.format.block_size
+        quantized = quantize_blocks_exactly(
+            [list(values[k : k + size]) for k in range(0, len(values), size)], part
+        )
+        scales = [quantized.scales[k // size] for k in range(len(values))]
+        columns.append(([x for block in quantized.elements for x in block], scales))
+        alphas += [] if quantized.tensor_scale is None else [quantized.tensor_scale]
+    (x, x_scales), (y, y_scales) = columns
+    products = [Product(*factors) for factors in zip(x, y, x_scales, y_scales, strict=True)]
+    if not alphas:
+        return products, None
+    return products, alphas[0] if len(alphas) == 1 else _multiply(*alphas)
+
+
+def _scheduled(
+    pairs: list[Product], c: float, spec: MatmulSpec, order: FusedBlock, seed: int
+) -> float:
+    """Chain the steps as the schedule says; a step's place is where its products stand in that order."""
+    length = order.length
+
+    def chain(total: float, products: list[Product], place: int) -> float:
+        for k in range(0, len(products), length):
+            draw = 0
+            if spec.accumulator.mode is RoundingMode.STOCHASTIC:
+                draw = int(bits_at(np.uint32(seed), place + k))
+            total = step_exact(total, products[k : k + length], spec, draw)
+        return total
+
+    def residue_first(total: float, products: list[Product], place: int, granule: int) -> float:
+        count = len(products) % granule if granule else 0
+        total = chain(total, products[:count], place)
+        return chain(total, products[count:], place + ceil_div(count, length) * length)
+
+    is_half = isinstance(fmt := spec.accumulator.format, FloatFormat) and fmt.emin == -14
+    add = partial(_add, "fp16" if is_half else "fp32")
+    match order.schedule:
+        case Promote(interval=n):
+            for k in range(0, len(pairs), n):
+                c = add(c, chain(0.0, pairs[k : k + n], k))
+            return c
+        case PairInterleaved():
+            for k in range(0, len(pairs), 32):
+                block = pairs[k : k + 32]
+                halves = [
+                    [p for i, p in enumerate(block) if (i % 4 < 2) is low] for low in (True, False)
+                ]
+                c = add(c, chain(chain(0.0, halves[0], k), halves[1], k + 16))
+            return c
+        case SplitK(splits=s, granule=g, residue=n):
+            part = ceil_div(ceil_div(len(pairs), g), s) * g
+            steps = ceil_div(part, length)
+            c = residue_first(c, pairs[:part], 0, n)
+            for j in range(1, s):
+                ours = pairs[j * part : (j + 1) * part]
+                c = add(c, residue_first(0.0, ours, j * steps * length, n))
+            return c
+        case ResidueFirst(granule=g):
+            return residue_first(c, pairs, 0, g)
+        case _:
+            return chain(c, pairs, 0)
+
+
+def step_exact(c: float, products: Sequence[Any], spec: MatmulSpec, random_bits: int = 0) -> float:
+    """One step: align all terms to the largest exponent, cut off, add exactly, round."""
+    order = spec.order
+    assert isinstance(order, FusedBlock)
+    terms = [
+        _term([Product(*p) for p in products[k : k + order.group]], spec)
+        for k in range(0, len(products), order.group)
+    ]
+    terms.append(Term(c if not math.isfinite(c) else Fraction(c), _exponent(c, spec.accumulator)))
+    special = [t.value for t in terms if isinstance(t.value, float)]
+    if special:
+        return sum(special)  # NaN, or infinities: of one sign their sum, of both NaN
+    exponents = [t.exponent if t.value else order.zero_exponent for t in terms]
+    known = [e for e in exponents if e is not None]
+    if not any(t.value for t in terms):
+        return 0.0
+    unit = Fraction(2) ** (max(known) - order.fraction_bits)
+    total = sum(_cut(Fraction(t.value) / unit, order.sticky) for t in terms) * unit
+    fmt = spec.accumulator.format
+    assert isinstance(fmt, FloatFormat)
+    if abs(total) >= Fraction(2) ** (fmt.emax + 1):
+        return math.copysign(math.inf, total)
+    return round_exact(total, spec.accumulator, random_bits=random_bits).value + 0.0  # a zero is +0
+
+
+def _cut(x: Fraction, sticky: bool) -> int:
+    """Truncate to an integer; with a sticky bit, an integer that lost something becomes odd."""
+    kept = math.trunc(x)
+    if sticky and kept != x and kept % 2 == 0:
+        kept += 1 if x > 0 else -1
+    return kept
+
+
+def _term(products: list[Product], spec: MatmulSpec) -> Term:
+    """One product, or the sum of a group of them times its scales."""
+    assert spec.lhs is not None
+    assert spec.rhs is not None
+    factors = [v for p in products for v in p]
+    if not all(map(math.isfinite, factors)):
+        p = products[0]
+        is_scaled = isinstance(spec.lhs.format, BlockFormat)
+        return Term(math.nan if is_scaled else p.x * p.y, 0)
+    first = products[0]
+    scale = Fraction(first.x_scale) * Fraction(first.y_scale)
+    value = sum((Fraction(p.x) * Fraction(p.y) for p in products), Fraction(0)) * scale
+    exponent = 0
+    for x, x_scale, part in (
+        (first.x, first.x_scale, spec.lhs),
+        (first.y, first.y_scale, spec.rhs),
+    ):
+        fmt = part.format
+        if not isinstance(fmt, BlockFormat):
+            exponent += _exponent(x, part)
+            continue
+        exponent += _exponent(x_scale, RoundingSpec(format=fmt.scale))
+        if len(products) == 1 and spec.order.group == 1:  # type: ignore[union-attr]
+            exponent += _exponent(x, RoundingSpec(format=fmt.element))
+    return Term(value, exponent)
+
+
+def _exponent(x: float, spec: RoundingSpec) -> int:
+    """Exponent of the leading place; subnormals have that of the smallest normal value."""
+    fmt = spec.format
+    assert isinstance(fmt, FloatFormat)
+    return max(math.frexp(x)[1] - 1, fmt.emin) if x else fmt.emin
+
+
+def _add(fmt: str, x: float, y: float) -> float:
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return x + y
+    return round_exact(Fraction(x) + Fraction(y), fmt).value + 0.0
+
+
+def _multiply(x: float, y: float) -> float:
+    """Multiply with one rounding to float32."""
+    if x == 0 or y == 0 or not (math.isfinite(x) and math.isfinite(y)):
+        return x * y
+    return round_exact(Fraction(x) * Fraction(y), "fp32").value

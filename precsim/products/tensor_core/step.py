@@ -1,0 +1,300 @@
+"""One step of a tensor core, for all elements of a product at once: integers only, NumPy and JAX.
+
+A step adds L products and the accumulator. Every term is an integer significand times a power of two:
+products ``(sa * sb) * 2**(ea + eb - Pa - Pb)``, never renormalised, with P the fraction bits of an operand. With
+E the largest exponent among the terms, each is cut off toward zero to a multiple of 2**(E - F), and the cut
+terms are added exactly: 32 bits hold the sum where `max_total` says so. Sources: see `FusedBlock`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from precsim._arrays import (
+    Array,
+    count_bits,
+    entry,
+    namespace,
+    shift_left,
+    shift_right,
+    shift_right_signed,
+)
+from precsim.formats.carrier import FLOAT32, bit_length, decompose, select
+from precsim.formats.floating import FloatFormat
+from precsim.products.tensor_core.tiles import row
+from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.spec import RoundingMode, RoundingSpec
+
+NAN = 0x7FFFFFFF
+"""The one NaN that tensor cores return (MMA-Sim, random bit patterns on hardware)."""
+_NO_EXPONENT = -4000  # of a zero: never the largest, and shifted out of any sum
+_U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
+
+
+class Operand(NamedTuple):
+    """A decoded operand; arrays of one shape, K first."""
+
+    significand: Array
+    """int32, signed: value = significand * 2**(exponent - fraction bits); 0 for what is not finite."""
+    exponent: Array
+    """int32; that of the smallest normal value for subnormals, far below everything for zero."""
+    bits: Array
+    """The float32 patterns."""
+
+
+def decode_operand(bits: Array, fmt: FloatFormat) -> Operand:
+    """Split float32 patterns of values of a format."""
+    xp = namespace(bits)
+    significand, lsb = decompose(bits, FLOAT32)
+    exponent = xp.maximum(lsb + _I(FLOAT32.trailing), _I(fmt.emin))
+    # In units of the format's last place; exact, since the value is in the format.
+    drop = exponent - _I(fmt.precision - 1) - lsb
+    significand = shift_right(significand, drop.astype(_U)).astype(_I)
+    is_special = (bits & _U(FLOAT32.sign_bit - 1)) >= _U(FLOAT32.infinity)
+    significand = xp.where(is_special, _I(0), significand)
+    exponent = xp.where(significand == _I(0), _I(_NO_EXPONENT), exponent)
+    negative = bits >= _U(FLOAT32.sign_bit)
+    signed = xp.where(negative, -significand, significand)
+    return Operand(signed, exponent, bits)
+
+
+def max_total(lhs: FloatFormat, rhs: FloatFormat, length: int, fraction_bits: int) -> int:
+    """Bound of the sum of one step, in units of the last place that is kept."""
+    largest = ((1 << lhs.precision) - 1) * ((1 << rhs.precision) - 1)
+    product = (largest << fraction_bits) >> (lhs.precision + rhs.precision - 2)
+    return length * product + (1 << (fraction_bits + 1))
+
+
+class Factor(NamedTuple):
+    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right one."""
+
+    significand: Array
+    """int32: so scaled that the product of two is in units of 2**(exponent - product_bits - lift)."""
+    exponent: Array
+    """int32, as in `Operand`."""
+    negative: Array
+    """uint32, a word or more to a step instead of K: bit l tells whether value l is negative."""
+    nonzero: Array
+    """The same of whether it is not zero."""
+    bits: Array
+    """The float32 patterns."""
+
+
+class Step(NamedTuple):
+    """What a step needs to know of the formats; static under jit."""
+
+    length: int
+    fraction_bits: int
+    product_bits: int
+    """Fraction bits of a product of significands."""
+    zero_exponent: int | None
+    accumulator: RoundingSpec
+    precisions: tuple[int, int] = (0, 0)
+    """Of the operands; only `make_factors` and what follows it need them."""
+    exponents: tuple[int, int] = (0, 0)
+    """The smallest and the largest of a product of two operands; `float_step` needs them."""
+
+    @property
+    def is_nudged(self) -> bool:
+        """Tell whether a product has room for a nudge, as long as the first significand, below its last place."""
+        return sum(self.precisions) + self._scale + self.precisions[0] < FLOAT32.width
+
+    @property
+    def lift(self) -> int:
+        """Bits below a product's last place: those that the sum has there, and those of a nudge."""
+        return self._scale + self.precisions[0] * self.is_nudged
+
+    @property
+    def _scale(self) -> int:
+        return max(self.fraction_bits - self.product_bits, 0)
+
+
+Fold: TypeAlias = Callable[[int, Callable[[Any, Any], Any], Any], Any]
+"""``state = body(k, state)`` for k = 0 .. count - 1, as `_arrays.repeat` does, or unrolled."""
+
+
+def unrolled(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
+    """Repeat in the program text: long to compile, and then one vectorised loop."""
+    for k in range(count):
+        state = body(k, state)
+    return state
+
+
+def make_factors(x: Operand, y: Operand, step: Step) -> tuple[Factor, Factor]:
+    """Prepare two operands.
+
+    A product is cut off toward zero; a shift to the right rounds down. For negative products both agree if
+    the product is first made smaller by less than its last place, and 1 is added afterwards. So the
+    magnitudes of one operand are nudged up where there are bits for that (`is_nudged`): positive products
+    do not notice.
+    """
+    lift = step.lift
+    nudge = _U(step.is_nudged)
+    size = (abs(y.significand).astype(_U) << _U(lift)) + nudge
+    signed = select(y.significand < _I(0), _U(0) - size, size).astype(_I)
+    lifted = select(y.significand == _I(0), _I(0), signed)
+    return (
+        Factor(x.significand, x.exponent, *_words(x.significand, step.length), x.bits),
+        Factor(lifted, y.exponent, *_words(y.significand, step.length), y.bits),
+    )
+
+
+def _words(significand: Array, length: int) -> tuple[Array, Array]:
+    """Pack signs and non-zeros of each L values into words of 32 bits."""
+    xp = namespace(significand)
+    shape = significand.shape
+    groups = significand.reshape(shape[0] // length, length, *shape[1:])
+    packed = []
+    for mask in (groups < _I(0), groups != _I(0)):
+        words = []
+        for first in range(0, length, 32):
+            part = mask[:, first : first + 32].astype(_U)
+            lanes = np.arange(part.shape[1], dtype=_U).reshape(-1, *(1,) * (len(shape) - 1))
+            words.append((part << lanes).sum(axis=1, dtype=_U))
+        packed.append(xp.stack(words, axis=1).reshape(-1, *shape[1:]))
+    return packed[0], packed[1]
+
+
+def exact_product(x: Factor, y: Factor, k: Any, step: Step) -> tuple[Array, Array]:
+    """Product k, as `add_block` wants it: significand, below its value if negative; exponent."""
+    significand = entry(x.significand, k) * row(y.significand, k)
+    if not step.is_nudged:
+        significand = significand + (significand >> _I(31))
+    return significand, entry(x.exponent, k) + row(y.exponent, k)
+
+
+def count_negative(x: Factor, y: Factor, group: Any, length: int) -> Array:
+    """Count the negative products of a step, int32."""
+    words = -(-length // 32)
+    count = _I(0)
+    for word in range(words):
+        k = group * words + word
+        negative = entry(x.negative, k) ^ row(y.negative, k)
+        mask = negative & entry(x.nonzero, k) & row(y.nonzero, k)
+        count = count + count_bits(mask).astype(_I)
+    return count
+
+
+def add_block(
+    total: Array,
+    product: Callable[[Any], tuple[Array, Array]],
+    negative_products: Array,
+    step: Step,
+    fold: Fold,
+) -> Array:
+    """Return the new accumulators; patterns in and out.
+
+    `product(k)` is the pair (significand, exponent) of the k-th of L exact products, see `exact_product`.
+    `total` is finite or infinite, and infinite accumulators stay.
+    """
+    xp = namespace(total)
+    f = step.fraction_bits
+    fmt = step.accumulator.format
+    assert isinstance(fmt, FloatFormat)
+    significand, lsb = decompose(total, FLOAT32)
+    is_zero = significand == _U(0)
+    no_exponent = _I(_NO_EXPONENT if step.zero_exponent is None else step.zero_exponent)
+    exponent = xp.maximum(lsb + _I(FLOAT32.trailing), _I(fmt.emin))
+    # A zero product needs no care: the accumulator is either zero too, or has a larger exponent than zero.
+    largest = xp.where(is_zero, no_exponent, exponent)
+    largest = fold(step.length, lambda k, most: xp.maximum(most, product(k)[1]), largest)
+    last = largest + _I(step.product_bits + step.lift - f)
+
+    def add_term(k: Any, halves: tuple[Array, Array]) -> tuple[Array, Array]:
+        value, its_exponent = product(k)
+        term = shift_right_signed(value, (last - its_exponent).astype(_U))
+        return halves[1], halves[0] + term
+
+    # Two halves in turn, each of which int32 holds; together they may need a 33rd bit for the sign.
+    zero = xp.zeros_like(largest)
+    halves = fold(step.length, add_term, (zero, zero + negative_products))
+    cut_total = FLOAT32.trailing - f
+    aligned = significand << _U(-cut_total) if cut_total < 0 else significand >> _U(cut_total)
+    distance = largest - lsb - _I(FLOAT32.trailing)
+    term = shift_right(aligned, distance.astype(_U)).astype(_I)
+    negative = total >= _U(FLOAT32.sign_bit)
+    with_total = halves[0] + xp.where(negative, -term, term)
+    result = _encode(*sign_and_magnitude(with_total, halves[1]), largest - _I(f), step.accumulator)
+    is_infinite = (total & _U(FLOAT32.sign_bit - 1)) == _U(FLOAT32.infinity)
+    return xp.where(is_infinite, total, result)
+
+
+def sign_and_magnitude(x: Array, y: Array) -> tuple[Array, Array]:
+    """Add two int32 arrays whose sum may need 33 bits."""
+    xp = namespace(x)
+    one = _I(1)
+    # Of two odd numbers half a unit each is missing, which only makes a sum of zero negative.
+    negative = ((x >> one) + (y >> one)) < _I(0)
+    low = x.astype(_U) + y.astype(_U)
+    return negative, xp.where(negative, _U(0) - low, low)
+
+
+def _encode(negative: Array, magnitude: Array, lsb: Array, spec: RoundingSpec) -> Array:
+    """Round ``magnitude * 2**lsb`` to the accumulator's format; overflow gives infinity, zero is +0."""
+    xp = namespace(magnitude)
+    fmt = spec.format
+    assert isinstance(fmt, FloatFormat)
+    lead = bit_length(magnitude, FLOAT32) - _I(1) + lsb
+    exponent = xp.maximum(lead, _I(FLOAT32.emin))
+    shift = exponent - _I(FLOAT32.trailing) - lsb
+    right = xp.maximum(shift, _I(0)).astype(_U)
+    kept = shift_right(magnitude, right)
+    kept = shift_left(kept, xp.maximum(-shift, _I(0)).astype(_U))
+    field = (exponent + _I(FLOAT32.bias - 1)).astype(_U)
+    too_large = exponent > _I(min(fmt.emax, FLOAT32.bias))
+    sign = xp.where(negative, _U(FLOAT32.sign_bit), _U(0))
+    bits = (field << _U(FLOAT32.trailing)) + kept
+    if spec.mode is RoundingMode.TOWARD_ZERO and fmt.emin == FLOAT32.emin:
+        # Truncated already, but for the bits that the format does not have.
+        bits = bits & ~_U((1 << (FLOAT32.precision - fmt.precision)) - 1)
+    else:
+        into_tail = (_I(FLOAT32.width) - shift).astype(_U)
+        tail = shift_left(magnitude, into_tail)
+        far = shift > _I(FLOAT32.width)
+        tail = xp.where(far, (magnitude != _U(0)).astype(_U), tail)
+        bits = round_bits(bits | sign, spec, FLOAT32, tail=xp.where(shift > _I(0), tail, _U(0)))
+        bits = bits & _U(FLOAT32.sign_bit - 1)
+    bits = xp.where(too_large, _U(FLOAT32.infinity), bits)
+    return xp.where((magnitude == _U(0)) | (bits == _U(0)), _U(0), bits | sign)
+
+
+def special_products(
+    patterns: Callable[[Any], tuple[Array, Array]], step: Step, fold: Fold
+) -> Array:
+    """Sum of those of the L products that are not finite, as a pattern; 0 where all are finite."""
+    magnitude, infinity = _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
+
+    def add_product(k: Any, seen: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        x, y = patterns(k)
+        size_x, size_y = x & magnitude, y & magnitude
+        has_infinity = (size_x == infinity) | (size_y == infinity)
+        is_nan = (size_x > infinity) | (size_y > infinity)
+        is_nan = is_nan | (has_infinity & ((size_x == _U(0)) | (size_y == _U(0))))
+        is_negative = (x ^ y) >= _U(FLOAT32.sign_bit)
+        is_infinite = has_infinity & ~is_nan
+        nan, positive, negative = seen
+        return (
+            nan | is_nan,
+            positive | (is_infinite & ~is_negative),
+            negative | (is_infinite & is_negative),
+        )
+
+    x, y = patterns(0)
+    none = (x ^ y) != (x ^ y)
+    nan, positive, negative = fold(step.length, add_product, (none, none, none))
+    infinite = select(positive, infinity, select(negative, infinity | _U(FLOAT32.sign_bit), _U(0)))
+    return select(nan | (positive & negative), _U(NAN), infinite)
+
+
+def add_special(total: Array, finite: Array, special: Array) -> Array:
+    """Choose between a step's finite result and what NaN and infinities make of it.
+
+    `total` is the accumulator before the step, `finite` after it as though the products that are not finite
+    were zero, `special` the sum of those.
+    """
+    xp = namespace(total)
+    size, infinity = total & _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
+    both = (size == infinity) & (special != _U(0)) & (special != total)
+    is_nan = (size > infinity) | ((special & _U(FLOAT32.sign_bit - 1)) > infinity) | both
+    return xp.where(is_nan, _U(NAN), xp.where(special != _U(0), special, finite))

@@ -1,0 +1,1 @@
+"""The rounding kernel: integer arithmetic on bit patterns, one source for NumPy and JAX."""

@@ -1,0 +1,1 @@
+"""Block and affine formats: choosing scales, and rounding elements to codes."""

@@ -1,0 +1,171 @@
+"""Scales and elements of block formats, on bit patterns.
+
+Arrays have the shape (..., blocks, block_size). Magnitudes compare as their patterns do, so the largest
+one needs no arithmetic. An exact quotient, of amax and a constant or of an element and its scale, is
+rounded once; where a rule is an order of float32 operations (`nvfp4`), each of them is.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from precsim._arrays import Array
+from precsim.formats.block import BlockFormat, ScaleRule
+from precsim.formats.carrier import Carrier, select
+from precsim.formats.codec import code_dtype, decode_bits, encode_bits
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.floating import FloatFormat
+from precsim.formats.scaled import scaled_format
+from precsim.rounding.kernel import wide
+from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.kernel.limits import limits
+from precsim.rounding.scaled import nvfp4
+from precsim.rounding.scaled.float_steps import constant, rounded
+from precsim.rounding.spec import InfinityMode, OverflowMode, RoundingMode, RoundingSpec
+
+
+class Blocks(NamedTuple):
+    """Codes of the elements and of the scales, and the pattern of the array's scale if it has one."""
+
+    codes: Array
+    scales: Array
+    tensor_scale: Array | None
+
+
+def quantize_blocks(
+    bits: Array, random_bits: Array | None, spec: RoundingSpec, carrier: Carrier
+) -> Blocks:
+    """Choose the scales of blocks and round their elements."""
+    u = carrier.uint
+    fmt = spec.format
+    assert isinstance(fmt, BlockFormat)
+    keeps_specials = fmt.scale_rule is ScaleRule.MAX_ABS
+    bits, is_lost = set_specials_apart(bits, spec, carrier, keeps_elements=keeps_specials)
+    magnitude = bits & u(carrier.sign_bit - 1)
+    # Only the rule that looks at the finite elements has others left here.
+    is_special = magnitude >= u(carrier.infinity)
+    amax = select(is_special, u(0), magnitude).max(axis=-1, initial=u(0))
+    tensor_scale = None
+    if fmt.scale_rule.has_tensor_scale:
+        chosen = nvfp4.quotients(bits, amax, fmt)
+        scale, tensor_scale = chosen.scale, chosen.tensor_scale
+        exact = wide.Packed(chosen.elements, bits & u(0), bits & u(0))
+    else:
+        scale = _exact_scale(amax, fmt, carrier)
+        exact = _quotient(bits, scale[..., None], fmt.scale, carrier)
+    if keeps_specials:
+        exact = wide.Packed(
+            select(is_special, bits, exact.bits),
+            select(is_special, u(0), exact.tail),
+            select(is_special, u(0), exact.rest),
+        )
+    elements = round_bits(
+        exact.bits,
+        replace(spec, format=fmt.element),
+        carrier,
+        tail=exact.tail,
+        rest=exact.rest,
+        random_bits=random_bits,
+    )
+    scale = select(is_lost, u(carrier.quiet_nan), scale)
+    return Blocks(
+        encode_bits(elements, fmt.element, carrier).astype(code_dtype(fmt.element)),
+        encode_bits(scale, fmt.scale, carrier).astype(code_dtype(fmt.scale)),
+        tensor_scale,
+    )
+
+
+def dequantize_blocks(blocks: Blocks, fmt: BlockFormat, carrier: Carrier) -> Array:
+    """Return the patterns of element * scale (* tensor scale), the exact product rounded once."""
+    u = carrier.uint
+    element = decode_bits(blocks.codes.astype(carrier.uint_dtype), fmt.element, carrier)
+    scale = decode_bits(blocks.scales.astype(carrier.uint_dtype), fmt.scale, carrier)[..., None]
+    product = wide.multiply(wide.unpack(element, carrier), wide.unpack(scale, carrier), carrier)
+    if blocks.tensor_scale is not None:
+        # Two factors of at most 16 bits fill no more than one word, so this product is exact too.
+        product = wide.multiply(product, wide.unpack(blocks.tensor_scale, carrier), carrier)
+    value = rounded(product, carrier)
+    is_special = (element & u(carrier.sign_bit - 1)) >= u(carrier.infinity)
+    value = select(is_special, element, value)
+    is_nan = (scale > u(carrier.infinity)) | (is_special & (scale == u(0)))
+    return select(is_nan, u(carrier.quiet_nan), value)
+
+
+def set_specials_apart(
+    bits: Array, spec: RoundingSpec, carrier: Carrier, *, keeps_elements: bool = False
+) -> tuple[Array, Array]:
+    """Return patterns, those of lost blocks 0, and which blocks are lost to NaN or infinity.
+
+    An infinity that saturates counts as the largest finite number of the carrier. On `keeps_elements`,
+    infinity and NaN are left to the rounding of the elements, if these have a NaN.
+    """
+    u = carrier.uint
+    magnitude = bits & u(carrier.sign_bit - 1)
+    is_infinite, is_nan = magnitude == u(carrier.infinity), magnitude > u(carrier.infinity)
+    fmt = scaled_format(spec.format)
+    assert fmt is not None
+    has_infinity = isinstance(fmt.element, FloatFormat) and fmt.element.has_infinity
+    if keeps_elements:
+        is_special = is_nan & (not fmt.element.has_nan)
+    elif spec.infinities is InfinityMode.SATURATE or (
+        spec.infinities is InfinityMode.PROPAGATE_OR_SATURATE and not has_infinity
+    ):
+        bits = select(is_infinite, bits - u(1), bits)
+        is_special = is_nan
+    else:
+        is_special = is_infinite | is_nan
+    is_lost = is_special.any(axis=-1)
+    return select(is_lost[..., None], u(0), bits), is_lost
+
+
+def _exact_scale(amax: Array, fmt: BlockFormat, carrier: Carrier) -> Array:
+    """Return the scale of a rule that rounds an exact quotient."""
+    divisor, spec = _scale_rounding(fmt, carrier)
+    quotient = wide.divide(
+        wide.unpack(amax, carrier), wide.unpack(constant(amax, divisor, carrier), carrier), carrier
+    )
+    exact = wide.pack(quotient, carrier)
+    if fmt.scale_rule is not ScaleRule.EVEN:
+        return round_bits(exact.bits, spec, carrier, tail=exact.tail, rest=exact.rest)
+    unlimited = FloatFormat(name="", precision=fmt.element_precision, exponent_bits=None)
+    nearest = RoundingSpec(format=unlimited)
+    bits = round_bits(exact.bits, nearest, carrier, tail=exact.tail, rest=exact.rest)
+    return round_bits(bits, spec, carrier)
+
+
+@lru_cache(maxsize=256)
+def _scale_rounding(fmt: BlockFormat, carrier: Carrier) -> tuple[int, RoundingSpec]:
+    """Return what amax is divided by, as a pattern, and how the quotient becomes a scale."""
+    largest, power = largest_element(fmt.element, carrier), carrier.pattern(1, fmt.emax)
+    divisor, mode = {
+        ScaleRule.FLOOR: (power, RoundingMode.TOWARD_ZERO),
+        ScaleRule.CEIL: (power, RoundingMode.TOWARD_POSITIVE),
+        ScaleRule.EVEN: (power, RoundingMode.TOWARD_ZERO),
+        ScaleRule.RCEIL: (largest, RoundingMode.TOWARD_POSITIVE),
+        ScaleRule.NEAREST: (largest, RoundingMode.TIES_TO_EVEN),
+        ScaleRule.MAX_ABS: (carrier.pattern(1, 0), RoundingMode.TIES_TO_EVEN),
+    }[fmt.scale_rule]
+    return divisor, RoundingSpec(
+        format=fmt.scale,
+        mode=mode,
+        overflow=OverflowMode.SATURATE,
+        infinities=InfinityMode.SATURATE,
+    )
+
+
+def largest_element(element: FloatFormat | FixedPointFormat, carrier: Carrier) -> int:
+    """Return the pattern of the largest element value."""
+    return limits(RoundingSpec(format=element), carrier).max_positive
+
+
+def _quotient(bits: Array, scale: Array, fmt: FloatFormat, carrier: Carrier) -> wide.Packed:
+    """Divide elements by their scale, exactly; where the scale is 0 they become 0."""
+    u = carrier.uint
+    is_zero = scale == u(0)
+    dividend = wide.unpack(select(is_zero, bits & u(carrier.sign_bit), bits), carrier)
+    divisor = wide.unpack(select(is_zero, u(carrier.pattern(1, 0)), scale), carrier)
+    if fmt.precision == 1:
+        # A power of two: the quotient has the same significand.
+        exponent = dividend.exponent - divisor.exponent
+        return wide.pack(dividend._replace(exponent=exponent), carrier)
+    return wide.pack(wide.divide(dividend, divisor, carrier), carrier)

@@ -1,0 +1,116 @@
+"""`Quantized`: the codes and scales of an array, and how they come from and go back to numbers."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from precsim._arrays import Array, bitcast
+from precsim.formats.block import BlockFormat
+from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
+from precsim.formats.scaled import ScaledFormat, scaled_format
+from precsim.rounding.scaled import affine, block, grouping
+from precsim.rounding.spec import RoundingSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """An array as the codes of a block or affine format. A JAX pytree.
+
+    Parameters
+    ----------
+    codes : ndarray or jax.Array of int, shape (...)
+        Codes of the elements, in the shape of the array: uint8 or uint16 in block formats; int8, int16,
+        uint8 or uint16 in affine ones.
+    scales : ndarray or jax.Array
+        Block formats: codes of `format.scale` (uint8 or uint16). Affine formats: numbers, in the dtype of
+        the array. Shaped as the array, but along `axis` one entry to a block (granularity "block");
+        1 along all axes but `axis` ("channel"); 1 along all axes ("tensor").
+    tensor_scale : ndarray or jax.Array of float32, shape (), or None
+        NVFP4: the scale of the whole array.
+    zero_points : ndarray or jax.Array of int32, or None
+        Affine formats: shaped as `scales`.
+    format : BlockFormat or AffineFormat
+        What the codes mean.
+    axis : int
+        Along which the blocks run or the channels lie; negative, counted from the last one.
+    dtype : str
+        "float32" or "float64", the carrier that `dequantize` returns.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> q = ps.quantize([1.0, 6.0, -3.0], "mxfp4")
+    >>> q.codes.tolist(), q.scales.tolist(), q.shape
+    ([2, 7, 13], [127], (3,))
+    """
+
+    codes: Array
+    scales: Array
+    tensor_scale: Array | None
+    zero_points: Array | None
+    format: ScaledFormat
+    axis: int
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(self.codes.shape)
+
+
+jax.tree_util.register_dataclass(
+    Quantized,
+    data_fields=["codes", "scales", "tensor_scale", "zero_points"],
+    meta_fields=["format", "axis", "dtype"],
+)
+
+
+def quantize_array(x: Array, random_bits: Array | None, spec: RoundingSpec, axis: int) -> Quantized:
+    """Quantize an array of carrier values; `axis` is negative."""
+    carrier = _carrier(str(x.dtype))
+    fmt = scaled_format(spec.format)
+    assert fmt is not None
+    ndim, shape = x.ndim, x.shape
+    groups = grouping.to_groups(bitcast(x, carrier.uint_dtype), fmt, axis)
+    if random_bits is not None:
+        random_bits = grouping.to_groups(random_bits, fmt, axis)
+    tensor_scale = zero_points = None
+    if isinstance(fmt, BlockFormat):
+        blocks = block.quantize_blocks(groups, random_bits, spec, carrier)
+        codes, scales = blocks.codes, blocks.scales
+        if blocks.tensor_scale is not None:
+            tensor_scale = bitcast(blocks.tensor_scale, np.float32)
+    else:
+        quantized = affine.quantize_groups(groups, random_bits, spec, carrier)
+        codes, scales = quantized.codes, bitcast(quantized.scales, carrier.float_dtype)
+        zero_points = grouping.scales_to_array(quantized.zero_points, fmt, axis, ndim)
+    return Quantized(
+        codes=grouping.from_groups(codes, fmt, axis, shape),
+        scales=grouping.scales_to_array(scales, fmt, axis, ndim),
+        tensor_scale=tensor_scale,
+        zero_points=zero_points,
+        format=fmt,
+        axis=axis,
+        dtype=carrier.name,
+    )
+
+
+def dequantize_array(q: Quantized) -> Array:
+    """Return the numbers that codes and scales stand for."""
+    carrier, fmt = _carrier(q.dtype), q.format
+    codes = grouping.to_groups(q.codes, fmt, q.axis)
+    scales = grouping.scales_to_groups(q.scales, fmt, q.axis)
+    if isinstance(fmt, BlockFormat):
+        tensor_scale = None if q.tensor_scale is None else bitcast(q.tensor_scale, np.uint32)
+        bits = block.dequantize_blocks(block.Blocks(codes, scales, tensor_scale), fmt, carrier)
+    else:
+        assert q.zero_points is not None
+        zero_points = grouping.scales_to_groups(q.zero_points, fmt, q.axis)
+        patterns = bitcast(scales, carrier.uint_dtype)
+        bits = affine.dequantize_groups(affine.Groups(codes, patterns, zero_points), carrier)
+    return bitcast(grouping.from_groups(bits, fmt, q.axis, q.shape), carrier.float_dtype)
+
+
+def _carrier(dtype: str) -> Carrier:
+    return FLOAT32 if dtype == FLOAT32.name else FLOAT64

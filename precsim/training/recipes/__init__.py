@@ -1,0 +1,1 @@
+"""What mixed-precision training adds to a step: scaling, updates, optimizers, noise."""

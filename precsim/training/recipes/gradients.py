@@ -1,0 +1,69 @@
+"""`value_and_grad` with loss scaling around it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from precsim.training.policy import Policy
+from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
+
+
+def value_and_grad(
+    loss_fn: Callable[..., Any],
+    policy: str | Policy,
+    *,
+    loss_scale: LossScale | None = None,
+    has_aux: bool = False,
+) -> Callable[..., tuple[Any, Any, LossScale, Any]]:
+    """Return a function that computes a loss and its gradient under loss scaling.
+
+    Parameters
+    ----------
+    loss_fn : callable
+        ``loss_fn(params, *args)`` returns a scalar, or (scalar, aux). It computes by the policy itself,
+        for example with ``ps.matmul(x, w, policy.forward, dgrad=policy.dgrad, wgrad=policy.wgrad)``.
+    policy : str or Policy
+        Says which loss scale to start with, where `loss_scale` is not given.
+    loss_scale : NoLossScale, StaticLossScale or DynamicLossScale, optional
+        Current state of the loss scale; a pytree, so it may come from the last step under jit.
+    has_aux : bool
+        Whether `loss_fn` returns a pair.
+
+    Returns
+    -------
+    callable
+        ``f(params, *args)`` returns (loss or (loss, aux), gradient, next loss scale, finite): the loss
+        unscaled, the gradient unscaled with the factor that scaled it, and whether all its elements
+        are finite. The step is to be skipped if not.
+
+    Notes
+    -----
+    Unscaling happens in float32, after the backward pass; it is exact for powers of two as long as the
+    unscaled gradient is a normal float32.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, precsim as ps
+    >>> f = ps.value_and_grad(lambda w, x: jnp.sum(w * x), "fp16_mixed")
+    >>> loss, grad, scale, finite = f(jnp.ones(2), jnp.float32([1.0, 2.0]))
+    >>> float(loss), grad.tolist(), bool(finite)
+    (3.0, [1.0, 2.0], True)
+    """
+    policy = Policy.parse(policy)
+    state = loss_scale_from(policy.loss_scale) if loss_scale is None else loss_scale
+
+    def run(params: Any, *args: Any) -> tuple[Any, Any, LossScale, Any]:
+        value, pull_back, *aux = jax.vjp(  # type: ignore[call-overload]
+            lambda p: loss_fn(p, *args), params, has_aux=has_aux
+        )
+        if jnp.shape(value) != ():
+            raise TypeError(f"loss_fn returned shape {jnp.shape(value)}; allowed is a scalar")
+        # The gradient of factor * loss, without a loss that the factor could make infinite.
+        (scaled,) = pull_back(state.scale(jnp.ones_like(value)))
+        value = (value, *aux) if has_aux else value
+        finite = all_finite(scaled)
+        return value, state.unscale(scaled), state.adjust(finite), finite
+
+    return run

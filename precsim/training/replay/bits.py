@@ -1,0 +1,275 @@
+"""The bits of a run's state: hashed, stored, and compared with another run's."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim.training.replay.checkpoint import load_weights, save_weights
+
+HASHES = "hashes.json"
+STATES = "states"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BitDifference:
+    """Where two runs first differ.
+
+    Parameters
+    ----------
+    step : int
+        The first compared step whose states differ.
+    tensor : str
+        The first tensor, in the order of their names, that differs then.
+    element : tuple of int, optional
+        Its first element that differs, where both states are known.
+    ours, theirs : int, optional
+        The bit patterns of that element.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> print(ps.BitDifference(step=2, tensor="w", element=(0, 1), ours=0x3F800001, theirs=0x3F800000))
+    step 2: w[0, 1] differs, 0x3f800001 against 0x3f800000
+    """
+
+    step: int
+    tensor: str
+    element: tuple[int, ...] | None = None
+    ours: int | None = None
+    theirs: int | None = None
+
+    def __str__(self) -> str:
+        """Return a sentence."""
+        text = f"step {self.step}: {self.tensor}"
+        if self.element is None:
+            return f"{text} differs"
+        place = ", ".join(map(str, self.element))
+        return f"{text}[{place}] differs, 0x{self.ours:08x} against 0x{self.theirs:08x}"
+
+
+def state_arrays(state: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of a pytree by their paths; random keys, which a run's seed gives, are left out."""
+    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in leaves
+        if not jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+    }
+
+
+def hash_state(state: Any) -> dict[str, str]:
+    """Return the SHA-256 of each array of a state, and under the key "" that of them all.
+
+    Parameters
+    ----------
+    state : pytree of arrays
+        Weights, buffers of the optimizer, counters, scales.
+
+    Returns
+    -------
+    dict of str to str
+        Path of the leaf -> 64 hexadecimal digits. Hashed are path, dtype, shape and little-endian bytes, NaN in
+        its standard pattern: equal hashes mean equal bits.
+
+    Examples
+    --------
+    >>> import numpy as np, precsim as ps
+    >>> one, other = ({"w": np.float32([x])} for x in (1.0, 1.0 + 2.0**-23))
+    >>> ps.hash_state(one)["w"][:16], ps.hash_state(one)[""] == ps.hash_state(other)[""]
+    ('77860500a43cd0b8', False)
+    """
+    hashes = {name: _hash(name, x) for name, x in sorted(state_arrays(state).items())}
+    total = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
+    return {"": total, **hashes}
+
+
+def _hash(name: str, x: np.ndarray) -> str:
+    x = _with_standard_nan(x)
+    little = np.ascontiguousarray(x).astype(x.dtype.newbyteorder("<"), copy=False)
+    head = f"{name} {x.dtype} {x.shape} ".encode()
+    return hashlib.sha256(head + little.tobytes()).hexdigest()
+
+
+def _with_standard_nan(x: np.ndarray) -> np.ndarray:
+    """Give every NaN one pattern: which one an operation returns differs between devices."""
+    if not jnp.issubdtype(x.dtype, np.floating):
+        return x
+    return np.where(np.isnan(x), x.dtype.type(np.nan), x)
+
+
+@dataclass(slots=True, kw_only=True)
+class BitLog:
+    """Hashes of a run's state every N steps, stored as the run goes on, and compared with a stored run.
+
+    Parameters
+    ----------
+    every : int
+        Steps between two hashes.
+    folder : Path, optional
+        An existing folder for ``hashes.json`` and, step by step, ``states``; None keeps the hashes in memory.
+    stored : Path, optional
+        A folder, or a ``hashes.json``, of another run.
+    about : mapping, optional
+        What made the run; stored beside the hashes.
+    keep_states : bool
+        Whether the states themselves are stored too, which is what names the element that differs.
+    hashes : dict of int to dict of str to str
+        Step -> `hash_state` of its state, filled as the run goes on.
+    difference : BitDifference, optional
+        The first difference from the stored run, once there is one.
+    compared : int
+        Steps whose hashes were found equal or different.
+
+    Raises
+    ------
+    ValueError
+        If `every` is not positive, or the stored run has no hashes at any step of this one.
+
+    Examples
+    --------
+    Call it after each step of your own loop:
+
+    >>> import numpy as np, precsim as ps
+    >>> log = ps.BitLog(every=2)
+    >>> for step in range(5):
+    ...     log(step, {"w": np.float32([step])})
+    >>> list(log.hashes), log.difference
+    ([0, 2, 4], None)
+    """
+
+    every: int
+    folder: Path | None = None
+    stored: Path | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    keep_states: bool = True
+    hashes: dict[int, dict[str, str]] = field(default_factory=dict)
+    difference: BitDifference | None = None
+    compared: int = 0
+
+    def __post_init__(self) -> None:
+        """Check, and read the stored run."""
+        if self.every < 1:
+            raise ValueError(f"every is {self.every}; allowed are integers from 1 on")
+        self.stored_hashes = read_hashes(self.stored) if self.stored is not None else {}
+        if self.stored is not None and not any(k % self.every == 0 for k in self.stored_hashes):
+            raise ValueError(
+                f"every is {self.every}; {self.stored} has hashes of the steps "
+                f"{', '.join(map(str, self.stored_hashes))} only"
+            )
+
+    stored_hashes: dict[int, dict[str, str]] = field(default_factory=dict, init=False, repr=False)
+    """Those of the stored run."""
+
+    def __call__(self, step: int, state: Any) -> None:
+        """Hash the state of a step, if it is its turn; step 0 starts anew."""
+        if step == 0:
+            self.hashes.clear()
+            self.difference, self.compared = None, 0
+        if step % self.every:
+            return
+        self.hashes[step] = hash_state(state)
+        if self.folder is not None:
+            self._write()
+            if self.keep_states:
+                self._keep(step, state)
+        theirs = self.stored_hashes.get(step)
+        if theirs is not None:
+            self.compared += 1
+            if self.difference is None and theirs[""] != self.hashes[step][""]:
+                self.difference = self._locate(step, state, theirs)
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Store what is known of the run at its end."""
+        self.about = about
+        if self.folder is not None:
+            self._write()
+
+    def _write(self) -> None:
+        assert self.folder is not None
+        content = {"every": self.every, "about": dict(self.about), "steps": self.hashes}
+        draft = self.folder / f"{HASHES}.tmp"
+        draft.write_text(json.dumps(content, indent=1) + "\n")
+        draft.replace(self.folder / HASHES)
+
+    def _keep(self, step: int, state: Any) -> None:
+        assert self.folder is not None
+        path = _state_path(self.folder, step)
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)  # of this run, started anew
+        save_weights(path, state_arrays(state))
+
+    def _locate(self, step: int, state: Any, theirs: Mapping[str, str]) -> BitDifference:
+        ours = self.hashes[step]
+        names = [
+            name for name in sorted({*ours, *theirs} - {""}) if ours.get(name) != theirs.get(name)
+        ]
+        path = None if self.stored is None else _state_path(_folder(self.stored), step)
+        is_common = names[0] in ours and names[0] in theirs
+        if path is None or not path.exists() or not is_common:
+            return BitDifference(step=step, tensor=names[0])
+        return differing_element(step, names[0], state_arrays(state), load_weights(path))
+
+
+def differing_element(
+    step: int, name: str, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
+) -> BitDifference:
+    """Return the first element of a tensor that differs between two states."""
+    x, y = (np.atleast_1d(np.ascontiguousarray(state[name])) for state in (ours, theirs))
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return BitDifference(step=step, tensor=f"{name} (shape or dtype)")
+    x, y = _with_standard_nan(x), _with_standard_nan(y)
+    words = f"u{x.dtype.itemsize}"
+    where = np.argwhere(x.view(words) != y.view(words))
+    if not len(where):
+        return BitDifference(step=step, tensor=name)
+    at = tuple(int(i) for i in where[0])
+    patterns = int(x.view(words)[at]), int(y.view(words)[at])
+    return BitDifference(step=step, tensor=name, element=at, ours=patterns[0], theirs=patterns[1])
+
+
+def load_state(folder: Path, step: int, like: Any) -> Any:
+    """Return the stored state of a step as a pytree like another one, whose random keys it keeps; None if absent."""
+    path = _state_path(_folder(folder), step)
+    if not path.exists():
+        return None
+    arrays = load_weights(path)
+
+    def stored(at: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(at, simple=True, separator="/")
+        return jnp.asarray(arrays[name]) if name in arrays else leaf
+
+    return jax.tree_util.tree_map_with_path(stored, like)
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _state_path(folder: Path, step: int) -> Path:
+    return folder / STATES / f"{step:08d}.safetensors"
+
+
+def read_hashes(path: Path) -> dict[int, dict[str, str]]:
+    """Read the hashes of a stored run, step -> name -> hash."""
+    return {int(step): hashes for step, hashes in read_log(path)["steps"].items()}
+
+
+def read_log(path: Path) -> dict[str, Any]:
+    """Read a stored run: a folder with ``hashes.json``, or that file."""
+    file = path / HASHES if path.is_dir() else path
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} has no stored hashes (looked for {file})") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not a file of hashes: {error}") from None
+    if "steps" not in content:
+        raise ValueError(f"{file} is not a file of hashes: it has no 'steps'")
+    return content

@@ -1,0 +1,1 @@
+"""What looks into a JAX program: portability and tags."""

@@ -1,0 +1,144 @@
+"""`MatmulSpec`: the grammar, equality, and use as a static argument."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import precsim as ps
+from precsim.products.emulated import emulated_matmul
+from precsim.products.specs.spec import MatmulSpec
+from tests.products.test_reference import NAMED, drawn_spec
+
+CANONICAL = [
+    *NAMED,
+    "raw_raw_float(e=6,p=10)",
+    "bf16[rtz:saturate]_q3.4[wrap]_fp32[rtn]->e4m3[sr8:saturate]:product=fp16[rto]:adder=fp32[rtz]",
+    "q3.8_q3.8_fp32->q3.8[sr]",
+    "fp16[flush_after_rounding]_fp16_fp16[saturate_infinity]",
+]
+
+
+@pytest.mark.parametrize("text", CANONICAL)
+def test_string_round_trip(text: str) -> None:
+    spec = MatmulSpec.parse(text)
+    assert MatmulSpec.parse(str(spec)) == spec
+    assert str(MatmulSpec.parse(str(spec))) == str(spec)
+    assert MatmulSpec.parse(spec) is spec
+
+
+def test_drawn_specs_survive_the_round_trip() -> None:
+    for seed in range(300):
+        spec = drawn_spec(seed)
+        assert MatmulSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("binary16_half_f32", "fp16_fp16_fp32"),
+        ("e4m3_e4m3_fp16:sequential", "e4m3_e4m3_fp16"),
+        ("e4m3[infinity:rne]_e4m3[gradual]_fp16", "e4m3_e4m3_fp16"),
+        ("fp16_fp16_fp16:adder=fp32:product=raw", "fp16_fp16_fp16:adder=fp32"),
+        ("fp16_fp16_fp16:adder=fp32:product=bf16", "fp16_fp16_fp16:product=bf16:adder=fp32"),
+        ("fp16_fp16_fp32->raw", "fp16_fp16_fp32"),
+    ],
+)
+def test_other_spellings(text: str, canonical: str) -> None:
+    assert str(MatmulSpec.parse(text)) == canonical
+    assert MatmulSpec.parse(text) == MatmulSpec.parse(canonical)
+
+
+def test_fields() -> None:
+    spec = MatmulSpec.parse("bf16[rtz]_raw_fp32[rtn]->e4m3:product=fp16:adder=tf32")
+    made = MatmulSpec(
+        lhs=ps.RoundingSpec.parse("bf16:rtz"),
+        rhs=None,
+        accumulator="fp32:rtn",  # type: ignore[arg-type]
+        output=ps.get_format("e4m3"),  # type: ignore[arg-type]
+        product="fp16",  # type: ignore[arg-type]
+        adder="tf32",  # type: ignore[arg-type]
+    )
+    assert spec == made
+    assert hash(spec) == hash(made)
+    assert spec != MatmulSpec.parse("bf16[rtz]_raw_fp32[rtn]->e4m3:product=fp16")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bf16", "matmul spec 'bf16' is not understood; allowed is LHS_RHS_ACCUMULATOR"),
+        ("bf16_bf16", "is not understood"),
+        ("bf16_bf16_fp32_fp32", "is not understood"),
+        ("", "is not understood"),
+        ("bf61_bf16_fp32", "unknown format 'bf61'; did you mean 'bf16'"),
+        ("bf16_bf16_fp32->bf61", "unknown format 'bf61'"),
+        ("bf16_bf16_fp32->", "format '' is not understood"),
+        ("bf16[rtz_bf16_fp32", "is not understood"),
+        ("bf16[rtx]_bf16_fp32", "unknown rounding option 'rtx'; did you mean 'rtz'"),
+        ("bf16[wrap]_bf16_fp32", "allowed are 'infinity', 'infinity_or_max', 'saturate'"),
+        ("bf16_bf16_raw", "has no accumulator; 'raw' is allowed for operands only"),
+        ("bf16_bf16_fp32:sequentail", "did you mean 'sequential'"),
+        ("bf16_bf16_fp32:product=", "format '' is not understood"),
+        ("bf16_bf16_fp32:output=bf16", "order is 'output=bf16'"),
+        ("bf16_bf16_fp32:product=bf16:product=fp16", "gives product twice"),
+        ("bf16_bf16_fp32:sequential:sequential", "gives order twice"),
+        (
+            "bf16[sr]_bf16_fp32",
+            "lhs is 'bf16:sr'; stochastic rounding is allowed in the accumulator and the output",
+        ),
+        ("bf16_bf16_fp32:product=bf16[sr]", "product is 'bf16:sr'; stochastic"),
+        ("bf16_bf16_fp32:adder=bf16[sr]", "adder is 'bf16:sr'; stochastic"),
+    ],
+)
+def test_errors(text: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        MatmulSpec.parse(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(TypeError, match="matmul spec is 3; allowed are a string or a MatmulSpec"):
+        MatmulSpec.parse(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="format is None"):
+        MatmulSpec(accumulator=None)  # type: ignore[arg-type]
+
+
+def test_specs_are_static_and_equal_ones_share_a_compilation() -> None:
+    traces = []
+
+    def product(a: Any, spec: MatmulSpec) -> Any:
+        traces.append(spec)
+        return ps.matmul(a, a, spec)
+
+    compiled = jax.jit(product, static_argnums=1)
+    a = jnp.ones((3, 3))
+    half = ps.FloatFormat(name="my_half", precision=11, exponent_bits=5, source="mine")
+    specs = [
+        MatmulSpec.parse("fp16_fp16_fp32"),
+        MatmulSpec.parse("binary16_half_f32:sequential"),
+        MatmulSpec(
+            lhs=ps.RoundingSpec(format=half),
+            rhs=ps.RoundingSpec(format=half, mode="rne"),  # type: ignore[arg-type]
+            accumulator="fp32",  # type: ignore[arg-type]
+        ),
+    ]
+    assert len(set(specs)) == 1
+    run: Any = emulated_matmul
+    before = run._cache_size()
+    for spec in specs:
+        compiled(a, spec)
+        ps.matmul(a, a, spec)
+    assert len(traces) == 1
+    assert run._cache_size() == before + 1
+    compiled(a, MatmulSpec.parse("fp16_fp16_fp32[rtz]"))
+    assert len(traces) == 2
+
+
+def test_format_with_underscore_round_trips() -> None:
+    parse = ps.RoundingSpec.parse
+    spec = ps.MatmulSpec(lhs=parse("ieee_e4m3"), rhs=parse("ieee_e3m4"), accumulator=parse("fp16"))
+    assert str(spec) == "e4m3ieee_e3m4_fp16"
+    assert ps.MatmulSpec.parse(str(spec)) == spec

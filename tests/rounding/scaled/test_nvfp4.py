@@ -1,0 +1,130 @@
+"""NVFP4: both orders of float32 operations, against NumPy's float32 arithmetic and ml_dtypes' casts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.rounding.scaled.oracle import quantize_blocks_exactly
+
+F: Any = np.float32
+MAX = np.finfo(F).max
+RULES = ("torchao", "transformer_engine")
+
+
+def torchao(x: Any) -> tuple[Any, Any, Any]:
+    """Follow `nvfp4_quantize` with per_tensor_amax_to_scale: scales, tensor scale, codes."""
+    amax = np.abs(x).max(axis=-1)
+    tensor = amax.max() / F(448 * 6)
+    scale = np.clip(amax / F(6) / tensor, F(2.0**-6), F(448)).astype(ml_dtypes.float8_e4m3fn)
+    scaled = x * ((F(1) / tensor) / scale.astype(F))[:, None]
+    return scale, tensor, np.clip(scaled, F(-6), F(6)).astype(ml_dtypes.float4_e2m1fn)
+
+
+def transformer_engine(x: Any) -> tuple[Any, Any, Any]:
+    """Follow `_quantize_blockwise_reference`: scales, global decode scale, codes."""
+    amax = np.abs(x).max(axis=-1)
+    encode = np.minimum(F(448 * 6) / amax.max(), MAX)
+    decode = F(1) / encode
+    scale = np.minimum(amax * (encode * (F(1) / F(6))), MAX)
+    scale = np.clip(scale, F(-448), F(448)).astype(ml_dtypes.float8_e4m3fn)
+    inverse = np.minimum(F(1) / (scale.astype(F) * decode), MAX)
+    scaled = np.clip(x * inverse[:, None], F(-6), F(6))
+    codes = scaled.astype(ml_dtypes.float4_e2m1fn)
+    # cast_to_fp4x2 compares, and -0 is at least 0.
+    return scale, decode, np.where(scaled == 0, np.zeros_like(codes), codes)
+
+
+LIBRARIES: dict[str, Callable[[Any], tuple[Any, Any, Any]]] = {
+    "torchao": torchao,
+    "transformer_engine": transformer_engine,
+}
+
+
+def tensor(count: int, seed: int, scale: float) -> Any:
+    """Make blocks whose magnitudes differ by up to 2**20, with zeros and with multiples of powers of two."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 16)) * 2.0 ** rng.integers(-20, 1, (count, 1))
+    x = np.where(rng.random(x.shape) < 0.3, np.round(x * 64) / 64, x)
+    x[rng.random(x.shape) < 0.05] = -0.0
+    x[0] = 0.0
+    return (x * scale).astype(F)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-100, 2.0**-110, 1e36])
+@pytest.mark.parametrize("rule", RULES)
+def test_bits_are_those_of_the_library(rule: str, scale: float) -> None:
+    for seed in range(5):
+        x = tensor(60, seed, scale)
+        q = ps.quantize(x, f"nvfp4_{rule}")
+        with np.errstate(divide="ignore", over="ignore"):
+            scales, tensor_scale, codes = LIBRARIES[rule](x)
+        assert np.array_equal(q.scales[:, 0], scales.view(np.uint8))
+        assert np.asarray(q.tensor_scale).view(np.uint32) == tensor_scale.view(np.uint32)
+        assert np.array_equal(q.codes, codes.view(np.uint8))
+
+
+def test_the_two_rules_differ() -> None:
+    differ = np.zeros(3, bool)
+    ties = F([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 6] * 2)
+    for seed in range(8):
+        x = np.random.default_rng(seed).uniform(0.1, 1, (100, 1)).astype(F) * ties
+        x = np.concatenate([x, tensor(20, seed, 1.0)])
+        one, other = (ps.quantize(x, f"nvfp4_{rule}") for rule in RULES)
+        values = [ps.decode(q.codes, "e2m1") for q in (one, other)]
+        same_scale = one.scales == other.scales
+        differ |= [
+            ((values[0] != values[1]) & same_scale).any(),
+            not same_scale.all(),
+            one.tensor_scale != other.tensor_scale,
+        ]
+    assert differ.all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-120, 2.0**-126, 2.0**-130, 2.0**-145, 0.0])
+@pytest.mark.parametrize("rule", RULES)
+def test_bits_are_as_defined_where_float32_ends(
+    rule: str, scale: float, assert_same_bits: Any
+) -> None:
+    """Here the libraries divide by zero or multiply zero by infinity; no NaN comes of it."""
+    spec = ps.RoundingSpec.parse(f"nvfp4_{rule}")
+    x = tensor(40, 7, scale)
+    q = ps.quantize(x, spec)
+    exact = quantize_blocks_exactly(x.tolist(), spec)
+    assert_same_bits(ps.decode(q.codes, "e2m1"), F(exact.elements), inputs=x)
+    assert_same_bits(ps.decode(q.scales, "e4m3"), F(exact.scales)[:, None])
+    assert float(q.tensor_scale) == exact.tensor_scale  # type: ignore[arg-type]
+    values = ps.dequantize(q)
+    assert np.isfinite(values).all()
+    assert not values[x == 0].any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_modes_are_those_of_the_last_rounding(rule: str, draws: Any, assert_same_bits: Any) -> None:
+    x = tensor(30, 3, 1.0)
+    random_bits = draws(x.size, 0).reshape(x.shape)
+    for mode in ("rtz", "rtp", "sr", "sr3:c"):
+        spec = ps.RoundingSpec.parse(f"nvfp4_{rule}:{mode}")
+        given = random_bits if mode.startswith("sr") else None
+        q = ps.quantize(x, spec, random_bits=given)
+        exact = quantize_blocks_exactly(x.tolist(), spec, random_bits.tolist())
+        assert_same_bits(ps.decode(q.codes, "e2m1"), F(exact.elements), inputs=x, what=mode)
+
+
+def test_a_value_is_the_exact_product_rounded_once(assert_same_bits: Any) -> None:
+    x = tensor(200, 4, 0.3)
+    q = ps.quantize(x, "nvfp4")
+    exact = ps.decode(q.codes, "e2m1").astype(float) * ps.decode(q.scales, "e4m3").astype(float)
+    # 2 + 4 + 24 bits: the product is exact in float64.
+    exact *= float(q.tensor_scale)  # type: ignore[arg-type]
+    assert_same_bits(ps.dequantize(q), exact.astype(F))
+
+
+def test_float64_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"a float64 carrier cannot hold nvfp4 \(give x as float32"
+    ):
+        ps.quantize([1.0], "nvfp4")

@@ -1,0 +1,277 @@
+"""Products of a step: their bits are those of `matmul`, and every rounding is counted once."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.formats.carrier import FLOAT32
+from precsim.rounding.kernel.limits import limits
+from precsim.rounding.spec import RoundingSpec
+from precsim.training import watched as products
+from precsim.training.recipes.noise import bits_at
+from precsim.training.recipes.tensor_scaling import current_scale
+from precsim.training.watched import NUM_EVENTS, NUM_WATCHED, Setting
+from tests.training.conftest import DISTINCT, assert_same_bits, single
+
+KEY = jax.random.key(0)
+SPREAD = 14
+"""Operands have exponents between -SPREAD and SPREAD / 2: all kinds of events, none beyond fp32."""
+
+
+def spread(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return single(rng.standard_normal(shape) * 2.0 ** rng.integers(-SPREAD, SPREAD // 2, shape))
+
+
+def operands(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [spread(rng, shape) for shape in shapes]
+
+
+def reference(a: np.ndarray, b: np.ndarray, spec: Any) -> np.ndarray:
+    return np.asarray(ps.matmul(a, b, spec, backend="reference"))
+
+
+def without_output(spec: ps.MatmulSpec) -> ps.MatmulSpec:
+    return ps.MatmulSpec(
+        lhs=spec.lhs,
+        rhs=spec.rhs,
+        product=spec.product,
+        adder=spec.adder,
+        accumulator=spec.accumulator,
+        order=spec.order,
+    )
+
+
+def counts(x: Any, spec: RoundingSpec | None) -> np.ndarray:
+    """Return what `range_rates` counts, as a vector in the order of `Events`."""
+    assert spec is not None
+    r = ps.range_rates(np.asarray(x), spec)
+    return np.array(
+        [r.elements, r.nonzero, r.underflowed, r.subnormal, r.overflowed, r.saturated, r.nan]
+    )
+
+
+def counts_of_result(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> np.ndarray:
+    if spec.output is None:
+        return np.zeros(NUM_EVENTS)
+    return counts(reference(a, b, without_output(spec)), spec.output)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def both_passes(product: Any, setting: Setting, x: Any, w: Any, g: Any) -> tuple[Any, ...]:
+    """Return y, forward events, dx, dw, backward events."""
+    probe = jnp.zeros(NUM_WATCHED)
+    (y, events), back = jax.vjp(lambda *a: product(*a, KEY, setting), x, w, probe)
+    dx, dw, backward = back((g, jnp.zeros(NUM_WATCHED)))
+    return y, events, dx, dw, backward
+
+
+@pytest.fixture(scope="module", params=["guarded", "unguarded"])
+def linear(request: pytest.FixtureRequest) -> tuple[Any, ...]:
+    x, w, g = operands((6, 9), (9, 5), (6, 5))
+    x[0, 0] = w[0, 0] = 300  # their product is beyond fp16
+    setting = Setting(DISTINCT, "auto", "hidden", is_guarded=request.param == "guarded")
+    return x, w, g, both_passes(products.linear, setting, x, w, g)
+
+
+def test_gradients_of_linear_are_products_by_their_specs(linear: tuple[Any, ...]) -> None:
+    x, w, g, (y, _, dx, dw, _) = linear
+    assert_same_bits(y, reference(x, w, DISTINCT.forward))
+    assert_same_bits(dx, reference(g, w.T, DISTINCT.dgrad))
+    assert_same_bits(dw, reference(x.T, g, DISTINCT.wgrad))
+
+
+def test_events_of_linear(linear: tuple[Any, ...]) -> None:
+    """Each tensor once: operands where they first meet a product, results where they are rounded."""
+    x, w, g, (_, forward, _, _, backward) = linear
+    p = DISTINCT
+    expected = counts(x, p.forward.lhs) + counts(w, p.forward.rhs)
+    expected = expected + counts_of_result(x, w, p.forward)
+    assert forward[:NUM_EVENTS].tolist() == expected.tolist()
+    expected = counts(g, p.dgrad.lhs) + counts_of_result(g, w.T, p.dgrad)
+    expected = expected + counts_of_result(x.T, g, p.wgrad)
+    assert backward[:NUM_EVENTS].tolist() == expected.tolist()
+    # Underflow, subnormals and overflow all occurred, so none of this is 0 = 0.
+    assert all((np.asarray(forward) + np.asarray(backward))[2:5] > 0)
+    assert forward[-1] == backward[-1] == 0
+
+
+def test_first_layer_has_no_gradient_of_its_data() -> None:
+    x, w, g = operands((6, 9), (9, 5), (6, 5))
+    setting = Setting(DISTINCT, "auto", "hidden", is_first=True, is_guarded=False)
+    _, _, dx, dw, backward = both_passes(products.linear, setting, x, w, g)
+    assert not dx.any()
+    assert_same_bits(dw, reference(x.T, g, DISTINCT.wgrad))
+    # Cotangents are counted where they are rounded: without dgrad, as operand of wgrad.
+    expected = counts(g, DISTINCT.wgrad.rhs) + counts_of_result(x.T, g, DISTINCT.wgrad)
+    assert backward[:NUM_EVENTS].tolist() == expected.tolist()
+
+
+@pytest.fixture(scope="module")
+def conv() -> tuple[Any, ...]:
+    x, w, g = operands((2, 4, 3, 2), (3, 3, 2, 4), (2, 4, 3, 4))
+    setting = Setting(DISTINCT, "auto", "conv", is_guarded=False)
+    return x, w, g, both_passes(products.conv, setting, x, w, g)
+
+
+def test_gradients_of_conv_are_those_of_the_public_one(conv: tuple[Any, ...]) -> None:
+    x, w, g, (y, _, dx, dw, _) = conv
+
+    @jax.jit
+    def explicit(x: Any, w: Any, g: Any) -> Any:
+        p = DISTINCT
+        y, back = jax.vjp(lambda x, w: ps.conv(x, w, p.forward, dgrad=p.dgrad, wgrad=p.wgrad), x, w)
+        return y, *back(g)
+
+    for got, expected in zip((y, dx, dw), explicit(x, w, g), strict=True):
+        assert_same_bits(got, expected)
+
+
+def test_events_of_conv(conv: tuple[Any, ...]) -> None:
+    x, w, g, (_, forward, _, _, backward) = conv
+    # Operands are counted as the product sees them, pixels once a window, padding as zeros.
+    assert forward[0] == 2 * 12 * 18 + w.size + g.size
+    assert backward[0] == x[..., 0].size * 9 * 4 + x.size
+    weights = counts(w, DISTINCT.forward.rhs)
+    assert all(np.asarray(forward[:NUM_EVENTS]) >= weights)
+
+
+def test_first_conv_has_no_gradient_of_its_data() -> None:
+    x, w, g = operands((1, 4, 4, 1), (3, 3, 1, 2), (1, 4, 4, 2))
+    setting = Setting(DISTINCT, "auto", "conv", is_first=True, is_guarded=False)
+    _, _, dx, dw, backward = both_passes(products.conv, setting, x, w, g)
+    assert not dx.any()
+    assert dw.any()
+    assert backward[0] == g.size
+
+
+def test_rounding_forward_and_backward() -> None:
+    x, g = operands((7,), (7,))
+    setting = Setting(ps.Policy.parse("e=e4m3"), "auto", "logits")
+
+    @jax.jit
+    def run(x: Any, g: Any) -> Any:
+        y, back = jax.vjp(
+            lambda x, probe: products.rounded(x, probe, KEY, setting), x, jnp.zeros(NUM_WATCHED)
+        )
+        return y, back((g, jnp.zeros(NUM_WATCHED)))
+
+    (y, events), (dx, backward) = run(x, g)
+    spec = setting.policy.elementwise
+    for value, exact, seen in ((y, x, events), (dx, g, backward)):
+        assert_same_bits(value, ps.round_to(exact, "e4m3"))
+        assert seen[:NUM_EVENTS].tolist() == counts(exact, spec).tolist()
+
+
+@pytest.mark.parametrize("fmt", ["e4m3:saturate", "e5m2:saturate", "fp16", "q3.4", "e2m1"])
+def test_tensor_scale_is_the_largest_power_of_two_that_fits(fmt: str) -> None:
+    spec = RoundingSpec.parse(fmt)
+    top = np.uint32(limits(spec, FLOAT32).max_positive).view(np.float32)
+    scales = jax.jit(partial(current_scale, spec=spec))
+    rng = np.random.default_rng(0)
+    tensors = [single(rng.standard_normal(20) * 2.0**k) for k in range(-75, 91, 15)]
+    ends = [[top], [np.nextafter(top, np.float32(np.inf))], [-top, 0.0], [top / 2, -1e-30]]
+    for x in tensors + [single([*end, *[0.0] * (20 - len(end))]) for end in ends]:
+        scale, inverse = map(float, scales(x))
+        assert np.frexp(scale)[0] == 0.5
+        assert scale * inverse == 1.0
+        largest = float(np.abs(x).max())
+        assert largest * scale <= top < 2 * largest * scale
+
+
+@pytest.mark.parametrize("values", [[0.0, -0.0], [np.inf, 1.0], [-np.inf], [1.0, np.nan]])
+def test_tensors_without_a_largest_element_are_not_scaled(values: list[float]) -> None:
+    """torchao (issue 3356) and others divided by an amax of 0: the loss was NaN."""
+    scale, inverse = current_scale(jnp.asarray(single(values)), RoundingSpec.parse("e4m3"))
+    assert (float(scale), float(inverse)) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("value", [2.0**-149, 2.0**-127, 3e38])
+def test_scales_of_extreme_tensors_are_bounded(value: float) -> None:
+    scale, inverse = current_scale(jnp.asarray(single([value])), RoundingSpec.parse("e4m3"))
+    assert float(scale) == (2.0**-100 if value > 1 else 2.0**100)
+    assert float(scale) * float(inverse) == 1.0
+
+
+@partial(jax.jit, static_argnums=3)
+def fp8_linear(x: Any, w: Any, g: Any, policy: ps.Policy) -> tuple[Any, ...]:
+    setting = Setting(policy, "auto", "hidden", is_guarded=False)
+    return tuple(both_passes(products.linear, setting, x, w, g))
+
+
+def test_fp8_current_never_overflows() -> None:
+    """Tensors far beyond and below the formats: scaled, nothing overflows, saturates or underflows."""
+    policy = ps.Policy.parse("fp8_current")
+    rng = np.random.default_rng(0)
+    x, w, g = (single(rng.uniform(0.5, 1, s)) for s in ((4, 6), (6, 3), (4, 3)))
+    ordinary = fp8_linear(x, w, g, policy)
+    for p, q, r in ((20, 20, 20), (-30, 5, -40), (30, -30, 60)):
+        y, forward, dx, dw, backward = fp8_linear(x * 2.0**p, w * 2.0**q, g * 2.0**r, policy)
+        for events in (forward, backward):
+            assert events[0] > 0
+            assert not np.asarray(events)[2:].any()
+        # Powers of two pass through: the same bits, but for the exponent.
+        assert_same_bits(y, np.ldexp(ordinary[0], p + q))
+        assert_same_bits(dx, np.ldexp(ordinary[2], q + r))
+        assert_same_bits(dw, np.ldexp(ordinary[3], p + r))
+
+
+def test_scaled_product_is_that_of_scaled_operands() -> None:
+    policy = ps.Policy.parse("fp8_current")
+    rng = np.random.default_rng(1)
+    x, w, g = (single(rng.standard_normal(s)) for s in ((4, 6), (6, 3), (4, 3)))
+    y = fp8_linear(x, w, g, policy)[0]
+    parts = {"x": (x, policy.forward.lhs), "w": (w, policy.forward.rhs)}
+    scales = {n: float(current_scale(jnp.asarray(v), s)[0]) for n, (v, s) in parts.items() if s}
+    unrounded = without_output(policy.forward)
+    total = reference(x * single(scales["x"]), w * single(scales["w"]), unrounded)
+    total = total / single(scales["x"] * scales["w"])
+    assert_same_bits(y, ps.round_to(total, "bf16"))
+
+
+def test_stochastic_products_are_reproducible() -> None:
+    """Noise depends on key, place and element only: it can be had apart, and twice."""
+    policy = ps.Policy.parse("q3.8_sr")
+    spec = policy.forward
+    rng = np.random.default_rng(0)
+    x, w = single(rng.uniform(-1, 1, (8, 4))), single(rng.uniform(-1, 1, (4, 8)))
+    setting = Setting(policy, "auto", "hidden", is_guarded=False)
+    product = jax.jit(lambda key: products.linear(x, w, jnp.zeros(NUM_WATCHED), key, setting)[0])
+    total = reference(x, w, without_output(spec))
+    assert spec.output is not None
+    for key in (KEY, jax.random.key(1)):
+        bits = np.asarray(bits_at(key, "hidden/forward", (8, 8)))
+        assert_same_bits(product(key), ps.round_to(total, spec.output, random_bits=bits))
+    assert_same_bits(product(KEY), product(KEY))
+    assert (product(KEY) != product(jax.random.key(1))).any()
+
+
+def test_stochastic_accumulators_have_bits_of_their_own() -> None:
+    """One seed to an element, from the key and the product's path; the output has other bits."""
+    spec = ps.MatmulSpec.parse("bf16_bf16_bf16[sr]->e5m2[sr]")
+    a, b = operands((3, 7), (7, 2))
+    for is_guarded in (True, False):
+        setting = Setting(ps.Policy.parse("bf16"), "emulated", "layer", is_guarded=is_guarded)
+        got, _ = products.watched_product(
+            jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, ""
+        )
+        seeds = np.asarray(bits_at(KEY, "layer/forward/accumulator", (3, 2)))
+        total = ps.matmul(a, b, "bf16_bf16_bf16[sr]", random_bits=seeds, backend="reference")
+        noise = np.asarray(bits_at(KEY, "layer/forward", (3, 2)))
+        assert_same_bits(got, ps.round_to(total, "e5m2:sr", random_bits=noise))
+
+
+def test_block_formats_are_multiplied_and_not_counted() -> None:
+    spec = ps.MatmulSpec.parse("mxfp8_mxfp8_fp32[rtz]:fused2x25")
+    a, b = operands((3, 7), (7, 2))
+    setting = Setting(ps.Policy.parse("bf16"), "emulated", "layer")
+    got, events = products.watched_product(
+        jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, "ab"
+    )
+    assert_same_bits(got, reference(a, b, spec))
+    assert not np.asarray(events).any()
