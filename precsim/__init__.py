@@ -87,11 +87,11 @@ if TYPE_CHECKING:
     from precsim.rounding.oracle import Flags as Flags
     from precsim.rounding.oracle import round_exact as round_exact
     from precsim.rounding.round_to import round_to as round_to
-    from precsim.rounding.round_to import ulp as ulp
     from precsim.rounding.scaled.quantize import dequantize as dequantize
     from precsim.rounding.scaled.quantize import quantize as quantize
     from precsim.rounding.scaled.quantized import Quantized as Quantized
     from precsim.rounding.spec import RoundingSpec as RoundingSpec
+    from precsim.rounding.ulp import ulp as ulp
     from precsim.training.config import TrainConfig as TrainConfig
     from precsim.training.loop import PreparedRun as PreparedRun
     from precsim.training.loop import TrainResult as TrainResult
@@ -157,7 +157,8 @@ _MODULES = {
     "products.native.tensor_core": ("NativeProduct", "find_schedule"),
     "products.scaled_matmul": ("scaled_matmul",),
     "products.specs.spec": ("MatmulSpec",),
-    "rounding.round_to": ("round_to", "ulp"),
+    "rounding.round_to": ("round_to",),
+    "rounding.ulp": ("ulp",),
     "rounding.oracle": ("Flags", "round_exact"),
     "rounding.scaled.quantize": ("dequantize", "quantize"),
     "rounding.scaled.quantized": ("Quantized",),

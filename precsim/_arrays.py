@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -66,65 +66,13 @@ def as_varying(body: Callable[[Any], Any], state: Any) -> Any:
     while True:
         # What one value depends on, another may get in the next round.
         later = jax.eval_shape(body, state)
-        axes = jax.tree.map(lambda x, y: tuple(sorted(_devices(y) - _devices(x))), state, later)
+        axes = jax.tree.map(lambda x, y: tuple(sorted(devices_of(y) - devices_of(x))), state, later)
         if not any(jax.tree.leaves(axes)):
             return state
         state = jax.tree.map(lambda x, a: jax.lax.pcast(x, a, to="varying"), state, axes)
 
 
-def vary_alike(*arrays: Array) -> tuple[Array, ...]:
-    """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
-    import jax
-
-    every = frozenset().union(*map(_devices, arrays))
-    axes = [tuple(sorted(every - _devices(x))) for x in arrays]
-    return tuple(
-        jax.lax.pcast(x, a, to="varying") if a else x for x, a in zip(arrays, axes, strict=True)
-    )
-
-
-def with_automatic_axes(
-    run: Callable[..., Any], *arrays: Array | None, contracted: tuple[int, ...] = ()
-) -> Any:
-    """Return ``run(*arrays)``; on a mesh with explicit axes (`jax.make_mesh`'s default), run it as if they were automatic.
-
-    Loops and reshapes say nothing of shardings, which explicit axes ask for; automatic ones leave them to XLA. Results are
-    sharded as the arrays are: each dimension, counted from the last, as the first array's that is as long. `contracted` names one dimension of
-    each array that does not count.
-    """
-    if not any(map(is_jax, arrays)):
-        return run(*arrays)
-    import jax
-    from jax.sharding import AxisType, NamedSharding, PartitionSpec
-
-    shardings = {n: jax.typeof(x).sharding for n, x in enumerate(arrays) if is_jax(x)}
-    explicit = {n: s for n, s in shardings.items() if s.mesh.explicit_axes}
-    if not explicit:
-        return run(*arrays)
-    mesh = next(iter(explicit.values())).mesh
-    dimensions: dict[tuple[int, int], Any] = {}
-    for n, sharding in explicit.items():
-        shape = arrays[n].shape  # type: ignore[union-attr]
-        for i in range(-len(shape), 0):
-            if contracted[n : n + 1] != (i,) and sharding.spec[i] is not None:
-                dimensions.setdefault((i, shape[i]), sharding.spec[i])
-
-    def sharded(x: Array) -> Array:
-        spec: list[Any] = []
-        for i in range(-x.ndim, 0):
-            axes = dimensions.get((i, x.shape[i]))
-            spec.append(None if axes in spec else axes)
-        return reshard(x, NamedSharding(mesh, partition(*spec)))
-
-    reshard, partition = cast("Any", jax.sharding.reshard), cast("Any", PartitionSpec)
-    automatic = mesh.update_axis_types(dict.fromkeys(mesh.explicit_axes, AxisType.Auto))
-    with jax.sharding.use_abstract_mesh(automatic):
-        unnamed = (reshard(x, partition()) if n in explicit else x for n, x in enumerate(arrays))
-        results = run(*unnamed)
-    return jax.tree.map(sharded, results)
-
-
-def _devices(x: Any) -> frozenset[str]:
+def devices_of(x: Any) -> frozenset[str]:
     """Return the axes of a mesh that an array, or the shape of one, varies over; none where JAX does not check."""
     import jax
 

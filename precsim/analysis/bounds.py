@@ -8,7 +8,8 @@ import numpy as np
 
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec, SpecLike
 
 UnitRoundoff: TypeAlias = float | SpecLike
 """A number u, or the floating-point format or spec whose u is meant."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import Format, get_format
-from precsim.rounding.round_to import ulp
+from precsim.rounding.ulp import ulp
 
 
 def absolute_error(computed: Any, exact: Any) -> np.ndarray:

@@ -7,30 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from precsim._arrays import Array, with_automatic_axes
-from precsim.arithmetic.elementwise import apply_operation
+from precsim._arrays import Array
+from precsim._calls import with_automatic_axes
+from precsim.arithmetic.exact import apply_operation
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.wide import Packed
 from precsim.rounding.spec import RoundingSpec
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def call_compiled(function: Callable[..., Array], option: Any, *arrays: Any) -> Array:
-    """Call a function of one option, fixed in the compilation, and of arrays."""
-    return with_automatic_axes(partial(function, option), *map(jnp.asarray, arrays))
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def straight_through(function: Callable[[Array], Array], x: Array) -> Array:
-    """Apply a function of bit patterns; under differentiation the tangent passes unchanged."""
-    return function(x)
-
-
-@straight_through.defjvp
-def _straight_through_jvp(
-    function: Callable[[Array], Array], primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[Array, Array]:
-    return straight_through(function, *primals), tangents[0]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 4))

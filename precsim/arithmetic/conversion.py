@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from precsim._arrays import Array, bitcast, is_jax, namespace
-from precsim.arithmetic.elementwise import call
+from precsim.arithmetic.operation import call
 from precsim.formats.carrier import (
     FLOAT32,
     FLOAT64,
@@ -25,8 +25,10 @@ from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.kernel.limits import limits
-from precsim.rounding.round_to import as_random_bits, round_to
-from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec, SpecLike
+from precsim.rounding.modes import OverflowMode, RoundingMode
+from precsim.rounding.random_bits import as_random_bits
+from precsim.rounding.round_to import round_to
+from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 def convert(

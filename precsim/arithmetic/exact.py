@@ -1,8 +1,19 @@
 """Exact results of operations on carrier patterns, special values included; rounding comes after."""
 
-from precsim._arrays import Array
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from precsim._arrays import Array, bitcast, namespace
 from precsim.formats.carrier import Carrier, select
 from precsim.rounding.kernel import wide
+from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
+
+BitsFunction: TypeAlias = Callable[..., wide.Packed]
+"""From carrier patterns, a `Carrier` and the sign of an exact zero to the exact result."""
 
 
 def is_nan(x: Array, carrier: Carrier) -> Array:
@@ -99,3 +110,23 @@ def fma_bits(x: Array, y: Array, z: Array, carrier: Carrier, zero_is_negative: b
     invalid = invalid | (product_infinite & z_infinite & (product.negative != addend.negative))
     negative = select(product_infinite, product.negative, addend.negative)
     return finish(exact, product_infinite | z_infinite, invalid, negative, carrier)
+
+
+def apply_operation(
+    function: BitsFunction,
+    operands: tuple[Array, ...],
+    random_bits: Array | None,
+    spec: RoundingSpec,
+    carrier: Carrier,
+) -> Array:
+    """Run an operation on bit patterns and round its exact result."""
+    xp = namespace(*operands)
+    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    bits = [bitcast(xp.broadcast_to(x, shape), carrier.uint_dtype).reshape(-1) for x in operands]
+    if random_bits is not None:
+        random_bits = xp.broadcast_to(xp.asarray(random_bits), shape).reshape(-1)
+    result = function(*bits, carrier, spec.mode is RoundingMode.TOWARD_NEGATIVE)
+    rounded = round_bits(
+        result.bits, spec, carrier, tail=result.tail, rest=result.rest, random_bits=random_bits
+    )
+    return bitcast(rounded, carrier.float_dtype).reshape(shape)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import Flags, Rounded, round_exact
-from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+from precsim.rounding.spec import RoundingSpec, SpecLike
 
 Number: TypeAlias = float | Fraction
 """A nonzero `Fraction`, or one of the floats 0.0, -0.0, inf, -inf, nan."""

@@ -17,22 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import (
-    Array,
-    bitcast,
-    entry,
-    is_jax,
-    namespace,
-    repeat,
-    with_automatic_axes,
-    with_entry,
-)
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat, with_entry
+from precsim._calls import with_automatic_axes
 from precsim.arithmetic.elementary.elementary import exp as exp_rounded
 from precsim.arithmetic.elementary.elementary import log as log_rounded
 from precsim.arithmetic.elementary.elementary import rsqrt as rsqrt_rounded
 from precsim.arithmetic.elementary.elementary import tanh as tanh_rounded
-from precsim.arithmetic.elementwise import call
 from precsim.arithmetic.elementwise import divide as divide_rounded
+from precsim.arithmetic.operation import call
 from precsim.formats.carrier import FLOAT32
 
 SMALLEST = 2.0**-125
@@ -47,7 +39,7 @@ _TINY = _U(int(np.float32(SMALLEST).view(np.uint32)))
 def flush(x: Array) -> Array:
     """Return +0 for every number below `SMALLEST` in magnitude, -0 included; other numbers as they are."""
     if is_jax(x):
-        from precsim.arithmetic.compiled import straight_through
+        from precsim._calls import straight_through
 
         return straight_through(_flush, x)
     return _flush(x)

@@ -16,9 +16,10 @@ from precsim.formats.codec import encode
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
 from precsim.formats.scaled import refuse_scaled
+from precsim.rounding.modes import RoundingMode, SubnormalMode
 from precsim.rounding.oracle import Flags, round_exact
-from precsim.rounding.round_to import ulp
-from precsim.rounding.spec import RoundingMode, RoundingSpec, SubnormalMode
+from precsim.rounding.spec import RoundingSpec
+from precsim.rounding.ulp import ulp
 
 DEFAULT_FORMATS = ("fp32", "fp16", "bf16", "e4m3")
 FIELD_STYLES = {

@@ -9,7 +9,8 @@ from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.registry import Format, get_format
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 Shapes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 

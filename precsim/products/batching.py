@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array, is_jax
+from precsim._calls import on_cpu
 from precsim.products.gradients import Noise, Specs, matmul_with_gradients
-from precsim.rounding.compiled import on_cpu
 
 
 def run_matmul(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs: Specs) -> Array:

@@ -20,7 +20,7 @@ from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.limits import is_block_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.choice import fused_product
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array
 
 _TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, is_jax, namespace
-from precsim.arithmetic.elementwise import exactly
+from precsim.arithmetic.operation import exactly
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
@@ -15,7 +15,7 @@ from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.limits import has_tensor_scale
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.limits import limits
-from precsim.rounding.spec import RoundingMode
+from precsim.rounding.modes import RoundingMode
 
 
 def matmul(

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precsim._arrays import Array, repeat, vary_alike
+from precsim._arrays import Array, repeat
+from precsim._calls import vary_alike
 from precsim.products.tensor_core.step import unrolled
 
 

@@ -4,7 +4,8 @@ from functools import partial
 
 from jax import lax
 
-from precsim._arrays import Array, with_automatic_axes
+from precsim._arrays import Array
+from precsim._calls import with_automatic_axes
 from precsim.products.backends import resolve_backend
 from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, entry, is_jax, namespace, repeat, with_automatic_axes
+from precsim._arrays import Array, entry, is_jax, namespace, repeat
+from precsim._calls import on_cpu, with_automatic_axes
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul
 from precsim.products.reference import reference_matmul
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Promote
 from precsim.products.specs.spec import MatmulSpec
-from precsim.rounding.compiled import on_cpu
 from precsim.rounding.round_to import round_to
 
 

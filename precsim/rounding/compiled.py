@@ -1,17 +1,14 @@
 """The rounding kernel under JAX: compiled, with a stated gradient."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax._src.core import eval_context  # no public way out of a trace
-from numpy.typing import DTypeLike
 
 from precsim._arrays import Array
-from precsim.rounding.round_to import round_array
+from precsim._calls import on_cpu
+from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.spec import RoundingSpec
 
 PIECE = 1 << 17
@@ -36,21 +33,6 @@ def _round_jvp(
 def round_straight_through(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
     """Round; under differentiation the tangent passes unchanged (Bengio et al., arXiv 1308.3432)."""
     return _round(x, random_bits, spec)
-
-
-@contextmanager
-def on_cpu(dtype: DTypeLike) -> Iterator[None]:
-    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU, whatever the default device.
-
-    At once, also where a function is being traced: NumPy arrays in, NumPy arrays out. (`jax.ensure_compile_time_eval`
-    would also fold constants inside the functions compiled here, and with them the order of 0 + -0.)
-    """
-    with (
-        eval_context(),
-        jax.enable_x64(dtype == np.float64),
-        jax.default_device(jax.local_devices(backend="cpu")[0]),
-    ):
-        yield
 
 
 def round_numpy(x: np.ndarray, random_bits: np.ndarray | None, spec: RoundingSpec) -> np.ndarray:

@@ -13,14 +13,8 @@ from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel.limits import is_coarse, limits
-from precsim.rounding.spec import (
-    EvenRule,
-    OverflowMode,
-    RoundingMode,
-    RoundingSpec,
-    SpecLike,
-    SubnormalMode,
-)
+from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode, SubnormalMode
+from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 class Events(NamedTuple):

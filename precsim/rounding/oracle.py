@@ -12,17 +12,16 @@ from typing import NamedTuple
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.spec import (
+from precsim.rounding.modes import (
     EvenRule,
     InfinityMode,
     NanMode,
     OverflowMode,
     RoundingMode,
-    RoundingSpec,
-    SpecLike,
     StochasticVariant,
     SubnormalMode,
 )
+from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 class Flags(enum.Flag):

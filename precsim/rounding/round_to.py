@@ -1,18 +1,15 @@
-"""`round_to` and `ulp`: the rounding kernel for users' arrays."""
+"""`round_to`: the rounding kernel for users' arrays."""
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from precsim._arrays import Array, bitcast, is_jax, namespace
-from precsim.formats.carrier import FLOAT64, Carrier, as_carrier, compose, floor_log2, select
-from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.registry import Format, get_format
-from precsim.formats.scaled import refuse_scaled, scaled_format
-from precsim.rounding.kernel.kernel import round_bits
-from precsim.rounding.kernel.limits import is_coarse, limits
-from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec, SpecLike
+from precsim._arrays import Array, is_jax
+from precsim.formats.carrier import as_carrier
+from precsim.formats.scaled import scaled_format
+from precsim.rounding.kernel.kernel import round_array
+from precsim.rounding.kernel.limits import limits
+from precsim.rounding.modes import OverflowMode, RoundingMode
+from precsim.rounding.random_bits import as_random_bits
+from precsim.rounding.spec import RoundingSpec, SpecLike
 
 COMPILED_FROM = 1 << 14
 """NumPy arrays of at least so many elements go through the compiled kernel (same bits, faster)."""
@@ -83,9 +80,7 @@ def round_to(
     >>> ps.round_to(500.0, "e4m3:saturate").item(), ps.round_to(-3.14, "q3.4", mode="rtn").item()
     (448.0, -3.1875)
     """
-    spec = RoundingSpec.parse(spec)
-    if mode is not None or overflow is not None:
-        spec = with_options(spec, mode, overflow)
+    spec = RoundingSpec.parse(spec).with_options(mode=mode, overflow=overflow)
     if scaled_format(spec.format) is not None:
         from precsim.rounding.scaled.quantize import round_scaled
 
@@ -102,134 +97,3 @@ def round_to(
 
         return round_numpy(x, random_bits, spec)
     return round_array(x, random_bits, spec)
-
-
-def round_array(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
-    """Apply the kernel to an array of carrier values."""
-    carrier = as_carrier(x)[1]
-    bits = bitcast(x, carrier.uint_dtype).reshape(-1)
-    if random_bits is not None:
-        random_bits = random_bits.reshape(-1)
-    rounded = round_bits(bits, spec, carrier, random_bits=random_bits)
-    return bitcast(rounded, carrier.float_dtype).reshape(x.shape)
-
-
-def with_options(spec: RoundingSpec, mode: Any, overflow: Any) -> RoundingSpec:
-    """Replace mode and overflow where they are given."""
-    mode = spec.mode if mode is None else mode
-    return replace(
-        spec,
-        mode=mode,
-        overflow=spec.overflow if overflow is None else overflow,
-        num_random_bits=spec.num_random_bits if mode == spec.mode else 0,
-    )
-
-
-def as_random_bits(
-    random_bits: Any,
-    operands: tuple[Array, ...],
-    carrier: Carrier,
-    spec: RoundingSpec,
-    each: str = "element",
-) -> Array | None:
-    """Return random bits as an array of the operands' library and common shape, after checks.
-
-    None where none are given; that is refused in mode sr, which needs one integer per `each`.
-    """
-    if random_bits is None:
-        if spec.mode is RoundingMode.STOCHASTIC:
-            raise ValueError(
-                f"random_bits is missing: mode 'sr' of {spec} needs one integer per {each}"
-            )
-        return None
-    if not is_jax(random_bits):
-        random_bits = np.asarray(random_bits)
-    elif not any(map(is_jax, operands)):
-        random_bits = _beside_numpy(random_bits, carrier)
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
-    if random_bits.dtype.kind not in "iu":
-        raise TypeError(f"random_bits has dtype {random_bits.dtype}; allowed are integers")
-    if 8 * random_bits.dtype.itemsize < spec.num_random_bits:
-        raise ValueError(
-            f"random_bits has dtype {random_bits.dtype}; allowed are integers of at least the "
-            f"{spec.num_random_bits} bits that the spec uses"
-        )
-    try:
-        return namespace(random_bits).broadcast_to(random_bits, shape)
-    except ValueError:
-        raise ValueError(
-            f"random_bits has shape {random_bits.shape}; allowed are shapes that broadcast to {shape}"
-        ) from None
-
-
-def _beside_numpy(random_bits: Array, carrier: Carrier) -> Array:
-    """Bits made by JAX for a NumPy `x`: JAX must neither change the library nor round float64."""
-    import jax
-
-    if not isinstance(random_bits, jax.core.Tracer):
-        return np.asarray(random_bits)
-    if carrier is FLOAT64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise ValueError(
-            "x is float64 and random_bits are traced by JAX, which has float64 with jax_enable_x64 only "
-            "(give x as float32)"
-        )
-    return random_bits
-
-
-def ulp(x: Any, fmt: str | Format) -> Array:
-    """Return the distance between the neighbours of a format around each element.
-
-    Parameters
-    ----------
-    x : array_like of float, shape (...)
-        Carrier values, float32 or float64, in the format or not.
-    fmt : str, FloatFormat or FixedPointFormat
-        The format.
-
-    Returns
-    -------
-    ndarray or jax.Array, shape (...)
-        ``2**(max(floor(log2|x|), emin) - p + 1)`` for floating point, ``2**-fraction_bits`` for fixed
-        point. At zero and below the smallest normal: the smallest subnormal. Beyond the largest finite
-        value: the ulp of that value. NaN and infinity give NaN. Same library, shape and dtype as `x`.
-
-    Raises
-    ------
-    ValueError
-        If the carrier cannot hold the format.
-
-    Notes
-    -----
-    This is Goldberg's ulp (the gap above ``abs(x)`` at a power of two), as in IEEE 754 and Muller et al.,
-    *Handbook of Floating-Point Arithmetic*, 2nd edition, 2.3.2. Exact.
-
-    Examples
-    --------
-    >>> import precsim as ps
-    >>> ps.ulp([1.0, 1.99, 2.0, 0.0], "e4m3").tolist()
-    [0.125, 0.125, 0.25, 0.001953125]
-    """
-    fmt = get_format(fmt)
-    refuse_scaled(fmt, "fmt")
-    x, carrier = as_carrier(x)
-    spec = RoundingSpec(format=fmt)
-    limits(spec, carrier)
-    u = carrier.uint
-    magnitude = bitcast(x, carrier.uint_dtype).reshape(-1) & u(carrier.sign_bit - 1)
-    bits = compose(magnitude * u(0) + u(1), _ulp_exponent(magnitude, fmt, carrier), carrier)
-    bits = select(magnitude >= u(carrier.infinity), u(carrier.quiet_nan), bits)
-    return bitcast(bits, carrier.float_dtype).reshape(x.shape)
-
-
-def _ulp_exponent(magnitude: Array, fmt: Format, carrier: Carrier) -> Array:
-    xp = namespace(magnitude)
-    i = carrier.int_dtype
-    if isinstance(fmt, FixedPointFormat):
-        return xp.full(magnitude.shape, -fmt.fraction_bits, i)
-    exponent = floor_log2(magnitude, carrier)
-    if fmt.exponent_bits is None:
-        return xp.maximum(exponent - i(fmt.precision - 1), i(carrier.lsb_min))
-    if is_coarse(RoundingSpec(format=fmt)):
-        inside = xp.minimum(exponent, i(fmt.emax)) - i(fmt.precision - 1)
-        return select(exponent < i(fmt.emin), i(fmt.emin), inside)
-    return xp.clip(exponent, i(fmt.emin), i(max(fmt.emin, fmt.emax))) - i(fmt.precision - 1)

@@ -3,7 +3,7 @@
 import difflib
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from precsim.formats.affine import AffineFormat
@@ -11,100 +11,16 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import AnyFormat, Format, get_format
 from precsim.formats.scaled import scaled_format
+from precsim.rounding.modes import (
+    EvenRule,
+    InfinityMode,
+    NanMode,
+    OverflowMode,
+    RoundingMode,
+    StochasticVariant,
+    SubnormalMode,
+)
 from precsim.rounding.presets import PRESETS
-
-
-class RoundingMode(enum.StrEnum):
-    """Which neighbour a number between two values goes to (IEEE 754-2019, 4.3; P3109, 4.6)."""
-
-    TIES_TO_EVEN = "rne"
-    TIES_TO_AWAY = "rna"
-    TIES_TO_ZERO = "rnz"
-    TIES_TO_ODD = "rno"
-    TIES_TO_POSITIVE = "rnp"
-    TIES_TO_NEGATIVE = "rnn"
-    TOWARD_ZERO = "rtz"
-    AWAY_FROM_ZERO = "raz"
-    TOWARD_POSITIVE = "rtp"
-    TOWARD_NEGATIVE = "rtn"
-    TO_ODD = "rto"
-    STOCHASTIC = "sr"
-
-
-class OverflowMode(enum.StrEnum):
-    """What a finite number beyond the largest value becomes, after it has been rounded."""
-
-    INFINITY = "infinity"
-    """IEEE 754: infinity or the largest value, by direction; NaN without infinity; largest without NaN."""
-    INFINITY_OR_MAX = "infinity_or_max"
-    """As above where the format has infinity, else the largest value (P3109 v4.0 SatNone)."""
-    SATURATE = "saturate"
-    """The largest value of that sign."""
-    SATURATE_SYMMETRIC = "saturate_symmetric"
-    """As above, but the smallest value is minus the largest (SystemC SC_SAT_SYM); fixed point only."""
-    SATURATE_ZERO = "saturate_zero"
-    """Zero (SystemC SC_SAT_ZERO); fixed point only."""
-    WRAP = "wrap"
-    """The low bits of the two's complement code; fixed point only.
-
-    An operation's result so large that its low bits are not known becomes NaN (that takes operands far
-    outside the format: beyond 2**24 times its quantum in float32, 2**53 in float64).
-    """
-
-
-class InfinityMode(enum.StrEnum):
-    """What an infinite input becomes."""
-
-    PROPAGATE = "propagate"
-    """Infinity; NaN without infinity; the largest value without NaN."""
-    PROPAGATE_OR_SATURATE = "propagate_or_saturate"
-    """Infinity; the largest value of that sign without infinity (P3109 v4.0 SatPropagate and SatNone)."""
-    SATURATE = "saturate_infinity"
-    """The largest value of that sign."""
-
-
-class NanMode(enum.StrEnum):
-    """What NaN becomes in a format without NaN."""
-
-    STAYS = "nan_stays"
-    """NaN, which the carrier has: it is never lost from sight."""
-    ZERO = "nan_to_zero"
-    """Zero."""
-    NEGATIVE_ZERO = "nan_to_negative_zero"
-    """-0, or 0 if the sign bit of NaN is set, as ml_dtypes does (floating point only)."""
-    MAX = "nan_to_max"
-    """The largest value."""
-
-
-class SubnormalMode(enum.StrEnum):
-    """What happens below the smallest normal value."""
-
-    GRADUAL = "gradual"
-    """Subnormals, as the format has them."""
-    FLUSH_AFTER_ROUNDING = "flush_after_rounding"
-    """Round with subnormals, then replace a subnormal result by zero (chop; Higham and Pranesh 2019)."""
-    NEAREST_OF_ZERO_AND_MIN = "nearest_of_zero_and_min"
-    """Round on the grid {0, smallest normal} (CPFloat; Mary and Mikaitis 2024)."""
-
-
-class EvenRule(enum.StrEnum):
-    """What is even or odd in the modes that ask; they differ for precision 1 only."""
-
-    SIGNIFICAND = "even_significand"
-    """The integer significand: at precision 1 it is 1, so ties go up (E8M0 of ml_dtypes)."""
-    CODE = "even_code"
-    """The code of the value (P3109 v4.0, 4.7.4), which at precision 1 is the exponent field."""
-
-
-class StochasticVariant(enum.StrEnum):
-    """How N random bits decide (IEEE P3109 v4.0): the discarded fraction plus R * 2**-N carries or not."""
-
-    A = "a"
-    """The fraction is truncated to N bits first."""
-    B = "b"
-    """The fraction is rounded to N bits first, ties up."""
-    C = "c"
-    """The fraction is rounded to N bits first, ties to even."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +140,17 @@ class RoundingSpec:
                     raise ValueError(f"rounding {text!r} gives {key} twice")
                 options[key] = value
         return cls(**options)  # type: ignore[arg-type]
+
+    def with_options(
+        self, *, mode: "RoundingMode | str | None", overflow: "OverflowMode | str | None"
+    ) -> "RoundingSpec":
+        """Return this spec with another mode and overflow, where they are given."""
+        changes: dict[str, Any] = {}
+        if mode is not None and mode != self.mode:
+            changes |= {"mode": mode, "num_random_bits": 0}
+        if overflow is not None:
+            changes["overflow"] = overflow
+        return replace(self, **changes) if changes else self
 
     def __str__(self) -> str:
         """Return the shortest string that parses to this spec."""

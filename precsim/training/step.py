@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim.rounding.round_to import round_array, round_to
+from precsim.rounding.kernel.kernel import round_array
+from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
 from precsim.training.functions import functions_of

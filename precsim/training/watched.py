@@ -20,8 +20,9 @@ from precsim.products.emulated import unguarded_matmul
 from precsim.products.product import run_product
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.events import Events, count_events
-from precsim.rounding.round_to import round_array
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.kernel.kernel import round_array
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import functions_of
 from precsim.training.policy import Policy
 from precsim.training.recipes.noise import bits_at

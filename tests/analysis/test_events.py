@@ -12,9 +12,10 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import get_format
 from precsim.rounding.events import Events, classify, count_events, first_beyond
+from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.oracle import Flags, round_exact
 from precsim.rounding.round_to import round_to
-from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec, SubnormalMode
+from precsim.rounding.spec import RoundingSpec
 
 MODES = ("rne", "rna", "rnz", "rno", "rnp", "rnn", "rtz", "raz", "rtp", "rtn", "rto")
 FORMATS = ("e4m3", "e4m3fnuz", "e5m2", "e2m1", "q3.4", "uq0.8", "float(e=4,p=3)", "fp16", "bf16")

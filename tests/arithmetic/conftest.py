@@ -22,8 +22,9 @@ from precsim.arithmetic.elementwise import add, divide, fma, multiply, reciproca
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.oracle import round_exact
-from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec
+from precsim.rounding.spec import RoundingSpec
 
 Exact: TypeAlias = float | Fraction
 Floats: TypeAlias = np.ndarray[Any, np.dtype[Any]]

@@ -15,7 +15,8 @@ import pytest
 
 import precsim as ps
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 from tests.arithmetic.conftest import (
     OPERATIONS,
     Floats,

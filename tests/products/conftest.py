@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import precsim as ps
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.spec import RoundingSpec
 
 Exact: TypeAlias = float | Fraction
 Data: TypeAlias = Callable[[np.random.Generator, RoundingSpec | None, tuple[int, ...]], np.ndarray]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.rounding.spec import OverflowMode, RoundingMode, SubnormalMode
+from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
 from tests.products.conftest import (
     DATA,
     assert_same_bits,

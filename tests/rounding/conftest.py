@@ -10,7 +10,7 @@ import pytest
 
 import precsim as ps
 from precsim.formats.carrier import FLOAT32, FLOAT64
-from precsim.rounding.spec import (
+from precsim.rounding.modes import (
     EvenRule,
     InfinityMode,
     NanMode,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array
 
 X = np.array([0.3, -3.14159, 500.0, 1e-5, 0.0, -0.0, 1.0], np.float32)
 COTANGENT = np.array([0.0013, 1e4, -3.3, 1e-30, 7e-39, 1.0, 0.1], np.float32)  # none is in e4m3

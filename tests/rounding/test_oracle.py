@@ -14,7 +14,7 @@ import pytest
 
 import precsim as ps
 from precsim import Flags, round_exact
-from precsim.rounding.spec import OverflowMode, RoundingMode, SubnormalMode
+from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
 
 DETERMINISTIC = tuple(mode for mode in RoundingMode if mode is not RoundingMode.STOCHASTIC)
 SMALL = ("e4m3", "e5m2", "e3m2", "e2m1", "e4m3fnuz", "float(e=3,p=2)", "binary6p3se", "binary7p4sf")

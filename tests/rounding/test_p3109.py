@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array
 
 Compare = Callable[..., None]
 MODES = ("rne", "rna", "rtp", "rtn", "rtz", "rto")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 import precsim as ps
-from precsim.rounding.spec import (
+from precsim.rounding.modes import (
     EvenRule,
     InfinityMode,
     NanMode,

@@ -13,7 +13,7 @@ import pytest
 import precsim as ps
 from precsim.formats.carrier import FLOAT32
 from precsim.rounding.kernel.kernel import round_bits
-from precsim.rounding.spec import StochasticVariant
+from precsim.rounding.modes import StochasticVariant
 
 Compare = Callable[..., None]
 

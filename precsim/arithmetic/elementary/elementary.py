@@ -4,10 +4,11 @@ from typing import Any
 
 from precsim._arrays import Array, namespace
 from precsim.arithmetic.elementary import bits as elementary_bits
-from precsim.arithmetic.elementwise import _apply
+from precsim.arithmetic.operation import apply
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.spec import OverflowMode, RoundingSpec, SpecLike
+from precsim.rounding.modes import OverflowMode
+from precsim.rounding.spec import RoundingSpec, SpecLike
 
 MAX_PRECISION = 24
 """Significant bits of the formats for which correct rounding is proved."""
@@ -68,7 +69,7 @@ def exp(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     (1.0009765625, 5.9604644775390625e-08)
     """
     spec = _provable("exp", spec, 1024)
-    return _apply(elementary_bits.exp_bits, _unrounded_exp, (x,), spec, random_bits)
+    return apply(elementary_bits.exp_bits, _unrounded_exp, (x,), spec, random_bits)
 
 
 def log(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -99,7 +100,7 @@ def log(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     [0.0, 2.296875, -inf, nan]
     """
     spec = _provable("log", spec, 10)
-    return _apply(elementary_bits.log_bits, _unrounded_log, (x,), spec, random_bits)
+    return apply(elementary_bits.log_bits, _unrounded_log, (x,), spec, random_bits)
 
 
 def tanh(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -133,7 +134,7 @@ def tanh(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     0.99609375
     """
     spec = _provable("tanh", spec, 0)
-    return _apply(elementary_bits.tanh_bits, _unrounded_tanh, (x,), spec, random_bits)
+    return apply(elementary_bits.tanh_bits, _unrounded_tanh, (x,), spec, random_bits)
 
 
 def erf(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -165,7 +166,7 @@ def erf(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     [0.51953125, -0.84375, 1.0]
     """
     spec = _provable("erf", spec, 0)
-    return _apply(elementary_bits.erf_bits, _unrounded_erf, (x,), spec, random_bits)
+    return apply(elementary_bits.erf_bits, _unrounded_erf, (x,), spec, random_bits)
 
 
 def sigmoid(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -196,7 +197,7 @@ def sigmoid(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     [0.5, 0.73046875, 2.066371962428093e-09]
     """
     spec = _provable("sigmoid", spec, 0)
-    return _apply(elementary_bits.sigmoid_bits, _unrounded_sigmoid, (x,), spec, random_bits)
+    return apply(elementary_bits.sigmoid_bits, _unrounded_sigmoid, (x,), spec, random_bits)
 
 
 def rsqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -229,7 +230,7 @@ def rsqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     [0.5, 0.70703125, -inf]
     """
     spec = _provable("rsqrt", spec, 538)
-    return _apply(elementary_bits.rsqrt_bits, _unrounded_rsqrt, (x,), spec, random_bits)
+    return apply(elementary_bits.rsqrt_bits, _unrounded_rsqrt, (x,), spec, random_bits)
 
 
 def _provable(name: str, spec: SpecLike, integer_bits: int) -> RoundingSpec:

@@ -5,14 +5,16 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
-from precsim.arithmetic.elementwise import add, call, subtract
+from precsim.arithmetic.elementwise import add, subtract
+from precsim.arithmetic.operation import call
 from precsim.arithmetic.sums.exact import Summands, exact_sum
 from precsim.arithmetic.sums.order import Exact, Order, Pairwise, Sequential, parse_order
 from precsim.arithmetic.sums.ordered import Place, Terms, ordered_sum
 from precsim.arithmetic.sums.superaccumulator import Integers, range_of, significands
 from precsim.formats.carrier import as_carrier
-from precsim.rounding.round_to import as_random_bits
-from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.random_bits import as_random_bits
+from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 def accumulate(

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, is_jax, with_automatic_axes
+from precsim._arrays import Array, is_jax
+from precsim._calls import on_cpu, with_automatic_axes
 from precsim.arithmetic.sums.segments import segment_sum
 from precsim.formats.carrier import as_carrier
-from precsim.rounding.compiled import on_cpu
 from precsim.rounding.kernel.limits import limits
-from precsim.rounding.round_to import as_random_bits
+from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 

@@ -21,7 +21,8 @@ from precsim.arithmetic.sums.superaccumulator import (
 from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel.kernel import round_bits
-from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec
+from precsim.rounding.modes import OverflowMode, RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 
 @dataclass(frozen=True, slots=True)

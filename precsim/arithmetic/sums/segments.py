@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, entry, is_jax, namespace, repeat, with_entry
-from precsim.arithmetic.elementwise import add, call
+from precsim.arithmetic.elementwise import add
+from precsim.arithmetic.operation import call
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.limits import limits
-from precsim.rounding.round_to import as_random_bits
+from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 COMPILED_FROM = 1 << 12
@@ -85,7 +86,7 @@ def segment_sum(
         return _add_rows(option, data, ids, bits)
     import jax.numpy as jnp
 
-    from precsim.rounding.compiled import on_cpu
+    from precsim._calls import on_cpu
 
     with on_cpu(data.dtype):
         arrays = [jnp.asarray(x) for x in (data, ids, bits) if x is not None]

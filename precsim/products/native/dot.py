@@ -11,7 +11,7 @@ from precsim._arrays import Array
 from precsim.formats.codec import encode
 from precsim.products.backends import NATIVE_DTYPES, native_refusal
 from precsim.products.specs.spec import MatmulSpec
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.spec import RoundingSpec
 
 

@@ -26,8 +26,8 @@ from precsim.products.specs.fused_block import FLAT, FusedBlock, Promote, Schedu
 from precsim.products.specs.limits import is_block_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.plan import add_totals
-from precsim.rounding.round_to import round_array
-from precsim.rounding.spec import RoundingMode
+from precsim.rounding.kernel.kernel import round_array
+from precsim.rounding.modes import RoundingMode
 
 RECOMMENDED_FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 """XLA_FLAGS under which an H100 was found to run cuBLASLt kernels whose order is known."""

@@ -20,8 +20,9 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel import by_adding
-from precsim.rounding.round_to import round_array
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.kernel.kernel import round_array
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 Step: TypeAlias = Callable[[Array, Array, Array], Array]
 

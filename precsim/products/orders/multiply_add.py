@@ -9,8 +9,8 @@ from precsim._arrays import Array, namespace
 from precsim.arithmetic.elementwise import add, fma, multiply, subtract
 from precsim.arithmetic.sums.ordered import Place
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.round_to import round_to
-from precsim.rounding.spec import RoundingMode
 from precsim.rounding.threefry import bits_at
 
 Step: TypeAlias = Callable[[Array, Array, Array], Array]

@@ -7,7 +7,8 @@ from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
 from precsim.products.specs.fused_block import FLAT, FusedBlock
 from precsim.products.tensor_core.step import max_total
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 if TYPE_CHECKING:
     from precsim.products.specs.spec import MatmulSpec

@@ -13,7 +13,8 @@ from precsim.products.specs.grammar import (
 )
 from precsim.products.specs.limits import check_fused
 from precsim.products.specs.machines import machine_name, parse_machine
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from precsim.formats.floating import FloatFormat
 from precsim.products.pallas_gpu import Read, Tile, in_chunks, over_tiles
 from precsim.products.tensor_core.step import Factor, Step, sign_and_magnitude
 from precsim.rounding.kernel import by_adding
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 _U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
 _TILES = (Tile(32, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))

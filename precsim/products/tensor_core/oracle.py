@@ -19,9 +19,10 @@ from precsim.products.specs.fused_block import (
     ceil_div,
 )
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.spec import RoundingSpec
 from precsim.rounding.threefry import bits_at
 
 

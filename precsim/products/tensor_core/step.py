@@ -24,7 +24,8 @@ from precsim.formats.carrier import FLOAT32, bit_length, decompose, select
 from precsim.formats.floating import FloatFormat
 from precsim.products.tensor_core.tiles import row
 from precsim.rounding.kernel.kernel import round_bits
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 NAN = 0x7FFFFFFF
 """The one NaN that tensor cores return (MMA-Sim, random bit patterns on hardware)."""

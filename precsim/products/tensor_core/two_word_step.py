@@ -13,7 +13,8 @@ from precsim.formats.floating import FloatFormat
 from precsim.products.tensor_core.step import NAN, Fold, Step
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
-from precsim.rounding.spec import RoundingMode, RoundingSpec
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 NO_EXPONENT = -4000
 """Of a zero: never the largest, and shifted out of any sum."""

@@ -16,9 +16,10 @@ from precsim._arrays import Array
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import get_format
+from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.kernel.limits import is_coarse, limits
-from precsim.rounding.round_to import round_array
-from precsim.rounding.spec import RoundingMode, RoundingSpec, SubnormalMode
+from precsim.rounding.modes import RoundingMode, SubnormalMode
+from precsim.rounding.spec import RoundingSpec
 
 _U, _I = np.uint32, np.int32
 _SIGNIFICAND = (1 << FLOAT32.trailing) - 1

@@ -4,7 +4,8 @@ from precsim._arrays import Array, namespace
 from precsim.formats.carrier import Carrier, compose, select, shift_left, shift_right
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel.limits import limits
-from precsim.rounding.spec import InfinityMode, NanMode, OverflowMode, RoundingSpec
+from precsim.rounding.modes import InfinityMode, NanMode, OverflowMode
+from precsim.rounding.spec import RoundingSpec
 
 
 def saturate(result: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:

@@ -10,14 +10,8 @@ from precsim._arrays import Array
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.floating import FloatFormat, Specials
 from precsim.rounding.kernel.limits import limits
-from precsim.rounding.spec import (
-    InfinityMode,
-    NanMode,
-    OverflowMode,
-    RoundingMode,
-    RoundingSpec,
-    SubnormalMode,
-)
+from precsim.rounding.modes import InfinityMode, NanMode, OverflowMode, RoundingMode, SubnormalMode
+from precsim.rounding.spec import RoundingSpec
 
 
 class _BySign(NamedTuple):

@@ -14,7 +14,8 @@ from precsim.formats.carrier import Carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel.limits import is_coarse, limits
-from precsim.rounding.spec import EvenRule, OverflowMode, RoundingMode, RoundingSpec
+from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode
+from precsim.rounding.spec import RoundingSpec
 
 
 def applies(spec: RoundingSpec, carrier: Carrier) -> bool:

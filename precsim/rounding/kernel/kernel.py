@@ -7,18 +7,13 @@ stand for everything below them. So an exact sum or product is rounded once, fro
 
 import numpy as np
 
-from precsim._arrays import Array, namespace
-from precsim.formats.carrier import Carrier, decompose, floor_log2, select
+from precsim._arrays import Array, bitcast, namespace
+from precsim.formats.carrier import Carrier, as_carrier, decompose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel import fixed_point, floating_point, in_place
 from precsim.rounding.kernel.limits import is_coarse, limits
-from precsim.rounding.spec import (
-    EvenRule,
-    OverflowMode,
-    RoundingMode,
-    RoundingSpec,
-    StochasticVariant,
-)
+from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode, StochasticVariant
+from precsim.rounding.spec import RoundingSpec
 
 
 def round_bits(
@@ -110,6 +105,16 @@ def round_bits(
     vanished = drop > i(carrier.trailing)
     result = select(vanished, select(up, u(bound.quantum_min), u(0)), raised)
     return _finish(result, bits, nonzero_bits, negative, spec, carrier)
+
+
+def round_array(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
+    """Apply the kernel to an array of carrier values."""
+    carrier = as_carrier(x)[1]
+    bits = bitcast(x, carrier.uint_dtype).reshape(-1)
+    if random_bits is not None:
+        random_bits = random_bits.reshape(-1)
+    rounded = round_bits(bits, spec, carrier, random_bits=random_bits)
+    return bitcast(rounded, carrier.float_dtype).reshape(x.shape)
 
 
 def _finish(

@@ -6,7 +6,8 @@ from typing import NamedTuple
 from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.spec import OverflowMode, RoundingSpec, SubnormalMode
+from precsim.rounding.modes import OverflowMode, SubnormalMode
+from precsim.rounding.spec import RoundingSpec
 
 
 class Limits(NamedTuple):

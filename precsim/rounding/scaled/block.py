@@ -19,9 +19,10 @@ from precsim.formats.scaled import scaled_format
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.kernel.limits import limits
+from precsim.rounding.modes import InfinityMode, OverflowMode, RoundingMode
 from precsim.rounding.scaled import nvfp4
 from precsim.rounding.scaled.float_steps import constant, rounded
-from precsim.rounding.spec import InfinityMode, OverflowMode, RoundingMode, RoundingSpec
+from precsim.rounding.spec import RoundingSpec
 
 
 class Blocks(NamedTuple):

@@ -12,7 +12,8 @@ from precsim.formats.carrier import Carrier
 from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
-from precsim.rounding.spec import OverflowMode, RoundingSpec
+from precsim.rounding.modes import OverflowMode
+from precsim.rounding.spec import RoundingSpec
 
 INFINITY, SATURATE = OverflowMode.INFINITY, OverflowMode.SATURATE
 

@@ -13,8 +13,9 @@ from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.rounding.modes import InfinityMode, OverflowMode, RoundingMode
 from precsim.rounding.oracle import round_exact
-from precsim.rounding.spec import InfinityMode, OverflowMode, RoundingMode, RoundingSpec
+from precsim.rounding.spec import RoundingSpec
 
 Block = Sequence[float]
 

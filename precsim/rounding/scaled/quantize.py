@@ -8,13 +8,14 @@ import jax
 import numpy as np
 
 from precsim._arrays import Array, is_jax
+from precsim._calls import on_cpu
 from precsim.formats.carrier import FLOAT64, as_carrier
 from precsim.formats.registry import AnyFormat
 from precsim.formats.scaled import scaled_format
-from precsim.rounding.compiled import on_cpu
-from precsim.rounding.round_to import as_random_bits, with_options
+from precsim.rounding.modes import OverflowMode, RoundingMode
+from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.scaled.quantized import Quantized, dequantize_array, quantize_array
-from precsim.rounding.spec import OverflowMode, RoundingMode, RoundingSpec
+from precsim.rounding.spec import RoundingSpec
 
 COMPILED_FROM = 1 << 18
 """NumPy arrays of at least so many elements are worth a compilation, which takes a second or two."""
@@ -92,9 +93,7 @@ def quantize(
     >>> ps.dequantize(ps.quantize([957.0, 1.0], "mxfp8_e4m3_rceil")).tolist()
     [960.0, 1.0]
     """
-    spec = RoundingSpec.parse(fmt)
-    if mode is not None or overflow is not None:
-        spec = with_options(spec, mode, overflow)
+    spec = RoundingSpec.parse(fmt).with_options(mode=mode, overflow=overflow)
     x, random_bits, axis = _checked(x, spec, axis, random_bits)
     quantized: Quantized
     if is_jax(x) or is_jax(random_bits):

@@ -8,7 +8,8 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.arithmetic.elementwise import add, subtract
-from precsim.rounding.spec import RoundingMode, RoundingSpec, SpecLike
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec, SpecLike
 from precsim.training.recipes.noise import bits_at
 
 

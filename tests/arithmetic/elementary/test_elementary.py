@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array
 from tests.arithmetic.conftest import DETERMINISTIC, Floats, assert_same_bits, patterns
 from tests.arithmetic.test_mpfr import ROUNDINGS
 

@@ -20,8 +20,8 @@ import pytest
 
 import precsim as ps
 from precsim.rounding.kernel import in_place
-from precsim.rounding.round_to import round_array
-from precsim.rounding.spec import RoundingMode
+from precsim.rounding.kernel.kernel import round_array
+from precsim.rounding.modes import RoundingMode
 
 Compare = Callable[..., None]
 

@@ -12,7 +12,7 @@ from jax import lax
 import precsim as ps
 from precsim._arrays import Array
 from precsim.rounding.kernel import by_adding
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array
 
 SPECS = [
     "fp16", "bf16", "tf32", "e4m3", "e5m2", "e3m2", "ieee_e4m3", "e2m1", "float(e=8,p=2)",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array
 
 FORMATS = ("fp16", "bf16", "e4m3", "e5m2")
 MODES = ("rne", "rna", "rtz", "rtp", "rtn", "rto")

@@ -16,7 +16,7 @@ import pytest
 
 import precsim as ps
 from precsim import Flags, round_exact
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array
 
 Compare = Callable[..., None]
 OVERFLOWS = ("wrap", "sat", "sat_zero", "sat_sym")

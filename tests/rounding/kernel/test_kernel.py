@@ -14,8 +14,7 @@ import pytest
 
 import precsim as ps
 from precsim.formats.carrier import FLOAT64, Carrier
-from precsim.rounding.kernel.kernel import round_bits
-from precsim.rounding.round_to import round_array
+from precsim.rounding.kernel.kernel import round_array, round_bits
 
 Format = ps.FloatFormat | ps.FixedPointFormat
 Grid = Callable[[Format, Any], np.ndarray]

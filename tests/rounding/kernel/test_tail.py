@@ -15,7 +15,7 @@ import pytest
 import precsim as ps
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
 from precsim.rounding.kernel.kernel import round_bits
-from precsim.rounding.spec import OverflowMode
+from precsim.rounding.modes import OverflowMode
 
 Format = ps.FloatFormat | ps.FixedPointFormat
 Grid = Callable[[Format, Any], np.ndarray]

@@ -1,0 +1,100 @@
+"""How a function of arrays is run: compiled, on the CPU for NumPy, sharded, with a stated gradient."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src.core import eval_context  # no public way out of a trace
+from numpy.typing import DTypeLike
+
+from precsim._arrays import Array, devices_of, is_jax
+
+
+@contextmanager
+def on_cpu(dtype: DTypeLike) -> Iterator[None]:
+    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU, whatever the default device.
+
+    At once, also where a function is being traced: NumPy arrays in, NumPy arrays out. (`jax.ensure_compile_time_eval`
+    would also fold constants inside the functions compiled here, and with them the order of 0 + -0.)
+    """
+    with (
+        eval_context(),
+        jax.enable_x64(dtype == np.float64),
+        jax.default_device(jax.local_devices(backend="cpu")[0]),
+    ):
+        yield
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def call_compiled(function: Callable[..., Array], option: Any, *arrays: Any) -> Array:
+    """Call a function of one option, fixed in the compilation, and of arrays."""
+    return with_automatic_axes(partial(function, option), *map(jnp.asarray, arrays))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def straight_through(function: Callable[[Array], Array], x: Array) -> Array:
+    """Apply a function of bit patterns; under differentiation the tangent passes unchanged."""
+    return function(x)
+
+
+@straight_through.defjvp
+def _straight_through_jvp(
+    function: Callable[[Array], Array], primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    return straight_through(function, *primals), tangents[0]
+
+
+def vary_alike(*arrays: Array) -> tuple[Array, ...]:
+    """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
+    import jax
+
+    every = frozenset().union(*map(devices_of, arrays))
+    axes = [tuple(sorted(every - devices_of(x))) for x in arrays]
+    return tuple(
+        jax.lax.pcast(x, a, to="varying") if a else x for x, a in zip(arrays, axes, strict=True)
+    )
+
+
+def with_automatic_axes(
+    run: Callable[..., Any], *arrays: Array | None, contracted: tuple[int, ...] = ()
+) -> Any:
+    """Return ``run(*arrays)``; on a mesh with explicit axes (`jax.make_mesh`'s default), run it as if they were automatic.
+
+    Loops and reshapes say nothing of shardings, which explicit axes ask for; automatic ones leave them to XLA. Results are
+    sharded as the arrays are: each dimension, counted from the last, as the first array's that is as long. `contracted` names one dimension of
+    each array that does not count.
+    """
+    if not any(map(is_jax, arrays)):
+        return run(*arrays)
+    import jax
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+    shardings = {n: jax.typeof(x).sharding for n, x in enumerate(arrays) if is_jax(x)}
+    explicit = {n: s for n, s in shardings.items() if s.mesh.explicit_axes}
+    if not explicit:
+        return run(*arrays)
+    mesh = next(iter(explicit.values())).mesh
+    dimensions: dict[tuple[int, int], Any] = {}
+    for n, sharding in explicit.items():
+        shape = arrays[n].shape  # type: ignore[union-attr]
+        for i in range(-len(shape), 0):
+            if contracted[n : n + 1] != (i,) and sharding.spec[i] is not None:
+                dimensions.setdefault((i, shape[i]), sharding.spec[i])
+
+    def sharded(x: Array) -> Array:
+        spec: list[Any] = []
+        for i in range(-x.ndim, 0):
+            axes = dimensions.get((i, x.shape[i]))
+            spec.append(None if axes in spec else axes)
+        return reshard(x, NamedSharding(mesh, partition(*spec)))
+
+    reshard, partition = cast("Any", jax.sharding.reshard), cast("Any", PartitionSpec)
+    automatic = mesh.update_axis_types(dict.fromkeys(mesh.explicit_axes, AxisType.Auto))
+    with jax.sharding.use_abstract_mesh(automatic):
+        unnamed = (reshard(x, partition()) if n in explicit else x for n, x in enumerate(arrays))
+        results = run(*unnamed)
+    return jax.tree.map(sharded, results)
