@@ -201,7 +201,7 @@ def test_every_is_checked() -> None:
     [
         ("{", r"is not a file of hashes: Expecting"),
         ("{}", "it has no 'steps'"),
-        ("[]", "no 'steps'"),
+        ("[]", "it is a list; allowed are an object"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, text: str, message: str) -> None:
