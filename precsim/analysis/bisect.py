@@ -198,9 +198,7 @@ def bisect_runs(
     departs = None
     if found is None:
         found, departs = _disturbed(replays[0], state, batches, bad, runs)
-    return RunComparison(
-        last_equal=good, first_different=bad, divergence=found, departs=departs
-    )
+    return RunComparison(last_equal=good, first_different=bad, divergence=found, departs=departs)
 
 
 def _disturbed(
@@ -232,12 +230,15 @@ def _config(run: StoredRun, backend: str | None, steps: int) -> TrainConfig:
     policy, config = run.said("policy", str), run.said("config", dict)
     if policy is None or config is None:
         missing = "policy" if policy is None else "config"
-        raise ValueError(f"{run.file} does not say how to repeat the run: it has no about.{missing}")
+        raise ValueError(
+            f"{run.file} does not say how to repeat the run: it has no about.{missing}"
+        )
     given = {**config, "steps": steps} | ({} if backend is None else {"backend": backend})
     kinds = {f.name: f.type for f in fields(TrainConfig) if f.name != "policy"}
     for name, value in given.items():
         kind: Any = (int, float) if kinds.get(name) is float else kinds.get(name, ())
-        if not isinstance(value, kind) or isinstance(value, bool):
+        is_setting = isinstance(value, kind) and not isinstance(value, bool)
+        if not is_setting:
             raise ValueError(
                 f"{run.file}: about.config.{name} is {value!r:.40}, no setting of a training run"
             )

@@ -6,6 +6,7 @@ markers; the colours are those of Okabe and Ito, which colour-blind readers can 
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.lib.stride_tricks import sliding_window_view
 
+from precsim.formats.affine import AffineFormat
+from precsim.formats.block import BlockFormat
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.registry import Format, get_format
+from precsim.formats.registry import AnyFormat, Format, get_format
+from precsim.training.replay.files import write_whole
 
 COLUMN_WIDTH = 3.5
 """Inches: one column of a two-column page."""
@@ -100,7 +104,13 @@ def plot_exponent_histogram(
     >>> axes[0, 0].get_xlabel()
     'exponent $e$ (values in $[2^e, 2^{e+1})$)'
     """
-    ranges = [(str(fmt), *_range(get_format(fmt))) for fmt in formats]
+    ranges = []
+    for fmt in map(get_format, formats):
+        if not has_range(fmt):
+            raise ValueError(
+                f"format {fmt} has no range to draw: its exponents are unlimited, or its scales give it"
+            )
+        ranges.append((str(fmt), *_range(fmt)))
     low, high = 0, 1
     for index, (label, (exponents, counts)) in enumerate(histograms.items()):
         color, style = OKABE_ITO[index % len(OKABE_ITO)], _DASHES[index % len(_DASHES)]
@@ -124,12 +134,17 @@ def plot_exponent_histogram(
     _draw_ranges(axes, ranges)
 
 
+def has_range(fmt: AnyFormat) -> bool:
+    """Return whether a format has a range of its own, neither unlimited nor that of its scales."""
+    if isinstance(fmt, (BlockFormat, AffineFormat)):
+        return False
+    return isinstance(fmt, FixedPointFormat) or fmt.exponent_bits is not None
+
+
 def _range(fmt: Format) -> tuple[int, int, int]:
     """Return the exponents at which subnormals begin, normal values begin, and values end."""
     if isinstance(fmt, FixedPointFormat):
         return -fmt.fraction_bits, -fmt.fraction_bits, fmt.integer_bits
-    if fmt.exponent_bits is None:
-        raise ValueError(f"format {fmt} has an unlimited exponent range; there is none to draw")
     least = fmt.emin - (fmt.precision - 1 if fmt.has_subnormals else 0)
     return least, fmt.emin, fmt.emax + 1
 
@@ -300,9 +315,12 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     stem = path.name.removesuffix(".png").removesuffix(".svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     png, svg = path.with_name(f"{stem}.png"), path.with_name(f"{stem}.svg")
-    figure.savefig(png, dpi=300)
+    drawn = BytesIO(), BytesIO()  # in memory, so that a file is whole or absent
+    figure.savefig(drawn[0], format="png", dpi=300)
     with mpl.rc_context({"svg.hashsalt": "precsim"}):
-        figure.savefig(svg, metadata={"Date": None})
+        figure.savefig(drawn[1], format="svg", metadata={"Date": None})
+    for file, picture in zip((png, svg), drawn, strict=True):
+        write_whole(file, picture.getvalue())
     figure.clear()
     return png, svg
 

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from precsim.cli.output import PlainConsole
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
@@ -281,7 +281,7 @@ def _affine_row(fmt: AffineFormat) -> tuple[str, ...]:
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Fit the table to a terminal; elsewhere print plain aligned columns, whole lines."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     if console.is_terminal:
         narrow = console.width < sum(widths) + 2 * len(widths)

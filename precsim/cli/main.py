@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from precsim import __version__
+from precsim.cli.output import describe, flush_output, print_error
 
 COMMANDS = {
     "train": "train one network under several policies, and tell what each lost",
@@ -63,22 +63,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     wants_traceback = "--traceback" in arguments
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
+        try:
+            return _run(arguments)
+        finally:
+            flush_output()
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
     except KeyboardInterrupt:
-        _print_error("interrupted")
+        print_error("interrupted")
         return 130
     except BrokenPipeError:  # the reader, say `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
         if wants_traceback:
             raise
-        _print_error(str(error))
+        print_error(describe(error))
         return 2
-    return status
 
 
 def _run(arguments: list[str]) -> int:
@@ -118,7 +118,3 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
 def _module(command: str) -> Any:
     return import_module(f"precsim.cli.{command}")
-
-
-def _print_error(message: str) -> None:
-    print(f"precsim: error: {' '.join(message.split())}", file=sys.stderr)

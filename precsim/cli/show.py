@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
 from precsim.cli.formats import facts
 from precsim.cli.number import approximate, exact_decimal, hex_float, parse_number
+from precsim.cli.output import PlainConsole
 from precsim.formats.carrier import FLOAT64
 from precsim.formats.codec import encode
 from precsim.formats.fixed_point import FixedPointFormat
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     exact = parse_number(args.value)
     specs = [RoundingSpec.parse(text) for text in args.formats]
     sections = [describe(exact, spec, args.random_bits) for spec in specs]
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(highlight=False, wraps=False)
     console.print(_heading(args.value.strip(), exact))
     for section in sections:
         console.print()

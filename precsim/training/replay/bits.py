@@ -260,7 +260,9 @@ def load_state(run: StoredRun, step: int, like: Any) -> Any:
     path, wanted = run.state_path(step), state_arrays(like)
     for name in sorted(wanted.keys() | arrays.keys()):
         if name not in arrays or name not in wanted:
-            raise ValueError(f"{path} has {'an unknown' if name in arrays else 'no'} tensor {name!r}")
+            raise ValueError(
+                f"{path} has {'an unknown' if name in arrays else 'no'} tensor {name!r}"
+            )
         kinds = [f"{x.dtype}{list(x.shape)}" for x in (arrays[name], wanted[name])]
         if kinds[0] != kinds[1]:
             raise ValueError(f"{path}: tensor {name!r} is {kinds[0]}; the run has {kinds[1]}")
@@ -278,7 +280,7 @@ def _load_arrays(run: StoredRun, step: int) -> dict[str, np.ndarray] | None:
     if not path.exists():
         return None
     arrays = load_weights(path)
-    found, stored = hash_state(arrays), run.hashes[step]
+    found, stored = hash_state(arrays), run.hashes.get(step, {})
     wrong = [name for name in sorted({*found, *stored}) if found.get(name) != stored.get(name)]
     if wrong:
         raise ValueError(
