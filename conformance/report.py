@@ -93,7 +93,11 @@ def around(path: Path) -> tuple[str, str]:
     """Return what stands before and after the two comments of a Markdown file; nothing if it is new."""
     if not path.exists():
         return "", "\n"
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as problem:
+        raise ValueError(f"{path} is not UTF-8: {problem.reason}") from None
+    before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{path} has no lines {BEGIN!r} and {END!r}")

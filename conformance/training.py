@@ -72,7 +72,11 @@ def main(argv: list[str]) -> int:
         parser.error(f"unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
     if args.backend == "native" and args.products == "machine":
         os.environ.setdefault("XLA_FLAGS", FLAGS)
-    same = [replay(name, args) for name in args.cases or CASES]
+    try:
+        same = [replay(name, args) for name in args.cases or CASES]
+    except (ValueError, OSError, ModuleNotFoundError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     return 0 if all(same) else 1
 
 
@@ -87,8 +91,7 @@ def replay(name: str, args: argparse.Namespace) -> bool:
     config = ps.TrainConfig(
         policy=policy, steps=args.steps, backend=args.backend, snapshots=1, **fields
     )
-    path = FOLDER / f"{name}.json"
-    stored = json.loads(path.read_text())["steps"] if path.exists() else {}
+    stored = stored_hashes(FOLDER / f"{name}.json")
     hashes: dict[int, dict[str, str]] = {}
 
     def on_state(step: int, state: Any) -> None:
@@ -102,10 +105,10 @@ def replay(name: str, args: argparse.Namespace) -> bool:
     seconds = time.perf_counter() - start
     is_same = True
     for step, ours in hashes.items():
-        theirs = stored.get(str(step))
+        theirs = stored.get(step)
         told = "nothing stored" if theirs is None else "same"
         if theirs is not None and theirs[""] != ours[""]:
-            differing = next(k for k in sorted(ours) if k and ours[k] != theirs.get(k))
+            differing = next(k for k in [*sorted(ours)[1:], ""] if ours[k] != theirs.get(k))
             told, is_same = f"differs from {theirs[''][:16]}, first in {differing}", False
         print(f"{name:18} {result.backend:9} step {step:5} {ours[''][:16]} {told}", flush=True)
     print(
@@ -117,6 +120,13 @@ def replay(name: str, args: argparse.Namespace) -> bool:
     if args.record is not None:
         record(args.record / f"{name}.json", str(policy), hashes, result)
     return is_same
+
+
+def stored_hashes(path: Path) -> dict[int, dict[str, str]]:
+    """Return the hashes of a file by step, none if there is no file; a damaged one is refused."""
+    import precsim as ps
+
+    return ps.BitLog(every=1, stored=path).stored_hashes if path.exists() else {}
 
 
 def with_platform_products(policy: Any) -> Any:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments import record
 from experiments.check import GRADES
 from experiments.frame import Outcome, Request, discover, find, run
 
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = [find(word) for word in options.names] or discover()
     except LookupError as problem:
         print(f"error: {problem.args[0]}", file=sys.stderr)
+        return 2
+    if (missing := record.missing_device()) is not None:
+        print(f"error: {missing}", file=sys.stderr)
         return 2
     command = " ".join(["python -m experiments", *words])
     request = Request(

@@ -5,9 +5,9 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import platform
 import subprocess
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -56,6 +56,15 @@ def device() -> str:
     """Return what JAX computes on."""
     first = jax.devices()[0]
     return f"{first.platform}: {first.device_kind}"
+
+
+def missing_device() -> str | None:
+    """Return why nothing can be computed, None if JAX has a device."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        return f"JAX has no device here; JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}"
+    return None
 
 
 def provenance(
@@ -113,17 +122,19 @@ def save(folder: Path, key: str, results: dict[str, np.ndarray], facts: dict[str
 
 
 def load(folder: Path, keys: Iterable[str]) -> Kept | None:
-    """Return the arrays of an earlier run if they were made under one of the keys."""
+    """Return the arrays of an earlier run if they were made under one of the keys.
+
+    A damaged record is none: its numbers are computed again.
+    """
     try:
         facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         with (folder / "data.npz").open("rb") as file, np.load(file) as stored:
             arrays = dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        key, seconds = str(arrays.pop("__key__")), float(arrays.pop("__seconds__"))
+        is_made_so = key in list(keys) and facts["key"] == key
+    except Exception:  # noqa: BLE001 zlib, zipfile, NumPy and JSON each have several errors of their own
         return None
-    key = str(arrays.pop("__key__", ""))
-    if key not in list(keys) or facts.get("key") != key:
-        return None
-    return Kept(seconds=float(arrays.pop("__seconds__")), results=arrays)
+    return Kept(seconds=seconds, results=arrays) if is_made_so else None
 
 
 def _rows(results: dict[str, np.ndarray]) -> Iterator[list[Any]]:
