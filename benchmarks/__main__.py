@@ -128,19 +128,11 @@ def run(case: Case, *, quick: bool, peers: bool, processor_time: bool = False) -
     except subprocess.TimeoutExpired:
         reason = f"stopped after {LIMIT_SECONDS} s"
         return {"rows": [], "skipped": {case.name: reason}, "error": reason}
-    if done.returncode == 0 and (outcome := _outcome(done.stdout)) is not None:
+    if done.returncode == 0:
+        outcome: dict[str, Any] = json.loads(done.stdout)
         return outcome
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     return {"rows": [], "skipped": {case.name: f"failed: {last}"}, "error": done.stderr[-2000:]}
-
-
-def _outcome(text: str) -> dict[str, Any] | None:
-    """Return what the worker printed; None if that is no outcome."""
-    try:
-        outcome = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return outcome if isinstance(outcome, dict) and {"rows", "skipped"} <= set(outcome) else None
 
 
 if __name__ == "__main__":

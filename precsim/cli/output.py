@@ -25,10 +25,11 @@ class PlainConsole(Console):
 
 
 def print_error(message: str) -> None:
-    """Print one line to standard error; control characters in it become spaces."""
+    """Print one line to standard error, without control characters and endless words."""
     line = "".join(c if c.isprintable() else " " for c in message)
+    words = [word if len(word) <= 300 else f"{word[:100]}..." for word in line.split()]
     with suppress(OSError):  # nobody can take it
-        print(f"precsim: error: {' '.join(line.split())}", file=sys.stderr, flush=True)
+        print(f"precsim: error: {' '.join(words)}", file=sys.stderr, flush=True)
 
 
 def is_expected(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +189,21 @@ def test_other_data_are_refused(
         (["--verify-bits", "0"], "--verify-bits is 0; allowed are integers from 1 on"),
         (["--verify-bits", "x"], "argument --verify-bits: invalid int value: 'x'"),
         (["--verify-bits", "2", "--compare-bits", "nowhere"], "nowhere has no stored hashes"),
+        (["--verify-bits", "2", "--compare-bits", "text"], "text is not a file of hashes"),
+        (["--verify-bits", "2", "--compare-bits", "deep"], "deep is not a file of hashes: nested"),
         (["--verify-bits", "2", "--data-dir", "x"], "data_dir is 'x'; task 'digits' reads no"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("hash: 1")
+    Path("deep").write_text('{"steps":' * 100_000)
     out = tmp_path / "run"
     assert main(["train", "--policy", "h100_bf16", *words, "--out", str(out)]) == 2
     printed, err = capsys.readouterr()
@@ -238,6 +248,28 @@ def test_interrupted_run_leaves_the_hashes_so_far(
     assert list(hashes(tmp_path / "run" / "h100_bf16")) == ["0", "1", "2"]
 
 
+def test_a_run_that_fails_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train_on(data: Any, config: ps.TrainConfig, *, on_state: Any, on_step: Any) -> Any:
+        on_state(0, {"w": np.float32([1])})
+        raise ValueError("no room")
+
+    monkeypatch.setattr(verify, "train_on", train_on)
+    out = tmp_path / "run"
+    names = ("bf16,update=bf16:sr", "fp16")
+    words = ["train", "--policy", *names, "--steps", "4", "--verify-bits", "2", "--json"]
+    assert main([*words, "--out", str(out)]) == 2
+    printed, err = capsys.readouterr()
+    assert err == "".join(f"precsim: error: {name}: no room\n" for name in names)
+    told = json.loads(printed)
+    assert told["failures"] == dict.fromkeys(names, "no room")
+    assert [run["name"] for run in told["policies"]] == list(names)
+    for run in told["policies"]:
+        assert list(hashes(Path(run["folder"]))) == ["0"]
+        assert ":" not in Path(run["folder"]).name
+
+
 def test_progress_is_shown_on_a_terminal_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,6 +283,16 @@ def test_progress_is_shown_on_a_terminal_only(
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert main([*WORDS, "2", "--out", str(tmp_path / "loud")]) == 130
     assert "h100_bf16: compiling" in capsys.readouterr().out
+
+
+def test_names_of_runs_are_not_markup_beside_the_bar() -> None:
+    """Defect: ``[rtz]`` vanished, and ``[/rtz]`` would have ended the run."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    policy = replace(ps.Policy.parse("bf16"), name="bf16[rtz][/rtz]")
+    bar = progress_bar(console)
+    with line_of(ps.TrainConfig(policy=policy), bar):
+        console.print(bar)
+    assert "bf16[rtz][/rtz]: compiling" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_line_of_a_run_shows_steps_and_loss_until_it_ends() -> None:
