@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from precsim.cli.main import main
 from precsim.cli.progress import line_of, progress_bar
 from precsim.training import loop
 from precsim.training.data import digits
-from precsim.training.replay.checkpoint import load_weights
+from precsim.training.replay.checkpoint import load_weights, save_weights
 from tests.training.test_loop import one_layer
 
 WORDS = ["train", "--policy", "h100_bf16", "--steps", "4", "--batch-size", "8", "--verify-bits"]
@@ -108,25 +109,39 @@ def test_the_same_run_has_the_same_bits(
         assert "at all 3 compared steps" in " ".join(out.split())
 
 
-def test_another_learning_rate_is_found_with_tensor_and_element(
-    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def disturbed(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with the last bit of one weight changed at step 2, hashes and state."""
+    path = tmp_path_factory.mktemp("bits") / "disturbed"
+    shutil.copytree(stored, path)
+    folder = path / "h100_bf16"
+    state = folder / "states" / "00000002.safetensors"
+    arrays = {name: x.copy() for name, x in load_weights(state).items()}
+    arrays["params/b"].view("u4")[3] ^= 1
+    state.unlink()
+    save_weights(state, arrays)
+    content = json.loads((folder / "hashes.json").read_text())
+    content["steps"]["2"] = ps.hash_state(arrays)
+    (folder / "hashes.json").write_text(json.dumps(content))
+    return path
+
+
+def test_one_other_bit_is_found_with_tensor_and_element(
+    stored: Path, disturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    words = [*WORDS, "2", "--compare-bits", str(stored), "--learning-rate", "0.02"]
+    words = [*WORDS, "2", "--compare-bits", str(disturbed)]
     assert main([*words, "--out", str(out)]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert "not the same bits as" in printed
-    ours, theirs = (
-        load_weights(path / "h100_bf16" / "states" / "00000002.safetensors")["params/b"].view("u4")
-        for path in (out, stored)
-    )
-    at = int(np.flatnonzero(ours != theirs)[0])
-    named = f"step 2: params/b[{at}] differs, 0x{ours[at]:08x} against 0x{theirs[at]:08x}"
+    state = stored / "h100_bf16" / "states" / "00000002.safetensors"
+    bits = int(load_weights(state)["params/b"].view("u4")[3])
+    named = f"step 2: params/b[3] differs, 0x{bits:08x} against 0x{bits ^ 1:08x}"
     assert named in printed
 
 
 def test_json_has_what_was_printed_and_stored(
-    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stored: Path, disturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Defect: --json was ignored beside --verify-bits."""
     words = [*WORDS, "2", "--json", "--compare-bits", str(stored)]
@@ -147,8 +162,8 @@ def test_json_has_what_was_printed_and_stored(
         "is_equal": True,
         "difference": None,
     }
-    words = [*words, "--learning-rate", "0.02", "--out", str(tmp_path / "other")]
-    assert main(words) == 1
+    words = [*WORDS, "2", "--json", "--compare-bits", str(disturbed)]
+    assert main([*words, "--out", str(tmp_path / "other")]) == 1
     found = json.loads(capsys.readouterr().out)["policies"][0]["comparison"]
     assert not found["is_equal"]
     difference = found["difference"]
