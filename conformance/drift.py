@@ -3,9 +3,10 @@
     python -m conformance.drift measure FILE.csv [--case mlp_bf16] [--steps 2000]
     python -m conformance.drift draw FILE.svg FILE.csv [FILE.csv ...]
 
-`measure` trains a case of `conformance.training` twice, with the products of its policy (emulated: the bits of an
-H100's tensor cores) and with the platform's own products of the same operands, and writes the relative distance
-of the weights every 10 steps. `draw` makes one picture of several such files.
+`measure` trains a case of `conformance.training` twice, with the products of its policy (emulated:
+the bits of an H100's tensor cores) and with the platform's own products of the same operands, and
+writes the relative distance of the weights every 10 steps. `draw` makes one picture of several such
+files.
 """
 
 import argparse
@@ -22,7 +23,7 @@ EVERY = 10
 
 
 def weights_along(policy: Any, fields: dict[str, Any], steps: int, backend: str) -> np.ndarray:
-    """Return all weights after every tenth step, shape (steps / 10 + 1, number of weights), float64."""
+    """Return all weights after every tenth step, shape (steps / 10 + 1, weights), float64."""
     import precsim as ps
 
     kept: dict[int, np.ndarray] = {}

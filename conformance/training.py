@@ -1,12 +1,12 @@
-"""Trainings whose every bit is known: replayed here, compared with the hashes that a GPU's tensor cores gave.
+"""Trainings whose every bit is known, replayed and compared with hashes of a GPU's tensor cores.
 
     python -m conformance.training                        # the first 50 steps of each, emulated
     python -m conformance.training --steps 2000 mlp_bf16  # one of them, whole
     python -m conformance.training --backend native       # on an H100: its tensor cores, full speed
 
-Prints one table: case, step, hash of all state, and whether it is the stored one; exit status 1 if one is not.
-`--record FOLDER` writes hash files as those in `conformance/replay`. `--products platform` lets the platform
-multiply in an order of its own, to see the bits change.
+Prints one table: case, step, hash of all state, and whether it is the stored one; exit status 1 if
+one is not. `--record FOLDER` writes hash files as those in `conformance/replay`. With
+`--products platform` the platform multiplies in an order of its own, to see the bits change.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def stored_hashes(path: Path) -> dict[int, dict[str, str]]:
 
 
 def with_platform_products(policy: Any) -> Any:
-    """Return the policy with products of the same operands in the order of the platform's own kernel."""
+    """Return the policy with its operands, multiplied in the order of the platform's kernel."""
     import precsim as ps
 
     def plain(spec: Any) -> Any:

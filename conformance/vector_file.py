@@ -50,7 +50,7 @@ class Task:
     """round, add, subtract, multiply, divide, sqrt or fma"""
     format: str
     rule: str
-    """What happens on overflow: infinity, saturate, satfinite, ... (README.md); any: there is none."""
+    """What happens on overflow: infinity, saturate, satfinite, ... (README.md); any: nothing."""
     mode: str
     """rne, rna, ..., or sr8:b for stochastic rounding with 8 bits, variant b"""
 
@@ -62,7 +62,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors:
-    """One operation into one format under one overflow rule: arguments, and results in every mode."""
+    """One operation into one format under one overflow rule: arguments, results in every mode."""
 
     facts: dict[str, str]
     """The header."""
@@ -105,7 +105,7 @@ class Vectors:
 
 
 def words(values: Sequence[float], flags: Sequence[ps.Flags], fmt: str) -> tuple[str, ...]:
-    """Return results as they stand in a file: hexadecimal code or nan, and letters for exceptions."""
+    """Return results as in a file: hexadecimal code or nan, and letters for exceptions."""
     is_nan = np.isnan(values)
     codes = ps.encode(np.where(is_nan, 1.0, values), fmt)
     digits = -(-(ps.get_format(fmt).width or 0) // 4)

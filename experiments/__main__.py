@@ -1,4 +1,4 @@
-"""``python -m experiments``: recompute the published figures and print one table of what matched."""
+"""``python -m experiments``: recompute the published figures, print a table of what matched."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ from experiments.frame import Outcome, Request, discover, find, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the experiments; return 1 if a number of class A does not match, 2 for an unknown name."""
+    """Run the experiments; return 1 if a class A number does not match, 2 for an unknown name."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:

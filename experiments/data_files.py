@@ -11,7 +11,7 @@ Tables: TypeAlias = dict[str, dict[str, np.ndarray]]
 
 
 def locate(folder: Path | None, endings: Iterable[str]) -> dict[str, Path]:
-    """Return, for each end of a file name, the file under `folder` that has it; absent ones are left out.
+    """Return the file under `folder` for each end of a file name; absent ones are left out.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a run leaves behind: data as CSV, provenance as JSON, and the arrays by which a run is resumed."""
+"""What a run leaves: data as CSV, provenance as JSON, and the arrays by which it is resumed."""
 
 import csv
 import hashlib
@@ -108,7 +108,7 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def save(folder: Path, key: str, results: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-    """Write the CSV and JSON files, and at last the arrays with their key: a result is whole or absent."""
+    """Write CSV and JSON, and at last the arrays with their key: a result is whole or absent."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(_rows(results))
@@ -138,7 +138,7 @@ def load(folder: Path, keys: Iterable[str]) -> Kept | None:
 
 
 def _rows(results: dict[str, np.ndarray]) -> Iterator[list[Any]]:
-    """Yield a header and rows; arrays of more dimensions give several columns, short ones end early."""
+    """Yield a header and rows; arrays of more dimensions give several columns, short ones stop."""
     columns: dict[str, Any] = {}
     for name, array in results.items():
         flat = np.atleast_1d(array).reshape(np.atleast_1d(array).shape[0], -1).T
@@ -150,7 +150,7 @@ def _rows(results: dict[str, np.ndarray]) -> Iterator[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Replace what JSON cannot say: infinities and NaN become strings, NumPy scalars Python numbers."""
+    """Replace what JSON lacks: infinities and NaN become strings, NumPy scalars Python numbers."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -30,8 +30,8 @@ class Divergence:
     Parameters
     ----------
     operation : str, optional
-        Name of the first operation of that step whose results differ, all named ones before it being equal;
-        None if the state differs though no named operation does.
+        Name of the first operation of that step whose results differ, all named ones before it
+        being equal; None if the state differs though no named operation does.
     where : BitDifference
         Step, and the first element that differs, of the operation's result or of the state.
 
@@ -74,13 +74,15 @@ def find_divergence(
     Returns
     -------
     Divergence or None
-        None if all states are equal. Operations are known by the names that `precsim.transform.tags.tag` gives
-        (precsim's own layers and functions have them); those that only one of the two has are passed over.
+        None if all states are equal. Operations are known by the names that
+        `precsim.transform.tags.tag` gives (precsim's own layers and functions have them); those
+        that only one of the two has are passed over.
 
     Notes
     -----
-    Each step starts from one state, so that what is found is the first difference, not its consequence. Cost: both
-    steps compiled, and at the end once more each with its named values as results.
+    Each step starts from one state, so that what is found is the first difference, not its
+    consequence. Cost: both steps compiled, and at the end once more each with its named values as
+    results.
 
     Examples
     --------
@@ -89,7 +91,8 @@ def find_divergence(
     >>> def step(state, x, scale=1.0):
     ...     return state + tag(scale * x, "scaled input"), None
     >>> theirs = lambda state, x: step(state, x, jnp.where(x > 2, 1 + 2.0**-23, 1.0))
-    >>> print(ps.find_divergence(step, theirs, jnp.float32(0), [(jnp.float32(k),) for k in range(5)]))
+    >>> batches = [(jnp.float32(k),) for k in range(5)]
+    >>> print(ps.find_divergence(step, theirs, jnp.float32(0), batches))
     first differing operation; step 4: scaled input[0] differs, 0x40400000 against 0x40400002
     """
     compiled = [jax.jit(step) for step in (ours, theirs)]
@@ -131,8 +134,8 @@ class RunComparison:
     divergence : Divergence, optional
         What replaying both found.
     departs : str, optional
-        The run whose stored hash its own replay does not give, where both replays agree: it was disturbed, or
-        computed by other operations than those that its configuration names.
+        The run whose stored hash its own replay does not give, where both replays agree: it was
+        disturbed, or computed by other operations than those that its configuration names.
 
     Examples
     --------
@@ -157,12 +160,14 @@ def bisect_runs(
     ours, theirs : str or Path
         Folders with ``hashes.json``.
     backend : str, optional
-        Backend of both replays, "emulated" for runs of a GPU that is not at hand; by default each run's own.
+        Backend of both replays, "emulated" for runs of a GPU that is not at hand; by default each
+        run's own.
 
     Returns
     -------
     RunComparison
-        The two compared steps around the first difference, and the first step, operation and element that differ.
+        The two compared steps around the first difference, and the first step, operation and
+        element that differ.
 
     Raises
     ------

@@ -1,8 +1,9 @@
 """Pictures of range, loss and drift; the only module that imports matplotlib.
 
-Each function draws into axes that it is given, so pictures can be combined. No global state: figures are
-made with `new_figure`, never through pyplot. Ten and more lines stay apart without colour, by dashes and
-markers; the colours are those of Okabe and Ito, which colour-blind readers can tell apart.
+Each function draws into axes that it is given, so pictures can be combined. No global state:
+figures are made with `new_figure`, never through pyplot. Ten and more lines stay apart without
+colour, by dashes and markers; the colours are those of Okabe and Ito, which colour-blind readers
+can tell apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,8 +78,8 @@ def plot_exponent_histogram(
     axes : Axes
         Where to draw.
     histograms : mapping of str to (exponents, counts)
-        For each label: integers, shape (n,), and the number of values in each binade, shape (n,), as
-        `precsim.exponent_histogram` returns them.
+        For each label: integers, shape (n,), and the number of values in each binade, shape (n,),
+        as `precsim.exponent_histogram` returns them.
     formats : sequence of str or Format
         Formats to compare with, drawn above: a grey bar spans the normal range, a hatched one the
         subnormals. Bars that go on far beyond the values are cut off.
@@ -94,13 +95,14 @@ def plot_exponent_histogram(
 
     Notes
     -----
-    The vertical axis is logarithmic: percent of the values that are neither zero nor infinite or NaN.
-    A histogram without any is named in the legend as empty.
+    The vertical axis is logarithmic: percent of the values that are neither zero nor infinite or
+    NaN. A histogram without any is named in the legend as empty.
 
     Examples
     --------
     >>> figure, axes = new_figure()
-    >>> plot_exponent_histogram(axes[0, 0], {"weights": ([-2, -1, 0], [10, 30, 60])}, ["fp16", "e4m3"])
+    >>> histograms = {"weights": ([-2, -1, 0], [10, 30, 60])}
+    >>> plot_exponent_histogram(axes[0, 0], histograms, ["fp16", "e4m3"])
     >>> axes[0, 0].get_xlabel()
     'exponent $e$ (values in $[2^e, 2^{e+1})$)'
     """
@@ -192,8 +194,9 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
     curves : mapping of str to array_like, shape (steps,)
         For each label the loss at steps 1, 2, ... (dimensionless).
     window : int, optional
-        Draw the mean of so many latest steps, and the losses themselves faintly behind it. By default a
-        fiftieth of the longest run; 1 draws the losses only. The axis label tells the window.
+        Draw the mean of this many latest steps, and the losses themselves faintly behind it. By
+        default a fiftieth of the longest run; 1 draws the losses only. The axis label tells the
+        window.
 
     Returns
     -------
@@ -201,9 +204,9 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
 
     Notes
     -----
-    The vertical axis is logarithmic if all finite losses are positive. Losses that are infinite or NaN
-    are left out. A run that ends with one has a cross at its last finite loss, and its label says from
-    which step on it diverged.
+    The vertical axis is logarithmic if all finite losses are positive. Losses that are infinite or
+    NaN are left out. A run that ends with one has a cross at its last finite loss, and its label
+    says from which step on it diverged.
 
     Examples
     --------
@@ -239,7 +242,7 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
 
 
 def _trailing_mean(losses: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the finite ones among the latest `window` losses; NaN where the loss is not finite."""
+    """Return the mean of the finite losses among the latest `window`; NaN where one is not."""
     is_finite = np.isfinite(losses)
     padded = np.concatenate([np.full(window, np.nan), losses])
     means = [np.mean(w[np.isfinite(w)]) for w in sliding_window_view(padded, window)[1:][is_finite]]
@@ -265,8 +268,8 @@ def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None
 
     Notes
     -----
-    The vertical axis is logarithmic. Distances that are 0, infinite or NaN are left out; a run that has
-    only zeros is named in the legend as identical.
+    The vertical axis is logarithmic. Distances that are 0, infinite or NaN are left out; a run that
+    has only zeros is named in the legend as identical.
 
     Examples
     --------

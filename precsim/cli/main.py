@@ -17,7 +17,7 @@ COMMANDS = {
     "show": "show a number in several formats: bits, value, error, neighbours",
     "formats": "list the formats with their precision and range",
 }
-"""Command -> summary. Module `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
+"""Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf|nan)[\w.+/-]*", re.IGNORECASE)
 
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or what the command returns; 2 for bad input, with one line on stderr; 130 if
-        interrupted.
+        Exit status: 0, or what the command returns; 2 for bad input, with one line on stderr; 130
+        if interrupted.
 
     Examples
     --------

@@ -22,8 +22,8 @@ def parse_number(text: str) -> Fraction | float:
     Parameters
     ----------
     text : str
-        Decimal (``-3.14``, ``1e-3``), hexadecimal (``0x1.8p-3``), a fraction of two of these (``1/3``),
-        ``inf``, ``nan``.
+        Decimal (``-3.14``, ``1e-3``), hexadecimal (``0x1.8p-3``), a fraction of two of these
+        (``1/3``), ``inf``, ``nan``.
 
     Returns
     -------

@@ -71,7 +71,7 @@ def require_device() -> None:
 
 
 def provenance(arguments: Sequence[str], seed: int) -> dict[str, Any]:
-    """Say what made the run: command, versions, device, seed, time."""
+    """Return what made the run: command, versions, device, seed, time."""
     import jax
 
     return {

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def is_format(text: str) -> bool:
-    """Tell whether a text names a format.
+    """Return whether a text names a format.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def _refuse_unlimited(exact: Fraction | float, fmt: Format) -> None:
 
 
 def _fields(value: float, fmt: Format) -> list[Field]:
-    """Split the code of a value; there is none without a width, or for a NaN that the format lacks."""
+    """Split the code of a value; none without a width, or for a NaN that the format lacks."""
     if fmt.width is None or not _has(value, fmt):
         return []
     bits = f"{int(encode(np.float64(value), fmt)):0{fmt.width}b}"
@@ -237,7 +237,7 @@ def _fields(value: float, fmt: Format) -> list[Field]:
 
 
 def _has(value: float, fmt: Format) -> bool:
-    """Tell whether a result is in the format; NaN may stand outside."""
+    """Return whether a result is in the format; NaN may stand outside."""
     return not math.isnan(value) or (not isinstance(fmt, FixedPointFormat) and fmt.has_nan)
 
 

@@ -27,7 +27,7 @@ from precsim.training.replay.stored import HASHES, read_run
 
 
 def set_flags(configs: list[TrainConfig]) -> None:
-    """Set the XLA flags under which native products are known, where they are wanted and none are set.
+    """Set the XLA flags of known native products, where these are wanted and no flags are set.
 
     XLA reads them when its first device is used; after that they have no effect.
     """
@@ -78,7 +78,7 @@ def _run(config: TrainConfig, data: Data, log: BitLog, console: Console, *, is_q
 
 
 def _content(log: BitLog) -> dict[str, Any]:
-    """Return what is stored of a run, without the hashes of single tensors, and what its comparison found."""
+    """Return what is stored of a run, hashes of all tensors together, and its comparison."""
     comparison = None
     if log.stored is not None:
         difference = None if log.difference is None else asdict(log.difference)
@@ -117,7 +117,7 @@ def _log(config: TrainConfig, data: Data, path: Path, args: argparse.Namespace) 
 
 
 def emulated_because(config: TrainConfig) -> str | None:
-    """Say why a tensor core's products will be emulated though nobody asked for it; None if they are not."""
+    """Return why a tensor core's products are emulated unasked; None if they are not."""
     spec = config.policy.forward
     if config.backend != "auto" or not isinstance(spec.order, FusedBlock):
         return None
@@ -125,7 +125,7 @@ def emulated_because(config: TrainConfig) -> str | None:
 
 
 def _stored(path: Path, policy: str) -> Path:
-    """Return the stored run of a policy: the file or folder given, or its subfolder of that name."""
+    """Return the stored run of a policy: the path given, or its subfolder for the policy."""
     own = path / file_name(policy)
     return own if own.is_dir() else path
 

@@ -1,4 +1,4 @@
-"""`precsim train --verify-bits`: hashes along a run, equal and different runs, and one line for bad input."""
+"""`precsim train --verify-bits`: hashes along a run, equal and different runs, bad input."""
 
 import io
 import json
@@ -100,7 +100,7 @@ def test_native_products_without_the_machine_are_refused_in_one_line(
 def test_the_same_run_has_the_same_bits(
     stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every second step is stored, every step hashed; the folder of all runs or of the one is named."""
+    """Every second step is stored, each is hashed; the folder of all runs or the file is named."""
     for k, folder in enumerate((stored, stored / "h100_bf16" / "hashes.json")):
         words = [*WORDS, "1", "--compare-bits", str(folder), "--out", str(tmp_path / str(k))]
         assert main(words) == 0
@@ -267,7 +267,7 @@ def test_a_run_that_fails_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def train_on(data: Any, config: ps.TrainConfig, *, on_state: Any, on_step: Any) -> Any:
-        on_state(0, {"w": np.float32([1])})
+        on_state(0, {"w": np.ones(1, np.float32)})
         raise ValueError("no room")
 
     monkeypatch.setattr(verify, "train_on", train_on)

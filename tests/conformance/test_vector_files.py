@@ -1,4 +1,4 @@
-"""The files of vectors: they can be read, they are what the oracle says, and independent facts agree."""
+"""The files of vectors: they are read, they are the oracle's, and independent facts agree."""
 
 import math
 import random
@@ -96,7 +96,7 @@ def test_against_ieee_types_of_numpy(fmt: str, dtype: type[np.floating]) -> None
 
 @pytest.mark.parametrize("name", [name for name in ROUNDING if ".any." in name])
 def test_results_are_the_neighbours(name: str) -> None:
-    """Without the oracle: directed modes enclose the number, nothing lies between, the others choose."""
+    """Without the oracle: directed modes enclose the number tightly, the other modes choose."""
     x, results = columns(FILES[name])
     fmt = ps.get_format(FILES[name].facts["format"])
     finite = np.isfinite(x)

@@ -1,4 +1,4 @@
-"""Published data files: found by the end of their name, read, handed to the experiment, or named as absent."""
+"""Published data files: found by the end of their name, read, handed on, or named as absent."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ Command = Callable[..., tuple[int, str]]
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Return a function that runs the command on an experiment with one table; status and output."""
+    """Return a function that runs an experiment with one table: status and output."""
     folder = tmp_path / "more"
     folder.mkdir()
     (folder / "g96_tables.py").write_text(MODULE)

@@ -39,7 +39,8 @@ class BitDifference:
     Examples
     --------
     >>> import precsim as ps
-    >>> print(ps.BitDifference(step=2, tensor="w", element=(0, 1), ours=0x3F800001, theirs=0x3F800000))
+    >>> patterns = {"ours": 0x3F800001, "theirs": 0x3F800000}
+    >>> print(ps.BitDifference(step=2, tensor="w", element=(0, 1), **patterns))
     step 2: w[0, 1] differs, 0x3f800001 against 0x3f800000
     """
 
@@ -59,7 +60,7 @@ class BitDifference:
 
 
 def state_arrays(state: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of a pytree by their paths; random keys, which a run's seed gives, are left out."""
+    """Return the arrays of a pytree by path, without random keys, which a run's seed gives."""
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
@@ -79,8 +80,8 @@ def hash_state(state: Any) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Path of the leaf -> 64 hexadecimal digits. Hashed are path, dtype, shape and little-endian bytes, NaN in
-        its standard pattern: equal hashes mean equal bits.
+        Path of the leaf -> 64 hexadecimal digits. Hashed are path, dtype, shape and little-endian
+        bytes, NaN in its standard pattern: equal hashes mean equal bits.
 
     Examples
     --------
@@ -110,14 +111,15 @@ def _with_standard_nan(x: np.ndarray) -> np.ndarray:
 
 @dataclass(slots=True, kw_only=True)
 class BitLog:
-    """Hashes of a run's state every N steps, stored as the run goes on, and compared with a stored run.
+    """Hashes of a run's state every N steps, stored step by step, and compared with a stored run.
 
     Parameters
     ----------
     every : int
         Steps between two hashes.
     folder : Path, optional
-        An existing folder for ``hashes.json`` and, step by step, ``states``; None keeps the hashes in memory.
+        An existing folder for ``hashes.json`` and, step by step, ``states``; None keeps the hashes
+        in memory.
     stored : Path, optional
         A folder, or a ``hashes.json``, of another run.
     about : mapping, optional

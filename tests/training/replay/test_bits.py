@@ -1,4 +1,4 @@
-"""Hashes of a run's state: what changes them, what a `BitLog` stores, and the difference that it names."""
+"""Hashes of a run's state: what changes them, what a `BitLog` stores and which difference."""
 
 import hashlib
 import json
