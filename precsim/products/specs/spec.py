@@ -1,9 +1,11 @@
 """`MatmulSpec`: everything that decides the bits of a matrix product."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
+from precsim.formats.block import BlockFormat
 from precsim.formats.scaled import refuse_scaled
+from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import FusedBlock, parse_fused_block, parse_schedule
 from precsim.products.specs.grammar import (
     parse_piece,
@@ -11,7 +13,7 @@ from precsim.products.specs.grammar import (
     split_operands,
     split_outside_brackets,
 )
-from precsim.products.specs.limits import check_fused
+from precsim.products.specs.limits import check_fused, needs_two_words
 from precsim.products.specs.machines import machine_name, parse_machine
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -84,7 +86,12 @@ class MatmulSpec:
                     refuse_scaled(rounding.format, name)
                 object.__setattr__(self, name, rounding)
         if isinstance(self.order, FusedBlock):
-            check_fused(self)
+            for name in ("product", "adder"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} is '{getattr(self, name)}'; allowed with a fused block is None"
+                    )
+            check_fused(self.order, self.lhs, self.rhs, self.accumulator)
         if isinstance(self.order, Exact) and self.adder is not None:
             raise ValueError(
                 f"adder is '{self.adder}'; allowed with order 'exact' is None, since it rounds once"
@@ -96,6 +103,29 @@ class MatmulSpec:
                     f"{name} is '{value}'; stochastic rounding is allowed in the accumulator and the output "
                     "(round the operands with round_to first)"
                 )
+
+    @property
+    def core(self) -> Core:
+        """The typed problem of a tensor core; TypeError if the order is not a `FusedBlock`."""
+        if not isinstance(self.order, FusedBlock):
+            raise TypeError(f"order of '{self}' is '{self.order}'; allowed is a FusedBlock")
+        return check_fused(self.order, self.lhs, self.rhs, self.accumulator)
+
+    @property
+    def is_block_scaled(self) -> bool:
+        """Whether the operands are block formats, whose scales take part in the product."""
+        return self.lhs is not None and isinstance(self.lhs.format, BlockFormat)
+
+    @property
+    def has_tensor_scale(self) -> bool:
+        """Whether an operand has a scale of the whole array, which multiplies the finished sums."""
+        formats = [part.format for part in (self.lhs, self.rhs) if part is not None]
+        return any(isinstance(f, BlockFormat) and f.tensor_scale is not None for f in formats)
+
+    @property
+    def needs_two_words(self) -> bool:
+        """Whether the sum of a tensor core's step needs two words of 32 bits."""
+        return isinstance(self.order, FusedBlock) and needs_two_words(self.core)
 
     @classmethod
     def parse(cls, text: "str | MatmulSpec") -> "MatmulSpec":
@@ -141,7 +171,8 @@ class MatmulSpec:
 
     def __str__(self) -> str:
         """Return the shortest string that parses to this spec."""
-        if (name := machine_name(self)) is not None:
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        if (name := machine_name(values)) is not None:
             return name
         text = "_".join(map(piece, (self.lhs, self.rhs, self.accumulator)))
         if self.output is not None:
