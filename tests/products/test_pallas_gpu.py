@@ -15,8 +15,7 @@ import precsim as ps
 from precsim.products import pallas_gpu
 from precsim.products.emulated import unguarded_matmul
 from precsim.products.pallas_gpu import Tile
-from precsim.products.tensor_core import float32_step as float_step
-from precsim.products.tensor_core.step import Step
+from precsim.products.tensor_core import float32_step
 from tests.products.tensor_core.test_product import bits, operands
 
 Product = Callable[..., Any]
@@ -38,15 +37,15 @@ def tiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Product]:
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect which way each call of `float_step.add_products` was compiled for or took."""
+    """Collect which way each call of `float32_step.chain_on_gpu` was compiled for or took."""
     taken: list[str] = []
-    original = float_step.add_block
+    original = float32_step.add_in_float32
 
     def counted(*args: Any) -> Any:
         taken.append("traced")
         return original(*args)
 
-    monkeypatch.setattr(float_step, "add_block", counted)
+    monkeypatch.setattr(float32_step, "add_in_float32", counted)
     return taken
 
 
@@ -159,25 +158,17 @@ def test_single_sums_to_nearest(tiled: Callable[[str], Product]) -> None:
     assert ps.matmul(a, b, spec, c=c, backend="reference").reshape(-1).tolist() == expected
 
 
-def step_of(spec: str) -> Step:
-    """The step of a spec of bf16 operands."""
-    order = ps.MatmulSpec.parse(spec).order
-    assert isinstance(order, ps.FusedBlock)
-    accumulator = ps.MatmulSpec.parse(spec).accumulator
-    return Step(
-        order.length, order.fraction_bits, 14, order.zero_exponent, accumulator, (8, 8), (-252, 254)
-    )
-
-
 def fits(x: float, y: float, total: float) -> bool:
     """Ask for 16 products of two values."""
     arrays = [jnp.full(shape, v, jnp.float32) for shape, v in (((16, 1, 1), x), ((16, 1), y))]
     left, right = (
-        float_step.Operand(v, jnp.full(v.shape, max(np.frexp(given)[1] - 1, -126), np.int32))
+        float32_step.Float32Factor(
+            v, jnp.full(v.shape, max(np.frexp(given)[1] - 1, -126), np.int32)
+        )
         for v, given in zip(arrays, (x, y), strict=True)
     )
     first = jnp.asarray(bits([[total]]))
-    return bool(float_step.fits(left, right, first, step_of("h100:bf16")))
+    return bool(float32_step.fits(left, right, first, ps.MatmulSpec.parse("h100:bf16").core))
 
 
 def test_what_fits() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.products.tensor_core.step import Step
+from precsim.products.tensor_core import step
 from precsim.products.tensor_core.tiles import tiles_of
 from tests.products.tensor_core.test_product import bits, operands
 
@@ -67,7 +67,7 @@ def test_a_nudge_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
         return (bits(got) != bits(expected)).sum()
 
     assert wrong() == 0
-    monkeypatch.setattr(Step, "lift", property(lambda step: step.fraction_bits - step.product_bits))
+    monkeypatch.setattr(step, "lift", lambda core: core.block.fraction_bits - core.term_bits)
     assert wrong() > 0
 
 
