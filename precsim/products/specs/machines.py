@@ -14,6 +14,7 @@ from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse
 from precsim.products.specs.grammar import (
     parse_piece,
     piece,
+    shown,
     split_operands,
     split_outside_brackets,
 )
@@ -91,7 +92,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
     pieces = split_operands(operands, (1, 2)) or []
     if not colon or not pieces or not all(pieces):
         raise ValueError(
-            f"{text!r} is not understood; allowed is MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE], for "
+            f"{shown(text)} is not understood; allowed is MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE], for "
             "example 'h100:bf16' or 'h100:e4m3_e5m2:promote128'"
         )
     lhs, rhs = (pieces * 2)[:2]

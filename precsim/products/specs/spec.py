@@ -10,13 +10,18 @@ from precsim.products.specs.fused_block import FusedBlock, parse_fused_block, pa
 from precsim.products.specs.grammar import (
     parse_piece,
     piece,
+    shown,
     split_operands,
     split_outside_brackets,
 )
 from precsim.products.specs.limits import check_fused, needs_two_words
 from precsim.products.specs.machines import machine_name, parse_machine
+from precsim.products.specs.spellings import likely_spellings
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
+
+_LONGEST = 1000
+"""Characters of a string; the longest that a spec prints has some 300."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,10 @@ class MatmulSpec:
             return text
         if not isinstance(text, str):
             raise TypeError(f"matmul spec is {text!r}; allowed are a string or a MatmulSpec")
+        if len(text) > _LONGEST:
+            raise ValueError(
+                f"matmul spec {shown(text)} has {len(text)} characters; allowed are {_LONGEST}"
+            )
         if (machine := parse_machine(text)) is not None:
             return cls(**machine)  # type: ignore[arg-type]
         head, *options = split_outside_brackets(text, ":")
@@ -141,8 +150,9 @@ class MatmulSpec:
         pieces = split_operands(operands, (3,))
         if pieces is None:
             raise ValueError(
-                f"matmul spec {text!r} is not understood; allowed is "
-                "LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER], for example 'bf16_bf16_fp32'"
+                f"matmul spec {shown(text)} is not understood; allowed is "
+                "LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER], for example 'bf16_bf16_fp32', or "
+                f"MACHINE:LHS[_RHS], for example 'h100:bf16'{_hint(text)}"
             )
         fields: dict[str, object] = dict(
             zip(("lhs", "rhs", "accumulator"), map(parse_piece, pieces), strict=True)
@@ -183,3 +193,14 @@ class MatmulSpec:
             if getattr(self, name) is not None:
                 text += f":{name}={piece(getattr(self, name))}"
         return text
+
+
+def _hint(text: str) -> str:
+    """Return what a string may have meant, as the end of a message."""
+    for likely in likely_spellings(text):
+        try:
+            MatmulSpec.parse(likely)
+        except ValueError:
+            continue
+        return f"; did you mean {likely!r}?"
+    return ""
