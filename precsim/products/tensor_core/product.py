@@ -26,14 +26,15 @@ def in_one_word(a: Array, b: Array, first: Array, core: Core, where: Plan) -> Ar
     """Arrange a product for steps of one word; operands in their formats, first totals as patterns.
 
     6 (fp8) or 8 integer operations per product, and the rounding of one accumulator per L products. No
-    temporary is larger than the result times two. Factors have the shapes (K, ..., M, 1) and, tile by
-    tile, (..., K, columns).
+    temporary is larger than the result times two. Factors have the shapes (K, 1, ..., M, 1) and,
+    tile by tile, (tiles, ..., K, columns).
     """
     xp = namespace(a, b, first)
     tiles = tiles_of(first.shape[-1], core.block.length, is_compiled=xp is not np)
-    columns = xp.moveaxis(bitcast(a, _U), -1, 0)[..., None]
-    # As many axes as the result has: tiles come before them.
+    # As many axes as the result has, and one for the tiles before them.
+    a = a.reshape((1,) * (first.ndim - a.ndim + 1) + a.shape)
     b = b.reshape((1,) * (first.ndim - b.ndim) + b.shape)
+    columns = xp.moveaxis(bitcast(a, _U), -1, 0)[..., None]
     rows = xp.moveaxis(bitcast(b, _U), -2, 0)[..., None, :]
     columns, rows = (in_order(x, where.places) for x in (columns, rows))
     x, y = make_factors(decode(columns, core.lhs.element), decode(rows, core.rhs.element), core)

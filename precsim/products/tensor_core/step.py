@@ -122,7 +122,7 @@ def _words(significand: Array, length: int) -> tuple[Array, Array]:
         words = []
         for first in range(0, length, 32):
             part = mask[:, first : first + 32].astype(_U)
-            lanes = np.arange(part.shape[1], dtype=_U).reshape(-1, *(1,) * (len(shape) - 1))
+            lanes = np.arange(part.shape[1], dtype=_U).reshape(1, -1, *(1,) * (len(shape) - 1))
             words.append((part << lanes).sum(axis=1, dtype=_U))
         packed.append(xp.stack(words, axis=1).reshape(-1, *shape[1:]))
     return packed[0], packed[1]
