@@ -145,7 +145,8 @@ def test_single_sums_to_nearest(tiled: Callable[[str], Product]) -> None:
         # Two, half of fp16's last place there, and a bit that 24 do not reach: no tie, so up.
         (0, [(1, 1), (1, 1), (2.0**-10, 1), (2.0**-12, 2.0**-13)], 2 + 2.0**-9),
         (0, [(-1, 1), (1, -1), (2.0**-10, -1), (2.0**-12, -(2.0**-13))], -2 - 2.0**-9),
-        # Half of the smallest number and more; the subnormal total's exponent is -14, and 25 bits below it the rest is cut off.
+        # Half of the smallest number and more; the subnormal total's exponent is -14, and 25 bits
+        # below it the rest is cut off.
         (2.0**-23, [(2.0**-12, 2.0**-13), (2.0**-24, 2.0**-18), (0, 0), (0, 0)], 2.0**-23),
         (2.0**-23, [(2.0**-12, 2.0**-13), (2.0**-24, 2.0**-14), (0, 0), (0, 0)], 3 * 2.0**-24),
     ]

@@ -34,7 +34,7 @@ class Core:
 
     @property
     def terms(self) -> int:
-        """Number of terms that one step adds beside the accumulator: products, or groups of them."""
+        """Number of terms that a step adds to the accumulator: products, or groups of them."""
         return self.block.length // self.block.group
 
     @property
@@ -55,7 +55,8 @@ class Core:
         operands = self.lhs, self.rhs
         if self.block.group == 1:
             return reduce(mul, ((1 << x.element.precision) - 1 for x in operands))
-        # A group is an integer in units of the products' smallest place, times the scales' significands.
+        # A group is an integer in units of the products' smallest place, times the significands
+        # of the scales.
         factors = (
             int(x.element.max_finite / 2.0 ** _place(x)) * ((1 << _scale_precision(x)) - 1)
             for x in operands

@@ -1,4 +1,4 @@
-"""The pieces of a matmul's string: formats with their rounding options in brackets, ``e4m3[rtz]``."""
+"""The pieces of a matmul's string: formats with rounding options in brackets, ``e4m3[rtz]``."""
 
 import re
 from functools import cache
@@ -29,8 +29,8 @@ def split_outside_brackets(text: str, separator: str) -> list[str]:
 def split_operands(text: str, counts: tuple[int, ...]) -> list[str] | None:
     """Split formats at underscores that are not part of their names, into one of `counts` formats.
 
-    Return the first way in which all are formats, with fewer formats first; else the parts, if one of
-    `counts` is their number; else None.
+    Return the first way in which all are formats, with fewer formats first; else the parts, if one
+    of `counts` is their number; else None.
     """
     parts = split_outside_brackets(text, "_")
     longest = max(_LONGEST_NAME, *(name.count("_") + 1 for name in list_formats()))

@@ -1,4 +1,4 @@
-"""What a fused block can compute exactly: the checks of its formats, and how many words a sum needs."""
+"""What a fused block can compute exactly: checks of its formats, and the words that a sum needs."""
 
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32

@@ -1,7 +1,8 @@
 """The tensor cores of NVIDIA's GPUs, as `FusedBlock`s: one row per machine and kind of operand.
 
 Sources: MMA-Sim (arXiv 2511.10909 v2, parameter table); Khattak and Mikaitis, ACM TACO, doi
-10.1145/3830409 (recorded outputs of V100, A100, Ada, H100, B200, with which these rows were compared).
+10.1145/3830409 (recorded outputs of V100, A100, Ada, H100 and B200, with which these rows were
+compared).
 """
 
 import difflib
@@ -64,14 +65,20 @@ MACHINES: dict[str, dict[str, Instruction]] = {
         "fp8": Instruction(32, 25, _HALF),
     },
 }
-"""Machine -> kind of operand -> instruction. "fp8" is any mix of e4m3 and e5m2, on b200 also e3m2, e2m3, e2m1."""
+"""Machine -> kind of operand -> instruction.
+
+"fp8" is any mix of e4m3 and e5m2, on b200 also of e3m2, e2m3 and e2m1.
+"""
 
 BLOCK_INSTRUCTIONS: dict[str, Instruction] = {
     "mx": Instruction(32, 25, (_FP32,)),
     "mxfp4": Instruction(64, 35, (_FP32,), group=16, zero_exponent=-139),
     "nvfp4": Instruction(64, 35, (_FP32,), group=16, zero_exponent=-139),
 }
-"""Blackwell's block-scaled instructions (b200): any mix of MXFP8, 6 and 4; MXFP4 alone; NVFP4 alone."""
+"""Blackwell's block-scaled instructions (b200).
+
+There is one for any mix of MXFP8, 6 and 4, one for MXFP4 alone, one for NVFP4 alone.
+"""
 
 # FP8 through mma.sync: converted to fp16 and sent through that unit (Hopper, Blackwell).
 _MMA = Instruction(16, 25, _HALF)
@@ -83,7 +90,10 @@ _TF32 = RoundingSpec.parse("tf32:rtz")
 
 
 def parse_machine(text: str) -> dict[str, object] | None:
-    """Return the fields of ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, None for anything else."""
+    """Return the fields of ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``.
+
+    None for anything that does not start with a machine.
+    """
     name, colon, rest = text.partition(":")
     if name not in MACHINES:
         return None
@@ -112,7 +122,8 @@ def parse_machine(text: str) -> dict[str, object] | None:
             f"{name} has no accumulator {accumulator!r} for {operands}; allowed are {allowed}"
         )
     is_half = accumulator == _FP16
-    # The exponent of a zero term: 5 below the smallest normal one, and lower with more fraction bits.
+    # The exponent of a zero term: 5 below the smallest normal one, and lower with more fraction
+    # bits.
     zero = (-14 if is_half else -126) - 5 - max(instruction.fraction_bits - 23, 0)
     zero = zero if instruction.zero_exponent is None else instruction.zero_exponent
     fields: dict[str, object] = {
@@ -165,7 +176,7 @@ def _block_instruction(names: list[str]) -> Instruction | None:
 
 
 def _block_kind(name: str) -> str | None:
-    """Return "mx", "mxfp4" or "nvfp4" by element, scale and block size; scales may follow any rule."""
+    """Return "mx", "mxfp4" or "nvfp4" by element, scale and block size; any scale rule will do."""
     try:
         fmt = RoundingSpec.parse(name).format
     except ValueError:
@@ -185,12 +196,12 @@ def _block_kind(name: str) -> str | None:
 
 
 def _operand(text: str) -> RoundingSpec | None:
-    """Return the rounding of an operand; tf32 truncates float32 registers unless it says otherwise."""
+    """Return the rounding of an operand; tf32 truncates float32 unless the text says otherwise."""
     return _TF32 if text == "tf32" else parse_piece(text)
 
 
 def machine_name(fields: Mapping[str, object]) -> str | None:
-    """Return the string of a machine that gives these fields of a `MatmulSpec`, None if there is none."""
+    """Return the machine's string that gives these fields of a `MatmulSpec`, None if there is none."""
     lhs, rhs, output, order = (fields[name] for name in ("lhs", "rhs", "output", "order"))
     if not (
         isinstance(order, FusedBlock)

@@ -26,7 +26,9 @@ _LONGEST = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatmulSpec:
-    """Formats and order of a product ``c + a @ b``; by default ``acc = fl(acc + a[k] * b[k])`` for ascending k.
+    """Formats and order of a product ``c + a @ b``.
+
+    By default ``acc = fl(acc + a[k] * b[k])`` for ascending k.
 
     Parameters
     ----------
@@ -37,27 +39,29 @@ class MatmulSpec:
     product : RoundingSpec, str or None
         How each product is rounded before it is added; None keeps it exact (fused multiply-add).
     adder : RoundingSpec, str or None
-        A format in which the addition takes place before the accumulator's rounding, which then is a
-        second one ("fp32": added in float32, stored narrower); None rounds the exact sum once.
+        A format to which each sum is rounded first; the accumulator's rounding is then a second one
+        ("fp32": added in float32, stored narrower). None rounds the exact sum once.
     output : RoundingSpec, str or None
         How the finished sums are rounded; None returns the accumulator.
     order : Order or str
-        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in `accumulate`. "exact": the
-        exact sum of the products, rounded to the accumulator once.
-        "fusedLxF": as a tensor core, see `FusedBlock`; only there may both operands be block formats, which are
-        quantized along K as `quantize` does and multiplied with their scales.
+        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in
+        `accumulate`. "exact": the exact sum of the products, rounded to the accumulator once.
+        "fusedLxF": as a tensor core, see `FusedBlock`. Only there may both operands be block
+        formats, which are quantized along K as `quantize` does and multiplied with their scales.
 
     Raises
     ------
     ValueError
-        If a field is unknown, or stochastic rounding is asked for elsewhere than in the accumulator or the output.
+        If a field is unknown, or stochastic rounding is asked for elsewhere than in the accumulator
+        or the output.
 
     Notes
     -----
-    As a string: ``LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER][:product=FORMAT][:adder=FORMAT]``, where each
-    format may carry rounding options in brackets and ``raw`` stands for None, for example
-    ``"bf16_bf16_fp32->bf16"`` or ``"q3.8_q3.8_fp32->q3.8[sr]"``. ``str(spec)`` gives such a string.
-    Formats with an underscore in their name have aliases without.
+    As a string: ``LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER][:product=FORMAT][:adder=FORMAT]``, for
+    example ``"bf16_bf16_fp32->bf16"`` or ``"q3.8_q3.8_fp32->q3.8[sr]"``. Each format may have
+    rounding options in brackets; ``raw`` stands for None. ``str(spec)`` gives such a string.
+    Formats with an underscore in their name have aliases without. Or a tensor core:
+    ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, for example ``"h100:e4m3:promote128"``.
 
     Examples
     --------

@@ -32,10 +32,10 @@ def fused_product(
 ) -> Array:
     """Return c + a @ b for a spec whose order is a `FusedBlock`, in float32.
 
-    Shapes (..., M, K), (..., K, N) and (..., M, N), of any size; without products the result is c. The
-    operands are values of their formats; those of block formats are quantized here. `is_finite`: the
-    caller vouches that no operand is infinite or NaN, which halves the time to compile. The same source
-    runs on NumPy arrays (the reference) and under JAX (compiled).
+    Shapes (..., M, K), (..., K, N) and (..., M, N), of any size; without products the result is c.
+    Operands are values of their formats, but those of block formats are quantized here.
+    `is_finite`: the caller vouches that no operand is infinite or NaN, which halves the time to
+    compile. The same source runs on NumPy arrays (the reference) and under JAX (compiled).
     """
     core = spec.core
     xp = namespace(a, b, c)

@@ -1,10 +1,11 @@
-"""Steps of a tensor core by float32 multiplications, tile by tile on a GPU: where no exponent is extreme.
+"""Steps of a tensor core by float32 multiplications, on a GPU: where no exponent is extreme.
 
-The step is that of `fused_step`, with fewer instructions. A product of two significands is exact in float32, so is its product
-with a power of two, and a conversion to an integer cuts off toward zero, as a tensor core does. Accumulators that round to nearest (fp16)
-are rounded by additions, `by_adding`. If E is at least -126 + F, all
-terms and sums are multiples of 2**-126; `fits` tells from the operands whether products keep that distance from
-float32's smallest normal number, and a similar one from its largest.
+The step is that of `add_in_one_word`, with fewer instructions. A product of two significands is
+exact in float32, and so is its product with a power of two. A conversion to an integer cuts off
+toward zero, as a tensor core does. Accumulators that round to nearest (fp16) are rounded by
+additions, `by_adding`. If E is at least -126 + F, all terms and sums are multiples of 2**-126.
+`fits` finds out from the operands whether products keep that distance from float32's smallest
+normal number, and a similar one from its largest.
 """
 
 from collections.abc import Callable
@@ -50,7 +51,8 @@ def chain_on_gpu(
 ) -> Array:
     """Return accumulators (patterns) after `count` products from index `start` on; shapes as in `chain`.
 
-    `otherwise` is called for operands that do not fit; 6 to 8 instructions per product for those that do.
+    `otherwise` is called for operands that do not fit; 6 to 8 instructions per product for those
+    that do.
     """
     left, right = (_part(f, start, count, axis) for f, axis in ((x, 0), (y, -2)))
     is_exact = fits(left, right, total, core)
@@ -80,7 +82,10 @@ def _part(factor: OneWordFactor, start: Any, count: int, axis: int) -> Float32Fa
 
 
 def fits(x: Float32Factor, y: Float32Factor, total: Array, core: Core) -> Array | bool:
-    """Tell whether `add_in_float32` is exact for all products and a first total: no, or a traced condition."""
+    """Return whether `add_in_float32` is exact for all products and a first total.
+
+    False, or a traced condition.
+    """
     can_round = _truncates(core) or _rounds_to_nearest(core.accumulator)
     if not can_round or core.term_bits + 2 > FLOAT32.precision:
         return False
@@ -100,13 +105,13 @@ def fits(x: Float32Factor, y: Float32Factor, total: Array, core: Core) -> Array 
 
 
 def _truncates(core: Core) -> bool:
-    """Tell whether sums are cut off to a format with float32's smallest exponents."""
+    """Return whether sums are cut off to a format with float32's smallest exponents."""
     truncates = core.accumulator.mode is RoundingMode.TOWARD_ZERO
     return truncates and core.sums.emin == FLOAT32.emin
 
 
 def _rounds_to_nearest(accumulator: RoundingSpec) -> bool:
-    """Tell whether sums are rounded as `by_adding` does it, and become infinite as those of tensor cores do."""
+    """Return whether `by_adding` rounds the sums, and makes them infinite as tensor cores do."""
     return by_adding.applies(accumulator) and by_adding.too_large(accumulator) == np.inf
 
 
@@ -144,12 +149,13 @@ def add_in_float32(
         product = read.column(x.value, first + k) * read.row(y.value, first + k)
         return halves[1], halves[0] + read.truncate(product * scale)
 
-    # Two halves as in `fused_step`; of an odd number of terms, this one gets fewer.
+    # Two halves as in `add_in_one_word`; of an odd number of terms, this one gets fewer.
     of_total = read.truncate(lax.bitcast_convert_type(total, jnp.float32) * scale)
     halves = in_chunks(core.block.length, add_term, (jnp.zeros_like(of_total), of_total))
     negative, magnitude = sign_and_magnitude(*halves)
     truncates = _truncates(core)
-    # As many bits as the conversion holds; the last one says whether others are lost, which is all that nearest needs.
+    # As many bits as the conversion holds; the last one says whether others are lost, which is all
+    # that rounding to nearest needs.
     kept_bits = core.sums.precision if truncates else FLOAT32.precision
     drop = jnp.maximum(bit_length(magnitude, FLOAT32) - _I(kept_bits), _I(0)).astype(_U)
     kept = lax.shift_left(lax.shift_right_logical(magnitude, drop), drop)
@@ -164,7 +170,10 @@ def add_in_float32(
 
 
 def _to_nearest(sums: Array, total: Array, accumulator: RoundingSpec) -> Array:
-    """Round patterns that were rounded to odd; a zero is +0, and what was infinite before the step stays."""
+    """Round patterns that were rounded to odd.
+
+    A zero is +0, and what was infinite before the step stays.
+    """
     value = lax.bitcast_convert_type(sums, jnp.float32)
     rounded = by_adding.by_adding(value, accumulator, has_negative_zero=False)
     bits = lax.bitcast_convert_type(jnp.where(rounded == 0, jnp.float32(0), rounded), jnp.uint32)

@@ -53,7 +53,8 @@ def fused_dot_exact(
     Parameters
     ----------
     a, b : sequence of float, length K
-        Values of the operands' formats; for block formats float32 numbers, which are quantized as whole arrays.
+        Values of the operands' formats; for block formats float32 numbers, which are quantized as
+        whole arrays.
     c : float
         First value of the accumulator.
     spec : str or MatmulSpec
@@ -73,11 +74,14 @@ def fused_dot_exact(
 
     Notes
     -----
-    A step: every term (L products and the accumulator) is cut off toward zero at 2**-F times 2 to the largest
-    exponent, the rest is added exactly and rounded once. NaN if a term is NaN or infinities of both signs
-    occur; overflow gives infinity; a zero is +0. Block formats: scales are factors of their products, and powers of
-    two count in the exponents; in groups, a term is the exact sum of a group's products times both scales, and its
-    exponent is that of the scales. Scales of whole arrays multiply the end result, in float32.
+    A step: every term (L products and the accumulator) is cut off toward zero at 2**-F times 2 to
+    the largest exponent; what is left is added exactly and rounded once. The result is NaN if a
+    term is NaN or infinities of both signs occur. Overflow gives infinity; a zero is +0. Without
+    products the result is c.
+
+    Block formats: scales are factors of their products, and powers of two count in the exponents.
+    In groups, a term is the exact sum of a group's products times both scales, and its exponent is
+    that of the scales. Scales of whole arrays multiply the end result, in float32.
 
     Examples
     --------
@@ -96,7 +100,7 @@ def fused_dot_exact(
 def _products(
     a: Sequence[float], b: Sequence[float], core: Core
 ) -> tuple[list[Product], float | None]:
-    """Pair the operands; quantize those of block formats, and return the product of their tensor scales."""
+    """Pair the operands, quantized if of block formats; return the product of their tensor scales."""
     if not len(a) or core.lhs.blocks is None or core.rhs.blocks is None:
         return [Product(x, y) for x, y in zip(a, b, strict=True)], None
     columns, alphas = [], []
@@ -116,7 +120,7 @@ def _products(
 
 
 def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
-    """Chain the steps as the schedule says; a step's place is where its products stand in that order."""
+    """Chain the steps as the schedule says; a step's place is that of its products in this order."""
     length = core.block.length
 
     def chain(total: float, products: list[Product], place: int) -> float:

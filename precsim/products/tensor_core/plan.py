@@ -25,7 +25,7 @@ FILL = -1
 
 
 class Plan(NamedTuple):
-    """Which products each chain of steps takes; static under jit."""
+    """Which products each chain of steps takes; static under `jit`."""
 
     places: np.ndarray
     """k of each product, in the order of the steps; -1 where there is none, which adds a zero."""

@@ -25,8 +25,8 @@ _U = FLOAT32.uint_dtype
 def in_one_word(a: Array, b: Array, first: Array, core: Core, where: Plan) -> Arranged:
     """Arrange a product for steps of one word; operands in their formats, first totals as patterns.
 
-    6 (fp8) or 8 integer operations per product, and the rounding of one accumulator per L products. No
-    temporary is larger than the result times two. Factors have the shapes (K, 1, ..., M, 1) and,
+    6 (fp8) or 8 integer operations per product, and the rounding of one accumulator per L products.
+    No temporary is larger than the result times two. Factors have the shapes (K, 1, ..., M, 1) and,
     tile by tile, (tiles, ..., K, columns).
     """
     xp = namespace(a, b, first)

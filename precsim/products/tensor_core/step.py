@@ -1,9 +1,10 @@
 """One step of a tensor core, for all elements of a product at once: integers only, NumPy and JAX.
 
-A step adds L products and the accumulator. Every term is an integer significand times a power of two:
-products ``(sa * sb) * 2**(ea + eb - Pa - Pb)``, never renormalised, with P the fraction bits of an operand. With
-E the largest exponent among the terms, each is cut off toward zero to a multiple of 2**(E - F), and the cut
-terms are added exactly: 32 bits hold the sum where `max_total` says so. Sources: see `FusedBlock`.
+A step adds L products and the accumulator. Every term is an integer significand times a power of
+two. A product is ``(sa * sb) * 2**(ea + eb - Pa - Pb)``, never renormalised, with P the fraction
+bits of an operand. Each term is cut off toward zero to a multiple of 2**(E - F), with E the largest
+exponent among the terms. The cut terms are added exactly: 32 bits hold the sum where `max_total`
+says so. Sources: see `FusedBlock`.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class Decoded(NamedTuple):
     """A decoded operand; arrays of one shape, K first."""
 
     significand: Array
-    """int32, signed: value = significand * 2**(exponent - fraction bits); 0 for what is not finite."""
+    """int32, signed: value = significand * 2**(exponent - fraction bits); 0 if not finite."""
     exponent: Array
     """int32; that of the smallest normal value for subnormals, far below everything for zero."""
     bits: Array
@@ -63,14 +64,14 @@ def decode(bits: Array, fmt: FloatFormat) -> Decoded:
 
 
 class OneWordFactor(NamedTuple):
-    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right one."""
+    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right."""
 
     significand: Array
-    """int32: so scaled that the product of two is in units of 2**(exponent - product_bits - lift)."""
+    """int32: the product of two has the unit 2**(exponent - term_bits - lift)."""
     exponent: Array
     """int32, as in `Decoded`."""
     negative: Array
-    """uint32, a word or more to a step instead of K: bit l tells whether value l is negative."""
+    """uint32, a word or more per step instead of K: bit l says whether value l is negative."""
     nonzero: Array
     """The same of whether it is not zero."""
     bits: Array
@@ -98,10 +99,10 @@ def _scale(core: Core) -> int:
 def make_factors(x: Decoded, y: Decoded, core: Core) -> tuple[OneWordFactor, OneWordFactor]:
     """Prepare two operands.
 
-    Hardware truncates toward zero; a right shift rounds down. For a negative product both agree if its
-    magnitude is first increased by less than one last place and 1 is added after the shift. So the
-    magnitudes of the right operand are nudged up where there are bits for that (`is_nudged`). Positive
-    products do not notice.
+    Hardware truncates toward zero; a right shift rounds down. For a negative product both agree if
+    its magnitude is first increased by less than one last place and 1 is added after the shift. So
+    the magnitudes of the right operand are nudged up where there are bits for that (`is_nudged`).
+    Positive products do not notice.
     """
     size = (abs(y.significand).astype(_U) << _U(lift(core))) + _U(is_nudged(core))
     signed = select(y.significand < _I(0), _U(0) - size, size).astype(_I)
@@ -129,7 +130,7 @@ def _words(significand: Array, length: int) -> tuple[Array, Array]:
 
 
 def exact_product(x: OneWordFactor, y: OneWordFactor, k: Any, core: Core) -> tuple[Array, Array]:
-    """Product k, as `add_in_one_word` wants it: significand, below its value if negative; exponent."""
+    """Return product k for `add_in_one_word`: the significand, below its value if negative; exponent."""
     significand = entry(x.significand, k) * row(y.significand, k)
     if not is_nudged(core):
         significand = significand + (significand >> _I(31))
@@ -157,7 +158,7 @@ def add_in_one_word(
 ) -> Array:
     """Return the new accumulators; patterns in and out.
 
-    `product(k)` is the pair (significand, exponent) of the k-th of L exact products, see `exact_product`.
+    `product(k)` is the pair (significand, exponent) of the k-th of L products, see `exact_product`.
     `total` is finite or infinite, and infinite accumulators stay.
     """
     xp = namespace(total)
@@ -167,7 +168,7 @@ def add_in_one_word(
     is_zero = significand == _U(0)
     no_exponent = _I(NO_EXPONENT if block.zero_exponent is None else block.zero_exponent)
     exponent = xp.maximum(lsb + _I(FLOAT32.trailing), _I(core.sums.emin))
-    # A zero product needs no care: the accumulator is either zero too, or has a larger exponent than zero.
+    # A zero product needs no care: the accumulator is zero too, or has a larger exponent than zero.
     largest = xp.where(is_zero, no_exponent, exponent)
     largest = fold(block.length, lambda k, most: xp.maximum(most, product(k)[1]), largest)
     last = largest + _I(core.term_bits + lift(core) - f)
@@ -202,7 +203,10 @@ def sign_and_magnitude(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _encode(negative: Array, magnitude: Array, lsb: Array, core: Core) -> Array:
-    """Round ``magnitude * 2**lsb`` to the accumulator's format; overflow gives infinity, zero is +0."""
+    """Round ``magnitude * 2**lsb`` to the accumulator's format.
+
+    Overflow gives infinity, zero is +0.
+    """
     xp = namespace(magnitude)
     fmt, spec = core.sums, core.accumulator
     lead = bit_length(magnitude, FLOAT32) - _I(1) + lsb
@@ -260,8 +264,8 @@ def special_products(
 def add_special(total: Array, finite: Array, special: Array) -> Array:
     """Choose between a step's finite result and what NaN and infinities make of it.
 
-    `total` is the accumulator before the step, `finite` after it as though the products that are not finite
-    were zero, `special` the sum of those.
+    `total` is the accumulator before the step, `finite` the one after it as if the products that
+    are not finite were zero, `special` the sum of those.
     """
     xp = namespace(total)
     size, infinity = total & _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)

@@ -1,4 +1,4 @@
-"""Products whose sums of a step need two words: numbers, or the elements and scales of block formats."""
+"""Products whose sums of a step need two words: of numbers, or of block formats."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ _ONE = FLOAT32.pattern(1, 0)
 
 
 class TwoWordFactor(NamedTuple):
-    """An operand, K first. A term takes `group` significands and one entry of each of the others."""
+    """An operand, K first; a term takes `group` significands and one entry of each of the others."""
 
     significand: Array
     """int32, signed."""
@@ -38,9 +38,10 @@ def in_two_words(
 ) -> Arranged:
     """Arrange a product for steps of two words; first totals as patterns.
 
-    Operands are in their formats, but those of block formats are not yet quantized. About 35 operations
-    per term (a product, or a group of them with 2 operations each), 150 per step. Stochastic accumulators
-    take the bits of Threefry at (seed, index of the step's first product in the order of the schedule).
+    Operands are in their formats, but those of block formats are not yet quantized. About 35
+    operations per term (a product, or a group of them with 2 operations each), 150 per step. A
+    stochastic accumulator takes the bits of Threefry at (seed, index of the step's first product in
+    the order of the schedule).
     """
     x, alpha_x = _factor(a, core.lhs, core, where, axis=-1)
     y, alpha_y = _factor(b, core.rhs, core, where, axis=-2)
@@ -72,7 +73,7 @@ def _scaled(total: Array, alpha: Array | None) -> Array:
 def _factor(
     array: Array, operand: CoreOperand, core: Core, where: Plan, axis: int
 ) -> tuple[TwoWordFactor, Array | None]:
-    """Return an operand, K first in the order of the steps, and the scale of the whole array if any."""
+    """Return an operand, K first in the order of the steps, and the scale of the whole array."""
     group = core.block.group
     if operand.blocks is None:
         bits = in_order(_to_front(bitcast(array, _U), axis), where.places)

@@ -1,7 +1,7 @@
 """One step of a tensor core with a sum of two words: any L and F, a sticky bit, every rounding mode.
 
-`fused_step` is the same for sums of one word, in a third of the operations; both are checked against
-`fused_oracle`. Two words hold the sums that `fused_limits.check_fused` lets through.
+`add_in_one_word` does the same for sums of one word, in a third of the operations; tests compare
+both with `oracle`. Two words hold the sums that `check_fused` lets through.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,10 @@ def add_in_two_words(
     *,
     random_bits: Array | None,
 ) -> Array:
-    """Return the new accumulators; patterns in and out, about 30 operations per term and 150 to round.
+    """Return the new accumulators; patterns in and out.
 
-    `core.terms` counts the terms beside the accumulator, `core.term_bits` the fraction bits of a term's significand.
-    `term(k)` is the pair (significand, exponent) of the k-th term, int32; a zero has `NO_EXPONENT` or one as low.
-    Infinite accumulators stay.
+    About 30 operations per term and 150 to round. `term(k)` is the pair (significand, exponent) of
+    the k-th term, int32; a zero has `NO_EXPONENT` or one as low. Infinite accumulators stay.
     """
     xp = namespace(total)
     block = core.block
@@ -60,7 +59,10 @@ def add_in_two_words(
 
 
 def _aligned(magnitude: Array, up: int, down: Array, sticky: bool) -> Words:
-    """Return ``magnitude * 2**(up - down)`` in two words, cut off; or with a last bit for what was lost."""
+    """Return ``magnitude * 2**(up - down)`` in two words, cut off.
+
+    If `sticky`, the last bit says whether anything was lost.
+    """
     xp = namespace(magnitude, down)
     if up >= _WIDTH:
         hi, lo = magnitude << _U(up - _WIDTH), magnitude & _U(0)

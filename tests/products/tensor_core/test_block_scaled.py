@@ -87,7 +87,8 @@ def test_scales_take_part_and_zero_counts() -> None:
         got = ps.matmul(a, b, name, backend="reference").item()
         assert got == 1.0 + 1.5 * 2.0**7
         assert got == exact(name, a[0], b[:, 0], 0.0, 0)
-    # The exact sum of 16 products of 6 * 6 has 12 bits; 25 fraction bits below 2**6 hold the 2**-18 beside it.
+    # The exact sum of 16 products of 6 * 6 has 12 bits; 25 fraction bits below 2**6 hold the 2**-18
+    # beside it.
     a, b = np.full((1, 64), 6.0, np.float32), np.full((64, 1), 6.0, np.float32)
     b[16:] = 2.0**-10
     a[:, 32:] = 2.0**-10
