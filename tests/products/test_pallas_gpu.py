@@ -1,4 +1,7 @@
-"""Programs for GPU tiles have the bits of the reference: interpreted here, compiled where there is a GPU."""
+"""Programs for GPU tiles have the bits of the reference.
+
+They are interpreted here, and compiled where there is a GPU.
+"""
 
 import inspect
 import sys
@@ -71,7 +74,10 @@ def slow(*specs: str) -> list[Any]:
     ],
 )
 def test_tensor_cores(tiled: Callable[[str], Product], ways: list[str], spec: str) -> None:
-    """Two tiles and a rest, two batches, first values; zeros among the operands, exponents moderate or any."""
+    """Two tiles and a rest, two batches, first values.
+
+    There are zeros among the operands; exponents are moderate or any.
+    """
     product = tiled(spec)
     parsed = ps.MatmulSpec.parse(spec)
     assert parsed.lhs is not None
@@ -173,7 +179,10 @@ def fits(x: float, y: float, total: float) -> bool:
 
 
 def test_what_fits() -> None:
-    """The smallest and largest exponents of products and of the first total that are exact; zeros always are."""
+    """The smallest and largest exponents of products and of first totals that are exact.
+
+    Zeros always are.
+    """
     assert fits(2.0**-50, 2.0**-51, 0)
     assert not fits(2.0**-51, 2.0**-51, 0)
     assert fits(2.0**60, 2.0**60, 0)
@@ -239,7 +248,7 @@ def test_under_vmap(tiled: Callable[[str], Product], spec: str) -> None:
 def test_tiles_of_tensor_cores_are_portable(
     tiled: Callable[[str], Product], ways: list[str]
 ) -> None:
-    """Their multiplications stand side by side, but each is exact, so that none can be joined with another."""
+    """Their multiplications stand side by side, but each is exact: joining two changes nothing."""
     x = jnp.ones((16, 16))
     assert ps.find_unportable(tiled("h100:bf16:promote16"), x, x) == ()
     assert ways

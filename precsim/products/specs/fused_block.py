@@ -101,7 +101,7 @@ def parse_schedule(text: str) -> Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedBlock:
-    """The order of a tensor core: one aligned, truncated, exact sum of L products and the accumulator.
+    """The order of a tensor core: L products and the accumulator, aligned, cut off, added exactly.
 
     Parameters
     ----------

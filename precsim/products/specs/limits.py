@@ -76,7 +76,7 @@ def max_total(core: Core) -> int:
 
 
 def needs_two_words(core: Core) -> bool:
-    """Return whether a step needs two words: for a long sum, a sticky bit, random bits or scales."""
+    """Return whether a step needs two words: long sums, a sticky bit, random bits, scales."""
     block = core.block
     is_stochastic = core.accumulator.mode is RoundingMode.STOCHASTIC
     if block.sticky or is_stochastic or core.is_block_scaled:
@@ -88,7 +88,7 @@ def needs_two_words(core: Core) -> bool:
 
 
 def _keeps_blocks(schedule: Schedule) -> bool:
-    """Return whether the steps of a schedule take products in order, without left-over ones first."""
+    """Return whether the steps of a schedule take products in order, no left-over ones first."""
     match schedule:
         case Flat() | Promote() | SplitK(residue=0):
             return True

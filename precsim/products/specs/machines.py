@@ -201,7 +201,7 @@ def _operand(text: str) -> RoundingSpec | None:
 
 
 def machine_name(fields: Mapping[str, object]) -> str | None:
-    """Return the machine's string that gives these fields of a `MatmulSpec`, None if there is none."""
+    """Return the machine's string for these fields of a `MatmulSpec`, None if there is none."""
     lhs, rhs, output, order = (fields[name] for name in ("lhs", "rhs", "output", "order"))
     if not (
         isinstance(order, FusedBlock)

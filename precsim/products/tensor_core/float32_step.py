@@ -31,7 +31,7 @@ _TILES = (Tile(32, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
 
 
 class Float32Factor(NamedTuple):
-    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right one."""
+    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right."""
 
     value: Array
     """float32, finite."""
@@ -49,10 +49,10 @@ def chain_on_gpu(
     core: Core,
     otherwise: Callable[[OneWordFactor, OneWordFactor, Array], Array],
 ) -> Array:
-    """Return accumulators (patterns) after `count` products from index `start` on; shapes as in `chain`.
+    """Return accumulators (patterns) after `count` products from index `start` on.
 
-    `otherwise` is called for operands that do not fit; 6 to 8 instructions per product for those
-    that do.
+    Shapes as `in_one_word` arranges them. `otherwise` is called for operands that do not fit; 6 to
+    8 instructions per product for those that do.
     """
     left, right = (_part(f, start, count, axis) for f, axis in ((x, 0), (y, -2)))
     is_exact = fits(left, right, total, core)

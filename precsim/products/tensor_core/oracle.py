@@ -88,7 +88,8 @@ def fused_dot_exact(
     The small terms count 0.875, of which Hopper keeps 0.75 beside terms of 2**23:
 
     >>> import precsim as ps
-    >>> ps.fused_dot_exact([-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1, 1, 1], 2.0**23, "h100:fp16")
+    >>> a, b = [-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1, 1, 1]
+    >>> ps.fused_dot_exact(a, b, 2.0**23, "h100:fp16")
     -0.75
     """
     core = MatmulSpec.parse(spec).core
@@ -100,7 +101,7 @@ def fused_dot_exact(
 def _products(
     a: Sequence[float], b: Sequence[float], core: Core
 ) -> tuple[list[Product], float | None]:
-    """Pair the operands, quantized if of block formats; return the product of their tensor scales."""
+    """Pair the operands, quantized if of block formats; return the product of tensor scales."""
     if not len(a) or core.lhs.blocks is None or core.rhs.blocks is None:
         return [Product(x, y) for x, y in zip(a, b, strict=True)], None
     columns, alphas = [], []
@@ -120,7 +121,7 @@ def _products(
 
 
 def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
-    """Chain the steps as the schedule says; a step's place is that of its products in this order."""
+    """Chain the steps as the schedule says; a step's place is its products' in this order."""
     length = core.block.length
 
     def chain(total: float, products: list[Product], place: int) -> float:

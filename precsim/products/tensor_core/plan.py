@@ -46,7 +46,7 @@ class Arranged(NamedTuple):
     y: Any
     """The operands as factors, K in the order of the steps; `bits` holds their float32 patterns."""
     step: Callable[[Any, Any, Array, Any, Fold], Array]
-    """``step(x, y, total, n, fold)``: totals after step n, as if all that is not finite were zero."""
+    """``step(x, y, total, n, fold)``: totals after step n; what is not finite counts as zero."""
     patterns: Callable[[Any, Any, Any], tuple[Array, Array]]
     """``patterns(x, y, k)``: the patterns of both factors of term k."""
     on_gpu: Callable[..., Array] | None
@@ -108,7 +108,7 @@ def in_order(x: Array, places: np.ndarray, fill: int = 0) -> Array:
 def add_chains(
     chain: Callable[[Array, Any], Array], first: Array, where: Plan, accumulator: RoundingSpec
 ) -> Array:
-    """Add the chains of a plan to `first`, patterns; `chain(total, j)` runs the j-th from a total."""
+    """Add the chains of a plan to `first`, patterns; `chain(total, j)` runs the j-th one."""
     zero = namespace(first).zeros_like(first)
 
     def add_chain(j: Any, total: Array) -> Array:
@@ -120,7 +120,7 @@ def add_chains(
 
 
 def add_totals(x: Array, y: Array, accumulator: RoundingSpec) -> Array:
-    """Add two totals (patterns) with one rounding to nearest, in float32 or the accumulator's fp16."""
+    """Add two totals (patterns) with one rounding to nearest, in float32 or the sums' fp16."""
     fmt = accumulator.format
     target = fmt if fmt == get_format("fp16") else get_format("fp32")
     x, y = (bitcast(v, FLOAT32.float_dtype) for v in (x, y))

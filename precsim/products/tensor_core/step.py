@@ -130,7 +130,10 @@ def _words(significand: Array, length: int) -> tuple[Array, Array]:
 
 
 def exact_product(x: OneWordFactor, y: OneWordFactor, k: Any, core: Core) -> tuple[Array, Array]:
-    """Return product k for `add_in_one_word`: the significand, below its value if negative; exponent."""
+    """Return significand and exponent of product k, for `add_in_one_word`.
+
+    The significand of a negative product lies below its value.
+    """
     significand = entry(x.significand, k) * row(y.significand, k)
     if not is_nudged(core):
         significand = significand + (significand >> _I(31))
@@ -236,7 +239,7 @@ def _encode(negative: Array, magnitude: Array, lsb: Array, core: Core) -> Array:
 def special_products(
     count: int, patterns: Callable[[Any], tuple[Array, Array]], fold: Fold
 ) -> Array:
-    """Return the sum of those of `count` products that are not finite, as a pattern; 0 if all are."""
+    """Return the sum (pattern) of those of `count` products that are not finite; 0 if all are."""
     magnitude, infinity = _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
 
     def add_product(k: Any, seen: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

@@ -47,7 +47,7 @@ def tiles_of(columns: int, rows_a_step: int, *, is_compiled: bool) -> Tiles:
 
 
 def row(x: Array, k: object) -> Array:
-    """Return row k of (..., rows, width), as (..., 1, width); under JAX a slice, which loops vectorise."""
+    """Return row k of (..., rows, width) as (..., 1, width); a slice under JAX, for its loops."""
     if not is_jax(x):
         return x[..., k, None, :]
     from jax import lax

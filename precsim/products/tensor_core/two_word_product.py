@@ -22,7 +22,7 @@ _ONE = FLOAT32.pattern(1, 0)
 
 
 class TwoWordFactor(NamedTuple):
-    """An operand, K first; a term takes `group` significands and one entry of each of the others."""
+    """An operand, K first; a term takes `group` significands and one entry of the others."""
 
     significand: Array
     """int32, signed."""
@@ -62,7 +62,7 @@ def in_two_words(
 
 
 def _scaled(total: Array, alpha: Array | None) -> Array:
-    """Multiply totals (patterns) by the scales of the whole arrays, with one rounding to float32."""
+    """Multiply totals (patterns) by the scales of whole arrays, with one rounding to float32."""
     if alpha is None:
         return total
     bits = bitcast(multiply(bitcast(total, FLOAT32.float_dtype), alpha, "fp32"), _U)

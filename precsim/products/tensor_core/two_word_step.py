@@ -1,4 +1,4 @@
-"""One step of a tensor core with a sum of two words: any L and F, a sticky bit, every rounding mode.
+"""One step of a tensor core with a sum of two words: any L and F, sticky bits, any rounding mode.
 
 `add_in_one_word` does the same for sums of one word, in a third of the operations; tests compare
 both with `oracle`. Two words hold the sums that `check_fused` lets through.

@@ -78,7 +78,7 @@ def test_jit_and_vmap_have_the_bits_of_numpy(name: str) -> None:
 
 
 def test_scales_take_part_and_zero_counts() -> None:
-    """Elements and scales at the ends of their ranges, where a float32 of their product would not be one."""
+    """Elements and scales at the ends of their ranges: float32 does not hold their product."""
     a = np.zeros((1, 64), np.float32)
     a[0, 0], a[0, 32] = 2.0**-127, 1.5 * 2.0**127
     b = np.zeros((64, 1), np.float32)

@@ -1,4 +1,4 @@
-"""Inputs by which others told tensor cores apart, with the results that they report, by the name of the property.
+"""Inputs by which others told tensor cores apart, and the results that they report, by property.
 
 FASI: Fasi, Higham, Mikaitis and Pranesh, PeerJ Computer Science 7:e330, 2021. Inputs and results:
 the values that their programs for V100 (`tc_test_numerics-V100.cu`), for T4 and A100
@@ -108,7 +108,10 @@ def fasi_half() -> list[Vector]:
 
 
 def fasi_other(operand: str, least: float, factor: float, below: float) -> list[Vector]:
-    """The programs for bf16 and tf32: the smallest subnormal operand, its factor, the largest number below 1."""
+    """The programs for bf16 and tf32.
+
+    The smallest subnormal operand, its factor, the largest number below 1.
+    """
     cut = (0.5, 2.0**-24)
     return [
         Vector("subnormal operand", operand, ((least, factor),), 0.0, {"a100": 2.0**-126}),

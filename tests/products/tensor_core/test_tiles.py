@@ -58,7 +58,10 @@ def test_steps_of_more_products_than_a_word_has_bits() -> None:
 
 
 def test_a_nudge_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without bits of its own, it changes products that are not cut off; without it, negative ones are too low."""
+    """Without bits of its own, a nudge changes products that are not cut off.
+
+    Without a nudge, negative products are too low.
+    """
     a, b, c = operands("h100:e4m3", (4, 5, 64), "finite")
     expected = ps.matmul(a, b, "h100:e4m3", c=c, backend="reference")
 
@@ -73,7 +76,10 @@ def test_a_nudge_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["h100:bf16", "fp16_fp16_fp16:adder=fp32", "bf16_bf16_bf16"])
 def test_no_temporary_of_all_products(name: str) -> None:
-    """Memory beside operands and result is a small multiple of them: a third of M N K would be 3 MiB more."""
+    """Memory beside operands and result is a small multiple of them.
+
+    A third of M N K would be 3 MiB more.
+    """
     m = n = k = 128
     zeros = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
     product = jax.jit(lambda a, b: ps.matmul(a, b, name, backend="emulated"))

@@ -1,4 +1,4 @@
-"""Fused blocks beyond the machines: sticky bits, long sums, every rounding mode, stochastic accumulators."""
+"""Fused blocks beyond the machines: sticky bits, long sums, every mode, stochastic accumulators."""
 
 from typing import Any
 
@@ -106,7 +106,10 @@ def test_a_sticky_bit_lets_the_small_terms_count() -> None:
 
 
 def test_a_stochastic_accumulator_has_the_right_mean() -> None:
-    """A chain that truncates loses 2**-13 beside 8 in bf16 every time; the mean of a stochastic one does not."""
+    """A chain that truncates loses 2**-13 beside 8 in bf16 every time.
+
+    The mean of a stochastic one does not.
+    """
     a, b = np.full((1, 256), 2.0**-7, np.float32), np.full((256, 1500), 2.0**-6, np.float32)
     noise = np.arange(1500, dtype=np.uint32)[None, :]
     spec = "bf16_bf16_bf16[sr]:fused16x25"
