@@ -61,7 +61,7 @@ def test_empty_products_are_compiled(name: str, shapes: Any) -> None:
     for got in (product(a, b), jax.jit(product)(a, b)):
         assert got.shape == np.matmul(a, b).shape
         assert (bits(got) == 0).all()
-    _, pull = jax.vjp(product, *map(jax.numpy.asarray, (a, b)))
+    pull: Any = jax.vjp(product, *map(jax.numpy.asarray, (a, b)))[1]
     for gradient, x in zip(pull(jax.numpy.zeros(np.matmul(a, b).shape)), (a, b), strict=True):
         assert gradient.shape == x.shape
         assert (bits(gradient) == 0).all()
