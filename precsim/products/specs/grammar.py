@@ -33,9 +33,10 @@ def split_operands(text: str, counts: tuple[int, ...]) -> list[str] | None:
     of `counts` is their number; else None.
     """
     parts = split_outside_brackets(text, "_")
-    longest = max(_LONGEST_NAME, *(name.count("_") + 1 for name in list_formats()))
-    if len(parts) > longest * max(counts):
-        return None
+    if len(parts) > _LONGEST_NAME * max(counts):
+        longest = max(name.count("_") + 1 for name in list_formats())
+        if len(parts) > longest * max(counts):
+            return None
     is_piece = cache(_is_piece)  # most pieces occur in several ways, and a refusal takes long
     for count in counts:
         for cuts in combinations(range(1, len(parts)), count - 1):

@@ -57,7 +57,7 @@ def test_the_oracle_of_no_products(name: str) -> None:
 @pytest.mark.parametrize("shapes", [SHAPES[0], SHAPES[1], SHAPES[2], SHAPES[5]])
 def test_empty_products_are_compiled(name: str, shapes: Any) -> None:
     a, b = (np.zeros(shape, np.float32) for shape in shapes)
-    product = lambda a, b: ps.matmul(a, b, name, backend="emulated")
+    product: Any = lambda a, b: ps.matmul(a, b, name, backend="emulated")
     for got in (product(a, b), jax.jit(product)(a, b)):
         assert got.shape == np.matmul(a, b).shape
         assert (bits(got) == 0).all()
