@@ -43,6 +43,17 @@ def repeat(count: int, body: Callable[[Any, Any], Any], state: Any, *, unroll: i
     return state
 
 
+Fold: TypeAlias = Callable[[int, Callable[[Any, Any], Any], Any], Any]
+"""``state = body(k, state)`` for k = 0 .. count - 1: `repeat` or `unrolled`."""
+
+
+def unrolled(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
+    """Repeat in the program text: long to compile, and then one vectorised loop."""
+    for k in range(count):
+        state = body(k, state)
+    return state
+
+
 def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
     """Apply ``state = body(state)`` as long as the condition holds; one compiled loop under JAX."""
     if any(is_jax(x) for x in state):

@@ -17,7 +17,6 @@ from precsim.products.orders.multiply_add import Step, is_stochastic, operations
 from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.pallas_gpu import Read, Tile
 from precsim.products.specs.fused_block import FusedBlock
-from precsim.products.specs.limits import is_block_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.choice import fused_product
 from precsim.rounding.kernel.kernel import round_array
@@ -78,7 +77,7 @@ def unguarded_matmul(
 
 def round_operands(a: Array, b: Array, spec: MatmulSpec) -> tuple[Array, Array]:
     """Round each operand as its spec says; block formats are quantized later, with their scales."""
-    if is_block_scaled(spec):
+    if spec.is_block_scaled:
         return a, b
     a = a if spec.lhs is None else round_array(a, None, spec.lhs)
     return a, b if spec.rhs is None else round_array(b, None, spec.rhs)

@@ -12,7 +12,6 @@ from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
 from precsim.products.reference import reference_matmul
 from precsim.products.specs.fused_block import FusedBlock
-from precsim.products.specs.limits import has_tensor_scale
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
@@ -95,7 +94,7 @@ def matmul(
     a, b, c, is_vector = _operands(a, b, c)
     noise = _noise(random_bits, a, b, is_vector)
     _check_formats(forward, a, noise.get("forward"))
-    if c is not None and has_tensor_scale(forward):
+    if c is not None and forward.has_tensor_scale:
         raise ValueError(
             f"c is given; allowed for '{forward}' is None, since its sums are multiplied by the scales of the "
             "arrays at the end"

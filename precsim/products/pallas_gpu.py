@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precsim._arrays import Array, repeat
+from precsim._arrays import Array, repeat, unrolled
 from precsim._calls import vary_alike
-from precsim.products.tensor_core.step import unrolled
 
 
 class Tile(NamedTuple):

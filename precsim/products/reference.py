@@ -6,7 +6,6 @@ import numpy as np
 
 from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.specs.fused_block import FusedBlock
-from precsim.products.specs.limits import is_block_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.choice import fused_product
 from precsim.rounding.round_to import round_to
@@ -19,7 +18,7 @@ def reference_matmul(
 
     Shapes (..., M, K), (..., K, N) and (..., M, N); one carrier dtype.
     """
-    is_scaled = is_block_scaled(spec)
+    is_scaled = spec.is_block_scaled
     if spec.lhs is not None and not is_scaled:
         a = round_to(a, spec.lhs)
     if spec.rhs is not None and not is_scaled:

@@ -1,4 +1,7 @@
-"""Programs for GPU tiles have the bits of the reference: interpreted here, compiled where there is a GPU."""
+"""Programs for GPU tiles have the bits of the reference.
+
+They are interpreted here, and compiled where there is a GPU.
+"""
 
 import inspect
 import sys
@@ -15,8 +18,7 @@ import precsim as ps
 from precsim.products import pallas_gpu
 from precsim.products.emulated import unguarded_matmul
 from precsim.products.pallas_gpu import Tile
-from precsim.products.tensor_core import float32_step as float_step
-from precsim.products.tensor_core.step import Step
+from precsim.products.tensor_core import float32_step
 from tests.products.tensor_core.test_product import bits, operands
 
 Product = Callable[..., Any]
@@ -38,15 +40,15 @@ def tiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Product]:
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect which way each call of `float_step.add_products` was compiled for or took."""
+    """Collect which way each call of `float32_step.chain_on_gpu` was compiled for or took."""
     taken: list[str] = []
-    original = float_step.add_block
+    original = float32_step.add_in_float32
 
     def counted(*args: Any) -> Any:
         taken.append("traced")
         return original(*args)
 
-    monkeypatch.setattr(float_step, "add_block", counted)
+    monkeypatch.setattr(float32_step, "add_in_float32", counted)
     return taken
 
 
@@ -72,7 +74,10 @@ def slow(*specs: str) -> list[Any]:
     ],
 )
 def test_tensor_cores(tiled: Callable[[str], Product], ways: list[str], spec: str) -> None:
-    """Two tiles and a rest, two batches, first values; zeros among the operands, exponents moderate or any."""
+    """Two tiles and a rest, two batches, first values.
+
+    There are zeros among the operands; exponents are moderate or any.
+    """
     product = tiled(spec)
     parsed = ps.MatmulSpec.parse(spec)
     assert parsed.lhs is not None
@@ -146,7 +151,8 @@ def test_single_sums_to_nearest(tiled: Callable[[str], Product]) -> None:
         # Two, half of fp16's last place there, and a bit that 24 do not reach: no tie, so up.
         (0, [(1, 1), (1, 1), (2.0**-10, 1), (2.0**-12, 2.0**-13)], 2 + 2.0**-9),
         (0, [(-1, 1), (1, -1), (2.0**-10, -1), (2.0**-12, -(2.0**-13))], -2 - 2.0**-9),
-        # Half of the smallest number and more; the subnormal total's exponent is -14, and 25 bits below it the rest is cut off.
+        # Half of the smallest number and more; the subnormal total's exponent is -14, and 25 bits
+        # below it the rest is cut off.
         (2.0**-23, [(2.0**-12, 2.0**-13), (2.0**-24, 2.0**-18), (0, 0), (0, 0)], 2.0**-23),
         (2.0**-23, [(2.0**-12, 2.0**-13), (2.0**-24, 2.0**-14), (0, 0), (0, 0)], 3 * 2.0**-24),
     ]
@@ -159,29 +165,24 @@ def test_single_sums_to_nearest(tiled: Callable[[str], Product]) -> None:
     assert ps.matmul(a, b, spec, c=c, backend="reference").reshape(-1).tolist() == expected
 
 
-def step_of(spec: str) -> Step:
-    """The step of a spec of bf16 operands."""
-    order = ps.MatmulSpec.parse(spec).order
-    assert isinstance(order, ps.FusedBlock)
-    accumulator = ps.MatmulSpec.parse(spec).accumulator
-    return Step(
-        order.length, order.fraction_bits, 14, order.zero_exponent, accumulator, (8, 8), (-252, 254)
-    )
-
-
 def fits(x: float, y: float, total: float) -> bool:
     """Ask for 16 products of two values."""
     arrays = [jnp.full(shape, v, jnp.float32) for shape, v in (((16, 1, 1), x), ((16, 1), y))]
     left, right = (
-        float_step.Operand(v, jnp.full(v.shape, max(np.frexp(given)[1] - 1, -126), np.int32))
+        float32_step.Float32Factor(
+            v, jnp.full(v.shape, max(np.frexp(given)[1] - 1, -126), np.int32)
+        )
         for v, given in zip(arrays, (x, y), strict=True)
     )
     first = jnp.asarray(bits([[total]]))
-    return bool(float_step.fits(left, right, first, step_of("h100:bf16")))
+    return bool(float32_step.fits(left, right, first, ps.MatmulSpec.parse("h100:bf16").core))
 
 
 def test_what_fits() -> None:
-    """The smallest and largest exponents of products and of the first total that are exact; zeros always are."""
+    """The smallest and largest exponents of products and of first totals that are exact.
+
+    Zeros always are.
+    """
     assert fits(2.0**-50, 2.0**-51, 0)
     assert not fits(2.0**-51, 2.0**-51, 0)
     assert fits(2.0**60, 2.0**60, 0)
@@ -247,7 +248,7 @@ def test_under_vmap(tiled: Callable[[str], Product], spec: str) -> None:
 def test_tiles_of_tensor_cores_are_portable(
     tiled: Callable[[str], Product], ways: list[str]
 ) -> None:
-    """Their multiplications stand side by side, but each is exact, so that none can be joined with another."""
+    """Their multiplications stand side by side, but each is exact: joining two changes nothing."""
     x = jnp.ones((16, 16))
     assert ps.find_unportable(tiled("h100:bf16:promote16"), x, x) == ()
     assert ways

@@ -23,7 +23,6 @@ from precsim.formats.registry import Format, get_format
 from precsim.products.native.hlo import read_kernels
 from precsim.products.native.search import Run, Shape, search_schedule
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Promote, Schedule, ceil_div
-from precsim.products.specs.limits import is_block_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.plan import add_totals
 from precsim.rounding.kernel.kernel import round_array
@@ -183,7 +182,7 @@ def _checked(
     product: Callable[[np.ndarray, np.ndarray], Any], spec: MatmulSpec, shape: Shape
 ) -> Run:
     """Return a caller's product as a kernel of its own, whose results have to have the right shape."""
-    if is_block_scaled(spec) or spec.accumulator.mode is RoundingMode.STOCHASTIC:
+    if spec.is_block_scaled or spec.accumulator.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             f"spec is '{spec}'; allowed beside a product are operands without block scales, and no stochastic "
             "accumulator"

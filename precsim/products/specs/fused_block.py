@@ -1,8 +1,8 @@
 """`FusedBlock`: how a tensor core orders a product, and the schedules by which kernels use it.
 
-One step of a tensor core adds L products and the accumulator at once: all terms are aligned to the largest
-exponent, cut off below F fraction bits, added exactly, and the sum is rounded to the accumulator's format.
-A kernel chains such steps over K by a schedule.
+One step of a tensor core adds L products and the accumulator at once. All terms are aligned to the
+largest exponent, cut off below F fraction bits and added exactly; the sum is rounded to the
+accumulator's format. A kernel chains such steps over K by a schedule.
 """
 
 import re
@@ -35,7 +35,9 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class PairInterleaved:
-    """FP8 through mma.sync on Hopper and Blackwell: each 32 products are two steps of 16, then one addition.
+    """FP8 through mma.sync on Hopper and Blackwell.
+
+    Every 32 products are two steps of 16, then one addition.
 
     The first step takes the products with k mod 4 in {0, 1}, the second the others.
     """
@@ -49,8 +51,9 @@ class PairInterleaved:
 class SplitK:
     """`splits` chains over consecutive parts of K, whose results are added in order in float32.
 
-    A part is ``ceil(ceil(K / granule) / splits) * granule`` long, the last one what remains (cuBLASLt). With a
-    `residue` other than 0, each part begins as in `ResidueFirst` (cuBLASLt's tf32 on shapes of few tiles).
+    A part is ``ceil(ceil(K / granule) / splits) * granule`` long, the last one what remains
+    (cuBLASLt). With a `residue` other than 0, each part begins as in `ResidueFirst` (cuBLASLt's
+    tf32 on shapes of few tiles).
     """
 
     splits: int
@@ -65,7 +68,7 @@ class SplitK:
 
 @dataclass(frozen=True, slots=True)
 class ResidueFirst:
-    """One chain whose first step holds the K mod `granule` left-over products (CUTLASS, unaligned K)."""
+    """One chain that begins with the K mod `granule` left-over products (CUTLASS, unaligned K)."""
 
     granule: int
 
@@ -98,24 +101,28 @@ def parse_schedule(text: str) -> Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedBlock:
-    """The order of a tensor core: L products and the accumulator in one aligned, truncated, exact sum.
+    """The order of a tensor core: L products and the accumulator, aligned, cut off, added exactly.
 
     Parameters
     ----------
     length : int
         Number of products L that one step adds.
     fraction_bits : int
-        F: terms are cut off, toward zero, below 2**-F times the largest power of two among the terms'
-        exponents (exponents of products are sums of the operands', so a product is below 4 times it).
+        F: terms are cut off, toward zero, below 2**-F times the largest power of two among the
+        terms' exponents. The exponent of a product is the sum of the operands' exponents, so that a
+        product is below 4 times its power of two.
     zero_exponent : int, optional
         Exponent that a zero term has in that maximum; None: zero terms have none.
     schedule : Schedule or str
-        How the steps cover K: "flat", "promoteN", "splitkSxG", "splitkSxG+residueN", "residueN" or "mma".
+        How the steps cover K: "flat", "promoteN", "splitkSxG", "splitkSxG+residueN", "residueN" or
+        "mma".
     sticky : bool
-        What if: the last bit of a term that was cut off is set if anything was lost (the term is rounded to odd).
+        What if: a term that was cut off has its last bit set if anything was lost (the term is
+        rounded to odd).
     group : int
-        For block-scaled operands: so many products are added exactly, times their scales, and are one term, whose
-        exponent is the scales' (Blackwell's FP4); 1: each product is a term.
+        For block-scaled operands: this many products are added exactly and multiplied by their
+        scales to make one term, whose exponent is that of the scales (Blackwell's FP4). With 1,
+        each product is a term.
 
     Raises
     ------
@@ -126,9 +133,11 @@ class FusedBlock:
     -----
     As a string: ``fusedLxF[gGROUP][@ZERO_EXPONENT][+sticky]``, then ``:SCHEDULE``.
 
-    The accumulator's rounding is `MatmulSpec.accumulator`; overflow gives infinity in every mode, as on the
-    machines. A result of zero is +0. Source: MMA-Sim (arXiv 2511.10909); Khattak and Mikaitis, ACM TACO,
-    doi 10.1145/3830409.
+    The accumulator's rounding is `MatmulSpec.accumulator`. Overflow gives infinity in every mode,
+    as on the machines. A result of zero is +0; without products (K = 0) the first value is
+    returned.
+
+    Source: MMA-Sim (arXiv 2511.10909); Khattak and Mikaitis, ACM TACO, doi 10.1145/3830409.
 
     Examples
     --------

@@ -1,10 +1,24 @@
-"""The pieces of a matmul's string: formats with their rounding options in brackets, ``e4m3[rtz]``."""
+"""The pieces of a matmul's string: formats with rounding options in brackets, ``e4m3[rtz]``."""
 
 import re
+from functools import cache
 from itertools import combinations, pairwise
 
-from precsim.formats.registry import short_name
+from precsim.formats.registry import list_formats, short_name
 from precsim.rounding.spec import RoundingSpec
+
+_LONGEST_NAME = 6
+"""Parts of a format's name between underscores: ``mxfp8_e4m3_transformer_engine`` has four."""
+
+_SHOWN = 60
+"""Characters of a string in a message."""
+
+
+def shown(text: str) -> str:
+    """Return a string as messages show it: quoted, without the middle of a long one."""
+    if len(text) > _SHOWN:
+        text = f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 4 :]}"
+    return repr(text)
 
 
 def split_outside_brackets(text: str, separator: str) -> list[str]:
@@ -15,15 +29,20 @@ def split_outside_brackets(text: str, separator: str) -> list[str]:
 def split_operands(text: str, counts: tuple[int, ...]) -> list[str] | None:
     """Split formats at underscores that are not part of their names, into one of `counts` formats.
 
-    The first way in which all are formats, with fewer formats first; else the parts, if there are as many. None
-    where neither is.
+    Return the first way in which all are formats, with fewer formats first; else the parts, if one
+    of `counts` is their number; else None.
     """
     parts = split_outside_brackets(text, "_")
+    if len(parts) > _LONGEST_NAME * max(counts):
+        longest = max(name.count("_") + 1 for name in list_formats())
+        if len(parts) > longest * max(counts):
+            return None
+    is_piece = cache(_is_piece)  # most pieces occur in several ways, and a refusal takes long
     for count in counts:
         for cuts in combinations(range(1, len(parts)), count - 1):
             bounds = [0, *cuts, len(parts)]
             pieces = ["_".join(parts[i:j]) for i, j in pairwise(bounds)]
-            if all(map(_is_piece, pieces)):
+            if all(map(is_piece, pieces)):
                 return pieces
     return parts if len(parts) in counts else None
 

@@ -1,28 +1,28 @@
 """The tensor cores of NVIDIA's GPUs, as `FusedBlock`s: one row per machine and kind of operand.
 
 Sources: MMA-Sim (arXiv 2511.10909 v2, parameter table); Khattak and Mikaitis, ACM TACO, doi
-10.1145/3830409 (recorded outputs of V100, A100, Ada, H100, B200, with which these rows were compared).
+10.1145/3830409 (recorded outputs of V100, A100, Ada, H100 and B200, with which these rows were
+compared).
 """
 
 import difflib
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from precsim.formats.block import BlockFormat
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
 from precsim.products.specs.grammar import (
     parse_piece,
     piece,
+    shown,
     split_operands,
     split_outside_brackets,
 )
 from precsim.rounding.spec import RoundingSpec
 
-if TYPE_CHECKING:
-    from precsim.products.specs.spec import MatmulSpec
 
-
-class Core(NamedTuple):
+class Instruction(NamedTuple):
     """One instruction of a machine."""
 
     length: int
@@ -38,44 +38,50 @@ class Core(NamedTuple):
 _FP32, _FP16, _FP22 = "fp32", "fp16", "float(e=8,p=14)"
 _HALF = (_FP32, _FP16)
 
-MACHINES: dict[str, dict[str, Core]] = {
-    "v100": {"fp16": Core(4, 23, _HALF)},
-    "t4": {"fp16": Core(8, 24, _HALF)},
+MACHINES: dict[str, dict[str, Instruction]] = {
+    "v100": {"fp16": Instruction(4, 23, _HALF)},
+    "t4": {"fp16": Instruction(8, 24, _HALF)},
     "a100": {
-        "fp16": Core(8, 24, _HALF),
-        "bf16": Core(8, 24, (_FP32,)),
-        "tf32": Core(4, 24, (_FP32,)),
+        "fp16": Instruction(8, 24, _HALF),
+        "bf16": Instruction(8, 24, (_FP32,)),
+        "tf32": Instruction(4, 24, (_FP32,)),
     },
     "ada": {
-        "fp16": Core(8, 24, _HALF),
-        "bf16": Core(8, 24, (_FP32,)),
-        "tf32": Core(4, 24, (_FP32,)),
-        "fp8": Core(16, 13, (_FP22, _FP16)),
+        "fp16": Instruction(8, 24, _HALF),
+        "bf16": Instruction(8, 24, (_FP32,)),
+        "tf32": Instruction(4, 24, (_FP32,)),
+        "fp8": Instruction(16, 13, (_FP22, _FP16)),
     },
     "h100": {
-        "fp16": Core(16, 25, _HALF),
-        "bf16": Core(16, 25, (_FP32,)),
-        "tf32": Core(8, 25, (_FP32,)),
-        "fp8": Core(32, 13, (_FP22, _FP16)),
+        "fp16": Instruction(16, 25, _HALF),
+        "bf16": Instruction(16, 25, (_FP32,)),
+        "tf32": Instruction(8, 25, (_FP32,)),
+        "fp8": Instruction(32, 13, (_FP22, _FP16)),
     },
     "b200": {
-        "fp16": Core(16, 25, _HALF),
-        "bf16": Core(16, 25, (_FP32,)),
-        "tf32": Core(8, 25, (_FP32,)),
-        "fp8": Core(32, 25, _HALF),
+        "fp16": Instruction(16, 25, _HALF),
+        "bf16": Instruction(16, 25, (_FP32,)),
+        "tf32": Instruction(8, 25, (_FP32,)),
+        "fp8": Instruction(32, 25, _HALF),
     },
 }
-"""Machine -> kind of operand -> instruction. "fp8" is any mix of e4m3 and e5m2, on b200 also e3m2, e2m3, e2m1."""
+"""Machine -> kind of operand -> instruction.
 
-BLOCK_CORES: dict[str, Core] = {
-    "mx": Core(32, 25, (_FP32,)),
-    "mxfp4": Core(64, 35, (_FP32,), group=16, zero_exponent=-139),
-    "nvfp4": Core(64, 35, (_FP32,), group=16, zero_exponent=-139),
+"fp8" is any mix of e4m3 and e5m2, on b200 also of e3m2, e2m3 and e2m1.
+"""
+
+BLOCK_INSTRUCTIONS: dict[str, Instruction] = {
+    "mx": Instruction(32, 25, (_FP32,)),
+    "mxfp4": Instruction(64, 35, (_FP32,), group=16, zero_exponent=-139),
+    "nvfp4": Instruction(64, 35, (_FP32,), group=16, zero_exponent=-139),
 }
-"""Blackwell's block-scaled instructions (b200): any mix of MXFP8, 6 and 4; MXFP4 alone; NVFP4 alone."""
+"""Blackwell's block-scaled instructions (b200).
+
+There is one for any mix of MXFP8, 6 and 4, one for MXFP4 alone, one for NVFP4 alone.
+"""
 
 # FP8 through mma.sync: converted to fp16 and sent through that unit (Hopper, Blackwell).
-_MMA = Core(16, 25, _HALF)
+_MMA = Instruction(16, 25, _HALF)
 _MMA_MACHINES = ("h100", "b200")
 _FP8 = ("e4m3", "e5m2")
 _NARROWER = ("e3m2", "e2m3", "e2m1")
@@ -84,7 +90,10 @@ _TF32 = RoundingSpec.parse("tf32:rtz")
 
 
 def parse_machine(text: str) -> dict[str, object] | None:
-    """Return the fields of ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, None for anything else."""
+    """Return the fields of ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``.
+
+    None for anything that does not start with a machine.
+    """
     name, colon, rest = text.partition(":")
     if name not in MACHINES:
         return None
@@ -93,7 +102,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
     pieces = split_operands(operands, (1, 2)) or []
     if not colon or not pieces or not all(pieces):
         raise ValueError(
-            f"{text!r} is not understood; allowed is MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE], for "
+            f"{shown(text)} is not understood; allowed is MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE], for "
             "example 'h100:bf16' or 'h100:e4m3_e5m2:promote128'"
         )
     lhs, rhs = (pieces * 2)[:2]
@@ -105,27 +114,28 @@ def parse_machine(text: str) -> dict[str, object] | None:
             accumulator = value
         else:
             schedule = parse_schedule(option)
-    core = _core(name, lhs, rhs, schedule, text)
-    accumulator = accumulator or core.accumulators[0]
-    if accumulator not in core.accumulators:
-        allowed = ", ".join(core.accumulators)
+    instruction = _instruction(name, lhs, rhs, schedule, text)
+    accumulator = accumulator or instruction.accumulators[0]
+    if accumulator not in instruction.accumulators:
+        allowed = ", ".join(instruction.accumulators)
         raise ValueError(
             f"{name} has no accumulator {accumulator!r} for {operands}; allowed are {allowed}"
         )
     is_half = accumulator == _FP16
-    # The exponent of a zero term: 5 below the smallest normal one, and lower with more fraction bits.
-    zero = (-14 if is_half else -126) - 5 - max(core.fraction_bits - 23, 0)
-    zero = zero if core.zero_exponent is None else core.zero_exponent
+    # The exponent of a zero term: 5 below the smallest normal one, and lower with more fraction
+    # bits.
+    zero = (-14 if is_half else -126) - 5 - max(instruction.fraction_bits - 23, 0)
+    zero = zero if instruction.zero_exponent is None else instruction.zero_exponent
     fields: dict[str, object] = {
         "lhs": _operand(lhs),
         "rhs": _operand(rhs),
         "accumulator": RoundingSpec.parse(accumulator if is_half else f"{accumulator}:rtz"),
         "order": FusedBlock(
-            length=core.length,
-            fraction_bits=core.fraction_bits,
+            length=instruction.length,
+            fraction_bits=instruction.fraction_bits,
             zero_exponent=zero,
             schedule=schedule,
-            group=core.group,
+            group=instruction.group,
         ),
     }
     if output:
@@ -133,10 +143,10 @@ def parse_machine(text: str) -> dict[str, object] | None:
     return fields
 
 
-def _core(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Core:
+def _instruction(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Instruction:
     names = [re.sub(r"\[.*", "", piece) for piece in (lhs, rhs)]
-    if machine == _BLOCK_MACHINE and (core := _block_core(names)) is not None:
-        return core
+    if machine == _BLOCK_MACHINE and (instruction := _block_instruction(names)) is not None:
+        return instruction
     fp8 = _FP8 + (_NARROWER if machine == _BLOCK_MACHINE else ())
     kinds = {"fp8" if name in fp8 else name for name in names}
     table = MACHINES[machine]
@@ -157,16 +167,16 @@ def _core(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Co
     return table[kind]
 
 
-def _block_core(names: list[str]) -> Core | None:
+def _block_instruction(names: list[str]) -> Instruction | None:
     """Return the instruction that multiplies two block formats, None if there is none."""
     kinds = {_block_kind(name) for name in names}
     if kinds == {"mx", "mxfp4"}:
-        return BLOCK_CORES["mx"]
-    return BLOCK_CORES.get(kinds.pop() or "") if len(kinds) == 1 else None
+        return BLOCK_INSTRUCTIONS["mx"]
+    return BLOCK_INSTRUCTIONS.get(kinds.pop() or "") if len(kinds) == 1 else None
 
 
 def _block_kind(name: str) -> str | None:
-    """Return "mx", "mxfp4" or "nvfp4" by element, scale and block size; scales may follow any rule."""
+    """Return "mx", "mxfp4" or "nvfp4" by element, scale and block size; any scale rule will do."""
     try:
         fmt = RoundingSpec.parse(name).format
     except ValueError:
@@ -186,26 +196,30 @@ def _block_kind(name: str) -> str | None:
 
 
 def _operand(text: str) -> RoundingSpec | None:
-    """Return the rounding of an operand; tf32 truncates float32 registers unless it says otherwise."""
+    """Return the rounding of an operand; tf32 truncates float32 unless the text says otherwise."""
     return _TF32 if text == "tf32" else parse_piece(text)
 
 
-def machine_name(spec: "MatmulSpec") -> str | None:
-    """Return the string of a machine that gives this spec, None if there is none."""
-    order = spec.order
-    if not isinstance(order, FusedBlock) or spec.lhs is None or spec.rhs is None:
+def machine_name(fields: Mapping[str, object]) -> str | None:
+    """Return the machine's string for these fields of a `MatmulSpec`, None if there is none."""
+    lhs, rhs, output, order = (fields[name] for name in ("lhs", "rhs", "output", "order"))
+    if not (
+        isinstance(order, FusedBlock)
+        and isinstance(lhs, RoundingSpec)
+        and isinstance(rhs, RoundingSpec)
+    ):
         return None
-    operands = ["tf32" if part == _TF32 else piece(part) for part in (spec.lhs, spec.rhs)]
+    operands = ["tf32" if part == _TF32 else piece(part) for part in (lhs, rhs)]
     head = operands[0] if operands[0] == operands[1] else "_".join(operands)
-    head += f"->{piece(spec.output)}" if spec.output else ""
+    head += f"->{piece(output)}" if isinstance(output, RoundingSpec) else ""
     schedule = "" if order.schedule == FLAT else f":{order.schedule}"
     for machine in ("h100", "b200", "ada", "a100", "t4", "v100"):
         for accumulator in ("", ":acc=fp16"):
             text = f"{machine}:{head}{accumulator}{schedule}"
             try:
-                fields = parse_machine(text) or {}
+                found = parse_machine(text) or {}
             except ValueError:
                 continue  # a machine that does not have it
-            if all(getattr(spec, name) == value for name, value in fields.items()):
+            if all(fields[name] == value for name, value in found.items()):
                 return text
     return None

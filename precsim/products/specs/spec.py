@@ -1,25 +1,34 @@
 """`MatmulSpec`: everything that decides the bits of a matrix product."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
+from precsim.formats.block import BlockFormat
 from precsim.formats.scaled import refuse_scaled
+from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import FusedBlock, parse_fused_block, parse_schedule
 from precsim.products.specs.grammar import (
     parse_piece,
     piece,
+    shown,
     split_operands,
     split_outside_brackets,
 )
-from precsim.products.specs.limits import check_fused
+from precsim.products.specs.limits import check_fused, needs_two_words
 from precsim.products.specs.machines import machine_name, parse_machine
+from precsim.products.specs.spellings import likely_spellings
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
+
+_LONGEST = 1000
+"""Characters of a string; the longest that a spec prints has some 300."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatmulSpec:
-    """Formats and order of a product ``c + a @ b``; by default ``acc = fl(acc + a[k] * b[k])`` for ascending k.
+    """Formats and order of a product ``c + a @ b``.
+
+    By default ``acc = fl(acc + a[k] * b[k])`` for ascending k.
 
     Parameters
     ----------
@@ -30,27 +39,29 @@ class MatmulSpec:
     product : RoundingSpec, str or None
         How each product is rounded before it is added; None keeps it exact (fused multiply-add).
     adder : RoundingSpec, str or None
-        A format in which the addition takes place before the accumulator's rounding, which then is a
-        second one ("fp32": added in float32, stored narrower); None rounds the exact sum once.
+        A format to which each sum is rounded first; the accumulator's rounding is then a second one
+        ("fp32": added in float32, stored narrower). None rounds the exact sum once.
     output : RoundingSpec, str or None
         How the finished sums are rounded; None returns the accumulator.
     order : Order or str
-        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in `accumulate`. "exact": the
-        exact sum of the products, rounded to the accumulator once.
-        "fusedLxF": as a tensor core, see `FusedBlock`; only there may both operands be block formats, which are
-        quantized along K as `quantize` does and multiplied with their scales.
+        "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in
+        `accumulate`. "exact": the exact sum of the products, rounded to the accumulator once.
+        "fusedLxF": as a tensor core, see `FusedBlock`. Only there may both operands be block
+        formats, which are quantized along K as `quantize` does and multiplied with their scales.
 
     Raises
     ------
     ValueError
-        If a field is unknown, or stochastic rounding is asked for elsewhere than in the accumulator or the output.
+        If a field is unknown, or stochastic rounding is asked for elsewhere than in the accumulator
+        or the output.
 
     Notes
     -----
-    As a string: ``LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER][:product=FORMAT][:adder=FORMAT]``, where each
-    format may carry rounding options in brackets and ``raw`` stands for None, for example
-    ``"bf16_bf16_fp32->bf16"`` or ``"q3.8_q3.8_fp32->q3.8[sr]"``. ``str(spec)`` gives such a string.
-    Formats with an underscore in their name have aliases without.
+    As a string: ``LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER][:product=FORMAT][:adder=FORMAT]``, for
+    example ``"bf16_bf16_fp32->bf16"`` or ``"q3.8_q3.8_fp32->q3.8[sr]"``. Each format may have
+    rounding options in brackets; ``raw`` stands for None. ``str(spec)`` gives such a string.
+    Formats with an underscore in their name have aliases without. Or a tensor core:
+    ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, for example ``"h100:e4m3:promote128"``.
 
     Examples
     --------
@@ -84,7 +95,12 @@ class MatmulSpec:
                     refuse_scaled(rounding.format, name)
                 object.__setattr__(self, name, rounding)
         if isinstance(self.order, FusedBlock):
-            check_fused(self)
+            for name in ("product", "adder"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} is '{getattr(self, name)}'; allowed with a fused block is None"
+                    )
+            check_fused(self.order, self.lhs, self.rhs, self.accumulator)
         if isinstance(self.order, Exact) and self.adder is not None:
             raise ValueError(
                 f"adder is '{self.adder}'; allowed with order 'exact' is None, since it rounds once"
@@ -97,6 +113,29 @@ class MatmulSpec:
                     "(round the operands with round_to first)"
                 )
 
+    @property
+    def core(self) -> Core:
+        """The typed problem of a tensor core; TypeError if the order is not a `FusedBlock`."""
+        if not isinstance(self.order, FusedBlock):
+            raise TypeError(f"order of '{self}' is '{self.order}'; allowed is a FusedBlock")
+        return check_fused(self.order, self.lhs, self.rhs, self.accumulator)
+
+    @property
+    def is_block_scaled(self) -> bool:
+        """Whether the operands are block formats, whose scales take part in the product."""
+        return self.lhs is not None and isinstance(self.lhs.format, BlockFormat)
+
+    @property
+    def has_tensor_scale(self) -> bool:
+        """Whether an operand has a scale of the whole array, which multiplies the finished sums."""
+        formats = [part.format for part in (self.lhs, self.rhs) if part is not None]
+        return any(isinstance(f, BlockFormat) and f.tensor_scale is not None for f in formats)
+
+    @property
+    def needs_two_words(self) -> bool:
+        """Whether the sum of a tensor core's step needs two words of 32 bits."""
+        return isinstance(self.order, FusedBlock) and needs_two_words(self.core)
+
     @classmethod
     def parse(cls, text: "str | MatmulSpec") -> "MatmulSpec":
         """Return the spec that a string stands for."""
@@ -104,6 +143,10 @@ class MatmulSpec:
             return text
         if not isinstance(text, str):
             raise TypeError(f"matmul spec is {text!r}; allowed are a string or a MatmulSpec")
+        if len(text) > _LONGEST:
+            raise ValueError(
+                f"matmul spec {shown(text)} has {len(text)} characters; allowed are {_LONGEST}"
+            )
         if (machine := parse_machine(text)) is not None:
             return cls(**machine)  # type: ignore[arg-type]
         head, *options = split_outside_brackets(text, ":")
@@ -111,8 +154,9 @@ class MatmulSpec:
         pieces = split_operands(operands, (3,))
         if pieces is None:
             raise ValueError(
-                f"matmul spec {text!r} is not understood; allowed is "
-                "LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER], for example 'bf16_bf16_fp32'"
+                f"matmul spec {shown(text)} is not understood; allowed is "
+                "LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER], for example 'bf16_bf16_fp32', or "
+                f"MACHINE:LHS[_RHS], for example 'h100:bf16'{_hint(text)}"
             )
         fields: dict[str, object] = dict(
             zip(("lhs", "rhs", "accumulator"), map(parse_piece, pieces), strict=True)
@@ -141,7 +185,8 @@ class MatmulSpec:
 
     def __str__(self) -> str:
         """Return the shortest string that parses to this spec."""
-        if (name := machine_name(self)) is not None:
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        if (name := machine_name(values)) is not None:
             return name
         text = "_".join(map(piece, (self.lhs, self.rhs, self.accumulator)))
         if self.output is not None:
@@ -152,3 +197,14 @@ class MatmulSpec:
             if getattr(self, name) is not None:
                 text += f":{name}={piece(getattr(self, name))}"
         return text
+
+
+def _hint(text: str) -> str:
+    """Return what a string may have meant, as the end of a message."""
+    for likely in likely_spellings(text):
+        try:
+            MatmulSpec.parse(likely)
+        except ValueError:
+            continue
+        return f"; did you mean {likely!r}?"
+    return ""

@@ -1,10 +1,11 @@
-"""Steps of a tensor core by float32 multiplications, tile by tile on a GPU: where no exponent is extreme.
+"""Steps of a tensor core by float32 multiplications, on a GPU: where no exponent is extreme.
 
-The step is that of `fused_step`, with fewer instructions. A product of two significands is exact in float32, so is its product
-with a power of two, and a conversion to an integer cuts off toward zero, as a tensor core does. Accumulators that round to nearest (fp16)
-are rounded by additions, `by_adding`. If E is at least -126 + F, all
-terms and sums are multiples of 2**-126; `fits` tells from the operands whether products keep that distance from
-float32's smallest normal number, and a similar one from its largest.
+The step is that of `add_in_one_word`, with fewer instructions. A product of two significands is
+exact in float32, and so is its product with a power of two. A conversion to an integer cuts off
+toward zero, as a tensor core does. Accumulators that round to nearest (fp16) are rounded by
+additions, `by_adding`. If E is at least -126 + F, all terms and sums are multiples of 2**-126.
+`fits` finds out from the operands whether products keep that distance from float32's smallest
+normal number, and a similar one from its largest.
 """
 
 from collections.abc import Callable
@@ -17,9 +18,9 @@ from jax import lax
 
 from precsim._arrays import Array, repeat
 from precsim.formats.carrier import FLOAT32, bit_length
-from precsim.formats.floating import FloatFormat
 from precsim.products.pallas_gpu import Read, Tile, in_chunks, over_tiles
-from precsim.products.tensor_core.step import Factor, Step, sign_and_magnitude
+from precsim.products.specs.core import Core
+from precsim.products.tensor_core.step import OneWordFactor, sign_and_magnitude
 from precsim.rounding.kernel import by_adding
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -29,94 +30,97 @@ _TILES = (Tile(32, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
 """Larger ones have too many numbers at work for the registers that there are."""
 
 
-class Operand(NamedTuple):
-    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right one."""
+class Float32Factor(NamedTuple):
+    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right."""
 
     value: Array
     """float32, finite."""
     exponent: Array
-    """int32, as in `Factor`."""
+    """int32, as in `OneWordFactor`."""
 
 
-def add_products(
-    x: Factor,
-    y: Factor,
+def chain_on_gpu(
+    x: OneWordFactor,
+    y: OneWordFactor,
     total: Array,
     *,
     start: Any,
     count: int,
-    step: Step,
-    otherwise: Callable[[Factor, Factor, Array], Array],
+    core: Core,
+    otherwise: Callable[[OneWordFactor, OneWordFactor, Array], Array],
 ) -> Array:
-    """Return accumulators (patterns) after `count` products from index `start` on; shapes as in `chain`.
+    """Return accumulators (patterns) after `count` products from index `start` on.
 
-    `otherwise` is called for operands that do not fit; 6 to 8 instructions per product for those that do.
+    Shapes as `in_one_word` arranges them. `otherwise` is called for operands that do not fit; 6 to
+    8 instructions per product for those that do.
     """
     left, right = (_part(f, start, count, axis) for f, axis in ((x, 0), (y, -2)))
-    is_exact = fits(left, right, total, step)
+    is_exact = fits(left, right, total, core)
     if is_exact is False:
         return otherwise(x, y, total)
 
     @jax.jit
-    def tensor_core_tiles(x: Operand, y: Operand, total: Array) -> Array:
+    def tensor_core_tiles(x: Float32Factor, y: Float32Factor, total: Array) -> Array:
         # `find_unportable` knows the name: its float32 operations are exact.
         return over_tiles(tile, total, x, y, tiles=_TILES)
 
     def tile(x: Any, y: Any, total: Array, read: Read) -> Array:
-        left, right = Operand(*x), Operand(*y)
-        body = lambda group, total: add_block(left, right, total, group, step, read)
-        return repeat(count // step.length, body, total)
+        left, right = Float32Factor(*x), Float32Factor(*y)
+        body = lambda n, total: add_in_float32(left, right, total, n, core, read)
+        return repeat(count // core.block.length, body, total)
 
     run = lambda x, y, total: tensor_core_tiles(left, right, total)
     return lax.cond(is_exact, run, otherwise, x, y, total)
 
 
-def _part(factor: Factor, start: Any, count: int, axis: int) -> Operand:
+def _part(factor: OneWordFactor, start: Any, count: int, axis: int) -> Float32Factor:
     bits, exponent = (
         x if x.shape[axis] == count else lax.dynamic_slice_in_dim(x, start, count, axis)
         for x in (factor.bits, factor.exponent)
     )
-    return Operand(lax.bitcast_convert_type(bits, jnp.float32), exponent)
+    return Float32Factor(lax.bitcast_convert_type(bits, jnp.float32), exponent)
 
 
-def fits(x: Operand, y: Operand, total: Array, step: Step) -> Array | bool:
-    """Tell whether `add_block` is exact for all products and a first total: no, or a traced condition."""
-    can_round = _truncates(step.accumulator) or _rounds_to_nearest(step.accumulator)
-    if not can_round or sum(step.precisions) > FLOAT32.precision:
+def fits(x: Float32Factor, y: Float32Factor, total: Array, core: Core) -> Array | bool:
+    """Return whether `add_in_float32` is exact for all products and a first total.
+
+    False, or a traced condition.
+    """
+    can_round = _truncates(core) or _rounds_to_nearest(core.accumulator)
+    if not can_round or core.term_bits + 2 > FLOAT32.precision:
         return False
-    lowest = _I(_lowest(step))
+    lowest = _I(_lowest(core))
     # A product is below 2**(exponent + 2), and there are K of them and the first total.
-    limit = FLOAT32.bias if _truncates(step.accumulator) else by_adding.limit(step.accumulator)
+    limit = FLOAT32.bias if _truncates(core) else by_adding.limit(core.accumulator)
     highest = _I(limit - 2 - x.value.shape[0].bit_length())
     size = total & _U(FLOAT32.sign_bit - 1)
     exponent = (size >> _U(FLOAT32.trailing)).astype(_I) - _I(FLOAT32.bias)
     is_multiple = exponent >= _I(FLOAT32.emin + FLOAT32.trailing)
     found = jnp.all((size == _U(0)) | (is_multiple & (exponent <= highest)))
-    low, high = step.exponents
-    if low >= lowest and high <= highest:
+    lhs, rhs = core.lhs.element, core.rhs.element
+    if lhs.emin + rhs.emin >= lowest and lhs.emax + rhs.emax <= highest:
         return found
     (low_x, high_x), (low_y, high_y) = map(_exponents, (x, y))
     return found & (low_x + low_y >= lowest) & (high_x + high_y <= highest)
 
 
-def _truncates(accumulator: RoundingSpec) -> bool:
-    """Tell whether sums are cut off to a format with float32's smallest exponents."""
-    fmt = accumulator.format
-    assert isinstance(fmt, FloatFormat)
-    return accumulator.mode is RoundingMode.TOWARD_ZERO and fmt.emin == FLOAT32.emin
+def _truncates(core: Core) -> bool:
+    """Return whether sums are cut off to a format with float32's smallest exponents."""
+    truncates = core.accumulator.mode is RoundingMode.TOWARD_ZERO
+    return truncates and core.sums.emin == FLOAT32.emin
 
 
 def _rounds_to_nearest(accumulator: RoundingSpec) -> bool:
-    """Tell whether sums are rounded as `by_adding` does it, and become infinite as those of tensor cores do."""
+    """Return whether `by_adding` rounds the sums, and makes them infinite as tensor cores do."""
     return by_adding.applies(accumulator) and by_adding.too_large(accumulator) == np.inf
 
 
-def _lowest(step: Step) -> int:
+def _lowest(core: Core) -> int:
     """Return the smallest E that is needed: what is cut off there is a multiple of 2**-126."""
-    return FLOAT32.emin + step.fraction_bits
+    return FLOAT32.emin + core.block.fraction_bits
 
 
-def _exponents(x: Operand) -> tuple[Array, Array]:
+def _exponents(x: Float32Factor) -> tuple[Array, Array]:
     """Return the smallest and the largest exponent of values other than zero."""
     is_zero = x.value == 0
     low = jnp.min(jnp.where(is_zero, _I(FLOAT32.bias), x.exponent), initial=FLOAT32.bias)
@@ -124,34 +128,35 @@ def _exponents(x: Operand) -> tuple[Array, Array]:
     return low, high
 
 
-def add_block(x: Operand, y: Operand, total: Array, group: Any, step: Step, read: Read) -> Array:
-    """Return the new accumulators after step number `group`; patterns in and out."""
-    first, f = group * step.length, _I(step.fraction_bits)
+def add_in_float32(
+    x: Float32Factor, y: Float32Factor, total: Array, n: Any, core: Core, read: Read
+) -> Array:
+    """Return the new accumulators after step n; patterns in and out."""
+    first, f = n * core.block.length, _I(core.block.fraction_bits)
     trailing, bias = FLOAT32.trailing, _I(FLOAT32.bias)
 
     def exponent(k: Any) -> Array:
         return read.column(x.exponent, first + k) + read.row(y.exponent, first + k)
 
-    fmt = step.accumulator.format
-    assert isinstance(fmt, FloatFormat)
     field = ((total >> _U(trailing)) & _U(2 * FLOAT32.bias + 1)).astype(_I)
-    if fmt.emin > FLOAT32.emin:  # its subnormals have the smallest normal number's exponent
-        field = jnp.where(field == _I(0), field, jnp.maximum(field, _I(fmt.emin) + bias))
-    largest = jnp.maximum(field - bias, _I(_lowest(step)))
-    largest = in_chunks(step.length, lambda k, most: jnp.maximum(most, exponent(k)), largest)
+    if core.sums.emin > FLOAT32.emin:  # its subnormals have the smallest normal number's exponent
+        field = jnp.where(field == _I(0), field, jnp.maximum(field, _I(core.sums.emin) + bias))
+    largest = jnp.maximum(field - bias, _I(_lowest(core)))
+    largest = in_chunks(core.block.length, lambda k, most: jnp.maximum(most, exponent(k)), largest)
     scale = lax.bitcast_convert_type((f - largest + bias) << _I(trailing), jnp.float32)
 
     def add_term(k: Any, halves: tuple[Array, Array]) -> tuple[Array, Array]:
         product = read.column(x.value, first + k) * read.row(y.value, first + k)
         return halves[1], halves[0] + read.truncate(product * scale)
 
-    # Two halves as in `fused_step`; of an odd number of terms, this one gets fewer.
+    # Two halves as in `add_in_one_word`; of an odd number of terms, this one gets fewer.
     of_total = read.truncate(lax.bitcast_convert_type(total, jnp.float32) * scale)
-    halves = in_chunks(step.length, add_term, (jnp.zeros_like(of_total), of_total))
+    halves = in_chunks(core.block.length, add_term, (jnp.zeros_like(of_total), of_total))
     negative, magnitude = sign_and_magnitude(*halves)
-    truncates = _truncates(step.accumulator)
-    # As many bits as the conversion holds; the last one says whether others are lost, which is all that nearest needs.
-    kept_bits = fmt.precision if truncates else FLOAT32.precision
+    truncates = _truncates(core)
+    # As many bits as the conversion holds; the last one says whether others are lost, which is all
+    # that rounding to nearest needs.
+    kept_bits = core.sums.precision if truncates else FLOAT32.precision
     drop = jnp.maximum(bit_length(magnitude, FLOAT32) - _I(kept_bits), _I(0)).astype(_U)
     kept = lax.shift_left(lax.shift_right_logical(magnitude, drop), drop)
     if not truncates:
@@ -161,11 +166,14 @@ def add_block(x: Operand, y: Operand, total: Array, group: Any, step: Step, read
     bits = bits + ((largest - f).astype(_U) << _U(trailing))
     sign = jnp.where(negative, _U(FLOAT32.sign_bit), _U(0))
     result = jnp.where(magnitude == _U(0), _U(0), bits | sign)
-    return result if truncates else _to_nearest(result, total, step.accumulator)
+    return result if truncates else _to_nearest(result, total, core.accumulator)
 
 
 def _to_nearest(sums: Array, total: Array, accumulator: RoundingSpec) -> Array:
-    """Round patterns that were rounded to odd; a zero is +0, and what was infinite before the step stays."""
+    """Round patterns that were rounded to odd.
+
+    A zero is +0, and what was infinite before the step stays.
+    """
     value = lax.bitcast_convert_type(sums, jnp.float32)
     rounded = by_adding.by_adding(value, accumulator, has_negative_zero=False)
     bits = lax.bitcast_convert_type(jnp.where(rounded == 0, jnp.float32(0), rounded), jnp.uint32)

@@ -4,14 +4,13 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from precsim.formats.block import BlockFormat
 from precsim.formats.floating import FloatFormat
+from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import (
-    FusedBlock,
     PairInterleaved,
     Promote,
     ResidueFirst,
@@ -22,7 +21,6 @@ from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly
-from precsim.rounding.spec import RoundingSpec
 from precsim.rounding.threefry import bits_at
 
 
@@ -55,7 +53,8 @@ def fused_dot_exact(
     Parameters
     ----------
     a, b : sequence of float, length K
-        Values of the operands' formats; for block formats float32 numbers, which are quantized as whole arrays.
+        Values of the operands' formats; for block formats float32 numbers, which are quantized as
+        whole arrays.
     c : float
         First value of the accumulator.
     spec : str or MatmulSpec
@@ -75,42 +74,41 @@ def fused_dot_exact(
 
     Notes
     -----
-    A step: every term (L products and the accumulator) is cut off toward zero at 2**-F times 2 to the largest
-    exponent, the rest is added exactly and rounded once. NaN if a term is NaN or infinities of both signs
-    occur; overflow gives infinity; a zero is +0. Block formats: scales are factors of their products, and powers of
-    two count in the exponents; in groups, a term is the exact sum of a group's products times both scales, and its
-    exponent is that of the scales. Scales of whole arrays multiply the end result, in float32.
+    A step: every term (L products and the accumulator) is cut off toward zero at 2**-F times 2 to
+    the largest exponent; what is left is added exactly and rounded once. The result is NaN if a
+    term is NaN or infinities of both signs occur. Overflow gives infinity; a zero is +0. Without
+    products the result is c.
+
+    Block formats: scales are factors of their products, and powers of two count in the exponents.
+    In groups, a term is the exact sum of a group's products times both scales, and its exponent is
+    that of the scales. Scales of whole arrays multiply the end result, in float32.
 
     Examples
     --------
     The small terms count 0.875, of which Hopper keeps 0.75 beside terms of 2**23:
 
     >>> import precsim as ps
-    >>> ps.fused_dot_exact([-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1, 1, 1], 2.0**23, "h100:fp16")
+    >>> a, b = [-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1, 1, 1]
+    >>> ps.fused_dot_exact(a, b, 2.0**23, "h100:fp16")
     -0.75
     """
-    spec = MatmulSpec.parse(spec)
-    order = spec.order
-    if not isinstance(order, FusedBlock):
-        raise TypeError(f"order of '{spec}' is '{order}'; allowed is a FusedBlock")
-    products, alpha = _products(a, b, spec)
-    total = _scheduled(products, c, spec, order, random_bits)
+    core = MatmulSpec.parse(spec).core
+    products, alpha = _products(a, b, core)
+    total = _scheduled(products, c, core, random_bits) if products else c
     return total if alpha is None else _multiply(total, alpha)
 
 
 def _products(
-    a: Sequence[float], b: Sequence[float], spec: MatmulSpec
+    a: Sequence[float], b: Sequence[float], core: Core
 ) -> tuple[list[Product], float | None]:
-    """Pair the operands; quantize those of block formats, and return the product of their tensor scales."""
-    if spec.lhs is None or not isinstance(spec.lhs.format, BlockFormat):
+    """Pair the operands, quantized if of block formats; return the product of tensor scales."""
+    if not len(a) or core.lhs.blocks is None or core.rhs.blocks is None:
         return [Product(x, y) for x, y in zip(a, b, strict=True)], None
     columns, alphas = [], []
-    for values, part in ((a, spec.lhs), (b, spec.rhs)):
-        assert part is not None
-        assert isinstance(part.format, BlockFormat)
-        size = part.format.block_size
+    for values, operand, blocks in ((a, core.lhs, core.lhs.blocks), (b, core.rhs, core.rhs.blocks)):
+        size = blocks.block_size
         quantized = quantize_blocks_exactly(
-            [list(values[k : k + size]) for k in range(0, len(values), size)], part
+            [list(values[k : k + size]) for k in range(0, len(values), size)], operand.rounding
         )
         scales = [quantized.scales[k // size] for k in range(len(values))]
         columns.append(([x for block in quantized.elements for x in block], scales))
@@ -122,18 +120,16 @@ def _products(
     return products, alphas[0] if len(alphas) == 1 else _multiply(*alphas)
 
 
-def _scheduled(
-    pairs: list[Product], c: float, spec: MatmulSpec, order: FusedBlock, seed: int
-) -> float:
-    """Chain the steps as the schedule says; a step's place is where its products stand in that order."""
-    length = order.length
+def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
+    """Chain the steps as the schedule says; a step's place is its products' in this order."""
+    length = core.block.length
 
     def chain(total: float, products: list[Product], place: int) -> float:
         for k in range(0, len(products), length):
             draw = 0
-            if spec.accumulator.mode is RoundingMode.STOCHASTIC:
+            if core.accumulator.mode is RoundingMode.STOCHASTIC:
                 draw = int(bits_at(np.uint32(seed), place + k))
-            total = step_exact(total, products[k : k + length], spec, draw)
+            total = step_exact(total, products[k : k + length], core, draw)
         return total
 
     def residue_first(total: float, products: list[Product], place: int, granule: int) -> float:
@@ -141,9 +137,8 @@ def _scheduled(
         total = chain(total, products[:count], place)
         return chain(total, products[count:], place + ceil_div(count, length) * length)
 
-    is_half = isinstance(fmt := spec.accumulator.format, FloatFormat) and fmt.emin == -14
-    add = partial(_add, "fp16" if is_half else "fp32")
-    match order.schedule:
+    add = partial(_add, "fp16" if core.sums.emin == -14 else "fp32")
+    match core.block.schedule:
         case Promote(interval=n):
             for k in range(0, len(pairs), n):
                 c = add(c, chain(0.0, pairs[k : k + n], k))
@@ -170,29 +165,25 @@ def _scheduled(
             return chain(c, pairs, 0)
 
 
-def step_exact(c: float, products: Sequence[Any], spec: MatmulSpec, random_bits: int = 0) -> float:
+def step_exact(c: float, products: Sequence[Product], core: Core, random_bits: int = 0) -> float:
     """One step: align all terms to the largest exponent, cut off, add exactly, round."""
-    order = spec.order
-    assert isinstance(order, FusedBlock)
+    block = core.block
     terms = [
-        _term([Product(*p) for p in products[k : k + order.group]], spec)
-        for k in range(0, len(products), order.group)
+        _term(products[k : k + block.group], core) for k in range(0, len(products), block.group)
     ]
-    terms.append(Term(c if not math.isfinite(c) else Fraction(c), _exponent(c, spec.accumulator)))
+    terms.append(Term(c if not math.isfinite(c) else Fraction(c), _exponent(c, core.sums)))
     special = [t.value for t in terms if isinstance(t.value, float)]
     if special:
         return sum(special)  # NaN, or infinities: of one sign their sum, of both NaN
-    exponents = [t.exponent if t.value else order.zero_exponent for t in terms]
+    exponents = [t.exponent if t.value else block.zero_exponent for t in terms]
     known = [e for e in exponents if e is not None]
     if not any(t.value for t in terms):
         return 0.0
-    unit = Fraction(2) ** (max(known) - order.fraction_bits)
-    total = sum(_cut(Fraction(t.value) / unit, order.sticky) for t in terms) * unit
-    fmt = spec.accumulator.format
-    assert isinstance(fmt, FloatFormat)
-    if abs(total) >= Fraction(2) ** (fmt.emax + 1):
+    unit = Fraction(2) ** (max(known) - block.fraction_bits)
+    total = sum(_cut(Fraction(t.value) / unit, block.sticky) for t in terms) * unit
+    if abs(total) >= Fraction(2) ** (core.sums.emax + 1):
         return math.copysign(math.inf, total)
-    return round_exact(total, spec.accumulator, random_bits=random_bits).value + 0.0  # a zero is +0
+    return round_exact(total, core.accumulator, random_bits=random_bits).value + 0.0  # a zero is +0
 
 
 def _cut(x: Fraction, sticky: bool) -> int:
@@ -203,37 +194,28 @@ def _cut(x: Fraction, sticky: bool) -> int:
     return kept
 
 
-def _term(products: list[Product], spec: MatmulSpec) -> Term:
+def _term(products: Sequence[Product], core: Core) -> Term:
     """One product, or the sum of a group of them times its scales."""
-    assert spec.lhs is not None
-    assert spec.rhs is not None
     factors = [v for p in products for v in p]
-    if not all(map(math.isfinite, factors)):
-        p = products[0]
-        is_scaled = isinstance(spec.lhs.format, BlockFormat)
-        return Term(math.nan if is_scaled else p.x * p.y, 0)
     first = products[0]
+    if not all(map(math.isfinite, factors)):
+        return Term(math.nan if core.is_block_scaled else first.x * first.y, 0)
     scale = Fraction(first.x_scale) * Fraction(first.y_scale)
     value = sum((Fraction(p.x) * Fraction(p.y) for p in products), Fraction(0)) * scale
     exponent = 0
-    for x, x_scale, part in (
-        (first.x, first.x_scale, spec.lhs),
-        (first.y, first.y_scale, spec.rhs),
+    for x, x_scale, operand in (
+        (first.x, first.x_scale, core.lhs),
+        (first.y, first.y_scale, core.rhs),
     ):
-        fmt = part.format
-        if not isinstance(fmt, BlockFormat):
-            exponent += _exponent(x, part)
-            continue
-        exponent += _exponent(x_scale, RoundingSpec(format=fmt.scale))
-        if len(products) == 1 and spec.order.group == 1:  # type: ignore[union-attr]
-            exponent += _exponent(x, RoundingSpec(format=fmt.element))
+        if operand.blocks is not None:
+            exponent += _exponent(x_scale, operand.blocks.scale)
+        if core.block.group == 1:
+            exponent += _exponent(x, operand.element)
     return Term(value, exponent)
 
 
-def _exponent(x: float, spec: RoundingSpec) -> int:
+def _exponent(x: float, fmt: FloatFormat) -> int:
     """Exponent of the leading place; subnormals have that of the smallest normal value."""
-    fmt = spec.format
-    assert isinstance(fmt, FloatFormat)
     return max(math.frexp(x)[1] - 1, fmt.emin) if x else fmt.emin
 
 

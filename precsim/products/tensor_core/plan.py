@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, namespace, repeat
+from precsim._arrays import Array, Fold, bitcast, namespace, repeat
 from precsim.arithmetic.elementwise import add
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.registry import get_format
@@ -25,49 +25,74 @@ FILL = -1
 
 
 class Plan(NamedTuple):
-    """Which products each chain of steps takes; static under jit."""
+    """Which products each chain of steps takes; static under `jit`."""
 
     places: np.ndarray
     """k of each product, in the order of the steps; -1 where there is none, which adds a zero."""
     chains: int
     """Chains of equal length, each of which starts from zero and is added to the total."""
+    steps: int
+    """Steps of one chain."""
     starts_from_total: bool
     """The first chain starts from the accumulator instead."""
 
 
-def plan(order: FusedBlock, k: int) -> Plan:
-    """Lay out K products in steps and chains as a schedule says."""
-    index = np.arange(k)
+class Arranged(NamedTuple):
+    """A product laid out for its steps, which sum in one word or in two."""
+
+    first: Array
+    """The first totals, as patterns."""
+    x: Any
+    y: Any
+    """The operands as factors, K in the order of the steps; `bits` holds their float32 patterns."""
+    step: Callable[[Any, Any, Array, Any, Fold], Array]
+    """``step(x, y, total, n, fold)``: totals after step n; what is not finite counts as zero."""
+    patterns: Callable[[Any, Any, Any], tuple[Array, Array]]
+    """``patterns(x, y, k)``: the patterns of both factors of term k."""
+    on_gpu: Callable[..., Array] | None
+    """How a GPU runs a whole chain; see `float32_step`."""
+    finish: Callable[[Array], Array]
+    """From the last totals to the result, patterns both."""
+
+
+def plan(block: FusedBlock, k: int) -> Plan:
+    """Lay out K > 0 products in steps and chains as the schedule of a block says."""
+    places, chains, starts_from_total = _places(block, k)
+    return Plan(places, chains, len(places) // block.length // chains, starts_from_total)
+
+
+def _places(block: FusedBlock, k: int) -> tuple[np.ndarray, int, bool]:
+    index, length = np.arange(k), block.length
 
     def fill(index: np.ndarray, unit: int) -> np.ndarray:
         return np.append(index, np.full(-len(index) % unit, FILL))
 
     def residue_first(index: np.ndarray, granule: int) -> np.ndarray:
         count = len(index) % granule
-        return np.append(fill(index[:count], order.length), fill(index[count:], order.length))
+        return np.append(fill(index[:count], length), fill(index[count:], length))
 
-    match order.schedule:
+    match block.schedule:
         case ResidueFirst(granule=g):
-            return Plan(residue_first(index, g), 1, True)
+            return residue_first(index, g), 1, True
         case Promote(interval=n):
             index = fill(index, n)
-            return Plan(index, len(index) // n, False)
+            return index, len(index) // n, False
         case PairInterleaved():
             index = fill(index, 32)
             within = np.arange(32)
             halves = np.concatenate([within[within % 4 < 2], within[within % 4 >= 2]])
             index = index.reshape(-1, 32)[:, halves].reshape(-1)
-            return Plan(index, len(index) // 32, False)
+            return index, len(index) // 32, False
         case SplitK(splits=s, granule=g, residue=n):
             # The last part may be shorter: all parts get as many steps as the others.
-            part = max(ceil_div(ceil_div(k, g), s) * g, 1)
-            steps = ceil_div(part, order.length) * order.length
+            part = ceil_div(ceil_div(k, g), s) * g
+            steps = ceil_div(part, length) * length
             parts = [index[j * part : (j + 1) * part] for j in range(s)]
             parts = [residue_first(x, n) if n else x for x in parts]
             parts = [np.append(x, np.full(steps - len(x), FILL)) for x in parts]
-            return Plan(np.concatenate(parts) if k else index, s, True)
+            return np.concatenate(parts), s, True
         case _:
-            return Plan(fill(index, order.length), 1, True)
+            return fill(index, length), 1, True
 
 
 def in_order(x: Array, places: np.ndarray, fill: int = 0) -> Array:
@@ -83,7 +108,7 @@ def in_order(x: Array, places: np.ndarray, fill: int = 0) -> Array:
 def add_chains(
     chain: Callable[[Array, Any], Array], first: Array, where: Plan, accumulator: RoundingSpec
 ) -> Array:
-    """Add the chains of a plan to `first`, patterns; `chain(total, j)` runs the j-th from a total."""
+    """Add the chains of a plan to `first`, patterns; `chain(total, j)` runs the j-th one."""
     zero = namespace(first).zeros_like(first)
 
     def add_chain(j: Any, total: Array) -> Array:
@@ -95,7 +120,7 @@ def add_chains(
 
 
 def add_totals(x: Array, y: Array, accumulator: RoundingSpec) -> Array:
-    """Add two totals (patterns) with one rounding to nearest, in float32 or the accumulator's fp16."""
+    """Add two totals (patterns) with one rounding to nearest, in float32 or the sums' fp16."""
     fmt = accumulator.format
     target = fmt if fmt == get_format("fp16") else get_format("fp32")
     x, y = (bitcast(v, FLOAT32.float_dtype) for v in (x, y))

@@ -1,18 +1,20 @@
 """One step of a tensor core, for all elements of a product at once: integers only, NumPy and JAX.
 
-A step adds L products and the accumulator. Every term is an integer significand times a power of two:
-products ``(sa * sb) * 2**(ea + eb - Pa - Pb)``, never renormalised, with P the fraction bits of an operand. With
-E the largest exponent among the terms, each is cut off toward zero to a multiple of 2**(E - F), and the cut
-terms are added exactly: 32 bits hold the sum where `max_total` says so. Sources: see `FusedBlock`.
+A step adds L products and the accumulator. Every term is an integer significand times a power of
+two. A product is ``(sa * sb) * 2**(ea + eb - Pa - Pb)``, never renormalised, with P the fraction
+bits of an operand. Each term is cut off toward zero to a multiple of 2**(E - F), with E the largest
+exponent among the terms. The cut terms are added exactly: 32 bits hold the sum where `max_total`
+says so. Sources: see `FusedBlock`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from precsim._arrays import (
     Array,
+    Fold,
     count_bits,
     entry,
     namespace,
@@ -22,29 +24,30 @@ from precsim._arrays import (
 )
 from precsim.formats.carrier import FLOAT32, bit_length, decompose, select
 from precsim.formats.floating import FloatFormat
+from precsim.products.specs.core import Core
 from precsim.products.tensor_core.tiles import row
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.modes import RoundingMode
-from precsim.rounding.spec import RoundingSpec
 
 NAN = 0x7FFFFFFF
 """The one NaN that tensor cores return (MMA-Sim, random bit patterns on hardware)."""
-_NO_EXPONENT = -4000  # of a zero: never the largest, and shifted out of any sum
+NO_EXPONENT = -4000
+"""Of a zero: never the largest, and shifted out of any sum."""
 _U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
 
 
-class Operand(NamedTuple):
+class Decoded(NamedTuple):
     """A decoded operand; arrays of one shape, K first."""
 
     significand: Array
-    """int32, signed: value = significand * 2**(exponent - fraction bits); 0 for what is not finite."""
+    """int32, signed: value = significand * 2**(exponent - fraction bits); 0 if not finite."""
     exponent: Array
     """int32; that of the smallest normal value for subnormals, far below everything for zero."""
     bits: Array
     """The float32 patterns."""
 
 
-def decode_operand(bits: Array, fmt: FloatFormat) -> Operand:
+def decode(bits: Array, fmt: FloatFormat) -> Decoded:
     """Split float32 patterns of values of a format."""
     xp = namespace(bits)
     significand, lsb = decompose(bits, FLOAT32)
@@ -54,90 +57,59 @@ def decode_operand(bits: Array, fmt: FloatFormat) -> Operand:
     significand = shift_right(significand, drop.astype(_U)).astype(_I)
     is_special = (bits & _U(FLOAT32.sign_bit - 1)) >= _U(FLOAT32.infinity)
     significand = xp.where(is_special, _I(0), significand)
-    exponent = xp.where(significand == _I(0), _I(_NO_EXPONENT), exponent)
+    exponent = xp.where(significand == _I(0), _I(NO_EXPONENT), exponent)
     negative = bits >= _U(FLOAT32.sign_bit)
     signed = xp.where(negative, -significand, significand)
-    return Operand(signed, exponent, bits)
+    return Decoded(signed, exponent, bits)
 
 
-def max_total(lhs: FloatFormat, rhs: FloatFormat, length: int, fraction_bits: int) -> int:
-    """Bound of the sum of one step, in units of the last place that is kept."""
-    largest = ((1 << lhs.precision) - 1) * ((1 << rhs.precision) - 1)
-    product = (largest << fraction_bits) >> (lhs.precision + rhs.precision - 2)
-    return length * product + (1 << (fraction_bits + 1))
-
-
-class Factor(NamedTuple):
-    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right one."""
+class OneWordFactor(NamedTuple):
+    """An operand ready for the steps: K first in the left one, (..., K, columns) in the right."""
 
     significand: Array
-    """int32: so scaled that the product of two is in units of 2**(exponent - product_bits - lift)."""
+    """int32: the product of two has the unit 2**(exponent - term_bits - lift)."""
     exponent: Array
-    """int32, as in `Operand`."""
+    """int32, as in `Decoded`."""
     negative: Array
-    """uint32, a word or more to a step instead of K: bit l tells whether value l is negative."""
+    """uint32, a word or more per step instead of K: bit l says whether value l is negative."""
     nonzero: Array
     """The same of whether it is not zero."""
     bits: Array
     """The float32 patterns."""
 
 
-class Step(NamedTuple):
-    """What a step needs to know of the formats; static under jit."""
+def is_nudged(core: Core) -> bool:
+    """Return whether a product has room for a nudge below its last place.
 
-    length: int
-    fraction_bits: int
-    product_bits: int
-    """Fraction bits of a product of significands."""
-    zero_exponent: int | None
-    accumulator: RoundingSpec
-    precisions: tuple[int, int] = (0, 0)
-    """Of the operands; only `make_factors` and what follows it need them."""
-    exponents: tuple[int, int] = (0, 0)
-    """The smallest and the largest of a product of two operands; `float_step` needs them."""
-
-    @property
-    def is_nudged(self) -> bool:
-        """Tell whether a product has room for a nudge, as long as the first significand, below its last place."""
-        return sum(self.precisions) + self._scale + self.precisions[0] < FLOAT32.width
-
-    @property
-    def lift(self) -> int:
-        """Bits below a product's last place: those that the sum has there, and those of a nudge."""
-        return self._scale + self.precisions[0] * self.is_nudged
-
-    @property
-    def _scale(self) -> int:
-        return max(self.fraction_bits - self.product_bits, 0)
+    A nudge is as long as the significand of the left operand.
+    """
+    nudge = core.lhs.element.precision
+    return nudge + core.rhs.element.precision + _scale(core) + nudge < FLOAT32.width
 
 
-Fold: TypeAlias = Callable[[int, Callable[[Any, Any], Any], Any], Any]
-"""``state = body(k, state)`` for k = 0 .. count - 1, as `_arrays.repeat` does, or unrolled."""
+def lift(core: Core) -> int:
+    """Return the number of bits below a product's last place: those of the sum, and of a nudge."""
+    return _scale(core) + core.lhs.element.precision * is_nudged(core)
 
 
-def unrolled(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
-    """Repeat in the program text: long to compile, and then one vectorised loop."""
-    for k in range(count):
-        state = body(k, state)
-    return state
+def _scale(core: Core) -> int:
+    return max(core.block.fraction_bits - core.term_bits, 0)
 
 
-def make_factors(x: Operand, y: Operand, step: Step) -> tuple[Factor, Factor]:
+def make_factors(x: Decoded, y: Decoded, core: Core) -> tuple[OneWordFactor, OneWordFactor]:
     """Prepare two operands.
 
-    A product is cut off toward zero; a shift to the right rounds down. For negative products both agree if
-    the product is first made smaller by less than its last place, and 1 is added afterwards. So the
-    magnitudes of one operand are nudged up where there are bits for that (`is_nudged`): positive products
-    do not notice.
+    Hardware truncates toward zero; a right shift rounds down. For a negative product both agree if
+    its magnitude is first increased by less than one last place and 1 is added after the shift. So
+    the magnitudes of the right operand are nudged up where there are bits for that (`is_nudged`).
+    Positive products do not notice.
     """
-    lift = step.lift
-    nudge = _U(step.is_nudged)
-    size = (abs(y.significand).astype(_U) << _U(lift)) + nudge
+    size = (abs(y.significand).astype(_U) << _U(lift(core))) + _U(is_nudged(core))
     signed = select(y.significand < _I(0), _U(0) - size, size).astype(_I)
     lifted = select(y.significand == _I(0), _I(0), signed)
     return (
-        Factor(x.significand, x.exponent, *_words(x.significand, step.length), x.bits),
-        Factor(lifted, y.exponent, *_words(y.significand, step.length), y.bits),
+        OneWordFactor(x.significand, x.exponent, *_words(x.significand, core.block.length), x.bits),
+        OneWordFactor(lifted, y.exponent, *_words(y.significand, core.block.length), y.bits),
     )
 
 
@@ -151,56 +123,58 @@ def _words(significand: Array, length: int) -> tuple[Array, Array]:
         words = []
         for first in range(0, length, 32):
             part = mask[:, first : first + 32].astype(_U)
-            lanes = np.arange(part.shape[1], dtype=_U).reshape(-1, *(1,) * (len(shape) - 1))
+            lanes = np.arange(part.shape[1], dtype=_U).reshape(1, -1, *(1,) * (len(shape) - 1))
             words.append((part << lanes).sum(axis=1, dtype=_U))
         packed.append(xp.stack(words, axis=1).reshape(-1, *shape[1:]))
     return packed[0], packed[1]
 
 
-def exact_product(x: Factor, y: Factor, k: Any, step: Step) -> tuple[Array, Array]:
-    """Product k, as `add_block` wants it: significand, below its value if negative; exponent."""
+def exact_product(x: OneWordFactor, y: OneWordFactor, k: Any, core: Core) -> tuple[Array, Array]:
+    """Return significand and exponent of product k, for `add_in_one_word`.
+
+    The significand of a negative product lies below its value.
+    """
     significand = entry(x.significand, k) * row(y.significand, k)
-    if not step.is_nudged:
+    if not is_nudged(core):
         significand = significand + (significand >> _I(31))
     return significand, entry(x.exponent, k) + row(y.exponent, k)
 
 
-def count_negative(x: Factor, y: Factor, group: Any, length: int) -> Array:
+def count_negative(x: OneWordFactor, y: OneWordFactor, n: Any, length: int) -> Array:
     """Count the negative products of a step, int32."""
     words = -(-length // 32)
     count = _I(0)
     for word in range(words):
-        k = group * words + word
+        k = n * words + word
         negative = entry(x.negative, k) ^ row(y.negative, k)
         mask = negative & entry(x.nonzero, k) & row(y.nonzero, k)
         count = count + count_bits(mask).astype(_I)
     return count
 
 
-def add_block(
+def add_in_one_word(
     total: Array,
     product: Callable[[Any], tuple[Array, Array]],
     negative_products: Array,
-    step: Step,
+    core: Core,
     fold: Fold,
 ) -> Array:
     """Return the new accumulators; patterns in and out.
 
-    `product(k)` is the pair (significand, exponent) of the k-th of L exact products, see `exact_product`.
+    `product(k)` is the pair (significand, exponent) of the k-th of L products, see `exact_product`.
     `total` is finite or infinite, and infinite accumulators stay.
     """
     xp = namespace(total)
-    f = step.fraction_bits
-    fmt = step.accumulator.format
-    assert isinstance(fmt, FloatFormat)
+    block = core.block
+    f = block.fraction_bits
     significand, lsb = decompose(total, FLOAT32)
     is_zero = significand == _U(0)
-    no_exponent = _I(_NO_EXPONENT if step.zero_exponent is None else step.zero_exponent)
-    exponent = xp.maximum(lsb + _I(FLOAT32.trailing), _I(fmt.emin))
-    # A zero product needs no care: the accumulator is either zero too, or has a larger exponent than zero.
+    no_exponent = _I(NO_EXPONENT if block.zero_exponent is None else block.zero_exponent)
+    exponent = xp.maximum(lsb + _I(FLOAT32.trailing), _I(core.sums.emin))
+    # A zero product needs no care: the accumulator is zero too, or has a larger exponent than zero.
     largest = xp.where(is_zero, no_exponent, exponent)
-    largest = fold(step.length, lambda k, most: xp.maximum(most, product(k)[1]), largest)
-    last = largest + _I(step.product_bits + step.lift - f)
+    largest = fold(block.length, lambda k, most: xp.maximum(most, product(k)[1]), largest)
+    last = largest + _I(core.term_bits + lift(core) - f)
 
     def add_term(k: Any, halves: tuple[Array, Array]) -> tuple[Array, Array]:
         value, its_exponent = product(k)
@@ -209,14 +183,14 @@ def add_block(
 
     # Two halves in turn, each of which int32 holds; together they may need a 33rd bit for the sign.
     zero = xp.zeros_like(largest)
-    halves = fold(step.length, add_term, (zero, zero + negative_products))
+    halves = fold(block.length, add_term, (zero, zero + negative_products))
     cut_total = FLOAT32.trailing - f
     aligned = significand << _U(-cut_total) if cut_total < 0 else significand >> _U(cut_total)
     distance = largest - lsb - _I(FLOAT32.trailing)
     term = shift_right(aligned, distance.astype(_U)).astype(_I)
     negative = total >= _U(FLOAT32.sign_bit)
     with_total = halves[0] + xp.where(negative, -term, term)
-    result = _encode(*sign_and_magnitude(with_total, halves[1]), largest - _I(f), step.accumulator)
+    result = _encode(*sign_and_magnitude(with_total, halves[1]), largest - _I(f), core)
     is_infinite = (total & _U(FLOAT32.sign_bit - 1)) == _U(FLOAT32.infinity)
     return xp.where(is_infinite, total, result)
 
@@ -231,11 +205,13 @@ def sign_and_magnitude(x: Array, y: Array) -> tuple[Array, Array]:
     return negative, xp.where(negative, _U(0) - low, low)
 
 
-def _encode(negative: Array, magnitude: Array, lsb: Array, spec: RoundingSpec) -> Array:
-    """Round ``magnitude * 2**lsb`` to the accumulator's format; overflow gives infinity, zero is +0."""
+def _encode(negative: Array, magnitude: Array, lsb: Array, core: Core) -> Array:
+    """Round ``magnitude * 2**lsb`` to the accumulator's format.
+
+    Overflow gives infinity, zero is +0.
+    """
     xp = namespace(magnitude)
-    fmt = spec.format
-    assert isinstance(fmt, FloatFormat)
+    fmt, spec = core.sums, core.accumulator
     lead = bit_length(magnitude, FLOAT32) - _I(1) + lsb
     exponent = xp.maximum(lead, _I(FLOAT32.emin))
     shift = exponent - _I(FLOAT32.trailing) - lsb
@@ -261,9 +237,9 @@ def _encode(negative: Array, magnitude: Array, lsb: Array, spec: RoundingSpec) -
 
 
 def special_products(
-    patterns: Callable[[Any], tuple[Array, Array]], step: Step, fold: Fold
+    count: int, patterns: Callable[[Any], tuple[Array, Array]], fold: Fold
 ) -> Array:
-    """Sum of those of the L products that are not finite, as a pattern; 0 where all are finite."""
+    """Return the sum (pattern) of those of `count` products that are not finite; 0 if all are."""
     magnitude, infinity = _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
 
     def add_product(k: Any, seen: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -283,7 +259,7 @@ def special_products(
 
     x, y = patterns(0)
     none = (x ^ y) != (x ^ y)
-    nan, positive, negative = fold(step.length, add_product, (none, none, none))
+    nan, positive, negative = fold(count, add_product, (none, none, none))
     infinite = select(positive, infinity, select(negative, infinity | _U(FLOAT32.sign_bit), _U(0)))
     return select(nan | (positive & negative), _U(NAN), infinite)
 
@@ -291,8 +267,8 @@ def special_products(
 def add_special(total: Array, finite: Array, special: Array) -> Array:
     """Choose between a step's finite result and what NaN and infinities make of it.
 
-    `total` is the accumulator before the step, `finite` after it as though the products that are not finite
-    were zero, `special` the sum of those.
+    `total` is the accumulator before the step, `finite` the one after it as if the products that
+    are not finite were zero, `special` the sum of those.
     """
     xp = namespace(total)
     size, infinity = total & _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)

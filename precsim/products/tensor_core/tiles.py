@@ -1,7 +1,8 @@
-"""Tiles of columns: the layout that keeps the rows which one step of a product reads in the fastest cache.
+"""Tiles of columns: a layout that keeps the rows that one step reads in the fastest cache.
 
-A step reads L rows of the right operand once for each row of the result. Unless they stay in the first-level cache
-meanwhile, the step waits for memory: on one core a product of 512 columns took 1.5 to 2 times as long.
+A step reads L rows of the right operand once for each row of the result. Unless they stay in the
+first-level cache meanwhile, the step waits for memory: on one core a product of 512 columns took
+1.5 to 2 times as long.
 """
 
 from typing import NamedTuple
@@ -46,7 +47,7 @@ def tiles_of(columns: int, rows_a_step: int, *, is_compiled: bool) -> Tiles:
 
 
 def row(x: Array, k: object) -> Array:
-    """Return row k of (..., rows, width), as (..., 1, width); under JAX a slice, which loops vectorise."""
+    """Return row k of (..., rows, width) as (..., 1, width); a slice under JAX, for its loops."""
     if not is_jax(x):
         return x[..., k, None, :]
     from jax import lax

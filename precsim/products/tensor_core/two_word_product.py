@@ -1,95 +1,120 @@
-"""Matrix products of fused blocks that `tensor_core` has too few bits for, and of block-scaled operands."""
+"""Products whose sums of a step need two words: of numbers, or of block formats."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, entry, namespace, repeat
+from precsim._arrays import Array, Fold, bitcast, entry, namespace
 from precsim.arithmetic.elementwise import multiply
 from precsim.formats.block import BlockFormat
-from precsim.formats.carrier import FLOAT32
-from precsim.products.orders.multiply_add import as_seeds
-from precsim.products.specs.fused_block import FusedBlock
-from precsim.products.specs.limits import is_block_scaled, products_of
-from precsim.products.specs.spec import MatmulSpec
-from precsim.products.tensor_core.block_operands import Factor, numbers, scaled
-from precsim.products.tensor_core.plan import FILL, Plan, add_chains, in_order, plan
-from precsim.products.tensor_core.product import with_or_without_special
-from precsim.products.tensor_core.step import (
-    NAN,
-    Fold,
-    Step,
-    add_special,
-    special_products,
-    unrolled,
-)
-from precsim.products.tensor_core.two_word_step import NO_EXPONENT, add_terms
+from precsim.formats.carrier import FLOAT32, floor_log2, select
+from precsim.formats.codec import decode_bits
+from precsim.products.specs.core import Core, CoreOperand
+from precsim.products.tensor_core.plan import FILL, Arranged, Plan, in_order
+from precsim.products.tensor_core.step import NAN, NO_EXPONENT, decode
+from precsim.products.tensor_core.two_word_step import add_in_two_words
 from precsim.rounding.scaled.quantized import quantize_array
 from precsim.rounding.threefry import bits_at
 
 _U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
+_ONE = FLOAT32.pattern(1, 0)
 
 
-def wide_matmul(
-    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
-) -> Array:
-    """Return c + a @ b, float32 carriers; operands in their formats, but block formats not yet quantized.
+class TwoWordFactor(NamedTuple):
+    """An operand, K first; a term takes `group` significands and one entry of the others."""
 
-    Shapes (..., M, K), (..., K, N) and (..., M, N). About 35 operations per term (a product, or a group of them with
-    2 operations each), 150 per step. Stochastic accumulators take the bits of Threefry at (seed, index of the step's
-    first product in the order of the schedule).
+    significand: Array
+    """int32, signed."""
+    exponent: Array
+    scale: Array | None
+    """int32: what a group's sum is multiplied by; None without groups."""
+    bits: Array
+    """float32 patterns, which say where NaN and infinities are."""
+
+
+def in_two_words(
+    a: Array, b: Array, first: Array, core: Core, where: Plan, seeds: Array | None
+) -> Arranged:
+    """Arrange a product for steps of two words; first totals as patterns.
+
+    Operands are in their formats, but those of block formats are not yet quantized. About 35
+    operations per term (a product, or a group of them with 2 operations each), 150 per step. A
+    stochastic accumulator takes the bits of Threefry at (seed, index of the step's first product in
+    the order of the schedule).
     """
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    xp = namespace(a, b, c)
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shape = (*batch, a.shape[-2], b.shape[-1])
-    first = xp.zeros(shape, _U) if c is None else bitcast(xp.broadcast_to(c, shape), _U)
-    where = plan(order, a.shape[-1])
-    columns, rows, alpha = _factors(xp.asarray(a), xp.asarray(b), spec, where)
-    step = Step(
-        order.length // order.group,
-        order.fraction_bits,
-        products_of(spec).fraction_bits,
-        order.zero_exponent,
-        spec.accumulator,
+    x, alpha_x = _factor(a, core.lhs, core, where, axis=-1)
+    y, alpha_y = _factor(b, core.rhs, core, where, axis=-2)
+    alpha = alpha_y if alpha_x is None else alpha_x
+    if alpha_x is not None and alpha_y is not None:
+        alpha = multiply(alpha_x, alpha_y, "fp32")
+    # A step without products is none: it could cut bits off the accumulator.
+    is_step = (where.places.reshape(-1, core.block.length) != FILL).any(axis=1)
+    return Arranged(
+        first,
+        x,
+        y,
+        partial(_step, core=core, is_step=is_step, seeds=seeds),
+        lambda x, y, k: (entry(x.bits, k), entry(y.bits, k)),
+        None,
+        partial(_scaled, alpha=alpha),
     )
-    run = partial(_chained, where=where, order=order, step=step, seeds=as_seeds(random_bits, spec))
-    total = bitcast(with_or_without_special(run, first, columns, rows), FLOAT32.float_dtype)
+
+
+def _scaled(total: Array, alpha: Array | None) -> Array:
+    """Multiply totals (patterns) by the scales of whole arrays, with one rounding to float32."""
     if alpha is None:
         return total
-    bits = bitcast(multiply(total, alpha, "fp32"), _U)
+    bits = bitcast(multiply(bitcast(total, FLOAT32.float_dtype), alpha, "fp32"), _U)
     is_nan = (bits & _U(FLOAT32.sign_bit - 1)) > _U(FLOAT32.infinity)
-    return bitcast(xp.where(is_nan, _U(NAN), bits), FLOAT32.float_dtype)
+    return namespace(bits).where(is_nan, _U(NAN), bits)
 
 
-def _factors(
-    a: Array, b: Array, spec: MatmulSpec, where: Plan
-) -> tuple[Factor, Factor, Array | None]:
-    """Return both operands, K first in the order of the steps, and the product of their tensor scales."""
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    made, scales = [], []
-    for x, part, axis in ((a, spec.lhs, -1), (b, spec.rhs, -2)):
-        assert part is not None
-        to_front = partial(_to_front, axis=axis)
-        if not is_block_scaled(spec):
-            bits = in_order(to_front(bitcast(x, _U)), where.places)
-            made.append(numbers(bits, part.format))  # type: ignore[arg-type]
-            continue
-        fmt = part.format
-        assert isinstance(fmt, BlockFormat)
-        q = quantize_array(x, None, part, axis)
-        if q.tensor_scale is not None:
-            scales.append(q.tensor_scale)
-        codes = _filled(to_front(q.codes), order.group)
-        factor = scaled(codes, to_front(q.scales), fmt, order.group)
-        made.append(_factor_in_order(factor, where, order.group))
-    alpha = None
-    if scales:
-        alpha = scales[0] if len(scales) == 1 else multiply(scales[0], scales[1], "fp32")
-    return made[0], made[1], alpha
+def _factor(
+    array: Array, operand: CoreOperand, core: Core, where: Plan, axis: int
+) -> tuple[TwoWordFactor, Array | None]:
+    """Return an operand, K first in the order of the steps, and the scale of the whole array."""
+    group = core.block.group
+    if operand.blocks is None:
+        bits = in_order(_to_front(bitcast(array, _U), axis), where.places)
+        decoded = decode(bits, operand.element)
+        return TwoWordFactor(decoded.significand, decoded.exponent, None, bits), None
+    q = quantize_array(array, None, operand.rounding, axis)
+    codes, scales = _to_front(q.codes, axis), _to_front(q.scales, axis)
+    fill = -codes.shape[0] % group
+    codes = namespace(codes).pad(codes, [(0, fill), *[(0, 0)] * (codes.ndim - 1)])
+    factor = _block_factor(codes, scales, operand, operand.blocks, group)
+    return _factor_in_order(factor, where, group), q.tensor_scale
+
+
+def _block_factor(
+    codes: Array, scales: Array, operand: CoreOperand, blocks: BlockFormat, group: int
+) -> TwoWordFactor:
+    """Return codes and the scales of their blocks, both K first, as a factor."""
+    xp = namespace(codes, scales)
+    element = operand.element
+    bits = decode_bits(codes.astype(_U), element, FLOAT32)
+    scale_bits = decode_bits(scales.astype(_U), blocks.scale, FLOAT32)
+    significand, exponent, _ = decode(bits, element)
+    is_nan = scale_bits > _U(FLOAT32.infinity)
+    if blocks.scale.precision == 1:
+        # No zero; and 2**-127 is a subnormal of float32.
+        multiplier = xp.ones_like(scale_bits).astype(_I)
+        power = floor_log2(scale_bits, FLOAT32)
+    else:
+        multiplier, power, _ = decode(scale_bits, blocks.scale)
+    power = select(is_nan, _I(0), power)
+    # From one entry per block to one entry per term.
+    terms_per_block, terms = blocks.block_size // group, codes.shape[0] // group
+    multiplier, power, is_nan = (
+        xp.repeat(part, terms_per_block, axis=0)[:terms] for part in (multiplier, power, is_nan)
+    )
+    if group == 1:
+        exponent = xp.maximum(exponent + power, _I(NO_EXPONENT))
+        return TwoWordFactor(significand, exponent, None, select(is_nan, _U(NAN), bits))
+    up = xp.maximum(exponent - _I(element.emin), _I(0))
+    finite = select(is_nan, _U(NAN), _U(_ONE))
+    return TwoWordFactor(significand << up, power, multiplier, finite)
 
 
 def _to_front(x: Array, axis: int) -> Array:
@@ -98,18 +123,13 @@ def _to_front(x: Array, axis: int) -> Array:
     return moved[..., None] if axis == -1 else moved[..., None, :]
 
 
-def _filled(x: Array, unit: int) -> Array:
-    fill = -x.shape[0] % unit
-    return namespace(x).pad(x, [(0, fill), *[(0, 0)] * (x.ndim - 1)])
-
-
-def _factor_in_order(factor: Factor, where: Plan, group: int) -> Factor:
+def _factor_in_order(factor: TwoWordFactor, where: Plan, group: int) -> TwoWordFactor:
     """Bring a factor into the order of the steps, by whole groups; zeros have no exponent."""
     firsts = where.places.reshape(-1, group)[:, 0]
     places = np.where(firsts == FILL, FILL, firsts // group)
     by_group = factor.significand.reshape(-1, group, *factor.significand.shape[1:])
     significand = in_order(by_group, places)
-    return Factor(
+    return TwoWordFactor(
         significand.reshape(-1, *significand.shape[2:]),
         in_order(factor.exponent, places, NO_EXPONENT),
         None if factor.scale is None else in_order(factor.scale, places),
@@ -117,46 +137,27 @@ def _factor_in_order(factor: Factor, where: Plan, group: int) -> Factor:
     )
 
 
-def _chained(
-    first: Array,
-    x: Factor,
-    y: Factor,
+def _step(
+    x: TwoWordFactor,
+    y: TwoWordFactor,
+    total: Array,
+    n: Any,
+    fold: Fold,
     *,
-    where: Plan,
-    order: FusedBlock,
-    step: Step,
+    core: Core,
+    is_step: np.ndarray,
     seeds: Array | None,
-    is_special: bool,
 ) -> Array:
-    """Chain the steps over K as the plan says."""
-    steps = len(where.places) // order.length // max(where.chains, 1)
-    # A step without products is none: it could cut bits off the accumulator.
-    is_step = (where.places.reshape(-1, order.length) != FILL).any(axis=1)
-    # The careful branch hardly ever runs, so it is kept short to compile.
-    fold = repeat if is_special else unrolled
-
-    xp = namespace(first)
-
-    def run_step(n: Any, total: Array) -> Array:
-        term = partial(_term, x, y, n * step.length, group=order.group, fold=fold)
-        noise = None if seeds is None else bits_at(seeds, n * order.length)
-        finite = add_terms(total, term, step, fold, sticky=order.sticky, random_bits=noise)
-        if not is_step.all():
-            finite = xp.where(xp.asarray(is_step)[n], finite, total)
-        if not is_special:
-            return finite
-        patterns = lambda lane: tuple(entry(f.bits, n * step.length + lane) for f in (x, y))
-        special = special_products(patterns, step, fold)
-        return add_special(total, finite, special)
-
-    def chain(total: Array, number: Any) -> Array:
-        return repeat(steps, lambda n, total: run_step(number * steps + n, total), total)
-
-    return add_chains(chain, first, where, step.accumulator)
+    """Return the totals after step n."""
+    xp = namespace(total)
+    term = partial(_term, x, y, n * core.terms, group=core.block.group, fold=fold)
+    noise = None if seeds is None else bits_at(seeds, n * core.block.length)
+    result = add_in_two_words(total, term, core, fold, random_bits=noise)
+    return result if is_step.all() else xp.where(xp.asarray(is_step)[n], result, total)
 
 
 def _term(
-    x: Factor, y: Factor, first: Any, lane: Any, *, group: int, fold: Fold
+    x: TwoWordFactor, y: TwoWordFactor, first: Any, lane: Any, *, group: int, fold: Fold
 ) -> tuple[Array, Array]:
     """Return one term: a product, or the exact sum of a group of products times its scales."""
     k = first + lane

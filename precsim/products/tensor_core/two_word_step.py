@@ -1,71 +1,68 @@
-"""One step of a tensor core with a sum of two words: any L and F, a sticky bit, every rounding mode.
+"""One step of a tensor core with a sum of two words: any L and F, sticky bits, any rounding mode.
 
-`fused_step` is the same for sums of one word, in a third of the operations; both are checked against
-`fused_oracle`. Two words hold the sums that `fused_limits.check_fused` lets through.
+`add_in_one_word` does the same for sums of one word, in a third of the operations; tests compare
+both with `oracle`. Two words hold the sums that `check_fused` lets through.
 """
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from precsim._arrays import Array, namespace
+from precsim._arrays import Array, Fold, namespace
 from precsim.formats.carrier import FLOAT32, decompose, shift_left, shift_right
-from precsim.formats.floating import FloatFormat
-from precsim.products.tensor_core.step import NAN, Fold, Step
+from precsim.products.specs.core import Core
+from precsim.products.tensor_core.step import NAN, NO_EXPONENT
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.modes import RoundingMode
-from precsim.rounding.spec import RoundingSpec
 
-NO_EXPONENT = -4000
-"""Of a zero: never the largest, and shifted out of any sum."""
 _U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
 _WIDTH = FLOAT32.width
 Words: TypeAlias = tuple[Array, Array]
 
 
-def add_terms(
+def add_in_two_words(
     total: Array,
     term: Callable[[Any], tuple[Array, Array]],
-    step: Step,
+    core: Core,
     fold: Fold,
     *,
-    sticky: bool,
     random_bits: Array | None,
 ) -> Array:
-    """Return the new accumulators; patterns in and out, about 30 operations per term and 150 to round.
+    """Return the new accumulators; patterns in and out.
 
-    `step.length` counts the terms beside the accumulator, `step.product_bits` the fraction bits of a term's significand.
-    `term(k)` is the pair (significand, exponent) of the k-th term, int32; a zero has `NO_EXPONENT` or one as low.
-    Infinite accumulators stay.
+    About 30 operations per term and 150 to round. `term(k)` is the pair (significand, exponent) of
+    the k-th term, int32; a zero has `NO_EXPONENT` or one as low. Infinite accumulators stay.
     """
     xp = namespace(total)
-    f = step.fraction_bits
-    fmt = step.accumulator.format
-    assert isinstance(fmt, FloatFormat)
+    block = core.block
+    f = block.fraction_bits
     significand, lsb = decompose(total, FLOAT32)
-    no_exponent = _I(NO_EXPONENT if step.zero_exponent is None else step.zero_exponent)
-    exponent = xp.maximum(lsb + _I(FLOAT32.trailing), _I(fmt.emin))
+    no_exponent = _I(NO_EXPONENT if block.zero_exponent is None else block.zero_exponent)
+    exponent = xp.maximum(lsb + _I(FLOAT32.trailing), _I(core.sums.emin))
     largest = xp.where(significand == _U(0), no_exponent, exponent)
-    largest = fold(step.length, lambda k, most: xp.maximum(most, term(k)[1]), largest)
+    largest = fold(core.terms, lambda k, most: xp.maximum(most, term(k)[1]), largest)
 
     def add_term(k: Any, sum_: Words) -> Words:
         value, its_exponent = term(k)
-        up = f - step.product_bits
-        words = _aligned(abs(value).astype(_U), up, largest - its_exponent, sticky)
+        up = f - core.term_bits
+        words = _aligned(abs(value).astype(_U), up, largest - its_exponent, block.sticky)
         return _plus(sum_, words, value < _I(0))
 
     zero = xp.zeros_like(significand)
     distance = largest - (lsb + _I(FLOAT32.trailing))
-    words = _aligned(significand, f - FLOAT32.trailing, distance, sticky)
+    words = _aligned(significand, f - FLOAT32.trailing, distance, block.sticky)
     start = _plus((zero, zero), words, total >= _U(FLOAT32.sign_bit))
-    hi, lo = fold(step.length, add_term, start)
-    result = _encode(hi, lo, largest - _I(f), step.accumulator, random_bits)
+    hi, lo = fold(core.terms, add_term, start)
+    result = _encode(hi, lo, largest - _I(f), core, random_bits)
     is_infinite = (total & _U(FLOAT32.sign_bit - 1)) == _U(FLOAT32.infinity)
     return xp.where(is_infinite, total, result)
 
 
 def _aligned(magnitude: Array, up: int, down: Array, sticky: bool) -> Words:
-    """Return ``magnitude * 2**(up - down)`` in two words, cut off; or with a last bit for what was lost."""
+    """Return ``magnitude * 2**(up - down)`` in two words, cut off.
+
+    If `sticky`, the last bit says whether anything was lost.
+    """
     xp = namespace(magnitude, down)
     if up >= _WIDTH:
         hi, lo = magnitude << _U(up - _WIDTH), magnitude & _U(0)
@@ -93,13 +90,10 @@ def _plus(x: Words, y: Words, negative: Array) -> Words:
     return x[0] + hi + (low < lo).astype(_U), low
 
 
-def _encode(
-    hi: Array, lo: Array, lsb: Array, spec: RoundingSpec, random_bits: Array | None
-) -> Array:
+def _encode(hi: Array, lo: Array, lsb: Array, core: Core, random_bits: Array | None) -> Array:
     """Round a sum to the accumulator's format; overflow gives infinity, zero is +0."""
     xp = namespace(hi)
-    fmt = spec.format
-    assert isinstance(fmt, FloatFormat)
+    spec = core.accumulator
     negative = hi >= _U(FLOAT32.sign_bit)
     zero = xp.zeros_like(hi)
     hi, lo = _plus((zero, zero), (hi, lo), negative)
@@ -118,5 +112,5 @@ def _encode(
     size, infinity = bits & _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
     sign = xp.where(negative, _U(FLOAT32.sign_bit), _U(0))
     bits = xp.where(size > infinity, _U(NAN), bits)
-    bits = xp.where(number.exponent > _I(fmt.emax), infinity | sign, bits)
+    bits = xp.where(number.exponent > _I(core.sums.emax), infinity | sign, bits)
     return xp.where(size == _U(0), _U(0), bits)

@@ -1,10 +1,15 @@
 """`MatmulSpec`: the grammar, equality, and use as a static argument."""
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import precsim as ps
 from precsim.products.emulated import emulated_matmul
@@ -142,3 +147,135 @@ def test_format_with_underscore_round_trips() -> None:
     spec = ps.MatmulSpec(lhs=parse("ieee_e4m3"), rhs=parse("ieee_e3m4"), accumulator=parse("fp16"))
     assert str(spec) == "e4m3ieee_e3m4_fp16"
     assert ps.MatmulSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("bf16", "bf16_bf16_fp32"),
+        ("e4m3->bf16", "e4m3_e4m3_fp32->bf16"),
+        ("fp64:pairwise", "fp64_fp64_fp32:pairwise"),
+        ("bf16_fp16", "bf16_fp16_fp32"),
+        ("nvfp4", "b200:nvfp4"),
+        ("h10:bf16", "h100:bf16"),
+        ("H100:e4m3:promote128", "h100:e4m3:promote128"),
+        ("a100_bf16", "a100:bf16"),
+        ("hello:bf16", None),
+        ("posit8", None),
+    ],
+)
+def test_messages_say_what_may_be_meant(text: str, meant: str | None) -> None:
+    ones = np.ones((2, 2), np.float32)
+    with pytest.raises(ValueError, match="is not understood") as caught:
+        ps.matmul(ones, ones, text)
+    message = str(caught.value)
+    assert repr(text) in message
+    assert ("did you mean" in message) == (meant is not None)
+    assert meant is None or message.endswith(f"; did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize(
+    "text", ["a_" * 120, "h100:" + "a_" * 120, "_" * 20, "a" * 10**6, "a:" * 400]
+)
+def test_long_strings_are_refused_at_once(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        MatmulSpec.parse(text)
+    assert time.process_time() - began < 1  # 6 s before; some 0.1 s is needed
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+def roundings(
+    *, stochastic: bool = False, fused: bool = False
+) -> st.SearchStrategy[ps.RoundingSpec]:
+    """Formats of every family with options that they have."""
+    narrow = ["bf16", "fp16", "e4m3", "e5m2", "e3m2", "float(e=6,p=10)"]
+    wide = ["fp32", "fp64", "ieee_e4m3", "e4m3fnuz", "binary8p4se", "float(e=inf,p=7)"]
+    fixed = ["q3.4", "uq0.8", "q-2.9"]
+    modes = ["rne", "rna", "rtz", "raz", "rtp", "rtn", "rto"] + ["sr", "sr5"] * stochastic
+    floats = st.builds(
+        lambda *parts: ":".join(filter(None, parts)),
+        st.sampled_from(narrow if fused else narrow + wide),
+        st.sampled_from(modes),
+        st.sampled_from(["", "saturate", "infinity_or_max"]),
+        st.sampled_from(["", "saturate_infinity"]),
+        st.sampled_from(["", "flush_after_rounding"]),
+    )
+    integers = st.builds(
+        lambda *parts: ":".join(parts),
+        st.sampled_from(fixed),
+        st.sampled_from(modes),
+        st.sampled_from(["saturate", "wrap", "saturate_symmetric"]),
+    )
+    return (floats if fused else floats | integers).map(ps.RoundingSpec.parse)
+
+
+def plain_specs() -> st.SearchStrategy[MatmulSpec]:
+    optional = st.none() | roundings()
+    orders = st.sampled_from(["sequential", "pairwise", "blocked8", "kahan", "two_sum"])
+    return st.builds(
+        MatmulSpec,
+        lhs=optional,
+        rhs=optional,
+        product=optional,
+        adder=optional,
+        accumulator=roundings(stochastic=True),
+        output=st.none() | roundings(stochastic=True),
+        order=orders,
+    )
+
+
+def fused_specs() -> st.SearchStrategy[MatmulSpec]:
+    schedules = ["flat", "promote32", "splitk2x32", "splitk3x4+residue16", "residue16", "mma"]
+    blocks = st.builds(
+        ps.FusedBlock,
+        length=st.sampled_from([4, 8, 16]),
+        fraction_bits=st.integers(8, 30),
+        zero_exponent=st.none() | st.integers(-140, -126),
+        schedule=st.sampled_from(schedules),
+        sticky=st.booleans(),
+    )
+    return st.builds(
+        MatmulSpec,
+        lhs=roundings(fused=True),
+        rhs=roundings(fused=True),
+        accumulator=roundings(stochastic=True, fused=True),
+        output=st.none() | roundings(stochastic=True),
+        order=blocks,
+    )
+
+
+def machine_specs() -> st.SearchStrategy[MatmulSpec]:
+    names = [
+        "h100:bf16",
+        "a100:tf32",
+        "ada:e4m3:acc=fp16",
+        "b200:e2m1_e5m2",
+        "v100:fp16",
+        "b200:mxfp4",
+    ]
+    return st.builds(
+        lambda name, output: replace(MatmulSpec.parse(name), output=output),
+        st.sampled_from(names),
+        st.none() | roundings(stochastic=True),
+    )
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(plain_specs() | fused_specs() | machine_specs())
+def test_what_a_spec_prints_parses_to_it(spec: MatmulSpec) -> None:
+    assert MatmulSpec.parse(str(spec)) == spec
+    assert str(MatmulSpec.parse(str(spec))) == str(spec)
+    assert MatmulSpec.parse(str(spec)).needs_two_words == spec.needs_two_words
+
+
+def test_core_is_the_typed_problem() -> None:
+    core = MatmulSpec.parse("b200:nvfp4").core
+    assert (core.terms, core.is_block_scaled, core.lhs.element) == (4, True, ps.get_format("e2m1"))
+    assert core.lhs.blocks == ps.get_format("nvfp4")
+    assert MatmulSpec.parse("h100:bf16").core.lhs.blocks is None
+    with pytest.raises(
+        TypeError, match="order of 'bf16_bf16_fp32' is 'sequential'; allowed is a Fused"
+    ):
+        _ = MatmulSpec.parse("bf16_bf16_fp32").core

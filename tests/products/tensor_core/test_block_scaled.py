@@ -78,7 +78,7 @@ def test_jit_and_vmap_have_the_bits_of_numpy(name: str) -> None:
 
 
 def test_scales_take_part_and_zero_counts() -> None:
-    """Elements and scales at the ends of their ranges, where a float32 of their product would not be one."""
+    """Elements and scales at the ends of their ranges: float32 does not hold their product."""
     a = np.zeros((1, 64), np.float32)
     a[0, 0], a[0, 32] = 2.0**-127, 1.5 * 2.0**127
     b = np.zeros((64, 1), np.float32)
@@ -87,7 +87,8 @@ def test_scales_take_part_and_zero_counts() -> None:
         got = ps.matmul(a, b, name, backend="reference").item()
         assert got == 1.0 + 1.5 * 2.0**7
         assert got == exact(name, a[0], b[:, 0], 0.0, 0)
-    # The exact sum of 16 products of 6 * 6 has 12 bits; 25 fraction bits below 2**6 hold the 2**-18 beside it.
+    # The exact sum of 16 products of 6 * 6 has 12 bits; 25 fraction bits below 2**6 hold the 2**-18
+    # beside it.
     a, b = np.full((1, 64), 6.0, np.float32), np.full((64, 1), 6.0, np.float32)
     b[16:] = 2.0**-10
     a[:, 32:] = 2.0**-10

@@ -1,4 +1,4 @@
-"""Tensor cores: recorded silicon, the exact oracle, the vectorised kernel, NumPy and JAX: the same bits."""
+"""Tensor cores: recorded silicon, oracle, vectorised kernel, NumPy and JAX have the same bits."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,10 @@ def random_values(
 
 
 def operands(name: str, shape: tuple[int, int, int], kind: str, seed: int = 0) -> tuple[Any, ...]:
-    """Random bit patterns; "finite": without NaN and infinity; "tiny": near the bottom of the range; "near": around 1."""
+    """Random bit patterns.
+
+    "finite": without NaN and infinity. "tiny": near the bottom of the range. "near": around 1.
+    """
     spec = ps.MatmulSpec.parse(name)
     assert spec.lhs is not None
     assert spec.rhs is not None
@@ -103,7 +106,10 @@ SCHEDULED = [
 
 @pytest.mark.parametrize("name", [*_specs(), *SCHEDULED])
 def test_kernel_equals_oracle(name: str) -> None:
-    """The NumPy kernel against exact rationals; K holds a partial step and, where scheduled, several parts."""
+    """The NumPy kernel against exact rationals.
+
+    K holds a partial step and, where scheduled, several parts.
+    """
     kinds = [("bits", 3), ("finite", 40), ("tiny", 21)]
     if name in SCHEDULED:  # among numbers alike, each order has its own bits
         kinds += [("finite", 150), ("near", 150)]
@@ -155,7 +161,10 @@ def test_jit_and_vmap_have_the_bits_of_numpy(name: str) -> None:
 @pytest.mark.parametrize("longest", [64, pytest.param(4096, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_outputs_of_a_gpu_are_replayed(path: Path, longest: int) -> None:
-    """Golden files of `python -m conformance.tensor_cores --golden`: cuBLASLt's products on the named device."""
+    """Golden files of `python -m conformance.tensor_cores --golden`.
+
+    They hold cuBLASLt's products on the named device.
+    """
     from conformance.tensor_cores import CORNER, Case
     from conformance.tensor_cores import operands as recorded_operands
 
@@ -183,7 +192,10 @@ def test_outputs_of_a_gpu_are_replayed(path: Path, longest: int) -> None:
     ],
 )  # fmt: skip
 def test_table_8_of_mma_sim(machine: str, expected: float) -> None:
-    """2**23 - 2**13 * 2**10 - 0.5 - 0.25 - 0.125 is -0.875 exactly (arXiv 2511.10909 v2, table 8)."""
+    """2**23 - 2**13 * 2**10 - 0.5 - 0.25 - 0.125 is -0.875 exactly.
+
+    Source: arXiv 2511.10909 v2, table 8.
+    """
     a = np.array([[-(2.0**13), -0.5, -0.25, -0.125]], np.float32)
     b = np.array([[2.0**10], [1], [1], [1]], np.float32)
     got = ps.matmul(a, b, machine, c=np.float32(2.0**23), backend="reference")
@@ -213,7 +225,10 @@ def test_products_beyond_float32_cancel() -> None:
 
 @pytest.mark.parametrize(("order", "units"), [("@-133", 15), ("@-126", 12), ("", 15)])
 def test_exponent_of_a_zero_accumulator(order: str, units: int) -> None:
-    """16 products 1.875 * 2**-150 beside a zero: its exponent decides whether 2**-151 is the last place."""
+    """16 products 1.875 * 2**-150 beside a zero.
+
+    The exponent of the zero decides whether 2**-151 is the last place.
+    """
     a = np.full((1, 16), 1.5 * 2.0**-75, np.float32)
     b = np.full((16, 1), 1.25 * 2.0**-75, np.float32)
     name = f"bf16_bf16_fp32[rtz]:fused16x25{order}"
@@ -288,7 +303,10 @@ def test_float64_operands_are_refused() -> None:
     ],
 )  # fmt: skip
 def test_kernel_equals_oracle_on_a_million_patterns(name: str) -> None:
-    """10^6 random bit patterns a format, as 25,000 dot products of 20: compiled, against exact rationals."""
+    """Compiled products against exact rationals.
+
+    10^6 random bit patterns per format, as 25,000 dot products of 20.
+    """
     count, k = 25_000, 20
     spec = ps.MatmulSpec.parse(name)
     rng = np.random.default_rng(10)

@@ -1,14 +1,16 @@
-"""Inputs by which others told tensor cores apart, with the results that they report, by the name of the property.
+"""Inputs by which others told tensor cores apart, and the results that they report, by property.
 
-FASI: Fasi, Higham, Mikaitis and Pranesh, PeerJ Computer Science 7:e330, 2021. Inputs and results: the values that their
-programs for V100 (`tc_test_numerics-V100.cu`), for T4 and A100 (`-T4-A100-binary16.cu`) and for A100 (`-A100-bf16.cu`,
-`-A100-tf32.cu`) expect of these machines.
+FASI: Fasi, Higham, Mikaitis and Pranesh, PeerJ Computer Science 7:e330, 2021. Inputs and results:
+the values that their programs for V100 (`tc_test_numerics-V100.cu`), for T4 and A100
+(`-T4-A100-binary16.cu`) and for A100 (`-A100-bf16.cu`, `-A100-tf32.cu`) expect of these machines.
 
-FTTN: Li et al., arXiv 2403.00232. Inputs: their programs `fp16in.cpp`, `bf16in.cpp` and `tf-fp32in.cpp`, which print what
-they find; results: the paper's table of features as summaries of it quote it (all subnormals supported; extra bits none on
-V100, one on A100, two or more on H100; 4, 8 and at least 16 products a step). For the other inputs we read no result, and
-none at all for T4, Ada and B200: there the kernel is compared with the exact oracle only, as everywhere. The paper's matrix
-product with results 0 on V100 and A100 and 191.875 on H100 is not here, since its entries are in none of these files.
+FTTN: Li et al., arXiv 2403.00232. Inputs: their programs `fp16in.cpp`, `bf16in.cpp` and
+`tf-fp32in.cpp`, which print what they find; results: the paper's table of features as summaries of
+it quote it (all subnormals supported; extra bits none on V100, one on A100, two or more on H100; 4,
+8 and at least 16 products a step). For the other inputs we read no result, and none at all for T4,
+Ada and B200: there the kernel is compared with the exact oracle only, as everywhere. The paper's
+matrix product with results 0 on V100 and A100 and 191.875 on H100 is not here, since its entries
+are in none of these files.
 """
 
 from dataclasses import dataclass, field
@@ -106,7 +108,10 @@ def fasi_half() -> list[Vector]:
 
 
 def fasi_other(operand: str, least: float, factor: float, below: float) -> list[Vector]:
-    """The programs for bf16 and tf32: the smallest subnormal operand, its factor, the largest number below 1."""
+    """The programs for bf16 and tf32.
+
+    The smallest subnormal operand, its factor, the largest number below 1.
+    """
     cut = (0.5, 2.0**-24)
     return [
         Vector("subnormal operand", operand, ((least, factor),), 0.0, {"a100": 2.0**-126}),

@@ -18,7 +18,7 @@ def check(name: str, a: list[float], b: list[float], c: float = 0.0) -> float:
 
 
 def test_subnormal_operand_has_the_smallest_exponent() -> None:
-    """2**-24 counts as one of exponent -14 in the alignment, which cuts 2**-45 off the accumulator."""
+    """The alignment takes 2**-24 as one of exponent -14, which cuts 2**-45 off the accumulator."""
     assert check("h100:fp16", [2.0**-24], [1.0], 2.0**-30 + 2.0**-45) == 2.0**-24 + 2.0**-30
 
 
@@ -31,7 +31,10 @@ def test_subnormal_accumulator_has_the_smallest_exponent(name: str) -> None:
 
 @pytest.mark.parametrize("fraction_bits", [24, 25])
 def test_last_product_with_room_for_a_nudge(fraction_bits: int) -> None:
-    """Products of two 5-bit significands and a nudge have 31 bits with F = 24, with F = 25 they would have 32."""
+    """Products of two 5-bit significands and a nudge have 31 bits with F = 24.
+
+    With F = 25 they would have 32.
+    """
     name = f"float(e=8,p=5)_float(e=8,p=5)_fp32[rtz]:fused16x{fraction_bits}"
     largest = 2 - 2.0**-4
     for sign in (1, -1):
@@ -39,7 +42,10 @@ def test_last_product_with_room_for_a_nudge(fraction_bits: int) -> None:
 
 
 def test_sum_of_largest_products_needs_two_words() -> None:
-    """32 products of bf16 and an accumulator just below 2 reach 2**32 units: one word has not enough bits."""
+    """32 products of bf16 and an accumulator just below 2 reach 2**32 units.
+
+    One word has not enough bits for that.
+    """
     largest = 2 - 2.0**-7
     for sign in (1, -1):
         total = check(

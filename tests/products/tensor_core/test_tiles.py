@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.products.tensor_core.step import Step
+from precsim.products.tensor_core import step
 from precsim.products.tensor_core.tiles import tiles_of
 from tests.products.tensor_core.test_product import bits, operands
 
@@ -58,7 +58,10 @@ def test_steps_of_more_products_than_a_word_has_bits() -> None:
 
 
 def test_a_nudge_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without bits of its own, it changes products that are not cut off; without it, negative ones are too low."""
+    """Without bits of its own, a nudge changes products that are not cut off.
+
+    Without a nudge, negative products are too low.
+    """
     a, b, c = operands("h100:e4m3", (4, 5, 64), "finite")
     expected = ps.matmul(a, b, "h100:e4m3", c=c, backend="reference")
 
@@ -67,13 +70,16 @@ def test_a_nudge_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
         return (bits(got) != bits(expected)).sum()
 
     assert wrong() == 0
-    monkeypatch.setattr(Step, "lift", property(lambda step: step.fraction_bits - step.product_bits))
+    monkeypatch.setattr(step, "lift", lambda core: core.block.fraction_bits - core.term_bits)
     assert wrong() > 0
 
 
 @pytest.mark.parametrize("name", ["h100:bf16", "fp16_fp16_fp16:adder=fp32", "bf16_bf16_bf16"])
 def test_no_temporary_of_all_products(name: str) -> None:
-    """Memory beside operands and result is a small multiple of them: a third of M N K would be 3 MiB more."""
+    """Memory beside operands and result is a small multiple of them.
+
+    A third of M N K would be 3 MiB more.
+    """
     m = n = k = 128
     zeros = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
     product = jax.jit(lambda a, b: ps.matmul(a, b, name, backend="emulated"))

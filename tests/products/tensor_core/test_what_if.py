@@ -1,4 +1,4 @@
-"""Fused blocks beyond the machines: sticky bits, long sums, every rounding mode, stochastic accumulators."""
+"""Fused blocks beyond the machines: sticky bits, long sums, every mode, stochastic accumulators."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.products.specs.limits import needs_two_words
+from precsim.products.tensor_core import choice
 from tests.products.tensor_core.test_product import bits, operands, with_one_nan
 
 WHAT_IF = [
@@ -47,7 +47,7 @@ def exact(name: str, a: Any, b: Any, c: Any, noise: Any) -> np.ndarray:
 def test_kernel_equals_oracle(name: str) -> None:
     spec = ps.MatmulSpec.parse(name)
     assert ps.MatmulSpec.parse(str(spec)) == spec
-    assert needs_two_words(spec)
+    assert spec.needs_two_words
     for kind, k in (("bits", 3), ("finite", 75), ("tiny", 21)):
         a, b, c = operands(name, (3, 3, k), kind)
         noise = seeds((3, 3))
@@ -81,16 +81,16 @@ def test_jit_and_vmap_have_the_bits_of_numpy(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["h100:bf16", "a100:fp16:acc=fp16", "ada:e4m3:promote32", "h100:e5m2:mma"]
 )
-def test_the_machines_are_special_cases(name: str) -> None:
+def test_the_machines_are_special_cases(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel of two words gives the bits of the kernel of one."""
-    from precsim.products.tensor_core.product import fused_matmul
-    from precsim.products.tensor_core.two_word_product import wide_matmul
-
     spec = ps.MatmulSpec.parse(name)
-    assert not needs_two_words(spec)
+    assert not spec.needs_two_words
     for kind in ("bits", "finite", "tiny"):
         a, b, c = operands(name, (9, 9, 100), kind)
-        one, two = fused_matmul(a, b, c, spec), wide_matmul(a, b, c, spec)
+        one = choice.fused_product(a, b, c, spec)
+        with monkeypatch.context() as patch:
+            patch.setattr(choice, "needs_two_words", lambda core: True)
+            two = choice.fused_product(a, b, c, spec)
         assert (bits(one) == bits(two)).all(), kind
 
 
@@ -106,7 +106,10 @@ def test_a_sticky_bit_lets_the_small_terms_count() -> None:
 
 
 def test_a_stochastic_accumulator_has_the_right_mean() -> None:
-    """A chain that truncates loses 2**-13 beside 8 in bf16 every time; the mean of a stochastic one does not."""
+    """A chain that truncates loses 2**-13 beside 8 in bf16 every time.
+
+    The mean of a stochastic one does not.
+    """
     a, b = np.full((1, 256), 2.0**-7, np.float32), np.full((256, 1500), 2.0**-6, np.float32)
     noise = np.arange(1500, dtype=np.uint32)[None, :]
     spec = "bf16_bf16_bf16[sr]:fused16x25"

@@ -1,0 +1,27 @@
+"""What someone may have meant by a matmul's string that is not understood."""
+
+import difflib
+from collections.abc import Iterator
+
+from precsim.products.specs.grammar import split_outside_brackets
+from precsim.products.specs.machines import MACHINES
+
+
+def likely_spellings(text: str) -> Iterator[str]:
+    """Yield strings near a text, the likeliest first; not all of them need to be understood."""
+    name, colon, rest = text.partition(":")
+    near = difflib.get_close_matches(name.lower(), MACHINES, n=1)
+    if colon and near:
+        yield f"{near[0]}:{rest}"
+    operands = split_outside_brackets(text, ":")[0].partition("->")[0]
+    rest = text[len(operands) :]
+    parts = split_outside_brackets(operands, "_")
+    if len(parts) > 2:
+        return
+    if parts[0].lower() in MACHINES and len(parts) == 2:
+        yield f"{parts[0].lower()}:{parts[1]}{rest}"
+    if len(parts) == 2:
+        yield f"{operands}_fp32{rest}"
+    for accumulator in ("fp32", operands):
+        yield f"{operands}_{operands}_{accumulator}{rest}"
+    yield f"b200:{operands}{rest}"
