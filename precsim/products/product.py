@@ -106,7 +106,7 @@ def _broadcast_product(a: Array, b: Array, c: Array | None, noise: Noise, specs:
 def _differentiable_product(
     a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
 ) -> Array:
-    run = _with_batching(partial(_run, spec=specs.forward, backend=specs.backend), specs.forward)
+    run = _batchable(specs.forward, specs.backend)
     return with_automatic_axes(run, a, b, c, noise.forward, contracted=(-1, -2))
 
 
@@ -130,13 +130,14 @@ def _backward(
 _differentiable_product.defvjp(_forward, _backward)
 
 
-def _with_batching(run: Callable[..., Array], spec: MatmulSpec) -> Callable[..., Array]:
+def _batchable(spec: MatmulSpec, backend: str) -> Callable[..., Array]:
     """Return ``run(a, b, c, random_bits)``, of which `jax.vmap` makes one larger product.
 
     Left to itself, `vmap` runs both branches of every condition on the data, and the integer loop
     takes a hundred times as long as the float32 one. Here a batch of `a` becomes more rows, a batch
     of `b` more columns, and batches of both become one more batch dimension.
     """
+    run = partial(_run, spec=spec, backend=backend)
     product = custom_vmap(run)
 
     @product.def_vmap
@@ -145,18 +146,22 @@ def _with_batching(run: Callable[..., Array], spec: MatmulSpec) -> Callable[...,
             axes = [0 if is_batched else None for is_batched in batched]
             return jax.vmap(run, axes, axis_size=size)(*operands), True
         a_batched, b_batched = batched[0], batched[1] or not batched[0]
-        # Where the axis of the batch goes: first, before the rows, or before the columns.
-        at = 0 if a_batched and b_batched else -3 if a_batched else -2
-        wanted = (a_batched, b_batched, True, True)
 
-        def placed(x: Array | None, is_batched: bool, is_wanted: bool) -> Array | None:
-            if x is None or not is_wanted:
-                return x
-            x = x if is_batched else jnp.broadcast_to(x, (size, *x.shape))
-            return _merge(x, at) if at else x
+        def of_all(x: Array | None, is_batched: bool) -> Array | None:
+            return x if x is None or is_batched else jnp.broadcast_to(x, (size, *x.shape))
 
-        y = product(*map(placed, operands, batched, wanted))
-        return (_split(y, at, size) if at else y), True
+        a, b, *rest = operands
+        rest = list(map(of_all, rest, batched[2:]))
+        if a_batched and b_batched:
+            is_cpu = backend != "native" and jax.default_backend() == "cpu"
+            whole = partial(_rows_outermost, product) if is_cpu else product
+            return whole(a, b, *rest), True
+        if a_batched:
+            at, arranged = -3, (_merge(a, -3), b)
+        else:
+            at, arranged = -2, (a, _merge(of_all(b, batched[1]), -2))
+        y = product(*arranged, *(None if x is None else _merge(x, at) for x in rest))
+        return _split(y, at, size), True
 
     return product
 
@@ -173,6 +178,24 @@ def _split(x: Array, at: int, size: int) -> Array:
     n = x.ndim + at + 1
     x = x.reshape(*x.shape[:n], size, x.shape[n] // max(size, 1), *x.shape[n + 1 :])
     return jnp.moveaxis(x, n, 0)
+
+
+def _rows_outermost(
+    product: Callable[..., Array], a: Array, b: Array, c: Array | None, random_bits: Array | None
+) -> Array:
+    """Run a batch of products as one of rows, so that rows are outermost in memory.
+
+    JAX adds up the gradients of an operand that a batch shares. XLA's sum over the outermost
+    dimension takes 20 times as long on a CPU as over another; and it would make each product anew,
+    one element at a time, if nothing kept them apart.
+    """
+
+    def rows_first(x: Array | None) -> Array | None:
+        return None if x is None else jnp.moveaxis(x, -2, 0)[..., None, :]
+
+    y = product(rows_first(a), b[None], rows_first(c), rows_first(random_bits))
+    y = lax.optimization_barrier(y)  # type: ignore[no-untyped-call]
+    return jnp.moveaxis(y[..., 0, :], 0, -2)
 
 
 def _run(

@@ -65,6 +65,7 @@ def native_tensor_core(
 
 
 def flat(spec: MatmulSpec) -> MatmulSpec:
+    """Return a spec with one chain of steps over K."""
     assert isinstance(spec.order, FusedBlock)
     return replace(spec, order=replace(spec.order, schedule=FLAT))
 
