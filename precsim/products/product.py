@@ -16,7 +16,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from precsim._arrays import Array, is_jax
-from precsim._calls import on_cpu, with_automatic_axes
+from precsim._calls import on_cpu, refuse_fast_math, with_automatic_axes
 from precsim.products.backends import resolve_backend
 from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul
@@ -106,6 +106,7 @@ def _broadcast_product(a: Array, b: Array, c: Array | None, noise: Noise, specs:
 def _differentiable_product(
     a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
 ) -> Array:
+    refuse_fast_math()
     run = _batchable(specs.forward, specs.backend)
     return with_automatic_axes(run, a, b, c, noise.forward, contracted=(-1, -2))
 

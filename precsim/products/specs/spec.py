@@ -1,6 +1,7 @@
 """`MatmulSpec`: everything that decides the bits of a matrix product."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
 from precsim.formats.scaled import refuse_scaled
@@ -104,6 +105,10 @@ class MatmulSpec:
             return text
         if not isinstance(text, str):
             raise TypeError(f"matmul spec is {text!r}; allowed are a string or a MatmulSpec")
+        return _parsed(text)
+
+    @classmethod
+    def _from_string(cls, text: str) -> "MatmulSpec":
         if (machine := parse_machine(text)) is not None:
             return cls(**machine)  # type: ignore[arg-type]
         head, *options = split_outside_brackets(text, ":")
@@ -152,3 +157,10 @@ class MatmulSpec:
             if getattr(self, name) is not None:
                 text += f":{name}={piece(getattr(self, name))}"
         return text
+
+
+# Errors are not remembered, and a name that means a format never means another one.
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> MatmulSpec:
+    """Parse each string once: that takes as long as a small product."""
+    return MatmulSpec._from_string(text)
