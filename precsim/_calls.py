@@ -105,11 +105,11 @@ def with_automatic_axes(
 def refuse_fast_math() -> None:
     """Refuse to compute where XLA's CPU compiler may reorder sums.
 
-    The flags may come from the environment, a file or the program, so that a sum tells: fast math
-    makes ``(x + y) - x`` into ``y``. Compiled functions call this where they are traced, once for
-    each compilation.
+    A sum tells whether it does, since XLA_FLAGS may also name a file of flags: fast math makes
+    ``(x + y) - x`` into ``y``. Compiled functions call this once for each compilation.
     """
-    if not os.environ.get("XLA_FLAGS"):
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if not flags or (flags.startswith("--") and "fast_math" not in flags):
         return
     large, small = np.full(1, 2.0**30, np.float32), np.ones(1, np.float32)
     with on_cpu(np.float32):

@@ -32,10 +32,11 @@ def loop(product: Any, axes: tuple[int | None, int | None], a: Any, b: Any) -> n
 
 CASES = [
     *(("bf16_bf16_fp32", axes) for axes in AXES),
-    ("fp16_fp16_fp16:kahan", (0, None)),
-    ("fp16_fp16_fp16[sr]", (None, 0)),
+    pytest.param("fp16_fp16_fp16:kahan", (0, None), marks=pytest.mark.slow),
+    pytest.param("fp16_fp16_fp16[sr]", (None, 0), marks=pytest.mark.slow),
     ("h100:bf16", (0, 0)),
-    ("nvfp4_nvfp4_fp32:fused64x35g16", (0, 0)),  # with a scale of each array
+    # Each array has a scale of its own.
+    pytest.param("nvfp4_nvfp4_fp32:fused64x35g16", (0, 0), marks=pytest.mark.slow),
 ]
 
 
@@ -55,7 +56,8 @@ def test_vmap_over_first_values_and_random_bits_alone() -> None:
     bits = np.random.default_rng(2).integers(0, 1 << 32, (3, 4, 5), np.uint32)
     spec = "fp16_fp16_fp16->e4m3[sr]"
     got = jax.vmap(lambda c, r: ps.matmul(a, b, spec, c=c, random_bits=r))(c, bits)
-    assert_same_bits(got, ps.matmul(a, b, spec, c=c, random_bits=bits, backend="reference"))
+    each = np.stack([a] * 3)
+    assert_same_bits(got, ps.matmul(each, b, spec, c=c, random_bits=bits, backend="reference"))
 
 
 @pytest.mark.parametrize("axes", AXES[:3], ids=str)

@@ -140,6 +140,9 @@ def deposit(limbs: Array, terms: Integers, place: Layout, bits: int) -> Array:
         # Else XLA computes the digits anew for every limb.
         first, *digits = lax.optimization_barrier((first, *digits))  # type: ignore[no-untyped-call]
     xp = namespace(limbs)
+    # As many axes as the limbs have: JAX may be told to refuse to add them.
+    lead = (1,) * (limbs.ndim - first.ndim)
+    first, *digits = (x.reshape(*lead, *x.shape) for x in (first, *digits))
     index = np.arange(limbs.shape[0], dtype=carrier.int_dtype)
     offset = index.reshape(-1, *([1] * (limbs.ndim - 1))) - first
     added = xp.zeros_like(limbs)
