@@ -158,11 +158,11 @@ def _batchable(spec: MatmulSpec, backend: str) -> Callable[..., Array]:
             whole = partial(_rows_outermost, product) if is_cpu else product
             return whole(a, b, *rest), True
         if a_batched:
-            at, arranged = -3, (_merge(a, -3), b)
+            at, count, arranged = -3, a.shape[-2], (_merge(a, -3), b)
         else:
-            at, arranged = -2, (a, _merge(of_all(b, batched[1]), -2))
+            at, count, arranged = -2, b.shape[-1], (a, _merge(of_all(b, batched[1]), -2))
         y = product(*arranged, *(None if x is None else _merge(x, at) for x in rest))
-        return _split(y, at, size), True
+        return _split(y, at, (size, count)), True
 
     return product
 
@@ -174,10 +174,10 @@ def _merge(x: Array, at: int) -> Array:
     return x.reshape(*x.shape[:n], x.shape[n] * x.shape[n + 1], *x.shape[n + 2 :])
 
 
-def _split(x: Array, at: int, size: int) -> Array:
-    """Undo `_merge`."""
+def _split(x: Array, at: int, sizes: tuple[int, int]) -> Array:
+    """Undo `_merge` of axes of these sizes."""
     n = x.ndim + at + 1
-    x = x.reshape(*x.shape[:n], size, x.shape[n] // max(size, 1), *x.shape[n + 1 :])
+    x = x.reshape(*x.shape[:n], *sizes, *x.shape[n + 1 :])
     return jnp.moveaxis(x, n, 0)
 
 

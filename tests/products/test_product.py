@@ -98,3 +98,49 @@ def test_second_derivatives_are_products_too() -> None:
     v = jnp.ones_like(a)
     exact = np.asarray(v) @ np.asarray(b) @ np.asarray(b).T
     np.testing.assert_allclose(hessian(a, v), exact, rtol=0.02, atol=0.02 * np.abs(exact).max())
+
+
+ORDERS = ("", ":pairwise", ":blocked2", ":kahan", ":two_sum", ":exact")
+EMPTY = [
+    ((0, 2), (2, 3)),
+    ((2, 0), (0, 3)),
+    ((2, 3), (3, 0)),
+    ((0, 2, 2), (0, 2, 2)),
+    ((0, 2, 2), (2, 2)),
+    ((0, 0), (0, 0)),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_empty_products_and_gradients(order: str) -> None:
+    """M, N, K or the batch is 0: what is left are sums of no products, +0."""
+    spec = f"fp16_fp16_fp16{order}"
+    pairs = [tuple(np.ones(shape, np.float32) for shape in shapes) for shapes in EMPTY]
+
+    def product_and_gradients(a: Any, b: Any) -> Any:
+        y, pull = jax.vjp(lambda a, b: ps.matmul(a, b, spec), a, b)
+        return y, *pull(jnp.ones_like(y))
+
+    results = jax.jit(lambda pairs: [product_and_gradients(*pair) for pair in pairs])(pairs)
+    for (a, b), (y, da, db) in zip(pairs, results, strict=True):
+        want = np.zeros_like(a @ b)
+        assert_same_bits(y, want)
+        assert_same_bits(ps.matmul(a, b, spec, backend="reference"), want)
+        # Only where K or a batch of rows is empty are there sums left, of nothing.
+        assert_same_bits(da, np.zeros_like(a))
+        assert_same_bits(db, np.zeros_like(b))
+
+
+def test_a_batch_of_nothing() -> None:
+    a, b = jnp.ones((0, 4, 3)), jnp.ones((3, 2))
+    product = lambda a, b: ps.matmul(a, b, "bf16_bf16_fp32")
+    assert jax.vmap(product, (0, None))(a, b).shape == (0, 4, 2)
+    assert jax.vmap(product, (None, 0))(b, a.mT).shape == (0, 3, 4)
+    assert jax.vmap(product)(a, a.mT).shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize("spec", ["bf16_bf16_fp32", "fp16_fp16_fp32->fp16"])
+def test_empty_native_products(spec: str) -> None:
+    for shapes in EMPTY:
+        a, b = (np.ones(shape, np.float32) for shape in shapes)
+        assert_same_bits(ps.matmul(a, b, spec, backend="native"), np.zeros_like(a @ b))

@@ -195,7 +195,7 @@ def total(
         xp.take_along_axis(padded, (top + i(4 - k))[None], axis=0)[0].astype(carrier.uint_dtype)
         for k in range(5)
     ]
-    rest = xp.any(is_set & (index < top - i(4)), axis=0)
+    rest = xp.any(is_set & (index < (top - i(4))[None]), axis=0)
     hi, lo = ((digit[k] << u(half)) | digit[k + 1] for k in (0, 2))
     zeros = i(carrier.width) - bit_length(hi, carrier)
     zeros = xp.minimum(zeros, i(half - 1))  # more only where the sum is zero
