@@ -77,9 +77,9 @@ if TYPE_CHECKING:
     from precsim.products.convolution import conv as conv
     from precsim.products.dot_general import dot_general as dot_general
     from precsim.products.matmul import matmul as matmul
+    from precsim.products.native.finding import NativeProduct as NativeProduct
+    from precsim.products.native.finding import find_schedule as find_schedule
     from precsim.products.native.hlo import which_kernel as which_kernel
-    from precsim.products.native.tensor_core import NativeProduct as NativeProduct
-    from precsim.products.native.tensor_core import find_schedule as find_schedule
     from precsim.products.scaled_matmul import scaled_matmul as scaled_matmul
     from precsim.products.specs.fused_block import FusedBlock as FusedBlock
     from precsim.products.specs.spec import MatmulSpec as MatmulSpec
@@ -154,7 +154,7 @@ _MODULES = {
     "products.specs.fused_block": ("FusedBlock",),
     "products.tensor_core.oracle": ("fused_dot_exact",),
     "products.native.hlo": ("which_kernel",),
-    "products.native.tensor_core": ("NativeProduct", "find_schedule"),
+    "products.native.finding": ("NativeProduct", "find_schedule"),
     "products.scaled_matmul": ("scaled_matmul",),
     "products.specs.spec": ("MatmulSpec",),
     "rounding.round_to": ("round_to",),

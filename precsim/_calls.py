@@ -1,8 +1,9 @@
 """How a function of arrays is run: compiled, on the CPU for NumPy, sharded, with a stated gradient."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import jax
@@ -98,3 +99,22 @@ def with_automatic_axes(
         unnamed = (reshard(x, partition()) if n in explicit else x for n, x in enumerate(arrays))
         results = run(*unnamed)
     return jax.tree.map(sharded, results)
+
+
+@cache
+def refuse_fast_math() -> None:
+    """Refuse to compute where XLA's CPU compiler may reorder sums.
+
+    A sum tells whether it does, since XLA_FLAGS may also name a file of flags: fast math makes
+    ``(x + y) - x`` into ``y``. Compiled functions call this once for each compilation.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if not flags or (flags.startswith("--") and "fast_math" not in flags):
+        return
+    large, small = np.full(1, 2.0**30, np.float32), np.ones(1, np.float32)
+    with on_cpu(np.float32):
+        if jax.jit(lambda x, y: (x + y) - x)(large, small)[0] != 0:
+            raise RuntimeError(
+                "XLA_FLAGS has --xla_cpu_enable_fast_math=true, which changes the bits of sums; "
+                "allowed is false, XLA's default"
+            )

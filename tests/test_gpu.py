@@ -10,7 +10,7 @@ import pytest
 
 import precsim as ps
 from precsim.arithmetic import portable
-from precsim.products.native.tensor_core import RECOMMENDED_FLAGS
+from precsim.products.native.refusal import RECOMMENDED_FLAGS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -153,7 +153,7 @@ def test_stochastic_accumulators() -> None:
 
 @pytest.mark.parametrize("spec", ["h100:bf16", "h100:fp16", "h100:e4m3", "h100:bf16:promote64"])
 def test_native_tensor_cores_have_the_bits_of_their_spec(spec: str) -> None:
-    """Under the flags of `native_tensor_core.RECOMMENDED_FLAGS`; odd shapes are filled up."""
+    """Under the flags of `RECOMMENDED_FLAGS`; odd shapes are filled up."""
     if RECOMMENDED_FLAGS not in os.environ.get("XLA_FLAGS", ""):
         pytest.skip(f"XLA_FLAGS lacks {RECOMMENDED_FLAGS}")
     for m, k, n in ((64, 64, 64), (5, 150, 3), (128, 1024, 80)):

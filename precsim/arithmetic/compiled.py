@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim._calls import with_automatic_axes
+from precsim._calls import refuse_fast_math, with_automatic_axes
 from precsim.arithmetic.exact import apply_operation
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.wide import Packed
@@ -55,4 +55,5 @@ def apply_compiled(
     spec: RoundingSpec,
 ) -> Array:
     """Run an operation on bit patterns and round its exact result."""
+    refuse_fast_math()
     return _apply(function, unrounded, operands, random_bits, spec)

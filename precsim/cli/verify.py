@@ -16,7 +16,7 @@ from rich.table import Table
 from precsim.cli import run_directory
 from precsim.cli.output import PlainConsole, reported
 from precsim.cli.progress import line_of, progress_bar
-from precsim.products.backends import native_refusal
+from precsim.products.native.refusal import RECOMMENDED_FLAGS, native_refusal
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
@@ -36,8 +36,6 @@ def set_flags(configs: list[TrainConfig]) -> None:
         for config in configs
     )
     if wants_native and "XLA_FLAGS" not in os.environ:
-        from precsim.products.native.tensor_core import RECOMMENDED_FLAGS
-
         os.environ["XLA_FLAGS"] = RECOMMENDED_FLAGS
 
 
@@ -148,7 +146,7 @@ def _check_data(stored: Path, data: str) -> None:
 
 def _kernels() -> dict[str, Any]:
     """Return what ran the native products of this process."""
-    from precsim.products.native.tensor_core import tried_products
+    from precsim.products.native.finding import tried_products
 
     return {
         shapes: {"kernel": found.kernel, "schedule": str(found.schedule)}

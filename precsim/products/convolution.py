@@ -12,8 +12,7 @@ from jax import lax
 from precsim._arrays import Array, is_jax
 from precsim._calls import on_cpu
 from precsim.formats.carrier import as_carrier
-from precsim.products.gradients import Noise, Specs
-from precsim.products.product import run_product
+from precsim.products.product import Noise, Specs, run_product
 from precsim.products.specs.spec import MatmulSpec
 
 Padding = tuple[tuple[int, int], tuple[int, int]]

@@ -13,7 +13,7 @@ from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products import pallas_gpu
 from precsim.products.orders.float32 import add_exact_product, exact_range, fast_step
-from precsim.products.orders.multiply_add import Step, is_stochastic, operations
+from precsim.products.orders.multiply_add import MultiplyAdd, is_stochastic, operations
 from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.pallas_gpu import Read, Tile
 from precsim.products.specs.fused_block import FusedBlock
@@ -119,21 +119,24 @@ def _start(a: Array, b: Array, c: Array | None) -> Array:
     return jnp.zeros(shape, a.dtype) if c is None else jnp.broadcast_to(c, shape)
 
 
-def _loop(a: Array, b: Array, c: Array | None, *, step: Step) -> Array:
+def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
     """Run `step` over k, ascending."""
     total = _start(a, b, c)
-    # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
-    total = lax.optimization_barrier(total)  # type: ignore[no-untyped-call]
     # Slices along the leading axis keep the loop body one vectorised kernel (performance of XLA on CPU).
     columns = jnp.moveaxis(a, -1, 0)[..., None]
     rows = jnp.moveaxis(b, -2, 0)[..., None, :]
+    # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled. And there it
+    # would round an operand again for each element of the result.
+    total, columns, rows = lax.optimization_barrier(  # type: ignore[no-untyped-call]
+        (total, columns, rows)
+    )
 
     def body(k: Array, total: Array) -> Array:
         x, y = entry(columns, k), entry(rows, k)
         return step(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
 
-    # One fused multiply-add waits for memory, so that four at once take 0.4 of the time. Longer steps wait for their own
-    # results, of which a processor with several steps in a row has fewer under way.
+    # A single fused multiply-add is bound by memory: unrolling by four takes 0.4 of the time. Longer
+    # steps wait for their own results, and several in a row leave a processor fewer under way.
     unroll = 4 if step is add_exact_product else 1
     return repeat(a.shape[-1], body, total, unroll=unroll)
 

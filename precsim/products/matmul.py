@@ -106,8 +106,7 @@ def matmul(
         )
         result = namespace(a, b, c).asarray(result)
     else:
-        from precsim.products.batching import run_matmul
-        from precsim.products.gradients import Specs
+        from precsim.products.product import Specs, run_matmul
 
         specs = Specs.resolve(forward, dgrad, wgrad, backend)
         result = run_matmul(a, b, c, noise, specs)

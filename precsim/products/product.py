@@ -1,17 +1,72 @@
-"""One product of two arrays, run by the backend that was asked for."""
+"""A product under JAX, from `matmul`'s operands down to the backend that runs it.
 
+In the order of a call: batch dimensions are made equal, gradients become products of their own,
+`jax.vmap` becomes one larger product, and the backend that was asked for runs it.
+"""
+
+import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.custom_batching import custom_vmap
 
-from precsim._arrays import Array
-from precsim._calls import with_automatic_axes
+from precsim._arrays import Array, is_jax
+from precsim._calls import on_cpu, refuse_fast_math, with_automatic_axes
 from precsim.products.backends import resolve_backend
 from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul
 from precsim.products.native.tensor_core import native_tensor_core
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
+
+
+class Specs(NamedTuple):
+    """How a product and its gradients are computed; static under jit."""
+
+    forward: MatmulSpec
+    dgrad: MatmulSpec
+    wgrad: MatmulSpec
+    backend: str
+
+    @classmethod
+    def resolve(
+        cls,
+        spec: str | MatmulSpec,
+        dgrad: str | MatmulSpec | None,
+        wgrad: str | MatmulSpec | None,
+        backend: str,
+    ) -> "Specs":
+        """Parse the three specs (a gradient's default is the forward one) and check the backend."""
+        forward = MatmulSpec.parse(spec)
+        gradients = MatmulSpec.parse(dgrad or forward), MatmulSpec.parse(wgrad or forward)
+        for each in (forward, *gradients):
+            resolve_backend(each, backend)
+        return cls(forward, *gradients, backend)
+
+
+class Noise(NamedTuple):
+    """Random bits for the stochastically rounded outputs: of a @ b, of a's gradient, of b's."""
+
+    forward: Array | None = None
+    dgrad: Array | None = None
+    wgrad: Array | None = None
+
+
+def run_matmul(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs: Specs) -> Array:
+    """Run a checked product; NumPy operands give a NumPy result, computed on the CPU.
+
+    Shapes (..., M, K), (..., K, N) and (..., M, N), whose batch dimensions broadcast.
+    """
+    if any(map(is_jax, (a, b, c))):
+        return _broadcast_product(a, b, c, Noise(**noise), specs)
+    with on_cpu(a.dtype):
+        # A copy, since what JAX hands out is read-only.
+        return np.array(_broadcast_product(a, b, c, Noise(**noise), specs))
 
 
 def run_product(
@@ -23,9 +78,124 @@ def run_product(
     *,
     backend: str,
 ) -> Array:
-    """Return c + a @ b; shapes (..., M, K), (..., K, N) and (..., M, N) of equal batch dimensions."""
+    """Return c + a @ b, with gradients of the same spec; batch dimensions are equal."""
+    specs = Specs(spec, spec, spec, backend)
+    return _differentiable_product(a, b, c, Noise(forward=random_bits), specs)
+
+
+# Compiled outside the rule of differentiation, which makes a call from Python cheap.
+@partial(jax.jit, static_argnums=4)
+def _broadcast_product(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs) -> Array:
+    """Make batch dimensions equal; a batch of rows times one matrix is one product."""
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = (*batch, a.shape[-2], b.shape[-1])
+    c = None if c is None else jnp.broadcast_to(c, shape)
+    if b.ndim == 2:
+        rows = math.prod(a.shape[:-1])
+        flat = jax.tree.map(lambda bits: bits.reshape(rows, bits.shape[-1]), noise)
+        flat_c = None if c is None else c.reshape(rows, b.shape[-1])
+        flat_a = a.reshape(rows, a.shape[-1])
+        return _differentiable_product(flat_a, b, flat_c, flat, specs).reshape(shape)
+    a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
+    b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
+    return _differentiable_product(a, b, c, noise, specs)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _differentiable_product(
+    a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
+) -> Array:
+    refuse_fast_math()
+    run = _batchable(specs.forward, specs.backend)
+    return with_automatic_axes(run, a, b, c, noise.forward, contracted=(-1, -2))
+
+
+def _forward(
+    a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
+) -> tuple[Array, tuple[Array, Array, bool, Noise]]:
+    y = _differentiable_product(a, b, c, noise, specs)
+    return y, (a, b, c is None, noise)
+
+
+def _backward(
+    specs: Specs, residuals: tuple[Array, Array, bool, Noise], g: Array
+) -> tuple[Array, Array, Array | None, None]:
+    a, b, no_c, noise = residuals
+    run = partial(run_product, backend=specs.backend)
+    da = run(g, b.mT, None, specs.dgrad, noise.dgrad)
+    db = run(a.mT, g, None, specs.wgrad, noise.wgrad)
+    return da, db, None if no_c else g, None
+
+
+_differentiable_product.defvjp(_forward, _backward)
+
+
+def _batchable(spec: MatmulSpec, backend: str) -> Callable[..., Array]:
+    """Return ``run(a, b, c, random_bits)``, of which `jax.vmap` makes one larger product.
+
+    Left to itself, `vmap` runs both branches of every condition on the data, and the integer loop
+    takes a hundred times as long as the float32 one. Here a batch of `a` becomes more rows, a batch
+    of `b` more columns, and batches of both become one more batch dimension.
+    """
     run = partial(_run, spec=spec, backend=backend)
-    return with_automatic_axes(run, a, b, c, random_bits, contracted=(-1, -2))
+    product = custom_vmap(run)
+
+    @product.def_vmap
+    def of_batch(size: int, batched: list[Any], *operands: Array | None) -> tuple[Array, bool]:
+        if spec.has_tensor_scale:  # each array of the batch has its own
+            axes = [0 if is_batched else None for is_batched in batched]
+            return jax.vmap(run, axes, axis_size=size)(*operands), True
+        a_batched, b_batched = batched[0], batched[1] or not batched[0]
+
+        def of_all(x: Array | None, is_batched: bool) -> Array | None:
+            return x if x is None or is_batched else jnp.broadcast_to(x, (size, *x.shape))
+
+        a, b, *rest = operands
+        rest = list(map(of_all, rest, batched[2:]))
+        if a_batched and b_batched:
+            is_cpu = backend != "native" and jax.default_backend() == "cpu"
+            whole = partial(_rows_outermost, product) if is_cpu else product
+            return whole(a, b, *rest), True
+        if a_batched:
+            at, count, arranged = -3, a.shape[-2], (_merge(a, -3), b)
+        else:
+            at, count, arranged = -2, b.shape[-1], (a, _merge(of_all(b, batched[1]), -2))
+        y = product(*arranged, *(None if x is None else _merge(x, at) for x in rest))
+        return _split(y, at, (size, count)), True
+
+    return product
+
+
+def _merge(x: Array, at: int) -> Array:
+    """Move axis 0 to place `at` of the result, counted from its end, and join it with the next."""
+    x = jnp.moveaxis(x, 0, at)
+    n = x.ndim + at
+    return x.reshape(*x.shape[:n], x.shape[n] * x.shape[n + 1], *x.shape[n + 2 :])
+
+
+def _split(x: Array, at: int, sizes: tuple[int, int]) -> Array:
+    """Undo `_merge` of axes of these sizes."""
+    n = x.ndim + at + 1
+    x = x.reshape(*x.shape[:n], *sizes, *x.shape[n + 1 :])
+    return jnp.moveaxis(x, n, 0)
+
+
+def _rows_outermost(
+    product: Callable[..., Array], a: Array, b: Array, c: Array | None, random_bits: Array | None
+) -> Array:
+    """Run a batch of products as one of rows, so that rows are outermost in memory.
+
+    JAX adds up the gradients of an operand that a batch shares. XLA's sum over the outermost
+    dimension takes 20 times as long on a CPU as over another; and it would make each product anew,
+    one element at a time, if nothing kept them apart.
+    """
+
+    def rows_first(x: Array | None) -> Array | None:
+        return None if x is None else jnp.moveaxis(x, -2, 0)[..., None, :]
+
+    y = product(rows_first(a), b[None], rows_first(c), rows_first(random_bits))
+    y = lax.optimization_barrier(y)  # type: ignore[no-untyped-call]
+    return jnp.moveaxis(y[..., 0, :], 0, -2)
 
 
 def _run(
@@ -37,6 +207,7 @@ def _run(
     spec: MatmulSpec,
     backend: str,
 ) -> Array:
+    """Run one product with the backend that was asked for."""
     is_fused = isinstance(spec.order, FusedBlock)
     if is_fused and c is not None:
         # Kernels add it last, the model first.

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from precsim._arrays import Array
-from precsim._calls import on_cpu
+from precsim._calls import on_cpu, refuse_fast_math
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.spec import RoundingSpec
 
@@ -32,6 +32,7 @@ def _round_jvp(
 @partial(jax.jit, static_argnums=2)
 def round_straight_through(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
     """Round; under differentiation the tangent passes unchanged (Bengio et al., arXiv 1308.3432)."""
+    refuse_fast_math()
     return _round(x, random_bits, spec)
 
 

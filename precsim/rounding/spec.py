@@ -4,6 +4,7 @@ import difflib
 import enum
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from precsim.formats.affine import AffineFormat
@@ -132,6 +133,10 @@ class RoundingSpec:
             return text
         if not isinstance(text, str):
             return cls(format=text)
+        return _parsed(text)
+
+    @classmethod
+    def _from_string(cls, text: str) -> "RoundingSpec":
         name, *parts = text.split(":")
         options: dict[str, object] = {"format": name}
         for part in parts:
@@ -163,6 +168,13 @@ class RoundingSpec:
             elif value is not getattr(default, name):
                 parts.append(str(value))
         return ":".join(parts)
+
+
+# Errors are not remembered, and a name that means a format never means another one.
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> RoundingSpec:
+    """Parse each string once: that takes as long as a small product."""
+    return RoundingSpec._from_string(text)
 
 
 SpecLike: TypeAlias = str | AnyFormat | RoundingSpec

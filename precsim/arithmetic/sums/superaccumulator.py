@@ -140,6 +140,9 @@ def deposit(limbs: Array, terms: Integers, place: Layout, bits: int) -> Array:
         # Else XLA computes the digits anew for every limb.
         first, *digits = lax.optimization_barrier((first, *digits))  # type: ignore[no-untyped-call]
     xp = namespace(limbs)
+    # As many axes as the limbs have: JAX may be told to refuse to add them.
+    lead = (1,) * (limbs.ndim - first.ndim)
+    first, *digits = (x.reshape(*lead, *x.shape) for x in (first, *digits))
     index = np.arange(limbs.shape[0], dtype=carrier.int_dtype)
     offset = index.reshape(-1, *([1] * (limbs.ndim - 1))) - first
     added = xp.zeros_like(limbs)
@@ -192,7 +195,7 @@ def total(
         xp.take_along_axis(padded, (top + i(4 - k))[None], axis=0)[0].astype(carrier.uint_dtype)
         for k in range(5)
     ]
-    rest = xp.any(is_set & (index < top - i(4)), axis=0)
+    rest = xp.any(is_set & (index < (top - i(4))[None]), axis=0)
     hi, lo = ((digit[k] << u(half)) | digit[k + 1] for k in (0, 2))
     zeros = i(carrier.width) - bit_length(hi, carrier)
     zeros = xp.minimum(zeros, i(half - 1))  # more only where the sum is zero

@@ -8,11 +8,9 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
-from precsim.formats.codec import encode
-from precsim.products.backends import NATIVE_DTYPES, native_refusal
+from precsim.products.native.stored import stored
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
-from precsim.rounding.spec import RoundingSpec
 
 
 @partial(jax.jit, static_argnums=3)
@@ -21,13 +19,17 @@ def native_matmul(
 ) -> Array:
     """Return c + a @ b from `lax.dot_general` on narrow operands with float32 accumulation.
 
-    Operands and output are rounded by precsim's kernel; order and rounding of the accumulation are the
-    platform's own, `c` is added last, in float32. Shapes as in `reference_matmul`.
+    Only for specs that `native_refusal` accepts. Operands and output are rounded by precsim's
+    kernel. Order and rounding of the accumulation are the platform's own; `c` is added last, in
+    float32. Shapes as in `reference_matmul`.
     """
-    if (reason := native_refusal(spec)) is not None or spec.lhs is None or spec.rhs is None:
-        raise ValueError(f"no native kernel computes '{spec}': {reason}")
+    assert spec.lhs is not None
+    assert spec.rhs is not None
     carrier = a.dtype
-    a, b = _narrow(a, spec.lhs), _narrow(b, spec.rhs)
+    a, b = (
+        stored(round_array(x, None, part), part.format)
+        for x, part in ((a, spec.lhs), (b, spec.rhs))
+    )
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
     b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
@@ -39,10 +41,3 @@ def native_matmul(
     total = total if c is None else total + c.astype(jnp.float32)
     total = total.astype(carrier)  # exact: wider or the same
     return total if spec.output is None else round_array(total, random_bits, spec.output)
-
-
-def _narrow(x: Array, spec: RoundingSpec) -> Array:
-    """Round to a format and store in its dtype, by way of codes: XLA's cast to e5m2 on GPU loses infinities."""
-    x = round_array(x, None, spec)
-    dtype = NATIVE_DTYPES[spec.format]
-    return x if x.dtype == dtype else lax.bitcast_convert_type(encode(x, spec.format), dtype)

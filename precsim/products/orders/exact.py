@@ -17,6 +17,7 @@ from precsim.arithmetic.sums.superaccumulator import (
 )
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.spec import RoundingSpec
 
 
 def exact_matmul(
@@ -35,9 +36,12 @@ def exact_matmul(
     start = xp.zeros(shape, a.dtype) if c is None else xp.broadcast_to(xp.asarray(c), shape)
     columns = xp.moveaxis(xp.asarray(a), -1, 0)[..., None]
     rows = xp.moveaxis(xp.asarray(b), -2, 0)[..., None, :]
-    make = _exact_products if spec.product is None else _rounded_products
+    if spec.product is None:
+        summands = _exact_products(columns, rows, spec, carrier)
+    else:
+        summands = _rounded_products(columns, rows, spec.product, carrier)
     rounded = exact_sum(
-        make(columns, rows, spec, carrier, shape),
+        summands,
         bitcast(start, carrier.uint_dtype),
         spec.accumulator,
         carrier,
@@ -64,9 +68,7 @@ def _product_range(spec: MatmulSpec, carrier: Carrier) -> Any:
     return lhs * rhs
 
 
-def _exact_products(
-    columns: Array, rows: Array, spec: MatmulSpec, carrier: Carrier, shape: tuple[int, ...]
-) -> Summands:
+def _exact_products(columns: Array, rows: Array, spec: MatmulSpec, carrier: Carrier) -> Summands:
     """Products of integers, decoded once."""
     where = _product_range(spec, carrier)
     patterns = [bitcast(x, carrier.uint_dtype) for x in (columns, rows)]
@@ -109,11 +111,9 @@ def _special_product(x: Array, y: Array, carrier: Carrier) -> Array:
 
 
 def _rounded_products(
-    columns: Array, rows: Array, spec: MatmulSpec, carrier: Carrier, shape: tuple[int, ...]
+    columns: Array, rows: Array, rounding: RoundingSpec, carrier: Carrier
 ) -> Summands:
     """Products rounded to a format of their own, which then are the terms."""
-    assert spec.product is not None
-    rounding = spec.product
 
     def pattern(k: Any) -> Array:
         return bitcast(multiply(entry(columns, k), entry(rows, k), rounding), carrier.uint_dtype)

@@ -7,9 +7,6 @@ contraction of ``x * y + z`` into a fused multiply-add: either the product is ex
 contracting changes nothing, or it is built from products that are.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -18,20 +15,19 @@ from precsim._arrays import Array
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
+from precsim.products.orders.multiply_add import MultiplyAdd
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel import by_adding
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 
-Step: TypeAlias = Callable[[Array, Array, Array], Array]
-
 _U, _I = np.uint32, np.int32
 
 
 def fast_step(
     spec: MatmulSpec, *, starts_at_zero: bool = False, in_program: bool = False
-) -> Step | None:
+) -> MultiplyAdd | None:
     """Return the float32 step of a spec, or None if it has none; `in_program` for one of `pallas_gpu`.
 
     Totals that start at +0 get to -0 by no addition: only the sum of two negative zeros is one, to nearest.

@@ -13,7 +13,8 @@ from precsim.rounding.modes import RoundingMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.threefry import bits_at
 
-Step: TypeAlias = Callable[[Array, Array, Array], Array]
+MultiplyAdd: TypeAlias = Callable[[Array, Array, Array], Array]
+"""``f(total, x, y)``: the total with a product added, rounded as a spec says."""
 _FIRST = (0, 0)
 
 
@@ -32,7 +33,7 @@ class Operations(NamedTuple):
 
 
 def is_stochastic(spec: MatmulSpec) -> bool:
-    """Tell whether a spec's partial sums are rounded stochastically."""
+    """Return whether a spec's partial sums are rounded stochastically."""
     return spec.accumulator.mode is RoundingMode.STOCHASTIC
 
 

@@ -1,6 +1,7 @@
 """`MatmulSpec`: everything that decides the bits of a matrix product."""
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
 from precsim.formats.block import BlockFormat
@@ -147,6 +148,10 @@ class MatmulSpec:
             raise ValueError(
                 f"matmul spec {shown(text)} has {len(text)} characters; allowed are {_LONGEST}"
             )
+        return _parsed(text)
+
+    @classmethod
+    def _from_string(cls, text: str) -> "MatmulSpec":
         if (machine := parse_machine(text)) is not None:
             return cls(**machine)  # type: ignore[arg-type]
         head, *options = split_outside_brackets(text, ":")
@@ -197,6 +202,13 @@ class MatmulSpec:
             if getattr(self, name) is not None:
                 text += f":{name}={piece(getattr(self, name))}"
         return text
+
+
+# Errors are not remembered, and a name that means a format never means another one.
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> MatmulSpec:
+    """Parse each string once: that takes as long as a small product."""
+    return MatmulSpec._from_string(text)
 
 
 def _hint(text: str) -> str:

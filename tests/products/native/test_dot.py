@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 import precsim as ps
-from precsim.products import backends
+from precsim.products.native.stored import DTYPES as NATIVE_DTYPES
 from precsim.products.specs.spec import MatmulSpec
 from tests.products.conftest import assert_same_bits, normal
 
@@ -128,7 +128,9 @@ def test_resolve_backend() -> None:
 def test_every_native_format_has_its_dtype() -> None:
     """The casts to these dtypes are exact only if they have the format's values."""
     finfo: Any = ml_dtypes.finfo
-    for fmt, dtype in backends.NATIVE_DTYPES.items():
+    for fmt, dtype in NATIVE_DTYPES.items():
+        if fmt.name == "tf32":  # values of float32 whose last bits the kernel ignores
+            continue
         assert isinstance(fmt, ps.FloatFormat)
         info = finfo(dtype)
         assert (float(info.max), info.nmant + 1) == (fmt.max_finite, fmt.precision)

@@ -1,6 +1,7 @@
 """Native products with a tensor core's bits: found by trying, refused by name; the GPU's part is in test_gpu."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jax._src.core import eval_context  # no public way out of a trace
 from jax.sharding import AxisType, PartitionSpec
 
 import precsim as ps
-from precsim.products.native import tensor_core as native_tensor_core
+from precsim.products.native import finding, tensor_core
 from precsim.products.reference import reference_matmul
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, SplitK
 from tests.products.conftest import assert_same_bits, normal
@@ -30,27 +31,28 @@ def in_numpy(a: Any, b: Any, spec: ps.MatmulSpec) -> Any:
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that makes this CPU a GPU whose kernels have a schedule, or its own dot with None."""
-    tried = native_tensor_core._try
+    tried = finding._try
 
     def tried_outside(*key: Any) -> Any:
         with eval_context():  # where JAX can call back
             return tried(*key)
 
     def as_gpu(schedule: Schedule | None) -> None:
-        native_tensor_core._TRIED.clear()
+        finding._TRIED.clear()
         jax.clear_caches()  # type: ignore[no-untyped-call]
-        monkeypatch.setattr(native_tensor_core, "platform_refusal", lambda spec: None)
+        monkeypatch.setattr(tensor_core, "_device", lambda: SimpleNamespace(platform="gpu"))
         if schedule is not None:
 
             def chain(a: Any, b: Any, spec: ps.MatmulSpec) -> Any:
                 assert isinstance(spec.order, FusedBlock)
                 return in_numpy(a, b, replace(spec, order=replace(spec.order, schedule=schedule)))
 
-            monkeypatch.setattr(native_tensor_core, "_chain", chain)
-            monkeypatch.setattr(native_tensor_core, "_try", tried_outside)
+            monkeypatch.setattr(tensor_core, "one_kernel", chain)
+            monkeypatch.setattr(finding, "one_kernel", chain)
+            monkeypatch.setattr(finding, "_try", tried_outside)
 
     yield as_gpu
-    native_tensor_core._TRIED.clear()
+    finding._TRIED.clear()
     jax.clear_caches()  # type: ignore[no-untyped-call]
 
 
@@ -171,6 +173,6 @@ def test_kernels_are_tried_while_a_caller_is_being_traced(pretend: Any) -> None:
     pretend(None)
     ones = jnp.ones((8, 16)), jnp.ones((16, 8))
     jax.jit(lambda a, b: ps.matmul(a, b, "h100:bf16")).lower(*ones)
-    (found,) = native_tensor_core.tried_products().values()
+    (found,) = finding.tried_products().values()
     assert (found.kernel, found.schedule) == ("dot", None)
     assert 0 < found.share < 1
