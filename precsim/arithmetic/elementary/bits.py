@@ -33,8 +33,17 @@ from precsim.arithmetic.elementary.piecewise import (
     scaled_fraction,
 )
 from precsim.arithmetic.elementary.taylor import log2_of_e, log_of_two, table
-from precsim.arithmetic.exact import finish, is_infinite, is_nan, is_zero
-from precsim.formats.carrier import Carrier, bit_length, select, shift_left, shift_right
+from precsim.arithmetic.exact import finish
+from precsim.formats.carrier import (
+    Carrier,
+    bit_length,
+    is_infinite,
+    is_nan,
+    is_zero,
+    select,
+    shift_left,
+    shift_right,
+)
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.wide import Packed, Wide, normalise
 

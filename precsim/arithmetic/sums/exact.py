@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from precsim._arrays import Array, as_varying, is_jax, namespace, repeat
-from precsim.arithmetic import exact
+from precsim.arithmetic.exact import finish
 from precsim.arithmetic.sums.superaccumulator import (
     CARRY_EVERY,
     Integers,
@@ -18,7 +18,7 @@ from precsim.arithmetic.sums.superaccumulator import (
     total,
     widen,
 )
-from precsim.formats.carrier import Carrier
+from precsim.formats.carrier import Carrier, is_infinite, is_nan
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.modes import OverflowMode, RoundingMode
@@ -77,9 +77,7 @@ def exact_sum(
         modulo = spec.format.integer_bits + 1
     number = total(limbs, place, zero_is_negative=is_downward, modulo=modulo)
     invalid, positive, negative = _specials(summands, start, carrier)
-    packed = exact.finish(
-        number, positive | negative, invalid | (positive & negative), negative, carrier
-    )
+    packed = finish(number, positive | negative, invalid | (positive & negative), negative, carrier)
     if random_bits is not None:
         random_bits = random_bits.reshape(-1)
     flat = (x.reshape(-1) for x in packed)  # the shape in which every rounding is compiled
@@ -93,8 +91,8 @@ def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array
     sign = carrier.uint(carrier.sign_bit)
 
     def seen(x: Array) -> tuple[Array, Array, Array]:
-        is_infinite, is_negative = exact.is_infinite(x, carrier), x >= sign
-        return exact.is_nan(x, carrier), is_infinite & ~is_negative, is_infinite & is_negative
+        infinite, is_negative = is_infinite(x, carrier), x >= sign
+        return is_nan(x, carrier), infinite & ~is_negative, infinite & is_negative
 
     def look(k: Any, flags: tuple[Array, Array, Array]) -> tuple[Array, ...]:
         return tuple(a | b for a, b in zip(flags, seen(summands.pattern(k)), strict=True))
