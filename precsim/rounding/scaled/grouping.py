@@ -51,7 +51,7 @@ def from_groups(groups: Array, fmt: ScaledFormat, axis: int, shape: tuple[int, .
 
 
 def scales_to_array(scales: Array, fmt: ScaledFormat, axis: int, ndim: int) -> Array:
-    """Lay out one number to a group along the axes of the array."""
+    """Lay out one number per group along the axes of the array."""
     match granularity(fmt):
         case Granularity.TENSOR:
             return scales.reshape((1,) * ndim)
@@ -63,8 +63,22 @@ def scales_to_array(scales: Array, fmt: ScaledFormat, axis: int, ndim: int) -> A
             return namespace(scales).moveaxis(scales, -1, axis)
 
 
-def scales_to_groups(scales: Array, fmt: ScaledFormat, axis: int) -> Array:
-    """Undo `scales_to_array`."""
-    if granularity(fmt) is Granularity.BLOCK:
-        return namespace(scales).moveaxis(scales, axis, -1)
-    return scales.reshape(scales.size)
+def blocks_of_scales(scales: Array, axis: int) -> Array:
+    """Return the scales of blocks, (..., blocks, 1), beside which `to_groups` puts the elements."""
+    return namespace(scales).moveaxis(scales, axis, -1)[..., None]
+
+
+def go_together(
+    shape: tuple[int, ...], scales: tuple[int, ...], fmt: ScaledFormat, axis: int
+) -> bool:
+    """Return whether an array of one shape may have scales of the other; `axis` is negative.
+
+    Both may have any number of axes more in front, which `jax.vmap` added.
+    """
+    if len(shape) != len(scales) or -axis > len(shape):
+        return False
+    if granularity(fmt) is not Granularity.BLOCK:
+        return all(n in (1, size) for n, size in zip(scales, shape, strict=True))
+    expected = list(shape)
+    expected[axis] = -(-shape[axis] // (fmt.block_size or 1))
+    return scales == tuple(expected)
