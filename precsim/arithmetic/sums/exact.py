@@ -104,7 +104,7 @@ def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array
     has_special = summands.has_special if summands.count else False
     if not is_jax(has_special):
         return scan(flags) if has_special else flags
-    from jax import lax
+    from precsim._calls import choose
 
     flags = as_varying(scan, flags)
-    return lax.cond(has_special, scan, lambda flags: flags, flags)  # type: ignore[no-any-return]
+    return choose(has_special, scan, lambda flags: flags, flags)  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, repeat
+from precsim._calls import choose
 from precsim.formats.carrier import FLOAT32, bit_length
 from precsim.formats.floating import FloatFormat
 from precsim.products.pallas_gpu import Read, Tile, in_chunks, over_tiles
@@ -67,8 +68,13 @@ def add_products(
         body = lambda group, total: add_block(left, right, total, group, step, read)
         return repeat(count // step.length, body, total)
 
-    run = lambda x, y, total: tensor_core_tiles(left, right, total)
-    return lax.cond(is_exact, run, otherwise, x, y, total)
+    def run(left: Operand, right: Operand, x: Factor, y: Factor, total: Array) -> Array:
+        return tensor_core_tiles(left, right, total)
+
+    def general(left: Operand, right: Operand, x: Factor, y: Factor, total: Array) -> Array:
+        return otherwise(x, y, total)
+
+    return choose(is_exact, run, general, left, right, x, y, total)
 
 
 def _part(factor: Factor, start: Any, count: int, axis: int) -> Operand:
