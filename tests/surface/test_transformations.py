@@ -1,6 +1,10 @@
-"""Every public function of arrays is the same under JAX's transformations as in a Python loop over NumPy arrays."""
+"""Every public function of arrays has the bits of a Python loop under each of JAX's transformations.
 
-from collections.abc import Callable
+One program does several at once: a function mapped over its first argument, and inside of that over
+all others, along different axes, in a scan, in `jax.shard_map`, compiled.
+"""
+
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -14,6 +18,21 @@ import precsim as ps
 from tests.surface.public_calls import CALLS, EXEMPT, Call, as_jax, same_bits
 
 COMPILED_FAST = {"xla_backend_optimization_level": 0}
+
+# One call of each way through the code; all others are slow.
+FAST = (
+    *("equal", "total_order", "minimum", "add", "fma", "round_to", "rsqrt", "ulp", "encode"),
+    *("decode", "convert", "from_integer", "to_integer", "pack_codes", "unpack_codes"),
+    *("quantize mxfp4", "accumulate pairwise", "accumulate sequential", "segment_sum"),
+    *("embedding", "matmul bf16_bf16_fp32", "matmul h100:bf16", "matmul c and random_bits"),
+    "DynamicLossScale",
+)
+FAST_GRADIENTS = ("add", "round_to", "round_to int4_symmetric_block2", "embedding")
+
+
+def marked(names: Iterable[str], fast: tuple[str, ...]) -> list[Any]:
+    """Return test parameters, those marked slow that are not to run by default."""
+    return [n if n in fast else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 def test_every_public_name_is_called_or_exempt() -> None:
@@ -51,7 +70,7 @@ def axes_of(call: Call) -> tuple[int, ...]:
     return tuple(choices[k % 3] if x.ndim > 1 else 0 for k, x in enumerate(call.arrays))
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", marked(CALLS, FAST))
 def test_jit_vmap_scan_and_shard_map_equal_a_loop(name: str) -> None:
     call = CALLS[name]
     reverse = tuple(x[::-1] for x in call.arrays)
@@ -73,7 +92,9 @@ def test_jit_vmap_scan_and_shard_map_equal_a_loop(name: str) -> None:
     assert same_bits(compiled(*as_jax(scanned)), expected)
 
 
-@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.gradient])
+@pytest.mark.parametrize(
+    "name", marked([name for name, call in CALLS.items() if call.gradient], FAST_GRADIENTS)
+)
 def test_gradients_under_vmap_and_remat_equal_a_loop(name: str) -> None:
     call = CALLS[name]
 
