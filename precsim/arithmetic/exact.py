@@ -1,4 +1,4 @@
-"""Exact results of operations on carrier patterns, special values included; rounding comes after."""
+"""Exact results of operations on carrier patterns, special values included, before rounding."""
 
 from collections.abc import Callable
 from typing import TypeAlias

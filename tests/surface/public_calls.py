@@ -1,4 +1,4 @@
-"""One table of the public functions: how each is called with small arrays, and why a name is not in it."""
+"""A table of the public functions: how each is called with small arrays, or why it is exempt."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every public function of arrays on shapes with zeros, without axes, of one element: right, or refused."""
+"""Public functions on shapes with zeros, without axes, of one element: right, or refused."""
 
 import re
 from collections.abc import Callable, Iterator

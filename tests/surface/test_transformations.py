@@ -1,4 +1,4 @@
-"""Every public function of arrays has the bits of a Python loop under each of JAX's transformations.
+"""Under JAX's transformations every public function has the bits of a Python loop.
 
 One program does several at once: a function mapped over its first argument, and inside of that over
 all others, along different axes, in a scan, in `jax.shard_map`, compiled.

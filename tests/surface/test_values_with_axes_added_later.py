@@ -1,4 +1,4 @@
-"""`Quantized` values to which `jax.vmap`, stacking or indexing gave or took axes mean the same numbers."""
+"""`Quantized` values mean the same numbers after `jax.vmap`, stacking or indexing."""
 
 from typing import Any
 

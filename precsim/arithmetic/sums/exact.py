@@ -1,4 +1,4 @@
-"""Sums that are exact until their only rounding: terms into a superaccumulator, one after the other."""
+"""Sums with one rounding: a superaccumulator takes the terms one after the other, exactly."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ def exact_sum(
 
 
 def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array, Array, Array]:
-    """Tell which sums have a NaN, a positive and a negative infinity among their terms."""
+    """Return which sums have a NaN, a positive and a negative infinity among their terms."""
     sign = carrier.uint(carrier.sign_bit)
 
     def seen(x: Array) -> tuple[Array, Array, Array]:

@@ -1,7 +1,8 @@
 """How an array is cut into the groups of elements that share a scale.
 
-Groups come last, as (..., groups, group_size). Blocks run along an axis, the last one filled up with zeros
-(as cuBLAS has it); a channel is all that has one index along the axis; a tensor is one group.
+Groups come last, as (..., groups, group_size). Blocks run along an axis, the last one filled up
+with zeros (as cuBLAS has it); a channel is all that has one index along the axis; a tensor is one
+group.
 """
 
 import math
