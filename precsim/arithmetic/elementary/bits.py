@@ -128,7 +128,7 @@ def exponential(x: Wide, carrier: Carrier) -> Wide:
 
 
 def _is_close(x: Wide, carrier: Carrier) -> Array:
-    """Return where another number of 25 bits may be closer to a result near 1 or 1/2 than its error.
+    """Return where a result near 1 or 1/2 may be nearer to another 25-bit number than its error.
 
     It is not so for x below 2**-26, where 1 or 1/2 is the only one near, nor where x**3 / 48 is
     larger than the error; so, nowhere in float64.
