@@ -4,6 +4,9 @@ One program does several at once: a function mapped over its first argument, and
 all others, along different axes, in a scan, in `jax.shard_map`, compiled.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -85,11 +88,38 @@ def test_jit_vmap_scan_and_shard_map_equal_a_loop(name: str) -> None:
     def run(*arrays: Any) -> Any:
         return jax.lax.scan(lambda _, xs: (None, step(*xs)), None, arrays)[1]
 
-    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = jax.make_mesh(
+        (min(2, jax.device_count()),), ("d",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
     rows = PartitionSpec("d")  # type: ignore[no-untyped-call]
     shared = jax.shard_map(run, mesh=mesh, in_specs=rows, out_specs=rows)
     compiled = jax.jit(shared, compiler_options=COMPILED_FAST)
     assert same_bits(compiled(*as_jax(scanned)), expected)
+
+
+@pytest.mark.slow
+def test_on_two_devices() -> None:
+    """The test above, in a process of its own: the number of devices is fixed when JAX starts."""
+    name = test_jit_vmap_scan_and_shard_map_equal_a_loop.__name__
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n0",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            __file__,
+            "-k",
+            name,
+        ],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(

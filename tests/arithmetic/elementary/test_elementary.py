@@ -302,11 +302,10 @@ def check_eager(name: str) -> None:
 
 
 def check_transforms(name: str) -> None:
-    """Compare jit, and vmap of the eager function, with NumPy."""
+    """Compare vmap under jit with NumPy."""
     x, function = sample(), partial(FUNCTIONS[name], spec="fp16:rtp")
     want = FUNCTIONS[name](x, "fp16:rtp")
-    assert_same_bits(jax.jit(function)(x), want, x)
-    columns = jax.vmap(function)(jnp.asarray(x).reshape(2, -1))
+    columns = jax.jit(jax.vmap(function))(jnp.asarray(x).reshape(2, -1))
     assert_same_bits(columns, want.reshape(2, -1), x)
 
 
