@@ -67,6 +67,7 @@ def choose(
     Then JAX selects the operands by the condition, and inside `jax.shard_map` they vary with it: the
     functions, which are traced before, must know. Arrays that they close over are such operands too.
     """
+    structure: Any
     leaves, structure = jax.tree.flatten(operands)
     condition, *leaves = vary_alike(condition, *leaves)
     return jax.lax.cond(condition, yes, no, *structure.unflatten(leaves))

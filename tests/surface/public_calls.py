@@ -10,6 +10,9 @@ import numpy as np
 
 import precsim as ps
 
+F32: Any = np.float32
+I32: Any = np.int32
+
 SPECIAL = (1.5, -0.0, 0.1, -448.0, 0.0, 3.0, -0.3, 2.0**-130, 1e4, -1.0, 0.7, 24.0, -6e-5, 0.25)
 
 
@@ -27,12 +30,12 @@ class Call:
 
 def numbers(*shape: int, first: int = 0) -> np.ndarray:
     """Return float32 numbers, zeros of both signs and a subnormal one among them."""
-    return np.resize(np.roll(np.float32(SPECIAL), -first), shape)
+    return np.resize(np.roll(F32(SPECIAL), -first), shape)
 
 
 def normal(*shape: int, first: int = 0) -> np.ndarray:
     """Return positive float32 numbers, where gradients are finite."""
-    return np.resize(np.roll(np.float32([0.5, 1.25, 2.0, 0.75, 3.0, 1.1, 0.9]), -first), shape)
+    return np.resize(np.roll(F32([0.5, 1.25, 2.0, 0.75, 3.0, 1.1, 0.9]), -first), shape)
 
 
 def integers(*shape: int, below: int = 1 << 16, first: int = 0) -> np.ndarray:
@@ -89,8 +92,8 @@ def _updated(w: Any, u: Any, lost: Any, step: Any) -> Any:
 def _value_and_grad(w: Any, x: Any, factor: Any) -> Any:
     scale = ps.DynamicLossScale(factor=factor, growth_interval=1)
     loss = lambda w, x: (w * x).sum()
-    value, grad, scale, finite = ps.value_and_grad(loss, "fp16_mixed", loss_scale=scale)(w, x)
-    return value, grad, scale.factor, scale.skipped, finite
+    value, grad, state, finite = ps.value_and_grad(loss, "fp16_mixed", loss_scale=scale)(w, x)
+    return value, grad, _state(state), finite
 
 
 def _scaled(make: Callable[[Any], Any]) -> Call:
@@ -98,7 +101,7 @@ def _scaled(make: Callable[[Any], Any]) -> Call:
         scale = make(factor)
         return scale.scale(x), scale.unscale(x), _state(scale.adjust(is_finite))
 
-    arrays = np.float32([4, 0.5]), numbers(2, 2), np.array([True, False])
+    arrays = F32([4, 0.5]), numbers(2, 2), np.array([True, False])
     return Call(run=run, arrays=arrays)
 
 
@@ -132,9 +135,7 @@ CALLS: dict[str, Call] = {
     },
     "fma": _rounded(ps.fma, 3),
     "ulp": Call(run=lambda x: ps.ulp(x, "e4m3"), arrays=(numbers(2, 3),)),
-    "encode": Call(
-        run=lambda x: ps.encode(x, "fp16"), arrays=(np.float32([[1, -0.0, 2], [0, 3, 0.5]]),)
-    ),
+    "encode": Call(run=lambda x: ps.encode(x, "fp16"), arrays=(F32([[1, -0.0, 2], [0, 3, 0.5]]),)),
     "decode": Call(run=lambda x: ps.decode(x, "e4m3"), arrays=(integers(2, 3, below=256),)),
     "convert": Call(
         run=lambda x, bits: ps.convert(x, "fp16", "e4m3:sr8:saturate", random_bits=bits),
@@ -174,12 +175,12 @@ CALLS: dict[str, Call] = {
     ),
     "segment_sum": Call(
         run=lambda x, ids: ps.segment_sum(x, ids, "bf16", num_segments=2),
-        arrays=(numbers(2, 3, 2), np.int32([[0, 1, 0], [5, 1, -1]])),
+        arrays=(numbers(2, 3, 2), I32([[0, 1, 0], [5, 1, -1]])),
         gradient=(0,),
     ),
     "embedding": Call(
         run=lambda table, ids: ps.embedding(table, ids, "bf16"),
-        arrays=(numbers(2, 3, 2), np.int32([[2, 0, 2], [0, -1, 3]])),
+        arrays=(numbers(2, 3, 2), I32([[2, 0, 2], [0, -1, 3]])),
         gradient=(0,),
     ),
     **{
@@ -211,10 +212,10 @@ CALLS: dict[str, Call] = {
     ),
     "apply_updates": Call(
         run=_updated,
-        arrays=(numbers(2, 2), normal(2, 2), numbers(2, 2, first=4), np.int32([1, 2])),
+        arrays=(numbers(2, 2), normal(2, 2), numbers(2, 2, first=4), I32([1, 2])),
     ),
     "value_and_grad": Call(
-        run=_value_and_grad, arrays=(numbers(2, 2), numbers(2, 2), np.float32([2, 2.0**40]))
+        run=_value_and_grad, arrays=(numbers(2, 2), numbers(2, 2), F32([2, 2.0**40]))
     ),
     "DynamicLossScale": _scaled(_dynamic),
     "StaticLossScale": _scaled(_static),

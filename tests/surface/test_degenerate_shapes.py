@@ -14,7 +14,9 @@ from tests.surface.public_calls import CALLS
 
 Shape = tuple[int, ...]
 SHAPES: tuple[Shape, ...] = ((0,), (0, 3), (3, 0), (), (1,), (1, 1))
-F32, I32, U8 = np.float32, np.int32, np.uint8
+F32: Any = np.float32
+I32: Any = np.int32
+U8: Any = np.uint8
 REFUSED = "refused"
 """The call is refused, in one line that names an argument."""
 
@@ -145,8 +147,8 @@ def products() -> Iterator[tuple[str, Case]]:
             label = f"matmul gradients {spec} {left} {right}"
             yield label, (pull, zeros(left, right), [left, right], F32)
     for left, right, expected in PRODUCTS[:4]:
-        run = lambda a, b: ps.dot_general("bf16_bf16_fp32")(a, b, (((1,), (0,)), ((), ())))
-        yield f"dot_general {left} {right}", (run, zeros(left, right), expected, F32)
+        dot = lambda a, b: ps.dot_general("bf16_bf16_fp32")(a, b, (((1,), (0,)), ((), ())))
+        yield f"dot_general {left} {right}", (dot, zeros(left, right), expected, F32)
         (m, k), n, blocks = left, right[1], -(-left[1] // 32)
         block = lambda a, b, s, t: ps.scaled_matmul(
             a, b, "h100:e4m3:promote32", a_scales=s, b_scales=t
