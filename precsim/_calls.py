@@ -60,6 +60,20 @@ def vary_alike(*arrays: Array) -> tuple[Array, ...]:
     )
 
 
+def choose(
+    condition: Array, yes: Callable[..., Any], no: Callable[..., Any], *operands: Any
+) -> Any:
+    """Return ``yes(*operands)`` or ``no(*operands)`` as `lax.cond`, also where vmap maps the condition.
+
+    Then JAX selects the operands by the condition, and inside `jax.shard_map` they vary with it: the
+    functions, which are traced before, must know. Arrays that they close over are such operands too.
+    """
+    structure: Any
+    leaves, structure = jax.tree.flatten(operands)
+    condition, *leaves = vary_alike(condition, *leaves)
+    return jax.lax.cond(condition, yes, no, *structure.unflatten(leaves))
+
+
 def with_automatic_axes(
     run: Callable[..., Any], *arrays: Array | None, contracted: tuple[int, ...] = ()
 ) -> Any:

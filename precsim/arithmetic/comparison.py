@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
-from precsim.arithmetic.exact import is_nan
 from precsim.arithmetic.operation import call, common_carrier
-from precsim.formats.carrier import Carrier, as_carrier, select
+from precsim.formats.carrier import Carrier, as_carrier, is_nan, select
 
 
 def equal(x: Any, y: Any) -> Array:

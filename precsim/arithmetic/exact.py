@@ -1,4 +1,4 @@
-"""Exact results of operations on carrier patterns, special values included; rounding comes after."""
+"""Exact results of operations on carrier patterns, special values included, before rounding."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
-from precsim.formats.carrier import Carrier, select
+from precsim.formats.carrier import Carrier, is_infinite, is_nan, is_zero, select
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.modes import RoundingMode
@@ -14,21 +14,6 @@ from precsim.rounding.spec import RoundingSpec
 
 BitsFunction: TypeAlias = Callable[..., wide.Packed]
 """From carrier patterns, a `Carrier` and the sign of an exact zero to the exact result."""
-
-
-def is_nan(x: Array, carrier: Carrier) -> Array:
-    """Tell which patterns are NaN."""
-    return (x & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
-
-
-def is_infinite(x: Array, carrier: Carrier) -> Array:
-    """Tell which patterns are infinities."""
-    return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(carrier.infinity)
-
-
-def is_zero(x: Array, carrier: Carrier) -> Array:
-    """Tell which patterns are zeros."""
-    return (x & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(0)
 
 
 def finish(

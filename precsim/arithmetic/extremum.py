@@ -6,9 +6,8 @@ import numpy as np
 
 from precsim._arrays import Array, namespace
 from precsim.arithmetic.comparison import BitsPredicate, apply_predicate, is_in_order
-from precsim.arithmetic.exact import is_nan
 from precsim.arithmetic.operation import call, common_carrier
-from precsim.formats.carrier import Carrier
+from precsim.formats.carrier import Carrier, is_nan
 
 
 def minimum(x: Any, y: Any) -> Array:

@@ -1,7 +1,7 @@
 """The definition of the operations, one result at a time, in exact rational arithmetic.
 
-This is the text to read first: it says in a few lines which results, and which exceptions of IEEE 754, every
-array operation of precsim stands for.
+This is the text to read first: it says in a few lines which results, and which exceptions of IEEE
+754, every array operation of precsim stands for.
 """
 
 import math
@@ -54,11 +54,11 @@ def compute_exact(
 
     Notes
     -----
-    Flags (IEEE 754-2019, clause 7): INVALID for 0 * infinity, infinity - infinity, 0 / 0, infinity /
-    infinity and the root of a negative number; DIVIDE_BY_ZERO for x / 0 with a finite x other than 0;
-    then those of `round_exact`: OVERFLOW, UNDERFLOW (tininess after rounding), INEXACT, and INVALID where
-    the format has no such value. NaN operands are quiet: they signal nothing, also not in
-    fma(0, infinity, NaN), where the standard leaves the choice (7.2 c).
+    Flags (IEEE 754-2019, clause 7): INVALID for 0 * infinity, infinity - infinity, 0 / 0, infinity
+    / infinity and the root of a negative number; DIVIDE_BY_ZERO for x / 0 with a finite x other
+    than 0; then those of `round_exact`: OVERFLOW, UNDERFLOW (tininess after rounding), INEXACT, and
+    INVALID where the format has no such value. NaN operands are quiet: they signal nothing, also
+    not in fma(0, infinity, NaN), where the standard leaves the choice (7.2 c).
 
     Error: none before the one rounding; the root is an integer square root with a sticky bit.
 
@@ -135,8 +135,8 @@ def _sqrt(x: Number, spec: RoundingSpec) -> Exact:
     if _is_infinite(x):
         return Exact(x)
     x = Fraction(x)
-    # So many bits after the binary point that every value of the format, every half way point and every
-    # threshold of 32 random bits is an integer at this scale.
+    # With this many bits after the binary point every value of the format, every half way point
+    # and every threshold of 32 random bits is an integer.
     exponent = (x.numerator.bit_length() - x.denominator.bit_length()) // 2
     fraction_bits = spec.format.fraction_bits if isinstance(spec.format, FixedPointFormat) else 0
     bits = 128 + max(0, fraction_bits, -exponent)

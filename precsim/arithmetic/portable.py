@@ -1,15 +1,16 @@
-"""Float32 arithmetic that gives the same bits on every device that XLA compiles for, at the speed of hardware.
+"""Float32 arithmetic with the same bits on every device of XLA, at the speed of hardware.
 
-A float32 addition and a multiplication are rounded alike everywhere, but three things around them are not:
-subnormal numbers (kept on GPUs, flushed on CPUs), multiplications and additions contracted into one, and the
-platform's own division, roots, functions and sums. Here every result below `SMALLEST` becomes +0, which hides
-the first difference; that takes integer operations, which keep a product and a sum apart; and everything
-else is made of these operations or comes from precsim's integer arithmetic.
+A float32 addition and a multiplication are rounded alike everywhere, but three things around them
+are not: subnormal numbers (kept on GPUs, flushed on CPUs), multiplications and additions contracted
+into one, and the platform's own division, roots, functions and sums. Here every result below
+`SMALLEST` becomes +0, which hides the first difference; that takes integer operations, which keep a
+product and a sum apart; and everything else is made of these operations or comes from precsim's
+integer arithmetic.
 
-The functions take and return float32 arrays, NumPy or JAX, whose numbers are zero, at least `SMALLEST` in
-magnitude, infinite or NaN (`flush` makes them so). NaN keeps no payload that one could rely on. JAX's gradients
-are those of the unrounded operations, in the platform's arithmetic; portable ones are in
-`precsim.training.functions.portable`.
+The functions take and return float32 arrays, NumPy or JAX, whose numbers are zero, at least
+`SMALLEST` in magnitude, infinite or NaN (`flush` makes them so). NaN keeps no payload that one
+could rely on. JAX's gradients are those of the unrounded operations, in the platform's arithmetic;
+portable ones are in `precsim.training.functions.portable`.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,8 @@ from precsim.arithmetic.operation import call
 from precsim.formats.carrier import FLOAT32
 
 SMALLEST = 2.0**-125
-"""Smaller results are zero. Twice the smallest normal number: just below that one, processors that flush
-subnormals and those that keep them round differently."""
+"""Smaller results are zero. Twice the smallest normal number: just below that one, processors that
+flush subnormals and those that keep them round differently."""
 
 _U = FLOAT32.uint_dtype
 _MAGNITUDE = _U(FLOAT32.sign_bit - 1)
@@ -37,7 +38,7 @@ _TINY = _U(int(np.float32(SMALLEST).view(np.uint32)))
 
 
 def flush(x: Array) -> Array:
-    """Return +0 for every number below `SMALLEST` in magnitude, -0 included; other numbers as they are."""
+    """Return +0 for every number below `SMALLEST` in magnitude and for -0; others as they are."""
     if is_jax(x):
         from precsim._calls import straight_through
 
@@ -52,11 +53,12 @@ def _flush(x: Array) -> Array:
 
 
 def _apart(function: Callable[..., Array], *arrays: Any) -> Array:
-    """Apply an elementwise function of many operations in a loop of its own, by halves of the arrays.
+    """Apply an elementwise function of many operations to halves of the arrays, in its own loop.
 
-    XLA takes integer operations for cheap: it would put the hundreds that make an exponential or a quotient
-    into the loop of every use, as often as the result is used. It does not move them out of a loop. The function
-    is one of this module, not made for the call: each is compiled once for arrays of one shape.
+    XLA takes integer operations for cheap: it would put the hundreds that make an exponential or a
+    quotient into the loop of every use, as often as the result is used. It does not move them out
+    of a loop. The function is one of this module, not made for the call: each is compiled once for
+    arrays of one shape.
     """
     return call(_by_halves, function, *arrays)
 
@@ -118,8 +120,9 @@ def sqrt(x: Array) -> Array:
 def _sqrt(x: Array) -> Array:
     """Take the root, and mend it.
 
-    x times the reciprocal root is off by one unit in the last place at most (found by trying every radicand);
-    the exact remainder of the square says which way. About 350 integer operations, most of them for the reciprocal root.
+    x times the reciprocal root is off by one unit in the last place at most (found by trying every
+    radicand); the exact remainder of the square says which way. About 350 integer operations, most
+    of them for the reciprocal root.
     """
     xp = namespace(x)
     bits = bitcast(x, _U)
@@ -188,8 +191,9 @@ def _reciprocal_sqrt(x: Array) -> Array:
 def sum(x: Array, axis: int) -> Array:  # noqa: A001 NumPy's and JAX's name
     """Return the sum along one axis, pairwise.
 
-    Filled up with zeros to a power of two, then the second half is added to the first, element by element,
-    until one is left: log2(n) additions deep, and ``|error| <= gamma(log2(n), 2**-24) * sum|x|`` beside what is flushed.
+    Filled up with zeros to a power of two, then the second half is added to the first, element by
+    element, until one is left: log2(n) additions deep, and
+    ``|error| <= gamma(log2(n), 2**-24) * sum|x|`` beside what is flushed.
     """
     x = namespace(x).moveaxis(x, axis, 0)
     return with_automatic_axes(_sum_rows, x)
@@ -210,7 +214,7 @@ def _sum_rows(x: Array) -> Array:
 
 
 def mean(x: Array, axis: int) -> Array:
-    """Return the sum along one axis, multiplied by the rounded reciprocal of the number of elements."""
+    """Return the sum along one axis times the rounded reciprocal of the number of elements."""
     if x.shape[axis] == 0:
         raise ValueError(
             f"axis {axis} of shape {x.shape} has no elements; a mean needs one or more"

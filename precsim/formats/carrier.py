@@ -105,6 +105,21 @@ def as_carrier(x: Any, argument: str = "x") -> tuple[Array, Carrier]:
     )
 
 
+def is_nan(bits: Array, carrier: Carrier) -> Array:
+    """Return which patterns are NaN."""
+    return (bits & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
+
+
+def is_infinite(bits: Array, carrier: Carrier) -> Array:
+    """Return which patterns are infinities."""
+    return (bits & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(carrier.infinity)
+
+
+def is_zero(bits: Array, carrier: Carrier) -> Array:
+    """Return which patterns are zeros."""
+    return (bits & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(0)
+
+
 def select(condition: Array, yes: Array, no: Array) -> Array:
     """`where` for arrays or constants of one dtype."""
     return namespace(condition, yes, no).where(condition, yes, no)

@@ -93,7 +93,8 @@ def unpack_codes(packed: Any, width: int, count: int) -> Array:
             f"{8 * packed.shape[-1] // width} codes of {width} bits"
         )
     xp = namespace(packed)
-    row = xp.unpackbits(packed, axis=-1, bitorder="little")[..., : count * width]
+    row = xp.stack([(packed >> np.uint8(k)) & np.uint8(1) for k in range(8)], axis=-1)
+    row = row.reshape(*packed.shape[:-1], 8 * packed.shape[-1])[..., : count * width]
     bits = row.reshape(*packed.shape[:-1], count, width).astype(np.uint16)
     words = (bits << np.arange(width, dtype=np.uint16)).sum(axis=-1, dtype=np.uint16)
     return words.astype(np.uint8 if width <= 8 else np.uint16)

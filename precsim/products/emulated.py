@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, bitcast, entry, repeat
+from precsim._calls import choose
 from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products import pallas_gpu
@@ -46,7 +47,7 @@ def emulated_matmul(
     else:
         fits = exact_range(a, b, c, spec)
         quick = partial(_fast_loop, spec=spec)
-        total = quick(a, b, c) if fits is True else lax.cond(fits, quick, general, a, b, c)
+        total = quick(a, b, c) if fits is True else choose(fits, quick, general, a, b, c)
     return _finish(total, spec, random_bits)
 
 

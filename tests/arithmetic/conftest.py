@@ -1,8 +1,8 @@
 """What the tests of arithmetic share: exact results as rational numbers, and comparison of bits.
 
-Nothing here uses array arithmetic or the rounding kernel. An exact result is a `Fraction` or one of the
-floats 0.0, -0.0, inf, -inf, nan. ``Fraction(0)`` is the zero of an exact cancellation, whose sign depends on
-the rounding mode (IEEE 754-2019, 6.3); a zero of known sign is a float.
+Nothing here uses array arithmetic or the rounding kernel. An exact result is a `Fraction` or one of
+the floats 0.0, -0.0, inf, -inf, nan. ``Fraction(0)`` is the zero of an exact cancellation, whose
+sign depends on the rounding mode (IEEE 754-2019, 6.3); a zero of known sign is a float.
 """
 
 import math
@@ -122,7 +122,7 @@ def rounded(exact: Exact, spec: RoundingSpec, random_bits: int = 0) -> float:
 
 @lru_cache(maxsize=64)
 def _within(spec: RoundingSpec, carrier: Carrier, is_tiny: bool) -> RoundingSpec:
-    """Give a format of unlimited range the carrier's range, which is all that the carrier can hold."""
+    """Give a format of unlimited range the carrier's range, all that the carrier can hold."""
     p = spec.format.precision if isinstance(spec.format, FloatFormat) else 0
     bits, bias = carrier.exponent_bits, carrier.bias
     if is_tiny:  # p bits, or as many as the carrier's subnormals still have
@@ -140,8 +140,9 @@ def expected_in(exact: Exact, spec: RoundingSpec, carrier: Carrier, random_bits:
     """Round an exact result as far as a carrier can tell: like `rounded`, but for two cases.
 
     A format of unlimited range ends where the carrier ends. Wrapping a result too large for the
-    carrier to know its low bits gives NaN (`OverflowMode.WRAP`): beyond ``2**p`` steps of the format
-    (p: the carrier's precision), and inexact even with as many bits more as the carrier is wide.
+    carrier to know its low bits gives NaN (`OverflowMode.WRAP`): beyond ``2**p`` steps of the
+    format (p: the carrier's precision), and inexact even with as many bits more as the carrier is
+    wide.
     """
     fmt = spec.format
     if isinstance(exact, Fraction) and exact != 0:
@@ -218,7 +219,8 @@ def _rounded_pattern(pattern: int, spec: RoundingSpec) -> float:
 def round_each(exact: Floats, spec: RoundingSpec, quotients: Sequence[Floats] = ()) -> Floats:
     """Round exact float64 results by the oracle, each distinct one once.
 
-    With `quotients` (x, y), `exact` are the float64 quotients, which then only serve to find equal ones.
+    With `quotients` (x, y), `exact` are the float64 quotients, which then only serve to find equal
+    ones.
     """
     _, first, inverse = np.unique(exact.view(np.uint64), return_index=True, return_inverse=True)
     results = [

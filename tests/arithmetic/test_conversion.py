@@ -1,4 +1,4 @@
-"""Conversions against exact numbers: between all 8-bit formats, from and to integers, one rounding each."""
+"""Conversions, against exact numbers: between all 8-bit formats, from and to integers."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Precisions of 10 to 40 bits in a float64 carrier, against MPFR at that precision: no double rounding.
+"""Precisions of 10 to 40 bits in a float64 carrier have MPFR's results: no double rounding.
 
 Of results rounded to float64 first, those beside the middle between two values go wrong.
 """

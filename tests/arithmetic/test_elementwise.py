@@ -1,4 +1,4 @@
-"""Every operation, format and mode against exact rational numbers, on hard cases; one answer everywhere."""
+"""Every operation, format and mode against exact rationals, on hard cases, in every library."""
 
 import itertools
 import math

@@ -1,8 +1,8 @@
-"""Every pair of values of every 8-bit format, and every triple of 6-bit formats, against exact integers.
+"""Every pair of values of every 8-bit format, every triple of 6-bit ones, against exact integers.
 
-The values of a format are integers in units of its quantum. A result n/d is found among the values by
-bisection, comparing ``midpoint * d`` with n in Python integers (arrays of dtype object): neither a float nor
-the rounding kernel takes part, so nothing has to be argued about precision.
+The values of a format are integers in units of its quantum. A result n/d is found among the values
+by bisection, comparing ``midpoint * d`` with n in Python integers (arrays of dtype object): neither
+a float nor the rounding kernel takes part, so nothing has to be argued about precision.
 """
 
 from fractions import Fraction
@@ -199,9 +199,10 @@ def test_the_integer_reference_agrees_with_the_oracle(name: str) -> None:
 
 
 # The other rules against the oracle, each distinct exact result once. Those are float64 numbers:
-# sums of multiples of 2**-17 below 2**17 need 36 bits, products of two significands 10 bits. Quotients
-# are not, but different ones have different float64 quotients: a/b and c/d differ relatively by
-# abs(ad - bc)/(ad), 2**-11 or more for significands of at most 5 bits, and float64 division errs by 2**-53.
+# sums of multiples of 2**-17 below 2**17 need 36 bits, products of two significands 10 bits.
+# Quotients are not, but different ones have different float64 quotients: a/b and c/d differ
+# relatively by abs(ad - bc)/(ad), 2**-11 or more for significands of at most 5 bits, and float64
+# division errs by 2**-53.
 OTHER_RULES = ["e4m3:rtz", "e4m3:rtp:saturate", "e5m2:rtn", "e5m2:rna", "e5m2:rto", "e4m3:raz"]
 
 

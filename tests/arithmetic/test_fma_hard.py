@@ -104,7 +104,7 @@ def test_addend_far_below_a_tie_decides(text: str) -> None:
 
 
 def fp32_operands(rng: np.random.Generator, size: int) -> list[Floats]:
-    """Random patterns, near and exact cancellations, results in the subnormals and beyond the range."""
+    """Random patterns, near and exact cancellations, results that are subnormal or beyond range."""
     x, y, z = (patterns(rng, size, np.float32) for _ in range(3))
     part = size // 4
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

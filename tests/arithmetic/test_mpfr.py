@@ -1,8 +1,9 @@
-"""Other people's arithmetic as oracles: MPFR through gmpy2, NumPy's float16, and the processor's float32.
+"""Other people's arithmetic as oracles: MPFR (gmpy2), NumPy's float16, the processor's float32.
 
-MPFR has no bounded exponents of its own: `gmpy2.ieee` sets emin and emax and rounds subnormal results once
-more, with the ternary value, so that they are rounded once in effect. NumPy computes float16 in float32
-and rounds again, which gives the correct result as 24 >= 2 * 11 + 2 (Figueroa 1995; Roux 2014).
+MPFR has no bounded exponents of its own: `gmpy2.ieee` sets emin and emax and rounds subnormal
+results once more, with the ternary value, so that they are rounded once in effect. NumPy computes
+float16 in float32 and rounds again, which gives the correct result as 24 >= 2 * 11 + 2 (Figueroa
+1995; Roux 2014).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The oracle of operations: exceptions by the clause that demands them, exact roots, agreement with arrays.
+"""The oracle of operations: exceptions clause by clause, exact roots, agreement with arrays.
 
 Values and flags are also compared with MPFR, in test_mpfr.py.
 """

@@ -1,4 +1,4 @@
-"""Portable float32 operations: one rounding to nearest, flushed below 2**-125, the same bits under jit."""
+"""Portable float32 operations: rounded to nearest, flushed below 2**-125, also under jit."""
 
 import math
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def flushed(x: Any) -> Floats:
 
 
 def operands(seed: int) -> tuple[Floats, Floats]:
-    """Return pairs: random patterns, products and sums about 2**-125 and 2**-126, every pair of special values."""
+    """Return pairs: random ones, products and sums near 2**-125 and 2**-126, all special values."""
     rng = np.random.default_rng(seed)
     special = single([0, 1, 2, -1, 2.0**-125, -(2.0**-125), 2.0**127, np.inf, -np.inf, np.nan])
     pairs = np.stack(np.meshgrid(special, special), -1).reshape(-1, 2)
@@ -114,11 +114,12 @@ def test_flush_takes_every_number_below_the_smallest_and_no_other() -> None:
 
 
 def test_why_the_smallest_number_is_twice_the_smallest_normal_one() -> None:
-    """Just below 2**-126 a processor that flushes and one that does not part, and portable results do not.
+    """Just below 2**-126 processors that flush differ from others, portable results do not.
 
-    (1 + 2**-12) * (1 - 2**-12) * 2**-126 lies between the largest subnormal and 2**-126, at the tie: kept, it
-    becomes 2**-126, a normal number. With unlimited exponents it is a number of 24 bits below 2**-126, and
-    flushed. A threshold of 2**-126 would let the one pass and not the other.
+    (1 + 2**-12) * (1 - 2**-12) * 2**-126 lies between the largest subnormal and 2**-126, at the
+    tie: kept, it becomes 2**-126, a normal number. With unlimited exponents it is a number of 24
+    bits below 2**-126, and flushed. A threshold of 2**-126 would let the one pass and not the
+    other.
     """
     x, y = (1 + 2.0**-12) * 2.0**-63, (1 - 2.0**-12) * 2.0**-63
     exact = Fraction(x) * Fraction(y)
@@ -154,7 +155,7 @@ def test_product_and_sum_are_not_contracted_under_jit() -> None:
 
 
 def assert_roots(radicands: Floats, roots: Any) -> None:
-    """Compare roots of numbers in [1, 4) with exact integers: no root lies half a unit or more away."""
+    """Compare roots of numbers in [1, 4) with exact integers: each is within half a unit."""
     bits = radicands.view(np.uint32).astype(np.int64)
     exponent, fraction = bits >> 23, bits & 0x7FFFFF
     wanted = (fraction | 0x800000) << (23 + exponent - 127)  # x * 2**46
@@ -173,7 +174,7 @@ def significands(step: int) -> Floats:
 
 
 def test_square_roots_are_rounded_to_nearest() -> None:
-    """A part of the significands of [1, 4); the perfect squares there and their neighbours; both ways."""
+    """Some significands of [1, 4); the perfect squares there and their neighbours; both ways."""
     squares = (np.arange(1 << 11, 1 << 12, dtype=np.int64) ** 2 / 2.0**22).astype(np.float32)
     around = squares.view(np.uint32)[:, None] + np.arange(-1, 2)
     around = around.reshape(-1)[1:].astype(np.uint32).view(np.float32)
@@ -185,7 +186,7 @@ def test_square_roots_are_rounded_to_nearest() -> None:
 
 
 def test_square_roots_whose_first_estimate_is_special() -> None:
-    """4 - 2**-21 is the only radicand whose estimate is 2; at 1 + 2**-23 the remainder is where the rules part."""
+    """Only the estimate of 4 - 2**-21 is 2; at 1 + 2**-23 the remainder is where the rules part."""
     x = np.array([0x407FFFFE, 0x3F800001], np.uint32).view(np.float32)
     for roots in (p.sqrt(x), jax.jit(p.sqrt)(jnp.asarray(x))):
         assert_roots(x, roots)
@@ -207,7 +208,7 @@ def test_square_roots_of_all_exponents(scale: int) -> None:
 
 
 def summed(values: list[np.float32]) -> np.float32:
-    """Add the second half, filled up with zeros to a power of two, to the first, until one number is left."""
+    """Add the second half to the first until one number is left; zeros make a power of two."""
     if not values:
         return np.float32(0)
     size = 1
@@ -246,7 +247,7 @@ def test_sum_along_each_axis() -> None:
 
 
 def test_order_of_the_sum_matters_and_is_pairwise() -> None:
-    """Left to right the small numbers would be lost one by one; a plain platform sum is free to do that."""
+    """Left to right the small numbers would be lost one by one, as a platform may do."""
     x = single([1, 2.0**-24, 2.0**-24, 2.0**-24])
     assert p.sum(x, 0) == np.float32(1 + 2.0**-23)
     assert ps.accumulate(x, "fp32", axis=0) == 1
@@ -272,7 +273,7 @@ def test_mean_of_nothing_is_refused() -> None:
 def test_functions_of_many_operations_take_any_shapes(
     left: tuple[int, ...], right: tuple[int, ...]
 ) -> None:
-    """They run by halves of the flattened operands: scalars, odd sizes, and broadcasting are special."""
+    """They run by halves of flattened operands: scalars, odd sizes, broadcasting are special."""
     rng = np.random.default_rng(4)
     x, y = (rng.uniform(1, 9, s).astype(np.float32) for s in (left, right))
     got = p.divide(jnp.asarray(x), jnp.asarray(y))

@@ -1,4 +1,4 @@
-"""Infinities, NaN, division by zero and the signs of zero, each with the clause that demands the result."""
+"""Infinities, NaN, division by zero, signs of zero, each with the clause that demands it."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Stochastic rounding of exact results: the draw at which each one turns, for every number of bits."""
+"""Stochastic rounding of exact results: the draw at which each turns, for every number of bits."""
 
 import math
 from fractions import Fraction

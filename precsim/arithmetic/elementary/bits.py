@@ -1,25 +1,27 @@
 """Elementary functions of carrier patterns, with a relative error below 2**-59 (float64: 2**-123).
 
-Each function is brought to one polynomial on a small cell (`taylor`), evaluated in fixed point of W bits, two
-words of the carrier's unsigned type (W = 64 for float32, 128 for float64). In units e = 2**-W of the last
-place, a polynomial is wrong by less than 3 e (rsqrt in float64: 4.1 e): 1.1 e for coefficients and the end
-of the series (compared with MPFR, cell by cell), 3 e * 2**-shift for each product of Horner's rule, 1 e for
-the last. Values are above 0.35, so that is below 9 e relative. With reduction and reconstruction: exp and
-rsqrt 11 e, tanh and erf 12 e, log 28 e (k * log(2) and log(1 + t) may cancel to 0.28), sigmoid 29 e (a
-division, 6 e, and a last product, 12 e). So all stay below 32 e = 2**-(W - 5); the largest that tests
-have seen is 9 e.
+Each function is brought to one polynomial on a small cell (`taylor`), evaluated in fixed point of W
+bits, two words of the carrier's unsigned type (W = 64 for float32, 128 for float64). In units e =
+2**-W of the last place, a polynomial is wrong by less than 3 e (rsqrt in float64: 4.1 e): 1.1 e for
+coefficients and the end of the series (compared with MPFR, cell by cell), 3 e * 2**-shift for each
+product of Horner's rule, 1 e for the last. Values are above 0.35, so that is below 9 e relative.
+With reduction and reconstruction: exp and rsqrt 11 e, tanh and erf 12 e, log 28 e (k * log(2) and
+log(1 + t) may cancel to 0.28), sigmoid 29 e (a division, 6 e, and a last product, 12 e). So all
+stay below 32 e = 2**-(W - 5); the largest that tests have seen is 9 e.
 
-Such an error moves a result to the other side of a rounding boundary only where the exact result is closer
-to it. Boundaries of formats of precision p <= 24, fixed point included, are numbers of 25 bits, and no
-result for any of the 2**32 float32 numbers is so close to one: the closest, that of log(0x65d890d3), is 59
-units away (tests/arithmetic/elementary/test_hard_cases.py computes all distances). Except
+Such an error moves a result to the other side of a rounding boundary only where the exact result is
+closer to it. Boundaries of formats of precision p <= 24, fixed point included, are numbers of 25
+bits, and no result for any of the 2**32 float32 numbers is so close to one: the closest, that of
+log(0x65d890d3), is 59 units away (tests/arithmetic/elementary/test_hard_cases.py computes all
+distances). Except
 
 * results 0, 1/2, 1 and powers of two, which are put in place exactly;
-* results next to 1, 1/2 or x for arguments beyond thresholds (exp near 0, tanh of large or tiny numbers ...),
-  and those of exp and sigmoid for some small x. The side on which they lie is known; they are put there,
-  `_SLIVER` units away, and no other boundary comes between.
+* results next to 1, 1/2 or x for arguments beyond thresholds (exp near 0, tanh of large or tiny
+  numbers ...), and those of exp and sigmoid for some small x. The side on which they lie is known;
+  they are put there, `_SLIVER` units away, and no other boundary comes between.
 
-The last bit of all other results is set, since none is exact (theorem of Lindemann; see `reciprocal_root`).
+The last bit of all other results is set, since none is exact (theorem of Lindemann; see
+`reciprocal_root`).
 """
 
 from precsim._arrays import Array, namespace
@@ -33,13 +35,24 @@ from precsim.arithmetic.elementary.piecewise import (
     scaled_fraction,
 )
 from precsim.arithmetic.elementary.taylor import log2_of_e, log_of_two, table
-from precsim.arithmetic.exact import finish, is_infinite, is_nan, is_zero
-from precsim.formats.carrier import Carrier, bit_length, select, shift_left, shift_right
+from precsim.arithmetic.exact import finish
+from precsim.formats.carrier import (
+    Carrier,
+    bit_length,
+    is_infinite,
+    is_nan,
+    is_zero,
+    select,
+    shift_left,
+    shift_right,
+)
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.wide import Packed, Wide, normalise
 
 _SLIVER = 1 << 6
-"""How far from a boundary results next to it are put, in units of the last bit: more than the error."""
+"""Distance from a boundary at which results next to it are put, more than the error.
+
+In units of the last bit."""
 
 
 def exp_bits(bits: Array, carrier: Carrier, zero_is_negative: bool) -> Packed:
@@ -91,7 +104,7 @@ def rsqrt_bits(bits: Array, carrier: Carrier, zero_is_negative: bool) -> Packed:
 
 
 def _finish_odd(result: Wide, bits: Array, carrier: Carrier) -> Packed:
-    """Put in place what tanh and erf have in common: 0 at 0 and 1 at infinity, with the sign of x."""
+    """Put in place what tanh and erf share: 0 at 0 and 1 at infinity, with the sign of x."""
     result = _put(result, is_zero(bits, carrier), carrier.emin, 0, carrier)
     result = _put(result, is_infinite(bits, carrier), 0, _one(carrier), carrier)
     nan = is_nan(bits, carrier)
@@ -101,8 +114,9 @@ def _finish_odd(result: Wide, bits: Array, carrier: Carrier) -> Packed:
 def exponential(x: Wide, carrier: Carrier) -> Wide:
     """exp(x) for x other than 0; next to 1 for tiny x.
 
-    1 + g with g of a few bits is a boundary, and x may be g - g**2 / 2 exactly: then exp(x) is about
-    1 + g - g**3 / 3. So where `_is_close`, numbers that cannot be told from a boundary are on the side of 1.
+    1 + g with g of a few bits is a boundary, and x may be g - g**2 / 2 exactly: then exp(x) is
+    about 1 + g - g**3 / 3. So where `_is_close`, numbers that cannot be told from a boundary are on
+    the side of 1.
     """
     exponent, words = _power(x, carrier)
     sliver = constant(_SLIVER, carrier)
@@ -114,20 +128,20 @@ def exponential(x: Wide, carrier: Carrier) -> Wide:
 
 
 def _is_close(x: Wide, carrier: Carrier) -> Array:
-    """Tell where a result near 1 or 1/2 may be closer to another number of 25 bits than its error.
+    """Return where a result near 1 or 1/2 may be nearer to another 25-bit number than its error.
 
-    It is not so for x below 2**-26, where 1 or 1/2 is the only one near, nor where x**3 / 48 is larger than
-    the error; so, nowhere in float64.
+    It is not so for x below 2**-26, where 1 or 1/2 is the only one near, nor where x**3 / 48 is
+    larger than the error; so, nowhere in float64.
     """
     i = carrier.int_dtype
     return (x.exponent >= i(-26)) & (x.exponent < i((13 - 2 * carrier.width) // 3))
 
 
 def _power(x: Wide, carrier: Carrier) -> tuple[Array, Words]:
-    """Return (k, exp(r) / 2) with ``x = k * log(2) + r``, r at most log(2) / 2 (and a little) in size.
+    """Return (k, exp(r) / 2) with ``x = k * log(2) + r``; abs(r) is at most about log(2) / 2.
 
-    Beyond 2**7 (float32) or 2**10 (float64) the argument is replaced by a number just below that: its
-    exponential is beyond the carrier's range too, or below all that a rounding can see.
+    Beyond 2**7 (float32) or 2**10 (float64) the argument is replaced by a number just below that:
+    its exponential is beyond the carrier's range too, or below all that a rounding can see.
     """
     u, i, width = carrier.uint, carrier.int_dtype, carrier.width
     integer_bits = carrier.exponent_bits - 1
@@ -185,7 +199,10 @@ def error_function(x: Wide, carrier: Carrier) -> Wide:
 
 
 def _odd(name: str, x: Wide, is_known: Array, known: Words, carrier: Carrier) -> Wide:
-    """Return x * (f(x) / x), the second factor from the table or `known`; beyond the table just below 1."""
+    """Return x * (f(x) / x); beyond the table the number just below 1.
+
+    The second factor comes from the table, or is `known`.
+    """
     u, i = carrier.uint, carrier.int_dtype
     polynomials = table(name, carrier.width)
     place = scaled_fraction(x, polynomials.argument_bits, carrier)
@@ -201,8 +218,8 @@ def _odd(name: str, x: Wide, is_known: Array, known: Words, carrier: Carrier) ->
 def logistic(x: Wide, carrier: Carrier) -> Wide:
     """1 / (1 + exp(-x)) for x other than 0: 1 / (1 + q) or q / (1 + q), q = exp(-abs(x)).
 
-    Where `_is_close`, that is 1/2 + x / 4 - x**3 / 48, and 1/2 + x / 4 may be a boundary. (The last bit of
-    x / 4 is worth more than x**3 / 48; so no other one is close.)
+    Where `_is_close`, that is 1/2 + x / 4 - x**3 / 48, and 1/2 + x / 4 may be a boundary. (The last
+    bit of x / 4 is worth more than x**3 / 48; so no other one is close.)
     """
     u, i, width = carrier.uint, carrier.int_dtype, carrier.width
     k, power = _power(Wide(~(x.negative & False), *x[1:]), carrier)
@@ -225,9 +242,10 @@ def logistic(x: Wide, carrier: Carrier) -> Wide:
 def reciprocal_root(x: Wide, carrier: Carrier) -> Wide:
     """1 / sqrt(x) for positive x, exact for powers of 4.
 
-    No other result is a rounding boundary: x * y**2 = 1 with dyadic x and y makes both powers of two. If
-    y has 25 bits and x has p, then 1 - x * y**2 is at least 2**-(p + 50), so y is not closer to the root
-    than 2**-(p + 51): for float64 inputs that is proved without computing all distances.
+    No other result is a rounding boundary: x * y**2 = 1 with dyadic x and y makes both powers of
+    two. If y has 25 bits and x has p, then 1 - x * y**2 is at least 2**-(p + 50), so y is not
+    closer to the root than 2**-(p + 51): for float64 inputs that is proved without computing all
+    distances.
     """
     u, i, width = carrier.uint, carrier.int_dtype, carrier.width
     odd = (x.exponent & i(1)) == i(1)

@@ -34,8 +34,8 @@ def exp(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     Raises
     ------
     ValueError
-        If the format has more than 24 significant bits (correct rounding is proved to there), if the
-        carrier cannot hold it, or if `random_bits` are missing in mode sr.
+        If the format has more than 24 significant bits (correct rounding is proved to there), if
+        the carrier cannot hold it, or if `random_bits` are missing in mode sr.
     TypeError
         If `x` is not float32 or float64, or `random_bits` are no integers.
 
@@ -43,22 +43,22 @@ def exp(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     -----
     Special values (IEEE 754-2019, 9.2): 1 for both zeros, 0 for -infinity; then `round_to`'s rules.
 
-    Error: that of one rounding of the exact result, in every mode, for every float32 number, in both
-    carriers. (Proved by computation: for all 2**32 of them, the exact result is farther from the nearest
-    rounding boundary than the error of the integer arithmetic, 2**-59 relative and 2**-123 in float64.)
-    For other float64 numbers: unless the exact result is closer than 2**-123 to a boundary, which
-    happens at random to one number in 2**97. Fixed point that wraps must have the low bits of all results
-    within the 24 bits, so `exp` refuses it.
+    Error: that of one rounding of the exact result, in every mode, for every float32 number, in
+    both carriers. (Proved by computation: for all 2**32 of them, the exact result is farther from
+    the nearest rounding boundary than the error of the integer arithmetic, 2**-59 relative and
+    2**-123 in float64.) For other float64 numbers: unless the exact result is closer than 2**-123
+    to a boundary, which happens at random to one number in 2**97. Fixed point that wraps must have
+    the low bits of all results within the 24 bits, so `exp` refuses it.
 
-    Mode sr with N random bits: as above if the precision plus N is at most 24. With more, the fraction that
-    is compared with the random bits may be off by one in the last of its N bits, where the exact
-    result is closer than 2**-59 (2**-123) to a change of that bit.
+    Mode sr with N random bits: as above if the precision plus N is at most 24. With more, the
+    fraction that is compared with the random bits may be off by one in the last of its N bits,
+    where the exact result is closer than 2**-59 (2**-123) to a change of that bit.
 
     Gradient: that of the unrounded function, computed in the carrier (straight-through).
 
     Cost: about 950 integer operations per element and 18 gathers from a small table (`log` 1,200,
-    `tanh`, `erf` and `rsqrt` 1,000, `sigmoid` 1,600); under jit, in float32 on a CPU, 15 to 45 times the
-    time of JAX's own function. The first call computes the table, in at most 0.4 s.
+    `tanh`, `erf` and `rsqrt` 1,000, `sigmoid` 1,600); under jit, in float32 on a CPU, 15 to 45
+    times the time of JAX's own function. The first call computes the table, in at most 0.4 s.
 
     Examples
     --------
@@ -122,8 +122,8 @@ def tanh(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
 
     Notes
     -----
-    Special values (IEEE 754-2019, 9.2): zeros keep their sign; 1 with the sign of x for infinities. Any
-    other result lies strictly between 0 and x, and within 1, and is rounded as such.
+    Special values (IEEE 754-2019, 9.2): zeros keep their sign; 1 with the sign of x for infinities.
+    Any other result lies strictly between 0 and x, and within 1, and is rounded as such.
 
     Examples
     --------
@@ -156,8 +156,8 @@ def erf(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
 
     Notes
     -----
-    ``erf(x) = 2 / sqrt(pi)`` times the integral of exp(-t**2) from 0 to x. Special values (C23, F.10.5.1):
-    zeros keep their sign; 1 with the sign of x for infinities.
+    ``erf(x) = 2 / sqrt(pi)`` times the integral of exp(-t**2) from 0 to x. Special values (C23,
+    F.10.5.1): zeros keep their sign; 1 with the sign of x for infinities.
 
     Examples
     --------
@@ -215,13 +215,13 @@ def rsqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     Returns
     -------
     ndarray or jax.Array, shape (...)
-        The rounded result; error, gradient, cost and exceptions as in `exp`. In a float64 carrier the
-        rounding is proved for all float64 numbers.
+        The rounded result; error, gradient, cost and exceptions as in `exp`. In a float64 carrier
+        the rounding is proved for all float64 numbers.
 
     Notes
     -----
-    Special values (IEEE 754-2019, 9.2): infinity with the sign of x for zeros, 0 for infinity, NaN below
-    zero.
+    Special values (IEEE 754-2019, 9.2): infinity with the sign of x for zeros, 0 for infinity, NaN
+    below zero.
 
     Examples
     --------

@@ -57,7 +57,7 @@ def multiply_signed(x: Words, y: Words, carrier: Carrier) -> Words:
 
 
 def reciprocal(x: Words, carrier: Carrier) -> Words:
-    """Return 1 / (2 * x) for fractions from 1/2 on, with a relative error of 6 units of the last place.
+    """Return 1 / (2 * x) for fractions from 1/2 on; relative error: 6 units of the last place.
 
     Newton's iteration, from the quotient of half words: each step doubles the number of good bits.
     """

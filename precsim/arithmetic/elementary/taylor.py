@@ -1,8 +1,9 @@
 """Taylor coefficients of elementary functions on grids of points, computed with Python integers.
 
-No number here is pasted: each table starts at one known value and follows the function's differential
-equation from point to point, in fixed point with three times the bits that the table keeps. A table is
-built on first use (about 0.1 s the largest) and cached. Tests compare every table with MPFR.
+No number here is pasted: each table starts at one known value and follows the function's
+differential equation from point to point, in fixed point with three times the bits that the table
+keeps. A table is built on first use (about 0.1 s the largest) and cached. Tests compare every table
+with MPFR.
 """
 
 import math
@@ -19,9 +20,10 @@ Series = list[int]
 class Table(NamedTuple):
     """Polynomials in v, one a cell: ``p(v) = c[0] + 2**-shift * v * (c[1] + v * (c[2] + ...))``.
 
-    The argument, divided by ``2**argument_bits``, is a fraction of two words: its first `index_bits` bits
-    are the number i of the cell, what follows is v, again a fraction. ``hi[n, i]`` and ``lo[n, i]`` are the
-    words of c[n]: c[0] an unsigned fraction, the others signed ones (two's complement).
+    The argument, divided by ``2**argument_bits``, is a fraction of two words: its first
+    `index_bits` bits are the number i of the cell, what follows is v, again a fraction.
+    ``hi[n, i]`` and ``lo[n, i]`` are the words of c[n]: c[0] an unsigned fraction, the others
+    signed ones (two's complement).
     """
 
     hi: np.ndarray

@@ -94,7 +94,7 @@ def _backward(
     spec: RoundingSpec, residuals: tuple[Array, Array | None, int], g: Array
 ) -> tuple[Array, None, None]:
     ids, bits, rows = residuals
-    flat = g.reshape(-1, g.shape[-1])
+    flat = g.reshape(ids.size, g.shape[-1])
     noise = None if bits is None else bits.reshape(flat.shape)
     sums = segment_sum(flat, ids.reshape(-1), spec, num_segments=rows, random_bits=noise)
     return sums, None, None

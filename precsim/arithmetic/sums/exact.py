@@ -1,11 +1,11 @@
-"""Sums that are exact until their only rounding: terms into a superaccumulator, one after the other."""
+"""Sums with one rounding: a superaccumulator takes the terms one after the other, exactly."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from precsim._arrays import Array, as_varying, is_jax, namespace, repeat
-from precsim.arithmetic import exact
+from precsim.arithmetic.exact import finish
 from precsim.arithmetic.sums.superaccumulator import (
     CARRY_EVERY,
     Integers,
@@ -18,7 +18,7 @@ from precsim.arithmetic.sums.superaccumulator import (
     total,
     widen,
 )
-from precsim.formats.carrier import Carrier
+from precsim.formats.carrier import Carrier, is_infinite, is_nan
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.modes import OverflowMode, RoundingMode
@@ -77,9 +77,7 @@ def exact_sum(
         modulo = spec.format.integer_bits + 1
     number = total(limbs, place, zero_is_negative=is_downward, modulo=modulo)
     invalid, positive, negative = _specials(summands, start, carrier)
-    packed = exact.finish(
-        number, positive | negative, invalid | (positive & negative), negative, carrier
-    )
+    packed = finish(number, positive | negative, invalid | (positive & negative), negative, carrier)
     if random_bits is not None:
         random_bits = random_bits.reshape(-1)
     flat = (x.reshape(-1) for x in packed)  # the shape in which every rounding is compiled
@@ -89,12 +87,12 @@ def exact_sum(
 
 
 def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array, Array, Array]:
-    """Tell which sums have a NaN, a positive and a negative infinity among their terms."""
+    """Return which sums have a NaN, a positive and a negative infinity among their terms."""
     sign = carrier.uint(carrier.sign_bit)
 
     def seen(x: Array) -> tuple[Array, Array, Array]:
-        is_infinite, is_negative = exact.is_infinite(x, carrier), x >= sign
-        return exact.is_nan(x, carrier), is_infinite & ~is_negative, is_infinite & is_negative
+        infinite, is_negative = is_infinite(x, carrier), x >= sign
+        return is_nan(x, carrier), infinite & ~is_negative, infinite & is_negative
 
     def look(k: Any, flags: tuple[Array, Array, Array]) -> tuple[Array, ...]:
         return tuple(a | b for a, b in zip(flags, seen(summands.pattern(k)), strict=True))
@@ -106,7 +104,7 @@ def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array
     has_special = summands.has_special if summands.count else False
     if not is_jax(has_special):
         return scan(flags) if has_special else flags
-    from jax import lax
+    from precsim._calls import choose
 
     flags = as_varying(scan, flags)
-    return lax.cond(has_special, scan, lambda flags: flags, flags)  # type: ignore[no-any-return]
+    return choose(has_special, scan, lambda flags: flags, flags)  # type: ignore[no-any-return]

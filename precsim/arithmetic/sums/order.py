@@ -29,7 +29,7 @@ class Pairwise:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Blocks of `size` elements, each summed sequentially from zero, and added to the total in order."""
+    """Blocks of `size` elements: each is summed sequentially from zero, then added to the total."""
 
     size: int
 
@@ -47,8 +47,8 @@ class Blocked:
 class Kahan:
     """Sequential, with the error of each addition subtracted from the next element.
 
-    ``y = fl(x[k] - e); t = fl(s + y); e = fl(fl(t - s) - y); s = t`` (Kahan 1965; Higham, *Accuracy and
-    Stability*, algorithm 4.2).
+    ``y = fl(x[k] - e); t = fl(s + y); e = fl(fl(t - s) - y); s = t`` (Kahan 1965; Higham, *Accuracy
+    and Stability*, algorithm 4.2).
     """
 
     def __str__(self) -> str:
@@ -58,9 +58,10 @@ class Kahan:
 
 @dataclass(frozen=True, slots=True)
 class TwoSum:
-    """Sequential, with the errors of all additions, found by Knuth's two-sum, added up and added at the end.
+    """Sequential; the errors of all additions are added up and added at the end.
 
-    Sum2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26(6), 2005.
+    Knuth's two-sum finds each error. Sum2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26(6),
+    2005.
     """
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Sums of K arrays in any order, one after the other: never all K at once in memory.
 
-Every rounding has a place ``at = (k, i)``: the i-th one of step k. It is the counter of its random bits, if the
-rounding is stochastic.
+Every rounding has a place ``at = (k, i)``: the i-th one of step k. It is the counter of its random
+bits, if the rounding is stochastic.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,9 @@ class Terms:
     term: Callable[[Any], Array]
     """The k-th term, rounded at (k, 0)."""
     step: Callable[[Array, Any], Array]
-    """``step(total, k)``: the total with the k-th term added, rounded at (k, 0); may round once where `plus` rounds
-    twice."""
+    """``step(total, k)``: the total with the k-th term added, rounded at (k, 0).
+
+    It may round once where `plus` rounds twice."""
     plus: Callable[[Array, Array, Place], Array]
     """Rounded sum of two sums."""
     minus: Callable[[Array, Array, Place], Array]
@@ -91,7 +92,8 @@ def _two_sum(terms: Terms, start: Array, zero: Array) -> Array:
 def _pairwise(terms: Terms, zero: Array) -> Array:
     """Add like a binary counter: a finished subtree is merged with the one of its size before it.
 
-    One subtree of each size waits at a time, so that log2(K) arrays are held; the order is that of the levels.
+    One subtree of each size waits at a time, so that log2(K) arrays are held; the order is that of
+    the levels.
     """
     xp = namespace(zero)
     levels = terms.count.bit_length()

@@ -1,9 +1,10 @@
-"""Exact sums: a fixed-point number so wide that it holds every term (Kulisch's accumulator), in integers.
+"""Exact sums in integers: one fixed-point number that holds every term (Kulisch's accumulator).
 
-An element of the sum is a row of limbs, signed integers of a whole word that stand for digits of half a word:
-``sum(limb[l] * 2**(lowest + l * half))``. A term is added digit by digit without carrying, which is done often
-enough (`CARRY_EVERY`) that no limb overflows. One source for NumPy and JAX, float32 and float64 carriers.
-Source: Kulisch, *Computer Arithmetic and Validity*, 2nd edition, chapter 8.
+An element of the sum is a row of limbs, signed integers of a whole word that stand for digits of
+half a word: ``sum(limb[l] * 2**(lowest + l * half))``. A term is added digit by digit without
+carrying, which is done often enough (`CARRY_EVERY`) that no limb overflows. One source for NumPy
+and JAX, float32 and float64 carriers. Source: Kulisch, *Computer Arithmetic and Validity*, 2nd
+edition, chapter 8.
 """
 
 from typing import Any, NamedTuple
@@ -17,13 +18,15 @@ from precsim.formats.registry import Format
 from precsim.rounding.kernel import wide
 
 CARRY_EVERY = 1 << 13
-"""So many terms may be added between two carries: a digit is below 2**half, a limb holds 2**(2 half - 1)."""
+"""Terms that may be added between two carries.
+
+A digit is below 2**half, a limb holds 2**(2 half - 1)."""
 MAX_TERMS = 1 << 31
 """Indices are 32-bit integers."""
 
 
 class Range(NamedTuple):
-    """Where the bits of a term may lie: multiples of 2**low below 2**high, of `bits` significand bits."""
+    """Where a term's bits may lie: multiples of 2**low below 2**high, `bits` significand bits."""
 
     low: int
     high: int
@@ -48,7 +51,7 @@ class Layout(NamedTuple):
         return self.carrier.width // 2
 
     def with_range(self, terms: Range) -> tuple["Layout", int]:
-        """Return a layout that also holds one term of a range, and the limbs that it has more below."""
+        """Return a layout that also holds one term of a range, and how many limbs it adds below."""
         below = max(0, -((terms.low - self.lowest) // self.half))
         lowest = self.lowest - below * self.half
         needed = -(-(terms.high + 2 - lowest) // self.half)
@@ -76,12 +79,12 @@ def range_of(fmt: Format | None, carrier: Carrier) -> Range:
 
 
 def _has_own_places(fmt: Any, carrier: Carrier) -> bool:
-    """Tell whether a format's last place can be found from a carrier value's exponent."""
+    """Return whether a format's last place can be found from a carrier value's exponent."""
     return fmt.exponent_bits is not None and fmt.emin >= carrier.emin
 
 
 class Integers(NamedTuple):
-    """Integers as integers: ``(-1)**negative * (hi:lo) * 2**exponent``; what is not finite counts as 0."""
+    """Integers ``(-1)**negative * (hi:lo) * 2**exponent``; what is not finite counts as 0."""
 
     negative: Array
     hi: Array
@@ -90,7 +93,7 @@ class Integers(NamedTuple):
 
 
 def significands(x: Array, fmt: Format | None, carrier: Carrier) -> Integers:
-    """Split carrier patterns of values of a format into integers of one word, as short as the format's."""
+    """Split carrier patterns of a format's values into integers of one word, as short as theirs."""
     xp = namespace(x)
     u, i = carrier.uint, carrier.int_dtype
     significand, lsb = decompose(x, carrier)
@@ -118,7 +121,10 @@ def product(x: Integers, y: Integers, carrier: Carrier, bits: int) -> Integers:
 
 
 def deposit(limbs: Array, terms: Integers, place: Layout, bits: int) -> Array:
-    """Add terms of at most `bits` significand bits, without carrying; about 2 + 5 bits / half per limb."""
+    """Add terms of at most `bits` significand bits, without carrying.
+
+    About 2 + 5 bits / half operations per limb.
+    """
     carrier, half = place.carrier, place.half
     u, i = carrier.uint, carrier.int_dtype
     position = terms.exponent - i(place.lowest)
@@ -174,7 +180,8 @@ def total(
 ) -> wide.Wide:
     """Return the sums as wide numbers: two words, the last bit sticky.
 
-    With `modulo` m, of each magnitude only what is below 2**m, as a format that wraps around needs it.
+    With `modulo` m, of each magnitude only what is below 2**m, as a format that wraps around needs
+    it.
     """
     xp = namespace(limbs)
     carrier, half = place.carrier, place.half

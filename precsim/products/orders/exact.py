@@ -6,7 +6,6 @@ import numpy as np
 
 from precsim._arrays import Array, bitcast, entry, is_jax, namespace
 from precsim.arithmetic.elementwise import multiply
-from precsim.arithmetic.exact import is_infinite, is_nan, is_zero
 from precsim.arithmetic.sums.exact import Summands, exact_sum
 from precsim.arithmetic.sums.superaccumulator import (
     Integers,
@@ -15,7 +14,14 @@ from precsim.arithmetic.sums.superaccumulator import (
     range_of,
     significands,
 )
-from precsim.formats.carrier import Carrier, as_carrier, select
+from precsim.formats.carrier import (
+    Carrier,
+    as_carrier,
+    is_infinite,
+    is_nan,
+    is_zero,
+    select,
+)
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 

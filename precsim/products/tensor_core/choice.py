@@ -71,9 +71,9 @@ def _with_or_without_special(run: Any, first: Array, x: Any, y: Any) -> Array:
     plain, careful = partial(run, is_special=False), partial(run, is_special=True)
     if not is_jax(some):
         return (careful if some else plain)(first, x, y)
-    from jax import lax
+    from precsim._calls import choose
 
-    return lax.cond(some, careful, plain, first, x, y)
+    return choose(some, careful, plain, first, x, y)  # type: ignore[no-any-return]
 
 
 def _run(

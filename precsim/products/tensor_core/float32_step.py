@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, repeat
+from precsim._calls import choose
 from precsim.formats.carrier import FLOAT32, bit_length
 from precsim.products.pallas_gpu import Read, Tile, in_chunks, over_tiles
 from precsim.products.specs.core import Core
@@ -69,8 +70,9 @@ def chain_on_gpu(
         body = lambda n, total: add_in_float32(left, right, total, n, core, read)
         return repeat(count // core.block.length, body, total)
 
-    run = lambda x, y, total: tensor_core_tiles(left, right, total)
-    return lax.cond(is_exact, run, otherwise, x, y, total)
+    run = lambda left, right, x, y, total: tensor_core_tiles(left, right, total)
+    general = lambda left, right, x, y, total: otherwise(x, y, total)
+    return choose(is_exact, run, general, left, right, x, y, total)
 
 
 def _part(factor: OneWordFactor, start: Any, count: int, axis: int) -> Float32Factor:

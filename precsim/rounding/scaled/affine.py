@@ -65,12 +65,15 @@ def quantize_groups(
 
 
 def dequantize_groups(groups: Groups, carrier: Carrier) -> Array:
-    """Return the patterns of scale * (code - zero point), the exact product rounded once."""
+    """Return the patterns of scale * (code - zero point), the exact product rounded once.
+
+    Scales and zero points broadcast to the codes.
+    """
     u = carrier.uint
-    steps = groups.codes.astype(np.int32) - groups.zero_points[..., None]
+    steps = groups.codes.astype(np.int32) - groups.zero_points
     bits = compose(abs(steps).astype(carrier.uint_dtype), 0, carrier)
     bits = bits | select(steps < np.int32(0), u(carrier.sign_bit), u(0))
-    scale = groups.scales[..., None]
+    scale = groups.scales
     product = wide.multiply(wide.unpack(bits, carrier), wide.unpack(scale, carrier), carrier)
     return select(scale > u(carrier.infinity), u(carrier.quiet_nan), rounded(product, carrier))
 

@@ -77,10 +77,13 @@ def quantize_blocks(
 
 
 def dequantize_blocks(blocks: Blocks, fmt: BlockFormat, carrier: Carrier) -> Array:
-    """Return the patterns of element * scale (* tensor scale), the exact product rounded once."""
+    """Return the patterns of element * scale (* tensor scale), the exact product rounded once.
+
+    Scales broadcast to the codes.
+    """
     u = carrier.uint
     element = decode_bits(blocks.codes.astype(carrier.uint_dtype), fmt.element, carrier)
-    scale = decode_bits(blocks.scales.astype(carrier.uint_dtype), fmt.scale, carrier)[..., None]
+    scale = decode_bits(blocks.scales.astype(carrier.uint_dtype), fmt.scale, carrier)
     product = wide.multiply(wide.unpack(element, carrier), wide.unpack(scale, carrier), carrier)
     if blocks.tensor_scale is not None:
         # Two factors of at most 16 bits fill no more than one word, so this product is exact too.

@@ -1,7 +1,8 @@
 """How an array is cut into the groups of elements that share a scale.
 
-Groups come last, as (..., groups, group_size). Blocks run along an axis, the last one filled up with zeros
-(as cuBLAS has it); a channel is all that has one index along the axis; a tensor is one group.
+Groups come last, as (..., groups, group_size). Blocks run along an axis, the last one filled up
+with zeros (as cuBLAS has it); a channel is all that has one index along the axis; a tensor is one
+group.
 """
 
 import math
@@ -51,7 +52,7 @@ def from_groups(groups: Array, fmt: ScaledFormat, axis: int, shape: tuple[int, .
 
 
 def scales_to_array(scales: Array, fmt: ScaledFormat, axis: int, ndim: int) -> Array:
-    """Lay out one number to a group along the axes of the array."""
+    """Lay out one number per group along the axes of the array."""
     match granularity(fmt):
         case Granularity.TENSOR:
             return scales.reshape((1,) * ndim)
@@ -63,8 +64,22 @@ def scales_to_array(scales: Array, fmt: ScaledFormat, axis: int, ndim: int) -> A
             return namespace(scales).moveaxis(scales, -1, axis)
 
 
-def scales_to_groups(scales: Array, fmt: ScaledFormat, axis: int) -> Array:
-    """Undo `scales_to_array`."""
-    if granularity(fmt) is Granularity.BLOCK:
-        return namespace(scales).moveaxis(scales, axis, -1)
-    return scales.reshape(scales.size)
+def blocks_of_scales(scales: Array, axis: int) -> Array:
+    """Return the scales of blocks, (..., blocks, 1), beside which `to_groups` puts the elements."""
+    return namespace(scales).moveaxis(scales, axis, -1)[..., None]
+
+
+def go_together(
+    shape: tuple[int, ...], scales: tuple[int, ...], fmt: ScaledFormat, axis: int
+) -> bool:
+    """Return whether an array of one shape may have scales of the other; `axis` is negative.
+
+    Both may have any number of axes more in front, which `jax.vmap` added.
+    """
+    if len(shape) != len(scales) or -axis > len(shape):
+        return False
+    if granularity(fmt) is not Granularity.BLOCK:
+        return all(n in (1, size) for n, size in zip(scales, shape, strict=True))
+    expected = list(shape)
+    expected[axis] = -(-shape[axis] // (fmt.block_size or 1))
+    return scales == tuple(expected)

@@ -14,6 +14,7 @@ from precsim.formats.registry import AnyFormat
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.random_bits import as_random_bits
+from precsim.rounding.scaled.grouping import go_together
 from precsim.rounding.scaled.quantized import Quantized, dequantize_array, quantize_array
 from precsim.rounding.spec import RoundingSpec
 
@@ -111,7 +112,7 @@ def dequantize(q: Quantized) -> Array:
     Parameters
     ----------
     q : Quantized
-        What `quantize` returned.
+        What `quantize` returned; `jax.vmap`, or a stack of several, may have added axes in front.
 
     Returns
     -------
@@ -133,6 +134,11 @@ def dequantize(q: Quantized) -> Array:
     """
     if not isinstance(q, Quantized):
         raise TypeError(f"q is {type(q).__name__}; allowed is what quantize returns")
+    if not go_together(q.shape, q.scales.shape, q.format, q.axis):
+        raise ValueError(
+            f"q has codes of shape {q.shape} and scales of shape {q.scales.shape}, which do not go "
+            f"together along axis {q.axis}; allowed are axes added in front (out_axes=0 of jax.vmap)"
+        )
     if is_jax(q.codes):
         return _dequantize_jax(q)
     if q.codes.size >= COMPILED_FROM:

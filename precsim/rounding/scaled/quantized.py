@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from precsim._arrays import Array, bitcast
+from precsim.formats.affine import Granularity
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
 from precsim.formats.scaled import ScaledFormat, scaled_format
@@ -99,17 +100,28 @@ def quantize_array(x: Array, random_bits: Array | None, spec: RoundingSpec, axis
 def dequantize_array(q: Quantized) -> Array:
     """Return the numbers that codes and scales stand for."""
     carrier, fmt = _carrier(q.dtype), q.format
-    codes = grouping.to_groups(q.codes, fmt, q.axis)
-    scales = grouping.scales_to_groups(q.scales, fmt, q.axis)
+    codes, scales, zero_points = q.codes, q.scales, q.zero_points
+    in_blocks = grouping.granularity(fmt) is Granularity.BLOCK
+    # Scales of channels and tensors broadcast to the codes as they are, whatever axes were added.
+    if in_blocks:
+        codes = grouping.to_groups(codes, fmt, q.axis)
+        scales = grouping.blocks_of_scales(scales, q.axis)
+        if zero_points is not None:
+            zero_points = grouping.blocks_of_scales(zero_points, q.axis)
     if isinstance(fmt, BlockFormat):
-        tensor_scale = None if q.tensor_scale is None else bitcast(q.tensor_scale, np.uint32)
+        tensor_scale = q.tensor_scale
+        if tensor_scale is not None:
+            added = tensor_scale.shape
+            tensor_scale = bitcast(tensor_scale, np.uint32)
+            tensor_scale = tensor_scale.reshape(added + (1,) * (codes.ndim - len(added)))
         bits = block.dequantize_blocks(block.Blocks(codes, scales, tensor_scale), fmt, carrier)
     else:
-        assert q.zero_points is not None
-        zero_points = grouping.scales_to_groups(q.zero_points, fmt, q.axis)
+        assert zero_points is not None
         patterns = bitcast(scales, carrier.uint_dtype)
         bits = affine.dequantize_groups(affine.Groups(codes, patterns, zero_points), carrier)
-    return bitcast(grouping.from_groups(bits, fmt, q.axis, q.shape), carrier.float_dtype)
+    if in_blocks:
+        bits = grouping.from_groups(bits, fmt, q.axis, q.shape)
+    return bitcast(bits, carrier.float_dtype)
 
 
 def _carrier(dtype: str) -> Carrier:

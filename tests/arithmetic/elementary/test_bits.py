@@ -16,7 +16,7 @@ PRECISION = 300
 
 
 class Case(NamedTuple):
-    """A function, its values, and the arguments between which they are not put beside a boundary."""
+    """A function, its values, and the arguments between which none is put beside a boundary."""
 
     function: Callable[..., wide.Wide]
     exact: Callable[[Any], Any]

@@ -1,14 +1,17 @@
-"""No float32 input brings an elementary function so close to a rounding boundary that its error matters.
+"""No float32 input brings an elementary function closer to a rounding boundary than its error.
 
 The functions give results with a relative error below 2**-59. Rounding boundaries of all formats of
-precision <= 24 are numbers of 25 significant bits. Here the distance of every result to the nearest number of
-25 bits is computed, in units of 2**-63 of its leading bit: where it is above 32 units (2**-59 of the next
-power of two), the boundary and the exact result cannot have changed places. Results that are put next to 1,
-1/2 or x (see `elementary_bits`) are 64 units away from it. Only results that are put exactly have distance 0.
+precision <= 24 are numbers of 25 significant bits. Here the distance of every result to the nearest
+number of 25 bits is computed, in units of 2**-63 of its leading bit: where it is above 32 units
+(2**-59 of the next power of two), the boundary and the exact result cannot have changed places.
+Results that are put next to 1, 1/2 or x (see `elementary_bits`) are 64 units away from it. Only
+results that are put exactly have distance 0.
 
-The tests marked slow and gpu try everything: minutes on a GPU, about an hour on two CPU cores (with -m slow).
+The tests marked slow and gpu try everything: minutes on a GPU, about an hour on two CPU cores (with
+-m slow).
 
-    JAX_PLATFORMS=cuda,cpu python -m pytest -m gpu -rA tests/arithmetic/elementary/test_hard_cases.py
+    JAX_PLATFORMS=cuda,cpu python -m pytest -m gpu -rA
+    tests/arithmetic/elementary/test_hard_cases.py
 
 The default run tries the inputs of few bits, where results are close to boundaries for a reason.
 """
@@ -28,7 +31,7 @@ from precsim.rounding.kernel import wide
 
 LOG = logging.getLogger(__name__)
 ERROR = 32
-"""Bound of the error: 2**-59 of a number below 2 is below 2**-58, so many units."""
+"""Bound of the error: 2**-59 of a number below 2 is below 2**-58, this many units."""
 CHUNK = 1 << 23
 SIGN = 0x80000000
 INFINITY = 0x7F800000
@@ -42,11 +45,13 @@ FUNCTIONS: dict[str, Function] = {
     "rsqrt": elementary_bits.reciprocal_root,
 }
 SIGNED = ("exp", "sigmoid")
-"""Functions whose negative arguments are other cases: tanh and erf are odd, log and rsqrt refuse them."""
+"""Functions with other results for negative arguments.
+
+Tanh and erf are odd, log and rsqrt refuse them."""
 
 
 def distances(bits: Any, function: Function) -> Any:
-    """Return the distance of each result to the nearest number of 25 bits; 2**32 - 1 if that or more."""
+    """Return each result's distance to the nearest number of 25 bits, at most 2**32 - 1."""
     xp = jnp if isinstance(bits, jax.Array) else np
     zero, far = np.uint32(0), np.uint32(0xFFFFFFFF)
     result = function(wide.unpack(bits, FLOAT32), FLOAT32)
@@ -74,7 +79,7 @@ def closest(function: Function, begin: int, end: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_inputs_of_few_bits_are_no_hard_cases(name: str) -> None:
-    """All bf16 numbers; multiples of 2**-26, from 0 and from 1 on: there x, x / 4 + 1/2 ... are boundaries."""
+    """All bf16 numbers; multiples of 2**-26 from 0 and 1 on: x, x / 4 + 1/2 ... are boundaries."""
     bf16 = np.arange(1 << 16, dtype=np.uint32) << 16
     fine = (np.arange(1, 1 << 15) * 2.0**-26).astype(np.float32)
     fine = np.concatenate([fine, -fine, 1 - 2 * fine, 1 + 2 * fine])
@@ -89,7 +94,7 @@ def test_inputs_of_few_bits_are_no_hard_cases(name: str) -> None:
 
 @pytest.mark.parametrize("units", [1, 20, 1 << 20])
 def test_a_distance_on_either_side_is_seen(units: int) -> None:
-    """Results made to lie so many units above and below numbers of 24 bits."""
+    """Results made to lie this many units above and below numbers of 24 bits."""
     bits = np.array([1.0, 1.5, 3.0 * 2.0**-140], np.float32).view(np.uint32)
 
     def above(x: wide.Wide, _: Carrier) -> wide.Wide:

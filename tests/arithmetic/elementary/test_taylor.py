@@ -39,7 +39,7 @@ EXACT: dict[str, Callable[[], Callable[[Any], Any]]] = {
 
 
 def polynomial(coefficients: list[int], v: Fraction, shift: int, width: int) -> Fraction:
-    """Evaluate exactly, in units of the last place; check that no partial sum leaves its two words."""
+    """Evaluate exactly, in units of the last place; no partial sum may leave its two words."""
     half = 1 << (2 * width - 1)
     total = Fraction(0)
     for c in reversed(coefficients[1:]):

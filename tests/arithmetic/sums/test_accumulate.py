@@ -169,7 +169,7 @@ def test_inputs_are_not_rounded() -> None:
 
 @cache
 def sum_of_ten_thousand(text: str) -> Any:
-    """One compilation for all tests that sum so many."""
+    """One compilation for all tests that sum this many."""
     return jax.jit(partial(ps.accumulate, spec=text))
 
 
@@ -212,7 +212,7 @@ def test_pairwise_counts_ones_exactly() -> None:
 
 @pytest.mark.parametrize("text", ["fp16", "bf16", "e5m2", "tf32"])
 def test_error_bounds(text: str) -> None:
-    """abs(error) <= gamma(n - 1) * sum(abs(x)), gamma(ceil(log2(n))) pairwise (Higham 2002, 4.2)."""
+    """The bound is gamma(n - 1) * sum(abs(x)), pairwise gamma(ceil(log2(n))) (Higham 2002, 4.2)."""
     fmt = ps.get_format(text)
     u = Fraction(fmt.unit_roundoff) if isinstance(fmt, FloatFormat) else Fraction(0)
     rng = np.random.default_rng(9)
@@ -220,7 +220,7 @@ def test_error_bounds(text: str) -> None:
         x = np.asarray(ps.round_to(rng.uniform(-1, 2, (300, size)).astype(np.float32), text))
         for order, depth in (("sequential", size - 1), ("pairwise", (size - 1).bit_length())):
             gamma = depth * u / (1 - depth * u)
-            if gamma < 0:  # nothing is promised for so many additions
+            if gamma < 0:  # nothing is promised for this many additions
                 continue
             sums = ps.accumulate(x, text, axis=1, order=order)
             worst = Fraction(0)
