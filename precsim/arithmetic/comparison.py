@@ -7,7 +7,7 @@ import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
 from precsim.arithmetic.exact import is_nan
-from precsim.arithmetic.operation import call, common_carrier
+from precsim.arithmetic.operation import call_elementwise, common_carrier
 from precsim.formats.carrier import Carrier, as_carrier, select
 
 
@@ -211,8 +211,8 @@ BitsPredicate = Callable[[Array, Array, Carrier], Array]
 
 
 def _compare(predicate: BitsPredicate, x: Any, y: Any) -> Array:
-    operands, _ = common_carrier((x, y))
-    return call(apply_predicate, predicate, *operands)
+    operands, carrier = common_carrier((x, y))
+    return call_elementwise(apply_predicate, predicate, carrier.float_dtype, *operands)
 
 
 def apply_predicate(predicate: BitsPredicate, x: Array, y: Array) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 from precsim._arrays import Array, namespace
 from precsim.arithmetic.comparison import BitsPredicate, apply_predicate, is_in_order
 from precsim.arithmetic.exact import is_nan
-from precsim.arithmetic.operation import call, common_carrier
+from precsim.arithmetic.operation import call_elementwise, common_carrier
 from precsim.formats.carrier import Carrier
 
 
@@ -128,8 +128,8 @@ def maximum_number(x: Any, y: Any) -> Array:
 
 
 def _choose(is_first: BitsPredicate, x: Any, y: Any) -> Array:
-    operands, _ = common_carrier((x, y))
-    return call(_chosen, is_first, *operands)
+    operands, carrier = common_carrier((x, y))
+    return call_elementwise(_chosen, is_first, carrier.float_dtype, *operands)
 
 
 def _chosen(is_first: BitsPredicate, x: Array, y: Array) -> Array:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, is_jax, namespace
+from precsim._arrays import Array, as_integers, namespace
 
 LARGEST_WIDTH = 16
 
@@ -48,7 +48,8 @@ def pack_codes(codes: Any, width: int) -> Array:
     """
     codes = _integers(codes, width, "codes")
     xp = namespace(codes)
-    bits = (codes.astype(np.uint16)[..., None] >> np.arange(width, dtype=np.uint16)) & np.uint16(1)
+    words = codes.astype(np.uint16)
+    bits = xp.stack([(words >> np.uint16(k)) & np.uint16(1) for k in range(width)], axis=-1)
     row = bits.astype(np.uint8).reshape(*codes.shape[:-1], codes.shape[-1] * width)
     return xp.packbits(row, axis=-1, bitorder="little")
 
@@ -95,17 +96,16 @@ def unpack_codes(packed: Any, width: int, count: int) -> Array:
     xp = namespace(packed)
     row = xp.unpackbits(packed, axis=-1, bitorder="little")[..., : count * width]
     bits = row.reshape(*packed.shape[:-1], count, width).astype(np.uint16)
-    words = (bits << np.arange(width, dtype=np.uint16)).sum(axis=-1, dtype=np.uint16)
+    words = xp.zeros(bits.shape[:-1], np.uint16)
+    for k in range(width):
+        words = words | (bits[..., k] << np.uint16(k))
     return words.astype(np.uint8 if width <= 8 else np.uint16)
 
 
 def _integers(x: Any, width: int, argument: str) -> Array:
     if not 1 <= width <= LARGEST_WIDTH:
         raise ValueError(f"width is {width}; allowed are 1 to {LARGEST_WIDTH}")
-    if not is_jax(x):
-        x = np.asarray(x)
-    if x.dtype.kind not in "iu":
-        raise TypeError(f"{argument} has dtype {x.dtype}; allowed are integers")
+    x = as_integers(x, argument)
     if x.ndim == 0:
         raise ValueError(f"{argument} has shape (); allowed are arrays of at least one axis")
     return x

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 from precsim.formats.affine import AffineFormat, affine_format
 from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
+from precsim.formats.dtypes import dtype_name
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.p3109 import p3109_format
@@ -108,8 +109,9 @@ def get_format(name: "str | AnyFormat") -> Format | Any:
     """
     if isinstance(name, AnyFormat):
         return name
+    name = dtype_name(name) or name
     if not isinstance(name, str):
-        raise TypeError(f"format is {name!r}; allowed are a name or a format")
+        raise TypeError(f"format is {name!r}; allowed are a name or a format, or a dtype of floats")
     key = name.strip().lower()
     found = _registered.get(name) or _registered.get(key) or _spelled_out(key)
     if found is not None:

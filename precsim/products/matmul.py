@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, is_jax, namespace
-from precsim.arithmetic.operation import exactly
-from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim._arrays import Array, as_integers, is_array, is_traced, namespace
+from precsim.formats.carrier import FLOAT32, as_carrier, exactly
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
 from precsim.products.reference import reference_matmul
@@ -16,6 +15,7 @@ from precsim.products.specs.limits import has_tensor_scale
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
+from precsim.rounding.random_bits import beside
 
 
 def matmul(
@@ -101,6 +101,11 @@ def matmul(
             "arrays at the end"
         )
     if backend == "reference":
+        if any(map(is_traced, (a, b, c, *noise.values()))):
+            raise ValueError(
+                "backend is 'reference', which runs in NumPy; allowed under jax.jit and jax.grad are 'auto', "
+                "'emulated', 'native'"
+            )
         first = None if c is None else np.asarray(c)
         result = reference_matmul(
             np.asarray(a), np.asarray(b), first, forward, noise.get("forward")
@@ -144,7 +149,7 @@ def _operands(a: Any, b: Any, c: Any) -> tuple[Array, Array, Array | None, list[
             f"batch dimensions of {shapes[0]} and {shapes[1]} do not broadcast"
         ) from None
     if c is not None:
-        c = c if hasattr(c, "dtype") else exactly(c, carrier.float_dtype)
+        c = c if is_array(c) else exactly(c, carrier.float_dtype, "c")
         c, carrier_c = as_carrier(c, "c")
         if carrier_c is not carrier:
             raise TypeError(
@@ -180,9 +185,8 @@ def _noise(random_bits: Any, a: Array, b: Array, is_vector: list[int]) -> dict[s
     for key, given in noise.items():
         if given is None:
             continue
-        bits = given if is_jax(given) else np.asarray(given)
-        if bits.dtype.kind not in "iu":
-            raise TypeError(f"random_bits ({key}) has dtype {bits.dtype}; allowed are integers")
+        bits = as_integers(given, f"random_bits ({key})")
+        bits = beside(bits, (a, b), as_carrier(a)[1])
         for axis in is_vector[::-1]:
             if axis in missing[key] and bits.ndim:
                 bits = namespace(bits).expand_dims(bits, axis)

@@ -5,11 +5,10 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, entry, is_jax, namespace, repeat
-from precsim._calls import on_cpu, with_automatic_axes
+from precsim._arrays import Array, entry, namespace, repeat
+from precsim._calls import call, with_automatic_axes
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul
@@ -110,11 +109,8 @@ def scaled_matmul(
         x, y, s, t = map(np.asarray, (a, b, a_scales, b_scales))
         result = _promoted(x, y, s, t, spec, contracts)
         return namespace(a, b, a_scales, b_scales).asarray(result)
-    if any(map(is_jax, (a, b, a_scales, b_scales))):
-        return _compiled(*map(jnp.asarray, (a, b, a_scales, b_scales)), spec, contracts)
-    with on_cpu(a.dtype):
-        # A copy, since what JAX hands out is read-only.
-        return np.array(_compiled(*map(jnp.asarray, (a, b, a_scales, b_scales)), spec, contracts))
+    run = lambda *arrays: _compiled(*arrays, spec, contracts)
+    return call(run, a.dtype, a, b, a_scales, b_scales)
 
 
 def _promoted(

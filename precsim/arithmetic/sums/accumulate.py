@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
+from precsim._arrays import Array, as_integers, bitcast, entry, namespace, repeat
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.arithmetic.operation import call
 from precsim.arithmetic.sums.exact import Summands, exact_sum
@@ -15,6 +13,12 @@ from precsim.formats.carrier import as_carrier
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
+
+COMPILED_FROM = 1 << 8
+"""NumPy arrays of at least this many rows are summed by the compiled loop (same bits, faster)."""
+
+EXACT_COMPILED_FROM = 1 << 13
+"""The same for exact sums, whose steps are short in NumPy and whose compilation is long."""
 
 
 def accumulate(
@@ -83,7 +87,7 @@ def accumulate(
     x, carrier = as_carrier(x)
     is_stochastic = spec.mode is RoundingMode.STOCHASTIC
     if random_bits is not None:
-        random_bits = random_bits if is_jax(random_bits) else np.asarray(random_bits)
+        random_bits = as_integers(random_bits, "random_bits")
         if random_bits.shape != x.shape:
             raise ValueError(
                 f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
@@ -102,7 +106,11 @@ def accumulate(
             f"order is '{order}'; allowed in mode 'sr' are 'sequential', 'pairwise' and 'exact', which need one "
             "random integer per element at most"
         )
-    return call(_sum_rows, (spec, order), rows, *([] if bits is None else [bits]))
+    arrays = (rows,) if bits is None else (rows, bits)
+    compiled_from = EXACT_COMPILED_FROM if isinstance(order, Exact) else COMPILED_FROM
+    # Pairwise sums have few steps; large ones run compiled in `add`.
+    is_long = rows.shape[0] >= compiled_from and not isinstance(order, Pairwise)
+    return call(_sum_rows, (spec, order), *arrays, is_long=is_long)
 
 
 def _sum_rows(option: tuple[RoundingSpec, Order], rows: Array, bits: Array | None = None) -> Array:

@@ -5,10 +5,9 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 
 from precsim._arrays import Array, is_jax
-from precsim._calls import on_cpu
+from precsim._calls import in_numpy, straight_through
 from precsim.formats.carrier import FLOAT64, as_carrier
 from precsim.formats.registry import AnyFormat
 from precsim.formats.scaled import scaled_format
@@ -99,7 +98,7 @@ def quantize(
     if is_jax(x) or is_jax(random_bits):
         quantized = _quantize_jax(x, random_bits, spec, axis)
     elif x.size >= COMPILED_FROM:
-        quantized = _on_cpu(_quantize_jax, x.dtype, x, random_bits, spec, axis)
+        quantized = in_numpy(_by_position(_quantize_jax, spec, axis), x.dtype, x, random_bits)
     else:
         quantized = quantize_array(x, random_bits, spec, axis)
     return quantized
@@ -136,7 +135,7 @@ def dequantize(q: Quantized) -> Array:
     if is_jax(q.codes):
         return _dequantize_jax(q)
     if q.codes.size >= COMPILED_FROM:
-        return _on_cpu(_dequantize_jax, np.dtype(q.dtype), q)
+        return in_numpy(_dequantize_jax, q.dtype, q)
     return dequantize_array(q)
 
 
@@ -146,7 +145,7 @@ def round_scaled(x: Any, spec: RoundingSpec, axis: int, random_bits: Any) -> Arr
     if is_jax(x) or is_jax(random_bits):
         return _round_jax(x, random_bits, spec, axis)
     if x.size >= COMPILED_FROM:
-        return _on_cpu(_round_jax, x.dtype, x, random_bits, spec, axis)
+        return in_numpy(_by_position(_round_jax, spec, axis), x.dtype, x, random_bits)
     return dequantize_array(quantize_array(x, random_bits, spec, axis))
 
 
@@ -181,25 +180,15 @@ _quantize_jax = partial(jax.jit, static_argnums=(2, 3))(quantize_array)
 _dequantize_jax = jax.jit(dequantize_array)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _round(x: Array, random_bits: Array | None, spec: RoundingSpec, axis: int) -> Array:
-    """Quantize and dequantize; under differentiation the tangent passes unchanged."""
+def _round(spec: RoundingSpec, axis: int, x: Array, random_bits: Array | None) -> Array:
     return dequantize_array(quantize_array(x, random_bits, spec, axis))
 
 
-@_round.defjvp
-def _round_jvp(
-    spec: RoundingSpec, axis: int, primals: tuple[Any, Any], tangents: tuple[Any, Any]
-) -> tuple[Array, Array]:
-    x, random_bits = primals
-    return _round(x, random_bits, spec, axis), tangents[0]
+@partial(jax.jit, static_argnums=(2, 3))
+def _round_jax(x: Array, random_bits: Array | None, spec: RoundingSpec, axis: int) -> Array:
+    """Quantize and dequantize; under differentiation the tangent passes unchanged."""
+    return straight_through(partial(_round, spec, axis), x, random_bits)
 
 
-_round_jax = partial(jax.jit, static_argnums=(2, 3))(_round)
-
-
-def _on_cpu(function: Any, dtype: Any, *arguments: Any) -> Any:
-    """Call a compiled function with NumPy arrays on the CPU; the results are NumPy arrays."""
-    with on_cpu(dtype):
-        # Copies, since what JAX hands out is read-only.
-        return jax.tree.map(np.array, function(*arguments))
+def _by_position(function: Any, spec: RoundingSpec, axis: int) -> Any:
+    return lambda x, random_bits: function(x, random_bits, spec, axis)
