@@ -70,6 +70,8 @@ def as_integers(x: Any, argument: str) -> Array:
         raise TypeError(
             f"{argument} is a PRNG key; allowed are integers, for example jax.random.bits(key, shape)"
         )
+    if array.dtype.kind == "O" and all(isinstance(v, int) for v in array.flat):
+        raise TypeError(f"{argument} has integers of more than 64 bits; allowed are 8 to 64 bits")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{argument} has dtype {name}; allowed are integers")
     return array

@@ -97,7 +97,8 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     Parameters
     ----------
     n : array_like of int, shape (...)
-        Integers of 8 to 64 bits, signed or unsigned; Python integers between ``-2**63`` and ``2**64``.
+        Integers of 8 to 64 bits, signed or unsigned; Python integers from ``-2**63`` to ``2**64 - 1``
+        (`round_exact` takes any).
     spec : str, Format or RoundingSpec
         Format and rule of the result.
     random_bits : array_like of int, broadcastable to shape (...), optional
