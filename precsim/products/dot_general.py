@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array
+from precsim._arrays import Array, as_array
 from precsim._calls import as_jax
 from precsim.formats.carrier import as_carrier, is_narrow_float
 from precsim.products.backends import resolve_backend
@@ -68,9 +68,10 @@ def dot_general(
         **ignored: Any,
     ) -> Array:
         (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
-        lhs, rhs = as_jax(lhs, "lhs"), as_jax(rhs, "rhs")
-        dtype = np.dtype(preferred_element_type or jnp.result_type(lhs, rhs))
+        lhs, rhs = as_array(lhs, "lhs"), as_array(rhs, "rhs")
         a, b = as_carrier(lhs, "lhs")[0], as_carrier(rhs, "rhs")[0]
+        a, b = as_jax(a, "lhs"), as_jax(b, "rhs")
+        dtype = np.dtype(preferred_element_type or jnp.result_type(lhs, rhs))
         if dtype not in (np.float32, np.float64) and not is_narrow_float(dtype):
             raise TypeError(
                 f"preferred_element_type is {dtype}; allowed are float32, float64 and narrower floats"
