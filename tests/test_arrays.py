@@ -106,7 +106,17 @@ NARROW: list[Any] = [
 ]  # fmt: skip
 INTEGER: list[Any] = [np.dtype(f"{sign}int{n}") for sign in ("", "u") for n in (8, 16, 32, 64)]
 INTEGER += [ml_dtypes.int4, ml_dtypes.uint4]
-NEITHER: list[Any] = [bool, np.complex64, np.complex128, np.longdouble, object, "U3", "S3", "M8[s]", "m8[s]"]
+NEITHER: list[Any] = [
+    bool,
+    np.complex64,
+    np.complex128,
+    np.longdouble,
+    object,
+    "U3",
+    "S3",
+    "M8[s]",
+    "m8[s]",
+]
 
 
 def like(x: Any) -> Any:
@@ -151,8 +161,10 @@ def test_numbers_of_every_dtype_are_taken_or_widened_or_refused(name: str) -> No
     for dtype in NARROW:
         assert_same(function(given(dtype)), expected)
     for dtype in (*INTEGER, *NEITHER):
-        assert_refused(function, given(dtype), f"has dtype .*; allowed are float32 and float64")
-    assert_refused(function, np.ma.array(VALUES, mask=[[0, 1], [0, 0]]), "is a masked array; allowed")
+        assert_refused(function, given(dtype), "has dtype .*; allowed are float32 and float64")
+    assert_refused(
+        function, np.ma.array(VALUES, mask=[[0, 1], [0, 0]]), "is a masked array; allowed"
+    )
 
 
 @pytest.mark.parametrize("name", INTEGERS)
@@ -218,7 +230,9 @@ def test_a_tensor_that_does_not_export_says_why() -> None:
         def __dlpack__(self, **options: Any) -> Any:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
 
-    assert_refused(NUMBERS["round_to"], Differentiable(VALUES), "x is a Differentiable.*use tensor.det")
+    assert_refused(
+        NUMBERS["round_to"], Differentiable(VALUES), "x is a Differentiable.*use tensor.det"
+    )
 
 
 def test_integers_of_other_libraries() -> None:
@@ -253,7 +267,7 @@ def test_dot_general_refuses_complex_operands_whose_imaginary_part_it_would_drop
     with pytest.raises(TypeError, match="lhs has dtype complex64; allowed are float32 and float64"):
         ps.dot_general(SPEC)(z, z, CONTRACT)
     for dtype in (jnp.int32, jnp.complex64, bool):
-        with pytest.raises(TypeError, match="preferred_element_type is .*; allowed are float32"):
+        with pytest.raises(TypeError, match=r"preferred_element_type is .*; allowed are float32"):
             ps.dot_general(SPEC)(jnp.ones((2, 2)), jnp.ones((2, 2)), CONTRACT, None, dtype)
     narrow = jnp.asarray(VALUES, jnp.bfloat16)
     assert ps.dot_general(SPEC)(narrow, narrow, CONTRACT).dtype == jnp.bfloat16
@@ -273,9 +287,11 @@ def test_float64_is_never_narrowed_silently() -> None:
         lambda: ps.dot_general("raw_raw_fp64")(wide, wide, (((1,), (1,)), ((), ()))),
         lambda: ps.embedding(wide, jnp.array([0]), "fp64"),
         lambda: jax.jit(lambda i: ps.segment_sum(wide, i, "fp64", num_segments=1))(jnp.array([0])),
-        lambda: jax.jit(lambda r: ps.round_to(wide, "fp64:sr2", random_bits=r))(jnp.array([[0, 1]])),
+        lambda: jax.jit(lambda r: ps.round_to(wide, "fp64:sr2", random_bits=r))(
+            jnp.array([[0, 1]])
+        ),
     ):
-        with pytest.raises(ValueError, match="float64.*jax_enable_x64 only"):
+        with pytest.raises(ValueError, match=r"float64.*jax_enable_x64 only"):
             refused()
     with jax.enable_x64(True):
         assert ps.embedding(wide, jnp.array([0]), "fp64").tolist() == wide.tolist()
@@ -289,7 +305,9 @@ def test_integers_that_jax_would_cut_to_32_bits_are_no_segments_and_no_rows() ->
 
 
 def test_a_list_of_rows_of_different_shapes_is_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match="a is a list of rows of different shapes; allowed are rows"):
+    with pytest.raises(
+        ValueError, match="a is a list of rows of different shapes; allowed are rows"
+    ):
         ps.matmul([[1.0], [1.0, 2.0]], VALUES, SPEC)
     with pytest.raises(ValueError, match="codes is a list of rows"):
         ps.decode([[1], [1, 2]], "e4m3")

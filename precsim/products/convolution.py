@@ -2,7 +2,6 @@
 
 import math
 import operator
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precsim._arrays import Array, as_integers
+from precsim._arrays import Array
 from precsim._calls import call
 from precsim.formats.carrier import as_carrier
 from precsim.products.gradients import Noise, Specs
+from precsim.products.matmul import checked_bits
 from precsim.products.product import run_product
 from precsim.products.specs.spec import MatmulSpec
-from precsim.rounding.random_bits import beside
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -101,20 +100,14 @@ def conv(
             "backend is 'reference'; allowed for conv are 'auto', 'emulated', 'native'"
         )
     pads = _paddings(padding, x, w, stride)
-    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
-    if unknown := set(noise) - set(Noise._fields):
-        raise ValueError(
-            f"random_bits has keys {sorted(unknown)}; allowed are {', '.join(Noise._fields)}"
-        )
-    bits = Noise(
-        **{
-            key: beside(as_integers(value, f"random_bits ({key})"), (x, w), carrier)
-            for key, value in noise.items()
-            if value is not None
-        }
-    )
+    shapes = (_output_shape(x, w, stride, pads), x.shape, w.shape)
+    bits = {}
+    for key, (given, shape) in checked_bits(random_bits, specs[:3], shapes, (x, w)).items():
+        if given.shape != shape:
+            raise ValueError(f"random_bits ({key}) has shape {given.shape}; allowed is {shape}")
+        bits[key] = given
     run = lambda x, w, bits: _conv(x, w, bits, specs, stride, pads)
-    return call(run, x.dtype, x, w, bits)
+    return call(run, x.dtype, x, w, Noise(**bits))
 
 
 def _padding(padding: str, size: int, window: int, stride: int) -> tuple[int, int]:
@@ -136,6 +129,16 @@ def _count(size: int, window: int, stride: int) -> int:
     return max((size - window) // stride + 1, 0)
 
 
+def _output_shape(x: Array, w: Array, stride: int, pads: Padding) -> tuple[int, ...]:
+    size = (_count(x.shape[d] + sum(pads[d - 1]), w.shape[d - 1], stride) for d in (1, 2))
+    return (x.shape[0], *size, w.shape[3])
+
+
+def _rows(x: Array) -> Array:
+    """Return an array as a matrix: its last dimension, and all others."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
     """Windows of an image: (B, H, W, C) to (B, H', W', rows * columns * C), exact copies."""
     height, width = (_count(x.shape[1], rows, stride), _count(x.shape[2], columns, stride))
@@ -154,7 +157,7 @@ def forward_patches(x: Array, w: Array, stride: int = 1, pads: Padding | None = 
     rows, columns = w.shape[:2]
     pads = pads or _paddings("SAME", x, w, stride)
     windows = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), rows, columns, stride)
-    return windows.reshape(math.prod(windows.shape[:3]), windows.shape[3])
+    return _rows(windows)
 
 
 def backward_patches(
@@ -186,23 +189,10 @@ def backward_patches(
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _conv(x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Padding) -> Array:
-    filters = w.shape[3]
-    size = [_count(x.shape[d] + sum(pads[d - 1]), w.shape[d - 1], stride) for d in (1, 2)]
-    bits = (
-        None
-        if noise.forward is None
-        else noise.forward.reshape(x.shape[0] * math.prod(size), filters)
-    )
+    bits = None if noise.forward is None else _rows(noise.forward)
     flat = forward_patches(x, w, stride, pads)
-    y = run_product(
-        flat,
-        w.reshape(math.prod(w.shape[:3]), filters),
-        None,
-        specs.forward,
-        bits,
-        backend=specs.backend,
-    )
-    return y.reshape(x.shape[0], *size, filters)
+    y = run_product(flat, _rows(w), None, specs.forward, bits, backend=specs.backend)
+    return y.reshape(_output_shape(x, w, stride, pads))
 
 
 def _conv_forward(
@@ -215,18 +205,10 @@ def _conv_backward(
     specs: Specs, stride: int, pads: Padding, residuals: tuple[Array, Array, Noise], g: Array
 ) -> tuple[Array, Array, None]:
     x, w, noise = residuals
-    channels, filters = w.shape[2:]
-    bits = None if noise.wgrad is None else noise.wgrad.reshape(math.prod(w.shape[:3]), filters)
+    bits = None if noise.wgrad is None else _rows(noise.wgrad)
     flat = forward_patches(x, w, stride, pads)
-    dw = run_product(
-        flat.T,
-        g.reshape(math.prod(g.shape[:3]), filters),
-        None,
-        specs.wgrad,
-        bits,
-        backend=specs.backend,
-    )
-    bits = None if noise.dgrad is None else noise.dgrad.reshape(math.prod(x.shape[:3]), channels)
+    dw = run_product(flat.T, _rows(g), None, specs.wgrad, bits, backend=specs.backend)
+    bits = None if noise.dgrad is None else _rows(noise.dgrad)
     around, flipped = backward_patches(g, x, w, stride, pads)
     dx = run_product(around, flipped, None, specs.dgrad, bits, backend=specs.backend)
     return dx.reshape(x.shape), dw.reshape(w.shape), None

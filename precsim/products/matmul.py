@@ -93,7 +93,8 @@ def matmul(
     forward = MatmulSpec.parse(spec)
     resolve_backend(forward, backend)
     a, b, c, is_vector = _operands(a, b, c)
-    noise = _noise(random_bits, a, b, is_vector)
+    gradients = MatmulSpec.parse(dgrad or forward), MatmulSpec.parse(wgrad or forward)
+    noise = _noise(random_bits, (forward, *gradients), a, b, is_vector)
     _check_formats(forward, a, noise.get("forward"))
     if c is not None and has_tensor_scale(forward):
         raise ValueError(
@@ -115,7 +116,7 @@ def matmul(
         from precsim.products.batching import run_matmul
         from precsim.products.gradients import Specs
 
-        specs = Specs.resolve(forward, dgrad, wgrad, backend)
+        specs = Specs.resolve(forward, *gradients, backend)
         result = run_matmul(a, b, c, noise, specs)
     for axis in is_vector:
         result = result.squeeze(axis)
@@ -167,35 +168,55 @@ def _operands(a: Any, b: Any, c: Any) -> tuple[Array, Array, Array | None, list[
     return a, b, c, sorted(is_vector)
 
 
-def _noise(random_bits: Any, a: Array, b: Array, is_vector: list[int]) -> dict[str, Array]:
+def _noise(
+    random_bits: Any, specs: tuple[MatmulSpec, ...], a: Array, b: Array, is_vector: list[int]
+) -> dict[str, Array]:
     """Check random bits and broadcast them to the results of the product and of its gradients."""
-    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shapes = {
-        "forward": (*batch, a.shape[-2], b.shape[-1]),
-        "dgrad": (*batch, *a.shape[-2:]),
-        "wgrad": b.shape if b.ndim == 2 else (*batch, *b.shape[-2:]),
-    }
+    shapes = (
+        (*batch, a.shape[-2], b.shape[-1]),
+        (*batch, *a.shape[-2:]),
+        b.shape if b.ndim == 2 else (*batch, *b.shape[-2:]),
+    )
     missing = {"forward": (-2, -1), "dgrad": (-2,), "wgrad": (-1,)}
-    if unknown := set(noise) - set(shapes):
-        raise ValueError(
-            f"random_bits has keys {sorted(unknown)}; allowed are forward, dgrad, wgrad"
-        )
     checked = {}
-    for key, given in noise.items():
-        if given is None:
-            continue
-        bits = as_integers(given, f"random_bits ({key})")
-        bits = beside(bits, (a, b), as_carrier(a)[1])
-        for axis in is_vector[::-1]:
-            if axis in missing[key] and bits.ndim:
-                bits = namespace(bits).expand_dims(bits, axis)
+    for key, (given, shape) in checked_bits(random_bits, specs, shapes, (a, b)).items():
+        axes = [axis for axis in is_vector[::-1] if axis in missing[key]] if given.ndim else []
+        bits = namespace(given).expand_dims(given, axes) if axes else given
         try:
-            checked[key] = namespace(bits).broadcast_to(bits, shapes[key])
+            checked[key] = namespace(bits).broadcast_to(bits, shape)
         except ValueError:
             raise ValueError(
-                f"random_bits ({key}) has shape {np.shape(given)}; allowed is what broadcasts to {shapes[key]}"
+                f"random_bits ({key}) has shape {given.shape}; allowed is what broadcasts to {shape}"
             ) from None
+    return checked
+
+
+def checked_bits(
+    random_bits: Any,
+    specs: tuple[MatmulSpec, ...],
+    shapes: tuple[tuple[int, ...], ...],
+    operands: tuple[Array, ...],
+) -> dict[str, tuple[Array, tuple[int, ...]]]:
+    """Return the random bits of the product and of both gradients, each with its result's shape."""
+    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
+    results = dict(zip(("forward", "dgrad", "wgrad"), zip(specs, shapes, strict=True), strict=True))
+    if unknown := set(noise) - set(results):
+        raise ValueError(
+            f"random_bits has keys {sorted(unknown)}; allowed are {', '.join(results)}"
+        )
+    checked = {}
+    for key, (spec, shape) in results.items():
+        if noise.get(key) is None:
+            continue
+        bits = as_integers(noise[key], f"random_bits ({key})")
+        needed = 0 if spec.output is None else spec.output.num_random_bits
+        if 8 * bits.dtype.itemsize < needed:
+            raise ValueError(
+                f"random_bits ({key}) has dtype {bits.dtype}; allowed are integers of at least the "
+                f"{needed} bits that the output of '{spec}' uses"
+            )
+        checked[key] = beside(bits, operands, as_carrier(operands[0])[1]), shape
     return checked
 
 

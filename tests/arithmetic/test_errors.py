@@ -35,7 +35,11 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: ps.add(ONE, [1.0, 2.0, 0.3], "fp16"), TypeError, "not exact in float32"),
     (lambda: ps.add(ONE, 1e300, "fp16"), TypeError, "not exact in float32"),
     (lambda: ps.add(ONE, 1e-300, "fp16"), TypeError, "not exact in float32"),
-    (lambda: ps.add(ONE, 2**24 + 1, "fp16"), TypeError, "y has 16777217, which is not exact in float32"),
+    (
+        lambda: ps.add(ONE, 2**24 + 1, "fp16"),
+        TypeError,
+        "y has 16777217, which is not exact in float32",
+    ),
     (lambda: ps.add(np.ones(3), 2**53 + 1, "fp16"), TypeError, "not exact in float64"),
     (lambda: ps.add(np.ones(3), Fraction(1, 3), "fp16"), TypeError, "not exact in float64"),
     (lambda: ps.add(np.ones(3), Decimal("0.1"), "fp16"), TypeError, "not exact in float64"),

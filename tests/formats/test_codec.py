@@ -128,7 +128,9 @@ def test_codes_out_of_range_are_refused_where_values_can_be_looked_at() -> None:
     assert ps.decode([0xB8, -0x48], "e4m3").tolist() == [-1.0, -1.0]
     assert ps.decode(np.array([-1, 1], np.int8), "q3.4").tolist() == [-0.0625, 0.0625]
     for codes in ([0x38, 0x100], [-0x81], np.array([0x138], np.uint16), jnp.array([0x138])):
-        with pytest.raises(ValueError, match=r"codes has -?\d+; allowed for e4m3 of 8 bits are 0 to"):
+        with pytest.raises(
+            ValueError, match=r"codes has -?\d+; allowed for e4m3 of 8 bits are 0 to"
+        ):
             ps.decode(codes, "e4m3")
         with pytest.raises(ValueError, match="codes has"):
             ps.convert(codes, "e4m3", "fp16")

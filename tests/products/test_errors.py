@@ -36,8 +36,8 @@ MATMUL: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     ),
     "dtype of a": (
         TypeError,
-        "a has dtype float16; allowed are float32 and float64",
-        lambda: ps.matmul(ones(2, 2, dtype=np.float16), ones(2, 2), SPEC),
+        "a has dtype int8; allowed are float32 and float64",
+        lambda: ps.matmul(ones(2, 2, dtype=np.int8), ones(2, 2), SPEC),
     ),
     "dtype of b": (
         TypeError,

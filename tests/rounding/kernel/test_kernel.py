@@ -172,7 +172,9 @@ def test_python_numbers_count_as_float64() -> None:
     assert ps.round_to([1, 2, 17], "e4m3").tolist() == [1.0, 2.0, 16.0]
     assert ps.round_to([2**60], "bf16").item() == 2.0**60
     for numbers in ([2**60 + 1], [2**53 + 1, 0.5], 10**400):
-        with pytest.raises(TypeError, match=r"x has \d+(\.\.\. .*)?, which is not exact in float64"):
+        with pytest.raises(
+            TypeError, match=r"x has \d+(\.\.\. .*)?, which is not exact in float64"
+        ):
             ps.round_to(numbers, "e4m3")
 
 
