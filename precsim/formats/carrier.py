@@ -133,7 +133,7 @@ def exactly(x: Any, dtype: Any, argument: str) -> np.ndarray:
     objects = objects if objects.shape == given.shape else given.astype(object)
     try:
         with np.errstate(over="ignore", under="ignore"):
-            narrow = given.astype(np.float64).astype(dtype)
+            narrow: np.ndarray = given.astype(np.float64).astype(dtype)
         held = (objects == narrow.astype(object)) | (objects != objects)  # noqa: PLR0124  (NaN)
     except OverflowError:  # an integer beyond float64's range
         held = np.zeros(given.shape, bool)

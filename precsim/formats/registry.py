@@ -4,6 +4,8 @@ import difflib
 import re
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 from precsim.formats.affine import AffineFormat, affine_format
 from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
@@ -71,7 +73,7 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     return fmt
 
 
-def get_format(name: "str | AnyFormat") -> Format | Any:
+def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
     """Return the format of that name.
 
     Parameters
@@ -83,7 +85,8 @@ def get_format(name: "str | AnyFormat") -> Format | Any:
         counted) and F fraction bits, or ``"binary{K}p{P}{s|u}{e|f}"`` (also ``"p3109_k8p4se"``) for the
         IEEE P3109 format of K bits, precision P, signed or unsigned, extended or finite. Block formats
         may name another scale rule, ``"mxfp4_rceil"``; affine formats are spelled
-        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A format is returned as it is.
+        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A dtype of floats (of NumPy, ml_dtypes, JAX or
+        torch) stands for its format. A format is returned as it is.
 
     Returns
     -------
