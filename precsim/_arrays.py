@@ -126,7 +126,10 @@ def namespace(*arrays: object) -> Any:
 
 
 def repeat(count: int, body: Callable[[Any, Any], Any], state: Any, *, unroll: int = 1) -> Any:
-    """Apply ``state = body(k, state)`` for k = 0 .. count - 1; one compiled loop under JAX, `unroll` at a time."""
+    """Apply ``state = body(k, state)`` for k = 0 .. count - 1.
+
+    Under JAX this is one compiled loop, `unroll` steps at a time.
+    """
     if count < 1:
         return state  # JAX would trace the body, which may take entries that do not exist
     leaves = state if isinstance(state, tuple) else (state,)
@@ -152,9 +155,10 @@ def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], st
 
 
 def as_varying(body: Callable[[Any], Any], state: Any) -> Any:
-    """Inside `jax.shard_map`, let a loop's first values vary over the same devices as those that `body` makes of them.
+    """Inside `jax.shard_map`, let a loop's first values vary over the devices of `body`'s results.
 
-    JAX wants that said where a loop starts from constants; outside of `shard_map` there is nothing to say.
+    JAX wants that said where a loop starts from constants; outside of `shard_map` there is nothing
+    to say.
     """
     import jax
 
@@ -170,7 +174,10 @@ def as_varying(body: Callable[[Any], Any], state: Any) -> Any:
 
 
 def devices_of(x: Any) -> frozenset[str]:
-    """Return the axes of a mesh that an array, or the shape of one, varies over; none where JAX does not check."""
+    """Return the axes of a mesh that an array, or the shape of one, varies over.
+
+    There are none where JAX does not check.
+    """
     import jax
 
     of_type = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).manual_axis_type
@@ -197,7 +204,10 @@ def with_entry(x: Array, k: Any, value: Array) -> Array:
 
 
 def count_true(*masks: Array) -> Array:
-    """Count the true elements of each boolean array, shape (len(masks),), int32; one pass under JAX."""
+    """Count the true elements of each boolean array: int32, shape (len(masks),).
+
+    Under JAX this is one pass.
+    """
     if not is_jax(masks[0]):
         return np.array([np.count_nonzero(mask) for mask in masks], np.int32)
     import jax.numpy as jnp
@@ -248,7 +258,10 @@ def shift_right(x: Array, count: Array) -> Array:
 
 
 def shift_right_signed(x: Array, count: Array) -> Array:
-    """Shift signed integers right by unsigned counts, rounding down; the sign is left from their width on."""
+    """Shift signed integers right by unsigned counts, rounding down.
+
+    From their width on, the sign is left.
+    """
     xp = namespace(x, count)
     last = count.dtype.type(8 * x.dtype.itemsize - 1)
     count = xp.minimum(count, last).astype(x.dtype)

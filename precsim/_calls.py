@@ -1,4 +1,4 @@
-"""How a function of arrays is run: compiled, on the CPU for NumPy, sharded, with a stated gradient."""
+"""How a function of arrays is run: compiled, on the CPU for NumPy, sharded, differentiated."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,10 +17,12 @@ from precsim._arrays import Array, as_array, devices_of, is_jax
 
 @contextmanager
 def on_cpu(dtype: DTypeLike) -> Iterator[None]:
-    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU, whatever the default device.
+    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU.
 
-    At once, also where a function is being traced: NumPy arrays in, NumPy arrays out. (`jax.ensure_compile_time_eval`
-    would also fold constants inside the functions compiled here, and with them the order of 0 + -0.)
+    The default device does not matter. The computation runs at once, also where a function is being
+    traced: NumPy arrays in, NumPy arrays out.
+    (`jax.ensure_compile_time_eval` would also fold constants inside the functions compiled here,
+    and with them the order of 0 + -0.)
     """
     with (
         eval_context(),
@@ -124,11 +126,12 @@ def vary_alike(*arrays: Array) -> tuple[Array, ...]:
 def with_automatic_axes(
     run: Callable[..., Any], *arrays: Array | None, contracted: tuple[int, ...] = ()
 ) -> Any:
-    """Return ``run(*arrays)``; on a mesh with explicit axes (`jax.make_mesh`'s default), run it as if they were automatic.
+    """Return ``run(*arrays)``, with the axes of an explicit mesh taken as automatic.
 
-    Loops and reshapes say nothing of shardings, which explicit axes ask for; automatic ones leave them to XLA. Results are
-    sharded as the arrays are: each dimension, counted from the last, as the first array's that is as long. `contracted` names one dimension of
-    each array that does not count.
+    Meshes of `jax.make_mesh` have explicit axes by default. They ask for shardings, which loops
+    and reshapes do not name; automatic axes leave them to XLA. Results are sharded as the arrays
+    are: each dimension, counted from the last, as that of the first array that is as long.
+    `contracted` names one dimension of each array that does not count.
     """
     if not any(map(is_jax, arrays)):
         return run(*arrays)

@@ -1,4 +1,4 @@
-"""Every public function, given arrays of every dtype and of every library: taken, widened or refused."""
+"""Every public function on arrays of every dtype and library: taken, widened or refused."""
 
 import inspect
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from precsim.formats.carrier import Carrier, as_carrier, select
 
 
 def equal(x: Any, y: Any) -> Array:
-    """Tell where x = y.
+    """Return whether x = y, elementwise.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def equal(x: Any, y: Any) -> Array:
     Raises
     ------
     TypeError
-        If the operands are not float32 or float64, or differ in dtype.
+        If the operands have dtypes that `round_to` does not take, or differ in carrier.
 
     Notes
     -----
@@ -45,7 +45,7 @@ def equal(x: Any, y: Any) -> Array:
 
 
 def not_equal(x: Any, y: Any) -> Array:
-    """Tell where x = y does not hold.
+    """Return whether x and y differ, elementwise.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def not_equal(x: Any, y: Any) -> Array:
 
 
 def less(x: Any, y: Any) -> Array:
-    """Tell where x < y.
+    """Return whether x < y, elementwise.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def less(x: Any, y: Any) -> Array:
 
 
 def less_equal(x: Any, y: Any) -> Array:
-    """Tell where x <= y.
+    """Return whether x <= y, elementwise.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def less_equal(x: Any, y: Any) -> Array:
 
 
 def greater(x: Any, y: Any) -> Array:
-    """Tell where x > y.
+    """Return whether x > y, elementwise.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def greater(x: Any, y: Any) -> Array:
 
 
 def greater_equal(x: Any, y: Any) -> Array:
-    """Tell where x >= y.
+    """Return whether x >= y, elementwise.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def greater_equal(x: Any, y: Any) -> Array:
 
 
 def total_order(x: Any, y: Any) -> Array:
-    """Tell where x comes before y, or is the same, in the total order of IEEE 754.
+    """Return whether x comes before y, or is the same, in the total order of IEEE 754.
 
     Parameters
     ----------
@@ -193,9 +193,10 @@ def total_order(x: Any, y: Any) -> Array:
 
     Notes
     -----
-    The order (IEEE 754-2019, 5.10): quiet NaN with sign, signalling NaN with sign, -infinity, negative
-    numbers, -0, +0, positive numbers, +infinity, signalling NaN, quiet NaN. Of two NaN of one sign
-    and kind, the one of larger payload is farther from zero. Both ways true only for the same bits.
+    The order (IEEE 754-2019, 5.10): quiet NaN with sign, signalling NaN with sign, -infinity,
+    negative numbers, -0, +0, positive numbers, +infinity, signalling NaN, quiet NaN. Of two NaN of
+    one sign and kind, the one of larger payload is farther from zero. Both ways true only for the
+    same bits.
 
     Examples
     --------
@@ -268,5 +269,5 @@ def _greater_equal(x: Array, y: Array, carrier: Carrier) -> Array:
 
 
 def is_in_order(x: Array, y: Array, carrier: Carrier) -> Array:
-    """Tell, of bit patterns, where x is not after y in the total order."""
+    """Return where x is not after y in the total order, for bit patterns."""
     return _order(x, carrier) <= _order(y, carrier)

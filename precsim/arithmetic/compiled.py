@@ -1,4 +1,4 @@
-"""Elementwise functions under JAX: compiled; what rounds has the gradient of the unrounded operation."""
+"""Elementwise functions under JAX: compiled, with the gradient of the unrounded operation."""
 
 from collections.abc import Callable
 from functools import partial

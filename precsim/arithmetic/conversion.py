@@ -55,9 +55,9 @@ def convert(
     Raises
     ------
     ValueError
-        If no carrier holds both formats (JAX has float64 with jax_enable_x64 only), one of them has no
-        codes, a code is out of range, `random_bits` are missing in mode sr, or a NaN meets a target
-        without NaN.
+        If no carrier holds both formats (JAX has float64 with jax_enable_x64 only), one of them has
+        no codes, a code is out of range, `random_bits` are missing in mode sr, or a NaN meets a
+        target without NaN.
     TypeError
         If `codes` or `random_bits` are no integers.
 
@@ -66,8 +66,9 @@ def convert(
     The exact value of each code is rounded once, straight to the target: float32, or float64 where
     float32 does not hold both formats, only carries it.
 
-    Special values: as in `decode`, `round_to` and `encode`. NaN in a target without NaN: an error that
-    names `RoundingSpec.nans`; under `jax.jit`, where values cannot be looked at, the code of zero.
+    Special values: as in `decode`, `round_to` and `encode`. NaN in a target without NaN: an error
+    that names `RoundingSpec.nans`; under `jax.jit`, where values cannot be looked at, the code of
+    zero.
 
     Examples
     --------
@@ -97,7 +98,7 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     Parameters
     ----------
     n : array_like of int, shape (...)
-        Integers of 8 to 64 bits, signed or unsigned; Python integers from ``-2**63`` to ``2**64 - 1``
+        Integers of 8 to 64 bits, signed or unsigned; Python integers of 64 bits at most
         (`round_exact` takes any).
     spec : str, Format or RoundingSpec
         Format and rule of the result.
@@ -112,20 +113,21 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     Raises
     ------
     ValueError
-        If no carrier holds the format, or `random_bits` are missing in mode sr, or JAX would need 64 bits
-        without jax_enable_x64.
+        If no carrier holds the format, or `random_bits` are missing in mode sr, or JAX would need
+        64 bits without jax_enable_x64.
     TypeError
         If `n` or `random_bits` are not such integers.
 
     Notes
     -----
     All 64 bits count: the exact integer is rounded once, whatever the carrier (convertFromInt, IEEE
-    754-2019, 5.4.1). Zero gives +0. Error: that of one rounding. Cost: about 70 integer operations per
-    element.
+    754-2019, 5.4.1). Zero gives +0. Error: that of one rounding. Cost: about 70 integer operations
+    per element.
 
     Examples
     --------
-    Half way between two values of bfloat16, but for the last bit; by way of float32 that bit is lost:
+    Half way between two values of bfloat16, but for the last bit; by way of float32 that bit is
+    lost:
 
     >>> import precsim as ps
     >>> ps.from_integer(2**24 + 2**16 + 1, "bf16").item()
@@ -175,13 +177,14 @@ def to_integer(
     ValueError
         If `mode` or `overflow` is none of these, or JAX would need 64 bits without jax_enable_x64.
     TypeError
-        If `x` is not float32 or float64, or `dtype` no integer type.
+        If `x` has a dtype that `round_to` does not take, or `dtype` no integer type.
 
     Notes
     -----
     Exact but for the rounding to an integer; overflow is decided after it (convertToInteger, IEEE
-    754-2019, 5.8). Special values: NaN gives 0. Infinities saturate; in "wrap" they give 0 (ECMAScript's
-    ToInt32 has these rules). No gradient. Cost: about 50 integer operations per element.
+    754-2019, 5.8). Special values: NaN gives 0. Infinities saturate; in "wrap" they give 0
+    (ECMAScript's ToInt32 has these rules). No gradient. Cost: about 50 integer operations per
+    element.
 
     Examples
     --------

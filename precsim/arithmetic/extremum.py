@@ -27,15 +27,15 @@ def minimum(x: Any, y: Any) -> Array:
     Raises
     ------
     TypeError
-        If the operands are not float32 or float64, or differ in dtype.
+        If the operands have dtypes that `round_to` does not take, or differ in carrier.
 
     Notes
     -----
     Special values: NaN where an operand is NaN (quiet, no payload); -0 is below +0
     (IEEE 754-2019, 9.6, minimum).
 
-    Gradient: that of the operand which is returned; of operands with the same bits, x. Zero where the
-    result is NaN. Cost: about 10 integer operations per element.
+    Gradient: that of the operand which is returned; of operands with the same bits, x. Zero where
+    the result is NaN. Cost: about 10 integer operations per element.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def _is_nan(x: Array, y: Array, carrier: Carrier) -> Array:
 
 
 def _minimum(x: Array, y: Array, carrier: Carrier) -> Array:
-    """Tell where x is the result."""
+    """Return where x is the result."""
     return is_nan(x, carrier) | (~is_nan(y, carrier) & is_in_order(x, y, carrier))
 
 

@@ -92,12 +92,12 @@ def as_carrier(x: Any, argument: str = "x") -> tuple[Array, Carrier]:
     This is the one rule for every public function that takes numbers:
 
     * float32 and float64 arrays are taken as they are.
-    * Arrays of narrower floats (float16, bfloat16 and those of 8, 6 and 4 bits) become float32, which
-      holds all their values. The result of the function is float32 then.
-    * Python numbers and lists of them become float64 NumPy arrays. A number that float64 does not hold
-      exactly is refused.
-    * All other arrays are refused: integers and booleans, since converting them could round; complex
-      numbers; longer floats; objects and strings; masked arrays.
+    * Arrays of narrower floats (float16, bfloat16 and those of 8, 6 and 4 bits) become float32,
+      which holds all their values. The result of the function is float32 then.
+    * Python numbers and lists of them become float64 NumPy arrays. A number that float64 does not
+      hold exactly is refused.
+    * All other arrays are refused: integers and booleans, since converting them could round;
+      complex numbers; longer floats; objects and strings; masked arrays.
     * Arrays of other libraries on the CPU count as NumPy arrays.
     """
     array = as_array(x, argument)
@@ -202,7 +202,10 @@ def decompose(bits: Array, carrier: Carrier) -> tuple[Array, Array]:
 
 
 def compose(significand: Array, exponent: Array | int, carrier: Carrier) -> Array:
-    """Bits of significand * 2**exponent; exact where the carrier has that number (else undefined)."""
+    """Return the bits of significand * 2**exponent, exact where the carrier has that number.
+
+    Elsewhere they are undefined.
+    """
     xp = namespace(significand)
     u, i = carrier.uint, carrier.int_dtype
     lead = bit_length(significand, carrier) - i(1) + exponent

@@ -41,17 +41,17 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     Raises
     ------
     ValueError
-        If a code is none of the format. Values cannot be looked at under `jax.jit`: there, bits above
-        `width` are ignored. Also if the format has no codes (unlimited exponent range), or no carrier
-        has all its values (JAX has float64 with jax_enable_x64 only).
+        If a code is none of the format. Values cannot be looked at under `jax.jit`: there, bits
+        above `width` are ignored. Also if the format has no codes (unlimited exponent range), or no
+        carrier has all its values (JAX has float64 with jax_enable_x64 only).
     TypeError
         If `codes` are not integers.
 
     Notes
     -----
     Special values: infinities and -0 where the format has them; every NaN code becomes a quiet NaN.
-    Exponent field 0 of a format without subnormals is zero, whatever the fraction. Exact: no rounding
-    takes place, also for subnormal results under a compiler that flushes them.
+    Exponent field 0 of a format without subnormals is zero, whatever the fraction. Exact: no
+    rounding takes place, also for subnormal results under a compiler that flushes them.
 
     Examples
     --------
@@ -89,8 +89,8 @@ def encode(values: Any, fmt: str | Format) -> Array:
     ------
     ValueError
         If a value is not in the format; the message names the first one. Values cannot be looked at
-        under `jax.jit`: there, a value outside the format gets the code of zero. Also if the carrier
-        cannot hold the format.
+        under `jax.jit`: there, a value outside the format gets the code of zero. Also if the
+        carrier cannot hold the format.
 
     Notes
     -----

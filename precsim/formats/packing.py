@@ -15,8 +15,8 @@ def pack_codes(codes: Any, width: int) -> Array:
     Parameters
     ----------
     codes : array_like of int, shape (..., n)
-        Codes in the low `width` bits; higher bits are ignored, so negative integers keep their two's
-        complement.
+        Codes in the low `width` bits; higher bits are ignored, so negative integers keep their
+        two's complement.
     width : int
         Bits of a code, 1 to 16.
 
@@ -34,9 +34,10 @@ def pack_codes(codes: Any, width: int) -> Array:
 
     Notes
     -----
-    Little-endian within bytes: bit b of code j is bit ``(j * width + b) % 8`` of byte
-    ``(j * width + b) // 8``. So 4-bit codes lie two in a byte, the first in the low nibble (as torchao and
-    NVIDIA's ``e2m1x2`` have it), 6-bit codes four in three bytes, 16-bit codes as little-endian words.
+    Little-endian within bytes: with ``n = j * width + b``, bit b of code j is bit ``n % 8`` of byte
+    ``n // 8``. So 4-bit codes lie two in a byte, the first in the low nibble (as torchao and
+    NVIDIA's ``e2m1x2`` have it), 6-bit codes four in three bytes, 16-bit codes as little-endian
+    words.
 
     Examples
     --------

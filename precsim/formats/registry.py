@@ -2,9 +2,7 @@
 
 import difflib
 import re
-from typing import Any, TypeAlias, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from precsim.formats.affine import AffineFormat, affine_format
 from precsim.formats.block import BlockFormat
@@ -14,6 +12,9 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.p3109 import p3109_format
 from precsim.formats.scaled import AFFINE_NAMES, BLOCK_FORMATS, ScaledFormat, with_rule
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Format: TypeAlias = FloatFormat | FixedPointFormat
 """A set of numbers, each with a code. Nearly everything takes these."""

@@ -65,17 +65,18 @@ def conv(
 
     Notes
     -----
-    Padding adds zeros, which take part in the sums: they change no finite sum, and beside an infinite
-    or NaN weight they give NaN, as in `jax.lax.conv_general_dilated` on a CPU. So do the zeros between
-    the cotangents of the gradient of `x`, where the stride is above 1. The gradient of `x` is
-    itself a convolution of the (dilated) cotangent with the flipped filters, so each of its elements
-    is one sum over (row, column, filter) in the order of `dgrad`; the gradient of `w` sums over
-    (image, row, column). Error and cost as in `matmul`.
+    Padding adds zeros, which take part in the sums: they change no finite sum, and beside an
+    infinite or NaN weight they give NaN, as in `jax.lax.conv_general_dilated` on a CPU. So do the
+    zeros between the cotangents of the gradient of `x`, where the stride is above 1. The gradient
+    of `x` is itself a convolution of the (dilated) cotangent with the flipped filters, so each of
+    its elements is one sum over (row, column, filter) in the order of `dgrad`; the gradient of `w`
+    sums over (image, row, column). Error and cost as in `matmul`.
 
     Examples
     --------
     >>> import jax.numpy as jnp, precsim as ps
-    >>> ps.conv(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)), "bf16_bf16_fp32")[0, :, :, 0].tolist()
+    >>> x, w = jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1))
+    >>> ps.conv(x, w, "bf16_bf16_fp32")[0, :, :, 0].tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
     specs = Specs.resolve(spec, dgrad, wgrad, backend)
@@ -140,7 +141,7 @@ def _rows(x: Array) -> Array:
 
 
 def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
-    """Windows of an image: (B, H, W, C) to (B, H', W', rows * columns * C), exact copies."""
+    """Return the windows of images (B, H, W, C): (B, H', W', rows * columns * C), exact copies."""
     height, width = (_count(x.shape[1], rows, stride), _count(x.shape[2], columns, stride))
     if not height * width * rows * columns:
         return jnp.zeros((x.shape[0], height, width, rows * columns * x.shape[3]), x.dtype)
@@ -153,7 +154,10 @@ def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
 
 
 def forward_patches(x: Array, w: Array, stride: int = 1, pads: Padding | None = None) -> Array:
-    """Rows of the product ``patches @ filters`` that is the convolution; "SAME" padding by default."""
+    """Return the rows of the product ``patches @ filters`` that is the convolution.
+
+    The padding is "SAME" by default.
+    """
     rows, columns = w.shape[:2]
     pads = pads or _paddings("SAME", x, w, stride)
     windows = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), rows, columns, stride)
@@ -163,9 +167,10 @@ def forward_patches(x: Array, w: Array, stride: int = 1, pads: Padding | None = 
 def backward_patches(
     g: Array, x: Array, w: Array, stride: int = 1, pads: Padding | None = None
 ) -> tuple[Array, Array]:
-    """Both factors of the product that is the gradient of `x`: patches of `g`, flipped filters.
+    """Return both factors of the product that is the gradient of `x`.
 
-    Zeros stand between the cotangents for the stride; then it is a full convolution.
+    They are patches of `g` and flipped filters. Zeros stand between the cotangents for the stride;
+    then it is a full convolution.
     """
     rows, columns, channels, filters = w.shape
     pads = pads or _paddings("SAME", x, w, stride)

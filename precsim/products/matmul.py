@@ -45,13 +45,15 @@ def matmul(
         Specs of the gradients ``g @ b.T`` and ``a.T @ g`` of `a` and `b`; `spec` by default.
     backend : {"auto", "emulated", "native", "reference"}
         "reference": NumPy, the definition. "emulated": compiled, the same bits. "native": the
-        platform's own kernel (narrow operands, float32 accumulation in an order of its own). "auto":
-        native only where that is known to give the spec's bits, else emulated; see `resolve_backend`.
+        platform's own kernel (narrow operands, float32 accumulation in an order of its own).
+        "auto": native only where that is known to give the spec's bits, else emulated; see
+        `resolve_backend`.
     random_bits : array of int, shape (..., M, N), or mapping, optional
-        For an output in mode sr: its bits. For an accumulator in mode sr: 32-bit seeds, one to an element, from
-        which Threefry-2x32 makes the bits of every step (key: seed, counter: k); elements with equal seeds have
-        equal bits, and of n random words about n**2 / 2**33 pairs are equal. A mapping with the keys "forward",
-        "dgrad", "wgrad" serves the gradients too, whose arrays have the shapes of the result, of `a` and of `b`.
+        For an output in mode sr: its bits. For an accumulator in mode sr: one 32-bit seed per
+        element, from which Threefry-2x32 derives the bits of step k (key: seed, counter: k).
+        Elements with equal seeds have equal bits; of n random words about n**2 / 2**33 pairs are
+        equal. A mapping with the keys "forward", "dgrad", "wgrad" serves the gradients too; its
+        arrays have the shapes of the result, of `a` and of `b`.
 
     Returns
     -------
@@ -61,34 +63,35 @@ def matmul(
     Raises
     ------
     ValueError
-        If shapes do not match, the backend is unknown or has no such formats, the carrier cannot hold
-        a format, or random bits are missing.
+        If shapes do not match, the backend is unknown or has no such formats, the carrier cannot
+        hold a format, or random bits are missing.
     TypeError
-        If the operands are not float32 or float64, or differ in dtype.
+        If the operands have dtypes that `round_to` does not take, or differ in carrier.
 
     Notes
     -----
     Each element is ``acc = fl(acc + a[k] * b[k])`` for ascending k, one rounding of the exact value
     per step (unless `product` or `adder` say otherwise). Special values: as in `fma`.
 
-    Error: ``|result - exact| <= gamma(K, u) * |a| @ |b|`` for nearest rounding with the accumulator's
-    unit roundoff u, without overflow, plus the rounding of operands and output (order "exact": one rounding of
-    the exact product; the others: as in `accumulate`).
+    Error: ``|result - exact| <= gamma(K, u) * |a| @ |b|`` for nearest rounding with the
+    accumulator's unit roundoff u, without overflow, plus the rounding of operands and output (order
+    "exact": one rounding of the exact product; the others: as in `accumulate`).
 
-    Gradient: products with the specs `dgrad` and `wgrad`; of `c`, the cotangent itself. Operand rounding
-    is straight-through. Where batch dimensions broadcast, gradients are summed by JAX in its own order,
-    but a 2-d `b` next to a batched `a` counts as one product with M * batch rows.
+    Gradient: products with the specs `dgrad` and `wgrad`; of `c`, the cotangent itself. Operand
+    rounding is straight-through. Where batch dimensions broadcast, gradients are summed by JAX in
+    its own order, but a 2-d `b` next to a batched `a` counts as one product with M * batch rows.
 
-    Cost per product a[k] * b[k] (emulated): 2 operations for fp32 accumulators and operands of 12 bits,
-    about 40 for narrow accumulators, about 60 for fp32 operands, about 250 for everything else and for
-    operands whose products leave float32's normal range; stochastic accumulators 360. Order "exact": 60 (e4m3), 100 (fp16), 400 (bf16, fp32).
+    Cost per product a[k] * b[k] (emulated): 2 operations for fp32 accumulators and operands of 12
+    bits, about 40 for narrow accumulators, about 60 for fp32 operands, about 250 for everything
+    else and for operands whose products leave float32's normal range; stochastic accumulators 360.
+    Order "exact": 60 (e4m3), 100 (fp16), 400 (bf16, fp32).
 
     Examples
     --------
     >>> import numpy as np, precsim as ps
     >>> ones = np.ones((1, 4096), np.float32)
-    >>> ps.matmul(ones, ones.T, "fp16_fp16_fp16").item(), ps.matmul(ones, ones.T, "fp16_fp16_fp32").item()
-    (2048.0, 4096.0)
+    >>> [ps.matmul(ones, ones.T, spec).item() for spec in ("fp16_fp16_fp16", "fp16_fp16_fp32")]
+    [2048.0, 4096.0]
     """
     forward = MatmulSpec.parse(spec)
     resolve_backend(forward, backend)

@@ -11,7 +11,7 @@ from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.spec import RoundingSpec
 
 
-# Compiled outside the rule of differentiation: a call from Python then costs microseconds, not 0.6 ms.
+# Compiled outside the rule of differentiation: a call from Python costs microseconds, not 0.6 ms.
 @partial(jax.jit, static_argnums=2)
 def round_straight_through(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
     """Round; under differentiation the tangent passes unchanged."""

@@ -17,7 +17,7 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 def embedding(table: Any, ids: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
-    """Return ``table[ids]``; the gradient of the table is a sum in a stated order, rounded at each step.
+    """Return ``table[ids]``, with a gradient of the table that is summed in a stated order.
 
     Parameters
     ----------
@@ -38,21 +38,24 @@ def embedding(table: Any, ids: Any, spec: SpecLike, *, random_bits: Any = None) 
     Raises
     ------
     ValueError
-        If the table has not two dimensions, the carrier cannot hold the format, or `random_bits` are missing in
-        mode sr.
+        If the table has not two dimensions, the carrier cannot hold the format, or `random_bits`
+        are missing in mode sr.
     TypeError
-        If `table` is not float32 or float64, or `ids` or `random_bits` are no integers.
+        If `table` has a dtype that `round_to` does not take, or `ids` or `random_bits` are no
+        integers.
 
     Notes
     -----
-    Gradient of the table: ``segment_sum(g, ids, spec)`` over all positions in row-major order, the same bits on every
-    device; see there for its error and cost. Indices outside the table contribute nothing.
+    Gradient of the table: ``segment_sum(g, ids, spec)`` over all positions in row-major order, the
+    same bits on every device; see there for its error and cost. Indices outside the table
+    contribute nothing.
 
     Examples
     --------
     >>> import jax, jax.numpy as jnp, precsim as ps
     >>> table, ids = jnp.ones((2, 1)), jnp.zeros(300, jnp.int32)
-    >>> [jax.grad(lambda t: ps.embedding(t, ids, fmt).sum())(table)[0].item() for fmt in ("bf16", "fp16")]
+    >>> loss = lambda table, fmt: ps.embedding(table, ids, fmt).sum()
+    >>> [jax.grad(loss)(table, fmt)[0].item() for fmt in ("bf16", "fp16")]
     [256.0, 300.0]
     """
     spec = RoundingSpec.parse(spec)

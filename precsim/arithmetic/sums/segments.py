@@ -1,4 +1,4 @@
-"""Sums of rows by segment, in a stated order: a scatter-add whose bits do not depend on the device."""
+"""Sums of rows by segment, in a stated order: a scatter-add with the same bits on every device."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from precsim.rounding.random_bits import as_random_bits, beside
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 COMPILED_FROM = 1 << 12
-"""NumPy arrays of at least so many elements are added by the compiled loop (same bits, faster)."""
+"""NumPy arrays of at least this many elements run in the compiled loop (same bits, faster)."""
 
 
 def segment_sum(
@@ -42,22 +42,26 @@ def segment_sum(
     Returns
     -------
     ndarray or jax.Array, shape (num_segments, ...)
-        ``s = fl(s + data[n])`` for ascending n with segment_ids[n] = segment, from +0; library and dtype as `data`.
+        ``s = fl(s + data[n])`` for ascending n with segment_ids[n] = segment, from +0; library and
+        dtype as `data`.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, the carrier cannot hold the format, or `random_bits` are missing in mode sr.
+        If shapes do not fit, the carrier cannot hold the format, or `random_bits` are missing in
+        mode sr.
     TypeError
-        If `data` is not float32 or float64, or `segment_ids` or `random_bits` are no integers.
+        If `data` has a dtype that `round_to` does not take, or `segment_ids` or `random_bits` are
+        no integers.
 
     Notes
     -----
-    Error: ``gamma(n, u) * sum|x|`` for a segment of n rows, to nearest. Gradient: each row has the cotangent of
-    its segment, exactly (straight-through). Special values: as in `add`.
+    Error: ``gamma(n, u) * sum|x|`` for a segment of n rows, to nearest. Gradient: each row has the
+    cotangent of its segment, exactly (straight-through). Special values: as in `add`.
 
-    Cost: N additions of a row, one after the other, of about 150 integer operations per element: the bits are the
-    same on every device, which those of `jax.ops.segment_sum` are not on a GPU (atomic additions).
+    Cost: N additions of a row, one after the other, of about 150 integer operations per element:
+    the bits are the same on every device, which those of `jax.ops.segment_sum` are not on a GPU
+    (atomic additions).
 
     Examples
     --------

@@ -17,7 +17,7 @@ from precsim.rounding.scaled.quantized import Quantized, dequantize_array, quant
 from precsim.rounding.spec import RoundingSpec
 
 COMPILED_FROM = 1 << 18
-"""NumPy arrays of at least so many elements are worth a compilation, which takes a second or two."""
+"""NumPy arrays of at least this many elements are worth a compilation of a second or two."""
 
 
 def quantize(
@@ -55,26 +55,28 @@ def quantize(
     Raises
     ------
     ValueError
-        If `fmt` is a format of single numbers, `axis` is out of range, the carrier cannot hold the format
-        (the rules of NVFP4 are float32 arithmetic and take float32 only), or `random_bits` are missing in
-        mode sr. Nothing is raised because of the values of `x`.
+        If `fmt` is a format of single numbers, `axis` is out of range, the carrier cannot hold the
+        format (the rules of NVFP4 are float32 arithmetic and take float32 only), or `random_bits`
+        are missing in mode sr. Nothing is raised because of the values of `x`.
     TypeError
-        If `x` is not float32 or float64.
+        If `x` has a dtype that `round_to` does not take.
 
     Notes
     -----
-    Block formats: see `ScaleRule` for the scale. The quotient of an element and its scale is exact and
-    rounded once, except for the two rules of NVFP4, which are a library's order of float32 operations. The
-    last block of a row is filled up with zeros. A block of zeros gets the smallest scale (0 where the
-    scale format has it; 2**-6 under "torchao").
+    Block formats: see `ScaleRule` for the scale. The quotient of an element and its scale is exact
+    and rounded once, except for the two rules of NVFP4, which are a library's order of float32
+    operations. The last block of a row is filled up with zeros. A block of zeros gets the smallest
+    scale (0 where the scale format has it; 2**-6 under "torchao").
 
-    Affine formats: scale = range / (number of steps), with two roundings (range, quotient) to the carrier,
-    and at least its smallest normal number; zero point = minus the smallest element / scale, rounded to
-    nearest and clamped to the codes; code = x / scale, exact, rounded once, plus zero point, clamped.
+    Affine formats: scale = range / (number of steps), with two roundings (range, quotient) to the
+    carrier, and at least its smallest normal number; zero point = minus the smallest element /
+    scale, rounded to nearest and clamped to the codes; code = x / scale, exact, rounded once, plus
+    zero point, clamped.
 
-    Special values: a NaN or an infinity makes its block NaN (scale NaN, element codes those of 0) and does
-    not count in the scale of the tensor. Under "saturate_infinity" an infinity counts as the largest
-    finite number of the carrier. Under the rule "max_abs" both stay elements, where these have a NaN.
+    Special values: a NaN or an infinity makes its block NaN (scale NaN, element codes those of 0)
+    and does not count in the scale of the tensor. Under "saturate_infinity" an infinity counts as
+    the largest finite number of the carrier. Under the rule "max_abs" both stay elements, where
+    these have a NaN.
 
     Gradient: none, codes are integers; `round_to` is straight-through.
 
@@ -115,14 +117,14 @@ def dequantize(q: Quantized) -> Array:
     Returns
     -------
     ndarray or jax.Array, shape (...)
-        ``element * scale``, ``element * scale * tensor_scale`` or ``scale * (code - zero_point)``: the exact
-        product, rounded once to the carrier; same library as the codes.
+        ``element * scale``, ``element * scale * tensor_scale`` or ``scale * (code - zero_point)``:
+        the exact product, rounded once to the carrier; same library as the codes.
 
     Notes
     -----
-    Special values: a NaN scale makes its block NaN. Products beyond the carrier's range are infinite (for
-    example an amax of 3.4e38 rounded up). MX products are exact apart from that; NVFP4 and affine products
-    are rounded, by less than half an ulp of the carrier.
+    Special values: a NaN scale makes its block NaN. Products beyond the carrier's range are
+    infinite (for example an amax of 3.4e38 rounded up). MX products are exact apart from that;
+    NVFP4 and affine products are rounded, by less than half an ulp of the carrier.
 
     Examples
     --------
