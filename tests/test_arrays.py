@@ -281,14 +281,15 @@ def test_accumulate_of_a_masked_array_is_refused() -> None:
 def test_float64_is_never_narrowed_silently() -> None:
     wide = np.array([[1.0, 1 + 2.0**-40]])
     assert ps.segment_sum(wide, jnp.array([0]), "fp64", num_segments=1).tolist() == wide.tolist()
-    for refused in (
+    refusals: list[Callable[[], Any]] = [
         lambda: ps.dot_general("raw_raw_fp64")(wide, wide, (((1,), (1,)), ((), ()))),
         lambda: ps.embedding(wide, jnp.array([0]), "fp64"),
         lambda: jax.jit(lambda i: ps.segment_sum(wide, i, "fp64", num_segments=1))(jnp.array([0])),
         lambda: jax.jit(lambda r: ps.round_to(wide, "fp64:sr2", random_bits=r))(
             jnp.array([[0, 1]])
         ),
-    ):
+    ]
+    for refused in refusals:
         with pytest.raises(ValueError, match=r"float64.*jax_enable_x64 only"):
             refused()
     with jax.enable_x64(True):

@@ -139,7 +139,8 @@ def test_codes_out_of_range_are_refused_where_values_can_be_looked_at() -> None:
 
 
 def test_no_codes_have_no_values() -> None:
-    for codes in ([], [[], []], np.zeros((0, 3), np.uint8), jnp.zeros(0, jnp.uint8)):
+    empty: list[Any] = [[], [[], []], np.zeros((0, 3), np.uint8), jnp.zeros(0, jnp.uint8)]
+    for codes in empty:
         assert ps.decode(codes, "e4m3").shape == np.shape(codes)
         assert ps.convert(codes, "e4m3", "fp16").shape == np.shape(codes)
     assert ps.encode([], "e4m3").shape == (0,)
