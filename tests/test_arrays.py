@@ -310,3 +310,39 @@ def test_a_list_of_rows_of_different_shapes_is_refused_in_one_line() -> None:
         ps.matmul([[1.0], [1.0, 2.0]], VALUES, SPEC)
     with pytest.raises(ValueError, match="codes is a list of rows"):
         ps.decode([[1], [1, 2]], "e4m3")
+
+
+SHAPES = [(), (1,), (0,), (0, 3), (2, 0), (1, 1)]
+OF_ANY_SHAPE = set(NUMBERS) - {
+    "accumulate", "backward_error", "conv", "dot_general", "embedding", "exponent_histogram", "matmul",
+    "quantize", "range_rates", "scaled_matmul", "segment_sum", "sqnr",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(OF_ANY_SHAPE))
+def test_elementwise_functions_keep_every_shape_also_empty_ones(name: str) -> None:
+    for shape in SHAPES:
+        for x in (np.ones(shape, np.float32), np.ones(shape).tolist()):
+            assert np.shape(NUMBERS[name](x)) == np.shape(x)
+
+
+def test_sums_of_nothing_are_zero_and_copies_of_nothing_are_empty() -> None:
+    for order in ("sequential", "pairwise", "kahan", "two_sum", "blocked4", "exact"):
+        for shape, axis in (((0,), None), ((0, 3), 0), ((3, 0), 0), ((), None), ((1,), 0)):
+            total = ps.accumulate(np.ones(shape, np.float32), "fp16", axis=axis, order=order)
+            assert total.shape == (shape[1:] if axis == 0 else ())
+            assert (total == (0.0 if 0 in shape else 1.0)).all()
+    assert ps.segment_sum(np.ones((0, 2)), [], "fp16", num_segments=3).tolist() == [[0.0, 0.0]] * 3
+    assert ps.segment_sum(np.ones((2, 0)), [0, 1], "fp16", num_segments=0).shape == (0, 0)
+    assert ps.embedding(np.ones((0, 2)), [], "fp16").shape == (0, 2)
+    assert np.isnan(ps.embedding(np.ones((0, 2)), [[1]], "fp16")).tolist() == [[[True, True]]]
+    assert ps.pack_codes(np.zeros((2, 0), np.uint8), 6).shape == (2, 0)
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (2, 3, 0)])
+def test_dot_general_of_empty_operands(shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    a, b = jnp.ones((m, k)), jnp.ones((k, n))
+    y, pull = jax.vjp(lambda a, b: ps.dot_general(SPEC)(a, b, CONTRACT), a, b)
+    assert (y.shape, float(y.sum())) == ((m, n), 0.0)
+    assert [g.shape for g in pull(y)] == [a.shape, b.shape]
