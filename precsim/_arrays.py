@@ -12,11 +12,108 @@ Array: TypeAlias = Any
 
 
 def is_jax(x: object) -> bool:
-    """Tell whether `x` is a JAX array or tracer, without importing jax."""
+    """Return whether `x` is a JAX array or tracer, without importing jax."""
     if isinstance(x, (np.ndarray, np.generic)):
         return False  # the common case, much faster than the test below
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(x, jax.Array)
+
+
+def is_traced(x: object) -> bool:
+    """Return whether `x` is a JAX tracer, whose values cannot be looked at."""
+    return is_jax(x) and isinstance(x, sys.modules["jax"].core.Tracer)
+
+
+def is_array(x: object) -> bool:
+    """Return whether `x` is an array of any library, as opposed to Python numbers and lists."""
+    if isinstance(x, (np.ndarray, np.generic)) or is_jax(x):
+        return True
+    return hasattr(x, "__dlpack__") or hasattr(x, "__array__")
+
+
+def as_array(x: Any, argument: str = "x") -> Array:
+    """Return `x` as a JAX array if it is one, else as a NumPy array.
+
+    Arrays of other libraries on the CPU are taken by DLPack or by ``__array__``. Masked arrays are
+    refused, since nothing here knows of masks; so are ragged lists and lists of tracers.
+    """
+    if is_jax(x):
+        return x
+    if isinstance(x, (list, tuple)):
+        _refuse_entries(x, argument)
+    elif isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{argument} is a masked array; allowed are arrays without mask (for example x.filled(0))"
+        )
+    elif hasattr(x, "__dlpack__") and not isinstance(x, (np.ndarray, np.generic)):
+        return _from_dlpack(x, argument)
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(
+            f"{argument} is a list of rows of different shapes; allowed are rows of one shape"
+        ) from None
+
+
+def as_integers(x: Any, argument: str) -> Array:
+    """Return `x` as a JAX or NumPy array of integers of 8 to 64 bits; refuse any other dtype.
+
+    Integers of fewer bits are widened, and an empty list counts as integers. Booleans are refused.
+    """
+    array = as_array(x, argument)
+    if not array.size and not is_array(x):
+        return array.astype(np.int64)
+    name = str(array.dtype)
+    if name in ("int1", "int2", "int4", "uint1", "uint2", "uint4"):
+        return array.astype(np.uint8 if name[0] == "u" else np.int8)
+    if name.startswith("key<"):
+        raise TypeError(
+            f"{argument} is a PRNG key; allowed are integers, for example jax.random.bits(key, shape)"
+        )
+    if array.dtype.kind == "O" and all(isinstance(v, int) for v in array.flat):
+        raise TypeError(f"{argument} has integers of more than 64 bits; allowed are 8 to 64 bits")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{argument} has dtype {name}; allowed are integers")
+    return array
+
+
+def _refuse_entries(x: Any, argument: str) -> None:
+    for entry in x:
+        if isinstance(entry, (list, tuple)):
+            _refuse_entries(entry, argument)
+        elif isinstance(entry, np.ma.MaskedArray):
+            as_array(entry, argument)
+        elif is_traced(entry):
+            raise TypeError(
+                f"{argument} is a list of values that JAX traces; allowed is one array, for example "
+                f"jnp.stack({argument})"
+            )
+
+
+_ON_CPU = (1, 3)
+"""DLPack's numbers of the CPU and of memory of the CPU that is pinned for CUDA."""
+
+
+def _from_dlpack(x: Any, argument: str) -> Array:
+    kind = int(x.__dlpack_device__()[0])
+    if kind not in _ON_CPU:
+        raise TypeError(
+            f"{argument} is on a device that is no CPU (DLPack kind {kind}); allowed are arrays on the "
+            "CPU, and JAX arrays on any device"
+        )
+    try:
+        return np.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        pass  # NumPy has no bfloat16 and no 8-bit floats there
+    import jax.dlpack
+
+    try:
+        return np.asarray(jax.dlpack.from_dlpack(x))
+    except (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise TypeError(
+            f"{argument} is a {type(x).__name__} that DLPack does not hand over: {reason}"
+        ) from None
 
 
 def namespace(*arrays: object) -> Any:
@@ -29,7 +126,10 @@ def namespace(*arrays: object) -> Any:
 
 
 def repeat(count: int, body: Callable[[Any, Any], Any], state: Any, *, unroll: int = 1) -> Any:
-    """Apply ``state = body(k, state)`` for k = 0 .. count - 1; one compiled loop under JAX, `unroll` at a time."""
+    """Apply ``state = body(k, state)`` for k = 0 .. count - 1.
+
+    Under JAX this is one compiled loop, `unroll` steps at a time.
+    """
     if count < 1:
         return state  # JAX would trace the body, which may take entries that do not exist
     leaves = state if isinstance(state, tuple) else (state,)
@@ -66,9 +166,10 @@ def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], st
 
 
 def as_varying(body: Callable[[Any], Any], state: Any) -> Any:
-    """Inside `jax.shard_map`, let a loop's first values vary over the same devices as those that `body` makes of them.
+    """Inside `jax.shard_map`, let a loop's first values vary over the devices of `body`'s results.
 
-    JAX wants that said where a loop starts from constants; outside of `shard_map` there is nothing to say.
+    JAX wants that said where a loop starts from constants; outside of `shard_map` there is nothing
+    to say.
     """
     import jax
 
@@ -84,7 +185,10 @@ def as_varying(body: Callable[[Any], Any], state: Any) -> Any:
 
 
 def devices_of(x: Any) -> frozenset[str]:
-    """Return the axes of a mesh that an array, or the shape of one, varies over; none where JAX does not check."""
+    """Return the axes of a mesh that an array, or the shape of one, varies over.
+
+    There are none where JAX does not check.
+    """
     import jax
 
     of_type = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).manual_axis_type
@@ -111,7 +215,10 @@ def with_entry(x: Array, k: Any, value: Array) -> Array:
 
 
 def count_true(*masks: Array) -> Array:
-    """Count the true elements of each boolean array, shape (len(masks),), int32; one pass under JAX."""
+    """Count the true elements of each boolean array: int32, shape (len(masks),).
+
+    Under JAX this is one pass.
+    """
     if not is_jax(masks[0]):
         return np.array([np.count_nonzero(mask) for mask in masks], np.int32)
     import jax.numpy as jnp
@@ -162,7 +269,10 @@ def shift_right(x: Array, count: Array) -> Array:
 
 
 def shift_right_signed(x: Array, count: Array) -> Array:
-    """Shift signed integers right by unsigned counts, rounding down; the sign is left from their width on."""
+    """Shift signed integers right by unsigned counts, rounding down.
+
+    From their width on, the sign is left.
+    """
     xp = namespace(x, count)
     last = count.dtype.type(8 * x.dtype.itemsize - 1)
     count = xp.minimum(count, last).astype(x.dtype)

@@ -1,5 +1,6 @@
-"""How a function of arrays is run: compiled, on the CPU for NumPy, sharded, with a stated gradient."""
+"""How a function of arrays is run: compiled, on the CPU for NumPy, sharded, differentiated."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,22 +13,82 @@ import numpy as np
 from jax._src.core import eval_context  # no public way out of a trace
 from numpy.typing import DTypeLike
 
-from precsim._arrays import Array, devices_of, is_jax
+from precsim._arrays import Array, as_array, devices_of, is_jax
 
 
 @contextmanager
 def on_cpu(dtype: DTypeLike) -> Iterator[None]:
-    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU, whatever the default device.
+    """Let JAX compute with NumPy arrays of a carrier's dtype on the CPU.
 
-    At once, also where a function is being traced: NumPy arrays in, NumPy arrays out. (`jax.ensure_compile_time_eval`
-    would also fold constants inside the functions compiled here, and with them the order of 0 + -0.)
+    The default device does not matter. The computation runs at once, also where a function is being
+    traced: NumPy arrays in, NumPy arrays out.
+    (`jax.ensure_compile_time_eval` would also fold constants inside the functions compiled here,
+    and with them the order of 0 + -0.)
     """
     with (
         eval_context(),
-        jax.enable_x64(dtype == np.float64),
+        jax.enable_x64(np.dtype(dtype) == np.float64),
         jax.default_device(jax.local_devices(backend="cpu")[0]),
     ):
         yield
+
+
+def call(function: Callable[..., Any], dtype: DTypeLike, *arrays: Any) -> Any:
+    """Call a function of JAX arrays; NumPy arrays in, NumPy arrays out, if none is JAX's.
+
+    `arrays` are pytrees; `dtype` is that of the carrier.
+    """
+    if any(map(is_jax, jax.tree.leaves(arrays))):
+        return function(*jax.tree.map(as_jax, arrays))
+    return in_numpy(function, dtype, *arrays)
+
+
+def in_numpy(function: Callable[..., Any], dtype: DTypeLike, *arrays: Any) -> Any:
+    """Call a function of JAX arrays with NumPy arrays on the CPU; the results are NumPy arrays."""
+    with on_cpu(dtype):
+        # Copies, since what JAX hands out is read-only.
+        return jax.tree.map(np.array, function(*jax.tree.map(jnp.asarray, arrays)))
+
+
+PIECE = 1 << 17
+"""Elements of a NumPy array that run at a time: large beside a call's cost, small for a cache."""
+
+
+def in_pieces(function: Callable[..., Array], dtype: DTypeLike, *arrays: Any) -> np.ndarray:
+    """Call an elementwise function of JAX arrays with NumPy arrays of one shape, on the CPU.
+
+    It runs in pieces of one size, which stay in the cache and share one compilation, whatever the
+    size of the arrays. An array may be None.
+    """
+    shape = next(x.shape for x in arrays if x is not None)
+    count = math.prod(shape)
+    size = min(PIECE, 1 << (count - 1).bit_length())
+    flat = [None if x is None else x.reshape(-1) for x in arrays]
+    result = np.empty(0)
+    with on_cpu(dtype):
+        for start in range(0, count, size):
+            here = slice(start, start + size)
+            pieces = (None if x is None else _padded(x[here], size) for x in flat)
+            values = np.asarray(function(*pieces))[: count - start]
+            if start == 0:
+                result = np.empty(count, values.dtype)
+            result[here] = values
+    return result.reshape(shape)
+
+
+def _padded(piece: np.ndarray, size: int) -> np.ndarray:
+    return piece if piece.size == size else np.pad(piece, (0, size - piece.size))
+
+
+def as_jax(x: Any, argument: str = "an array") -> Array:
+    """Return an array as JAX's; refuse a float64 array that would become float32."""
+    if not is_jax(x):
+        x = as_array(x, argument)
+        if x.dtype == np.float64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{argument} has dtype float64, which JAX has with jax_enable_x64 only; allowed is float32"
+            )
+    return jnp.asarray(x)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -37,14 +98,17 @@ def call_compiled(function: Callable[..., Array], option: Any, *arrays: Any) -> 
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def straight_through(function: Callable[[Array], Array], x: Array) -> Array:
-    """Apply a function of bit patterns; under differentiation the tangent passes unchanged."""
-    return function(x)
+def straight_through(function: Callable[..., Array], x: Array, *others: Any) -> Array:
+    """Return ``function(x, *others)``; under differentiation the tangent of `x` passes unchanged.
+
+    Source: Bengio et al., arXiv 1308.3432.
+    """
+    return function(x, *others)
 
 
 @straight_through.defjvp
 def _straight_through_jvp(
-    function: Callable[[Array], Array], primals: tuple[Array], tangents: tuple[Array]
+    function: Callable[..., Array], primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Array, Array]:
     return straight_through(function, *primals), tangents[0]
 
@@ -77,11 +141,12 @@ def choose(
 def with_automatic_axes(
     run: Callable[..., Any], *arrays: Array | None, contracted: tuple[int, ...] = ()
 ) -> Any:
-    """Return ``run(*arrays)``; on a mesh with explicit axes (`jax.make_mesh`'s default), run it as if they were automatic.
+    """Return ``run(*arrays)``, with the axes of an explicit mesh taken as automatic.
 
-    Loops and reshapes say nothing of shardings, which explicit axes ask for; automatic ones leave them to XLA. Results are
-    sharded as the arrays are: each dimension, counted from the last, as the first array's that is as long. `contracted` names one dimension of
-    each array that does not count.
+    Meshes of `jax.make_mesh` have explicit axes by default. They ask for shardings, which loops
+    and reshapes do not name; automatic axes leave them to XLA. Results are sharded as the arrays
+    are: each dimension, counted from the last, as that of the first array that is as long.
+    `contracted` names one dimension of each array that does not count.
     """
     if not any(map(is_jax, arrays)):
         return run(*arrays)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from precsim.formats.carrier import as_carrier
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import Format, get_format
 from precsim.rounding.ulp import ulp
@@ -259,10 +260,4 @@ def _ratio(distance: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 def _float64(x: Any, argument: str) -> np.ndarray:
     """Return `x` as a float64 array if that is exact."""
-    x = np.asarray(x)
-    if not np.can_cast(x.dtype, np.float64):
-        raise TypeError(
-            f"{argument} has dtype {x.dtype}; allowed are real dtypes that float64 contains"
-        )
-    converted: np.ndarray = x.astype(np.float64)
-    return converted
+    return np.asarray(as_carrier(x, argument)[0]).astype(np.float64)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
-from precsim.arithmetic.operation import call, common_carrier
+from precsim.arithmetic.operation import call_elementwise, common_carrier
 from precsim.formats.carrier import Carrier, as_carrier, is_nan, select
 
 
 def equal(x: Any, y: Any) -> Array:
-    """Tell where x = y.
+    """Return whether x = y, elementwise.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def equal(x: Any, y: Any) -> Array:
     Raises
     ------
     TypeError
-        If the operands are not float32 or float64, or differ in dtype.
+        If the operands have dtypes that `round_to` does not take, or differ in carrier.
 
     Notes
     -----
@@ -44,7 +44,7 @@ def equal(x: Any, y: Any) -> Array:
 
 
 def not_equal(x: Any, y: Any) -> Array:
-    """Tell where x = y does not hold.
+    """Return whether x and y differ, elementwise.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def not_equal(x: Any, y: Any) -> Array:
 
 
 def less(x: Any, y: Any) -> Array:
-    """Tell where x < y.
+    """Return whether x < y, elementwise.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def less(x: Any, y: Any) -> Array:
 
 
 def less_equal(x: Any, y: Any) -> Array:
-    """Tell where x <= y.
+    """Return whether x <= y, elementwise.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def less_equal(x: Any, y: Any) -> Array:
 
 
 def greater(x: Any, y: Any) -> Array:
-    """Tell where x > y.
+    """Return whether x > y, elementwise.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def greater(x: Any, y: Any) -> Array:
 
 
 def greater_equal(x: Any, y: Any) -> Array:
-    """Tell where x >= y.
+    """Return whether x >= y, elementwise.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def greater_equal(x: Any, y: Any) -> Array:
 
 
 def total_order(x: Any, y: Any) -> Array:
-    """Tell where x comes before y, or is the same, in the total order of IEEE 754.
+    """Return whether x comes before y, or is the same, in the total order of IEEE 754.
 
     Parameters
     ----------
@@ -192,9 +192,10 @@ def total_order(x: Any, y: Any) -> Array:
 
     Notes
     -----
-    The order (IEEE 754-2019, 5.10): quiet NaN with sign, signalling NaN with sign, -infinity, negative
-    numbers, -0, +0, positive numbers, +infinity, signalling NaN, quiet NaN. Of two NaN of one sign
-    and kind, the one of larger payload is farther from zero. Both ways true only for the same bits.
+    The order (IEEE 754-2019, 5.10): quiet NaN with sign, signalling NaN with sign, -infinity,
+    negative numbers, -0, +0, positive numbers, +infinity, signalling NaN, quiet NaN. Of two NaN of
+    one sign and kind, the one of larger payload is farther from zero. Both ways true only for the
+    same bits.
 
     Examples
     --------
@@ -210,8 +211,8 @@ BitsPredicate = Callable[[Array, Array, Carrier], Array]
 
 
 def _compare(predicate: BitsPredicate, x: Any, y: Any) -> Array:
-    operands, _ = common_carrier((x, y))
-    return call(apply_predicate, predicate, *operands)
+    operands, carrier = common_carrier((x, y))
+    return call_elementwise(apply_predicate, predicate, carrier.float_dtype, *operands)
 
 
 def apply_predicate(predicate: BitsPredicate, x: Array, y: Array) -> Array:
@@ -267,5 +268,5 @@ def _greater_equal(x: Array, y: Array, carrier: Carrier) -> Array:
 
 
 def is_in_order(x: Array, y: Array, carrier: Carrier) -> Array:
-    """Tell, of bit patterns, where x is not after y in the total order."""
+    """Return where x is not after y in the total order, for bit patterns."""
     return _order(x, carrier) <= _order(y, carrier)

@@ -1,4 +1,4 @@
-"""Elementwise functions under JAX: compiled; what rounds has the gradient of the unrounded operation."""
+"""Elementwise functions under JAX: compiled, with the gradient of the unrounded operation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -41,7 +41,12 @@ def _jvp(
 ) -> tuple[Array, Array]:
     operands, random_bits = primals
     rounded = _apply(function, unrounded, operands, random_bits, spec)
-    _, tangent = jax.jvp(unrounded, operands, tangents[0])
+
+    # Of one shape before the operation, which a program may ask for (jax_numpy_rank_promotion).
+    def of_one_shape(*operands: Array) -> Array:
+        return unrounded(*(jnp.broadcast_to(x, rounded.shape) for x in operands))
+
+    _, tangent = jax.jvp(of_one_shape, operands, tangents[0])
     return rounded, tangent
 
 

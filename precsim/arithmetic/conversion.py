@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from precsim._arrays import Array, bitcast, is_jax, namespace
-from precsim.arithmetic.operation import call
+from precsim._arrays import Array, as_integers, bitcast, is_jax, is_traced, namespace
+from precsim.arithmetic.operation import call_elementwise
 from precsim.formats.carrier import (
     FLOAT32,
     FLOAT64,
@@ -17,7 +17,7 @@ from precsim.formats.carrier import (
     shift_left,
     shift_right,
 )
-from precsim.formats.codec import decode, decode_bits, encode, require_64_bits
+from precsim.formats.codec import as_codes, decode, decode_bits, encode, require_64_bits
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import Format, get_format
@@ -39,7 +39,7 @@ def convert(
     Parameters
     ----------
     codes : array_like of int, shape (...)
-        Bit patterns of `source_format`, in its low `width` bits; higher bits are ignored.
+        Bit patterns of `source_format`, as in `decode`.
     source_format : str, FloatFormat or FixedPointFormat
         The format of `codes`.
     target_spec : str, Format or RoundingSpec
@@ -55,8 +55,9 @@ def convert(
     Raises
     ------
     ValueError
-        If no carrier holds both formats (JAX has float64 with jax_enable_x64 only), one of them has no
-        codes, `random_bits` are missing in mode sr, or a NaN meets a target without NaN.
+        If no carrier holds both formats (JAX has float64 with jax_enable_x64 only), one of them has
+        no codes, a code is out of range, `random_bits` are missing in mode sr, or a NaN meets a
+        target without NaN.
     TypeError
         If `codes` or `random_bits` are no integers.
 
@@ -65,8 +66,9 @@ def convert(
     The exact value of each code is rounded once, straight to the target: float32, or float64 where
     float32 does not hold both formats, only carries it.
 
-    Special values: as in `decode`, `round_to` and `encode`. NaN in a target without NaN: an error that
-    names `RoundingSpec.nans`; under `jax.jit`, where values cannot be looked at, the code of zero.
+    Special values: as in `decode`, `round_to` and `encode`. NaN in a target without NaN: an error
+    that names `RoundingSpec.nans`; under `jax.jit`, where values cannot be looked at, the code of
+    zero.
 
     Examples
     --------
@@ -79,15 +81,15 @@ def convert(
     source, spec = get_format(source_format), RoundingSpec.parse(target_spec)
     refuse_scaled(source, "source_format")
     refuse_scaled(spec.format, "target_spec")
-    codes = codes if is_jax(codes) else np.asarray(codes)
-    values = call(decode_beside, (source, spec.format), codes)
+    codes = as_codes(codes, source)
+    values = call_elementwise(decode_beside, (source, spec.format), np.float64, codes)
     rounded = round_to(values, spec, random_bits=random_bits)
     if not spec.format.has_nan and _has_nan(rounded):
         raise ValueError(
             f"codes have a NaN of {source}, but {spec.format} has none; allowed is a rule that says what "
             f"it becomes, for example target_spec='{spec}:nan_to_zero'"
         )
-    return call(encode_in, spec.format, rounded)
+    return call_elementwise(encode_in, spec.format, rounded.dtype, rounded)
 
 
 def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
@@ -96,7 +98,8 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     Parameters
     ----------
     n : array_like of int, shape (...)
-        Integers of 8 to 64 bits, signed or unsigned; Python integers between ``-2**63`` and ``2**64``.
+        Integers of 8 to 64 bits, signed or unsigned; Python integers of 64 bits at most
+        (`round_exact` takes any).
     spec : str, Format or RoundingSpec
         Format and rule of the result.
     random_bits : array_like of int, broadcastable to shape (...), optional
@@ -110,20 +113,21 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     Raises
     ------
     ValueError
-        If no carrier holds the format, or `random_bits` are missing in mode sr, or JAX would need 64 bits
-        without jax_enable_x64.
+        If no carrier holds the format, or `random_bits` are missing in mode sr, or JAX would need
+        64 bits without jax_enable_x64.
     TypeError
         If `n` or `random_bits` are not such integers.
 
     Notes
     -----
     All 64 bits count: the exact integer is rounded once, whatever the carrier (convertFromInt, IEEE
-    754-2019, 5.4.1). Zero gives +0. Error: that of one rounding. Cost: about 70 integer operations per
-    element.
+    754-2019, 5.4.1). Zero gives +0. Error: that of one rounding. Cost: about 70 integer operations
+    per element.
 
     Examples
     --------
-    Half way between two values of bfloat16, but for the last bit; by way of float32 that bit is lost:
+    Half way between two values of bfloat16, but for the last bit; by way of float32 that bit is
+    lost:
 
     >>> import precsim as ps
     >>> ps.from_integer(2**24 + 2**16 + 1, "bf16").item()
@@ -133,19 +137,14 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     """
     spec = RoundingSpec.parse(spec)
     refuse_scaled(spec.format, "spec")
-    n = n if is_jax(n) else np.asarray(n)
-    if n.dtype.kind not in "iu":
-        raise TypeError(
-            f"n has dtype {n.dtype}; allowed are integers of 8 to 64 bits (round_exact takes Python integers "
-            "of any size)"
-        )
+    n = as_integers(n, "n")
     carrier = FLOAT32 if spec.format.fits(FLOAT32) else FLOAT64
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
     random_bits = as_random_bits(random_bits, (n,), carrier, spec, "element of n")
     arrays = (n,) if random_bits is None else (n, random_bits)
     if any(map(is_jax, arrays)) and (carrier is FLOAT64 or n.dtype.itemsize == 8):
         require_64_bits(f"the rounding of {n.dtype} to {spec.format} needs 64 bits")
-    return call(round_integers, (spec, carrier), *arrays)
+    return call_elementwise(round_integers, (spec, carrier), np.float64, *arrays)
 
 
 def to_integer(
@@ -178,13 +177,14 @@ def to_integer(
     ValueError
         If `mode` or `overflow` is none of these, or JAX would need 64 bits without jax_enable_x64.
     TypeError
-        If `x` is not float32 or float64, or `dtype` no integer type.
+        If `x` has a dtype that `round_to` does not take, or `dtype` no integer type.
 
     Notes
     -----
     Exact but for the rounding to an integer; overflow is decided after it (convertToInteger, IEEE
-    754-2019, 5.8). Special values: NaN gives 0. Infinities saturate; in "wrap" they give 0 (ECMAScript's
-    ToInt32 has these rules). No gradient. Cost: about 50 integer operations per element.
+    754-2019, 5.8). Special values: NaN gives 0. Infinities saturate; in "wrap" they give 0
+    (ECMAScript's ToInt32 has these rules). No gradient. Cost: about 50 integer operations per
+    element.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def to_integer(
         )
     if is_jax(x) and kind.itemsize == 8:
         require_64_bits(f"dtype {kind} needs 64 bits")
-    return call(truncate, (kind, str(overflow)), x, round_to(x, spec))
+    return call_elementwise(truncate, (kind, str(overflow)), np.float64, x, round_to(x, spec))
 
 
 # The integers below 2**(p + 1) are floating-point numbers whose subnormals have the quantum 1.
@@ -291,10 +291,5 @@ def truncate(target: tuple[np.dtype[Any], str], x: Array, rounded: Array) -> Arr
 
 
 def _has_nan(x: Array) -> bool:
-    """Tell whether there is a NaN, as far as values can be looked at."""
-    if is_jax(x):
-        import jax
-
-        if isinstance(x, jax.core.Tracer):
-            return False
-    return bool(namespace(x).isnan(x).any())
+    """Return whether there is a NaN, as far as values can be looked at."""
+    return not is_traced(x) and bool(namespace(x).isnan(x).any())

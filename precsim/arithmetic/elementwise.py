@@ -31,7 +31,8 @@ def add(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     ValueError
         If the carrier cannot hold the format, or `random_bits` are missing in mode sr.
     TypeError
-        If the operands are not float32 or float64, or differ in dtype, or `random_bits` are no integers.
+        If the operands have dtypes that `round_to` does not take, or differ in carrier, or
+        `random_bits` are no integers.
 
     Notes
     -----
@@ -94,13 +95,13 @@ def multiply(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Arra
     Returns
     -------
     ndarray or jax.Array, shape (...)
-        The rounded product; error, gradient and exceptions as in `add`. About 100 integer operations
-        per element.
+        The rounded product; error, gradient and exceptions as in `add`. About 100 integer
+        operations per element.
 
     Notes
     -----
-    Special values: 0 * infinity is NaN; the sign is the exclusive or of the signs. Products below or
-    beyond the carrier's range are rounded from their exact value too.
+    Special values: 0 * infinity is NaN; the sign is the exclusive or of the signs. Products below
+    or beyond the carrier's range are rounded from their exact value too.
 
     Examples
     --------
@@ -126,13 +127,13 @@ def divide(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     Returns
     -------
     ndarray or jax.Array, shape (...)
-        The rounded quotient; error, gradient and exceptions as in `add`. About 150 integer operations
-        per element, 7 (float32) or 10 (float64) of them integer divisions.
+        The rounded quotient; error, gradient and exceptions as in `add`. About 150 integer
+        operations per element, 7 (float32) or 10 (float64) of them integer divisions.
 
     Notes
     -----
-    Special values: 0 / 0 and infinity / infinity are NaN; x / 0 is an infinity with the exclusive or of
-    the signs (IEEE 754-2019, 7.3), then `round_to`'s rules for infinite inputs.
+    Special values: 0 / 0 and infinity / infinity are NaN; x / 0 is an infinity with the exclusive
+    or of the signs (IEEE 754-2019, 7.3), then `round_to`'s rules for infinite inputs.
 
     Examples
     --------
@@ -221,8 +222,8 @@ def fma(x: Any, y: Any, z: Any, spec: SpecLike, *, random_bits: Any = None) -> A
 
     Notes
     -----
-    Special values: 0 * infinity + z is NaN, also for a NaN z; infinities of opposite signs give NaN; an
-    exact cancellation gives +0, or -0 in mode rtn (IEEE 754-2019, 5.4.1, 6.3, 7.2).
+    Special values: 0 * infinity + z is NaN, also for a NaN z; infinities of opposite signs give
+    NaN; an exact cancellation gives +0, or -0 in mode rtn (IEEE 754-2019, 5.4.1, 6.3, 7.2).
 
     Examples
     --------

@@ -6,7 +6,7 @@ import numpy as np
 
 from precsim._arrays import Array, namespace
 from precsim.arithmetic.comparison import BitsPredicate, apply_predicate, is_in_order
-from precsim.arithmetic.operation import call, common_carrier
+from precsim.arithmetic.operation import call_elementwise, common_carrier
 from precsim.formats.carrier import Carrier, is_nan
 
 
@@ -26,15 +26,15 @@ def minimum(x: Any, y: Any) -> Array:
     Raises
     ------
     TypeError
-        If the operands are not float32 or float64, or differ in dtype.
+        If the operands have dtypes that `round_to` does not take, or differ in carrier.
 
     Notes
     -----
     Special values: NaN where an operand is NaN (quiet, no payload); -0 is below +0
     (IEEE 754-2019, 9.6, minimum).
 
-    Gradient: that of the operand which is returned; of operands with the same bits, x. Zero where the
-    result is NaN. Cost: about 10 integer operations per element.
+    Gradient: that of the operand which is returned; of operands with the same bits, x. Zero where
+    the result is NaN. Cost: about 10 integer operations per element.
 
     Examples
     --------
@@ -127,8 +127,8 @@ def maximum_number(x: Any, y: Any) -> Array:
 
 
 def _choose(is_first: BitsPredicate, x: Any, y: Any) -> Array:
-    operands, _ = common_carrier((x, y))
-    return call(_chosen, is_first, *operands)
+    operands, carrier = common_carrier((x, y))
+    return call_elementwise(_chosen, is_first, carrier.float_dtype, *operands)
 
 
 def _chosen(is_first: BitsPredicate, x: Array, y: Array) -> Array:
@@ -143,7 +143,7 @@ def _is_nan(x: Array, y: Array, carrier: Carrier) -> Array:
 
 
 def _minimum(x: Array, y: Array, carrier: Carrier) -> Array:
-    """Tell where x is the result."""
+    """Return where x is the result."""
     return is_nan(x, carrier) | (~is_nan(y, carrier) & is_in_order(x, y, carrier))
 
 

@@ -5,12 +5,13 @@ on a flush-to-zero mode, on fused multiply-adds, or on the array library.
 """
 
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
 
 from precsim import _arrays
-from precsim._arrays import Array, is_jax, namespace
+from precsim._arrays import Array, as_array, is_array, namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +89,73 @@ FLOAT64 = Carrier("float64", 53, 11, np.float64, np.uint64, np.int64)
 def as_carrier(x: Any, argument: str = "x") -> tuple[Array, Carrier]:
     """Return `x` as a float32 or float64 array, and its carrier.
 
-    Python numbers and lists become float64 NumPy arrays. Arrays of any other dtype are refused, since
-    converting them could round.
+    This is the one rule for every public function that takes numbers:
+
+    * float32 and float64 arrays are taken as they are.
+    * Arrays of narrower floats (float16, bfloat16 and those of 8, 6 and 4 bits) become float32,
+      which holds all their values. The result of the function is float32 then.
+    * Python numbers and lists of them become float64 NumPy arrays. A number that float64 does not
+      hold exactly is refused.
+    * All other arrays are refused: integers and booleans, since converting them could round;
+      complex numbers; longer floats; objects and strings; masked arrays.
+    * Arrays of other libraries on the CPU count as NumPy arrays.
     """
-    if not is_jax(x) and not isinstance(x, (np.ndarray, np.generic)):
-        x = np.asarray(x)
-        if x.dtype.kind in "iub" and x.size and max(abs(int(x.max())), abs(int(x.min()))) <= 2**53:
-            x = x.astype(np.float64)
-    if x.dtype == np.float32:
-        return (x if is_jax(x) else np.asarray(x)), FLOAT32
-    if x.dtype == np.float64:
-        return (x if is_jax(x) else np.asarray(x)), FLOAT64
-    raise TypeError(
-        f"{argument} has dtype {x.dtype}; allowed are float32 and float64, the carriers of emulated "
-        "values (convert exactly first, for example with x.astype('float32'))"
+    array = as_array(x, argument)
+    if array.dtype == np.float32:
+        return array, FLOAT32
+    if is_narrow_float(array.dtype):
+        return array.astype(np.float32), FLOAT32
+    if not is_array(x):
+        return exactly(x, np.float64, argument), FLOAT64
+    if array.dtype == np.float64:
+        return array, FLOAT64
+    raise _wrong_dtype(argument, array.dtype)
+
+
+def is_narrow_float(dtype: Any) -> bool:
+    """Return whether all values of a dtype are float32 numbers of fewer bits."""
+    name = str(dtype)
+    return name in ("float16", "bfloat16") or name.startswith(("float8_", "float6_", "float4_"))
+
+
+def exactly(x: Any, dtype: Any, argument: str) -> np.ndarray:
+    """Return Python numbers as a NumPy array of a carrier's dtype; refuse what it does not hold."""
+    given = as_array(x, argument)
+    is_number = given.dtype.kind in "biuf" or (
+        given.dtype.kind == "O"
+        and all(isinstance(v, Number) and not isinstance(v, complex) for v in given.flat)
     )
+    if not is_number:
+        raise _wrong_dtype(argument, given.dtype)
+    # As Python objects, numbers of any type compare exactly. A list of integers and floats would
+    # become floats at once.
+    objects = np.asarray(x, dtype=object)
+    objects = objects if objects.shape == given.shape else given.astype(object)
+    try:
+        with np.errstate(over="ignore", under="ignore"):
+            narrow: np.ndarray = given.astype(np.float64).astype(dtype)
+        held = (objects == narrow.astype(object)) | (objects != objects)  # noqa: PLR0124  (NaN)
+    except OverflowError:  # an integer beyond float64's range
+        held = np.zeros(given.shape, bool)
+    if not np.all(held):
+        first = objects.reshape(-1)[int(np.argmin(held))]
+        raise TypeError(
+            f"{argument} has {_shortened(first)}, which is not exact in {np.dtype(dtype)}, the carrier; "
+            "convert it first"
+        )
+    return narrow
+
+
+def _wrong_dtype(argument: str, dtype: Any) -> TypeError:
+    return TypeError(
+        f"{argument} has dtype {dtype}; allowed are float32 and float64, and floats of 16 bits or fewer, "
+        "which become float32"
+    )
+
+
+def _shortened(number: Any) -> str:
+    text = repr(number)
+    return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
 def is_nan(bits: Array, carrier: Carrier) -> Array:
@@ -164,7 +217,10 @@ def decompose(bits: Array, carrier: Carrier) -> tuple[Array, Array]:
 
 
 def compose(significand: Array, exponent: Array | int, carrier: Carrier) -> Array:
-    """Bits of significand * 2**exponent; exact where the carrier has that number (else undefined)."""
+    """Return the bits of significand * 2**exponent, exact where the carrier has that number.
+
+    Elsewhere they are undefined.
+    """
     xp = namespace(significand)
     u, i = carrier.uint, carrier.int_dtype
     lead = bit_length(significand, carrier) - i(1) + exponent

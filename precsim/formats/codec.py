@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, is_jax, namespace
+from precsim._arrays import Array, as_integers, bitcast, is_jax, is_traced, namespace
 from precsim.formats.carrier import (
     FLOAT32,
     FLOAT64,
@@ -29,7 +29,7 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     Parameters
     ----------
     codes : array_like of int, shape (...)
-        Bit patterns, in the low `width` bits; higher bits are ignored.
+        Bit patterns of `width` bits; negative integers are their two's complement.
     fmt : str, FloatFormat or FixedPointFormat
         The format of the codes.
 
@@ -41,16 +41,17 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     Raises
     ------
     ValueError
-        If the format has no codes (unlimited exponent range), or no carrier has all its values (JAX
-        has float64 with jax_enable_x64 only).
+        If a code is none of the format. Values cannot be looked at under `jax.jit`: there, bits
+        above `width` are ignored. Also if the format has no codes (unlimited exponent range), or no
+        carrier has all its values (JAX has float64 with jax_enable_x64 only).
     TypeError
         If `codes` are not integers.
 
     Notes
     -----
     Special values: infinities and -0 where the format has them; every NaN code becomes a quiet NaN.
-    Exponent field 0 of a format without subnormals is zero, whatever the fraction. Exact: no rounding
-    takes place, also for subnormal results under a compiler that flushes them.
+    Exponent field 0 of a format without subnormals is zero, whatever the fraction. Exact: no
+    rounding takes place, also for subnormal results under a compiler that flushes them.
 
     Examples
     --------
@@ -60,10 +61,7 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     """
     fmt = get_format(fmt)
     refuse_scaled(fmt, "fmt")
-    if not is_jax(codes):
-        codes = np.asarray(codes)
-    if codes.dtype.kind not in "iu":
-        raise TypeError(f"codes has dtype {codes.dtype}; allowed are integers")
+    codes = as_codes(codes, fmt)
     carrier = _smallest_carrier(fmt)
     if is_jax(codes) and carrier is FLOAT64:
         require_64_bits(f"{fmt.name} needs a float64 carrier")
@@ -91,8 +89,8 @@ def encode(values: Any, fmt: str | Format) -> Array:
     ------
     ValueError
         If a value is not in the format; the message names the first one. Values cannot be looked at
-        under `jax.jit`: there, a value outside the format gets the code of zero. Also if the carrier
-        cannot hold the format.
+        under `jax.jit`: there, a value outside the format gets the code of zero. Also if the
+        carrier cannot hold the format.
 
     Notes
     -----
@@ -126,12 +124,27 @@ def encode(values: Any, fmt: str | Format) -> Array:
     return select(valid, codes, carrier.uint(0)).astype(dtype).reshape(values.shape)
 
 
-def _refuse_invalid(values: Array, valid: Array, fmt: Format) -> None:
-    if is_jax(valid):
-        import jax
+def as_codes(codes: Any, fmt: Format) -> Array:
+    """Return codes as an array of integers, after those out of range have been refused."""
+    codes = as_integers(codes, "codes")
+    width, limits = fmt.width, np.iinfo(codes.dtype)
+    if width is None or is_traced(codes) or limits.bits <= width:
+        return codes
+    low, high = -(1 << (width - 1)), (1 << width) - 1
+    given = np.asarray(codes)
+    is_outside = (given < low) | (given > high) if limits.min < 0 else given > high
+    if is_outside.any():
+        worst = given.reshape(-1)[int(np.argmax(is_outside))]
+        raise ValueError(
+            f"codes has {worst}; allowed for {fmt.name} of {width} bits are 0 to {high} (or from {low} on, "
+            "as two's complement)"
+        )
+    return codes
 
-        if isinstance(valid, jax.core.Tracer):
-            return
+
+def _refuse_invalid(values: Array, valid: Array, fmt: Format) -> None:
+    if is_traced(valid):
+        return
     ok = np.asarray(valid)
     if not ok.all():
         worst = np.asarray(values).reshape(-1)[int(np.argmin(ok))]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, is_jax, namespace
+from precsim._arrays import Array, as_integers, namespace
 
 LARGEST_WIDTH = 16
 
@@ -15,8 +15,8 @@ def pack_codes(codes: Any, width: int) -> Array:
     Parameters
     ----------
     codes : array_like of int, shape (..., n)
-        Codes in the low `width` bits; higher bits are ignored, so negative integers keep their two's
-        complement.
+        Codes in the low `width` bits; higher bits are ignored, so negative integers keep their
+        two's complement.
     width : int
         Bits of a code, 1 to 16.
 
@@ -34,9 +34,10 @@ def pack_codes(codes: Any, width: int) -> Array:
 
     Notes
     -----
-    Little-endian within bytes: bit b of code j is bit ``(j * width + b) % 8`` of byte
-    ``(j * width + b) // 8``. So 4-bit codes lie two in a byte, the first in the low nibble (as torchao and
-    NVIDIA's ``e2m1x2`` have it), 6-bit codes four in three bytes, 16-bit codes as little-endian words.
+    Little-endian within bytes: with ``n = j * width + b``, bit b of code j is bit ``n % 8`` of byte
+    ``n // 8``. So 4-bit codes lie two in a byte, the first in the low nibble (as torchao and
+    NVIDIA's ``e2m1x2`` have it), 6-bit codes four in three bytes, 16-bit codes as little-endian
+    words.
 
     Examples
     --------
@@ -48,7 +49,8 @@ def pack_codes(codes: Any, width: int) -> Array:
     """
     codes = _integers(codes, width, "codes")
     xp = namespace(codes)
-    bits = (codes.astype(np.uint16)[..., None] >> np.arange(width, dtype=np.uint16)) & np.uint16(1)
+    words = codes.astype(np.uint16)
+    bits = xp.stack([(words >> np.uint16(k)) & np.uint16(1) for k in range(width)], axis=-1)
     row = bits.astype(np.uint8).reshape(*codes.shape[:-1], codes.shape[-1] * width)
     return xp.packbits(row, axis=-1, bitorder="little")
 
@@ -96,17 +98,16 @@ def unpack_codes(packed: Any, width: int, count: int) -> Array:
     row = xp.stack([(packed >> np.uint8(k)) & np.uint8(1) for k in range(8)], axis=-1)
     row = row.reshape(*packed.shape[:-1], 8 * packed.shape[-1])[..., : count * width]
     bits = row.reshape(*packed.shape[:-1], count, width).astype(np.uint16)
-    words = (bits << np.arange(width, dtype=np.uint16)).sum(axis=-1, dtype=np.uint16)
+    words = xp.zeros(bits.shape[:-1], np.uint16)
+    for k in range(width):
+        words = words | (bits[..., k] << np.uint16(k))
     return words.astype(np.uint8 if width <= 8 else np.uint16)
 
 
 def _integers(x: Any, width: int, argument: str) -> Array:
     if not 1 <= width <= LARGEST_WIDTH:
         raise ValueError(f"width is {width}; allowed are 1 to {LARGEST_WIDTH}")
-    if not is_jax(x):
-        x = np.asarray(x)
-    if x.dtype.kind not in "iu":
-        raise TypeError(f"{argument} has dtype {x.dtype}; allowed are integers")
+    x = as_integers(x, argument)
     if x.ndim == 0:
         raise ValueError(f"{argument} has shape (); allowed are arrays of at least one axis")
     return x

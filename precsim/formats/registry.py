@@ -2,15 +2,19 @@
 
 import difflib
 import re
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from precsim.formats.affine import AffineFormat, affine_format
 from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
+from precsim.formats.dtypes import dtype_name
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.p3109 import p3109_format
 from precsim.formats.scaled import AFFINE_NAMES, BLOCK_FORMATS, ScaledFormat, with_rule
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Format: TypeAlias = FloatFormat | FixedPointFormat
 """A set of numbers, each with a code. Nearly everything takes these."""
@@ -70,7 +74,7 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     return fmt
 
 
-def get_format(name: "str | AnyFormat") -> Format | Any:
+def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
     """Return the format of that name.
 
     Parameters
@@ -82,7 +86,8 @@ def get_format(name: "str | AnyFormat") -> Format | Any:
         counted) and F fraction bits, or ``"binary{K}p{P}{s|u}{e|f}"`` (also ``"p3109_k8p4se"``) for the
         IEEE P3109 format of K bits, precision P, signed or unsigned, extended or finite. Block formats
         may name another scale rule, ``"mxfp4_rceil"``; affine formats are spelled
-        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A format is returned as it is.
+        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A dtype of floats (of NumPy, ml_dtypes, JAX or
+        torch) stands for its format. A format is returned as it is.
 
     Returns
     -------
@@ -108,8 +113,9 @@ def get_format(name: "str | AnyFormat") -> Format | Any:
     """
     if isinstance(name, AnyFormat):
         return name
+    name = dtype_name(name) or name
     if not isinstance(name, str):
-        raise TypeError(f"format is {name!r}; allowed are a name or a format")
+        raise TypeError(f"format is {name!r}; allowed are a name or a format, or a dtype of floats")
     key = name.strip().lower()
     found = _registered.get(name) or _registered.get(key) or _spelled_out(key)
     if found is not None:

@@ -1,17 +1,18 @@
 """Convolutions as matrix products over patches, forward and both gradients."""
 
-from collections.abc import Mapping
+import math
+import operator
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from precsim._arrays import Array, is_jax
-from precsim._calls import on_cpu
+from precsim._arrays import Array
+from precsim._calls import call
 from precsim.formats.carrier import as_carrier
+from precsim.products.matmul import checked_bits
 from precsim.products.product import Noise, Specs, run_product
 from precsim.products.specs.spec import MatmulSpec
 
@@ -63,15 +64,18 @@ def conv(
 
     Notes
     -----
-    Padding adds exact zeros, which take part in the sums without changing them. The gradient of `x` is
-    itself a convolution of the (dilated) cotangent with the flipped filters, so each of its elements
-    is one sum over (row, column, filter) in the order of `dgrad`; the gradient of `w` sums over
-    (image, row, column). Error and cost as in `matmul`.
+    Padding adds zeros, which take part in the sums: they change no finite sum, and beside an
+    infinite or NaN weight they give NaN, as in `jax.lax.conv_general_dilated` on a CPU. So do the
+    zeros between the cotangents of the gradient of `x`, where the stride is above 1. The gradient
+    of `x` is itself a convolution of the (dilated) cotangent with the flipped filters, so each of
+    its elements is one sum over (row, column, filter) in the order of `dgrad`; the gradient of `w`
+    sums over (image, row, column). Error and cost as in `matmul`.
 
     Examples
     --------
     >>> import jax.numpy as jnp, precsim as ps
-    >>> ps.conv(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)), "bf16_bf16_fp32")[0, :, :, 0].tolist()
+    >>> x, w = jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1))
+    >>> ps.conv(x, w, "bf16_bf16_fp32")[0, :, :, 0].tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
     specs = Specs.resolve(spec, dgrad, wgrad, backend)
@@ -86,34 +90,33 @@ def conv(
             f"shapes are {x.shape} and {w.shape}; allowed are (batch, height, width, channels) and "
             "(rows, columns, channels, filters)"
         )
-    if stride < 1:
-        raise ValueError(f"stride is {stride}; allowed are integers from 1 on")
+    if isinstance(stride, bool) or not hasattr(stride, "__index__") or stride < 1:
+        raise ValueError(
+            f"stride is {stride!r}; allowed is one integer from 1 on, the step in both directions"
+        )
+    stride = operator.index(stride)
     if backend == "reference":
         raise ValueError(
             "backend is 'reference'; allowed for conv are 'auto', 'emulated', 'native'"
         )
     pads = _paddings(padding, x, w, stride)
-    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
-    if unknown := set(noise) - set(Noise._fields):
-        raise ValueError(
-            f"random_bits has keys {sorted(unknown)}; allowed are {', '.join(Noise._fields)}"
-        )
-    bits = Noise(**{key: jnp.asarray(value) for key, value in noise.items() if value is not None})
-    if is_jax(x) or is_jax(w):
-        return _conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads)
-    with on_cpu(x.dtype):
-        return np.array(_conv(jnp.asarray(x), jnp.asarray(w), bits, specs, stride, pads))
+    shapes = (_output_shape(x, w, stride, pads), x.shape, w.shape)
+    bits = {}
+    for key, (given, shape) in checked_bits(random_bits, specs[:3], shapes, (x, w)).items():
+        if given.shape != shape:
+            raise ValueError(f"random_bits ({key}) has shape {given.shape}; allowed is {shape}")
+        bits[key] = given
+    run = lambda x, w, bits: _conv(x, w, bits, specs, stride, pads)
+    return call(run, x.dtype, x, w, Noise(**bits))
 
 
 def _padding(padding: str, size: int, window: int, stride: int) -> tuple[int, int]:
-    if padding == "VALID" and size >= window:
+    if padding == "VALID":
         return 0, 0
     if padding == "SAME":
         total = max((-(-size // stride) - 1) * stride + window - size, 0)
         return total // 2, total - total // 2
-    raise ValueError(
-        f"padding is {padding!r} for size {size}, window {window}; allowed are 'SAME', 'VALID'"
-    )
+    raise ValueError(f"padding is {padding!r}; allowed are 'SAME', 'VALID'")
 
 
 def _paddings(padding: str, x: Array, w: Array, stride: int) -> Padding:
@@ -121,10 +124,26 @@ def _paddings(padding: str, x: Array, w: Array, stride: int) -> Padding:
     return rows, columns
 
 
+def _count(size: int, window: int, stride: int) -> int:
+    """Return the number of windows that lie inside."""
+    return max((size - window) // stride + 1, 0)
+
+
+def _output_shape(x: Array, w: Array, stride: int, pads: Padding) -> tuple[int, ...]:
+    size = (_count(x.shape[d] + sum(pads[d - 1]), w.shape[d - 1], stride) for d in (1, 2))
+    return (x.shape[0], *size, w.shape[3])
+
+
+def _rows(x: Array) -> Array:
+    """Return an array as a matrix: its last dimension, and all others."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
-    """Windows of an image: (B, H, W, C) to (B, H', W', rows * columns * C), exact copies."""
-    height = (x.shape[1] - rows) // stride + 1
-    width = (x.shape[2] - columns) // stride + 1
+    """Return the windows of images (B, H, W, C): (B, H', W', rows * columns * C), exact copies."""
+    height, width = (_count(x.shape[1], rows, stride), _count(x.shape[2], columns, stride))
+    if not height * width * rows * columns:
+        return jnp.zeros((x.shape[0], height, width, rows * columns * x.shape[3]), x.dtype)
     windows = [
         x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
         for i in range(rows)
@@ -134,22 +153,29 @@ def patches(x: Array, rows: int, columns: int, stride: int) -> Array:
 
 
 def forward_patches(x: Array, w: Array, stride: int = 1, pads: Padding | None = None) -> Array:
-    """Rows of the product ``patches @ filters`` that is the convolution; "SAME" padding by default."""
+    """Return the rows of the product ``patches @ filters`` that is the convolution.
+
+    The padding is "SAME" by default.
+    """
     rows, columns = w.shape[:2]
     pads = pads or _paddings("SAME", x, w, stride)
     windows = patches(jnp.pad(x, ((0, 0), *pads, (0, 0))), rows, columns, stride)
-    return windows.reshape(-1, windows.shape[-1])
+    return _rows(windows)
 
 
 def backward_patches(
     g: Array, x: Array, w: Array, stride: int = 1, pads: Padding | None = None
 ) -> tuple[Array, Array]:
-    """Both factors of the product that is the gradient of `x`: patches of `g`, flipped filters.
+    """Return both factors of the product that is the gradient of `x`.
 
-    Zeros stand between the cotangents for the stride; then it is a full convolution.
+    They are patches of `g` and flipped filters. Zeros stand between the cotangents for the stride;
+    then it is a full convolution.
     """
     rows, columns, channels, filters = w.shape
     pads = pads or _paddings("SAME", x, w, stride)
+    if not g.shape[1] * g.shape[2]:
+        around = jnp.zeros((math.prod(x.shape[:3]), rows * columns * filters), g.dtype)
+        return around, w.transpose(0, 1, 3, 2).reshape(rows * columns * filters, channels)
     height, width = (x.shape[d] + sum(pads[d - 1]) for d in (1, 2))
     beyond = (
         size - (count - 1) * stride - 1
@@ -161,18 +187,16 @@ def backward_patches(
     around = patches(jnp.pad(dilated, edge), rows, columns, 1)
     top, left = pads[0][0], pads[1][0]
     around = around[:, top : top + x.shape[1], left : left + x.shape[2]]
-    flipped = w[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, channels)
-    return around.reshape(-1, rows * columns * filters), flipped
+    flipped = w[::-1, ::-1].transpose(0, 1, 3, 2).reshape(rows * columns * filters, channels)
+    return around.reshape(math.prod(x.shape[:3]), rows * columns * filters), flipped
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _conv(x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Padding) -> Array:
-    filters = w.shape[3]
-    size = [(x.shape[d] + sum(pads[d - 1]) - w.shape[d - 1]) // stride + 1 for d in (1, 2)]
-    bits = None if noise.forward is None else noise.forward.reshape(-1, filters)
+    bits = None if noise.forward is None else _rows(noise.forward)
     flat = forward_patches(x, w, stride, pads)
-    y = run_product(flat, w.reshape(-1, filters), None, specs.forward, bits, backend=specs.backend)
-    return y.reshape(x.shape[0], *size, filters)
+    y = run_product(flat, _rows(w), None, specs.forward, bits, backend=specs.backend)
+    return y.reshape(_output_shape(x, w, stride, pads))
 
 
 def _conv_forward(
@@ -185,11 +209,10 @@ def _conv_backward(
     specs: Specs, stride: int, pads: Padding, residuals: tuple[Array, Array, Noise], g: Array
 ) -> tuple[Array, Array, None]:
     x, w, noise = residuals
-    channels, filters = w.shape[2:]
-    bits = None if noise.wgrad is None else noise.wgrad.reshape(-1, filters)
+    bits = None if noise.wgrad is None else _rows(noise.wgrad)
     flat = forward_patches(x, w, stride, pads)
-    dw = run_product(flat.T, g.reshape(-1, filters), None, specs.wgrad, bits, backend=specs.backend)
-    bits = None if noise.dgrad is None else noise.dgrad.reshape(-1, channels)
+    dw = run_product(flat.T, _rows(g), None, specs.wgrad, bits, backend=specs.backend)
+    bits = None if noise.dgrad is None else _rows(noise.dgrad)
     around, flipped = backward_patches(g, x, w, stride, pads)
     dx = run_product(around, flipped, None, specs.dgrad, bits, backend=specs.backend)
     return dx.reshape(x.shape), dw.reshape(w.shape), None

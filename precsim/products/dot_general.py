@@ -6,7 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array
+from precsim._arrays import Array, as_array
+from precsim._calls import as_jax
+from precsim.formats.carrier import as_carrier, is_narrow_float
 from precsim.products.backends import resolve_backend
 from precsim.products.matmul import matmul
 from precsim.products.specs.spec import MatmulSpec
@@ -36,8 +38,10 @@ def dot_general(
     -------
     callable
         ``f(lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None, **ignored)``.
-        Operands narrower than float32 are widened exactly; contracted dimensions are summed in
-        row-major order; the result has `preferred_element_type`, or the operands' dtype.
+        Its operands become JAX arrays of float32 or float64. Narrower floats are widened exactly;
+        complex numbers, integers and booleans are refused, and so are float64 NumPy arrays without
+        jax_enable_x64. Contracted dimensions are summed in row-major order. The result has
+        `preferred_element_type`, or the operands' dtype.
 
     Raises
     ------
@@ -64,10 +68,16 @@ def dot_general(
         **ignored: Any,
     ) -> Array:
         (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
-        lhs, rhs = jnp.asarray(lhs), jnp.asarray(rhs)
-        dtype = preferred_element_type or jnp.result_type(lhs, rhs)
-        a, lhs_free = _arrange(lhs, lhs_batch, lhs_contract, contract_last=True)
-        b, rhs_free = _arrange(rhs, rhs_batch, rhs_contract, contract_last=False)
+        lhs, rhs = as_array(lhs, "lhs"), as_array(rhs, "rhs")
+        a, b = as_carrier(lhs, "lhs")[0], as_carrier(rhs, "rhs")[0]
+        a, b = as_jax(a, "lhs"), as_jax(b, "rhs")
+        dtype = np.dtype(preferred_element_type or jnp.result_type(lhs, rhs))
+        if dtype not in (np.float32, np.float64) and not is_narrow_float(dtype):
+            raise TypeError(
+                f"preferred_element_type is {dtype}; allowed are float32, float64 and narrower floats"
+            )
+        a, lhs_free = _arrange(a, lhs_batch, lhs_contract, contract_last=True)
+        b, rhs_free = _arrange(b, rhs_batch, rhs_contract, contract_last=False)
         y = matmul(a, b, parsed, dgrad=dgrad, wgrad=wgrad, backend=backend)
         batch = tuple(lhs.shape[d] for d in lhs_batch)
         return y.reshape(*batch, *lhs_free, *rhs_free).astype(dtype)
@@ -83,7 +93,5 @@ def _arrange(
     free = tuple(d for d in range(x.ndim) if d not in (*batch, *contract))
     groups = (batch, free, contract) if contract_last else (batch, contract, free)
     sizes = [int(np.prod([x.shape[d] for d in group])) for group in groups]
-    wide = x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.float32)
-    arranged = wide.transpose(sum(groups, ()))
     shape = sizes[1:] if not batch else sizes
-    return arranged.reshape(shape), tuple(x.shape[d] for d in free)
+    return x.transpose(sum(groups, ())).reshape(shape), tuple(x.shape[d] for d in free)

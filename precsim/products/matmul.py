@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, is_jax, namespace
-from precsim.arithmetic.operation import exactly
-from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim._arrays import Array, as_integers, is_array, is_traced, namespace
+from precsim.formats.carrier import FLOAT32, as_carrier, exactly
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
 from precsim.products.reference import reference_matmul
@@ -15,6 +14,7 @@ from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
+from precsim.rounding.random_bits import beside
 
 
 def matmul(
@@ -44,13 +44,15 @@ def matmul(
         Specs of the gradients ``g @ b.T`` and ``a.T @ g`` of `a` and `b`; `spec` by default.
     backend : {"auto", "emulated", "native", "reference"}
         "reference": NumPy, the definition. "emulated": compiled, the same bits. "native": the
-        platform's own kernel (narrow operands, float32 accumulation in an order of its own). "auto":
-        native only where that is known to give the spec's bits, else emulated; see `resolve_backend`.
+        platform's own kernel (narrow operands, float32 accumulation in an order of its own).
+        "auto": native only where that is known to give the spec's bits, else emulated; see
+        `resolve_backend`.
     random_bits : array of int, shape (..., M, N), or mapping, optional
-        For an output in mode sr: its bits. For an accumulator in mode sr: 32-bit seeds, one to an element, from
-        which Threefry-2x32 makes the bits of every step (key: seed, counter: k); elements with equal seeds have
-        equal bits, and of n random words about n**2 / 2**33 pairs are equal. A mapping with the keys "forward",
-        "dgrad", "wgrad" serves the gradients too, whose arrays have the shapes of the result, of `a` and of `b`.
+        For an output in mode sr: its bits. For an accumulator in mode sr: one 32-bit seed per
+        element, from which Threefry-2x32 derives the bits of step k (key: seed, counter: k).
+        Elements with equal seeds have equal bits; of n random words about n**2 / 2**33 pairs are
+        equal. A mapping with the keys "forward", "dgrad", "wgrad" serves the gradients too; its
+        arrays have the shapes of the result, of `a` and of `b`.
 
     Returns
     -------
@@ -60,39 +62,41 @@ def matmul(
     Raises
     ------
     ValueError
-        If shapes do not match, the backend is unknown or has no such formats, the carrier cannot hold
-        a format, or random bits are missing.
+        If shapes do not match, the backend is unknown or has no such formats, the carrier cannot
+        hold a format, or random bits are missing.
     TypeError
-        If the operands are not float32 or float64, or differ in dtype.
+        If the operands have dtypes that `round_to` does not take, or differ in carrier.
 
     Notes
     -----
     Each element is ``acc = fl(acc + a[k] * b[k])`` for ascending k, one rounding of the exact value
     per step (unless `product` or `adder` say otherwise). Special values: as in `fma`.
 
-    Error: ``|result - exact| <= gamma(K, u) * |a| @ |b|`` for nearest rounding with the accumulator's
-    unit roundoff u, without overflow, plus the rounding of operands and output (order "exact": one rounding of
-    the exact product; the others: as in `accumulate`).
+    Error: ``|result - exact| <= gamma(K, u) * |a| @ |b|`` for nearest rounding with the
+    accumulator's unit roundoff u, without overflow, plus the rounding of operands and output (order
+    "exact": one rounding of the exact product; the others: as in `accumulate`).
 
-    Gradient: products with the specs `dgrad` and `wgrad`; of `c`, the cotangent itself. Operand rounding
-    is straight-through. Where batch dimensions broadcast, gradients are summed by JAX in its own order,
-    but a 2-d `b` next to a batched `a` counts as one product with M * batch rows.
+    Gradient: products with the specs `dgrad` and `wgrad`; of `c`, the cotangent itself. Operand
+    rounding is straight-through. Where batch dimensions broadcast, gradients are summed by JAX in
+    its own order, but a 2-d `b` next to a batched `a` counts as one product with M * batch rows.
 
-    Cost per product a[k] * b[k] (emulated): 2 operations for fp32 accumulators and operands of 12 bits,
-    about 40 for narrow accumulators, about 60 for fp32 operands, about 250 for everything else and for
-    operands whose products leave float32's normal range; stochastic accumulators 360. Order "exact": 60 (e4m3), 100 (fp16), 400 (bf16, fp32).
+    Cost per product a[k] * b[k] (emulated): 2 operations for fp32 accumulators and operands of 12
+    bits, about 40 for narrow accumulators, about 60 for fp32 operands, about 250 for everything
+    else and for operands whose products leave float32's normal range; stochastic accumulators 360.
+    Order "exact": 60 (e4m3), 100 (fp16), 400 (bf16, fp32).
 
     Examples
     --------
     >>> import numpy as np, precsim as ps
     >>> ones = np.ones((1, 4096), np.float32)
-    >>> ps.matmul(ones, ones.T, "fp16_fp16_fp16").item(), ps.matmul(ones, ones.T, "fp16_fp16_fp32").item()
-    (2048.0, 4096.0)
+    >>> [ps.matmul(ones, ones.T, spec).item() for spec in ("fp16_fp16_fp16", "fp16_fp16_fp32")]
+    [2048.0, 4096.0]
     """
     forward = MatmulSpec.parse(spec)
     resolve_backend(forward, backend)
     a, b, c, is_vector = _operands(a, b, c)
-    noise = _noise(random_bits, a, b, is_vector)
+    gradients = MatmulSpec.parse(dgrad or forward), MatmulSpec.parse(wgrad or forward)
+    noise = _noise(random_bits, (forward, *gradients), a, b, is_vector)
     _check_formats(forward, a, noise.get("forward"))
     if c is not None and forward.has_tensor_scale:
         raise ValueError(
@@ -100,6 +104,11 @@ def matmul(
             "arrays at the end"
         )
     if backend == "reference":
+        if any(map(is_traced, (a, b, c, *noise.values()))):
+            raise ValueError(
+                "backend is 'reference', which runs in NumPy; allowed under jax.jit and jax.grad are 'auto', "
+                "'emulated', 'native'"
+            )
         first = None if c is None else np.asarray(c)
         result = reference_matmul(
             np.asarray(a), np.asarray(b), first, forward, noise.get("forward")
@@ -108,7 +117,7 @@ def matmul(
     else:
         from precsim.products.product import Specs, run_matmul
 
-        specs = Specs.resolve(forward, dgrad, wgrad, backend)
+        specs = Specs.resolve(forward, *gradients, backend)
         result = run_matmul(a, b, c, noise, specs)
     for axis in is_vector:
         result = result.squeeze(axis)
@@ -142,7 +151,7 @@ def _operands(a: Any, b: Any, c: Any) -> tuple[Array, Array, Array | None, list[
             f"batch dimensions of {shapes[0]} and {shapes[1]} do not broadcast"
         ) from None
     if c is not None:
-        c = c if hasattr(c, "dtype") else exactly(c, carrier.float_dtype)
+        c = c if is_array(c) else exactly(c, carrier.float_dtype, "c")
         c, carrier_c = as_carrier(c, "c")
         if carrier_c is not carrier:
             raise TypeError(
@@ -160,36 +169,55 @@ def _operands(a: Any, b: Any, c: Any) -> tuple[Array, Array, Array | None, list[
     return a, b, c, sorted(is_vector)
 
 
-def _noise(random_bits: Any, a: Array, b: Array, is_vector: list[int]) -> dict[str, Array]:
+def _noise(
+    random_bits: Any, specs: tuple[MatmulSpec, ...], a: Array, b: Array, is_vector: list[int]
+) -> dict[str, Array]:
     """Check random bits and broadcast them to the results of the product and of its gradients."""
-    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shapes = {
-        "forward": (*batch, a.shape[-2], b.shape[-1]),
-        "dgrad": (*batch, *a.shape[-2:]),
-        "wgrad": b.shape if b.ndim == 2 else (*batch, *b.shape[-2:]),
-    }
+    shapes = (
+        (*batch, a.shape[-2], b.shape[-1]),
+        (*batch, *a.shape[-2:]),
+        b.shape if b.ndim == 2 else (*batch, *b.shape[-2:]),
+    )
     missing = {"forward": (-2, -1), "dgrad": (-2,), "wgrad": (-1,)}
-    if unknown := set(noise) - set(shapes):
-        raise ValueError(
-            f"random_bits has keys {sorted(unknown)}; allowed are forward, dgrad, wgrad"
-        )
     checked = {}
-    for key, given in noise.items():
-        if given is None:
-            continue
-        bits = given if is_jax(given) else np.asarray(given)
-        if bits.dtype.kind not in "iu":
-            raise TypeError(f"random_bits ({key}) has dtype {bits.dtype}; allowed are integers")
-        for axis in is_vector[::-1]:
-            if axis in missing[key] and bits.ndim:
-                bits = namespace(bits).expand_dims(bits, axis)
+    for key, (given, shape) in checked_bits(random_bits, specs, shapes, (a, b)).items():
+        axes = [axis for axis in is_vector[::-1] if axis in missing[key]] if given.ndim else []
+        bits = namespace(given).expand_dims(given, axes) if axes else given
         try:
-            checked[key] = namespace(bits).broadcast_to(bits, shapes[key])
+            checked[key] = namespace(bits).broadcast_to(bits, shape)
         except ValueError:
             raise ValueError(
-                f"random_bits ({key}) has shape {np.shape(given)}; allowed is what broadcasts to {shapes[key]}"
+                f"random_bits ({key}) has shape {given.shape}; allowed is what broadcasts to {shape}"
             ) from None
+    return checked
+
+
+def checked_bits(
+    random_bits: Any,
+    specs: tuple[MatmulSpec, ...],
+    shapes: tuple[tuple[int, ...], ...],
+    operands: tuple[Array, ...],
+) -> dict[str, tuple[Array, tuple[int, ...]]]:
+    """Return the random bits of the product and of both gradients, each with its result's shape."""
+    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
+    results = dict(zip(("forward", "dgrad", "wgrad"), zip(specs, shapes, strict=True), strict=True))
+    if unknown := set(noise) - set(results):
+        raise ValueError(
+            f"random_bits has keys {sorted(unknown)}; allowed are {', '.join(results)}"
+        )
+    checked = {}
+    for key, (spec, shape) in results.items():
+        if noise.get(key) is None:
+            continue
+        bits = as_integers(noise[key], f"random_bits ({key})")
+        needed = 0 if spec.output is None else spec.output.num_random_bits
+        if 8 * bits.dtype.itemsize < needed:
+            raise ValueError(
+                f"random_bits ({key}) has dtype {bits.dtype}; allowed are integers of at least the "
+                f"{needed} bits that the output of '{spec}' uses"
+            )
+        checked[key] = beside(bits, operands, as_carrier(operands[0])[1]), shape
     return checked
 
 

@@ -5,11 +5,10 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, entry, is_jax, namespace, repeat
-from precsim._calls import on_cpu, with_automatic_axes
+from precsim._arrays import Array, entry, namespace, repeat
+from precsim._calls import call, with_automatic_axes
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul
@@ -29,7 +28,7 @@ def scaled_matmul(
     contracts: bool = True,
     backend: str = "emulated",
 ) -> Array:
-    """Return the sum over blocks of K of ``a_scales * b_scales * (a @ b)``, each block a tensor core's chain.
+    """Return the sum over blocks of K of ``a_scales * b_scales * (a @ b)``.
 
     Parameters
     ----------
@@ -38,21 +37,24 @@ def scaled_matmul(
     b : array_like of float32, shape (K, N)
         Right operand, already divided by its scales.
     spec : str or MatmulSpec
-        A tensor core's product with promotion, for example "h100:e4m3:promote128": the blocks have that length.
+        A tensor core's product with promotion, for example "h100:e4m3:promote128": the blocks have
+        that length.
     a_scales : array_like of float32, shape (M, blocks)
         Scale of each row's block; broadcast from (1, blocks).
     b_scales : array_like of float32, shape (blocks, N)
-        Scale of each column's block; broadcast from (blocks, 1). For blocks of 128 x 128, repeat along N.
+        Scale of each column's block; broadcast from (blocks, 1). For blocks of 128 x 128, repeat
+        along N.
     contracts : bool
-        Whether the scaled block is added by one fused multiply-add; else its product is rounded before.
+        Whether the scaled block is added by one fused multiply-add; else its product is rounded
+        before.
     backend : {"emulated", "reference"}
         Compiled, or NumPy: the same bits.
 
     Returns
     -------
     ndarray or jax.Array of float32, shape (M, N)
-        ``total = fl32(total + fl32(a_scales * b_scales) * chain)`` over ascending blocks, from +0, then rounded to the
-        output of the spec.
+        ``total = fl32(total + fl32(a_scales * b_scales) * chain)`` over ascending blocks, from +0,
+        then rounded to the output of the spec.
 
     Raises
     ------
@@ -63,8 +65,9 @@ def scaled_matmul(
 
     Notes
     -----
-    What DeepGEMM's FP8 kernels compute on Hopper, whose compiler may contract the addition or not (both are here).
-    Special values and error as in `matmul` with promotion. Cost: as there, and 300 operations per block and output.
+    What DeepGEMM's FP8 kernels compute on Hopper, whose compiler may contract the addition or not
+    (both are here). Special values and error as in `matmul` with promotion. Cost: as there, and 300
+    operations per block and output.
 
     Source: deepseek-ai/DeepGEMM, sm90_fp8_gemm_1d2d.cuh.
 
@@ -73,7 +76,8 @@ def scaled_matmul(
     >>> import numpy as np, precsim as ps
     >>> ones = np.ones((1, 256), np.float32)
     >>> scales = np.array([[0.5, 2.0]], np.float32)
-    >>> ps.scaled_matmul(ones, ones.T, "h100:e4m3:promote128", a_scales=scales, b_scales=scales.T).item()
+    >>> spec = "h100:e4m3:promote128"
+    >>> ps.scaled_matmul(ones, ones.T, spec, a_scales=scales, b_scales=scales.T).item()
     544.0
     """
     spec = MatmulSpec.parse(spec)
@@ -110,11 +114,8 @@ def scaled_matmul(
         x, y, s, t = map(np.asarray, (a, b, a_scales, b_scales))
         result = _promoted(x, y, s, t, spec, contracts)
         return namespace(a, b, a_scales, b_scales).asarray(result)
-    if any(map(is_jax, (a, b, a_scales, b_scales))):
-        return _compiled(*map(jnp.asarray, (a, b, a_scales, b_scales)), spec, contracts)
-    with on_cpu(a.dtype):
-        # A copy, since what JAX hands out is read-only.
-        return np.array(_compiled(*map(jnp.asarray, (a, b, a_scales, b_scales)), spec, contracts))
+    run = lambda *arrays: _compiled(*arrays, spec, contracts)
+    return call(run, a.dtype, a, b, a_scales, b_scales)
 
 
 def _promoted(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, is_jax, namespace
+from precsim._arrays import Array, as_integers, is_jax, is_traced, namespace
 from precsim.formats.carrier import FLOAT64, Carrier
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -27,18 +27,14 @@ def as_random_bits(
                 f"random_bits is missing: mode 'sr' of {spec} needs one integer per {each}"
             )
         return None
-    if not is_jax(random_bits):
-        random_bits = np.asarray(random_bits)
-    elif not any(map(is_jax, operands)):
-        random_bits = _beside_numpy(random_bits, carrier)
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
-    if random_bits.dtype.kind not in "iu":
-        raise TypeError(f"random_bits has dtype {random_bits.dtype}; allowed are integers")
+    random_bits = as_integers(random_bits, "random_bits")
     if 8 * random_bits.dtype.itemsize < spec.num_random_bits:
         raise ValueError(
             f"random_bits has dtype {random_bits.dtype}; allowed are integers of at least the "
             f"{spec.num_random_bits} bits that the spec uses"
         )
+    random_bits = beside(random_bits, operands, carrier)
+    shape = np.broadcast_shapes(*(x.shape for x in operands))
     try:
         return namespace(random_bits).broadcast_to(random_bits, shape)
     except ValueError:
@@ -47,15 +43,21 @@ def as_random_bits(
         ) from None
 
 
-def _beside_numpy(random_bits: Array, carrier: Carrier) -> Array:
-    """Bits made by JAX for a NumPy `x`: JAX must neither change the library nor round float64."""
+def beside(integers: Array, operands: tuple[Array, ...], carrier: Carrier) -> Array:
+    """Return integers in the library of the operands: JAX neither changes it nor rounds float64.
+
+    Integers that JAX traces stay; float64 operands of NumPy beside them are refused without
+    jax_enable_x64.
+    """
+    if not is_jax(integers) or any(map(is_jax, operands)):
+        return integers
+    if not is_traced(integers):
+        return np.asarray(integers)
     import jax
 
-    if not isinstance(random_bits, jax.core.Tracer):
-        return np.asarray(random_bits)
     if carrier is FLOAT64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise ValueError(
             "x is float64 and random_bits are traced by JAX, which has float64 with jax_enable_x64 only "
             "(give x as float32)"
         )
-    return random_bits
+    return integers

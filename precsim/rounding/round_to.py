@@ -12,7 +12,7 @@ from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 COMPILED_FROM = 1 << 14
-"""NumPy arrays of at least so many elements go through the compiled kernel (same bits, faster)."""
+"""NumPy arrays of at least this many elements take the compiled kernel (same bits, faster)."""
 
 
 def round_to(
@@ -29,46 +29,49 @@ def round_to(
     Parameters
     ----------
     x : array_like of float, shape (...)
-        Carrier values, float32 or float64 (Python numbers and lists count as float64).
+        Carrier values, float32 or float64. Narrower floats (float16, bfloat16, the 8-bit ones) are
+        widened to float32. Python numbers and lists count as float64 and must be exact there.
+        Integer, complex and masked arrays are refused. This rule holds for every function of
+        numbers.
     spec : str, Format or RoundingSpec
         Format and rule, for example "e4m3", "e4m3:rtz:saturate" or "bf16:sr8".
     mode : RoundingMode or str, optional
         Replaces the mode of `spec`: rne, rna, rnz, rno, rnp, rnn, rtz, raz, rtp, rtn, rto or sr.
     overflow : OverflowMode or str, optional
-        Replaces the overflow of `spec`: infinity, infinity_or_max or saturate; for fixed point saturate,
-        saturate_symmetric, saturate_zero or wrap.
+        Replaces the overflow of `spec`: infinity, infinity_or_max or saturate; for fixed point
+        saturate, saturate_symmetric, saturate_zero or wrap.
     random_bits : array_like of int, broadcastable to shape (...), optional
-        For mode sr: one integer per element, of a type with at least `num_random_bits` bits, of which
-        the low ones are used.
+        For mode sr: one integer per element, of a type with at least `num_random_bits` bits, of
+        which the low ones are used.
     axis : int
-        Along which the blocks of a block format run; others ignore it. Block and affine formats give
-        ``dequantize(quantize(x, spec, axis=axis))``, see there.
+        Along which the blocks of a block format run; others ignore it. Block and affine formats
+        give ``dequantize(quantize(x, spec, axis=axis))``, see there.
 
     Returns
     -------
     ndarray or jax.Array, shape (...)
-        Same library, shape and dtype as `x`; every element is in the format, or NaN.
+        Same library, shape and carrier as `x`; every element is in the format, or NaN.
 
     Raises
     ------
     ValueError
-        If the carrier cannot hold the format, or `random_bits` are missing in mode sr, too narrow, or of a
-        shape that does not fit. Nothing is raised because of the values of `x`.
+        If the carrier cannot hold the format, or `random_bits` are missing in mode sr, too narrow,
+        or of a shape that does not fit. Nothing is raised because of the values of `x`.
     TypeError
-        If `x` is not float32 or float64, or `random_bits` are no integers.
+        If `x` is of another dtype, or `random_bits` are no integers.
 
     Notes
     -----
-    Special values: NaN stays NaN (payload dropped, sign kept where NaN has one), unless the spec's `nans`
-    says otherwise for a format without NaN. -0 stays -0 where the format has it. Infinity: see
-    `RoundingSpec`. Overflow is decided after rounding.
+    Special values: NaN stays NaN (payload dropped, sign kept where NaN has one), unless the spec's
+    `nans` says otherwise for a format without NaN. -0 stays -0 where the format has it. Infinity:
+    see `RoundingSpec`. Overflow is decided after rounding.
 
     Error: at most half an ulp to nearest, less than one ulp in the other modes, inside the range.
 
     Gradient: straight-through (the derivative is taken as 1 everywhere); see `jax.grad`.
 
-    Cost: 10 to 25 integer operations per element, stochastic rounding about 50; NumPy arrays from 16,384
-    elements on run compiled.
+    Cost: 10 to 25 integer operations per element, stochastic rounding about 50; NumPy arrays from
+    16,384 elements on run compiled.
 
     Source: IEEE 754-2019, 4.3 and 7.4; OCP OFP8 1.0; IEEE P3109 v4.0, 4.6 (stochastic).
 

@@ -1,7 +1,7 @@
-"""Random bits that depend on a seed and a counter only: Threefry-2x32 with 20 rounds, for NumPy and JAX.
+"""Random bits from a seed and a counter alone: Threefry-2x32, 20 rounds, for NumPy and JAX.
 
-Source: Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, SC '11. JAX's default generator is
-the same function.
+Source: Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, SC '11. JAX's
+default generator is the same function.
 """
 
 from typing import Any
@@ -16,11 +16,13 @@ _PARITY = 0x1BD11BDA
 
 
 def threefry2x32(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Array, Array]:
-    """Return two words of random bits for two words of key and two of counter, uint32; about 110 operations."""
+    """Return two words of random bits for two words of key and two of counter, uint32.
+
+    Cost: about 110 operations.
+    """
     keys = (*key, key[0] ^ key[1] ^ _U(_PARITY))
-    with np.errstate(
-        over="ignore"
-    ):  # NumPy warns of scalars that wrap around, though not of arrays
+    # NumPy warns of scalars that wrap around, though not of arrays.
+    with np.errstate(over="ignore"):
         x, y = counter[0] + keys[0], counter[1] + keys[1]
         for block in range(5):
             for rotation in _ROTATIONS[block % 2]:
@@ -37,7 +39,7 @@ def bits_at(seeds: Array, k: Any, stream: Any = 0) -> Array:
     Parameters
     ----------
     seeds : array of uint32, shape (...)
-        One word to an element.
+        One word per element.
     k, stream : int
         The counter; the same in NumPy, under jit, vmap and on every device.
 

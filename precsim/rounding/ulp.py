@@ -24,9 +24,10 @@ def ulp(x: Any, fmt: str | Format) -> Array:
     Returns
     -------
     ndarray or jax.Array, shape (...)
-        ``2**(max(floor(log2|x|), emin) - p + 1)`` for floating point, ``2**-fraction_bits`` for fixed
-        point. At zero and below the smallest normal: the smallest subnormal. Beyond the largest finite
-        value: the ulp of that value. NaN and infinity give NaN. Same library, shape and dtype as `x`.
+        ``2**(max(floor(log2|x|), emin) - p + 1)`` for floating point, ``2**-fraction_bits`` for
+        fixed point. At zero and below the smallest normal: the smallest subnormal. Beyond the
+        largest finite value: the ulp of that value. NaN and infinity give NaN. Same library, shape
+        and dtype as `x`.
 
     Raises
     ------
@@ -35,8 +36,8 @@ def ulp(x: Any, fmt: str | Format) -> Array:
 
     Notes
     -----
-    This is Goldberg's ulp (the gap above ``abs(x)`` at a power of two), as in IEEE 754 and Muller et al.,
-    *Handbook of Floating-Point Arithmetic*, 2nd edition, 2.3.2. Exact.
+    This is Goldberg's ulp (the gap above ``abs(x)`` at a power of two), as in IEEE 754 and Muller
+    et al., *Handbook of Floating-Point Arithmetic*, 2nd edition, 2.3.2. Exact.
 
     Examples
     --------

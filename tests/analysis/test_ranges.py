@@ -88,7 +88,7 @@ def test_histogram_of_nothing_is_empty() -> None:
 
 
 def test_other_dtypes_are_refused() -> None:
-    with pytest.raises(TypeError, match="values has dtype float16"):
-        ps.exponent_histogram(np.ones(1, np.float16))
-    with pytest.raises(TypeError, match="values has dtype float16"):
-        ps.range_rates(np.ones(1, np.float16), "e4m3")
+    with pytest.raises(TypeError, match="values has dtype int32"):
+        ps.exponent_histogram(np.ones(1, np.int32))
+    with pytest.raises(TypeError, match="values has dtype int32"):
+        ps.range_rates(np.ones(1, np.int32), "e4m3")

@@ -93,7 +93,7 @@ def test_one_rounding_where_a_cast_by_way_of_float32_makes_two() -> None:
 
 @pytest.mark.parametrize("x64", [False, True])
 def test_convert_in_jax(x64: bool) -> None:
-    codes = np.random.default_rng(1).integers(0, 1 << 16, 256).astype(np.uint16)
+    codes = np.random.default_rng(1).integers(0, 1 << (8 if x64 else 16), 256).astype(np.uint16)
     with jax.enable_x64(x64):
         source, text = ("e5m2", "q7.8:nan_to_zero") if x64 else ("fp16", "e4m3:sr8")
 
@@ -120,7 +120,7 @@ def test_convert_to_64_bits_in_jax() -> None:
         np.testing.assert_array_equal(np.asarray(got), expected)
     for source, target in (("fp32", "fp64"), ("q3.4", "q3.28"), ("fp64", "fp16")):
         with pytest.raises(ValueError, match="jax_enable_x64"):
-            ps.convert(jnp.asarray(codes), source, target)
+            ps.convert(jnp.asarray(codes & 0x7F), source, target)
 
 
 def test_convert_refuses_what_has_no_code() -> None:
@@ -240,7 +240,7 @@ def test_from_integer_refuses() -> None:
     cases: list[tuple[Any, str, type[Exception], str]] = [
         (1.0, "fp16", TypeError, "n has dtype float64; allowed are integers"),
         (True, "fp16", TypeError, "n has dtype bool; allowed are integers"),
-        (2**64, "fp16", TypeError, "n has dtype object.*round_exact"),
+        (2**64, "fp16", TypeError, "n has integers of more than 64 bits; allowed are 8 to 64"),
         (1, "fp16:sr", ValueError, "random_bits is missing"),
         (1, "float(e=15,p=20)", ValueError, "float64 carrier cannot hold"),
         (jnp.int32(1), "fp64", ValueError, "needs 64 bits, which JAX has with jax_enable_x64"),
@@ -350,7 +350,7 @@ def test_to_integer_refuses() -> None:
         ),
         (lambda: ps.to_integer(1.0, "int8", mode="sr"), ValueError, "mode is 'sr'; allowed are"),
         (lambda: ps.to_integer(1.0, "int8", mode="up"), ValueError, "mode is 'up'; allowed are"),
-        (lambda: ps.to_integer(np.float16(1), "int8"), TypeError, "x has dtype float16; allowed"),
+        (lambda: ps.to_integer(np.int8(1), "int8"), TypeError, "x has dtype int8; allowed"),
     ]
     for call, error, message in cases:
         with pytest.raises(error, match=message):

@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
@@ -217,14 +219,22 @@ def test_stochastic_outputs_take_bits_of_their_own() -> None:
 ERRORS = [
     ({"backend": "reference"}, "backend is 'reference'; allowed for conv are 'auto', 'emulated'"),
     ({"backend": "fast"}, "backend is 'fast'"),
-    ({"padding": "FULL"}, "padding is 'FULL' for size 5, window 3; allowed are 'SAME', 'VALID'"),
-    ({"stride": 0}, "stride is 0; allowed are integers from 1 on"),
+    ({"padding": "FULL"}, "padding is 'FULL'; allowed are 'SAME', 'VALID'"),
+    ({"stride": 0}, "stride is 0; allowed is one integer from 1 on"),
+    ({"stride": (2, 1)}, r"stride is \(2, 1\); allowed is one integer from 1 on"),
+    (
+        {"spec": "fp16_fp16_fp32->bf16[sr]", "random_bits": np.zeros((2, 5, 6), np.uint32)},
+        r"random_bits \(forward\) has shape \(2, 5, 6\); allowed is \(2, 5, 6, 4\)",
+    ),
+    (
+        {"spec": "fp16_fp16_fp32->bf16[sr]", "random_bits": np.zeros((2, 5, 6, 4), np.uint8)},
+        "has dtype uint8; allowed are integers of at least the 32 bits",
+    ),
     ({"spec": "fp16_fp16_fp32->bf16[sr]"}, "random_bits is missing"),
     ({"spec": "fp16_fp16_fp64"}, "float32 carrier cannot hold fp64"),
     ({"wgrad": "fp61_fp16_fp16"}, "unknown format 'fp61'"),
     ({"w": np.ones((3, 2, 2, 4), np.float32)}, r"\(2, 5, 6, 3\) and \(3, 2, 2, 4\); allowed"),
     ({"x": np.ones((5, 6, 3), np.float32)}, r"\(5, 6, 3\) and \(3, 2, 3, 4\); allowed"),
-    ({"x": np.ones((1, 2, 2, 3), np.float32), "padding": "VALID"}, "for size 2, window 3"),
 ]
 
 
@@ -237,6 +247,44 @@ def test_errors(change: dict[str, Any], message: str) -> None:
     }
     with pytest.raises(ValueError, match=message):
         ps.conv(**arguments | change)
+
+
+EMPTY = [
+    ((0, 3, 3, 2), (2, 2, 2, 3), 1, "SAME"),
+    ((2, 3, 3, 0), (2, 2, 0, 3), 1, "SAME"),
+    ((2, 3, 3, 2), (2, 2, 2, 0), 2, "VALID"),
+    ((2, 1, 3, 2), (2, 2, 2, 3), 1, "VALID"),
+    ((2, 0, 3, 2), (2, 2, 2, 3), 2, "SAME"),
+    ((1, 2, 2, 1), (4, 4, 1, 1), 1, "VALID"),
+]
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "stride", "padding"), EMPTY)
+def test_empty_images_filters_and_results_have_lax_s_shapes_and_zero_gradients(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int, padding: str
+) -> None:
+    x, w = jnp.ones(x_shape), jnp.ones(w_shape)
+    names = ("NHWC", "HWIO", "NHWC")
+    strides = (stride, stride)
+    expected = jax.eval_shape(
+        lambda x, w: lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=names), x, w
+    )
+    run = partial(ps.conv, spec=FORWARD, stride=stride, padding=padding)
+    y, pull = jax.vjp(run, x, w)
+    assert (y.shape, y.dtype, bool((y == 0).all())) == (expected.shape, np.float32, True)
+    for gradient, of in zip(pull(y), (x, w), strict=True):
+        assert (gradient.shape, bool((gradient == 0).all())) == (of.shape, True)
+    numpy = run(np.ones(x_shape, np.float32), np.ones(w_shape, np.float32))
+    assert (type(numpy), numpy.shape) == (np.ndarray, expected.shape)
+
+
+def test_padding_beside_infinite_weights_is_nan_as_in_lax() -> None:
+    x, w = jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)).at[0, 0, 0, 0].set(jnp.inf)
+    got = ps.conv(x, w, "fp32_fp32_fp32")
+    names = ("NHWC", "HWIO", "NHWC")
+    expected = lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=names)
+    np.testing.assert_array_equal(np.asarray(got), np.asarray(expected))
+    assert int(jnp.isnan(got).sum()) == 5
 
 
 def test_two_dtypes_are_refused() -> None:

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat
+from precsim._arrays import Array, as_integers, bitcast, entry, namespace, repeat
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.arithmetic.operation import call
 from precsim.arithmetic.sums.exact import Summands, exact_sum
@@ -15,6 +13,12 @@ from precsim.formats.carrier import as_carrier
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
+
+COMPILED_FROM = 1 << 8
+"""NumPy arrays of at least this many rows are summed by the compiled loop (same bits, faster)."""
+
+EXACT_COMPILED_FROM = 1 << 13
+"""The same for exact sums, whose steps are short in NumPy and whose compilation is long."""
 
 
 def accumulate(
@@ -37,10 +41,10 @@ def accumulate(
         The axis to sum along; by default all elements, in row-major order.
     order : str or Order
         "sequential": start from +0, then ``s = fl(s + x[k])`` for ascending k. "pairwise": level by
-        level ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``, an odd last element going up as it is. "blockedN":
-        blocks of N summed sequentially from +0, and added to the total in order. "kahan": compensated
-        (algorithm 4.2 of Higham). "two_sum": Sum2 of Ogita, Rump and Oishi. "exact": the exact sum, rounded once
-        (a sum of zero is +0, in mode rtn -0).
+        level ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``, an odd last element going up as it is.
+        "blockedN": blocks of N summed sequentially from +0, and added to the total in order.
+        "kahan": compensated (algorithm 4.2 of Higham). "two_sum": Sum2 of Ogita, Rump and Oishi.
+        "exact": the exact sum, rounded once (a sum of zero is +0, in mode rtn -0).
     random_bits : array_like of int, shape (...) of `x`, optional
         For mode sr. "sequential": element k serves the k-th addition. "pairwise": the additions are
         numbered level by level, each level from left to right. "exact": the first element's serves.
@@ -54,20 +58,21 @@ def accumulate(
     Raises
     ------
     ValueError
-        If `order` or `axis` is unknown, the carrier cannot hold the format, `random_bits` are missing in
-        mode sr, or an exact sum has 2**31 terms or more.
+        If `order` or `axis` is unknown, the carrier cannot hold the format, `random_bits` are
+        missing in mode sr, or an exact sum has 2**31 terms or more.
 
     Notes
     -----
-    Error (no overflow): with nearest rounding and unit roundoff u, at most ``gamma(n - 1, u) * sum|x|``
-    for sequential, ``gamma(ceil(log2 n), u) * sum|x|`` for pairwise order, ``gamma(N + ceil(n / N), u) *
-    sum|x|`` for blocks of N, plus one rounding of inputs that are not in the format (Higham, *Accuracy and
-    Stability*, 2nd edition, 4.2); ``(2 u + O(n u**2)) * sum|x|`` for kahan (4.3), ``u |s| + gamma(n - 1, u)**2
-    * sum|x|`` for two_sum, in formats to nearest; one rounding of the exact sum for exact. Each addition is
-    one rounding of the exact sum of two carrier values, so compilers cannot change it.
+    Error without overflow, with nearest rounding and unit roundoff u (Higham, *Accuracy and
+    Stability*, 2nd edition, 4.2): at most ``gamma(n - 1, u) * sum|x|`` for sequential,
+    ``gamma(ceil(log2 n), u) * sum|x|`` for pairwise order, ``gamma(N + ceil(n / N), u) * sum|x|``
+    for blocks of N, plus one rounding of inputs that are not in the format; for kahan (4.3)
+    ``(2 u + O(n u**2)) * sum|x|``, for two_sum ``u |s| + gamma(n - 1, u)**2 * sum|x|``, in formats
+    to nearest; for exact one rounding of the exact sum. Each addition is one rounding of the exact
+    sum of two carrier values, so compilers cannot change it.
 
-    Cost: n additions of about 150 integer operations (exact: 400 in float32, 1,300 in float64); one compiled
-    loop under JAX.
+    Cost: n additions of about 150 integer operations (exact: 400 in float32, 1,300 in float64); one
+    compiled loop under JAX.
 
     Examples
     --------
@@ -83,7 +88,7 @@ def accumulate(
     x, carrier = as_carrier(x)
     is_stochastic = spec.mode is RoundingMode.STOCHASTIC
     if random_bits is not None:
-        random_bits = random_bits if is_jax(random_bits) else np.asarray(random_bits)
+        random_bits = as_integers(random_bits, "random_bits")
         if random_bits.shape != x.shape:
             raise ValueError(
                 f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
@@ -102,7 +107,11 @@ def accumulate(
             f"order is '{order}'; allowed in mode 'sr' are 'sequential', 'pairwise' and 'exact', which need one "
             "random integer per element at most"
         )
-    return call(_sum_rows, (spec, order), rows, *([] if bits is None else [bits]))
+    arrays = (rows,) if bits is None else (rows, bits)
+    compiled_from = EXACT_COMPILED_FROM if isinstance(order, Exact) else COMPILED_FROM
+    # Pairwise sums have few steps; large ones run compiled in `add`.
+    is_long = rows.shape[0] >= compiled_from and not isinstance(order, Pairwise)
+    return call(_sum_rows, (spec, order), *arrays, is_long=is_long)
 
 
 def _sum_rows(option: tuple[RoundingSpec, Order], rows: Array, bits: Array | None = None) -> Array:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, is_jax
-from precsim._calls import on_cpu, with_automatic_axes
+from precsim._arrays import Array, as_integers, is_jax
+from precsim._calls import call, with_automatic_axes
 from precsim.arithmetic.sums.segments import segment_sum
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.limits import limits
@@ -17,7 +17,7 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 def embedding(table: Any, ids: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
-    """Return ``table[ids]``; the gradient of the table is a sum in a stated order, rounded at each step.
+    """Return ``table[ids]``, with a gradient of the table that is summed in a stated order.
 
     Parameters
     ----------
@@ -38,45 +38,46 @@ def embedding(table: Any, ids: Any, spec: SpecLike, *, random_bits: Any = None) 
     Raises
     ------
     ValueError
-        If the table has not two dimensions, the carrier cannot hold the format, or `random_bits` are missing in
-        mode sr.
+        If the table has not two dimensions, the carrier cannot hold the format, or `random_bits`
+        are missing in mode sr.
     TypeError
-        If `table` is not float32 or float64, or `ids` or `random_bits` are no integers.
+        If `table` has a dtype that `round_to` does not take, or `ids` or `random_bits` are no
+        integers.
 
     Notes
     -----
-    Gradient of the table: ``segment_sum(g, ids, spec)`` over all positions in row-major order, the same bits on every
-    device; see there for its error and cost. Indices outside the table contribute nothing.
+    Gradient of the table: ``segment_sum(g, ids, spec)`` over all positions in row-major order, the
+    same bits on every device; see there for its error and cost. Indices outside the table
+    contribute nothing.
 
     Examples
     --------
     >>> import jax, jax.numpy as jnp, precsim as ps
     >>> table, ids = jnp.ones((2, 1)), jnp.zeros(300, jnp.int32)
-    >>> [jax.grad(lambda t: ps.embedding(t, ids, fmt).sum())(table)[0].item() for fmt in ("bf16", "fp16")]
+    >>> loss = lambda table, fmt: ps.embedding(table, ids, fmt).sum()
+    >>> [jax.grad(loss)(table, fmt)[0].item() for fmt in ("bf16", "fp16")]
     [256.0, 300.0]
     """
     spec = RoundingSpec.parse(spec)
     table, carrier = as_carrier(table, "table")
     limits(spec, carrier)
-    ids = ids if is_jax(ids) else np.asarray(ids)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"ids has dtype {ids.dtype}; allowed are integers")
+    ids = as_integers(ids, "ids")
     if table.ndim != 2:
         raise ValueError(f"table has shape {table.shape}; allowed is (rows, features)")
     result = np.broadcast_to(np.zeros((), table.dtype), (*ids.shape, table.shape[1]))
     bits = as_random_bits(random_bits, (result,), carrier, spec, "element of the result")
-    if any(map(is_jax, (table, ids, bits))):
-        noise = None if bits is None else jnp.asarray(bits)
-        return _gather(jnp.asarray(table), jnp.asarray(ids), noise, spec)
-    with on_cpu(table.dtype):
-        # A copy, since what JAX hands out is read-only.
-        return np.array(_gather(jnp.asarray(table), jnp.asarray(ids), None, spec))
+    if not is_jax(ids):
+        # JAX may have 32 bits only; what they do not hold is no row.
+        ids = np.where((ids >= 0) & (ids < table.shape[0]), ids, -1).astype(np.int32)
+    return call(lambda *arrays: _gather(*arrays, spec), table.dtype, table, ids, bits)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _gather(table: Array, ids: Array, bits: Array | None, spec: RoundingSpec) -> Array:
     def run(table: Array, ids: Array) -> Array:
         is_inside = (ids >= 0) & (ids < table.shape[0])
+        if not table.shape[0]:
+            return jnp.full((*ids.shape[:-1], table.shape[1]), jnp.nan, table.dtype)
         rows = jnp.take(table, ids[..., 0], axis=0, mode="clip")
         return jnp.where(is_inside, rows, jnp.asarray(jnp.nan, table.dtype))
 

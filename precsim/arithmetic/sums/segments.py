@@ -1,19 +1,19 @@
-"""Sums of rows by segment, in a stated order: a scatter-add whose bits do not depend on the device."""
+"""Sums of rows by segment, in a stated order: a scatter-add with the same bits on every device."""
 
 from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, entry, is_jax, namespace, repeat, with_entry
+from precsim._arrays import Array, as_integers, entry, is_jax, namespace, repeat, with_entry
 from precsim.arithmetic.elementwise import add
 from precsim.arithmetic.operation import call
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.limits import limits
-from precsim.rounding.random_bits import as_random_bits
+from precsim.rounding.random_bits import as_random_bits, beside
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 COMPILED_FROM = 1 << 12
-"""NumPy arrays of at least so many elements are added by the compiled loop (same bits, faster)."""
+"""NumPy arrays of at least this many elements run in the compiled loop (same bits, faster)."""
 
 
 def segment_sum(
@@ -42,22 +42,26 @@ def segment_sum(
     Returns
     -------
     ndarray or jax.Array, shape (num_segments, ...)
-        ``s = fl(s + data[n])`` for ascending n with segment_ids[n] = segment, from +0; library and dtype as `data`.
+        ``s = fl(s + data[n])`` for ascending n with segment_ids[n] = segment, from +0; library and
+        dtype as `data`.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, the carrier cannot hold the format, or `random_bits` are missing in mode sr.
+        If shapes do not fit, the carrier cannot hold the format, or `random_bits` are missing in
+        mode sr.
     TypeError
-        If `data` is not float32 or float64, or `segment_ids` or `random_bits` are no integers.
+        If `data` has a dtype that `round_to` does not take, or `segment_ids` or `random_bits` are
+        no integers.
 
     Notes
     -----
-    Error: ``gamma(n, u) * sum|x|`` for a segment of n rows, to nearest. Gradient: each row has the cotangent of
-    its segment, exactly (straight-through). Special values: as in `add`.
+    Error: ``gamma(n, u) * sum|x|`` for a segment of n rows, to nearest. Gradient: each row has the
+    cotangent of its segment, exactly (straight-through). Special values: as in `add`.
 
-    Cost: N additions of a row, one after the other, of about 150 integer operations per element: the bits are the
-    same on every device, which those of `jax.ops.segment_sum` are not on a GPU (atomic additions).
+    Cost: N additions of a row, one after the other, of about 150 integer operations per element:
+    the bits are the same on every device, which those of `jax.ops.segment_sum` are not on a GPU
+    (atomic additions).
 
     Examples
     --------
@@ -69,9 +73,7 @@ def segment_sum(
     spec = RoundingSpec.parse(spec)
     data, carrier = as_carrier(data, "data")
     limits(spec, carrier)
-    ids = segment_ids if is_jax(segment_ids) else np.asarray(segment_ids)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"segment_ids has dtype {ids.dtype}; allowed are integers")
+    ids = beside(as_integers(segment_ids, "segment_ids"), (data,), carrier)
     if data.ndim == 0 or ids.shape != data.shape[:1]:
         raise ValueError(
             f"segment_ids has shape {ids.shape}; allowed for data of shape {data.shape} is one axis, its first"
@@ -79,19 +81,12 @@ def segment_sum(
     if num_segments < 0:
         raise ValueError(f"num_segments is {num_segments}; allowed are 0 and more")
     bits = as_random_bits(random_bits, (data,), carrier, spec, "element of data")
-    option = (spec, int(num_segments))
-    if is_jax(data) or is_jax(ids) or is_jax(bits):
-        return call(_add_rows, option, data, ids, *([] if bits is None else [bits]))
-    if data.size < COMPILED_FROM:
-        return _add_rows(option, data, ids, bits)
-    import jax.numpy as jnp
-
-    from precsim._calls import on_cpu
-
-    with on_cpu(data.dtype):
-        arrays = [jnp.asarray(x) for x in (data, ids, bits) if x is not None]
-        # A copy, since what JAX hands out is read-only.
-        return np.array(call(_add_rows, option, *arrays))
+    if not is_jax(ids):
+        # JAX may have 32 bits only; what they do not hold is no segment.
+        ids = np.where((ids >= 0) & (ids < num_segments), ids, -1).astype(np.int32)
+    arrays = (data, ids) if bits is None else (data, ids, bits)
+    is_long = data.size >= COMPILED_FROM
+    return call(_add_rows, (spec, int(num_segments)), *arrays, is_long=is_long)
 
 
 def _add_rows(

@@ -5,10 +5,9 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 
 from precsim._arrays import Array, is_jax
-from precsim._calls import on_cpu
+from precsim._calls import in_numpy, straight_through
 from precsim.formats.carrier import FLOAT64, as_carrier
 from precsim.formats.registry import AnyFormat
 from precsim.formats.scaled import scaled_format
@@ -19,7 +18,7 @@ from precsim.rounding.scaled.quantized import Quantized, dequantize_array, quant
 from precsim.rounding.spec import RoundingSpec
 
 COMPILED_FROM = 1 << 18
-"""NumPy arrays of at least so many elements are worth a compilation, which takes a second or two."""
+"""NumPy arrays of at least this many elements are worth a compilation of a second or two."""
 
 
 def quantize(
@@ -57,26 +56,28 @@ def quantize(
     Raises
     ------
     ValueError
-        If `fmt` is a format of single numbers, `axis` is out of range, the carrier cannot hold the format
-        (the rules of NVFP4 are float32 arithmetic and take float32 only), or `random_bits` are missing in
-        mode sr. Nothing is raised because of the values of `x`.
+        If `fmt` is a format of single numbers, `axis` is out of range, the carrier cannot hold the
+        format (the rules of NVFP4 are float32 arithmetic and take float32 only), or `random_bits`
+        are missing in mode sr. Nothing is raised because of the values of `x`.
     TypeError
-        If `x` is not float32 or float64.
+        If `x` has a dtype that `round_to` does not take.
 
     Notes
     -----
-    Block formats: see `ScaleRule` for the scale. The quotient of an element and its scale is exact and
-    rounded once, except for the two rules of NVFP4, which are a library's order of float32 operations. The
-    last block of a row is filled up with zeros. A block of zeros gets the smallest scale (0 where the
-    scale format has it; 2**-6 under "torchao").
+    Block formats: see `ScaleRule` for the scale. The quotient of an element and its scale is exact
+    and rounded once, except for the two rules of NVFP4, which are a library's order of float32
+    operations. The last block of a row is filled up with zeros. A block of zeros gets the smallest
+    scale (0 where the scale format has it; 2**-6 under "torchao").
 
-    Affine formats: scale = range / (number of steps), with two roundings (range, quotient) to the carrier,
-    and at least its smallest normal number; zero point = minus the smallest element / scale, rounded to
-    nearest and clamped to the codes; code = x / scale, exact, rounded once, plus zero point, clamped.
+    Affine formats: scale = range / (number of steps), with two roundings (range, quotient) to the
+    carrier, and at least its smallest normal number; zero point = minus the smallest element /
+    scale, rounded to nearest and clamped to the codes; code = x / scale, exact, rounded once, plus
+    zero point, clamped.
 
-    Special values: a NaN or an infinity makes its block NaN (scale NaN, element codes those of 0) and does
-    not count in the scale of the tensor. Under "saturate_infinity" an infinity counts as the largest
-    finite number of the carrier. Under the rule "max_abs" both stay elements, where these have a NaN.
+    Special values: a NaN or an infinity makes its block NaN (scale NaN, element codes those of 0)
+    and does not count in the scale of the tensor. Under "saturate_infinity" an infinity counts as
+    the largest finite number of the carrier. Under the rule "max_abs" both stay elements, where
+    these have a NaN.
 
     Gradient: none, codes are integers; `round_to` is straight-through.
 
@@ -100,7 +101,7 @@ def quantize(
     if is_jax(x) or is_jax(random_bits):
         quantized = _quantize_jax(x, random_bits, spec, axis)
     elif x.size >= COMPILED_FROM:
-        quantized = _on_cpu(_quantize_jax, x.dtype, x, random_bits, spec, axis)
+        quantized = in_numpy(_by_position(_quantize_jax, spec, axis), x.dtype, x, random_bits)
     else:
         quantized = quantize_array(x, random_bits, spec, axis)
     return quantized
@@ -117,14 +118,14 @@ def dequantize(q: Quantized) -> Array:
     Returns
     -------
     ndarray or jax.Array, shape (...)
-        ``element * scale``, ``element * scale * tensor_scale`` or ``scale * (code - zero_point)``: the exact
-        product, rounded once to the carrier; same library as the codes.
+        ``element * scale``, ``element * scale * tensor_scale`` or ``scale * (code - zero_point)``:
+        the exact product, rounded once to the carrier; same library as the codes.
 
     Notes
     -----
-    Special values: a NaN scale makes its block NaN. Products beyond the carrier's range are infinite (for
-    example an amax of 3.4e38 rounded up). MX products are exact apart from that; NVFP4 and affine products
-    are rounded, by less than half an ulp of the carrier.
+    Special values: a NaN scale makes its block NaN. Products beyond the carrier's range are
+    infinite (for example an amax of 3.4e38 rounded up). MX products are exact apart from that;
+    NVFP4 and affine products are rounded, by less than half an ulp of the carrier.
 
     Examples
     --------
@@ -142,7 +143,7 @@ def dequantize(q: Quantized) -> Array:
     if is_jax(q.codes):
         return _dequantize_jax(q)
     if q.codes.size >= COMPILED_FROM:
-        return _on_cpu(_dequantize_jax, np.dtype(q.dtype), q)
+        return in_numpy(_dequantize_jax, q.dtype, q)
     return dequantize_array(q)
 
 
@@ -152,7 +153,7 @@ def round_scaled(x: Any, spec: RoundingSpec, axis: int, random_bits: Any) -> Arr
     if is_jax(x) or is_jax(random_bits):
         return _round_jax(x, random_bits, spec, axis)
     if x.size >= COMPILED_FROM:
-        return _on_cpu(_round_jax, x.dtype, x, random_bits, spec, axis)
+        return in_numpy(_by_position(_round_jax, spec, axis), x.dtype, x, random_bits)
     return dequantize_array(quantize_array(x, random_bits, spec, axis))
 
 
@@ -187,25 +188,15 @@ _quantize_jax = partial(jax.jit, static_argnums=(2, 3))(quantize_array)
 _dequantize_jax = jax.jit(dequantize_array)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _round(x: Array, random_bits: Array | None, spec: RoundingSpec, axis: int) -> Array:
-    """Quantize and dequantize; under differentiation the tangent passes unchanged."""
+def _round(spec: RoundingSpec, axis: int, x: Array, random_bits: Array | None) -> Array:
     return dequantize_array(quantize_array(x, random_bits, spec, axis))
 
 
-@_round.defjvp
-def _round_jvp(
-    spec: RoundingSpec, axis: int, primals: tuple[Any, Any], tangents: tuple[Any, Any]
-) -> tuple[Array, Array]:
-    x, random_bits = primals
-    return _round(x, random_bits, spec, axis), tangents[0]
+@partial(jax.jit, static_argnums=(2, 3))
+def _round_jax(x: Array, random_bits: Array | None, spec: RoundingSpec, axis: int) -> Array:
+    """Quantize and dequantize; under differentiation the tangent passes unchanged."""
+    return straight_through(partial(_round, spec, axis), x, random_bits)
 
 
-_round_jax = partial(jax.jit, static_argnums=(2, 3))(_round)
-
-
-def _on_cpu(function: Any, dtype: Any, *arguments: Any) -> Any:
-    """Call a compiled function with NumPy arrays on the CPU; the results are NumPy arrays."""
-    with on_cpu(dtype):
-        # Copies, since what JAX hands out is read-only.
-        return jax.tree.map(np.array, function(*arguments))
+def _by_position(function: Any, spec: RoundingSpec, axis: int) -> Any:
+    return lambda x, random_bits: function(x, random_bits, spec, axis)

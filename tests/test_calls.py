@@ -1,0 +1,87 @@
+"""How functions of arrays are run: large NumPy arrays compiled, JAX's switches without effect."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.arithmetic import operation
+from precsim.arithmetic.sums import accumulate as accumulate_module
+
+ROWS = np.array([[1.1, 2.5, -0.3], [0.5, -np.inf, 1e-40]], np.float32)
+CODES = np.array([[1, 200, 3], [3, 7, 255]], np.uint8)
+
+NUMPY: dict[str, Callable[[], Any]] = {
+    "elementwise": lambda: ps.add(ROWS, ROWS[0], "bf16"),
+    "stochastic": lambda: ps.multiply(ROWS, 3.0, "bf16:sr8", random_bits=CODES),
+    "comparison": lambda: ps.less(ROWS, ROWS[0]),
+    "extremum": lambda: ps.maximum(ROWS, 0.0),
+    "convert": lambda: ps.convert(CODES, "e4m3", "fp16"),
+    "from_integer": lambda: ps.from_integer(CODES.astype(np.int64) << 40, "fp64"),
+    "to_integer": lambda: ps.to_integer(ROWS, "int64"),
+    "accumulate": lambda: ps.accumulate(ROWS, "bf16"),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_large_numpy_arrays_run_compiled_with_the_same_bits(
+    name: str, monkeypatch: pytest.MonkeyPatch, compilations: Callable[[Callable[[], Any]], int]
+) -> None:
+    plain = NUMPY[name]()
+    monkeypatch.setattr(operation, "COMPILED_FROM", 1)
+    monkeypatch.setattr(accumulate_module, "COMPILED_FROM", 1)
+    results: list[Any] = []
+    assert compilations(lambda: results.append(NUMPY[name]())) > 0
+    (compiled,) = results
+    assert isinstance(compiled, np.ndarray)
+    assert (compiled.dtype, compiled.shape) == (plain.dtype, plain.shape)
+    np.testing.assert_array_equal(compiled, plain)
+    compiled[...] = 0  # a copy, which may be written
+
+
+def test_pieces_share_one_compilation(
+    monkeypatch: pytest.MonkeyPatch, compilations: Callable[[Callable[[], Any]], int]
+) -> None:
+    monkeypatch.setattr(operation, "COMPILED_FROM", 1)
+    monkeypatch.setattr("precsim._calls.PIECE", 4)
+    x = np.arange(11, dtype=np.float32)
+    ps.less(x, 5.0)
+    assert compilations(lambda: ps.less(x[:9], 2.0)) == 0
+    assert ps.less(x, 5.0).tolist() == (x < 5).tolist()
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(jax.numpy_rank_promotion("raise"))
+        stack.enter_context(jax.numpy_dtype_promotion("strict"))
+        yield
+
+
+SPEC = "fp16_fp16_fp16"
+JAX: dict[str, Callable[[Any, Any], Any]] = {
+    "pack_codes": lambda x, codes: ps.unpack_codes(ps.pack_codes(codes, 6), 6, 3),
+    "add": lambda x, codes: jax.grad(lambda y: ps.add(x, y, "bf16").sum())(x[0]),
+    "less": lambda x, codes: ps.less(x, x[0]),
+    "matmul": lambda x, codes: jax.grad(lambda y: ps.matmul(x, y, SPEC, c=x[:, :1]).sum())(x.T),
+    "embedding": lambda x, codes: ps.embedding(x, codes, "bf16"),
+    "round_to": lambda x, codes: ps.round_to(x, "e4m3"),
+}
+
+
+@pytest.mark.parametrize("name", JAX)
+def test_global_switches_of_jax_change_no_bit_and_break_nothing(name: str) -> None:
+    def run() -> np.ndarray:
+        return np.asarray(JAX[name](jnp.asarray(ROWS), jnp.asarray(CODES & 63)))
+
+    expected = run()
+    for switches in (strict(), jax.enable_x64(True)):
+        with switches:
+            got = run()
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
