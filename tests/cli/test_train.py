@@ -302,6 +302,18 @@ def test_missing_data_leave_no_directory(
     assert not out.parent.exists()
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe" * 99, b"short"])
+def test_a_text_that_cannot_be_used_is_refused(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_bytes(content)
+    out = tmp_path / "run"
+    words = ["--task", "text", "--model", "transformer", "--data-dir", str(tmp_path)]
+    message = refused([*words, "--out", str(out)], capsys)
+    assert "text.txt is not UTF-8" in message or "the text has 5 characters" in message
+    assert not out.exists()
+
+
 def test_no_device_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
