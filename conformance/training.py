@@ -72,6 +72,14 @@ def main(argv: list[str]) -> int:
         parser.error(f"unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
     if args.backend == "native" and args.products == "machine":
         os.environ.setdefault("XLA_FLAGS", FLAGS)
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        print(f"error: JAX has no device here; JAX_PLATFORMS is {wanted!r}", file=sys.stderr)
+        return 2
     try:
         same = [replay(name, args) for name in args.cases or CASES]
     except (ValueError, OSError, ModuleNotFoundError) as problem:

@@ -1,7 +1,6 @@
 """`precsim train`: what it writes and prints, and one line for bad input."""
 
 import csv
-import errno
 import io
 import json
 import sys
@@ -208,13 +207,20 @@ def made(config: ps.TrainConfig, loss: float = 1.0) -> ps.TrainResult:
 
 
 def replace_train(
-    monkeypatch: pytest.MonkeyPatch, fail: Callable[[ps.TrainConfig], Any] = lambda config: None
+    monkeypatch: pytest.MonkeyPatch,
+    fail: Callable[[ps.TrainConfig], Any] = lambda config: None,
+    *,
+    draws: bool = True,
 ) -> None:
+    """Return made results instead of training, without pictures if they are not looked at."""
+
     def train_on(data: Any, config: ps.TrainConfig, **options: Any) -> ps.TrainResult:
         fail(config)
         return made(config)
 
     monkeypatch.setattr(command, "train_on", train_on)
+    if not draws:
+        monkeypatch.setattr(run_directory, "pictures", lambda results: [])
 
 
 def test_interruption_keeps_what_is_finished(
@@ -261,8 +267,7 @@ def test_table_without_json(
 def test_default_policies_and_repeated_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace_train(monkeypatch)
-    monkeypatch.setattr(run_directory, "pictures", lambda results: [])
+    replace_train(monkeypatch, draws=False)
     for words, expected in (
         ([], list(command.DEFAULT_POLICIES)),
         (["--policy", "bf16", "--policy", "bf16", "fp32"], ["fp32", "bf16"]),
@@ -272,134 +277,6 @@ def test_default_policies_and_repeated_ones(
         assert main(["train", *words, "--steps", "2", "--json", "--out", str(out)]) == 0
         content = json.loads(capsys.readouterr().out)
         assert [p["policy"] for p in content["policies"]] == expected
-
-
-def trained(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], *, status: int
-) -> tuple[Path, str, str]:
-    """Run two steps of replaced training; return the run's directory and what was printed."""
-    out = tmp_path / "run"
-    assert main(["train", *words, "--steps", "2", "--out", str(out)]) == status
-    return out, *capsys.readouterr()
-
-
-def test_pictures_of_block_formats_are_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Defect: the picture of exponents asked them for a range, after training."""
-    replace_train(monkeypatch)
-    policies = ["fp32,dgrad=b200:mxfp8", "fp32,e=mxfp8"]
-    out, printed, err = trained(["--policy", *policies], tmp_path, capsys, status=0)
-    assert err == ""
-    assert "What each policy lost" in printed
-    assert (out / "gradient_exponents.png").exists()
-
-
-def test_weights_have_names_that_every_system_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Defect: they were named after policies, with ``:`` and ``>``, in more than 255 bytes."""
-    replace_train(monkeypatch)
-    product = "fp16[rtz]_fp16[rtz]_fp32->bf16"
-    long = (
-        f"fp32,fwd={product},dgrad={product},wgrad={product},"
-        + "e=bf16:rtz:saturate,update=bf16:rtz"
-    )
-    names = ["fp32", "bf16,update=bf16:sr", long, "bf16,update=bf16:rtz"]
-    out, _, err = trained(["--policy", *names], tmp_path, capsys, status=0)
-    assert err == ""
-    stored = json.loads((out / "summary.json").read_text())["weights"]
-    assert sorted(stored) == sorted(names)
-    files = [out / stored[name] for name in names]
-    assert {path.name for path in (out / "weights").iterdir()} == {path.name for path in files}
-    for path in files:
-        assert not set(path.name) & set('<>:"/|?*[]')
-        assert len(path.name) <= 100
-        assert path.stat().st_mode == (out / "metrics.csv").stat().st_mode
-        assert set(load_weights(path)) == {"w"}
-
-
-def test_markup_in_names_is_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Defects: ``--out 'q[/foo]'`` broke the report, and ``[rtz]`` vanished from titles."""
-    replace_train(monkeypatch)
-    name = "fp32,fwd=fp16[rtz]_fp16_fp32"
-    words = ["--policy", name]
-    out, printed, err = trained(words, tmp_path / "q[/foo]" / ":cat:", capsys, status=0)
-    assert (err, out.name) == ("", "run")
-    assert str(out) in printed
-    assert "[rtz]" in printed
-
-
-def test_a_run_that_fails_does_not_stop_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Defect: a failure while policies were queued waited for ever for those behind it."""
-
-    def fail(config: ps.TrainConfig) -> None:
-        if config.policy.name == "bf16":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        if config.policy.name == "q3.8":
-            raise AssertionError("a defect\nin lines")
-
-    replace_train(monkeypatch, fail)
-    words = ["--policy", "bf16", "q3.8", "fp16", "q3.8_sr", "--jobs", "1"]
-    out, printed, err = trained(words, tmp_path, capsys, status=2)
-    assert err.splitlines() == [
-        "precsim: error: bf16: No space left on device",
-        "precsim: error: q3.8: AssertionError: a defect",
-    ]
-    assert "q3.8_sr" in printed
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["complete"] is False
-    assert [p["policy"] for p in summary["policies"]] == ["fp32", "fp16", "q3.8_sr"]
-    assert summary["failures"] == {
-        "bf16": "No space left on device",
-        "q3.8": "AssertionError: a defect",
-    }
-    assert (out / "loss_curves.png").exists()
-
-
-def test_without_the_reference_finished_runs_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(config: ps.TrainConfig) -> None:
-        if config.policy.name == "fp32":
-            raise ValueError("no memory")
-
-    replace_train(monkeypatch, fail)
-    out, printed, err = trained(["--policy", "fp16", "--jobs", "1"], tmp_path, capsys, status=2)
-    assert (printed, err) == ("", "precsim: error: fp32: no memory\n")
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["weights"] == {"fp16": "weights/fp16.safetensors"}
-    assert (out / "weights" / "fp16.safetensors").exists()
-    assert (out / "metrics.csv").exists()
-
-
-def test_the_table_comes_before_the_pictures_and_complete_after_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Defects: a picture's failure left no table, and ``complete`` was true before the pictures."""
-    replace_train(monkeypatch)
-    seen: list[bool] = []
-    draw = run_directory.draw
-
-    def failing(path: Path, name: str, results: Any) -> Path:
-        seen.append(json.loads((path / "summary.json").read_text())["complete"])
-        if name == "loss_curves":
-            raise ValueError("nothing to draw")
-        return draw(path, name, results)
-
-    monkeypatch.setattr(run_directory, "draw", failing)
-    out, printed, err = trained(["--policy", "bf16"], tmp_path, capsys, status=2)
-    assert err == "precsim: error: picture loss_curves: nothing to draw\n"
-    assert "What each policy lost" in printed
-    assert "weights, gradient_exponents.png, weight_drift.png" in printed
-    assert seen == [False] * 3
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["complete"] is False
-    assert summary["failures"] == {"picture loss_curves": "nothing to draw"}
 
 
 @pytest.mark.parametrize(
@@ -423,6 +300,18 @@ def test_missing_data_leave_no_directory(
     out = tmp_path / "made" / "run"
     assert message in refused([*words, *mode, "--jobs", "1", "--out", str(out)], capsys)
     assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe" * 99, b"short"])
+def test_a_text_that_cannot_be_used_is_refused(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_bytes(content)
+    out = tmp_path / "run"
+    words = ["--task", "text", "--model", "transformer", "--data-dir", str(tmp_path)]
+    message = refused([*words, "--out", str(out)], capsys)
+    assert "text.txt is not UTF-8" in message or "the text has 5 characters" in message
+    assert not out.exists()
 
 
 def test_no_device_is_one_line(
