@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from precsim.formats.arguments import integer
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.modes import RoundingMode
@@ -57,7 +58,7 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     ValueError: n * unit_roundoff is 4096 * 0.000488 = 2; allowed is less than 1
     """
     u = unit_roundoff_of(unit_roundoff)
-    nu = _count(n, "n", 0) * Fraction(u)
+    nu = integer(n, "n", 0) * Fraction(u)
     if nu >= 1:
         raise ValueError(
             f"n * unit_roundoff is {n} * {u:.3g} = {float(nu):.3g}; allowed is less than 1"
@@ -121,7 +122,7 @@ def probabilistic_gamma(
     0.0005964019
     """
     u = unit_roundoff_of(unit_roundoff)
-    n, num_results = _count(n, "n", 1), _count(num_results, "num_results", 1)
+    n, num_results = integer(n, "n", 1), integer(num_results, "num_results", 1)
     if (confidence is None) == (lambda_ is None):
         raise ValueError(
             f"confidence is {confidence} and lambda_ is {lambda_}; exactly one must be given"
@@ -199,9 +200,3 @@ def unit_roundoff_of(given: UnitRoundoff) -> float:
     if nearest is None:
         raise ValueError(f"unit_roundoff is {fmt}; fixed point has none, its errors are absolute")
     return nearest if spec.mode in _NEAREST else 2 * nearest
-
-
-def _count(n: int, argument: str, least: int) -> int:
-    if int(n) != n or n < least:
-        raise ValueError(f"{argument} is {n}; allowed are integers from {least} on")
-    return int(n)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from precsim.formats.floating import FloatFormat
-from precsim.formats.registry import Format, get_format
+from precsim.formats.numbers import Format
+from precsim.formats.registry import get_format
 from precsim.rounding.ulp import ulp
 
 

@@ -12,6 +12,7 @@ from precsim.arithmetic.sums.order import (
     TwoSum,
     parse_order,
 )
+from precsim.formats.arguments import integer
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
@@ -64,8 +65,7 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
     ['6.0e-04', '1.2e-05', '9.5e-07', '6.0e-08']
     """
     order = parse_order(order)
-    if int(n) != n or n < 1:
-        raise ValueError(f"n is {n}; allowed are integers from 1 on")
+    n = integer(n, "n", 1)
     u = unit_roundoff_of(unit_roundoff)
     if isinstance(order, Exact):
         return u

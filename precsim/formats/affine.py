@@ -4,6 +4,7 @@ import enum
 import re
 from dataclasses import dataclass, field
 
+from precsim.formats.arguments import integer, member
 from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 
@@ -76,13 +77,13 @@ class AffineFormat:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        object.__setattr__(self, "granularity", Granularity(self.granularity))
-        if not 2 <= self.bits <= LARGEST_WIDTH:
-            raise ValueError(f"bits is {self.bits}; allowed are 2 to {LARGEST_WIDTH}")
+        fill = object.__setattr__
+        fill(self, "granularity", member(Granularity, self.granularity, "granularity"))
+        fill(self, "bits", integer(self.bits, "bits", 2, LARGEST_WIDTH))
         has_blocks = self.granularity is Granularity.BLOCK
-        if has_blocks and (self.block_size is None or self.block_size < 1):
-            raise ValueError(f"block_size is {self.block_size}; allowed are 1 and more")
-        if not has_blocks and self.block_size is not None:
+        if has_blocks:
+            fill(self, "block_size", integer(self.block_size, "block_size", 1))
+        elif self.block_size is not None:
             raise ValueError(
                 f"block_size is {self.block_size}, but granularity is {self.granularity.value!r}; "
                 "allowed is None"

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import cast
 
+from precsim.formats.arguments import integer, member
 from precsim.formats.carrier import Carrier
 
 
@@ -94,16 +95,16 @@ class FloatFormat:
     def __post_init__(self) -> None:
         """Fill the defaults and check the fields."""
         fill = object.__setattr__
-        fill(self, "specials", Specials(self.specials))
-        if not 1 <= self.precision <= 53:
-            raise ValueError(f"precision is {self.precision}; allowed are 1 to 53")
-        if self.exponent_bits is not None and not 1 <= self.exponent_bits <= 16:
-            raise ValueError(f"exponent_bits is {self.exponent_bits}; allowed are 1 to 16, or None")
+        fill(self, "specials", member(Specials, self.specials, "specials"))
+        fill(self, "precision", integer(self.precision, "precision", 1, 53))
+        if self.exponent_bits is not None:
+            fill(self, "exponent_bits", integer(self.exponent_bits, "exponent_bits", 1, 16))
         if self.exponent_bits is None and self.specials.is_p3109:
             raise ValueError(f"specials {self.specials.value!r} need codes, hence exponent_bits")
         if cast("int | None", self.bias) is None:
             w = self.exponent_bits
             fill(self, "bias", 0 if w is None else (1 << (w - 1)) - (not self.specials.is_p3109))
+        fill(self, "bias", integer(self.bias, "bias"))
         if cast("bool | None", self.has_negative_zero) is None:
             fill(self, "has_negative_zero", self.is_signed and not self.nan_replaces_negative_zero)
         if self.nan_replaces_negative_zero and self.has_negative_zero:

@@ -7,7 +7,7 @@ is a function of the format. P3109's names mean the Interim Report v4.0 (26 June
 from collections.abc import Callable
 
 from precsim.formats.floating import FloatFormat, Specials
-from precsim.formats.registry import Format
+from precsim.formats.numbers import Format
 
 Fields = dict[str, object]
 

@@ -1,15 +1,16 @@
 """`RoundingSpec`: everything that decides how a real number becomes a value of a format."""
 
-import difflib
 import enum
 import re
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from precsim.formats.affine import AffineFormat
+from precsim.formats.arguments import integer, member, unknown
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
-from precsim.formats.registry import AnyFormat, Format, get_format
+from precsim.formats.numbers import Format
+from precsim.formats.registry import AnyFormat, get_format
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.modes import (
     EvenRule,
@@ -99,7 +100,7 @@ class RoundingSpec:
             if getattr(self, name) is None:
                 fill(self, name, default)
         for name, kind in _KINDS.items():
-            fill(self, name, _member(kind, getattr(self, name), name))
+            fill(self, name, member(kind, getattr(self, name), name))
         allowed_overflow = _FIXED_OVERFLOW if is_fixed else _FLOAT_OVERFLOW
         if isinstance(self.format, AffineFormat):
             allowed_overflow = _AFFINE_OVERFLOW
@@ -117,12 +118,11 @@ class RoundingSpec:
                 f"subnormals is {self.subnormals.value!r}, but fixed point has no subnormals"
             )
         is_stochastic = self.mode is RoundingMode.STOCHASTIC
-        if is_stochastic and self.num_random_bits == 0:
-            fill(self, "num_random_bits", 32)
-        allowed = range(1, 33) if is_stochastic else range(1)
-        if self.num_random_bits not in allowed:
+        count = integer(self.num_random_bits, "num_random_bits")
+        fill(self, "num_random_bits", 32 if is_stochastic and count == 0 else count)
+        if self.num_random_bits not in (range(1, 33) if is_stochastic else range(1)):
             raise ValueError(
-                f"num_random_bits is {self.num_random_bits}; allowed are 1 to 32 in mode 'sr', 0 in the others"
+                f"num_random_bits is {count}; allowed are 1 to 32 in mode 'sr', 0 in the others"
             )
 
     @classmethod
@@ -191,16 +191,6 @@ _KINDS: dict[str, type[enum.StrEnum]] = {
 }
 
 
-def _member(kind: type[enum.StrEnum], value: object, argument: str) -> enum.StrEnum:
-    try:
-        return kind(str(value))
-    except ValueError:
-        allowed = ", ".join(repr(str(m)) for m in kind)
-        near = difflib.get_close_matches(str(value), list(kind), n=1)
-        hint = f"; did you mean {str(near[0])!r}?" if near else ""
-        raise ValueError(f"{argument} is {value!r}; allowed are {allowed}{hint}") from None
-
-
 def _numbers(fmt: AnyFormat) -> Format:
     """Return the format of the numbers that are rounded: the elements of a block or affine format."""
     scaled = scaled_format(fmt)
@@ -228,7 +218,5 @@ def _parse_part(part: str, fmt: Format) -> dict[str, object]:
             return {name: kind(part)}
     if part in PRESETS:
         return PRESETS[part](fmt)
-    known = [*(str(m) for kind in _KINDS.values() for m in kind), *PRESETS]
-    near = difflib.get_close_matches(part, known, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    raise ValueError(f"unknown rounding option {part!r}; {hint}")
+    members = [member for kind in _KINDS.values() for member in kind]
+    raise unknown("rounding option", part, [*members, *PRESETS])

@@ -5,7 +5,8 @@ from typing import Any
 from precsim._arrays import Array, bitcast, namespace
 from precsim.formats.carrier import Carrier, as_carrier, compose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.registry import Format, get_format
+from precsim.formats.numbers import Format
+from precsim.formats.registry import get_format
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.kernel.limits import is_coarse, limits
 from precsim.rounding.spec import RoundingSpec

@@ -172,7 +172,7 @@ def test_names_out_of_range_say_what_is_allowed(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["binary8p4", "binary8p4es", "binary8", "p3109_8p4se"])
 def test_misspelled_names_are_unknown(name: str) -> None:
-    with pytest.raises(ValueError, match=f"unknown format '{name}'; did you mean"):
+    with pytest.raises(ValueError, match=f"unknown format '{name}'; .*binary8p4se"):
         ps.get_format(name)
 
 

@@ -104,7 +104,7 @@ def test_names_of_affine_formats(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("int1", "bits is 1; allowed are 2 to 16"),
+        ("int1", "bits is 1; allowed are integers from 2 to 16"),
         ("uint17", "bits is 17"),
         ("int", "unknown format"),
         ("int8_block", "unknown format"),
@@ -128,7 +128,7 @@ def test_misspelled_affine_names(name: str, words: str) -> None:
         ({"block_size": 0}, "block_size is 0"),
         ({"scale_rule": "torchao"}, "order of float32 operations"),
         ({"tensor_scale": ps.get_format("fp32")}, "tensor_scale is fp32; scale_rule 'floor'"),
-        ({"scale_rule": "round"}, "'round' is not a valid ScaleRule"),
+        ({"scale_rule": "round"}, "scale_rule is 'round'; allowed are 'floor'"),
     ],
 )
 def test_impossible_block_formats_name_the_field(change: dict[str, Any], words: str) -> None:
@@ -137,7 +137,7 @@ def test_impossible_block_formats_name_the_field(change: dict[str, Any], words: 
 
 
 def test_impossible_affine_formats_name_the_field() -> None:
-    with pytest.raises(ValueError, match="block_size is None; allowed are 1 and more"):
+    with pytest.raises(ValueError, match="block_size is None; allowed are integers from 1 on"):
         ps.AffineFormat(name="x", bits=8, granularity="block")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="block_size is 4, but granularity is 'tensor'"):
         ps.AffineFormat(name="x", bits=8, block_size=4)

@@ -4,10 +4,10 @@ Sources: MMA-Sim (arXiv 2511.10909 v2, parameter table); Khattak and Mikaitis, A
 10.1145/3830409 (recorded outputs of V100, A100, Ada, H100, B200, with which these rows were compared).
 """
 
-import difflib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from precsim.formats.arguments import nearest
 from precsim.formats.block import BlockFormat
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
 from precsim.products.specs.grammar import (
@@ -145,8 +145,8 @@ def _core(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Co
         known = ", ".join(", ".join(fp8) if k == "fp8" else k for k in table)
         if machine == _BLOCK_MACHINE:
             known += ", mxfp8_e4m3, mxfp8_e5m2, mxfp6_e3m2, mxfp6_e2m3, mxfp4, nvfp4"
-        near = difflib.get_close_matches(kind, [*(k for k in table if k != "fp8"), *fp8], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near and not kinds else ""
+        near = None if kinds else nearest(kind, [*(k for k in table if k != "fp8"), *fp8])
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ValueError(f"{machine} has no product {text!r}; its operands are {known}{hint}")
     if str(schedule) == "mma":
         if not set(names) <= set(_FP8) or machine not in _MMA_MACHINES:
