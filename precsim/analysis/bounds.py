@@ -9,13 +9,10 @@ import numpy as np
 from precsim.formats.arguments import integer
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 UnitRoundoff: TypeAlias = float | SpecLike
 """A number u, or the floating-point format or spec whose u is meant."""
-
-_NEAREST = tuple(mode for mode in RoundingMode if mode.name.startswith("TIES"))
 
 
 def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
@@ -199,4 +196,4 @@ def unit_roundoff_of(given: UnitRoundoff) -> float:
     nearest = None if isinstance(fmt, FixedPointFormat) else fmt.unit_roundoff
     if nearest is None:
         raise ValueError(f"unit_roundoff is {fmt}; fixed point has none, its errors are absolute")
-    return nearest if spec.mode in _NEAREST else 2 * nearest
+    return nearest if spec.mode.is_nearest else 2 * nearest

@@ -106,4 +106,4 @@ def _kahan_sum(n: int, u: float) -> float:
 def _is_to_nearest(given: UnitRoundoff) -> bool:
     if not isinstance(given, SpecLike):
         return True
-    return RoundingSpec.parse(given).mode.name.startswith("TIES")
+    return RoundingSpec.parse(given).mode.is_nearest

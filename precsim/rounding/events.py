@@ -161,34 +161,12 @@ def _first_above(
         fmt = spec.format
         is_odd = is_odd and (fmt.precision > 1 or (exponent + fmt.bias) % 2 == 1)
     end = carrier.pattern(significand, exponent)
-    match spec.mode:
-        case (
-            RoundingMode.TIES_TO_EVEN
-            | RoundingMode.TIES_TO_AWAY
-            | RoundingMode.TIES_TO_ZERO
-            | RoundingMode.TIES_TO_ODD
-            | RoundingMode.TIES_TO_POSITIVE
-            | RoundingMode.TIES_TO_NEGATIVE
-        ):
-            tie_goes_up = {
-                RoundingMode.TIES_TO_AWAY: True,
-                RoundingMode.TIES_TO_EVEN: is_odd,
-                RoundingMode.TIES_TO_ODD: not is_odd,
-                RoundingMode.TIES_TO_POSITIVE: not is_negative,
-                RoundingMode.TIES_TO_NEGATIVE: is_negative,
-            }.get(spec.mode, False)
-            middle = (2 * significand + 1, exponent - 1)
-            return _pattern_or(end + 1, *middle, carrier, add=not tie_goes_up)
-        case RoundingMode.AWAY_FROM_ZERO:
-            goes_out = True
-        case RoundingMode.TOWARD_POSITIVE:
-            goes_out = not is_negative
-        case RoundingMode.TOWARD_NEGATIVE:
-            goes_out = is_negative
-        case RoundingMode.TO_ODD:
-            goes_out = not is_odd
-        case RoundingMode.TOWARD_ZERO | RoundingMode.STOCHASTIC:
-            goes_out = False
+    goes_out = False
+    if spec.mode is not RoundingMode.STOCHASTIC:
+        goes_out = spec.mode.direction.is_outward(np.bool_(is_negative), lambda: np.bool_(is_odd))
+    if spec.mode.is_nearest:
+        middle = (2 * significand + 1, exponent - 1)
+        return _pattern_or(end + 1, *middle, carrier, add=not goes_out)
     if goes_out:
         return end + 1
     return _pattern_or(carrier.infinity, significand + 1, exponent, carrier, add=False)

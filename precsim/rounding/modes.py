@@ -1,10 +1,55 @@
 """The choices of a rounding: mode, overflow, infinities, NaN, subnormals, parity, random bits."""
 
 import enum
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class Direction(enum.Enum):
+    """Which of its two neighbours a magnitude goes to."""
+
+    EVEN = enum.auto()
+    ODD = enum.auto()
+    ZERO = enum.auto()
+    AWAY = enum.auto()
+    POSITIVE = enum.auto()
+    NEGATIVE = enum.auto()
+
+    def is_outward(
+        self,
+        negative: Any,
+        odd: Callable[[], Any],
+        *,
+        invert: Callable[[Any], Any] = operator.invert,
+    ) -> Any:
+        """Return where this is the larger neighbour.
+
+        `negative` tells where the number is negative, `odd` where its smaller neighbour is odd:
+        NumPy or JAX booleans, or other flags that `invert` inverts.
+        """
+        match self:
+            case Direction.EVEN:
+                return odd()
+            case Direction.ODD:
+                return invert(odd())
+            case Direction.ZERO:
+                return np.False_
+            case Direction.AWAY:
+                return np.True_
+            case Direction.POSITIVE:
+                return invert(negative)
+            case Direction.NEGATIVE:
+                return negative
 
 
 class RoundingMode(enum.StrEnum):
-    """Which neighbour a number between two values goes to (IEEE 754-2019, 4.3; P3109, 4.6)."""
+    """Which neighbour a number between two values goes to (IEEE 754-2019, 4.3; P3109, 4.6).
+
+    A mode is a pair: `direction`, and whether only ties go there (`is_nearest`) or all numbers.
+    """
 
     TIES_TO_EVEN = "rne"
     TIES_TO_AWAY = "rna"
@@ -18,6 +63,31 @@ class RoundingMode(enum.StrEnum):
     TOWARD_NEGATIVE = "rtn"
     TO_ODD = "rto"
     STOCHASTIC = "sr"
+
+    @property
+    def is_nearest(self) -> bool:
+        """Whether a number goes to the nearest value, and only a tie in the mode's direction."""
+        return self.name.startswith("TIES")
+
+    @property
+    def direction(self) -> Direction:
+        """Where ties go, or every number between two values; mode "sr" has none."""
+        return _DIRECTIONS[self]
+
+
+_DIRECTIONS = {
+    RoundingMode.TIES_TO_EVEN: Direction.EVEN,
+    RoundingMode.TIES_TO_AWAY: Direction.AWAY,
+    RoundingMode.TIES_TO_ZERO: Direction.ZERO,
+    RoundingMode.TIES_TO_ODD: Direction.ODD,
+    RoundingMode.TIES_TO_POSITIVE: Direction.POSITIVE,
+    RoundingMode.TIES_TO_NEGATIVE: Direction.NEGATIVE,
+    RoundingMode.TOWARD_ZERO: Direction.ZERO,
+    RoundingMode.AWAY_FROM_ZERO: Direction.AWAY,
+    RoundingMode.TOWARD_POSITIVE: Direction.POSITIVE,
+    RoundingMode.TOWARD_NEGATIVE: Direction.NEGATIVE,
+    RoundingMode.TO_ODD: Direction.ODD,
+}
 
 
 class OverflowMode(enum.StrEnum):

@@ -8,9 +8,10 @@ import pytest
 
 import precsim as ps
 from precsim.formats.arguments import integer, member, nearest, not_allowed, unknown
-from precsim.formats.numbers import canonical, registered
+from precsim.formats.numbers import registered
 from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
 
+KNOWN = [*ps.list_formats(), *registered]
 NEAR = [
     ("fp15", "fp16"),
     ("bf61", "bf16"),
@@ -29,13 +30,13 @@ FAR = ["posit8", "posit16", "takum16", "fp8", "int", "fp128", "x", "", "nf4", "a
 
 @pytest.mark.parametrize(("name", "near"), NEAR)
 def test_a_near_name_is_suggested(name: str, near: str) -> None:
-    assert nearest(name, [*canonical, *registered]) == near
+    assert nearest(name, KNOWN) == near
 
 
 @pytest.mark.parametrize("name", FAR)
 def test_a_far_name_suggests_nothing(name: str) -> None:
     """ "posit8" once suggested int8."""
-    found = nearest(name, [*canonical, *registered])
+    found = nearest(name, KNOWN)
     assert found is None or found.startswith(name)
 
 

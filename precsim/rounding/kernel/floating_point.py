@@ -6,6 +6,8 @@ Nearly all of it is known from the spec alone and decided while tracing; what de
 
 from typing import NamedTuple
 
+import numpy as np
+
 from precsim._arrays import Array
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.floating import FloatFormat, Specials
@@ -106,19 +108,12 @@ def _on_overflow(fmt: FloatFormat, spec: RoundingSpec, carrier: Carrier) -> _ByS
         beyond = largest
     if spec.overflow is OverflowMode.SATURATE:
         beyond = largest
-    match spec.mode:
-        case RoundingMode.TOWARD_ZERO:
-            return _BySign(largest, largest)
-        case RoundingMode.TOWARD_POSITIVE:
-            return _BySign(beyond, largest)
-        case RoundingMode.TOWARD_NEGATIVE:
-            return _BySign(largest, beyond)
-        case RoundingMode.TO_ODD:
-            # Whichever of the largest value and infinity has the odd code.
-            goes_up = fmt.has_infinity and fmt._max_code % 2 == 0
-            return _BySign(beyond, beyond) if goes_up else _BySign(largest, largest)
-        case _:
-            return _BySign(beyond, beyond)
+    if spec.mode.is_nearest or spec.mode is RoundingMode.STOCHASTIC:
+        return _BySign(beyond, beyond)
+    # To odd: whichever of the largest value and infinity has the odd code.
+    is_odd = np.bool_(fmt._max_code % 2 == 1 or not fmt.has_infinity)
+    outward = [spec.mode.direction.is_outward(s, lambda: is_odd) for s in (np.False_, np.True_)]
+    return _BySign(*(beyond if out else largest for out in outward))
 
 
 def _on_infinity(fmt: FloatFormat, spec: RoundingSpec, carrier: Carrier) -> _BySign:

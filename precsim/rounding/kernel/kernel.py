@@ -166,33 +166,11 @@ def _goes_up(
     mode: RoundingMode, fraction: Array, half: Array, sticky: Array, odd: Array, negative: Array
 ) -> Array:
     """Decide, from the cut-off bits, whether the magnitude goes to the upper neighbour."""
-    inexact = (fraction != fraction.dtype.type(0)) | sticky
-    tie = (fraction == half) & ~sticky
-    match mode:
-        case RoundingMode.TIES_TO_EVEN:
-            return (fraction >= half) & ~(tie & ~odd)
-        case RoundingMode.TIES_TO_AWAY:
-            return fraction >= half
-        case RoundingMode.TIES_TO_ZERO:
-            return (fraction >= half) & ~tie
-        case RoundingMode.TIES_TO_ODD:
-            return (fraction >= half) & ~(tie & odd)
-        case RoundingMode.TIES_TO_POSITIVE:
-            return (fraction >= half) & ~(tie & negative)
-        case RoundingMode.TIES_TO_NEGATIVE:
-            return (fraction >= half) & ~(tie & ~negative)
-        case RoundingMode.TOWARD_ZERO:
-            return fraction > half + half  # never
-        case RoundingMode.AWAY_FROM_ZERO:
-            return inexact
-        case RoundingMode.TOWARD_POSITIVE:
-            return inexact & ~negative
-        case RoundingMode.TOWARD_NEGATIVE:
-            return inexact & negative
-        case RoundingMode.TO_ODD:
-            return inexact & ~odd
-        case RoundingMode.STOCHASTIC:
-            raise AssertionError("stochastic rounding has a function of its own")
+    outward = mode.direction.is_outward(negative, lambda: odd)
+    if mode.is_nearest:
+        tie = (fraction == half) & ~sticky
+        return (fraction >= half) & ~(tie & ~outward)
+    return ((fraction != fraction.dtype.type(0)) | sticky) & outward
 
 
 def _stochastic(
