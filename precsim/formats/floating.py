@@ -99,7 +99,7 @@ class FloatFormat:
         fill(self, "precision", integer(self.precision, "precision", 1, 53))
         if self.exponent_bits is not None:
             fill(self, "exponent_bits", integer(self.exponent_bits, "exponent_bits", 1, 16))
-        if self.exponent_bits is None and self.specials.is_p3109:
+        if self.exponent_bits is None and self.specials is not Specials.IEEE:
             raise ValueError(f"specials {self.specials.value!r} need codes, hence exponent_bits")
         if cast("int | None", self.bias) is None:
             w = self.exponent_bits

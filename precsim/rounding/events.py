@@ -12,7 +12,7 @@ from precsim._arrays import Array, bitcast, count_true
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
-from precsim.rounding.kernel.limits import is_coarse, limits
+from precsim.rounding.kernel.limits import first_of_chop, is_coarse, limits
 from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
@@ -141,13 +141,28 @@ def first_beyond(spec: RoundingSpec, carrier: Carrier) -> tuple[int, int]:
         if not fmt.is_signed:
             if not fmt.has_zero:
                 return _first_above(positive, spec, carrier, is_negative=False), 1
-            negative = (0, fmt.emin if is_coarse(spec) else fmt.emin - fmt.precision + 1)
-            if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING:
-                negative = ((1 << (fmt.precision - 1)) - 1, fmt.emin - fmt.precision + 1)
+            negative = _last_to_zero(spec, fmt)
+            if spec.subnormals is SubnormalMode.FLUSH_BEFORE_ROUNDING:
+                end = _first_above(positive, spec, carrier, is_negative=False)
+                return end, carrier.pattern(1, fmt.emin)
     return (
         _first_above(positive, spec, carrier, is_negative=False),
         _first_above(negative, spec, carrier, is_negative=True),
     )
+
+
+def _last_to_zero(spec: RoundingSpec, fmt: FloatFormat) -> tuple[int, int]:
+    """Largest value of the grid that becomes 0, as (significand, exponent)."""
+    quantum = fmt.emin - fmt.precision + 1
+    if is_coarse(spec):
+        return 0, fmt.emin
+    match spec.subnormals:
+        case SubnormalMode.FLUSH_AFTER_ROUNDING:
+            return (1 << (fmt.precision - 1)) - 1, quantum
+        case SubnormalMode.FLUSH_AS_CHOP:
+            return (1 << (first_of_chop(spec, negative=True)[1] - quantum)) - 1, quantum
+        case _:
+            return 0, quantum
 
 
 def _first_above(

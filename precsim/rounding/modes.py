@@ -141,9 +141,27 @@ class SubnormalMode(enum.StrEnum):
     GRADUAL = "gradual"
     """Subnormals, as the format has them."""
     FLUSH_AFTER_ROUNDING = "flush_after_rounding"
-    """Round with subnormals, then replace a subnormal result by zero (chop; Higham and Pranesh 2019)."""
+    """Round with subnormals, then replace a subnormal result by zero, in every mode.
+
+    A number just below the smallest normal value may become that value. Flush-to-zero of x86 differs
+    there: it asks whether the result would be tiny with an unlimited range (IEEE 754-2019, 7.5 b).
+    """
     NEAREST_OF_ZERO_AND_MIN = "nearest_of_zero_and_min"
-    """Round on the grid {0, smallest normal} (CPFloat; Mary and Mikaitis 2024)."""
+    """Round on the grid {0, smallest normal} (CPFloat; Mary and Mikaitis 2024); half way is a tie."""
+    FLUSH_BEFORE_ROUNDING = "flush_before_rounding"
+    """Replace a number below the smallest normal value by zero of its sign before it is rounded.
+
+    Tininess before rounding (IEEE 754-2019, 7.5 a) with abrupt underflow: flush-to-zero of Arm (bit FZ
+    of FPCR), in every mode. As the first releases of chop did (2019).
+    """
+    FLUSH_AS_CHOP = "flush_as_chop"
+    """Round with subnormals, then again to 0 or the smallest normal value xmin, by chop's rules.
+
+    In mode rne, xmin/2 and more become xmin (also what the first rounding made xmin/2). In rtp and rtn
+    all that the first rounding left on the mode's side of zero becomes xmin or -xmin, the rest 0; in
+    rtz and sr everything below xmin becomes 0. Other modes, and precisions below 3, are refused: chop
+    has none of them. Source: higham/chop, chop.m, option ``subnormal = 0``.
+    """
 
 
 class EvenRule(enum.StrEnum):

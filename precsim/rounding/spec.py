@@ -49,7 +49,8 @@ class RoundingSpec:
     even : EvenRule or str, optional
         "even_significand" (default) or "even_code" (default of P3109 formats); matters for precision 1.
     subnormals : SubnormalMode or str
-        "gradual", "flush_after_rounding" or "nearest_of_zero_and_min".
+        "gradual", "flush_after_rounding", "flush_before_rounding", "nearest_of_zero_and_min" or
+        "flush_as_chop"; see `SubnormalMode`.
     num_random_bits : int
         Random bits N per element in mode "sr", 1 to 32; 0 stands for 32. Always 0 in other modes.
     stochastic_variant : StochasticVariant or str
@@ -117,6 +118,8 @@ class RoundingSpec:
             raise ValueError(
                 f"subnormals is {self.subnormals.value!r}, but fixed point has no subnormals"
             )
+        if self.subnormals is SubnormalMode.FLUSH_AS_CHOP:
+            _check_chop(numbers, self.mode)
         is_stochastic = self.mode is RoundingMode.STOCHASTIC
         count = integer(self.num_random_bits, "num_random_bits")
         fill(self, "num_random_bits", 32 if is_stochastic and count == 0 else count)
@@ -180,6 +183,8 @@ _FIXED_OVERFLOW: tuple[OverflowMode, ...] = (
     OverflowMode.WRAP,
 )
 
+_CHOP_MODES = ("rne", "rtp", "rtn", "rtz", "sr")
+
 _KINDS: dict[str, type[enum.StrEnum]] = {
     "mode": RoundingMode,
     "overflow": OverflowMode,
@@ -189,6 +194,21 @@ _KINDS: dict[str, type[enum.StrEnum]] = {
     "subnormals": SubnormalMode,
     "stochastic_variant": StochasticVariant,
 }
+
+
+def _check_chop(numbers: Format, mode: RoundingMode) -> None:
+    """Refuse what chop has no rule for."""
+    if mode.value not in _CHOP_MODES:
+        raise ValueError(
+            f"mode is {mode.value!r} with subnormals 'flush_as_chop'; allowed are chop's modes, "
+            f"{', '.join(map(repr, _CHOP_MODES))}"
+        )
+    assert isinstance(numbers, FloatFormat)
+    if numbers.precision < 3 or not numbers.has_subnormals:
+        raise ValueError(
+            f"subnormals is 'flush_as_chop' for {numbers}; allowed are formats with subnormals and "
+            "at least 3 bits of precision"
+        )
 
 
 def _numbers(fmt: AnyFormat) -> Format:

@@ -60,6 +60,15 @@ def nan_modes(fmt: Format) -> list[NanMode]:
     return [mode for mode in NanMode if mode != "nan_to_negative_zero" or fmt.has_negative_zero]
 
 
+def subnormal_modes(fmt: Format, mode: str) -> list[SubnormalMode]:
+    """Return the treatments of subnormals that a format and a mode allow."""
+    if isinstance(fmt, ps.FixedPointFormat):
+        return [SubnormalMode.GRADUAL]
+    has_chop = mode in ("rne", "rtp", "rtn", "rtz", "sr")
+    has_chop = has_chop and fmt.precision >= 3 and fmt.has_subnormals
+    return [m for m in SubnormalMode if has_chop or m != "flush_as_chop"]
+
+
 @pytest.fixture(scope="session")
 def specs() -> Callable[..., Iterator[ps.RoundingSpec]]:
     """Return the function that yields every mode with every overflow."""
@@ -74,9 +83,9 @@ def specs() -> Callable[..., Iterator[ps.RoundingSpec]]:
         overflows = OVERFLOWS["fixed" if is_fixed else "float"]
         ways = [(mode, "a") for mode in RoundingMode if mode != "sr"]
         ways += [(RoundingMode.STOCHASTIC, variant) for variant in StochasticVariant]
-        policies = list(SubnormalMode)[: 1 if is_fixed else 3]
         k = 0
         for w, (mode, variant) in enumerate(ways):
+            policies = subnormal_modes(fmt, mode)
             for o, overflow in enumerate(overflows):
                 chosen = policies if all_subnormals else [policies[(w + o) % len(policies)]]
                 for subnormals in chosen:

@@ -87,12 +87,20 @@ def expected(x: Fraction, negative: bool, spec: ps.RoundingSpec, table: Any) -> 
     assert isinstance(fmt, ps.FloatFormat)
     values, odd = table
     smallest = Fraction(fmt.min_normal)
+    before = spec.subnormals is SubnormalMode.FLUSH_BEFORE_ROUNDING
+    if before and x < smallest:
+        return (-0.0 if negative and fmt.has_negative_zero else 0.0), (
+            Flags.INEXACT | Flags.UNDERFLOW if x else Flags.NONE
+        )
     if spec.subnormals is SubnormalMode.NEAREST_OF_ZERO_AND_MIN:
         kept = [k for k, v in enumerate(values) if v == 0 or v >= smallest]
         values, odd = [values[k] for k in kept], [odd[k] for k in kept]
     result = search(x, negative, mode, values, odd)
     if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING and result < smallest:
         result = Fraction(0)
+    if spec.subnormals is SubnormalMode.FLUSH_AS_CHOP and result < smallest:
+        raised = {"rne": result >= smallest / 2, "rtp": not negative, "rtn": negative}
+        result = smallest if result and raised.get(mode) else Fraction(0)
     flags = Flags.NONE if result == x else Flags.INEXACT
     sign = -1.0 if negative else 1.0
     if result == values[-1]:
@@ -145,8 +153,11 @@ def test_oracle_equals_table_search(
             points += [lower + gap * Fraction(3, 4), lower + gap * Fraction(7, 8)]
     points += [values[-1] * 2, values[-1] * 10**30, Fraction(1, 10**30)]
     overflows = (OverflowMode.INFINITY, OverflowMode.SATURATE, OverflowMode.INFINITY_OR_MAX)
-    policies = [(o, s) for s in SubnormalMode for o in overflows]
     fmt = ps.get_format(name)
+    assert isinstance(fmt, ps.FloatFormat)
+    has_chop = fmt.precision >= 3 and mode in ("rne", "rtp", "rtn", "rtz")
+    allowed = [m for m in SubnormalMode if has_chop or m != "flush_as_chop"]
+    policies = [(o, s) for s in allowed for o in overflows]
     for k, x in enumerate(points):
         overflow, subnormals = policies[k % len(policies)]
         spec = ps.RoundingSpec(format=fmt, mode=mode, overflow=overflow, subnormals=subnormals)
@@ -271,3 +282,32 @@ def test_unlimited_range_ends_where_its_carrier_ends() -> None:
     assert round_exact(-largest, "float(e=inf,p=7)").value == -INF
     assert round_exact(largest, "float(e=inf,p=7):rtz").value == 2.0**1023 * (2 - 2.0**-6)
     assert round_exact(2.0**-1074, "float(e=inf,p=7)").value == 2.0**-1074
+    assert round_exact(1e39, "float(e=inf,p=7)", carrier="fp32").value == INF
+    with pytest.raises(ValueError, match=r"^carrier is 'fp16'; allowed are 'fp64', 'fp32'$"):
+        round_exact(1.0, "float(e=inf,p=7)", carrier="fp16")
+
+
+@pytest.mark.parametrize(("dtype", "carrier"), [(np.float32, "fp32"), (np.float64, "fp64")])
+@pytest.mark.parametrize("mode", RoundingMode)
+def test_unlimited_range_beyond_the_carrier(mode: RoundingMode, dtype: Any, carrier: str) -> None:
+    """Kernel and oracle agree on products that the carrier does not have, above and below it.
+
+    The oracle went to infinity in every mode, and rounded twice below the smallest normal number.
+    """
+    info = np.finfo(dtype)
+    low = info.minexp // 2
+    x = np.ldexp([1.0, 1.3, 1.99, 1.0625], [low, low - 3, low - 11, low + 2]).astype(dtype)
+    x = np.concatenate([x, [info.max, info.max / 3, 1.0], -x])
+    y = np.ldexp([1.0, 1.7, 1.0], [low - 12, low, info.maxexp - 1]).astype(dtype)
+    with np.errstate(over="ignore"):
+        products = ps.multiply(x[:, None], y, f"float(e=inf,p=7):{mode}", random_bits=5)
+    for k, a in enumerate(x):
+        for n, b in enumerate(y):
+            exact = Fraction(float(a)) * Fraction(float(b))
+            value, flags = round_exact(
+                exact, f"float(e=inf,p=7):{mode}", random_bits=5, carrier=carrier
+            )
+            assert same(float(products[k, n]), value), (a, b)
+            assert (Flags.OVERFLOW in flags) == (abs(exact) > 2 * Fraction(float(info.max))) or (
+                abs(exact) > Fraction(float(info.max)) * Fraction(99, 100)
+            )

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array
+from precsim._arrays import Array, namespace
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.floating import FloatFormat, Specials
-from precsim.rounding.kernel.limits import limits
+from precsim.rounding.kernel.limits import first_of_chop, limits
 from precsim.rounding.modes import InfinityMode, NanMode, OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec
 
@@ -46,8 +46,20 @@ def finish(
     assert isinstance(fmt, FloatFormat)
     bound = limits(spec, carrier)
     nan, infinity = u(carrier.quiet_nan), u(carrier.infinity)
-    if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING:
-        result = select(result < u(bound.min_normal), u(0), result)
+    match spec.subnormals:
+        case SubnormalMode.FLUSH_AFTER_ROUNDING:
+            result = select(result < u(bound.min_normal), u(0), result)
+        case SubnormalMode.FLUSH_BEFORE_ROUNDING:
+            result = select(magnitude < u(bound.min_normal), u(0), result)
+        case SubnormalMode.FLUSH_AS_CHOP:
+            first = _BySign(
+                *(carrier.pattern(*first_of_chop(spec, negative=s)) for s in (False, True))
+            )
+            reaches = result >= first.pattern(negative, carrier)
+            raised = namespace(result).maximum(result, u(bound.min_normal))
+            result = select(reaches, raised, u(0))
+        case _:
+            pass  # the grid has what the format has
     on_infinity = _on_infinity(fmt, spec, carrier)
     infinities = _BySign(carrier.infinity, carrier.infinity)
     is_bounded = fmt.exponent_bits is not None

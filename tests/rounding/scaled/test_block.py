@@ -119,7 +119,7 @@ def test_other_scale_formats(element: str, scale: str, rule: str, assert_same_bi
     fmt = ps.BlockFormat(
         name="other",
         element=ps.get_format(element),
-        scale=ps.RoundingSpec.parse(scale).format,  # type: ignore[arg-type]
+        scale=ps.RoundingSpec.parse(scale).format,
         block_size=4,
         scale_rule=ps.ScaleRule(rule),
     )
