@@ -50,7 +50,7 @@ def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
 
     Returns
     -------
-    ndarray or jax.Array of float32, shape (7,)
+    ndarray or jax.Array of int32, shape (7,)
         Counts in the order of `Events`: elements, nonzero, underflowed, subnormal, overflowed,
         saturated, nan.
 
@@ -69,8 +69,7 @@ def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
     numbers are beyond the range of an unsigned format, unless they round to zero. A zero that a format
     without zero turns into NaN counts as overflowed.
 
-    Error: none up to 2**24 elements; above, each count is rounded to float32. Under jit as good as
-    eagerly; about 20 integer operations per element.
+    Error: none, up to 2**31 - 1 elements; the same under jit. About 20 integer operations per element.
 
     Source: IEEE 754-2019, 7.4 and 7.5 (overflow and underflow, tininess after rounding).
 
@@ -80,10 +79,9 @@ def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
     >>> import precsim as ps
     >>> before = np.float32([1e-3, 1e-9, -0.0, 500.0, 2.0, np.nan])
     >>> count_events(before, ps.round_to(before, "e4m3:saturate"), "e4m3:saturate").tolist()
-    [6.0, 4.0, 1.0, 1.0, 0.0, 1.0, 1.0]
+    [6, 4, 1, 1, 0, 1, 1]
     """
-    events = classify(before, after, spec)
-    return count_true(*events).astype(np.float32)
+    return count_true(*classify(before, after, spec))
 
 
 def classify(before: Any, after: Any, spec: SpecLike) -> Events:
@@ -97,27 +95,48 @@ def classify(before: Any, after: Any, spec: SpecLike) -> Events:
         raise ValueError(
             f"after has shape {after.shape}; allowed is that of before, {before.shape}"
         )
+    bits = bitcast(before, carrier.uint_dtype).reshape(-1)
+    result = bitcast(after, carrier.uint_dtype).reshape(-1)
+    smallest = carrier.uint(limits(spec, carrier).min_normal)
+    return from_patterns(bits, result, is_beyond(bits, spec, carrier), smallest, spec, carrier)
+
+
+def is_beyond(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
+    """Return which patterns are of numbers beyond the range of a format, infinities included."""
+    u = carrier.uint
+    magnitude = bits & u(carrier.sign_bit - 1)
+    positive_end, negative_end = first_beyond(spec, carrier)
+    return magnitude >= select(bits >= u(carrier.sign_bit), u(negative_end), u(positive_end))
+
+
+def from_patterns(
+    bits: Array,
+    result: Array,
+    beyond: Array,
+    smallest: Array,
+    spec: RoundingSpec,
+    carrier: Carrier,
+) -> Events:
+    """Return the events from patterns before and after a rounding.
+
+    `beyond` tells which inputs are outside the range; nonzero results below `smallest` are subnormal.
+    """
     u = carrier.uint
     zero, infinity = u(0), u(carrier.infinity)
-    bits = bitcast(before, carrier.uint_dtype).reshape(-1)
-    magnitude = bits & u(carrier.sign_bit - 1)
-    result = bitcast(after, carrier.uint_dtype).reshape(-1) & u(carrier.sign_bit - 1)
+    magnitude, result = bits & u(carrier.sign_bit - 1), result & u(carrier.sign_bit - 1)
     is_nan, is_finite = magnitude > infinity, magnitude < infinity
     nonzero = (magnitude != zero) & ~is_nan
-    positive_end, negative_end = first_beyond(spec, carrier)
-    beyond = magnitude >= select(bits >= u(carrier.sign_bit), u(negative_end), u(positive_end))
     beyond = beyond & ~is_nan
     overflowed = is_finite & (result >= infinity)
     saturated = beyond & (result < infinity)
     if spec.overflow is OverflowMode.WRAP:
         overflowed = overflowed | (beyond & is_finite)
         saturated = saturated & ~is_finite
-    min_normal = u(limits(spec, carrier).min_normal)
     return Events(
         elements=magnitude == magnitude,  # noqa: PLR0124 (all true, in the same library)
         nonzero=nonzero,
         underflowed=nonzero & (result == zero) & ~beyond,
-        subnormal=(result != zero) & (result < min_normal) & ~is_nan,
+        subnormal=(result != zero) & (result < smallest) & ~is_nan,
         overflowed=overflowed,
         saturated=saturated,
         nan=is_nan,

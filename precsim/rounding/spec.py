@@ -204,7 +204,8 @@ def _check_chop(numbers: Format, mode: RoundingMode) -> None:
             f"{', '.join(map(repr, _CHOP_MODES))}"
         )
     assert isinstance(numbers, FloatFormat)
-    if numbers.precision < 3 or not numbers.has_subnormals:
+    has_subnormals = numbers.has_subnormals and numbers.exponent_bits is not None
+    if numbers.precision < 3 or not has_subnormals:
         raise ValueError(
             f"subnormals is 'flush_as_chop' for {numbers}; allowed are formats with subnormals and "
             "at least 3 bits of precision"

@@ -50,11 +50,16 @@ def ulp(x: Any, fmt: str | Format) -> Array:
     x, carrier = as_carrier(x)
     spec = RoundingSpec(format=fmt)
     limits(spec, carrier)
-    u = carrier.uint
-    magnitude = bitcast(x, carrier.uint_dtype).reshape(-1) & u(carrier.sign_bit - 1)
-    bits = compose(magnitude * u(0) + u(1), _ulp_exponent(magnitude, fmt, carrier), carrier)
-    bits = select(magnitude >= u(carrier.infinity), u(carrier.quiet_nan), bits)
+    bits = ulp_bits(bitcast(x, carrier.uint_dtype).reshape(-1), fmt, carrier)
     return bitcast(bits, carrier.float_dtype).reshape(x.shape)
+
+
+def ulp_bits(bits: Array, fmt: Format, carrier: Carrier) -> Array:
+    """Return the patterns of the ulps around patterns; NaN for infinity and NaN."""
+    u = carrier.uint
+    magnitude = bits & u(carrier.sign_bit - 1)
+    unit = compose(magnitude * u(0) + u(1), _ulp_exponent(magnitude, fmt, carrier), carrier)
+    return select(magnitude >= u(carrier.infinity), u(carrier.quiet_nan), unit)
 
 
 def _ulp_exponent(magnitude: Array, fmt: Format, carrier: Carrier) -> Array:

@@ -201,7 +201,7 @@ def test_jit_counts_what_numpy_counts(name: str) -> None:
     expected = count_events(before, round_to(before, name), name)
     assert expected[3] > 0 or isinstance(get_format(name), FixedPointFormat)
     compiled = jax.jit(lambda x: count_events(x, round_to(x, name), name))(jnp.asarray(before))
-    assert compiled.dtype == np.float32
+    assert compiled.dtype == expected.dtype == np.int32
     assert compiled.tolist() == expected.tolist()
 
 

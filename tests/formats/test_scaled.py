@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.rounding.events import count_events
 
 F: Any = np.float32
 
@@ -173,7 +174,7 @@ REFUSING: dict[str, Callable[[str], object]] = {
     "matmul_spec": lambda fmt: ps.MatmulSpec(lhs=ps.RoundingSpec.parse(fmt), accumulator=FP32),
     "matmul_string": lambda fmt: ps.MatmulSpec.parse(f"{fmt}_{fmt}_fp32"),
     "gamma": lambda fmt: ps.gamma(3, fmt),
-    "range_rates": lambda fmt: ps.range_rates(F([1.0]), fmt),
+    "count_events": lambda fmt: count_events(F([1.0]), F([1.0]), fmt),
 }
 
 

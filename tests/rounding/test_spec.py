@@ -37,7 +37,9 @@ def specs(draw: st.DrawFn) -> ps.RoundingSpec:
         nans.remove(NanMode.NEGATIVE_ZERO)
     subnormals = [SubnormalMode.GRADUAL]
     if isinstance(fmt, ps.FloatFormat):
-        has_chop = fmt.precision >= 3 and mode in ("rne", "rtp", "rtn", "rtz", "sr")
+        has_chop = (
+            bool(fmt.width) and fmt.precision >= 3 and mode in ("rne", "rtp", "rtn", "rtz", "sr")
+        )
         subnormals = [m for m in SubnormalMode if has_chop or m != "flush_as_chop"]
     return ps.RoundingSpec(
         format=fmt,
@@ -176,6 +178,7 @@ REFUSED = [
     ("q3.4:trn:rnd", "gives mode twice"),
     ("q3.4:flush_after_rounding", "fixed point has no subnormals"),
     ("fp16:rna:flush_as_chop", r"^mode is 'rna' with subnormals .* chop's modes, 'rne', 'rtp'"),
+    ("float(e=inf,p=7):flush_as_chop", "allowed are formats with subnormals"),
     ("e2m1:flush_as_chop", "at least 3 bits of precision"),
     ("q3.4:flush_as_chop", "fixed point has no subnormals"),
     ("bf16:sr33", "num_random_bits is 33; allowed are 1 to 32"),

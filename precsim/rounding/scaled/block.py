@@ -33,10 +33,40 @@ class Blocks(NamedTuple):
     tensor_scale: Array | None
 
 
+class Quotients(NamedTuple):
+    """Elements divided by their scales, not yet rounded; patterns of the scales; lost blocks."""
+
+    exact: wide.Packed
+    scales: Array
+    tensor_scale: Array | None
+    is_lost: Array
+
+
 def quantize_blocks(
     bits: Array, random_bits: Array | None, spec: RoundingSpec, carrier: Carrier
 ) -> Blocks:
     """Choose the scales of blocks and round their elements."""
+    fmt = spec.format
+    assert isinstance(fmt, BlockFormat)
+    quotients = divide_by_scales(bits, spec, carrier)
+    elements = round_bits(
+        quotients.exact.bits,
+        replace(spec, format=fmt.element),
+        carrier,
+        tail=quotients.exact.tail,
+        rest=quotients.exact.rest,
+        random_bits=random_bits,
+    )
+    scale = select(quotients.is_lost, carrier.uint(carrier.quiet_nan), quotients.scales)
+    return Blocks(
+        encode_bits(elements, fmt.element, carrier).astype(code_dtype(fmt.element)),
+        encode_bits(scale, fmt.scale, carrier).astype(code_dtype(fmt.scale)),
+        quotients.tensor_scale,
+    )
+
+
+def divide_by_scales(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Quotients:
+    """Choose the scales of blocks and divide their elements by them."""
     u = carrier.uint
     fmt = spec.format
     assert isinstance(fmt, BlockFormat)
@@ -60,20 +90,7 @@ def quantize_blocks(
             select(is_special, u(0), exact.tail),
             select(is_special, u(0), exact.rest),
         )
-    elements = round_bits(
-        exact.bits,
-        replace(spec, format=fmt.element),
-        carrier,
-        tail=exact.tail,
-        rest=exact.rest,
-        random_bits=random_bits,
-    )
-    scale = select(is_lost, u(carrier.quiet_nan), scale)
-    return Blocks(
-        encode_bits(elements, fmt.element, carrier).astype(code_dtype(fmt.element)),
-        encode_bits(scale, fmt.scale, carrier).astype(code_dtype(fmt.scale)),
-        tensor_scale,
-    )
+    return Quotients(exact, scale, tensor_scale, is_lost)
 
 
 def dequantize_blocks(blocks: Blocks, fmt: BlockFormat, carrier: Carrier) -> Array:
@@ -81,15 +98,22 @@ def dequantize_blocks(blocks: Blocks, fmt: BlockFormat, carrier: Carrier) -> Arr
     u = carrier.uint
     element = decode_bits(blocks.codes.astype(carrier.uint_dtype), fmt.element, carrier)
     scale = decode_bits(blocks.scales.astype(carrier.uint_dtype), fmt.scale, carrier)[..., None]
-    product = wide.multiply(wide.unpack(element, carrier), wide.unpack(scale, carrier), carrier)
-    if blocks.tensor_scale is not None:
-        # Two factors of at most 16 bits fill no more than one word, so this product is exact too.
-        product = wide.multiply(product, wide.unpack(blocks.tensor_scale, carrier), carrier)
-    value = rounded(product, carrier)
+    value = times_scales(element, scale, blocks.tensor_scale, carrier)
     is_special = (element & u(carrier.sign_bit - 1)) >= u(carrier.infinity)
     value = select(is_special, element, value)
     is_nan = (scale > u(carrier.infinity)) | (is_special & (scale == u(0)))
     return select(is_nan, u(carrier.quiet_nan), value)
+
+
+def times_scales(
+    element: Array, scale: Array, tensor_scale: Array | None, carrier: Carrier
+) -> Array:
+    """Return the pattern of element * scale (* tensor scale), the exact product rounded once."""
+    product = wide.multiply(wide.unpack(element, carrier), wide.unpack(scale, carrier), carrier)
+    if tensor_scale is not None:
+        # Two factors of at most 16 bits fill no more than one word, so this product is exact too.
+        product = wide.multiply(product, wide.unpack(tensor_scale, carrier), carrier)
+    return rounded(product, carrier)
 
 
 def set_specials_apart(
