@@ -28,8 +28,8 @@ def number_format(given: str | Format, argument: str) -> Format:
     """Return the format of single numbers that a name or a format stands for."""
     found: Any = given
     if isinstance(given, str):
-        name = given.strip().lower()
-        found = registered.get(given) or registered.get(name) or spelled_number(name)
+        key = given.strip().lower()
+        found = registered.get(given) or registered.get(key) or spelled_number(key)
         if found is None:
             raise unknown("format", given, canonical, aliases=registered)
     if isinstance(found, Format):

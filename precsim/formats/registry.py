@@ -17,6 +17,8 @@ AnyFormat: TypeAlias = Format | ScaledFormat
 
 _AnyFormat = TypeVar("_AnyFormat", bound=AnyFormat)
 
+_NAME = re.compile(r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*")
+
 
 def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFormat:
     """Make a format known under its name and aliases.
@@ -36,7 +38,10 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     Raises
     ------
     ValueError
-        If one of the names already means another format. Registering the same format again is allowed.
+        If one of the names already means another format, whatever its case, or would not be read back
+        in strings of roundings and products: names are words of letters, digits and ".", joined by
+        "_", and a format of single numbers has a name or alias without "_". Registering the same format
+        again is allowed.
 
     Examples
     --------
@@ -47,13 +52,19 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     """
     names = (fmt.name, *aliases)
     for name in names:
-        known = registered.get(name) or _spelled_out(name)
+        known = _found(name)
         if known is not None and known != fmt:
             raise ValueError(f"format name {name!r} already means {known!r}")
-        if re.search(r"[\s:]", name) or not name:
+        if known is None and not _NAME.fullmatch(name):
             raise ValueError(
-                f"format name {name!r} is not allowed: names have no spaces and no ':'"
+                f"format name {name!r} is not allowed; allowed are letters, digits and '.', in words "
+                "that single '_' join"
             )
+    if isinstance(fmt, Format) and all("_" in name for name in names):
+        raise ValueError(
+            f"format name {fmt.name!r} has '_', which strings of matrix products split at; allowed are "
+            "names without it, or an alias without it besides"
+        )
     if fmt.name not in registered:
         canonical.append(fmt.name)
     for name in names:
@@ -101,8 +112,7 @@ def get_format(name: "str | AnyFormat") -> Format | Any:
         return name
     if not isinstance(name, str):
         raise TypeError(f"format is {name!r}; allowed are a name or a format")
-    key = name.strip().lower()
-    found = registered.get(name) or registered.get(key) or _spelled_out(key)
+    found = _found(name)
     if found is not None:
         return found
     error = unknown("format", name, canonical, aliases=registered)
@@ -150,6 +160,12 @@ def list_formats(*, kind: str | None = None) -> tuple[str, ...]:
     if kind not in kinds:
         raise not_allowed("kind", kind, [name for name in kinds if name])
     return tuple(name for name in canonical if isinstance(registered[name], kinds[kind]))
+
+
+def _found(name: str) -> Any:
+    """Return the format of a name, None if there is none."""
+    key = name.strip().lower()
+    return registered.get(name) or registered.get(key) or _spelled_out(key)
 
 
 def _spelled_out(name: str) -> AnyFormat | None:
