@@ -23,8 +23,8 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     n : int
         Number of roundings, at least 0.
     unit_roundoff : float, str, FloatFormat or RoundingSpec
-        Number u between 0 and 1, or a format or spec: u = 2**-p for its rounding to nearest, 2**(1 - p) for
-        its other modes ("fp16:rtz", "bf16:sr8").
+        Number u between 0 and 1, or a format or spec: u = 2**-p for its rounding to nearest,
+        2**(1 - p) for its other modes ("fp16:rtz", "bf16:sr8").
 
     Returns
     -------
@@ -39,8 +39,8 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     Notes
     -----
     If each ``|delta_i| <= u``, then a product of n factors ``(1 + delta_i)**(+1 or -1)`` is
-    ``1 + theta`` with ``|theta| <= gamma(n, u)``. Neither underflow nor overflow is covered. Error: the
-    exact quotient is rounded once, upward.
+    ``1 + theta`` with ``|theta| <= gamma(n, u)``. Neither underflow nor overflow is covered. Error:
+    the exact quotient is rounded once, upward.
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, lemma 3.1.
 
@@ -84,7 +84,8 @@ def probabilistic_gamma(
     confidence : float, optional
         Least probability with which the bound shall hold, between 0 and 1; it fixes lambda.
     lambda_ : float, optional
-        The lambda of the formula, positive. Exactly one of `confidence` and `lambda_` must be given.
+        The lambda of the formula, positive. Exactly one of `confidence` and `lambda_` must be
+        given.
     num_results : int
         Number of inner products for which the bound shall hold at once: m n for a product of shape
         (m, n). Used with `confidence`.
@@ -101,11 +102,11 @@ def probabilistic_gamma(
 
     Notes
     -----
-    Holds with probability at least ``1 - 2 num_results n exp(-lambda**2 (1 - u)**2 / 2)`` for an inner
-    product of length n, if the rounding errors are independent random variables of mean zero with
-    ``|delta_i| <= u``. Rounding to nearest is deterministic: for it this is a model, which fails on
-    purpose-made data. Stochastic rounding obeys it (with u = 2**(1 - p)), since mean independence
-    suffices (Connolly, Higham and Mary 2021). Error: relative error about 1e-15.
+    Holds with probability at least ``1 - 2 num_results n exp(-lambda**2 (1 - u)**2 / 2)`` for an
+    inner product of length n, if the rounding errors are independent random variables of mean zero
+    with ``|delta_i| <= u``. Rounding to nearest is deterministic: for it this is a model, which
+    fails on purpose-made data. Stochastic rounding obeys it (with u = 2**(1 - p)), since mean
+    independence suffices (Connolly, Higham and Mary 2021). Error: relative error about 1e-15.
 
     Source: Higham and Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci.
     Comput. 41 (2019), A2815-A2835, theorem 2.4 and section 3 (by Hoeffding's inequality).

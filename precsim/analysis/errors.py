@@ -40,9 +40,10 @@ def absolute_error(computed: Any, exact: Any) -> np.ndarray:
 
     Notes
     -----
-    Special values: equal infinities give 0; an infinity against anything else gives infinity; NaN in
-    either gives NaN. Error: one rounding to float64, relative error at most 2**-53; exact where the
-    values are within a factor of two of each other (Sterbenz), as they are whenever errors are small.
+    Special values: equal infinities give 0; an infinity against anything else gives infinity; NaN
+    in either gives NaN. Error: one rounding to float64, relative error at most 2**-53; exact where
+    the values are within a factor of two of each other (Sterbenz), as they are whenever errors are
+    small.
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 1.2.
 
@@ -78,9 +79,9 @@ def relative_error(computed: Any, exact: Any) -> np.ndarray:
     Notes
     -----
     Special values: where `exact` is 0, the error is 0 if `computed` is 0 too (of either sign), else
-    infinity. Equal infinities give 0; an infinity against anything else gives infinity; NaN in either
-    gives NaN. Error: two roundings, relative error at most gamma(2, "fp64"), unless the quotient is
-    subnormal.
+    infinity. Equal infinities give 0; an infinity against anything else gives infinity; NaN in
+    either gives NaN. Error: two roundings, relative error at most gamma(2, "fp64"), unless the
+    quotient is subnormal.
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 1.2.
 
@@ -104,8 +105,8 @@ def ulp_error(computed: Any, exact: Any, fmt: str | AnyFormat, *, axis: int = -1
     exact : array_like of float, broadcastable with `computed`
         What it should have returned, in float64 or exactly representable there.
     fmt : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The format whose ulp is the unit; see `precsim.ulp`. Of a block format the ulp of the element
-        times the scale that its exact values have; of an affine format that scale.
+        The format whose ulp is the unit; see `precsim.ulp`. Of a block format the ulp of the
+        element times the scale that its exact values have; of an affine format that scale.
     axis : int
         Along which the blocks of a block format run, as in `round_to`.
 
@@ -125,12 +126,13 @@ def ulp_error(computed: Any, exact: Any, fmt: str | AnyFormat, *, axis: int = -1
     Notes
     -----
     At zero and below the smallest normal value the ulp is the smallest subnormal (with an unlimited
-    exponent range, an exact 0 gives 0 or infinity). Beyond the largest finite value it is the ulp of
-    that value, so saturation shows as many ulps. At a power of two it is the gap above.
+    exponent range, an exact 0 gives 0 or infinity). Beyond the largest finite value it is the ulp
+    of that value, so saturation shows as many ulps. At a power of two it is the gap above.
 
-    Special values: equal infinities give 0; an infinity against anything else gives infinity; NaN in
-    either gives NaN. Error: that of `absolute_error`; the division is by a power of two, for NVFP4 and
-    affine formats by a scale, and rounded. Under jit both roundings are to the dtype of the result.
+    Special values: equal infinities give 0; an infinity against anything else gives infinity; NaN
+    in either gives NaN. Error: that of `absolute_error`; the division is by a power of two, for
+    NVFP4 and affine formats by a scale, and rounded. Under jit both roundings are to the dtype of
+    the result.
 
     Source: Muller et al., *Handbook of Floating-Point Arithmetic*, 2nd edition, 2.3.2.
 
@@ -211,8 +213,8 @@ def backward_error(c: Any, a: Any, b: Any) -> float:
     Returns
     -------
     float
-        The maximum over all components, dimensionless; 0 if there are none. A product with k products
-        and sums in unit roundoff u has at most ``gamma(k, u)``.
+        The maximum over all components, dimensionless; 0 if there are none. A product with k
+        products and sums in unit roundoff u has at most ``gamma(k, u)``.
 
     Raises
     ------
@@ -223,15 +225,15 @@ def backward_error(c: Any, a: Any, b: Any) -> float:
 
     Notes
     -----
-    Special values: 0 / 0 counts as 0, anything else over 0 as infinity, equal infinities as 0. NaN in
-    `c`, or in the exact product, gives NaN; another mismatch of infinities gives infinity.
+    Special values: 0 / 0 counts as 0, anything else over 0 as infinity, equal infinities as 0. NaN
+    in `c`, or in the exact product, gives NaN; another mismatch of infinities gives infinity.
 
-    Error: ``a b`` and ``|a| |b|`` are computed in float64, so the result differs from the true eta by
-    at most ``gamma(3 * k + 2, "fp64") * (1 + eta)``, about 4e-13 for k = 1000, as long as no product
-    or sum overflows or underflows in float64. Do not use it to judge float64 products.
+    Error: ``a b`` and ``|a| |b|`` are computed in float64, so the result differs from the true eta
+    by at most ``gamma(3 * k + 2, "fp64") * (1 + eta)``, about 4e-13 for k = 1000, as long as no
+    product or sum overflows or underflows in float64. Do not use it to judge float64 products.
 
-    Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 3.1 and 3.5; there
-    it is the smallest eps with ``c = a b + E``, ``|E| <= eps |a| |b|``.
+    Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 3.1 and 3.5;
+    there it is the smallest eps with ``c = a b + E``, ``|E| <= eps |a| |b|``.
 
     Examples
     --------

@@ -17,8 +17,8 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 class RangeRates(Events):
     """Counts of range events, and rates whose names say what they are a share of.
 
-    The fields are those of `precsim.rounding.events.Events`, as integers. A share of nothing (0 / 0)
-    is 0. A JAX pytree, so that a jitted function can return it.
+    The fields are those of `precsim.rounding.events.Events`, as integers. A share of nothing
+    (0 / 0) is 0. A JAX pytree, so that a jitted function can return it.
     """
 
     __slots__ = ()
@@ -63,7 +63,8 @@ def range_rates(
     values : array_like of float, shape (...)
         Carrier values, float32 or float64, on any device.
     spec : str, Format or RoundingSpec
-        Format and rule; of a block or affine format the range is that of the elements, by their scale.
+        Format and rule; of a block or affine format the range is that of the elements, by their
+        scale.
     random_bits : array_like of int, broadcastable to shape (...), optional
         For mode sr: one integer per element.
     axis : int
@@ -83,11 +84,11 @@ def range_rates(
 
     Notes
     -----
-    Special values: -0 is a zero, before and after rounding. NaN inputs count in `elements` and `nan`
-    only. Infinite inputs are nonzero; they saturate where they become finite, and never overflow.
-    Numbers that round back to the largest value, as in the whole range, are not saturated. Finite
-    elements of a block that a NaN or an infinity made NaN overflowed. Exact: the counts are integers
-    found by integer comparisons, also for subnormals.
+    Special values: -0 is a zero, before and after rounding. NaN inputs count in `elements` and
+    `nan` only. Infinite inputs are nonzero; they saturate where they become finite, and never
+    overflow. Numbers that round back to the largest value, as in the whole range, are not
+    saturated. Finite elements of a block that a NaN or an infinity made NaN overflowed. Exact: the
+    counts are integers found by integer comparisons, also for subnormals.
 
     Examples
     --------
@@ -139,10 +140,10 @@ def exponent_histogram(values: Any) -> ExponentHistogram:
     Returns
     -------
     ExponentHistogram
-        Tuple (exponents, counts, zeros, nonfinite): `exponents` runs from the smallest to the largest
-        ``floor(log2(abs(x)))`` that occurs, both included (empty if all elements are zero or not
-        finite), `counts` has the same shape (n,), and the rest are integers. Under jit, where no shape
-        may depend on values, `exponents` are all that the carrier has.
+        Tuple (exponents, counts, zeros, nonfinite): `exponents` runs from the smallest to the
+        largest ``floor(log2(abs(x)))`` that occurs, both included (empty if all elements are zero
+        or not finite), `counts` has the same shape (n,), and the rest are integers. Under jit,
+        where no shape may depend on values, `exponents` are all that the carrier has.
 
     Raises
     ------
@@ -151,13 +152,14 @@ def exponent_histogram(values: Any) -> ExponentHistogram:
 
     Notes
     -----
-    Special values: zeros, infinities and NaN are counted apart. Exact: the exponents are read from the
-    bit patterns, so subnormals have their own, as if the exponent range were unlimited.
+    Special values: zeros, infinities and NaN are counted apart. Exact: the exponents are read from
+    the bit patterns, so subnormals have their own, as if the exponent range were unlimited.
 
     Examples
     --------
     >>> import precsim as ps
-    >>> exponents, counts, zeros, nonfinite = ps.exponent_histogram([1.0, 1.9, 0.3, -0.0, 2.0**-1074])
+    >>> values = [1.0, 1.9, 0.3, -0.0, 2.0**-1074]
+    >>> exponents, counts, zeros, nonfinite = ps.exponent_histogram(values)
     >>> exponents[[0, -1]].tolist(), counts[[0, -2, -1]].tolist(), zeros, nonfinite
     ([-1074, 0], [1, 0, 2], 1, 0)
     """

@@ -39,7 +39,7 @@ def member(kind: type[Member], value: object, argument: str) -> Member:
 
 
 def unknown(what: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> ValueError:
-    """Return the error for a name that nothing has: it suggests a near name, else lists the known."""
+    """Return the error for a name that nothing has; it suggests a near name or lists all."""
     names = [str(each) for each in known]
     near = nearest(name, [*names, *aliases])
     hint = f"did you mean {near!r}?" if near else f"known are {', '.join(names)}"
@@ -50,8 +50,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that was probably meant, None if none is near.
 
     A name is near if one slip per four letters separates the two (at least one): a letter wrong,
-    missing, superfluous, or exchanged with the next. Failing that, a name is near if `name`, of three
-    letters or more, is its beginning or one of its words.
+    missing, superfluous, or exchanged with the next. Failing that, a name is near if `name`, of
+    three letters or more, is its beginning or one of its words.
     """
     name, names = name.strip().lower(), list(known)
     slips = max(1, len(name) // 4)

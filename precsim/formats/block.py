@@ -11,14 +11,14 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.numbers import Format, number_format
 
 LARGEST_WIDTH = 16
-"""Codes of elements and scales have at most so many bits."""
+"""Codes of elements and scales have at most this many bits."""
 
 
 class ScaleRule(enum.StrEnum):
     """How the scale of a block follows from its largest magnitude, amax.
 
-    Below, max is the largest element value and emax its exponent. The scale saturates: at the largest
-    value of its format, and at the smallest if the format has no zero.
+    Below, max is the largest element value and emax its exponent. The scale saturates: at the
+    largest value of its format, and at the smallest if the format has no zero.
 
     Examples
     --------
@@ -70,7 +70,8 @@ class BlockFormat:
     block_size : int
         Number of elements of a block.
     tensor_scale : str or FloatFormat, optional
-        The format of the scale of the whole array, float32; for the rules of NVFP4, and only for them.
+        The format of the scale of the whole array, float32; for the rules of NVFP4, and only for
+        them.
     scale_rule : ScaleRule or str
         How the scales are chosen.
     source : str
@@ -161,11 +162,11 @@ class BlockFormat:
 
     @property
     def bits_per_element(self) -> float:
-        """Storage, scales included (not that of the tensor): element width + scale width / block size."""
+        """Storage: element width + scale width / block size; the tensor's scale does not count."""
         return (self.element.width or 0) + (self.scale.width or 0) / self.block_size
 
     def fits(self, carrier: Carrier) -> bool:
-        """Tell whether the carrier has every element and every scale; float32 rules need float32."""
+        """Return whether the carrier has all elements and scales; float32 rules need float32."""
         has_all = self.element.fits(carrier) and self.scale.fits(carrier)
         return has_all and (carrier.precision == 24 or not self.scale_rule.has_tensor_scale)
 

@@ -86,7 +86,7 @@ class FixedPointFormat:
         return False
 
     def fits(self, carrier: Carrier) -> bool:
-        """Tell whether the carrier has every value of this format."""
+        """Return whether the carrier has every value of this format."""
         return (
             self.width <= carrier.precision
             and self.integer_bits <= carrier.bias

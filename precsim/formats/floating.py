@@ -59,7 +59,8 @@ class FloatFormat:
         Which codes are not finite numbers.
     has_subnormals : bool
         Whether exponent field 0 means zero and subnormals. Without them the field means zero only;
-        with precision 1 and no sign it is then an ordinary exponent, and the format has no zero (E8M0).
+        with precision 1 and no sign it is then an ordinary exponent, and the format has no zero
+        (E8M0).
     is_signed : bool
         Whether there is a sign bit.
     has_negative_zero : bool, optional
@@ -228,7 +229,10 @@ class FloatFormat:
         return math.ldexp(significand, exponent)
 
     def fits(self, carrier: Carrier) -> bool:
-        """Tell whether the carrier has every value of this format (its own range if unlimited)."""
+        """Return whether the carrier has every value of this format.
+
+        Of an unlimited range, those within the carrier's own range.
+        """
         if self.exponent_bits is None:
             return self.precision <= carrier.precision
         smallest = self.emin - (self.precision - 1 if self.has_subnormals else 0)

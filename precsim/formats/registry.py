@@ -38,10 +38,10 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     Raises
     ------
     ValueError
-        If one of the names already means another format, whatever its case, or would not be read back
-        in strings of roundings and products: names are words of letters, digits and ".", joined by
-        "_", and a format of single numbers has a name or alias without "_". Registering the same format
-        again is allowed.
+        If one of the names already means another format, whatever its case, or would not be read
+        back in strings of roundings and products: names are words of letters, digits and ".",
+        joined by "_", and a format of single numbers has a name or alias without "_". Registering
+        the same format again is allowed.
 
     Examples
     --------
@@ -78,12 +78,13 @@ def get_format(name: "str | AnyFormat") -> Format | Any:
     Parameters
     ----------
     name : str or Format
-        A registered name or alias ("fp16", "e4m3", ...; `list_formats` lists them), ``"float(e=W,p=P)"``
-        for a format with IEEE specials, W exponent bits (``inf`` for an unlimited range) and precision
-        P, or ``"qI.F"`` / ``"uqI.F"`` for signed / unsigned fixed point with I integer bits (sign not
-        counted) and F fraction bits, or ``"binary{K}p{P}{s|u}{e|f}"`` (also ``"p3109_k8p4se"``) for the
-        IEEE P3109 format of K bits, precision P, signed or unsigned, extended or finite. Block formats
-        may name another scale rule, ``"mxfp4_rceil"``; affine formats are spelled
+        A registered name or alias ("fp16", "e4m3", ...; `list_formats` lists them),
+        ``"float(e=W,p=P)"`` for a format with IEEE specials, W exponent bits (``inf`` for an
+        unlimited range) and precision P, or ``"qI.F"`` / ``"uqI.F"`` for signed / unsigned fixed
+        point with I integer bits (sign not counted) and F fraction bits, or
+        ``"binary{K}p{P}{s|u}{e|f}"`` (also ``"p3109_k8p4se"``) for the IEEE P3109 format of K bits,
+        precision P, signed or unsigned, extended or finite. Block formats may name another scale
+        rule, ``"mxfp4_rceil"``; affine formats are spelled
         ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A format is returned as it is.
 
     Returns
@@ -106,7 +107,8 @@ def get_format(name: "str | AnyFormat") -> Format | Any:
     >>> ps.get_format("fp15")
     Traceback (most recent call last):
     ...
-    ValueError: unknown format 'fp15'; did you mean 'fp16'? (also float(e=W,p=P), qI.F, uqI.F, binary8p4se)
+    ValueError: unknown format 'fp15'; did you mean 'fp16'? (also float(e=W,p=P), qI.F, uqI.F,
+    binary8p4se)
     """
     if isinstance(name, AnyFormat):
         return name

@@ -1,6 +1,7 @@
 """What a rounding did to the range of its inputs: underflow, subnormals, overflow, saturation.
 
-Elements are compared as integers, since XLA flushes float32 subnormals in floating-point comparisons.
+Elements are compared as integers, since XLA flushes float32 subnormals in floating-point
+comparisons.
 """
 
 from functools import lru_cache
@@ -64,12 +65,13 @@ def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
     Notes
     -----
     Special values: -0 is a zero, before and after. A number is beyond the range if, rounded in the
-    mode of `spec` with an unlimited exponent range, it is larger than the largest value: 448.5 in e4m3
-    is not, it rounds to 448. In mode "sr" it is from the next value of the unlimited range on. Negative
-    numbers are beyond the range of an unsigned format, unless they round to zero. A zero that a format
-    without zero turns into NaN counts as overflowed.
+    mode of `spec` with an unlimited exponent range, it is larger than the largest value: 448.5 in
+    e4m3 is not, it rounds to 448. In mode "sr" it is from the next value of the unlimited range on.
+    Negative numbers are beyond the range of an unsigned format, unless they round to zero. A zero
+    that a format without zero turns into NaN counts as overflowed.
 
-    Error: none, up to 2**31 - 1 elements; the same under jit. About 20 integer operations per element.
+    Error: none, up to 2**31 - 1 elements; the same under jit. About 20 integer operations per
+    element.
 
     Source: IEEE 754-2019, 7.4 and 7.5 (overflow and underflow, tininess after rounding).
 
@@ -119,7 +121,8 @@ def from_patterns(
 ) -> Events:
     """Return the events from patterns before and after a rounding.
 
-    `beyond` tells which inputs are outside the range; nonzero results below `smallest` are subnormal.
+    `beyond` tells which inputs are outside the range; nonzero results below `smallest` are
+    subnormal.
     """
     u = carrier.uint
     zero, infinity = u(0), u(carrier.infinity)
@@ -187,7 +190,7 @@ def _last_to_zero(spec: RoundingSpec, fmt: FloatFormat) -> tuple[int, int]:
 def _first_above(
     number: tuple[int, int], spec: RoundingSpec, carrier: Carrier, *, is_negative: bool
 ) -> int:
-    """Pattern of the smallest carrier number that rounds to more than a number, significand * 2**exponent."""
+    """Pattern of the smallest carrier number that rounds to more than significand * 2**exponent."""
     significand, exponent = number
     is_odd = significand % 2 == 1
     if spec.even is EvenRule.CODE and isinstance(spec.format, FloatFormat):
@@ -209,7 +212,7 @@ def _first_above(
 def _pattern_or(
     otherwise: int, significand: int, exponent: int, carrier: Carrier, *, add: bool
 ) -> int:
-    """Pattern of a number, plus one on request; `otherwise` where the carrier has no such number."""
+    """Pattern of a number, plus one on request; `otherwise` if the carrier has no such number."""
     try:
         return carrier.pattern(significand, exponent) + add
     except ValueError:

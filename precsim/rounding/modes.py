@@ -94,20 +94,23 @@ class OverflowMode(enum.StrEnum):
     """What a finite number beyond the largest value becomes, after it has been rounded."""
 
     INFINITY = "infinity"
-    """IEEE 754: infinity or the largest value, by direction; NaN without infinity; largest without NaN."""
+    """IEEE 754: infinity or the largest value, by direction.
+
+    NaN in a format without infinity, the largest value in a format without both.
+    """
     INFINITY_OR_MAX = "infinity_or_max"
-    """As above where the format has infinity, else the largest value (P3109 v4.0 SatNone)."""
+    """As "infinity" if the format has infinity, else the largest value (P3109 v4.0 SatNone)."""
     SATURATE = "saturate"
     """The largest value of that sign."""
     SATURATE_SYMMETRIC = "saturate_symmetric"
-    """As above, but the smallest value is minus the largest (SystemC SC_SAT_SYM); fixed point only."""
+    """As "saturate", but the smallest value is minus the largest (SC_SAT_SYM); fixed point only."""
     SATURATE_ZERO = "saturate_zero"
     """Zero (SystemC SC_SAT_ZERO); fixed point only."""
     WRAP = "wrap"
     """The low bits of the two's complement code; fixed point only.
 
-    An operation's result so large that its low bits are not known becomes NaN (that takes operands far
-    outside the format: beyond 2**24 times its quantum in float32, 2**53 in float64).
+    An operation's result so large that its low bits are not known becomes NaN (that takes operands
+    far outside the format: beyond 2**24 times its quantum in float32, 2**53 in float64).
     """
 
 
@@ -117,7 +120,7 @@ class InfinityMode(enum.StrEnum):
     PROPAGATE = "propagate"
     """Infinity; NaN without infinity; the largest value without NaN."""
     PROPAGATE_OR_SATURATE = "propagate_or_saturate"
-    """Infinity; the largest value of that sign without infinity (P3109 v4.0 SatPropagate and SatNone)."""
+    """Infinity; without infinity the largest value of that sign (P3109 v4.0, 4.7.5)."""
     SATURATE = "saturate_infinity"
     """The largest value of that sign."""
 
@@ -143,24 +146,25 @@ class SubnormalMode(enum.StrEnum):
     FLUSH_AFTER_ROUNDING = "flush_after_rounding"
     """Round with subnormals, then replace a subnormal result by zero, in every mode.
 
-    A number just below the smallest normal value may become that value. Flush-to-zero of x86 differs
-    there: it asks whether the result would be tiny with an unlimited range (IEEE 754-2019, 7.5 b).
+    A number just below the smallest normal value may become that value. Flush-to-zero of x86
+    differs there: it asks whether the result would be tiny with an unlimited range (IEEE 754-2019,
+    7.5 b).
     """
     NEAREST_OF_ZERO_AND_MIN = "nearest_of_zero_and_min"
-    """Round on the grid {0, smallest normal} (CPFloat; Mary and Mikaitis 2024); half way is a tie."""
+    """Round on the grid {0, smallest normal}; half way is a tie (CPFloat; Mary, Mikaitis 2024)."""
     FLUSH_BEFORE_ROUNDING = "flush_before_rounding"
     """Replace a number below the smallest normal value by zero of its sign before it is rounded.
 
-    Tininess before rounding (IEEE 754-2019, 7.5 a) with abrupt underflow: flush-to-zero of Arm (bit FZ
-    of FPCR), in every mode. As the first releases of chop did (2019).
+    Tininess before rounding (IEEE 754-2019, 7.5 a) with abrupt underflow: flush-to-zero of Arm (bit
+    FZ of FPCR), in every mode. As the first releases of chop did (2019).
     """
     FLUSH_AS_CHOP = "flush_as_chop"
     """Round with subnormals, then again to 0 or the smallest normal value xmin, by chop's rules.
 
-    In mode rne, xmin/2 and more become xmin (also what the first rounding made xmin/2). In rtp and rtn
-    all that the first rounding left on the mode's side of zero becomes xmin or -xmin, the rest 0; in
-    rtz and sr everything below xmin becomes 0. Other modes, and precisions below 3, are refused: chop
-    has none of them. Source: higham/chop, chop.m, option ``subnormal = 0``.
+    In mode rne, xmin/2 and more become xmin (also what the first rounding made xmin/2). In rtp and
+    rtn all that the first rounding left on the mode's side of zero becomes xmin or -xmin, the rest
+    0; in rtz and sr everything below xmin becomes 0. Other modes, and precisions below 3, are
+    refused: chop has none of them. Source: higham/chop, chop.m, option ``subnormal = 0``.
     """
 
 
@@ -174,7 +178,7 @@ class EvenRule(enum.StrEnum):
 
 
 class StochasticVariant(enum.StrEnum):
-    """How N random bits decide (IEEE P3109 v4.0): the discarded fraction plus R * 2**-N carries or not."""
+    """How N random bits decide: the discarded fraction plus R * 2**-N carries (P3109 v4.0)."""
 
     A = "a"
     """The fraction is truncated to N bits first."""

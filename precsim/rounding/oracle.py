@@ -1,6 +1,7 @@
 """The definition of rounding, one number at a time, in exact rational arithmetic.
 
-This is the text to read first: it says in a few lines what every array kernel of precsim must return.
+This is the text to read first: it says in a few lines what every array kernel of precsim must
+return.
 """
 
 import enum
@@ -66,8 +67,8 @@ def round_exact(
     random_bits : int
         R of mode "sr"; only its low `num_random_bits` bits are used.
     carrier : {"fp64", "fp32"}
-        Where an unlimited exponent range ends: numbers beyond it overflow, those too small are rounded
-        to the carrier's smallest subnormal. Formats with bounds ignore it.
+        Where an unlimited exponent range ends: numbers beyond it overflow, those too small are
+        rounded to the carrier's smallest subnormal. Formats with bounds ignore it.
 
     Returns
     -------
@@ -194,7 +195,7 @@ def _floor_log2(x: Fraction) -> int:
 def _goes_up(
     fraction: Fraction, is_odd: bool, negative: bool, spec: RoundingSpec, random_bits: int
 ) -> bool:
-    """Decide whether the magnitude goes to the upper neighbour; `fraction` in [0, 1) is between them."""
+    """Decide whether the magnitude goes to the upper neighbour; `fraction` is in [0, 1)."""
     half = Fraction(1, 2)
     match spec.mode:
         case RoundingMode.TIES_TO_EVEN:
@@ -255,7 +256,7 @@ def _overflowed(negative: bool, spec: RoundingSpec, largest: float) -> float:
 
 
 def _infinity_is_odd(fmt: FloatFormat) -> bool:
-    """Return whether rounding to odd goes from beyond the largest value to infinity: its code is odd."""
+    """Return whether infinity has the odd code, so that an overflow rounded to odd goes there."""
     # Without bounds, the carrier's largest value of that precision is odd.
     return fmt.exponent_bits is not None and fmt.has_infinity and fmt._max_code % 2 == 0
 
@@ -271,7 +272,7 @@ def _lowest(fmt: FloatFormat) -> float:
 
 
 def _clamps_negative(spec: RoundingSpec) -> bool:
-    """Tell whether an unsigned format takes a negative number to its smallest value, not to NaN."""
+    """Return whether an unsigned format takes a negative number to its smallest value."""
     fmt = spec.format
     assert isinstance(fmt, FloatFormat)
     goes_up = spec.mode in (RoundingMode.TOWARD_ZERO, RoundingMode.TOWARD_POSITIVE) and fmt.has_zero
@@ -293,7 +294,7 @@ def _nan(negative: bool, spec: RoundingSpec) -> float:
 
 
 def _infinity(positive: bool, spec: RoundingSpec) -> Rounded:
-    """Return what an infinite input becomes: invalid if that is NaN, an overflow if it is finite."""
+    """Return what an infinite input becomes: NaN is invalid, a finite value an overflow."""
     fmt = spec.format
     sign = 1 if positive else -1
     if isinstance(fmt, FixedPointFormat):

@@ -31,23 +31,25 @@ class RoundingSpec:
     Parameters
     ----------
     format : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The set of values. Of a block or affine format, which `round_to` and `quantize` take, the rule is
-        that of the elements; their default overflow is "saturate".
+        The set of values. Of a block or affine format, which `round_to` and `quantize` take, the
+        rule is that of the elements; their default overflow is "saturate".
     mode : RoundingMode or str
-        "rne" nearest, ties to even; "rna" ties away; "rnz" ties to zero; "rno" ties to odd; "rnp", "rnn"
-        ties toward positive, negative; "rtz" toward zero; "raz" away from zero; "rtp", "rtn" toward
-        positive, negative; "rto" to odd; "sr" stochastic.
+        "rne" nearest, ties to even; "rna" ties away; "rnz" ties to zero; "rno" ties to odd; "rnp",
+        "rnn" ties toward positive, negative; "rtz" toward zero; "raz" away from zero; "rtp", "rtn"
+        toward positive, negative; "rto" to odd; "sr" stochastic.
     overflow : OverflowMode or str, optional
-        "infinity" (default of floating point), "infinity_or_max" (default of P3109 formats), "saturate"
-        (default of fixed point), "saturate_symmetric", "saturate_zero" or "wrap" (fixed point).
+        "infinity" (default of floating point), "infinity_or_max" (default of P3109 formats),
+        "saturate" (default of fixed point), "saturate_symmetric", "saturate_zero" or "wrap" (fixed
+        point).
     infinities : InfinityMode or str, optional
-        What an infinite input becomes: "propagate" (default), "propagate_or_saturate" (default of P3109
-        formats) or "saturate_infinity".
+        What an infinite input becomes: "propagate" (default), "propagate_or_saturate" (default of
+        P3109 formats) or "saturate_infinity".
     nans : NanMode or str
-        What NaN becomes in a format without NaN: "nan_stays", "nan_to_zero", "nan_to_negative_zero" or
-        "nan_to_max".
+        What NaN becomes in a format without NaN: "nan_stays", "nan_to_zero", "nan_to_negative_zero"
+        or "nan_to_max".
     even : EvenRule or str, optional
-        "even_significand" (default) or "even_code" (default of P3109 formats); matters for precision 1.
+        "even_significand" (default) or "even_code" (default of P3109 formats); matters for
+        precision 1.
     subnormals : SubnormalMode or str
         "gradual", "flush_after_rounding", "flush_before_rounding", "nearest_of_zero_and_min" or
         "flush_as_chop"; see `SubnormalMode`.
@@ -63,11 +65,12 @@ class RoundingSpec:
 
     Notes
     -----
-    As a string: ``FORMAT[:MODE][:OVERFLOW][:INFINITIES][:NANS][:EVEN][:SUBNORMALS][:VARIANT]``; every part
-    after the format is optional and recognised by its name. ``str(spec)`` gives the shortest such string.
-    Names of other stacks stand for one or more parts: SystemC's and ac_fixed's trn, trn_zero, rnd,
-    rnd_zero, rnd_inf, rnd_min_inf, rnd_conv, rnd_conv_odd, sat, sat_zero, sat_sym; P3109's satfinite,
-    satpropagate, satnone; onnx, onnx_saturate, ml_dtypes, ml_dtypes_saturate.
+    As a string: ``FORMAT[:MODE][:OVERFLOW][:INFINITIES][:NANS][:EVEN][:SUBNORMALS][:VARIANT]``;
+    every part after the format is optional and recognised by its name. ``str(spec)`` gives the
+    shortest such string. Names of other stacks stand for one or more parts: SystemC's and
+    ac_fixed's trn, trn_zero, rnd, rnd_zero, rnd_inf, rnd_min_inf, rnd_conv, rnd_conv_odd, sat,
+    sat_zero, sat_sym; P3109's satfinite, satpropagate, satnone; onnx, onnx_saturate, ml_dtypes,
+    ml_dtypes_saturate.
 
     Examples
     --------
@@ -77,8 +80,10 @@ class RoundingSpec:
     ('TOWARD_ZERO', 'SATURATE', 'e4m3:rtz:saturate')
     >>> str(ps.RoundingSpec.parse("bf16:sr8"))
     'bf16:sr8'
-    >>> str(ps.RoundingSpec.parse("q3.4:trn_zero:sat_sym")), str(ps.RoundingSpec.parse("e4m3:satfinite"))
-    ('q3.4:rtz:saturate_symmetric', 'e4m3:saturate:saturate_infinity')
+    >>> str(ps.RoundingSpec.parse("q3.4:trn_zero:sat_sym"))
+    'q3.4:rtz:saturate_symmetric'
+    >>> str(ps.RoundingSpec.parse("e4m3:satfinite"))
+    'e4m3:saturate:saturate_infinity'
     """
 
     format: Format | Any
@@ -213,7 +218,7 @@ def _check_chop(numbers: Format, mode: RoundingMode) -> None:
 
 
 def _numbers(fmt: AnyFormat) -> Format:
-    """Return the format of the numbers that are rounded: the elements of a block or affine format."""
+    """Return the format of the numbers that are rounded; of a block or affine format, elements'."""
     scaled = scaled_format(fmt)
     return fmt if scaled is None else scaled.element  # type: ignore[return-value]
 

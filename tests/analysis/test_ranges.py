@@ -101,7 +101,7 @@ SCALED += ["mxfp4:rtz", "mxfp8_e5m2:sr", "int8_channel:sr4", "mxfp4_rceil:raz"]
 
 @pytest.mark.parametrize("spec", SCALED)
 def test_rates_of_scaled_formats_follow_the_codes(spec: str) -> None:
-    """Counted again from what `quantize` chose; elements are those of the array, without padding."""
+    """Count again from what `quantize` chose; padding is no element of the array."""
     rng = np.random.default_rng(5)
     x = (rng.standard_normal((5, 37)) * np.exp2(rng.integers(-12, 4, (5, 37)))).astype(np.float32)
     x[:, 3], x[0] = 0.0, np.ldexp(x[0], -100)

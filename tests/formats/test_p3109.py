@@ -1,4 +1,4 @@
-"""The formats of IEEE P3109, against the definition of the Interim Report v4.0 in exact fractions."""
+"""The formats of IEEE P3109, against the definition of the Interim Report v4.0, in fractions."""
 
 import math
 from fractions import Fraction
@@ -127,7 +127,7 @@ def check_refused(fmt: ps.FloatFormat) -> None:
 
 
 def test_334_of_the_384_wider_formats_fit_float64() -> None:
-    """By hand: up to 11 exponent bits, so min(K - 1, 11) precisions if signed, min(K, 11) if not."""
+    """By hand: up to 11 exponent bits: min(K - 1, 11) precisions if signed, min(K, 11) if not."""
     formats = [ps.get_format(fmt.name) for width in range(9, 17) for fmt in formats_of(width)]
     assert len(formats) == 384
     assert sum(fmt.fits(FLOAT64) for fmt in formats) == 334

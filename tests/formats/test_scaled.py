@@ -13,7 +13,8 @@ from precsim.rounding.events import count_events
 F: Any = np.float32
 
 FACTS = [
-    # name, element, its width, largest element and its exponent, scale, block size, bits per element
+    # name, element, its width, largest element and its exponent, scale, block size, bits per
+    # element
     ("mxfp8_e4m3", "e4m3", 8, 448.0, 8, "e8m0", 32, 8.25),
     ("mxfp8_e5m2", "e5m2", 8, 57344.0, 15, "e8m0", 32, 8.25),
     ("mxfp6_e3m2", "e3m2", 6, 28.0, 4, "e8m0", 32, 6.25),

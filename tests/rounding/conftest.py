@@ -76,8 +76,8 @@ def specs() -> Callable[..., Iterator[ps.RoundingSpec]]:
     def every(fmt: Format, *, all_subnormals: bool = False) -> Iterator[ps.RoundingSpec]:
         """Every subnormal policy with each mode and with each overflow, on request with each pair.
 
-        Infinities, fates of NaN, rules of parity and numbers of random bits take turns; mode sr comes in
-        its three variants.
+        Infinities, fates of NaN, rules of parity and numbers of random bits take turns; mode sr
+        comes in its three variants.
         """
         is_fixed = isinstance(fmt, ps.FixedPointFormat)
         overflows = OVERFLOWS["fixed" if is_fixed else "float"]
@@ -163,7 +163,7 @@ def value_table() -> Callable[[str], ValueTable]:
 
 @pytest.fixture(scope="session")
 def grid() -> Callable[[Format, Any], np.ndarray]:
-    """Return the function that makes inputs where a format's rounding changes, and their neighbours."""
+    """Return the function that makes inputs where a rounding changes, and their neighbours."""
 
     def make(fmt: Format, dtype: Any) -> np.ndarray:
         rng = np.random.default_rng(1)

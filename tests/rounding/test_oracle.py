@@ -116,7 +116,8 @@ def expected(x: Fraction, negative: bool, spec: ps.RoundingSpec, table: Any) -> 
         if inward or saturates:
             return sign * fmt.max_finite, flags
         return sign * math.inf if fmt.has_infinity else math.nan, flags
-    # Tiny (IEEE 754-2019, 7.5): the result of an unlimited range would be below the smallest normal.
+    # Tiny (IEEE 754-2019, 7.5): the result of an unlimited range would be below the smallest
+    # normal.
     below = smallest * (1 - Fraction(1, 2**fmt.precision))
     tiny = x <= below or (
         x < smallest and choose(x, below, smallest, True, negative, mode) == below
@@ -133,8 +134,9 @@ def expected(x: Fraction, negative: bool, spec: ps.RoundingSpec, table: Any) -> 
 def test_oracle_equals_table_search(
     name: str, mode: RoundingMode, value_table: Callable[[str], Any]
 ) -> None:
-    """Two points in every other gap between neighbours (in all gaps together with another mode), more at
-    the ends and beyond; both signs.
+    """Two points in every other gap between neighbours, more at the ends and beyond; both signs.
+
+    Two modes together look at all gaps.
     """
     table = value_table(name)
     values = table.magnitudes
@@ -265,8 +267,8 @@ def test_flags_of_infinities_and_of_what_a_format_has_not(
 def test_tininess_is_detected_after_rounding_with_unlimited_range() -> None:
     """IEEE 754-2019, 7.5: this result is the smallest normal, yet the operation underflowed.
 
-    With unlimited range the number below 2**-14 would have 11 bits and not be rounded. Found when the
-    flag was taken from the delivered result.
+    With unlimited range the number below 2**-14 would have 11 bits and not be rounded. Found when
+    the flag was taken from the delivered result.
     """
     x = Fraction(2) ** -14 - Fraction(2) ** -25
     assert round_exact(x, "fp16") == (2.0**-14, Flags.INEXACT | Flags.UNDERFLOW)

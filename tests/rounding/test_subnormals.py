@@ -58,7 +58,7 @@ def test_flush_after_rounding_is_not_chop() -> None:
 
 
 def test_flush_before_and_after_rounding_differ_below_the_smallest_normal() -> None:
-    """Arm's flush-to-zero asks before rounding: what would have rounded to xmin is 0, in every mode."""
+    """Arm's flush-to-zero asks before rounding: what would round to xmin is 0, in every mode."""
     below = np.nextafter(XMIN, 0.0)
     assert ps.round_to(below, "fp16:flush_after_rounding") == XMIN
     for mode in RoundingMode:
@@ -78,7 +78,7 @@ def test_operations_are_flushed_by_their_exact_result() -> None:
 
 
 def points(fmt: Any, dtype: Any) -> np.ndarray:
-    """Return all eighths of the smallest subnormal up to three smallest normals, with neighbours."""
+    """Return all eighths of the smallest subnormal up to 3 smallest normals, and neighbours."""
     step = fmt.min_subnormal / 8
     x = np.arange(0, 3 * fmt.min_normal / step + 1) * step
     x = np.unique(np.concatenate([x, np.nextafter(x, 0), np.nextafter(x, 1)]).astype(dtype))

@@ -1,7 +1,7 @@
-"""What the rounding kernel does for floating point only: underflow, overflow, special values, the sign.
+"""What the rounding kernel does for floating point only: underflow, overflow, specials, the sign.
 
-Nearly all of it is known from the spec alone and decided while tracing; what depends on the sign costs a
-`where` only if the two signs differ.
+Nearly all of it is known from the spec alone and decided while tracing; what depends on the sign
+costs a `where` only if the two signs differ.
 """
 
 from typing import NamedTuple
@@ -101,7 +101,7 @@ def finish(
 
 
 def _ends_at(fmt: FloatFormat, carrier: Carrier) -> bool:
-    """Tell whether the carrier's infinity comes right after the largest value, so that rounding gets there."""
+    """Return whether the carrier's infinity is next to the largest value: rounding gets there."""
     if fmt.exponent_bits is None:
         return True
     return fmt.emax == carrier.bias and fmt.specials is Specials.IEEE
@@ -113,7 +113,7 @@ def _beyond(fmt: FloatFormat, carrier: Carrier, largest: int) -> int:
 
 
 def _on_overflow(fmt: FloatFormat, spec: RoundingSpec, carrier: Carrier) -> _BySign:
-    """Return what finite numbers beyond the largest become (IEEE 754-2019, 7.4; P3109 v4.0, 4.7.5)."""
+    """Return what finite numbers beyond the largest become (IEEE 754-2019, 7.4; P3109, 4.7.5)."""
     largest = limits(spec, carrier).max_positive
     beyond = _beyond(fmt, carrier, largest)
     if spec.overflow is OverflowMode.INFINITY_OR_MAX and not fmt.has_infinity:

@@ -1,12 +1,14 @@
 """Rounding of a carrier pattern where it stands: add an increment, clear the dropped bits.
 
-The short way of the kernel, for plain carrier values (no tail) and modes without random bits. With d dropped
-bits, of which the first is worth half a quantum, every such mode is one addition:
+The short way of the kernel, for plain carrier values (no tail) and modes without random bits. With
+d dropped bits, of which the first is worth half a quantum, every such mode is one addition:
 
-    pattern + increment, low d bits cleared,   increment = 0 (down), 2**d - 1 (up), about 2**(d - 1) (nearest)
+    pattern + increment, low d bits cleared,   increment = 0 (down), 2**d - 1 (up), about 2**(d - 1)
+    (nearest)
 
-since a carry out of the significand walks into the exponent by itself. In the normal range d is constant; below it
-d grows by one a binade, until nothing but 0 and one quantum is left: there a comparison decides.
+since a carry out of the significand walks into the exponent by itself. In the normal range d is
+constant; below it d grows by one a binade, until nothing but 0 and one quantum is left: there a
+comparison decides.
 """
 
 import numpy as np
@@ -21,7 +23,10 @@ from precsim.rounding.spec import RoundingSpec
 
 
 def applies(spec: RoundingSpec, carrier: Carrier) -> bool:
-    """Tell whether this way covers the spec: all but stochastic, wrapping, and ranges below the carrier's."""
+    """Return whether this way covers the spec.
+
+    It covers all but mode sr, wrapping, and exponents below the carrier's.
+    """
     if spec.mode is RoundingMode.STOCHASTIC or spec.overflow is OverflowMode.WRAP:
         return False
     fmt = spec.format
@@ -31,13 +36,13 @@ def applies(spec: RoundingSpec, carrier: Carrier) -> bool:
 
 
 def has_sticky_bit(spec: RoundingSpec, carrier: Carrier) -> bool:
-    """Tell whether the carrier's last bit is always below the half way bit, so that it can stand for a tail."""
+    """Return whether the carrier's last bit can stand for a tail: it is below the half way bit."""
     fmt = spec.format
     return isinstance(fmt, FloatFormat) and fmt.precision + 2 <= carrier.precision
 
 
 def _field_of_quantum(spec: RoundingSpec, carrier: Carrier) -> int:
-    """Exponent field of the smallest distance between neighbours; below 1 it is a carrier subnormal."""
+    """Exponent field of the smallest distance between neighbours; below 1: a carrier subnormal."""
     fmt = spec.format
     if isinstance(fmt, FixedPointFormat):
         return carrier.bias - fmt.fraction_bits

@@ -48,8 +48,8 @@ def limits(spec: RoundingSpec, carrier: Carrier) -> Limits:
 def first_of_chop(spec: RoundingSpec, *, negative: bool) -> tuple[int, int]:
     """Return the smallest rounded number that "flush_as_chop" does not take to 0.
 
-    As (significand, exponent): in rne half the smallest normal value, in the directed mode that points
-    away from 0 the smallest subnormal, else the smallest normal.
+    As (significand, exponent): in rne half the smallest normal value, in the directed mode that
+    points away from 0 the smallest subnormal, else the smallest normal.
     """
     fmt = spec.format
     assert isinstance(fmt, FloatFormat)
@@ -60,6 +60,6 @@ def first_of_chop(spec: RoundingSpec, *, negative: bool) -> tuple[int, int]:
 
 
 def is_coarse(spec: RoundingSpec) -> bool:
-    """Tell whether there is nothing between zero and the smallest normal value."""
+    """Return whether there is nothing between zero and the smallest normal value."""
     has_subnormals = not isinstance(spec.format, FixedPointFormat) and spec.format.has_subnormals
     return spec.subnormals is SubnormalMode.NEAREST_OF_ZERO_AND_MIN or not has_subnormals

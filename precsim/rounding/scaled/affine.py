@@ -1,7 +1,7 @@
 """Scales, zero points and codes of affine formats, on bit patterns.
 
-Arrays have the shape (..., groups, group_size). Codes are counted from 0 inside and shifted at the end if
-they are signed, so that signedness changes no value.
+Arrays have the shape (..., groups, group_size). Codes are counted from 0 inside and shifted at the
+end if they are signed, so that signedness changes no value.
 """
 
 from dataclasses import replace

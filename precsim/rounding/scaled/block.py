@@ -1,8 +1,8 @@
 """Scales and elements of block formats, on bit patterns.
 
-Arrays have the shape (..., blocks, block_size). Magnitudes compare as their patterns do, so the largest
-one needs no arithmetic. An exact quotient, of amax and a constant or of an element and its scale, is
-rounded once; where a rule is an order of float32 operations (`nvfp4`), each of them is.
+Arrays have the shape (..., blocks, block_size). Magnitudes compare as their patterns do, so the
+largest one needs no arithmetic. An exact quotient, of amax and a constant or of an element and its
+scale, is rounded once; where a rule is an order of float32 operations (`nvfp4`), each of them is.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ from precsim.rounding.spec import RoundingSpec
 
 
 class Blocks(NamedTuple):
-    """Codes of the elements and of the scales, and the pattern of the array's scale if it has one."""
+    """Codes of the elements and of the scales; the pattern of the array's scale, if any."""
 
     codes: Array
     scales: Array
@@ -121,8 +121,9 @@ def set_specials_apart(
 ) -> tuple[Array, Array]:
     """Return patterns, those of lost blocks 0, and which blocks are lost to NaN or infinity.
 
-    An infinity that saturates counts as the largest finite number of the carrier. On `keeps_elements`,
-    infinity and NaN are left to the rounding of the elements, if these have a NaN.
+    An infinity that saturates counts as the largest finite number of the carrier. On
+    `keeps_elements`, infinity and NaN are left to the rounding of the elements, if these have a
+    NaN.
     """
     u = carrier.uint
     magnitude = bits & u(carrier.sign_bit - 1)

@@ -20,8 +20,8 @@ from precsim.rounding.ulp import ulp_bits
 def classify_scaled(before: Any, after: Any, spec: RoundingSpec, axis: int) -> Events:
     """Return, for each kind of event, a flat boolean array: which elements it happened to.
 
-    The range is that of the elements: an input is beyond it if its quotient by the scale of its group
-    is. `after` is ``round_to(before, spec, axis=axis)``, `axis` is negative.
+    The range is that of the elements: an input is beyond it if its quotient by the scale of its
+    group is. `after` is ``round_to(before, spec, axis=axis)``, `axis` is negative.
     """
     before, carrier = as_carrier(before, "before")
     fmt = scaled_format(spec.format)
@@ -42,8 +42,8 @@ def classify_scaled(before: Any, after: Any, spec: RoundingSpec, axis: int) -> E
 def scaled_ulp(x: Any, fmt: ScaledFormat, axis: int) -> Array:
     """Return the distance between neighbouring values around each element, given its block's scale.
 
-    Of a block format the ulp of the element, times the scale; of an affine format the scale. NaN where
-    `x` is infinite or NaN, or shares a scale with such an element.
+    Of a block format the ulp of the element, times the scale; of an affine format the scale. NaN
+    where `x` is infinite or NaN, or shares a scale with such an element.
     """
     x, carrier = as_carrier(x)
     if not fmt.fits(carrier):
