@@ -170,6 +170,17 @@ def test_names_out_of_range_say_what_is_allowed(name: str) -> None:
         ps.get_format(name)
 
 
+def test_unsigned_formats_of_k_equal_to_p() -> None:
+    """From the value table of Binary10p10ue: bias 1, hence one exponent bit and normals from 1 on."""
+    fmt = ps.get_format("binary10p10ue")
+    assert isinstance(fmt, ps.FloatFormat)
+    assert (fmt.exponent_bits, fmt.bias, fmt.width) == (1, 1, 10)
+    values = ps.decode([0x001, 0x002, 0x1FF, 0x200, 0x201, 0x3FD, 0x3FE, 0x3FF], fmt).tolist()
+    half = [2.0**-9, 2.0**-8, 511 * 2.0**-9, 1.0, 1 + 2.0**-9, 2 - 3 * 2.0**-9, math.inf]
+    assert values[:-1] == half
+    assert math.isnan(values[-1])
+
+
 @pytest.mark.parametrize("name", ["binary8p4", "binary8p4es", "binary8", "p3109_8p4se"])
 def test_misspelled_names_are_unknown(name: str) -> None:
     with pytest.raises(ValueError, match=f"unknown format '{name}'; .*binary8p4se"):

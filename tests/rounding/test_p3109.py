@@ -261,6 +261,8 @@ CASES = [
         "to odd, unsigned, extended: the largest value's code is odd",
     ),
     (INF, "binary8p4ue:rto", INF, "infinite inputs do not depend on the mode"),
+    (1e9, "binary5p5ue:rto", 1.8125, "to odd, K = P: the largest value's code, 1d, is odd"),
+    (1e9, "binary5p5uf:rto", 1.875, "to odd, finite"),
     (3.9, "binary4p2sf", 3.0, "SatNone of a finite format: the largest value"),
     (-INF, "binary4p2sf", -3.0, "SatNone of a finite format, infinite input"),
     (INF, "binary4p2uf", 8.0, "SatNone of a finite format, infinite input"),
