@@ -1,1 +1,1 @@
-"""How fast precsim is, as ratios to what the machine can do and to other libraries (``python -m benchmarks``)."""
+"""The speed of precsim as ratios to the machine's limits and to peers (``-m benchmarks``)."""

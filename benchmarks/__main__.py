@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure speed as ratios to limits and peers; each case in a fresh process."""
+"""``python -m benchmarks``: speed as ratios to limits and peers; each case in a fresh process."""
 
 import argparse
 import json
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def is_wrong(outcome: dict[str, Any]) -> bool:
-    """Tell whether a result of precsim itself was not the correct one."""
+    """Return whether a result of precsim itself was not the correct one."""
     return any(row["own"] and row["wrong"] for row in outcome["rows"])
 
 

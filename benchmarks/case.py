@@ -1,4 +1,4 @@
-"""What a benchmark is: contenders that do the same work, and the ratios between them that are asked for."""
+"""A benchmark: contenders that do the same work, and the ratios between them that are wanted."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Wrong(NamedTuple):
 class Contender:
     """One way to do the work.
 
-    `run` is timed: a complete call, whose result is there when it returns. `check` is not. Peers are other
-    libraries: each gets a row of its own, against what the case's first goal measures.
+    `run` is timed: a complete call, whose result is there when it returns. `check` is not. Peers
+    are other libraries: each gets a row of its own, against what the case's first goal measures.
     """
 
     run: Callable[[], object]
@@ -69,7 +69,8 @@ class Case:
     size, quick_size : int
         Elements; 1 where a call as a whole counts. No `quick_size`: not part of a quick run.
     platform : str
-        What JAX runs on in that process, "cpu" or "" (its own choice: an accelerator if there is one).
+        What JAX runs on in that process, "cpu" or "" (its own choice: an accelerator if there is
+        one).
     """
 
     name: str
@@ -83,7 +84,7 @@ class Case:
 def against_exact(
     result: Callable[[], Any], chosen: np.ndarray, exact: Callable[[int], float]
 ) -> Callable[[], Wrong]:
-    """Return a check of the chosen elements, bit by bit (NaN is NaN) against exact single results."""
+    """Return a check of chosen elements against exact single results, by bits (NaN is NaN)."""
 
     def check() -> Wrong:
         got = np.asarray(result()).reshape(-1)[chosen]

@@ -34,7 +34,7 @@ def negations(x: Any) -> dict[str, Contender]:
 
 
 def in_place(function: Any, x: Any, **options: Any) -> Contender:
-    """Return a contender that applies a function again and again to memory that it may overwrite."""
+    """Return a contender that repeats a function on memory that the function may overwrite."""
     import jax
     import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""Cases of `ps.matmul`: rounded accumulators and tensor cores against C, numba, MMA-Sim and plain products."""
+"""Cases of `ps.matmul`: accumulators and tensor cores against C, numba, MMA-Sim, plain products."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -137,7 +137,7 @@ def product(name: str, setting: Setting) -> dict[str, Contender | str]:
 
 
 def layer(name: str, _setting: Setting) -> dict[str, Contender | str]:
-    """Multiply (128, 80) by (80, 128), a layer of a small network, where calls and loops cost most."""
+    """Multiply (128, 80) by (80, 128), a layer of a small network: calls and loops cost most."""
     import jax.numpy as jnp
 
     a, b = (x[:128, :128] for x in operands(name, 128**3))
@@ -167,7 +167,7 @@ def first_call(name: str, _setting: Setting) -> dict[str, Contender | str]:
 
 
 def on_gpu(name: str, setting: Setting) -> dict[str, Contender | str]:
-    """Multiply on an accelerator; the native product has operands of the same format where JAX has it."""
+    """Multiply on an accelerator; the native product has the same operands where JAX has them."""
     import jax
     import jax.numpy as jnp
 
@@ -190,7 +190,7 @@ def on_gpu(name: str, setting: Setting) -> dict[str, Contender | str]:
 
 
 def operands(name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return two square matrices of the operands' formats, M N K = size: normal, of varied magnitude."""
+    """Return two square matrices in the operands' formats, M N K = size: normal, varied in size."""
     spec = ps.MatmulSpec.parse(name)
     n = round(size ** (1 / 3))
     draw = np.random.default_rng(inputs.SEED)

@@ -1,4 +1,4 @@
-"""Cases of rounded operations: elementwise arithmetic, elementary functions, formats that share scales."""
+"""Cases of rounded operations: arithmetic, elementary functions, formats that share scales."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

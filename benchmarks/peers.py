@@ -1,4 +1,4 @@
-"""Other libraries that round, each called the way its documentation shows, and JAX's own conversions."""
+"""Other libraries that round, called as their documentation shows, and JAX's own conversions."""
 
 import importlib
 from collections.abc import Callable, Iterator

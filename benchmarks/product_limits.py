@@ -1,4 +1,4 @@
-"""Other ways to the same matrix product: loops in C and numba, MMA-Sim, the plain float32 product."""
+"""Other ways to the same matrix product: loops in C and numba, MMA-Sim, plain float32."""
 
 import ctypes
 import importlib
@@ -37,7 +37,7 @@ class _Format(ctypes.Structure):
 
 
 def c_tensor_core(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> Product:
-    """Return the loop in C of a tensor core with steps of 16 or 32 products that truncates its sums."""
+    """Return the loop in C of a tensor core that truncates its sums of 16 or 32 products."""
     order, lhs, out = spec.order, spec.lhs, spec.accumulator
     assert isinstance(order, ps.FusedBlock)
     assert lhs is not None

@@ -1,4 +1,4 @@
-"""Cases of `ps.round_to`: every format, mode and carrier, NumPy arrays, random bits, fixed point, a GPU."""
+"""Cases of `ps.round_to`: every format, mode, carrier; NumPy, random bits, fixed point, a GPU."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Interleaved timing: contenders take turns, so that whatever disturbs the machine disturbs all of them."""
+"""Interleaved timing: contenders take turns, so that a disturbance disturbs all of them."""
 
 import gc
 import statistics
@@ -28,9 +28,9 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Time every call once a round, in turn; return seconds per call, by name and round.
 
-    A sample lasts about `sample_seconds`: short calls are repeated in it. Before a sample the call is made once
-    untimed, since its predecessor has filled the caches. `clock`: `time.process_time` leaves out what other processes
-    take, and adds up threads.
+    A sample lasts about `sample_seconds`: short calls are repeated in it. Before a sample the call
+    is made once untimed, since its predecessor has filled the caches. `clock`: `time.process_time`
+    leaves out what other processes take, and adds up threads.
     """
     repeats = {name: _repeats(call, sample_seconds, clock) for name, call in calls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in calls}

@@ -1,4 +1,4 @@
-"""Cases of whole training steps: portable and exact against the float32 step of the same network."""
+"""Cases of training steps: portable and exact against the same network's float32 step."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -51,8 +51,8 @@ def steps(
 ) -> dict[str, Contender | str]:
     """Compute one step of a network, all but its state left out, by policy and backend.
 
-    The float32 step multiplies by XLA's own kernels and has XLA's functions and optax's optimizer; only its weights
-    are updated by precsim's addition.
+    The float32 step multiplies by XLA's own kernels and has XLA's functions and optax's optimizer;
+    only its weights are updated by precsim's addition.
     """
     import jax
 

@@ -1,6 +1,6 @@
-"""One case in a process of its own: ``python -m benchmarks.worker CASE SIZE [quick] [peers] [processor_time]``.
+"""One case in a process of its own, which prints JSON.
 
-It prints JSON.
+``python -m benchmarks.worker CASE SIZE [quick] [peers] [processor_time]``
 """
 
 import json
@@ -15,7 +15,7 @@ from benchmarks.timing import interleave, paired_ratio
 
 
 def measure(case: Case, setting: Setting) -> dict[str, Any]:
-    """Build, time and check the contenders of a case; return the rows of the table, ready for JSON."""
+    """Build, time and check the contenders of a case; return rows of the table for JSON."""
     try:
         found = case.build(setting)
     except SkipError as reason:
@@ -77,7 +77,7 @@ def main(words: list[str]) -> None:
     case = catalogue.find(words[0])[0]
     options = {name: name in words[2:] for name in ("quick", "peers", "processor_time")}
     setting = Setting(size=int(words[1]), **options)
-    # Peers print at will: the answer goes to the real standard output, everything else to standard error.
+    # Peers print at will: the answer goes to the real standard output, all else to standard error.
     answer = os.dup(1)
     os.dup2(2, 1)
     outcome = measure(case, setting)

@@ -1,1 +1,1 @@
-"""Conformance vectors, and a runner that scores precsim and other libraries with them (README.md)."""
+"""Conformance vectors, and a runner that scores libraries with them (README.md)."""

@@ -1,4 +1,4 @@
-"""``python -m conformance``: score libraries with the vectors; ``python -m conformance generate``: write them."""
+"""``python -m conformance`` scores libraries with vectors; ``... generate`` writes the vectors."""
 
 import argparse
 import difflib

@@ -3,9 +3,10 @@
     python -m conformance.drift measure FILE.csv [--case mlp_bf16] [--steps 2000]
     python -m conformance.drift draw FILE.svg FILE.csv [FILE.csv ...]
 
-`measure` trains a case of `conformance.training` twice, with the products of its policy (emulated: the bits of an
-H100's tensor cores) and with the platform's own products of the same operands, and writes the relative distance
-of the weights every 10 steps. `draw` makes one picture of several such files.
+`measure` trains a case of `conformance.training` twice, with the products of its policy (emulated:
+the bits of an H100's tensor cores) and with the platform's own products of the same operands, and
+writes the relative distance of the weights every 10 steps. `draw` makes one picture of several such
+files.
 """
 
 import argparse
@@ -22,7 +23,7 @@ EVERY = 10
 
 
 def weights_along(policy: Any, fields: dict[str, Any], steps: int, backend: str) -> np.ndarray:
-    """Return all weights after every tenth step, shape (steps / 10 + 1, number of weights), float64."""
+    """Return all weights after every tenth step, shape (steps / 10 + 1, weights), float64."""
     import precsim as ps
 
     kept: dict[int, np.ndarray] = {}
@@ -53,10 +54,20 @@ def measure(path: Path, case: str, steps: int) -> None:
     exact = weights_along(policy, fields, steps, "emulated")
     other = weights_along(with_platform_products(policy), fields, steps, "native")
     distances = np.linalg.norm(other - exact, axis=1) / np.linalg.norm(exact, axis=1)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["step", f"{case}: XLA's own products on {jax.devices()[0].device_kind}"])
         writer.writerows((EVERY * k, repr(float(d))) for k, d in enumerate(distances))
+
+
+def read(path: Path) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return what `measure` wrote: a label, steps, distances."""
+    try:
+        (_, label), *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        step, distance = np.array(rows, float).T
+    except (ValueError, csv.Error) as problem:
+        raise ValueError(f"{path} is no table of step and distance: {problem}") from None
+    return label, step, distance
 
 
 def draw(path: Path, files: list[Path]) -> None:
@@ -66,9 +77,7 @@ def draw(path: Path, files: list[Path]) -> None:
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     for k, source in enumerate(files):
-        with source.open(newline="") as file:
-            (_, label), *rows = list(csv.reader(file))
-        step, distance = np.array(rows, float).T
+        label, step, distance = read(source)
         shown = distance > 0
         colour = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")[k % 4]
         style = ("-", "--", "-.", ":")[k % 4]
@@ -96,10 +105,14 @@ def main(argv: list[str]) -> int:
     second.add_argument("path", type=Path)
     second.add_argument("files", type=Path, nargs="+")
     args = parser.parse_args(argv)
-    if args.command == "measure":
-        measure(args.path, args.case, args.steps)
-    else:
-        draw(args.path, args.files)
+    try:
+        if args.command == "measure":
+            measure(args.path, args.case, args.steps)
+        else:
+            draw(args.path, args.files)
+    except (ValueError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     return 0
 
 

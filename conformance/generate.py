@@ -9,7 +9,7 @@ import numpy as np
 import precsim as ps
 from conformance.inputs import overflow_inputs, rounding_inputs, stochastic_inputs
 from conformance.operands import operand_codes
-from conformance.vector_file import VERSION, Task, Vectors, words
+from conformance.vector_file import OPERANDS, VERSION, Task, Vectors, words
 
 MODES = ("rne", "rna", "rnz", "rtz", "raz", "rtp", "rtn", "rto")
 TIES = ("rno", "rnp", "rnn")
@@ -31,7 +31,7 @@ RULES: dict[str, tuple[str, ...]] = {
 """Formats, and the overflow rules of each; the first one is precsim's default."""
 STOCHASTICALLY = ("fp16", "bf16", "e4m3", "e5m2", "e2m1", "binary8p4se", "q3.4")
 OPERATED = ("fp16", "bf16", "e4m3", "e5m2")
-OPERATIONS = {"add": 2, "subtract": 2, "multiply": 2, "divide": 2, "sqrt": 1, "fma": 3}
+OPERATIONS = {name: count for name, count in OPERANDS.items() if name != "round"}
 """Operations, and how many operands they have."""
 
 

@@ -1,4 +1,4 @@
-"""Where rounding to a format is hard: the values, the points half way between them, and their neighbours."""
+"""Where rounding to a format is hard: its values, their midpoints, and the neighbours of both."""
 
 import random
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ EXTREMES = (
 """Zero, infinity, and the ends of float64 and float32: subnormals and normals."""
 SEED = 754
 ALL_CODES = 256
-"""A format of at most so many codes is covered in full."""
+"""A format of at most this many codes is covered in full."""
 
 
 def rounding_inputs(fmt: Format) -> list[float]:
-    """Return the inputs inside the range, where no overflow rule matters, in order; NaN comes last."""
+    """Return the inputs inside the range, where no overflow rule matters, in order; NaN is last."""
     is_sparse = _size(fmt) > ALL_CODES
     points: set[float] = set()
     for k, (low, high) in enumerate(_gaps(fmt)):
@@ -34,7 +34,7 @@ def rounding_inputs(fmt: Format) -> list[float]:
 
 
 def overflow_inputs(fmt: Format) -> list[float]:
-    """Return the inputs outside the range, where the overflow rule decides (in part of the modes)."""
+    """Return the inputs outside the range, where in some modes the overflow rule decides."""
     low, beyond = _gaps(fmt)[-1]
     around = {*_around(low, beyond, wide=True), *_traps(fmt), *EXTREMES, 1.0}
     return [
@@ -95,7 +95,7 @@ def _gaps(fmt: Format) -> list[tuple[float, float]]:
 
 
 def _hard_codes(fmt: Format, first_normal: int, last: int) -> Iterable[int]:
-    """Return codes around 0, the first normal value, 1 and the largest value, and some of each kind."""
+    """Return codes around 0, the least normal value, 1 and the largest, and some of each kind."""
     rng = random.Random(SEED)
     near = (1, first_normal, int(ps.encode(1.0, fmt)), last - 1)
     codes = {c + step for c in near for step in (-2, -1, 0, 1)}
@@ -106,7 +106,7 @@ def _hard_codes(fmt: Format, first_normal: int, last: int) -> Iterable[int]:
 
 
 def _around(low: float, high: float, *, wide: bool) -> set[float]:
-    """Return a value, the midpoint, and what lies one ulp of float32 (if `wide`, of float64) beside."""
+    """Return a value, the midpoint, and their neighbours in float32 (if `wide`, in float64)."""
     middle = (low + high) / 2
     dtypes = (np.float32, np.float64) if wide else (np.float32,)
     points = {low, middle}

@@ -1,4 +1,4 @@
-"""Operands of operations: special values in all pairs, and finite ones of every kind of behaviour."""
+"""Operands: special values in all pairs, and finite values of every kind of behaviour."""
 
 import itertools
 import random
@@ -14,7 +14,7 @@ Result: TypeAlias = tuple[float, ps.Flags]
 
 SEED = 754
 DRAWN = 1200
-"""Operands drawn at random; those whose kind of behaviour has been seen often enough are dropped."""
+"""Operands drawn at random; a kind of behaviour that was seen often enough is dropped."""
 KEPT = {1: 12, 2: 4, 3: 8}
 """By the number of operands."""
 KIND_MODES = ("rne", "rna", "rtp", "rtn")
@@ -69,7 +69,7 @@ def _candidates(count: int, fmt: ps.FloatFormat) -> Iterator[tuple[tuple[int, ..
 
 
 def _related(count: int, rng: random.Random, fmt: ps.FloatFormat) -> list[int]:
-    """Draw codes: of any exponents, of near ones, or of exponents whose product is near a third's."""
+    """Draw codes with any exponents, near ones, or exponents whose product is near a third's."""
     assert fmt.width is not None
     step = 1 << (fmt.precision - 1)
     sign = 1 << (fmt.width - 1)

@@ -35,7 +35,7 @@ def table(scores: Sequence[Score]) -> Table:
 
 
 def first_cases(scores: Iterable[Score]) -> list[str]:
-    """Return a line for each row of the table that has wrong results: which row, and the first one."""
+    """Return a line for each row of the table with wrong results: the row and the first result."""
     return [
         f"{s.library} {s.version}, {s.inputs}, {s.task.operation} {s.task.format} {s.task.rule} "
         f"{s.task.mode}: {s.first_wrong}"
@@ -45,7 +45,7 @@ def first_cases(scores: Iterable[Score]) -> list[str]:
 
 
 def markdown(scores: Sequence[Score], skipped: Sequence[str]) -> str:
-    """Return two tables for the documentation: libraries, and a wrong case of each in each format."""
+    """Return two tables for the documentation: libraries, and a wrong case of each per format."""
     lines = _row(
         "library", "version", "input", "modes", "formats", "cases", "wrong", "sign of 0 only"
     )
@@ -90,10 +90,14 @@ def _modes(scores: Sequence[Score]) -> str:
 
 
 def around(path: Path) -> tuple[str, str]:
-    """Return what stands before and after the two comments of a Markdown file; nothing if it is new."""
+    """Return what stands around the two comments of a Markdown file; nothing if it is new."""
     if not path.exists():
         return "", "\n"
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as problem:
+        raise ValueError(f"{path} is not UTF-8: {problem.reason}") from None
+    before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{path} has no lines {BEGIN!r} and {END!r}")

@@ -109,7 +109,7 @@ def _score(
 def _in_scope(
     values: list[np.ndarray], expected: np.ndarray, adapter: Adapter, task: Task, inputs: str
 ) -> np.ndarray:
-    """Tell which cases the library's input type has, subnormals left out if the library has none."""
+    """Return which cases the library's input type has, without subnormals if it has none."""
     chosen = np.full(expected.shape, fill_value=True)
     with np.errstate(all="ignore"):
         for x in values:

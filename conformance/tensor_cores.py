@@ -3,8 +3,9 @@
     XLA_FLAGS="--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true" \
         python -m conformance.tensor_cores [--golden FILE.npz] [--spec SPEC ...]
 
-Prints a line per operand and result type and shape: the kernel that ran, its schedule as `precsim.find_schedule` finds it,
-and the share of outputs whose bits are the model's with it (one chain where it is unknown). `--golden` records outputs for the tests.
+Prints a line per operand and result type and shape: the kernel that ran, its schedule as
+`precsim.find_schedule` finds it, and the share of outputs whose bits are the model's with it (one
+chain where it is unknown). `--golden` records outputs for the tests.
 """
 
 import argparse
@@ -38,7 +39,7 @@ UNEVEN = [
     (16, 16, 512), (16, 16, 16384), (32, 10, 784), (64, 64, 1000), (64, 64, 16384), (100, 100, 100), (128, 64, 784),
     (128, 256, 784), (192, 320, 1000),
 ]  # fmt: skip
-"""Shapes for which cuBLASLt has tf32 kernels that split K unevenly, or take left-over products first."""
+"""Shapes whose tf32 kernels in cuBLASLt split K unevenly, or take left-over products first."""
 KINDS = ("bits", "finite", "tiny", "normal")
 CORNER = 16
 """Rows and columns of results that are compared and recorded."""
@@ -56,7 +57,7 @@ class Case(NamedTuple):
 
 
 def golden_cases() -> Iterator[Case]:
-    """Yield the cases of the golden file: every type, K from one step to 4096; and uneven parts of K."""
+    """Yield the golden file's cases: every type, K from one step to 4096, uneven parts of K."""
     specs = ("bf16", "fp16", "tf32", "e4m3", "e5m2_e4m3", "e4m3_e5m2")
     seed = 0
     for spec in specs:
@@ -91,7 +92,8 @@ def operands(case: Case) -> tuple[np.ndarray, np.ndarray]:
             if case.kind != "bits":
                 values = np.where(np.isfinite(values), values, np.float32(1))
         else:
-            # Random signs and significands, exponents around 0 with a bell-shaped spread of some 5 binades.
+            # Random signs and significands; exponents around 0, spread in a bell over some 5
+            # binades.
             exponent = np.bitwise_count(codes & np.uint32(0xFFFF)) + np.uint32(119)
             pattern = (codes & np.uint32(0x807FFFFF)) | (
                 exponent.astype(np.uint32) << np.uint32(23)
@@ -120,7 +122,7 @@ def native(spec: str) -> Callable[[Any, Any], Any]:
 
 
 def narrow(spec: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Convert operands to their dtypes, exactly; on the host, since XLA's own cast to e5m2 loses infinities."""
+    """Convert operands exactly to their dtypes, on the host: XLA's e5m2 cast loses infinities."""
     parsed = ps.MatmulSpec.parse(spec)
     assert parsed.lhs is not None
     assert parsed.rhs is not None
@@ -133,7 +135,10 @@ def bits(x: Any) -> np.ndarray:
 
 
 def explain(spec: str, m: int, n: int, k: int, product: Callable[[Any, Any], Any]) -> str | None:
-    """Return the schedule of a product as it follows the spec, ":splitk3x64" or "" for one chain; None if not found."""
+    """Return the schedule of a product as it follows the spec; None if it is not found.
+
+    It is ":splitk3x64", say, or "" for one chain.
+    """
     found = ps.find_schedule(spec, m, n, k, product=lambda a, b: product(*narrow(spec, a, b)))
     if found.schedule is None:
         return None
@@ -143,7 +148,10 @@ def explain(spec: str, m: int, n: int, k: int, product: Callable[[Any, Any], Any
 def share_explained(
     case: Case, a: np.ndarray, b: np.ndarray, got: np.ndarray, schedule: str | None
 ) -> float:
-    """Return the percentage of a corner's outputs that are the model's: one chain, where the schedule is unknown."""
+    """Return the percentage of a corner's outputs that are the model's.
+
+    The model has one chain where the schedule is unknown.
+    """
     model = ps.matmul(a[:CORNER], b[:, :CORNER], case.spec + (schedule or ""), backend="reference")
     return 100 * float(np.mean(bits(model) == got[:CORNER, :CORNER]))
 
@@ -180,7 +188,7 @@ SHAPES = [
 
 
 def survey(specs: list[str]) -> None:
-    """Print, for each shape, the kernel and the share of outputs (of a corner) that equal the model."""
+    """Print the kernel of each shape, and the share of a corner's outputs that equal the model."""
     print(
         f"{jax.devices()[0].device_kind}, jax {jax.__version__}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
     )

@@ -1,12 +1,12 @@
-"""Trainings whose every bit is known: replayed here, compared with the hashes that a GPU's tensor cores gave.
+"""Trainings whose every bit is known, replayed and compared with hashes of a GPU's tensor cores.
 
     python -m conformance.training                        # the first 50 steps of each, emulated
     python -m conformance.training --steps 2000 mlp_bf16  # one of them, whole
     python -m conformance.training --backend native       # on an H100: its tensor cores, full speed
 
-Prints one table: case, step, hash of all state, and whether it is the stored one; exit status 1 if one is not.
-`--record FOLDER` writes hash files as those in `conformance/replay`. `--products platform` lets the platform
-multiply in an order of its own, to see the bits change.
+Prints one table: case, step, hash of all state, and whether it is the stored one; exit status 1 if
+one is not. `--record FOLDER` writes hash files as those in `conformance/replay`. With
+`--products platform` the platform multiplies in an order of its own, to see the bits change.
 """
 
 import argparse
@@ -72,7 +72,11 @@ def main(argv: list[str]) -> int:
         parser.error(f"unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
     if args.backend == "native" and args.products == "machine":
         os.environ.setdefault("XLA_FLAGS", FLAGS)
-    same = [replay(name, args) for name in args.cases or CASES]
+    try:
+        same = [replay(name, args) for name in args.cases or CASES]
+    except (ValueError, OSError, ModuleNotFoundError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     return 0 if all(same) else 1
 
 
@@ -87,8 +91,7 @@ def replay(name: str, args: argparse.Namespace) -> bool:
     config = ps.TrainConfig(
         policy=policy, steps=args.steps, backend=args.backend, snapshots=1, **fields
     )
-    path = FOLDER / f"{name}.json"
-    stored = json.loads(path.read_text())["steps"] if path.exists() else {}
+    stored = stored_hashes(FOLDER / f"{name}.json")
     hashes: dict[int, dict[str, str]] = {}
 
     def on_state(step: int, state: Any) -> None:
@@ -102,10 +105,10 @@ def replay(name: str, args: argparse.Namespace) -> bool:
     seconds = time.perf_counter() - start
     is_same = True
     for step, ours in hashes.items():
-        theirs = stored.get(str(step))
+        theirs = stored.get(step)
         told = "nothing stored" if theirs is None else "same"
         if theirs is not None and theirs[""] != ours[""]:
-            differing = next(k for k in sorted(ours) if k and ours[k] != theirs.get(k))
+            differing = next(k for k in [*sorted(ours)[1:], ""] if ours[k] != theirs.get(k))
             told, is_same = f"differs from {theirs[''][:16]}, first in {differing}", False
         print(f"{name:18} {result.backend:9} step {step:5} {ours[''][:16]} {told}", flush=True)
     print(
@@ -119,8 +122,15 @@ def replay(name: str, args: argparse.Namespace) -> bool:
     return is_same
 
 
+def stored_hashes(path: Path) -> dict[int, dict[str, str]]:
+    """Return the hashes of a file by step, none if there is no file; a damaged one is refused."""
+    import precsim as ps
+
+    return ps.BitLog(every=1, stored=path).stored_hashes if path.exists() else {}
+
+
 def with_platform_products(policy: Any) -> Any:
-    """Return the policy with products of the same operands in the order of the platform's own kernel."""
+    """Return the policy with its operands, multiplied in the order of the platform's kernel."""
     import precsim as ps
 
     def plain(spec: Any) -> Any:

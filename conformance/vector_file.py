@@ -1,5 +1,6 @@
 """A file of vectors: its text, and the numbers in it. README.md is the specification."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,15 @@ RULES = {
     "wrap": ":wrap",
 }
 """The overflow rules of README.md in precsim's words."""
+OPERANDS = {"round": 1, "add": 2, "subtract": 2, "multiply": 2, "divide": 2, "sqrt": 1, "fma": 3}
+"""Operations, and how many arguments they have besides random bits."""
+_KEYS = {"conformance", "operation", "format", "rule", "arguments", "cases", "source"} | {
+    *("width", "signed", "kind", "precision", "exponent_bits", "bias", "specials", "subnormals"),
+    *("negative_zero", "max_finite", "min_normal", "fraction_bits"),
+}
+_MODE = re.compile("r(n[eazopn]|t[zpno]|az)|sr[1-9][0-9]?:[abc]")
+_HEXADECIMAL = re.compile(r"[0-9a-f]{1,16}")
+_RESULT = re.compile(f"(nan|[0-9a-f]{{1,16}})[{''.join(FLAGS.values())}]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +50,7 @@ class Task:
     """round, add, subtract, multiply, divide, sqrt or fma"""
     format: str
     rule: str
-    """What happens on overflow: infinity, saturate, satfinite, ... (README.md); any: there is none."""
+    """What happens on overflow: infinity, saturate, satfinite, ... (README.md); any: nothing."""
     mode: str
     """rne, rna, ..., or sr8:b for stochastic rounding with 8 bits, variant b"""
 
@@ -52,7 +62,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors:
-    """One operation into one format under one overflow rule: arguments, and results in every mode."""
+    """One operation into one format under one overflow rule: arguments, results in every mode."""
 
     facts: dict[str, str]
     """The header."""
@@ -95,7 +105,7 @@ class Vectors:
 
 
 def words(values: Sequence[float], flags: Sequence[ps.Flags], fmt: str) -> tuple[str, ...]:
-    """Return results as they stand in a file: hexadecimal code or nan, and letters for exceptions."""
+    """Return results as in a file: hexadecimal code or nan, and letters for exceptions."""
     is_nan = np.isnan(values)
     codes = ps.encode(np.where(is_nan, 1.0, values), fmt)
     digits = -(-(ps.get_format(fmt).width or 0) // 4)
@@ -107,18 +117,70 @@ def words(values: Sequence[float], flags: Sequence[ps.Flags], fmt: str) -> tuple
 def parse(text: str) -> Vectors:
     """Read the text of a file; a ValueError says what is wrong with it."""
     header, _, table = text.partition("\n\n")
-    facts = dict(line.split(": ", 1) for line in header.splitlines())
+    facts: dict[str, str] = {}
+    for line in header.splitlines():
+        key, colon, value = line.partition(": ")
+        if not colon or key not in _KEYS or key in facts:
+            raise ValueError(
+                f"the header has the line {line!r:.60}, which README.md does not allow"
+            )
+
+        facts[key] = value
     if facts.get("conformance") != VERSION:
         raise ValueError(f"version {facts.get('conformance')!r}; allowed is {VERSION!r}")
     names, *rows = [line.split() for line in table.splitlines()] or [[]]
     if any(len(row) != len(names) for row in rows) or str(len(rows)) != facts.get("cases"):
         raise ValueError(f"not {facts.get('cases')} rows of {len(names)} words")
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    return Vectors(
+    columns = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+    if len(columns) != len(names):
+        raise ValueError("a column stands twice")
+    vectors = Vectors(
         facts=facts,
         arguments={name: column for name, column in columns.items() if name in ARGUMENTS},
         results={name: column for name, column in columns.items() if name not in ARGUMENTS},
     )
+    _check(vectors)
+    return vectors
+
+
+def _check(vectors: Vectors) -> None:
+    """Refuse what README.md does not allow; what is computed with is then within its range."""
+    facts = vectors.facts
+    kinds = ("float64", "codes")
+    for key, allowed in (("operation", OPERANDS), ("rule", RULES), ("arguments", kinds)):
+        if facts.get(key) not in allowed:
+            raise ValueError(f"{key} is {facts.get(key)!r:.40}; allowed are {', '.join(allowed)}")
+    fmt = ps.get_format(facts.get("format", ""))
+    if not isinstance(fmt, (ps.FloatFormat, ps.FixedPointFormat)) or not 0 < (fmt.width or 0) <= 64:
+        raise ValueError(f"format is {fmt}; allowed are formats of at most 64 bits without scales")
+    if facts.get("width", str(fmt.width)) != str(fmt.width):
+        raise ValueError(f"width is {facts['width']!r:.40}; {fmt} has {fmt.width} bits")
+    is_random = any(mode.startswith("sr") for mode in vectors.results)
+    wanted = [*"xyz"[: OPERANDS[facts["operation"]]], *(["random_bits"] if is_random else [])]
+    if list(vectors.arguments) != wanted or not vectors.results:
+        raise ValueError(
+            f"the columns of arguments are {', '.join(vectors.arguments) or 'none'}; "
+            f"wanted are {', '.join(wanted)}, and results"
+        )
+    code = 1 << (fmt.width or 0)
+    for name, column in vectors.arguments.items():
+        end = 1 << 32 if name == "random_bits" else 1 << 64
+        _check_words(name, column, _HEXADECIMAL, code if facts["arguments"] == "codes" else end)
+    for task in vectors.tasks:
+        if not _MODE.fullmatch(task.mode):
+            raise ValueError(f"a column is named {task.mode!r:.40}, which is no mode of README.md")
+        _ = task.spec  # refuses a mode that the format has not
+        _check_words(task.mode, vectors.results[task.mode], _RESULT, code)
+
+
+def _check_words(name: str, column: Sequence[str], allowed: re.Pattern[str], end: int) -> None:
+    for word in set(column):
+        match = allowed.fullmatch(word)
+        digits = word.rstrip("".join(FLAGS.values()))
+        if match is None or (digits != "nan" and int(digits, 16) >= end):
+            raise ValueError(
+                f"column {name:.20} has {word!r:.40}; allowed are numbers below {end:#x}"
+            )
 
 
 def read(folder: Path = FOLDER) -> Iterator[tuple[str, Vectors]]:
@@ -126,6 +188,10 @@ def read(folder: Path = FOLDER) -> Iterator[tuple[str, Vectors]]:
     for path in sorted(folder.glob("*/*.txt")):
         name = path.relative_to(folder).as_posix()
         try:
-            yield name, parse(path.read_text(encoding="ascii"))
+            text = path.read_text(encoding="ascii")
+        except UnicodeDecodeError as problem:
+            raise ValueError(f"{name}: not ASCII, {problem.reason}") from None
+        try:
+            yield name, parse(text)
         except ValueError as problem:
             raise ValueError(f"{name}: {problem}") from problem

@@ -27,8 +27,8 @@ autodoc_typehints = "none"  # types stand in the docstrings, with shapes
 numpydoc_show_class_members = False
 numpydoc_validation_checks = set(_PYPROJECT["tool"]["numpydoc_validation"]["checks"])
 
-# Checked are public functions and classes. Their members are short, and numpydoc takes the arguments
-# of `enum.EnumType` for parameters of each enumeration.
+# numpydoc checks public functions and classes, not their members, which are short. It skips
+# enumerations, because it would take the arguments of `enum.EnumType` for their parameters.
 _PUBLIC = {name: getattr(precsim, name) for name in precsim.__all__}
 _ENUMS = {n for n, v in _PUBLIC.items() if inspect.isclass(v) and issubclass(v, enum.Enum)}
 numpydoc_validation_exclude = {r"^precsim\.\w+\."} | {rf"^precsim\.{name}$" for name in _ENUMS}

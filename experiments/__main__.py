@@ -1,4 +1,4 @@
-"""``python -m experiments``: recompute the published figures and print one table of what matched."""
+"""``python -m experiments``: recompute the published figures, print a table of what matched."""
 
 import argparse
 import sys
@@ -13,18 +13,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments import record
 from experiments.check import GRADES
 from experiments.frame import Outcome, Request, discover, find, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the experiments; return 1 if a number of class A does not match, 2 for an unknown name."""
+    """Run the experiments; return 1 if a class A number does not match, 2 for an unknown name."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
         names = [find(word) for word in options.names] or discover()
     except LookupError as problem:
         print(f"error: {problem.args[0]}", file=sys.stderr)
+        return 2
+    if (missing := record.missing_device()) is not None:
+        print(f"error: {missing}", file=sys.stderr)
         return 2
     command = " ".join(["python -m experiments", *words])
     request = Request(

@@ -17,9 +17,9 @@ GRADES: dict[str, str] = {"A": "exact", "B": "mechanism", "C": "shape"}
 class Check:
     """One published number beside ours, and the rule by which they match.
 
-    `kind` is "exact" (equal), "digits" (equal when printed with `tolerance` digits after the first),
-    "relative" or "absolute" (they differ by at most `tolerance`, relative to the published one), or
-    "range" (`published` is the pair of the lowest and the highest allowed value).
+    `kind` is "exact" (equal), "digits" (equal when printed with `tolerance` digits after the
+    first), "relative" or "absolute" (they differ by at most `tolerance`, relative to the published
+    one), or "range" (`published` is the pair of the lowest and the highest allowed value).
     """
 
     name: str
@@ -36,7 +36,7 @@ class Check:
 
     @property
     def matched(self) -> bool:
-        """Tell whether our number is the published one."""
+        """Return whether our number is the published one."""
         if isinstance(self.published, tuple):
             low, high = self.published
             return low <= self.computed <= high

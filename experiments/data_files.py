@@ -11,7 +11,7 @@ Tables: TypeAlias = dict[str, dict[str, np.ndarray]]
 
 
 def locate(folder: Path | None, endings: Iterable[str]) -> dict[str, Path]:
-    """Return, for each end of a file name, the file under `folder` that has it; absent ones are left out.
+    """Return the file under `folder` for each end of a file name; absent ones are left out.
 
     Raises
     ------
@@ -20,7 +20,8 @@ def locate(folder: Path | None, endings: Iterable[str]) -> dict[str, Path]:
     """
     found = {}
     for ending in endings:
-        paths = sorted(folder.rglob(f"*{ending}")) if folder else []
+        found_here = folder.rglob(f"*{ending}") if folder else []
+        paths = sorted(path for path in found_here if path.is_file())
         if len({path.read_bytes() for path in paths}) > 1:
             names = ", ".join(map(str, paths))
             raise ValueError(f"--data-dir has different files ending in {ending!r}: {names}")
@@ -35,12 +36,15 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     Raises
     ------
     ValueError
-        If a line is no list of numbers, one for each name.
+        If the names are not all different, or a line is no list of numbers, one for each name.
     """
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
-    names = header.split()
+    names: list[str] = []
     try:
+        header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+        names = header.split()
         rows = [dict(zip(names, map(float, line.split()), strict=True)) for line in lines]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("the first line has no names, or one of them twice")
     except ValueError as problem:
         raise ValueError(f"{path.name} is no table with the columns {names}: {problem}") from None
     return {name: np.array([row[name] for row in rows]) for name in names}

@@ -20,9 +20,9 @@ from experiments.check import Check, Grade, Results
 class Experiment(Protocol):
     """A module ``gNN_topic.py``.
 
-    Optional: SEED, INPUTS (names of files it reads), PANELS (rows and columns of the picture; panels that
-    stay empty vanish) and TABLES (ends of the names of published data files; `check` and `plot` take those
-    that are found as `tables`, see `data_files`).
+    Optional: SEED, INPUTS (names of files it reads), PANELS (rows and columns of the picture;
+    panels that stay empty vanish) and TABLES (ends of the names of published data files; `check`
+    and `plot` take those that are found as `tables`, see `data_files`).
     """
 
     TITLE: str
@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Tell whether it broke, checked nothing, or missed a number of class A."""
+        """Return whether it broke, checked nothing, or missed a number of class A."""
         return not self.checks or any(check.grade == "A" for check in self.mismatches)
 
 

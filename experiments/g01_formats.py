@@ -1,10 +1,10 @@
-"""Tables of 8-, 6- and 4-bit formats from an enumeration of their codes, and the wobbling precision.
+"""Tables of 8-, 6- and 4-bit formats, enumerated from their codes, and the wobbling precision.
 
 P. Micikevicius et al., *FP8 Formats for Deep Learning*, arXiv 2209.05433, 2022, Table 1; *OCP 8-bit
-Floating Point Specification (OFP8)* 1.0, 2023, Tables 1 and 2; *OCP Microscaling Formats (MX)* 1.0, 2023;
-N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM, 2002, Fig. 2.1.
-Nothing here asks a format for its properties: every entry follows from the values of all bit patterns,
-and from roundings of numbers beside the largest value.
+Floating Point Specification (OFP8)* 1.0, 2023, Tables 1 and 2; *OCP Microscaling Formats (MX)* 1.0,
+2023; N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM, 2002, Fig.
+2.1. Nothing here asks a format for its properties: every entry follows from the values of all bit
+patterns, and from roundings of numbers beside the largest value.
 """
 
 from typing import Any

@@ -2,10 +2,10 @@
 
 N. J. Higham, S. Pranesh, *Simulating Low Precision Floating-Point Arithmetic*, SIAM J. Sci. Comput.
 41(5), C585-C602, 2019: the table of harmonic sums (script `demo_harmonic.m` of higham/chop); also
-D. Malone, *To What Does the Harmonic Series Converge?*, Irish Math. Soc. Bull. 71, 59-66, 2013.
-s_n = fl(s_(n-1) + fl(1/n)) until s_n = s_(n-1); the n reported is the first term that changes nothing.
-A stochastic sum stops *earlier* than one rounded to nearest: unchanged once, it would still go on if it
-were allowed to. Upward sums do not stop at all: they overflow.
+D. Malone, *To What Does the Harmonic Series Converge?*, Irish Math. Soc. Bull. 71, 59-66, 2013. s_n
+= fl(s_(n-1) + fl(1/n)) until s_n = s_(n-1); the n reported is the first term that changes nothing.
+A stochastic sum stops *earlier* than one rounded to nearest: unchanged once, it would still go on
+if it were allowed to. Upward sums do not stop at all: they overflow.
 """
 
 from functools import partial
@@ -118,7 +118,7 @@ def compute(fast: bool) -> Results:
 
 
 def check(results: Results) -> list[Check]:
-    """Compare sums and terms of the deterministic arithmetics digit by digit, the others by range."""
+    """Compare sums and terms by digits where the arithmetic is deterministic, else by range."""
     checks = []
     for label, total, n in zip(*(results[k].tolist() for k in ("label", "sum", "n")), strict=True):
         published, term = _SUMS[label]

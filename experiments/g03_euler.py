@@ -1,15 +1,16 @@
 """Euler's method in low precision: the error falls with the step, then rounding takes over.
 
 N. J. Higham, S. Pranesh, *Simulating Low Precision Floating-Point Arithmetic*, SIAM J. Sci. Comput.
-41(5), C585-C602, 2019: the figure on Euler's method for y' = -y, y(0) = 0.01 on [0, 1] (their scripts
-`euler_exp.m`, `euler_exp_results.mat`). Each of the n steps computes fl(y + fl(h * (-y))), h = fl(1/n);
-all four arithmetics start from 0.01 rounded to bfloat16, as in the script. "No subnormals" is the rule of
-`chop`: round with subnormals, then replace a subnormal result by zero.
+41(5), C585-C602, 2019: the figure on Euler's method for y' = -y, y(0) = 0.01 on [0, 1] (their
+scripts `euler_exp.m`, `euler_exp_results.mat`). Each of the n steps computes fl(y + fl(h * (-y))),
+h = fl(1/n); all four arithmetics start from 0.01 rounded to bfloat16, as in the script. "No
+subnormals" is the rule of `chop`: round with subnormals, then replace a subnormal result by zero.
 
-Companion, in full runs only: N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition,
-SIAM, 2002, Fig. 4.2: y(0) = 1 in single precision, with and without compensated summation. By the text the
-plain error rises after about n = 20000. Here rounding errors first cancel part of the truncation error, of
-opposite sign, from there to n = 80000, and only then the plain error rises; the compensated one never does.
+Companion, in full runs only: N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd
+edition, SIAM, 2002, Fig. 4.2: y(0) = 1 in single precision, with and without compensated summation.
+By the text the plain error rises after about n = 20000. Here rounding errors first cancel part of
+the truncation error, of opposite sign, from there to n = 80000, and only then the plain error
+rises; the compensated one never does.
 """
 
 from functools import partial
@@ -90,8 +91,8 @@ def integrate(steps: Any, minus_h: Any, start: Any, spec: str, is_compensated: b
 def error(steps: np.ndarray, y0: float, spec: str, *, is_compensated: bool = False) -> np.ndarray:
     """Return |y - y(1)| in float64, for each number of steps.
 
-    A float32 carrier is exact for all four arithmetics: precsim rounds the exact result of an operation,
-    so that no second rounding comes from the carrier.
+    A float32 carrier is exact for all four arithmetics: precsim rounds the exact result of an
+    operation, so that no second rounding comes from the carrier.
     """
     h = ps.divide(np.float32(1), steps.astype(np.float32), spec)
     start = np.full(steps.shape, ps.round_to(y0, "bf16"), np.float32)

@@ -1,11 +1,12 @@
 """More precision does not always give more accuracy: a plateau, and a zig-zag.
 
-N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM, 2002, section 1.13,
-Figs. 1.3 and 1.4. First (1.4) y = x + a sin(b x), x = 1/7, a = 1e-8, b = 2**24, in t significant bits: the
-error is exactly the same for t = 22 to 31. Then (1.3) A x = b by Gaussian elimination without pivoting, b_i =
-(-1)**i i: for the inverse of the Hilbert matrix of order 5 the error zig-zags with t although the residual
-falls; pascal(5) + I is the well-conditioned counterpart. (The text of the book swaps the condition
-numbers of the two matrices and says pascal(5) + 5 I; the figure has + I.)
+N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM, 2002, section
+1.13, Figs. 1.3 and 1.4. First (1.4) y = x + a sin(b x), x = 1/7, a = 1e-8, b = 2**24, in t
+significant bits: the error is exactly the same for t = 22 to 31. Then (1.3) A x = b by Gaussian
+elimination without pivoting, b_i = (-1)**i i: for the inverse of the Hilbert matrix of order 5 the
+error zig-zags with t although the residual falls; pascal(5) + I is the well-conditioned
+counterpart. (The text of the book swaps the condition numbers of the two matrices and says
+pascal(5) + 5 I; the figure has + I.)
 """
 
 from fractions import Fraction
@@ -44,8 +45,8 @@ RIGHT_SIDE = np.array([-1.0, 2.0, -3.0, 4.0, -5.0])
 def sine_error(spec: str, *, rounds_data: bool) -> float:
     """Return the error of y = fl(x + fl(a fl(sin(fl(b x))))), for rounded or exact x and a.
 
-    The sine itself is NumPy's in float64, then rounded: its error of about 2**-53 could change a rounding to
-    40 bits only where sin(b x) lies as near to a tie.
+    The sine itself is NumPy's in float64, then rounded: its error of about 2**-53 could change a
+    rounding to 40 bits only where sin(b x) lies as near to a tie.
     """
     x, a, b = np.float64(1 / 7), np.float64(1e-8), np.float64(2.0**24)
     exact = x + a * np.sin(b * x)
@@ -104,7 +105,7 @@ def compute(fast: bool) -> Results:
 
 
 def check(results: Results) -> list[Check]:
-    """Compare the plateau exactly, other errors by their printed digits, the zig-zag by its factor."""
+    """Compare the plateau exactly, other errors by printed digits, the zig-zag by its factor."""
     at = {int(t): k for k, t in enumerate(results["t"])}
     checks = []
     for name in ("y, rounded data", "y, exact data"):

@@ -1,11 +1,11 @@
 """Swamping: a long sum in few bits stops; sums of chunks, or stochastic rounding, go on.
 
-N. Wang et al., *Training Deep Neural Networks with 8-bit Floating Point Numbers*, NeurIPS 2018, arXiv
-1812.08011, Fig. 3(b): sums of n numbers of mean 1 and standard deviation 1, uniform on [1 - sqrt 3,
-1 + sqrt 3], in their FP16 of 6 exponent and 9 fraction bits. Between 4096 and 8192 half an ulp is 4 and no
-number exceeds 2.74: rounded to nearest, the sum can never pass 4096. In chunks of N numbers, each chunk is
-summed by itself and added to the total. The paper gives no numbers beside its curves.
-Second panel: 0.01 added 1000 times (Stanford CS336, lecture on mixed precision).
+N. Wang et al., *Training Deep Neural Networks with 8-bit Floating Point Numbers*, NeurIPS 2018,
+arXiv 1812.08011, Fig. 3(b): sums of n numbers of mean 1 and standard deviation 1, uniform on [1 -
+sqrt 3, 1 + sqrt 3], in their FP16 of 6 exponent and 9 fraction bits. Between 4096 and 8192 half an
+ulp is 4 and no number exceeds 2.74: rounded to nearest, the sum can never pass 4096. In chunks of N
+numbers, each chunk is summed by itself and added to the total. The paper gives no numbers beside
+its curves. Second panel: 0.01 added 1000 times (Stanford CS336, lecture on mixed precision).
 """
 
 from functools import partial
@@ -100,7 +100,7 @@ def compute(fast: bool) -> Results:
 
 
 def check(results: Results) -> list[Check]:
-    """Compare the stalled sums exactly, the reference sums exactly, and the others by the stated ranges."""
+    """Compare stalled and reference sums exactly, and the others by the stated ranges."""
     checks = []
     for k in range(SEEDS):
         stalled = results["nearest"][LENGTHS >= 8192, k]

@@ -1,11 +1,12 @@
-"""How rounding errors grow: like n u to nearest, like sqrt(n) u stochastically, not at all for mixed signs.
+"""Error growth: like n u to nearest, like sqrt(n) u stochastically, none for mixed signs.
 
-M. Croci, M. Fasi, N. J. Higham, T. Mary, M. Mikaitis, *Stochastic Rounding: Implementation, Error Analysis
-and Applications*, R. Soc. Open Sci. 9:211631, 2022, Fig. 8.2 (script `test_matvec.m`, no data); M. P. Connolly,
-N. J. Higham, T. Mary, SIAM J. Sci. Comput. 43(1), 2021; N. J. Higham, T. Mary, SIAM J. Sci. Comput. 41(5), 2019.
-A is 1e-3 rand(100, n), x is rand(n, 1), and y <- fl(y + fl(A(:, i) x_i)) for i = 1, 2, ...; the error is the
-largest |y - A x| / (|A| |x|). MATLAB's stream after rng(1) is NumPy's ``RandomState(1)``: A column by column, then
-x, for all n, first in bfloat16, then in binary16.
+M. Croci, M. Fasi, N. J. Higham, T. Mary, M. Mikaitis, *Stochastic Rounding: Implementation, Error
+Analysis and Applications*, R. Soc. Open Sci. 9:211631, 2022, Fig. 8.2 (script `test_matvec.m`, no
+data); M. P. Connolly, N. J. Higham, T. Mary, SIAM J. Sci. Comput. 43(1), 2021; N. J. Higham, T.
+Mary, SIAM J. Sci. Comput. 41(5), 2019. A is 1e-3 rand(100, n), x is rand(n, 1), and y <- fl(y +
+fl(A(:, i) x_i)) for i = 1, 2, ...; the error is the largest |y - A x| / (|A| |x|). MATLAB's stream
+after rng(1) is NumPy's ``RandomState(1)``: A column by column, then x, for all n, first in
+bfloat16, then in binary16.
 """
 
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ UNIT_ROUNDOFF = {"bf16": 2.0**-8, "fp16": 2.0**-11}
 
 
 def blocks(stream: Any, n: int, *, is_signed: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield up to BLOCK columns of A at a time, shape (BLOCK, ROWS), and entries of x; zeros at the end.
+    """Yield up to BLOCK columns of A, shape (BLOCK, ROWS), and entries of x; zeros at the end.
 
     x comes after A in the stream, hence a second stream that runs ahead. Added zeros change no sum.
     """

@@ -1,10 +1,11 @@
 """Stochastic rounding rescues a stagnating integration, but does not always win.
 
-M. Croci, M. Fasi, N. J. Higham, T. Mary, M. Mikaitis, *Stochastic Rounding: Implementation, Error Analysis
-and Applications*, R. Soc. Open Sci. 9:211631, 2022, Figs. 8.3 and 8.4 (script `ODE_tests.m` of
-north-numerical-computing/stochastic-rounding-survey-experiments). Euler's method y <- fl(y - fl(h y)):
-case 0, y' = -y, y(0) = 1/64 on [0, 1]; case 1, y' = -y / 20, y(0) = 1 on [0, 1/64]. Then u' = v, v' = -u on the unit
-circle, N steps of h = fl(2 pi / N). The figures are published without data.
+M. Croci, M. Fasi, N. J. Higham, T. Mary, M. Mikaitis, *Stochastic Rounding: Implementation, Error
+Analysis and Applications*, R. Soc. Open Sci. 9:211631, 2022, Figs. 8.3 and 8.4 (script
+`ODE_tests.m` of north-numerical-computing/stochastic-rounding-survey-experiments). Euler's method y
+<- fl(y - fl(h y)): case 0, y' = -y, y(0) = 1/64 on [0, 1]; case 1, y' = -y / 20, y(0) = 1 on [0,
+1/64]. Then u' = v, v' = -u on the unit circle, N steps of h = fl(2 pi / N). The figures are
+published without data.
 """
 
 from functools import partial
@@ -69,7 +70,7 @@ def _noise(key: Any, k: Any, count: int, lanes: int) -> Any:
 
 @partial(jax.jit, static_argnames="spec")
 def integrate(steps: Any, h: Any, rate: Any, start: Any, key: Any, spec: str) -> Any:
-    """Return y at the end of one lane for each number of steps, every operation rounded by `spec`."""
+    """Return the last y of one lane per number of steps; `spec` rounds every operation."""
 
     def advance(state: tuple[Any, ...]) -> tuple[Any, ...]:
         k, y, _ = state
@@ -169,7 +170,7 @@ def _ratio(results: Results, case: str, fmt: str) -> np.ndarray:
 
 
 def check(results: Results) -> list[Check]:
-    """Compare errors to nearest by printed digits, end points exactly, stochastic ones by their trend."""
+    """Compare errors to nearest by digits, end points exactly, stochastic errors by their trend."""
     checks = []
     at = {int(n): k for k, n in enumerate(STEPS)}
     for fmt in NEAREST:

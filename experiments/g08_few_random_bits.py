@@ -1,11 +1,12 @@
 """Stochastic rounding with few random bits is biased, by exactly known rationals.
 
 A. Fitzgibbon, S. Felix, *On Stochastic Rounding with Few Random Bits*, ARITH 2025, arXiv 2504.20634
-(notebooks of graphcore-research/arith25-stochastic-rounding). An input with D bits beyond the target's ulp
-is rounded with N random bits; the bias is the mean of (rounded - input) in ulp over all 2**D inputs and
-all 2**N random words. Their three rules are variants of a spec: SRFF (truncate to N bits, then add) is
-"a", SRF (add half a random ulp too, so that ties go up) is "b", SRC (round to N bits to nearest even,
-then add) is "c". Second panel: the drift of a sum of 1024 terms in bfloat16.
+(notebooks of graphcore-research/arith25-stochastic-rounding). An input with D bits beyond the
+target's ulp is rounded with N random bits; the bias is the mean of (rounded - input) in ulp over
+all 2**D inputs and all 2**N random words. Their three rules are variants of a spec: SRFF (truncate
+to N bits, then add) is "a", SRF (add half a random ulp too, so that ties go up) is "b", SRC (round
+to N bits to nearest even, then add) is "c". Second panel: the drift of a sum of 1024 terms in
+bfloat16.
 """
 
 from fractions import Fraction
@@ -43,8 +44,8 @@ START = 416.0  # the binade of bf16 that begins at 256 has ulp 2
 def bias(rule: str, n: int, d: int) -> Fraction:
     """Return the mean error in ulp of numbers 1 + k ulp / 2**d, over all k and all random words.
 
-    The format has 4 significant bits, an ulp of 1/8 at 1; every number here is a multiple of 2**-(d + 3)
-    below 2, exact in float32.
+    The format has 4 significant bits, an ulp of 1/8 at 1; every number here is a multiple of 2**-(d
+    + 3) below 2, exact in float32.
     """
     spec = f"float(e=5,p=4):sr{n}:{RULES[rule]}"
     x = 1 + np.arange(2**d, dtype=np.float32) * np.float32(2.0 ** -(d + 3))
@@ -74,7 +75,7 @@ def drift(rule: str, terms: np.ndarray) -> np.ndarray:
 
 
 def terms_of_every_fraction() -> np.ndarray:
-    """Return float32 terms of less than an ulp that add up to 0, with each fraction k / 256 equally often.
+    """Return float32 terms below an ulp that add up to 0, each fraction k / 256 equally often.
 
     A term f and the term f' - 1 take turns, so that the exact sum stays near its start.
     """
@@ -113,7 +114,7 @@ def closed_form(rule: str, n: int, d: int) -> Fraction:
 
 
 def check(results: Results) -> list[Check]:
-    """Compare rationals: numerator and denominator, then the curve; the drift within its sampling error."""
+    """Compare numerators and denominators, the curve, and the drift within its sampling error."""
     checks = []
     for rule in RULES:
         for k, (n, d) in enumerate(SIZES):

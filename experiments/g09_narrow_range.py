@@ -1,14 +1,16 @@
-"""Matrix products from E4M3 to binary16: what a narrow exponent range costs, with and without subnormals.
+"""Products from E4M3 to binary16: the cost of a narrow range, with and without subnormals.
 
-T. Mary, M. Mikaitis, *Error Analysis of Matrix Multiplication with Narrow Range Floating-Point Arithmetic*,
-hal-04671474, 2024 (SIAM J. Sci. Comput. 47(4), 2025), section 5: the figure for fp8-e4m3 inputs, binary16
-accumulation, one word an entry. Scripts and results: north-numerical-computing/
-narrow-range-FP-underflow-experiments, 95b7205 (`matmul_test.m`, `data/`).
+T. Mary, M. Mikaitis, *Error Analysis of Matrix Multiplication with Narrow Range Floating-Point
+Arithmetic*, hal-04671474, 2024 (SIAM J. Sci. Comput. 47(4), 2025), section 5: the figure for
+fp8-e4m3 inputs, binary16 accumulation, one word an entry. Scripts and results:
+north-numerical-computing/narrow-range-FP-underflow-experiments, 95b7205 (`matmul_test.m`,
+`data/`).
 
-Scaled operands (see `scaled_gemm`) are rounded to E4M3; for ascending k, C <- fl(C + fl(a_k b_k)) in binary16.
-Without subnormals the rule is CPFloat's: below the smallest normal value, the nearer of it and zero. The same
-product with an unlimited exponent range shows what the range alone costs. All products without subnormals take
-their random numbers from the stream first, then those with subnormals.
+Scaled operands (see `scaled_gemm`) are rounded to E4M3; for ascending k, C <- fl(C + fl(a_k b_k))
+in binary16. Without subnormals the rule is CPFloat's: below the smallest normal value, the nearer
+of it and zero. The same product with an unlimited exponent range shows what the range alone costs.
+All products without subnormals take their random numbers from the stream first, then those with
+subnormals.
 """
 
 from typing import Any
@@ -77,7 +79,7 @@ _DIGITS = 6  # after the first
 
 
 def compute(fast: bool) -> Results:
-    """Return the errors with subnormals off and on, with limited and unlimited range, and the bounds."""
+    """Return the bounds, and errors without and with subnormals, in limited and unlimited range."""
     count = int(np.sum(SIZES <= FAST_SIZE)) if fast else SIZES.size
     n = SIZES[:count]
     theta = scaled_gemm.largest_entry(n, OPERAND, ACCUMULATOR)

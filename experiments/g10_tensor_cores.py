@@ -1,17 +1,20 @@
 """Errors of matrix products on tensor cores: five machines, and what promotion to float32 mends.
 
-F. A. Khattak, M. Mikaitis, *Accurate Models of NVIDIA Tensor Cores*, ACM TACO, doi 10.1145/3830409, arXiv
-2512.07004: the error curves for one word an entry. Scripts and results: north-numerical-computing/
-MATLAB-tensor-core, b12b5a7 (`experiments/matmul_test.m`, `experiments/data/`). Each curve draws the same
-matrices (see `scaled_gemm`), rounds them to the operands' format and multiplies them by the machine's rule.
+F. A. Khattak, M. Mikaitis, *Accurate Models of NVIDIA Tensor Cores*, ACM TACO, doi 10.1145/3830409,
+arXiv 2512.07004: the error curves for one word an entry. Scripts and results:
+north-numerical-computing/MATLAB-tensor-core, b12b5a7 (`experiments/matmul_test.m`,
+`experiments/data/`). Each curve draws the same matrices (see `scaled_gemm`), rounds them to the
+operands' format and multiplies them by the machine's rule.
 
-The scripts round operands to nearest at the first n of the first machine run in a session, and toward zero at
-every other point: V100 and H100 begin to nearest here, the other three toward zero throughout. (Inferred from
-the numbers: CPFloat seems to keep the rounding mode that the model sets for its accumulator.)
+The scripts round operands to nearest at the first n of the first machine run in a session, and
+toward zero at every other point: V100 and H100 begin to nearest here, the other three toward zero
+throughout. (Inferred from the numbers: CPFloat seems to keep the rounding mode that the model sets
+for its accumulator.)
 
-Companion: DeepSeek-V3 Technical Report, arXiv 2412.19437, 3.3.2 and Fig. 7b: dot products in E4M3 on Hopper,
-with about 14 bits in the accumulator, against promotion to float32 after every 128 products. The report's
-"nearly 2 %" for K = 4096 depends on data that it does not state; only the growth with K is checked.
+Companion: DeepSeek-V3 Technical Report, arXiv 2412.19437, 3.3.2 and Fig. 7b: dot products in E4M3
+on Hopper, with about 14 bits in the accumulator, against promotion to float32 after every 128
+products. The report's "nearly 2 %" for K = 4096 depends on data that it does not state; only the
+growth with K is checked.
 """
 
 from typing import Any
@@ -87,7 +90,7 @@ def curve_errors(curve: str, n: np.ndarray) -> np.ndarray:
 
 
 def dot_errors(spec: str) -> np.ndarray:
-    """Return the largest relative error of 100 dot products of E4M3 numbers in [0, 1], for each length."""
+    """Return the largest relative error of 100 E4M3 dot products in [0, 1], for each length."""
     rng = np.random.default_rng(SEED)
     errors = []
     for length in DOT_LENGTHS.tolist():
@@ -118,7 +121,7 @@ def published(curve: str, column: str, tables: Tables | None) -> dict[int, float
 
 
 def check(results: Results, tables: Tables | None = None) -> list[Check]:
-    """Compare errors, and bounds where the files are there, in 7 digits; and how dot products grow."""
+    """Compare errors, bounds (where their files exist) in 7 digits, and the growth with length."""
     checks = []
     for curve in SPECS:
         for column, name in {"error": curve, "bound": f"bound {curve}"}.items():

@@ -1,15 +1,17 @@
 """How good are 8 bits? Quantisation error of floating point, integers and block formats.
 
-A. Kuzmin et al., *FP8 Quantization: The Power of the Exponent*, NeurIPS 2022, arXiv 2208.09225: the figure on
-uniform, Gaussian and Student-t data: 8 bits are divided between exponent and significand, all codes are finite
-numbers, and the largest value is scaled to the least mean square error. C. Blake et al., *Unit Scaling*, ICML
-2023, arXiv 2303.11257: the figure on signal-to-noise ratio (SNR) against the scale of Gaussian data. OCP
-Microscaling Formats (MX) v1.0, 2023, with *INT v.s. FP*, arXiv 2510.25602: blocks of 32 with a shared scale.
+A. Kuzmin et al., *FP8 Quantization: The Power of the Exponent*, NeurIPS 2022, arXiv 2208.09225: the
+figure on uniform, Gaussian and Student-t data: 8 bits are divided between exponent and significand,
+all codes are finite numbers, and the largest value is scaled to the least mean square error. C.
+Blake et al., *Unit Scaling*, ICML 2023, arXiv 2303.11257: the figure on signal-to-noise ratio (SNR)
+against the scale of Gaussian data. OCP Microscaling Formats (MX) v1.0, 2023, with *INT v.s. FP*,
+arXiv 2510.25602: blocks of 32 with a shared scale.
 
-Errors with a scaled largest value are integrals over the cells between neighbouring values, in closed form. Those
-of standard formats and of blocks are those of `round_to`, on midpoints of equally probable intervals and on
-random numbers. Ratios are 10 log10 of powers; for scaled values -10 log10 of the mean square error, as in Kuzmin's
-script, which does not divide by the power of the data.
+Errors with a scaled largest value are integrals over the cells between neighbouring values, in
+closed form. Those of standard formats and of blocks are those of `round_to`, on midpoints of
+equally probable intervals and on random numbers. Ratios are 10 log10 of powers; for scaled values
+-10 log10 of the mean square error, as in Kuzmin's script, which does not divide by the power of the
+data.
 """
 
 from typing import Any
@@ -75,7 +77,7 @@ def grid(name: str) -> np.ndarray:
 
 
 def moments(name: str, x: np.ndarray) -> np.ndarray:
-    """Return the integrals of f, t f and t^2 f from -infinity to x for the density f of a distribution."""
+    """Return the integrals of f, t f and t^2 f from -infinity to x for a density f."""
     if name == "uniform":
         x = np.clip(x, -1, 1)
         return np.stack([(x + 1) / 2, (x**2 - 1) / 4, (x**3 + 1) / 6])
@@ -103,7 +105,7 @@ def snr(spec: str, scale: float, x: np.ndarray) -> float:
 
 
 def compute(fast: bool) -> Results:
-    """Return errors against the largest value, ratios against the scale, and those of block formats."""
+    """Return errors by largest value, ratios by scale, and those of block formats."""
     results: Results = {"largest value": MAXIMA, "octave": OCTAVES}
     for name in _WIDTHS:
         for distribution in PUBLISHED[_BARS]:
@@ -146,7 +148,7 @@ def check(results: Results) -> list[Check]:
 
 
 def plot(results: Results, axes: list[Any]) -> None:
-    """Draw the bars of Kuzmin's figure, the choice of the largest value, ratios against scale, blocks."""
+    """Draw Kuzmin's bars, the choice of the largest value, ratios by scale, blocks."""
     for k, (distribution, published) in enumerate(PUBLISHED[_BARS].items()):
         x = np.arange(len(_WIDTHS)) + 0.27 * (k - 1)
         ours = [results[f"{distribution}, {name}"].max() for name in _WIDTHS]

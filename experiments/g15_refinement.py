@@ -1,16 +1,17 @@
-"""Iterative refinement in three precisions: how far half-precision factors carry, and which rounding serves.
+"""Iterative refinement in three precisions: how far half-precision factors carry, by rounding.
 
-E. Carson, N. J. Higham, *Accelerating the Solution of Linear Systems by Iterative Refinement in Three
-Precisions*, SIAM J. Sci. Comput. 40(2), A817-A847, 2018: LU-based refinement, factors and solves in binary16,
-working precision binary32, residuals in binary64 (after `sir3.m` of eccarson/ir3: each residual is scaled to norm 1
-before it is rounded to binary16). Matrices of order 100 with singular values from 1 to 1/kappa, in geometric
-progression (MATLAB's randsvd, mode 3), right-hand sides normal.
+E. Carson, N. J. Higham, *Accelerating the Solution of Linear Systems by Iterative Refinement in
+Three Precisions*, SIAM J. Sci. Comput. 40(2), A817-A847, 2018: LU-based refinement, factors and
+solves in binary16, working precision binary32, residuals in binary64 (after `sir3.m` of
+eccarson/ir3: each residual is scaled to norm 1 before it is rounded to binary16). Matrices of order
+100 with singular values from 1 to 1/kappa, in geometric progression (MATLAB's randsvd, mode 3),
+right-hand sides normal.
 
-Companion: N. J. Higham, S. Pranesh, SIAM J. Sci. Comput. 41(5), 2019 (`solve_test.m`): the backward error of
-solving systems of order 100 with normal entries in binary16, for six rounding modes.
+Companion: N. J. Higham, S. Pranesh, SIAM J. Sci. Comput. 41(5), 2019 (`solve_test.m`): the backward
+error of solving systems of order 100 with normal entries in binary16, for six rounding modes.
 
-MATLAB's `randn` cannot be reproduced, hence not their matrices: only shapes are compared. The order of operations
-is stated in `low_precision_lu`, and that of the residual by a spec.
+MATLAB's `randn` cannot be reproduced, hence not their matrices: only shapes are compared. The order
+of operations is stated in `low_precision_lu`, and that of the residual by a spec.
 """
 
 from itertools import pairwise
@@ -60,7 +61,7 @@ PUBLISHED: dict[str, Any] = {
 
 
 def with_condition(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return matrices U diag(1 ... 1/kappa) V, shape (kappas, count, n, n), with random orthogonal U and V."""
+    """Return U diag(1 ... 1/kappa) V, shape (kappas, count, n, n), with random orthogonal U, V."""
     u, v = np.linalg.qr(rng.normal(size=(2, count, ORDER, ORDER)))[0]
     values = 10.0 ** np.outer(-EXPONENTS, np.linspace(0, 1, ORDER))
     return np.asarray(u @ (values[:, None, :, None] * v))
@@ -91,7 +92,7 @@ def refine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def solve_errors(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the backward errors, 1-norm, of solving in binary16; NaN where the solution overflows."""
+    """Return the backward errors (1-norm) of binary16 solves; NaN where the solution overflows."""
     keys = jax.random.split(jax.random.key(SEED))
     mode, chance = MODES[name]
     factors, order = factorise(a, keys[0], chance, spec=f"fp16:{mode}")

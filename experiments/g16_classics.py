@@ -1,11 +1,11 @@
 """Classics of rounding errors, for teaching: each shows one effect in a few operations.
 
-N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM, 2002: Table 1.1 (one
-rounding error spoils (1 + 1/n)**n), 1.9 (variance in one pass), 1.12.2 (60 square roots, 60 squarings), 1.12.3
-(sum of 1/k**2), 1.14.1 ((exp(x) - 1) / x). J.-M. Muller's recurrence u <- 111 - 1130/u + 3000/(u v) with limit
-6, which every precision takes to 100. A quadratic equation. The index of the Vancouver Stock Exchange,
-truncated to three decimals after each of 2800 trades a day for 462 days: it lost 574 of its points (524.811
-where 1098.892 was right).
+N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM, 2002: Table 1.1
+(one rounding error spoils (1 + 1/n)**n), 1.9 (variance in one pass), 1.12.2 (60 square roots, 60
+squarings), 1.12.3 (sum of 1/k**2), 1.14.1 ((exp(x) - 1) / x). J.-M. Muller's recurrence u <- 111 -
+1130/u + 3000/(u v) with limit 6, which every precision takes to 100. A quadratic equation. The
+index of the Vancouver Stock Exchange, truncated to three decimals after each of 2800 trades a day
+for 462 days: it lost 574 of its points (524.811 where 1098.892 was right).
 """
 
 from functools import partial
@@ -58,7 +58,7 @@ def towards_e() -> np.ndarray:
 
 
 def variances(x: np.ndarray, spec: str) -> list[float]:
-    """Return the sample variance by sums of x and x**2 in one pass, and by differences from the mean."""
+    """Return the sample variance by one-pass sums of x, x**2, and by deviations from the mean."""
     n = np.float32(x.size)
     total = ps.accumulate(x, spec)
     squares = ps.accumulate(ps.multiply(x, x, spec), spec)
@@ -123,7 +123,7 @@ def inverse_squares() -> tuple[float, int]:
 
 
 def lost_points() -> np.ndarray:
-    """Return points lost by truncation after each trade, the mean of LANES indices that start at 1000."""
+    """Return the points lost by truncating after each trade: mean of LANES indices from 1000."""
     size = (TRADES, LANES)
     changes = np.random.default_rng(SEED).integers(-1024, 1024, size).astype(np.float32) / 64
     start = np.full(LANES, 1e6, np.float32)

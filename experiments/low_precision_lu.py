@@ -1,4 +1,4 @@
-"""Gaussian elimination with every operation rounded: LU factors and triangular solves of a batch of systems."""
+"""Gaussian elimination with every operation rounded: LU and triangular solves in batches."""
 
 import math
 from functools import partial
@@ -11,7 +11,10 @@ from jax import lax
 import precsim as ps
 
 DIRECTED = "directed"
-"""A mode beside those of `RoundingSpec`: up with a given chance, else down (chance 1/2: mode 6 of `chop`)."""
+"""A mode beside those of `RoundingSpec`: up with a given chance, else down.
+
+With chance 1/2 it is mode 6 of `chop`.
+"""
 
 
 def _rounded(operation: Any, x: Any, y: Any, spec: str, noise: Any) -> Any:
@@ -31,7 +34,7 @@ def _minus_product(z: Any, x: Any, y: Any, spec: str, noise: Any) -> Any:
 
 
 def _draw(key: Any, chance: Any, spec: str, *shapes: tuple[int, ...]) -> list[Any]:
-    """Return noise of these shapes from one call: random bits (sr), signs (directed), or nothing."""
+    """Return noise of these shapes from one call: random bits (sr), signs (directed) or nothing."""
     if not spec.endswith((":sr", DIRECTED)):
         return [(None, None) for _ in shapes]
     sizes = [math.prod(shape) for shape in shapes]
@@ -47,7 +50,8 @@ def _draw(key: Any, chance: Any, spec: str, *shapes: tuple[int, ...]) -> list[An
 def factorise(a: Any, key: Any, chance: Any, *, spec: str) -> tuple[Any, Any]:
     """Return L and U in one array, and the order of the rows, of matrices of shape (..., n, n).
 
-    The key and the chance of rounding up serve the modes that need them. Partial pivoting; step k computes l = fl(a_ik / a_kk) and a_ij <- fl(a_ij - fl(l a_kj)).
+    The key and the chance of rounding up serve the modes that need them. Partial pivoting; step k
+    computes l = fl(a_ik / a_kk) and a_ij <- fl(a_ij - fl(l a_kj)).
     """
     n = a.shape[-1]
     index = jnp.arange(n)

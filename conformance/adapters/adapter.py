@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from conformance.vector_file import Task
 
 Arguments: TypeAlias = Mapping[str, Any]
-"""Arrays by column: x, y, z in the library's input type, random_bits as uint32; NumPy's at first."""
+"""NumPy arrays by column: x, y, z in the library's input type, random_bits as uint32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +17,10 @@ class Adapter:
     package: str
     """The package whose version is printed. If it is not installed, the library is skipped."""
     supports: Callable[[Task], bool]
-    """Whether the library has this operation, format, mode and overflow rule, by its documentation."""
+    """Return whether the library documents this operation, format, mode and overflow rule."""
     compute: Callable[[Task, Arguments], Any]
     """From arguments to an array of results, or anything that becomes float64 without rounding."""
     inputs: tuple[str, ...] = ("float32", "float64")
-    """The types of its arguments, one row of the table each. Others' values are left out of that row."""
+    """The types of its arguments, one row of the table each, which lacks the others' values."""
     has_subnormals: bool = True
-    """False if it documents to have none: inputs below the smallest normal value are then left out."""
+    """False if it documents none: inputs below the smallest normal value are then left out."""

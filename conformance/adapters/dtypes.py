@@ -1,4 +1,4 @@
-"""What libraries of number types share: their names, the rule of their casts, operators on arrays."""
+"""What libraries of number types share: names, the rule of casts, operators on arrays."""
 
 import operator
 from collections.abc import Callable
@@ -31,7 +31,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 
 
 def is_a_cast(task: Task) -> bool:
-    """Tell whether a task is a cast: to nearest, to infinity or NaN on overflow, to the largest without."""
+    """Return whether a task is a cast: to nearest; overflow to infinity, NaN or the largest."""
     overflow = "saturate" if task.format in ("e3m2", "e2m3", "e2m1") else "infinity"
     is_known = task.format in DTYPES and task.rule in ("any", overflow)
     return is_known and task.mode == "rne" and task.operation in ("round", *OPERATORS, "sqrt")

@@ -27,8 +27,8 @@ _NO_NAN = ("e3m2", "e2m3", "e2m1")
 def supports(task: Task) -> bool:
     """Have all floats; `sat=False` is "infinity" (P3109 before 4.0), `sat=True` is "satfinite".
 
-    Unsigned formats are left out: it documents nothing for negative numbers. E8M0 breaks ties by the
-    parity of the exponent's code, which is not the rule of the vectors.
+    Unsigned formats are left out: it documents nothing for negative numbers. E8M0 breaks ties by
+    the parity of the exponent's code, which is not the rule of the vectors.
     """
     fmt = ps.get_format(task.format)
     if isinstance(fmt, ps.FixedPointFormat) or not fmt.is_signed:

@@ -14,7 +14,7 @@ FAULT_FORMATS = {"fp16": "h", "bf16": "b", "fp32": "s", "e5m2": "q52", "ieee_e4m
 
 
 def supports(task: Task) -> bool:
-    """Have formats with IEEE specials: all `Chop` takes is numbers of exponent and fraction bits."""
+    """Have formats with IEEE specials: `Chop` takes only counts of exponent and fraction bits."""
     fmt = ps.get_format(task.format)
     is_ieee = isinstance(fmt, ps.FloatFormat) and fmt.specials is ps.Specials.IEEE
     return is_ieee and _is_rounding(task) and task.mode in MODES

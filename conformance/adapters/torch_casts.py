@@ -11,7 +11,7 @@ OPERATED = ("fp16", "bf16")
 
 
 def supports(task: Task) -> bool:
-    """Have casts to nearest; those to float8_e4m3fn saturate, infinity too (2.13); others do not."""
+    """Have casts to nearest; float8_e4m3fn saturates, infinity too (2.13); others do not."""
     if task.format == "e4m3":
         is_cast = task.operation == "round" and task.mode == "rne"
         return is_cast and task.rule in ("any", "satfinite")

@@ -1,7 +1,7 @@
 """Where two runs part: the first step, and in it the first operation, whose bits differ."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from precsim.training.replay.bits import (
     differing_element,
     hash_state,
     load_state,
-    read_log,
     state_arrays,
 )
+from precsim.training.replay.stored import StoredRun, read_run
 from precsim.transform.tags import tagged_values
 
 Step = Callable[..., tuple[Any, Any]]
@@ -30,8 +30,8 @@ class Divergence:
     Parameters
     ----------
     operation : str, optional
-        Name of the first operation of that step whose results differ, all named ones before it being equal;
-        None if the state differs though no named operation does.
+        Name of the first operation of that step whose results differ, all named ones before it
+        being equal; None if the state differs though no named operation does.
     where : BitDifference
         Step, and the first element that differs, of the operation's result or of the state.
 
@@ -74,13 +74,15 @@ def find_divergence(
     Returns
     -------
     Divergence or None
-        None if all states are equal. Operations are known by the names that `precsim.transform.tags.tag` gives
-        (precsim's own layers and functions have them); those that only one of the two has are passed over.
+        None if all states are equal. Operations are known by the names that
+        `precsim.transform.tags.tag` gives (precsim's own layers and functions have them); those
+        that only one of the two has are passed over.
 
     Notes
     -----
-    Each step starts from one state, so that what is found is the first difference, not its consequence. Cost: both
-    steps compiled, and at the end once more each with its named values as results.
+    Each step starts from one state, so that what is found is the first difference, not its
+    consequence. Cost: both steps compiled, and at the end once more each with its named values as
+    results.
 
     Examples
     --------
@@ -89,7 +91,8 @@ def find_divergence(
     >>> def step(state, x, scale=1.0):
     ...     return state + tag(scale * x, "scaled input"), None
     >>> theirs = lambda state, x: step(state, x, jnp.where(x > 2, 1 + 2.0**-23, 1.0))
-    >>> print(ps.find_divergence(step, theirs, jnp.float32(0), [(jnp.float32(k),) for k in range(5)]))
+    >>> batches = [(jnp.float32(k),) for k in range(5)]
+    >>> print(ps.find_divergence(step, theirs, jnp.float32(0), batches))
     first differing operation; step 4: scaled input[0] differs, 0x40400000 against 0x40400002
     """
     compiled = [jax.jit(step) for step in (ours, theirs)]
@@ -131,8 +134,8 @@ class RunComparison:
     divergence : Divergence, optional
         What replaying both found.
     departs : str, optional
-        The run whose stored hash its own replay does not give, where both replays agree: it was disturbed, or
-        computed by other operations than those that its configuration names.
+        The run whose stored hash its own replay does not give, where both replays agree: it was
+        disturbed, or computed by other operations than those that its configuration names.
 
     Examples
     --------
@@ -157,12 +160,14 @@ def bisect_runs(
     ours, theirs : str or Path
         Folders with ``hashes.json``.
     backend : str, optional
-        Backend of both replays, "emulated" for runs of a GPU that is not at hand; by default each run's own.
+        Backend of both replays, "emulated" for runs of a GPU that is not at hand; by default each
+        run's own.
 
     Returns
     -------
     RunComparison
-        The two compared steps around the first difference, and the first step, operation and element that differ.
+        The two compared steps around the first difference, and the first step, operation and
+        element that differ.
 
     Raises
     ------
@@ -175,61 +180,74 @@ def bisect_runs(
     >>> ps.bisect_runs("runs/gpu", "runs/cpu", backend="emulated")  # doctest: +SKIP
     RunComparison(last_equal=400, first_different=800, divergence=Divergence(...), departs=None)
     """
-    ours, theirs = Path(ours), Path(theirs)
-    logs = [read_log(path) for path in (ours, theirs)]
-    steps = [{int(k): hashes for k, hashes in log["steps"].items()} for log in logs]
-    common = sorted(steps[0].keys() & steps[1].keys())
+    runs = [read_run(Path(path)) for path in (ours, theirs)]
+    first, second = (run.hashes for run in runs)
+    common = sorted(first.keys() & second.keys())
     if not common:
         raise ValueError(f"{ours} and {theirs} have no hashes of the same step")
-    differing = [k for k in common if steps[0][k][""] != steps[1][k][""]]
+    differing = [k for k in common if first[k][""] != second[k][""]]
     if not differing:
         return RunComparison(last_equal=common[-1])
     bad = differing[0]
     good = max((k for k in common if k < bad), default=-1)
     if good < 0:
-        name = next(k for k, v in steps[0][bad].items() if k and v != steps[1][bad].get(k))
+        name = _first_unequal(first[bad], second[bad])
         raise ValueError(f"the runs differ at their first common step, {bad}, in {name}")
-    runs = [prepare_run(_config(log, backend)) for log in logs]
-    state = load_state(ours, good, runs[0].state)
+    prepared = [prepare_run(_config(run, backend, bad)) for run in runs]
+    replays = [each.step for each in prepared]
+    state = load_state(runs[0], good, prepared[0].state)
     if state is None:
-        state, good = runs[0].state, 0
-    batches = [runs[0].batch(k) for k in range(good, bad)]
-    found = find_divergence(runs[0].step, runs[1].step, state, batches, first_step=good + 1)
-    if found is not None:
-        return RunComparison(last_equal=good, first_different=bad, divergence=found)
-    return _disturbed(runs[0].step, state, batches, good, bad, (ours, theirs), steps)
+        state, good = prepared[0].state, 0
+    batches = [prepared[0].batch(k) for k in range(good, bad)]
+    found = find_divergence(replays[0], replays[1], state, batches, first_step=good + 1)
+    departs = None
+    if found is None:
+        found, departs = _disturbed(replays[0], state, batches, bad, runs)
+    return RunComparison(last_equal=good, first_different=bad, divergence=found, departs=departs)
 
 
 def _disturbed(
-    step: Step,
-    state: Any,
-    batches: list[tuple[Any, ...]],
-    good: int,
-    bad: int,
-    paths: tuple[Path, Path],
-    steps: list[dict[int, dict[str, str]]],
-) -> RunComparison:
-    """Tell which stored run the common replay does not confirm, and in which element."""
+    step: Step, state: Any, batches: list[tuple[Any, ...]], bad: int, runs: list[StoredRun]
+) -> tuple[Divergence, str]:
+    """Return the element in which a stored run is not the replay of both, and that run."""
     initial = state
     compiled = jax.jit(step)
     for batch in batches:
         state = compiled(state, *batch)[0]
     replayed = hash_state(state)
-    k = next(i for i in (0, 1) if steps[i][bad][""] != replayed[""])
-    name = next(n for n, v in replayed.items() if n and v != steps[k][bad].get(n))
-    stored = load_state(paths[k], bad, initial)
+    run = next(run for run in runs if run.hashes[bad][""] != replayed[""])
+    name = _first_unequal(replayed, run.hashes[bad])
     where = BitDifference(step=bad, tensor=name)
+    stored = load_state(run, bad, initial)
     if stored is not None:
         where = differing_element(bad, name, state_arrays(state), state_arrays(stored))
-    divergence = Divergence(operation=None, where=where)
-    return RunComparison(
-        last_equal=good, first_different=bad, divergence=divergence, departs=str(paths[k])
-    )
+    return Divergence(operation=None, where=where), str(run.file.parent)
 
 
-def _config(log: Mapping[str, Any], backend: str | None) -> TrainConfig:
-    about = log["about"]
-    fields = dict(about["config"])
-    if backend is not None:
-        fields["backend"] = backend
-    return TrainConfig(policy=about["policy"], **fields)
+def _first_unequal(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    """Return the first tensor whose hashes differ, or that one side lacks."""
+    names = sorted({*ours, *theirs} - {""})
+    return next((n for n in names if ours.get(n) != theirs.get(n)), "no tensor by itself")
+
+
+def _config(run: StoredRun, backend: str | None, steps: int) -> TrainConfig:
+    """Return the configuration of a stored run, as far as a step."""
+    policy, config = run.said("policy", str), run.said("config", dict)
+    if policy is None or config is None:
+        missing = "policy" if policy is None else "config"
+        raise ValueError(
+            f"{run.file} does not say how to repeat the run: it has no about.{missing}"
+        )
+    given = {**config, "steps": steps} | ({} if backend is None else {"backend": backend})
+    kinds = {f.name: f.type for f in fields(TrainConfig) if f.name != "policy"}
+    for name, value in given.items():
+        kind: Any = (int, float) if kinds.get(name) is float else kinds.get(name, ())
+        is_setting = isinstance(value, kind) and not isinstance(value, bool)
+        if not is_setting:
+            raise ValueError(
+                f"{run.file}: about.config.{name} is {value!r:.40}, no setting of a training run"
+            )
+    try:
+        return TrainConfig(policy=policy, **given)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{run.file}: about.config or about.policy: {error}") from None

@@ -1,11 +1,13 @@
 """Pictures of range, loss and drift; the only module that imports matplotlib.
 
-Each function draws into axes that it is given, so pictures can be combined. No global state: figures are
-made with `new_figure`, never through pyplot. Ten and more lines stay apart without colour, by dashes and
-markers; the colours are those of Okabe and Ito, which colour-blind readers can tell apart.
+Each function draws into axes that it is given, so pictures can be combined. No global state:
+figures are made with `new_figure`, never through pyplot. Ten and more lines stay apart without
+colour, by dashes and markers; the colours are those of Okabe and Ito, which colour-blind readers
+can tell apart.
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.lib.stride_tricks import sliding_window_view
 
+from precsim.formats.affine import AffineFormat
+from precsim.formats.block import BlockFormat
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.registry import Format, get_format
+from precsim.formats.registry import AnyFormat, Format, get_format
+from precsim.training.replay.files import write_whole
 
 COLUMN_WIDTH = 3.5
 """Inches: one column of a two-column page."""
@@ -73,8 +78,8 @@ def plot_exponent_histogram(
     axes : Axes
         Where to draw.
     histograms : mapping of str to (exponents, counts)
-        For each label: integers, shape (n,), and the number of values in each binade, shape (n,), as
-        `precsim.exponent_histogram` returns them.
+        For each label: integers, shape (n,), and the number of values in each binade, shape (n,),
+        as `precsim.exponent_histogram` returns them.
     formats : sequence of str or Format
         Formats to compare with, drawn above: a grey bar spans the normal range, a hatched one the
         subnormals. Bars that go on far beyond the values are cut off.
@@ -90,17 +95,24 @@ def plot_exponent_histogram(
 
     Notes
     -----
-    The vertical axis is logarithmic: percent of the values that are neither zero nor infinite or NaN.
-    A histogram without any is named in the legend as empty.
+    The vertical axis is logarithmic: percent of the values that are neither zero nor infinite or
+    NaN. A histogram without any is named in the legend as empty.
 
     Examples
     --------
     >>> figure, axes = new_figure()
-    >>> plot_exponent_histogram(axes[0, 0], {"weights": ([-2, -1, 0], [10, 30, 60])}, ["fp16", "e4m3"])
+    >>> histograms = {"weights": ([-2, -1, 0], [10, 30, 60])}
+    >>> plot_exponent_histogram(axes[0, 0], histograms, ["fp16", "e4m3"])
     >>> axes[0, 0].get_xlabel()
     'exponent $e$ (values in $[2^e, 2^{e+1})$)'
     """
-    ranges = [(str(fmt), *_range(get_format(fmt))) for fmt in formats]
+    ranges = []
+    for fmt in map(get_format, formats):
+        if not has_range(fmt):
+            raise ValueError(
+                f"format {fmt} has no range to draw: its exponents are unlimited, or its scales give it"
+            )
+        ranges.append((str(fmt), *_range(fmt)))
     low, high = 0, 1
     for index, (label, (exponents, counts)) in enumerate(histograms.items()):
         color, style = OKABE_ITO[index % len(OKABE_ITO)], _DASHES[index % len(_DASHES)]
@@ -124,12 +136,17 @@ def plot_exponent_histogram(
     _draw_ranges(axes, ranges)
 
 
+def has_range(fmt: AnyFormat) -> bool:
+    """Return whether a format has a range of its own, neither unlimited nor that of its scales."""
+    if isinstance(fmt, (BlockFormat, AffineFormat)):
+        return False
+    return isinstance(fmt, FixedPointFormat) or fmt.exponent_bits is not None
+
+
 def _range(fmt: Format) -> tuple[int, int, int]:
     """Return the exponents at which subnormals begin, normal values begin, and values end."""
     if isinstance(fmt, FixedPointFormat):
         return -fmt.fraction_bits, -fmt.fraction_bits, fmt.integer_bits
-    if fmt.exponent_bits is None:
-        raise ValueError(f"format {fmt} has an unlimited exponent range; there is none to draw")
     least = fmt.emin - (fmt.precision - 1 if fmt.has_subnormals else 0)
     return least, fmt.emin, fmt.emax + 1
 
@@ -177,8 +194,9 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
     curves : mapping of str to array_like, shape (steps,)
         For each label the loss at steps 1, 2, ... (dimensionless).
     window : int, optional
-        Draw the mean of so many latest steps, and the losses themselves faintly behind it. By default a
-        fiftieth of the longest run; 1 draws the losses only. The axis label tells the window.
+        Draw the mean of this many latest steps, and the losses themselves faintly behind it. By
+        default a fiftieth of the longest run; 1 draws the losses only. The axis label tells the
+        window.
 
     Returns
     -------
@@ -186,9 +204,9 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
 
     Notes
     -----
-    The vertical axis is logarithmic if all finite losses are positive. Losses that are infinite or NaN
-    are left out. A run that ends with one has a cross at its last finite loss, and its label says from
-    which step on it diverged.
+    The vertical axis is logarithmic if all finite losses are positive. Losses that are infinite or
+    NaN are left out. A run that ends with one has a cross at its last finite loss, and its label
+    says from which step on it diverged.
 
     Examples
     --------
@@ -224,7 +242,7 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
 
 
 def _trailing_mean(losses: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the finite ones among the latest `window` losses; NaN where the loss is not finite."""
+    """Return the mean of the finite losses among the latest `window`; NaN where one is not."""
     is_finite = np.isfinite(losses)
     padded = np.concatenate([np.full(window, np.nan), losses])
     means = [np.mean(w[np.isfinite(w)]) for w in sliding_window_view(padded, window)[1:][is_finite]]
@@ -250,8 +268,8 @@ def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None
 
     Notes
     -----
-    The vertical axis is logarithmic. Distances that are 0, infinite or NaN are left out; a run that has
-    only zeros is named in the legend as identical.
+    The vertical axis is logarithmic. Distances that are 0, infinite or NaN are left out; a run that
+    has only zeros is named in the legend as identical.
 
     Examples
     --------
@@ -300,9 +318,12 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     stem = path.name.removesuffix(".png").removesuffix(".svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     png, svg = path.with_name(f"{stem}.png"), path.with_name(f"{stem}.svg")
-    figure.savefig(png, dpi=300)
+    drawn = BytesIO(), BytesIO()  # in memory, so that a file is whole or absent
+    figure.savefig(drawn[0], format="png", dpi=300)
     with mpl.rc_context({"svg.hashsalt": "precsim"}):
-        figure.savefig(svg, metadata={"Date": None})
+        figure.savefig(drawn[1], format="svg", metadata={"Date": None})
+    for file, picture in zip((png, svg), drawn, strict=True):
+        write_whole(file, picture.getvalue())
     figure.clear()
     return png, svg
 

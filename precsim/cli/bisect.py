@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from precsim.analysis.bisect import bisect_runs
+from precsim.cli.run_directory import require_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print where the runs part; 1 if they do."""
+    """Print where the runs part; return 1 if they do."""
+    require_device()
     found = bisect_runs(args.ours, args.theirs, backend=args.backend)
     if found.first_different is None:
         print(f"the same bits at all common steps, the last of them {found.last_equal}")

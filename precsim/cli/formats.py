@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from precsim.cli.output import PlainConsole
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
@@ -205,8 +205,10 @@ def facts(fmt: AnyFormat) -> list[tuple[str, str]]:
 
     Examples
     --------
-    >>> facts(get_format("int4_symmetric_block32"))[1:6]
-    [('bits', '4'), ('codes', '-7 to 7'), ('symmetric', 'yes'), ('scale of each', 'block of 32'), ('bits per element', '5')]
+    >>> facts(get_format("int4_symmetric_block32"))[1:4]
+    [('bits', '4'), ('codes', '-7 to 7'), ('symmetric', 'yes')]
+    >>> facts(get_format("int4_symmetric_block32"))[4:6]
+    [('scale of each', 'block of 32'), ('bits per element', '5')]
     """
     match fmt:
         case BlockFormat():
@@ -281,7 +283,7 @@ def _affine_row(fmt: AffineFormat) -> tuple[str, ...]:
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Fit the table to a terminal; elsewhere print plain aligned columns, whole lines."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     if console.is_terminal:
         narrow = console.width < sum(widths) + 2 * len(widths)
@@ -300,7 +302,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _parts(columns: Sequence[str], *, narrow: bool) -> list[list[int]]:
-    """Return the columns of each table: numbers, then names and sources, where one table is too wide."""
+    """Return the columns of each table: where one is too wide, numbers, then names and sources."""
     numbers = [i for i, name in enumerate(columns) if name not in TEXT_COLUMNS]
     texts = [i for i, name in enumerate(columns) if name in TEXT_COLUMNS]
     return [numbers, [0, *texts]] if narrow else [numbers + texts]

@@ -1,7 +1,6 @@
 """The command `precsim`: finds the module of a subcommand, and turns bad input into one line."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from precsim import __version__
+from precsim.cli.output import describe, flush_output, print_error
 from precsim.formats.arguments import unknown
 
 COMMANDS = {
@@ -17,7 +17,7 @@ COMMANDS = {
     "show": "show a number in several formats: bits, value, error, neighbours",
     "formats": "list the formats with their precision and range",
 }
-"""Command -> summary. Module `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
+"""Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf|nan)[\w.+/-]*", re.IGNORECASE)
 
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or what the command returns; 2 for bad input, with one line on stderr; 130 if
-        interrupted.
+        Exit status: 0, or what the command returns; 2 for bad input, with one line on stderr; 130
+        if interrupted.
 
     Examples
     --------
@@ -63,22 +63,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     wants_traceback = "--traceback" in arguments
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
+        try:
+            return _run(arguments)
+        finally:
+            flush_output()
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
     except KeyboardInterrupt:
-        _print_error("interrupted")
+        print_error("interrupted")
         return 130
     except BrokenPipeError:  # the reader, say `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
         if wants_traceback:
             raise
-        _print_error(str(error))
+        print_error(describe(error))
         return 2
-    return status
 
 
 def _run(arguments: list[str]) -> int:
@@ -116,7 +116,3 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
 def _module(command: str) -> Any:
     return import_module(f"precsim.cli.{command}")
-
-
-def _print_error(message: str) -> None:
-    print(f"precsim: error: {' '.join(message.split())}", file=sys.stderr)

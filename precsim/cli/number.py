@@ -22,8 +22,8 @@ def parse_number(text: str) -> Fraction | float:
     Parameters
     ----------
     text : str
-        Decimal (``-3.14``, ``1e-3``), hexadecimal (``0x1.8p-3``), a fraction of two of these (``1/3``),
-        ``inf``, ``nan``.
+        Decimal (``-3.14``, ``1e-3``), hexadecimal (``0x1.8p-3``), a fraction of two of these
+        (``1/3``), ``inf``, ``nan``.
 
     Returns
     -------
@@ -60,10 +60,12 @@ def parse_number(text: str) -> Fraction | float:
 def _parse_magnitude(word: str, text: str) -> Fraction:
     is_hex = word.startswith("0x")
     match = (_HEX if is_hex else _DECIMAL).fullmatch(word[2:] if is_hex else word)
-    if match is None or not (match["whole"] or match["part"]) or len(word) > MAX_LENGTH:
+    if len(word) > MAX_LENGTH:
+        raise ValueError(f"{word[:40]}... is not a number of at most {MAX_LENGTH} characters")
+    if match is None or not (match["whole"] or match["part"]):
         raise ValueError(
-            f"{text.strip()[:40]!r} is not a number; allowed are decimals (-3.14, 1e-3), hexadecimal "
-            f"floats (0x1.8p-3), fractions (1/3), inf and nan, of at most {MAX_LENGTH} characters"
+            f"{text.strip()[:40]!r} is not a number; allowed are decimals (-3.14, 1e-3), "
+            "hexadecimal floats (0x1.8p-3), fractions (1/3), inf and nan"
         )
     digits, part = match["whole"] + (match["part"] or ""), match["part"] or ""
     exponent = int(match["exponent"] or 0)

@@ -1,4 +1,4 @@
-"""Progress of training runs: one line each with steps, rate and time left; nothing if not a terminal."""
+"""Progress of training runs, on a terminal only: one line each with steps, rate and time left."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,18 +13,18 @@ from precsim.training.config import TrainConfig
 def progress_bar(console: Console) -> Progress:
     """Return the lines of all runs; a context manager that shows them."""
     columns = (
-        TextColumn("{task.description:<36}"),
+        TextColumn("{task.description:<36}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
     )
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager
 def line_of(config: TrainConfig, bar: Progress) -> Iterator[Callable[[int, float], None]]:
-    """Show one run as long as it lasts; yields what `train` is to call with steps done and loss."""
+    """Show one run as long as it lasts; yield what `train` calls with steps done and loss."""
     name = config.policy.name
     task = bar.add_task(f"{name}: compiling", total=config.steps, rate="")
     start = time.perf_counter()

@@ -2,9 +2,10 @@
 
 import csv
 import json
+import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +20,30 @@ from precsim.rounding.events import Events
 from precsim.training.config import TrainConfig
 from precsim.training.loop import TrainResult
 from precsim.training.replay.checkpoint import save_weights
+from precsim.training.replay.files import file_name, unwritten, write_whole
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
 _COLUMNS = ("policy", "step", "loss", "taken", "loss_scale", "nonzero_updates", "swallowed_updates")
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place where no new directory can be made; make nothing."""
+    reason = None
+    try:
+        if path.exists():
+            raise FileExistsError(f"--out is {path}, which exists; name a new directory")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        reason = error.strerror  # a name that is too long, say
+    else:
+        if not above.is_dir():
+            reason = f"{above} is not a folder"
+        elif not os.access(above, os.W_OK | os.X_OK):
+            reason = f"{above} is read-only"
+    if reason is not None:
+        raise OSError(f"--out is {path}, which cannot be made: {reason}")
 
 
 def create(path: Path) -> Path:
@@ -35,8 +57,21 @@ def create(path: Path) -> Path:
     return path
 
 
+def require_device() -> None:
+    """Refuse to begin where JAX has no device of the kind that it is told to use."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        raise ValueError(
+            f"JAX has no device here; JAX_PLATFORMS is {wanted!r}, and cpu is always allowed"
+        ) from None
+
+
 def provenance(arguments: Sequence[str], seed: int) -> dict[str, Any]:
-    """Say what made the run: command, versions, device, seed, time."""
+    """Return what made the run: command, versions, device, seed, time."""
     import jax
 
     return {
@@ -65,90 +100,116 @@ def _version(package: str) -> str | None:
         return None
 
 
-def write_summary(
-    path: Path, results: Sequence[TrainResult], about: Mapping[str, Any], *, complete: bool
+def summary(
+    results: Sequence[TrainResult], weights: Mapping[str, str], about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write summary.json in one piece (an interruption leaves the former one); return its content.
-
-    The first result is the reference. Without results nothing is written.
-    """
-    content = {
-        "complete": complete,
+    """Return the content of summary.json; the first result is the reference."""
+    return {
+        "complete": False,
         "policies": [
             summarise(result, results[0]).as_dict() | {"places": event_rates(result)}
             for result in results
         ],
+        "weights": weights,
+        "failures": {},
         "provenance": about,
     }
-    if results:
-        draft = path / "summary.json.tmp"
-        draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        draft.replace(path / "summary.json")
-    return content
+
+
+def write_summary(path: Path, content: Mapping[str, Any]) -> None:
+    """Write summary.json in one piece: an interruption leaves the former one."""
+    write_whole(path / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def weights_file(result: TrainResult) -> str:
+    """Return where the weights of a run are, below its directory."""
+    return f"weights/{file_name(result.config.policy.name)}.safetensors"
 
 
 def add_result(path: Path, result: TrainResult) -> None:
     """Append a finished run to metrics.csv and store its weights."""
-    metrics = path / "metrics.csv"
+    _add_metrics(path / "metrics.csv", result)
+    (path / "weights").mkdir(exist_ok=True)
+    save_weights(path / weights_file(result), result.weights)
+
+
+def _add_metrics(metrics: Path, result: TrainResult) -> None:
     is_new = not metrics.exists()
     backward = np.sum(list(result.backward_events.values()), axis=0)
-    with metrics.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if is_new:
-            writer.writerow([*_COLUMNS, *(f"backward_{name}" for name in Events._fields)])
-        for k in range(len(result.losses)):
-            writer.writerow(
-                [
-                    result.config.policy.name,
-                    k + 1,
-                    repr(float(result.losses[k])),
-                    int(result.taken[k]),
-                    result.loss_scales[k],
-                    int(result.nonzero_updates[k]),
-                    int(result.swallowed_updates[k]),
-                    *(int(count) for count in backward[k]),
-                ]
-            )
-    (path / "weights").mkdir(exist_ok=True)
-    name = result.config.policy.name.replace("/", "-")
-    save_weights(path / "weights" / f"{name}.safetensors", result.weights)
+    try:
+        with metrics.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow([*_COLUMNS, *(f"backward_{name}" for name in Events._fields)])
+            for k in range(len(result.losses)):
+                writer.writerow(
+                    [
+                        result.config.policy.name,
+                        k + 1,
+                        repr(float(result.losses[k])),
+                        int(result.taken[k]),
+                        result.loss_scales[k],
+                        int(result.nonzero_updates[k]),
+                        int(result.swallowed_updates[k]),
+                        *(int(count) for count in backward[k]),
+                    ]
+                )
+    except OSError as error:
+        raise unwritten(metrics, error) from None
 
 
-def draw(path: Path, results: Sequence[TrainResult]) -> list[Path]:
-    """Draw loss curves, exponents of the reference's gradients, and weight drift."""
-    from precsim.analysis.plots import (
-        PAGE_WIDTH,
-        new_figure,
-        plot_exponent_histogram,
-        plot_loss_curves,
-        plot_weight_drift,
-        save_figure,
-    )
+def pictures(results: Sequence[TrainResult]) -> list[str]:
+    """Return the names of the pictures that can be drawn; drift needs runs beside the reference."""
+    return [name for name in _DRAWN if len(results) > 1 or name != "weight_drift"]
+
+
+def draw(path: Path, name: str, results: Sequence[TrainResult]) -> Path:
+    """Draw one of the `pictures`; return the PNG file, beside which an SVG file is."""
+    from precsim.analysis.plots import PAGE_WIDTH, new_figure, save_figure
+
+    figure, axes = new_figure(width=PAGE_WIDTH, height=4.2)
+    _DRAWN[name](axes[0, 0], results)
+    return save_figure(figure, path / name)[0]
+
+
+def _draw_losses(axes: Any, results: Sequence[TrainResult]) -> None:
+    from precsim.analysis.plots import plot_loss_curves
+
+    plot_loss_curves(axes, dict(zip(_labels(results), (r.losses for r in results), strict=True)))
+
+
+def _draw_exponents(axes: Any, results: Sequence[TrainResult]) -> None:
+    """Draw the gradients of the reference, and the formats that cotangents are rounded to."""
+    from precsim.analysis.plots import has_range, plot_exponent_histogram
     from precsim.analysis.ranges import exponent_histogram
 
-    reference, *others = results
-    figures = []
-    figure, axes = new_figure(width=PAGE_WIDTH, height=4.2)
-    plot_loss_curves(axes[0, 0], {r.config.policy.name: r.losses for r in results})
-    figures.append(save_figure(figure, path / "loss_curves"))
-
-    gradients = {"first step": reference.first_gradient, "last step": reference.last_gradient}
+    gradients = {"first step": results[0].first_gradient, "last step": results[0].last_gradient}
     histograms = {}
     for label, gradient in gradients.items():
-        flat = np.concatenate([g.ravel() for g in gradient.values()])
-        histogram = exponent_histogram(flat)
+        histogram = exponent_histogram(np.concatenate([g.ravel() for g in gradient.values()]))
         histograms[f"fp32 gradient, {label}"] = (histogram.exponents, histogram.counts)
-    formats = list(dict.fromkeys(_gradient_format(r) for r in results))
-    figure, axes = new_figure(width=PAGE_WIDTH, height=4.2)
-    plot_exponent_histogram(axes[0, 0], histograms, formats)
-    figures.append(save_figure(figure, path / "gradient_exponents"))
+    formats = dict.fromkeys(_gradient_format(r) for r in results)
+    plot_exponent_histogram(axes, histograms, [fmt for fmt in formats if has_range(fmt)])
 
-    if others:
-        figure, axes = new_figure(width=PAGE_WIDTH, height=4.2)
-        drifts = {r.config.policy.name: weight_drift(r, reference) for r in others}
-        plot_weight_drift(axes[0, 0], drifts)
-        figures.append(save_figure(figure, path / "weight_drift"))
-    return [png for png, _ in figures]
+
+def _draw_drift(axes: Any, results: Sequence[TrainResult]) -> None:
+    from precsim.analysis.plots import plot_weight_drift
+
+    drifts = (weight_drift(r, results[0]) for r in results[1:])
+    plot_weight_drift(axes, dict(zip(_labels(results)[1:], drifts, strict=True)))
+
+
+_DRAWN: dict[str, Callable[[Any, Sequence[TrainResult]], None]] = {
+    "loss_curves": _draw_losses,
+    "gradient_exponents": _draw_exponents,
+    "weight_drift": _draw_drift,
+}
+
+
+def _labels(results: Sequence[TrainResult]) -> list[str]:
+    """Return the names of the runs, of which a long one is cut and numbered."""
+    names = [r.config.policy.name for r in results]
+    return [n if len(n) <= 40 else f"{n[:34]}... ({k})" for k, n in enumerate(names, 1)]
 
 
 def _gradient_format(result: TrainResult) -> Any:

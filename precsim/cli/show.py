@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
 from precsim.cli.formats import facts
 from precsim.cli.number import approximate, exact_decimal, hex_float, parse_number
+from precsim.cli.output import PlainConsole
 from precsim.formats.carrier import FLOAT64
 from precsim.formats.codec import encode
 from precsim.formats.fixed_point import FixedPointFormat
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     exact = parse_number(args.value)
     specs = [RoundingSpec.parse(text) for text in args.formats]
     sections = [describe(exact, spec, args.random_bits) for spec in specs]
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(highlight=False, wraps=False)
     console.print(_heading(args.value.strip(), exact))
     for section in sections:
         console.print()
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def is_format(text: str) -> bool:
-    """Tell whether a text names a format.
+    """Return whether a text names a format.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def _refuse_unlimited(exact: Fraction | float, fmt: Format) -> None:
 
 
 def _fields(value: float, fmt: Format) -> list[Field]:
-    """Split the code of a value; there is none without a width, or for a NaN that the format lacks."""
+    """Split the code of a value; none without a width, or for a NaN that the format lacks."""
     if fmt.width is None or not _has(value, fmt):
         return []
     bits = f"{int(encode(np.float64(value), fmt)):0{fmt.width}b}"
@@ -237,7 +237,7 @@ def _fields(value: float, fmt: Format) -> list[Field]:
 
 
 def _has(value: float, fmt: Format) -> bool:
-    """Tell whether a result is in the format; NaN may stand outside."""
+    """Return whether a result is in the format; NaN may stand outside."""
     return not math.isnan(value) or (not isinstance(fmt, FixedPointFormat) and fmt.has_nan)
 
 

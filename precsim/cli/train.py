@@ -9,17 +9,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from precsim.analysis.comparison import event_rates, summarise
 from precsim.analysis.report import comparison_table, places_table
 from precsim.cli import run_directory, verify
+from precsim.cli.output import PlainConsole, reported
 from precsim.cli.progress import line_of, progress_bar
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
-from precsim.training.loop import TrainResult, train
+from precsim.training.data.dataset import Data
+from precsim.training.loop import TrainResult, load_data, train_on
 from precsim.training.policy import Policy
 
 DEFAULT_POLICIES = (
@@ -110,30 +113,73 @@ def run(args: argparse.Namespace) -> int:
     for policy in policies:  # refuse before anything is trained or written
         for spec in (policy.forward, policy.dgrad, policy.wgrad):
             resolve_backend(spec, args.backend)
+    kind = "train" if args.verify_bits is None else "bits"
+    path = args.out or Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    run_directory.check_place(path)
+    run_directory.require_device()
+    data = _data(configs[0])
     if args.verify_bits is not None:
-        return verify.run(args, configs)
-    path = args.out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}"
-    run_directory.create(path)
+        return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
-    console = Console(stderr=args.json)
+    run_directory.create(path)
+    console = PlainConsole(stderr=args.json)
     results: dict[str, TrainResult] = {}
+    weights: dict[str, str] = {}
+    failures: dict[str, str] = {}
     try:
-        for result in _train_all(configs, args.jobs, console):
-            results[result.config.policy.name] = result
-            run_directory.add_result(path, result)
-            run_directory.write_summary(path, _in_order(results, configs), about, complete=False)
+        for config, outcome in _train_all(data, configs, args.jobs, console):
+            name = config.policy.name
+            with reported(name, failures, with_traceback=args.traceback):
+                if isinstance(outcome, Exception):
+                    raise outcome
+                results[name] = outcome
+                run_directory.add_result(path, outcome)
+                weights[name] = run_directory.weights_file(outcome)
+                content = run_directory.summary(_in_order(results, configs), weights, about)
+                run_directory.write_summary(path, content)
     finally:
-        # What is finished is drawn and shown, also when the run is interrupted.
-        done = _in_order(results, configs)
-        if done:
-            complete = len(done) == len(configs)
-            content = run_directory.write_summary(path, done, about, complete=complete)
-            pictures = run_directory.draw(path, done)
-            if args.json:
-                print(json.dumps(content, indent=2))
-            else:
-                _print_report(console, done, path, pictures)
-    return 0
+        # What is finished is shown and drawn, also when the run is interrupted.
+        if done := _in_order(results, configs):
+            content = run_directory.summary(done, weights, about)
+            content["complete"] = len(done) == len(configs)
+            _finish(args, console, path, done, content, failures)
+    return 2 if failures else 0
+
+
+def _data(config: TrainConfig) -> Data:
+    """Return the data that all runs share."""
+    try:
+        return load_data(config)
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from None
+
+
+def _finish(
+    args: argparse.Namespace,
+    console: Console,
+    path: Path,
+    results: list[TrainResult],
+    content: dict[str, Any],
+    failures: dict[str, str],
+) -> None:
+    """Print the tables, draw the pictures, and at last write whether everything is there."""
+    files = ["summary.json", "metrics.csv", "weights"]
+    try:
+        if not args.json:
+            console.print(comparison_table([summarise(r, results[0]) for r in results]))
+            console.print(places_table({r.config.policy.name: event_rates(r) for r in results}))
+    finally:
+        for name in run_directory.pictures(results):
+            with reported(f"picture {name}", failures, with_traceback=args.traceback):
+                files.append(run_directory.draw(path, name, results).name)
+        content["complete"] = content["complete"] and not failures
+        content["failures"] = failures
+        with reported("summary.json", failures, with_traceback=args.traceback):
+            run_directory.write_summary(path, content)
+    if args.json:
+        print(json.dumps(content, indent=2))
+    else:
+        console.print(f"{path}: {', '.join(files)}", soft_wrap=True)
 
 
 def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> list[TrainResult]:
@@ -142,17 +188,10 @@ def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> li
     return [results[name] for name in names if name in results] if names[0] in results else []
 
 
-def _print_report(
-    console: Console, results: list[TrainResult], path: Path, pictures: list[Path]
-) -> None:
-    console.print(comparison_table([summarise(result, results[0]) for result in results]))
-    console.print(places_table({r.config.policy.name: event_rates(r) for r in results}))
-    files = ", ".join(["summary.json", "metrics.csv", "weights", *(p.name for p in pictures)])
-    console.print(f"{path}: {files}", soft_wrap=True)
-
-
-def _train_all(configs: list[TrainConfig], jobs: int, console: Console) -> Iterator[TrainResult]:
-    """Train in `jobs` threads, and yield each run as it ends."""
+def _train_all(
+    data: Data, configs: list[TrainConfig], jobs: int, console: Console
+) -> Iterator[tuple[TrainConfig, TrainResult | Exception]]:
+    """Train in `jobs` threads; yield what becomes of each run as it ends."""
     stopped = threading.Event()
     with progress_bar(console) as bar, ThreadPoolExecutor(jobs) as pool:
 
@@ -164,24 +203,29 @@ def _train_all(configs: list[TrainConfig], jobs: int, console: Console) -> Itera
                         raise KeyboardInterrupt
                     show(done, loss)
 
-                return train(config, on_step=on_step)
+                return train_on(data, config, on_step=on_step)
 
-        runs = [pool.submit(train_one, config) for config in configs]
-        failure: BaseException | None = None
+        runs = {pool.submit(train_one, config): config for config in configs}
+        interruption: BaseException | None = None
         try:
-            for finished in as_completed(runs):
-                if finished.cancelled():
+            for run in as_completed(runs):
+                if run.cancelled():
                     continue
-                if (error := finished.exception()) is None:
-                    yield finished.result()
+                error = run.exception()
+                if error is None:
+                    yield runs[run], run.result()
+                elif isinstance(error, Exception):
+                    yield runs[run], error
                 else:
-                    # The others stop at their next report; what had ended before is still handed out.
-                    failure = failure or error
+                    # The others stop at their next report; what has ended is still handed out.
+                    # Each is cancelled by itself: of those that a pool drops, nobody would hear.
+                    interruption = error
                     stopped.set()
-                    pool.shutdown(wait=False, cancel_futures=True)
+                    for other in runs:
+                        other.cancel()
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        if failure is not None:
-            raise failure
+        if interruption is not None:
+            raise interruption

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,20 @@ from rich.console import Console
 from rich.table import Table
 
 from precsim.cli import run_directory
+from precsim.cli.output import PlainConsole, reported
 from precsim.cli.progress import line_of, progress_bar
 from precsim.products.backends import native_refusal
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
-from precsim.training.loop import TrainResult, load_data, train_on
-from precsim.training.replay.bits import HASHES, BitLog, read_log
+from precsim.training.loop import TrainResult, train_on
+from precsim.training.replay.bits import BitLog
+from precsim.training.replay.files import file_name
+from precsim.training.replay.stored import HASHES, read_run
 
 
 def set_flags(configs: list[TrainConfig]) -> None:
-    """Set the XLA flags under which native products are known, where they are wanted and none are set.
+    """Set the XLA flags of known native products, where these are wanted and no flags are set.
 
     XLA reads them when its first device is used; after that they have no effect.
     """
@@ -39,33 +41,44 @@ def set_flags(configs: list[TrainConfig]) -> None:
         os.environ["XLA_FLAGS"] = RECOMMENDED_FLAGS
 
 
-def run(args: argparse.Namespace, configs: list[TrainConfig]) -> int:
-    """Train each policy, print and store the hashes; 1 if one differs from the stored run."""
-    path = args.out or Path("runs") / f"bits-{datetime.now():%Y%m%d-%H%M%S}"
-    data = load_data(configs[0])  # of task, folder and seed, which all of them share
+def run(args: argparse.Namespace, path: Path, data: Data, configs: list[TrainConfig]) -> int:
+    """Train each policy, print and store the hashes.
+
+    Return 1 if one differs from the stored run, 2 if a run failed.
+    """
     logs = [_log(config, data, path, args) for config in configs]  # bad input leaves nothing behind
     run_directory.create(path)
-    console = Console(stderr=args.json)
-    for config, log in zip(configs, logs, strict=True):
-        assert log.folder is not None
-        run_directory.create(log.folder)
-        reason = emulated_because(config)
-        if reason is not None and not args.json:
-            print(f"{config.policy.name}: products are emulated, the bits are the same ({reason})")
-        with progress_bar(console) as bar, line_of(config, bar) as show:
-            result = train_on(data, replace(config, snapshots=1), on_state=log, on_step=show)
-        summary = _summary(result) | {"emulated_because": reason}
-        log.finish({**log.about, "kernels": _kernels(), "result": summary})
-        if not args.json:
-            console.print(_table(config.policy.name, log, result))
-            print(_verdict(log), f"({log.folder / HASHES})")
-    if args.json:
-        print(json.dumps({"policies": [_content(log) for log in logs]}, indent=2))
-    return int(any(log.difference is not None for log in logs))
+    console = PlainConsole(stderr=args.json)
+    failures: dict[str, str] = {}
+    try:
+        for config, log in zip(configs, logs, strict=True):
+            with reported(config.policy.name, failures, with_traceback=args.traceback):
+                _run(config, data, log, console, is_quiet=args.json)
+    finally:
+        if args.json:
+            told = [_content(log) for log in logs if log.hashes]
+            print(json.dumps({"policies": told, "failures": failures}, indent=2))
+    return 2 if failures else int(any(log.difference is not None for log in logs))
+
+
+def _run(config: TrainConfig, data: Data, log: BitLog, console: Console, *, is_quiet: bool) -> None:
+    """Train by one policy, whose hashes are stored as the run goes on."""
+    assert log.folder is not None
+    run_directory.create(log.folder)
+    reason = emulated_because(config)
+    if reason is not None and not is_quiet:
+        print(f"{config.policy.name}: products are emulated, the bits are the same ({reason})")
+    with progress_bar(console) as bar, line_of(config, bar) as show:
+        result = train_on(data, replace(config, snapshots=1), on_state=log, on_step=show)
+    found = _summary(result) | {"emulated_because": reason}
+    log.finish({**log.about, "kernels": _kernels(), "result": found})
+    if not is_quiet:
+        console.print(_table(config.policy.name, log, result))
+        print(_verdict(log), f"({log.folder / HASHES})")
 
 
 def _content(log: BitLog) -> dict[str, Any]:
-    """Return what is stored of a run, without the hashes of single tensors, and what its comparison found."""
+    """Return what is stored of a run, hashes of all tensors together, and its comparison."""
     comparison = None
     if log.stored is not None:
         difference = None if log.difference is None else asdict(log.difference)
@@ -92,18 +105,19 @@ def _log(config: TrainConfig, data: Data, path: Path, args: argparse.Namespace) 
     if stored is not None:
         _check_data(stored, digest)
     about = {
+        "name": name,
         "policy": str(config.policy),
         "config": run_directory.config_fields(config),
         "data": digest,
         "environment": run_directory.provenance(sys.argv[1:], config.seed)
         | {"xla_flags": os.environ.get("XLA_FLAGS", "")},
     }
-    folder = path / name.replace("/", "-")
+    folder = path / file_name(name)
     return BitLog(every=args.verify_bits, folder=folder, stored=stored, about=about)
 
 
 def emulated_because(config: TrainConfig) -> str | None:
-    """Say why a tensor core's products will be emulated though nobody asked for it; None if they are not."""
+    """Return why a tensor core's products are emulated unasked; None if they are not."""
     spec = config.policy.forward
     if config.backend != "auto" or not isinstance(spec.order, FusedBlock):
         return None
@@ -111,8 +125,8 @@ def emulated_because(config: TrainConfig) -> str | None:
 
 
 def _stored(path: Path, policy: str) -> Path:
-    """Return the stored run of a policy: the file or folder given, or its subfolder of that name."""
-    own = path / policy.replace("/", "-")
+    """Return the stored run of a policy: the path given, or its subfolder for the policy."""
+    own = path / file_name(policy)
     return own if own.is_dir() else path
 
 
@@ -124,8 +138,8 @@ def data_hash(data: Data) -> str:
 
 
 def _check_data(stored: Path, data: str) -> None:
-    theirs = read_log(stored).get("about", {}).get("data", data)
-    if theirs != data:
+    theirs = read_run(stored).said("data", str)
+    if theirs not in (None, data):
         raise ValueError(
             f"the training data differ from those of {stored} (SHA-256 {data[:16]} against {theirs[:16]}); for "
             "task text, name the folder with its text.txt by --data-dir"

@@ -132,7 +132,7 @@ def test_runs_without_a_common_start_are_refused(tmp_path: Path) -> None:
     (other / "hashes.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="no hashes of the same step"):
         bisect_runs(ours, other)
-    content["steps"] = {"0": {"": "0", "params/w": "0"}}
+    content["steps"] = {"0": {"": "0" * 64, "params/w": "0" * 64}}
     (other / "hashes.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="differ at their first common step, 0"):
         bisect_runs(ours, other)

@@ -49,8 +49,9 @@ def test_histogram_shares_and_format_ranges(axes: Axes) -> None:
 
 
 def test_histogram_refuses_what_has_no_range(axes: Axes) -> None:
-    with pytest.raises(ValueError, match="unlimited exponent range"):
-        plots.plot_exponent_histogram(axes, {}, ["float(e=inf,p=8)"])
+    for name in ("float(e=inf,p=8)", "mxfp8", "int8"):
+        with pytest.raises(ValueError, match="has no range to draw"):
+            plots.plot_exponent_histogram(axes, {}, [name])
     with pytest.raises(ValueError, match="did you mean"):
         plots.plot_exponent_histogram(axes, {}, ["fp15"])
 

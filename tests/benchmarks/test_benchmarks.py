@@ -1,4 +1,4 @@
-"""Timing, ratios, checks and skip messages of the benchmarks; what the command prints and returns."""
+"""Timing, ratios, checks and skip messages of benchmarks; what the command prints and returns."""
 
 import json
 import shutil

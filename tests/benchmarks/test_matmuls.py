@@ -1,4 +1,4 @@
-"""The matrix products of the benchmarks: what is compared with precsim computes the same; what is missing says so."""
+"""Products of the benchmarks: the contenders compute the same; a missing one says so."""
 
 import sys
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def uncompiled(function: Any = None, **_options: Any) -> Any:
 def test_loops_in_numba_have_the_bits(
     name: str, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """numba 0.68 refused the loop for fp16, which views a choice between two floats; some results overflow."""
+    """numba 0.68 refused the fp16 loop, which views a choice of two floats; some overflow."""
     if is_compiled:
         pytest.importorskip("numba")
     else:
@@ -63,7 +63,7 @@ def test_loops_in_numba_have_the_bits(
 
 @pytest.mark.parametrize("kind", matmuls.TENSOR_CORES)
 def test_mma_sim_has_the_bits(kind: str) -> None:
-    """Two models of one machine, written apart; the package alone does not bring its module `nv_ptx` along."""
+    """Two independent models of a machine; the package alone does not bring its module `nv_ptx`."""
     pytest.importorskip("mmasim.nv_ptx")
     a, b = matmuls.operands(f"h100:{kind}", SIZE)
     run = product_limits.mma_sim(a, b, kind)

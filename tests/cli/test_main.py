@@ -1,15 +1,19 @@
 """The command line as a whole: exit statuses, one-line errors, quick start."""
 
+import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+from rich.table import Table
 
 import precsim
 from precsim.cli import main as command_line
 from precsim.cli.main import COMMANDS, main
+from precsim.cli.output import PlainConsole, describe, print_error
 
 HEAVY = ("jax", "matplotlib", "optax", "scipy", "sklearn")
 
@@ -150,9 +154,10 @@ def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["show"])
 
 
-def test_closed_pipe_is_no_error() -> None:
+@pytest.mark.parametrize("words", [["formats"], ["show", "1"]])
+def test_closed_pipe_is_no_error(words: list[str]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "precsim", "formats"],
+        [sys.executable, "-m", "precsim", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -170,3 +175,65 @@ def test_module_runs_like_the_command() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("precsim: error: unknown format 'nope'")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "precsim", "formats"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "precsim: error: No space left on device\n")
+
+
+def test_closed_standard_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["formats"]) == 0
+
+
+def test_one_line_has_no_control_characters_and_no_endless_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_error("a\x1b[31m b\n\tc " + "d" * 301 + " " + "e" * 300)
+    line = capsys.readouterr().err
+    assert line == f"precsim: error: a [31m b c {'d' * 100}... {'e' * 300}\n"
+
+
+def test_what_an_error_says() -> None:
+    assert describe(OSError(28, "No space left on device")) == "No space left on device"
+    assert describe(FileNotFoundError(2, "No such file", "x")) == "No such file: x"
+    assert describe(FileExistsError("x exists")) == "x exists"
+    assert describe(ValueError("x is 1")) == "x is 1"
+    assert describe(ZeroDivisionError("by zero\nmore")) == "ZeroDivisionError: by zero"
+    assert describe(MemoryError()) == "MemoryError"
+
+
+def test_the_words_of_users_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[rtz] [/foo] [red]x[/] :sr: :cat: \\[b]"
+    table = Table(text, title=text)
+    table.add_row(text)
+    PlainConsole().print(text)
+    PlainConsole().print(table)
+    assert capsys.readouterr().out.count(text) == 4
+
+
+WORDS = (
+    *("0.1", "1/3", "-0", "nan", "1e400", "0x", "", "9" * 400, "1\n2", "nope", "--", "-x", "\0"),
+    *("fp16", "e4m3:rtz", "q-1.4", "q999.1", "float(e=99,p=9)", "float(e=inf,p=4)", "float(e=,p=)"),
+    *("mxfp4", "int8", "uq0.0", "e4m3:rtz:rtz", "e4m3:", ":rtz", "e4m3:sr99", "fp16:x", "q3.4:rno"),
+    *("--random-bits", "-1", "99999999999999999999", "--kind", "float", "[/b]", "show", "bisect"),
+)
+
+
+def test_any_words_give_an_answer_or_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Property: no words make another exception, and an error is one line."""
+    monkeypatch.chdir(tmp_path)
+    rng = random.Random(0)
+    for _ in range(400):
+        command = rng.choice(("show", "show", "show", "formats", "bisect"))
+        words = [command, *rng.choices(WORDS, k=rng.randrange(4))]
+        status = main(words)
+        out, err = capsys.readouterr()
+        assert status in (0, 2), words
+        assert (err.count("\n"), out == "") == ((0, False) if status == 0 else (1, True)), words

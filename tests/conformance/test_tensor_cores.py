@@ -1,4 +1,4 @@
-"""The survey of native products: what it runs and how it explains the bits; on the CPU, with the model as the GPU."""
+"""The survey of native products, on the CPU: the model stands for the GPU."""
 
 from pathlib import Path
 from typing import Any

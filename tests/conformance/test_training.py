@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import training
+from conformance import drift, training
 from conformance.training import CASES, FOLDER, main
 
 STEPS = 50
@@ -53,6 +53,40 @@ def test_one_other_bit_is_noticed_and_its_tensor_named(
     monkeypatch.setattr(training, "FOLDER", tmp_path)
     assert main(["mlp_bf16", "--steps", "1"]) == 1
     assert "differs from 0000000000000000, first in params/output/b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[" * 100_000, "nested too deeply"), ('{"steps": {"NaN": {}}}', 'steps has "NaN"')],
+)
+def test_damaged_hashes_are_refused_in_one_line(
+    text: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mlp_bf16.json").write_text(text)
+    monkeypatch.setattr(training, "FOLDER", tmp_path)
+    assert main(["mlp_bf16"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert f"mlp_bf16.json is not a file of hashes: {message}" in error
+
+
+def test_damaged_distances_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("step,here\n0,0.0\n10,0.5\n")
+    label, step, distance = drift.read(path)
+    assert (label, step.tolist(), distance.tolist()) == ("here", [0, 10], [0, 0.5])
+    for content in (b"", b"step\n", b"step,here\n0\n", b"step,here\n0,x\n", b"\xff"):
+        path.write_bytes(content)
+        assert drift.main(["draw", str(tmp_path / "d.svg"), str(path)]) == 2
+        assert f"error: {path} is no table of step and distance" in capsys.readouterr().err
+    assert not (tmp_path / "d.svg").exists()
 
 
 def test_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Published data files: found by the end of their name, read, handed to the experiment, or named as absent."""
+"""Published data files: found by the end of their name, read, handed on, or named as absent."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ Command = Callable[..., tuple[int, str]]
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Return a function that runs the command on an experiment with one table; status and output."""
+    """Return a function that runs an experiment with one table: status and output."""
     folder = tmp_path / "more"
     folder.mkdir()
     (folder / "g96_tables.py").write_text(MODULE)
@@ -123,3 +123,15 @@ def test_columns_are_read_or_refused(tmp_path: Path) -> None:
         path.write_text(path.read_text() + "3\n")
         with pytest.raises(ValueError, match=r"numbers_1.dat is no table with the columns"):
             read_columns(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n1 2\n", b"n n\n1 2\n", b"n x\n1 2 3\n", b"n \xff\n1 2\n"]
+)
+def test_damaged_tables_are_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "numbers_1.dat"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^numbers_1.dat is no table with the columns .*[^\n]$"):
+        read_columns(path)
+    (tmp_path / "folder_numbers_1.dat").mkdir()  # no file, so not taken for one
+    assert locate(tmp_path, ["numbers_1.dat"]) == {"numbers_1.dat": path}

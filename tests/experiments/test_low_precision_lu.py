@@ -1,4 +1,4 @@
-"""G15: LU factors and solves, bit by bit, against scalar loops in another arithmetic; the pattern."""
+"""G15: LU and solves, bit by bit, against scalar loops in another arithmetic; the pattern."""
 
 from collections import Counter
 from fractions import Fraction

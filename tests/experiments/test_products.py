@@ -13,15 +13,7 @@ from experiments import g09_narrow_range, g10_tensor_cores, scaled_gemm
 from experiments.__main__ import main
 from experiments.frame import Request, run
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 SPECS = {**g09_narrow_range.SPECS, "a100": ps.MatmulSpec.parse("a100:fp16")}
-
-
-def data_dir() -> Path:
-    """Return the folder of the published files, or skip."""
-    if not DATA.is_dir():
-        pytest.skip("the folder shared/data with published files is not beside the repository")
-    return DATA
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -58,8 +50,8 @@ def test_scaling_is_by_powers_of_two_up_to_theta() -> None:
         assert product.error(product.a @ product.b) < 1e-16
 
 
-def test_narrow_range_all_fast_points_and_bounds(tmp_path: Path) -> None:
-    request = Request(name="g09_narrow_range", out=tmp_path, data_dir=data_dir())
+def test_narrow_range_all_fast_points_and_bounds(tmp_path: Path, data_dir: Path) -> None:
+    request = Request(name="g09_narrow_range", out=tmp_path, data_dir=data_dir)
     outcome = run(request)
     assert not outcome.error
     assert not outcome.mismatches
@@ -110,8 +102,8 @@ def test_a_tensor_core_curve_and_its_mutation(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-def test_tensor_cores_all_fast_points(tmp_path: Path) -> None:
-    outcome = run(Request(name="g10_tensor_cores", out=tmp_path, data_dir=data_dir()))
+def test_tensor_cores_all_fast_points(tmp_path: Path, data_dir: Path) -> None:
+    outcome = run(Request(name="g10_tensor_cores", out=tmp_path, data_dir=data_dir))
     assert not outcome.error
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == {"A": 2 * 5 * 9, "C": 11}
@@ -119,8 +111,8 @@ def test_tensor_cores_all_fast_points(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "total"), [("g09_narrow_range", 240), ("g10_tensor_cores", 211)])
-def test_all_published_sizes(name: str, total: int, tmp_path: Path) -> None:
-    outcome = run(Request(name=name, out=tmp_path, fast=False, data_dir=data_dir()))
+def test_all_published_sizes(name: str, total: int, tmp_path: Path, data_dir: Path) -> None:
+    outcome = run(Request(name=name, out=tmp_path, fast=False, data_dir=data_dir))
     assert not outcome.error
     assert not outcome.mismatches
     assert len(outcome.checks) == total

@@ -1,7 +1,7 @@
-"""Figures on formats, precision, sums and stochastic rounding: matched numbers, and loops by other means.
+"""Figures on formats, precision, sums, stochastic rounding: matched numbers, independent loops.
 
-The independent loops use NumPy's float16, whose operations are correctly rounded, exact rationals, or
-integers.
+The independent loops use NumPy's float16, whose operations are correctly rounded, exact rationals,
+or integers.
 """
 
 import json
@@ -133,7 +133,7 @@ def test_stochastic_integration_depends_on_the_key_only() -> None:
 
 
 def count(rule: str, n: int, d: int) -> Fraction:
-    """Return the bias by integer arithmetic: k of 2**d parts of an ulp, and every word of n bits."""
+    """Return the bias by integers: k of 2**d parts of an ulp, and every word of n bits."""
     ulp, errors = 2**d, []
     for k in range(ulp):
         low, rest = divmod(k << n, ulp)  # the fraction in units of 2**-n, and what it loses

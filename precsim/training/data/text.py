@@ -44,6 +44,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileNotFoundError(f"--data-dir has no {path.name} (looked for {path})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error.reason}") from None
 
 
 def encode(text: str) -> np.ndarray:

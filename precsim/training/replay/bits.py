@@ -1,7 +1,6 @@
 """The bits of a run's state: hashed, stored, and compared with another run's."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim.training.replay.checkpoint import load_weights, save_weights
-
-HASHES = "hashes.json"
-STATES = "states"
+from precsim.training.replay.stored import (
+    Hashes,
+    StoredRun,
+    append_step,
+    read_run,
+    state_path,
+    write_run,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,8 @@ class BitDifference:
     Examples
     --------
     >>> import precsim as ps
-    >>> print(ps.BitDifference(step=2, tensor="w", element=(0, 1), ours=0x3F800001, theirs=0x3F800000))
+    >>> patterns = {"ours": 0x3F800001, "theirs": 0x3F800000}
+    >>> print(ps.BitDifference(step=2, tensor="w", element=(0, 1), **patterns))
     step 2: w[0, 1] differs, 0x3f800001 against 0x3f800000
     """
 
@@ -55,7 +60,7 @@ class BitDifference:
 
 
 def state_arrays(state: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of a pytree by their paths; random keys, which a run's seed gives, are left out."""
+    """Return the arrays of a pytree by path, without random keys, which a run's seed gives."""
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
@@ -75,8 +80,8 @@ def hash_state(state: Any) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Path of the leaf -> 64 hexadecimal digits. Hashed are path, dtype, shape and little-endian bytes, NaN in
-        its standard pattern: equal hashes mean equal bits.
+        Path of the leaf -> 64 hexadecimal digits. Hashed are path, dtype, shape and little-endian
+        bytes, NaN in its standard pattern: equal hashes mean equal bits.
 
     Examples
     --------
@@ -106,14 +111,15 @@ def _with_standard_nan(x: np.ndarray) -> np.ndarray:
 
 @dataclass(slots=True, kw_only=True)
 class BitLog:
-    """Hashes of a run's state every N steps, stored as the run goes on, and compared with a stored run.
+    """Hashes of a run's state every N steps, stored step by step, and compared with a stored run.
 
     Parameters
     ----------
     every : int
         Steps between two hashes.
     folder : Path, optional
-        An existing folder for ``hashes.json`` and, step by step, ``states``; None keeps the hashes in memory.
+        An existing folder for ``hashes.json`` and, step by step, ``states``; None keeps the hashes
+        in memory.
     stored : Path, optional
         A folder, or a ``hashes.json``, of another run.
     about : mapping, optional
@@ -157,15 +163,20 @@ class BitLog:
         """Check, and read the stored run."""
         if self.every < 1:
             raise ValueError(f"every is {self.every}; allowed are integers from 1 on")
-        self.stored_hashes = read_hashes(self.stored) if self.stored is not None else {}
-        if self.stored is not None and not any(k % self.every == 0 for k in self.stored_hashes):
+        if self.stored is None:
+            return
+        self._run = read_run(self.stored)
+        self.stored_hashes = dict(self._run.hashes)
+        if not any(k % self.every == 0 for k in self.stored_hashes):
+            steps = [str(k) for k in self.stored_hashes]
+            listed = ", ".join(steps[:6]) + (" ..." if len(steps) > 6 else "")
             raise ValueError(
-                f"every is {self.every}; {self.stored} has hashes of the steps "
-                f"{', '.join(map(str, self.stored_hashes))} only"
+                f"every is {self.every}; {self.stored} has hashes of the steps {listed or 'none'} only"
             )
 
-    stored_hashes: dict[int, dict[str, str]] = field(default_factory=dict, init=False, repr=False)
+    stored_hashes: dict[int, Hashes] = field(default_factory=dict, init=False, repr=False)
     """Those of the stored run."""
+    _run: StoredRun | None = field(default=None, init=False, repr=False)
 
     def __call__(self, step: int, state: Any) -> None:
         """Hash the state of a step, if it is its turn; step 0 starts anew."""
@@ -176,7 +187,10 @@ class BitLog:
             return
         self.hashes[step] = hash_state(state)
         if self.folder is not None:
-            self._write()
+            if len(self.hashes) == 1:
+                write_run(self.folder, self.every, self.about, self.hashes)
+            else:
+                append_step(self.folder, step, self.hashes[step])
             if self.keep_states:
                 self._keep(step, state)
         theirs = self.stored_hashes.get(step)
@@ -189,18 +203,11 @@ class BitLog:
         """Store what is known of the run at its end."""
         self.about = about
         if self.folder is not None:
-            self._write()
-
-    def _write(self) -> None:
-        assert self.folder is not None
-        content = {"every": self.every, "about": dict(self.about), "steps": self.hashes}
-        draft = self.folder / f"{HASHES}.tmp"
-        draft.write_text(json.dumps(content, indent=1) + "\n")
-        draft.replace(self.folder / HASHES)
+            write_run(self.folder, self.every, self.about, self.hashes)
 
     def _keep(self, step: int, state: Any) -> None:
         assert self.folder is not None
-        path = _state_path(self.folder, step)
+        path = state_path(self.folder, step)
         path.parent.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)  # of this run, started anew
         save_weights(path, state_arrays(state))
@@ -210,11 +217,16 @@ class BitLog:
         names = [
             name for name in sorted({*ours, *theirs} - {""}) if ours.get(name) != theirs.get(name)
         ]
-        path = None if self.stored is None else _state_path(_folder(self.stored), step)
-        is_common = names[0] in ours and names[0] in theirs
-        if path is None or not path.exists() or not is_common:
-            return BitDifference(step=step, tensor=names[0])
-        return differing_element(step, names[0], state_arrays(state), load_weights(path))
+        if not names:
+            return BitDifference(step=step, tensor="none (the stored hash of all is another)")
+        name = names[0]
+        try:
+            stored = None if self._run is None else _load_arrays(self._run, step)
+        except (ValueError, OSError) as error:  # the difference is found; only its element is not
+            return BitDifference(step=step, tensor=f"{name} ({error})")
+        if stored is None or name not in ours or name not in stored:
+            return BitDifference(step=step, tensor=name)
+        return differing_element(step, name, state_arrays(state), stored)
 
 
 def differing_element(
@@ -234,12 +246,28 @@ def differing_element(
     return BitDifference(step=step, tensor=name, element=at, ours=patterns[0], theirs=patterns[1])
 
 
-def load_state(folder: Path, step: int, like: Any) -> Any:
-    """Return the stored state of a step as a pytree like another one, whose random keys it keeps; None if absent."""
-    path = _state_path(_folder(folder), step)
-    if not path.exists():
+def load_state(run: StoredRun, step: int, like: Any) -> Any:
+    """Return the stored state of a step as a pytree like another one, whose random keys it keeps.
+
+    Returns None if the state was not kept.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, has other tensors than `like`, or not the bits of the stored hash.
+    """
+    arrays = _load_arrays(run, step)
+    if arrays is None:
         return None
-    arrays = load_weights(path)
+    path, wanted = run.state_path(step), state_arrays(like)
+    for name in sorted(wanted.keys() | arrays.keys()):
+        if name not in arrays or name not in wanted:
+            raise ValueError(
+                f"{path} has {'an unknown' if name in arrays else 'no'} tensor {name!r}"
+            )
+        kinds = [f"{x.dtype}{list(x.shape)}" for x in (arrays[name], wanted[name])]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"{path}: tensor {name!r} is {kinds[0]}; the run has {kinds[1]}")
 
     def stored(at: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(at, simple=True, separator="/")
@@ -248,28 +276,16 @@ def load_state(folder: Path, step: int, like: Any) -> Any:
     return jax.tree_util.tree_map_with_path(stored, like)
 
 
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
-def _state_path(folder: Path, step: int) -> Path:
-    return folder / STATES / f"{step:08d}.safetensors"
-
-
-def read_hashes(path: Path) -> dict[int, dict[str, str]]:
-    """Read the hashes of a stored run, step -> name -> hash."""
-    return {int(step): hashes for step, hashes in read_log(path)["steps"].items()}
-
-
-def read_log(path: Path) -> dict[str, Any]:
-    """Read a stored run: a folder with ``hashes.json``, or that file."""
-    file = path / HASHES if path.is_dir() else path
-    try:
-        content: dict[str, Any] = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} has no stored hashes (looked for {file})") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not a file of hashes: {error}") from None
-    if "steps" not in content:
-        raise ValueError(f"{file} is not a file of hashes: it has no 'steps'")
-    return content
+def _load_arrays(run: StoredRun, step: int) -> dict[str, np.ndarray] | None:
+    """Return the stored arrays of a step, of which the stored hashes are true; None if absent."""
+    path = run.state_path(step)
+    if not path.exists():
+        return None
+    arrays = load_weights(path)
+    found, stored = hash_state(arrays), run.hashes.get(step, {})
+    wrong = [name for name in sorted({*found, *stored}) if found.get(name) != stored.get(name)]
+    if wrong:
+        raise ValueError(
+            f"{path}: tensor {wrong[-1]!r} has not the hash that {run.file.name} has for step {step}"
+        )
+    return arrays

@@ -11,7 +11,6 @@ import pytest
 import precsim as ps
 from precsim.products.specs.machines import MACHINES
 
-SILICON = Path(__file__).parents[4] / "shared" / "data" / "silicon_vectors.npz"
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 
 
@@ -60,10 +59,9 @@ def with_one_nan(x: np.ndarray) -> np.ndarray:
     return bits(np.where(np.isnan(x), np.float32(np.nan), x))
 
 
-@pytest.mark.skipif(not SILICON.exists(), reason="the recorded silicon_vectors.npz is not here")
-def test_every_recorded_silicon_row() -> None:
+def test_every_recorded_silicon_row(data_dir: Path) -> None:
     """250 rows of V100, A100, Ada, H100, B200 each (Khattak and Mikaitis, doi 10.1145/3830409)."""
-    rows = np.load(SILICON)
+    rows = np.load(data_dir / "silicon_vectors.npz")
     compared = 0
     for key in (k for k in rows.files if "_d_" in k):
         gpu, kind, _, output = key.split("_")

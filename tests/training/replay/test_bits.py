@@ -1,4 +1,4 @@
-"""Hashes of a run's state: what changes them, what a `BitLog` stores, and the difference that it names."""
+"""Hashes of a run's state: what changes them, what a `BitLog` stores and which difference."""
 
 import hashlib
 import json
@@ -201,7 +201,7 @@ def test_every_is_checked() -> None:
     [
         ("{", r"is not a file of hashes: Expecting"),
         ("{}", "it has no 'steps'"),
-        ("[]", "no 'steps'"),
+        ("[]", "it is a list; allowed are an object"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, text: str, message: str) -> None:
