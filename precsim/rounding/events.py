@@ -58,8 +58,8 @@ def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
     Raises
     ------
     ValueError
-        If the carrier cannot hold the format, or the shapes differ; if `spec` is of a block or affine
-        format (`precsim.range_rates` takes those).
+        If the carrier cannot hold the format, or the shapes differ, or `spec` is of a block or
+        affine format (`precsim.range_rates` takes those).
     TypeError
         If `before` or `after` is not float32 or float64, or the dtypes differ.
 

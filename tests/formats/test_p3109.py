@@ -171,7 +171,7 @@ def test_names_out_of_range_say_what_is_allowed(name: str) -> None:
 
 
 def test_unsigned_formats_of_k_equal_to_p() -> None:
-    """From the value table of Binary10p10ue: bias 1, hence one exponent bit and normals from 1 on."""
+    """From the value table of Binary10p10ue: bias 1, one exponent bit, normals from 1 on."""
     fmt = ps.get_format("binary10p10ue")
     assert isinstance(fmt, ps.FloatFormat)
     assert (fmt.exponent_bits, fmt.bias, fmt.width) == (1, 1, 10)
