@@ -103,7 +103,10 @@ class OverflowMode(enum.StrEnum):
     SATURATE = "saturate"
     """The largest value of that sign."""
     SATURATE_SYMMETRIC = "saturate_symmetric"
-    """As "saturate", but the smallest value is minus the largest (SC_SAT_SYM); fixed point only."""
+    """As "saturate", but the smallest value is minus the largest.
+
+    SystemC SC_SAT_SYM; fixed point only.
+    """
     SATURATE_ZERO = "saturate_zero"
     """Zero (SystemC SC_SAT_ZERO); fixed point only."""
     WRAP = "wrap"
@@ -120,7 +123,10 @@ class InfinityMode(enum.StrEnum):
     PROPAGATE = "propagate"
     """Infinity; NaN without infinity; the largest value without NaN."""
     PROPAGATE_OR_SATURATE = "propagate_or_saturate"
-    """Infinity; without infinity the largest value of that sign (P3109 v4.0, 4.7.5)."""
+    """Infinity; in a format without infinity the largest value of that sign.
+
+    P3109 v4.0 SatPropagate and SatNone.
+    """
     SATURATE = "saturate_infinity"
     """The largest value of that sign."""
 
@@ -151,7 +157,10 @@ class SubnormalMode(enum.StrEnum):
     7.5 b).
     """
     NEAREST_OF_ZERO_AND_MIN = "nearest_of_zero_and_min"
-    """Round on the grid {0, smallest normal}; half way is a tie (CPFloat; Mary, Mikaitis 2024)."""
+    """Round on the grid {0, smallest normal}, where half way is a tie.
+
+    CPFloat; Mary and Mikaitis 2024.
+    """
     FLUSH_BEFORE_ROUNDING = "flush_before_rounding"
     """Replace a number below the smallest normal value by zero of its sign before it is rounded.
 
@@ -164,7 +173,8 @@ class SubnormalMode(enum.StrEnum):
     In mode rne, xmin/2 and more become xmin (also what the first rounding made xmin/2). In rtp and
     rtn all that the first rounding left on the mode's side of zero becomes xmin or -xmin, the rest
     0; in rtz and sr everything below xmin becomes 0. Other modes, and precisions below 3, are
-    refused: chop has none of them. Source: higham/chop, chop.m, option ``subnormal = 0``.
+    refused: chop has none of them. Source: chop (Higham and Pranesh 2019), file chop.m, option
+    ``subnormal = 0``.
     """
 
 

@@ -113,7 +113,10 @@ def _beyond(fmt: FloatFormat, carrier: Carrier, largest: int) -> int:
 
 
 def _on_overflow(fmt: FloatFormat, spec: RoundingSpec, carrier: Carrier) -> _BySign:
-    """Return what finite numbers beyond the largest become (IEEE 754-2019, 7.4; P3109, 4.7.5)."""
+    """Return what finite numbers beyond the largest become (IEEE 754-2019, 7.4; P3109, 4.7.5).
+
+    P3109 means the Interim Report v4.0.
+    """
     largest = limits(spec, carrier).max_positive
     beyond = _beyond(fmt, carrier, largest)
     if spec.overflow is OverflowMode.INFINITY_OR_MAX and not fmt.has_infinity:
