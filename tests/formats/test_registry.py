@@ -201,6 +201,8 @@ INVALID = [
     ({"specials": "fnuz", "is_signed": False}, "fnuz"),
     ({"is_signed": False, "has_negative_zero": True}, "has_negative_zero is True"),
     ({"precision": 1}, "specials 'ieee' needs precision >= 2"),
+    ({"exponent_bits": None, "specials": "fn"}, "specials 'fn' need codes, hence exponent_bits"),
+    ({"exponent_bits": None, "specials": "none"}, "specials 'none' need codes"),
 ]
 
 
