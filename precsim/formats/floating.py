@@ -53,7 +53,7 @@ class FloatFormat:
         Significand bits p, counting the implicit bit; 1 to 53.
     exponent_bits : int or None
         Width w of the exponent field; None for an unlimited exponent range, which ends where that
-        of the carrier ends: beyond it numbers overflow as IEEE 754 says, whatever the overflow mode.
+        of the carrier ends: beyond it numbers overflow as in IEEE 754, whatever the overflow mode.
     bias : int, optional
         Exponent bias; by default 2**(w - 1) - 1, for P3109 formats 2**(w - 1).
     specials : Specials or str
