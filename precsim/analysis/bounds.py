@@ -6,15 +6,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from precsim.formats.arguments import integer
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 UnitRoundoff: TypeAlias = float | SpecLike
 """A number u, or the floating-point format or spec whose u is meant."""
-
-_NEAREST = tuple(mode for mode in RoundingMode if mode.name.startswith("TIES"))
 
 
 def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
@@ -25,8 +23,8 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     n : int
         Number of roundings, at least 0.
     unit_roundoff : float, str, FloatFormat or RoundingSpec
-        Number u between 0 and 1, or a format or spec: u = 2**-p for its rounding to nearest, 2**(1 - p) for
-        its other modes ("fp16:rtz", "bf16:sr8").
+        Number u between 0 and 1, or a format or spec: u = 2**-p for its rounding to nearest,
+        2**(1 - p) for its other modes ("fp16:rtz", "bf16:sr8").
 
     Returns
     -------
@@ -41,8 +39,8 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     Notes
     -----
     If each ``|delta_i| <= u``, then a product of n factors ``(1 + delta_i)**(+1 or -1)`` is
-    ``1 + theta`` with ``|theta| <= gamma(n, u)``. Neither underflow nor overflow is covered. Error: the
-    exact quotient is rounded once, upward.
+    ``1 + theta`` with ``|theta| <= gamma(n, u)``. Neither underflow nor overflow is covered. Error:
+    the exact quotient is rounded once, upward.
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, lemma 3.1.
 
@@ -57,7 +55,7 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     ValueError: n * unit_roundoff is 4096 * 0.000488 = 2; allowed is less than 1
     """
     u = unit_roundoff_of(unit_roundoff)
-    nu = _count(n, "n", 0) * Fraction(u)
+    nu = integer(n, "n", 0) * Fraction(u)
     if nu >= 1:
         raise ValueError(
             f"n * unit_roundoff is {n} * {u:.3g} = {float(nu):.3g}; allowed is less than 1"
@@ -86,7 +84,8 @@ def probabilistic_gamma(
     confidence : float, optional
         Least probability with which the bound shall hold, between 0 and 1; it fixes lambda.
     lambda_ : float, optional
-        The lambda of the formula, positive. Exactly one of `confidence` and `lambda_` must be given.
+        The lambda of the formula, positive. Exactly one of `confidence` and `lambda_` must be
+        given.
     num_results : int
         Number of inner products for which the bound shall hold at once: m n for a product of shape
         (m, n). Used with `confidence`.
@@ -103,11 +102,11 @@ def probabilistic_gamma(
 
     Notes
     -----
-    Holds with probability at least ``1 - 2 num_results n exp(-lambda**2 (1 - u)**2 / 2)`` for an inner
-    product of length n, if the rounding errors are independent random variables of mean zero with
-    ``|delta_i| <= u``. Rounding to nearest is deterministic: for it this is a model, which fails on
-    purpose-made data. Stochastic rounding obeys it (with u = 2**(1 - p)), since mean independence
-    suffices (Connolly, Higham and Mary 2021). Error: relative error about 1e-15.
+    Holds with probability at least ``1 - 2 num_results n exp(-lambda**2 (1 - u)**2 / 2)`` for an
+    inner product of length n, if the rounding errors are independent random variables of mean zero
+    with ``|delta_i| <= u``. Rounding to nearest is deterministic: for it this is a model, which
+    fails on purpose-made data. Stochastic rounding obeys it (with u = 2**(1 - p)), since mean
+    independence suffices (Connolly, Higham and Mary 2021). Error: relative error about 1e-15.
 
     Source: Higham and Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci.
     Comput. 41 (2019), A2815-A2835, theorem 2.4 and section 3 (by Hoeffding's inequality).
@@ -121,7 +120,7 @@ def probabilistic_gamma(
     0.0005964019
     """
     u = unit_roundoff_of(unit_roundoff)
-    n, num_results = _count(n, "n", 1), _count(num_results, "num_results", 1)
+    n, num_results = integer(n, "n", 1), integer(num_results, "num_results", 1)
     if (confidence is None) == (lambda_ is None):
         raise ValueError(
             f"confidence is {confidence} and lambda_ is {lambda_}; exactly one must be given"
@@ -198,10 +197,4 @@ def unit_roundoff_of(given: UnitRoundoff) -> float:
     nearest = None if isinstance(fmt, FixedPointFormat) else fmt.unit_roundoff
     if nearest is None:
         raise ValueError(f"unit_roundoff is {fmt}; fixed point has none, its errors are absolute")
-    return nearest if spec.mode in _NEAREST else 2 * nearest
-
-
-def _count(n: int, argument: str, least: int) -> int:
-    if int(n) != n or n < least:
-        raise ValueError(f"{argument} is {n}; allowed are integers from {least} on")
-    return int(n)
+    return nearest if spec.mode.is_nearest else 2 * nearest

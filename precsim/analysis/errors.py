@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from precsim._arrays import Array, bitcast, is_traced, namespace
+from precsim.arithmetic.elementwise import divide, subtract
 from precsim.formats.carrier import as_carrier
 from precsim.formats.floating import FloatFormat
-from precsim.formats.registry import Format, get_format
+from precsim.formats.registry import AnyFormat, Format, get_format
+from precsim.formats.scaled import scaled_format
+from precsim.rounding.scaled.measures import scaled_ulp
 from precsim.rounding.ulp import ulp
 
 
@@ -36,9 +40,10 @@ def absolute_error(computed: Any, exact: Any) -> np.ndarray:
 
     Notes
     -----
-    Special values: equal infinities give 0; an infinity against anything else gives infinity; NaN in
-    either gives NaN. Error: one rounding to float64, relative error at most 2**-53; exact where the
-    values are within a factor of two of each other (Sterbenz), as they are whenever errors are small.
+    Special values: equal infinities give 0; an infinity against anything else gives infinity; NaN
+    in either gives NaN. Error: one rounding to float64, relative error at most 2**-53; exact where
+    the values are within a factor of two of each other (Sterbenz), as they are whenever errors are
+    small.
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 1.2.
 
@@ -74,9 +79,9 @@ def relative_error(computed: Any, exact: Any) -> np.ndarray:
     Notes
     -----
     Special values: where `exact` is 0, the error is 0 if `computed` is 0 too (of either sign), else
-    infinity. Equal infinities give 0; an infinity against anything else gives infinity; NaN in either
-    gives NaN. Error: two roundings, relative error at most gamma(2, "fp64"), unless the quotient is
-    subnormal.
+    infinity. Equal infinities give 0; an infinity against anything else gives infinity; NaN in
+    either gives NaN. Error: two roundings, relative error at most gamma(2, "fp64"), unless the
+    quotient is subnormal.
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 1.2.
 
@@ -90,7 +95,7 @@ def relative_error(computed: Any, exact: Any) -> np.ndarray:
     return _ratio(_distance(_float64(computed, "computed"), exact), np.abs(exact))
 
 
-def ulp_error(computed: Any, exact: Any, fmt: str | Format) -> np.ndarray:
+def ulp_error(computed: Any, exact: Any, fmt: str | AnyFormat, *, axis: int = -1) -> Array:
     """Return ``|computed - exact| / ulp(exact)`` for each element, with the ulp of a format.
 
     Parameters
@@ -99,29 +104,35 @@ def ulp_error(computed: Any, exact: Any, fmt: str | Format) -> np.ndarray:
         What a computation returned: NumPy or JAX, any float dtype up to float64.
     exact : array_like of float, broadcastable with `computed`
         What it should have returned, in float64 or exactly representable there.
-    fmt : str, FloatFormat or FixedPointFormat
-        The format whose ulp is the unit; see `precsim.ulp`.
+    fmt : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
+        The format whose ulp is the unit; see `precsim.ulp`. Of a block format the ulp of the
+        element times the scale that its exact values have; of an affine format that scale.
+    axis : int
+        Along which the blocks of a block format run, as in `round_to`.
 
     Returns
     -------
     ndarray of float64, shape (...)
-        Errors, in ulps of the exact values. A correctly rounded result has at most 0.5.
+        Errors, in ulps of the exact values. A correctly rounded result has at most 0.5. Under jit a
+        jax.Array of float32 (float64 if `exact` is).
 
     Raises
     ------
     TypeError
         If an argument has a dtype that float64 does not contain.
     ValueError
-        If float64 cannot hold the format.
+        If the carrier of `exact` cannot hold the format; "nvfp4" needs `exact` in float32.
 
     Notes
     -----
     At zero and below the smallest normal value the ulp is the smallest subnormal (with an unlimited
-    exponent range, an exact 0 gives 0 or infinity). Beyond the largest finite value it is the ulp of
-    that value, so saturation shows as many ulps. At a power of two it is the gap above.
+    exponent range, an exact 0 gives 0 or infinity). Beyond the largest finite value it is the ulp
+    of that value, so saturation shows as many ulps. At a power of two it is the gap above.
 
-    Special values: equal infinities give 0; an infinity against anything else gives infinity; NaN in
-    either gives NaN. Error: that of `absolute_error`; the division is by a power of two.
+    Special values: equal infinities give 0; an infinity against anything else gives infinity; NaN
+    in either gives NaN. Error: that of `absolute_error`; the division is by a power of two, for
+    NVFP4 and affine formats by a scale, and rounded. Under jit both roundings are to the dtype of
+    the result.
 
     Source: Muller et al., *Handbook of Floating-Point Arithmetic*, 2nd edition, 2.3.2.
 
@@ -132,12 +143,50 @@ def ulp_error(computed: Any, exact: Any, fmt: str | Format) -> np.ndarray:
     array([0.4  , 1.625])
     """
     fmt = get_format(fmt)
-    exact = _float64(exact, "exact")
-    distance = _distance(_float64(computed, "computed"), exact)
-    unit = np.asarray(ulp(exact, fmt))
+    if is_traced(computed) or is_traced(exact):
+        return _traced_ulp_error(computed, exact, fmt, axis)
+    is_float32 = scaled_format(fmt) is not None and np.asarray(exact).dtype == np.float32
+    exact, given = _float64(exact, "exact"), np.asarray(exact)
+    unit = _float64(_unit(given if is_float32 else exact, fmt, axis), "unit")
+    return _ratio(_distance(_float64(computed, "computed"), exact), unit)
+
+
+def _unit(exact: Array, fmt: AnyFormat, axis: int) -> Array:
+    """Return the ulp of a format at exact values; 0 at a zero of unlimited range."""
+    scaled = scaled_format(fmt)
+    if scaled is not None:
+        return scaled_ulp(exact, scaled, axis if axis < 0 else axis - exact.ndim)
+    assert isinstance(fmt, Format)
+    unit = ulp(exact, fmt)
     if isinstance(fmt, FloatFormat) and fmt.exponent_bits is None:
-        unit = np.where(exact == 0, 0.0, unit)
-    return _ratio(distance, unit)
+        unit = namespace(exact).where(_is_zero(exact), exact.dtype.type(0), unit)
+    return unit
+
+
+def _is_zero(x: Array) -> Array:
+    """Return where an array of float32 or float64 is +0 or -0; a comparison under XLA may flush."""
+    carrier = as_carrier(x)[1]
+    magnitude = bitcast(x, carrier.uint_dtype) & carrier.uint(carrier.sign_bit - 1)
+    return magnitude == carrier.uint(0)
+
+
+def _traced_ulp_error(computed: Any, exact: Any, fmt: AnyFormat, axis: int) -> Array:
+    """Compute it under JAX by operations that round once and flush nothing."""
+    import jax.numpy as jnp
+
+    computed, exact = jnp.asarray(computed), jnp.asarray(exact)
+    wide = "float64" if np.float64 in (computed.dtype, exact.dtype) else "float32"
+    for argument, x in (("computed", computed), ("exact", exact)):
+        if not np.can_cast(x.dtype, wide):
+            raise TypeError(
+                f"{argument} has dtype {x.dtype}; allowed under jit are floats up to {wide}"
+            )
+    computed, exact = computed.astype(wide), exact.astype(wide)
+    unit = _unit(exact, fmt, axis)
+    distance = abs(subtract(computed, exact, wide))
+    ratio = divide(distance, unit, wide)
+    equal = _is_zero(distance) | ((computed == exact) & jnp.isinf(exact))
+    return jnp.where(equal, 0, jnp.where(jnp.isinf(distance), jnp.inf, ratio)).astype(wide)
 
 
 def backward_error(c: Any, a: Any, b: Any) -> float:
@@ -155,8 +204,8 @@ def backward_error(c: Any, a: Any, b: Any) -> float:
     Returns
     -------
     float
-        The maximum over all components, dimensionless; 0 if there are none. A product with k products
-        and sums in unit roundoff u has at most ``gamma(k, u)``.
+        The maximum over all components, dimensionless; 0 if there are none. A product with k
+        products and sums in unit roundoff u has at most ``gamma(k, u)``.
 
     Raises
     ------
@@ -167,15 +216,15 @@ def backward_error(c: Any, a: Any, b: Any) -> float:
 
     Notes
     -----
-    Special values: 0 / 0 counts as 0, anything else over 0 as infinity, equal infinities as 0. NaN in
-    `c`, or in the exact product, gives NaN; another mismatch of infinities gives infinity.
+    Special values: 0 / 0 counts as 0, anything else over 0 as infinity, equal infinities as 0. NaN
+    in `c`, or in the exact product, gives NaN; another mismatch of infinities gives infinity.
 
-    Error: ``a b`` and ``|a| |b|`` are computed in float64, so the result differs from the true eta by
-    at most ``gamma(3 * k + 2, "fp64") * (1 + eta)``, about 4e-13 for k = 1000, as long as no product
-    or sum overflows or underflows in float64. Do not use it to judge float64 products.
+    Error: ``a b`` and ``|a| |b|`` are computed in float64, so the result differs from the true eta
+    by at most ``gamma(3 * k + 2, "fp64") * (1 + eta)``, about 4e-13 for k = 1000, as long as no
+    product or sum overflows or underflows in float64. Do not use it to judge float64 products.
 
-    Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 3.1 and 3.5; there
-    it is the smallest eps with ``c = a b + E``, ``|E| <= eps |a| |b|``.
+    Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 3.1 and 3.5;
+    there it is the smallest eps with ``c = a b + E``, ``|E| <= eps |a| |b|``.
 
     Examples
     --------

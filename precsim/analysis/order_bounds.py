@@ -12,11 +12,12 @@ from precsim.arithmetic.sums.order import (
     TwoSum,
     parse_order,
 )
+from precsim.formats.arguments import integer
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> float:
-    """Return a bound on the error of n added products, as a multiple of the sum of their magnitudes.
+    """Return a bound on the error of n added products, over the sum of their magnitudes.
 
     Parameters
     ----------
@@ -35,37 +36,43 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
     Raises
     ------
     ValueError
-        If `order`, `n` or `unit_roundoff` is out of range, or rounding is not to nearest and the order's bound needs
-        that (kahan, two_sum), or ``n u >= 1``, or for kahan ``u + n u**2 >= 1``.
+        If `order`, `n` or `unit_roundoff` is out of range, or rounding is not to nearest and the
+        order's bound needs that (kahan, two_sum), or ``n u >= 1``, or for kahan
+        ``u + n u**2 >= 1``.
 
     Notes
     -----
-    Without overflow and underflow, products exact or rounded to the accumulator as the order says. To nearest, with
-    ``r(n) = min(n u, 1)``:
+    Without overflow and underflow, products exact or rounded to the accumulator as the order says.
+    To nearest, with ``r(n) = min(n u, 1)``:
 
-    * sequential: r(n). Each rounding errs by at most u times its result, and by at most the term that is added, since the
-      total before it is a value of the format; the first part for any n is due to Jeannerod and Rump.
+    * sequential: r(n). Each rounding errs by at most u times its result, and by at most the term
+      that is added, since the total before it is a value of the format; the first part for any n is
+      due to Jeannerod and Rump.
     * blockedN: ``r(N) + r(ceil(n / N)) (1 + r(N))``, the blocks' errors and those of adding them.
-    * pairwise: ``gamma(ceil(log2 n) + 2, u)``, products and a last addition to the first value counted.
-    * kahan: ``u + (1 + u) (a + b) / (1 - b)`` with ``b = u + n u**2``, ``a = 2 u + O(u**2)``: the products, then the sum;
-      about ``4 u + n u**2``. Derived, with every constant, in :doc:`/explanation/orders`.
-    * two_sum: ``u + (1 + u) (u + r(n)**2 (1 + u))``: products, then Sum2, whose errors are a sequential sum themselves.
+    * pairwise: ``gamma(ceil(log2 n) + 2, u)``, products and a last addition to the first value
+      counted.
+    * kahan: ``u + (1 + u) (a + b) / (1 - b)`` with ``b = u + n u**2``, ``a = 2 u + O(u**2)``: the
+      products, then the sum; about ``4 u + n u**2``. Derived, with every constant, in
+      :doc:`/explanation/orders`.
+    * two_sum: ``u + (1 + u) (u + r(n)**2 (1 + u))``: products, then Sum2, whose errors are a
+      sequential sum themselves.
     * exact: u.
 
     In other modes: `gamma` of the number of roundings of a term, u = 2**(1 - p).
 
-    Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 4.2 and 4.3; Jeannerod and Rump, SIAM
-    J. Matrix Anal. Appl. 34(2), 2013; Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26(6), 2005.
+    Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 4.2 and 4.3;
+    Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013; Ogita, Rump and Oishi, SIAM J. Sci.
+    Comput. 26(6), 2005.
 
     Examples
     --------
     >>> import precsim as ps
-    >>> [f"{ps.order_bound(order, 10_000, 'fp32'):.1e}" for order in ("sequential", "blocked100", "pairwise", "exact")]
+    >>> [f"{ps.order_bound(order, 10_000, 'fp32'):.1e}"
+    ...  for order in ("sequential", "blocked100", "pairwise", "exact")]
     ['6.0e-04', '1.2e-05', '9.5e-07', '6.0e-08']
     """
     order = parse_order(order)
-    if int(n) != n or n < 1:
-        raise ValueError(f"n is {n}; allowed are integers from 1 on")
+    n = integer(n, "n", 1)
     u = unit_roundoff_of(unit_roundoff)
     if isinstance(order, Exact):
         return u
@@ -92,7 +99,7 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
 
 
 def _kahan_sum(n: int, u: float) -> float:
-    """Return the bound for n terms that need no rounding; the letters are those of the derivation."""
+    """Return the bound for n terms that need no rounding, in the letters of the derivation."""
     step = 1 - 2 * u * (1 + u) ** 2
     b = u + n * u * u
     if step <= 0 or b >= 1:
@@ -106,4 +113,4 @@ def _kahan_sum(n: int, u: float) -> float:
 def _is_to_nearest(given: UnitRoundoff) -> bool:
     if not isinstance(given, SpecLike):
         return True
-    return RoundingSpec.parse(given).mode.name.startswith("TIES")
+    return RoundingSpec.parse(given).mode.is_nearest

@@ -1,96 +1,78 @@
 """How values lie in the range of a format: rates of range events, and exponents."""
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import bitcast, namespace
-from precsim.formats.carrier import as_carrier, bit_length
-from precsim.rounding.events import classify
+from precsim._arrays import Array, bitcast, count_true, is_jax, is_traced, namespace
+from precsim.formats.carrier import as_carrier, floor_log2, select
+from precsim.formats.scaled import scaled_format
+from precsim.rounding.events import Events, classify
 from precsim.rounding.round_to import round_to
+from precsim.rounding.scaled.measures import classify_scaled
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeRates:
+class RangeRates(Events):
     """Counts of range events, and rates whose names say what they are a share of.
 
-    A share of nothing (0 / 0) is 0.
-
-    Parameters
-    ----------
-    elements : int
-        All elements.
-    nonzero : int
-        Inputs other than +0, -0 and NaN.
-    underflowed : int
-        Nonzero inputs that became +0 or -0.
-    subnormal : int
-        Results between zero and the smallest normal value.
-    overflowed : int
-        Finite inputs that became infinity or NaN, or wrapped around.
-    saturated : int
-        Inputs beyond the range that became the nearest end of the range.
-    nan : int
-        Inputs that were NaN.
+    The fields are those of `precsim.rounding.events.Events`, as integers. A share of nothing
+    (0 / 0) is 0. A JAX pytree, so that a jitted function can return it.
     """
 
-    elements: int
-    nonzero: int
-    underflowed: int
-    subnormal: int
-    overflowed: int
-    saturated: int
-    nan: int
+    __slots__ = ()
 
     @property
-    def underflow_of_all(self) -> float:
+    def underflow_of_all(self) -> Any:
         """Underflowed elements as a share of all elements; zeros (as after a ReLU) dilute it."""
         return _share(self.underflowed, self.elements)
 
     @property
-    def underflow_of_nonzero(self) -> float:
+    def underflow_of_nonzero(self) -> Any:
         """Underflowed elements as a share of those that could: the nonzero ones."""
         return _share(self.underflowed, self.nonzero)
 
     @property
-    def subnormal_of_nonzero(self) -> float:
+    def subnormal_of_nonzero(self) -> Any:
         """Subnormal results as a share of the nonzero inputs."""
         return _share(self.subnormal, self.nonzero)
 
     @property
-    def overflow_of_all(self) -> float:
+    def overflow_of_all(self) -> Any:
         """Overflowed elements as a share of all elements."""
         return _share(self.overflowed, self.elements)
 
     @property
-    def saturation_of_all(self) -> float:
+    def saturation_of_all(self) -> Any:
         """Saturated elements as a share of all elements."""
         return _share(self.saturated, self.elements)
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _share(part: Any, whole: Any) -> Any:
+    return part / (max(whole, 1) if isinstance(whole, int) else namespace(whole).maximum(whole, 1))
 
 
-def range_rates(values: Any, spec: SpecLike, *, random_bits: Any = None) -> RangeRates:
-    """Round values and tell how many left the range of the format.
+def range_rates(
+    values: Any, spec: SpecLike, *, random_bits: Any = None, axis: int = -1
+) -> RangeRates:
+    """Round values and count how many left the range of the format.
 
     Parameters
     ----------
     values : array_like of float, shape (...)
-        Carrier values, float32 or float64, on any device; not under jit (use
-        `precsim.rounding.events.count_events` there).
+        Carrier values, float32 or float64, on any device.
     spec : str, Format or RoundingSpec
-        Format and rule.
+        Format and rule; of a block or affine format the range is that of the elements, by their
+        scale.
     random_bits : array_like of int, broadcastable to shape (...), optional
         For mode sr: one integer per element.
+    axis : int
+        Along which the blocks of a block format run, as in `round_to`.
 
     Returns
     -------
     RangeRates
-        Counts (int) and rates (float, 0 to 1).
+        Counts (int; int32 arrays under jit) and rates (float, 0 to 1).
 
     Raises
     ------
@@ -101,9 +83,10 @@ def range_rates(values: Any, spec: SpecLike, *, random_bits: Any = None) -> Rang
 
     Notes
     -----
-    Special values: -0 is a zero, before and after rounding. NaN inputs count in `elements` and `nan`
-    only. Infinite inputs are nonzero; they saturate where they become finite, and never overflow.
-    Numbers that round back to the largest value, as in the whole range, are not saturated. Exact: the
+    Special values: -0 is a zero, before and after rounding. NaN inputs count in `elements` and
+    `nan` only. Infinite inputs are nonzero; they saturate where they become finite, and never
+    overflow. Numbers that round back to the largest value, as in the whole range, are not
+    saturated. Finite elements of a block that a NaN or an infinity made NaN overflowed. Exact: the
     counts are integers found by integer comparisons, also for subnormals.
 
     Examples
@@ -114,12 +97,22 @@ def range_rates(values: Any, spec: SpecLike, *, random_bits: Any = None) -> Rang
     (0.16666666666666666, 0.25)
     >>> rates.overflowed, rates.saturated, rates.subnormal
     (1, 0, 1)
+    >>> ps.range_rates([1.0, 1e-9, 500.0], "mxfp4").underflow_of_nonzero  # 1 / 64 underflows too
+    0.6666666666666666
     """
     spec = RoundingSpec.parse(spec)
     values, _ = as_carrier(values, "values")
-    events = classify(values, round_to(values, spec, random_bits=random_bits), spec)
-    count = namespace(events.nonzero).count_nonzero
-    return RangeRates(**{name: int(count(mask)) for name, mask in events._asdict().items()})
+    rounded = round_to(values, spec, random_bits=random_bits, axis=axis)
+    if scaled_format(spec.format) is None:
+        events = classify(values, rounded, spec)
+    else:
+        events = classify_scaled(values, rounded, spec, axis if axis < 0 else axis - values.ndim)
+    return RangeRates(*map(_concrete, count_true(*events)))
+
+
+def _concrete(count: Any) -> Any:
+    """Return a count as int where it is known, under jit as it is."""
+    return count if is_traced(count) else int(count)
 
 
 class ExponentHistogram(NamedTuple):
@@ -127,11 +120,11 @@ class ExponentHistogram(NamedTuple):
 
     exponents: np.ndarray
     """Consecutive integers, shape (n,)."""
-    counts: np.ndarray
+    counts: Array
     """Elements with ``2**exponent <= |x| < 2**(exponent + 1)``, shape (n,)."""
-    zeros: int
+    zeros: Any
     """Elements that are +0 or -0."""
-    nonfinite: int
+    nonfinite: Any
     """Elements that are infinite or NaN."""
 
 
@@ -141,14 +134,15 @@ def exponent_histogram(values: Any) -> ExponentHistogram:
     Parameters
     ----------
     values : array_like of float, shape (...)
-        Carrier values, float32 or float64; not under jit.
+        Carrier values, float32 or float64.
 
     Returns
     -------
     ExponentHistogram
-        Tuple (exponents, counts, zeros, nonfinite): `exponents` runs from the smallest to the largest
-        ``floor(log2(abs(x)))`` that occurs, both included (empty if all elements are zero or not
-        finite), `counts` has the same shape (n,), and the rest are integers.
+        Tuple (exponents, counts, zeros, nonfinite): `exponents` runs from the smallest to the
+        largest ``floor(log2(abs(x)))`` that occurs, both included (empty if all elements are zero
+        or not finite), `counts` has the same shape (n,), and the rest are integers. Under jit,
+        where no shape may depend on values, `exponents` are all that the carrier has.
 
     Raises
     ------
@@ -157,30 +151,32 @@ def exponent_histogram(values: Any) -> ExponentHistogram:
 
     Notes
     -----
-    Special values: zeros, infinities and NaN are counted apart. Exact: the exponents are read from the
-    bit patterns, so subnormals have their own, as if the exponent range were unlimited.
+    Special values: zeros, infinities and NaN are counted apart. Exact: the exponents are read from
+    the bit patterns, so subnormals have their own, as if the exponent range were unlimited.
 
     Examples
     --------
     >>> import precsim as ps
-    >>> exponents, counts, zeros, nonfinite = ps.exponent_histogram([1.0, 1.9, 0.3, -0.0, 2.0**-1074])
+    >>> values = [1.0, 1.9, 0.3, -0.0, 2.0**-1074]
+    >>> exponents, counts, zeros, nonfinite = ps.exponent_histogram(values)
     >>> exponents[[0, -1]].tolist(), counts[[0, -2, -1]].tolist(), zeros, nonfinite
     ([-1074, 0], [1, 0, 2], 1, 0)
     """
     values, carrier = as_carrier(values, "values")
-    bits = bitcast(np.asarray(values), carrier.uint_dtype).reshape(-1)
-    magnitude = bits & carrier.uint(carrier.sign_bit - 1)
-    is_zero = magnitude == 0
-    is_finite = magnitude < carrier.uint(carrier.infinity)
-    magnitude = magnitude[is_finite & ~is_zero]
-    field = (magnitude >> carrier.uint(carrier.trailing)).astype(np.int64)
-    subnormal = bit_length(magnitude, carrier) + (carrier.lsb_min - 1)
-    found = np.where(field == 0, subnormal, field - carrier.bias)
-    first = int(found.min()) if found.size else 0
-    counts = np.bincount(found - first) if found.size else np.zeros(0, np.int64)
-    return ExponentHistogram(
-        exponents=first + np.arange(counts.size),
-        counts=counts,
-        zeros=int(np.count_nonzero(is_zero)),
-        nonfinite=int(np.count_nonzero(~is_finite)),
-    )
+    xp, u = namespace(values), carrier.uint
+    magnitude = bitcast(values, carrier.uint_dtype).reshape(-1) & u(carrier.sign_bit - 1)
+    is_zero, is_finite = magnitude == u(0), magnitude < u(carrier.infinity)
+    exponents = np.arange(carrier.lsb_min, carrier.bias + 1)
+    # What has no exponent is counted in one place more, and forgotten.
+    place = floor_log2(magnitude, carrier) - carrier.int_dtype(carrier.lsb_min)
+    place = select(is_finite & ~is_zero, place, carrier.int_dtype(exponents.size))
+    # NumPy calls `minlength` what JAX, whose shapes are fixed, calls `length`.
+    size = {"length" if is_jax(values) else "minlength": exponents.size + 1}
+    counts = xp.bincount(place, **size)[:-1]
+    zeros, nonfinite = (_concrete(n) for n in count_true(is_zero, ~is_finite))
+    if not isinstance(zeros, int):
+        return ExponentHistogram(exponents, counts, zeros, nonfinite)
+    counts = np.asarray(counts)
+    occurring = np.flatnonzero(counts)
+    here = slice(occurring[0], occurring[-1] + 1) if occurring.size else slice(0)
+    return ExponentHistogram(exponents[here], counts[here], zeros, nonfinite)

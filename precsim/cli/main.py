@@ -1,7 +1,6 @@
 """The command `precsim`: finds the module of a subcommand, and turns bad input into one line."""
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 
 from precsim import __version__
 from precsim.cli.output import describe, flush_output, print_error
+from precsim.formats.arguments import unknown
 
 COMMANDS = {
     "train": "train one network under several policies, and tell what each lost",
@@ -97,9 +97,7 @@ def _run(arguments: list[str]) -> int:
 def _parser(command: str | None) -> argparse.ArgumentParser:
     """Return the parser; only the chosen command's module is loaded, for its options."""
     if command is not None and command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(COMMANDS)}"
-        raise ValueError(f"unknown command {command!r}; {hint}")
+        raise unknown("command", command, COMMANDS)
     parser = _Parser(
         prog="precsim",
         description="What does a computation lose in a number format, where, and why?",

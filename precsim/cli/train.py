@@ -18,6 +18,7 @@ from precsim.analysis.report import comparison_table, places_table
 from precsim.cli import run_directory, verify
 from precsim.cli.output import PlainConsole, reported
 from precsim.cli.progress import line_of, progress_bar
+from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
 from precsim.training.data.dataset import Data
@@ -98,13 +99,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print the tables, write the run directory."""
-    if args.jobs < 1:
-        raise ValueError(f"--jobs is {args.jobs}; allowed are integers from 1 on")
+    integer(args.jobs, "--jobs", 1)
     settings = {name: getattr(args, name) for name in _SETTINGS}
     if args.verify_bits is None and args.compare_bits is not None:
         raise ValueError("--compare-bits is given without --verify-bits N")
-    if args.verify_bits is not None and args.verify_bits < 1:
-        raise ValueError(f"--verify-bits is {args.verify_bits}; allowed are integers from 1 on")
+    if args.verify_bits is not None:
+        integer(args.verify_bits, "--verify-bits", 1)
     reference = ("fp32",) if args.verify_bits is None else ()
     policies = [Policy.parse(text) for text in (*reference, *(args.policy or DEFAULT_POLICIES))]
     named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}

@@ -4,11 +4,12 @@ import enum
 import re
 from dataclasses import dataclass, field
 
+from precsim.formats.arguments import integer, member
 from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 
 LARGEST_WIDTH = 16
-"""Codes have 2 to so many bits."""
+"""Codes have 2 to this many bits."""
 
 _NAME = re.compile(r"(u?)int([1-9]\d*)(_symmetric)?(?:_(tensor|channel)|_block([1-9]\d*))?")
 _SOURCE = "Jacob et al., CVPR 2018 (arXiv 1712.05877), 2.1; ONNX QuantizeLinear"
@@ -27,7 +28,7 @@ class Granularity(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AffineFormat:
-    """Integer codes that stand for ``scale * (code - zero_point)``, with a scale that fits the data.
+    """Integer codes that stand for ``scale * (code - zero_point)``; the scale fits the data.
 
     Parameters
     ----------
@@ -36,11 +37,12 @@ class AffineFormat:
     bits : int
         Bits of a code, 2 to 16.
     is_signed : bool
-        Whether codes are two's complement. It shifts codes and zero point by 2**(bits - 1) and changes no
-        value.
+        Whether codes are two's complement. It shifts codes and zero point by 2**(bits - 1) and
+        changes no value.
     is_symmetric : bool
-        If true, the zero point is the middle code and the lowest code is not used: the range is as large
-        on both sides of 0. If false, the range runs from the smallest to the largest element and 0.
+        If true, the zero point is the middle code and the lowest code is not used: the range is as
+        large on both sides of 0. If false, the range runs from the smallest to the largest element
+        and 0.
     granularity : Granularity or str
         Which elements share a scale: "tensor", "channel" or "block".
     block_size : int, optional
@@ -55,8 +57,8 @@ class AffineFormat:
 
     Notes
     -----
-    Names are ``[u]intBITS[_symmetric][_channel|_blockSIZE]``, for example "uint8", "int8_symmetric_channel",
-    "int4_symmetric_block32".
+    Names are ``[u]intBITS[_symmetric][_channel|_blockSIZE]``, for example "uint8",
+    "int8_symmetric_channel", "int4_symmetric_block32".
 
     Examples
     --------
@@ -76,13 +78,13 @@ class AffineFormat:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        object.__setattr__(self, "granularity", Granularity(self.granularity))
-        if not 2 <= self.bits <= LARGEST_WIDTH:
-            raise ValueError(f"bits is {self.bits}; allowed are 2 to {LARGEST_WIDTH}")
+        fill = object.__setattr__
+        fill(self, "granularity", member(Granularity, self.granularity, "granularity"))
+        fill(self, "bits", integer(self.bits, "bits", 2, LARGEST_WIDTH))
         has_blocks = self.granularity is Granularity.BLOCK
-        if has_blocks and (self.block_size is None or self.block_size < 1):
-            raise ValueError(f"block_size is {self.block_size}; allowed are 1 and more")
-        if not has_blocks and self.block_size is not None:
+        if has_blocks:
+            fill(self, "block_size", integer(self.block_size, "block_size", 1))
+        elif self.block_size is not None:
             raise ValueError(
                 f"block_size is {self.block_size}, but granularity is {self.granularity.value!r}; "
                 "allowed is None"
@@ -105,20 +107,23 @@ class AffineFormat:
 
     @property
     def element(self) -> FixedPointFormat:
-        """The integers ``round(x / scale)`` before the zero point is added, with room to be clamped."""
+        """The integers ``round(x / scale)`` without the zero point, with room to be clamped."""
         return FixedPointFormat(
             name=self.name, integer_bits=self.bits + 1, fraction_bits=0, source=self.source
         )
 
     @property
     def bits_per_element(self) -> float:
-        """Storage; of blocks, with a float32 scale and, unless symmetric, a zero point of `bits` bits."""
+        """Storage, in bits.
+
+        Blocks count a float32 scale and, unless symmetric, a zero point of `bits` bits.
+        """
         if self.block_size is None:
             return float(self.bits)
         return self.bits + (32 + (0 if self.is_symmetric else self.bits)) / self.block_size
 
     def fits(self, carrier: Carrier) -> bool:
-        """Tell whether the carrier has every ``code - zero_point``."""
+        """Return whether the carrier has every ``code - zero_point``."""
         return self.element.fits(carrier)
 
     def __str__(self) -> str:

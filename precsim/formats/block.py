@@ -2,20 +2,23 @@
 
 import enum
 from dataclasses import dataclass, field
+from typing import Any
 
+from precsim.formats.arguments import integer, member
 from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.formats.numbers import Format, number_format
 
 LARGEST_WIDTH = 16
-"""Codes of elements and scales have at most so many bits."""
+"""Codes of elements and scales have at most this many bits."""
 
 
 class ScaleRule(enum.StrEnum):
     """How the scale of a block follows from its largest magnitude, amax.
 
-    Below, max is the largest element value and emax its exponent. The scale saturates: at the largest
-    value of its format, and at the smallest if the format has no zero.
+    Below, max is the largest element value and emax its exponent. The scale saturates: at the
+    largest value of its format, and at the smallest if the format has no zero.
 
     Examples
     --------
@@ -60,14 +63,15 @@ class BlockFormat:
     ----------
     name : str
         Label, for example "mxfp4". Not compared.
-    element : FloatFormat or FixedPointFormat
+    element : str, FloatFormat or FixedPointFormat
         The format of the elements: signed, at most 16 bits.
-    scale : FloatFormat
-        The format of the scales, one to a block: with NaN, at most 16 bits. A sign bit stays 0.
+    scale : str or FloatFormat
+        The format of the scales, one per block: with NaN, at most 16 bits. A sign bit stays 0.
     block_size : int
         Number of elements of a block.
-    tensor_scale : FloatFormat, optional
-        The format of the scale of the whole array, float32; for the rules of NVFP4, and only for them.
+    tensor_scale : str or FloatFormat, optional
+        The format of the scale of the whole array, float32; for the rules of NVFP4, and only for
+        them.
     scale_rule : ScaleRule or str
         How the scales are chosen.
     source : str
@@ -87,20 +91,31 @@ class BlockFormat:
     >>> from dataclasses import replace
     >>> replace(mx, name="mine", scale_rule="rceil") == ps.get_format("mxfp4_rceil")
     True
+    >>> ps.BlockFormat(name="mine", element="e2m1", scale="e8m0", block_size=32) == mx
+    True
     """
 
     name: str = field(compare=False)
-    element: FloatFormat | FixedPointFormat
-    scale: FloatFormat
+    element: Format | Any
+    scale: FloatFormat | Any
     block_size: int
-    tensor_scale: FloatFormat | None = None
+    tensor_scale: FloatFormat | Any = None
     scale_rule: ScaleRule = ScaleRule.FLOOR
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        object.__setattr__(self, "scale_rule", ScaleRule(self.scale_rule))
+        fill = object.__setattr__
+        fill(self, "scale_rule", member(ScaleRule, self.scale_rule, "scale_rule"))
+        fill(self, "block_size", integer(self.block_size, "block_size", 1))
         rule = self.scale_rule
+        for name in ("element", "scale", "tensor_scale"):
+            given = getattr(self, name)
+            if name == "tensor_scale" and given is None:
+                continue
+            fill(self, name, number_format(given, name))
+            if name != "element" and not isinstance(getattr(self, name), FloatFormat):
+                raise ValueError(f"{name} is {given}; allowed are floating-point formats")
         if not self.element.is_signed or not 0 < (self.element.width or 0) <= LARGEST_WIDTH:
             raise ValueError(
                 f"element is {self.element}; allowed are signed formats of up to {LARGEST_WIDTH} bits"
@@ -114,8 +129,6 @@ class BlockFormat:
                 f"scale is {self.scale}; scale_rule {rule.value!r} gives powers of two, so allowed are "
                 "formats of precision 1, for example e8m0"
             )
-        if self.block_size < 1:
-            raise ValueError(f"block_size is {self.block_size}; allowed are 1 and more")
         if rule.has_tensor_scale and not self._is_nvfp4:
             raise ValueError(
                 f"scale_rule {rule.value!r} is an order of float32 operations; allowed are floating-point "
@@ -149,11 +162,11 @@ class BlockFormat:
 
     @property
     def bits_per_element(self) -> float:
-        """Storage, scales included (not that of the tensor): element width + scale width / block size."""
+        """Storage: element width + scale width / block size; the tensor's scale does not count."""
         return (self.element.width or 0) + (self.scale.width or 0) / self.block_size
 
     def fits(self, carrier: Carrier) -> bool:
-        """Tell whether the carrier has every element and every scale; float32 rules need float32."""
+        """Return whether the carrier has all elements and scales; float32 rules need float32."""
         has_all = self.element.fits(carrier) and self.scale.fits(carrier)
         return has_all and (carrier.precision == 24 or not self.scale_rule.has_tensor_scale)
 

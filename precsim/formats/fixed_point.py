@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from precsim.formats.arguments import integer
 from precsim.formats.carrier import Carrier
 
 
@@ -46,6 +47,8 @@ class FixedPointFormat:
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        for name in ("integer_bits", "fraction_bits"):
+            object.__setattr__(self, name, integer(getattr(self, name), name))
         if not self.integer_bits + self.fraction_bits >= 1 or self.width > 53:
             raise ValueError(
                 f"the width is {self.width} bits, sign included; allowed are at least one bit beside the "
@@ -83,7 +86,7 @@ class FixedPointFormat:
         return False
 
     def fits(self, carrier: Carrier) -> bool:
-        """Tell whether the carrier has every value of this format."""
+        """Return whether the carrier has every value of this format."""
         return (
             self.width <= carrier.precision
             and self.integer_bits <= carrier.bias

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import cast
 
+from precsim.formats.arguments import integer, member
 from precsim.formats.carrier import Carrier
 
 
@@ -51,14 +52,16 @@ class FloatFormat:
     precision : int
         Significand bits p, counting the implicit bit; 1 to 53.
     exponent_bits : int or None
-        Width w of the exponent field; None for an unlimited exponent range.
+        Width w of the exponent field; None for an unlimited exponent range, which ends where that
+        of the carrier ends: beyond it numbers overflow as in IEEE 754, whatever the overflow mode.
     bias : int, optional
         Exponent bias; by default 2**(w - 1) - 1, for P3109 formats 2**(w - 1).
     specials : Specials or str
         Which codes are not finite numbers.
     has_subnormals : bool
         Whether exponent field 0 means zero and subnormals. Without them the field means zero only;
-        with precision 1 and no sign it is then an ordinary exponent, and the format has no zero (E8M0).
+        with precision 1 and no sign it is then an ordinary exponent, and the format has no zero
+        (E8M0).
     is_signed : bool
         Whether there is a sign bit.
     has_negative_zero : bool, optional
@@ -94,16 +97,16 @@ class FloatFormat:
     def __post_init__(self) -> None:
         """Fill the defaults and check the fields."""
         fill = object.__setattr__
-        fill(self, "specials", Specials(self.specials))
-        if not 1 <= self.precision <= 53:
-            raise ValueError(f"precision is {self.precision}; allowed are 1 to 53")
-        if self.exponent_bits is not None and not 1 <= self.exponent_bits <= 16:
-            raise ValueError(f"exponent_bits is {self.exponent_bits}; allowed are 1 to 16, or None")
-        if self.exponent_bits is None and self.specials.is_p3109:
+        fill(self, "specials", member(Specials, self.specials, "specials"))
+        fill(self, "precision", integer(self.precision, "precision", 1, 53))
+        if self.exponent_bits is not None:
+            fill(self, "exponent_bits", integer(self.exponent_bits, "exponent_bits", 1, 16))
+        if self.exponent_bits is None and self.specials is not Specials.IEEE:
             raise ValueError(f"specials {self.specials.value!r} need codes, hence exponent_bits")
         if cast("int | None", self.bias) is None:
             w = self.exponent_bits
             fill(self, "bias", 0 if w is None else (1 << (w - 1)) - (not self.specials.is_p3109))
+        fill(self, "bias", integer(self.bias, "bias"))
         if cast("bool | None", self.has_negative_zero) is None:
             fill(self, "has_negative_zero", self.is_signed and not self.nan_replaces_negative_zero)
         if self.nan_replaces_negative_zero and self.has_negative_zero:
@@ -227,7 +230,10 @@ class FloatFormat:
         return math.ldexp(significand, exponent)
 
     def fits(self, carrier: Carrier) -> bool:
-        """Tell whether the carrier has every value of this format (its own range if unlimited)."""
+        """Return whether the carrier has every value of this format.
+
+        Of an unlimited range, those within the carrier's own range.
+        """
         if self.exponent_bits is None:
             return self.precision <= carrier.precision
         smallest = self.emin - (self.precision - 1 if self.has_subnormals else 0)

@@ -12,9 +12,9 @@ LARGEST_WIDTH = 16
 def p3109_format(name: str) -> FloatFormat | None:
     """Return the format that a name spells, None if it is no P3109 name.
 
-    K is the width, P the precision; s or u: signed or unsigned; e: with infinities, f: finite numbers
-    only. Exponent bits are K - P (one more if unsigned), the bias is 2**(w - 1), there are one zero and
-    one NaN.
+    K is the width, P the precision; s or u: signed or unsigned; e: with infinities, f: finite
+    numbers only. Exponent bits are K - P (one more if unsigned), the bias is 2**(w - 1), there are
+    one zero and one NaN.
     """
     match = _NAME.fullmatch(name)
     if match is None:

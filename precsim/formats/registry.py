@@ -1,34 +1,24 @@
 """From names to formats: a table of registered names, and the families that are spelled out."""
 
-import difflib
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from precsim.formats.affine import AffineFormat, affine_format
+from precsim.formats.arguments import not_allowed, unknown
 from precsim.formats.block import BlockFormat
-from precsim.formats.catalogue import FORMATS
 from precsim.formats.dtypes import dtype_name
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
-from precsim.formats.p3109 import p3109_format
+from precsim.formats.numbers import Format as Format  # noqa: PLC0414 (named beside AnyFormat)
+from precsim.formats.numbers import canonical, registered, spelled_number
 from precsim.formats.scaled import AFFINE_NAMES, BLOCK_FORMATS, ScaledFormat, with_rule
-
-if TYPE_CHECKING:
-    import numpy as np
-
-Format: TypeAlias = FloatFormat | FixedPointFormat
-"""A set of numbers, each with a code. Nearly everything takes these."""
 
 AnyFormat: TypeAlias = Format | ScaledFormat
 """Block and affine formats too, whose elements share scales; `scaled_format` tells them apart."""
 
 _AnyFormat = TypeVar("_AnyFormat", bound=AnyFormat)
 
-_FLOAT = re.compile(r"float\(e=(\d+|inf),p=(\d+)\)")
-_FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)")
-
-_registered: dict[str, Any] = {}
-_canonical: list[str] = []
+_NAME = re.compile(r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*")
 
 
 def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFormat:
@@ -49,7 +39,10 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     Raises
     ------
     ValueError
-        If one of the names already means another format. Registering the same format again is allowed.
+        If one of the names already means another format, whatever its case, or would not be read
+        back in strings of roundings and products: names are words of letters, digits and ".",
+        joined by "_", and a format of single numbers has a name or alias without "_". Registering
+        the same format again is allowed.
 
     Examples
     --------
@@ -60,34 +53,41 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     """
     names = (fmt.name, *aliases)
     for name in names:
-        known = _registered.get(name) or _spelled_out(name)
+        known = _found(name)
         if known is not None and known != fmt:
             raise ValueError(f"format name {name!r} already means {known!r}")
-        if re.search(r"[\s:]", name) or not name:
+        if known is None and not _NAME.fullmatch(name):
             raise ValueError(
-                f"format name {name!r} is not allowed: names have no spaces and no ':'"
+                f"format name {name!r} is not allowed; allowed are letters, digits and '.', in words "
+                "that single '_' join"
             )
-    if fmt.name not in _registered:
-        _canonical.append(fmt.name)
+    if isinstance(fmt, Format) and all("_" in name for name in names):
+        raise ValueError(
+            f"format name {fmt.name!r} has '_', which strings of matrix products split at; allowed are "
+            "names without it, or an alias without it besides"
+        )
+    if fmt.name not in registered:
+        canonical.append(fmt.name)
     for name in names:
-        _registered.setdefault(name, fmt)
+        registered.setdefault(name, fmt)
     return fmt
 
 
-def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
+def get_format(name: "str | AnyFormat") -> Format | Any:
     """Return the format of that name.
 
     Parameters
     ----------
-    name : str or Format
-        A registered name or alias ("fp16", "e4m3", ...; `list_formats` lists them), ``"float(e=W,p=P)"``
-        for a format with IEEE specials, W exponent bits (``inf`` for an unlimited range) and precision
-        P, or ``"qI.F"`` / ``"uqI.F"`` for signed / unsigned fixed point with I integer bits (sign not
-        counted) and F fraction bits, or ``"binary{K}p{P}{s|u}{e|f}"`` (also ``"p3109_k8p4se"``) for the
-        IEEE P3109 format of K bits, precision P, signed or unsigned, extended or finite. Block formats
-        may name another scale rule, ``"mxfp4_rceil"``; affine formats are spelled
-        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A dtype of floats (of NumPy, ml_dtypes, JAX or
-        torch) stands for its format. A format is returned as it is.
+    name : str, dtype or Format
+        A registered name or alias ("fp16", "e4m3", ...; `list_formats` lists them),
+        ``"float(e=W,p=P)"`` for a format with IEEE specials, W exponent bits (``inf`` for an
+        unlimited range) and precision P, or ``"qI.F"`` / ``"uqI.F"`` for signed / unsigned fixed
+        point with I integer bits (sign not counted) and F fraction bits, or
+        ``"binary{K}p{P}{s|u}{e|f}"`` (also ``"p3109_k8p4se"``) for the IEEE P3109 format of K bits,
+        precision P, signed or unsigned, extended or finite. Block formats may name another scale
+        rule, ``"mxfp4_rceil"``; affine formats are spelled
+        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A dtype of floats (of NumPy, ml_dtypes,
+        JAX or torch) stands for its format. A format is returned as it is.
 
     Returns
     -------
@@ -109,29 +109,26 @@ def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
     >>> ps.get_format("fp15")
     Traceback (most recent call last):
     ...
-    ValueError: unknown format 'fp15'; did you mean 'fp16'? (also float(e=W,p=P), qI.F, uqI.F, binary8p4se)
+    ValueError: unknown format 'fp15'; did you mean 'fp16'? (also float(e=W,p=P), qI.F, uqI.F,
+    binary8p4se)
     """
     if isinstance(name, AnyFormat):
         return name
     name = dtype_name(name) or name
     if not isinstance(name, str):
         raise TypeError(f"format is {name!r}; allowed are a name or a format, or a dtype of floats")
-    key = name.strip().lower()
-    found = _registered.get(name) or _registered.get(key) or _spelled_out(key)
+    found = _found(name)
     if found is not None:
         return found
-    near = difflib.get_close_matches(key, _registered, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_canonical)}"
-    raise ValueError(
-        f"unknown format {name!r}; {hint} (also float(e=W,p=P), qI.F, uqI.F, binary8p4se)"
-    )
+    error = unknown("format", name, canonical, aliases=registered)
+    raise ValueError(f"{error} (also float(e=W,p=P), qI.F, uqI.F, binary8p4se)")
 
 
 def short_name(fmt: Format) -> str:
     """Return the format's name, or an alias of it where the name has an underscore."""
     if "_" not in fmt.name:
         return fmt.name
-    return next((n for n, f in _registered.items() if f == fmt and "_" not in n), fmt.name)
+    return next((n for n, f in registered.items() if f == fmt and "_" not in n), fmt.name)
 
 
 def list_formats(*, kind: str | None = None) -> tuple[str, ...]:
@@ -166,32 +163,21 @@ def list_formats(*, kind: str | None = None) -> tuple[str, ...]:
         "affine": AffineFormat,
     }
     if kind not in kinds:
-        raise ValueError(
-            f"kind is {kind!r}; allowed are 'float', 'fixed', 'block', 'affine' and None"
-        )
-    return tuple(name for name in _canonical if isinstance(_registered[name], kinds[kind]))
+        raise not_allowed("kind", kind, [name for name in kinds if name])
+    return tuple(name for name in canonical if isinstance(registered[name], kinds[kind]))
+
+
+def _found(name: str) -> Any:
+    """Return the format of a name, None if there is none."""
+    key = name.strip().lower()
+    return registered.get(name) or registered.get(key) or _spelled_out(key)
 
 
 def _spelled_out(name: str) -> AnyFormat | None:
-    """Parse ``float(e=,p=)``, ``qI.F``, ``uqI.F``, the names of P3109, scale rules and integers."""
-    if match := _FLOAT.fullmatch(name.replace(" ", "")):
-        width = None if match[1] == "inf" else int(match[1])
-        return FloatFormat(
-            name=match[0], precision=int(match[2]), exponent_bits=width, source="user"
-        )
-    if match := _FIXED.fullmatch(name):
-        return FixedPointFormat(
-            name=name,
-            integer_bits=int(match[2]),
-            fraction_bits=int(match[3]),
-            is_signed=not match[1],
-            source="Q notation; the sign bit is not counted",
-        )
-    return p3109_format(name) or with_rule(name, _registered) or affine_format(name)
+    """Parse the families of numbers, scale rules and the names of affine formats."""
+    return spelled_number(name) or with_rule(name, registered) or affine_format(name)
 
 
-for _fmt, _aliases in FORMATS.items():
-    register_format(_fmt, aliases=_aliases)
 for _name in (
     "binary8p4se",
     "binary8p3se",

@@ -1,4 +1,4 @@
-"""The formats whose values need a scale: every named block format, and how they are told from numbers'."""
+"""The named block formats, and how formats with scales are told from formats of single numbers."""
 
 from dataclasses import replace
 from typing import TypeAlias

@@ -1,10 +1,55 @@
 """The choices of a rounding: mode, overflow, infinities, NaN, subnormals, parity, random bits."""
 
 import enum
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class Direction(enum.Enum):
+    """Which of its two neighbours a magnitude goes to."""
+
+    EVEN = enum.auto()
+    ODD = enum.auto()
+    ZERO = enum.auto()
+    AWAY = enum.auto()
+    POSITIVE = enum.auto()
+    NEGATIVE = enum.auto()
+
+    def is_outward(
+        self,
+        negative: Any,
+        odd: Callable[[], Any],
+        *,
+        invert: Callable[[Any], Any] = operator.invert,
+    ) -> Any:
+        """Return where this is the larger neighbour.
+
+        `negative` tells where the number is negative, `odd` where its smaller neighbour is odd:
+        NumPy or JAX booleans, or other flags that `invert` inverts.
+        """
+        match self:
+            case Direction.EVEN:
+                return odd()
+            case Direction.ODD:
+                return invert(odd())
+            case Direction.ZERO:
+                return np.False_
+            case Direction.AWAY:
+                return np.True_
+            case Direction.POSITIVE:
+                return invert(negative)
+            case Direction.NEGATIVE:
+                return negative
 
 
 class RoundingMode(enum.StrEnum):
-    """Which neighbour a number between two values goes to (IEEE 754-2019, 4.3; P3109, 4.6)."""
+    """Which neighbour a number between two values goes to (IEEE 754-2019, 4.3; P3109, 4.6).
+
+    A mode is a pair: `direction`, and whether only ties go there (`is_nearest`) or all numbers.
+    """
 
     TIES_TO_EVEN = "rne"
     TIES_TO_AWAY = "rna"
@@ -19,25 +64,56 @@ class RoundingMode(enum.StrEnum):
     TO_ODD = "rto"
     STOCHASTIC = "sr"
 
+    @property
+    def is_nearest(self) -> bool:
+        """Whether a number goes to the nearest value, and only a tie in the mode's direction."""
+        return self.name.startswith("TIES")
+
+    @property
+    def direction(self) -> Direction:
+        """Where ties go, or every number between two values; mode "sr" has none."""
+        return _DIRECTIONS[self]
+
+
+_DIRECTIONS = {
+    RoundingMode.TIES_TO_EVEN: Direction.EVEN,
+    RoundingMode.TIES_TO_AWAY: Direction.AWAY,
+    RoundingMode.TIES_TO_ZERO: Direction.ZERO,
+    RoundingMode.TIES_TO_ODD: Direction.ODD,
+    RoundingMode.TIES_TO_POSITIVE: Direction.POSITIVE,
+    RoundingMode.TIES_TO_NEGATIVE: Direction.NEGATIVE,
+    RoundingMode.TOWARD_ZERO: Direction.ZERO,
+    RoundingMode.AWAY_FROM_ZERO: Direction.AWAY,
+    RoundingMode.TOWARD_POSITIVE: Direction.POSITIVE,
+    RoundingMode.TOWARD_NEGATIVE: Direction.NEGATIVE,
+    RoundingMode.TO_ODD: Direction.ODD,
+}
+
 
 class OverflowMode(enum.StrEnum):
     """What a finite number beyond the largest value becomes, after it has been rounded."""
 
     INFINITY = "infinity"
-    """IEEE 754: infinity or the largest value, by direction; NaN without infinity; largest without NaN."""
+    """IEEE 754: infinity or the largest value, by direction.
+
+    NaN in a format without infinity, the largest value in a format without both.
+    """
     INFINITY_OR_MAX = "infinity_or_max"
-    """As above where the format has infinity, else the largest value (P3109 v4.0 SatNone)."""
+    """As "infinity" if the format has infinity, else the largest value (P3109 v4.0 SatNone)."""
     SATURATE = "saturate"
     """The largest value of that sign."""
     SATURATE_SYMMETRIC = "saturate_symmetric"
-    """As above, but the smallest value is minus the largest (SystemC SC_SAT_SYM); fixed point only."""
+    """As "saturate", but the smallest value is minus the largest.
+
+    SystemC SC_SAT_SYM; fixed point only.
+    """
     SATURATE_ZERO = "saturate_zero"
     """Zero (SystemC SC_SAT_ZERO); fixed point only."""
     WRAP = "wrap"
     """The low bits of the two's complement code; fixed point only.
 
-    An operation's result so large that its low bits are not known becomes NaN (that takes operands far
-    outside the format: beyond 2**24 times its quantum in float32, 2**53 in float64).
+    An operation's result so large that its low bits are not known becomes NaN (that takes operands
+    far outside the format: beyond 2**24 times its quantum in float32, 2**53 in float64).
     """
 
 
@@ -47,7 +123,10 @@ class InfinityMode(enum.StrEnum):
     PROPAGATE = "propagate"
     """Infinity; NaN without infinity; the largest value without NaN."""
     PROPAGATE_OR_SATURATE = "propagate_or_saturate"
-    """Infinity; the largest value of that sign without infinity (P3109 v4.0 SatPropagate and SatNone)."""
+    """Infinity; in a format without infinity the largest value of that sign.
+
+    P3109 v4.0 SatPropagate and SatNone.
+    """
     SATURATE = "saturate_infinity"
     """The largest value of that sign."""
 
@@ -71,9 +150,32 @@ class SubnormalMode(enum.StrEnum):
     GRADUAL = "gradual"
     """Subnormals, as the format has them."""
     FLUSH_AFTER_ROUNDING = "flush_after_rounding"
-    """Round with subnormals, then replace a subnormal result by zero (chop; Higham and Pranesh 2019)."""
+    """Round with subnormals, then replace a subnormal result by zero, in every mode.
+
+    A number just below the smallest normal value may become that value. Flush-to-zero of x86
+    differs there: it asks whether the result would be tiny with an unlimited range (IEEE 754-2019,
+    7.5 b).
+    """
     NEAREST_OF_ZERO_AND_MIN = "nearest_of_zero_and_min"
-    """Round on the grid {0, smallest normal} (CPFloat; Mary and Mikaitis 2024)."""
+    """Round on the grid {0, smallest normal}, where half way is a tie.
+
+    CPFloat; Mary and Mikaitis 2024.
+    """
+    FLUSH_BEFORE_ROUNDING = "flush_before_rounding"
+    """Replace a number below the smallest normal value by zero of its sign before it is rounded.
+
+    Tininess before rounding (IEEE 754-2019, 7.5 a) with abrupt underflow: flush-to-zero of Arm (bit
+    FZ of FPCR), in every mode. As the first releases of chop did (2019).
+    """
+    FLUSH_AS_CHOP = "flush_as_chop"
+    """Round with subnormals, then again to 0 or the smallest normal value xmin, by chop's rules.
+
+    In mode rne, xmin/2 and more become xmin (also what the first rounding made xmin/2). In rtp and
+    rtn all that the first rounding left on the mode's side of zero becomes xmin or -xmin, the rest
+    0; in rtz and sr everything below xmin becomes 0. Other modes, and precisions below 3, are
+    refused: chop has none of them. Source: chop (Higham and Pranesh 2019), file chop.m, option
+    ``subnormal = 0``.
+    """
 
 
 class EvenRule(enum.StrEnum):
@@ -86,7 +188,7 @@ class EvenRule(enum.StrEnum):
 
 
 class StochasticVariant(enum.StrEnum):
-    """How N random bits decide (IEEE P3109 v4.0): the discarded fraction plus R * 2**-N carries or not."""
+    """How N random bits decide: the discarded fraction plus R * 2**-N carries (P3109 v4.0)."""
 
     A = "a"
     """The fraction is truncated to N bits first."""

@@ -1,14 +1,16 @@
 """The definition of rounding, one number at a time, in exact rational arithmetic.
 
-This is the text to read first: it says in a few lines what every array kernel of precsim must return.
+This is the text to read first: it says in a few lines what every array kernel of precsim must
+return.
 """
 
 import enum
 import math
-import sys
 from fractions import Fraction
 from typing import NamedTuple
 
+from precsim.formats.arguments import not_allowed
+from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.scaled import refuse_scaled
@@ -25,7 +27,9 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 class Flags(enum.Flag):
-    """Exceptions of IEEE 754-2019, clause 7. Tininess is detected after rounding.
+    """Exceptions of IEEE 754-2019, clause 7.
+
+    Tininess is detected after rounding, under "flush_before_rounding" before.
 
     Examples
     --------
@@ -49,7 +53,9 @@ class Rounded(NamedTuple):
     flags: Flags
 
 
-def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) -> Rounded:
+def round_exact(
+    x: float | Fraction, spec: SpecLike, *, random_bits: int = 0, carrier: str = "fp64"
+) -> Rounded:
     """Round one number, exactly as the standards define it.
 
     Parameters
@@ -60,6 +66,9 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
         Format and rule.
     random_bits : int
         R of mode "sr"; only its low `num_random_bits` bits are used.
+    carrier : {"fp64", "fp32"}
+        Where an unlimited exponent range ends: numbers beyond it overflow, those too small are
+        rounded to the carrier's smallest subnormal. Formats with bounds ignore it.
 
     Returns
     -------
@@ -83,33 +92,68 @@ def round_exact(x: float | Fraction, spec: SpecLike, *, random_bits: int = 0) ->
         return _infinity(x > 0, spec)
     negative = math.copysign(1, x) < 0 if isinstance(x, float) else x < 0
     exact = abs(Fraction(x))
-    magnitude = _on_grid(exact, _quantum_exponent(exact, spec), negative, spec, random_bits)
+    last_place = _quantum_exponent(exact, spec, _carrier(carrier))
+    magnitude = _on_grid(exact, last_place, negative, spec, random_bits)
     flags = Flags.NONE if magnitude == exact else Flags.INEXACT
     if isinstance(fmt, FixedPointFormat):
         return _finish_fixed(-magnitude if negative else magnitude, spec, flags)
-    if fmt.exponent_bits is None:
-        return Rounded(_signed(magnitude, negative, fmt), flags)
-    smallest = Fraction(2) ** fmt.emin
+    smallest, largest = _ends(fmt, _carrier(carrier))
     if not fmt.has_zero:
         if exact == 0:
             keeps = spec.overflow is OverflowMode.SATURATE or not fmt.has_nan
             return Rounded(fmt.min_normal if keeps else math.nan, Flags.INVALID)
         magnitude = max(magnitude, smallest)
-    if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING and magnitude < smallest:
-        magnitude = Fraction(0)
+    elif fmt.exponent_bits is not None:
+        magnitude = _flushed(magnitude, exact, smallest, negative, spec)
     if magnitude != exact:
         flags |= Flags.INEXACT
         # Tiny: below the smallest normal as though the exponent range were unlimited (7.5).
         last = _floor_log2(exact) - fmt.precision + 1
-        if _on_grid(exact, last, negative, spec, random_bits) < smallest:
+        before = spec.subnormals is SubnormalMode.FLUSH_BEFORE_ROUNDING
+        if (exact if before else _on_grid(exact, last, negative, spec, random_bits)) < smallest:
             flags |= Flags.UNDERFLOW
     if negative and magnitude and not fmt.is_signed:
         value = _lowest(fmt) if _clamps_negative(spec) else math.nan
         return Rounded(value, flags | Flags.INVALID)
-    if magnitude > Fraction(fmt.max_finite):
-        value = _overflowed(negative, spec)
+    if magnitude > largest:
+        value = _overflowed(negative, spec, float(largest))
         return Rounded(value, flags | Flags.OVERFLOW | Flags.INEXACT)
     return Rounded(_signed(magnitude, negative, fmt), flags)
+
+
+def _carrier(name: str) -> Carrier:
+    carriers = {"fp64": FLOAT64, "fp32": FLOAT32}
+    if name not in carriers:
+        raise not_allowed("carrier", name, carriers)
+    return carriers[name]
+
+
+def _ends(fmt: FloatFormat, carrier: Carrier) -> tuple[Fraction, Fraction]:
+    """Smallest normal and largest value, of an unlimited range those that the carrier has."""
+    if fmt.exponent_bits is not None:
+        return Fraction(2) ** fmt.emin, Fraction(fmt.max_finite)
+    largest = (2**fmt.precision - 1) * Fraction(2) ** (carrier.bias - fmt.precision + 1)
+    return Fraction(2) ** carrier.emin, largest
+
+
+def _flushed(
+    magnitude: Fraction, exact: Fraction, smallest: Fraction, negative: bool, spec: RoundingSpec
+) -> Fraction:
+    """Return what a rounded magnitude becomes where subnormals are flushed."""
+    match spec.subnormals:
+        case SubnormalMode.FLUSH_BEFORE_ROUNDING:
+            return Fraction(0) if exact < smallest else magnitude
+        case SubnormalMode.FLUSH_AFTER_ROUNDING:
+            return Fraction(0) if magnitude < smallest else magnitude
+        case SubnormalMode.FLUSH_AS_CHOP if magnitude < smallest:
+            is_raised = {
+                RoundingMode.TIES_TO_EVEN: 2 * magnitude >= smallest,
+                RoundingMode.TOWARD_POSITIVE: magnitude > 0 and not negative,
+                RoundingMode.TOWARD_NEGATIVE: magnitude > 0 and negative,
+            }
+            return smallest if is_raised.get(spec.mode, False) else Fraction(0)
+        case _:
+            return magnitude
 
 
 def _on_grid(
@@ -128,14 +172,14 @@ def _on_grid(
     return steps * quantum
 
 
-def _quantum_exponent(exact: Fraction, spec: RoundingSpec) -> int:
+def _quantum_exponent(exact: Fraction, spec: RoundingSpec, carrier: Carrier) -> int:
     """Exponent of the distance between the two neighbours of a positive number."""
     fmt = spec.format
     if isinstance(fmt, FixedPointFormat):
         return -fmt.fraction_bits
     exponent = _floor_log2(exact) if exact else 0
     if fmt.exponent_bits is None:
-        return exponent - fmt.precision + 1
+        return max(exponent - fmt.precision + 1, carrier.lsb_min)
     if exact == 0 or exponent < fmt.emin:
         coarse = spec.subnormals is SubnormalMode.NEAREST_OF_ZERO_AND_MIN or not fmt.has_subnormals
         return fmt.emin if coarse else fmt.emin - fmt.precision + 1
@@ -151,7 +195,7 @@ def _floor_log2(x: Fraction) -> int:
 def _goes_up(
     fraction: Fraction, is_odd: bool, negative: bool, spec: RoundingSpec, random_bits: int
 ) -> bool:
-    """Decide whether the magnitude goes to the upper neighbour; `fraction` in [0, 1) is between them."""
+    """Decide whether the magnitude goes to the upper neighbour; `fraction` is in [0, 1)."""
     half = Fraction(1, 2)
     match spec.mode:
         case RoundingMode.TIES_TO_EVEN:
@@ -189,7 +233,7 @@ def _goes_up(
             return threshold + random_bits % scale >= scale
 
 
-def _overflowed(negative: bool, spec: RoundingSpec) -> float:
+def _overflowed(negative: bool, spec: RoundingSpec, largest: float) -> float:
     """Return what a finite number beyond the largest value becomes."""
     fmt = spec.format
     assert isinstance(fmt, FloatFormat)
@@ -204,15 +248,17 @@ def _overflowed(negative: bool, spec: RoundingSpec) -> float:
             clamps = not _infinity_is_odd(fmt)
         case _:
             clamps = False
-    clamps = clamps or spec.overflow is OverflowMode.SATURATE
+    if fmt.exponent_bits is not None:  # else there is no largest value to saturate at
+        clamps = clamps or spec.overflow is OverflowMode.SATURATE
     if not fmt.has_infinity and spec.overflow is OverflowMode.INFINITY_OR_MAX:
         clamps = True
-    return math.copysign(fmt.max_finite if clamps else _beyond(fmt), -negative or 1)
+    return math.copysign(largest if clamps else _beyond(fmt), -negative or 1)
 
 
 def _infinity_is_odd(fmt: FloatFormat) -> bool:
-    """Tell whether rounding to odd goes from beyond the largest value to infinity: its code is odd."""
-    return fmt.has_infinity and fmt._max_code % 2 == 0
+    """Return whether infinity has the odd code, so that an overflow rounded to odd goes there."""
+    # Without bounds, the carrier's largest value of that precision is odd.
+    return fmt.exponent_bits is not None and fmt.has_infinity and fmt._max_code % 2 == 0
 
 
 def _beyond(fmt: FloatFormat) -> float:
@@ -226,7 +272,7 @@ def _lowest(fmt: FloatFormat) -> float:
 
 
 def _clamps_negative(spec: RoundingSpec) -> bool:
-    """Tell whether an unsigned format takes a negative number to its smallest value, not to NaN."""
+    """Return whether an unsigned format takes a negative number to its smallest value."""
     fmt = spec.format
     assert isinstance(fmt, FloatFormat)
     goes_up = spec.mode in (RoundingMode.TOWARD_ZERO, RoundingMode.TOWARD_POSITIVE) and fmt.has_zero
@@ -248,7 +294,7 @@ def _nan(negative: bool, spec: RoundingSpec) -> float:
 
 
 def _infinity(positive: bool, spec: RoundingSpec) -> Rounded:
-    """Return what an infinite input becomes: invalid if that is NaN, an overflow if it is finite."""
+    """Return what an infinite input becomes: NaN is invalid, a finite value an overflow."""
     fmt = spec.format
     sign = 1 if positive else -1
     if isinstance(fmt, FixedPointFormat):
@@ -299,6 +345,5 @@ def _finish_fixed(value: Fraction, spec: RoundingSpec, flags: Flags) -> Rounded:
 
 
 def _signed(magnitude: Fraction, negative: bool, fmt: FloatFormat) -> float:
-    # Only a format of unlimited range can leave float64, its carrier.
-    value = float(magnitude) if magnitude <= Fraction(sys.float_info.max) else math.inf
+    value = float(magnitude)
     return -value if negative and (value or fmt.has_negative_zero) else value

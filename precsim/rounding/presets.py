@@ -1,13 +1,13 @@
 """What other stacks call roundings and overflow rules, in precsim's words.
 
-Each name stands for some fields of a `RoundingSpec`; some stacks treat formats differently, so an entry
-is a function of the format. P3109's names mean the Interim Report v4.0 (26 June 2026), 4.7.5.
+Each name stands for some fields of a `RoundingSpec`; some stacks treat formats differently, so an
+entry is a function of the format. P3109's names mean the Interim Report v4.0 (26 June 2026), 4.7.5.
 """
 
 from collections.abc import Callable
 
 from precsim.formats.floating import FloatFormat, Specials
-from precsim.formats.registry import Format
+from precsim.formats.numbers import Format
 
 Fields = dict[str, object]
 
@@ -17,7 +17,7 @@ def _always(**fields: object) -> Callable[[Format], Fields]:
 
 
 def _onnx_saturate(fmt: Format) -> Fields:
-    """ONNX Cast with saturate: infinity becomes the largest value too, except in the FNUZ formats."""
+    """ONNX Cast with saturate: infinity becomes the largest value too, but not in FNUZ formats."""
     is_fnuz = isinstance(fmt, FloatFormat) and fmt.specials is Specials.FNUZ
     infinities = "propagate" if is_fnuz else "saturate_infinity"
     return {"overflow": "saturate", "infinities": infinities}

@@ -1,6 +1,5 @@
 """`RoundingSpec`: everything that decides how a real number becomes a value of a format."""
 
-import difflib
 import enum
 import re
 from dataclasses import dataclass, replace
@@ -8,9 +7,11 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from precsim.formats.affine import AffineFormat
+from precsim.formats.arguments import integer, member, unknown
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
-from precsim.formats.registry import AnyFormat, Format, get_format
+from precsim.formats.numbers import Format
+from precsim.formats.registry import AnyFormat, get_format
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.modes import (
     EvenRule,
@@ -31,25 +32,28 @@ class RoundingSpec:
     Parameters
     ----------
     format : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The set of values. Of a block or affine format, which `round_to` and `quantize` take, the rule is
-        that of the elements; their default overflow is "saturate".
+        The set of values. Of a block or affine format, which `round_to` and `quantize` take, the
+        rule is that of the elements; their default overflow is "saturate".
     mode : RoundingMode or str
-        "rne" nearest, ties to even; "rna" ties away; "rnz" ties to zero; "rno" ties to odd; "rnp", "rnn"
-        ties toward positive, negative; "rtz" toward zero; "raz" away from zero; "rtp", "rtn" toward
-        positive, negative; "rto" to odd; "sr" stochastic.
+        "rne" nearest, ties to even; "rna" ties away; "rnz" ties to zero; "rno" ties to odd; "rnp",
+        "rnn" ties toward positive, negative; "rtz" toward zero; "raz" away from zero; "rtp", "rtn"
+        toward positive, negative; "rto" to odd; "sr" stochastic.
     overflow : OverflowMode or str, optional
-        "infinity" (default of floating point), "infinity_or_max" (default of P3109 formats), "saturate"
-        (default of fixed point), "saturate_symmetric", "saturate_zero" or "wrap" (fixed point).
+        "infinity" (default of floating point), "infinity_or_max" (default of P3109 formats),
+        "saturate" (default of fixed point), "saturate_symmetric", "saturate_zero" or "wrap" (fixed
+        point).
     infinities : InfinityMode or str, optional
-        What an infinite input becomes: "propagate" (default), "propagate_or_saturate" (default of P3109
-        formats) or "saturate_infinity".
+        What an infinite input becomes: "propagate" (default), "propagate_or_saturate" (default of
+        P3109 formats) or "saturate_infinity".
     nans : NanMode or str
-        What NaN becomes in a format without NaN: "nan_stays", "nan_to_zero", "nan_to_negative_zero" or
-        "nan_to_max".
+        What NaN becomes in a format without NaN: "nan_stays", "nan_to_zero", "nan_to_negative_zero"
+        or "nan_to_max".
     even : EvenRule or str, optional
-        "even_significand" (default) or "even_code" (default of P3109 formats); matters for precision 1.
+        "even_significand" (default) or "even_code" (default of P3109 formats); matters for
+        precision 1.
     subnormals : SubnormalMode or str
-        "gradual", "flush_after_rounding" or "nearest_of_zero_and_min".
+        "gradual", "flush_after_rounding", "flush_before_rounding", "nearest_of_zero_and_min" or
+        "flush_as_chop"; see `SubnormalMode`.
     num_random_bits : int
         Random bits N per element in mode "sr", 1 to 32; 0 stands for 32. Always 0 in other modes.
     stochastic_variant : StochasticVariant or str
@@ -62,11 +66,12 @@ class RoundingSpec:
 
     Notes
     -----
-    As a string: ``FORMAT[:MODE][:OVERFLOW][:INFINITIES][:NANS][:EVEN][:SUBNORMALS][:VARIANT]``; every part
-    after the format is optional and recognised by its name. ``str(spec)`` gives the shortest such string.
-    Names of other stacks stand for one or more parts: SystemC's and ac_fixed's trn, trn_zero, rnd,
-    rnd_zero, rnd_inf, rnd_min_inf, rnd_conv, rnd_conv_odd, sat, sat_zero, sat_sym; P3109's satfinite,
-    satpropagate, satnone; onnx, onnx_saturate, ml_dtypes, ml_dtypes_saturate.
+    As a string: ``FORMAT[:MODE][:OVERFLOW][:INFINITIES][:NANS][:EVEN][:SUBNORMALS][:VARIANT]``;
+    every part after the format is optional and recognised by its name. ``str(spec)`` gives the
+    shortest such string. Names of other stacks stand for one or more parts: SystemC's and
+    ac_fixed's trn, trn_zero, rnd, rnd_zero, rnd_inf, rnd_min_inf, rnd_conv, rnd_conv_odd, sat,
+    sat_zero, sat_sym; P3109's satfinite, satpropagate, satnone; onnx, onnx_saturate, ml_dtypes,
+    ml_dtypes_saturate.
 
     Examples
     --------
@@ -76,8 +81,10 @@ class RoundingSpec:
     ('TOWARD_ZERO', 'SATURATE', 'e4m3:rtz:saturate')
     >>> str(ps.RoundingSpec.parse("bf16:sr8"))
     'bf16:sr8'
-    >>> str(ps.RoundingSpec.parse("q3.4:trn_zero:sat_sym")), str(ps.RoundingSpec.parse("e4m3:satfinite"))
-    ('q3.4:rtz:saturate_symmetric', 'e4m3:saturate:saturate_infinity')
+    >>> str(ps.RoundingSpec.parse("q3.4:trn_zero:sat_sym"))
+    'q3.4:rtz:saturate_symmetric'
+    >>> str(ps.RoundingSpec.parse("e4m3:satfinite"))
+    'e4m3:saturate:saturate_infinity'
     """
 
     format: Format | Any
@@ -100,7 +107,7 @@ class RoundingSpec:
             if getattr(self, name) is None:
                 fill(self, name, default)
         for name, kind in _KINDS.items():
-            fill(self, name, _member(kind, getattr(self, name), name))
+            fill(self, name, member(kind, getattr(self, name), name))
         allowed_overflow = _FIXED_OVERFLOW if is_fixed else _FLOAT_OVERFLOW
         if isinstance(self.format, AffineFormat):
             allowed_overflow = _AFFINE_OVERFLOW
@@ -117,13 +124,14 @@ class RoundingSpec:
             raise ValueError(
                 f"subnormals is {self.subnormals.value!r}, but fixed point has no subnormals"
             )
+        if self.subnormals is SubnormalMode.FLUSH_AS_CHOP:
+            _check_chop(numbers, self.mode)
         is_stochastic = self.mode is RoundingMode.STOCHASTIC
-        if is_stochastic and self.num_random_bits == 0:
-            fill(self, "num_random_bits", 32)
-        allowed = range(1, 33) if is_stochastic else range(1)
-        if self.num_random_bits not in allowed:
+        count = integer(self.num_random_bits, "num_random_bits")
+        fill(self, "num_random_bits", 32 if is_stochastic and count == 0 else count)
+        if self.num_random_bits not in (range(1, 33) if is_stochastic else range(1)):
             raise ValueError(
-                f"num_random_bits is {self.num_random_bits}; allowed are 1 to 32 in mode 'sr', 0 in the others"
+                f"num_random_bits is {count}; allowed are 1 to 32 in mode 'sr', 0 in the others"
             )
 
     @classmethod
@@ -192,6 +200,8 @@ _FIXED_OVERFLOW: tuple[OverflowMode, ...] = (
     OverflowMode.WRAP,
 )
 
+_CHOP_MODES = ("rne", "rtp", "rtn", "rtz", "sr")
+
 _KINDS: dict[str, type[enum.StrEnum]] = {
     "mode": RoundingMode,
     "overflow": OverflowMode,
@@ -203,18 +213,24 @@ _KINDS: dict[str, type[enum.StrEnum]] = {
 }
 
 
-def _member(kind: type[enum.StrEnum], value: object, argument: str) -> enum.StrEnum:
-    try:
-        return kind(str(value))
-    except ValueError:
-        allowed = ", ".join(repr(str(m)) for m in kind)
-        near = difflib.get_close_matches(str(value), list(kind), n=1)
-        hint = f"; did you mean {str(near[0])!r}?" if near else ""
-        raise ValueError(f"{argument} is {value!r}; allowed are {allowed}{hint}") from None
+def _check_chop(numbers: Format, mode: RoundingMode) -> None:
+    """Refuse what chop has no rule for."""
+    if mode.value not in _CHOP_MODES:
+        raise ValueError(
+            f"mode is {mode.value!r} with subnormals 'flush_as_chop'; allowed are chop's modes, "
+            f"{', '.join(map(repr, _CHOP_MODES))}"
+        )
+    assert isinstance(numbers, FloatFormat)
+    has_subnormals = numbers.has_subnormals and numbers.exponent_bits is not None
+    if numbers.precision < 3 or not has_subnormals:
+        raise ValueError(
+            f"subnormals is 'flush_as_chop' for {numbers}; allowed are formats with subnormals and "
+            "at least 3 bits of precision"
+        )
 
 
 def _numbers(fmt: AnyFormat) -> Format:
-    """Return the format of the numbers that are rounded: the elements of a block or affine format."""
+    """Return the format of the numbers that are rounded; of a block or affine format, elements'."""
     scaled = scaled_format(fmt)
     return fmt if scaled is None else scaled.element  # type: ignore[return-value]
 
@@ -240,7 +256,5 @@ def _parse_part(part: str, fmt: Format) -> dict[str, object]:
             return {name: kind(part)}
     if part in PRESETS:
         return PRESETS[part](fmt)
-    known = [*(str(m) for kind in _KINDS.values() for m in kind), *PRESETS]
-    near = difflib.get_close_matches(part, known, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    raise ValueError(f"unknown rounding option {part!r}; {hint}")
+    members = [member for kind in _KINDS.values() for member in kind]
+    raise unknown("rounding option", part, [*members, *PRESETS])

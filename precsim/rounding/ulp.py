@@ -5,7 +5,8 @@ from typing import Any
 from precsim._arrays import Array, bitcast, namespace
 from precsim.formats.carrier import Carrier, as_carrier, compose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.registry import Format, get_format
+from precsim.formats.numbers import Format
+from precsim.formats.registry import get_format
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.kernel.limits import is_coarse, limits
 from precsim.rounding.spec import RoundingSpec
@@ -50,11 +51,16 @@ def ulp(x: Any, fmt: str | Format) -> Array:
     x, carrier = as_carrier(x)
     spec = RoundingSpec(format=fmt)
     limits(spec, carrier)
-    u = carrier.uint
-    magnitude = bitcast(x, carrier.uint_dtype).reshape(-1) & u(carrier.sign_bit - 1)
-    bits = compose(magnitude * u(0) + u(1), _ulp_exponent(magnitude, fmt, carrier), carrier)
-    bits = select(magnitude >= u(carrier.infinity), u(carrier.quiet_nan), bits)
+    bits = ulp_bits(bitcast(x, carrier.uint_dtype).reshape(-1), fmt, carrier)
     return bitcast(bits, carrier.float_dtype).reshape(x.shape)
+
+
+def ulp_bits(bits: Array, fmt: Format, carrier: Carrier) -> Array:
+    """Return the patterns of the ulps around patterns; NaN for infinity and NaN."""
+    u = carrier.uint
+    magnitude = bits & u(carrier.sign_bit - 1)
+    unit = compose(magnitude * u(0) + u(1), _ulp_exponent(magnitude, fmt, carrier), carrier)
+    return select(magnitude >= u(carrier.infinity), u(carrier.quiet_nan), unit)
 
 
 def _ulp_exponent(magnitude: Array, fmt: Format, carrier: Carrier) -> Array:

@@ -93,7 +93,7 @@ def watched_product(
 
 
 def _count(before: Array, after: Array, spec: RoundingSpec) -> Array:
-    return jnp.append(count_events(before, after, spec), 0.0)
+    return jnp.append(count_events(before, after, spec).astype(jnp.float32), 0.0)
 
 
 def _watched_gradients(

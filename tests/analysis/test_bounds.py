@@ -13,7 +13,7 @@ from precsim.analysis.bounds import matmul_bound
 def sequential_dot(
     a: np.ndarray, b: np.ndarray, spec: str, random_bits: np.ndarray | None
 ) -> np.ndarray:
-    """Sum a * b along the last axis, each product and each sum rounded once (float64 holds both)."""
+    """Sum a * b along the last axis; each product and sum is rounded once (float64 holds both)."""
     total = np.zeros(a.shape[:-1])
     for k in range(a.shape[-1]):
         bits = (None, None) if random_bits is None else random_bits[k]

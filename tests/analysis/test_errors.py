@@ -2,7 +2,9 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -81,6 +83,45 @@ def test_results_are_float64_arrays_of_the_broadcast_shape() -> None:
         assert isinstance(result, np.ndarray)
         assert (str(result.dtype), result.shape) == ("float64", (2, 3))
     assert ps.ulp_error(1.0, 1.0, "fp16").shape == ()
+
+
+@pytest.mark.parametrize(
+    "spec", ["mxfp8_e4m3", "mxfp4", "mxint8", "nvfp4", "int8", "uint4_block32"]
+)
+def test_ulp_error_of_scaled_formats(spec: str) -> None:
+    """Each element's quantum times its scale: half of it to nearest, if nothing saturates."""
+    x = np.random.default_rng(4).standard_normal((3, 70)).astype(np.float32)
+    for axis in (0, 1):
+        fmt = f"{spec}_rceil" if spec.startswith("mx") else spec
+        q = ps.quantize(x, fmt, axis=axis)
+        errors = ps.ulp_error(ps.dequantize(q), x, fmt, axis=axis)
+        assert errors.dtype == np.float64
+        assert errors.shape == x.shape
+        # NVFP4 and affine quotients and products are rounded themselves.
+        assert 0.4 < errors.max() <= 0.5 + 1e-4
+    # A block's unit is that of its exact values: mxfp4 with amax 6 has steps of 0.5, 1 and 2.
+    steps = ps.ulp_error([7.0, 1.0, 3.0], [6.0, 1.5, 2.0], "mxfp4")
+    assert steps.tolist() == [0.5, 1.0, 1.0]
+    assert np.isnan(ps.ulp_error([1.0, 2.0], [np.nan, 1.0], "mxfp4")).all()
+
+
+def test_ulp_error_under_jit() -> None:
+    """Without x64: float32, each of the two roundings by precsim, so no subnormal is flushed."""
+    exact = np.array([1.05, 500.0, 2.0**-140, 0.0, np.inf, np.inf, -0.0, 1e-45], np.float32)
+    computed = np.array([1.0, 448.0, 2.0**-139, 0.0, np.inf, 1.0, 0.0, 0.0], np.float32)
+    formats = ("e4m3", "bf16", "mxfp4")
+
+    def errors(c: jax.Array, e: jax.Array) -> list[Any]:
+        return [ps.ulp_error(c, e[: c.size], fmt) for fmt in formats]
+
+    for keep in (slice(None), slice(4)):
+        traced = jax.jit(errors)(computed[keep], exact[keep])
+        for found, fmt in zip(traced, formats, strict=True):
+            assert found.dtype == np.float32
+            wanted = ps.ulp_error(computed[keep], exact[keep], fmt)
+            np.testing.assert_allclose(found, wanted, rtol=3e-7)
+    with pytest.raises(TypeError, match="computed has dtype complex64; allowed under jit are"):
+        jax.jit(lambda c: ps.ulp_error(c, exact, "bf16"))(computed.astype(np.complex64))
 
 
 def exact_backward_error(c: np.ndarray, a: np.ndarray, b: np.ndarray) -> Fraction:

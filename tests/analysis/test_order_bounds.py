@@ -70,7 +70,7 @@ def float_format(precision: int) -> ps.FloatFormat:
 
 
 def error_of_kahan(x: np.ndarray, fmt: ps.FloatFormat) -> np.ndarray:
-    """Errors of the sums over the last axis of values of a format, as multiples of the sums of magnitudes."""
+    """Errors of the sums over the last axis, as multiples of the sums of magnitudes."""
     got = np.asarray(ps.accumulate(x, fmt, order="kahan", axis=-1), np.float64)
     exact = np.array([math.fsum(row) for row in x.tolist()])  # one rounding of 2**-53
     return np.asarray(abs(got - exact) / abs(x).sum(-1))
@@ -87,7 +87,7 @@ def test_kahan_errs_by_more_than_twice_u() -> None:
 
 @pytest.mark.parametrize("precision", [2, 3, 4, 5, 6, 8, 11, 16, 22])
 def test_kahan_keeps_its_bound_on_adverse_terms(precision: int) -> None:
-    """Exact terms: the loop's own roundings only. Growing ones are where the total is the smaller summand."""
+    """Exact terms leave the loop's own roundings; growing ones make the total the smaller one."""
     fmt = float_format(precision)
     rng = np.random.default_rng(precision)
     largest = 0.0

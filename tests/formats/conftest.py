@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from precsim.formats import registry as formats_registry
+from precsim.formats.numbers import canonical, registered
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def registry() -> Iterator[None]:
     """Let a test register formats; they are forgotten after it."""
-    with monkeypatch.context() as patch:
-        patch.setattr(formats_registry, "_registered", dict(formats_registry._registered))
-        patch.setattr(formats_registry, "_canonical", list(formats_registry._canonical))
-        yield
+    names, formats = list(canonical), dict(registered)
+    yield
+    canonical[:] = names
+    registered.clear()
+    registered.update(formats)

@@ -1,4 +1,4 @@
-"""The formats of IEEE P3109, against the definition of the Interim Report v4.0 in exact fractions."""
+"""The formats of IEEE P3109, against the definition of the Interim Report v4.0, in fractions."""
 
 import math
 from fractions import Fraction
@@ -127,7 +127,7 @@ def check_refused(fmt: ps.FloatFormat) -> None:
 
 
 def test_334_of_the_384_wider_formats_fit_float64() -> None:
-    """By hand: up to 11 exponent bits, so min(K - 1, 11) precisions if signed, min(K, 11) if not."""
+    """By hand: up to 11 exponent bits: min(K - 1, 11) precisions if signed, min(K, 11) if not."""
     formats = [ps.get_format(fmt.name) for width in range(9, 17) for fmt in formats_of(width)]
     assert len(formats) == 384
     assert sum(fmt.fits(FLOAT64) for fmt in formats) == 334
@@ -170,9 +170,20 @@ def test_names_out_of_range_say_what_is_allowed(name: str) -> None:
         ps.get_format(name)
 
 
+def test_unsigned_formats_of_k_equal_to_p() -> None:
+    """From the value table of Binary10p10ue: bias 1, one exponent bit, normals from 1 on."""
+    fmt = ps.get_format("binary10p10ue")
+    assert isinstance(fmt, ps.FloatFormat)
+    assert (fmt.exponent_bits, fmt.bias, fmt.width) == (1, 1, 10)
+    values = ps.decode([0x001, 0x002, 0x1FF, 0x200, 0x201, 0x3FD, 0x3FE, 0x3FF], fmt).tolist()
+    half = [2.0**-9, 2.0**-8, 511 * 2.0**-9, 1.0, 1 + 2.0**-9, 2 - 3 * 2.0**-9, math.inf]
+    assert values[:-1] == half
+    assert math.isnan(values[-1])
+
+
 @pytest.mark.parametrize("name", ["binary8p4", "binary8p4es", "binary8", "p3109_8p4se"])
 def test_misspelled_names_are_unknown(name: str) -> None:
-    with pytest.raises(ValueError, match=f"unknown format '{name}'; did you mean"):
+    with pytest.raises(ValueError, match=f"unknown format '{name}'; .*binary8p4se"):
         ps.get_format(name)
 
 

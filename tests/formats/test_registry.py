@@ -107,7 +107,9 @@ def test_registered_format_is_found_by_name_and_alias() -> None:
 
 
 @pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("taken", ["fp16", "half", "q3.4", "float(e=3,p=3)"])
+@pytest.mark.parametrize(
+    "taken", ["fp16", "half", "FP16", "q3.4", "Q3.4", "float(e=3,p=3)", "mxfp4_rceil", "int5"]
+)
 def test_a_name_is_never_given_away(taken: str) -> None:
     other = ps.FloatFormat(name=taken, precision=5, exponent_bits=5)
     with pytest.raises(ValueError, match="already means"):
@@ -120,10 +122,25 @@ def test_a_name_is_never_given_away(taken: str) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("name", ["", "two words", "a:b", "tab\t"])
+@pytest.mark.parametrize(
+    "name", ["", "two words", "a:b", "tab\t", "a[b]", "a=b", "a,b", "a>b", "a/b", "_a", "a__b", "é"]
+)
 def test_names_that_would_break_the_grammar_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is not allowed: names have no spaces and no ':'"):
-        ps.register_format(ps.FloatFormat(name=name, precision=5, exponent_bits=5))
+    fmt = ps.FloatFormat(name=name, precision=5, exponent_bits=5)
+    with pytest.raises(ValueError, match=r"is not allowed; allowed are letters, digits and '\.'"):
+        ps.register_format(fmt)
+    with pytest.raises(ValueError, match=r"is not allowed; allowed are letters, digits and '\.'"):
+        ps.register_format(dataclasses.replace(fmt, name="fine"), aliases=(name,))
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_number_format_has_a_name_that_products_can_be_spelled_with() -> None:
+    fmt = ps.FloatFormat(name="nine_bits", precision=4, exponent_bits=5)
+    with pytest.raises(ValueError, match="'nine_bits' has '_', which strings of matrix products"):
+        ps.register_format(fmt)
+    ps.register_format(fmt, aliases=("b9",))
+    spec = ps.MatmulSpec.parse("b9_b9_fp32")
+    assert ps.MatmulSpec.parse(str(spec)) == spec
 
 
 def test_formats_are_frozen_and_hashable() -> None:
@@ -184,6 +201,8 @@ INVALID = [
     ({"specials": "fnuz", "is_signed": False}, "fnuz"),
     ({"is_signed": False, "has_negative_zero": True}, "has_negative_zero is True"),
     ({"precision": 1}, "specials 'ieee' needs precision >= 2"),
+    ({"exponent_bits": None, "specials": "fn"}, "specials 'fn' need codes, hence exponent_bits"),
+    ({"exponent_bits": None, "specials": "none"}, "specials 'none' need codes"),
 ]
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.rounding.events import count_events
 
 F: Any = np.float32
 
 FACTS = [
-    # name, element, its width, largest element and its exponent, scale, block size, bits per element
+    # name, element, its width, largest element and its exponent, scale, block size, bits per
+    # element
     ("mxfp8_e4m3", "e4m3", 8, 448.0, 8, "e8m0", 32, 8.25),
     ("mxfp8_e5m2", "e5m2", 8, 57344.0, 15, "e8m0", 32, 8.25),
     ("mxfp6_e3m2", "e3m2", 6, 28.0, 4, "e8m0", 32, 6.25),
@@ -104,7 +106,7 @@ def test_names_of_affine_formats(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("int1", "bits is 1; allowed are 2 to 16"),
+        ("int1", "bits is 1; allowed are integers from 2 to 16"),
         ("uint17", "bits is 17"),
         ("int", "unknown format"),
         ("int8_block", "unknown format"),
@@ -128,7 +130,7 @@ def test_misspelled_affine_names(name: str, words: str) -> None:
         ({"block_size": 0}, "block_size is 0"),
         ({"scale_rule": "torchao"}, "order of float32 operations"),
         ({"tensor_scale": ps.get_format("fp32")}, "tensor_scale is fp32; scale_rule 'floor'"),
-        ({"scale_rule": "round"}, "'round' is not a valid ScaleRule"),
+        ({"scale_rule": "round"}, "scale_rule is 'round'; allowed are 'floor'"),
     ],
 )
 def test_impossible_block_formats_name_the_field(change: dict[str, Any], words: str) -> None:
@@ -137,7 +139,7 @@ def test_impossible_block_formats_name_the_field(change: dict[str, Any], words: 
 
 
 def test_impossible_affine_formats_name_the_field() -> None:
-    with pytest.raises(ValueError, match="block_size is None; allowed are 1 and more"):
+    with pytest.raises(ValueError, match="block_size is None; allowed are integers from 1 on"):
         ps.AffineFormat(name="x", bits=8, granularity="block")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="block_size is 4, but granularity is 'tensor'"):
         ps.AffineFormat(name="x", bits=8, block_size=4)
@@ -173,7 +175,7 @@ REFUSING: dict[str, Callable[[str], object]] = {
     "matmul_spec": lambda fmt: ps.MatmulSpec(lhs=ps.RoundingSpec.parse(fmt), accumulator=FP32),
     "matmul_string": lambda fmt: ps.MatmulSpec.parse(f"{fmt}_{fmt}_fp32"),
     "gamma": lambda fmt: ps.gamma(3, fmt),
-    "range_rates": lambda fmt: ps.range_rates(F([1.0]), fmt),
+    "count_events": lambda fmt: count_events(F([1.0]), F([1.0]), fmt),
 }
 
 

@@ -1,7 +1,7 @@
-"""NumPy arrays are computed at once, and come back as NumPy arrays, where a JAX function is being traced.
+"""NumPy arrays are computed at once, and come back as NumPy arrays, inside a traced function.
 
-On an H100 a table that a backward pass made with `round_to` came back as a tracer, and the next NumPy function
-failed: only arrays large enough for the compiled kernel were touched.
+On an H100 a table that a backward pass made with `round_to` came back as a tracer, and the next
+NumPy function failed: only arrays large enough for the compiled kernel were touched.
 """
 
 from typing import Any

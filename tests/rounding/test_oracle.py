@@ -87,12 +87,20 @@ def expected(x: Fraction, negative: bool, spec: ps.RoundingSpec, table: Any) -> 
     assert isinstance(fmt, ps.FloatFormat)
     values, odd = table
     smallest = Fraction(fmt.min_normal)
+    before = spec.subnormals is SubnormalMode.FLUSH_BEFORE_ROUNDING
+    if before and x < smallest:
+        return (-0.0 if negative and fmt.has_negative_zero else 0.0), (
+            Flags.INEXACT | Flags.UNDERFLOW if x else Flags.NONE
+        )
     if spec.subnormals is SubnormalMode.NEAREST_OF_ZERO_AND_MIN:
         kept = [k for k, v in enumerate(values) if v == 0 or v >= smallest]
         values, odd = [values[k] for k in kept], [odd[k] for k in kept]
     result = search(x, negative, mode, values, odd)
     if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING and result < smallest:
         result = Fraction(0)
+    if spec.subnormals is SubnormalMode.FLUSH_AS_CHOP and result < smallest:
+        raised = {"rne": result >= smallest / 2, "rtp": not negative, "rtn": negative}
+        result = smallest if result and raised.get(mode) else Fraction(0)
     flags = Flags.NONE if result == x else Flags.INEXACT
     sign = -1.0 if negative else 1.0
     if result == values[-1]:
@@ -108,7 +116,8 @@ def expected(x: Fraction, negative: bool, spec: ps.RoundingSpec, table: Any) -> 
         if inward or saturates:
             return sign * fmt.max_finite, flags
         return sign * math.inf if fmt.has_infinity else math.nan, flags
-    # Tiny (IEEE 754-2019, 7.5): the result of an unlimited range would be below the smallest normal.
+    # Tiny (IEEE 754-2019, 7.5): the result of an unlimited range would be below the smallest
+    # normal.
     below = smallest * (1 - Fraction(1, 2**fmt.precision))
     tiny = x <= below or (
         x < smallest and choose(x, below, smallest, True, negative, mode) == below
@@ -125,8 +134,9 @@ def expected(x: Fraction, negative: bool, spec: ps.RoundingSpec, table: Any) -> 
 def test_oracle_equals_table_search(
     name: str, mode: RoundingMode, value_table: Callable[[str], Any]
 ) -> None:
-    """Two points in every other gap between neighbours (in all gaps together with another mode), more at
-    the ends and beyond; both signs.
+    """Two points in every other gap between neighbours, more at the ends and beyond; both signs.
+
+    Two modes together look at all gaps.
     """
     table = value_table(name)
     values = table.magnitudes
@@ -145,8 +155,11 @@ def test_oracle_equals_table_search(
             points += [lower + gap * Fraction(3, 4), lower + gap * Fraction(7, 8)]
     points += [values[-1] * 2, values[-1] * 10**30, Fraction(1, 10**30)]
     overflows = (OverflowMode.INFINITY, OverflowMode.SATURATE, OverflowMode.INFINITY_OR_MAX)
-    policies = [(o, s) for s in SubnormalMode for o in overflows]
     fmt = ps.get_format(name)
+    assert isinstance(fmt, ps.FloatFormat)
+    has_chop = fmt.precision >= 3 and mode in ("rne", "rtp", "rtn", "rtz")
+    allowed = [m for m in SubnormalMode if has_chop or m != "flush_as_chop"]
+    policies = [(o, s) for s in allowed for o in overflows]
     for k, x in enumerate(points):
         overflow, subnormals = policies[k % len(policies)]
         spec = ps.RoundingSpec(format=fmt, mode=mode, overflow=overflow, subnormals=subnormals)
@@ -254,8 +267,8 @@ def test_flags_of_infinities_and_of_what_a_format_has_not(
 def test_tininess_is_detected_after_rounding_with_unlimited_range() -> None:
     """IEEE 754-2019, 7.5: this result is the smallest normal, yet the operation underflowed.
 
-    With unlimited range the number below 2**-14 would have 11 bits and not be rounded. Found when the
-    flag was taken from the delivered result.
+    With unlimited range the number below 2**-14 would have 11 bits and not be rounded. Found when
+    the flag was taken from the delivered result.
     """
     x = Fraction(2) ** -14 - Fraction(2) ** -25
     assert round_exact(x, "fp16") == (2.0**-14, Flags.INEXACT | Flags.UNDERFLOW)
@@ -271,3 +284,31 @@ def test_unlimited_range_ends_where_its_carrier_ends() -> None:
     assert round_exact(-largest, "float(e=inf,p=7)").value == -INF
     assert round_exact(largest, "float(e=inf,p=7):rtz").value == 2.0**1023 * (2 - 2.0**-6)
     assert round_exact(2.0**-1074, "float(e=inf,p=7)").value == 2.0**-1074
+    assert round_exact(1e39, "float(e=inf,p=7)", carrier="fp32").value == INF
+    with pytest.raises(ValueError, match=r"^carrier is 'fp16'; allowed are 'fp64', 'fp32'$"):
+        round_exact(1.0, "float(e=inf,p=7)", carrier="fp16")
+
+
+@pytest.mark.parametrize(("dtype", "carrier"), [(np.float32, "fp32"), (np.float64, "fp64")])
+@pytest.mark.parametrize("mode", RoundingMode)
+def test_unlimited_range_beyond_the_carrier(mode: RoundingMode, dtype: Any, carrier: str) -> None:
+    """Kernel and oracle agree on products that the carrier does not have, above and below it.
+
+    The oracle went to infinity in every mode, and rounded twice below the smallest normal number.
+    """
+    info = np.finfo(dtype)
+    low = info.minexp // 2
+    x = np.ldexp([1.0, 1.3, 1.99, 1.0625], [low, low - 3, low - 11, low + 2]).astype(dtype)
+    x = np.concatenate([x, [info.max, info.max / 3, 1.0], -x]).astype(dtype)
+    y = np.ldexp([1.0, 1.7, 1.0], [low - 12, low, info.maxexp - 1]).astype(dtype)
+    with np.errstate(over="ignore"):
+        products = ps.multiply(x[:, None], y, f"float(e=inf,p=7):{mode}", random_bits=5)
+    for k, a in enumerate(x):
+        for n, b in enumerate(y):
+            exact = Fraction(float(a)) * Fraction(float(b))
+            value, flags = round_exact(
+                exact, f"float(e=inf,p=7):{mode}", random_bits=5, carrier=carrier
+            )
+            assert same(float(products[k, n]), value), (a, b)
+            far = abs(exact) / Fraction(float(info.max))
+            assert (Flags.OVERFLOW in flags) == (far > 1), (a, b)

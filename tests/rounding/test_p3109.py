@@ -1,8 +1,8 @@
-"""Projection to the formats of IEEE P3109, against the definition in the Interim Report v4.0 (June 2026).
+"""Projection to the formats of IEEE P3109, against the Interim Report v4.0 (June 2026).
 
-The definition is written here from the text (RoundToPrecision, CodeIsEven and RoundAway in 4.7.4, Saturate in
-4.7.5), on float64 arrays: each of its operations is exact, since it only scales by powers of two, takes the
-integer part of a number, subtracts that part, and compares.
+The definition is written here from the text (RoundToPrecision, CodeIsEven and RoundAway in 4.7.4,
+Saturate in 4.7.5), on float64 arrays: each of its operations is exact, since it only scales by
+powers of two, takes the integer part of a number, subtracts that part, and compares.
 """
 
 import math
@@ -91,7 +91,7 @@ def round_to_precision(x: np.ndarray, fmt: Parameters, mode: str, n: int = 0, r:
 
 
 def saturate(x: np.ndarray, fmt: Parameters, mode: str, saturation: str) -> Any:
-    """Saturate(Sat, Mode, X, Signedness, Domain): the first case that fits, in the report's order."""
+    """Saturate(Sat, Mode, X, Signedness, Domain): the first case that fits, in their order."""
     low, high, inf = fmt.smallest, fmt.largest, math.inf
     below, above = x < low, x > high
     beyond = math.nan if saturation == "july draft" else high
@@ -137,7 +137,7 @@ def magnitudes(fmt: Parameters, step: int = 1) -> Any:
 
 
 def inputs(fmt: Parameters, dtype: Any, *, neighbours: bool, step: int = 1) -> np.ndarray:
-    """Both signs, far beyond, infinities and NaN; on request beside each point its carrier neighbours."""
+    """Both signs, far beyond, infinities and NaN; on request each point's carrier neighbours."""
     with np.errstate(over="ignore", under="ignore"):
         points = np.append(magnitudes(fmt, step), [fmt.largest * 9, 3e38, 1e-45]).astype(dtype)
         points = points[np.isfinite(points)]
@@ -181,7 +181,7 @@ def check(fmt: Parameters, compare: Compare, *, step: int = 1, oracle_step: int 
 
 @pytest.mark.parametrize("width", [3, 4, 5, 6])
 def test_every_format_up_to_6_bits(width: int, assert_same_bits: Compare) -> None:
-    """64 formats, 6 modes and 3 stochastic variants with all random strings, 3 saturations, 2 carriers."""
+    """64 formats, 6 modes, 3 stochastic variants with all strings, 3 saturations, 2 carriers."""
     for fmt in formats_of(width):
         check(fmt, assert_same_bits)
 
@@ -241,7 +241,8 @@ def test_jit_of_many_projections_at_once(dtype: Any, assert_same_bits: Compare) 
         assert_same_bits(result, expected.astype(dtype), inputs=x, what=(name, mode, saturation))
 
 
-# Named cases. Largest values: 8p4se 224 (then 240), 8p4ue 53248 (then 57344, 61440), 4p2sf 3, 4p2uf 8.
+# Named cases. Largest values: 8p4se 224 (then 240), 8p4ue 53248 (then 57344, 61440), 4p2sf 3, 4p2uf
+# 8.
 INF, NAN = math.inf, math.nan
 CASES = [
     (231.0, "binary8p4se", 224.0, "nearer to 224 than to 240"),
@@ -260,6 +261,8 @@ CASES = [
         "to odd, unsigned, extended: the largest value's code is odd",
     ),
     (INF, "binary8p4ue:rto", INF, "infinite inputs do not depend on the mode"),
+    (1e9, "binary5p5ue:rto", 1.8125, "to odd, K = P: the largest value's code, 1d, is odd"),
+    (1e9, "binary5p5uf:rto", 1.875, "to odd, finite"),
     (3.9, "binary4p2sf", 3.0, "SatNone of a finite format: the largest value"),
     (-INF, "binary4p2sf", -3.0, "SatNone of a finite format, infinite input"),
     (INF, "binary4p2uf", 8.0, "SatNone of a finite format, infinite input"),
@@ -289,10 +292,10 @@ def test_named_cases(x: float, spec: str, result: float, why: str) -> None:
 def test_overflow_of_finite_formats_to_nan(width: int, assert_same_bits: Compare) -> None:
     """The other reading of SatNone: in a finite format overflow is NaN, not the largest value.
 
-    v4.0 (June 2026) takes overflow in a finite format to the largest value; a draft of July 2026 (and
-    gfloat, pychop) takes it to NaN. precsim's ``satnone``, its default, is v4.0; plain
-    ``infinity:propagate`` gives NaN, for nearest too. Directed modes that point inward end at the largest
-    value in both, and extended formats do not differ.
+    v4.0 (June 2026) takes overflow in a finite format to the largest value; a draft of July 2026
+    (and gfloat, pychop) takes it to NaN. precsim's ``satnone``, its default, is v4.0; plain
+    ``infinity:propagate`` gives NaN, for nearest too. Directed modes that point inward end at the
+    largest value in both, and extended formats do not differ.
     """
     for fmt in formats_of(width):
         x = inputs(fmt, np.float32, neighbours=True)

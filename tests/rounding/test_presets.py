@@ -1,4 +1,4 @@
-"""Names of other stacks: what they stand for, and the table of what each stack does at the end of a format.
+"""Names of other stacks: what they stand for, and what each stack does at the end of a format.
 
 The table is typed in from ONNX (docs, technical/float8.md), ml_dtypes (include/float8.h) and
 arXiv 2209.05433; ml_dtypes itself is compared bit for bit in test_against_casts.py.
@@ -58,7 +58,7 @@ def test_presets_combine_with_other_parts() -> None:
 
 
 def test_some_presets_depend_on_the_format() -> None:
-    """ONNX leaves infinities of FNUZ formats NaN; ml_dtypes has -0 for NaN where there is no NaN."""
+    """ONNX leaves infinities of FNUZ formats NaN; ml_dtypes has -0 in place of a missing NaN."""
     assert str(ps.RoundingSpec.parse("e4m3fnuz:onnx_saturate")) == "e4m3fnuz:saturate"
     assert str(ps.RoundingSpec.parse("e2m1:ml_dtypes")) == "e2m1:nan_to_negative_zero"
     assert str(ps.RoundingSpec.parse("e4m3:ml_dtypes")) == "e4m3"
@@ -66,8 +66,8 @@ def test_some_presets_depend_on_the_format() -> None:
     assert str(saturated) == "e3m2:saturate:nan_to_negative_zero"
 
 
-# (input, format, onnx_saturate, onnx, ml_dtypes, ml_dtypes_saturate). arXiv 2209.05433, E4M3: numbers beyond
-# the largest saturate, infinity and NaN are NaN, which is ml_dtypes_saturate.
+# (input, format, onnx_saturate, onnx, ml_dtypes, ml_dtypes_saturate). arXiv 2209.05433, E4M3:
+# numbers beyond the largest saturate, infinity and NaN are NaN, which is ml_dtypes_saturate.
 STACKS = [
     (464.0, "e4m3", 448.0, 448.0, 448.0, 448.0),
     (465.0, "e4m3", 448.0, NAN, NAN, 448.0),
@@ -136,7 +136,7 @@ def test_fates_of_nan(policy: str, positive: float, negative: float) -> None:
 
 
 def test_e8m0_has_two_rules_for_ties() -> None:
-    """By significand (ml_dtypes, fpy2) ties go up; by code (P3109, gfloat) to the even exponent field."""
+    """Ties go up by significand (ml_dtypes, fpy2), to the even field by code (P3109, gfloat)."""
     x = [1.5, 3.0, 6.0, 12.0, 2.0**-127 * 1.5, 2.0**-126 * 1.5, 2.0**126 * 1.5]
     up = [2.0, 4.0, 8.0, 16.0, 2.0**-126, 2.0**-125, 2.0**127]
     assert ps.round_to(x, "e8m0").tolist() == up

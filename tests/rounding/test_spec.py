@@ -35,6 +35,12 @@ def specs(draw: st.DrawFn) -> ps.RoundingSpec:
     nans = [NanMode.STAYS] if fmt.has_nan else list(NanMode)
     if not fmt.has_negative_zero and NanMode.NEGATIVE_ZERO in nans:
         nans.remove(NanMode.NEGATIVE_ZERO)
+    subnormals = [SubnormalMode.GRADUAL]
+    if isinstance(fmt, ps.FloatFormat):
+        has_chop = (
+            bool(fmt.width) and fmt.precision >= 3 and mode in ("rne", "rtp", "rtn", "rtz", "sr")
+        )
+        subnormals = [m for m in SubnormalMode if has_chop or m != "flush_as_chop"]
     return ps.RoundingSpec(
         format=fmt,
         mode=mode,
@@ -42,7 +48,7 @@ def specs(draw: st.DrawFn) -> ps.RoundingSpec:
         infinities=draw(st.sampled_from(InfinityMode)),
         nans=draw(st.sampled_from(nans)),
         even=draw(st.sampled_from(EvenRule)),
-        subnormals=SubnormalMode.GRADUAL if is_fixed else draw(st.sampled_from(SubnormalMode)),
+        subnormals=draw(st.sampled_from(subnormals)),
         num_random_bits=draw(st.integers(1, 32)) if mode == "sr" else 0,
         stochastic_variant=draw(st.sampled_from(StochasticVariant)),
     )
@@ -79,6 +85,8 @@ def test_the_string_is_the_shortest(spec: ps.RoundingSpec) -> None:
         ("e4m3:rtz:saturate", {"mode": "rtz", "overflow": "saturate"}),
         ("e4m3:saturate:rtz", {"mode": "rtz", "overflow": "saturate"}),
         ("fp16:flush_after_rounding", {"subnormals": "flush_after_rounding"}),
+        ("fp16:flush_before_rounding", {"subnormals": "flush_before_rounding"}),
+        ("fp16:flush_as_chop:rtp", {"subnormals": "flush_as_chop", "mode": "rtp"}),
         ("bf16:sr8", {"mode": "sr", "num_random_bits": 8}),
         ("bf16:sr", {"mode": "sr", "num_random_bits": 32}),
         ("bf16:sr32", {"mode": "sr", "num_random_bits": 32}),
@@ -169,6 +177,10 @@ REFUSED = [
     ("e4m3:onnx_saturat", r"unknown rounding option 'onnx_saturat'; did you mean 'onnx_saturate'"),
     ("q3.4:trn:rnd", "gives mode twice"),
     ("q3.4:flush_after_rounding", "fixed point has no subnormals"),
+    ("fp16:rna:flush_as_chop", r"^mode is 'rna' with subnormals .* chop's modes, 'rne', 'rtp'"),
+    ("float(e=inf,p=7):flush_as_chop", "allowed are formats with subnormals"),
+    ("e2m1:flush_as_chop", "at least 3 bits of precision"),
+    ("q3.4:flush_as_chop", "fixed point has no subnormals"),
     ("bf16:sr33", "num_random_bits is 33; allowed are 1 to 32"),
     ("bf16:sr0", r"unknown rounding option 'sr0'; did you mean 'sr'\?"),
 ]

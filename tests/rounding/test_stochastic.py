@@ -21,8 +21,8 @@ Compare = Callable[..., None]
 def carries(fraction: Fraction, n: int, variant: str) -> int:
     """How many of the 2**n strings round away from zero (P3109 v4.0, 4.6.2).
 
-    A: floor(f 2**n) + R >= 2**n; B: floor(f 2**(n+1)) + 2 R + 1 >= 2**(n+1); C: f 2**n to nearest, ties
-    to even, + R >= 2**n. Each is counted as written.
+    A: floor(f 2**n) + R >= 2**n; B: floor(f 2**(n+1)) + 2 R + 1 >= 2**(n+1); C: f 2**n to nearest,
+    ties to even, + R >= 2**n. Each is counted as written.
     """
     size = 1 << n
     if variant == "a":
@@ -112,7 +112,7 @@ def test_exact_values_never_change(name: str, assert_same_bits: Compare) -> None
 @pytest.mark.parametrize("n", [8, 17, 31, 32])
 @pytest.mark.parametrize("variant", ["a", "b", "c"])
 def test_first_string_that_carries(n: int, variant: str) -> None:
-    """With many bits, look at the two strings around the threshold only; float64, so N bits matter."""
+    """With many bits, look at the two strings around the threshold only, in float64."""
     rng = np.random.default_rng(n)
     size = 1 << n
     fractions = [Fraction(int(k), 1 << 40) for k in rng.integers(1, 1 << 40, 200, dtype=np.uint64)]
@@ -185,7 +185,7 @@ def test_other_modes_ignore_random_bits() -> None:
 
 
 def test_bits_from_jax_neither_change_the_library_nor_round_float64() -> None:
-    """1 + 2**-30 lost its last bit on the way through a float32, once: JAX bits decided the library."""
+    """1 + 2**-30 once lost its last bit in a float32, since JAX bits decided the library."""
     x = np.array([1 + 2.0**-30])
     r = jnp.array([0xFFFFFFFF], jnp.uint32)
     rounded = ps.round_to(x, "bf16:sr", random_bits=r)

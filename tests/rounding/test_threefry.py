@@ -39,7 +39,7 @@ def test_the_generator_of_jax() -> None:
 
 
 def test_bits_of_steps_and_of_seeds_are_even() -> None:
-    """Each of the 32 bits is set in half of 20,000 words within 5 standard deviations, along k and along seeds."""
+    """Each bit is set in half of 20,000 words within 5 sigma, along k and along seeds."""
     k, seeds = np.arange(20_000, dtype=np.uint32), np.arange(20_000, dtype=np.uint32)
     for words in (bits_at(np.uint32(3), k), bits_at(seeds, 5)):
         counts = [np.count_nonzero((words >> np.uint32(bit)) & np.uint32(1)) for bit in range(32)]

@@ -17,7 +17,7 @@ FLOATS += ["fp16", "bf16", "float(e=1,p=3)", "binary6p1se", "binary8p3ue"]
 
 
 def gap(x: float, values: list[Fraction]) -> Fraction:
-    """Distance between the neighbours of |x|: above it at a value, the last one beyond the largest."""
+    """Distance between the neighbours of |x|: above it at a value, the last gap beyond all."""
     k = min(bisect_right(values, abs(Fraction(x))) - 1, len(values) - 2)
     return values[k + 1] - values[k]
 
@@ -26,7 +26,7 @@ def gap(x: float, values: list[Fraction]) -> Fraction:
 def test_ulp_is_the_distance_to_the_next_value(
     name: str, value_table: Callable[[str], Any]
 ) -> None:
-    """At values, beside them, and between; the table ends with the first value beyond the largest."""
+    """At values, beside them, and between; the table ends with the first value beyond."""
     values = value_table(name).magnitudes
     shown = np.linspace(0, len(values) - 1, min(len(values), 700)).astype(int)
     points = np.array([float(values[k]) for k in shown])

@@ -1,9 +1,10 @@
 """Orders of summation: sums of the same numbers that differ in their rounding errors."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from precsim.formats.arguments import integer, not_allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,7 @@ class Blocked:
 
     def __post_init__(self) -> None:
         """Check the size."""
-        if self.size < 1:
-            raise ValueError(f"size of order 'blockedN' is {self.size}; allowed is N >= 1")
+        object.__setattr__(self, "size", integer(self.size, "size of order 'blockedN'", 1))
 
     def __str__(self) -> str:
         """Return the name."""
@@ -97,6 +97,4 @@ def parse_order(order: str | Order) -> Order:
     if match := re.fullmatch(r"blocked(\d+)", str(order)):
         return Blocked(int(match[1]))
     known = [*_NAMED, "blockedN"]
-    near = difflib.get_close_matches(str(order), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"order is {order!r}; allowed are {', '.join(map(repr, known))}{hint}")
+    raise not_allowed("order", order, known)

@@ -5,11 +5,11 @@ Sources: MMA-Sim (arXiv 2511.10909 v2, parameter table); Khattak and Mikaitis, A
 compared).
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from precsim.formats.arguments import nearest
 from precsim.formats.block import BlockFormat
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
 from precsim.products.specs.grammar import (
@@ -155,8 +155,8 @@ def _instruction(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str
         known = ", ".join(", ".join(fp8) if k == "fp8" else k for k in table)
         if machine == _BLOCK_MACHINE:
             known += ", mxfp8_e4m3, mxfp8_e5m2, mxfp6_e3m2, mxfp6_e2m3, mxfp4, nvfp4"
-        near = difflib.get_close_matches(kind, [*(k for k in table if k != "fp8"), *fp8], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near and not kinds else ""
+        near = None if kinds else nearest(kind, [*(k for k in table if k != "fp8"), *fp8])
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ValueError(f"{machine} has no product {text!r}; its operands are {known}{hint}")
     if str(schedule) == "mma":
         if not set(names) <= set(_FP8) or machine not in _MMA_MACHINES:

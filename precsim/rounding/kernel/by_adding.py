@@ -1,9 +1,10 @@
-"""Rounding of float32 arrays to nearest by two float32 additions, for loops that round again and again.
+"""Rounding of float32 arrays to nearest by two float32 additions, for loops that round often.
 
-With S = 2**(e + 24 - p), where 2**e is the leading power of two of |x|, the last place of S is that of a number with
-precision p, and so ``(|x| + S) - S`` is |x| rounded to p bits, ties to even. Below the smallest normal number e stays.
-The integer kernel remains the definition: this returns its bits for every x that is a multiple of 2**-126
-(nothing that a processor may flush to zero) and either below `limit` or not finite.
+With S = 2**(e + 24 - p), where 2**e is the leading power of two of |x|, the last place of S is that
+of a number with precision p, and so ``(|x| + S) - S`` is |x| rounded to p bits, ties to even. Below
+the smallest normal number e stays. The integer kernel remains the definition: this returns its bits
+for every x that is a multiple of 2**-126 (nothing that a processor may flush to zero) and either
+below `limit` or not finite.
 """
 
 from functools import lru_cache
@@ -27,7 +28,7 @@ _SIGNIFICAND = (1 << FLOAT32.trailing) - 1
 
 @lru_cache
 def applies(spec: RoundingSpec) -> bool:
-    """Tell whether `round_by_adding` can round to a spec: to nearest even, with signed zeros and subnormals."""
+    """Return whether `round_by_adding` covers a spec: rne, with signed zeros and subnormals."""
     fmt = spec.format
     if not isinstance(fmt, FloatFormat) or spec.mode is not RoundingMode.TIES_TO_EVEN:
         return False
@@ -38,7 +39,8 @@ def applies(spec: RoundingSpec) -> bool:
         return False
     if not fmt.has_zero or is_coarse(spec) or spec.subnormals is not SubnormalMode.GRADUAL:
         return False
-    # One pattern for all that is too large, infinities included (a format without bounds has infinities).
+    # One pattern for all that is too large, infinities included (a format without bounds has
+    # infinities).
     far = np.array([FLOAT32.infinity - 1, FLOAT32.infinity], _U)
     magnitudes = _rounded(np.concatenate([far, far | _U(FLOAT32.sign_bit)]), spec)
     magnitudes &= _U(FLOAT32.sign_bit - 1)
@@ -64,8 +66,8 @@ def limit(spec: RoundingSpec) -> int:
 def round_by_adding(x: Array, spec: RoundingSpec, *, has_negative_zero: bool = True) -> Array:
     """Round a float32 array under JAX; NaN keeps its payload, where the kernel returns one pattern.
 
-    6 (bf16, tf32) to 9 operations; 2 for fp16 on a CPU, whose own conversion rounds. A caller that knows of no -0 in
-    x saves two of the 6.
+    6 (bf16, tf32) to 9 operations; 2 for fp16 on a CPU, whose own conversion rounds. A caller that
+    knows of no -0 in x saves two of the 6.
     """
     if spec != RoundingSpec(format=get_format("fp16")):
         return by_adding(x, spec, has_negative_zero=has_negative_zero)
@@ -88,8 +90,8 @@ def by_adding(x: Array, spec: RoundingSpec, *, has_negative_zero: bool = True) -
         fmt.emax == FLOAT32.bias and fmt.emin == FLOAT32.emin
     )
     if has_float32_range and beyond == np.inf:
-        # Nothing to compare with: S takes the sign of x. Of infinities and NaN the sum makes some small number of
-        # the other sign, which does not change them.
+        # Nothing to compare with: S takes the sign of x. Of infinities and NaN the sum makes some
+        # small number of the other sign, which does not change them.
         power = lax.bitcast_convert_type((bits & ~_U(_SIGNIFICAND)) + shift, jnp.float32)
         result = (x + power) - power
         if not has_negative_zero:

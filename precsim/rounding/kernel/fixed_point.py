@@ -38,7 +38,7 @@ def _nan(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
 
 
 def nan_if_undetermined(bits: Array, drop: Array, rest: Array, carrier: Carrier) -> Array:
-    """Put NaN where more than a tail follows a pattern coarser than the format: low bits are not known."""
+    """Put NaN where more than a tail follows a coarser pattern: its low bits are not known."""
     unknown = (drop < carrier.int_dtype(0)) & (rest != carrier.uint(0))
     return select(unknown, carrier.uint(carrier.quiet_nan), bits)
 
@@ -48,8 +48,8 @@ def modulo(
 ) -> tuple[Array, Array, Array | None]:
     """Where the last bit is coarser than the format's, shift it there and forget the high bits.
 
-    Wrapping looks only at the number modulo 2**(integer_bits + 1), and so does rounding: sign, parity
-    and fraction are those of the reduced number.
+    Wrapping looks only at the number modulo 2**(integer_bits + 1), and so does rounding: sign,
+    parity and fraction are those of the reduced number.
     """
     xp = namespace(significand)
     u, i = carrier.uint, carrier.int_dtype
@@ -70,7 +70,7 @@ def modulo(
 
 
 def wrap(integer: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
-    """Read the low `width` bits of a rounded integer magnitude, with its sign, as a code of the format."""
+    """Read the low `width` bits of a rounded integer, with its sign, as a code of the format."""
     u = carrier.uint
     fmt = spec.format
     assert isinstance(fmt, FixedPointFormat)

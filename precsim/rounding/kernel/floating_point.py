@@ -1,15 +1,17 @@
-"""What the rounding kernel does for floating point only: underflow, overflow, special values, the sign.
+"""What the rounding kernel does for floating point only: underflow, overflow, specials, the sign.
 
-Nearly all of it is known from the spec alone and decided while tracing; what depends on the sign costs a
-`where` only if the two signs differ.
+Nearly all of it is known from the spec alone and decided while tracing; what depends on the sign
+costs a `where` only if the two signs differ.
 """
 
 from typing import NamedTuple
 
-from precsim._arrays import Array
+import numpy as np
+
+from precsim._arrays import Array, namespace
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.floating import FloatFormat, Specials
-from precsim.rounding.kernel.limits import limits
+from precsim.rounding.kernel.limits import first_of_chop, limits
 from precsim.rounding.modes import InfinityMode, NanMode, OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec
 
@@ -44,8 +46,20 @@ def finish(
     assert isinstance(fmt, FloatFormat)
     bound = limits(spec, carrier)
     nan, infinity = u(carrier.quiet_nan), u(carrier.infinity)
-    if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING:
-        result = select(result < u(bound.min_normal), u(0), result)
+    match spec.subnormals:
+        case SubnormalMode.FLUSH_AFTER_ROUNDING:
+            result = select(result < u(bound.min_normal), u(0), result)
+        case SubnormalMode.FLUSH_BEFORE_ROUNDING:
+            result = select(magnitude < u(bound.min_normal), u(0), result)
+        case SubnormalMode.FLUSH_AS_CHOP:
+            first = _BySign(
+                *(carrier.pattern(*first_of_chop(spec, negative=s)) for s in (False, True))
+            )
+            reaches = result >= first.pattern(negative, carrier)
+            raised = namespace(result).maximum(result, u(bound.min_normal))
+            result = select(reaches, raised, u(0))
+        case _:
+            pass  # the grid has what the format has
     on_infinity = _on_infinity(fmt, spec, carrier)
     infinities = _BySign(carrier.infinity, carrier.infinity)
     is_bounded = fmt.exponent_bits is not None
@@ -87,7 +101,7 @@ def finish(
 
 
 def _ends_at(fmt: FloatFormat, carrier: Carrier) -> bool:
-    """Tell whether the carrier's infinity comes right after the largest value, so that rounding gets there."""
+    """Return whether the carrier's infinity is next to the largest value: rounding gets there."""
     if fmt.exponent_bits is None:
         return True
     return fmt.emax == carrier.bias and fmt.specials is Specials.IEEE
@@ -99,26 +113,22 @@ def _beyond(fmt: FloatFormat, carrier: Carrier, largest: int) -> int:
 
 
 def _on_overflow(fmt: FloatFormat, spec: RoundingSpec, carrier: Carrier) -> _BySign:
-    """Return what finite numbers beyond the largest become (IEEE 754-2019, 7.4; P3109 v4.0, 4.7.5)."""
+    """Return what finite numbers beyond the largest become (IEEE 754-2019, 7.4; P3109, 4.7.5).
+
+    P3109 means the Interim Report v4.0.
+    """
     largest = limits(spec, carrier).max_positive
     beyond = _beyond(fmt, carrier, largest)
     if spec.overflow is OverflowMode.INFINITY_OR_MAX and not fmt.has_infinity:
         beyond = largest
     if spec.overflow is OverflowMode.SATURATE:
         beyond = largest
-    match spec.mode:
-        case RoundingMode.TOWARD_ZERO:
-            return _BySign(largest, largest)
-        case RoundingMode.TOWARD_POSITIVE:
-            return _BySign(beyond, largest)
-        case RoundingMode.TOWARD_NEGATIVE:
-            return _BySign(largest, beyond)
-        case RoundingMode.TO_ODD:
-            # Whichever of the largest value and infinity has the odd code.
-            goes_up = fmt.has_infinity and fmt._max_code % 2 == 0
-            return _BySign(beyond, beyond) if goes_up else _BySign(largest, largest)
-        case _:
-            return _BySign(beyond, beyond)
+    if spec.mode.is_nearest or spec.mode is RoundingMode.STOCHASTIC:
+        return _BySign(beyond, beyond)
+    # To odd: whichever of the largest value and infinity has the odd code.
+    is_odd = np.bool_(fmt._max_code % 2 == 1 or not fmt.has_infinity)
+    outward = [spec.mode.direction.is_outward(s, lambda: is_odd) for s in (np.False_, np.True_)]
+    return _BySign(*(beyond if out else largest for out in outward))
 
 
 def _on_infinity(fmt: FloatFormat, spec: RoundingSpec, carrier: Carrier) -> _BySign:

@@ -1,25 +1,32 @@
 """Rounding of a carrier pattern where it stands: add an increment, clear the dropped bits.
 
-The short way of the kernel, for plain carrier values (no tail) and modes without random bits. With d dropped
-bits, of which the first is worth half a quantum, every such mode is one addition:
+The short way of the kernel, for plain carrier values (no tail) and modes without random bits. With
+d dropped bits, of which the first is worth half a quantum, every such mode is one addition:
 
-    pattern + increment, low d bits cleared,   increment = 0 (down), 2**d - 1 (up), about 2**(d - 1) (nearest)
+    pattern + increment, low d bits cleared,   increment = 0 (down), 2**d - 1 (up), about 2**(d - 1)
+    (nearest)
 
-since a carry out of the significand walks into the exponent by itself. In the normal range d is constant; below it
-d grows by one a binade, until nothing but 0 and one quantum is left: there a comparison decides.
+since a carry out of the significand walks into the exponent by itself. In the normal range d is
+constant; below it d grows by one a binade, until nothing but 0 and one quantum is left: there a
+comparison decides.
 """
+
+import numpy as np
 
 from precsim._arrays import Array, namespace
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel.limits import is_coarse, limits
-from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode
+from precsim.rounding.modes import Direction, EvenRule, OverflowMode, RoundingMode
 from precsim.rounding.spec import RoundingSpec
 
 
 def applies(spec: RoundingSpec, carrier: Carrier) -> bool:
-    """Tell whether this way covers the spec: all but stochastic, wrapping, and ranges below the carrier's."""
+    """Return whether this way covers the spec.
+
+    It covers all but mode sr, wrapping, and exponents below the carrier's.
+    """
     if spec.mode is RoundingMode.STOCHASTIC or spec.overflow is OverflowMode.WRAP:
         return False
     fmt = spec.format
@@ -29,13 +36,13 @@ def applies(spec: RoundingSpec, carrier: Carrier) -> bool:
 
 
 def has_sticky_bit(spec: RoundingSpec, carrier: Carrier) -> bool:
-    """Tell whether the carrier's last bit is always below the half way bit, so that it can stand for a tail."""
+    """Return whether the carrier's last bit can stand for a tail: it is below the half way bit."""
     fmt = spec.format
     return isinstance(fmt, FloatFormat) and fmt.precision + 2 <= carrier.precision
 
 
 def _field_of_quantum(spec: RoundingSpec, carrier: Carrier) -> int:
-    """Exponent field of the smallest distance between neighbours; below 1 it is a carrier subnormal."""
+    """Exponent field of the smallest distance between neighbours; below 1: a carrier subnormal."""
     fmt = spec.format
     if isinstance(fmt, FixedPointFormat):
         return carrier.bias - fmt.fraction_bits
@@ -86,32 +93,25 @@ def _increment(
 ) -> Array | None:
     """Return what to add before the dropped bits are cleared; None for nothing."""
     u = carrier.uint
-    below_half = dropped >> u(1)
-    match spec.mode:
-        case RoundingMode.TOWARD_ZERO:
+    direction = spec.mode.direction
+    if not spec.mode.is_nearest:
+        if direction is Direction.ZERO:
             return None
-        case RoundingMode.AWAY_FROM_ZERO:
-            return dropped
-        case RoundingMode.TOWARD_POSITIVE:
-            return select(negative, u(0), dropped)
-        case RoundingMode.TOWARD_NEGATIVE:
-            return select(negative, dropped, u(0))
-        case RoundingMode.TO_ODD:
-            return select(_is_odd(magnitude, kept, spec, carrier), u(0), dropped)
-        case RoundingMode.TIES_TO_ZERO:
-            return below_half
-        case RoundingMode.TIES_TO_AWAY:
-            return dropped - below_half
+        outward = direction.is_outward(
+            negative, lambda: _is_odd(magnitude, kept, spec, carrier) != u(0)
+        )
+        return select(outward, dropped, u(0))
+    below_half = dropped >> u(1)
+    if direction is Direction.ZERO:
+        return below_half
+    if direction is Direction.AWAY:
+        return dropped - below_half
     # One more than the dropped bits below the half carries: so half way goes up.
-    match spec.mode:
-        case RoundingMode.TIES_TO_EVEN:
-            tie_goes_up = _is_odd(magnitude, kept, spec, carrier)
-        case RoundingMode.TIES_TO_ODD:
-            tie_goes_up = _is_odd(magnitude, kept, spec, carrier) ^ u(1)
-        case RoundingMode.TIES_TO_POSITIVE:
-            tie_goes_up = (~negative).astype(carrier.uint_dtype)
-        case _:
-            tie_goes_up = negative.astype(carrier.uint_dtype)
+    tie_goes_up = direction.is_outward(
+        negative.astype(carrier.uint_dtype),
+        lambda: _is_odd(magnitude, kept, spec, carrier),
+        invert=lambda flag: flag ^ u(1),
+    )
     increment = below_half + tie_goes_up
     # Where nothing is dropped, nothing may be added.
     return increment & dropped if _may_keep_all(spec, carrier) else increment
@@ -138,20 +138,8 @@ def _threshold(quantum: int, negative: Array, spec: RoundingSpec, carrier: Carri
     u = carrier.uint
     first_normal = 1 << carrier.trailing
     half = quantum - first_normal if quantum >= 2 * first_normal else quantum >> 1
-    match spec.mode:
-        case RoundingMode.TIES_TO_EVEN | RoundingMode.TIES_TO_ZERO:
-            return u(half + 1)
-        case RoundingMode.TIES_TO_AWAY | RoundingMode.TIES_TO_ODD:
-            return u(half)
-        case RoundingMode.TIES_TO_POSITIVE:
-            return select(negative, u(half + 1), u(half))
-        case RoundingMode.TIES_TO_NEGATIVE:
-            return select(negative, u(half), u(half + 1))
-        case RoundingMode.TOWARD_POSITIVE:
-            return select(negative, u(quantum), u(1))
-        case RoundingMode.TOWARD_NEGATIVE:
-            return select(negative, u(1), u(quantum))
-        case RoundingMode.TOWARD_ZERO:
-            return u(quantum)
-        case _:  # away from zero, and to odd, since the code of 0 is even
-            return u(1)
+    # The code of 0 is even.
+    outward = spec.mode.direction.is_outward(negative, lambda: np.False_)
+    if spec.mode.is_nearest:
+        return select(outward, u(half), u(half + 1))
+    return select(outward, u(1), u(quantum))

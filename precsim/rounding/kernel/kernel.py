@@ -1,8 +1,19 @@
-"""The one rounding kernel: integer arithmetic on bit patterns, one source for NumPy and JAX.
+"""The rounding kernel: integer arithmetic on bit patterns, one source for NumPy and JAX.
 
-A real number arrives as a carrier value truncated toward zero (`bits`) and, for results of arithmetic,
-the bits that follow the carrier's last bit: first the word `tail`, then the word `rest`, whose last bits may
-stand for everything below them. So an exact sum or product is rounded once, from the exact number. No floating-point operation occurs, hence no flush to zero, no fused multiply-add, no elided cast.
+A real number arrives as a carrier value truncated toward zero (`bits`) and, for results of
+arithmetic, the bits that follow the carrier's last bit: first the word `tail`, then the word
+`rest`, whose last bits may stand for everything below them. So an exact sum or product is rounded
+once, from the exact number. No floating-point operation occurs, hence no flush to zero, no fused
+multiply-add, no elided cast.
+
+This kernel defines the bits of every rounded array. Five shorter ways return the same bits within
+limits that they state, and a test proves each:
+
+* `in_place`, which the kernel takes by itself (tests/rounding/kernel/test_kernel.py);
+* `by_adding`, float32 additions (tests/rounding/kernel/test_by_adding.py);
+* products/orders/float32.py, multiply-adds (tests/products/orders/test_float32.py);
+* products/tensor_core/float32_step.py (tests/products/test_pallas_gpu.py);
+* arithmetic/portable.py, float32 without subnormals (tests/arithmetic/test_portable.py).
 """
 
 import numpy as np
@@ -38,9 +49,9 @@ def round_bits(
     tail : array of unsigned int, shape (...), optional
         Bits after the carrier's last bit; zero where the pattern is not finite.
     rest : array of unsigned int, shape (...), optional
-        Bits after the tail, nonzero if anything nonzero follows it. All ones stand for ones without end:
-        so a number beyond the carrier's largest value is given. Without `rest`, the last bit of `tail`
-        also stands for everything below it.
+        Bits after the tail, nonzero if anything nonzero follows it. All ones stand for ones without
+        end: so a number beyond the carrier's largest value is given. Without `rest`, the last bit
+        of `tail` also stands for everything below it.
     random_bits : array of unsigned int, broadcastable to (...), optional
         R of mode "sr", in the low bits.
 
@@ -70,7 +81,8 @@ def round_bits(
         if tail is not None:
             bits = fixed_point.nan_if_undetermined(bits, drop, unknown, carrier)
         significand, drop, tail = fixed_point.modulo(significand, drop, tail, spec, carrier)
-    # One guard bit more, so that at least one bit is always cut off and the half way point is a bit.
+    # One guard bit more, so that at least one bit is always cut off and the half way point is a
+    # bit.
     guarded = significand << u(1)
     if tail is not None:
         guarded = guarded | (tail >> u(carrier.width - 1))
@@ -99,7 +111,8 @@ def round_bits(
 
     if spec.overflow is OverflowMode.WRAP:
         return fixed_point.wrap(kept + up.astype(carrier.uint_dtype), bits, spec, carrier)
-    # The carry of `up` walks into the exponent by itself. Where all bits go, the result is 0 or one quantum.
+    # The carry of `up` walks into the exponent by itself. Where all bits go, the result is 0 or one
+    # quantum.
     step = xp.clip(drop, i(0), i(carrier.trailing)).astype(carrier.uint_dtype)
     raised = (magnitude & ~((u(1) << step) - u(1))) + (up.astype(carrier.uint_dtype) << step)
     vanished = drop > i(carrier.trailing)
@@ -152,7 +165,7 @@ def _dropped_bits(magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Arr
 
 
 def _is_odd(kept: Array, magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
-    """Tell whether the lower neighbour is odd."""
+    """Return whether the lower neighbour is odd."""
     u, fmt = carrier.uint, spec.format
     odd = (kept & u(1)) == u(1)
     if isinstance(fmt, FixedPointFormat) or fmt.precision > 1 or spec.even is EvenRule.SIGNIFICAND:
@@ -166,33 +179,11 @@ def _goes_up(
     mode: RoundingMode, fraction: Array, half: Array, sticky: Array, odd: Array, negative: Array
 ) -> Array:
     """Decide, from the cut-off bits, whether the magnitude goes to the upper neighbour."""
-    inexact = (fraction != fraction.dtype.type(0)) | sticky
-    tie = (fraction == half) & ~sticky
-    match mode:
-        case RoundingMode.TIES_TO_EVEN:
-            return (fraction >= half) & ~(tie & ~odd)
-        case RoundingMode.TIES_TO_AWAY:
-            return fraction >= half
-        case RoundingMode.TIES_TO_ZERO:
-            return (fraction >= half) & ~tie
-        case RoundingMode.TIES_TO_ODD:
-            return (fraction >= half) & ~(tie & odd)
-        case RoundingMode.TIES_TO_POSITIVE:
-            return (fraction >= half) & ~(tie & negative)
-        case RoundingMode.TIES_TO_NEGATIVE:
-            return (fraction >= half) & ~(tie & ~negative)
-        case RoundingMode.TOWARD_ZERO:
-            return fraction > half + half  # never
-        case RoundingMode.AWAY_FROM_ZERO:
-            return inexact
-        case RoundingMode.TOWARD_POSITIVE:
-            return inexact & ~negative
-        case RoundingMode.TOWARD_NEGATIVE:
-            return inexact & negative
-        case RoundingMode.TO_ODD:
-            return inexact & ~odd
-        case RoundingMode.STOCHASTIC:
-            raise AssertionError("stochastic rounding has a function of its own")
+    outward = mode.direction.is_outward(negative, lambda: odd)
+    if mode.is_nearest:
+        tie = (fraction == half) & ~sticky
+        return (fraction >= half) & ~(tie & ~outward)
+    return ((fraction != fraction.dtype.type(0)) | sticky) & outward
 
 
 def _stochastic(
@@ -216,7 +207,8 @@ def _stochastic(
     next_bit = select(right > u(0), (fraction >> (xp.maximum(right, u(1)) - u(1))) & u(1), u(0))
     more = below & ~(next_bit << (xp.maximum(right, u(1)) - u(1)))
     if tail is not None:
-        # The first `left` bits of the tail belong to the integer; a shift by the full width gives 0.
+        # The first `left` bits of the tail belong to the integer; a shift by the full width gives
+        # 0.
         into = select(
             left > u(0), tail >> (u(carrier.width - 1) - xp.maximum(left, u(1)) + u(1)), u(0)
         )

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.floating import FloatFormat
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.modes import OverflowMode, SubnormalMode
+from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -44,7 +45,21 @@ def limits(spec: RoundingSpec, carrier: Carrier) -> Limits:
     return Limits(largest, largest if fmt.is_signed else 0, smallest, quantum)
 
 
+def first_of_chop(spec: RoundingSpec, *, negative: bool) -> tuple[int, int]:
+    """Return the smallest rounded number that "flush_as_chop" does not take to 0.
+
+    As (significand, exponent): in rne half the smallest normal value, in the directed mode that
+    points away from 0 the smallest subnormal, else the smallest normal.
+    """
+    fmt = spec.format
+    assert isinstance(fmt, FloatFormat)
+    if spec.mode.is_nearest:
+        return 1, fmt.emin - 1
+    outward = RoundingMode.TOWARD_NEGATIVE if negative else RoundingMode.TOWARD_POSITIVE
+    return 1, fmt.emin - fmt.precision + 1 if spec.mode is outward else fmt.emin
+
+
 def is_coarse(spec: RoundingSpec) -> bool:
-    """Tell whether there is nothing between zero and the smallest normal value."""
+    """Return whether there is nothing between zero and the smallest normal value."""
     has_subnormals = not isinstance(spec.format, FixedPointFormat) and spec.format.has_subnormals
     return spec.subnormals is SubnormalMode.NEAREST_OF_ZERO_AND_MIN or not has_subnormals

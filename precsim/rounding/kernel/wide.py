@@ -1,9 +1,10 @@
 """Exact intermediate results: numbers of two machine words, built from integer operations only.
 
-A `Wide` stands for ``(-1)**negative * (hi:lo) * 2**(exponent - 2*width + 1)``: `hi` and `lo` are words of
-the carrier's unsigned type and, unless the number is zero, the top bit of `hi` is set. The last bit of
-`lo` is sticky: it is also set when anything nonzero lies below it. Two words hold every exact sum, product
-and fused multiply-add of carrier values closely enough to be rounded once, with 32 random bits too.
+A `Wide` stands for ``(-1)**negative * (hi:lo) * 2**(exponent - 2*width + 1)``: `hi` and `lo` are
+words of the carrier's unsigned type and, unless the number is zero, the top bit of `hi` is set. The
+last bit of `lo` is sticky: it is also set when anything nonzero lies below it. Two words hold every
+exact sum, product and fused multiply-add of carrier values closely enough to be rounded once, with
+32 random bits too.
 """
 
 from typing import NamedTuple
@@ -43,10 +44,10 @@ def unpack(bits: Array, carrier: Carrier) -> Wide:
 
 
 def pack(x: Wide, carrier: Carrier) -> Packed:
-    """Truncate to the carrier: patterns, and two words of the following bits for the rounding kernel.
+    """Truncate to the carrier: patterns, and two words of following bits for the rounding kernel.
 
-    Beyond the carrier's largest value: that value followed by ones without end, which every mode rounds
-    as it would round the number itself.
+    Beyond the carrier's largest value: that value followed by ones without end, which every mode
+    rounds as it would round the number itself.
     """
     xp = namespace(x.hi)
     u, i = carrier.uint, carrier.int_dtype

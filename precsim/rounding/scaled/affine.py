@@ -1,7 +1,7 @@
 """Scales, zero points and codes of affine formats, on bit patterns.
 
-Arrays have the shape (..., groups, group_size). Codes are counted from 0 inside and shifted at the end if
-they are signed, so that signedness changes no value.
+Arrays have the shape (..., groups, group_size). Codes are counted from 0 inside and shifted at the
+end if they are signed, so that signedness changes no value.
 """
 
 from dataclasses import replace
@@ -29,10 +29,40 @@ class Groups(NamedTuple):
     zero_points: Array
 
 
+class Steps(NamedTuple):
+    """Codes counted from 0, not yet clamped; scales, zero points (int32), groups that are lost."""
+
+    codes: Array
+    scales: Array
+    zero_points: Array
+    is_lost: Array
+
+
 def quantize_groups(
     bits: Array, random_bits: Array | None, spec: RoundingSpec, carrier: Carrier
 ) -> Groups:
     """Choose scales and zero points and round to codes."""
+    fmt = spec.format
+    assert isinstance(fmt, AffineFormat)
+    steps = round_to_steps(bits, random_bits, spec, carrier)
+    codes = namespace(bits).clip(steps.codes, *(np.int32(end) for end in code_range(fmt)))
+    shift = np.int32(1 << (fmt.bits - 1) if fmt.is_signed else 0)
+    return Groups(
+        (codes - shift).astype(affine_code_dtype(fmt)),
+        select(steps.is_lost, carrier.uint(carrier.quiet_nan), steps.scales),
+        steps.zero_points - shift,
+    )
+
+
+def code_range(fmt: AffineFormat) -> tuple[int, int]:
+    """Return the smallest and the largest code, counted from 0."""
+    return int(fmt.is_symmetric), (1 << fmt.bits) - 1
+
+
+def round_to_steps(
+    bits: Array, random_bits: Array | None, spec: RoundingSpec, carrier: Carrier
+) -> Steps:
+    """Choose scales and zero points and round to integers, as many as there are."""
     xp = namespace(bits)
     u = carrier.uint
     fmt = spec.format
@@ -54,14 +84,7 @@ def quantize_groups(
         zero = _integer_quotient(lowest, scale, RoundingSpec(format=unsigned), None, carrier)
     element = replace(spec, format=fmt.element)
     steps = _integer_quotient(bits, scale[..., None], element, random_bits, carrier)
-    least, most = np.int32(fmt.is_symmetric), np.int32(2 * half - 1)
-    codes = xp.clip(steps + zero[..., None], least, most)
-    shift = np.int32(half if fmt.is_signed else 0)
-    return Groups(
-        (codes - shift).astype(affine_code_dtype(fmt)),
-        select(is_lost, u(carrier.quiet_nan), scale),
-        zero - shift,
-    )
+    return Steps(steps + zero[..., None], scale, zero, is_lost)
 
 
 def dequantize_groups(groups: Groups, carrier: Carrier) -> Array:

@@ -1,8 +1,8 @@
 """Scales and elements of block formats, on bit patterns.
 
-Arrays have the shape (..., blocks, block_size). Magnitudes compare as their patterns do, so the largest
-one needs no arithmetic. An exact quotient, of amax and a constant or of an element and its scale, is
-rounded once; where a rule is an order of float32 operations (`nvfp4`), each of them is.
+Arrays have the shape (..., blocks, block_size). Magnitudes compare as their patterns do, so the
+largest one needs no arithmetic. An exact quotient, of amax and a constant or of an element and its
+scale, is rounded once; where a rule is an order of float32 operations (`nvfp4`), each of them is.
 """
 
 from dataclasses import replace
@@ -26,17 +26,47 @@ from precsim.rounding.spec import RoundingSpec
 
 
 class Blocks(NamedTuple):
-    """Codes of the elements and of the scales, and the pattern of the array's scale if it has one."""
+    """Codes of the elements and of the scales; the pattern of the array's scale, if any."""
 
     codes: Array
     scales: Array
     tensor_scale: Array | None
 
 
+class Quotients(NamedTuple):
+    """Elements divided by their scales, not yet rounded; patterns of the scales; lost blocks."""
+
+    exact: wide.Packed
+    scales: Array
+    tensor_scale: Array | None
+    is_lost: Array
+
+
 def quantize_blocks(
     bits: Array, random_bits: Array | None, spec: RoundingSpec, carrier: Carrier
 ) -> Blocks:
     """Choose the scales of blocks and round their elements."""
+    fmt = spec.format
+    assert isinstance(fmt, BlockFormat)
+    quotients = divide_by_scales(bits, spec, carrier)
+    elements = round_bits(
+        quotients.exact.bits,
+        replace(spec, format=fmt.element),
+        carrier,
+        tail=quotients.exact.tail,
+        rest=quotients.exact.rest,
+        random_bits=random_bits,
+    )
+    scale = select(quotients.is_lost, carrier.uint(carrier.quiet_nan), quotients.scales)
+    return Blocks(
+        encode_bits(elements, fmt.element, carrier).astype(code_dtype(fmt.element)),
+        encode_bits(scale, fmt.scale, carrier).astype(code_dtype(fmt.scale)),
+        quotients.tensor_scale,
+    )
+
+
+def divide_by_scales(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Quotients:
+    """Choose the scales of blocks and divide their elements by them."""
     u = carrier.uint
     fmt = spec.format
     assert isinstance(fmt, BlockFormat)
@@ -60,20 +90,7 @@ def quantize_blocks(
             select(is_special, u(0), exact.tail),
             select(is_special, u(0), exact.rest),
         )
-    elements = round_bits(
-        exact.bits,
-        replace(spec, format=fmt.element),
-        carrier,
-        tail=exact.tail,
-        rest=exact.rest,
-        random_bits=random_bits,
-    )
-    scale = select(is_lost, u(carrier.quiet_nan), scale)
-    return Blocks(
-        encode_bits(elements, fmt.element, carrier).astype(code_dtype(fmt.element)),
-        encode_bits(scale, fmt.scale, carrier).astype(code_dtype(fmt.scale)),
-        tensor_scale,
-    )
+    return Quotients(exact, scale, tensor_scale, is_lost)
 
 
 def dequantize_blocks(blocks: Blocks, fmt: BlockFormat, carrier: Carrier) -> Array:
@@ -84,15 +101,22 @@ def dequantize_blocks(blocks: Blocks, fmt: BlockFormat, carrier: Carrier) -> Arr
     u = carrier.uint
     element = decode_bits(blocks.codes.astype(carrier.uint_dtype), fmt.element, carrier)
     scale = decode_bits(blocks.scales.astype(carrier.uint_dtype), fmt.scale, carrier)
-    product = wide.multiply(wide.unpack(element, carrier), wide.unpack(scale, carrier), carrier)
-    if blocks.tensor_scale is not None:
-        # Two factors of at most 16 bits fill no more than one word, so this product is exact too.
-        product = wide.multiply(product, wide.unpack(blocks.tensor_scale, carrier), carrier)
-    value = rounded(product, carrier)
+    value = times_scales(element, scale, blocks.tensor_scale, carrier)
     is_special = (element & u(carrier.sign_bit - 1)) >= u(carrier.infinity)
     value = select(is_special, element, value)
     is_nan = (scale > u(carrier.infinity)) | (is_special & (scale == u(0)))
     return select(is_nan, u(carrier.quiet_nan), value)
+
+
+def times_scales(
+    element: Array, scale: Array, tensor_scale: Array | None, carrier: Carrier
+) -> Array:
+    """Return the pattern of element * scale (* tensor scale), the exact product rounded once."""
+    product = wide.multiply(wide.unpack(element, carrier), wide.unpack(scale, carrier), carrier)
+    if tensor_scale is not None:
+        # Two factors of at most 16 bits fill no more than one word, so this product is exact too.
+        product = wide.multiply(product, wide.unpack(tensor_scale, carrier), carrier)
+    return rounded(product, carrier)
 
 
 def set_specials_apart(
@@ -100,8 +124,9 @@ def set_specials_apart(
 ) -> tuple[Array, Array]:
     """Return patterns, those of lost blocks 0, and which blocks are lost to NaN or infinity.
 
-    An infinity that saturates counts as the largest finite number of the carrier. On `keeps_elements`,
-    infinity and NaN are left to the rounding of the elements, if these have a NaN.
+    An infinity that saturates counts as the largest finite number of the carrier. On
+    `keeps_elements`, infinity and NaN are left to the rounding of the elements, if these have a
+    NaN.
     """
     u = carrier.uint
     magnitude = bits & u(carrier.sign_bit - 1)

@@ -1,8 +1,8 @@
 """Single steps in the carrier's own format: an exact product or quotient, rounded to nearest once.
 
-Scales are chosen by a few such operations. As integer arithmetic they give the same bits on every backend.
-Operands are patterns of finite numbers, divisors not 0; what goes beyond the range saturates or is infinite,
-as asked.
+Scales are chosen by a few such operations. As integer arithmetic they give the same bits on every
+backend. Operands are patterns of finite numbers, divisors not 0; what goes beyond the range
+saturates or is infinite, as asked.
 """
 
 from functools import lru_cache

@@ -1,9 +1,10 @@
 """NVFP4: scales and quotients in the order of float32 operations of two libraries.
 
-Both choose a float32 scale of the whole array and an E4M3 scale of each block, and both multiply the
-elements by a rounded reciprocal. They round different intermediate results, so their bits differ.
-Sources: pytorch/ao torchao/prototype/mx_formats/nvfp4_tensor.py (nvfp4_quantize); NVIDIA/TransformerEngine
-transformer_engine/pytorch/custom_recipes/reference_nvfp4.py (_quantize_blockwise_reference).
+Both choose a float32 scale of the whole array and an E4M3 scale of each block, and both multiply
+the elements by a rounded reciprocal. They round different intermediate results, so their bits
+differ. Sources: pytorch/ao torchao/prototype/mx_formats/nvfp4_tensor.py (nvfp4_quantize);
+NVIDIA/TransformerEngine transformer_engine/pytorch/custom_recipes/reference_nvfp4.py
+(_quantize_blockwise_reference).
 """
 
 from typing import NamedTuple
@@ -23,7 +24,7 @@ _LARGEST = F32.infinity - 1
 
 
 class Quotients(NamedTuple):
-    """Patterns of the block scales, of the tensor scale, and of the elements before they are rounded."""
+    """Patterns of the block scales, the tensor scale, and the elements before their rounding."""
 
     scale: Array
     tensor_scale: Array
@@ -31,12 +32,12 @@ class Quotients(NamedTuple):
 
 
 def quotients(bits: Array, amax: Array, fmt: BlockFormat) -> Quotients:
-    """Apply the rule of a format to patterns (..., blocks, block_size) and their amax (..., blocks).
+    """Apply a format's rule to patterns (..., blocks, block_size) and their amax (..., blocks).
 
     Notes
     -----
-    Where a library divides 0 by 0 or multiplies 0 by infinity, the result here is 0: torchao takes 1 for a
-    tensor scale of 0, and a zero element stays 0.
+    Where a library divides 0 by 0 or multiplies 0 by infinity, the result here is 0: torchao takes
+    1 for a tensor scale of 0, and a zero element stays 0.
     """
     rule = _torchao if fmt.scale_rule is ScaleRule.TORCHAO else _transformer_engine
     return rule(bits, amax, amax.max(initial=F32.uint(0)), fmt)

@@ -1,6 +1,7 @@
-"""The definition of block and affine quantization, one block at a time, in exact rational arithmetic.
+"""The definition of block and affine quantization, block by block, in exact rational arithmetic.
 
-Read this to learn what a scale rule does. `round_exact` is the only rounding; everything else is a fraction.
+Read this to learn what a scale rule does. `round_exact` is the only rounding; everything else is a
+fraction.
 """
 
 import math
@@ -87,7 +88,7 @@ def quantize_blocks_exactly(
 
 
 def _without_specials(block: Block, spec: RoundingSpec) -> list[float] | None:
-    """Return a block in which every element can be quantized; None if a NaN or infinity spoils it."""
+    """Return a block that can be quantized; None if a NaN or an infinity spoils it."""
     fmt = spec.format
     assert isinstance(fmt, BlockFormat)
     if fmt.scale_rule is ScaleRule.MAX_ABS:
@@ -146,7 +147,7 @@ def _to_precision(x: Fraction, precision: int) -> Fraction:
 
 
 def _divided(x: float, scale: float) -> float | Fraction:
-    """Return the exact quotient; infinity, NaN and zeros stay what they are, and over 0 all is 0."""
+    """Return the exact quotient; infinity, NaN and zeros stay, and over 0 all is 0."""
     if not math.isfinite(x) or x == 0:
         return x
     if scale == 0:
@@ -162,7 +163,7 @@ def _fl(x: Fraction) -> float:
 def _torchao(
     blocks: list[list[float]], amax: list[Fraction], fmt: BlockFormat
 ) -> tuple[list[float], float, list[list[float | Fraction]]]:
-    """pytorch/ao, torchao/prototype/mx_formats/nvfp4_tensor.py: each operation rounds to float32."""
+    """Round each operation to float32: pytorch/ao, prototype/mx_formats/nvfp4_tensor.py."""
     largest, scale_max, scale_min = (
         _largest(fmt),
         Fraction(fmt.scale.max_finite),
@@ -185,7 +186,7 @@ def _torchao(
 def _transformer_engine(
     blocks: list[list[float]], amax: list[Fraction], fmt: BlockFormat
 ) -> tuple[list[float], float, list[list[float | Fraction]]]:
-    """NVIDIA/TransformerEngine, custom_recipes/reference_nvfp4.py: each operation rounds to float32."""
+    """Round each operation to float32: TransformerEngine, custom_recipes/reference_nvfp4.py."""
     largest, scale_max = _largest(fmt), Fraction(fmt.scale.max_finite)
     highest = float.fromhex("0x1.fffffep127")
     total = max(amax, default=Fraction(0))

@@ -3,9 +3,10 @@
 Inputs: all 65,536 high halves of a float32 (every sign, exponent and leading bits, so every kind of
 subnormal, infinity and NaN) with low halves around the points where a cast changes its mind.
 
-Two differences to ml_dtypes are meant, and each has a test that states it: NaN in formats without NaN
-(`test_nan_stays_in_formats_without_nan`; with the preset ``ml_dtypes`` there is none), and e8m0 just above
-its smallest value (`test_e8m0_rounds_float32_subnormals_to_nearest`). ml_dtypes is right for float32 inputs only.
+Two differences to ml_dtypes are meant, and each has a test that states it: NaN in formats without
+NaN (`test_nan_stays_in_formats_without_nan`; with the preset ``ml_dtypes`` there is none), and e8m0
+just above its smallest value (`test_e8m0_rounds_float32_subnormals_to_nearest`). ml_dtypes is right
+for float32 inputs only.
 """
 
 from collections.abc import Callable

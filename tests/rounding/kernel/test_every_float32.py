@@ -1,8 +1,9 @@
 """All 2**32 float32 inputs, in six modes, against intervals of bit patterns.
 
-A rounding to a coarser format is constant on intervals of float32 patterns (which are ordered as the
-magnitudes are). The ends of the intervals come from the sorted table of the format's values, not from the
-kernel: between neighbours v and w the result is v up to a threshold, then w; midpoints are exact in float64.
+A rounding to a coarser format is constant on intervals of float32 patterns (which are ordered as
+the magnitudes are). The ends of the intervals come from the sorted table of the format's values,
+not from the kernel: between neighbours v and w the result is v up to a threshold, then w; midpoints
+are exact in float64.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ NAN = 0x7FC00000
 
 
 class Intervals(NamedTuple):
-    """Magnitudes from ``starts[k]`` to before ``starts[k + 1]`` become the pattern ``results[k]``."""
+    """Magnitudes from ``starts[k]`` to below ``starts[k + 1]`` become pattern ``results[k]``."""
 
     starts: np.ndarray
     results: np.ndarray

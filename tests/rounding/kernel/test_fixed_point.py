@@ -1,8 +1,8 @@
 """Fixed point: SystemC's and ac_fixed's quantisation and overflow modes, in pairs.
 
-fixed_point.csv is typed in from their definitions (IEEE 1666, 7.10; ac_fixed reference manual): a row for
-an input, a column for a quantisation mode; a cell has the one result, or those of wrap, sat, sat_zero and
-sat_sym where they differ. The second part compares every pair with integers.
+fixed_point.csv is typed in from their definitions (IEEE 1666, 7.10; ac_fixed reference manual): a
+row for an input, a column for a quantisation mode; a cell has the one result, or those of wrap,
+sat, sat_zero and sat_sym where they differ. The second part compares every pair with integers.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """The kernel equals the oracle: every mode, overflow and subnormal policy, both carriers.
 
-Inputs are a grid of the points where a rounding changes: values, midpoints, ends of the format and of
-the carrier, and their neighbours in the carrier.
+Inputs are a grid of the points where a rounding changes: values, midpoints, ends of the format and
+of the carrier, and their neighbours in the carrier.
 """
 
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def test_float32_does_not_depend_on_64_bit_types(grid: Grid, assert_same_bits: C
 def test_short_way_equals_the_general_way(
     fmt: Format, carrier: Carrier, specs: Any, grid: Grid, assert_same_bits: Compare
 ) -> None:
-    """Plain values are rounded where they stand; with a tail of zeros they go the way of results."""
+    """Plain values are rounded in place; with a tail of zeros they go the way of results."""
     x = grid(fmt, carrier.float_dtype)
     patterns = x.view(carrier.uint_dtype)
     zero = np.zeros_like(patterns)

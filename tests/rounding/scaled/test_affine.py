@@ -76,7 +76,7 @@ def test_signed_codes_are_shifted_unsigned_ones() -> None:
 
 
 def test_onnx_rounds_twice_in_its_own_example() -> None:
-    """DynamicQuantizeLinear: same scale and zero point; 0.5 / scale in float32 is a tie, and is none."""
+    """Same scale and zero point as DynamicQuantizeLinear; float32's 0.5 / scale is a false tie."""
     x = F([0, 2, -3, -2.5, 1.34, 0.5])
     q = ps.quantize(x, "uint8")
     assert q.scales.tolist() == [F(0.019607844)]

@@ -28,7 +28,7 @@ def block_format(name: str, **changes: Any) -> ps.BlockFormat:
 
 
 def blocks(count: int, size: int, seed: int, *, lowest: int = -149, highest: int = 127) -> Any:
-    """Make float32 blocks of all magnitudes: zeros of both signs, ties, subnormals, equal elements."""
+    """Make float32 blocks of all magnitudes: both zeros, ties, subnormals, equal elements."""
     rng = np.random.default_rng(seed)
     exponents = rng.integers(lowest, highest, (count, 1)).astype(float)
     x = rng.uniform(-2, 2, (count, size))
@@ -119,7 +119,7 @@ def test_other_scale_formats(element: str, scale: str, rule: str, assert_same_bi
     fmt = ps.BlockFormat(
         name="other",
         element=ps.get_format(element),
-        scale=ps.RoundingSpec.parse(scale).format,  # type: ignore[arg-type]
+        scale=ps.RoundingSpec.parse(scale).format,
         block_size=4,
         scale_rule=ps.ScaleRule(rule),
     )
@@ -190,7 +190,7 @@ def test_scales_of_torchaos_integer_recipes(mbits: int) -> None:
 
 @pytest.mark.parametrize("largest", [448, 57344, 28, 7.5, 6])
 def test_rounding_up_agrees_with_cublas_at_every_significand(largest: float) -> None:
-    """cuBLAS, 1D Block Quantization, divides in float32; that never hides that a block is too large."""
+    """cuBLAS (1D Block Quantization) divides in float32, which never hides a block too large."""
     names = {448: MX[0], 57344: MX[1], 28: MX[2], 7.5: MX[3], 6: MX[4]}
     x = np.arange(0x3F800000, 0x40000000, 67, dtype=np.uint32)
     around = F([largest]).view(np.uint32) & 0x7FFFFF | 0x3F800000
@@ -257,7 +257,7 @@ def test_rounding_up_never_saturates_and_the_others_do(name: str) -> None:
 
 
 def test_rounding_to_nearest_saturates_many_blocks() -> None:
-    """Of 1,000 blocks of 32 normal numbers in E4M3; Pushkinist/rMLX#463 rounds the logarithm (46 %)."""
+    """Of 1,000 E4M3 blocks of 32 normal numbers; Pushkinist/rMLX#463 rounds logarithms (46 %)."""
     x = np.random.default_rng(0).normal(size=(1000, 32)).astype(np.float32)
     assert 0.5 < saturated(x, "mxfp8_nearest").mean() < 0.75
     assert 0.02 < saturated(x, "mxfp8_floor").mean() < 0.3

@@ -1,4 +1,4 @@
-"""NVFP4: both orders of float32 operations, against NumPy's float32 arithmetic and ml_dtypes' casts."""
+"""NVFP4: both orders of float32 operations, against NumPy's float32 and ml_dtypes' casts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +45,7 @@ LIBRARIES: dict[str, Callable[[Any], tuple[Any, Any, Any]]] = {
 
 
 def tensor(count: int, seed: int, scale: float) -> Any:
-    """Make blocks whose magnitudes differ by up to 2**20, with zeros and with multiples of powers of two."""
+    """Make blocks of magnitudes up to 2**20 apart, with zeros and multiples of powers of two."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, 16)) * 2.0 ** rng.integers(-20, 1, (count, 1))
     x = np.where(rng.random(x.shape) < 0.3, np.round(x * 64) / 64, x)

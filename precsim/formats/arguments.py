@@ -1,0 +1,79 @@
+"""Checks of arguments, each with one clear line: what was given, what is allowed, what is near."""
+
+import enum
+import operator
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+Member = TypeVar("Member", bound=enum.StrEnum)
+
+
+def integer(value: Any, argument: str, least: int | None = None, most: int | None = None) -> int:
+    """Return a Python, NumPy or JAX integer as int; refuse bool, float and what is out of range."""
+    try:
+        number = operator.index(value)
+        is_allowed = not isinstance(value, bool)
+    except TypeError:
+        number, is_allowed = 0, False
+    if is_allowed and (least is None or number >= least) and (most is None or number <= most):
+        return number
+    lower = "" if least is None else f" from {least}"
+    upper = "" if least is None else " on" if most is None else f" to {most}"
+    raise ValueError(f"{argument} is {value!r}; allowed are integers{lower}{upper}")
+
+
+def not_allowed(argument: str, value: object, allowed: Iterable[str]) -> ValueError:
+    """Return the error for a value that is none of those allowed; it suggests one that is near."""
+    names = [str(name) for name in allowed]
+    near = nearest(str(value), names)
+    hint = f"; did you mean {near!r}?" if near else ""
+    return ValueError(f"{argument} is {value!r}; allowed are {', '.join(map(repr, names))}{hint}")
+
+
+def member(kind: type[Member], value: object, argument: str) -> Member:
+    """Return the member of an enumeration that a value, or its string, names."""
+    try:
+        return kind(str(value))
+    except ValueError:
+        raise not_allowed(argument, value, kind) from None
+
+
+def unknown(what: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> ValueError:
+    """Return the error for a name that nothing has; it suggests a near name or lists all."""
+    names = [str(each) for each in known]
+    near = nearest(name, [*names, *aliases])
+    hint = f"did you mean {near!r}?" if near else f"known are {', '.join(names)}"
+    return ValueError(f"unknown {what} {name!r}; {hint}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, None if none is near.
+
+    A name is near if one slip per four letters separates the two (at least one): a letter wrong,
+    missing, superfluous, or exchanged with the next. Failing that, a name is near if `name`, of
+    three letters or more, is its beginning or one of its words.
+    """
+    name, names = name.strip().lower(), list(known)
+    slips = max(1, len(name) // 4)
+    close = [each for each in names if abs(len(each) - len(name)) <= slips]
+    best = min(close, key=lambda each: _slips(name, each), default=None)
+    if name and best is not None and _slips(name, best) <= slips:
+        return best
+    if len(name) < 3:
+        return None
+    return next((each for each in names if each.startswith(name) or name in each.split("_")), None)
+
+
+def _slips(x: str, y: str) -> int:
+    """Return the optimal string alignment distance of two names (Damerau; Levenshtein)."""
+    d: dict[tuple[int, int], int] = {}
+    for i in range(len(x) + 1):
+        for j in range(len(y) + 1):
+            if i == 0 or j == 0:
+                d[i, j] = i + j
+                continue
+            wrong = d[i - 1, j - 1] + (x[i - 1] != y[j - 1])
+            d[i, j] = min(d[i - 1, j] + 1, d[i, j - 1] + 1, wrong)
+            if i > 1 and j > 1 and x[i - 2 : i] == y[j - 1] + y[j - 2]:
+                d[i, j] = min(d[i, j], d[i - 2, j - 2] + 1)
+    return d[len(x), len(y)]
