@@ -123,14 +123,11 @@ def _start(a: Array, b: Array, c: Array | None) -> Array:
 def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
     """Run `step` over k, ascending."""
     total = _start(a, b, c)
-    # Slices along the leading axis keep the loop body one vectorised kernel (performance of XLA on CPU).
+    # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
+    total = lax.optimization_barrier(total)  # type: ignore[no-untyped-call]
+    # Slices along the leading axis keep the loop body one vectorised kernel on a CPU.
     columns = jnp.moveaxis(a, -1, 0)[..., None]
     rows = jnp.moveaxis(b, -2, 0)[..., None, :]
-    # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled. And there it
-    # would round an operand again for each element of the result.
-    total, columns, rows = lax.optimization_barrier(  # type: ignore[no-untyped-call]
-        (total, columns, rows)
-    )
 
     def body(k: Array, total: Array) -> Array:
         x, y = entry(columns, k), entry(rows, k)
