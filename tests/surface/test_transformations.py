@@ -28,7 +28,7 @@ FAST = (
     *("decode", "convert", "from_integer", "to_integer", "pack_codes", "unpack_codes"),
     *("quantize mxfp4", "accumulate pairwise", "accumulate sequential", "segment_sum"),
     *("embedding", "matmul bf16_bf16_fp32", "matmul h100:bf16", "matmul c and random_bits"),
-    "DynamicLossScale",
+    "StaticLossScale",
 )
 FAST_GRADIENTS = ("add", "round_to", "round_to int4_symmetric_block2", "embedding")
 
