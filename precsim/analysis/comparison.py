@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from precsim.rounding.events import Events
-from precsim.training.loop import TrainResult
+from precsim.training.result import TrainResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

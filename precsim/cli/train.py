@@ -17,9 +17,12 @@ from precsim.analysis.report import comparison_table, places_table
 from precsim.cli import run_directory, verify
 from precsim.cli.progress import line_of, progress_bar
 from precsim.products.backends import resolve_backend
-from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
-from precsim.training.loop import TrainResult, train
+from precsim.training.config import BACKENDS, TrainConfig
+from precsim.training.data.registry import TASKS
+from precsim.training.loop import train
+from precsim.training.models.registry import MODELS
 from precsim.training.policy import Policy
+from precsim.training.result import TrainResult
 
 DEFAULT_POLICIES = (
     "fp32",

@@ -20,8 +20,9 @@ from precsim.products.backends import native_refusal
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
-from precsim.training.loop import TrainResult, load_data, train_on
+from precsim.training.loop import load_data, train_on
 from precsim.training.replay.bits import HASHES, BitLog, read_log
+from precsim.training.result import TrainResult
 
 
 def set_flags(configs: list[TrainConfig]) -> None:

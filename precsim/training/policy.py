@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from precsim.formats.carrier import FLOAT32
+from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import FUNCTIONS
@@ -85,8 +87,14 @@ class Policy:
         fill(self, "update", self.params if update is None else update)
         for name in ("params", "elementwise", "update", "optimizer_state"):
             fill(self, name, RoundingSpec.parse(getattr(self, name)))
+            refuse_scaled(getattr(self, name).format, name)
+            _refuse_beyond_float32(name, getattr(self, name))
         for name in ("forward", "dgrad", "wgrad"):
-            fill(self, name, MatmulSpec.parse(getattr(self, name)))
+            product = MatmulSpec.parse(getattr(self, name))
+            fill(self, name, product)
+            for part in ("lhs", "rhs", "product", "adder", "accumulator", "output"):
+                _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
+        fill(self, "loss_scale", str(self.loss_scale))
         if self.is_compensated and self.update != self.params:
             raise ValueError(
                 f"update is '{self.update}'; a compensated update rounds to params, '{self.params}'"
@@ -112,9 +120,11 @@ class Policy:
         """Return the policy that a string stands for."""
         if isinstance(text, Policy):
             return text
+        if not isinstance(text, str):
+            raise TypeError(f"policy is {text!r}; allowed are a string or a Policy")
         from precsim.training.presets import PRESETS
 
-        first, _, rest = text.partition(",")
+        first, *rest = _split(text)
         if "=" in first:
             return _from_settings(_settings(text), text)
         if first not in PRESETS:
@@ -123,8 +133,8 @@ class Policy:
             raise ValueError(
                 f"unknown policy {first!r}; {hint}known are {', '.join(PRESETS)}, or KEY=VALUE,..."
             )
-        settings = _settings(PRESETS[first]) | _settings(rest)
-        return _from_settings(settings, first if not rest else text)
+        settings = _settings(PRESETS[first]) | _settings(",".join(rest))
+        return _from_settings(settings, text if rest else first)
 
     def __str__(self) -> str:
         """Return a string that parses to this policy."""
@@ -142,6 +152,16 @@ class Policy:
             "fn": self.functions,
         }
         return ",".join(f"{key}={value}" for key, value in parts.items())
+
+
+def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
+    """Refuse a format of single numbers with values that are no float32 numbers."""
+    if spec is None or scaled_format(spec.format) is not None or spec.format.fits(FLOAT32):
+        return
+    raise ValueError(
+        f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, as training "
+        "computes with those"
+    )
 
 
 def _is_loss_scale(text: str) -> bool:
@@ -168,10 +188,15 @@ _KEYS = (
 )
 
 
+def _split(text: str) -> list[str]:
+    """Split at the commas outside of parentheses and brackets."""
+    return re.split(r",(?![^(]*\))(?![^\[]*\])", text)
+
+
 def _settings(text: str) -> dict[str, str]:
     """Split ``KEY=VALUE,...``."""
     settings: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, _split(text)):
         key, equals, value = part.partition("=")
         if not equals or key not in _KEYS or not value:
             raise ValueError(

@@ -8,9 +8,6 @@ from precsim._arrays import Array
 from precsim.training.layers import Layers, max_pool
 from precsim.training.models.initial import he_normal
 
-PLACES = ("input", "conv1", "conv2", "output", "logits")
-"""Where a rounding can happen, in the order of computation."""
-
 CHANNELS = (8, 16)
 
 

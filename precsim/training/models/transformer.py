@@ -15,16 +15,6 @@ from precsim.training.layers import Layers
 WIDTH = 64
 HEADS = 4
 BLOCKS = ("block0", "block1")
-PLACES = (
-    *(
-        f"{block}/{place}"
-        for block in BLOCKS
-        for place in ("qkv", "scores", "values", "projection", "expand", "contract")
-    ),
-    "output",
-    "logits",
-)
-"""Where a rounding can happen, in the order of computation."""
 
 
 def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:

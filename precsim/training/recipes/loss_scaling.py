@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.arithmetic.elementwise import divide, multiply
+from precsim.training.recipes.leaves import is_trained, map_trained
 
 
 @jax.tree_util.register_dataclass
@@ -64,11 +65,14 @@ class StaticLossScale:
     skipped: Any = 0
 
     def scale(self, tree: Any) -> Any:
-        """Multiply every leaf by the factor."""
+        """Multiply every differentiable leaf by the factor; others stay as they are."""
         return _multiply(tree, jnp.float32(self.factor))
 
     def unscale(self, tree: Any) -> Any:
-        """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
+        """Multiply every differentiable leaf by the factor's reciprocal.
+
+        In float32; exact for powers of two.
+        """
         return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "StaticLossScale":
@@ -121,11 +125,14 @@ class DynamicLossScale:
     skipped: Any = 0
 
     def scale(self, tree: Any) -> Any:
-        """Multiply every leaf by the factor."""
+        """Multiply every differentiable leaf by the factor; others stay as they are."""
         return _multiply(tree, jnp.float32(self.factor))
 
     def unscale(self, tree: Any) -> Any:
-        """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
+        """Multiply every differentiable leaf by the factor's reciprocal.
+
+        In float32; exact for powers of two.
+        """
         return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "DynamicLossScale":
@@ -144,14 +151,16 @@ class DynamicLossScale:
 
 
 def _multiply(tree: Any, factor: Array) -> Any:
-    return jax.tree.map(lambda x: _product(x, factor), tree)
+    return map_trained(lambda x: _product(x, factor), tree)
 
 
-def _product(x: Any, factor: Any) -> Any:
-    """Multiply; float32 with one rounding and subnormals on every device."""
-    if jnp.result_type(x) == jnp.float32:
-        return multiply(jnp.asarray(x), jnp.float32(factor), "fp32")
-    return x * factor
+def _product(x: Any, factor: Any) -> Array:
+    """Multiply; in float32 with one rounding and subnormals on every device."""
+    x = jnp.asarray(x, jnp.float32 if isinstance(x, float) else None)
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    if dtype == jnp.float32:
+        return multiply(x.astype(dtype), jnp.float32(factor), "fp32")
+    return x.astype(dtype) * jnp.asarray(factor, dtype)
 
 
 LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale
@@ -170,6 +179,7 @@ def loss_scale_from(text: str) -> LossScale:
 
 
 def all_finite(tree: Any) -> Array:
-    """Tell whether every element of every leaf is finite."""
-    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    """Return whether every element of every differentiable leaf is finite."""
+    trained = filter(is_trained, jax.tree.leaves(tree))
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in trained]
     return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)

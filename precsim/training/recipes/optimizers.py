@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -10,6 +9,7 @@ import optax
 from precsim._arrays import Array
 from precsim.arithmetic import portable as p
 from precsim.training.config import TrainConfig
+from precsim.training.recipes.leaves import map_trained
 
 _MOMENTUM = 0.9
 _WEIGHT_DECAY = 0.01
@@ -89,15 +89,15 @@ def portable_sgd(
     def init(params: Any) -> Any:
         if momentum is None:
             return optax.EmptyState()
-        return MomentumState(jax.tree.map(jnp.zeros_like, params))
+        return MomentumState(map_trained(jnp.zeros_like, params))
 
     def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        gradients = jax.tree.map(p.flush, gradients)
+        gradients = map_trained(p.flush, gradients)
         if momentum is not None:
-            kept = jax.tree.map(lambda v: p.multiply(np.float32(momentum), v), state.trace)
-            gradients = jax.tree.map(p.add, kept, gradients)
+            kept = map_trained(lambda v: p.multiply(np.float32(momentum), v), state.trace)
+            gradients = map_trained(p.add, kept, gradients)
             state = MomentumState(gradients)
-        return jax.tree.map(lambda g: p.multiply(rate, g), gradients), state
+        return map_trained(lambda g: p.multiply(rate, g), gradients), state
 
     return optax.GradientTransformation(init, update)
 
@@ -143,18 +143,18 @@ def portable_adamw(
     new = np.array([1 - b1, 1 - b2], np.float32)
 
     def init(params: Any) -> AdamState:
-        first, second = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return AdamState(first, second, jnp.ones(2))
+        first, second = (map_trained(jnp.zeros_like, params) for _ in range(2))
+        return AdamState(first, second, jnp.ones(2, jnp.float32))
 
     def update(gradients: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
-        gradients = jax.tree.map(p.flush, gradients)
+        gradients = map_trained(p.flush, gradients)
 
         def average(b: int, old: Any, values: Any) -> Any:
             mix = lambda x, y: p.add(p.multiply(kept[b], x), p.multiply(new[b], y))
-            return jax.tree.map(mix, old, values)
+            return map_trained(mix, old, values)
 
         first = average(0, state.first, gradients)
-        second = average(1, state.second, jax.tree.map(lambda g: p.multiply(g, g), gradients))
+        second = average(1, state.second, map_trained(lambda g: p.multiply(g, g), gradients))
         powers = p.multiply(state.powers, kept)
         inverse = p.divide(_ONE, p.subtract(_ONE, powers))
 
@@ -166,7 +166,7 @@ def portable_adamw(
 
         if weight_decay and params is None:
             raise ValueError("params is None; weight decay needs the weights")
-        updates = jax.tree.map(one, first, second, first if params is None else params)
+        updates = map_trained(one, first, second, first if params is None else params)
         return updates, AdamState(first, second, powers)
 
     return optax.GradientTransformation(init, update)
