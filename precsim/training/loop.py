@@ -26,6 +26,7 @@ from precsim.training.step import (
     initial_state,
     make_step,
 )
+from precsim.training.switches import with_default_switches
 from precsim.training.watched import UNGUARDED
 
 
@@ -268,6 +269,7 @@ def _predictor(config: TrainConfig, backend: str) -> Callable[..., tuple[Any, An
     model = MODELS[config.model].load()
 
     @jax.jit
+    @with_default_switches
     def predict(params: Any, images: Any, key: Any) -> tuple[Any, Any]:
         layers = Layers(policy=config.policy, backend=backend, key=key)
         classes = jnp.argmax(model.apply(params, images, layers), axis=-1)

@@ -1,7 +1,7 @@
 """One training step, compiled once per policy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
 from precsim.training.recipes.optimizers import make_optimizer
 from precsim.training.recipes.updates import apply_updates, count_swallowed
+from precsim.training.switches import with_default_switches
 from precsim.training.watched import Watched, noise_for, probe
 from precsim.transform.tags import tag
 
@@ -56,6 +57,7 @@ class Metrics(NamedTuple):
 Model = Callable[[dict[str, Array], Array, Layers], Array]
 
 
+@with_default_switches
 def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
     """Return the state before the first step: weights rounded to the policy's storage format."""
     policy = config.policy
@@ -120,7 +122,9 @@ def make_step(config: TrainConfig, model: Model, backend: str) -> Step:
     optimizer = make_optimizer(config)
     gradient = make_gradient(config, model, backend)
 
+    @with_default_switches
     def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
+        state = replace(state, loss_scale=jax.tree.map(_narrow, state.loss_scale))
         (loss, forward), grads, backward, loss_scale, finite = gradient(state, images, labels)
         grads = {name: tag(g, f"gradient of {name}") for name, g in grads.items()}
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.params)
@@ -169,6 +173,11 @@ def make_step(config: TrainConfig, model: Model, backend: str) -> Step:
         return next_state, metrics
 
     return step
+
+
+def _narrow(leaf: Any) -> Array:
+    """Return a number of Python, or one that JAX took for 64 bits wide, in 32 bits."""
+    return jnp.asarray(leaf, jnp.float32 if is_trained(leaf) else jnp.int32)
 
 
 def _factor(loss_scale: LossScale) -> Array:

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from precsim.transform.jaxprs import inner_jaxprs, is_variable, opened
+
 _EXACT = frozenset(
     [
         "reshape",
@@ -99,17 +101,17 @@ def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
 
 
 def _faults(jaxpr: Any) -> Iterator[str]:
-    needed = {v for v in jaxpr.outvars if _is_variable(v)}
+    needed = {v for v in jaxpr.outvars if is_variable(v)}
     used: list[Any] = []
     for eqn in reversed(jaxpr.eqns):
         if eqn.effects or needed.intersection(eqn.outvars):
-            needed.update(v for v in eqn.invars if _is_variable(v))
+            needed.update(v for v in eqn.invars if is_variable(v))
             used.insert(0, eqn)
     consumers: dict[Any, list[str]] = {}
     for eqn in used:
-        for v in filter(_is_variable, eqn.invars):
+        for v in filter(is_variable, eqn.invars):
             consumers.setdefault(v, []).extend(_uses(eqn, v))
-    for v in filter(_is_variable, jaxpr.outvars):
+    for v in filter(is_variable, jaxpr.outvars):
         consumers.setdefault(v, []).append("the result")
     for eqn in used:
         yield from _faults_of(eqn, consumers)
@@ -119,12 +121,12 @@ def _uses(eqn: Any, v: Any) -> list[str]:
     """Return the operations that an equation applies to a variable: itself, or those inside a function with a gradient."""
     if eqn.primitive.name != "custom_jvp_call":
         return [eqn.primitive.name]
-    inner = eqn.params["call_jaxpr"].jaxpr
+    inner = opened(eqn.params["call_jaxpr"])
     own = {i for i, outer in zip(inner.invars, eqn.invars, strict=True) if outer is v}
     return [
         name
         for e in inner.eqns
-        for w in filter(_is_variable, e.invars)
+        for w in filter(is_variable, e.invars)
         if w in own
         for name in _uses(e, w)
     ]
@@ -137,12 +139,7 @@ def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
     if name in _UNORDERED and any(_is_float(v) for v in eqn.outvars):
         yield _line(eqn)
         return
-    inner = [
-        getattr(part, "jaxpr", part)
-        for value in eqn.params.values()
-        for part in (value if isinstance(value, (tuple, list)) else [value])
-        if hasattr(getattr(part, "jaxpr", part), "eqns")
-    ]
+    inner = list(inner_jaxprs(eqn))
     if inner:
         for jaxpr in inner:
             yield from _faults(jaxpr)
@@ -159,7 +156,10 @@ def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
 
 
 def _is_exact_conversion(eqn: Any) -> bool:
-    """Tell whether every number of a conversion to float is kept: from booleans, small integers, or the same dtype."""
+    """Return whether a conversion to float keeps every number.
+
+    It does from booleans, from the same or a narrower dtype, and from integers.
+    """
     old, new = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     return bool(old in (new, jnp.bool_) or old.itemsize < new.itemsize or old.kind in "iu")
 
@@ -169,10 +169,6 @@ def _line(eqn: Any) -> str:
 
     name, place = eqn.primitive.name, source_info_util.summarize(eqn.source_info)
     return f"{name} at {place}" if place else str(name)
-
-
-def _is_variable(v: Any) -> bool:
-    return not hasattr(v, "val")
 
 
 def _is_float(v: Any) -> bool:

@@ -15,6 +15,7 @@ from precsim.training import loop
 from precsim.training import watched as products
 from precsim.training.data import digits
 from precsim.training.models.initial import he_normal
+from precsim.training.step import initial_state, make_step
 from tests.training.conftest import assert_same_bits, forget_compiled
 
 CONFIG: dict[str, Any] = {"steps": 40, "learning_rate": 0.1, "snapshots": 2}
@@ -243,3 +244,34 @@ def test_convolutional_network_learns() -> None:
 def test_accuracy_after_900_steps(policy: str, low: float, high: float) -> None:
     """Within two standard deviations of claims.md's means (1.3 to 1.8 points, 3.3 for pure bf16)."""
     assert low < 100 * ps.train(config(policy)).test_accuracy < high
+
+
+class TwoRoundings(OneLayer):
+    """A model with one more place than `OneLayer`."""
+
+    def apply(self, params: Any, images: Any, layers: Any) -> Any:
+        return layers.rounded("once more", super().apply(params, images, layers))
+
+
+def counted(model: OneLayer) -> Any:
+    """Return the metrics of a step, as shapes."""
+    config = ps.TrainConfig(policy="fp16", batch_size=2)  # type: ignore[arg-type]
+    state = initial_state(config, model.init(np.random.default_rng(0), (2, 2, 1), 3))
+    step = make_step(config, model.apply, "auto")
+    return jax.eval_shape(step, state, np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, np.int32))[1]
+
+
+def test_an_added_layer_appears_in_the_events_of_both_passes() -> None:
+    """Defect: models listed their places by hand; one that was forgotten lost its events."""
+    metrics = counted(TwoRoundings())
+    places = {"input", "output", "logits", "once more"}
+    assert set(metrics.forward_events) == set(metrics.backward_events) == places
+
+
+def test_a_name_that_stands_for_two_places_is_refused() -> None:
+    class Twice(OneLayer):
+        def apply(self, params: Any, images: Any, layers: Any) -> Any:
+            return layers.rounded("logits", super().apply(params, images, layers))
+
+    with pytest.raises(ValueError, match="the model uses the name 'logits' twice"):
+        counted(Twice())

@@ -274,3 +274,18 @@ def test_block_formats_are_multiplied_and_not_counted() -> None:
     )
     assert_same_bits(got, reference(a, b, spec))
     assert not np.asarray(watched.events).any()
+
+
+@pytest.mark.parametrize(("fmt", "share"), [("q3.8", 2), ("bf16", 1)])
+def test_an_operand_in_its_format_is_not_counted_again(fmt: str, share: int) -> None:
+    """Defect: numbers that were rounded before stood twice in the denominator of underflow."""
+    a, b = operands((3, 7), (7, 2))
+    a = single(ps.round_to(a, "q3.8"))
+    spec = ps.MatmulSpec.parse(f"{fmt}_{fmt}_fp32")
+    setting = Setting(ps.Policy.parse("bf16"), "emulated", "layer")
+    _, watched = products.watched_product(
+        jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, "ab"
+    )
+    expected = counts(b, spec.rhs) + (counts(a, spec.lhs) if share == 1 else 0)
+    assert watched.events.tolist() == expected.tolist()
+    assert watched.events.dtype == np.int32

@@ -52,11 +52,11 @@ def add(x: Array, y: Array) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _add(x: Array, y: Array, missing: int) -> Array:
-    return p.add(x, y)
+    return p.add(x, jnp.broadcast_to(y, x.shape))
 
 
 def _add_forward(x: Array, y: Array, missing: int) -> tuple[Array, None]:
-    return p.add(x, y), None
+    return _add(x, y, missing), None
 
 
 def _add_backward(missing: int, _: None, g: Array) -> tuple[Array, Array]:
@@ -169,7 +169,7 @@ def _cross_entropy_forward(
 def _cross_entropy_backward(residuals: tuple[Array, Array, Array], g: Array) -> tuple[Array, None]:
     powers, total, labels = residuals
     y = p.multiply(powers, p.divide(_ONE, total))
-    is_label = labels[:, None] == jnp.arange(y.shape[-1])
+    is_label = labels[:, None] == jnp.arange(y.shape[-1], dtype=labels.dtype)[None]
     share = p.multiply(g, np.float32(1 / y.shape[0]))
     return p.multiply(p.subtract(y, is_label.astype(jnp.float32)), share), None
 
@@ -193,14 +193,15 @@ def _layer_norm_forward(
     variance = p.mean(p.multiply(centred, centred), -1)[..., None]
     root = p.reciprocal_sqrt(p.add(variance, LAYER_NORM_EPSILON))
     normal = p.multiply(centred, root)
-    return p.add(p.multiply(normal, gain), bias), (normal, root, gain)
+    scaled = p.multiply(normal, jnp.broadcast_to(gain, normal.shape))
+    return p.add(scaled, jnp.broadcast_to(bias, normal.shape)), (normal, root, gain)
 
 
 def _layer_norm_backward(
     residuals: tuple[Array, Array, Array], g: Array
 ) -> tuple[Array, Array, Array]:
     normal, root, gain = residuals
-    inner = p.multiply(g, gain)
+    inner = p.multiply(g, jnp.broadcast_to(gain, g.shape))
     dx = p.subtract(inner, p.mean(inner, -1)[..., None])
     dx = p.subtract(dx, p.multiply(normal, p.mean(p.multiply(inner, normal), -1)[..., None]))
     dx = p.multiply(root, dx)
@@ -238,12 +239,12 @@ def embed(table: Array, tokens: Array) -> Array:
 
 
 def _embed_forward(table: Array, tokens: Array) -> tuple[Array, tuple[Array, Array]]:
-    return table[tokens], (tokens, jnp.zeros(table.shape[0]))
+    return table[tokens], (tokens, jnp.zeros(table.shape[0], jnp.float32))
 
 
 def _embed_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, None]:
     tokens, rows = residuals
-    is_row = tokens.reshape(-1)[:, None] == jnp.arange(rows.shape[0])
+    is_row = tokens.reshape(-1, 1) == jnp.arange(rows.shape[0], dtype=tokens.dtype)[None]
     gradients = p.settle(g).reshape(-1, 1, g.shape[-1])
     return p.sum(jnp.where(is_row[..., None], gradients, 0), 0), None
 
