@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -89,7 +90,7 @@ def portable_sgd(
     def init(params: Any) -> Any:
         if momentum is None:
             return optax.EmptyState()
-        return MomentumState(map_trained(jnp.zeros_like, params))
+        return MomentumState(jax.tree.map(jnp.zeros_like, params))
 
     def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         gradients = map_trained(p.flush, gradients)
@@ -143,7 +144,7 @@ def portable_adamw(
     new = np.array([1 - b1, 1 - b2], np.float32)
 
     def init(params: Any) -> AdamState:
-        first, second = (map_trained(jnp.zeros_like, params) for _ in range(2))
+        first, second = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
         return AdamState(first, second, jnp.ones(2, jnp.float32))
 
     def update(gradients: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
