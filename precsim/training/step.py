@@ -76,7 +76,7 @@ def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
 def make_gradient(
     config: TrainConfig, model: Model, backend: str
 ) -> Callable[..., tuple[Any, dict[str, Array], dict[str, Watched], LossScale, Array]]:
-    """Return ``f(state, images, labels)``: (loss, forward events), gradients, backward events, ..."""
+    """Return f(state, images, labels): (loss, forward counts), gradients, backward counts, ..."""
     policy = config.policy
 
     def gradient(state: TrainState, images: Array, labels: Array) -> Any:

@@ -29,7 +29,7 @@ from precsim.training.recipes.tensor_scaling import current_scale
 
 NUM_EVENTS = len(Events._fields)
 UNGUARDED = ":unguarded"
-"""After a backend's name: emulated products do not guard their range, but say whether they left it."""
+"""After a backend's name: emulated products do not guard their range; they say if they left it."""
 
 
 class Watched(NamedTuple):
@@ -134,7 +134,7 @@ def _count(before: Array, after: Array, spec: RoundingSpec) -> Watched:
 
 
 def _count_anew(before: Array, after: Array, spec: RoundingSpec) -> Watched:
-    """Count the events of a rounding, unless it changes nothing: a former one has been counted."""
+    """Count the events of a rounding, unless all numbers are in the format already."""
     is_new = (bitcast(before, jnp.uint32) != bitcast(after, jnp.uint32)).any()
     watched = _count(before, after, spec)
     return watched._replace(events=jnp.where(is_new, watched.events, 0))
@@ -160,7 +160,7 @@ def _watched_gradients(
 def linear(
     x: Array, w: Array, probe: Watched, key: Array, setting: Setting
 ) -> tuple[Array, Watched]:
-    """Return x @ w, shapes (..., M, K) and (..., K, N) of equal batch dimensions, and its forward events."""
+    """Return x @ w, shapes (..., M, K) and (..., K, N), equal batch dimensions, and its counts."""
     return watched_product(x, w, setting.policy.forward, setting, "forward", key, "ab")
 
 
@@ -184,7 +184,7 @@ linear.defvjp(_linear_forward, _linear_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def conv(x: Array, w: Array, probe: Watched, key: Array, setting: Setting) -> tuple[Array, Watched]:
-    """Return the "SAME" convolution of x (B, H, W, C) and w (R, S, C, F), and its forward events."""
+    """Return the "SAME" convolution of x (B, H, W, C) and w (R, S, C, F), and its counts."""
     flat = forward_patches(x, w)
     y, watched = watched_product(
         flat, w.reshape(-1, w.shape[3]), setting.policy.forward, setting, "forward", key, "ab"
@@ -214,7 +214,7 @@ conv.defvjp(_conv_forward, _conv_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def rounded(x: Array, probe: Watched, key: Array, setting: Setting) -> tuple[Array, Watched]:
-    """Round values by the policy's elementwise spec, and cotangents likewise; with forward events."""
+    """Round values by the policy's elementwise spec, and cotangents likewise; with counts."""
     return round_watched(x, key, setting, "forward")
 
 

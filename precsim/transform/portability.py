@@ -54,10 +54,10 @@ _EXACT = frozenset(
 )
 """Numbers are moved, chosen or compared, not computed."""
 _ROUNDED_ALIKE = {"add", "sub", "mul", "add_any"}
-"""Float32 operations that every device rounds to nearest; but a mul and an add may be contracted into one."""
+"""Float32 operations that every device rounds to nearest; a compiler may join a mul and an add."""
 
 _PROVED = {"native_tensor_core", "tensor_core_tiles"}
-"""Jitted functions of `precsim.matmul` whose bits were compared with those of integers."""
+"""Jitted functions of `precsim.products` whose bits were compared with those of integers."""
 
 _UNORDERED = {"scatter-add", "scatter-mul", "reduce", "reduce_window"}
 """They apply an operation to many numbers, in an order that is the platform's."""
@@ -76,15 +76,16 @@ def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        A line for each operation that the result depends on and that is not known to be portable: its name
-        and where it stands in the source. Empty if all are.
+        A line for each operation that the result depends on and that is not known to be portable:
+        its name and where it stands in the source. Empty if all are.
 
     Notes
     -----
-    Portable are: operations on integers; moving, choosing and comparing numbers; float32 additions, subtractions and
-    multiplications whose results go through integer operations at once (`precsim.arithmetic.portable` does that, so
-    that no compiler joins two of them), and are not subnormal; precsim's own arithmetic, which is integer; products on
-    tensor cores that were found to have the bits of their spec (`matmul` with ``backend="native"``).
+    Portable are: operations on integers; moving, choosing and comparing numbers; float32
+    additions, subtractions and multiplications whose results go through integer operations at once
+    (`precsim.arithmetic.portable` does that: no compiler can join two of them), and are not
+    subnormal; precsim's own arithmetic, which is integer; products on tensor cores that were found
+    to have the bits of their spec (`matmul` with ``backend="native"``).
 
     Examples
     --------
@@ -118,7 +119,10 @@ def _faults(jaxpr: Any) -> Iterator[str]:
 
 
 def _uses(eqn: Any, v: Any) -> list[str]:
-    """Return the operations that an equation applies to a variable: itself, or those inside a function with a gradient."""
+    """Return the operations that an equation applies to a variable.
+
+    The equation itself, or the operations inside a function with a gradient of its own.
+    """
     if eqn.primitive.name != "custom_jvp_call":
         return [eqn.primitive.name]
     inner = opened(eqn.params["call_jaxpr"])

@@ -12,7 +12,7 @@ CHANNELS = (8, 16)
 
 
 def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
-    """Weights by He's rule for images of `shape` (height and width divisible by 4); biases zero."""
+    """Return weights by He's rule for images whose height and width 4 divides; biases zero."""
     height, width, channels = shape
     first, second = CHANNELS
     size = height // 4 * (width // 4) * second

@@ -10,7 +10,7 @@ from precsim.training.models.initial import he_normal
 
 
 def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
-    """Weights by He's rule for images of `shape`, 64 hidden units; float32, biases zero."""
+    """Return weights by He's rule for images of `shape`, 64 hidden units; float32, biases zero."""
     size = int(np.prod(shape))
     hidden = 64
     return {

@@ -22,8 +22,9 @@ def value_and_grad(
     Parameters
     ----------
     loss_fn : callable
-        ``loss_fn(params, *args)`` returns a scalar, or (scalar, aux). It computes by the policy itself,
-        for example with ``ps.matmul(x, w, policy.forward, dgrad=policy.dgrad, wgrad=policy.wgrad)``.
+        ``loss_fn(params, *args)`` returns a scalar, or (scalar, aux). It computes by the policy
+        itself, for example with ``ps.matmul(x, w, policy.forward, dgrad=policy.dgrad,
+        wgrad=policy.wgrad)``.
     policy : str or Policy
         Says which loss scale to start with, where `loss_scale` is not given.
     loss_scale : NoLossScale, StaticLossScale or DynamicLossScale, optional
@@ -42,8 +43,8 @@ def value_and_grad(
 
     Notes
     -----
-    Unscaling happens in float32, after the backward pass; it is exact for powers of two as long as the
-    unscaled gradient is a normal float32.
+    Unscaling happens in float32, after the backward pass. It is exact for powers of two as long as
+    the unscaled gradient is a normal float32.
 
     Examples
     --------

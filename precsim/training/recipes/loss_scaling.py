@@ -1,4 +1,4 @@
-"""Loss scaling: keep small gradients above the underflow threshold (Micikevicius et al., ICLR 2018)."""
+"""Loss scaling keeps small gradients from underflow (Micikevicius et al., ICLR 2018)."""
 
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -104,8 +104,9 @@ class DynamicLossScale:
     Notes
     -----
     Gradients have to be unscaled with the state that scaled them, before `adjust`; test them for
-    finiteness after any all-reduce. All fields are leaves of the pytree, so none is lost under jit.
-    Defaults as in PyTorch's GradScaler, but for the start (2**15, since 2**16 is not finite in fp16).
+    finiteness after any all-reduce. All fields are leaves of the pytree: none is lost under jit.
+    Defaults are those of PyTorch's GradScaler, except for the start (2**15, since 2**16 is not
+    finite in fp16).
 
     Examples
     --------
@@ -136,7 +137,7 @@ class DynamicLossScale:
         return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "DynamicLossScale":
-        """Return the state for the next step: smaller after an overflow, larger after a long run."""
+        """Return the state for the next step: smaller after an overflow, larger after long runs."""
         steps = jnp.where(grads_finite, jnp.asarray(self.finite_steps, jnp.int32) + 1, 0)
         grows = steps >= self.growth_interval
         factor = jnp.asarray(self.factor, jnp.float32)
@@ -167,7 +168,7 @@ LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale
 
 
 def loss_scale_from(text: str) -> LossScale:
-    """Return the loss scale of a policy's string: "none", "dynamic", "dynamic@FACTOR" or a number."""
+    """Return the loss scale of a policy: "none", "dynamic", "dynamic@FACTOR" or a number."""
     if text == "none":
         return NoLossScale()
     if text == "dynamic":

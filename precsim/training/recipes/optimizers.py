@@ -62,7 +62,7 @@ class AdamState(NamedTuple):
 def portable_sgd(
     learning_rate: float, *, momentum: float | None = None
 ) -> optax.GradientTransformation:
-    """Return ``-lr * g``, or ``v = momentum * v + g`` and ``-lr * v`` (as `optax.sgd`), portably.
+    """Return the optimizer ``-lr * g``, or ``v = momentum * v + g`` and ``-lr * v``, portably.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def portable_sgd(
     Returns
     -------
     optax.GradientTransformation
-        Its updates have the same bits on every device: one rounding per operation, in the order written.
+        As `optax.sgd`. Its updates have the same bits on every device: one rounding per operation,
+        in the order written. Leaves that are not differentiable stay as they are.
 
     Examples
     --------
@@ -121,14 +122,15 @@ def portable_adamw(
     Returns
     -------
     optax.GradientTransformation
-        ``m = b1 * m + (1 - b1) * g``, ``v = b2 * v + (1 - b2) * g * g``, and ``-lr * ((m / (1 - b1**t)) /
-        (sqrt(v / (1 - b2**t)) + eps) + weight_decay * w)``, where the divisions by ``1 - b**t`` are
-        multiplications by their rounded reciprocals.
+        ``m = b1 * m + (1 - b1) * g``, ``v = b2 * v + (1 - b2) * g * g``, and ``-lr * ((m / (1 -
+        b1**t)) / (sqrt(v / (1 - b2**t)) + eps) + weight_decay * w)``, where the divisions by ``1 -
+        b**t`` are multiplications by their rounded reciprocals. Leaves that are not differentiable
+        stay as they are.
 
     Notes
     -----
-    Cost: a correctly rounded division and root per weight, about 500 integer operations. Source: Loshchilov and Hutter,
-    *Decoupled Weight Decay Regularization*, ICLR 2019, algorithm 2.
+    Cost: a correctly rounded division and root per weight, about 500 integer operations. Source:
+    Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019, algorithm 2.
 
     Examples
     --------
