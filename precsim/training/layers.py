@@ -66,7 +66,7 @@ class Layers:
         return tag_both(y, name)
 
     def product(self, name: str, a: Array, b: Array) -> Array:
-        """Return a @ b of two activations, shapes (..., M, K) and (..., K, N); equal batch dimensions."""
+        """Return a @ b of two activations, (..., M, K) and (..., K, N), equal batch dimensions."""
         setting = self._setting(name)
         y, self.events[name] = products.linear(a, b, self._probe(name), self.key, setting)
         return tag_both(y, name)

@@ -61,8 +61,9 @@ def train(
     Notes
     -----
     Data order, initial weights and random bits depend on `seed` only: runs that differ in their
-    policy are comparable step by step. Softmax and cross-entropy are in float32, outside the policy. One
-    compilation serves all steps.
+    policy are comparable step by step. Softmax and cross-entropy are in float32, outside the
+    policy. One compilation serves all steps. JAX's global switches (64-bit types, promotion of
+    ranks and dtypes) change no bit.
 
     Examples
     --------

@@ -36,7 +36,7 @@ class Policy:
     optimizer_state : RoundingSpec or str
         Format of momentum and similar buffers; in mode sr the bits come from seed, step and path.
     loss_scale : str
-        "none", a number such as "1024", "dynamic", or "dynamic@65536" with the factor to begin with.
+        "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
     tensor_scaling : {"none", "current"}
         "current": each operand of a product is scaled by the power of two that brings its largest
         element just inside its format, and the result is scaled back exactly. Operands in block

@@ -9,7 +9,7 @@ class Data(NamedTuple):
     """Examples and labels, for training and for testing.
 
     Images: float32 in [0, 1], shape (n, height, width, channels), with labels int32, shape (n,).
-    Text: int32 tokens, shape (n, length); labels are the tokens that follow them, of the same shape.
+    Text: int32 tokens, shape (n, length); labels are the tokens that follow, of the same shape.
     """
 
     train_images: np.ndarray

@@ -48,7 +48,7 @@ def _read(path: Path) -> str:
 
 
 def encode(text: str) -> np.ndarray:
-    """Return an int32 token per character: 0 ends a line, 1 to 95 are " " to "~"; others are "?"."""
+    """Return an int32 per character: 0 ends a line, 1 to 95 are " " to "~"; others are "?"."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int32)
     tokens = np.where((codes >= 32) & (codes < 127), codes - 31, ord("?") - 31)
     return np.where(codes == ord("\n"), 0, tokens).astype(np.int32)

@@ -44,7 +44,7 @@ def softmax(x: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Return the mean cross-entropy of logits (N, C) and labels (N,), in float32 as in every recipe."""
+    """Return the mean cross-entropy of logits (N, C) and labels (N,), always in float32."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 

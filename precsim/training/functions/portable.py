@@ -47,7 +47,7 @@ fork.defvjp(_fork_forward, _fork_backward)
 
 
 def add(x: Array, y: Array) -> Array:
-    """Return x + y; `y` may lack leading axes. Its gradient is summed over them, the first first."""
+    """Return x + y; `y` may lack leading axes. Its gradient is summed over them in order."""
     return _add(x, y, x.ndim - y.ndim)
 
 
@@ -256,7 +256,7 @@ embed.defvjp(_embed_forward, _embed_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def dropout(x: Array, random_bits: Array, rate: float) -> Array:
-    """Zero elements whose 32 random bits are below rate * 2**32; multiply others by 1 / (1 - rate)."""
+    """Zero elements with 32 random bits below rate * 2**32; multiply others by 1 / (1 - rate)."""
     return _dropout_forward(x, random_bits, rate)[0]
 
 

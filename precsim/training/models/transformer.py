@@ -19,7 +19,7 @@ BLOCKS = ("block0", "block1")
 
 
 def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
-    """Return weights for contexts (length,): normal, variance 1 / fan_in; gains one, biases zero."""
+    """Return weights for contexts (length,): normal, variance 1 / fan_in; gains 1, biases 0."""
     weights = {
         "tokens": _normal(rng, (classes, WIDTH), 1.0),
         "places": _normal(rng, (shape[0], WIDTH), 1.0),

@@ -153,7 +153,6 @@ def test_leaves_without_a_gradient_stay_as_they_are(name: str) -> None:
     sgd = portable_sgd(0.5, momentum=0.5)
     optimizer = sgd if name == "sgd" else portable_adamw(0.5)
     updates, state = optimizer.update(gradient, optimizer.init(params), params)
-    assert updates["count"].dtype == jax.dtypes.float0
     new = ps.apply_updates(params, updates)
     assert new["count"] is params["count"]
     assert new["w"][0] < 1
