@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from precsim.rounding.events import Events
-from precsim.training.loop import TrainResult
+from precsim.training.result import TrainResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +26,11 @@ class PolicySummary:
     loss_gap : float
         `final_loss` minus that of the reference run.
     gradient_underflow_percent : float
-        Backward pass: share of nonzero numbers that a rounding made zero.
+        Backward pass: share of nonzero numbers that a rounding made zero. Each rounding counts
+        once: an operand of a product that is in the operand's format already, as a former
+        rounding made it, is not counted again.
     gradient_underflow_of_all_percent : float
-        The same, as a share of all numbers.
+        The same, as a share of all numbers that were rounded.
     gradient_subnormal_percent : float
         Backward pass: subnormal results as a share of nonzero numbers.
     overflow_percent : float
@@ -167,7 +169,7 @@ def gradient_errors(result: TrainResult, reference: TrainResult) -> dict[str, fl
 
 
 def weight_drift(result: TrainResult, reference: TrainResult) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps, and the relative distance of all weights from the reference's at these steps."""
+    """Return steps, and there the relative distance of all weights from the reference's."""
     steps = np.array(sorted(set(result.snapshots) & set(reference.snapshots)))
     values = [
         relative_distance(_flat(result.snapshots[k]), _flat(reference.snapshots[k])) for k in steps
@@ -180,7 +182,7 @@ def event_rates(result: TrainResult) -> dict[str, dict[str, float]]:
     rates = {}
     for direction in ("forward", "backward"):
         for place, events in getattr(result, f"{direction}_events").items():
-            e = Events(*events.sum(axis=0, dtype=np.float64))
+            e = Events(*events.sum(axis=0, dtype=np.int64))
             rates[f"{place} {direction}"] = {
                 "underflow": _percent(e.underflowed, e.nonzero),
                 "subnormal": _percent(e.subnormal, e.nonzero),
@@ -204,7 +206,7 @@ def _flat(weights: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _total(events: dict[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(sum(e.sum(axis=0, dtype=np.float64) for e in events.values()))
+    return np.asarray(sum(e.sum(axis=0, dtype=np.int64) for e in events.values()))
 
 
 def _percent(part: float, whole: float) -> float:

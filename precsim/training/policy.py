@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from precsim.formats.carrier import FLOAT32
+from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import FUNCTIONS
@@ -32,28 +34,33 @@ class Policy:
     is_compensated : bool
         Whether the update is Kahan-compensated, with a buffer in the format of `params`.
     optimizer_state : RoundingSpec or str
-        Format of momentum and similar buffers.
+        Format of momentum and similar buffers; in mode sr the bits come from seed, step and path.
     loss_scale : str
-        "none", a number such as "1024", "dynamic", or "dynamic@65536" with the factor to begin with.
+        "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
     tensor_scaling : {"none", "current"}
         "current": each operand of a product is scaled by the power of two that brings its largest
-        element just inside its format, and the result scaled back (exactly).
+        element just inside its format, and the result is scaled back exactly. Operands in block
+        formats have scales of their own.
     functions : {"platform", "portable"}
-        Who computes what is no product: XLA, in its own way on each device, or precsim, with the same bits on
-        every device (activations, softmax, cross-entropy, normalisation, optimizer).
+        What computes everything that is not a matrix product (activations, softmax, cross-entropy,
+        normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same
+        bits on every device.
 
     Raises
     ------
     ValueError
-        If a field is unknown.
+        If a field is unknown, or a training could not use it: weights, optimizer state, updates
+        and elementwise roundings take formats of single numbers only (no block or affine ones), and
+        all values have to be float32 numbers.
 
     Notes
     -----
-    As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p`` params,
-    ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc`` accumulator,
-    ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a rounding or "kahan",
-    ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling, ``fn`` functions; fp32 where
-    nothing is said. A preset may come first: ``"bf16,update=bf16:sr"``. ``Policy.parse(str(policy)) == policy``.
+    As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p``
+    params, ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc``
+    accumulator, ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a
+    rounding or "kahan", ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling,
+    ``fn`` functions; fp32 where nothing is said. A preset may come first:
+    ``"bf16,update=bf16:sr"``. ``Policy.parse(str(policy)) == policy``.
 
     Examples
     --------
@@ -85,8 +92,14 @@ class Policy:
         fill(self, "update", self.params if update is None else update)
         for name in ("params", "elementwise", "update", "optimizer_state"):
             fill(self, name, RoundingSpec.parse(getattr(self, name)))
+            refuse_scaled(getattr(self, name).format, name)
+            _refuse_beyond_float32(name, getattr(self, name))
         for name in ("forward", "dgrad", "wgrad"):
-            fill(self, name, MatmulSpec.parse(getattr(self, name)))
+            product = MatmulSpec.parse(getattr(self, name))
+            fill(self, name, product)
+            for part in ("lhs", "rhs", "product", "adder", "accumulator", "output"):
+                _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
+        fill(self, "loss_scale", str(self.loss_scale))
         if self.is_compensated and self.update != self.params:
             raise ValueError(
                 f"update is '{self.update}'; a compensated update rounds to params, '{self.params}'"
@@ -112,9 +125,11 @@ class Policy:
         """Return the policy that a string stands for."""
         if isinstance(text, Policy):
             return text
+        if not isinstance(text, str):
+            raise TypeError(f"policy is {text!r}; allowed are a string or a Policy")
         from precsim.training.presets import PRESETS
 
-        first, _, rest = text.partition(",")
+        first, *rest = _split(text)
         if "=" in first:
             return _from_settings(_settings(text), text)
         if first not in PRESETS:
@@ -123,8 +138,8 @@ class Policy:
             raise ValueError(
                 f"unknown policy {first!r}; {hint}known are {', '.join(PRESETS)}, or KEY=VALUE,..."
             )
-        settings = _settings(PRESETS[first]) | _settings(rest)
-        return _from_settings(settings, first if not rest else text)
+        settings = _settings(PRESETS[first]) | _settings(",".join(rest))
+        return _from_settings(settings, text if rest else first)
 
     def __str__(self) -> str:
         """Return a string that parses to this policy."""
@@ -142,6 +157,16 @@ class Policy:
             "fn": self.functions,
         }
         return ",".join(f"{key}={value}" for key, value in parts.items())
+
+
+def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
+    """Refuse a format of single numbers with values that are no float32 numbers."""
+    if spec is None or scaled_format(spec.format) is not None or spec.format.fits(FLOAT32):
+        return
+    raise ValueError(
+        f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, as training "
+        "computes with those"
+    )
 
 
 def _is_loss_scale(text: str) -> bool:
@@ -168,10 +193,15 @@ _KEYS = (
 )
 
 
+def _split(text: str) -> list[str]:
+    """Split at the commas outside of parentheses and brackets."""
+    return re.split(r",(?![^(]*\))(?![^\[]*\])", text)
+
+
 def _settings(text: str) -> dict[str, str]:
     """Split ``KEY=VALUE,...``."""
     settings: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, _split(text)):
         key, equals, value = part.partition("=")
         if not equals or key not in _KEYS or not value:
             raise ValueError(

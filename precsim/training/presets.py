@@ -1,12 +1,13 @@
 """Named policies, each written in the policy grammar."""
 
 _CHUNK = 1024
-"""Longer sums are added up in float32 from chains of this many products. cuBLASLt was never seen to divide
-such a chain among its blocks (docs/explanation/tensor-cores.md), so a policy need not know how it does."""
+"""Longer sums are added up in float32 from chains of this many products. cuBLASLt was never seen to
+divide such a chain among its blocks (docs/explanation/tensor-cores.md): a policy need not know how
+it does."""
 
 
 def _machine(forward: str, dgrad: str = "", wgrad: str = "") -> str:
-    """Products of a machine, everything else portable: the same bits from the machine and from its emulation."""
+    """Return a policy of a machine's products, all else portable: its emulation has its bits."""
     roles = {"fwd": forward, "dgrad": dgrad or forward, "wgrad": wgrad or forward}
     products = ",".join(f"{role}={spec}:promote{_CHUNK}" for role, spec in roles.items())
     return f"p=fp32,e=fp32,{products},fn=portable"
@@ -39,8 +40,8 @@ PRESETS: dict[str, str] = {
     "q3.12_sr": "p=q3.12,c=q3.12,o=q3.12:sr,e=q3.12:sr,update=q3.12:sr",
     "q3.8_sr": "p=q3.8,c=q3.8,o=q3.8:sr,e=q3.8:sr,update=q3.8:sr",
 }
-"""Name -> policy string. Pure formats round everything, mixed ones keep float32 master weights; those named
-after a machine have the same bits on the machine's tensor cores and in their emulation."""
+"""Name -> policy string. Pure formats round everything, mixed ones keep float32 master weights.
+Those named after a machine have the same bits on its tensor cores and in their emulation."""
 
 PRESETS["mixed_float16"] = PRESETS["fp16_mixed"]
 PRESETS["mixed_bfloat16"] = PRESETS["bf16_mixed"]

@@ -1,7 +1,7 @@
 """One training step, compiled once per policy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +14,13 @@ from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
 from precsim.training.functions import functions_of
 from precsim.training.layers import Layers
-from precsim.training.recipes.gradients import value_and_grad
-from precsim.training.recipes.loss_scaling import LossScale, loss_scale_from
+from precsim.training.recipes.gradients import scaled_gradient
+from precsim.training.recipes.leaves import is_trained
+from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
 from precsim.training.recipes.optimizers import make_optimizer
 from precsim.training.recipes.updates import apply_updates, count_swallowed
-from precsim.training.watched import NUM_WATCHED
+from precsim.training.switches import with_default_switches
+from precsim.training.watched import Watched, noise_for, probe
 from precsim.transform.tags import tag
 
 
@@ -45,15 +47,17 @@ class Metrics(NamedTuple):
     nonzero_updates: Array
     swallowed_updates: Array
     forward_events: dict[str, Array]
+    """Place -> int32 counts of shape (7,), in the order of `Events`."""
     backward_events: dict[str, Array]
     gradient: dict[str, Array]
     untrusted: Array
-    """Products whose bits could not be vouched for; see `matmul.emulated.unguarded_matmul`."""
+    """Products whose bits cannot be trusted; see `products.emulated.unguarded_matmul`."""
 
 
 Model = Callable[[dict[str, Array], Array, Layers], Array]
 
 
+@with_default_switches
 def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
     """Return the state before the first step: weights rounded to the policy's storage format."""
     policy = config.policy
@@ -70,34 +74,32 @@ def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
 
 
 def make_gradient(
-    config: TrainConfig, model: Model, places: tuple[str, ...], *, is_guarded: bool
-) -> Callable[..., tuple[Any, dict[str, Array], dict[str, Array], LossScale, Array]]:
-    """Return ``f(state, images, labels)``: (loss, forward events), gradients, backward events, ..."""
+    config: TrainConfig, model: Model, backend: str
+) -> Callable[..., tuple[Any, dict[str, Array], dict[str, Watched], LossScale, Array]]:
+    """Return f(state, images, labels): (loss, forward counts), gradients, backward counts, ..."""
     policy = config.policy
 
     def gradient(state: TrainState, images: Array, labels: Array) -> Any:
         key = jax.random.fold_in(state.key, state.step)
 
-        def loss_fn(trained: tuple[dict[str, Array], dict[str, Array]]) -> tuple[Array, Any]:
-            params, probes = trained
-            layers = Layers(
-                policy=policy,
-                backend=config.backend,
-                is_guarded=is_guarded,
-                key=key,
-                probes=probes,
-            )
+        def loss_fn(params: dict[str, Array], probes: dict[str, Watched] | None) -> Any:
+            layers = Layers(policy=policy, backend=backend, key=key, probes=probes)
             logits = model(params, images, layers)
             logits = logits.reshape(-1, logits.shape[-1])
             loss = layers.functions.cross_entropy(logits, labels.reshape(-1))
             return loss, layers.events
 
-        probes = {place: jnp.zeros(NUM_WATCHED) for place in places}
-        run = value_and_grad(loss_fn, policy, loss_scale=state.loss_scale, has_aux=True)
-        (loss, forward), (grads, backward), loss_scale, finite = run((state.params, probes))
-        # Counts went through the backward pass as they are: undo the unscaling.
-        backward = jax.tree.map(lambda x: jnp.round(x * _factor(state.loss_scale)), backward)
-        return (loss, forward), grads, backward, loss_scale, finite
+        # A pass over shapes finds the places of the model: none can be forgotten.
+        _, places = jax.eval_shape(lambda params: loss_fn(params, None), state.params)
+        probes = {place: probe() for place in places}
+        trained = lambda both: loss_fn(*both)
+        (loss, forward), (scaled, backward) = scaled_gradient(
+            trained, (state.params, probes), state.loss_scale, has_aux=True
+        )
+        grads = state.loss_scale.unscale(scaled)
+        finite = all_finite(grads)
+        backward = jax.tree.map(lambda x: x.astype(jnp.int32), backward)
+        return (loss, forward), grads, backward, state.loss_scale.adjust(finite), finite
 
     return gradient
 
@@ -111,19 +113,22 @@ def compile_step(step: Step, state: TrainState, images: Array, labels: Array) ->
     return compiled
 
 
-def make_step(
-    config: TrainConfig, model: Model, places: tuple[str, ...], *, is_guarded: bool
-) -> Step:
-    """Return the step: gradient, optimizer, rounded update; skipped if not finite."""
+def make_step(config: TrainConfig, model: Model, backend: str) -> Step:
+    """Return the step: gradient, optimizer, rounded update; skipped if not finite.
+
+    `backend` is the config's, or that with `UNGUARDED`.
+    """
     policy = config.policy
     optimizer = make_optimizer(config)
-    gradient = make_gradient(config, model, places, is_guarded=is_guarded)
+    gradient = make_gradient(config, model, backend)
 
+    @with_default_switches
     def step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
+        state = replace(state, loss_scale=jax.tree.map(_narrow, state.loss_scale))
         (loss, forward), grads, backward, loss_scale, finite = gradient(state, images, labels)
         grads = {name: tag(g, f"gradient of {name}") for name, g in grads.items()}
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.params)
-        optimizer_state = _round_floats(optimizer_state, policy.optimizer_state)
+        optimizer_state = _rounded(optimizer_state, policy.optimizer_state, state)
         new = apply_updates(
             state.params,
             updates,
@@ -153,29 +158,43 @@ def make_step(
             key=state.key,
         )
         factor = _factor(state.loss_scale)
-        untrusted = sum(e[-1] for e in (*forward.values(), *backward.values()))
+        untrusted = sum(w.untrusted for w in (*forward.values(), *backward.values()))
         metrics = Metrics(
             loss=loss,
             finite=keep,
             factor=factor,
-            nonzero_updates=nonzero * keep,
-            swallowed_updates=swallowed * keep,
-            forward_events=forward,
-            backward_events=backward,
+            nonzero_updates=jnp.where(keep, nonzero, 0),
+            swallowed_updates=jnp.where(keep, swallowed, 0),
+            forward_events={place: watched.events for place, watched in forward.items()},
+            backward_events={place: watched.events for place, watched in backward.items()},
             gradient=grads,
-            untrusted=jnp.asarray(untrusted),
+            untrusted=jnp.asarray(untrusted, jnp.int32),
         )
         return next_state, metrics
 
     return step
 
 
+def _narrow(leaf: Any) -> Array:
+    """Return a number of Python, or one that JAX took for 64 bits wide, in 32 bits."""
+    return jnp.asarray(leaf, jnp.float32 if is_trained(leaf) else jnp.int32)
+
+
 def _factor(loss_scale: LossScale) -> Array:
     return jnp.asarray(loss_scale.factor, jnp.float32)
 
 
-def _round_floats(tree: Any, spec: RoundingSpec) -> Any:
-    """Round the floating-point leaves of an optimizer's state."""
-    return jax.tree.map(
-        lambda x: round_array(x, None, spec) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
-    )
+def _rounded(tree: Any, spec: RoundingSpec, state: TrainState) -> Any:
+    """Round the floating-point leaves of an optimizer's state.
+
+    The random bits of mode sr come from (seed, step, path of the leaf, element index).
+    """
+    key = jax.random.fold_in(state.key, state.step)
+
+    def rounded(path: Any, leaf: Array) -> Array:
+        if not is_trained(leaf):
+            return leaf
+        name = f"optimizer state{jax.tree_util.keystr(path)}"
+        return round_array(leaf, noise_for(key, name, leaf.shape, spec), spec)
+
+    return jax.tree_util.tree_map_with_path(rounded, tree)

@@ -1,25 +1,24 @@
 """Products of a training step: by the policy's three specs, with every rounding watched.
 
-The counts of what happens in the backward pass leave it as the cotangent of a `probe`, a vector of zeros
-that takes part in nothing: gradients are the one channel that leads out of a `custom_vjp`.
+Gradients are the one channel that leads out of a `custom_vjp`. The counts of the backward pass
+therefore leave it as the cotangent of a `probe`: zeros that take part in nothing.
 """
 
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from precsim._arrays import Array
-from precsim.arithmetic.portable import add
+from precsim._arrays import Array, bitcast, count_true
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
 from precsim.products.convolution import backward_patches, forward_patches
 from precsim.products.emulated import unguarded_matmul
 from precsim.products.product import run_product
 from precsim.products.specs.spec import MatmulSpec
-from precsim.rounding.events import Events, count_events
+from precsim.rounding.events import Events, classify
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -29,8 +28,38 @@ from precsim.training.recipes.noise import bits_at
 from precsim.training.recipes.tensor_scaling import current_scale
 
 NUM_EVENTS = len(Events._fields)
-NUM_WATCHED = NUM_EVENTS + 1
-"""Length of the vectors of counts: the events, and products whose bits cannot be trusted."""
+UNGUARDED = ":unguarded"
+"""After a backend's name: emulated products do not guard their range; they say if they left it."""
+
+
+class Watched(NamedTuple):
+    """What a place counts in one pass."""
+
+    events: Array
+    """Range events of all roundings, int32 of shape (7,), in the order of `Events`."""
+    untrusted: Array
+    """Unguarded products that left the range where their bits can be trusted, an int32."""
+
+
+def no_events() -> Watched:
+    """Return the counts of nothing."""
+    return Watched(jnp.zeros(NUM_EVENTS, jnp.int32), jnp.int32(0))
+
+
+def probe() -> Watched:
+    """Return zeros whose cotangents are the counts of a backward pass.
+
+    They are float32, as cotangents have to be: counts are exact up to 2**24 per place and step.
+    """
+    return _as_floats(no_events())
+
+
+def _as_floats(watched: Watched) -> Watched:
+    return Watched(*(x.astype(jnp.float32) for x in watched))
+
+
+def _sum(x: Watched, y: Watched) -> Watched:
+    return Watched(x.events + y.events, x.untrusted + y.untrusted)
 
 
 class Setting(NamedTuple):
@@ -38,11 +67,10 @@ class Setting(NamedTuple):
 
     policy: Policy
     backend: str
+    """Of all products; `UNGUARDED` may follow it."""
     name: str
     is_first: bool = False
     """Whether the input is data, so that nobody needs its gradient."""
-    is_guarded: bool = True
-    """Whether emulated products check their range themselves, instead of counting violations."""
 
 
 def noise_for(key: Array, path: str, shape: tuple[int, ...], spec: RoundingSpec) -> Array | None:
@@ -52,127 +80,145 @@ def noise_for(key: Array, path: str, shape: tuple[int, ...], spec: RoundingSpec)
 
 def watched_product(
     a: Array, b: Array, spec: MatmulSpec, setting: Setting, role: str, key: Array, watch: str
-) -> tuple[Array, Array]:
+) -> tuple[Array, Watched]:
     """Return a @ b, shapes (..., M, K) and (..., K, N), and the events in some roundings.
 
-    `watch` names the operands, "a", "b", "ab" or "": each tensor of a step is counted once.
+    `watch` names the operands, "a", "b", "ab" or "": each tensor of a step is counted once. An
+    operand is not counted either where a former rounding has put all of it into its format.
     """
     flush = functions_of(setting.policy.functions).flush
-    backend = resolve_backend(spec, setting.backend, shapes=(a.shape, b.shape))
     inverses = []
-    events = jnp.zeros(NUM_WATCHED)
+    watched = no_events()
     operands = []
     for name, x, operand in (("a", a, spec.lhs), ("b", b, spec.rhs)):
         scaled = x
-        if operand is not None and setting.policy.tensor_scaling == "current":
-            scale, inverse = current_scale(x, operand)
-            inverses.append(inverse)
-            scaled = flush(x * scale)
         # Block formats have no range of their own to leave: their scales follow the data.
-        if operand is not None and name in watch and scaled_format(operand.format) is None:
-            events = add(events, _count(scaled, round_array(scaled, None, operand), operand))
+        if operand is not None and scaled_format(operand.format) is None:
+            if setting.policy.tensor_scaling == "current":
+                scale, inverse = current_scale(x, operand)
+                inverses.append(inverse)
+                scaled = flush(x * scale)
+            if name in watch:
+                counts = _count_anew(scaled, round_array(scaled, None, operand), operand)
+                watched = _sum(watched, counts)
         operands.append(scaled)
     left, right = operands
-    unrounded = replace(spec, output=None)
     shape = *a.shape[:-1], b.shape[-1]
     seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
-    if backend == "emulated" and not setting.is_guarded:
-        total, is_exact = unguarded_matmul(left, right, None, unrounded, seeds)
-        untrusted = jnp.where(is_exact, jnp.float32(0), jnp.float32(1))
-        events = jnp.append(events[:-1], add(events[-1], untrusted))
-    else:
-        total = run_product(left, right, None, unrounded, seeds, backend=setting.backend)
+    total, untrusted = _multiply(left, right, replace(spec, output=None), seeds, setting.backend)
+    watched = watched._replace(untrusted=watched.untrusted + untrusted)
     total = flush(total)
     for inverse in inverses:
         total = flush(total * inverse)
     if spec.output is None:
-        return total, events
+        return total, watched
     noise = noise_for(key, f"{setting.name}/{role}", total.shape, spec.output)
     result = round_array(total, noise, spec.output)
-    return result, add(events, _count(total, result, spec.output))
+    return result, _sum(watched, _count(total, result, spec.output))
 
 
-def _count(before: Array, after: Array, spec: RoundingSpec) -> Array:
-    return jnp.append(count_events(before, after, spec).astype(jnp.float32), 0.0)
+def _multiply(
+    a: Array, b: Array, spec: MatmulSpec, seeds: Array | None, backend: str
+) -> tuple[Array, Array]:
+    """Return a @ b, and 1 if its bits cannot be trusted, else 0."""
+    name = backend.removesuffix(UNGUARDED)
+    is_emulated = resolve_backend(spec, name, shapes=(a.shape, b.shape)) == "emulated"
+    if is_emulated and backend != name:
+        total, is_exact = unguarded_matmul(a, b, None, spec, seeds)
+        return total, (~is_exact).astype(jnp.int32)
+    return run_product(a, b, None, spec, seeds, backend=name), jnp.int32(0)
+
+
+def _count(before: Array, after: Array, spec: RoundingSpec) -> Watched:
+    return Watched(count_true(*classify(before, after, spec)), jnp.int32(0))
+
+
+def _count_anew(before: Array, after: Array, spec: RoundingSpec) -> Watched:
+    """Count the events of a rounding, unless all numbers are in the format already."""
+    is_new = (bitcast(before, jnp.uint32) != bitcast(after, jnp.uint32)).any()
+    watched = _count(before, after, spec)
+    return watched._replace(events=jnp.where(is_new, watched.events, 0))
 
 
 def _watched_gradients(
     wgrad: tuple[Array, Array], dgrad: tuple[Array, Array], setting: Setting, key: Array
-) -> tuple[Array, Array | None, Array]:
+) -> tuple[Array, Array | None, Watched]:
     """Return both gradients of a product from their factors, and the events; no dgrad of data.
 
     The cotangent is a factor of both and counted once, in dgrad where that runs.
     """
     policy = setting.policy
     watch = "b" if setting.is_first else ""
-    dw, events = watched_product(*wgrad, policy.wgrad, setting, "wgrad", key, watch)
+    dw, watched = watched_product(*wgrad, policy.wgrad, setting, "wgrad", key, watch)
     if setting.is_first:
-        return dw, None, events
-    dx, dx_events = watched_product(*dgrad, policy.dgrad, setting, "dgrad", key, "a")
-    return dw, dx, add(events, dx_events)
+        return dw, None, _as_floats(watched)
+    dx, of_dgrad = watched_product(*dgrad, policy.dgrad, setting, "dgrad", key, "a")
+    return dw, dx, _as_floats(_sum(watched, of_dgrad))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def linear(x: Array, w: Array, probe: Array, key: Array, setting: Setting) -> tuple[Array, Array]:
-    """Return x @ w, shapes (..., M, K) and (..., K, N) of equal batch dimensions, and its forward events."""
+def linear(
+    x: Array, w: Array, probe: Watched, key: Array, setting: Setting
+) -> tuple[Array, Watched]:
+    """Return x @ w, shapes (..., M, K) and (..., K, N), equal batch dimensions, and its counts."""
     return watched_product(x, w, setting.policy.forward, setting, "forward", key, "ab")
 
 
 def _linear_forward(
-    x: Array, w: Array, probe: Array, key: Array, setting: Setting
-) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
+    x: Array, w: Array, probe: Watched, key: Array, setting: Setting
+) -> tuple[tuple[Array, Watched], tuple[Array, Array, Array]]:
     return linear(x, w, probe, key, setting), (x, w, key)
 
 
 def _linear_backward(
-    setting: Setting, residuals: tuple[Array, Array, Array], cotangents: tuple[Array, Array]
-) -> tuple[Array, Array, Array, None]:
+    setting: Setting, residuals: tuple[Array, Array, Array], cotangents: tuple[Array, Any]
+) -> tuple[Array, Array, Watched, None]:
     x, w, key = residuals
     g = cotangents[0]
-    dw, dx, events = _watched_gradients((x.mT, g), (g, w.mT), setting, key)
-    return (jnp.zeros_like(x) if dx is None else dx), dw, events, None
+    dw, dx, watched = _watched_gradients((x.mT, g), (g, w.mT), setting, key)
+    return (jnp.zeros_like(x) if dx is None else dx), dw, watched, None
 
 
 linear.defvjp(_linear_forward, _linear_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def conv(x: Array, w: Array, probe: Array, key: Array, setting: Setting) -> tuple[Array, Array]:
-    """Return the "SAME" convolution of x (B, H, W, C) and w (R, S, C, F), and its forward events."""
+def conv(x: Array, w: Array, probe: Watched, key: Array, setting: Setting) -> tuple[Array, Watched]:
+    """Return the "SAME" convolution of x (B, H, W, C) and w (R, S, C, F), and its counts."""
     flat = forward_patches(x, w)
-    y, events = watched_product(
+    y, watched = watched_product(
         flat, w.reshape(-1, w.shape[3]), setting.policy.forward, setting, "forward", key, "ab"
     )
-    return y.reshape(*x.shape[:3], w.shape[3]), events
+    return y.reshape(*x.shape[:3], w.shape[3]), watched
 
 
 def _conv_forward(
-    x: Array, w: Array, probe: Array, key: Array, setting: Setting
-) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
+    x: Array, w: Array, probe: Watched, key: Array, setting: Setting
+) -> tuple[tuple[Array, Watched], tuple[Array, Array, Array]]:
     return conv(x, w, probe, key, setting), (x, w, key)
 
 
 def _conv_backward(
-    setting: Setting, residuals: tuple[Array, Array, Array], cotangents: tuple[Array, Array]
-) -> tuple[Array, Array, Array, None]:
+    setting: Setting, residuals: tuple[Array, Array, Array], cotangents: tuple[Array, Any]
+) -> tuple[Array, Array, Watched, None]:
     x, w, key = residuals
     g = cotangents[0]
     wgrad = (forward_patches(x, w).T, g.reshape(-1, w.shape[3]))
-    dw, dx, events = _watched_gradients(wgrad, backward_patches(g, x, w), setting, key)
+    dw, dx, watched = _watched_gradients(wgrad, backward_patches(g, x, w), setting, key)
     dx = jnp.zeros_like(x) if dx is None else dx.reshape(x.shape)
-    return dx, dw.reshape(w.shape), events, None
+    return dx, dw.reshape(w.shape), watched, None
 
 
 conv.defvjp(_conv_forward, _conv_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def rounded(x: Array, probe: Array, key: Array, setting: Setting) -> tuple[Array, Array]:
-    """Round values by the policy's elementwise spec, and cotangents likewise; with forward events."""
+def rounded(x: Array, probe: Watched, key: Array, setting: Setting) -> tuple[Array, Watched]:
+    """Round values by the policy's elementwise spec, and cotangents likewise; with counts."""
     return round_watched(x, key, setting, "forward")
 
 
-def round_watched(x: Array, key: Array, setting: Setting, role: str) -> tuple[Array, Array]:
+def round_watched(x: Array, key: Array, setting: Setting, role: str) -> tuple[Array, Watched]:
     """Round by the elementwise spec; with the events."""
     spec = setting.policy.elementwise
     y = round_array(x, noise_for(key, f"{setting.name}/{role}", x.shape, spec), spec)
@@ -180,16 +226,16 @@ def round_watched(x: Array, key: Array, setting: Setting, role: str) -> tuple[Ar
 
 
 def _rounded_forward(
-    x: Array, probe: Array, key: Array, setting: Setting
-) -> tuple[tuple[Array, Array], Array]:
+    x: Array, probe: Watched, key: Array, setting: Setting
+) -> tuple[tuple[Array, Watched], Array]:
     return rounded(x, probe, key, setting), key
 
 
 def _rounded_backward(
-    setting: Setting, key: Array, cotangents: tuple[Array, Array]
-) -> tuple[Array, Array, None]:
-    g, events = round_watched(cotangents[0], key, setting, "backward")
-    return g, events, None
+    setting: Setting, key: Array, cotangents: tuple[Array, Any]
+) -> tuple[Array, Watched, None]:
+    g, watched = round_watched(cotangents[0], key, setting, "backward")
+    return g, _as_floats(watched), None
 
 
 rounded.defvjp(_rounded_forward, _rounded_backward)

@@ -1,1 +1,1 @@
-"""What looks into a JAX program: portability and tags."""
+"""What looks into a JAX program: its inner programs, portability and tags."""

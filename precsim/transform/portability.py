@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from precsim.transform.jaxprs import inner_jaxprs, is_variable, opened
+
 _EXACT = frozenset(
     [
         "reshape",
@@ -52,10 +54,10 @@ _EXACT = frozenset(
 )
 """Numbers are moved, chosen or compared, not computed."""
 _ROUNDED_ALIKE = {"add", "sub", "mul", "add_any"}
-"""Float32 operations that every device rounds to nearest; but a mul and an add may be contracted into one."""
+"""Float32 operations that every device rounds to nearest; a compiler may join a mul and an add."""
 
 _PROVED = {"native_tensor_core", "tensor_core_tiles"}
-"""Jitted functions of `precsim.matmul` whose bits were compared with those of integers."""
+"""Jitted functions of `precsim.products` whose bits were compared with those of integers."""
 
 _UNORDERED = {"scatter-add", "scatter-mul", "reduce", "reduce_window"}
 """They apply an operation to many numbers, in an order that is the platform's."""
@@ -74,15 +76,16 @@ def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        A line for each operation that the result depends on and that is not known to be portable: its name
-        and where it stands in the source. Empty if all are.
+        A line for each operation that the result depends on and that is not known to be portable:
+        its name and where it stands in the source. Empty if all are.
 
     Notes
     -----
-    Portable are: operations on integers; moving, choosing and comparing numbers; float32 additions, subtractions and
-    multiplications whose results go through integer operations at once (`precsim.arithmetic.portable` does that, so
-    that no compiler joins two of them), and are not subnormal; precsim's own arithmetic, which is integer; products on
-    tensor cores that were found to have the bits of their spec (`matmul` with ``backend="native"``).
+    Portable are: operations on integers; moving, choosing and comparing numbers; float32
+    additions, subtractions and multiplications whose results go through integer operations at once
+    (`precsim.arithmetic.portable` does that: no compiler can join two of them), and are not
+    subnormal; precsim's own arithmetic, which is integer; products on tensor cores that were found
+    to have the bits of their spec (`matmul` with ``backend="native"``).
 
     Examples
     --------
@@ -99,32 +102,35 @@ def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
 
 
 def _faults(jaxpr: Any) -> Iterator[str]:
-    needed = {v for v in jaxpr.outvars if _is_variable(v)}
+    needed = {v for v in jaxpr.outvars if is_variable(v)}
     used: list[Any] = []
     for eqn in reversed(jaxpr.eqns):
         if eqn.effects or needed.intersection(eqn.outvars):
-            needed.update(v for v in eqn.invars if _is_variable(v))
+            needed.update(v for v in eqn.invars if is_variable(v))
             used.insert(0, eqn)
     consumers: dict[Any, list[str]] = {}
     for eqn in used:
-        for v in filter(_is_variable, eqn.invars):
+        for v in filter(is_variable, eqn.invars):
             consumers.setdefault(v, []).extend(_uses(eqn, v))
-    for v in filter(_is_variable, jaxpr.outvars):
+    for v in filter(is_variable, jaxpr.outvars):
         consumers.setdefault(v, []).append("the result")
     for eqn in used:
         yield from _faults_of(eqn, consumers)
 
 
 def _uses(eqn: Any, v: Any) -> list[str]:
-    """Return the operations that an equation applies to a variable: itself, or those inside a function with a gradient."""
+    """Return the operations that an equation applies to a variable.
+
+    The equation itself, or the operations inside a function with a gradient of its own.
+    """
     if eqn.primitive.name != "custom_jvp_call":
         return [eqn.primitive.name]
-    inner = eqn.params["call_jaxpr"].jaxpr
+    inner = opened(eqn.params["call_jaxpr"])
     own = {i for i, outer in zip(inner.invars, eqn.invars, strict=True) if outer is v}
     return [
         name
         for e in inner.eqns
-        for w in filter(_is_variable, e.invars)
+        for w in filter(is_variable, e.invars)
         if w in own
         for name in _uses(e, w)
     ]
@@ -137,12 +143,7 @@ def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
     if name in _UNORDERED and any(_is_float(v) for v in eqn.outvars):
         yield _line(eqn)
         return
-    inner = [
-        getattr(part, "jaxpr", part)
-        for value in eqn.params.values()
-        for part in (value if isinstance(value, (tuple, list)) else [value])
-        if hasattr(getattr(part, "jaxpr", part), "eqns")
-    ]
+    inner = list(inner_jaxprs(eqn))
     if inner:
         for jaxpr in inner:
             yield from _faults(jaxpr)
@@ -159,7 +160,10 @@ def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
 
 
 def _is_exact_conversion(eqn: Any) -> bool:
-    """Tell whether every number of a conversion to float is kept: from booleans, small integers, or the same dtype."""
+    """Return whether a conversion to float keeps every number.
+
+    It does from booleans, from the same or a narrower dtype, and from integers.
+    """
     old, new = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     return bool(old in (new, jnp.bool_) or old.itemsize < new.itemsize or old.kind in "iu")
 
@@ -169,10 +173,6 @@ def _line(eqn: Any) -> str:
 
     name, place = eqn.primitive.name, source_info_util.summarize(eqn.source_info)
     return f"{name} at {place}" if place else str(name)
-
-
-def _is_variable(v: Any) -> bool:
-    return not hasattr(v, "val")
 
 
 def _is_float(v: Any) -> bool:

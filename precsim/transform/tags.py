@@ -1,7 +1,8 @@
 """Names for the values of a step, so that two runs can be compared operation by operation.
 
-`tag` and `tag_both` change nothing in a compiled program. In the program's text (its jaxpr) they name a value, and
-the latter in the backward pass its gradient; `tagged_values` computes a function's named values.
+`tag` and `tag_both` change nothing in a compiled program. In the program's text (its jaxpr) they
+name a value; `tag_both` also names its gradient in the backward pass. `tagged_values` computes the
+named values of a function.
 """
 
 from collections.abc import Callable
@@ -40,7 +41,7 @@ tag_both.defvjp(_tag_forward, _tag_backward)
 
 
 def tagged_values(fun: Callable[..., Any], *args: Any) -> dict[str, Any]:
-    """Return the named values of ``fun(*args)``, in the order of computation, all computed in one program."""
+    """Return the named values of ``fun(*args)``, in the order of computation, from one program."""
     closed = jax.make_jaxpr(fun)(*args)
     jaxpr = closed.jaxpr
     found = {

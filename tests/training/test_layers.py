@@ -10,14 +10,14 @@ import numpy as np
 import precsim as ps
 from precsim.training import watched as products
 from precsim.training.layers import Layers, max_pool
-from precsim.training.watched import NUM_WATCHED, Setting
+from precsim.training.watched import UNGUARDED, Setting, probe
 from tests.training.conftest import DISTINCT, assert_same_bits, single
 
 KEY = jax.random.key(0)
 
 
 def layers(policy: ps.Policy = DISTINCT, probes: dict[str, Any] | None = None) -> Layers:
-    return Layers(policy=policy, backend="auto", is_guarded=False, key=KEY, probes=probes or {})
+    return Layers(policy=policy, backend=f"auto{UNGUARDED}", key=KEY, probes=probes)
 
 
 def normal(*shapes: tuple[int, ...]) -> list[np.ndarray]:
@@ -48,10 +48,10 @@ def test_linear_is_one_product_bias_row_included() -> None:
 
 def test_conv_is_one_convolution_bias_channel_included() -> None:
     x, w, b, g = normal((2, 4, 4, 2), (3, 3, 2, 3), (3,), (2, 4, 4, 3))
-    setting = Setting(DISTINCT, "auto", "conv", is_guarded=False)
+    setting = Setting(DISTINCT, f"auto{UNGUARDED}", "conv")
 
     def explicit(x: Any, w: Any) -> Any:
-        return products.conv(x, w, jnp.zeros(NUM_WATCHED), KEY, setting)[0]
+        return products.conv(x, w, probe(), KEY, setting)[0]
 
     @jax.jit
     def run(x: Any, w: Any, b: Any, x1: Any, w1: Any, g: Any) -> Any:
@@ -95,12 +95,12 @@ def test_events_of_every_place_and_none_of_the_data_backward() -> None:
         y = ops.linear("hidden", ops.data("input", jnp.asarray(x)), w, b)
         return jnp.sum(ops.rounded("logits", y) * g), ops.events
 
-    probes = {name: jnp.zeros(NUM_WATCHED) for name in ("input", "hidden", "logits")}
+    probes = {name: probe() for name in ("input", "hidden", "logits")}
     (_, forward), backward = jax.value_and_grad(run, has_aux=True)(probes)
     sizes = {"input": x.size, "hidden": 5 * 8 + 8 * 3 + g.size, "logits": g.size}
-    assert {name: int(events[0]) for name, events in forward.items()} == sizes
+    assert {name: int(seen.events[0]) for name, seen in forward.items()} == sizes
     back = {"input": 0, "hidden": g.size + 5 * 8, "logits": g.size}
-    assert {name: int(events[0]) for name, events in backward.items()} == back
+    assert {name: int(seen.events[0]) for name, seen in backward.items()} == back
 
 
 def test_max_pool_sends_its_gradient_to_one_element() -> None:

@@ -15,6 +15,7 @@ from precsim.training import loop
 from precsim.training import watched as products
 from precsim.training.data import digits
 from precsim.training.models.initial import he_normal
+from precsim.training.step import initial_state, make_step
 from tests.training.conftest import assert_same_bits, forget_compiled
 
 CONFIG: dict[str, Any] = {"steps": 40, "learning_rate": 0.1, "snapshots": 2}
@@ -27,10 +28,11 @@ def config(policy: str, **settings: Any) -> ps.TrainConfig:
 class OneLayer(SimpleNamespace):
     """Softmax regression, which compiles in a third of the time; counts how often it is traced."""
 
-    PLACES = ("input", "output", "logits")
-
     def __init__(self) -> None:
-        super().__init__(traces=0)
+        super().__init__(traces=0, reads="images")
+
+    def load(self) -> "OneLayer":
+        return self
 
     def init(self, rng: Any, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
         size = int(np.prod(shape))
@@ -50,7 +52,7 @@ def one_layer() -> Iterator[tuple[OneLayer, pytest.MonkeyPatch]]:
     model = OneLayer()
     forget_compiled()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(loop._MODELS, "mlp", model)
+        patch.setitem(loop.MODELS, "mlp", model)
         yield model, patch
     forget_compiled()
 
@@ -77,8 +79,8 @@ Small: TypeAlias = tuple[dict[str, ps.TrainResult], dict[str, int]]
 
 
 def test_one_compilation_per_policy(small: Small) -> None:
-    """One trace for training and one for the test images; none for another seed or length."""
-    assert small[1] == {"first": 2, "again": 0, "other": 0, "bf16": 2, "nearest": 2}
+    """A trace for the places, one for training and one for the test images; none for another seed."""
+    assert small[1] == {"first": 3, "again": 0, "other": 0, "bf16": 3, "nearest": 3}
     assert [len(run.losses) for run in small[0].values()] == [40, 40, 10, 40, 40]
 
 
@@ -103,7 +105,7 @@ def test_prepared_runs_of_one_configuration_compile_once(compilations: Any) -> N
         steps = [jax.jit(run.step) for run in seeds]
         assert compilations(lambda: steps[0](seeds[0].state, *batches[0])) > 0
         assert compilations(lambda: steps[1](seeds[1].state, *batches[1])) == 0
-        assert model.traces == 1
+        assert model.traces == 2  # of shapes, for the places, and of the step
 
 
 def test_results_are_complete(small: Small) -> None:
@@ -113,8 +115,9 @@ def test_results_are_complete(small: Small) -> None:
     assert run.taken.all()
     assert (run.loss_scales == 1).all()
     assert run.skipped_steps == 0
-    assert set(run.forward_events) == set(run.backward_events) == set(OneLayer.PLACES)
-    assert all(events.shape == (40, 7) for events in run.forward_events.values())
+    assert set(run.forward_events) == set(run.backward_events) == {"input", "output", "logits"}
+    for events in (*run.forward_events.values(), *run.backward_events.values()):
+        assert (events.shape, events.dtype) == ((40, 7), np.int64)
     assert run.weights is run.snapshots[40]
     assert all((run.swallowed_updates <= run.nonzero_updates).tolist())
     # Weights are stored in bf16, from the start.
@@ -241,3 +244,34 @@ def test_convolutional_network_learns() -> None:
 def test_accuracy_after_900_steps(policy: str, low: float, high: float) -> None:
     """Within two standard deviations of claims.md's means (1.3 to 1.8 points, 3.3 for pure bf16)."""
     assert low < 100 * ps.train(config(policy)).test_accuracy < high
+
+
+class TwoRoundings(OneLayer):
+    """A model with one more place than `OneLayer`."""
+
+    def apply(self, params: Any, images: Any, layers: Any) -> Any:
+        return layers.rounded("once more", super().apply(params, images, layers))
+
+
+def counted(model: OneLayer) -> Any:
+    """Return the metrics of a step, as shapes."""
+    config = ps.TrainConfig(policy="fp16", batch_size=2)  # type: ignore[arg-type]
+    state = initial_state(config, model.init(np.random.default_rng(0), (2, 2, 1), 3))
+    step = make_step(config, model.apply, "auto")
+    return jax.eval_shape(step, state, np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, np.int32))[1]
+
+
+def test_an_added_layer_appears_in_the_events_of_both_passes() -> None:
+    """Defect: models listed their places by hand; one that was forgotten lost its events."""
+    metrics = counted(TwoRoundings())
+    places = {"input", "output", "logits", "once more"}
+    assert set(metrics.forward_events) == set(metrics.backward_events) == places
+
+
+def test_a_name_that_stands_for_two_places_is_refused() -> None:
+    class Twice(OneLayer):
+        def apply(self, params: Any, images: Any, layers: Any) -> Any:
+            return layers.rounded("logits", super().apply(params, images, layers))
+
+    with pytest.raises(ValueError, match="the model uses the name 'logits' twice"):
+        counted(Twice())

@@ -1,5 +1,8 @@
 """Policies: the grammar, its round trip, and what its errors suggest."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 import precsim as ps
@@ -113,9 +116,25 @@ def test_errors_say_what_is_allowed(text: str, message: str) -> None:
     ("settings", "message"),
     [
         ({"steps": 0}, "steps is 0; allowed are integers from 1 on"),
+        ({"steps": 1.5}, "steps is 1.5; allowed are integers from 1 on"),
+        ({"steps": float("nan")}, "steps is nan; allowed are integers from 1 on"),
+        ({"steps": True}, "steps is True; allowed are integers from 1 on"),
+        ({"batch_size": "8"}, "batch_size is '8'; allowed are integers"),
+        ({"seed": 1.5}, "seed is 1.5; allowed are integers from 0 to 4294967295"),
+        ({"snapshots": np.float32(2)}, "snapshots is np.float32(2.0); allowed are integers"),
+        ({"learning_rate": "0.1"}, "learning_rate is '0.1'; allowed are positive numbers"),
+        ({"learning_rate": True}, "learning_rate is True; allowed are positive numbers"),
+        (
+            {"task": "text"},
+            "reads images; allowed for task 'text', which has characters, are 'transformer'",
+        ),
+        (
+            {"model": "transformer"},
+            "reads characters; allowed for task 'digits', which has images, are 'mlp', 'cnn'",
+        ),
         ({"batch_size": -1}, "batch_size is -1"),
         ({"seed": -1}, "seed is -1; allowed are integers from 0"),
-        ({"seed": 2**32}, "seed is 4294967296; allowed are integers from 0 to 2**32 - 1"),
+        ({"seed": 2**32}, "seed is 4294967296; allowed are integers from 0 to 4294967295"),
         ({"snapshots": 0}, "snapshots is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; allowed are positive numbers"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
@@ -139,3 +158,16 @@ def test_errors_of_configs(settings: dict[str, object], message: str) -> None:
 def test_configs_are_hashable() -> None:
     configs = {ps.TrainConfig(policy=p) for p in ("fp16_mixed", "mixed_float16")}  # type: ignore[arg-type]
     assert len(configs) == 1
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    numbers: dict[str, Any] = {"steps": np.int64(5), "seed": np.uint32(7), "batch_size": np.int8(2)}
+    config = ps.TrainConfig(policy="bf16", **numbers)  # type: ignore[arg-type]
+    assert [type(x) for x in (config.steps, config.seed, config.batch_size)] == [int] * 3
+    assert config == ps.TrainConfig(policy="bf16", steps=5, seed=7, batch_size=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [5, None, ["bf16"]])
+def test_what_is_no_policy_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"policy is .*; allowed are a string or a Policy"):
+        ps.TrainConfig(policy=value)

@@ -73,7 +73,7 @@ def _with_or_without_special(run: Any, first: Array, x: Any, y: Any) -> Array:
         return (careful if some else plain)(first, x, y)
     from precsim._calls import choose
 
-    return choose(some, careful, plain, first, x, y)  # type: ignore[no-any-return]
+    return choose(some, careful, plain, first, x, y)
 
 
 def _run(

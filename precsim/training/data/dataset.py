@@ -8,8 +8,8 @@ import numpy as np
 class Data(NamedTuple):
     """Examples and labels, for training and for testing.
 
-    Images: float32 in [0, 1], shape (n, height, width, channels), with labels int32, shape (n,). Text: int32
-    tokens, shape (n, length), with the tokens that follow them as labels, shape (n, length).
+    Images: float32 in [0, 1], shape (n, height, width, channels), with labels int32, shape (n,).
+    Text: int32 tokens, shape (n, length); labels are the tokens that follow, of the same shape.
     """
 
     train_images: np.ndarray

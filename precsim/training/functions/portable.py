@@ -1,9 +1,10 @@
 """The functions of a network with the same bits on every device, forward and backward.
 
-Each is a composition of the operations of `precsim.arithmetic.portable` in the order in which it is written
-here: one rounding to nearest in float32 per operation, sums pairwise, exp, log, tanh and roots correctly
-rounded. So are the gradients: JAX's own would use the platform's arithmetic. One of its operations cannot be
-replaced, the addition of the gradients of a value that is used twice: such a value goes through `fork`.
+Each is a composition of the operations of `precsim.arithmetic.portable` in the order in which it
+is written here: one rounding to nearest in float32 per operation, sums pairwise, exp, log, tanh and
+roots correctly rounded. So are the gradients: JAX's own would use the platform's arithmetic. One
+operation of JAX cannot be replaced: where a value is used twice, it adds the two gradients. Such a
+value goes through `fork`.
 """
 
 import math
@@ -46,17 +47,17 @@ fork.defvjp(_fork_forward, _fork_backward)
 
 
 def add(x: Array, y: Array) -> Array:
-    """Return x + y; `y` may lack leading axes, over which its gradient is summed, the first axis first."""
+    """Return x + y; `y` may lack leading axes. Its gradient is summed over them in order."""
     return _add(x, y, x.ndim - y.ndim)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _add(x: Array, y: Array, missing: int) -> Array:
-    return p.add(x, y)
+    return p.add(x, jnp.broadcast_to(y, x.shape))
 
 
 def _add_forward(x: Array, y: Array, missing: int) -> tuple[Array, None]:
-    return p.add(x, y), None
+    return _add(x, y, missing), None
 
 
 def _add_backward(missing: int, _: None, g: Array) -> tuple[Array, Array]:
@@ -128,7 +129,7 @@ gelu.defvjp(_gelu_forward, _gelu_backward)
 
 @jax.custom_vjp
 def softmax(x: Array) -> Array:
-    """Return ``exp(x - max) * (1 / sum(exp(x - max)))`` over the last axis; -infinity counts as nothing."""
+    """Return ``exp(x - max) * (1 / sum(exp(x - max)))`` over the last axis; -infinity gives 0."""
     powers, total = _powers(x)
     return p.multiply(powers, p.divide(_ONE, total))
 
@@ -153,7 +154,7 @@ softmax.defvjp(_softmax_forward, _softmax_backward)
 
 @jax.custom_vjp
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Return the mean of ``log(sum(exp(x - max))) - (x[label] - max)``, logits (N, C) and labels (N,)."""
+    """Return the mean of ``log(sum(exp(x - max))) - (x[label] - max)``; shapes (N, C) and (N,)."""
     return _cross_entropy_forward(logits, labels)[0]
 
 
@@ -169,7 +170,7 @@ def _cross_entropy_forward(
 def _cross_entropy_backward(residuals: tuple[Array, Array, Array], g: Array) -> tuple[Array, None]:
     powers, total, labels = residuals
     y = p.multiply(powers, p.divide(_ONE, total))
-    is_label = labels[:, None] == jnp.arange(y.shape[-1])
+    is_label = labels[:, None] == jnp.arange(y.shape[-1], dtype=labels.dtype)[None]
     share = p.multiply(g, np.float32(1 / y.shape[0]))
     return p.multiply(p.subtract(y, is_label.astype(jnp.float32)), share), None
 
@@ -179,8 +180,9 @@ cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
 
 @jax.custom_vjp
 def layer_norm(x: Array, gain: Array, bias: Array) -> Array:
-    """Normalise the last axis, then multiply and add: ``(x - mean) * (variance + 1e-5)**-0.5 * gain + bias``.
+    """Normalise the last axis, then multiply and add.
 
+    The result is ``(x - mean) * (variance + 1e-5)**-0.5 * gain + bias``.
     `gain` and `bias` broadcast to `x`; those of shape (..., 1) belong to rows.
     """
     return _layer_norm_forward(x, gain, bias)[0]
@@ -193,14 +195,15 @@ def _layer_norm_forward(
     variance = p.mean(p.multiply(centred, centred), -1)[..., None]
     root = p.reciprocal_sqrt(p.add(variance, LAYER_NORM_EPSILON))
     normal = p.multiply(centred, root)
-    return p.add(p.multiply(normal, gain), bias), (normal, root, gain)
+    scaled = p.multiply(normal, jnp.broadcast_to(gain, normal.shape))
+    return p.add(scaled, jnp.broadcast_to(bias, normal.shape)), (normal, root, gain)
 
 
 def _layer_norm_backward(
     residuals: tuple[Array, Array, Array], g: Array
 ) -> tuple[Array, Array, Array]:
     normal, root, gain = residuals
-    inner = p.multiply(g, gain)
+    inner = p.multiply(g, jnp.broadcast_to(gain, g.shape))
     dx = p.subtract(inner, p.mean(inner, -1)[..., None])
     dx = p.subtract(dx, p.multiply(normal, p.mean(p.multiply(inner, normal), -1)[..., None]))
     dx = p.multiply(root, dx)
@@ -238,12 +241,12 @@ def embed(table: Array, tokens: Array) -> Array:
 
 
 def _embed_forward(table: Array, tokens: Array) -> tuple[Array, tuple[Array, Array]]:
-    return table[tokens], (tokens, jnp.zeros(table.shape[0]))
+    return table[tokens], (tokens, jnp.zeros(table.shape[0], jnp.float32))
 
 
 def _embed_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, None]:
     tokens, rows = residuals
-    is_row = tokens.reshape(-1)[:, None] == jnp.arange(rows.shape[0])
+    is_row = tokens.reshape(-1, 1) == jnp.arange(rows.shape[0], dtype=tokens.dtype)[None]
     gradients = p.settle(g).reshape(-1, 1, g.shape[-1])
     return p.sum(jnp.where(is_row[..., None], gradients, 0), 0), None
 
@@ -253,7 +256,7 @@ embed.defvjp(_embed_forward, _embed_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def dropout(x: Array, random_bits: Array, rate: float) -> Array:
-    """Zero the elements whose 32 random bits are below rate * 2**32, and multiply the others by 1 / (1 - rate)."""
+    """Zero elements with 32 random bits below rate * 2**32; multiply others by 1 / (1 - rate)."""
     return _dropout_forward(x, random_bits, rate)[0]
 
 

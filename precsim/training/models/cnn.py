@@ -8,14 +8,11 @@ from precsim._arrays import Array
 from precsim.training.layers import Layers, max_pool
 from precsim.training.models.initial import he_normal
 
-PLACES = ("input", "conv1", "conv2", "output", "logits")
-"""Where a rounding can happen, in the order of computation."""
-
 CHANNELS = (8, 16)
 
 
 def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
-    """Weights by He's rule for images of `shape` (height and width divisible by 4); biases zero."""
+    """Return weights by He's rule for images whose height and width 4 divides; biases zero."""
     height, width, channels = shape
     first, second = CHANNELS
     size = height // 4 * (width // 4) * second

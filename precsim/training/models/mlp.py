@@ -8,12 +8,9 @@ from precsim._arrays import Array
 from precsim.training.layers import Layers
 from precsim.training.models.initial import he_normal
 
-PLACES = ("input", "hidden", "output", "logits")
-"""Where a rounding can happen, in the order of computation."""
-
 
 def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
-    """Weights by He's rule for images of `shape`, 64 hidden units; float32, biases zero."""
+    """Return weights by He's rule for images of `shape`, 64 hidden units; float32, biases zero."""
     size = int(np.prod(shape))
     hidden = 64
     return {

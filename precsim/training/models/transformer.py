@@ -1,7 +1,8 @@
 """A small transformer that predicts the next character: two blocks of attention and a perceptron.
 
-Normalisation before each part, learned places, no dropout, as in GPT-2 (Radford et al., 2019), at a 10,000th
-of its size. Values that are used twice go through `fork`, so that portable functions can add their gradients.
+Normalisation before each part, learned places, no dropout, as in GPT-2 (Radford et al., 2019), at
+a 10,000th of its size. Values that are used twice go through `fork`: portable functions can then
+add their gradients.
 """
 
 from collections.abc import Mapping
@@ -15,20 +16,10 @@ from precsim.training.layers import Layers
 WIDTH = 64
 HEADS = 4
 BLOCKS = ("block0", "block1")
-PLACES = (
-    *(
-        f"{block}/{place}"
-        for block in BLOCKS
-        for place in ("qkv", "scores", "values", "projection", "expand", "contract")
-    ),
-    "output",
-    "logits",
-)
-"""Where a rounding can happen, in the order of computation."""
 
 
 def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
-    """Weights for contexts of shape (length,): normal, of variance 1 / fan_in; gains one, biases zero."""
+    """Return weights for contexts (length,): normal, variance 1 / fan_in; gains 1, biases 0."""
     weights = {
         "tokens": _normal(rng, (classes, WIDTH), 1.0),
         "places": _normal(rng, (shape[0], WIDTH), 1.0),
@@ -59,7 +50,7 @@ def _norm(name: str) -> dict[str, np.ndarray]:
 
 
 def apply(params: Mapping[str, Array], tokens: Array, layers: Layers) -> Array:
-    """Return the logits of each next character, shape (batch, length, classes), of tokens (batch, length)."""
+    """Return each next character's logits (batch, length, classes), of tokens (batch, length)."""
     f = layers.functions
     batch, length = tokens.shape
     x = f.add(f.embed(params["tokens"], tokens), params["places"])

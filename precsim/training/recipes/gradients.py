@@ -22,8 +22,9 @@ def value_and_grad(
     Parameters
     ----------
     loss_fn : callable
-        ``loss_fn(params, *args)`` returns a scalar, or (scalar, aux). It computes by the policy itself,
-        for example with ``ps.matmul(x, w, policy.forward, dgrad=policy.dgrad, wgrad=policy.wgrad)``.
+        ``loss_fn(params, *args)`` returns a scalar, or (scalar, aux). It computes by the policy
+        itself, for example with ``ps.matmul(x, w, policy.forward, dgrad=policy.dgrad,
+        wgrad=policy.wgrad)``.
     policy : str or Policy
         Says which loss scale to start with, where `loss_scale` is not given.
     loss_scale : NoLossScale, StaticLossScale or DynamicLossScale, optional
@@ -34,14 +35,16 @@ def value_and_grad(
     Returns
     -------
     callable
-        ``f(params, *args)`` returns (loss or (loss, aux), gradient, next loss scale, finite): the loss
-        unscaled, the gradient unscaled with the factor that scaled it, and whether all its elements
-        are finite. The step is to be skipped if not.
+        ``f(params, *args)`` returns (loss or (loss, aux), gradient, next loss scale, finite). The
+        loss is not scaled. The gradient is unscaled with the factor that scaled it, and `finite`
+        says whether all elements of this unscaled gradient are finite. Skip the step if not. Leaves
+        of `params` that are not differentiable (integers, booleans, random keys) have the gradient
+        that ``jax.grad(..., allow_int=True)`` gives them: zeros of dtype float0.
 
     Notes
     -----
-    Unscaling happens in float32, after the backward pass; it is exact for powers of two as long as the
-    unscaled gradient is a normal float32.
+    Unscaling happens in float32, after the backward pass. It is exact for powers of two as long as
+    the unscaled gradient is a normal float32.
 
     Examples
     --------
@@ -55,15 +58,24 @@ def value_and_grad(
     state = loss_scale_from(policy.loss_scale) if loss_scale is None else loss_scale
 
     def run(params: Any, *args: Any) -> tuple[Any, Any, LossScale, Any]:
-        value, pull_back, *aux = jax.vjp(  # type: ignore[call-overload]
-            lambda p: loss_fn(p, *args), params, has_aux=has_aux
-        )
-        if jnp.shape(value) != ():
-            raise TypeError(f"loss_fn returned shape {jnp.shape(value)}; allowed is a scalar")
-        # The gradient of factor * loss, without a loss that the factor could make infinite.
-        (scaled,) = pull_back(state.scale(jnp.ones_like(value)))
-        value = (value, *aux) if has_aux else value
-        finite = all_finite(scaled)
-        return value, state.unscale(scaled), state.adjust(finite), finite
+        loss = lambda params: loss_fn(params, *args)
+        value, scaled = scaled_gradient(loss, params, state, has_aux=has_aux)
+        gradient = state.unscale(scaled)
+        finite = all_finite(gradient)
+        return value, gradient, state.adjust(finite), finite
 
     return run
+
+
+def scaled_gradient(
+    loss_fn: Callable[[Any], Any], params: Any, loss_scale: LossScale, *, has_aux: bool
+) -> tuple[Any, Any]:
+    """Return what a function of the parameters returns, and the gradient of factor * loss."""
+    value, pull_back, *aux = jax.vjp(  # type: ignore[call-overload]
+        loss_fn, params, has_aux=has_aux
+    )
+    if jnp.shape(value) != ():
+        raise TypeError(f"loss_fn returned shape {jnp.shape(value)}; allowed is a scalar")
+    # The loss itself is not scaled: the factor could make it infinite.
+    (scaled,) = pull_back(loss_scale.scale(jnp.ones_like(value)).astype(value.dtype))
+    return ((value, *aux) if has_aux else value), scaled

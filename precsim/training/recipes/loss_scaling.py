@@ -1,4 +1,4 @@
-"""Loss scaling: keep small gradients above the underflow threshold (Micikevicius et al., ICLR 2018)."""
+"""Loss scaling keeps small gradients from underflow (Micikevicius et al., ICLR 2018)."""
 
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.arithmetic.elementwise import divide, multiply
+from precsim.training.recipes.leaves import is_trained, map_trained
 
 
 @jax.tree_util.register_dataclass
@@ -64,11 +65,14 @@ class StaticLossScale:
     skipped: Any = 0
 
     def scale(self, tree: Any) -> Any:
-        """Multiply every leaf by the factor."""
+        """Multiply every differentiable leaf by the factor; others stay as they are."""
         return _multiply(tree, jnp.float32(self.factor))
 
     def unscale(self, tree: Any) -> Any:
-        """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
+        """Multiply every differentiable leaf by the factor's reciprocal.
+
+        In float32; exact for powers of two.
+        """
         return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "StaticLossScale":
@@ -100,8 +104,9 @@ class DynamicLossScale:
     Notes
     -----
     Gradients have to be unscaled with the state that scaled them, before `adjust`; test them for
-    finiteness after any all-reduce. All fields are leaves of the pytree, so none is lost under jit.
-    Defaults as in PyTorch's GradScaler, but for the start (2**15, since 2**16 is not finite in fp16).
+    finiteness after any all-reduce. All fields are leaves of the pytree: none is lost under jit.
+    Defaults are those of PyTorch's GradScaler, except for the start (2**15, since 2**16 is not
+    finite in fp16).
 
     Examples
     --------
@@ -121,15 +126,18 @@ class DynamicLossScale:
     skipped: Any = 0
 
     def scale(self, tree: Any) -> Any:
-        """Multiply every leaf by the factor."""
+        """Multiply every differentiable leaf by the factor; others stay as they are."""
         return _multiply(tree, jnp.float32(self.factor))
 
     def unscale(self, tree: Any) -> Any:
-        """Multiply every leaf by the factor's reciprocal (in float32; exact for powers of two)."""
+        """Multiply every differentiable leaf by the factor's reciprocal.
+
+        In float32; exact for powers of two.
+        """
         return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "DynamicLossScale":
-        """Return the state for the next step: smaller after an overflow, larger after a long run."""
+        """Return the state for the next step: smaller after an overflow, larger after long runs."""
         steps = jnp.where(grads_finite, jnp.asarray(self.finite_steps, jnp.int32) + 1, 0)
         grows = steps >= self.growth_interval
         factor = jnp.asarray(self.factor, jnp.float32)
@@ -144,21 +152,23 @@ class DynamicLossScale:
 
 
 def _multiply(tree: Any, factor: Array) -> Any:
-    return jax.tree.map(lambda x: _product(x, factor), tree)
+    return map_trained(lambda x: _product(x, factor), tree)
 
 
-def _product(x: Any, factor: Any) -> Any:
-    """Multiply; float32 with one rounding and subnormals on every device."""
-    if jnp.result_type(x) == jnp.float32:
-        return multiply(jnp.asarray(x), jnp.float32(factor), "fp32")
-    return x * factor
+def _product(x: Any, factor: Any) -> Array:
+    """Multiply; in float32 with one rounding and subnormals on every device."""
+    x = jnp.asarray(x, jnp.float32 if isinstance(x, float) else None)
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    if dtype == jnp.float32:
+        return multiply(x.astype(dtype), jnp.float32(factor), "fp32")
+    return x.astype(dtype) * jnp.asarray(factor, dtype)
 
 
 LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale
 
 
 def loss_scale_from(text: str) -> LossScale:
-    """Return the loss scale of a policy's string: "none", "dynamic", "dynamic@FACTOR" or a number."""
+    """Return the loss scale of a policy: "none", "dynamic", "dynamic@FACTOR" or a number."""
     if text == "none":
         return NoLossScale()
     if text == "dynamic":
@@ -170,6 +180,7 @@ def loss_scale_from(text: str) -> LossScale:
 
 
 def all_finite(tree: Any) -> Array:
-    """Tell whether every element of every leaf is finite."""
-    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    """Return whether every element of every differentiable leaf is finite."""
+    trained = filter(is_trained, jax.tree.leaves(tree))
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in trained]
     return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)

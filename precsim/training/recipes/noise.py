@@ -1,7 +1,8 @@
 """Random bits that depend on where they are used, and on nothing else.
 
-The bits for stochastic rounding come from (seed, step, path, element index) through JAX's counter-based
-Threefry generator, so they are the same under jit, vmap and remat, and on any number of devices.
+The bits for stochastic rounding come from (seed, step, path, element index) through JAX's
+counter-based Threefry generator. They are the same under jit, vmap and remat, and on any number of
+devices.
 """
 
 import zlib

@@ -10,6 +10,7 @@ import optax
 from precsim._arrays import Array
 from precsim.arithmetic import portable as p
 from precsim.training.config import TrainConfig
+from precsim.training.recipes.leaves import map_trained
 
 _MOMENTUM = 0.9
 _WEIGHT_DECAY = 0.01
@@ -61,7 +62,7 @@ class AdamState(NamedTuple):
 def portable_sgd(
     learning_rate: float, *, momentum: float | None = None
 ) -> optax.GradientTransformation:
-    """Return ``-lr * g``, or ``v = momentum * v + g`` and ``-lr * v`` (as `optax.sgd`), portably.
+    """Return the optimizer ``-lr * g``, or ``v = momentum * v + g`` and ``-lr * v``, portably.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def portable_sgd(
     Returns
     -------
     optax.GradientTransformation
-        Its updates have the same bits on every device: one rounding per operation, in the order written.
+        As `optax.sgd`. Its updates have the same bits on every device: one rounding per operation,
+        in the order written. Leaves that are not differentiable stay as they are.
 
     Examples
     --------
@@ -92,12 +94,12 @@ def portable_sgd(
         return MomentumState(jax.tree.map(jnp.zeros_like, params))
 
     def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        gradients = jax.tree.map(p.flush, gradients)
+        gradients = map_trained(p.flush, gradients)
         if momentum is not None:
-            kept = jax.tree.map(lambda v: p.multiply(np.float32(momentum), v), state.trace)
-            gradients = jax.tree.map(p.add, kept, gradients)
+            kept = map_trained(lambda v: p.multiply(np.float32(momentum), v), state.trace)
+            gradients = map_trained(p.add, kept, gradients)
             state = MomentumState(gradients)
-        return jax.tree.map(lambda g: p.multiply(rate, g), gradients), state
+        return map_trained(lambda g: p.multiply(rate, g), gradients), state
 
     return optax.GradientTransformation(init, update)
 
@@ -120,14 +122,15 @@ def portable_adamw(
     Returns
     -------
     optax.GradientTransformation
-        ``m = b1 * m + (1 - b1) * g``, ``v = b2 * v + (1 - b2) * g * g``, and ``-lr * ((m / (1 - b1**t)) /
-        (sqrt(v / (1 - b2**t)) + eps) + weight_decay * w)``, where the divisions by ``1 - b**t`` are
-        multiplications by their rounded reciprocals.
+        ``m = b1 * m + (1 - b1) * g``, ``v = b2 * v + (1 - b2) * g * g``, and ``-lr * ((m / (1 -
+        b1**t)) / (sqrt(v / (1 - b2**t)) + eps) + weight_decay * w)``, where the divisions by ``1 -
+        b**t`` are multiplications by their rounded reciprocals. Leaves that are not differentiable
+        stay as they are.
 
     Notes
     -----
-    Cost: a correctly rounded division and root per weight, about 500 integer operations. Source: Loshchilov and Hutter,
-    *Decoupled Weight Decay Regularization*, ICLR 2019, algorithm 2.
+    Cost: a correctly rounded division and root per weight, about 500 integer operations. Source:
+    Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019, algorithm 2.
 
     Examples
     --------
@@ -144,17 +147,17 @@ def portable_adamw(
 
     def init(params: Any) -> AdamState:
         first, second = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return AdamState(first, second, jnp.ones(2))
+        return AdamState(first, second, jnp.ones(2, jnp.float32))
 
     def update(gradients: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
-        gradients = jax.tree.map(p.flush, gradients)
+        gradients = map_trained(p.flush, gradients)
 
         def average(b: int, old: Any, values: Any) -> Any:
             mix = lambda x, y: p.add(p.multiply(kept[b], x), p.multiply(new[b], y))
-            return jax.tree.map(mix, old, values)
+            return map_trained(mix, old, values)
 
         first = average(0, state.first, gradients)
-        second = average(1, state.second, jax.tree.map(lambda g: p.multiply(g, g), gradients))
+        second = average(1, state.second, map_trained(lambda g: p.multiply(g, g), gradients))
         powers = p.multiply(state.powers, kept)
         inverse = p.divide(_ONE, p.subtract(_ONE, powers))
 
@@ -166,7 +169,7 @@ def portable_adamw(
 
         if weight_decay and params is None:
             raise ValueError("params is None; weight decay needs the weights")
-        updates = jax.tree.map(one, first, second, first if params is None else params)
+        updates = map_trained(one, first, second, first if params is None else params)
         return updates, AdamState(first, second, powers)
 
     return optax.GradientTransformation(init, update)

@@ -9,7 +9,7 @@ from precsim.rounding.kernel.limits import limits
 from precsim.rounding.spec import RoundingSpec
 
 _LARGEST = 100
-"""Bound on the exponent of a scale, so that scale and inverse are normal and products do not overflow."""
+"""Bound on the exponent of a scale: scale and inverse are normal, products do not overflow."""
 
 
 def current_scale(x: Array, spec: RoundingSpec) -> tuple[Array, Array]:
@@ -20,7 +20,7 @@ def current_scale(x: Array, spec: RoundingSpec) -> tuple[Array, Array]:
     """
     magnitude = lax.bitcast_convert_type(x, jnp.uint32) & jnp.uint32(FLOAT32.sign_bit - 1)
     largest = jnp.max(magnitude)
-    # Patterns grow with the values: the difference of two exponents and a borrow of their fractions.
+    # Patterns grow with the values: the difference of two exponents, and a borrow of fractions.
     room = jnp.int32(limits(spec, FLOAT32).max_positive) - largest.astype(jnp.int32)
     exponent = jnp.clip(room >> FLOAT32.trailing, -_LARGEST, _LARGEST)
     is_usable = (largest != 0) & (largest < jnp.uint32(FLOAT32.infinity))

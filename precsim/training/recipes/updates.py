@@ -10,6 +10,7 @@ from precsim._arrays import Array
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
+from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.noise import bits_at
 
 
@@ -27,7 +28,7 @@ def apply_updates(
     Parameters
     ----------
     params : pytree of float32 arrays
-        Weights.
+        Weights. Leaves of integers, booleans or random keys stay as they are.
     updates : pytree of float32 arrays
         What an optimizer returns; same structure.
     rounding : str, Format or RoundingSpec
@@ -47,7 +48,9 @@ def apply_updates(
     Raises
     ------
     ValueError
-        If `key` or `step` is missing in mode sr, or a leaf's update has another shape.
+        If `key` or `step` is missing in mode sr, or a leaf's update has another shape or dtype.
+    TypeError
+        If weights are not float32 (or all float64); the message names the leaf.
 
     Notes
     -----
@@ -69,56 +72,77 @@ def apply_updates(
     """
     spec = RoundingSpec.parse(rounding)
     structure: Any
-    flat_params, structure = jax.tree_util.tree_flatten_with_path(params)
-    flat_updates = structure.flatten_up_to(updates)
-    shapes = [leaf.shape for _, leaf in flat_params]
-    for (path, leaf), update in zip(flat_params, flat_updates, strict=True):
-        if update.shape != leaf.shape:
-            raise ValueError(
-                f"update of {jax.tree_util.keystr(path) or 'the weights'} has shape {update.shape}; "
-                f"allowed is that of its weights, {leaf.shape}"
-            )
-    if not shapes:
+    flat, structure = jax.tree_util.tree_flatten_with_path(params)
+    leaves = [leaf for _, leaf in flat]
+    names = [jax.tree_util.keystr(path) for path, _ in flat]
+    where = [n for n, leaf in enumerate(leaves) if is_trained(leaf)]
+    changes = structure.flatten_up_to(updates)
+    _check([(names[n], leaves[n], changes[n]) for n in where])
+    if not where:
         return params if compensation is None else (params, compensation)
-    weights = _ravel([leaf for _, leaf in flat_params])
-    changes = _ravel(flat_updates)
+
+    def joined(arrays: list[Array]) -> Array:
+        """Join the leaves that change, so that one kernel serves them all."""
+        return jnp.concatenate([arrays[n].reshape(-1) for n in where])
+
+    def parted(values: Array, like: list[Any]) -> Any:
+        ends = np.cumsum([leaves[n].size for n in where])[:-1].tolist()
+        result = list(like)
+        for n, piece in zip(where, jnp.split(values, ends), strict=True):
+            result[n] = piece.reshape(leaves[n].shape)
+        return structure.unflatten(result)
+
+    weights, change = joined(leaves), joined(changes)
     noise = None
     if spec.mode is RoundingMode.STOCHASTIC:
         if key is None or step is None:
             raise ValueError(f"key and step are missing: mode 'sr' of {spec} needs both")
         here = jax.random.fold_in(key, step)
-        names = [jax.tree_util.keystr(path) for path, _ in flat_params]
-        noise = _ravel([bits_at(here, n, s) for n, s in zip(names, shapes, strict=True)])
+        noise = jnp.concatenate(
+            [bits_at(here, names[n], leaves[n].shape).reshape(-1) for n in where]
+        )
     if compensation is None:
-        new = add(weights, changes, spec, random_bits=noise)
-        return structure.unflatten(_unravel(new, shapes))
-    lost = _ravel(structure.flatten_up_to(compensation))
+        return parted(add(weights, change, spec, random_bits=noise), leaves)
+    buffers = structure.flatten_up_to(compensation)
     nearest = RoundingSpec(format=spec.format)
-    wanted = subtract(changes, lost, nearest)
+    wanted = subtract(change, joined(buffers), nearest)
     new = add(weights, wanted, spec, random_bits=noise)
     lost = subtract(subtract(new, weights, nearest), wanted, nearest)
-    return structure.unflatten(_unravel(new, shapes)), structure.unflatten(_unravel(lost, shapes))
+    return parted(new, leaves), parted(lost, buffers)
+
+
+def _check(leaves: list[tuple[str, Array, Array]]) -> None:
+    """Refuse weights that are no carrier values of one dtype, and updates that do not fit them."""
+    carriers = dict.fromkeys(map(jax.dtypes.canonicalize_dtype, (np.float32, np.float64)))
+    for path, weight, change in leaves:
+        first = leaves[0][1].dtype
+        if first not in carriers:
+            raise TypeError(
+                f"params{path} has dtype {first}; allowed are {' or '.join(map(str, carriers))}, "
+                "and what has no gradient (integers, booleans, keys) and stays as it is"
+            )
+        if weight.dtype != first:
+            raise TypeError(
+                f"params{path} has dtype {weight.dtype}; allowed is that of params{leaves[0][0]}, "
+                f"{first}"
+            )
+        for aspect in ("shape", "dtype"):
+            theirs, ours = getattr(change, aspect, None), getattr(weight, aspect)
+            if theirs != ours:
+                raise ValueError(
+                    f"update of params{path} has {aspect} {theirs}; allowed is that of its "
+                    f"weights, {ours}"
+                )
 
 
 def count_swallowed(params: Any, updates: Any, new_params: Any) -> tuple[Array, Array]:
     """Count the nonzero updates, and those among them that left their weight as it was."""
-    nonzero = swallowed = jnp.float32(0)
+    nonzero = swallowed = jnp.int32(0)
     leaves = zip(*map(jax.tree.leaves, (params, updates, new_params)), strict=True)
     for old, change, new in leaves:
         # As integers: XLA flushes float32 subnormals in floating-point comparisons.
         bits = [jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (old, change, new)]
         is_nonzero = (bits[1] & jnp.uint32(0x7FFFFFFF)) != 0
-        nonzero = nonzero + jnp.sum(is_nonzero, dtype=jnp.float32)
-        swallowed = swallowed + jnp.sum(is_nonzero & (bits[0] == bits[2]), dtype=jnp.float32)
+        nonzero = nonzero + jnp.sum(is_nonzero, dtype=jnp.int32)
+        swallowed = swallowed + jnp.sum(is_nonzero & (bits[0] == bits[2]), dtype=jnp.int32)
     return nonzero, swallowed
-
-
-def _ravel(leaves: list[Array]) -> Array:
-    """Join all leaves, so that one kernel serves them all."""
-    return jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
-
-
-def _unravel(flat: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1].tolist()
-    pieces = jnp.split(flat, ends)
-    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]

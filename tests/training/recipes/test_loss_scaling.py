@@ -235,3 +235,36 @@ def test_a_loss_of_another_shape_is_refused() -> None:
     run = ps.value_and_grad(lambda w: 2 * w, "fp32")
     with pytest.raises(TypeError, match=r"loss_fn returned shape \(2,\); allowed is a scalar"):
         run(jnp.ones(2))
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_finite_says_whether_the_gradient_that_is_handed_out_is_finite(factor: float) -> None:
+    """Defect: with a factor of 1e-30 the unscaled gradient was infinite, and `finite` true."""
+    state = ps.StaticLossScale(factor=factor)
+    run = ps.value_and_grad(lambda w: jnp.sum(w * 1e10), "fp32", loss_scale=state)
+    _, gradient, after, finite = jax.jit(run)(jnp.full(2, 1e10 if factor < 1 else 1.0))
+    assert bool(finite) == np.isfinite(np.asarray(gradient)).all()
+    _, gradient, after, finite = ps.value_and_grad(
+        lambda w: jnp.sum(w * 3e38) * 10, "fp32", loss_scale=ps.StaticLossScale(factor=1e-30)
+    )(jnp.ones(1))
+    assert not np.isfinite(np.asarray(gradient)).any()
+    assert (bool(finite), int(after.skipped)) == (False, 1)
+
+
+def test_leaves_without_a_gradient_are_not_scaled() -> None:
+    """Defect: integers were multiplied by the factor, and became floating-point numbers."""
+    keys = jax.random.key(0)
+    params = {"w": jnp.ones(2), "count": jnp.arange(3), "mask": jnp.array([True]), "key": keys}
+    state = ps.StaticLossScale(factor=8.0)
+    scaled = state.unscale(state.scale(params))
+    assert scaled["w"].tolist() == [1, 1]
+    for name in ("count", "mask", "key"):
+        assert scaled[name] is params[name]
+    run = ps.value_and_grad(lambda p: jnp.sum(p["w"]) * p["count"][1], "fp32", loss_scale=state)
+    _, gradient, _, finite = run(params)
+    assert bool(finite)
+    assert gradient["w"].tolist() == [1, 1]
+    assert gradient["count"].dtype == gradient["mask"].dtype == jax.dtypes.float0
+    new = ps.apply_updates(params, gradient, rounding="bf16")
+    assert new["w"].tolist() == [2, 2]
+    assert all(new[name] is params[name] for name in ("count", "mask", "key"))

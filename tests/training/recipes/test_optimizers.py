@@ -144,3 +144,17 @@ def test_a_policy_chooses_between_portable_and_the_platforms(name: str) -> None:
         state = optimizer.init(w)
         found = ps.find_unportable(optimizer.update, w, state, w)
         assert (found == ()) == is_portable
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_leaves_without_a_gradient_stay_as_they_are(name: str) -> None:
+    params = {"w": jnp.ones(2), "count": jnp.arange(3)}
+    gradient = jax.grad(lambda p: jnp.sum(p["w"]) * p["count"][1], allow_int=True)(params)
+    sgd = portable_sgd(0.5, momentum=0.5)
+    optimizer = sgd if name == "sgd" else portable_adamw(0.5)
+    updates, state = optimizer.update(gradient, optimizer.init(params), params)
+    new = ps.apply_updates(params, updates)
+    assert new["count"] is params["count"]
+    assert new["w"][0] < 1
+    buffers = [x for x in jax.tree.leaves(state) if x.shape == (3,)]
+    assert all(not x.any() and x.dtype == jnp.int32 for x in buffers)

@@ -172,3 +172,14 @@ def test_swallowed_updates_are_counted_down_to_subnormals() -> None:
     new = {"a": single([1, 1, 1, 2]), "b": single([0, 2 * smallest])}
     for count in (count_swallowed, jax.jit(count_swallowed)):
         assert [float(n) for n in count(old, change, new)] == [4.0, 2.0]
+
+
+def test_weights_of_other_dtypes_are_refused_by_name() -> None:
+    """They were joined to one vector before, which changed their dtype."""
+    params = {"a": jnp.ones(2), "b": jnp.ones(2, jnp.bfloat16), "n": jnp.arange(2)}
+    with pytest.raises(TypeError, match=r"params\['b'\] has dtype bfloat16; allowed is that of"):
+        ps.apply_updates(params, params)
+    with pytest.raises(TypeError, match=r"params\['b'\] has dtype bfloat16; allowed are float32"):
+        ps.apply_updates({"b": params["b"]}, {"b": params["b"]})
+    with pytest.raises(ValueError, match=r"update of params\['a'\] has dtype bfloat16"):
+        ps.apply_updates({"a": params["a"]}, {"a": params["b"]})

@@ -15,6 +15,7 @@ import pytest
 import precsim as ps
 from precsim.training.replay.bits import differing_element, state_arrays
 from precsim.training.step import initial_state, make_step
+from precsim.training.watched import UNGUARDED
 from precsim.transform.tags import tag, tag_both, tagged_values
 from tests.training.conftest import assert_same_bits, single
 from tests.training.test_loop import OneLayer
@@ -251,7 +252,7 @@ def test_every_value_of_a_training_step_has_a_name_and_the_bits_that_the_step_us
     config = ps.TrainConfig(policy="fp32", batch_size=2)  # type: ignore[arg-type]
     model, rng = OneLayer(), np.random.default_rng(0)
     state = initial_state(config, model.init(rng, (8, 8, 1), 10))
-    step = make_step(config, model.apply, model.PLACES, is_guarded=False)
+    step = make_step(config, model.apply, f"auto{UNGUARDED}")
     batch = single(rng.uniform(0, 1, (2, 8, 8, 1))), np.array([3, 7], np.int32)
     values = tagged_values(step, state, *batch)
     names = list(values)

@@ -1,0 +1,93 @@
+"""`TrainResult`: what a training run measured."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from precsim.training.config import TrainConfig
+
+Weights = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a run measured, in NumPy arrays.
+
+    Events are integers; their columns are those of `rounding.events.Events`. Each rounding of a
+    step counts once: an operand of a product that a former rounding has put into the operand's
+    format is not counted again. Counts of the backward pass are exact up to 2**24 per place and
+    step.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The run's configuration.
+    losses : np.ndarray
+        Training loss of each step's batch, unscaled, shape (steps,).
+    test_accuracy : float
+        Fraction of test images classified correctly, by the policy's own forward pass.
+    taken : np.ndarray
+        Whether each step was taken (not skipped for an overflow), shape (steps,).
+    loss_scales : np.ndarray
+        Factor on the loss at each step, shape (steps,).
+    nonzero_updates : np.ndarray
+        Nonzero weight updates of each step, shape (steps,).
+    swallowed_updates : np.ndarray
+        Those among them that left their weight as it was, shape (steps,).
+    forward_events : dict[str, np.ndarray]
+        Place -> event counts of each step, shape (steps, 7).
+    backward_events : dict[str, np.ndarray]
+        The same for the backward pass.
+    first_gradient : Weights
+        Unscaled gradient at the initial weights, on the first batch.
+    last_gradient : Weights
+        The same at the last step.
+    snapshots : dict[int, Weights]
+        Step -> weights; 0 is the start, the last step is the end.
+    backend : str
+        Which backend ran the products.
+    compile_seconds : float
+        Time to compile the step.
+    run_seconds : float
+        Time of all steps.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> result = ps.train(ps.TrainConfig(policy="fp16", steps=2))
+    >>> sorted(result.weights)
+    ['hidden/b', 'hidden/w', 'output/b', 'output/w']
+    """
+
+    config: TrainConfig
+    losses: np.ndarray
+    test_accuracy: float
+    taken: np.ndarray
+    loss_scales: np.ndarray
+    nonzero_updates: np.ndarray
+    swallowed_updates: np.ndarray
+    forward_events: dict[str, np.ndarray]
+    backward_events: dict[str, np.ndarray]
+    first_gradient: Weights
+    last_gradient: Weights
+    snapshots: dict[int, Weights]
+    backend: str
+    compile_seconds: float
+    run_seconds: float
+
+    @property
+    def weights(self) -> Weights:
+        """The final weights."""
+        return self.snapshots[max(self.snapshots)]
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps skipped because a gradient was not finite."""
+        return int((~self.taken).sum())
+
+
+def stacked(steps: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Return place -> events of each step, int64 of shape (steps, 7)."""
+    return {place: np.array([s[place] for s in steps], np.int64) for place in steps[0]}
