@@ -215,7 +215,7 @@ def against_definition(a: np.ndarray, b: np.ndarray, spec: str) -> Check:
     def right() -> dict[int, float]:
         if isinstance(parsed.order, ps.FusedBlock):
             pairs = zip(x.tolist(), y.tolist(), strict=True)
-            values = [ps.fused_dot_exact(*pair, 0.0, parsed) for pair in pairs]
+            values = [ps.oracle.fused_dot_exact(*pair, 0.0, parsed) for pair in pairs]
         else:
             values = ps.matmul(x[:, None], y[..., None], parsed, backend="reference").tolist()
             values = [value[0][0] for value in values]

@@ -78,7 +78,7 @@ def operation(name: str, operands: int, fmt: str, setting: Setting) -> dict[str,
 
 
 def _exact(name: str, operands: list[float], fmt: str) -> float:
-    return ps.compute_exact(name, *operands, spec=fmt).value
+    return ps.oracle.compute_exact(name, *operands, spec=fmt).value
 
 
 def block(name: str, setting: Setting) -> dict[str, Contender | str]:

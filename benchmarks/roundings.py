@@ -262,6 +262,6 @@ def _check(
 
     def exact(k: int) -> float:
         draw = 0 if random_bits is None else int(random_bits[k])
-        return ps.round_exact(float(x[k]), parsed, random_bits=draw).value
+        return ps.oracle.round_exact(float(x[k]), parsed, random_bits=draw).value
 
     return against_exact(result, inputs.chosen(x.size), exact)

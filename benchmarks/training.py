@@ -74,7 +74,7 @@ def _contender(name: str, policy: str, backend: str) -> Contender | str:
 def _step(name: str, policy: str, backend: str) -> Callable[[], object]:
     import jax
 
-    run = ps.prepare_run(
+    run = ps.replay.prepare_run(
         ps.TrainConfig(policy=ps.Policy.parse(policy), backend=backend, **NETWORKS[name])
     )
     images, labels = run.batch(0)

@@ -67,7 +67,7 @@ def _rounding(fmt: str, rule: str) -> Vectors:
     modes = MODES + TIES if isinstance(ps.get_format(fmt), ps.FixedPointFormat) else MODES
     specs = {mode: Task(operation="round", format=fmt, rule=rule, mode=mode).spec for mode in modes}
     results = {
-        mode: _words([ps.round_exact(value, spec) for value in x], fmt)
+        mode: _words([ps.oracle.round_exact(value, spec) for value in x], fmt)
         for mode, spec in specs.items()
     }
     return _vectors("round", fmt, rule, {"x": _float_words(x)}, results)
@@ -78,7 +78,7 @@ def _stochastic(fmt: str, rule: str) -> Vectors:
     results = {}
     for mode in STOCHASTIC:
         spec = Task(operation="round", format=fmt, rule=rule, mode=mode).spec
-        results[mode] = _words([ps.round_exact(x, spec, random_bits=r) for x, r in pairs], fmt)
+        results[mode] = _words([ps.oracle.round_exact(x, spec, random_bits=r) for x, r in pairs], fmt)
     arguments = {
         "x": _float_words([x for x, _ in pairs]),
         "random_bits": tuple(f"{r:02x}" for _, r in pairs),
@@ -97,7 +97,7 @@ def _operation(fmt: str, operation: str) -> Vectors:
     return _vectors(operation, fmt, "infinity", arguments, rounded)
 
 
-def _words(results: Sequence[tuple[float, ps.Flags]], fmt: str) -> tuple[str, ...]:
+def _words(results: Sequence[tuple[float, ps.oracle.Flags]], fmt: str) -> tuple[str, ...]:
     return words([value for value, _ in results], [flags for _, flags in results], fmt)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import precsim as ps
 
-Result: TypeAlias = tuple[float, ps.Flags]
+Result: TypeAlias = tuple[float, ps.oracle.Flags]
 
 SEED = 754
 DRAWN = 1200
@@ -34,12 +34,12 @@ def operand_codes(
     for codes, is_special in _candidates(count, fmt):
         operands = [values[code] for code in codes]
         kind = _kind(
-            [ps.compute_exact(operation, *operands, spec=specs[mode]) for mode in KIND_MODES], fmt
+            [ps.oracle.compute_exact(operation, *operands, spec=specs[mode]) for mode in KIND_MODES], fmt
         )
         if codes not in kept and (is_special or seen[kind] < KEPT[count]):
             seen[kind] += not is_special
             kept[codes] = [
-                ps.compute_exact(operation, *operands, spec=spec) for spec in specs.values()
+                ps.oracle.compute_exact(operation, *operands, spec=spec) for spec in specs.values()
             ]
     columns = zip(*kept.values(), strict=True)
     return list(kept), {m: list(column) for m, column in zip(modes, columns, strict=True)}

@@ -4,7 +4,7 @@
         python -m conformance.tensor_cores [--golden FILE.npz] [--spec SPEC ...]
 
 Prints a line per operand and result type and shape: the kernel that ran, its schedule as
-`precsim.find_schedule` finds it, and the share of outputs whose bits are the model's with it (one
+`precsim.kernels.find_schedule` finds it, and the share of outputs whose bits are the model's with it (one
 chain where it is unknown). `--golden` records outputs for the tests.
 """
 
@@ -139,7 +139,7 @@ def explain(spec: str, m: int, n: int, k: int, product: Callable[[Any, Any], Any
 
     It is ":splitk3x64", say, or "" for one chain.
     """
-    found = ps.find_schedule(spec, m, n, k, product=lambda a, b: product(*narrow(spec, a, b)))
+    found = ps.kernels.find_schedule(spec, m, n, k, product=lambda a, b: product(*narrow(spec, a, b)))
     if found.schedule is None:
         return None
     return "" if str(found.schedule) == "flat" else f":{found.schedule}"
@@ -199,7 +199,7 @@ def survey(specs: list[str]) -> None:
             a, b = operands(case)
             try:
                 small = narrow(spec, a, b)
-                kernels = ps.which_kernel(native(spec), *small)
+                kernels = ps.kernels.which_kernel(native(spec), *small)
                 got = bits(product(*small))
             except Exception as error:  # noqa: BLE001
                 print(

@@ -106,7 +106,7 @@ def replay(name: str, args: argparse.Namespace) -> bool:
         if step == 0:
             hashes.clear()
         if step in STEPS:
-            hashes[step] = ps.hash_state(state)
+            hashes[step] = ps.replay.hash_state(state)
 
     start = time.perf_counter()
     result = ps.train(config, on_state=on_state)
@@ -134,7 +134,7 @@ def stored_hashes(path: Path) -> dict[int, dict[str, str]]:
     """Return the hashes of a file by step, none if there is no file; a damaged one is refused."""
     import precsim as ps
 
-    return ps.BitLog(every=1, stored=path).stored_hashes if path.exists() else {}
+    return ps.replay.BitLog(every=1, stored=path).stored_hashes if path.exists() else {}
 
 
 def with_platform_products(policy: Any) -> Any:

@@ -14,11 +14,11 @@ VERSION = "1"
 ARGUMENTS = ("x", "y", "z", "random_bits")
 """The columns that are no results."""
 FLAGS = {
-    ps.Flags.INEXACT: "x",
-    ps.Flags.UNDERFLOW: "u",
-    ps.Flags.OVERFLOW: "o",
-    ps.Flags.DIVIDE_BY_ZERO: "z",
-    ps.Flags.INVALID: "i",
+    ps.oracle.Flags.INEXACT: "x",
+    ps.oracle.Flags.UNDERFLOW: "u",
+    ps.oracle.Flags.OVERFLOW: "o",
+    ps.oracle.Flags.DIVIDE_BY_ZERO: "z",
+    ps.oracle.Flags.INVALID: "i",
 }
 """One letter for each exception of IEEE 754; none of them is a hexadecimal digit."""
 RULES = {
@@ -104,7 +104,7 @@ class Vectors:
         return "\n".join([*header, "", " ".join(columns), *table, ""])
 
 
-def words(values: Sequence[float], flags: Sequence[ps.Flags], fmt: str) -> tuple[str, ...]:
+def words(values: Sequence[float], flags: Sequence[ps.oracle.Flags], fmt: str) -> tuple[str, ...]:
     """Return results as in a file: hexadecimal code or nan, and letters for exceptions."""
     is_nan = np.isnan(values)
     codes = ps.encode(np.where(is_nan, 1.0, values), fmt)

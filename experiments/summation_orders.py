@@ -3,7 +3,7 @@
 For each accumulator, order and length n: dot products of data made to build up errors (equal terms,
 whose roundings go one way for long; uniform and normal numbers; growing terms), computed by
 `ps.matmul`; the largest error found, as a multiple of the sum of magnitudes, must not exceed
-`ps.order_bound`. Draws both and prints a table.
+`ps.errors.order_bound`. Draws both and prints a table.
 """
 
 import math
@@ -55,7 +55,7 @@ def compute(lengths: tuple[int, ...] = LENGTHS) -> dict[tuple[str, str], np.ndar
     return {
         (accumulator, order): np.array(
             [
-                (n, largest_error(order, n, accumulator), ps.order_bound(order, n, accumulator))
+                (n, largest_error(order, n, accumulator), ps.errors.order_bound(order, n, accumulator))
                 for n in lengths
             ]
         )

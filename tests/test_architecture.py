@@ -1,7 +1,6 @@
 """The folders are the architecture (docs/explanation/design.md): each rule, read from source."""
 
 import ast
-import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -24,10 +23,12 @@ LAYERS = (
     "cli",
 )
 OUTER = ("benchmarks", "conformance", "experiments", "lessons")
+THEMES = ("errors", "ieee", "kernels", "options", "oracle", "replay")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 400
-MAX_MEDIAN_LINES = 150
 PLOTS = "precsim/analysis/plots.py"
+
+PUBLIC = {*precsim.__all__, "__version__"}
 
 # From a path and a text to the faults found in it.
 Rule: TypeAlias = Callable[[str, str], list[str]]
@@ -51,8 +52,8 @@ def imported_modules(text: str) -> Iterator[tuple[int, str]]:
 def layer_faults(path: str, text: str) -> list[str]:
     """List imports of a higher layer, and modules that belong to no layer."""
     parts = path.removesuffix(".py").split("/")
-    if parts in (["precsim", "__init__"], ["precsim", "__main__"]):
-        return []
+    if len(parts) == 2 and parts[1] in ("__init__", "__main__", *THEMES):
+        return []  # the front of the package: above all layers
     if parts[1] not in LAYERS:
         return [f"{path}: {parts[1]} is not a layer"]
     own = LAYERS.index(parts[1])
@@ -92,16 +93,45 @@ def matplotlib_faults(path: str, text: str) -> list[str]:
     return [f"{path}: imports {name}" for name in names if path != PLOTS]
 
 
-def median_faults(modules: dict[str, str]) -> list[str]:
-    """Tell whether the median module that is not empty is too long."""
-    sizes = [len(text.splitlines()) for text in modules.values() if text.strip()]
-    median = statistics.median(sizes)
-    return [f"median module: {median} lines"] if median > MAX_MEDIAN_LINES else []
+def circle_faults(modules: dict[str, str]) -> list[str]:
+    """List the files of a layer that import each other, in functions or for type checking too."""
+    names = {path.removesuffix(".py").replace("/", "."): path for path in modules}
+    imports = {
+        name: {
+            part
+            for _, target in imported_modules(modules[path])
+            for part in (target, target.rpartition(".")[0])
+            if part in names and part != name and not part.endswith("__init__")
+        }
+        for name, path in names.items()
+    }
+
+    def reached(start: str) -> set[str]:
+        seen, left = set(), [start]
+        while left:
+            new = imports[left.pop()] - seen
+            seen |= new
+            left += new
+        return seen
+
+    return [f"{names[n]}: imports itself, by way of others" for n in names if n in reached(n)]
+
+
+def mirror_faults(tests: set[str], package: set[str]) -> list[str]:
+    """List folders of tests that mirror no folder of the package, and folders without tests."""
+    layers = {folder for folder in tests if folder.partition("/")[0] in LAYERS}
+    faults = [f"tests/{folder} mirrors no folder" for folder in sorted(layers - package)]
+    return faults + [f"precsim/{folder} has no tests" for folder in sorted(package - layers)]
+
+
+def folders_of(modules: dict[str, str]) -> set[str]:
+    """Return the folders, below the first, that hold a module with code."""
+    parts = [path.split("/")[1:-1] for path in modules if not path.endswith("__init__.py")]
+    return {"/".join(folder) for folder in parts if folder}
 
 
 def public_use_faults(path: str, text: str) -> list[str]:
     """List what code outside the package uses of precsim beyond its public names."""
-    public = {*precsim.__all__, "__version__"}
     tree = ast.parse(text)
     faults, aliases = [], set()
     for node in ast.walk(tree):
@@ -112,16 +142,21 @@ def public_use_faults(path: str, text: str) -> list[str]:
                 elif alias.name.startswith("precsim."):
                     faults.append(f"{path}: import {alias.name}")
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            if node.module.startswith("precsim."):
-                faults.append(f"{path}: from {node.module} import")
-            elif node.module == "precsim":
-                private = [a.name for a in node.names if a.name not in public]
+            if node.module == "precsim":
+                private = [a.name for a in node.names if a.name not in PUBLIC]
                 faults += [f"{path}: from precsim import {name}" for name in private]
+            elif node.module.startswith("precsim."):
+                faults.append(f"{path}: from {node.module} import")
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id=name), attr=attr) if name in aliases:
-                if attr not in public:
+                if attr not in PUBLIC:
                     faults.append(f"{path}: precsim.{attr} is not a public name")
+            case ast.Attribute(
+                value=ast.Attribute(value=ast.Name(id=name), attr=theme), attr=attr
+            ) if name in aliases and theme in THEMES:
+                if attr not in vars(getattr(precsim, theme)):
+                    faults.append(f"{path}: precsim.{theme}.{attr} is not a public name")
     return faults
 
 
@@ -135,8 +170,12 @@ def test_package(rule: Rule) -> None:
     assert [fault for path, text in modules.items() for fault in rule(path, text)] == []
 
 
-def test_median_module_is_short() -> None:
-    assert median_faults(sources("precsim")) == []
+def test_no_circles() -> None:
+    assert circle_faults(sources("precsim")) == []
+
+
+def test_tests_mirror_the_package() -> None:
+    assert mirror_faults(folders_of(sources("tests")), folders_of(sources("precsim"))) == []
 
 
 @pytest.mark.parametrize("folder", [*OUTER, "tests", "docs"])
@@ -202,6 +241,12 @@ BROKEN_AND_KEPT = [
         "import precsim as ps\nps.analysis.plots.draw()",
         "import precsim as ps\nps.round_to(1.0, 'bf16')",
     ),
+    (
+        public_use_faults,
+        "experiments/g.py",
+        "import precsim as ps\nps.errors.hidden(1.0)",
+        "import precsim as ps\nps.errors.sqnr(1.0, 1.0)",
+    ),
 ]
 
 
@@ -221,7 +266,19 @@ def test_module_name_rules_can_fail() -> None:
     assert not matplotlib_faults(PLOTS, "import matplotlib")
 
 
-def test_median_rule_can_fail() -> None:
-    long, short = "x = 1\n" * 151, "x = 1\n" * 150
-    assert median_faults({"a.py": long, "b.py": long, "c.py": short, "__init__.py": ""})
-    assert not median_faults({"a.py": long, "b.py": short, "c.py": short})
+def test_circle_rule_can_fail() -> None:
+    here, there = "precsim/rounding/a.py", "precsim/rounding/b.py"
+    lazy = "def f():\n    from precsim.rounding.a import x"
+    for text in (lazy, "from precsim.rounding import a", "import precsim.rounding.a"):
+        assert len(circle_faults({here: "from precsim.rounding.b import y", there: text})) == 2
+    assert circle_faults({here: "from precsim.rounding.b import y", there: "import math"}) == []
+    third = {"precsim/rounding/c.py": "from precsim.rounding.a import x"}
+    ring = {here: "from precsim.rounding.b import y", there: "from precsim.rounding.c import z"}
+    assert len(circle_faults(ring | third)) == 3
+
+
+def test_mirror_rule_can_fail() -> None:
+    assert mirror_faults({"rounding/kernel"}, {"rounding/kernel"}) == []
+    assert mirror_faults({"rounding/gone"}, set()) == ["tests/rounding/gone mirrors no folder"]
+    assert mirror_faults(set(), {"rounding/new"}) == ["precsim/rounding/new has no tests"]
+    assert mirror_faults({"benchmarks"}, set()) == []

@@ -22,7 +22,7 @@ SPEC = "fp16_fp16_fp16"
 CONTRACT = (((1,), (0,)), ((), ()))
 
 NUMBERS: dict[str, Callable[[Any], Any]] = {
-    "absolute_error": lambda x: ps.absolute_error(x, 1.0),
+    "absolute_error": lambda x: ps.errors.absolute_error(x, 1.0),
     "accumulate": lambda x: ps.accumulate(x, "fp16"),
     "add": lambda x: ps.add(x, 1.0, "fp16"),
     "backward_error": lambda x: ps.backward_error(ONE, x, ONE),
@@ -31,25 +31,25 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "dot_general": lambda x: ps.dot_general(SPEC)(x, x, CONTRACT, None, np.float32),
     "embedding": lambda x: ps.embedding(x, [1, 0], "fp16"),
     "encode": lambda x: ps.encode(x, "fp16"),
-    "equal": lambda x: ps.equal(x, 1.0),
+    "equal": lambda x: ps.ieee.equal(x, 1.0),
     "erf": lambda x: ps.erf(x, "fp16"),
     "exp": lambda x: ps.exp(x, "fp16"),
-    "exponent_histogram": ps.exponent_histogram,
+    "exponent_histogram": ps.errors.exponent_histogram,
     "fma": lambda x: ps.fma(1.0, 2.0, x, "fp16"),
-    "greater": lambda x: ps.greater(x, 1.0),
-    "greater_equal": lambda x: ps.greater_equal(1.0, x),
-    "less": lambda x: ps.less(x, 1.0),
-    "less_equal": lambda x: ps.less_equal(x, 1.0),
+    "greater": lambda x: ps.ieee.greater(x, 1.0),
+    "greater_equal": lambda x: ps.ieee.greater_equal(1.0, x),
+    "less": lambda x: ps.ieee.less(x, 1.0),
+    "less_equal": lambda x: ps.ieee.less_equal(x, 1.0),
     "log": lambda x: ps.log(x, "fp16"),
     "matmul": lambda x: ps.matmul(x, x, SPEC),
-    "maximum": lambda x: ps.maximum(x, 1.0),
-    "maximum_number": lambda x: ps.maximum_number(x, 1.0),
-    "minimum": lambda x: ps.minimum(x, 1.0),
-    "minimum_number": lambda x: ps.minimum_number(x, 1.0),
+    "maximum": lambda x: ps.ieee.maximum(x, 1.0),
+    "maximum_number": lambda x: ps.ieee.maximum_number(x, 1.0),
+    "minimum": lambda x: ps.ieee.minimum(x, 1.0),
+    "minimum_number": lambda x: ps.ieee.minimum_number(x, 1.0),
     "multiply": lambda x: ps.multiply(x, 3.0, "fp16"),
-    "not_equal": lambda x: ps.not_equal(x, 1.0),
+    "not_equal": lambda x: ps.ieee.not_equal(x, 1.0),
     "quantize": lambda x: ps.quantize(x, "mxfp4").codes,
-    "range_rates": lambda x: astuple(ps.range_rates(x, "e4m3")),
+    "range_rates": lambda x: astuple(ps.errors.range_rates(x, "e4m3")),
     "reciprocal": lambda x: ps.reciprocal(x, "fp16"),
     "relative_error": lambda x: ps.relative_error(x, 1.0),
     "round_to": lambda x: ps.round_to(x, "e2m1"),
@@ -63,8 +63,8 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "sqrt": lambda x: ps.sqrt(x, "fp16"),
     "subtract": lambda x: ps.subtract(1.0, x, "fp16"),
     "tanh": lambda x: ps.tanh(x, "fp16"),
-    "to_integer": lambda x: ps.to_integer(x, "int8"),
-    "total_order": lambda x: ps.total_order(x, 1.0),
+    "to_integer": lambda x: ps.ieee.to_integer(x, "int8"),
+    "total_order": lambda x: ps.ieee.total_order(x, 1.0),
     "ulp": lambda x: ps.ulp(x, "e4m3"),
     "ulp_error": lambda x: ps.ulp_error(x, 1.0, "e4m3"),
 }
@@ -73,7 +73,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
 INTEGERS: dict[str, Callable[[Any], Any]] = {
     "convert": lambda x: ps.convert(x, "e4m3", "fp16"),
     "decode": lambda x: ps.decode(x, "e4m3"),
-    "from_integer": lambda x: ps.from_integer(x, "fp16"),
+    "from_integer": lambda x: ps.ieee.from_integer(x, "fp16"),
     "pack_codes": lambda x: ps.pack_codes(x, 4),
     "ids of embedding": lambda x: ps.embedding(np.ones((8, 2), np.float32), x, "fp16"),
     "ids of segment_sum": lambda x: ps.segment_sum(
@@ -256,7 +256,7 @@ def test_widening_is_exact_for_every_code_also_in_jax(dtype: Any) -> None:
     np.testing.assert_array_equal(wide, expected)
     assert (np.signbit(wide) == np.signbit(expected))[~np.isnan(expected)].all()
     if "float6" not in str(np.dtype(dtype)):  # which XLA's CPU backend has not
-        same = jax.jit(lambda x: ps.maximum(x, x))(jnp.asarray(codes.view(dtype)))
+        same = jax.jit(lambda x: ps.ieee.maximum(x, x))(jnp.asarray(codes.view(dtype)))
         np.testing.assert_array_equal(np.asarray(same), expected)
 
 

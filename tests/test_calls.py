@@ -19,11 +19,11 @@ CODES = np.array([[1, 200, 3], [3, 7, 255]], np.uint8)
 NUMPY: dict[str, Callable[[], Any]] = {
     "elementwise": lambda: ps.add(ROWS, ROWS[0], "bf16"),
     "stochastic": lambda: ps.multiply(ROWS, 3.0, "bf16:sr8", random_bits=CODES),
-    "comparison": lambda: ps.less(ROWS, ROWS[0]),
-    "extremum": lambda: ps.maximum(ROWS, 0.0),
+    "comparison": lambda: ps.ieee.less(ROWS, ROWS[0]),
+    "extremum": lambda: ps.ieee.maximum(ROWS, 0.0),
     "convert": lambda: ps.convert(CODES, "e4m3", "fp16"),
-    "from_integer": lambda: ps.from_integer(CODES.astype(np.int64) << 40, "fp64"),
-    "to_integer": lambda: ps.to_integer(ROWS, "int64"),
+    "from_integer": lambda: ps.ieee.from_integer(CODES.astype(np.int64) << 40, "fp64"),
+    "to_integer": lambda: ps.ieee.to_integer(ROWS, "int64"),
     "accumulate": lambda: ps.accumulate(ROWS, "bf16"),
 }
 
@@ -50,9 +50,9 @@ def test_pieces_share_one_compilation(
     monkeypatch.setattr(operation, "COMPILED_FROM", 1)
     monkeypatch.setattr("precsim._calls.PIECE", 4)
     x = np.arange(11, dtype=np.float32)
-    ps.less(x, 5.0)
-    assert compilations(lambda: ps.less(x[:9], 2.0)) == 0
-    assert ps.less(x, 5.0).tolist() == (x < 5).tolist()
+    ps.ieee.less(x, 5.0)
+    assert compilations(lambda: ps.ieee.less(x[:9], 2.0)) == 0
+    assert ps.ieee.less(x, 5.0).tolist() == (x < 5).tolist()
 
 
 @contextmanager
@@ -67,7 +67,7 @@ SPEC = "fp16_fp16_fp16"
 JAX: dict[str, Callable[[Any, Any], Any]] = {
     "pack_codes": lambda x, codes: ps.unpack_codes(ps.pack_codes(codes, 6), 6, 3),
     "add": lambda x, codes: jax.grad(lambda y: ps.add(x, y, "bf16").sum())(x[0]),
-    "less": lambda x, codes: ps.less(x, x[0]),
+    "less": lambda x, codes: ps.ieee.less(x, x[0]),
     "matmul": lambda x, codes: jax.grad(lambda y: ps.matmul(x, y, SPEC, c=x[:, :1]).sum())(x.T),
     "embedding": lambda x, codes: ps.embedding(x, codes, "bf16"),
     "round_to": lambda x, codes: ps.round_to(x, "e4m3"),

@@ -161,7 +161,7 @@ def test_native_tensor_cores_have_the_bits_of_their_spec(spec: str) -> None:
         there = jnp.asarray(a), jnp.asarray(b)
         gpu = jax.jit(lambda a, b: ps.matmul(a, b, spec, backend="native"))(*there)
         assert same_bits(gpu, ps.matmul(a, b, spec, backend="reference"))
-        assert ps.resolve_backend(spec, shapes=((m, k), (k, n))) == "native"
+        assert ps.kernels.resolve_backend(spec, shapes=((m, k), (k, n))) == "native"
 
 
 def same_numbers(gpu: Any, expected: np.ndarray) -> bool:
@@ -202,7 +202,7 @@ def test_training_native_emulated_and_on_the_cpu(policy: str) -> None:
             config = ps.TrainConfig(
                 policy=ps.Policy.parse(policy), backend=backend, optimizer="adamw"
             )
-            run = ps.prepare_run(config)
+            run = ps.replay.prepare_run(config)
             state, _ = jax.jit(run.step)(run.state, *run.batch(0))
-            hashes.add(ps.hash_state(state)[""])
+            hashes.add(ps.replay.hash_state(state)[""])
     assert len(hashes) == 1

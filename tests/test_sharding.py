@@ -88,7 +88,7 @@ MORE_EXPLICIT = (
         "scaled_matmul": lambda a, b: ps.scaled_matmul(
             a, b, "h100:e4m3:promote32", a_scales=abs(a[:, :1]), b_scales=abs(b[:1])
         ),
-        "comparison": lambda a, b: ps.less(a, b[:, 0]),
+        "comparison": lambda a, b: ps.ieee.less(a, b[:, 0]),
         "divide": lambda a, b: ps.divide(a, b[:, 0], "bf16"),
         "blocks": lambda a, b: ps.round_to(a, "mxfp8_e4m3", axis=-1),
     }
@@ -143,7 +143,7 @@ def explicit_differences(cases: dict[str, Callable[[Any, Any], Any]]) -> dict[st
 def trained_alike() -> bool:
     """Tell whether two steps on all devices end in the state of one device; batch and state are shared out."""
     mesh = jax.make_mesh((DEVICES,), ("d",), axis_types=(AxisType.Auto,))
-    run = ps.prepare_run(
+    run = ps.replay.prepare_run(
         ps.TrainConfig(policy=ps.Policy.parse("h100_bf16"), backend="emulated", optimizer="adamw")
     )
 
@@ -161,7 +161,7 @@ def trained_alike() -> bool:
         state, step = jax.tree.map(place, run.state), jax.jit(run.step)
         for number in range(2):
             state, _ = step(state, *map(place, run.batch(number)))
-        hashes.add(ps.hash_state(state)[""])
+        hashes.add(ps.replay.hash_state(state)[""])
     return len(hashes) == 1
 
 

@@ -38,7 +38,7 @@ class Divergence:
     Examples
     --------
     >>> import precsim as ps
-    >>> print(ps.Divergence(operation=None, where=ps.BitDifference(step=37, tensor="params/w")))
+    >>> print(ps.replay.Divergence(operation=None, where=ps.replay.BitDifference(step=37, tensor="params/w")))
     no operation differs, the state does; step 37: params/w differs
     """
 
@@ -92,7 +92,7 @@ def find_divergence(
     ...     return state + tag(scale * x, "scaled input"), None
     >>> theirs = lambda state, x: step(state, x, jnp.where(x > 2, 1 + 2.0**-23, 1.0))
     >>> batches = [(jnp.float32(k),) for k in range(5)]
-    >>> print(ps.find_divergence(step, theirs, jnp.float32(0), batches))
+    >>> print(ps.replay.find_divergence(step, theirs, jnp.float32(0), batches))
     first differing operation; step 4: scaled input[0] differs, 0x40400000 against 0x40400002
     """
     compiled = [jax.jit(step) for step in (ours, theirs)]
@@ -140,7 +140,7 @@ class RunComparison:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.RunComparison(last_equal=400).first_different is None
+    >>> ps.replay.RunComparison(last_equal=400).first_different is None
     True
     """
 
@@ -177,7 +177,7 @@ def bisect_runs(
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.bisect_runs("runs/gpu", "runs/cpu", backend="emulated")  # doctest: +SKIP
+    >>> ps.replay.bisect_runs("runs/gpu", "runs/cpu", backend="emulated")  # doctest: +SKIP
     RunComparison(last_equal=400, first_different=800, divergence=Divergence(...), departs=None)
     """
     runs = [read_run(Path(path)) for path in (ours, theirs)]

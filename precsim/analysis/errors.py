@@ -50,7 +50,7 @@ def absolute_error(computed: Any, exact: Any) -> np.ndarray:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.absolute_error(ps.round_to([3.0, 3.1], "q3.4"), [3.0, 3.1])
+    >>> ps.errors.absolute_error(ps.round_to([3.0, 3.1], "q3.4"), [3.0, 3.1])
     array([0.    , 0.0250])
     """
     return _distance(_float64(computed, "computed"), _float64(exact, "exact"))

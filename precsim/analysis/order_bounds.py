@@ -67,7 +67,7 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
     Examples
     --------
     >>> import precsim as ps
-    >>> [f"{ps.order_bound(order, 10_000, 'fp32'):.1e}"
+    >>> [f"{ps.errors.order_bound(order, 10_000, 'fp32'):.1e}"
     ...  for order in ("sequential", "blocked100", "pairwise", "exact")]
     ['6.0e-04', '1.2e-05', '9.5e-07', '6.0e-08']
     """

@@ -79,7 +79,7 @@ def plot_exponent_histogram(
         Where to draw.
     histograms : mapping of str to (exponents, counts)
         For each label: integers, shape (n,), and the number of values in each binade, shape (n,),
-        as `precsim.exponent_histogram` returns them.
+        as `precsim.errors.exponent_histogram` returns them.
     formats : sequence of str or Format
         Formats to compare with, drawn above: a grey bar spans the normal range, a hatched one the
         subnormals. Bars that go on far beyond the values are cut off.

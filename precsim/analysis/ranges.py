@@ -92,12 +92,12 @@ def range_rates(
     Examples
     --------
     >>> import precsim as ps
-    >>> rates = ps.range_rates([1.0, 1e-9, 0.0, -0.0, 1e-2, 500.0], "e4m3")
+    >>> rates = ps.errors.range_rates([1.0, 1e-9, 0.0, -0.0, 1e-2, 500.0], "e4m3")
     >>> rates.underflow_of_all, rates.underflow_of_nonzero
     (0.16666666666666666, 0.25)
     >>> rates.overflowed, rates.saturated, rates.subnormal
     (1, 0, 1)
-    >>> ps.range_rates([1.0, 1e-9, 500.0], "mxfp4").underflow_of_nonzero  # 1 / 64 underflows too
+    >>> ps.errors.range_rates([1.0, 1e-9, 500.0], "mxfp4").underflow_of_nonzero  # 1 / 64 underflows too
     0.6666666666666666
     """
     spec = RoundingSpec.parse(spec)
@@ -158,7 +158,7 @@ def exponent_histogram(values: Any) -> ExponentHistogram:
     --------
     >>> import precsim as ps
     >>> values = [1.0, 1.9, 0.3, -0.0, 2.0**-1074]
-    >>> exponents, counts, zeros, nonfinite = ps.exponent_histogram(values)
+    >>> exponents, counts, zeros, nonfinite = ps.errors.exponent_histogram(values)
     >>> exponents[[0, -1]].tolist(), counts[[0, -2, -1]].tolist(), zeros, nonfinite
     ([-1074, 0], [1, 0, 2], 1, 0)
     """

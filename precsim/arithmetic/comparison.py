@@ -37,7 +37,7 @@ def equal(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.equal([0.0, 1.0, float("nan")], [-0.0, 2.0, float("nan")]).tolist()
+    >>> ps.ieee.equal([0.0, 1.0, float("nan")], [-0.0, 2.0, float("nan")]).tolist()
     [True, False, False]
     """
     return _compare(_equal, x, y)
@@ -63,7 +63,7 @@ def not_equal(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.not_equal([0.0, 1.0, float("nan")], [-0.0, 2.0, float("nan")]).tolist()
+    >>> ps.ieee.not_equal([0.0, 1.0, float("nan")], [-0.0, 2.0, float("nan")]).tolist()
     [False, True, True]
     """
     return _compare(_not_equal, x, y)
@@ -90,7 +90,7 @@ def less(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.less([-0.0, 1.0, 2.0**-149], [0.0, float("nan"), 2.0**-148]).tolist()
+    >>> ps.ieee.less([-0.0, 1.0, 2.0**-149], [0.0, float("nan"), 2.0**-148]).tolist()
     [False, False, True]
     """
     return _compare(_less, x, y)
@@ -117,7 +117,7 @@ def less_equal(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.less_equal([0.0, 1.0], [-0.0, float("nan")]).tolist()
+    >>> ps.ieee.less_equal([0.0, 1.0], [-0.0, float("nan")]).tolist()
     [True, False]
     """
     return _compare(_less_equal, x, y)
@@ -144,7 +144,7 @@ def greater(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.greater([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
+    >>> ps.ieee.greater([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
     [False, False, True]
     """
     return _compare(_greater, x, y)
@@ -171,7 +171,7 @@ def greater_equal(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.greater_equal([-0.0, 1.0], [0.0, float("nan")]).tolist()
+    >>> ps.ieee.greater_equal([-0.0, 1.0], [0.0, float("nan")]).tolist()
     [True, False]
     """
     return _compare(_greater_equal, x, y)
@@ -201,7 +201,7 @@ def total_order(x: Any, y: Any) -> Array:
     --------
     >>> import precsim as ps
     >>> nan = float("nan")
-    >>> ps.total_order([-0.0, 0.0, 1.0, -nan], [0.0, -0.0, nan, 1.0]).tolist()
+    >>> ps.ieee.total_order([-0.0, 0.0, 1.0, -nan], [0.0, -0.0, nan, 1.0]).tolist()
     [True, False, True, True]
     """
     return _compare(is_in_order, x, y)

@@ -130,9 +130,9 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     lost:
 
     >>> import precsim as ps
-    >>> ps.from_integer(2**24 + 2**16 + 1, "bf16").item()
+    >>> ps.ieee.from_integer(2**24 + 2**16 + 1, "bf16").item()
     16908288.0
-    >>> ps.from_integer([-1, 2**53 + 1], "fp64:rtp").tolist()
+    >>> ps.ieee.from_integer([-1, 2**53 + 1], "fp64:rtp").tolist()
     [-1.0, 9007199254740994.0]
     """
     spec = RoundingSpec.parse(spec)
@@ -189,9 +189,9 @@ def to_integer(
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.to_integer([2.5, -1.5, 300.0, float("nan")], "int8").tolist()
+    >>> ps.ieee.to_integer([2.5, -1.5, 300.0, float("nan")], "int8").tolist()
     [2, -1, 127, 0]
-    >>> ps.to_integer([2.5, -1.5, 300.0], "uint8", mode="rne", overflow="wrap").tolist()
+    >>> ps.ieee.to_integer([2.5, -1.5, 300.0], "uint8", mode="rne", overflow="wrap").tolist()
     [2, 254, 44]
     """
     x, carrier = as_carrier(x)

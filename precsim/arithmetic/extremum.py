@@ -39,7 +39,7 @@ def minimum(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.minimum([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
+    >>> ps.ieee.minimum([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
     [-0.0, nan, 2.0]
     """
     return _choose(_minimum, x, y)
@@ -66,7 +66,7 @@ def maximum(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.maximum([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
+    >>> ps.ieee.maximum([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
     [0.0, nan, 3.0]
     """
     return _choose(_maximum, x, y)
@@ -93,7 +93,7 @@ def minimum_number(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.minimum_number([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
+    >>> ps.ieee.minimum_number([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
     [-0.0, 1.0, 2.0]
     """
     return _choose(_minimum_number, x, y)
@@ -120,7 +120,7 @@ def maximum_number(x: Any, y: Any) -> Array:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.maximum_number([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
+    >>> ps.ieee.maximum_number([0.0, 1.0, 3.0], [-0.0, float("nan"), 2.0]).tolist()
     [0.0, 1.0, 3.0]
     """
     return _choose(_maximum_number, x, y)

@@ -65,11 +65,11 @@ def compute_exact(
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.compute_exact("divide", 1.0, 3.0, spec="fp16")
+    >>> ps.oracle.compute_exact("divide", 1.0, 3.0, spec="fp16")
     Rounded(value=0.333251953125, flags=<Flags.INEXACT: 1>)
-    >>> ps.compute_exact("divide", 1.0, 0.0, spec="fp16")
+    >>> ps.oracle.compute_exact("divide", 1.0, 0.0, spec="fp16")
     Rounded(value=inf, flags=<Flags.DIVIDE_BY_ZERO: 8>)
-    >>> ps.compute_exact("sqrt", -1.0, spec="fp16").flags.name
+    >>> ps.oracle.compute_exact("sqrt", -1.0, spec="fp16").flags.name
     'INVALID'
     """
     spec = RoundingSpec.parse(spec)

@@ -41,7 +41,7 @@ def resolve_backend(
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.resolve_backend("bf16_bf16_fp32"), ps.resolve_backend("bf16_bf16_fp32", "native")
+    >>> ps.kernels.resolve_backend("bf16_bf16_fp32"), ps.kernels.resolve_backend("bf16_bf16_fp32", "native")
     ('emulated', 'native')
     """
     spec = MatmulSpec.parse(spec)

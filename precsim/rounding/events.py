@@ -59,7 +59,7 @@ def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
     ------
     ValueError
         If the carrier cannot hold the format, or the shapes differ, or `spec` is of a block or
-        affine format (`precsim.range_rates` takes those).
+        affine format (`precsim.errors.range_rates` takes those).
     TypeError
         If `before` or `after` is not float32 or float64, or the dtypes differ.
 

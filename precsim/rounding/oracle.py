@@ -34,7 +34,7 @@ class Flags(enum.Flag):
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.Flags.OVERFLOW in ps.round_exact(1e6, "fp16").flags
+    >>> ps.oracle.Flags.OVERFLOW in ps.oracle.round_exact(1e6, "fp16").flags
     True
     """
 

@@ -177,7 +177,7 @@ class PreparedRun(NamedTuple):
     Examples
     --------
     >>> import precsim as ps
-    >>> run = ps.prepare_run(ps.TrainConfig(policy="fp32", batch_size=4))
+    >>> run = ps.replay.prepare_run(ps.TrainConfig(policy="fp32", batch_size=4))
     >>> [x.shape for x in run.batch(0)]
     [(4, 8, 8, 1), (4,)]
     """
@@ -203,9 +203,9 @@ def prepare_run(config: TrainConfig) -> PreparedRun:
     Examples
     --------
     >>> import jax, precsim as ps
-    >>> run = ps.prepare_run(ps.TrainConfig(policy="fp32", backend="native", batch_size=4))
+    >>> run = ps.replay.prepare_run(ps.TrainConfig(policy="fp32", backend="native", batch_size=4))
     >>> state, metrics = jax.jit(run.step)(run.state, *run.batch(0))
-    >>> int(state.step), ps.hash_state(state)[""] != ps.hash_state(run.state)[""]
+    >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
     (1, True)
     """
     return _prepared(load_data(config), config, config.backend)

@@ -92,9 +92,9 @@ def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
     >>> import jax.numpy as jnp, precsim as ps
     >>> from precsim.arithmetic import portable
     >>> x = jnp.ones(3)
-    >>> ps.find_unportable(lambda x: portable.add(portable.multiply(x, x), portable.exp(x)), x)
+    >>> ps.replay.find_unportable(lambda x: portable.add(portable.multiply(x, x), portable.exp(x)), x)
     ()
-    >>> [line.split()[0] for line in ps.find_unportable(lambda x: jnp.exp(x) * x + 1, x)]
+    >>> [line.split()[0] for line in ps.replay.find_unportable(lambda x: jnp.exp(x) * x + 1, x)]
     ['exp', 'mul', 'add']
     """
     closed = jax.make_jaxpr(fun)(*args)

@@ -92,7 +92,7 @@ def store(folder: Path, *, steps: int, flip_at: int | None = None) -> Path:
     config = replace(CONFIG, steps=steps)
     run = prepare_run(config)
     about = {"policy": str(config.policy), "config": config_fields(config)}
-    log = ps.BitLog(every=1, folder=folder, about=about)
+    log = ps.replay.BitLog(every=1, folder=folder, about=about)
     step, state = jax.jit(run.step), run.state
     log(0, state)
     for k in range(steps):

@@ -98,7 +98,7 @@ def test_measured_errors_stay_below_gamma(spec: str) -> None:
     b = ps.round_to(generator.standard_normal((40, n)), spec)
     computed = sequential_dot(a, b, spec, None)
     bounds = matmul_bound(a[:, None, :], b[:, :, None], spec)[:, 0, 0]
-    errors = ps.absolute_error(computed, np.sum(a * b, axis=1))
+    errors = ps.errors.absolute_error(computed, np.sum(a * b, axis=1))
     assert np.all(errors <= bounds)
     assert errors.max() > 0
     # The same in other words.

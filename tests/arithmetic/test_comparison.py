@@ -13,12 +13,12 @@ import precsim as ps
 from tests.arithmetic.conftest import CARRIERS, SPECIAL_VALUES, Floats, everywhere, patterns
 
 COMPARISONS: dict[str, tuple[Callable[..., Any], Callable[[Any, Any], Any]]] = {
-    "equal": (ps.equal, operator.eq),
-    "not_equal": (ps.not_equal, operator.ne),
-    "less": (ps.less, operator.lt),
-    "less_equal": (ps.less_equal, operator.le),
-    "greater": (ps.greater, operator.gt),
-    "greater_equal": (ps.greater_equal, operator.ge),
+    "equal": (ps.ieee.equal, operator.eq),
+    "not_equal": (ps.ieee.not_equal, operator.ne),
+    "less": (ps.ieee.less, operator.lt),
+    "less_equal": (ps.ieee.less_equal, operator.le),
+    "greater": (ps.ieee.greater, operator.gt),
+    "greater_equal": (ps.ieee.greater_equal, operator.ge),
 }
 """Each comparison, and Python's of float64 numbers, which has the same rules."""
 # From the first to the last in the order of 5.10, as bits without the sign: payloads of float32.
@@ -68,8 +68,8 @@ def test_random_patterns_and_neighbours(name: str, dtype: Any) -> None:
 def test_xla_flushes_subnormals_in_its_own_comparisons() -> None:
     """A meta-test: why these functions exist (on a GPU, XLA may do better)."""
     tiny = jnp.asarray(np.array([2.0**-149], np.float32))
-    assert ps.less(0.0, tiny).all()
-    assert ps.not_equal(tiny, 2 * 2.0**-149).all()
+    assert ps.ieee.less(0.0, tiny).all()
+    assert ps.ieee.not_equal(tiny, 2 * 2.0**-149).all()
     if jax.default_backend() == "cpu":
         assert not (tiny > 0).any()
 
@@ -81,23 +81,23 @@ def test_total_order_of_the_standard(dtype: Any) -> None:
     ranks = np.arange(ordered.size)
     i, j = (v.reshape(-1) for v in np.meshgrid(ranks, ranks))
     assert np.count_nonzero(np.isnan(ordered)) == 10
-    for way, got in everywhere(ps.total_order, ordered[i], ordered[j]).items():
+    for way, got in everywhere(ps.ieee.total_order, ordered[i], ordered[j]).items():
         np.testing.assert_array_equal(got, i <= j, err_msg=way)
 
 
 def test_operands_broadcast_and_numbers_take_the_dtype_beside_them() -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
     y = np.array([0.5, 2.0, 3.0, 7.0], np.float32)
-    for result in (ps.less(x, y), ps.less(jnp.asarray(x), y)):
+    for result in (ps.ieee.less(x, y), ps.ieee.less(jnp.asarray(x), y)):
         assert result.shape == (2, 3, 4)
         np.testing.assert_array_equal(np.asarray(result), x < y)
-    assert ps.greater(y, 2).tolist() == [False, False, True, True]
-    assert ps.greater(1.0, 0.5).tolist() is True
+    assert ps.ieee.greater(y, 2).tolist() == [False, False, True, True]
+    assert ps.ieee.greater(1.0, 0.5).tolist() is True
     for shape in ((), (0,), (2, 0)):
-        assert ps.equal(np.zeros(shape), 0.0).shape == shape
+        assert ps.ieee.equal(np.zeros(shape), 0.0).shape == shape
 
 
-@pytest.mark.parametrize("function", [ps.equal, ps.less, ps.total_order, ps.minimum])
+@pytest.mark.parametrize("function", [ps.ieee.equal, ps.ieee.less, ps.ieee.total_order, ps.ieee.minimum])
 def test_errors_name_the_argument(function: Callable[..., Any]) -> None:
     one = np.ones(3, np.float32)
     with pytest.raises(TypeError, match="y has dtype int64; allowed are float32 and float64"):
@@ -112,7 +112,7 @@ def test_errors_name_the_argument(function: Callable[..., Any]) -> None:
 
 def test_comparisons_are_constants_under_grad() -> None:
     def loss(x: Any) -> Any:
-        return jnp.where(ps.greater(x, 0.0), 2 * x, -x).sum()
+        return jnp.where(ps.ieee.greater(x, 0.0), 2 * x, -x).sum()
 
     x = jnp.array([1.0, -1.0, 0.0], jnp.float32)
     assert jax.jit(jax.grad(loss))(x).tolist() == [2.0, -1.0, -1.0]

@@ -14,10 +14,10 @@ import precsim as ps
 from tests.arithmetic.conftest import CARRIERS, SPECIAL_VALUES, everywhere
 
 EXTREMA: dict[str, tuple[Callable[..., Any], bool, bool]] = {
-    "minimum": (ps.minimum, False, False),
-    "maximum": (ps.maximum, True, False),
-    "minimum_number": (ps.minimum_number, False, True),
-    "maximum_number": (ps.maximum_number, True, True),
+    "minimum": (ps.ieee.minimum, False, False),
+    "maximum": (ps.ieee.maximum, True, False),
+    "minimum_number": (ps.ieee.minimum_number, False, True),
+    "maximum_number": (ps.ieee.maximum_number, True, True),
 }
 """Each function: whether it takes the larger, whether a number goes before NaN."""
 
@@ -78,4 +78,4 @@ def test_gradient_goes_to_the_operand_that_is_returned() -> None:
 
 def test_largest_of_an_array_by_reduction() -> None:
     x = np.array([3.0, -1.0, math.nan, 7.0], np.float32)
-    assert float(jax.lax.reduce(jnp.asarray(x), np.float32(-np.inf), ps.maximum_number, (0,))) == 7
+    assert float(jax.lax.reduce(jnp.asarray(x), np.float32(-np.inf), ps.ieee.maximum_number, (0,))) == 7

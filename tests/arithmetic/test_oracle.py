@@ -67,14 +67,14 @@ SIGNALS: list[tuple[str, tuple[Any, ...], str, Flags, str]] = [
 
 def test_flags() -> None:
     for operation, operands, text, flags, source in SIGNALS:
-        got = ps.compute_exact(operation, *operands, spec=text).flags
+        got = ps.oracle.compute_exact(operation, *operands, spec=text).flags
         assert got == flags, f"{operation} {operands} {text} ({source})"
 
 
 def test_special_values_are_those_of_the_arrays() -> None:
     """The table that the array operations are held to, each row with its clause."""
     for operation, operands, text, result, source in TABLE:
-        got = ps.compute_exact(operation, *operands, spec=text).value
+        got = ps.oracle.compute_exact(operation, *operands, spec=text).value
         note = f"{operation} {text} ({source})"
         assert_same_bits(np.array([got]), np.array([result]), *operands, note=note)
 
@@ -93,7 +93,7 @@ def test_arrays_equal_the_oracle_on_random_patterns(operation: str) -> None:
             operands[0][:25] = np.ldexp(rng.standard_normal(25), rng.integers(-20, 20, 25))
         got = function(*operands, spec, random_bits=draws)
         expected = [
-            ps.compute_exact(operation, *case, spec=spec, random_bits=int(draw)).value
+            ps.oracle.compute_exact(operation, *case, spec=spec, random_bits=int(draw)).value
             for draw, *case in zip(draws, *operands, strict=True)
         ]
         with np.errstate(over="ignore"):
@@ -108,7 +108,7 @@ def test_equals_the_other_definition(operation: str) -> None:
     for case in zip(*columns, strict=True):
         for text in ("fp64:rtn", "bf16", "q3.20:wrap", "float(e=inf,p=53):rto"):
             spec = RoundingSpec.parse(text)
-            got = ps.compute_exact(operation, *case, spec=spec).value
+            got = ps.oracle.compute_exact(operation, *case, spec=spec).value
             assert_same_bits(np.array([got]), np.array([rounded(EXACT[operation](*case), spec)]))
 
 
@@ -119,8 +119,8 @@ def test_root_lies_between_its_neighbours(text: str) -> None:
     for _ in range(100):
         x = Fraction(int(rng.integers(1, 1 << 40)), int(rng.integers(1, 1 << 40)))
         x *= Fraction(2) ** int(rng.integers(-40, 3))
-        down = ps.compute_exact("sqrt", x, spec=f"{text}:rtz")
-        up = ps.compute_exact("sqrt", x, spec=f"{text}:raz")
+        down = ps.oracle.compute_exact("sqrt", x, spec=f"{text}:rtz")
+        up = ps.oracle.compute_exact("sqrt", x, spec=f"{text}:raz")
         if Flags.OVERFLOW in up.flags:
             continue
         assert Fraction(down.value) ** 2 <= x <= Fraction(up.value) ** 2
@@ -128,7 +128,7 @@ def test_root_lies_between_its_neighbours(text: str) -> None:
         assert up.value - down.value in (0.0, ps.ulp(down.value, text).item())
         square = Fraction(down.value) ** 2
         if square:
-            assert ps.compute_exact("sqrt", square, spec=text) == Rounded(down.value, NONE)
+            assert ps.oracle.compute_exact("sqrt", square, spec=text) == Rounded(down.value, NONE)
 
 
 def test_root_whose_last_bit_is_far_below() -> None:
@@ -143,27 +143,27 @@ def test_root_whose_last_bit_is_far_below() -> None:
         (tie**2 - tiny, "rna", 1.0),
         (4 + tiny, "rne", 2.0),
     ]:
-        assert ps.compute_exact("sqrt", x, spec=f"fp16:{mode}") == Rounded(value, INEXACT)
+        assert ps.oracle.compute_exact("sqrt", x, spec=f"fp16:{mode}") == Rounded(value, INEXACT)
 
 
 def test_operands_of_any_exact_type() -> None:
-    third = ps.compute_exact("divide", 1, 3, spec="fp32").value
-    assert ps.compute_exact("add", Fraction(1, 3), 0, spec="fp32").value == third
-    assert ps.compute_exact("multiply", np.float64(third), 1.0, spec="fp32").value == third
+    third = ps.oracle.compute_exact("divide", 1, 3, spec="fp32").value
+    assert ps.oracle.compute_exact("add", Fraction(1, 3), 0, spec="fp32").value == third
+    assert ps.oracle.compute_exact("multiply", np.float64(third), 1.0, spec="fp32").value == third
     huge = 10**400  # no float, still a number
-    assert ps.compute_exact("divide", huge, 4 * huge, spec="fp16") == Rounded(0.25, NONE)
-    assert ps.compute_exact("subtract", huge + 1, huge, spec="fp16") == Rounded(1.0, NONE)
-    assert ps.compute_exact("sqrt", Fraction(huge), spec="fp16").value == math.inf
+    assert ps.oracle.compute_exact("divide", huge, 4 * huge, spec="fp16") == Rounded(0.25, NONE)
+    assert ps.oracle.compute_exact("subtract", huge + 1, huge, spec="fp16") == Rounded(1.0, NONE)
+    assert ps.oracle.compute_exact("sqrt", Fraction(huge), spec="fp16").value == math.inf
 
 
 def test_random_bits_decide() -> None:
     for draw, result in ((0, 1.0), (2**32 - 1, 1.125)):
-        got = ps.compute_exact("add", 1.0, 2.0**-20, spec="e4m3:sr", random_bits=draw)
+        got = ps.oracle.compute_exact("add", 1.0, 2.0**-20, spec="e4m3:sr", random_bits=draw)
         assert got == Rounded(result, INEXACT)
 
 
 def test_errors() -> None:
     with pytest.raises(ValueError, match="operation is 'power'; allowed are 'add', 'subtract'"):
-        ps.compute_exact("power", 1.0, 2.0, spec="fp16")
+        ps.oracle.compute_exact("power", 1.0, 2.0, spec="fp16")
     with pytest.raises(ValueError, match="fma got 2 operands; allowed are 3"):
-        ps.compute_exact("fma", 1.0, 2.0, spec="fp16")
+        ps.oracle.compute_exact("fma", 1.0, 2.0, spec="fp16")

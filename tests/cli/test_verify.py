@@ -121,7 +121,7 @@ def disturbed(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     state.unlink()
     save_weights(state, arrays)
     content = json.loads((folder / "hashes.json").read_text())
-    content["steps"]["2"] = ps.hash_state(arrays)
+    content["steps"]["2"] = ps.replay.hash_state(arrays)
     (folder / "hashes.json").write_text(json.dumps(content))
     return path
 

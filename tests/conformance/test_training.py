@@ -107,6 +107,6 @@ def test_products_of_the_platform_keep_the_operands_and_lose_the_order() -> None
     policy = ps.Policy.parse("h100_fp8")
     plain = training.with_platform_products(policy)
     assert str(plain.dgrad.lhs) == str(policy.dgrad.lhs)
-    assert ps.resolve_backend(plain.forward, "native") == "native"
+    assert ps.kernels.resolve_backend(plain.forward, "native") == "native"
     with pytest.raises(ValueError, match="no native kernel"):
-        ps.resolve_backend(policy.forward, "native")
+        ps.kernels.resolve_backend(policy.forward, "native")

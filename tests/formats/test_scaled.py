@@ -169,7 +169,7 @@ REFUSING: dict[str, Callable[[str], object]] = {
     "decode": lambda fmt: ps.decode([0], fmt),
     "encode": lambda fmt: ps.encode([0.0], fmt),
     "ulp": lambda fmt: ps.ulp(1.0, fmt),
-    "round_exact": lambda fmt: ps.round_exact(1.0, fmt),
+    "round_exact": lambda fmt: ps.oracle.round_exact(1.0, fmt),
     "add": lambda fmt: ps.add(1.0, 1.0, fmt),
     "accumulate": lambda fmt: ps.accumulate([1.0, 2.0], fmt),
     "matmul_spec": lambda fmt: ps.MatmulSpec(lhs=ps.RoundingSpec.parse(fmt), accumulator=FP32),

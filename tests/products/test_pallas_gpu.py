@@ -250,7 +250,7 @@ def test_tiles_of_tensor_cores_are_portable(
 ) -> None:
     """Their multiplications stand side by side, but each is exact: joining two changes nothing."""
     x = jnp.ones((16, 16))
-    assert ps.find_unportable(tiled("h100:bf16:promote16"), x, x) == ()
+    assert ps.replay.find_unportable(tiled("h100:bf16:promote16"), x, x) == ()
     assert ways
 
 

@@ -24,7 +24,7 @@ def data(k: int, interval: int) -> tuple[np.ndarray, ...]:
 
 
 def fl32(x: Fraction) -> Fraction:
-    return Fraction(ps.round_exact(x, "fp32").value)
+    return Fraction(ps.oracle.round_exact(x, "fp32").value)
 
 
 @pytest.mark.parametrize("contracts", [True, False])
@@ -44,7 +44,7 @@ def test_definition(contracts: bool) -> None:
             total = Fraction(0)
             for block in range(a_scales.shape[1]):
                 part = slice(32 * block, 32 * block + 32)
-                chain = ps.fused_dot_exact(
+                chain = ps.oracle.fused_dot_exact(
                     a[i, part].tolist(), b[part, j].tolist(), 0.0, "h100:e4m3"
                 )
                 scale = fl32(

@@ -124,7 +124,7 @@ def oracle() -> Callable[..., np.ndarray]:
     def rounded(x: np.ndarray, r: np.ndarray, spec: ps.RoundingSpec) -> np.ndarray:
         carrier = "fp32" if x.dtype == np.float32 else "fp64"
         values = [
-            ps.round_exact(float(v), spec, random_bits=int(n), carrier=carrier).value
+            ps.oracle.round_exact(float(v), spec, random_bits=int(n), carrier=carrier).value
             for v, n in zip(x, r, strict=True)
         ]
         return np.array(values).astype(x.dtype)

@@ -142,10 +142,10 @@ CALLS: dict[str, Call] = {
         arrays=(integers(2, 3), integers(2, 3, first=9)),
     ),
     "from_integer": Call(
-        run=lambda x, bits: ps.from_integer(x, "bf16:sr8", random_bits=bits),
+        run=lambda x, bits: ps.ieee.from_integer(x, "bf16:sr8", random_bits=bits),
         arrays=(integers(2, 3).astype(np.int32) - 999, integers(2, 3)),
     ),
-    "to_integer": Call(run=lambda x: ps.to_integer(x, "int8"), arrays=(numbers(2, 3),)),
+    "to_integer": Call(run=lambda x: ps.ieee.to_integer(x, "int8"), arrays=(numbers(2, 3),)),
     "pack_codes": Call(run=lambda x: ps.pack_codes(x, 6), arrays=(integers(2, 2, 3, below=64),)),
     "unpack_codes": Call(
         run=lambda x: ps.unpack_codes(x, 4, 3),

@@ -45,8 +45,8 @@ def elementwise() -> Iterator[tuple[str, Case]]:
     unary["encode"] = (lambda x: ps.encode(x, "e4m3"), F32, U8)
     unary["decode"] = (lambda x: ps.decode(x, "e4m3"), U8, F32)
     unary["convert"] = (lambda x: ps.convert(x, "e4m3", "fp16"), U8, np.uint16)
-    unary["from_integer"] = (lambda x: ps.from_integer(x, "bf16"), I32, F32)
-    unary["to_integer"] = (lambda x: ps.to_integer(x, "int8"), F32, np.int8)
+    unary["from_integer"] = (lambda x: ps.ieee.from_integer(x, "bf16"), I32, F32)
+    unary["to_integer"] = (lambda x: ps.ieee.to_integer(x, "int8"), F32, np.int8)
     for name, (function, given, got) in unary.items():
         for shape in SHAPES:
             yield f"{name} {shape}", (function, zeros(shape, dtype=given), shape, got)
@@ -55,7 +55,7 @@ def elementwise() -> Iterator[tuple[str, Case]]:
     }
     for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
         pairs[name] = (getattr(ps, name), np.bool_)
-    pairs["total_order"] = (ps.total_order, np.bool_)
+    pairs["total_order"] = (ps.ieee.total_order, np.bool_)
     for name in ("minimum", "maximum", "minimum_number", "maximum_number"):
         pairs[name] = (getattr(ps, name), F32)
     pairs["fma"] = (lambda x, y: ps.fma(x, y, x, "bf16"), F32)
@@ -206,11 +206,11 @@ def measures() -> Iterator[tuple[str, Case]]:
         ulps = lambda x, y: ps.ulp_error(x, y, "bf16")
         yield f"ulp_error {shape}", (ulps, zeros(shape, shape), shape, np.float64)
         yield f"sqnr {shape}", (ps.sqnr, zeros(shape, shape), (), np.float64)
-        rates = lambda x: np.int64(ps.range_rates(x, "bf16").elements)
+        rates = lambda x: np.int64(ps.errors.range_rates(x, "bf16").elements)
         yield f"range_rates {shape}", (rates, zeros(shape), (), np.int64)
-        bins = lambda x: np.int64(ps.exponent_histogram(x).zeros)
+        bins = lambda x: np.int64(ps.errors.exponent_histogram(x).zeros)
         yield f"exponent_histogram {shape}", (bins, zeros(shape), (), np.int64)
-        digest = lambda x: np.int64(len(ps.hash_state({"x": x})[""]))
+        digest = lambda x: np.int64(len(ps.replay.hash_state({"x": x})[""]))
         yield f"hash_state {shape}", (digest, zeros(shape), (), np.int64)
     for left, right, expected in PRODUCTS:
         if expected != REFUSED:

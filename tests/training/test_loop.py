@@ -100,7 +100,7 @@ def test_prepared_runs_of_one_configuration_compile_once(compilations: Any) -> N
     """Defect: each `prepare_run` made a step of its own, so that comparing two runs compiled it twice."""
     with one_layer() as (model, _):
         plain = {"backend": "native", "batch_size": 4}  # compiles quickly
-        seeds = [ps.prepare_run(config("fp32", seed=seed, **plain)) for seed in (0, 1)]
+        seeds = [ps.replay.prepare_run(config("fp32", seed=seed, **plain)) for seed in (0, 1)]
         batches = [run.batch(0) for run in seeds]
         steps = [jax.jit(run.step) for run in seeds]
         assert compilations(lambda: steps[0](seeds[0].state, *batches[0])) > 0

@@ -35,7 +35,7 @@ def test_a_training_has_the_same_bits_under_all_switches() -> None:
     )
 
     def trained() -> tuple[ps.TrainResult, dict[str, str]]:
-        log = ps.BitLog(every=2)
+        log = ps.replay.BitLog(every=2)
         with one_layer():
             result = ps.train(config, on_state=log)
         return result, log.hashes[2]

@@ -50,7 +50,7 @@ def without_output(spec: ps.MatmulSpec) -> ps.MatmulSpec:
 def counts(x: Any, spec: RoundingSpec | None) -> np.ndarray:
     """Return what `range_rates` counts, as a vector in the order of `Events`."""
     assert spec is not None
-    r = ps.range_rates(np.asarray(x), spec)
+    r = ps.errors.range_rates(np.asarray(x), spec)
     return np.array(
         [r.elements, r.nonzero, r.underflowed, r.subnormal, r.overflowed, r.saturated, r.nan]
     )

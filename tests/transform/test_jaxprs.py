@@ -66,7 +66,7 @@ def test_the_walker_finds_an_operation_inside(holder: str) -> None:
 
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_what_is_held_is_searched_for_unportable_operations(holder: str) -> None:
-    found = [line.split()[0] for line in ps.find_unportable(HOLDERS[holder], jnp.ones(2))]
+    found = [line.split()[0] for line in ps.replay.find_unportable(HOLDERS[holder], jnp.ones(2))]
     assert "sin" in found
 
 

@@ -19,7 +19,7 @@ X = jnp.ones((3, 3))
 
 
 def names(fun: Callable[..., Any], *args: Any) -> list[str]:
-    return [line.split()[0] for line in ps.find_unportable(fun, *args)]
+    return [line.split()[0] for line in ps.replay.find_unportable(fun, *args)]
 
 
 UNPORTABLE: dict[str, tuple[Callable[..., Any], list[str]]] = {
@@ -59,10 +59,10 @@ def test_operations_that_depend_on_the_device_are_named(name: str) -> None:
 
 
 def test_lines_say_where() -> None:
-    (line,) = ps.find_unportable(lambda x: -jnp.exp(x), X)
+    (line,) = ps.replay.find_unportable(lambda x: -jnp.exp(x), X)
     assert line.startswith("exp at ")
     assert "test_portability.py" in line
-    assert ps.find_unportable(jnp.exp, X) == ("exp",)  # no line of anybody's
+    assert ps.replay.find_unportable(jnp.exp, X) == ("exp",)  # no line of anybody's
 
 
 PORTABLE: dict[str, Callable[..., Any]] = {
@@ -78,12 +78,12 @@ PORTABLE: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("name", PORTABLE)
 def test_exact_and_portable_operations_are_not_named(name: str) -> None:
-    assert ps.find_unportable(PORTABLE[name], X) == ()
+    assert ps.replay.find_unportable(PORTABLE[name], X) == ()
 
 
 def test_integers_are_fine() -> None:
     fun = lambda k: (k * k + 3, k // 2, jnp.sum(k), k @ k, jnp.cumsum(k), k >> 1)
-    assert ps.find_unportable(fun, jnp.ones((3, 3), jnp.int32)) == ()
+    assert ps.replay.find_unportable(fun, jnp.ones((3, 3), jnp.int32)) == ()
 
 
 def test_what_the_result_does_not_depend_on_is_not_named() -> None:
@@ -123,7 +123,7 @@ def test_a_training_step_is_portable_from_end_to_end(policy: str, model: str) ->
     step = make_step(config, module.apply, f"auto{UNGUARDED}")
     x = np.zeros((2, *shape), np.int32 if is_text else np.float32)
     y = np.zeros((2, 8) if is_text else 2, np.int32)
-    assert ps.find_unportable(lambda *args: step(*args)[0], state, x, y) == ()
+    assert ps.replay.find_unportable(lambda *args: step(*args)[0], state, x, y) == ()
 
 
 def test_a_training_step_with_the_functions_of_the_platform_is_not_portable() -> None:

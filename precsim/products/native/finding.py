@@ -36,7 +36,7 @@ class NativeProduct(NamedTuple):
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.NativeProduct("cublaslt", None, 0.25).schedule is None  # no order has all bits
+    >>> ps.kernels.NativeProduct("cublaslt", None, 0.25).schedule is None  # no order has all bits
     True
     """
 
@@ -94,11 +94,11 @@ def find_schedule(
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.find_schedule("h100:bf16", 64, 64, 4096)  # doctest: +SKIP
+    >>> ps.kernels.find_schedule("h100:bf16", 64, 64, 4096)  # doctest: +SKIP
     NativeProduct(kernel='cuBLASLt', schedule=SplitK(splits=6, granule=64, residue=0), share=1.0)
     >>> def product(a, b):
     ...     return ps.matmul(a, b, "h100:tf32:splitk8x4+residue16")
-    >>> print(ps.find_schedule("h100:tf32", 8, 8, 784, product=product).schedule)
+    >>> print(ps.kernels.find_schedule("h100:tf32", 8, 8, 784, product=product).schedule)
     splitk8x4+residue16
     """
     spec = MatmulSpec.parse(spec)

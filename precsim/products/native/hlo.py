@@ -61,7 +61,7 @@ def which_kernel(fun: Callable[..., Any], *args: Any) -> tuple[Kernel, ...]:
     --------
     >>> import jax.numpy as jnp, precsim as ps
     >>> ones = jnp.ones((8, 8))
-    >>> [kernel.kind for kernel in ps.which_kernel(jnp.dot, ones, ones)]
+    >>> [kernel.kind for kernel in ps.kernels.which_kernel(jnp.dot, ones, ones)]
     ['dot']
     """
     import jax

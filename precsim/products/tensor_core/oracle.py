@@ -89,7 +89,7 @@ def fused_dot_exact(
 
     >>> import precsim as ps
     >>> a, b = [-(2.0**13), -0.5, -0.25, -0.125], [2.0**10, 1, 1, 1]
-    >>> ps.fused_dot_exact(a, b, 2.0**23, "h100:fp16")
+    >>> ps.oracle.fused_dot_exact(a, b, 2.0**23, "h100:fp16")
     -0.75
     """
     core = MatmulSpec.parse(spec).core

@@ -40,7 +40,7 @@ class BitDifference:
     --------
     >>> import precsim as ps
     >>> patterns = {"ours": 0x3F800001, "theirs": 0x3F800000}
-    >>> print(ps.BitDifference(step=2, tensor="w", element=(0, 1), **patterns))
+    >>> print(ps.replay.BitDifference(step=2, tensor="w", element=(0, 1), **patterns))
     step 2: w[0, 1] differs, 0x3f800001 against 0x3f800000
     """
 
@@ -87,7 +87,7 @@ def hash_state(state: Any) -> dict[str, str]:
     --------
     >>> import numpy as np, precsim as ps
     >>> one, other = ({"w": np.float32([x])} for x in (1.0, 1.0 + 2.0**-23))
-    >>> ps.hash_state(one)["w"][:16], ps.hash_state(one)[""] == ps.hash_state(other)[""]
+    >>> ps.replay.hash_state(one)["w"][:16], ps.replay.hash_state(one)[""] == ps.replay.hash_state(other)[""]
     ('77860500a43cd0b8', False)
     """
     hashes = {name: _hash(name, x) for name, x in sorted(state_arrays(state).items())}
@@ -143,7 +143,7 @@ class BitLog:
     Call it after each step of your own loop:
 
     >>> import numpy as np, precsim as ps
-    >>> log = ps.BitLog(every=2)
+    >>> log = ps.replay.BitLog(every=2)
     >>> for step in range(5):
     ...     log(step, {"w": np.float32([step])})
     >>> list(log.hashes), log.difference

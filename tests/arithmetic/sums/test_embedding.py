@@ -26,7 +26,7 @@ def definition(x: Any, ids: Any, bits: Any, spec: str, segments: int) -> np.ndar
         if 0 <= segment < segments:
             for j in range(x.shape[1]):
                 exact = totals[segment][j] + Fraction(float(x[n, j]))
-                rounded = ps.round_exact(exact, spec, random_bits=int(bits[n, j]))
+                rounded = ps.oracle.round_exact(exact, spec, random_bits=int(bits[n, j]))
                 totals[segment][j] = Fraction(rounded.value)
     return np.array([[float(t) for t in row] for row in totals], np.float32)
 

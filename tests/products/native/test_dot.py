@@ -106,7 +106,7 @@ def test_native_refuses_what_no_kernel_computes(name: str, part: str) -> None:
     ones = np.ones((2, 2), np.float32)
     for call in (
         lambda: ps.matmul(ones, ones, name, backend="native"),
-        lambda: ps.resolve_backend(name, "native"),
+        lambda: ps.kernels.resolve_backend(name, "native"),
         lambda: ps.matmul(ones, ones, "bf16_bf16_fp32", dgrad=name, backend="native"),
         lambda: ps.dot_general(name, backend="native"),
         lambda: ps.conv(ones.reshape(1, 2, 2, 1), ones.reshape(2, 2, 1, 1), name, backend="native"),
@@ -117,12 +117,12 @@ def test_native_refuses_what_no_kernel_computes(name: str, part: str) -> None:
 
 
 def test_resolve_backend() -> None:
-    assert ps.resolve_backend("fp16_fp16_fp16") == "emulated"
+    assert ps.kernels.resolve_backend("fp16_fp16_fp16") == "emulated"
     for backend in ("emulated", "native", "reference"):
-        assert ps.resolve_backend("bf16_bf16_fp32", backend) == backend
-        assert ps.resolve_backend(MatmulSpec.parse("bf16_bf16_fp32"), backend) == backend
+        assert ps.kernels.resolve_backend("bf16_bf16_fp32", backend) == backend
+        assert ps.kernels.resolve_backend(MatmulSpec.parse("bf16_bf16_fp32"), backend) == backend
     with pytest.raises(ValueError, match="backend is 'gpu'; allowed are 'auto', 'emulated'"):
-        ps.resolve_backend("bf16_bf16_fp32", "gpu")
+        ps.kernels.resolve_backend("bf16_bf16_fp32", "gpu")
 
 
 def test_every_native_format_has_its_dtype() -> None:

@@ -54,9 +54,9 @@ def test_kernels_of_a_gpu_program(hlo: str, expected: tuple[str, str, str]) -> N
 
 def test_kernels_of_this_platform() -> None:
     x = jnp.ones((64, 64))
-    (kernel,) = ps.which_kernel(lambda a, b: jnp.dot(a, b) + 1, x, x)
+    (kernel,) = ps.kernels.which_kernel(lambda a, b: jnp.dot(a, b) + 1, x, x)
     assert kernel.kind in ("dot", "oneDNN", "cuBLAS", "cuBLASLt", "Triton")
     assert "64,64" in kernel.result
-    assert ps.which_kernel(jnp.add, x, x) == ()
-    two = ps.which_kernel(lambda a: a @ a @ a, np.ones((32, 32), np.float32))
+    assert ps.kernels.which_kernel(jnp.add, x, x) == ()
+    two = ps.kernels.which_kernel(lambda a: a @ a @ a, np.ones((32, 32), np.float32))
     assert len(two) == 2

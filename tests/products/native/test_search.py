@@ -39,7 +39,7 @@ def by(spec: str) -> Any:
     ],
 )
 def test_the_schedule_is_found(spec: str, schedule: str, shape: tuple[int, int, int]) -> None:
-    found = ps.find_schedule(spec, *shape, product=by(f"{spec}:{schedule}"))
+    found = ps.kernels.find_schedule(spec, *shape, product=by(f"{spec}:{schedule}"))
     assert (found.kernel, str(found.schedule), found.share) == ("", schedule, 1)
 
 
@@ -47,7 +47,7 @@ def test_the_specs_own_schedule_is_tried_first() -> None:
     """Promotion every 128 products has the bits of parts of 128, under another name."""
     kernel = by("h100:e4m3:promote128")
     found = [
-        str(ps.find_schedule(spec, 8, 8, 512, product=kernel).schedule)
+        str(ps.kernels.find_schedule(spec, 8, 8, 512, product=kernel).schedule)
         for spec in ("h100:e4m3:promote128", "h100:e4m3")
     ]
     assert found == ["promote128", "splitk4x64"]
@@ -66,14 +66,14 @@ def test_batches_are_compared_first_and_last(last: str) -> None:
         first = by("h100:bf16:splitk2x64")(a[:-1], b[:-1])
         return np.concatenate([first, by(f"h100:bf16:{last}")(a[-1:], b[-1:])])
 
-    found = ps.find_schedule("h100:bf16", 8, 8, 512, batch=(3,), product=product)
+    found = ps.kernels.find_schedule("h100:bf16", 8, 8, 512, batch=(3,), product=product)
     assert str(found.schedule) == ("None" if last == "flat" else last)
 
 
 def test_one_output_that_agrees_by_chance_is_not_enough() -> None:
     """Found on an H100: a float32 loop of one row and column passed for a chain of tensor-core steps."""
     exact = lambda a, b: np.float32(a.astype(np.float64) @ b.astype(np.float64))
-    shares = [ps.find_schedule("h100:bf16", 1, 1, k, product=exact) for k in range(20, 40)]
+    shares = [ps.kernels.find_schedule("h100:bf16", 1, 1, k, product=exact) for k in range(20, 40)]
     assert not any(found.schedule for found in shares)
 
 
@@ -88,7 +88,7 @@ def test_one_output_that_agrees_by_chance_is_not_enough() -> None:
     ids=["numpy", "pairwise", "another machine", "nan"],
 )
 def test_other_orders_are_not_explained(product: Any) -> None:
-    found = ps.find_schedule("h100:bf16", 8, 8, 128, product=product)
+    found = ps.kernels.find_schedule("h100:bf16", 8, 8, 128, product=product)
     assert found.schedule is None
     assert found.share < 1
 
@@ -138,4 +138,4 @@ def test_the_end_of_the_first_part_is_exact() -> None:
 )
 def test_bad_input_is_named(spec: str, sizes: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ps.find_schedule(spec, *sizes, product=lambda a, b: (a @ b).T)
+        ps.kernels.find_schedule(spec, *sizes, product=lambda a, b: (a @ b).T)

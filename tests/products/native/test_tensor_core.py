@@ -61,28 +61,28 @@ def test_native_tensor_core_is_refused_without_a_gpu() -> None:
     with pytest.raises(ValueError, match="JAX computes on 'cpu'; tensor cores are on NVIDIA GPUs"):
         ps.matmul(ones, ones, "h100:bf16", backend="native")
     with pytest.raises(ValueError, match="no native kernel computes 'h100:bf16'"):
-        ps.find_schedule("h100:bf16", 8, 8, 8)
+        ps.kernels.find_schedule("h100:bf16", 8, 8, 8)
     with pytest.raises(TypeError, match="allowed are specs of tensor cores"):
-        ps.find_schedule("bf16_bf16_fp32", 8, 8, 8)
-    assert ps.resolve_backend("h100:bf16", shapes=((8, 8), (8, 8))) == "emulated"
+        ps.kernels.find_schedule("bf16_bf16_fp32", 8, 8, 8)
+    assert ps.kernels.resolve_backend("h100:bf16", shapes=((8, 8), (8, 8))) == "emulated"
 
 
 def test_an_unexplained_kernel_is_never_chosen(pretend: Any) -> None:
     """This CPU's own dot does not add as a tensor core does."""
     pretend(None)
-    found = ps.find_schedule("h100:bf16", 64, 64, 256)
+    found = ps.kernels.find_schedule("h100:bf16", 64, 64, 256)
     assert (found.kernel, found.schedule) == ("dot", None)
     assert found.share < 1
     shapes = ((64, 256), (256, 64))
-    assert ps.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
+    assert ps.kernels.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
     with pytest.raises(ValueError, match="the dot kernel of 64 x 256 by 256 x 64 is not explained"):
-        ps.resolve_backend("h100:bf16", "native", shapes=shapes)
+        ps.kernels.resolve_backend("h100:bf16", "native", shapes=shapes)
 
 
 def test_kernels_that_xla_refuses_are_reported(pretend: Any) -> None:
     """The CPU has no TF32 algorithm: XLA's own words are the kernel's name."""
     pretend(None)
-    found = ps.find_schedule("h100:tf32", 16, 16, 64)
+    found = ps.kernels.find_schedule("h100:tf32", 16, 16, 64)
     assert found.kernel.startswith("refused (")
     assert found.schedule is None
 
@@ -92,20 +92,20 @@ def test_kernels_that_xla_refuses_are_reported(pretend: Any) -> None:
 )
 def test_the_schedule_of_a_kernel_is_found(pretend: Any, schedule: Schedule) -> None:
     pretend(schedule)
-    assert ps.find_schedule("h100:bf16", 16, 24, 1536) == (
+    assert ps.kernels.find_schedule("h100:bf16", 16, 24, 1536) == (
         "", schedule, 1.0,
     )  # fmt: skip
-    assert ps.find_schedule("h100:bf16", 8, 8, 1536, batch=(3,)).schedule == schedule
+    assert ps.kernels.find_schedule("h100:bf16", 8, 8, 1536, batch=(3,)).schedule == schedule
 
 
 def test_auto_takes_a_kernel_only_with_the_schedule_asked_for(pretend: Any) -> None:
     pretend(SplitK(splits=2, granule=64))
     shapes = ((16, 2048), (2048, 16))
-    assert ps.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
-    assert ps.resolve_backend("h100:bf16:splitk2x64", shapes=shapes) == "native"
+    assert ps.kernels.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
+    assert ps.kernels.resolve_backend("h100:bf16:splitk2x64", shapes=shapes) == "native"
     with pytest.raises(ValueError, match="has schedule 'splitk2x64'"):
-        ps.resolve_backend("h100:bf16", "native", shapes=shapes)
-    assert ps.resolve_backend("h100:bf16", shapes=((0, 4), (4, 4))) == "emulated"
+        ps.kernels.resolve_backend("h100:bf16", "native", shapes=shapes)
+    assert ps.kernels.resolve_backend("h100:bf16", shapes=((0, 4), (4, 4))) == "emulated"
 
 
 def test_products_that_xla_may_divide_are_not_native(
@@ -115,13 +115,13 @@ def test_products_that_xla_may_divide_are_not_native(
     pretend(FLAT)
     monkeypatch.setattr(jax, "local_device_count", lambda: 2)
     shapes = ((16, 64), (64, 16))
-    assert ps.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
+    assert ps.kernels.resolve_backend("h100:bf16", shapes=shapes) == "emulated"
     with pytest.raises(ValueError, match=r"among this process's 2 devices .*shard_map"):
-        ps.resolve_backend("h100:bf16", "native", shapes=shapes)
+        ps.kernels.resolve_backend("h100:bf16", "native", shapes=shapes)
     found = []
 
     def whole(x: Any) -> Any:
-        found.append(ps.resolve_backend("h100:bf16", shapes=shapes))
+        found.append(ps.kernels.resolve_backend("h100:bf16", shapes=shapes))
         return x
 
     rows = PartitionSpec("d")  # type: ignore[no-untyped-call]

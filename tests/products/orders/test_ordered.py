@@ -14,7 +14,7 @@ ORDERS = ("pairwise", "blocked1", "blocked4", "blocked16", "kahan", "two_sum")
 
 
 def rounded(x: Fraction, fmt: str) -> Fraction:
-    return Fraction(ps.round_exact(x, fmt).value)
+    return Fraction(ps.oracle.round_exact(x, fmt).value)
 
 
 def exact_dot(a: list[float], b: list[float], c: float, fmt: str, order: str) -> float:

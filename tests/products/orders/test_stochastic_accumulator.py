@@ -84,7 +84,7 @@ def test_definition(text: str, order: str) -> None:
 
             def fl(x: Fraction, k: int, stream: int, seed: Any = seeds[i, j]) -> Fraction:
                 draw = int(bits_at(seed, k, stream))
-                return Fraction(ps.round_exact(x, rounding, random_bits=draw).value)
+                return Fraction(ps.oracle.round_exact(x, rounding, random_bits=draw).value)
 
             products = [
                 Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a[i], b[:, j], strict=True)

@@ -39,7 +39,7 @@ def data(kind: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def exact(name: str, a: Any, b: Any, c: float, seed: int) -> float:
-    return ps.fused_dot_exact(a.tolist(), b.tolist(), c, name, random_bits=seed)
+    return ps.oracle.fused_dot_exact(a.tolist(), b.tolist(), c, name, random_bits=seed)
 
 
 @pytest.mark.parametrize("name", NAMES)

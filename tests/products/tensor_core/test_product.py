@@ -119,7 +119,7 @@ def test_kernel_equals_oracle(name: str) -> None:
             got = ps.matmul(a, b, name, c=first, backend="reference")
             exact = [
                 [
-                    ps.fused_dot_exact(a[i].tolist(), b[:, j].tolist(), float(first[i, j]), name)
+                    ps.oracle.fused_dot_exact(a[i].tolist(), b[:, j].tolist(), float(first[i, j]), name)
                     for j in range(2)
                 ]
                 for i in range(2)
@@ -136,7 +136,7 @@ def test_kernel_equals_oracle_on_many_patterns(name: str) -> None:
             got = ps.matmul(a, b, name, c=c, backend="reference")
             exact = [
                 [
-                    ps.fused_dot_exact(a[i].tolist(), b[:, j].tolist(), float(c[i, j]), name)
+                    ps.oracle.fused_dot_exact(a[i].tolist(), b[:, j].tolist(), float(c[i, j]), name)
                     for j in range(8)
                 ]
                 for i in range(8)
@@ -200,7 +200,7 @@ def test_table_8_of_mma_sim(machine: str, expected: float) -> None:
     b = np.array([[2.0**10], [1], [1], [1]], np.float32)
     got = ps.matmul(a, b, machine, c=np.float32(2.0**23), backend="reference")
     assert got.item() == expected
-    assert ps.fused_dot_exact(a[0].tolist(), b[:, 0].tolist(), 2.0**23, machine) == expected
+    assert ps.oracle.fused_dot_exact(a[0].tolist(), b[:, 0].tolist(), 2.0**23, machine) == expected
 
 
 def test_nan_has_one_pattern_and_zero_one_sign() -> None:
@@ -234,7 +234,7 @@ def test_exponent_of_a_zero_accumulator(order: str, units: int) -> None:
     name = f"bf16_bf16_fp32[rtz]:fused16x25{order}"
     expected = units * 2.0**-149
     assert float(ps.matmul(a, b, name, backend="reference").item()) == expected
-    assert ps.fused_dot_exact(a[0].tolist(), b[:, 0].tolist(), 0.0, name) == expected
+    assert ps.oracle.fused_dot_exact(a[0].tolist(), b[:, 0].tolist(), 0.0, name) == expected
 
 
 def test_gradients_are_tensor_core_products() -> None:
@@ -326,7 +326,7 @@ def test_kernel_equals_oracle_on_a_million_patterns(name: str) -> None:
     got = bits(jax.jit(lambda a, b, c: ps.matmul(a, b, name, c=c))(a, b, c)).reshape(-1)
     rows, columns, firsts = a[:, 0].tolist(), b[:, :, 0].tolist(), c[:, 0, 0].tolist()
     exact = [
-        ps.fused_dot_exact(x, y, z, spec) for x, y, z in zip(rows, columns, firsts, strict=True)
+        ps.oracle.fused_dot_exact(x, y, z, spec) for x, y, z in zip(rows, columns, firsts, strict=True)
     ]
     want = with_one_nan(np.array(exact, np.float32))
     differ = np.flatnonzero(with_one_nan(got.view(np.float32)) != want)

@@ -12,7 +12,7 @@ INF = np.inf
 def check(name: str, a: list[float], b: list[float], c: float = 0.0) -> float:
     """Compare one sum with the exact oracle, every bit, and return it."""
     got = ps.matmul(single([a]), single(b)[:, None], name, c=single(c), backend="reference")
-    exact = single([[ps.fused_dot_exact(a, b, c, name)]])
+    exact = single([[ps.oracle.fused_dot_exact(a, b, c, name)]])
     assert_same_bits(got, exact, (name, a, b, c), any_nan=True)
     return float(np.asarray(got).item())
 

@@ -45,7 +45,7 @@ def test_steps_of_more_products_than_a_word_has_bits() -> None:
         a, b, c = operands(name, (2, 3, 90), kind)
         exact = [
             [
-                ps.fused_dot_exact(a[i].tolist(), b[:, j].tolist(), float(c[i, j]), name)
+                ps.oracle.fused_dot_exact(a[i].tolist(), b[:, j].tolist(), float(c[i, j]), name)
                 for j in range(3)
             ]
             for i in range(2)

@@ -33,7 +33,7 @@ def seeds(shape: tuple[int, ...]) -> np.ndarray:
 def exact(name: str, a: Any, b: Any, c: Any, noise: Any) -> np.ndarray:
     made = [
         [
-            ps.fused_dot_exact(
+            ps.oracle.fused_dot_exact(
                 x.tolist(), y.tolist(), float(c[i, j]), name, random_bits=int(noise[i, j])
             )
             for j, y in enumerate(b.T)
@@ -126,8 +126,8 @@ def test_no_native_kernel_has_them(name: str) -> None:
     if "+" in name:
         name = "bf16_bf16_fp32[rtz]:fused16x25+sticky"
     with pytest.raises(ValueError, match="no native kernel computes"):
-        ps.resolve_backend(name, "native")
-    assert ps.resolve_backend(name, "auto", shapes=((64, 64), (64, 64))) == "emulated"
+        ps.kernels.resolve_backend(name, "native")
+    assert ps.kernels.resolve_backend(name, "auto", shapes=((64, 64), (64, 64))) == "emulated"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def oracle_with_tail(
                 if last_bit(v, carrier) > -spec.format.fraction_bits:
                     number = np.nan
         name = "fp32" if carrier is FLOAT32 else "fp64"
-        values.append(ps.round_exact(number, spec, random_bits=int(n), carrier=name).value)
+        values.append(ps.oracle.round_exact(number, spec, random_bits=int(n), carrier=name).value)
     return np.array(values).astype(x.dtype)
 
 

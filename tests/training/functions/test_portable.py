@@ -389,7 +389,7 @@ def test_portable_functions_are_found_portable_and_those_of_the_platform_not(nam
             y, back = jax.vjp(lambda *a: case.run(functions, *a), *arguments)
             return y, back(g)
 
-        return ps.find_unportable(both, case.arguments, single(case.cotangent))
+        return ps.replay.find_unportable(both, case.arguments, single(case.cotangent))
 
     assert run(portable) == ()
     if name != "relu":

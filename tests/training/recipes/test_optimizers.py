@@ -142,7 +142,7 @@ def test_a_policy_chooses_between_portable_and_the_platforms(name: str) -> None:
         config = ps.TrainConfig(policy=policy, optimizer=name)  # type: ignore[arg-type]
         optimizer = make_optimizer(config)
         state = optimizer.init(w)
-        found = ps.find_unportable(optimizer.update, w, state, w)
+        found = ps.replay.find_unportable(optimizer.update, w, state, w)
         assert (found == ()) == is_portable
 
 

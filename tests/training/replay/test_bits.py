@@ -34,27 +34,27 @@ def nan(pattern: int) -> dict[str, np.ndarray]:
 
 
 def test_one_flipped_bit_changes_the_hash_of_its_tensor_and_of_all() -> None:
-    before = ps.hash_state(STATE)
+    before = ps.replay.hash_state(STATE)
     for bit in (0, 22, 23, 31):
-        after = ps.hash_state(STATE | {"b": flipped(STATE["b"], 2, bit)})
+        after = ps.replay.hash_state(STATE | {"b": flipped(STATE["b"], 2, bit)})
         assert {name for name in before if before[name] != after[name]} == {"", "b"}
-    zero, minus = (ps.hash_state({"w": single([x])})[""] for x in (0.0, -0.0))
+    zero, minus = (ps.replay.hash_state({"w": single([x])})[""] for x in (0.0, -0.0))
     assert zero != minus
 
 
 def test_payload_and_sign_of_nan_change_nothing_and_nan_is_no_infinity() -> None:
-    hashes = {ps.hash_state(nan(p))[""] for p in (0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800001)}
+    hashes = {ps.replay.hash_state(nan(p))[""] for p in (0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800001)}
     assert len(hashes) == 1
-    assert ps.hash_state(nan(0x7F800000))[""] not in hashes
+    assert ps.replay.hash_state(nan(0x7F800000))[""] not in hashes
     narrow = [np.array([x], np.uint16).view(jnp.bfloat16) for x in (0x7FC0, 0xFFC1)]
-    assert ps.hash_state({"w": narrow[0]}) == ps.hash_state({"w": narrow[1]})
+    assert ps.replay.hash_state({"w": narrow[0]}) == ps.replay.hash_state({"w": narrow[1]})
 
 
 def test_hashes_are_sha_256_of_path_dtype_shape_and_little_endian_bytes() -> None:
     x = single([[1, -2]])
     text = b"a/w float32 (1, 2) " + struct.pack("<2f", 1, -2)
     expected = hashlib.sha256(text).hexdigest()
-    hashes = ps.hash_state({"a": {"w": x}})
+    hashes = ps.replay.hash_state({"a": {"w": x}})
     assert hashes["a/w"] == expected
     assert hashes[""] == hashlib.sha256(expected.encode()).hexdigest()
 
@@ -70,31 +70,31 @@ def test_path_dtype_and_shape_matter() -> None:
         {"w": {"w": one}},
         {"w": one[:1], "x": one[1:]},
     )
-    assert len({ps.hash_state(state)[""] for state in states}) == 7
+    assert len({ps.replay.hash_state(state)[""] for state in states}) == 7
 
 
 def test_library_and_memory_order_do_not_matter() -> None:
     x = single([[1, 2, 3], [4, 5, 6]])
-    expected = ps.hash_state({"w": x})
+    expected = ps.replay.hash_state({"w": x})
     for same in (jnp.asarray(x), np.asfortranarray(x), x[::-1][::-1], x.astype(">f4")):
-        got = ps.hash_state({"w": same})
+        got = ps.replay.hash_state({"w": same})
         assert got == expected, type(same)
 
 
 def test_random_keys_are_left_out() -> None:
     states = [{"key": jax.random.key(seed), **STATE} for seed in (0, 1)]
-    assert ps.hash_state(states[0]) == ps.hash_state(states[1]) == ps.hash_state(STATE)
+    assert ps.replay.hash_state(states[0]) == ps.replay.hash_state(states[1]) == ps.replay.hash_state(STATE)
     assert set(state_arrays(states[0])) == set(STATE)
 
 
 def test_bfloat16_and_numbers_of_python_are_hashed() -> None:
-    hashes = ps.hash_state({"w": jnp.ones(2, jnp.bfloat16), "k": 3})
+    hashes = ps.replay.hash_state({"w": jnp.ones(2, jnp.bfloat16), "k": 3})
     assert set(hashes) == {"", "w", "k"}
-    other = ps.hash_state({"w": jnp.full(2, 1 + 2.0**-7, jnp.bfloat16), "k": 3})
+    other = ps.replay.hash_state({"w": jnp.full(2, 1 + 2.0**-7, jnp.bfloat16), "k": 3})
     assert (hashes["k"] == other["k"], hashes["w"] == other["w"]) == (True, False)
 
 
-def run(log: ps.BitLog, count: int, *, wrong: int | None = None) -> ps.BitLog:
+def run(log: ps.replay.BitLog, count: int, *, wrong: int | None = None) -> ps.replay.BitLog:
     """Log steps 0 to `count`, from step `wrong` on with one bit of b[2] changed."""
     for step in range(count + 1):
         state = {name: x + np.float32(step) for name, x in STATE.items()}
@@ -108,28 +108,28 @@ def run(log: ps.BitLog, count: int, *, wrong: int | None = None) -> ps.BitLog:
 def stored(tmp_path: Path) -> Path:
     folder = tmp_path / "stored"
     folder.mkdir()
-    run(ps.BitLog(every=2, folder=folder), 6)
+    run(ps.replay.BitLog(every=2, folder=folder), 6)
     return folder
 
 
 def test_every_and_restart_at_step_0() -> None:
-    log = run(ps.BitLog(every=3), 7)
+    log = run(ps.replay.BitLog(every=3), 7)
     assert list(log.hashes) == [0, 3, 6]
     run(log, 3)
     assert list(log.hashes) == [0, 3]
-    assert list(run(ps.BitLog(every=1), 2).hashes) == [0, 1, 2]
+    assert list(run(ps.replay.BitLog(every=1), 2).hashes) == [0, 1, 2]
 
 
 def test_equal_runs(stored: Path) -> None:
-    log = run(ps.BitLog(every=1, stored=stored), 5)
+    log = run(ps.replay.BitLog(every=1, stored=stored), 5)
     assert (log.difference, log.compared) == (None, 3)
     assert log.stored_hashes.keys() == {0, 2, 4, 6}
 
 
 def test_first_difference_is_named_with_element_and_both_patterns(stored: Path) -> None:
-    log = run(ps.BitLog(every=2, stored=stored), 6, wrong=3)
+    log = run(ps.replay.BitLog(every=2, stored=stored), 6, wrong=3)
     pattern = int((STATE["b"] + np.float32(4)).view(np.uint32)[2])
-    assert log.difference == ps.BitDifference(
+    assert log.difference == ps.replay.BitDifference(
         step=4, tensor="b", element=(2,), ours=pattern ^ 1, theirs=pattern
     )
     assert str(log.difference) == (
@@ -141,21 +141,21 @@ def test_first_difference_is_named_with_element_and_both_patterns(stored: Path) 
 
 
 def test_without_stored_states_the_tensor_is_named(tmp_path: Path) -> None:
-    run(ps.BitLog(every=2, folder=tmp_path, keep_states=False), 2)
+    run(ps.replay.BitLog(every=2, folder=tmp_path, keep_states=False), 2)
     assert not (tmp_path / "states").exists()
-    log = run(ps.BitLog(every=2, stored=tmp_path / "hashes.json"), 2, wrong=2)
+    log = run(ps.replay.BitLog(every=2, stored=tmp_path / "hashes.json"), 2, wrong=2)
     assert str(log.difference) == "step 2: b differs"
 
 
 def test_a_tensor_that_only_one_run_has_is_named(stored: Path) -> None:
     for state, name in (({"b": STATE["b"]}, "w"), (STATE | {"a": STATE["b"]}, "a")):
-        log = ps.BitLog(every=2, stored=stored)
+        log = ps.replay.BitLog(every=2, stored=stored)
         log(0, state)
-        assert log.difference == ps.BitDifference(step=0, tensor=name)
+        assert log.difference == ps.replay.BitDifference(step=0, tensor=name)
 
 
 def test_differing_element_of_scalars_shapes_and_dtypes() -> None:
-    def difference(x: Any, y: Any) -> ps.BitDifference:
+    def difference(x: Any, y: Any) -> ps.replay.BitDifference:
         return differing_element(1, "w", {"w": x}, {"w": y})
 
     assert str(difference(np.float32(1), np.float32(2))) == (
@@ -170,7 +170,7 @@ def test_differing_element_of_scalars_shapes_and_dtypes() -> None:
 
 
 def test_interrupted_run_leaves_what_was_finished(tmp_path: Path) -> None:
-    log = ps.BitLog(every=2, folder=tmp_path, about={"policy": "bf16"})
+    log = ps.replay.BitLog(every=2, folder=tmp_path, about={"policy": "bf16"})
     run(log, 5)
     content = json.loads((tmp_path / "hashes.json").read_text())
     assert list(content["steps"]) == ["0", "2", "4"]
@@ -184,17 +184,17 @@ def test_interrupted_run_leaves_what_was_finished(tmp_path: Path) -> None:
 
 
 def test_stored_runs_without_common_steps_are_refused(stored: Path) -> None:
-    assert ps.BitLog(every=4, stored=stored).stored_hashes  # step 0 and 4 are common
+    assert ps.replay.BitLog(every=4, stored=stored).stored_hashes  # step 0 and 4 are common
     content = json.loads((stored / "hashes.json").read_text())
     del content["steps"]["0"]
     (stored / "hashes.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"every is 5; .* has hashes of the steps 2, 4, 6 only"):
-        ps.BitLog(every=5, stored=stored)
+        ps.replay.BitLog(every=5, stored=stored)
 
 
 def test_every_is_checked() -> None:
     with pytest.raises(ValueError, match=r"every is 0; allowed are integers from 1 on"):
-        ps.BitLog(every=0)
+        ps.replay.BitLog(every=0)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_every_is_checked() -> None:
 def test_broken_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "hashes.json").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        ps.BitLog(every=1, stored=tmp_path)
+        ps.replay.BitLog(every=1, stored=tmp_path)
     assert "hashes.json" in str(error.value)
 
 
@@ -216,7 +216,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"has no stored hashes \(looked for .*hashes\.json"
     ):
-        ps.BitLog(every=1, stored=tmp_path)
+        ps.replay.BitLog(every=1, stored=tmp_path)
 
 
 def test_tagged_values_are_those_of_the_forward_and_the_backward_pass() -> None:

@@ -24,9 +24,9 @@ STATE = {"b": single([0.5, -2.0]), "w": single([[1, 2], [3, 4]])}
 CONFORMANCE = Path(__file__).parents[3] / "conformance" / "replay"
 
 
-def log(folder: Path, steps: int = 3, about: Any = ()) -> ps.BitLog:
+def log(folder: Path, steps: int = 3, about: Any = ()) -> ps.replay.BitLog:
     folder.mkdir()
-    made = ps.BitLog(every=1, folder=folder, about=dict(about))
+    made = ps.replay.BitLog(every=1, folder=folder, about=dict(about))
     for step in range(steps):
         made(step, {name: x + np.float32(step) for name, x in STATE.items()})
     return made
@@ -166,7 +166,7 @@ def test_damaged_hashes_are_refused_with_file_and_field(name: str, tmp_path: Pat
     file = tmp_path / "run" / "hashes.json"
     file.write_text(damage(file.read_text()))
     with pytest.raises(ValueError, match="is not a file of hashes") as error:
-        ps.BitLog(every=1, stored=tmp_path / "run")
+        ps.replay.BitLog(every=1, stored=tmp_path / "run")
     assert str(file) in str(error.value)
     assert message in str(error.value)
     assert len(str(error.value)) < len(str(file)) + 160
@@ -226,7 +226,7 @@ def test_states_are_those_of_the_hashes_or_refused(tmp_path: Path) -> None:
 def test_a_damaged_state_takes_the_element_and_not_the_finding(tmp_path: Path) -> None:
     log(tmp_path / "run", 2)
     (tmp_path / "run" / "states" / "00000001.safetensors").write_bytes(b"?")
-    other = ps.BitLog(every=1, stored=tmp_path / "run")
+    other = ps.replay.BitLog(every=1, stored=tmp_path / "run")
     other(1, STATE)
     assert other.difference is not None
     assert (other.difference.step, other.difference.element) == (1, None)
