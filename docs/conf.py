@@ -30,8 +30,12 @@ numpydoc_validation_checks = set(_PYPROJECT["tool"]["numpydoc_validation"]["chec
 # numpydoc checks public functions and classes, not their members, which are short. It skips
 # enumerations, because it would take the arguments of `enum.EnumType` for their parameters.
 _PUBLIC = {name: getattr(precsim, name) for name in precsim.__all__}
-_ENUMS = {n for n, v in _PUBLIC.items() if inspect.isclass(v) and issubclass(v, enum.Enum)}
-numpydoc_validation_exclude = {r"^precsim\.\w+\."} | {rf"^precsim\.{name}$" for name in _ENUMS}
+for _theme in [name for name, value in _PUBLIC.items() if inspect.ismodule(value)]:
+    _PUBLIC |= {f"{_theme}.{name}": value for name, value in vars(_PUBLIC[_theme]).items()}
+_CLASSES = {name: value for name, value in _PUBLIC.items() if inspect.isclass(value)}
+_ENUMS = {name for name, value in _CLASSES.items() if issubclass(value, enum.Enum)}
+numpydoc_validation_exclude = {rf"^precsim\.{name}\." for name in _CLASSES}
+numpydoc_validation_exclude |= {rf"^precsim\.{name}$" for name in _ENUMS}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"precsim {release}"

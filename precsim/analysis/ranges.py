@@ -18,6 +18,15 @@ class RangeRates(Events):
 
     The fields are those of `precsim.rounding.events.Events`, as integers. A share of nothing
     (0 / 0) is 0. A JAX pytree, so that a jitted function can return it.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> rates = ps.errors.range_rates([1e-3, 1e-9, -0.0, 500.0], "e4m3")
+    >>> rates.nonzero, rates.underflowed, rates.overflowed
+    (3, 1, 1)
+    >>> rates.overflow_of_all
+    0.25
     """
 
     __slots__ = ()
@@ -116,7 +125,15 @@ def _concrete(count: Any) -> Any:
 
 
 class ExponentHistogram(NamedTuple):
-    """How often each exponent occurs."""
+    """How often each exponent occurs.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> histogram = ps.errors.exponent_histogram([1.0, 1.5, 0.25, 0.0])
+    >>> histogram.exponents.tolist(), histogram.counts.tolist(), histogram.zeros
+    ([-2, -1, 0], [1, 0, 2], 1)
+    """
 
     exponents: np.ndarray
     """Consecutive integers, shape (n,)."""

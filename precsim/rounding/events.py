@@ -19,7 +19,15 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 class Events(NamedTuple):
-    """One entry per kind of event, in the order of the vector that `count_events` returns."""
+    """One entry per kind of event, in the order of the vector that `count_events` returns.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> counts = ps.errors.count_events([1e-9, 2.0], ps.round_to([1e-9, 2.0], "e4m3"), "e4m3")
+    >>> ps.errors.Events(*counts.tolist()).underflowed
+    1
+    """
 
     elements: Any
     """All elements."""

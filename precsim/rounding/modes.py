@@ -49,6 +49,14 @@ class RoundingMode(enum.StrEnum):
     """Which neighbour a number between two values goes to (IEEE 754-2019, 4.3; P3109, 4.6).
 
     A mode is a pair: `direction`, and whether only ties go there (`is_nearest`) or all numbers.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> [ps.round_to(2.5, "q7.0", mode=mode).item() for mode in ("rne", "rna", "rtz", "rtp")]
+    [2.0, 3.0, 2.0, 3.0]
+    >>> ps.RoundingMode("rna").name
+    'TIES_TO_AWAY'
     """
 
     TIES_TO_EVEN = "rne"
@@ -91,7 +99,16 @@ _DIRECTIONS = {
 
 
 class OverflowMode(enum.StrEnum):
-    """What a finite number beyond the largest value becomes, after it has been rounded."""
+    """What a finite number beyond the largest value becomes, after it has been rounded.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> [ps.round_to(1000.0, f"e4m3:{mode}").item() for mode in ("infinity", "saturate")]
+    [nan, 448.0]
+    >>> ps.round_to(9.0, "q3.4:wrap").item()
+    -7.0
+    """
 
     INFINITY = "infinity"
     """IEEE 754: infinity or the largest value, by direction.
@@ -118,7 +135,15 @@ class OverflowMode(enum.StrEnum):
 
 
 class InfinityMode(enum.StrEnum):
-    """What an infinite input becomes."""
+    """What an infinite input becomes.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> modes = ("propagate", "saturate_infinity")
+    >>> [ps.round_to(float("inf"), f"e5m2:{mode}").item() for mode in modes]
+    [inf, 57344.0]
+    """
 
     PROPAGATE = "propagate"
     """Infinity; NaN without infinity; the largest value without NaN."""
@@ -132,7 +157,15 @@ class InfinityMode(enum.StrEnum):
 
 
 class NanMode(enum.StrEnum):
-    """What NaN becomes in a format without NaN."""
+    """What NaN becomes in a format without NaN.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> nan = float("nan")
+    >>> [ps.round_to(nan, f"e2m1:{mode}").item() for mode in ("nan_stays", "nan_to_zero", "nan_to_max")]
+    [nan, 0.0, 6.0]
+    """
 
     STAYS = "nan_stays"
     """NaN, which the carrier has: it is never lost from sight."""
@@ -145,7 +178,17 @@ class NanMode(enum.StrEnum):
 
 
 class SubnormalMode(enum.StrEnum):
-    """What happens below the smallest normal value."""
+    """What happens below the smallest normal value.
+
+    Examples
+    --------
+    The smallest normal value of fp16 is 2**-14; three quarters of it are a subnormal.
+
+    >>> import precsim as ps
+    >>> modes = ("gradual", "flush_after_rounding", "nearest_of_zero_and_min")
+    >>> [ps.round_to(0.75 * 2.0**-14, f"fp16:{mode}").item() * 2**14 for mode in modes]
+    [0.75, 0.0, 1.0]
+    """
 
     GRADUAL = "gradual"
     """Subnormals, as the format has them."""
@@ -179,7 +222,14 @@ class SubnormalMode(enum.StrEnum):
 
 
 class EvenRule(enum.StrEnum):
-    """What is even or odd in the modes that ask; they differ for precision 1 only."""
+    """What is even or odd in the modes that ask; they differ for precision 1 only.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> [ps.round_to(3.0, f"e8m0:{rule}").item() for rule in ("even_significand", "even_code")]
+    [4.0, 2.0]
+    """
 
     SIGNIFICAND = "even_significand"
     """The integer significand: at precision 1 it is 1, so ties go up (E8M0 of ml_dtypes)."""
@@ -188,7 +238,16 @@ class EvenRule(enum.StrEnum):
 
 
 class StochasticVariant(enum.StrEnum):
-    """How N random bits decide: the discarded fraction plus R * 2**-N carries (P3109 v4.0)."""
+    """How N random bits decide: the discarded fraction plus R * 2**-N carries (P3109 v4.0).
+
+    Examples
+    --------
+    With one random bit, 0, variant A truncates the fraction 0.5 and more to a whole number of bits.
+
+    >>> import precsim as ps
+    >>> [ps.round_to(1.75, f"q7.0:sr1:{variant}", random_bits=0).item() for variant in "abc"]
+    [1.0, 2.0, 2.0]
+    """
 
     A = "a"
     """The fraction is truncated to N bits first."""

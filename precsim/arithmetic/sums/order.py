@@ -9,7 +9,14 @@ from precsim.formats.arguments import integer, not_allowed
 
 @dataclass(frozen=True, slots=True)
 class Sequential:
-    """From the first to the last: ``s = fl(s + x[k])``, k ascending (recursive summation)."""
+    """From the first to the last: ``s = fl(s + x[k])``, k ascending (recursive summation).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.accumulate([2048.0, 1.0, 1.0, 1.0], "fp16", order=ps.options.Sequential()).item()
+    2048.0
+    """
 
     def __str__(self) -> str:
         """Return the name."""
@@ -21,6 +28,12 @@ class Pairwise:
     """Level by level, neighbours together: ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``.
 
     The last element of a level of odd length goes to the next level as it is.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.accumulate([2048.0, 1.0, 1.0, 1.0], "fp16", order=ps.options.Pairwise()).item()
+    2050.0
     """
 
     def __str__(self) -> str:
@@ -30,7 +43,14 @@ class Pairwise:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Blocks of `size` elements: each is summed sequentially from zero, then added to the total."""
+    """Blocks of `size` elements: each is summed sequentially from zero, then added to the total.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.accumulate([2048.0, 0.0, 1.0, 1.0], "fp16", order=ps.options.Blocked(2)).item()
+    2050.0
+    """
 
     size: int
 
@@ -49,6 +69,12 @@ class Kahan:
 
     ``y = fl(x[k] - e); t = fl(s + y); e = fl(fl(t - s) - y); s = t`` (Kahan 1965; Higham, *Accuracy
     and Stability*, algorithm 4.2).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.accumulate([2048.0, 1.0, 1.0, 1.0], "fp16", order=ps.options.Kahan()).item()
+    2052.0
     """
 
     def __str__(self) -> str:
@@ -62,6 +88,12 @@ class TwoSum:
 
     Knuth's two-sum finds each error. Sum2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26(6),
     2005.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.accumulate([2048.0, 1.0, 1.0, 1.0], "fp16", order=ps.options.TwoSum()).item()
+    2052.0
     """
 
     def __str__(self) -> str:
@@ -71,7 +103,14 @@ class TwoSum:
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """No order at all: the exact sum, rounded once (Kulisch's accumulator)."""
+    """No order at all: the exact sum, rounded once (Kulisch's accumulator).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.accumulate([2048.0, 1.0, 1.0, 1.0], "fp16", order=ps.options.Exact()).item()
+    2052.0
+    """
 
     def __str__(self) -> str:
         """Return the name."""

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 
 class Kernel(NamedTuple):
-    """One matrix product of a compiled program."""
+    """One matrix product of a compiled program.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> kernel = ps.kernels.Kernel(name="dot", kind="dot", result="f32[8,8]")
+    >>> kernel.order is None  # nothing is known of it
+    True
+    """
 
     name: str
     """The target or fusion kind in the optimised HLO, for example ``__cublas$lt$matmul``."""

@@ -12,7 +12,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """One chain over K, ascending (wgmma loops, Triton, cuBLASLt without split-K)."""
+    """One chain over K, ascending (wgmma loops, Triton, cuBLASLt without split-K).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.MatmulSpec.parse("h100:bf16").order.schedule == ps.options.Flat()
+    True
+    """
 
     def __str__(self) -> str:
         """Return the name."""
@@ -24,6 +31,12 @@ class Promote:
     """Chains of `interval` products from zero, each added to a total with one rounding to nearest.
 
     Interval 128 is what CUTLASS, DeepGEMM and cuBLASLt without fast accumulation do for fp8.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.MatmulSpec.parse("h100:e4m3:promote128").order.schedule
+    Promote(interval=128)
     """
 
     interval: int
@@ -40,6 +53,12 @@ class PairInterleaved:
     Every 32 products are two steps of 16, then one addition.
 
     The first step takes the products with k mod 4 in {0, 1}, the second the others.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.MatmulSpec.parse("h100:e4m3:mma").order.schedule
+    PairInterleaved()
     """
 
     def __str__(self) -> str:
@@ -54,6 +73,12 @@ class SplitK:
     A part is ``ceil(ceil(K / granule) / splits) * granule`` long, the last one what remains
     (cuBLASLt). With a `residue` other than 0, each part begins as in `ResidueFirst` (cuBLASLt's
     tf32 on shapes of few tiles).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> str(ps.options.SplitK(splits=6)), str(ps.options.SplitK(splits=8, granule=4, residue=16))
+    ('splitk6x64', 'splitk8x4+residue16')
     """
 
     splits: int
@@ -68,7 +93,14 @@ class SplitK:
 
 @dataclass(frozen=True, slots=True)
 class ResidueFirst:
-    """One chain that begins with the K mod `granule` left-over products (CUTLASS, unaligned K)."""
+    """One chain that begins with the K mod `granule` left-over products (CUTLASS, unaligned K).
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.MatmulSpec.parse("h100:bf16:residue64").order.schedule
+    ResidueFirst(granule=64)
+    """
 
     granule: int
 
