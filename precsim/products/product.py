@@ -142,7 +142,7 @@ def _batchable(spec: MatmulSpec, backend: str) -> Callable[..., Array]:
     product = custom_vmap(run)
 
     @product.def_vmap
-    def of_batch(size: int, batched: list[Any], *operands: Array | None) -> tuple[Array, bool]:
+    def of_batch(size: int, batched: list[Any], *operands: Any) -> tuple[Array, bool]:
         if has_tensor_scale(spec):  # each array of the batch has its own
             axes = [0 if is_batched else None for is_batched in batched]
             return jax.vmap(run, axes, axis_size=size)(*operands), True
