@@ -1,9 +1,10 @@
 """Loops over K with the result in registers: one program of an NVIDIA GPU for each tile of it, in Pallas.
 
-XLA runs each step of a loop on a GPU as a kernel of its own, which reads and writes the whole result, and every element of it loads
-its own operands. Here a program keeps a tile of the result in registers for all of K, and shares what it loads among
-the rows or columns of the tile. Pallas is compiled by Triton, which JAX 0.11 calls deprecated; without it the loops of
-the other platforms run, with the same bits.
+XLA runs each step of a loop on a GPU as a kernel of its own, which reads and writes the whole
+result, and every element of it loads its own operands. Here a program keeps a tile of the result in
+registers for all of K, and shares what it loads among the rows or columns of the tile. Pallas is
+compiled by Triton, which JAX 0.11 calls deprecated; without it the loops of the other platforms
+run, with the same bits.
 """
 
 import importlib
@@ -50,7 +51,7 @@ _CHUNK = 8
 
 
 def is_usable() -> bool:
-    """Tell whether this process has an NVIDIA GPU, and a JAX that can compile programs for it."""
+    """Return whether this process has an NVIDIA GPU, and a JAX that can compile programs for it."""
     if all(device.platform != "gpu" for device in jax.devices()):
         return False
     try:
@@ -78,8 +79,9 @@ def over_tiles(
 ) -> Array:
     """Run a program on each tile of `first`, (..., M, N), and return what they make of it.
 
-    Each of `columns` has shape (K, ..., M, 1), each of `rows` (..., K, N). The first of `tiles` that makes programs enough
-    for a GPU and is filled by half is taken, else the last. Without a GPU the program runs as JAX operations, slowly.
+    Each of `columns` has shape (K, ..., M, 1), each of `rows` (..., K, N). The first of `tiles`
+    that makes programs enough for a GPU and is filled by half is taken, else the last. Without a
+    GPU the program runs as JAX operations, slowly.
     """
     from jax.experimental import pallas as pl
 

@@ -54,8 +54,9 @@ def which_kernel(fun: Callable[..., Any], *args: Any) -> tuple[Kernel, ...]:
 
     Notes
     -----
-    `Kernel.order` says what is known of the order of additions. A "cuBLASLt" product of an H100 has the bits
-    of ``"h100:..."``, flat or split over K, which `find_schedule` finds; for the other kinds nothing is known.
+    `Kernel.order` says what is known of the order of additions. A "cuBLASLt" product of an H100 has
+    the bits of ``"h100:..."``, flat or split over K, which `find_schedule` finds; for the other
+    kinds nothing is known.
 
     Examples
     --------

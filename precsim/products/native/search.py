@@ -1,10 +1,11 @@
 """The schedule of a kernel that can only be run: where it splits K is seen from sums that cancel.
 
-The product of index 0 is made large, that of index j as large and negative, all others tiny. A tiny product that
-is added to a sum which holds only one of the large ones is lost; the result counts those that are not: the
-products outside the smallest part of the sum that holds both. (This is how FPRev, arXiv 2411.00442, reveals orders of
-summation.) Products 0 and j of one chain leave out what comes after j's step; of different parts of K, what
-comes after j's part. A schedule found so is then compared with the kernel bit by bit.
+The product of index 0 is made large, that of index j as large and negative, all others tiny. A tiny
+product that is added to a sum which holds only one of the large ones is lost; the result counts
+those that are not: the products outside the smallest part of the sum that holds both. (This is how
+FPRev, arXiv 2411.00442, reveals orders of summation.) Products 0 and j of one chain leave out what
+comes after j's step; of different parts of K, what comes after j's part. A schedule found so is
+then compared with the kernel bit by bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +88,8 @@ def _trials(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[np.ndarray, np.nd
 def _candidates(run: Run, spec: MatmulSpec, shape: Shape) -> Iterator[Schedule]:
     """Yield the spec's own schedule and those with parts as long as the kernel's.
 
-    Bits alone do not tell one chain from parts where results are rounded to few bits: most would be equal.
+    Bits alone do not tell one chain from parts where results are rounded to few bits: most would be
+    equal.
     """
     order = spec.order
     assert isinstance(order, FusedBlock)

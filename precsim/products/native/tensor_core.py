@@ -111,7 +111,8 @@ def one_kernel(a: Array, b: Array, spec: MatmulSpec) -> Array:
     assert isinstance(spec.order, FusedBlock)
     is_fp8 = spec.lhs.format in _FP8
     m, n = a.shape[-2], b.shape[-1]
-    # Fewer than 8 rows or columns run outside the tensor cores; cuBLASLt takes fp8 in multiples of 16.
+    # Fewer than 8 rows or columns run outside the tensor cores; cuBLASLt takes fp8 in multiples of
+    # 16.
     a = _padded(a, 16 if is_fp8 else 8, 16 if is_fp8 else 1)
     b = _padded(b, 16 if is_fp8 else 1, 16 if is_fp8 else 8)
     # Kept apart from what surrounds it, so that the kernel is the one that was tried.
@@ -120,7 +121,8 @@ def one_kernel(a: Array, b: Array, spec: MatmulSpec) -> Array:
     )
     axes = tuple(range(a.ndim - 2))
     is_tf32 = get_format("tf32") in (spec.lhs.format, spec.rhs.format)
-    # Without fast accumulation, which HIGHEST switches off, fp8 totals are promoted every 128 products.
+    # Without fast accumulation, which HIGHEST switches off, fp8 totals are promoted every 128
+    # products.
     total = lax.dot_general(
         x,
         y,

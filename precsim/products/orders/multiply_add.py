@@ -21,7 +21,8 @@ _FIRST = (0, 0)
 class Operations(NamedTuple):
     """The rounded operations of a spec; with an adder, sums are rounded twice.
 
-    Each has a place (k, i) last, the counter of its random bits where the accumulator rounds stochastically.
+    Each has a place (k, i) last, the counter of its random bits where the accumulator rounds
+    stochastically.
     """
 
     multiply_add: Callable[..., Array]
