@@ -1,4 +1,4 @@
-"""Loops over K with the result in registers: one program of an NVIDIA GPU for each tile of it, in Pallas.
+"""Loops over K with the result in registers: a program in Pallas for each tile of it, on a GPU.
 
 XLA runs each step of a loop on a GPU as a kernel of its own, which reads and writes the whole
 result, and every element of it loads its own operands. Here a program keeps a tile of the result in
@@ -31,7 +31,7 @@ class Tile(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a program does with the references to its operands, for steps that also run without a GPU."""
+    """What a program does with references to its operands; its steps also run without a GPU."""
 
     column: Callable[[Any, Any], Array]
     """Entry k of a left operand, (rows of the tile, 1)."""
@@ -62,7 +62,7 @@ def is_usable() -> bool:
 
 
 def by_platform(tiled: Callable[..., Array], plain: Callable[..., Array], *operands: Any) -> Array:
-    """Call `tiled` where the arrays are on an NVIDIA GPU, else `plain`; only one of them is compiled."""
+    """Call `tiled` where the arrays are on an NVIDIA GPU, else `plain`; only one is compiled."""
     if not is_usable():
         return plain(*operands)
     # Arrays may be placed on the CPU beside the GPU, which only XLA knows.
@@ -146,7 +146,7 @@ def _parameters(tile: Tile) -> Any:
 
 
 def _truncate(x: Array) -> Array:
-    """Convert with one instruction, where JAX would first compare with the ends of int32's range."""
+    """Convert with one instruction; JAX would first compare with the ends of int32's range."""
     from jax.experimental.pallas import triton
 
     shape = jax.ShapeDtypeStruct(x.shape, jnp.int32)  # type: ignore[no-untyped-call]

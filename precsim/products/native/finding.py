@@ -124,7 +124,7 @@ def find_schedule(
 def _checked(
     product: Callable[[np.ndarray, np.ndarray], Any], spec: MatmulSpec, shape: Shape
 ) -> Run:
-    """Return a caller's product as a kernel of its own, whose results have to have the right shape."""
+    """Return a caller's product as a kernel of its own; check the shape of its results."""
     if is_block_scaled(spec) or spec.accumulator.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             f"spec is '{spec}'; allowed beside a product are operands without block scales, and no stochastic "

@@ -1,4 +1,4 @@
-"""Which kernels a compiled JAX function runs its matrix products with, and what is known of their order."""
+"""Which kernels run the matrix products of a compiled JAX function, and what order they have."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,10 @@ class Kernel(NamedTuple):
     name: str
     """The target or fusion kind in the optimised HLO, for example ``__cublas$lt$matmul``."""
     kind: str
-    """One of "cuBLASLt", "cuBLAS", "Triton", "cuDNN", "oneDNN", "dot" (the platform's loop), "loop"."""
+    """One of "cuBLASLt", "cuBLAS", "Triton", "cuDNN", "oneDNN", "dot" and "loop".
+
+    "dot" is the platform's own loop.
+    """
     result: str
     """Type and shape of the result, for example ``f32[128,256]``."""
 

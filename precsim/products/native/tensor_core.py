@@ -23,7 +23,7 @@ _OPERANDS = tuple(map(get_format, ("fp16", "bf16", "tf32", "e4m3", "e5m2")))
 
 
 def platform_refusal(spec: MatmulSpec) -> str | None:
-    """Return why no product of this process is native with a fused block's bits; None if one may be."""
+    """Return why no kernel of this process has a fused block's bits; None if one may have them."""
     device = _device()
     if device.platform != "gpu":
         return f"JAX computes on {device.device_kind!r}; tensor cores are on NVIDIA GPUs"
@@ -47,7 +47,7 @@ def _device() -> jax.Device:
 def native_tensor_core(
     a: Array, b: Array, spec: MatmulSpec, random_bits: Array | None = None
 ) -> Array:
-    """Return a @ b from the platform's tensor cores; only for products that `native_refusal` accepts."""
+    """Return a @ b from the platform's tensor cores, for products that `native_refusal` accepts."""
     order = spec.order
     assert isinstance(order, FusedBlock)
     assert spec.lhs is not None

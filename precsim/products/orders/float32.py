@@ -28,7 +28,7 @@ _U, _I = np.uint32, np.int32
 def fast_step(
     spec: MatmulSpec, *, starts_at_zero: bool = False, in_program: bool = False
 ) -> MultiplyAdd | None:
-    """Return the float32 step of a spec, or None if it has none; `in_program` for one of `pallas_gpu`.
+    """Return a spec's float32 step, None if it has none; `in_program` for one of `pallas_gpu`.
 
     Totals that start at +0 get to -0 by no addition: only the sum of two negative zeros is one, to
     nearest.
@@ -86,7 +86,7 @@ def _makes_no_subnormal(spec: RoundingSpec) -> bool:
 
 
 def _rounds_from_odd(spec: RoundingSpec) -> bool:
-    """Return whether rounding a float32 that was rounded to odd gives the rounding of the exact number.
+    """Return whether rounding what float32 rounded to odd gives the rounding of the exact number.
 
     True with two spare bits (Boldo and Melquiond, IEEE Trans. Computers 57(4), 2008). In fixed
     point the quantum must lie two bits above the last bit of every value that does not saturate.
@@ -152,7 +152,7 @@ def add_split_product(total: Array, x: Array, y: Array) -> Array:
 
 
 def split(x: Array) -> tuple[Array, Array]:
-    """Split a float32 into its 12 leading bits, rounded, and an exact rest of 11 bits and a sign."""
+    """Split a float32 into 12 leading bits, rounded, and an exact rest of 11 bits and a sign."""
     bits = lax.bitcast_convert_type(x, jnp.uint32)
     high = lax.bitcast_convert_type((bits + _U(0x800)) & _U(0xFFFFF000), jnp.float32)
     return high, x - high
@@ -186,7 +186,7 @@ def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array 
 
 
 def _static_range(fmt: Format) -> tuple[int, int] | None:
-    """Exponents of the smallest last bit and above the largest value; None if the data must tell."""
+    """Exponents of the smallest last bit and above the largest value; None if data must tell."""
     if isinstance(fmt, FixedPointFormat):
         return -fmt.fraction_bits, fmt.integer_bits + 1
     if fmt.exponent_bits is None:
