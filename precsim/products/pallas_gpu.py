@@ -1,9 +1,10 @@
-"""Loops over K with the result in registers: one program of an NVIDIA GPU for each tile of it, in Pallas.
+"""Loops over K with the result in registers: a program in Pallas for each tile of it, on a GPU.
 
-XLA runs each step of a loop on a GPU as a kernel of its own, which reads and writes the whole result, and every element of it loads
-its own operands. Here a program keeps a tile of the result in registers for all of K, and shares what it loads among
-the rows or columns of the tile. Pallas is compiled by Triton, which JAX 0.11 calls deprecated; without it the loops of
-the other platforms run, with the same bits.
+XLA runs each step of a loop on a GPU as a kernel of its own, which reads and writes the whole
+result, and every element of it loads its own operands. Here a program keeps a tile of the result in
+registers for all of K, and shares what it loads among the rows or columns of the tile. Pallas is
+compiled by Triton, which JAX 0.11 calls deprecated; without it the loops of the other platforms
+run, with the same bits.
 """
 
 import importlib
@@ -29,7 +30,7 @@ class Tile(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a program does with the references to its operands, for steps that also run without a GPU."""
+    """What a program does with references to its operands; its steps also run without a GPU."""
 
     column: Callable[[Any, Any], Array]
     """Entry k of a left operand, (rows of the tile, 1)."""
@@ -49,7 +50,7 @@ _CHUNK = 8
 
 
 def is_usable() -> bool:
-    """Tell whether this process has an NVIDIA GPU, and a JAX that can compile programs for it."""
+    """Return whether this process has an NVIDIA GPU, and a JAX that can compile programs for it."""
     if all(device.platform != "gpu" for device in jax.devices()):
         return False
     try:
@@ -60,7 +61,7 @@ def is_usable() -> bool:
 
 
 def by_platform(tiled: Callable[..., Array], plain: Callable[..., Array], *operands: Any) -> Array:
-    """Call `tiled` where the arrays are on an NVIDIA GPU, else `plain`; only one of them is compiled."""
+    """Call `tiled` where the arrays are on an NVIDIA GPU, else `plain`; only one is compiled."""
     if not is_usable():
         return plain(*operands)
     # Arrays may be placed on the CPU beside the GPU, which only XLA knows.
@@ -77,8 +78,9 @@ def over_tiles(
 ) -> Array:
     """Run a program on each tile of `first`, (..., M, N), and return what they make of it.
 
-    Each of `columns` has shape (K, ..., M, 1), each of `rows` (..., K, N). The first of `tiles` that makes programs enough
-    for a GPU and is filled by half is taken, else the last. Without a GPU the program runs as JAX operations, slowly.
+    Each of `columns` has shape (K, ..., M, 1), each of `rows` (..., K, N). The first of `tiles`
+    that makes programs enough for a GPU and is filled by half is taken, else the last. Without a
+    GPU the program runs as JAX operations, slowly.
     """
     from jax.experimental import pallas as pl
 
@@ -143,7 +145,7 @@ def _parameters(tile: Tile) -> Any:
 
 
 def _truncate(x: Array) -> Array:
-    """Convert with one instruction, where JAX would first compare with the ends of int32's range."""
+    """Convert with one instruction; JAX would first compare with the ends of int32's range."""
     from jax.experimental.pallas import triton
 
     shape = jax.ShapeDtypeStruct(x.shape, jnp.int32)  # type: ignore[no-untyped-call]

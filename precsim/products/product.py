@@ -141,7 +141,7 @@ def _batchable(spec: MatmulSpec, backend: str) -> Callable[..., Array]:
     product = custom_vmap(run)
 
     @product.def_vmap
-    def of_batch(size: int, batched: list[Any], *operands: Array | None) -> tuple[Array, bool]:
+    def of_batch(size: int, batched: list[Any], *operands: Any) -> tuple[Array, bool]:
         if spec.has_tensor_scale:  # each array of the batch has its own
             axes = [0 if is_batched else None for is_batched in batched]
             return jax.vmap(run, axes, axis_size=size)(*operands), True
@@ -208,7 +208,8 @@ def _run(
     backend: str,
 ) -> Array:
     """Run one product with the backend that was asked for."""
-    # XLA folds the bits of a transposed constant in the wrong order (JAX 0.10.2); seen in gradients.
+    # XLA folds the bits of a transposed constant in the wrong order (JAX 0.10.2); seen in
+    # gradients.
     a, b = lax.optimization_barrier((a, b))  # type: ignore[no-untyped-call]
     is_fused = isinstance(spec.order, FusedBlock)
     if is_fused and c is not None:

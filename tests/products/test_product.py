@@ -66,7 +66,10 @@ def test_gradients_of_a_batch_have_the_bits_of_a_loop(axes: tuple[int | None, in
     g = normal(np.random.default_rng(1), None, (4, 5))
     each = lambda a, b: jax.vjp(lambda a, b: ps.matmul(a, b, "bf16_bf16_fp32"), a, b)[1](g)
     da, db = jax.jit(jax.vmap(each, axes))(a, b)
-    product = lambda a, b: ps.matmul(a, b, "bf16_bf16_fp32", backend="reference")
+
+    def product(a: Any, b: Any) -> Any:
+        return ps.matmul(a, b, "bf16_bf16_fp32", backend="reference")
+
     assert_same_bits(da, loop(lambda a, b: product(g, b.T), axes, a, b))
     assert_same_bits(db, loop(lambda a, b: product(a.T, g), axes, a, b))
 
@@ -74,7 +77,10 @@ def test_gradients_of_a_batch_have_the_bits_of_a_loop(axes: tuple[int | None, in
 def test_nested_vmap_over_vectors() -> None:
     a = normal(np.random.default_rng(0), None, (2, 3, 8))
     b = normal(np.random.default_rng(1), None, (3, 8))
-    product = lambda a, b: ps.matmul(a, b, "bf16_bf16_fp32")
+
+    def product(a: Any, b: Any) -> Any:
+        return ps.matmul(a, b, "bf16_bf16_fp32")
+
     got = jax.vmap(jax.vmap(product), in_axes=(0, None))(a, b)
     want = ps.matmul(a[:, :, None], b[..., None], "bf16_bf16_fp32", backend="reference")
     assert_same_bits(got, want[..., 0, 0])
@@ -83,7 +89,10 @@ def test_nested_vmap_over_vectors() -> None:
 @pytest.mark.parametrize("axes", AXES[:3], ids=str)
 def test_a_batch_keeps_its_condition_on_the_data(axes: tuple[int | None, int | None]) -> None:
     """40 times as slow was: both branches run at each step, of which `vmap` selects one."""
-    product = lambda a, b: ps.matmul(a, b, "bf16_bf16_fp32")
+
+    def product(a: Any, b: Any) -> Any:
+        return ps.matmul(a, b, "bf16_bf16_fp32")
+
     lowered = jax.jit(jax.vmap(product, axes)).lower(*operands(axes))
     assert len(re.findall(r"stablehlo\.(?:case|if)", lowered.as_text())) == 1
     one = jax.jit(product).lower(*operands((None, None))).as_text()
@@ -141,7 +150,10 @@ def test_empty_products_and_gradients(order: str) -> None:
 
 def test_a_batch_of_nothing() -> None:
     a, b = jnp.ones((0, 4, 3)), jnp.ones((3, 2))
-    product = lambda a, b: ps.matmul(a, b, "bf16_bf16_fp32")
+
+    def product(a: Any, b: Any) -> Any:
+        return ps.matmul(a, b, "bf16_bf16_fp32")
+
     assert jax.vmap(product, (0, None))(a, b).shape == (0, 4, 2)
     assert jax.vmap(product, (None, 0))(b.T, a.mT).shape == (0, 2, 4)
     assert jax.vmap(product)(a, a.mT).shape == (0, 4, 4)

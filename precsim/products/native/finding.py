@@ -1,8 +1,8 @@
 """Which schedule a native kernel follows for a shape: found by trying it.
 
-Which kernel a library takes for a shape, and in what order it adds, is not documented and changes between
-versions. So nothing is assumed: the first time that a shape is wanted, it is computed on random operands in every
-layout, and the bits are compared with the model's (`search`).
+Which kernel a library takes for a shape, and in what order it adds, is not documented and changes
+between versions. So nothing is assumed: the first time that a shape is wanted, it is computed on
+random operands in every layout, and the bits are compared with the model's (`search`).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,8 @@ class NativeProduct(NamedTuple):
     Parameters
     ----------
     kernel : str
-        Kind of the kernel, as in `Kernel`; several kinds are joined by "+". Empty for a caller's own.
+        Kind of the kernel, as in `Kernel`; several kinds are joined by "+". Empty for a caller's
+        own.
     schedule : Flat, Promote, SplitK, ResidueFirst, PairInterleaved or None
         The schedule whose bits all compared outputs have, None if none was found.
     share : float
@@ -59,37 +60,41 @@ def find_schedule(
     Parameters
     ----------
     spec : str or MatmulSpec
-        A machine's product, for example "h100:bf16"; its schedule is among the first to be compared.
+        A machine's product, for example "h100:bf16"; its schedule is among the first to be
+        compared.
     m, n, k : int
         Shapes (m, k) and (k, n) of the operands.
     batch : tuple of int, optional
         Batch dimensions of both operands.
     product : callable, optional
-        A product to explain, of any library on any device: it takes two float32 NumPy arrays whose values are in the
-        operands' formats, and returns an array with values of the spec's output (float32 if it has none). Without
-        it, what XLA compiles for this process's GPU, with float32 results, in all four layouts (operands stored
-        transposed or not): a schedule is then given only if all four have its bits.
+        A product to explain, of any library on any device: it takes two float32 NumPy arrays whose
+        values are in the operands' formats, and returns an array with values of the spec's output
+        (float32 if it has none). Without it, what XLA compiles for this process's GPU, with float32
+        results, in all four layouts (operands stored transposed or not): a schedule is then given
+        only if all four have its bits.
 
     Returns
     -------
     NativeProduct
-        Kind of kernel, schedule (None if none was found) and share of explained outputs: of up to 16 rows and columns of
-        the first and the last product of a batch.
+        Kind of kernel, schedule (None if none was found) and share of explained outputs: of up to
+        16 rows and columns of the first and the last product of a batch.
 
     Raises
     ------
     TypeError
         If the order of the spec is not a `FusedBlock`.
     ValueError
-        If there is no GPU, or it has no such operands; with `product`, if operands are block-scaled, the accumulator is
-        stochastic, or its results have another shape; if a size is below 1.
+        If there is no GPU, or it has no such operands; with `product`, if operands are
+        block-scaled, the accumulator is stochastic, or its results have another shape; if a size is
+        below 1.
 
     Notes
     -----
-    The spec's schedule, if it is not "flat", is compared first, by its bits alone. Then sums that cancel show whether and where
-    K is split (FPRev, arXiv 2411.00442), and chains of that length are compared, with and without left-over products first.
-    What this process's GPU does is remembered; `product` is run anew at each call. Cost: compiling the product, two to five runs, and as many
-    16 x 16 x k products on the CPU.
+    The spec's schedule, if it is not "flat", is compared first, by its bits alone. Then sums that
+    cancel show whether and where K is split (FPRev, arXiv 2411.00442), and chains of that length
+    are compared, with and without left-over products first. What this process's GPU does is
+    remembered; `product` is run anew at each call. Cost: compiling the product, two to five runs,
+    and as many 16 x 16 x k products on the CPU.
 
     Examples
     --------
@@ -118,7 +123,7 @@ def find_schedule(
 def _checked(
     product: Callable[[np.ndarray, np.ndarray], Any], spec: MatmulSpec, shape: Shape
 ) -> Run:
-    """Return a caller's product as a kernel of its own, whose results have to have the right shape."""
+    """Return a caller's product as a kernel of its own; check the shape of its results."""
     if spec.is_block_scaled or spec.accumulator.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             f"spec is '{spec}'; allowed beside a product are operands without block scales, and no stochastic "

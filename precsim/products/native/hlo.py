@@ -1,4 +1,4 @@
-"""Which kernels a compiled JAX function runs its matrix products with, and what is known of their order."""
+"""Which kernels run the matrix products of a compiled JAX function, and what order they have."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,10 @@ class Kernel(NamedTuple):
     name: str
     """The target or fusion kind in the optimised HLO, for example ``__cublas$lt$matmul``."""
     kind: str
-    """One of "cuBLASLt", "cuBLAS", "Triton", "cuDNN", "oneDNN", "dot" (the platform's loop), "loop"."""
+    """One of "cuBLASLt", "cuBLAS", "Triton", "cuDNN", "oneDNN", "dot" and "loop".
+
+    "dot" is the platform's own loop.
+    """
     result: str
     """Type and shape of the result, for example ``f32[128,256]``."""
 
@@ -62,8 +65,9 @@ def which_kernel(fun: Callable[..., Any], *args: Any) -> tuple[Kernel, ...]:
 
     Notes
     -----
-    `Kernel.order` says what is known of the order of additions. A "cuBLASLt" product of an H100 has the bits
-    of ``"h100:..."``, flat or split over K, which `find_schedule` finds; for the other kinds nothing is known.
+    `Kernel.order` says what is known of the order of additions. A "cuBLASLt" product of an H100 has
+    the bits of ``"h100:..."``, flat or split over K, which `find_schedule` finds; for the other
+    kinds nothing is known.
 
     Examples
     --------

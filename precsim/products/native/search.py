@@ -1,10 +1,11 @@
 """The schedule of a kernel that can only be run: where it splits K is seen from sums that cancel.
 
-The product of index 0 is made large, that of index j as large and negative, all others tiny. A tiny product that
-is added to a sum which holds only one of the large ones is lost; the result counts those that are not: the
-products outside the smallest part of the sum that holds both. (This is how FPRev, arXiv 2411.00442, reveals orders of
-summation.) Products 0 and j of one chain leave out what comes after j's step; of different parts of K, what
-comes after j's part. A schedule found so is then compared with the kernel bit by bit.
+The product of index 0 is made large, that of index j as large and negative, all others tiny. A tiny
+product that is added to a sum which holds only one of the large ones is lost; the result counts
+those that are not: the products outside the smallest part of the sum that holds both. (This is how
+FPRev, arXiv 2411.00442, reveals orders of summation.) Products 0 and j of one chain leave out what
+comes after j's step; of different parts of K, what comes after j's part. A schedule found so is
+then compared with the kernel bit by bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,7 @@ _GRANULES = (64, 32, 128, 16, 8, 4, 2, 1)
 _RESIDUES = (16, 32, 64)
 
 Run = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
-"""Results of the kernels to explain, which may be several; operands are float32, with values of their formats."""
+"""Results of one or more kernels to explain; operands are float32, with values of their formats."""
 
 
 class Shape(NamedTuple):
@@ -51,7 +52,10 @@ class Shape(NamedTuple):
 
 
 def search_schedule(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[Schedule | None, float]:
-    """Return the schedule of which all results of all kernels have the bits, and the largest share that has any's."""
+    """Return the schedule that explains all results of all kernels, and the largest share.
+
+    The share is that of the results with the bits of any one schedule.
+    """
     order = spec.order
     assert isinstance(order, FusedBlock)
     a, b, outputs = _trials(run, spec, shape)
@@ -66,8 +70,9 @@ def search_schedule(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[Schedule 
 
 
 def _trials(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return operands (trials, rows, K) and (trials, K, columns), and results (kernels, trials, rows, columns).
+    """Return operands and results.
 
+    Shapes (trials, rows, K), (trials, K, columns) and (kernels, trials, rows, columns).
     Corners of the first and the last product of a batch; small products are tried several times.
     """
     m, n, k, batch = shape
@@ -87,7 +92,8 @@ def _trials(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[np.ndarray, np.nd
 def _candidates(run: Run, spec: MatmulSpec, shape: Shape) -> Iterator[Schedule]:
     """Yield the spec's own schedule and those with parts as long as the kernel's.
 
-    Bits alone do not tell one chain from parts where results are rounded to few bits: most would be equal.
+    Bits alone do not tell one chain from parts where results are rounded to few bits: most would be
+    equal.
     """
     order = spec.order
     assert isinstance(order, FusedBlock)
@@ -119,7 +125,7 @@ def part_length(run: Run, spec: MatmulSpec, shape: Shape) -> int:
     ends = partial(_ends, run, spec, shape, stride)
 
     def first_beyond(places: np.ndarray) -> int:
-        """Index of the first place that does not share a chain with product 0, or the number of places."""
+        """Index of the first place outside the chain of product 0, or the number of places."""
         beyond = ends(places) - places > order.length + stride
         return int(np.argmax(np.append(beyond, True)))
 
@@ -134,8 +140,9 @@ def part_length(run: Run, spec: MatmulSpec, shape: Shape) -> int:
 
 
 def _ends(run: Run, spec: MatmulSpec, shape: Shape, stride: int, places: np.ndarray) -> np.ndarray:
-    """Return, for each place j, the end of the smallest part of the sum with products 0 and j; at most too small.
+    """Return, for each place j, the end of the smallest part of the sum with products 0 and j.
 
+    It is at most too small.
     A result holds one place, in a row and a column of its own: there both operands are large.
     """
     m, n, k, batch = shape
@@ -163,14 +170,20 @@ def _ends(run: Run, spec: MatmulSpec, shape: Shape, stride: int, places: np.ndar
 
 
 def _sizes(spec: MatmulSpec, name: str) -> tuple[float, float]:
-    """Return a tiny and a large value of an operand: the accumulator holds products of two, fp16 results those of tiny ones."""
+    """Return a tiny and a large value of an operand.
+
+    The accumulator holds products of two, fp16 results those of tiny ones.
+    """
     fmt = _format(spec, name)
     largest = min(fmt.emax, _format(spec, "accumulator").emax // 2, 15)
     return max(fmt.min_subnormal, 2.0**-12), 2.0**largest
 
 
 def _stride(spec: MatmulSpec, k: int) -> int:
-    """Return how many products apart tiny ones are: their sum must be lost beside large ones, and exact without."""
+    """Return how many products apart tiny ones are.
+
+    Their sum must be lost beside large ones, and exact without.
+    """
     order = spec.order
     assert isinstance(order, FusedBlock)
     (tiny_a, large_a), (tiny_b, large_b) = (_sizes(spec, x) for x in ("lhs", "rhs"))
@@ -182,7 +195,10 @@ def _stride(spec: MatmulSpec, k: int) -> int:
 
 
 def _operand(rng: np.random.Generator, shape: tuple[int, ...], fmt: FloatFormat) -> np.ndarray:
-    """Random values of a format with exponents some 5 binades around 0: every order has its own bits."""
+    """Return random values of a format with exponents some 5 binades around 0.
+
+    Every order has bits of its own for them.
+    """
     values = rng.standard_normal(shape, np.float32) * np.exp2(
         rng.integers(-3, 4, shape).astype(np.float32)
     )

@@ -23,7 +23,7 @@ _OPERANDS = tuple(map(get_format, ("fp16", "bf16", "tf32", "e4m3", "e5m2")))
 
 
 def platform_refusal(spec: MatmulSpec) -> str | None:
-    """Return why no product of this process is native with a fused block's bits; None if one may be."""
+    """Return why no kernel of this process has a fused block's bits; None if one may have them."""
     device = _device()
     if device.platform != "gpu":
         return f"JAX computes on {device.device_kind!r}; tensor cores are on NVIDIA GPUs"
@@ -47,7 +47,7 @@ def _device() -> jax.Device:
 def native_tensor_core(
     a: Array, b: Array, spec: MatmulSpec, random_bits: Array | None = None
 ) -> Array:
-    """Return a @ b from the platform's tensor cores; only for products that `native_refusal` accepts."""
+    """Return a @ b from the platform's tensor cores, for products that `native_refusal` accepts."""
     order = spec.order
     assert isinstance(order, FusedBlock)
     assert spec.lhs is not None
@@ -111,7 +111,8 @@ def one_kernel(a: Array, b: Array, spec: MatmulSpec) -> Array:
     assert isinstance(spec.order, FusedBlock)
     is_fp8 = spec.lhs.format in _FP8
     m, n = a.shape[-2], b.shape[-1]
-    # Fewer than 8 rows or columns run outside the tensor cores; cuBLASLt takes fp8 in multiples of 16.
+    # Fewer than 8 rows or columns run outside the tensor cores; cuBLASLt takes fp8 in multiples of
+    # 16.
     a = _padded(a, 16 if is_fp8 else 8, 16 if is_fp8 else 1)
     b = _padded(b, 16 if is_fp8 else 1, 16 if is_fp8 else 8)
     # Kept apart from what surrounds it, so that the kernel is the one that was tried.
@@ -120,7 +121,8 @@ def one_kernel(a: Array, b: Array, spec: MatmulSpec) -> Array:
     )
     axes = tuple(range(a.ndim - 2))
     is_tf32 = get_format("tf32") in (spec.lhs.format, spec.rhs.format)
-    # Without fast accumulation, which HIGHEST switches off, fp8 totals are promoted every 128 products.
+    # Without fast accumulation, which HIGHEST switches off, fp8 totals are promoted every 128
+    # products.
     total = lax.dot_general(
         x,
         y,

@@ -29,11 +29,12 @@ from precsim.rounding.spec import RoundingSpec
 def exact_matmul(
     a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
 ) -> Array:
-    """Return c + a @ b, operands rounded already; the exact number is rounded to the accumulator once.
+    """Return c + a @ b, operands rounded already; the exact sum is rounded to the accumulator once.
 
-    Each element has a superaccumulator (`accumulator_bits`), 4 to 40 limbs of 16 bits in a float32 carrier, and a
-    product costs about 10 operations for each: e4m3 60, fp16 100, bf16 and fp32 400. Shapes (..., M, K), (..., K, N)
-    and (..., M, N); temporaries are as many times the result as there are limbs.
+    Each element has a superaccumulator (`accumulator_bits`), 4 to 40 limbs of 16 bits in a float32
+    carrier, and a product costs about 10 operations for each: e4m3 60, fp16 100, bf16 and fp32 400.
+    Shapes (..., M, K), (..., K, N) and (..., M, N); temporaries are as many times the result as
+    there are limbs.
     """
     xp = namespace(a, b, c)
     carrier = as_carrier(a)[1]

@@ -1,10 +1,10 @@
 """One multiply-accumulate, `fl(total + x * y)`, on arrays: the general way and three fast ones.
 
-The general way is integer arithmetic and right for every spec and every input. The fast ones use float32
-arithmetic and return the same bits where two conditions hold, which `exact_range` states: no intermediate
-result may be a nonzero float32 subnormal (XLA flushes those) or overflow. All of them are immune to the
-contraction of ``x * y + z`` into a fused multiply-add: either the product is exact in float32, so that
-contracting changes nothing, or it is built from products that are.
+The general way is integer arithmetic and right for every spec and every input. The fast ones use
+float32 arithmetic and return the same bits where two conditions hold, which `exact_range` states:
+no intermediate result may be a nonzero float32 subnormal (XLA flushes those) or overflow. All of
+them are immune to the contraction of ``x * y + z`` into a fused multiply-add: either the product is
+exact in float32, so that contracting changes nothing, or it is built from products that are.
 """
 
 import jax.numpy as jnp
@@ -28,9 +28,10 @@ _U, _I = np.uint32, np.int32
 def fast_step(
     spec: MatmulSpec, *, starts_at_zero: bool = False, in_program: bool = False
 ) -> MultiplyAdd | None:
-    """Return the float32 step of a spec, or None if it has none; `in_program` for one of `pallas_gpu`.
+    """Return a spec's float32 step, None if it has none; `in_program` for one of `pallas_gpu`.
 
-    Totals that start at +0 get to -0 by no addition: only the sum of two negative zeros is one, to nearest.
+    Totals that start at +0 get to -0 by no addition: only the sum of two negative zeros is one, to
+    nearest.
     """
     if spec.lhs is None or spec.rhs is None or spec.product is not None:
         return None
@@ -65,15 +66,15 @@ def significand_bits(fmt: Format) -> int:
 
 
 def _is_plain_fp32(spec: RoundingSpec) -> bool:
-    """Tell whether a rounding is the one of float32 arithmetic."""
+    """Return whether a rounding is the one of float32 arithmetic."""
     return spec == RoundingSpec(format=get_format("fp32"))
 
 
 def _makes_no_subnormal(spec: RoundingSpec) -> bool:
-    """Tell whether rounding multiples of 2**-126 gives such multiples only.
+    """Return whether rounding multiples of 2**-126 gives such multiples only.
 
-    All results are multiples of what was rounded, except the largest value and the smallest value of a
-    format without zero.
+    All results are multiples of what was rounded, except the largest value and the smallest value
+    of a format without zero.
     """
     fmt = spec.format
     if isinstance(fmt, FixedPointFormat):
@@ -85,10 +86,10 @@ def _makes_no_subnormal(spec: RoundingSpec) -> bool:
 
 
 def _rounds_from_odd(spec: RoundingSpec) -> bool:
-    """Tell whether rounding a float32 that was rounded to odd gives the rounding of the exact number.
+    """Return whether rounding what float32 rounded to odd gives the rounding of the exact number.
 
-    True with two spare bits (Boldo and Melquiond, IEEE Trans. Computers 57(4), 2008). In fixed point the
-    quantum must lie two bits above the last bit of every value that does not saturate.
+    True with two spare bits (Boldo and Melquiond, IEEE Trans. Computers 57(4), 2008). In fixed
+    point the quantum must lie two bits above the last bit of every value that does not saturate.
     """
     if spec.mode in (RoundingMode.STOCHASTIC, RoundingMode.TOWARD_NEGATIVE):
         return False  # the latter gives an exact cancellation the other sign
@@ -117,7 +118,8 @@ def jam(total: Array, error: Array) -> Array:
     """Move a rounded sum to the odd neighbour on the side of its error; infinities and NaN stay."""
     bits = lax.bitcast_convert_type(total, jnp.int32)
     error_bits = lax.bitcast_convert_type(error, jnp.int32)
-    # If the error has the other sign, the sum was rounded away from zero: step back. An odd one stays odd.
+    # If the error has the other sign, the sum was rounded away from zero: step back. An odd one
+    # stays odd.
     jammed = (bits + ((bits ^ error_bits) >> _I(31))) | _I(1)
     # The error of what is not finite is NaN.
     inexact = abs(error) > 0
@@ -127,9 +129,9 @@ def jam(total: Array, error: Array) -> Array:
 def add_split_product(total: Array, x: Array, y: Array) -> Array:
     """`total + x * y`, rounded once to float32, from exact products of half significands.
 
-    The product is split into `high + low` (Dekker 1971, with splits of 12 and 11 bits made by integer
-    rounding); then the sum of three numbers is rounded once through an odd intermediate (Boldo and
-    Melquiond 2008, algorithm 5).
+    The product is split into `high + low` (Dekker 1971, with splits of 12 and 11 bits made by
+    integer rounding); then the sum of three numbers is rounded once through an odd intermediate
+    (Boldo and Melquiond 2008, algorithm 5).
     """
     xh, xl = split(x)
     yh, yl = split(y)
@@ -150,18 +152,18 @@ def add_split_product(total: Array, x: Array, y: Array) -> Array:
 
 
 def split(x: Array) -> tuple[Array, Array]:
-    """Split a float32 into its 12 leading bits, rounded, and an exact rest of 11 bits and a sign."""
+    """Split a float32 into 12 leading bits, rounded, and an exact rest of 11 bits and a sign."""
     bits = lax.bitcast_convert_type(x, jnp.uint32)
     high = lax.bitcast_convert_type((bits + _U(0x800)) & _U(0xFFFFF000), jnp.float32)
     return high, x - high
 
 
 def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array | bool:
-    """Tell whether the fast step is exact for these operands: True, or a traced condition.
+    """Return whether the fast step is exact for these operands: True, or a traced condition.
 
-    Operands and intermediate results are multiples of the smallest last bits and of their product; if
-    these are at least 2**-126, none is a nonzero subnormal. None overflows if the sum of the largest
-    products cannot.
+    Operands and intermediate results are multiples of the smallest last bits and of their product;
+    if these are at least 2**-126, none is a nonzero subnormal. None overflows if the sum of the
+    largest products cannot.
     """
     count = a.shape[-1]
     static = [_static_range(s.format) for s in (spec.lhs, spec.rhs) if s is not None]
@@ -184,7 +186,7 @@ def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array 
 
 
 def _static_range(fmt: Format) -> tuple[int, int] | None:
-    """Exponents of the smallest last bit and above the largest value; None if the data must tell."""
+    """Exponents of the smallest last bit and above the largest value; None if data must tell."""
     if isinstance(fmt, FixedPointFormat):
         return -fmt.fraction_bits, fmt.integer_bits + 1
     if fmt.exponent_bits is None:
@@ -200,7 +202,8 @@ def _dynamic_range(x: Array) -> tuple[Array, Array]:
     capped = bits | _U(1 << 23)
     trailing_zeros = lax.population_count((capped & (_U(0) - capped)) - _U(1))
     last = field - 150 + trailing_zeros.astype(jnp.int32)
-    # Over rows first: of that XLA makes vector operations on a CPU, of a reduction to one number it does not.
+    # Over rows first: of that XLA makes vector operations on a CPU, of a reduction to one number it
+    # does not.
     low = jnp.min(jnp.where(counts, last, 0), axis=-2, initial=0)
     high = jnp.max(jnp.where(counts, field - 126, -126), axis=-2, initial=-126)
     return jnp.min(low, initial=0), jnp.max(high, initial=-126)

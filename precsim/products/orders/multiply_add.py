@@ -1,4 +1,4 @@
-"""One multiply-accumulate by definition, ``fl(total + x * y)``: integers, any spec, either library."""
+"""The definition of a multiply-add, ``fl(total + x * y)``: integers, any spec, either library."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -21,11 +21,12 @@ _FIRST = (0, 0)
 class Operations(NamedTuple):
     """The rounded operations of a spec; with an adder, sums are rounded twice.
 
-    Each has a place (k, i) last, the counter of its random bits where the accumulator rounds stochastically.
+    Each has a place (k, i) last, the counter of its random bits where the accumulator rounds
+    stochastically.
     """
 
     multiply_add: Callable[..., Array]
-    """``multiply_add(total, x, y, at)``: the exact product, or the rounded one, added to a total."""
+    """``multiply_add(total, x, y, at)``: a total plus the exact product, or the rounded one."""
     product: Callable[[Array, Array, Place], Array]
     """A product that is a sum of its own: rounded as the spec's products are, then as its sums."""
     plus: Callable[[Array, Array, Place], Array]
@@ -38,13 +39,13 @@ def is_stochastic(spec: MatmulSpec) -> bool:
 
 
 def as_seeds(random_bits: Array | None, spec: MatmulSpec) -> Array | None:
-    """Return the seeds of the accumulators' random bits, uint32; None where no rounding is stochastic."""
+    """Return the seeds of the accumulators' random bits, uint32; None if none is stochastic."""
     if not is_stochastic(spec):
         return None
     if random_bits is None:
         raise ValueError(
             f"random_bits is missing: the accumulator of '{spec}' is rounded stochastically and needs one "
-            "seed to an element of the product"
+            "seed per element of the product"
         )
     return random_bits.astype(np.uint32)
 

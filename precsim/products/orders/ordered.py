@@ -18,11 +18,11 @@ def ordered_matmul(
 ) -> Array:
     """Return c + a @ b in the order of the spec, operands rounded already.
 
-    A product is rounded to `product`, else to the accumulator, before it is a term of a sum; only where it is
-    added to a running total (in blocks) it stays exact, as in the sequential order. Integer arithmetic: about
-    150 operations for each addition, 250 with a product. Shapes (..., M, K), (..., K, N) and (..., M, N).
-    Stochastic roundings take the bits of Threefry at their place in the order (110 operations more each), with the
-    element's word of `random_bits` as the key.
+    A product is rounded to `product`, else to the accumulator, before it is a term of a sum; only
+    where it is added to a running total (in blocks) it stays exact, as in the sequential order.
+    Integer arithmetic: about 150 operations for each addition, 250 with a product. Shapes (..., M,
+    K), (..., K, N) and (..., M, N). Stochastic roundings take the bits of Threefry at their place
+    in the order (110 operations more each), with the element's word of `random_bits` as the key.
     """
     order = spec.order
     assert isinstance(order, Order)
