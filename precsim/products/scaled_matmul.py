@@ -127,9 +127,9 @@ def _promoted(
     assert isinstance(order.schedule, Promote)
     xp = namespace(a, b)
     n, k = order.schedule.interval, a.shape[1]
-    fill = (0, -k % n)
-    left = xp.moveaxis(xp.pad(a, ((0, 0), fill)).reshape(a.shape[0], -1, n), 1, 0)
-    right = xp.pad(b, (fill, (0, 0))).reshape(-1, n, b.shape[1])
+    fill, blocks = (0, -k % n), -(-k // n)
+    left = xp.moveaxis(xp.pad(a, ((0, 0), fill)).reshape(a.shape[0], blocks, n), 1, 0)
+    right = xp.pad(b, (fill, (0, 0))).reshape(blocks, n, b.shape[1])
     columns, rows = a_scales.T[..., None], b_scales[:, None, :]
     part_of = replace(spec, order=replace(order, schedule=FLAT), output=None)
     run = reference_matmul if xp is np else emulated_matmul
