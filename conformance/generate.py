@@ -78,7 +78,9 @@ def _stochastic(fmt: str, rule: str) -> Vectors:
     results = {}
     for mode in STOCHASTIC:
         spec = Task(operation="round", format=fmt, rule=rule, mode=mode).spec
-        results[mode] = _words([ps.oracle.round_exact(x, spec, random_bits=r) for x, r in pairs], fmt)
+        results[mode] = _words(
+            [ps.oracle.round_exact(x, spec, random_bits=r) for x, r in pairs], fmt
+        )
     arguments = {
         "x": _float_words([x for x, _ in pairs]),
         "random_bits": tuple(f"{r:02x}" for _, r in pairs),

@@ -34,7 +34,11 @@ def operand_codes(
     for codes, is_special in _candidates(count, fmt):
         operands = [values[code] for code in codes]
         kind = _kind(
-            [ps.oracle.compute_exact(operation, *operands, spec=specs[mode]) for mode in KIND_MODES], fmt
+            [
+                ps.oracle.compute_exact(operation, *operands, spec=specs[mode])
+                for mode in KIND_MODES
+            ],
+            fmt,
         )
         if codes not in kept and (is_special or seen[kind] < KEPT[count]):
             seen[kind] += not is_special

@@ -139,7 +139,9 @@ def explain(spec: str, m: int, n: int, k: int, product: Callable[[Any, Any], Any
 
     It is ":splitk3x64", say, or "" for one chain.
     """
-    found = ps.kernels.find_schedule(spec, m, n, k, product=lambda a, b: product(*narrow(spec, a, b)))
+    found = ps.kernels.find_schedule(
+        spec, m, n, k, product=lambda a, b: product(*narrow(spec, a, b))
+    )
     if found.schedule is None:
         return None
     return "" if str(found.schedule) == "flat" else f":{found.schedule}"

@@ -55,7 +55,11 @@ def compute(lengths: tuple[int, ...] = LENGTHS) -> dict[tuple[str, str], np.ndar
     return {
         (accumulator, order): np.array(
             [
-                (n, largest_error(order, n, accumulator), ps.errors.order_bound(order, n, accumulator))
+                (
+                    n,
+                    largest_error(order, n, accumulator),
+                    ps.errors.order_bound(order, n, accumulator),
+                )
                 for n in lengths
             ]
         )

@@ -69,4 +69,4 @@ from precsim.training.recipes.updates import apply_updates as apply_updates
 from precsim.training.result import TrainResult as TrainResult
 
 __version__: str
-__all__: list[str]
+__all__: list[str]  # noqa: PYI035

@@ -305,8 +305,12 @@ def _same_shape(x: Array, y: Array) -> tuple[Array, Array]:
 
 def bitcast(x: Array, dtype: DTypeLike) -> Array:
     """Read the bits of `x` as another dtype of the same width."""
-    if is_jax(x):
-        from jax import lax
+    if not is_jax(x):
+        return np.ascontiguousarray(x).view(dtype).reshape(np.shape(x))
+    from jax import lax
 
+    if x.ndim < 2:
         return lax.bitcast_convert_type(x, np.dtype(dtype))
-    return np.ascontiguousarray(x).view(dtype).reshape(np.shape(x))
+    # In one dimension: XLA permutes the elements where it folds the bits of a transposed constant
+    # inside a nested jit (jax 0.10.2, CPU).
+    return lax.bitcast_convert_type(x.reshape(-1), np.dtype(dtype)).reshape(x.shape)

@@ -1,7 +1,7 @@
 """Which kernel computes a product, in which order it adds, and which backend runs."""
 
 from precsim.products.backends import resolve_backend as resolve_backend
-from precsim.products.native.finding import find_schedule as find_schedule
 from precsim.products.native.finding import NativeProduct as NativeProduct
+from precsim.products.native.finding import find_schedule as find_schedule
 from precsim.products.native.hlo import Kernel as Kernel
 from precsim.products.native.hlo import which_kernel as which_kernel

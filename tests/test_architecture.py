@@ -107,7 +107,8 @@ def circle_faults(modules: dict[str, str]) -> list[str]:
     }
 
     def reached(start: str) -> set[str]:
-        seen, left = set(), [start]
+        seen: set[str] = set()
+        left = [start]
         while left:
             new = imports[left.pop()] - seen
             seen |= new

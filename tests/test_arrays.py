@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import astuple
 from typing import Any
 
 import jax
@@ -49,7 +48,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "multiply": lambda x: ps.multiply(x, 3.0, "fp16"),
     "not_equal": lambda x: ps.ieee.not_equal(x, 1.0),
     "quantize": lambda x: ps.quantize(x, "mxfp4").codes,
-    "range_rates": lambda x: astuple(ps.errors.range_rates(x, "e4m3")),
+    "range_rates": lambda x: tuple(ps.errors.range_rates(x, "e4m3")),
     "reciprocal": lambda x: ps.reciprocal(x, "fp16"),
     "relative_error": lambda x: ps.relative_error(x, 1.0),
     "round_to": lambda x: ps.round_to(x, "e2m1"),

@@ -1,7 +1,7 @@
 """From names to formats: a table of registered names, and the families that are spelled out."""
 
 import re
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from precsim.formats.affine import AffineFormat, affine_format
 from precsim.formats.arguments import not_allowed, unknown
@@ -12,6 +12,9 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.numbers import Format as Format  # noqa: PLC0414 (named beside AnyFormat)
 from precsim.formats.numbers import canonical, registered, spelled_number
 from precsim.formats.scaled import AFFINE_NAMES, BLOCK_FORMATS, ScaledFormat, with_rule
+
+if TYPE_CHECKING:
+    import numpy as np
 
 AnyFormat: TypeAlias = Format | ScaledFormat
 """Block and affine formats too, whose elements share scales; `scaled_format` tells them apart."""
@@ -73,7 +76,7 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     return fmt
 
 
-def get_format(name: "str | AnyFormat") -> Format | Any:
+def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
     """Return the format of that name.
 
     Parameters

@@ -208,9 +208,6 @@ def _run(
     backend: str,
 ) -> Array:
     """Run one product with the backend that was asked for."""
-    # XLA folds the bits of a transposed constant in the wrong order (JAX 0.10.2); seen in
-    # gradients.
-    a, b = lax.optimization_barrier((a, b))  # type: ignore[no-untyped-call]
     is_fused = isinstance(spec.order, FusedBlock)
     if is_fused and c is not None:
         # Kernels add it last, the model first.

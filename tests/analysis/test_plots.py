@@ -33,7 +33,9 @@ def test_lines_differ_without_colour() -> None:
 
 
 def test_histogram_shares_and_format_ranges(axes: Axes) -> None:
-    exponents, counts, *_ = ps.errors.exponent_histogram(np.array([2**-20, 0.5, 1.0, 1.5], np.float32))
+    exponents, counts, *_ = ps.errors.exponent_histogram(
+        np.array([2**-20, 0.5, 1.0, 1.5], np.float32)
+    )
     histograms = {"x": (exponents, counts), "y": (np.zeros(0), np.zeros(0))}
     plots.plot_exponent_histogram(axes, histograms, ["e4m3", "e8m0", "q3.4"])
     assert legend(axes) == ["x", "y (empty)"]

@@ -66,7 +66,9 @@ def test_histogram_of_every_power_of_two(dtype: type[np.floating]) -> None:
     first = info.minexp - info.nmant
     powers = np.ldexp(np.ones(info.maxexp - first, dtype), np.arange(first, info.maxexp))
     below = np.nextafter(powers[1:], dtype(0))  # the largest number of each binade
-    exponents, counts, zeros, nonfinite = ps.errors.exponent_histogram(np.concatenate([powers, -below]))
+    exponents, counts, zeros, nonfinite = ps.errors.exponent_histogram(
+        np.concatenate([powers, -below])
+    )
     assert exponents.tolist() == list(range(first, info.maxexp))
     assert counts[:-1].tolist() == [2] * (len(powers) - 1)
     assert (counts[-1], zeros, nonfinite) == (1, 0, 0)
@@ -128,7 +130,9 @@ def test_saturation_of_blocks_by_hand() -> None:
     x = np.array([31.0, 28.0, 27.9, 28.5, 24.0, 0.9, 2.0, -28.5], np.float32)
     rates = ps.errors.range_rates(x, "mxfp4")
     assert (rates.saturated, rates.underflowed, rates.subnormal) == (4, 1, 1)
-    assert ps.errors.range_rates(x, "mxfp4:sr", random_bits=0).saturated == 0  # 32 is the next value
+    assert (
+        ps.errors.range_rates(x, "mxfp4:sr", random_bits=0).saturated == 0
+    )  # 32 is the next value
     assert ps.errors.range_rates(x, "mxfp4_rceil").saturated == 0
 
 

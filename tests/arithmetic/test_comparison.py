@@ -97,7 +97,9 @@ def test_operands_broadcast_and_numbers_take_the_dtype_beside_them() -> None:
         assert ps.ieee.equal(np.zeros(shape), 0.0).shape == shape
 
 
-@pytest.mark.parametrize("function", [ps.ieee.equal, ps.ieee.less, ps.ieee.total_order, ps.ieee.minimum])
+@pytest.mark.parametrize(
+    "function", [ps.ieee.equal, ps.ieee.less, ps.ieee.total_order, ps.ieee.minimum]
+)
 def test_errors_name_the_argument(function: Callable[..., Any]) -> None:
     one = np.ones(3, np.float32)
     with pytest.raises(TypeError, match="y has dtype int64; allowed are float32 and float64"):

@@ -348,8 +348,16 @@ def test_to_integer_refuses() -> None:
             ValueError,
             "overflow is 'infinity'; allowed are 'saturate', 'wrap'",
         ),
-        (lambda: ps.ieee.to_integer(1.0, "int8", mode="sr"), ValueError, "mode is 'sr'; allowed are"),
-        (lambda: ps.ieee.to_integer(1.0, "int8", mode="up"), ValueError, "mode is 'up'; allowed are"),
+        (
+            lambda: ps.ieee.to_integer(1.0, "int8", mode="sr"),
+            ValueError,
+            "mode is 'sr'; allowed are",
+        ),
+        (
+            lambda: ps.ieee.to_integer(1.0, "int8", mode="up"),
+            ValueError,
+            "mode is 'up'; allowed are",
+        ),
         (lambda: ps.ieee.to_integer(np.int8(1), "int8"), TypeError, "x has dtype int8; allowed"),
     ]
     for call, error, message in cases:

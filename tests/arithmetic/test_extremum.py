@@ -78,4 +78,7 @@ def test_gradient_goes_to_the_operand_that_is_returned() -> None:
 
 def test_largest_of_an_array_by_reduction() -> None:
     x = np.array([3.0, -1.0, math.nan, 7.0], np.float32)
-    assert float(jax.lax.reduce(jnp.asarray(x), np.float32(-np.inf), ps.ieee.maximum_number, (0,))) == 7
+    assert (
+        float(jax.lax.reduce(jnp.asarray(x), np.float32(-np.inf), ps.ieee.maximum_number, (0,)))
+        == 7
+    )

@@ -68,7 +68,9 @@ def test_to_nearest_as_numpy_half(seed: int) -> None:
 def test_directed_rounding_as_exact_rationals(chance: float, mode: str) -> None:
     def exactly(operation: Any) -> Any:
         def apply(x: Any, y: Any) -> float:
-            return float(ps.oracle.round_exact(operation(Fraction(float(x)), Fraction(float(y))), spec)[0])
+            return float(
+                ps.oracle.round_exact(operation(Fraction(float(x)), Fraction(float(y))), spec)[0]
+            )
 
         spec = ps.RoundingSpec.parse(f"fp16:{mode}")
         return apply

@@ -66,4 +66,4 @@ def test_other_dtypes_are_no_formats(wrong: Any) -> None:
 
 def test_a_longer_dtype_is_unknown() -> None:
     with pytest.raises(ValueError, match=r"unknown format .(float|longdouble)"):
-        ps.get_format(np.longdouble)
+        ps.get_format(np.dtype(np.longdouble))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim import Flags, round_exact
+from precsim.oracle import Flags, round_exact
 from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
 
 DETERMINISTIC = tuple(mode for mode in RoundingMode if mode is not RoundingMode.STOCHASTIC)

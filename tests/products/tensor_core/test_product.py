@@ -119,7 +119,9 @@ def test_kernel_equals_oracle(name: str) -> None:
             got = ps.matmul(a, b, name, c=first, backend="reference")
             exact = [
                 [
-                    ps.oracle.fused_dot_exact(a[i].tolist(), b[:, j].tolist(), float(first[i, j]), name)
+                    ps.oracle.fused_dot_exact(
+                        a[i].tolist(), b[:, j].tolist(), float(first[i, j]), name
+                    )
                     for j in range(2)
                 ]
                 for i in range(2)
@@ -326,7 +328,8 @@ def test_kernel_equals_oracle_on_a_million_patterns(name: str) -> None:
     got = bits(jax.jit(lambda a, b, c: ps.matmul(a, b, name, c=c))(a, b, c)).reshape(-1)
     rows, columns, firsts = a[:, 0].tolist(), b[:, :, 0].tolist(), c[:, 0, 0].tolist()
     exact = [
-        ps.oracle.fused_dot_exact(x, y, z, spec) for x, y, z in zip(rows, columns, firsts, strict=True)
+        ps.oracle.fused_dot_exact(x, y, z, spec)
+        for x, y, z in zip(rows, columns, firsts, strict=True)
     ]
     want = with_one_nan(np.array(exact, np.float32))
     differ = np.flatnonzero(with_one_nan(got.view(np.float32)) != want)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim import Flags, round_exact
+from precsim.oracle import Flags, round_exact
 from precsim.rounding.kernel.kernel import round_array
 
 Compare = Callable[..., None]

@@ -67,7 +67,9 @@ def test_the_sum_is_rounded_once() -> None:
     updates = single([2.0**-8, 2.0**-8 * (1 + 2.0**-20), 2.0**-8 * (1 - 2.0**-20), 2.0**-33])
     new = np.asarray(ps.apply_updates(weights, updates, rounding="bf16"))
     assert new.tolist() == [1.0, 1.0 + 2.0**-7, 1.0, -1.0]
-    exact = [ps.oracle.round_exact(float(w) + float(u), "bf16").value for w, u in zip(weights, updates)]  # noqa: B905
+    exact = [
+        ps.oracle.round_exact(float(w) + float(u), "bf16").value for w, u in zip(weights, updates, strict=True)
+    ]
     assert new.tolist() == exact
 
 

@@ -43,7 +43,9 @@ def test_one_flipped_bit_changes_the_hash_of_its_tensor_and_of_all() -> None:
 
 
 def test_payload_and_sign_of_nan_change_nothing_and_nan_is_no_infinity() -> None:
-    hashes = {ps.replay.hash_state(nan(p))[""] for p in (0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800001)}
+    hashes = {
+        ps.replay.hash_state(nan(p))[""] for p in (0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800001)
+    }
     assert len(hashes) == 1
     assert ps.replay.hash_state(nan(0x7F800000))[""] not in hashes
     narrow = [np.array([x], np.uint16).view(jnp.bfloat16) for x in (0x7FC0, 0xFFC1)]
@@ -83,7 +85,11 @@ def test_library_and_memory_order_do_not_matter() -> None:
 
 def test_random_keys_are_left_out() -> None:
     states = [{"key": jax.random.key(seed), **STATE} for seed in (0, 1)]
-    assert ps.replay.hash_state(states[0]) == ps.replay.hash_state(states[1]) == ps.replay.hash_state(STATE)
+    assert (
+        ps.replay.hash_state(states[0])
+        == ps.replay.hash_state(states[1])
+        == ps.replay.hash_state(STATE)
+    )
     assert set(state_arrays(states[0])) == set(STATE)
 
 
