@@ -15,6 +15,7 @@ from precsim.training import loop
 from precsim.training import watched as products
 from precsim.training.data import digits
 from precsim.training.models.initial import he_normal
+from precsim.training.models.registry import MODELS
 from precsim.training.step import initial_state, make_step
 from tests.training.conftest import assert_same_bits, forget_compiled
 
@@ -52,7 +53,7 @@ def one_layer() -> Iterator[tuple[OneLayer, pytest.MonkeyPatch]]:
     model = OneLayer()
     forget_compiled()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(loop.MODELS, "mlp", model)
+        patch.setitem(MODELS, "mlp", model)  # type: ignore[arg-type]
         yield model, patch
     forget_compiled()
 
@@ -117,7 +118,8 @@ def test_results_are_complete(small: Small) -> None:
     assert run.skipped_steps == 0
     assert set(run.forward_events) == set(run.backward_events) == {"input", "output", "logits"}
     for events in (*run.forward_events.values(), *run.backward_events.values()):
-        assert (events.shape, events.dtype) == ((40, 7), np.int64)
+        assert events.shape == (40, 7)
+        assert events.dtype == np.int64
     assert run.weights is run.snapshots[40]
     assert all((run.swallowed_updates <= run.nonzero_updates).tolist())
     # Weights are stored in bf16, from the start.

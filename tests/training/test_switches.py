@@ -56,7 +56,7 @@ def test_recipes_and_portable_functions_have_the_same_bits_under_all_switches() 
     x = single(rng.standard_normal((3, 4)))
     params = {name: single(rng.standard_normal(4)) for name in ("gain", "bias", "shift")}
     params["table"] = single(rng.standard_normal((5, 4)))
-    labels, tokens = np.int32([0, 3, 1]), np.int32([2, 4, 2])
+    labels, tokens = np.array([0, 3, 1], np.int32), np.array([2, 4, 2], np.int32)
 
     def loss(params: Any) -> Any:
         y = portable.add(portable.embed(params["table"], tokens), x)

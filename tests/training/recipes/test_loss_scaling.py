@@ -248,6 +248,7 @@ def test_finite_says_whether_the_gradient_that_is_handed_out_is_finite(factor: f
         lambda w: jnp.sum(w * 3e38) * 10, "fp32", loss_scale=ps.StaticLossScale(factor=1e-30)
     )(jnp.ones(1))
     assert not np.isfinite(np.asarray(gradient)).any()
+    assert isinstance(after, ps.StaticLossScale)
     assert (bool(finite), int(after.skipped)) == (False, 1)
 
 
