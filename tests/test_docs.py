@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import precsim
+from tests.public_names import public_objects
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -30,11 +31,7 @@ HARD_TO_READ = {
 
 def documented_objects() -> dict[str, object]:
     """Return the public functions and classes by name."""
-    public = {name: getattr(precsim, name) for name in precsim.__all__}
-    themes = {theme: value for theme, value in public.items() if inspect.ismodule(value)}
-    for theme, module in themes.items():
-        further = {n: v for n, v in vars(module).items() if n[0] != "_" and n not in public}
-        public |= {f"{theme}.{name}": value for name, value in further.items()}
+    public = public_objects()
     return {
         name: value
         for name, value in public.items()

@@ -97,6 +97,7 @@ def load_data(config: TrainConfig) -> Data:
     return TASKS[config.task].load(config.seed, config.data_dir)
 
 
+@with_default_switches
 def _run(
     data: Data,
     config: TrainConfig,

@@ -68,7 +68,8 @@ def test_the_sum_is_rounded_once() -> None:
     new = np.asarray(ps.apply_updates(weights, updates, rounding="bf16"))
     assert new.tolist() == [1.0, 1.0 + 2.0**-7, 1.0, -1.0]
     exact = [
-        ps.oracle.round_exact(float(w) + float(u), "bf16").value for w, u in zip(weights, updates, strict=True)
+        ps.oracle.round_exact(float(w) + float(u), "bf16").value
+        for w, u in zip(weights, updates, strict=True)
     ]
     assert new.tolist() == exact
 
