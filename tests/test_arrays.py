@@ -93,7 +93,8 @@ EXEMPT = {
     # Python numbers, names, formats, records.
     "compute_exact", "round_exact", "fused_dot_exact", "gamma", "probabilistic_gamma", "order_bound",
     "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
-    # Trees of parameters, functions of them, runs.
+    # Two arrays, of which one is the rounding of the other; trees of parameters, functions, runs.
+    "count_events",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise",
 }  # fmt: skip

@@ -107,7 +107,8 @@ def _scaled(make: Callable[[Any], Any]) -> Call:
 
 def _state(scale: Any) -> list[Any]:
     """Return what a step changes; other fields stay the numbers that they were given as."""
-    names = ("factor", "finite_steps", "skipped")
+    changing = ("factor",) if isinstance(scale, ps.DynamicLossScale) else ()
+    names = (*changing, "finite_steps", "skipped")
     return [getattr(scale, n) for n in names if isinstance(getattr(scale, n, 0.0), jax.Array)]
 
 
@@ -121,7 +122,7 @@ def _static(factor: Any) -> Any:
 
 CALLS: dict[str, Call] = {
     **{
-        name: _pair(getattr(ps, name))
+        name: _pair(getattr(ps.ieee, name))
         for name in (
             *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
             *("total_order", "minimum", "maximum", "minimum_number", "maximum_number"),

@@ -54,10 +54,10 @@ def elementwise() -> Iterator[tuple[str, Case]]:
         name: (partial(_rounded, name), F32) for name in ("add", "subtract", "multiply", "divide")
     }
     for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
-        pairs[name] = (getattr(ps, name), np.bool_)
+        pairs[name] = (getattr(ps.ieee, name), np.bool_)
     pairs["total_order"] = (ps.ieee.total_order, np.bool_)
     for name in ("minimum", "maximum", "minimum_number", "maximum_number"):
-        pairs[name] = (getattr(ps, name), F32)
+        pairs[name] = (getattr(ps.ieee, name), F32)
     pairs["fma"] = (lambda x, y: ps.fma(x, y, x, "bf16"), F32)
     for name, (function, got) in pairs.items():
         for shape in SHAPES:
@@ -202,7 +202,10 @@ def training() -> Iterator[tuple[str, Case]]:
 def measures() -> Iterator[tuple[str, Case]]:
     for shape in SHAPES:
         for name in ("absolute_error", "relative_error"):
-            yield f"{name} {shape}", (getattr(ps, name), zeros(shape, shape), shape, np.float64)
+            yield (
+                f"{name} {shape}",
+                (getattr(ps.errors, name), zeros(shape, shape), shape, np.float64),
+            )
         ulps = lambda x, y: ps.ulp_error(x, y, "bf16")
         yield f"ulp_error {shape}", (ulps, zeros(shape, shape), shape, np.float64)
         yield f"sqnr {shape}", (ps.sqnr, zeros(shape, shape), (), np.float64)

@@ -53,11 +53,7 @@ def one_layer() -> Iterator[tuple[OneLayer, pytest.MonkeyPatch]]:
     model = OneLayer()
     forget_compiled()
     with pytest.MonkeyPatch.context() as patch:
-<<<<<<< HEAD
         patch.setitem(MODELS, "mlp", model)
-=======
-        patch.setitem(MODELS, "mlp", model)  # type: ignore[arg-type]
->>>>>>> train
         yield model, patch
     forget_compiled()
 
