@@ -21,7 +21,7 @@ def test_logits_have_one_column_per_class(name: str) -> None:
     policy = ps.Policy.parse("fp32")
 
     def logits(params: dict[str, jax.Array]) -> jax.Array:
-        layers = Layers(policy=policy, backend="emulated", key=jax.random.key(0), probes={})
+        layers = Layers(policy=policy, backend="emulated", key=jax.random.key(0))
         found: jax.Array = model.apply(params, jax.numpy.asarray(inputs), layers)
         return found
 
