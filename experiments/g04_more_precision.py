@@ -51,7 +51,7 @@ def sine_error(spec: str, *, rounds_data: bool) -> float:
     x, a, b = np.float64(1 / 7), np.float64(1e-8), np.float64(2.0**24)
     exact = x + a * np.sin(b * x)
     if rounds_data:
-        x, a = (ps.round_to(value, spec) for value in (x, a))
+        x, a = (np.float64(ps.round_to(value, spec)) for value in (x, a))
     sine = ps.round_to(np.sin(ps.multiply(b, x, spec)), spec)
     return float(abs(ps.add(x, ps.multiply(a, sine, spec), spec) - exact))
 

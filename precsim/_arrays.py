@@ -1,17 +1,35 @@
 """All that precsim knows about the difference between NumPy and JAX arrays."""
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import DTypeLike
 
-Array: TypeAlias = Any
-"""A `numpy.ndarray` or a `jax.Array` (also a tracer)."""
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from fractions import Fraction
+
+    import jax
+    from typing_extensions import TypeIs
+
+    JaxArray: TypeAlias = jax.Array
+    Array: TypeAlias = np.ndarray | jax.Array
+    ArrayLike: TypeAlias = npt.ArrayLike | jax.Array | Fraction | Decimal
+    NumPyLike: TypeAlias = np.ndarray | np.generic | float | Fraction | Decimal | Sequence[Any]
+else:
+    JaxArray = Array = ArrayLike = NumPyLike = Any  # NumPy's part does without jax
+"""`Array`: a `numpy.ndarray` or a `jax.Array` (also a tracer). `ArrayLike`: what public functions
+take, which is arrays of any library, Python numbers and lists of them. `NumPyLike`: those of them
+whose results are NumPy arrays."""
+
+State = TypeVar("State")
+"""An array, or a tuple of arrays, that a loop carries on."""
 
 
-def is_jax(x: object) -> bool:
+def is_jax(x: object) -> "TypeIs[JaxArray]":
     """Return whether `x` is a JAX array or tracer, without importing jax."""
     if isinstance(x, (np.ndarray, np.generic)):
         return False  # the common case, much faster than the test below
@@ -31,7 +49,7 @@ def is_array(x: object) -> bool:
     return hasattr(x, "__dlpack__") or hasattr(x, "__array__")
 
 
-def as_array(x: Any, argument: str = "x") -> Array:
+def as_array(x: ArrayLike, argument: str = "x") -> Array:
     """Return `x` as a JAX array if it is one, else as a NumPy array.
 
     Arrays of other libraries on the CPU are taken by DLPack or by ``__array__``. Masked arrays are
@@ -55,7 +73,7 @@ def as_array(x: Any, argument: str = "x") -> Array:
         ) from None
 
 
-def as_integers(x: Any, argument: str) -> Array:
+def as_integers(x: ArrayLike, argument: str) -> Array:
     """Return `x` as a JAX or NumPy array of integers of 8 to 64 bits; refuse any other dtype.
 
     Integers of fewer bits are widened, and an empty list counts as integers. Booleans are refused.
@@ -70,7 +88,7 @@ def as_integers(x: Any, argument: str) -> Array:
         raise TypeError(
             f"{argument} is a PRNG key; allowed are integers, for example jax.random.bits(key, shape)"
         )
-    if array.dtype.kind == "O" and all(isinstance(v, int) for v in array.flat):
+    if array.dtype.kind == "O" and all(isinstance(v, int) for v in np.asarray(array).flat):
         raise TypeError(f"{argument} has integers of more than 64 bits; allowed are 8 to 64 bits")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{argument} has dtype {name}; allowed are integers")
@@ -116,16 +134,25 @@ def _from_dlpack(x: Any, argument: str) -> Array:
         ) from None
 
 
-def namespace(*arrays: object) -> Any:
+class Namespace(Protocol):
+    """The functions that `numpy` and `jax.numpy` share."""
+
+    def __getattr__(self, name: str) -> Callable[..., Array]:
+        """Return a function of arrays."""
+
+
+def namespace(*arrays: object) -> Namespace:
     """Return `jax.numpy` if any argument is a JAX array, else `numpy`."""
     if any(is_jax(x) for x in arrays):
         import jax.numpy as jnp
 
-        return jnp
-    return np
+        return cast("Namespace", jnp)
+    return cast("Namespace", np)
 
 
-def repeat(count: int, body: Callable[[Any, Any], Any], state: Any, *, unroll: int = 1) -> Any:
+def repeat(
+    count: int, body: Callable[[Any, State], State], state: State, *, unroll: int = 1
+) -> State:
     """Apply ``state = body(k, state)`` for k = 0 .. count - 1.
 
     Under JAX this is one compiled loop, `unroll` steps at a time.
@@ -137,17 +164,21 @@ def repeat(count: int, body: Callable[[Any, Any], Any], state: Any, *, unroll: i
         from jax import lax
 
         state = as_varying(lambda state: body(0, state), state)
-        return lax.fori_loop(0, count, body, state, unroll=unroll)
+        last: State = lax.fori_loop(0, count, body, state, unroll=unroll)
+        return last
     for k in range(count):
         state = body(k, state)
     return state
 
 
-Fold: TypeAlias = Callable[[int, Callable[[Any, Any], Any], Any], Any]
-"""``state = body(k, state)`` for k = 0 .. count - 1: `repeat` or `unrolled`."""
+class Fold(Protocol):
+    """``state = body(k, state)`` for k = 0 .. count - 1: `repeat` or `unrolled`."""
+
+    def __call__(self, count: int, body: Callable[[Any, State], State], state: State, /) -> State:
+        """Return the last state."""
 
 
-def unrolled(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
+def unrolled(count: int, body: Callable[[Any, State], State], state: State) -> State:
     """Repeat in the program text: long to compile, and then one vectorised loop."""
     for k in range(count):
         state = body(k, state)
@@ -198,10 +229,11 @@ def devices_of(x: Any) -> frozenset[str]:
 def entry(x: Array, k: Any) -> Array:
     """Return ``x[k]`` for one index of the first axis; under JAX a slice, which loops vectorise."""
     if not is_jax(x):
-        return x[k]
+        row: np.ndarray = x[k]
+        return row
     from jax import lax
 
-    return lax.dynamic_index_in_dim(x, k, 0, keepdims=False)
+    return cast("Array", lax.dynamic_index_in_dim(x, k, 0, keepdims=False))
 
 
 def with_entry(x: Array, k: Any, value: Array) -> Array:
@@ -211,7 +243,13 @@ def with_entry(x: Array, k: Any, value: Array) -> Array:
         return x
     from jax import lax
 
-    return lax.dynamic_update_index_in_dim(x, value, k, 0)
+    return cast("Array", lax.dynamic_update_index_in_dim(x, value, k, 0))
+
+
+def absolute(x: Array) -> Array:
+    """Return ``abs(x)``, whose type Python's own stub does not know for two libraries."""
+    size: Array = abs(cast("Any", x))
+    return size
 
 
 def count_true(*masks: Array) -> Array:
@@ -255,7 +293,8 @@ def shift_left(x: Array, count: Array) -> Array:
 
         return lax.shift_left(*_same_shape(x, count))
     last = x.dtype.type(8 * x.dtype.itemsize - 1)
-    return np.where(count <= last, x << np.minimum(count, last), x.dtype.type(0))
+    shifted: np.ndarray = x << np.minimum(count, last)
+    return np.where(count <= last, shifted, x.dtype.type(0))
 
 
 def shift_right(x: Array, count: Array) -> Array:
@@ -265,7 +304,8 @@ def shift_right(x: Array, count: Array) -> Array:
 
         return lax.shift_right_logical(*_same_shape(x, count))
     last = x.dtype.type(8 * x.dtype.itemsize - 1)
-    return np.where(count <= last, x >> np.minimum(count, last), x.dtype.type(0))
+    shifted: np.ndarray = x >> np.minimum(count, last)
+    return np.where(count <= last, shifted, x.dtype.type(0))
 
 
 def shift_right_signed(x: Array, count: Array) -> Array:

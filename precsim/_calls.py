@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,17 @@ import numpy as np
 from jax._src.core import eval_context  # no public way out of a trace
 from numpy.typing import DTypeLike
 
-from precsim._arrays import Array, as_array, devices_of, is_jax
+from precsim._arrays import Array, ArrayLike, JaxArray, as_array, devices_of, is_jax
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def compiled(
+    *, static_argnums: int | tuple[int, ...] | None = None
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Decorate with `jax.jit`; a type checker keeps the function's types."""
+    return partial(jax.jit, static_argnums=static_argnums)
 
 
 @contextmanager
@@ -33,7 +43,7 @@ def on_cpu(dtype: DTypeLike) -> Iterator[None]:
         yield
 
 
-def call(function: Callable[..., Any], dtype: DTypeLike, *arrays: Any) -> Any:
+def call(function: Callable[..., Result], dtype: DTypeLike, *arrays: Any) -> Result:
     """Call a function of JAX arrays; NumPy arrays in, NumPy arrays out, if none is JAX's.
 
     `arrays` are pytrees; `dtype` is that of the carrier.
@@ -43,11 +53,12 @@ def call(function: Callable[..., Any], dtype: DTypeLike, *arrays: Any) -> Any:
     return in_numpy(function, dtype, *arrays)
 
 
-def in_numpy(function: Callable[..., Any], dtype: DTypeLike, *arrays: Any) -> Any:
+def in_numpy(function: Callable[..., Result], dtype: DTypeLike, *arrays: Any) -> Result:
     """Call a function of JAX arrays with NumPy arrays on the CPU; the results are NumPy arrays."""
     with on_cpu(dtype):
         # Copies, since what JAX hands out is read-only.
-        return jax.tree.map(np.array, function(*jax.tree.map(jnp.asarray, arrays)))
+        result: Result = jax.tree.map(np.array, function(*jax.tree.map(jnp.asarray, arrays)))
+        return result
 
 
 PIECE = 1 << 17
@@ -80,7 +91,7 @@ def _padded(piece: np.ndarray, size: int) -> np.ndarray:
     return piece if piece.size == size else np.pad(piece, (0, size - piece.size))
 
 
-def as_jax(x: Any, argument: str = "an array") -> Array:
+def as_jax(x: ArrayLike, argument: str = "an array") -> JaxArray:
     """Return an array as JAX's; refuse a float64 array that would become float32."""
     if not is_jax(x):
         x = as_array(x, argument)
@@ -91,7 +102,7 @@ def as_jax(x: Any, argument: str = "an array") -> Array:
     return jnp.asarray(x)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@compiled(static_argnums=(0, 1))
 def call_compiled(function: Callable[..., Array], option: Any, *arrays: Any) -> Array:
     """Call a function of one option, fixed in the compilation, and of arrays."""
     return with_automatic_axes(partial(function, option), *map(jnp.asarray, arrays))
@@ -113,7 +124,13 @@ def _straight_through_jvp(
     return straight_through(function, *primals), tangents[0]
 
 
-def vary_alike(*arrays: Array) -> tuple[Array, ...]:
+def kept_apart(x: Result) -> Result:
+    """Return arrays as they are; XLA computes them apart from what uses them."""
+    same: Result = jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
+    return same
+
+
+def vary_alike(*arrays: Any) -> tuple[Any, ...]:
     """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
     import jax
 
@@ -125,8 +142,11 @@ def vary_alike(*arrays: Array) -> tuple[Array, ...]:
 
 
 def choose(
-    condition: Array, yes: Callable[..., Any], no: Callable[..., Any], *operands: Any
-) -> Any:
+    condition: Array | bool,
+    yes: Callable[..., Result],
+    no: Callable[..., Result],
+    *operands: Any,
+) -> Result:
     """Return ``yes(*operands)`` or ``no(*operands)`` as `lax.cond`, also where vmap maps the condition.
 
     Then JAX selects the operands by the condition, and inside `jax.shard_map` they vary with it: the
@@ -135,12 +155,13 @@ def choose(
     structure: Any
     leaves, structure = jax.tree.flatten(operands)
     condition, *leaves = vary_alike(condition, *leaves)
-    return jax.lax.cond(condition, yes, no, *structure.unflatten(leaves))
+    result: Result = jax.lax.cond(condition, yes, no, *structure.unflatten(leaves))
+    return result
 
 
 def with_automatic_axes(
-    run: Callable[..., Any], *arrays: Array | None, contracted: tuple[int, ...] = ()
-) -> Any:
+    run: Callable[..., Result], *arrays: Array | None, contracted: tuple[int, ...] = ()
+) -> Result:
     """Return ``run(*arrays)``, with the axes of an explicit mesh taken as automatic.
 
     Meshes of `jax.make_mesh` have explicit axes by default. They ask for shardings, which loops
@@ -170,14 +191,16 @@ def with_automatic_axes(
         for i in range(-x.ndim, 0):
             axes = dimensions.get((i, x.shape[i]))
             spec.append(None if axes in spec else axes)
-        return reshard(x, NamedSharding(mesh, partition(*spec)))
+        placed: Array = reshard(x, NamedSharding(mesh, partition(*spec)))
+        return placed
 
     reshard, partition = cast("Any", jax.sharding.reshard), cast("Any", PartitionSpec)
     automatic = mesh.update_axis_types(dict.fromkeys(mesh.explicit_axes, AxisType.Auto))
     with jax.sharding.use_abstract_mesh(automatic):
         unnamed = (reshard(x, partition()) if n in explicit else x for n, x in enumerate(arrays))
         results = run(*unnamed)
-    return jax.tree.map(sharded, results)
+    named: Result = jax.tree.map(sharded, results)
+    return named
 
 
 @cache

@@ -28,7 +28,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def same_bits(gpu: Any, expected: np.ndarray) -> bool:
+def same_bits(gpu: Any, expected: Any) -> bool:
     assert next(iter(gpu.devices())).platform == "gpu"
     return np.array_equal(np.asarray(gpu).view(np.uint32), expected.view(np.uint32))
 
@@ -164,7 +164,7 @@ def test_native_tensor_cores_have_the_bits_of_their_spec(spec: str) -> None:
         assert ps.kernels.resolve_backend(spec, shapes=((m, k), (k, n))) == "native"
 
 
-def same_numbers(gpu: Any, expected: np.ndarray) -> bool:
+def same_numbers(gpu: Any, expected: Any) -> bool:
     """The same bits, but for the payload of NaN."""
     assert next(iter(gpu.devices())).platform == "gpu"
     ours, theirs = (np.where(np.isnan(x), np.float32(np.nan), x) for x in (gpu, expected))

@@ -2,10 +2,11 @@
 
 import math
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from precsim._arrays import ArrayLike
 from precsim.formats.arguments import integer
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
@@ -137,7 +138,7 @@ def probabilistic_gamma(
 
 
 def matmul_bound(
-    a: Any, b: Any, unit_roundoff: UnitRoundoff, *, n: int | None = None
+    a: ArrayLike, b: ArrayLike, unit_roundoff: UnitRoundoff, *, n: int | None = None
 ) -> np.ndarray:
     """Return ``gamma(n, u) |a| |b|``, the bound on each component's error of a matrix product.
 

@@ -4,11 +4,10 @@ Everything is computed in float64 with NumPy on the host, so that XLA cannot flu
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, is_traced, namespace
+from precsim._arrays import Array, ArrayLike, absolute, bitcast, is_traced, namespace
 from precsim.arithmetic.elementwise import divide, subtract
 from precsim.formats.carrier import as_carrier
 from precsim.formats.floating import FloatFormat
@@ -18,7 +17,7 @@ from precsim.rounding.scaled.measures import scaled_ulp
 from precsim.rounding.ulp import ulp
 
 
-def absolute_error(computed: Any, exact: Any) -> np.ndarray:
+def absolute_error(computed: ArrayLike, exact: ArrayLike) -> np.ndarray:
     """Return ``|computed - exact|`` for each element.
 
     Parameters
@@ -56,7 +55,7 @@ def absolute_error(computed: Any, exact: Any) -> np.ndarray:
     return _distance(_float64(computed, "computed"), _float64(exact, "exact"))
 
 
-def relative_error(computed: Any, exact: Any) -> np.ndarray:
+def relative_error(computed: ArrayLike, exact: ArrayLike) -> np.ndarray:
     """Return ``|computed - exact| / |exact|`` for each element.
 
     Parameters
@@ -95,7 +94,9 @@ def relative_error(computed: Any, exact: Any) -> np.ndarray:
     return _ratio(_distance(_float64(computed, "computed"), exact), np.abs(exact))
 
 
-def ulp_error(computed: Any, exact: Any, fmt: str | AnyFormat, *, axis: int = -1) -> Array:
+def ulp_error(
+    computed: ArrayLike, exact: ArrayLike, fmt: str | AnyFormat, *, axis: int = -1
+) -> Array:
     """Return ``|computed - exact| / ulp(exact)`` for each element, with the ulp of a format.
 
     Parameters
@@ -170,7 +171,7 @@ def _is_zero(x: Array) -> Array:
     return magnitude == carrier.uint(0)
 
 
-def _traced_ulp_error(computed: Any, exact: Any, fmt: AnyFormat, axis: int) -> Array:
+def _traced_ulp_error(computed: ArrayLike, exact: ArrayLike, fmt: AnyFormat, axis: int) -> Array:
     """Compute it under JAX by operations that round once and flush nothing."""
     import jax.numpy as jnp
 
@@ -183,13 +184,13 @@ def _traced_ulp_error(computed: Any, exact: Any, fmt: AnyFormat, axis: int) -> A
             )
     computed, exact = computed.astype(wide), exact.astype(wide)
     unit = _unit(exact, fmt, axis)
-    distance = abs(subtract(computed, exact, wide))
+    distance = absolute(subtract(computed, exact, wide))
     ratio = divide(distance, unit, wide)
     equal = _is_zero(distance) | ((computed == exact) & jnp.isinf(exact))
     return jnp.where(equal, 0, jnp.where(jnp.isinf(distance), jnp.inf, ratio)).astype(wide)
 
 
-def backward_error(c: Any, a: Any, b: Any) -> float:
+def backward_error(c: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
     """Return the componentwise backward error of a matrix product, max ``|c - a b| / (|a| |b|)``.
 
     Parameters
@@ -242,7 +243,7 @@ def backward_error(c: Any, a: Any, b: Any) -> float:
     return float(np.max(_ratio(_distance(c, exact), scale), initial=0.0))
 
 
-def sqnr(computed: Any, exact: Any) -> float:
+def sqnr(computed: ArrayLike, exact: ArrayLike) -> float:
     """Return the signal-to-quantization-noise ratio, ``10 log10(sum(exact**2) / sum(error**2))``.
 
     Parameters
@@ -307,6 +308,6 @@ def _ratio(distance: np.ndarray, unit: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(distance), np.inf, ratio)
 
 
-def _float64(x: Any, argument: str) -> np.ndarray:
+def _float64(x: ArrayLike, argument: str) -> np.ndarray:
     """Return `x` as a float64 array if that is exact."""
     return np.asarray(as_carrier(x, argument)[0]).astype(np.float64)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, count_true, is_jax, is_traced, namespace
+from precsim._arrays import Array, ArrayLike, bitcast, count_true, is_jax, is_traced, namespace
 from precsim.formats.carrier import as_carrier, floor_log2, select
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.events import Events, classify
@@ -62,7 +62,7 @@ def _share(part: Any, whole: Any) -> Any:
 
 
 def range_rates(
-    values: Any, spec: SpecLike, *, random_bits: Any = None, axis: int = -1
+    values: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None, axis: int = -1
 ) -> RangeRates:
     """Round values and count how many left the range of the format.
 
@@ -145,7 +145,7 @@ class ExponentHistogram(NamedTuple):
     """Elements that are infinite or NaN."""
 
 
-def exponent_histogram(values: Any) -> ExponentHistogram:
+def exponent_histogram(values: ArrayLike) -> ExponentHistogram:
     """Count the elements in each binade.
 
     Parameters
@@ -185,8 +185,8 @@ def exponent_histogram(values: Any) -> ExponentHistogram:
     is_zero, is_finite = magnitude == u(0), magnitude < u(carrier.infinity)
     exponents = np.arange(carrier.lsb_min, carrier.bias + 1)
     # What has no exponent is counted in one place more, and forgotten.
-    place = floor_log2(magnitude, carrier) - carrier.int_dtype(carrier.lsb_min)
-    place = select(is_finite & ~is_zero, place, carrier.int_dtype(exponents.size))
+    place = floor_log2(magnitude, carrier) - carrier.signed(carrier.lsb_min)
+    place = select(is_finite & ~is_zero, place, carrier.signed(exponents.size))
     # NumPy calls `minlength` what JAX, whose shapes are fixed, calls `length`.
     size = {"length" if is_jax(values) else "minlength": exponents.size + 1}
     counts = xp.bincount(place, **size)[:-1]

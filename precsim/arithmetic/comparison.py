@@ -1,16 +1,15 @@
 """Comparisons, on bit patterns: XLA flushes float32 subnormals in its own ones on the CPU."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, namespace
+from precsim._arrays import Array, ArrayLike, bitcast, namespace
 from precsim.arithmetic.operation import call_elementwise, common_carrier
 from precsim.formats.carrier import Carrier, as_carrier, is_nan, select
 
 
-def equal(x: Any, y: Any) -> Array:
+def equal(x: ArrayLike, y: ArrayLike) -> Array:
     """Return whether x = y, elementwise.
 
     Parameters
@@ -43,7 +42,7 @@ def equal(x: Any, y: Any) -> Array:
     return _compare(_equal, x, y)
 
 
-def not_equal(x: Any, y: Any) -> Array:
+def not_equal(x: ArrayLike, y: ArrayLike) -> Array:
     """Return whether x and y differ, elementwise.
 
     Parameters
@@ -69,7 +68,7 @@ def not_equal(x: Any, y: Any) -> Array:
     return _compare(_not_equal, x, y)
 
 
-def less(x: Any, y: Any) -> Array:
+def less(x: ArrayLike, y: ArrayLike) -> Array:
     """Return whether x < y, elementwise.
 
     Parameters
@@ -96,7 +95,7 @@ def less(x: Any, y: Any) -> Array:
     return _compare(_less, x, y)
 
 
-def less_equal(x: Any, y: Any) -> Array:
+def less_equal(x: ArrayLike, y: ArrayLike) -> Array:
     """Return whether x <= y, elementwise.
 
     Parameters
@@ -123,7 +122,7 @@ def less_equal(x: Any, y: Any) -> Array:
     return _compare(_less_equal, x, y)
 
 
-def greater(x: Any, y: Any) -> Array:
+def greater(x: ArrayLike, y: ArrayLike) -> Array:
     """Return whether x > y, elementwise.
 
     Parameters
@@ -150,7 +149,7 @@ def greater(x: Any, y: Any) -> Array:
     return _compare(_greater, x, y)
 
 
-def greater_equal(x: Any, y: Any) -> Array:
+def greater_equal(x: ArrayLike, y: ArrayLike) -> Array:
     """Return whether x >= y, elementwise.
 
     Parameters
@@ -177,7 +176,7 @@ def greater_equal(x: Any, y: Any) -> Array:
     return _compare(_greater_equal, x, y)
 
 
-def total_order(x: Any, y: Any) -> Array:
+def total_order(x: ArrayLike, y: ArrayLike) -> Array:
     """Return whether x comes before y, or is the same, in the total order of IEEE 754.
 
     Parameters
@@ -210,7 +209,7 @@ def total_order(x: Any, y: Any) -> Array:
 BitsPredicate = Callable[[Array, Array, Carrier], Array]
 
 
-def _compare(predicate: BitsPredicate, x: Any, y: Any) -> Array:
+def _compare(predicate: BitsPredicate, x: ArrayLike, y: ArrayLike) -> Array:
     operands, carrier = common_carrier((x, y))
     return call_elementwise(apply_predicate, predicate, carrier.float_dtype, *operands)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim._calls import refuse_fast_math, with_automatic_axes
+from precsim._calls import compiled, refuse_fast_math, with_automatic_axes
 from precsim.arithmetic.exact import apply_operation
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.wide import Packed
@@ -51,7 +51,7 @@ def _jvp(
 
 
 # Compiled outside the rule of differentiation, which makes a call from Python cheap.
-@partial(jax.jit, static_argnums=(0, 1, 4))
+@compiled(static_argnums=(0, 1, 4))
 def apply_compiled(
     function: Callable[..., Packed],
     unrounded: Callable[..., Array],

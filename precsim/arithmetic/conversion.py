@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from precsim._arrays import Array, as_integers, bitcast, is_jax, is_traced, namespace
+from precsim._arrays import Array, ArrayLike, as_integers, bitcast, is_jax, is_traced, namespace
 from precsim.arithmetic.operation import call_elementwise
 from precsim.formats.carrier import (
     FLOAT32,
@@ -32,7 +32,11 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 def convert(
-    codes: Any, source_format: str | Format, target_spec: SpecLike, *, random_bits: Any = None
+    codes: ArrayLike,
+    source_format: str | Format,
+    target_spec: SpecLike,
+    *,
+    random_bits: ArrayLike | None = None,
 ) -> Array:
     """Convert bit patterns of one format to bit patterns of another.
 
@@ -92,7 +96,7 @@ def convert(
     return call_elementwise(encode_in, spec.format, rounded.dtype, rounded)
 
 
-def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+def from_integer(n: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Round integers to a format.
 
     Parameters
@@ -148,7 +152,7 @@ def from_integer(n: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
 
 
 def to_integer(
-    x: Any,
+    x: ArrayLike,
     dtype: DTypeLike,
     *,
     mode: RoundingMode | str = RoundingMode.TOWARD_ZERO,
@@ -254,7 +258,7 @@ def round_integers(
         magnitude = magnitude & word.type(counted & ((1 << size) - 1))
     lo = magnitude.astype(carrier.uint_dtype)
     high = magnitude >> word.type(32) if size > carrier.width else magnitude & word.type(0)
-    top = carrier.int_dtype(2 * carrier.width - 1)
+    top = carrier.signed(2 * carrier.width - 1)
     exact = wide.normalise(negative, top, high.astype(carrier.uint_dtype), lo, carrier)
     bits, tail, rest = wide.pack(exact, carrier)
     if random_bits is not None:

@@ -1,15 +1,18 @@
 """Elementwise operations whose exact result is rounded once."""
 
 import operator
-from typing import Any
 
-from precsim._arrays import Array, namespace
+from precsim._arrays import Array, ArrayLike, namespace
 from precsim.arithmetic import exact
 from precsim.arithmetic.operation import apply
+from precsim.arithmetic.signatures import binary, unary
 from precsim.rounding.spec import SpecLike
 
 
-def add(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@binary
+def add(
+    x: ArrayLike, y: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None
+) -> Array:
     """Return x + y, rounded once.
 
     Parameters
@@ -54,7 +57,10 @@ def add(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(exact.add_bits, operator.add, (x, y), spec, random_bits)
 
 
-def subtract(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@binary
+def subtract(
+    x: ArrayLike, y: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None
+) -> Array:
     """Return x - y, rounded once.
 
     Parameters
@@ -80,7 +86,10 @@ def subtract(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Arra
     return apply(exact.subtract_bits, operator.sub, (x, y), spec, random_bits)
 
 
-def multiply(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@binary
+def multiply(
+    x: ArrayLike, y: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None
+) -> Array:
     """Return x * y, rounded once.
 
     Parameters
@@ -112,7 +121,10 @@ def multiply(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Arra
     return apply(exact.multiply_bits, operator.mul, (x, y), spec, random_bits)
 
 
-def divide(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@binary
+def divide(
+    x: ArrayLike, y: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None
+) -> Array:
     """Return x / y, rounded once.
 
     Parameters
@@ -144,7 +156,8 @@ def divide(x: Any, y: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(exact.divide_bits, operator.truediv, (x, y), spec, random_bits)
 
 
-def reciprocal(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@unary
+def reciprocal(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Return 1 / x, rounded once.
 
     Parameters
@@ -171,7 +184,8 @@ def reciprocal(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(exact.reciprocal_bits, _unrounded_reciprocal, (x,), spec, random_bits)
 
 
-def sqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@unary
+def sqrt(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Return the square root of x, rounded once.
 
     Parameters
@@ -202,7 +216,14 @@ def sqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(exact.sqrt_bits, _unrounded_sqrt, (x,), spec, random_bits)
 
 
-def fma(x: Any, y: Any, z: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+def fma(
+    x: ArrayLike,
+    y: ArrayLike,
+    z: ArrayLike,
+    spec: SpecLike,
+    *,
+    random_bits: ArrayLike | None = None,
+) -> Array:
     """Return x * y + z, rounded once (fused multiply-add).
 
     Parameters

@@ -1,16 +1,14 @@
 """Minimum and maximum of two operands, chosen by their bit patterns."""
 
-from typing import Any
-
 import numpy as np
 
-from precsim._arrays import Array, namespace
+from precsim._arrays import Array, ArrayLike, namespace
 from precsim.arithmetic.comparison import BitsPredicate, apply_predicate, is_in_order
 from precsim.arithmetic.operation import call_elementwise, common_carrier
 from precsim.formats.carrier import Carrier, is_nan
 
 
-def minimum(x: Any, y: Any) -> Array:
+def minimum(x: ArrayLike, y: ArrayLike) -> Array:
     """Return the smaller of x and y; NaN if one of them is.
 
     Parameters
@@ -45,7 +43,7 @@ def minimum(x: Any, y: Any) -> Array:
     return _choose(_minimum, x, y)
 
 
-def maximum(x: Any, y: Any) -> Array:
+def maximum(x: ArrayLike, y: ArrayLike) -> Array:
     """Return the larger of x and y; NaN if one of them is.
 
     Parameters
@@ -72,7 +70,7 @@ def maximum(x: Any, y: Any) -> Array:
     return _choose(_maximum, x, y)
 
 
-def minimum_number(x: Any, y: Any) -> Array:
+def minimum_number(x: ArrayLike, y: ArrayLike) -> Array:
     """Return the smaller of x and y; a number goes before NaN.
 
     Parameters
@@ -99,7 +97,7 @@ def minimum_number(x: Any, y: Any) -> Array:
     return _choose(_minimum_number, x, y)
 
 
-def maximum_number(x: Any, y: Any) -> Array:
+def maximum_number(x: ArrayLike, y: ArrayLike) -> Array:
     """Return the larger of x and y; a number goes before NaN.
 
     Parameters
@@ -126,7 +124,7 @@ def maximum_number(x: Any, y: Any) -> Array:
     return _choose(_maximum_number, x, y)
 
 
-def _choose(is_first: BitsPredicate, x: Any, y: Any) -> Array:
+def _choose(is_first: BitsPredicate, x: ArrayLike, y: ArrayLike) -> Array:
     operands, carrier = common_carrier((x, y))
     return call_elementwise(_chosen, is_first, carrier.float_dtype, *operands)
 

@@ -75,7 +75,8 @@ def _by_halves(function: Callable[..., Array], *arrays: Any) -> Array:
     def body(k: Array, result: Array) -> Array:
         return with_entry(result, k, function(*(entry(x, k) for x in halves)))
 
-    result = repeat(2, body, jnp.zeros_like(halves[0]))
+    zeros: Array = jnp.zeros_like(halves[0])
+    result = repeat(2, body, zeros)
     return result.reshape(-1)[:size].reshape(shape)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from precsim import _arrays
-from precsim._arrays import Array, as_array, is_array, namespace
+from precsim._arrays import Array, ArrayLike, as_array, is_array, namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,15 @@ class Carrier:
         """Pattern of the canonical quiet NaN, sign bit clear."""
         return self.infinity | (1 << (self.trailing - 1))
 
-    def uint(self, value: int) -> Any:
+    def uint(self, value: int) -> Array:
         """Constant of the carrier's unsigned type."""
-        return self.uint_dtype(value)
+        constant: Array = self.uint_dtype(value)
+        return constant
+
+    def signed(self, value: int) -> Array:
+        """Constant of the carrier's signed type."""
+        constant: Array = self.int_dtype(value)
+        return constant
 
     def pattern(self, significand: int, exponent: int) -> int:
         """Bits of the positive number significand * 2**exponent, which must be representable."""
@@ -86,7 +92,7 @@ FLOAT32 = Carrier("float32", 24, 8, np.float32, np.uint32, np.int32)
 FLOAT64 = Carrier("float64", 53, 11, np.float64, np.uint64, np.int64)
 
 
-def as_carrier(x: Any, argument: str = "x") -> tuple[Array, Carrier]:
+def as_carrier(x: ArrayLike, argument: str = "x") -> tuple[Array, Carrier]:
     """Return `x` as a float32 or float64 array, and its carrier.
 
     This is the one rule for every public function that takes numbers:
@@ -118,9 +124,9 @@ def is_narrow_float(dtype: Any) -> bool:
     return name in ("float16", "bfloat16") or name.startswith(("float8_", "float6_", "float4_"))
 
 
-def exactly(x: Any, dtype: Any, argument: str) -> np.ndarray:
+def exactly(x: ArrayLike, dtype: Any, argument: str) -> np.ndarray:
     """Return Python numbers as a NumPy array of a carrier's dtype; refuse what it does not hold."""
-    given = as_array(x, argument)
+    given = np.asarray(as_array(x, argument))
     is_number = given.dtype.kind in "biuf" or (
         given.dtype.kind == "O"
         and all(isinstance(v, Number) and not isinstance(v, complex) for v in given.flat)
@@ -173,7 +179,7 @@ def is_zero(bits: Array, carrier: Carrier) -> Array:
     return (bits & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(0)
 
 
-def select(condition: Array, yes: Array, no: Array) -> Array:
+def select(condition: Array, yes: Array | bool, no: Array | bool) -> Array:
     """`where` for arrays or constants of one dtype."""
     return namespace(condition, yes, no).where(condition, yes, no)
 
@@ -189,19 +195,19 @@ def shift_right(x: Array, count: Array, carrier: Carrier) -> Array:
 
 
 def _shift_count(count: Array, carrier: Carrier) -> Array:
-    return namespace(count).maximum(count, carrier.int_dtype(0)).astype(carrier.uint_dtype)
+    return namespace(count).maximum(count, carrier.signed(0)).astype(carrier.uint_dtype)
 
 
 def bit_length(x: Array, carrier: Carrier) -> Array:
     """Position of the highest set bit plus one, 0 for 0; unsigned in, signed out."""
-    return carrier.int_dtype(carrier.width) - _arrays.leading_zeros(x).astype(carrier.int_dtype)
+    return carrier.signed(carrier.width) - _arrays.leading_zeros(x).astype(carrier.int_dtype)
 
 
 def floor_log2(magnitude: Array, carrier: Carrier) -> Array:
     """Exponent of the leading bit of finite patterns without sign; below all others for zero."""
     field = (magnitude >> carrier.uint(carrier.trailing)).astype(carrier.int_dtype)
-    lead = bit_length(magnitude, carrier) + carrier.int_dtype(carrier.lsb_min - 1)
-    return select(field == 0, lead, field - carrier.int_dtype(carrier.bias))
+    lead = bit_length(magnitude, carrier) + carrier.signed(carrier.lsb_min - 1)
+    return select(field == 0, lead, field - carrier.signed(carrier.bias))
 
 
 def decompose(bits: Array, carrier: Carrier) -> tuple[Array, Array]:
@@ -213,7 +219,7 @@ def decompose(bits: Array, carrier: Carrier) -> tuple[Array, Array]:
     significand = (magnitude & u((1 << carrier.trailing) - 1)) | implicit
     xp = namespace(bits)
     exponent = xp.maximum(field, u(1)).astype(carrier.int_dtype)
-    return significand, exponent - carrier.int_dtype(carrier.bias + carrier.trailing)
+    return significand, exponent - carrier.signed(carrier.bias + carrier.trailing)
 
 
 def compose(significand: Array, exponent: Array | int, carrier: Carrier) -> Array:
@@ -222,7 +228,7 @@ def compose(significand: Array, exponent: Array | int, carrier: Carrier) -> Arra
     Elsewhere they are undefined.
     """
     xp = namespace(significand)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     lead = bit_length(significand, carrier) - i(1) + exponent
     base = xp.maximum(lead, i(carrier.emin))
     shift = exponent - (base - i(carrier.trailing))

@@ -1,10 +1,20 @@
 """Codes (bit patterns) to exact values and back."""
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from precsim._arrays import Array, as_integers, bitcast, is_jax, is_traced, namespace
+from precsim._arrays import (
+    Array,
+    ArrayLike,
+    JaxArray,
+    NumPyLike,
+    as_integers,
+    bitcast,
+    is_jax,
+    is_traced,
+    namespace,
+)
 from precsim.formats.carrier import (
     FLOAT32,
     FLOAT64,
@@ -23,7 +33,13 @@ from precsim.formats.registry import Format, get_format
 from precsim.formats.scaled import refuse_scaled
 
 
-def decode(codes: Any, fmt: str | Format) -> Array:
+@overload
+def decode(codes: JaxArray, fmt: str | Format) -> JaxArray: ...
+@overload
+def decode(codes: NumPyLike, fmt: str | Format) -> np.ndarray: ...
+@overload
+def decode(codes: ArrayLike, fmt: str | Format) -> Array: ...
+def decode(codes: ArrayLike, fmt: str | Format) -> Array:
     """Return the exact values of bit patterns.
 
     Parameters
@@ -70,7 +86,13 @@ def decode(codes: Any, fmt: str | Format) -> Array:
     return bitcast(bits, carrier.float_dtype).reshape(codes.shape)
 
 
-def encode(values: Any, fmt: str | Format) -> Array:
+@overload
+def encode(values: JaxArray, fmt: str | Format) -> JaxArray: ...
+@overload
+def encode(values: NumPyLike, fmt: str | Format) -> np.ndarray: ...
+@overload
+def encode(values: ArrayLike, fmt: str | Format) -> Array: ...
+def encode(values: ArrayLike, fmt: str | Format) -> Array:
     """Return the bit patterns of values that are in a format.
 
     Parameters
@@ -124,14 +146,14 @@ def encode(values: Any, fmt: str | Format) -> Array:
     return select(valid, codes, carrier.uint(0)).astype(dtype).reshape(values.shape)
 
 
-def as_codes(codes: Any, fmt: Format) -> Array:
+def as_codes(codes: ArrayLike, fmt: Format) -> Array:
     """Return codes as an array of integers, after those out of range have been refused."""
-    codes = as_integers(codes, "codes")
-    width, limits = fmt.width, np.iinfo(codes.dtype)
-    if width is None or is_traced(codes) or limits.bits <= width:
-        return codes
+    array = as_integers(codes, "codes")
+    width, limits = fmt.width, np.iinfo(array.dtype)
+    if width is None or is_traced(array) or limits.bits <= width:
+        return array
     low, high = -(1 << (width - 1)), (1 << width) - 1
-    given = np.asarray(codes)
+    given = np.asarray(array)
     is_outside = (given < low) | (given > high) if limits.min < 0 else given > high
     if is_outside.any():
         worst = given.reshape(-1)[int(np.argmax(is_outside))]
@@ -139,7 +161,7 @@ def as_codes(codes: Any, fmt: Format) -> Array:
             f"codes has {worst}; allowed for {fmt.name} of {width} bits are 0 to {high} (or from {low} on, "
             "as two's complement)"
         )
-    return codes
+    return array
 
 
 def _refuse_invalid(values: Array, valid: Array, fmt: Format) -> None:
@@ -202,7 +224,7 @@ def _decode_float(codes: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
     low = fraction if fmt.has_subnormals else fraction & u(0)
     significand = select(is_low, low, fraction | u(1 << (p - 1)))
     exponent = select(is_low, u(1), exponent_field).astype(carrier.int_dtype)
-    bits = compose(significand, exponent - carrier.int_dtype(fmt.bias + p - 1), carrier)
+    bits = compose(significand, exponent - carrier.signed(fmt.bias + p - 1), carrier)
     if fmt.has_infinity:
         infinity = u(fmt._max_code + 1)
         bits = select(magnitude == infinity, u(carrier.infinity), bits)
@@ -221,7 +243,7 @@ def _decode_float(codes: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
 def _encode_float(bits: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
     """Code of each value, after truncation of whatever does not fit."""
     xp = namespace(bits)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     p = fmt.precision
     magnitude = bits & u(carrier.sign_bit - 1)
     sign = ((bits >> u(carrier.width - 1)) & u(int(fmt.is_signed))) << u(fmt._magnitude_bits)
@@ -251,13 +273,13 @@ def _decode_fixed(codes: Array, fmt: FixedPointFormat, carrier: Carrier) -> Arra
     negative = (codes >> u(fmt.width - 1)) & u(int(fmt.is_signed))
     mask = u((1 << fmt.width) - 1)
     magnitude = select(negative == u(1), (u(0) - codes) & mask, codes)
-    bits = compose(magnitude, carrier.int_dtype(-fmt.fraction_bits), carrier)
+    bits = compose(magnitude, carrier.signed(-fmt.fraction_bits), carrier)
     return bits | (negative << u(carrier.width - 1))
 
 
 def _encode_fixed(bits: Array, fmt: FixedPointFormat, carrier: Carrier) -> Array:
     """Code of each value, after truncation of whatever does not fit."""
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     significand, lsb = decompose(bits, carrier)
     shift = lsb + i(fmt.fraction_bits)
     integer = shift_right(shift_left(significand, shift, carrier), -shift, carrier)

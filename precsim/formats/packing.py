@@ -1,15 +1,13 @@
 """Codes of any width without gaps: how narrow formats lie in memory."""
 
-from typing import Any
-
 import numpy as np
 
-from precsim._arrays import Array, as_integers, namespace
+from precsim._arrays import Array, ArrayLike, as_integers, namespace
 
 LARGEST_WIDTH = 16
 
 
-def pack_codes(codes: Any, width: int) -> Array:
+def pack_codes(codes: ArrayLike, width: int) -> Array:
     """Store codes of `width` bits one after the other, without gaps, along the last axis.
 
     Parameters
@@ -55,7 +53,7 @@ def pack_codes(codes: Any, width: int) -> Array:
     return xp.packbits(row, axis=-1, bitorder="little")
 
 
-def unpack_codes(packed: Any, width: int, count: int) -> Array:
+def unpack_codes(packed: ArrayLike, width: int, count: int) -> Array:
     """Return the codes that `pack_codes` stored.
 
     Parameters
@@ -104,10 +102,10 @@ def unpack_codes(packed: Any, width: int, count: int) -> Array:
     return words.astype(np.uint8 if width <= 8 else np.uint16)
 
 
-def _integers(x: Any, width: int, argument: str) -> Array:
+def _integers(x: ArrayLike, width: int, argument: str) -> Array:
     if not 1 <= width <= LARGEST_WIDTH:
         raise ValueError(f"width is {width}; allowed are 1 to {LARGEST_WIDTH}")
-    x = as_integers(x, argument)
-    if x.ndim == 0:
+    array = as_integers(x, argument)
+    if array.ndim == 0:
         raise ValueError(f"{argument} has shape (); allowed are arrays of at least one axis")
-    return x
+    return array

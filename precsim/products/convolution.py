@@ -3,16 +3,15 @@
 import math
 import operator
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precsim._arrays import Array
+from precsim._arrays import Array, ArrayLike
 from precsim._calls import call
 from precsim.formats.carrier import as_carrier
-from precsim.products.matmul import checked_bits
+from precsim.products.matmul import RandomBits, checked_bits
 from precsim.products.product import Noise, Specs, run_product
 from precsim.products.specs.spec import MatmulSpec
 
@@ -20,8 +19,8 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv(
-    x: Any,
-    w: Any,
+    x: ArrayLike,
+    w: ArrayLike,
     spec: str | MatmulSpec,
     *,
     stride: int = 1,
@@ -29,7 +28,7 @@ def conv(
     dgrad: str | MatmulSpec | None = None,
     wgrad: str | MatmulSpec | None = None,
     backend: str = "auto",
-    random_bits: Any = None,
+    random_bits: RandomBits = None,
 ) -> Array:
     """Convolve images with filters (cross-correlation, as in deep learning).
 
@@ -174,8 +173,8 @@ def backward_patches(
     rows, columns, channels, filters = w.shape
     pads = pads or _paddings("SAME", x, w, stride)
     if not g.shape[1] * g.shape[2]:
-        around = jnp.zeros((math.prod(x.shape[:3]), rows * columns * filters), g.dtype)
-        return around, w.transpose(0, 1, 3, 2).reshape(rows * columns * filters, channels)
+        nothing = jnp.zeros((math.prod(x.shape[:3]), rows * columns * filters), g.dtype)
+        return nothing, w.transpose(0, 1, 3, 2).reshape(rows * columns * filters, channels)
     height, width = (x.shape[d] + sum(pads[d - 1]) for d in (1, 2))
     beyond = (
         size - (count - 1) * stride - 1
@@ -184,9 +183,9 @@ def backward_patches(
     spread = [(0, rest, stride - 1) for rest in beyond]
     dilated = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
     edge = ((0, 0), (rows - 1, rows - 1), (columns - 1, columns - 1), (0, 0))
-    around = patches(jnp.pad(dilated, edge), rows, columns, 1)
+    windows = patches(jnp.pad(dilated, edge), rows, columns, 1)
     top, left = pads[0][0], pads[1][0]
-    around = around[:, top : top + x.shape[1], left : left + x.shape[2]]
+    around = windows[:, top : top + x.shape[1], left : left + x.shape[2]]
     flipped = w[::-1, ::-1].transpose(0, 1, 3, 2).reshape(rows * columns * filters, channels)
     return around.reshape(math.prod(x.shape[:3]), rows * columns * filters), flipped
 

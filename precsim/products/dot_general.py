@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, as_array
+from precsim._arrays import ArrayLike, JaxArray, as_array
 from precsim._calls import as_jax
 from precsim.formats.carrier import as_carrier, is_narrow_float
 from precsim.products.backends import resolve_backend
@@ -22,7 +22,7 @@ def dot_general(
     dgrad: str | MatmulSpec | None = None,
     wgrad: str | MatmulSpec | None = None,
     backend: str = "auto",
-) -> Callable[..., Array]:
+) -> Callable[..., JaxArray]:
     """Return a function with the signature of `jax.lax.dot_general` that computes by a spec.
 
     Parameters
@@ -60,13 +60,13 @@ def dot_general(
     resolve_backend(parsed, backend)
 
     def run(
-        lhs: Array,
-        rhs: Array,
+        lhs: ArrayLike,
+        rhs: ArrayLike,
         dimension_numbers: DimensionNumbers,
         precision: Any = None,
         preferred_element_type: Any = None,
         **ignored: Any,
-    ) -> Array:
+    ) -> JaxArray:
         (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
         lhs, rhs = as_array(lhs, "lhs"), as_array(rhs, "rhs")
         a, b = as_carrier(lhs, "lhs")[0], as_carrier(rhs, "rhs")[0]
@@ -86,8 +86,8 @@ def dot_general(
 
 
 def _arrange(
-    x: Array, batch: Any, contract: Any, *, contract_last: bool
-) -> tuple[Array, tuple[int, ...]]:
+    x: JaxArray, batch: Any, contract: Any, *, contract_last: bool
+) -> tuple[JaxArray, tuple[int, ...]]:
     """Bring an operand to shape (batch, free, contracted) or (batch, contracted, free)."""
     batch, contract = tuple(batch), tuple(contract)
     free = tuple(d for d in range(x.ndim) if d not in (*batch, *contract))

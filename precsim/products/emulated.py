@@ -3,13 +3,11 @@
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from precsim._arrays import Array, bitcast, entry, repeat
-from precsim._calls import choose
+from precsim._calls import choose, compiled, kept_apart
 from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products import pallas_gpu
@@ -25,7 +23,7 @@ from precsim.rounding.kernel.kernel import round_array
 _TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
 
 
-@partial(jax.jit, static_argnums=3)
+@compiled(static_argnums=3)
 def emulated_matmul(
     a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
 ) -> Array:
@@ -40,7 +38,7 @@ def emulated_matmul(
     return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
 
 
-@partial(jax.jit, static_argnums=3)
+@compiled(static_argnums=3)
 def unguarded_matmul(
     a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
 ) -> tuple[Array, Array]:
@@ -133,7 +131,7 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
     """Run `step` over k, ascending."""
     total = _start(a, b, c)
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
-    total = lax.optimization_barrier(total)  # type: ignore[no-untyped-call]
+    total = kept_apart(total)
     # Slices along the leading axis keep the loop body one vectorised kernel on a CPU.
     columns = jnp.moveaxis(a, -1, 0)[..., None]
     rows = jnp.moveaxis(b, -2, 0)[..., None, :]

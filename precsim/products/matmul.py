@@ -1,11 +1,20 @@
 """`matmul`: one function for every spec and backend."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias, TypedDict, Unpack, overload
 
 import numpy as np
 
-from precsim._arrays import Array, as_integers, is_array, is_traced, namespace
+from precsim._arrays import (
+    Array,
+    ArrayLike,
+    JaxArray,
+    NumPyLike,
+    as_integers,
+    is_array,
+    is_traced,
+    namespace,
+)
 from precsim.formats.carrier import FLOAT32, as_carrier, exactly
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
@@ -16,17 +25,54 @@ from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.random_bits import beside
 
+RandomBits: TypeAlias = ArrayLike | Mapping[str, ArrayLike] | None
+"""Of one result, or of a result and its gradients by name."""
 
+
+class Options(TypedDict, total=False):
+    """What `matmul` takes by name."""
+
+    c: ArrayLike | None
+    dgrad: str | MatmulSpec | None
+    wgrad: str | MatmulSpec | None
+    backend: str
+    random_bits: RandomBits
+
+
+@overload
 def matmul(
-    a: Any,
-    b: Any,
+    a: JaxArray, b: ArrayLike, spec: str | MatmulSpec, **options: Unpack[Options]
+) -> JaxArray: ...
+@overload
+def matmul(
+    a: ArrayLike, b: JaxArray, spec: str | MatmulSpec, **options: Unpack[Options]
+) -> JaxArray: ...
+@overload
+def matmul(
+    a: NumPyLike,
+    b: NumPyLike,
     spec: str | MatmulSpec,
     *,
-    c: Any = None,
+    c: NumPyLike | None = None,
     dgrad: str | MatmulSpec | None = None,
     wgrad: str | MatmulSpec | None = None,
     backend: str = "auto",
-    random_bits: Any = None,
+    random_bits: NumPyLike | Mapping[str, NumPyLike] | None = None,
+) -> np.ndarray: ...
+@overload
+def matmul(
+    a: ArrayLike, b: ArrayLike, spec: str | MatmulSpec, **options: Unpack[Options]
+) -> Array: ...
+def matmul(
+    a: ArrayLike,
+    b: ArrayLike,
+    spec: str | MatmulSpec,
+    *,
+    c: ArrayLike | None = None,
+    dgrad: str | MatmulSpec | None = None,
+    wgrad: str | MatmulSpec | None = None,
+    backend: str = "auto",
+    random_bits: RandomBits = None,
 ) -> Array:
     """Return c + a @ b, with every rounding and the order of the sums as a spec says.
 
@@ -110,10 +156,8 @@ def matmul(
                 "'emulated', 'native'"
             )
         first = None if c is None else np.asarray(c)
-        result = reference_matmul(
-            np.asarray(a), np.asarray(b), first, forward, noise.get("forward")
-        )
-        result = namespace(a, b, c).asarray(result)
+        total = reference_matmul(np.asarray(a), np.asarray(b), first, forward, noise.get("forward"))
+        result = namespace(a, b, c).asarray(total)
     else:
         from precsim.products.product import Specs, run_matmul
 
@@ -124,7 +168,9 @@ def matmul(
     return result
 
 
-def _operands(a: Any, b: Any, c: Any) -> tuple[Array, Array, Array | None, list[int]]:
+def _operands(
+    a: ArrayLike, b: ArrayLike, c: ArrayLike | None
+) -> tuple[Array, Array, Array | None, list[int]]:
     """Bring operands to two dimensions at least, and check their shapes and dtypes."""
     a, carrier = as_carrier(a, "a")
     b, carrier_b = as_carrier(b, "b")

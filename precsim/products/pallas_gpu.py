@@ -65,7 +65,8 @@ def by_platform(tiled: Callable[..., Array], plain: Callable[..., Array], *opera
     if not is_usable():
         return plain(*operands)
     # Arrays may be placed on the CPU beside the GPU, which only XLA knows.
-    return lax.platform_dependent(*operands, cuda=tiled, default=plain)
+    result: Array = lax.platform_dependent(*operands, cuda=tiled, default=plain)
+    return result
 
 
 def over_tiles(
@@ -95,11 +96,12 @@ def over_tiles(
         fill[axis] = (0, -x.shape[axis] % unit)
         return jnp.pad(x, fill)
 
-    left = [jnp.moveaxis(x[..., 0], 0, -2) for x in columns]
-    left = [jnp.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(count, -1, m) for x in left]
-    right = [jnp.broadcast_to(y, (*batch, *y.shape[-2:])).reshape(count, -1, n) for y in rows]
-    left = [filled(x, 2, tile.rows) for x in left]
-    right = [filled(y, 2, tile.columns) for y in right]
+    def joined(x: Array, axis_length: int, unit: int) -> Array:
+        x = jnp.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(count, -1, axis_length)
+        return filled(x, 2, unit)
+
+    left = [joined(jnp.moveaxis(x[..., 0], 0, -2), m, tile.rows) for x in columns]
+    right = [joined(y, n, tile.columns) for y in rows]
     totals = filled(filled(totals, 1, tile.rows), 2, tile.columns)
     read = Read(
         column=lambda ref, k: ref[k, :][:, None],
@@ -127,7 +129,8 @@ def over_tiles(
         interpret=interpret,
         compiler_params=None if interpret else _parameters(tile),
     )(*operands, totals)
-    return found[:, :m, :n].reshape(first.shape)
+    result: Array = found[:, :m, :n].reshape(first.shape)
+    return result
 
 
 def _choose(tiles: Sequence[Tile], count: int, m: int, n: int) -> Tile:
@@ -151,7 +154,7 @@ def _truncate(x: Array) -> Array:
     shape = jax.ShapeDtypeStruct(x.shape, jnp.int32)  # type: ignore[no-untyped-call]
     (result,) = triton.elementwise_inline_asm(
         "cvt.rzi.s32.f32 $0, $1;",
-        args=[x],
+        args=[jnp.asarray(x)],
         constraints="=r,f",
         pack=1,
         result_shape_dtypes=[shape],

@@ -16,7 +16,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from precsim._arrays import Array, is_jax
-from precsim._calls import on_cpu, refuse_fast_math, with_automatic_axes
+from precsim._calls import compiled, kept_apart, on_cpu, refuse_fast_math, with_automatic_axes
 from precsim.products.backends import resolve_backend
 from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul
@@ -84,7 +84,7 @@ def run_product(
 
 
 # Compiled outside the rule of differentiation, which makes a call from Python cheap.
-@partial(jax.jit, static_argnums=4)
+@compiled(static_argnums=4)
 def _broadcast_product(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs) -> Array:
     """Make batch dimensions equal; a batch of rows times one matrix is one product."""
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -147,7 +147,7 @@ def _batchable(spec: MatmulSpec, backend: str) -> Callable[..., Array]:
             return jax.vmap(run, axes, axis_size=size)(*operands), True
         a_batched, b_batched = batched[0], batched[1] or not batched[0]
 
-        def of_all(x: Array | None, is_batched: bool) -> Array | None:
+        def of_all(x: Any, is_batched: bool) -> Any:
             return x if x is None or is_batched else jnp.broadcast_to(x, (size, *x.shape))
 
         a, b, *rest = operands
@@ -194,7 +194,7 @@ def _rows_outermost(
         return None if x is None else jnp.moveaxis(x, -2, 0)[..., None, :]
 
     y = product(rows_first(a), b[None], rows_first(c), rows_first(random_bits))
-    y = lax.optimization_barrier(y)  # type: ignore[no-untyped-call]
+    y = kept_apart(y)
     return jnp.moveaxis(y[..., 0, :], 0, -2)
 
 
@@ -222,9 +222,10 @@ def _run(
     if backend == "native":
         return native_tensor_core(a, b, spec, random_bits)
     # The caller's arrays may be placed on the CPU beside the GPU, which only XLA knows.
-    return lax.platform_dependent(
+    result: Array = lax.platform_dependent(
         a,
         b,
         cuda=lambda a, b: native_tensor_core(a, b, spec, random_bits),
         default=lambda a, b: emulated_matmul(a, b, None, spec, random_bits),
     )
+    return result

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from precsim._arrays import Array
 from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
@@ -12,8 +13,8 @@ from precsim.rounding.round_to import round_to
 
 
 def reference_matmul(
-    a: np.ndarray, b: np.ndarray, c: np.ndarray | None, spec: MatmulSpec, random_bits: Any = None
-) -> np.ndarray:
+    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Any = None
+) -> Array:
     """Return c + a @ b with every rounding of the spec, in its order; about a millisecond per k.
 
     Shapes (..., M, K), (..., K, N) and (..., M, N); one carrier dtype.
@@ -24,7 +25,7 @@ def reference_matmul(
     if spec.rhs is not None and not is_scaled:
         b = round_to(b, spec.rhs)
     if isinstance(spec.order, FusedBlock):
-        total = np.asarray(fused_product(a, b, c, spec, random_bits))
+        total = fused_product(a, b, c, spec, random_bits)
     else:
         total = ordered_matmul(a, b, c, spec, random_bits)
         # One NaN, without sign.

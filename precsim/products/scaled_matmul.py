@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from precsim._arrays import Array, entry, namespace, repeat
-from precsim._calls import call, with_automatic_axes
+from precsim._arrays import Array, ArrayLike, entry, namespace, repeat
+from precsim._calls import call, compiled, with_automatic_axes
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul
@@ -19,12 +19,12 @@ from precsim.rounding.round_to import round_to
 
 
 def scaled_matmul(
-    a: Any,
-    b: Any,
+    a: ArrayLike,
+    b: ArrayLike,
     spec: str | MatmulSpec,
     *,
-    a_scales: Any,
-    b_scales: Any,
+    a_scales: ArrayLike,
+    b_scales: ArrayLike,
     contracts: bool = True,
     backend: str = "emulated",
 ) -> Array:
@@ -147,7 +147,7 @@ def _promoted(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-@partial(jax.jit, static_argnums=(4, 5))
+@compiled(static_argnums=(4, 5))
 def _compiled(
     a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
 ) -> Array:

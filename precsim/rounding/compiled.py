@@ -2,17 +2,16 @@
 
 from functools import partial
 
-import jax
 import numpy as np
 
 from precsim._arrays import Array
-from precsim._calls import in_pieces, refuse_fast_math, straight_through
+from precsim._calls import compiled, in_pieces, refuse_fast_math, straight_through
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.spec import RoundingSpec
 
 
 # Compiled outside the rule of differentiation: a call from Python costs microseconds, not 0.6 ms.
-@partial(jax.jit, static_argnums=2)
+@compiled(static_argnums=2)
 def round_straight_through(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
     """Round; under differentiation the tangent passes unchanged."""
     refuse_fast_math()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, count_true
+from precsim._arrays import Array, ArrayLike, bitcast, count_true
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
@@ -45,7 +45,7 @@ class Events(NamedTuple):
     """Inputs that were NaN; they count as elements only."""
 
 
-def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
+def count_events(before: ArrayLike, after: ArrayLike, spec: SpecLike) -> Array:
     """Count what a rounding did to the range of its inputs.
 
     Parameters
@@ -95,7 +95,7 @@ def count_events(before: Any, after: Any, spec: SpecLike) -> Array:
     return count_true(*classify(before, after, spec))
 
 
-def classify(before: Any, after: Any, spec: SpecLike) -> Events:
+def classify(before: ArrayLike, after: ArrayLike, spec: SpecLike) -> Events:
     """Return, for each kind of event, a flat boolean array: which elements it happened to."""
     spec = RoundingSpec.parse(spec)
     before, carrier = as_carrier(before, "before")

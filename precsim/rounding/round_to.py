@@ -1,8 +1,10 @@
 """`round_to`: the rounding kernel for users' arrays."""
 
-from typing import Any
+from typing import overload
 
-from precsim._arrays import Array, is_jax
+import numpy as np
+
+from precsim._arrays import Array, ArrayLike, JaxArray, NumPyLike, is_jax
 from precsim.formats.carrier import as_carrier
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.kernel.kernel import round_array
@@ -15,13 +17,43 @@ COMPILED_FROM = 1 << 14
 """NumPy arrays of at least this many elements take the compiled kernel (same bits, faster)."""
 
 
+@overload
 def round_to(
-    x: Any,
+    x: JaxArray,
     spec: SpecLike,
     *,
     mode: RoundingMode | str | None = None,
     overflow: OverflowMode | str | None = None,
-    random_bits: Any = None,
+    random_bits: ArrayLike | None = None,
+    axis: int = -1,
+) -> JaxArray: ...
+@overload
+def round_to(
+    x: NumPyLike,
+    spec: SpecLike,
+    *,
+    mode: RoundingMode | str | None = None,
+    overflow: OverflowMode | str | None = None,
+    random_bits: NumPyLike | None = None,
+    axis: int = -1,
+) -> np.ndarray: ...
+@overload
+def round_to(
+    x: ArrayLike,
+    spec: SpecLike,
+    *,
+    mode: RoundingMode | str | None = None,
+    overflow: OverflowMode | str | None = None,
+    random_bits: ArrayLike | None = None,
+    axis: int = -1,
+) -> Array: ...
+def round_to(
+    x: ArrayLike,
+    spec: SpecLike,
+    *,
+    mode: RoundingMode | str | None = None,
+    overflow: OverflowMode | str | None = None,
+    random_bits: ArrayLike | None = None,
     axis: int = -1,
 ) -> Array:
     """Round each element to a value of a format.
@@ -88,15 +120,15 @@ def round_to(
         from precsim.rounding.scaled.quantize import round_scaled
 
         return round_scaled(x, spec, axis, random_bits)
-    x, carrier = as_carrier(x)
+    array, carrier = as_carrier(x)
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
-    random_bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
-    if is_jax(x) or is_jax(random_bits):
+    bits = as_random_bits(random_bits, (array,), carrier, spec, "element of x")
+    if is_jax(array) or is_jax(bits):
         from precsim.rounding.compiled import round_straight_through
 
-        return round_straight_through(x, random_bits, spec)
-    if x.size >= COMPILED_FROM:
+        return round_straight_through(array, bits, spec)
+    if array.size >= COMPILED_FROM:
         from precsim.rounding.compiled import round_numpy
 
-        return round_numpy(x, random_bits, spec)
-    return round_array(x, random_bits, spec)
+        return round_numpy(array, bits, spec)
+    return round_array(array, bits, spec)

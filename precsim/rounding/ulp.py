@@ -1,8 +1,10 @@
 """`ulp`: the distance between neighbours of a format."""
 
-from typing import Any
+from typing import overload
 
-from precsim._arrays import Array, bitcast, namespace
+import numpy as np
+
+from precsim._arrays import Array, ArrayLike, JaxArray, NumPyLike, bitcast, namespace
 from precsim.formats.carrier import Carrier, as_carrier, compose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
@@ -12,7 +14,13 @@ from precsim.rounding.kernel.limits import is_coarse, limits
 from precsim.rounding.spec import RoundingSpec
 
 
-def ulp(x: Any, fmt: str | Format) -> Array:
+@overload
+def ulp(x: JaxArray, fmt: str | Format) -> JaxArray: ...
+@overload
+def ulp(x: NumPyLike, fmt: str | Format) -> np.ndarray: ...
+@overload
+def ulp(x: ArrayLike, fmt: str | Format) -> Array: ...
+def ulp(x: ArrayLike, fmt: str | Format) -> Array:
     """Return the distance between the neighbours of a format around each element.
 
     Parameters
@@ -65,9 +73,9 @@ def ulp_bits(bits: Array, fmt: Format, carrier: Carrier) -> Array:
 
 def _ulp_exponent(magnitude: Array, fmt: Format, carrier: Carrier) -> Array:
     xp = namespace(magnitude)
-    i = carrier.int_dtype
+    i = carrier.signed
     if isinstance(fmt, FixedPointFormat):
-        return xp.full(magnitude.shape, -fmt.fraction_bits, i)
+        return xp.full(magnitude.shape, -fmt.fraction_bits, carrier.int_dtype)
     exponent = floor_log2(magnitude, carrier)
     if fmt.exponent_bits is None:
         return xp.maximum(exponent - i(fmt.precision - 1), i(carrier.lsb_min))

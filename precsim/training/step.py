@@ -62,7 +62,9 @@ def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
     """Return the state before the first step: weights rounded to the policy's storage format."""
     policy = config.policy
     nearest = RoundingSpec(format=policy.params.format)
-    params = {name: jnp.asarray(round_to(w, nearest)) for name, w in weights.items()}
+    params: dict[str, Array] = {
+        name: jnp.asarray(round_to(w, nearest)) for name, w in weights.items()
+    }
     return TrainState(
         params=params,
         optimizer_state=make_optimizer(config).init(params),

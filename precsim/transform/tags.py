@@ -20,7 +20,8 @@ _PREFIX = "precsim/"
 
 def tag(x: Array, name: str) -> Array:
     """Return an array as it is, with a name."""
-    return checkpoint_name(x, _PREFIX + name)  # type: ignore[no-untyped-call]
+    tagged: Array = checkpoint_name(x, _PREFIX + name)  # type: ignore[no-untyped-call]
+    return tagged
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

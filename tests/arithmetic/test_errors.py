@@ -24,7 +24,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: ps.sqrt(jax.random.key(0), "bf16"), TypeError, "x has dtype key<fry>; allowed"),
     (lambda: ps.accumulate(np.arange(3), "fp16"), TypeError, "x has dtype int64; allowed"),
     (lambda: ps.add("one", "two", "fp16"), TypeError, "x has dtype <U3; allowed"),
-    (lambda: ps.add(None, 1.0, "fp16"), TypeError, "x has dtype object; allowed"),
+    (lambda: ps.add(None, 1.0, "fp16"), TypeError, "x has dtype object; allowed"),  # type: ignore[call-overload]
     # Mixed dtypes
     (lambda: ps.add(ONE, np.ones(3), "fp16"), TypeError, "float32, float64; allowed is one"),
     (lambda: ps.add(np.ones(3), ONES, "fp16"), TypeError, "float32, float64; allowed is one"),
@@ -108,7 +108,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "order is 'blocked'; allowed",
     ),
-    (lambda: ps.accumulate(ONE, "fp16", order=None), ValueError, "order is None; allowed"),  # type: ignore[arg-type]
+    (lambda: ps.accumulate(ONE, "fp16", order=None), ValueError, "order is None; allowed"),  # type: ignore[call-overload]
     (lambda: ps.accumulate(ONE, "fp16", axis=1), ValueError, "axis is 1; allowed are -1 to 0"),
     (lambda: ps.accumulate(ONE, "fp16", axis=-2), ValueError, "axis is -2; allowed are -1 to 0"),
 ]

@@ -72,7 +72,7 @@ def test_stored_size_is_that_of_the_format() -> None:
     ],
 )
 def test_wrong_arguments_of_pack(
-    codes: object, width: int, error: type[Exception], words: str
+    codes: Any, width: int, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         ps.pack_codes(codes, width)

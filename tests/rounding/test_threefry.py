@@ -29,7 +29,7 @@ def test_known_answers(
 def test_the_generator_of_jax() -> None:
     seeds = np.random.default_rng(0).integers(0, 2**32, (3, 5), dtype=np.uint32)
     for k, stream in ((0, 0), (7, 2), (2**32 - 1, 1)):
-        got = bits_at(seeds, k, stream)
+        got = np.asarray(bits_at(seeds, k, stream))
         for seed, word in zip(seeds.flat, got.flat, strict=True):
             key, counter = (jnp.array(x, jnp.uint32) for x in ([seed, 0], [k, stream]))
             assert int(jax.extend.random.threefry_2x32(key, counter)[0]) == word
@@ -41,7 +41,7 @@ def test_the_generator_of_jax() -> None:
 def test_bits_of_steps_and_of_seeds_are_even() -> None:
     """Each bit is set in half of 20,000 words within 5 sigma, along k and along seeds."""
     k, seeds = np.arange(20_000, dtype=np.uint32), np.arange(20_000, dtype=np.uint32)
-    for words in (bits_at(np.uint32(3), k), bits_at(seeds, 5)):
+    for words in (bits_at(np.array(3, np.uint32), k), bits_at(seeds, 5)):
         counts = [np.count_nonzero((words >> np.uint32(bit)) & np.uint32(1)) for bit in range(32)]
         assert np.abs(np.array(counts) - 10_000).max() < 5 * 0.5 * np.sqrt(20_000)
         assert len(np.unique(words)) > 19_990

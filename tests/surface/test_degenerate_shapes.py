@@ -175,10 +175,10 @@ def products() -> Iterator[tuple[str, Case]]:
             ((), (1, 1, 1, 1), REFUSED),
         ):
             is_slow = spec == "h100:bf16" and image[:1] != (0,)
-            run = lambda x, w, spec=spec: ps.conv(x, w, spec)
+            convolve: Any = partial(ps.conv, spec=spec)
             yield (
                 f"conv {spec} {image} {window}{SLOW * is_slow}",
-                (run, zeros(image, window), expected, F32),
+                (convolve, zeros(image, window), expected, F32),
             )
             if expected != REFUSED:
                 pull = lambda x, w, spec=spec: jax.grad(

@@ -123,7 +123,7 @@ def exponential(x: Wide, carrier: Carrier) -> Wide:
     below, above = (f(words, sliver, carrier) for f in (piecewise.subtract, piecewise.add))
     words = choose(_is_close(x, carrier), choose(x.negative, above, below), words)
     result = _inexact(normalise(x.negative & False, exponent, *words, carrier), carrier)
-    tiny = x.exponent < carrier.int_dtype(7 - 2 * carrier.width)
+    tiny = x.exponent < carrier.signed(7 - 2 * carrier.width)
     return _beside(result, tiny, 0, x.negative, carrier)
 
 
@@ -133,7 +133,7 @@ def _is_close(x: Wide, carrier: Carrier) -> Array:
     It is not so for x below 2**-26, where 1 or 1/2 is the only one near, nor where x**3 / 48 is
     larger than the error; so, nowhere in float64.
     """
-    i = carrier.int_dtype
+    i = carrier.signed
     return (x.exponent >= i(-26)) & (x.exponent < i((13 - 2 * carrier.width) // 3))
 
 
@@ -143,7 +143,7 @@ def _power(x: Wide, carrier: Carrier) -> tuple[Array, Words]:
     Beyond 2**7 (float32) or 2**10 (float64) the argument is replaced by a number just below that:
     its exponential is beyond the carrier's range too, or below all that a rounding can see.
     """
-    u, i, width = carrier.uint, carrier.int_dtype, carrier.width
+    u, i, width = carrier.uint, carrier.signed, carrier.width
     integer_bits = carrier.exponent_bits - 1
     large = x.exponent >= i(integer_bits)
     hi = select(large, ~u(0), x.hi)
@@ -168,7 +168,7 @@ def _power(x: Wide, carrier: Carrier) -> tuple[Array, Words]:
 
 def logarithm(x: Wide, carrier: Carrier) -> Wide:
     """log(x) for positive x other than 1: k * log(2) + log(1 + t), 1 + t in [3/4, 3/2)."""
-    u, i, width = carrier.uint, carrier.int_dtype, carrier.width
+    u, i, width = carrier.uint, carrier.signed, carrier.width
     upper = (x.hi & u(1 << (width - 2))) != u(0)
     t = select(upper, u(0) - x.hi, x.hi << u(1))  # its size; a fraction
     quarter = u(1 << (width - 2))
@@ -188,7 +188,7 @@ def logarithm(x: Wide, carrier: Carrier) -> Wide:
 
 def hyperbolic_tangent(x: Wide, carrier: Carrier) -> Wide:
     """tanh(x) for x other than 0; just below x for tiny x."""
-    tiny = x.exponent < carrier.int_dtype(5 - carrier.width)
+    tiny = x.exponent < carrier.signed(5 - carrier.width)
     below_half = constant(_one(carrier) - _SLIVER, carrier)
     return _odd("tanh", x, tiny, below_half, carrier)
 
@@ -203,7 +203,7 @@ def _odd(name: str, x: Wide, is_known: Array, known: Words, carrier: Carrier) ->
 
     The second factor comes from the table, or is `known`.
     """
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     polynomials = table(name, carrier.width)
     place = scaled_fraction(x, polynomials.argument_bits, carrier)
     factor = choose(is_known, known, evaluate(polynomials, place, carrier))
@@ -221,7 +221,7 @@ def logistic(x: Wide, carrier: Carrier) -> Wide:
     Where `_is_close`, that is 1/2 + x / 4 - x**3 / 48, and 1/2 + x / 4 may be a boundary. (The last
     bit of x / 4 is worth more than x**3 / 48; so no other one is close.)
     """
-    u, i, width = carrier.uint, carrier.int_dtype, carrier.width
+    u, i, width = carrier.uint, carrier.signed, carrier.width
     k, power = _power(Wide(~(x.negative & False), *x[1:]), carrier)
     half_q = wide.shift_right_jam(*power, -k, carrier)
     positive = reciprocal(Words(half_q[0] | u(carrier.sign_bit), half_q[1]), carrier)
@@ -247,7 +247,7 @@ def reciprocal_root(x: Wide, carrier: Carrier) -> Wide:
     closer to the root than 2**-(p + 51): for float64 inputs that is proved without computing all
     distances.
     """
-    u, i, width = carrier.uint, carrier.int_dtype, carrier.width
+    u, i, width = carrier.uint, carrier.signed, carrier.width
     odd = (x.exponent & i(1)) == i(1)
     quarter = select(odd, x.hi, x.hi >> u(1))  # x = 4 * quarter * 4**k
     place = Words(quarter - u(1 << (width - 2)), x.hi & u(0))
@@ -275,7 +275,7 @@ def _inexact(x: Wide, carrier: Carrier) -> Wide:
 def _put(x: Wide, where: Array, exponent: Array | int, significand: int, carrier: Carrier) -> Wide:
     """Put a number in place, with the sign of `x`."""
     words = choose(where, constant(significand, carrier), Words(x.hi, x.lo))
-    exponent = carrier.int_dtype(exponent) if isinstance(exponent, int) else exponent
+    exponent = carrier.signed(exponent) if isinstance(exponent, int) else exponent
     return Wide(x.negative, select(where, exponent, x.exponent), *words)
 
 

@@ -1,10 +1,9 @@
 """Correctly rounded elementary functions."""
 
-from typing import Any
-
-from precsim._arrays import Array, namespace
+from precsim._arrays import Array, ArrayLike, namespace
 from precsim.arithmetic.elementary import bits as elementary_bits
 from precsim.arithmetic.operation import apply
+from precsim.arithmetic.signatures import unary
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.modes import OverflowMode
@@ -14,7 +13,8 @@ MAX_PRECISION = 24
 """Significant bits of the formats for which correct rounding is proved."""
 
 
-def exp(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@unary
+def exp(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Return e**x, rounded once.
 
     Parameters
@@ -72,7 +72,8 @@ def exp(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(elementary_bits.exp_bits, _unrounded_exp, (x,), spec, random_bits)
 
 
-def log(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@unary
+def log(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Return the natural logarithm of x, rounded once.
 
     Parameters
@@ -103,7 +104,8 @@ def log(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(elementary_bits.log_bits, _unrounded_log, (x,), spec, random_bits)
 
 
-def tanh(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@unary
+def tanh(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Return the hyperbolic tangent of x, rounded once.
 
     Parameters
@@ -137,7 +139,8 @@ def tanh(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(elementary_bits.tanh_bits, _unrounded_tanh, (x,), spec, random_bits)
 
 
-def erf(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@unary
+def erf(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Return the error function of x, rounded once.
 
     Parameters
@@ -169,7 +172,8 @@ def erf(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(elementary_bits.erf_bits, _unrounded_erf, (x,), spec, random_bits)
 
 
-def sigmoid(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@unary
+def sigmoid(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Return 1 / (1 + e**-x), rounded once.
 
     Parameters
@@ -200,7 +204,8 @@ def sigmoid(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
     return apply(elementary_bits.sigmoid_bits, _unrounded_sigmoid, (x,), spec, random_bits)
 
 
-def rsqrt(x: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+@unary
+def rsqrt(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
     """Return 1 / sqrt(x), rounded once.
 
     Parameters

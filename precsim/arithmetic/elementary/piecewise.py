@@ -75,7 +75,7 @@ def reciprocal(x: Words, carrier: Carrier) -> Words:
 def scaled_fraction(x: Wide, integer_bits: int, carrier: Carrier) -> Words:
     """Return ``abs(x) / 2**integer_bits`` modulo 1; bits below the last are lost."""
     xp = namespace(x.hi)
-    i = carrier.int_dtype
+    i = carrier.signed
     right = i(integer_bits - 1) - x.exponent
     hi = shift_left(x.hi, -right, carrier)
     return Words(*shift_right_jam(hi, hi & carrier.uint(0), xp.maximum(right, i(0)), carrier))

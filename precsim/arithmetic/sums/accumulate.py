@@ -1,8 +1,20 @@
 """Sums in a stated order, every partial sum rounded."""
 
-from typing import Any
+from typing import Any, overload
 
-from precsim._arrays import Array, as_integers, bitcast, entry, namespace, repeat
+import numpy as np
+
+from precsim._arrays import (
+    Array,
+    ArrayLike,
+    JaxArray,
+    NumPyLike,
+    as_integers,
+    bitcast,
+    entry,
+    namespace,
+    repeat,
+)
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.arithmetic.operation import call
 from precsim.arithmetic.sums.exact import Summands, exact_sum
@@ -21,13 +33,40 @@ EXACT_COMPILED_FROM = 1 << 13
 """The same for exact sums, whose steps are short in NumPy and whose compilation is long."""
 
 
+@overload
 def accumulate(
-    x: Any,
+    x: JaxArray,
     spec: SpecLike,
     *,
     axis: int | None = None,
     order: str | Order = "sequential",
-    random_bits: Any = None,
+    random_bits: ArrayLike | None = None,
+) -> JaxArray: ...
+@overload
+def accumulate(
+    x: NumPyLike,
+    spec: SpecLike,
+    *,
+    axis: int | None = None,
+    order: str | Order = "sequential",
+    random_bits: NumPyLike | None = None,
+) -> np.ndarray: ...
+@overload
+def accumulate(
+    x: ArrayLike,
+    spec: SpecLike,
+    *,
+    axis: int | None = None,
+    order: str | Order = "sequential",
+    random_bits: ArrayLike | None = None,
+) -> Array: ...
+def accumulate(
+    x: ArrayLike,
+    spec: SpecLike,
+    *,
+    axis: int | None = None,
+    order: str | Order = "sequential",
+    random_bits: ArrayLike | None = None,
 ) -> Array:
     """Sum along an axis in a stated order, rounding every partial sum.
 

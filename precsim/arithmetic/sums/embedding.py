@@ -1,13 +1,12 @@
 """Rows of a table by index, with the gradient of the table added up in a stated order."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, as_integers, is_jax
+from precsim._arrays import Array, ArrayLike, as_integers, is_jax
 from precsim._calls import call, with_automatic_axes
 from precsim.arithmetic.sums.segments import segment_sum
 from precsim.formats.carrier import as_carrier
@@ -16,7 +15,9 @@ from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
-def embedding(table: Any, ids: Any, spec: SpecLike, *, random_bits: Any = None) -> Array:
+def embedding(
+    table: ArrayLike, ids: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None
+) -> Array:
     """Return ``table[ids]``, with a gradient of the table that is summed in a stated order.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from precsim._arrays import Array, as_varying, is_jax, namespace, repeat
 from precsim.arithmetic.exact import finish
@@ -23,6 +23,9 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.spec import RoundingSpec
+
+Flags: TypeAlias = tuple[Array, Array, Array]
+"""Of each sum: whether a NaN, a positive and a negative infinity are among its terms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +83,25 @@ def exact_sum(
     packed = finish(number, positive | negative, invalid | (positive & negative), negative, carrier)
     if random_bits is not None:
         random_bits = random_bits.reshape(-1)
-    flat = (x.reshape(-1) for x in packed)  # the shape in which every rounding is compiled
-    bits, tail, rest = flat
-    rounded = round_bits(bits, spec, carrier, tail=tail, rest=rest, random_bits=random_bits)
+    # The shape in which every rounding is compiled.
+    patterns, tail, after = (x.reshape(-1) for x in (packed.bits, packed.tail, packed.rest))
+    rounded = round_bits(patterns, spec, carrier, tail=tail, rest=after, random_bits=random_bits)
     return rounded.reshape(start.shape)
 
 
-def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array, Array, Array]:
+def _specials(summands: Summands, start: Array, carrier: Carrier) -> Flags:
     """Return which sums have a NaN, a positive and a negative infinity among their terms."""
     sign = carrier.uint(carrier.sign_bit)
 
-    def seen(x: Array) -> tuple[Array, Array, Array]:
+    def seen(x: Array) -> Flags:
         infinite, is_negative = is_infinite(x, carrier), x >= sign
         return is_nan(x, carrier), infinite & ~is_negative, infinite & is_negative
 
-    def look(k: Any, flags: tuple[Array, Array, Array]) -> tuple[Array, ...]:
-        return tuple(a | b for a, b in zip(flags, seen(summands.pattern(k)), strict=True))
+    def look(k: Any, flags: Flags) -> Flags:
+        nan, positive, negative = seen(summands.pattern(k))
+        return flags[0] | nan, flags[1] | positive, flags[2] | negative
 
-    def scan(flags: tuple[Array, Array, Array]) -> Any:
+    def scan(flags: Flags) -> Flags:
         return repeat(summands.count, look, flags)
 
     flags = seen(start)
@@ -107,4 +111,5 @@ def _specials(summands: Summands, start: Array, carrier: Carrier) -> tuple[Array
     from precsim._calls import choose
 
     flags = as_varying(scan, flags)
-    return choose(has_special, scan, lambda flags: flags, flags)  # type: ignore[no-any-return]
+    same: Callable[[Flags], Flags] = lambda flags: flags
+    return choose(has_special, scan, same, flags)

@@ -1,10 +1,17 @@
 """Sums of rows by segment, in a stated order: a scatter-add with the same bits on every device."""
 
-from typing import Any
-
 import numpy as np
 
-from precsim._arrays import Array, as_integers, entry, is_jax, namespace, repeat, with_entry
+from precsim._arrays import (
+    Array,
+    ArrayLike,
+    as_integers,
+    entry,
+    is_jax,
+    namespace,
+    repeat,
+    with_entry,
+)
 from precsim.arithmetic.elementwise import add
 from precsim.arithmetic.operation import call
 from precsim.formats.carrier import as_carrier
@@ -17,12 +24,12 @@ COMPILED_FROM = 1 << 12
 
 
 def segment_sum(
-    data: Any,
-    segment_ids: Any,
+    data: ArrayLike,
+    segment_ids: ArrayLike,
     spec: SpecLike,
     *,
     num_segments: int,
-    random_bits: Any = None,
+    random_bits: ArrayLike | None = None,
 ) -> Array:
     """Add rows that have the same segment, from the first to the last, rounding every partial sum.
 
@@ -102,7 +109,7 @@ def _add_rows(
     is_kept = (ids >= 0) & (ids < count)
     places = xp.where(is_kept, ids, 0)
 
-    def add_row(n: Any, totals: Array) -> Array:
+    def add_row(n: ArrayLike, totals: Array) -> Array:
         place = entry(places, n)
         old = entry(totals, place)
         new = add(old, entry(data, n), spec, random_bits=None if bits is None else entry(bits, n))

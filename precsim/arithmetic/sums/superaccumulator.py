@@ -95,7 +95,7 @@ class Integers(NamedTuple):
 def significands(x: Array, fmt: Format | None, carrier: Carrier) -> Integers:
     """Split carrier patterns of a format's values into integers of one word, as short as theirs."""
     xp = namespace(x)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     significand, lsb = decompose(x, carrier)
     is_special = (x & u(carrier.sign_bit - 1)) >= u(carrier.infinity)
     significand = select(is_special, u(0), significand)
@@ -126,7 +126,7 @@ def deposit(limbs: Array, terms: Integers, place: Layout, bits: int) -> Array:
     About 2 + 5 bits / half operations per limb.
     """
     carrier, half = place.carrier, place.half
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     position = terms.exponent - i(place.lowest)
     first, bit = position // i(half), position % i(half)
     back = i(carrier.width) - bit
@@ -141,10 +141,10 @@ def deposit(limbs: Array, terms: Integers, place: Layout, bits: int) -> Array:
         digit = (words[k // 2] >> u(half * (k % 2))) & u((1 << half) - 1)
         digits.append((digit.astype(carrier.int_dtype) ^ sign) - sign)
     if is_jax(limbs):
-        from jax import lax
+        from precsim._calls import kept_apart
 
         # Else XLA computes the digits anew for every limb.
-        first, *digits = lax.optimization_barrier((first, *digits))  # type: ignore[no-untyped-call]
+        first, *digits = kept_apart((first, *digits))
     xp = namespace(limbs)
     # As many axes as the limbs have: JAX may be told to refuse to add them.
     lead = (1,) * (limbs.ndim - first.ndim)
@@ -160,7 +160,7 @@ def deposit(limbs: Array, terms: Integers, place: Layout, bits: int) -> Array:
 def spread_carries(limbs: Array, place: Layout) -> Array:
     """Move what exceeds a digit one limb up; the value stays, limbs become small again."""
     xp = namespace(limbs)
-    i = place.carrier.int_dtype
+    i = place.carrier.signed
     carries = limbs[:-1] >> i(place.half)
     kept = limbs[:-1] - (carries << i(place.half))
     return xp.concatenate([kept, limbs[-1:]]) + xp.concatenate([xp.zeros_like(limbs[:1]), carries])
@@ -185,7 +185,7 @@ def total(
     """
     xp = namespace(limbs)
     carrier, half = place.carrier, place.half
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     limbs = _ripple(limbs, place)
     negative = limbs[-1] < i(0)
     limbs = _ripple(xp.where(negative, -limbs, limbs), place)
@@ -219,7 +219,7 @@ def total(
 
 def _ripple(limbs: Array, place: Layout) -> Array:
     """Carry from the lowest to the highest limb; all but the last become digits."""
-    i = place.carrier.int_dtype
+    i = place.carrier.signed
     # NumPy's `with_entry` writes in place.
     limbs = limbs if is_jax(limbs) else limbs.copy()
 

@@ -1,19 +1,17 @@
 """Matrix products by the platform's own kernels."""
 
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
+from precsim._calls import compiled
 from precsim.products.native.stored import stored
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
 
 
-@partial(jax.jit, static_argnums=3)
+@compiled(static_argnums=3)
 def native_matmul(
     a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
 ) -> Array:

@@ -1,7 +1,6 @@
 """Products on the tensor cores of this machine's GPU, for specs whose bits they have."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, bitcast, repeat
+from precsim._calls import compiled, kept_apart
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.registry import get_format
 from precsim.products.native.stored import operand_refusal, stored
@@ -43,7 +43,7 @@ def _device() -> jax.Device:
     return device
 
 
-@partial(jax.jit, static_argnums=2)
+@compiled(static_argnums=2)
 def native_tensor_core(
     a: Array, b: Array, spec: MatmulSpec, random_bits: Array | None = None
 ) -> Array:
@@ -100,7 +100,8 @@ def _promoted(a: Array, b: Array, spec: MatmulSpec, interval: int) -> Array:
             total, bitcast(one_kernel(x, y, spec), FLOAT32.uint_dtype), spec.accumulator
         )
 
-    total = repeat(parts, add_part, jnp.zeros(shape, FLOAT32.uint_dtype))
+    zeros: Array = jnp.zeros(shape, FLOAT32.uint_dtype)
+    total = repeat(parts, add_part, zeros)
     return bitcast(total, FLOAT32.float_dtype)
 
 
@@ -116,9 +117,7 @@ def one_kernel(a: Array, b: Array, spec: MatmulSpec) -> Array:
     a = _padded(a, 16 if is_fp8 else 8, 16 if is_fp8 else 1)
     b = _padded(b, 16 if is_fp8 else 1, 16 if is_fp8 else 8)
     # Kept apart from what surrounds it, so that the kernel is the one that was tried.
-    x, y = lax.optimization_barrier(  # type: ignore[no-untyped-call]
-        (stored(a, spec.lhs.format), stored(b, spec.rhs.format))
-    )
+    x, y = kept_apart((stored(a, spec.lhs.format), stored(b, spec.rhs.format)))
     axes = tuple(range(a.ndim - 2))
     is_tf32 = get_format("tf32") in (spec.lhs.format, spec.rhs.format)
     # Without fast accumulation, which HIGHEST switches off, fp8 totals are promoted every 128
@@ -134,7 +133,7 @@ def one_kernel(a: Array, b: Array, spec: MatmulSpec) -> Array:
         else lax.Precision.DEFAULT,
         preferred_element_type=jnp.float32,
     )
-    return lax.optimization_barrier(total)[..., :m, :n]  # type: ignore[no-untyped-call]
+    return kept_apart(total)[..., :m, :n]
 
 
 def _padded(x: Array, rows: int, columns: int) -> Array:

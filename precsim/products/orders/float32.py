@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array
+from precsim._arrays import Array, absolute
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
@@ -122,7 +122,7 @@ def jam(total: Array, error: Array) -> Array:
     # stays odd.
     jammed = (bits + ((bits ^ error_bits) >> _I(31))) | _I(1)
     # The error of what is not finite is NaN.
-    inexact = abs(error) > 0
+    inexact = absolute(error) > 0
     return lax.bitcast_convert_type(jnp.where(inexact, jammed, bits), jnp.float32)
 
 

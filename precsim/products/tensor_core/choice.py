@@ -1,5 +1,6 @@
 """Products of fused blocks: one driver for the steps of one word and those of two."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -62,7 +63,7 @@ def fused_product(
     return bitcast(arranged.finish(total), FLOAT32.float_dtype)
 
 
-def _with_or_without_special(run: Any, first: Array, x: Any, y: Any) -> Array:
+def _with_or_without_special(run: Callable[..., Array], first: Array, x: Any, y: Any) -> Array:
     """Run with the steps' special cases only where there is an infinity or a NaN."""
     xp = namespace(first, x.bits)
     magnitude, infinity = _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)

@@ -11,13 +11,12 @@ normal number, and a similar one from its largest.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, repeat
-from precsim._calls import choose
+from precsim._calls import choose, compiled
 from precsim.formats.carrier import FLOAT32, bit_length
 from precsim.products.pallas_gpu import Read, Tile, in_chunks, over_tiles
 from precsim.products.specs.core import Core
@@ -60,7 +59,7 @@ def chain_on_gpu(
     if is_exact is False:
         return otherwise(x, y, total)
 
-    @jax.jit
+    @compiled()
     def tensor_core_tiles(x: Float32Factor, y: Float32Factor, total: Array) -> Array:
         # `find_unportable` knows the name: its float32 operations are exact.
         return over_tiles(tile, total, x, y, tiles=_TILES)
@@ -70,8 +69,12 @@ def chain_on_gpu(
         body = lambda n, total: add_in_float32(left, right, total, n, core, read)
         return repeat(count // core.block.length, body, total)
 
-    run = lambda left, right, x, y, total: tensor_core_tiles(left, right, total)
-    general = lambda left, right, x, y, total: otherwise(x, y, total)
+    def run(left: Any, right: Any, x: Any, y: Any, total: Array) -> Array:
+        return tensor_core_tiles(left, right, total)
+
+    def general(left: Any, right: Any, x: Any, y: Any, total: Array) -> Array:
+        return otherwise(x, y, total)
+
     return choose(is_exact, run, general, left, right, x, y, total)
 
 
@@ -103,7 +106,8 @@ def fits(x: Float32Factor, y: Float32Factor, total: Array, core: Core) -> Array 
     if lhs.emin + rhs.emin >= lowest and lhs.emax + rhs.emax <= highest:
         return found
     (low_x, high_x), (low_y, high_y) = map(_exponents, (x, y))
-    return found & (low_x + low_y >= lowest) & (high_x + high_y <= highest)
+    in_range: Array = found & (low_x + low_y >= lowest) & (high_x + high_y <= highest)
+    return in_range
 
 
 def _truncates(core: Core) -> bool:

@@ -128,7 +128,7 @@ def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
         for k in range(0, len(products), length):
             draw = 0
             if core.accumulator.mode is RoundingMode.STOCHASTIC:
-                draw = int(bits_at(np.uint32(seed), place + k))
+                draw = int(bits_at(np.array(seed, np.uint32), place + k))
             total = step_exact(total, products[k : k + length], core, draw)
         return total
 

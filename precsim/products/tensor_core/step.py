@@ -15,6 +15,7 @@ import numpy as np
 from precsim._arrays import (
     Array,
     Fold,
+    absolute,
     count_bits,
     entry,
     namespace,
@@ -104,7 +105,7 @@ def make_factors(x: Decoded, y: Decoded, core: Core) -> tuple[OneWordFactor, One
     the magnitudes of the right operand are nudged up where there are bits for that (`is_nudged`).
     Positive products do not notice.
     """
-    size = (abs(y.significand).astype(_U) << _U(lift(core))) + _U(is_nudged(core))
+    size = (absolute(y.significand).astype(_U) << _U(lift(core))) + _U(is_nudged(core))
     signed = select(y.significand < _I(0), _U(0) - size, size).astype(_I)
     lifted = select(y.significand == _I(0), _I(0), signed)
     return (
@@ -143,7 +144,7 @@ def exact_product(x: OneWordFactor, y: OneWordFactor, k: Any, core: Core) -> tup
 def count_negative(x: OneWordFactor, y: OneWordFactor, n: Any, length: int) -> Array:
     """Count the negative products of a step, int32."""
     words = -(-length // 32)
-    count = _I(0)
+    count = FLOAT32.signed(0)
     for word in range(words):
         k = n * words + word
         negative = entry(x.negative, k) ^ row(y.negative, k)

@@ -5,7 +5,7 @@ first-level cache meanwhile, the step waits for memory: on one core a product of
 1.5 to 2 times as long.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from precsim._arrays import Array, is_jax, namespace
 
@@ -46,10 +46,11 @@ def tiles_of(columns: int, rows_a_step: int, *, is_compiled: bool) -> Tiles:
     return Tiles(count, width, columns)
 
 
-def row(x: Array, k: object) -> Array:
+def row(x: Array, k: Any) -> Array:
     """Return row k of (..., rows, width) as (..., 1, width); a slice under JAX, for its loops."""
     if not is_jax(x):
-        return x[..., k, None, :]
+        one: Array = x[..., k, None, :]
+        return one
     from jax import lax
 
-    return lax.dynamic_slice_in_dim(x, k, 1, x.ndim - 2)  # type: ignore[arg-type]
+    return lax.dynamic_slice_in_dim(x, k, 1, x.ndim - 2)

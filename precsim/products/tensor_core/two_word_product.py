@@ -170,5 +170,7 @@ def _term(
         return entry(x.significand, start + g) * entry(y.significand, start + g)
 
     total = fold(group - 1, lambda g, total: total + product(g + 1), product(0))
+    assert x.scale is not None
+    assert y.scale is not None
     significand = total * (entry(x.scale, k) * entry(y.scale, k))
     return significand, namespace(total).where(significand == _I(0), _I(NO_EXPONENT), exponent)

@@ -7,7 +7,7 @@ both with `oracle`. Two words hold the sums that `check_fused` lets through.
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from precsim._arrays import Array, Fold, namespace
+from precsim._arrays import Array, Fold, absolute, namespace
 from precsim.formats.carrier import FLOAT32, decompose, shift_left, shift_right
 from precsim.products.specs.core import Core
 from precsim.products.tensor_core.step import NAN, NO_EXPONENT
@@ -45,7 +45,7 @@ def add_in_two_words(
     def add_term(k: Any, sum_: Words) -> Words:
         value, its_exponent = term(k)
         up = f - core.term_bits
-        words = _aligned(abs(value).astype(_U), up, largest - its_exponent, block.sticky)
+        words = _aligned(absolute(value).astype(_U), up, largest - its_exponent, block.sticky)
         return _plus(sum_, words, value < _I(0))
 
     zero = xp.zeros_like(significand)

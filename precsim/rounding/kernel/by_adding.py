@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array
+from precsim._arrays import Array, absolute
+from precsim._calls import kept_apart
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import get_format
@@ -74,9 +75,10 @@ def round_by_adding(x: Array, spec: RoundingSpec, *, has_negative_zero: bool = T
 
     def converted(x: Array) -> Array:
         # The barrier keeps the pair of conversions, which XLA would else be free to leave out.
-        return lax.optimization_barrier(x.astype(jnp.float16)).astype(jnp.float32)  # type: ignore[no-untyped-call]
+        return kept_apart(x.astype(jnp.float16)).astype(jnp.float32)
 
-    return lax.platform_dependent(x, cpu=converted, default=lambda x: by_adding(x, spec))
+    rounded: Array = lax.platform_dependent(x, cpu=converted, default=lambda x: by_adding(x, spec))
+    return rounded
 
 
 def by_adding(x: Array, spec: RoundingSpec, *, has_negative_zero: bool = True) -> Array:
@@ -103,7 +105,7 @@ def by_adding(x: Array, spec: RoundingSpec, *, has_negative_zero: bool = True) -
         power = lax.bitcast_convert_type(
             lax.bitcast_convert_type(lead, jnp.uint32) + shift, jnp.float32
         )
-        result = (abs(x) + power) - power
+        result = (absolute(x) + power) - power
         largest = np.array(limits(spec, FLOAT32).max_positive, _U).view(np.float32)
         result = jnp.where(result > largest, beyond, result)  # no NaN is larger
     # A zero has lost its sign in the sum.

@@ -39,7 +39,7 @@ def _nan(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
 
 def nan_if_undetermined(bits: Array, drop: Array, rest: Array, carrier: Carrier) -> Array:
     """Put NaN where more than a tail follows a coarser pattern: its low bits are not known."""
-    unknown = (drop < carrier.int_dtype(0)) & (rest != carrier.uint(0))
+    unknown = (drop < carrier.signed(0)) & (rest != carrier.uint(0))
     return select(unknown, carrier.uint(carrier.quiet_nan), bits)
 
 
@@ -52,7 +52,7 @@ def modulo(
     parity and fraction are those of the reduced number.
     """
     xp = namespace(significand)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     fmt = spec.format
     assert isinstance(fmt, FixedPointFormat)
     left = xp.maximum(-drop, i(0))
@@ -80,7 +80,7 @@ def wrap(integer: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> A
     below_zero = (code >> u(fmt.width - 1) == u(1)) & fmt.is_signed
     magnitude = select(below_zero, (u(0) - code) & mask, code)
     sign = select(below_zero, u(carrier.sign_bit), u(0))
-    wrapped = compose(magnitude, carrier.int_dtype(-fmt.fraction_bits), carrier) | sign
+    wrapped = compose(magnitude, carrier.signed(-fmt.fraction_bits), carrier) | sign
     # An infinity has no residue: NaN, or the end of the range on request.
     bound = limits(spec, carrier)
     lowest = bound.max_negative | carrier.sign_bit if fmt.is_signed else 0

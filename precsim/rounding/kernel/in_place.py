@@ -112,7 +112,7 @@ def _increment(
         lambda: _is_odd(magnitude, kept, spec, carrier),
         invert=lambda flag: flag ^ u(1),
     )
-    increment = below_half + tie_goes_up
+    increment: Array = below_half + tie_goes_up
     # Where nothing is dropped, nothing may be added.
     return increment & dropped if _may_keep_all(spec, carrier) else increment
 

@@ -61,16 +61,16 @@ def round_bits(
         Patterns of the carrier. Around 25 integer operations per element for round to nearest.
     """
     xp = namespace(bits)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     bound = limits(spec, carrier)
     magnitude = bits & u(carrier.sign_bit - 1)
     negative = bits >= u(carrier.sign_bit)
     unknown = rest
     if tail is not None and rest is None:
         unknown, rest = tail & u(1), tail & u(0)
-    nonzero_bits = magnitude if tail is None else magnitude | tail | rest
+    nonzero_bits = magnitude if tail is None or rest is None else magnitude | tail | rest
     if in_place.applies(spec, carrier) and (tail is None or in_place.has_sticky_bit(spec, carrier)):
-        if tail is not None:
+        if tail is not None and rest is not None:
             magnitude = magnitude | ((tail | rest) != u(0)).astype(carrier.uint_dtype)
         result = in_place.round_magnitude(magnitude, negative, spec, carrier)
         return _finish(result, bits, nonzero_bits, negative, spec, carrier)
@@ -78,13 +78,13 @@ def round_bits(
     drop = _dropped_bits(magnitude, spec, carrier)
     significand, _ = decompose(magnitude, carrier)
     if spec.overflow is OverflowMode.WRAP:
-        if tail is not None:
+        if unknown is not None:
             bits = fixed_point.nan_if_undetermined(bits, drop, unknown, carrier)
         significand, drop, tail = fixed_point.modulo(significand, drop, tail, spec, carrier)
     # One guard bit more, so that at least one bit is always cut off and the half way point is a
     # bit.
     guarded = significand << u(1)
-    if tail is not None:
+    if tail is not None and rest is not None:
         guarded = guarded | (tail >> u(carrier.width - 1))
         tail = (tail << u(1)) | (rest >> u(carrier.width - 1))
     cut = xp.clip(drop + i(1), i(1), i(carrier.precision + 2)).astype(carrier.uint_dtype)
@@ -105,7 +105,7 @@ def round_bits(
             carrier,
         )
     else:
-        sticky = np.False_ if tail is None else (tail | rest) != u(0)
+        sticky = np.False_ if tail is None or rest is None else (tail | rest) != u(0)
         odd = _is_odd(kept, magnitude, spec, carrier)
         up = _goes_up(spec.mode, fraction, u(1) << (cut - u(1)), sticky, odd, negative)
 
@@ -146,7 +146,7 @@ def _finish(
 def _dropped_bits(magnitude: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
     """Count the carrier bits below the format's quantum (negative where the quantum is finer)."""
     xp = namespace(magnitude)
-    i = carrier.int_dtype
+    i = carrier.signed
     fmt = spec.format
     field = (magnitude >> carrier.uint(carrier.trailing)).astype(carrier.int_dtype)
     # Exponent of the implicit bit; all carrier subnormals share the one of the smallest normal.
@@ -172,18 +172,25 @@ def _is_odd(kept: Array, magnitude: Array, spec: RoundingSpec, carrier: Carrier)
         return odd
     # With one significand bit the code is the exponent field; code 0 is even, as is `kept` = 0.
     exponent = floor_log2(magnitude, carrier)
-    return odd & (((exponent + carrier.int_dtype(fmt.bias)) & carrier.int_dtype(1)) == 1)
+    return odd & (((exponent + carrier.signed(fmt.bias)) & carrier.signed(1)) == 1)
 
 
 def _goes_up(
-    mode: RoundingMode, fraction: Array, half: Array, sticky: Array, odd: Array, negative: Array
+    mode: RoundingMode,
+    fraction: Array,
+    half: Array,
+    sticky: Array | np.bool,
+    odd: Array,
+    negative: Array,
 ) -> Array:
     """Decide, from the cut-off bits, whether the magnitude goes to the upper neighbour."""
-    outward = mode.direction.is_outward(negative, lambda: odd)
+    outward: Array = mode.direction.is_outward(negative, lambda: odd)
     if mode.is_nearest:
         tie = (fraction == half) & ~sticky
-        return (fraction >= half) & ~(tie & ~outward)
-    return ((fraction != fraction.dtype.type(0)) | sticky) & outward
+        up: Array = (fraction >= half) & ~(tie & ~outward)
+        return up
+    is_cut: Array = (fraction != fraction.dtype.type(0)) | sticky
+    return is_cut & outward
 
 
 def _stochastic(
@@ -197,7 +204,7 @@ def _stochastic(
 ) -> Array:
     """P3109 v4.0: the discarded fraction, as an N-bit integer, plus R carries out of N bits."""
     xp = namespace(fraction)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     n = spec.num_random_bits
     last = i(carrier.width - 1)
     right = xp.clip(cut - i(n), i(0), last).astype(carrier.uint_dtype)
@@ -206,7 +213,7 @@ def _stochastic(
     below = fraction & ((u(1) << right) - u(1))
     next_bit = select(right > u(0), (fraction >> (xp.maximum(right, u(1)) - u(1))) & u(1), u(0))
     more = below & ~(next_bit << (xp.maximum(right, u(1)) - u(1)))
-    if tail is not None:
+    if tail is not None and rest is not None:
         # The first `left` bits of the tail belong to the integer; a shift by the full width gives
         # 0.
         into = select(

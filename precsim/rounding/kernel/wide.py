@@ -7,7 +7,7 @@ exact sum, product and fused multiply-add of carrier values closely enough to be
 32 random bits too.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from precsim._arrays import Array, namespace, repeat
 from precsim.formats.carrier import Carrier, bit_length, decompose, select, shift_left, shift_right
@@ -33,9 +33,13 @@ class Packed(NamedTuple):
     rest: Array
 
 
+Root: TypeAlias = tuple[Array, Array, Array, Array, Array]
+"""State of a square root: radicand, remainder (two words), root (two words)."""
+
+
 def unpack(bits: Array, carrier: Carrier) -> Wide:
     """Return finite carrier patterns as wide numbers (exact)."""
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     significand, lsb = decompose(bits, carrier)
     length = bit_length(significand, carrier)
     hi = shift_left(significand, i(carrier.width) - length, carrier)
@@ -50,7 +54,7 @@ def pack(x: Wide, carrier: Carrier) -> Packed:
     rounds as it would round the number itself.
     """
     xp = namespace(x.hi)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     below = xp.maximum(i(carrier.emin) - x.exponent, i(0))
     hi, lo = shift_right_jam(x.hi, x.lo, below, carrier)
     p, spare = carrier.precision, carrier.width - carrier.precision
@@ -66,7 +70,7 @@ def pack(x: Wide, carrier: Carrier) -> Packed:
 
 def shift_right_jam(hi: Array, lo: Array, count: Array, carrier: Carrier) -> tuple[Array, Array]:
     """Shift two words right by `count` >= 0; what falls off sets the last bit."""
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     width = i(carrier.width)
     # A long shift is a shift by one whole word, then a short one.
     is_long = count >= width
@@ -82,7 +86,7 @@ def shift_right_jam(hi: Array, lo: Array, count: Array, carrier: Carrier) -> tup
 
 def normalise(negative: Array, exponent: Array, hi: Array, lo: Array, carrier: Carrier) -> Wide:
     """Shift the leading bit to the top; `exponent` belongs to the top bit."""
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     width = i(carrier.width)
     zeros = width - select(hi == u(0), bit_length(lo, carrier), bit_length(hi, carrier))
     in_hi = select(hi == u(0), lo, hi)
@@ -107,7 +111,7 @@ def multiply_words(x: Array, y: Array, carrier: Carrier) -> tuple[Array, Array]:
 
 def multiply(x: Wide, y: Wide, carrier: Carrier) -> Wide:
     """Exact product of two unpacked carrier values."""
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     hi, lo = multiply_words(x.hi, y.hi, carrier)
     # The product of two significands in [1, 2) lies in [1, 4).
     is_low = hi < u(carrier.sign_bit)
@@ -123,7 +127,7 @@ def add(x: Wide, y: Wide, carrier: Carrier, *, zero_is_negative: bool) -> Wide:
     An exact cancellation gives +0, or -0 on request (rounding toward negative; IEEE 754-2019, 6.3).
     """
     xp = namespace(x.hi)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     swap = y.exponent > x.exponent
     large = Wide(*(select(swap, b, a) for a, b in zip(x, y, strict=True)))
     small = Wide(*(select(swap, a, b) for a, b in zip(x, y, strict=True)))
@@ -151,7 +155,7 @@ def add(x: Wide, y: Wide, carrier: Carrier, *, zero_is_negative: bool) -> Wide:
 
 def divide(x: Wide, y: Wide, carrier: Carrier) -> Wide:
     """Quotient of two unpacked carrier values by long division; `y` must not be zero."""
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     digit_bits = carrier.width - carrier.precision
     drop = u(digit_bits)
     dividend, divisor = x.hi >> drop, y.hi >> drop
@@ -189,14 +193,14 @@ def divide(x: Wide, y: Wide, carrier: Carrier) -> Wide:
 def sqrt(x: Wide, carrier: Carrier) -> Wide:
     """Square root of unpacked carrier values (the sign is ignored), digit by digit in base 2."""
     xp = namespace(x.hi)
-    u, i = carrier.uint, carrier.int_dtype
+    u, i = carrier.uint, carrier.signed
     width = carrier.width
     odd = (x.exponent & i(1)) == i(1)
     # The radicand in [1, 4) with two integer bits; its further bits enter two at a time.
     radicand = select(odd, x.hi, x.hi >> u(1))
     steps = carrier.precision + 33
 
-    def digit(_: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def digit(_: Array, state: Root) -> Root:
         """Append one bit to the root; the remainder takes in the radicand's next two bits."""
         radicand, rest_hi, rest_lo, root_hi, root_lo = state
         rest_hi = (rest_hi << u(2)) | (rest_lo >> u(width - 2))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, namespace
+from precsim._arrays import Array, absolute, namespace
 from precsim.formats.affine import LARGEST_WIDTH, AffineFormat
 from precsim.formats.carrier import Carrier, compose, select
 from precsim.formats.codec import encode_bits
@@ -69,8 +69,8 @@ def round_to_steps(
     assert isinstance(fmt, AffineFormat)
     bits, is_lost = set_specials_apart(bits, spec, carrier)
     magnitude, negative = bits & u(carrier.sign_bit - 1), bits >= u(carrier.sign_bit)
-    highest = select(negative, u(0), magnitude).max(axis=-1, initial=u(0))
-    lowest = select(negative, magnitude, u(0)).max(axis=-1, initial=u(0))
+    highest = select(negative, u(0), magnitude).max(axis=-1, initial=carrier.uint_dtype(0))
+    lowest = select(negative, magnitude, u(0)).max(axis=-1, initial=carrier.uint_dtype(0))
     half = 1 << (fmt.bits - 1)
     if fmt.is_symmetric:
         width = wide.unpack(xp.maximum(highest, lowest), carrier)
@@ -94,7 +94,7 @@ def dequantize_groups(groups: Groups, carrier: Carrier) -> Array:
     """
     u = carrier.uint
     steps = groups.codes.astype(np.int32) - groups.zero_points
-    bits = compose(abs(steps).astype(carrier.uint_dtype), 0, carrier)
+    bits = compose(absolute(steps).astype(carrier.uint_dtype), 0, carrier)
     bits = bits | select(steps < np.int32(0), u(carrier.sign_bit), u(0))
     scale = groups.scales
     product = wide.multiply(wide.unpack(bits, carrier), wide.unpack(scale, carrier), carrier)
@@ -127,7 +127,7 @@ def _scale(width: wide.Wide, steps: int, carrier: Carrier) -> Array:
 
 
 def _times_power_of_two(x: wide.Wide, exponent: int, carrier: Carrier) -> wide.Wide:
-    return x._replace(exponent=x.exponent + carrier.int_dtype(exponent))
+    return x._replace(exponent=x.exponent + carrier.signed(exponent))
 
 
 def _integer_quotient(

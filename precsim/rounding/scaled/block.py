@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from precsim._arrays import Array
+from precsim._arrays import Array, namespace
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.codec import code_dtype, decode_bits, encode_bits
@@ -75,7 +75,7 @@ def divide_by_scales(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Quoti
     magnitude = bits & u(carrier.sign_bit - 1)
     # Only the rule that looks at the finite elements has others left here.
     is_special = magnitude >= u(carrier.infinity)
-    amax = select(is_special, u(0), magnitude).max(axis=-1, initial=u(0))
+    amax = select(is_special, u(0), magnitude).max(axis=-1, initial=carrier.uint_dtype(0))
     tensor_scale = None
     if fmt.scale_rule.has_tensor_scale:
         chosen = nvfp4.quotients(bits, amax, fmt)
@@ -143,7 +143,7 @@ def set_specials_apart(
         is_special = is_nan
     else:
         is_special = is_infinite | is_nan
-    is_lost = is_special.any(axis=-1)
+    is_lost = namespace(is_special).any(is_special, axis=-1)
     return select(is_lost[..., None], u(0), bits), is_lost
 
 

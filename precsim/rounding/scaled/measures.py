@@ -1,9 +1,8 @@
 """Range events and ulps of block and affine formats, whose elements share scales."""
 
 from dataclasses import replace
-from typing import Any
 
-from precsim._arrays import Array, bitcast
+from precsim._arrays import Array, ArrayLike, bitcast
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import Carrier, as_carrier, select
@@ -17,7 +16,7 @@ from precsim.rounding.spec import RoundingSpec
 from precsim.rounding.ulp import ulp_bits
 
 
-def classify_scaled(before: Any, after: Any, spec: RoundingSpec, axis: int) -> Events:
+def classify_scaled(before: Array, after: Array, spec: RoundingSpec, axis: int) -> Events:
     """Return, for each kind of event, a flat boolean array: which elements it happened to.
 
     The range is that of the elements: an input is beyond it if its quotient by the scale of its
@@ -39,7 +38,7 @@ def classify_scaled(before: Any, after: Any, spec: RoundingSpec, axis: int) -> E
     )
 
 
-def scaled_ulp(x: Any, fmt: ScaledFormat, axis: int) -> Array:
+def scaled_ulp(x: ArrayLike, fmt: ScaledFormat, axis: int) -> Array:
     """Return the distance between neighbouring values around each element, given its block's scale.
 
     Of a block format the ulp of the element, times the scale; of an affine format the scale. NaN

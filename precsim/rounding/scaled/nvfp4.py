@@ -40,7 +40,7 @@ def quotients(bits: Array, amax: Array, fmt: BlockFormat) -> Quotients:
     1 for a tensor scale of 0, and a zero element stays 0.
     """
     rule = _torchao if fmt.scale_rule is ScaleRule.TORCHAO else _transformer_engine
-    return rule(bits, amax, amax.max(initial=F32.uint(0)), fmt)
+    return rule(bits, amax, amax.max(initial=F32.uint_dtype(0)), fmt)
 
 
 def _torchao(bits: Array, amax: Array, tensor_amax: Array, fmt: BlockFormat) -> Quotients:

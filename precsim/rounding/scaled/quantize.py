@@ -1,13 +1,12 @@
 """`quantize` and `dequantize`: block and affine formats for users' arrays."""
 
 import operator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import jax
-
-from precsim._arrays import Array, is_jax
-from precsim._calls import in_numpy, straight_through
+from precsim._arrays import Array, ArrayLike, is_jax
+from precsim._calls import Result, compiled, in_numpy, straight_through
 from precsim.formats.carrier import FLOAT64, as_carrier
 from precsim.formats.registry import AnyFormat
 from precsim.formats.scaled import scaled_format
@@ -22,13 +21,13 @@ COMPILED_FROM = 1 << 18
 
 
 def quantize(
-    x: Any,
+    x: ArrayLike,
     fmt: str | AnyFormat | RoundingSpec,
     *,
     axis: int = -1,
     mode: RoundingMode | str | None = None,
     overflow: OverflowMode | str | None = None,
-    random_bits: Any = None,
+    random_bits: ArrayLike | None = None,
 ) -> Quantized:
     """Choose scales and round an array to codes of a block or affine format.
 
@@ -147,7 +146,7 @@ def dequantize(q: Quantized) -> Array:
     return dequantize_array(q)
 
 
-def round_scaled(x: Any, spec: RoundingSpec, axis: int, random_bits: Any) -> Array:
+def round_scaled(x: ArrayLike, spec: RoundingSpec, axis: int, random_bits: Any) -> Array:
     """Round to the values of a block or affine format: quantize, then dequantize."""
     x, random_bits, axis = _checked(x, spec, axis, random_bits)
     if is_jax(x) or is_jax(random_bits):
@@ -158,7 +157,7 @@ def round_scaled(x: Any, spec: RoundingSpec, axis: int, random_bits: Any) -> Arr
 
 
 def _checked(
-    x: Any, spec: RoundingSpec, axis: int, random_bits: Any
+    x: ArrayLike, spec: RoundingSpec, axis: int, random_bits: Any
 ) -> tuple[Array, Array | None, int]:
     """Return array, random bits and negative axis, after all that can be refused has been."""
     fmt = scaled_format(spec.format)
@@ -184,19 +183,23 @@ def _checked(
     return x, random_bits, axis if axis < 0 else axis - x.ndim
 
 
-_quantize_jax = partial(jax.jit, static_argnums=(2, 3))(quantize_array)
-_dequantize_jax = jax.jit(dequantize_array)
+_quantize_jax = compiled(static_argnums=(2, 3))(quantize_array)
+_dequantize_jax = compiled()(dequantize_array)
 
 
 def _round(spec: RoundingSpec, axis: int, x: Array, random_bits: Array | None) -> Array:
     return dequantize_array(quantize_array(x, random_bits, spec, axis))
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@compiled(static_argnums=(2, 3))
 def _round_jax(x: Array, random_bits: Array | None, spec: RoundingSpec, axis: int) -> Array:
     """Quantize and dequantize; under differentiation the tangent passes unchanged."""
     return straight_through(partial(_round, spec, axis), x, random_bits)
 
 
-def _by_position(function: Any, spec: RoundingSpec, axis: int) -> Any:
+def _by_position(
+    function: Callable[[Array, Array | None, RoundingSpec, int], Result],
+    spec: RoundingSpec,
+    axis: int,
+) -> Callable[[Array, Array | None], Result]:
     return lambda x, random_bits: function(x, random_bits, spec, axis)

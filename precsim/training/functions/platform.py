@@ -25,7 +25,8 @@ def add(x: Array, y: Array) -> Array:
 
 def scale(x: Array, factor: float) -> Array:
     """Return x times a constant."""
-    return x * jnp.float32(factor)
+    product: Array = x * jnp.float32(factor)
+    return product
 
 
 def relu(x: Array) -> Array:
@@ -45,7 +46,8 @@ def softmax(x: Array) -> Array:
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """Return the mean cross-entropy of logits (N, C) and labels (N,), always in float32."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    loss: Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return loss
 
 
 def layer_norm(x: Array, gain: Array, bias: Array) -> Array:

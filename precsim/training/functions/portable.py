@@ -162,8 +162,8 @@ def _cross_entropy_forward(
     logits: Array, labels: Array
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     powers, total = _powers(logits)
-    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    own = p.subtract(own, jnp.max(logits, axis=-1, keepdims=True))
+    of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    own = p.subtract(of_label, jnp.max(logits, axis=-1, keepdims=True))
     return p.mean(p.subtract(p.log(total), own)[:, 0], 0), (powers, total, labels)
 
 

@@ -73,7 +73,9 @@ def _linear(name: str, params: Mapping[str, Array], x: Array, layers: Layers) ->
 
 
 def _normalised(name: str, params: Mapping[str, Array], x: Array, layers: Layers) -> Array:
-    return layers.functions.layer_norm(x, params[f"{name}/gain"], params[f"{name}/bias"])
+    gain, bias = params[f"{name}/gain"], params[f"{name}/bias"]
+    normalised: Array = layers.functions.layer_norm(x, gain, bias)
+    return normalised
 
 
 def _attention(

@@ -160,8 +160,10 @@ def _product(x: Any, factor: Any) -> Array:
     x = jnp.asarray(x, jnp.float32 if isinstance(x, float) else None)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     if dtype == jnp.float32:
-        return multiply(x.astype(dtype), jnp.float32(factor), "fp32")
-    return x.astype(dtype) * jnp.asarray(factor, dtype)
+        product: Array = multiply(x.astype(dtype), jnp.float32(factor), "fp32")
+    else:
+        product = x.astype(dtype) * jnp.asarray(factor, dtype)
+    return product
 
 
 LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale

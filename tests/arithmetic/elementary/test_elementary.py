@@ -109,8 +109,8 @@ def every_result(name: str, fmt: str) -> Floats:
 
 def expected_from(exact: Floats, spec: str, dtype: Any = np.float32, **options: Any) -> Floats:
     """Round results that are rounded to odd."""
-    rounded: Floats = round_array(exact, options.get("random_bits"), ps.RoundingSpec.parse(spec))
-    return rounded.astype(dtype)
+    rounded = round_array(exact, options.get("random_bits"), ps.RoundingSpec.parse(spec))
+    return np.asarray(rounded, dtype)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -66,7 +66,7 @@ def intervals(name: str, mode: str, negative: bool, table: Any) -> Intervals:
     return Intervals(starts[kept] + sign, results[kept].astype(np.uint32) | np.uint32(sign))
 
 
-def check(rounded: np.ndarray, expected: np.ndarray, patterns: Any, what: str) -> None:
+def check(rounded: Any, expected: np.ndarray, patterns: Any, what: str) -> None:
     """Compare patterns; NaN has the sign of the input."""
     if not np.array_equal(rounded, expected):
         wrong = rounded != expected
