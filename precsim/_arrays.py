@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     import jax
-    from typing_extensions import TypeIs
 
     JaxArray: TypeAlias = jax.Array
     Array: TypeAlias = np.ndarray | jax.Array
@@ -29,7 +28,7 @@ State = TypeVar("State")
 """An array, or a tuple of arrays, that a loop carries on."""
 
 
-def is_jax(x: object) -> "TypeIs[JaxArray]":
+def is_jax(x: object) -> TypeGuard[JaxArray]:
     """Return whether `x` is a JAX array or tracer, without importing jax."""
     if isinstance(x, (np.ndarray, np.generic)):
         return False  # the common case, much faster than the test below
@@ -229,7 +228,7 @@ def devices_of(x: Any) -> frozenset[str]:
 def entry(x: Array, k: Any) -> Array:
     """Return ``x[k]`` for one index of the first axis; under JAX a slice, which loops vectorise."""
     if not is_jax(x):
-        row: np.ndarray = x[k]
+        row: Array = x[k]
         return row
     from jax import lax
 

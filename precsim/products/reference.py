@@ -25,7 +25,7 @@ def reference_matmul(
     if spec.rhs is not None and not is_scaled:
         b = round_to(b, spec.rhs)
     if isinstance(spec.order, FusedBlock):
-        total = fused_product(a, b, c, spec, random_bits)
+        total: Array = np.asarray(fused_product(a, b, c, spec, random_bits))
     else:
         total = ordered_matmul(a, b, c, spec, random_bits)
         # One NaN, without sign.

@@ -22,7 +22,7 @@ def _round(spec: RoundingSpec, x: Array, random_bits: Array | None) -> Array:
     return round_array(x, random_bits, spec)
 
 
-def round_numpy(x: np.ndarray, random_bits: np.ndarray | None, spec: RoundingSpec) -> np.ndarray:
+def round_numpy(x: Array, random_bits: Array | None, spec: RoundingSpec) -> np.ndarray:
     """Round a NumPy array with the compiled kernel on the CPU; the result is a NumPy array."""
 
     def run(x: Array, random_bits: Array | None) -> Array:
