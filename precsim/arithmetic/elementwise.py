@@ -5,7 +5,7 @@ import operator
 from precsim._arrays import Array, ArrayLike, namespace
 from precsim.arithmetic import exact
 from precsim.arithmetic.operation import apply
-from precsim.arithmetic.signatures import binary, unary
+from precsim.arithmetic.signatures import binary, ternary, unary
 from precsim.rounding.spec import SpecLike
 
 
@@ -216,6 +216,7 @@ def sqrt(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) 
     return apply(exact.sqrt_bits, _unrounded_sqrt, (x,), spec, random_bits)
 
 
+@ternary
 def fma(
     x: ArrayLike,
     y: ArrayLike,

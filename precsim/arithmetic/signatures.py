@@ -54,6 +54,63 @@ class Binary(Protocol):
     ) -> Array: ...
 
 
+class Ternary(Protocol):
+    """A function of three operands."""
+
+    __name__: str
+
+    @overload
+    def __call__(
+        self,
+        x: JaxArray,
+        y: ArrayLike,
+        z: ArrayLike,
+        spec: SpecLike,
+        *,
+        random_bits: ArrayLike | None = None,
+    ) -> JaxArray: ...
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        y: JaxArray,
+        z: ArrayLike,
+        spec: SpecLike,
+        *,
+        random_bits: ArrayLike | None = None,
+    ) -> JaxArray: ...
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        z: JaxArray,
+        spec: SpecLike,
+        *,
+        random_bits: ArrayLike | None = None,
+    ) -> JaxArray: ...
+    @overload
+    def __call__(
+        self,
+        x: NumPyLike,
+        y: NumPyLike,
+        z: NumPyLike,
+        spec: SpecLike,
+        *,
+        random_bits: NumPyLike | None = None,
+    ) -> np.ndarray: ...
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        z: ArrayLike,
+        spec: SpecLike,
+        *,
+        random_bits: ArrayLike | None = None,
+    ) -> Array: ...
+
+
 def unary(function: Callable[..., Array]) -> Unary:
     """Return a function as it is, with the types of one operand."""
     return cast("Unary", function)
@@ -62,3 +119,8 @@ def unary(function: Callable[..., Array]) -> Unary:
 def binary(function: Callable[..., Array]) -> Binary:
     """Return a function as it is, with the types of two operands."""
     return cast("Binary", function)
+
+
+def ternary(function: Callable[..., Array]) -> Ternary:
+    """Return a function as it is, with the types of three operands."""
+    return cast("Ternary", function)
