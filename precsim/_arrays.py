@@ -226,7 +226,7 @@ def devices_of(x: Any) -> frozenset[str]:
 
 
 def within(ids: Array, count: int) -> np.ndarray:
-    """Return NumPy indices of any integer dtype as int32, with -1 for those outside 0 .. count - 1."""
+    """Return NumPy indices of any integer dtype as int32, -1 for those outside 0 .. count - 1."""
     is_inside = (ids >= 0) & (ids < count)
     return np.where(is_inside, np.where(is_inside, ids, 0).astype(np.int32), np.int32(-1))
 
