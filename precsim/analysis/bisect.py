@@ -38,7 +38,8 @@ class Divergence:
     Examples
     --------
     >>> import precsim as ps
-    >>> print(ps.replay.Divergence(operation=None, where=ps.replay.BitDifference(step=37, tensor="params/w")))
+    >>> where = ps.replay.BitDifference(step=37, tensor="params/w")
+    >>> print(ps.replay.Divergence(operation=None, where=where))
     no operation differs, the state does; step 37: params/w differs
     """
 

@@ -106,7 +106,8 @@ def range_rates(
     (0.16666666666666666, 0.25)
     >>> rates.overflowed, rates.saturated, rates.subnormal
     (1, 0, 1)
-    >>> ps.errors.range_rates([1.0, 1e-9, 500.0], "mxfp4").underflow_of_nonzero  # 1 / 64 underflows too
+    >>> rates = ps.errors.range_rates([1.0, 1e-9, 500.0], "mxfp4")
+    >>> rates.underflow_of_nonzero  # 1 / 64 underflows too
     0.6666666666666666
     """
     spec = RoundingSpec.parse(spec)

@@ -42,8 +42,10 @@ def resolve_backend(
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.kernels.resolve_backend("bf16_bf16_fp32"), ps.kernels.resolve_backend("bf16_bf16_fp32", "native")
-    ('emulated', 'native')
+    >>> ps.kernels.resolve_backend("bf16_bf16_fp32")
+    'emulated'
+    >>> ps.kernels.resolve_backend("bf16_bf16_fp32", "native")
+    'native'
     """
     spec = MatmulSpec.parse(spec)
     if backend not in BACKENDS:

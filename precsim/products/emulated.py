@@ -142,8 +142,9 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
         x, y = entry(columns, k), entry(rows, k)
         return step(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
 
-    # A single fused multiply-add is bound by memory: unrolling by four takes 0.4 of the time. Longer
-    # steps wait for their own results, and several in a row leave a processor fewer under way.
+    # A single fused multiply-add is bound by memory: unrolling by four takes 0.4 of the time.
+    # Longer steps wait for their own results, and several in a row leave a processor fewer under
+    # way.
     unroll = 4 if step is add_exact_product else 1
     return repeat(a.shape[-1], body, total, unroll=unroll)
 

@@ -163,7 +163,8 @@ class NanMode(enum.StrEnum):
     --------
     >>> import precsim as ps
     >>> nan = float("nan")
-    >>> [ps.round_to(nan, f"e2m1:{mode}").item() for mode in ("nan_stays", "nan_to_zero", "nan_to_max")]
+    >>> modes = "nan_stays", "nan_to_zero", "nan_to_max"
+    >>> [ps.round_to(nan, f"e2m1:{mode}").item() for mode in modes]
     [nan, 0.0, 6.0]
     """
 

@@ -87,7 +87,8 @@ def hash_state(state: Any) -> dict[str, str]:
     --------
     >>> import numpy as np, precsim as ps
     >>> one, other = ({"w": np.float32([x])} for x in (1.0, 1.0 + 2.0**-23))
-    >>> ps.replay.hash_state(one)["w"][:16], ps.replay.hash_state(one)[""] == ps.replay.hash_state(other)[""]
+    >>> hashes = ps.replay.hash_state(one)
+    >>> hashes["w"][:16], hashes[""] == ps.replay.hash_state(other)[""]
     ('77860500a43cd0b8', False)
     """
     hashes = {name: _hash(name, x) for name, x in sorted(state_arrays(state).items())}
