@@ -10,7 +10,7 @@ import numpy as np
 
 from precsim._arrays import Array, bitcast, is_traced, namespace
 from precsim.arithmetic.elementwise import divide, subtract
-from precsim.formats.carrier import as_carrier
+from precsim.formats.carrier import as_carrier, is_zero
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import AnyFormat, Format, get_format
 from precsim.formats.scaled import scaled_format
@@ -166,8 +166,7 @@ def _unit(exact: Array, fmt: AnyFormat, axis: int) -> Array:
 def _is_zero(x: Array) -> Array:
     """Return where an array of float32 or float64 is +0 or -0; a comparison under XLA may flush."""
     carrier = as_carrier(x)[1]
-    magnitude = bitcast(x, carrier.uint_dtype) & carrier.uint(carrier.sign_bit - 1)
-    return magnitude == carrier.uint(0)
+    return is_zero(bitcast(x, carrier.uint_dtype), carrier)
 
 
 def _traced_ulp_error(computed: Any, exact: Any, fmt: AnyFormat, axis: int) -> Array:

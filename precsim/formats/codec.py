@@ -13,6 +13,7 @@ from precsim.formats.carrier import (
     bit_length,
     compose,
     decompose,
+    is_nan,
     select,
     shift_left,
     shift_right,
@@ -118,8 +119,7 @@ def encode(values: Any, fmt: str | Format) -> Array:
     codes = encode_bits(bits, fmt, carrier)
     back = decode_bits(codes, fmt, carrier)
     # A value is in the format exactly if its code decodes to it.
-    is_nan = (bits & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
-    valid = select(is_nan, fmt.has_nan, bits == back)
+    valid = select(is_nan(bits, carrier), fmt.has_nan, bits == back)
     _refuse_invalid(values, valid, fmt)
     return select(valid, codes, carrier.uint(0)).astype(dtype).reshape(values.shape)
 

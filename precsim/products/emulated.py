@@ -11,7 +11,7 @@ from jax import lax
 from precsim._arrays import Array, bitcast, entry, repeat
 from precsim._calls import choose
 from precsim.arithmetic.sums.order import SEQUENTIAL
-from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.formats.carrier import FLOAT32, as_carrier, is_nan
 from precsim.products import pallas_gpu
 from precsim.products.orders.float32 import add_exact_product, exact_range, fast_step
 from precsim.products.orders.multiply_add import MultiplyAdd, is_stochastic, operations
@@ -153,5 +153,5 @@ def _canonical_nan(x: Array) -> Array:
     """Give every NaN the one pattern that the reference returns."""
     carrier = as_carrier(x)[1]
     bits = bitcast(x, carrier.uint_dtype)
-    is_nan = (bits & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
-    return bitcast(jnp.where(is_nan, carrier.uint(carrier.quiet_nan), bits), carrier.float_dtype)
+    bits = jnp.where(is_nan(bits, carrier), carrier.uint(carrier.quiet_nan), bits)
+    return bitcast(bits, carrier.float_dtype)

@@ -81,13 +81,7 @@ def scaled_matmul(
     544.0
     """
     spec = MatmulSpec.parse(spec)
-    match spec.order:
-        case FusedBlock(schedule=Promote(interval=interval)):
-            pass
-        case _:
-            raise ValueError(
-                f"spec is '{spec}'; allowed are tensor cores with promotion, for example 'h100:e4m3:promote128'"
-            )
+    interval, _ = _block(spec)
     if backend not in ("emulated", "reference"):
         raise ValueError(f"backend is {backend!r}; allowed are 'emulated', 'reference'")
     named = {"a": a, "b": b, "a_scales": a_scales, "b_scales": b_scales}
@@ -118,20 +112,27 @@ def scaled_matmul(
     return call(run, a.dtype, a, b, a_scales, b_scales)
 
 
+def _block(spec: MatmulSpec) -> tuple[int, MatmulSpec]:
+    """Return the length of a block and the spec of its product; refuse specs without promotion."""
+    match spec.order:
+        case FusedBlock(schedule=Promote(interval=interval)) as order:
+            return interval, replace(spec, order=replace(order, schedule=FLAT), output=None)
+        case _:
+            raise ValueError(
+                f"spec is '{spec}'; allowed are tensor cores with promotion, for example 'h100:e4m3:promote128'"
+            )
+
+
 def _promoted(
     a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
 ) -> Array:
     """Add the scaled blocks, one after the other."""
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    assert isinstance(order.schedule, Promote)
     xp = namespace(a, b)
-    n, k = order.schedule.interval, a.shape[1]
+    (n, part_of), k = _block(spec), a.shape[1]
     fill, blocks = (0, -k % n), -(-k // n)
     left = xp.moveaxis(xp.pad(a, ((0, 0), fill)).reshape(a.shape[0], blocks, n), 1, 0)
     right = xp.pad(b, (fill, (0, 0))).reshape(blocks, n, b.shape[1])
     columns, rows = a_scales.T[..., None], b_scales[:, None, :]
-    part_of = replace(spec, order=replace(order, schedule=FLAT), output=None)
     run = reference_matmul if xp is np else emulated_matmul
 
     def add_block(j: Any, total: Array) -> Array:

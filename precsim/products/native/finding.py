@@ -14,6 +14,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.products.native.hlo import read_kernels
+from precsim.formats.arguments import integer
 from precsim.products.native.search import Run, Shape, search_schedule
 from precsim.products.native.tensor_core import one_kernel, platform_refusal
 from precsim.products.specs.fused_block import FusedBlock, Schedule
@@ -109,9 +110,7 @@ def find_schedule(
     spec = MatmulSpec.parse(spec)
     if not isinstance(spec.order, FusedBlock):
         raise TypeError(f"spec is '{spec}'; allowed are specs of tensor cores, such as 'h100:bf16'")
-    for name, size in (("m", m), ("n", n), ("k", k)):
-        if size < 1:
-            raise ValueError(f"{name} is {size}; allowed is >= 1")
+    m, n, k = (integer(size, name, least=1) for name, size in (("m", m), ("n", n), ("k", k)))
     if product is not None:
         shape = Shape(m, n, k, batch)
         return NativeProduct("", *search_schedule(_checked(product, spec, shape), spec, shape))

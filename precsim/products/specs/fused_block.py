@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from precsim.formats.arguments import integer
+
 
 @dataclass(frozen=True, slots=True)
 class Flat:
@@ -189,11 +191,11 @@ class FusedBlock:
         """Turn a string into a schedule and check."""
         if isinstance(self.schedule, str):
             object.__setattr__(self, "schedule", parse_schedule(self.schedule))
-        if not 1 <= self.length <= 64:
-            raise ValueError(f"length is {self.length}; allowed are 1 to 64 products a step")
-        if not 1 <= self.fraction_bits <= 50:
-            raise ValueError(f"fraction_bits is {self.fraction_bits}; allowed are 1 to 50")
-        if self.group < 1 or self.length % self.group:
+        for name, least, most in (("length", 1, 64), ("fraction_bits", 1, 50), ("group", 1, None)):
+            object.__setattr__(self, name, integer(getattr(self, name), name, least, most))
+        if self.zero_exponent is not None:
+            object.__setattr__(self, "zero_exponent", integer(self.zero_exponent, "zero_exponent"))
+        if self.length % self.group:
             raise ValueError(
                 f"group is {self.group}; allowed are divisors of the {self.length} products of a step"
             )
@@ -209,10 +211,7 @@ class FusedBlock:
         # Left-over products first: then the parts may have any length.
         whole = {"interval", "residue"} if "residue" in counts else {"interval", "granule"}
         for name, count in counts.items():
-            if count < 1:
-                raise ValueError(
-                    f"{name} of schedule '{self.schedule}' is {count}; allowed is >= 1"
-                )
+            integer(count, f"{name} of schedule '{self.schedule}'", least=1)
             if name in whole and count % self.length:
                 raise ValueError(
                     f"{name} of schedule '{self.schedule}' is {count}; allowed are multiples of the "

@@ -6,7 +6,7 @@ from typing import Any
 from precsim._arrays import Array, bitcast
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
-from precsim.formats.carrier import Carrier, as_carrier, select
+from precsim.formats.carrier import Carrier, as_carrier, is_infinite, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import ScaledFormat, scaled_format
 from precsim.rounding.events import Events, from_patterns, is_beyond
@@ -31,8 +31,8 @@ def classify_scaled(before: Any, after: Any, spec: RoundingSpec, axis: int) -> E
     )
     ends = _block_ends if isinstance(fmt, BlockFormat) else _affine_ends
     beyond, smallest = ends(groups, spec, carrier)
-    is_infinite = (groups & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(carrier.infinity)
-    events = from_patterns(groups, results, beyond | is_infinite, smallest, spec, carrier)
+    beyond = beyond | is_infinite(groups, carrier)
+    events = from_patterns(groups, results, beyond, smallest, spec, carrier)
     # The last block of a row is filled up with zeros, which are no elements of the array.
     return Events(
         *(grouping.from_groups(mask, fmt, axis, before.shape).reshape(-1) for mask in events)

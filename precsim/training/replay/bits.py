@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from precsim.formats.arguments import integer
 from precsim.training.replay.checkpoint import load_weights, save_weights
 from precsim.training.replay.stored import (
     Hashes,
@@ -162,8 +163,7 @@ class BitLog:
 
     def __post_init__(self) -> None:
         """Check, and read the stored run."""
-        if self.every < 1:
-            raise ValueError(f"every is {self.every}; allowed are integers from 1 on")
+        self.every = integer(self.every, "every", least=1)
         if self.stored is None:
             return
         self._run = read_run(self.stored)

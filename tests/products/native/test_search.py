@@ -137,8 +137,8 @@ def test_the_end_of_the_first_part_is_exact() -> None:
     [
         ("b200:mxfp4", (8, 8, 64), "spec is 'b200:mxfp4'; allowed beside a product are operands"),
         ("bf16_bf16_bf16[sr]:fused16x25", (8, 8, 64), "and no stochastic accumulator"),
-        ("h100:bf16", (8, 8, 0), "k is 0; allowed is >= 1"),
-        ("h100:bf16", (-1, 8, 16), "m is -1; allowed is >= 1"),
+        ("h100:bf16", (8, 8, 0), "k is 0; allowed are integers from 1 on"),
+        ("h100:bf16", (-1, 8, 16), "m is -1; allowed are integers from 1 on"),
         ("h100:bf16", (8, 4, 64), r"product returned shape \(4, 8\); allowed is \(8, 4\)"),
     ],
 )
