@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from precsim._arrays import Array
-from precsim.products.native.hlo import read_kernels
 from precsim.formats.arguments import integer
+from precsim.products.native.hlo import read_kernels
 from precsim.products.native.search import Run, Shape, search_schedule
 from precsim.products.native.tensor_core import one_kernel, platform_refusal
 from precsim.products.specs.fused_block import FusedBlock, Schedule

@@ -1,7 +1,4 @@
-"""The functions of a network are alike in both modules.
-
-Their values and gradients are near float64's, and bits are tested where they are stated.
-"""
+"""Both modules of functions are alike; values and gradients near float64, bits as stated."""
 
 import inspect
 import math
