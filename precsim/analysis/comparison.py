@@ -27,8 +27,8 @@ class PolicySummary:
         `final_loss` minus that of the reference run.
     gradient_underflow_percent : float
         Backward pass: share of nonzero numbers that a rounding made zero. Each rounding counts
-        once: an operand of a product that is in the operand's format already, as a former
-        rounding made it, is not counted again.
+        once: an operand of a product that a former rounding has put into the operand's format is
+        not counted again.
     gradient_underflow_of_all_percent : float
         The same, as a share of all numbers that were rounded.
     gradient_subnormal_percent : float

@@ -105,10 +105,11 @@ def ulp_error(computed: Any, exact: Any, fmt: str | AnyFormat, *, axis: int = -1
     exact : array_like of float, broadcastable with `computed`
         What it should have returned, in float64 or exactly representable there.
     fmt : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The format whose ulp is the unit; see `precsim.ulp`. Of a block format the ulp of the
-        element times the scale that its exact values have; of an affine format that scale.
+        The format whose ulp is the unit; see `precsim.ulp`. For a block format the unit is the ulp
+        of the element times the scale that its exact values have; for an affine format it is that
+        scale.
     axis : int
-        Along which the blocks of a block format run, as in `round_to`.
+        The axis along which the blocks of a block format run, as in `round_to`.
 
     Returns
     -------

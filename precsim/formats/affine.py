@@ -40,9 +40,9 @@ class AffineFormat:
         Whether codes are two's complement. It shifts codes and zero point by 2**(bits - 1) and
         changes no value.
     is_symmetric : bool
-        If true, the zero point is the middle code and the lowest code is not used: the range is as
-        large on both sides of 0. If false, the range runs from the smallest to the largest element
-        and 0.
+        If true, the zero point is the middle code and the lowest code is not used, so the range is
+        as large on both sides of 0. If false, the range runs from the smallest to the largest of 0
+        and the elements.
     granularity : Granularity or str
         Which elements share a scale: "tensor", "channel" or "block".
     block_size : int, optional

@@ -24,15 +24,15 @@ def resolve_backend(
         What was asked for.
     shapes : pair of tuple of int, optional
         Shapes (..., M, K) and (..., K, N) of the operands, with equal batch dimensions. A tensor
-        core's order depends on them: "auto" is "emulated" without.
+        core's order depends on them, so without them "auto" is "emulated".
 
     Returns
     -------
     str
         "emulated", "native" or "reference". "auto" gives "native" for the product of a machine
-        ("h100:bf16") where this process has one such GPU (or the call is inside `jax.shard_map`),
-        whose kernel for these shapes was found to have the spec's bits; else "emulated", since no
-        native kernel follows a sequential spec bit for bit.
+        ("h100:bf16") on two conditions: this process has one such GPU (or the call is inside
+        `jax.shard_map`), and the GPU's kernel for these shapes was found to have the spec's bits.
+        Else it gives "emulated", since no native kernel follows a sequential spec bit for bit.
 
     Raises
     ------

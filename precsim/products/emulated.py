@@ -32,10 +32,10 @@ def emulated_matmul(
     """Return c + a @ b with the bits of `reference_matmul`; shapes as there.
 
     Operands are rounded once. Then a loop over k adds rank-one products to all elements at once,
-    and no temporary exceeds the size of the result. Where float32 arithmetic provably gives the
-    same bits it does the work (2 to about 60 operations per product), elsewhere integers do
-    (about 250). A `FusedBlock` has a loop of its own: 6 to 8 operations per product, and a rounding
-    for every L products.
+    and no temporary exceeds the size of the result. Float32 arithmetic does the work where it
+    provably gives the same bits (2 to 51 operations per product); elsewhere integers do (270 to
+    340). A `FusedBlock` has a loop of its own: 6 to 35 operations per product, and a rounding for
+    every L products.
     """
     return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
 

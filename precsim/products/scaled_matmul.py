@@ -45,8 +45,8 @@ def scaled_matmul(
         Scale of each column's block; broadcast from (blocks, 1). For blocks of 128 x 128, repeat
         along N.
     contracts : bool
-        Whether the scaled block is added by one fused multiply-add; else its product is rounded
-        before.
+        Whether the scaled block is added by one fused multiply-add. If not, the block times its
+        scale is rounded before it is added.
     backend : {"emulated", "reference"}
         Compiled, or NumPy: the same bits.
 
@@ -65,9 +65,9 @@ def scaled_matmul(
 
     Notes
     -----
-    What DeepGEMM's FP8 kernels compute on Hopper, whose compiler may contract the addition or not
-    (both are here). Special values and error as in `matmul` with promotion. Cost: as there, and 300
-    operations per block and output.
+    DeepGEMM's FP8 kernels compute this on Hopper. Their compiler may contract the addition or not;
+    `contracts` says which. Special values and error as in `matmul` with promotion. Cost: as there,
+    and 300 operations per block and output.
 
     Source: deepseek-ai/DeepGEMM, sm90_fp8_gemm_1d2d.cuh.
 

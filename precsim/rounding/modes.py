@@ -209,7 +209,7 @@ class SubnormalMode(enum.StrEnum):
     """Replace a number below the smallest normal value by zero of its sign before it is rounded.
 
     Tininess before rounding (IEEE 754-2019, 7.5 a) with abrupt underflow: flush-to-zero of Arm (bit
-    FZ of FPCR), in every mode. As the first releases of chop did (2019).
+    FZ of FPCR), in every mode. The first releases of chop (2019) did the same.
     """
     FLUSH_AS_CHOP = "flush_as_chop"
     """Round with subnormals, then again to 0 or the smallest normal value xmin, by chop's rules.

@@ -81,7 +81,7 @@ def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
 
     Notes
     -----
-    Portable are: operations on integers; moving, choosing and comparing numbers; float32
+    These are portable: operations on integers; moving, choosing and comparing numbers; float32
     additions, subtractions and multiplications whose results go through integer operations at once
     (`precsim.arithmetic.portable` does that: no compiler can join two of them), and are not
     subnormal; precsim's own arithmetic, which is integer; products on tensor cores that were found

@@ -59,9 +59,9 @@ def segment_sum(
     Error: ``gamma(n, u) * sum|x|`` for a segment of n rows, to nearest. Gradient: each row has the
     cotangent of its segment, exactly (straight-through). Special values: as in `add`.
 
-    Cost: N additions of a row, one after the other, of about 150 integer operations per element:
-    the bits are the same on every device, which those of `jax.ops.segment_sum` are not on a GPU
-    (atomic additions).
+    Cost: N additions of a row, one after the other, of about 150 integer operations per element. So
+    the bits are the same on every device; on a GPU those of `jax.ops.segment_sum` are not (atomic
+    additions).
 
     Examples
     --------

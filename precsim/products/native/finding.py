@@ -70,9 +70,9 @@ def find_schedule(
     product : callable, optional
         A product to explain, of any library on any device: it takes two float32 NumPy arrays whose
         values are in the operands' formats, and returns an array with values of the spec's output
-        (float32 if it has none). Without it, what XLA compiles for this process's GPU, with float32
-        results, in all four layouts (operands stored transposed or not): a schedule is then given
-        only if all four have its bits.
+        (float32 if it has none). Without it, the product is the one that XLA compiles for this
+        process's GPU, with float32 results, in all four layouts (operands stored transposed or
+        not). A schedule is then given only if all four have its bits.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def find_schedule(
     -----
     The spec's schedule, if it is not "flat", is compared first, by its bits alone. Then sums that
     cancel show whether and where K is split (FPRev, arXiv 2411.00442), and chains of that length
-    are compared, with and without left-over products first. What this process's GPU does is
+    are compared, with and without left-over products first. The findings for this process's GPU are
     remembered; `product` is run anew at each call. Cost: compiling the product, two to five runs,
     and as many 16 x 16 x k products on the CPU.
 

@@ -146,17 +146,17 @@ class FusedBlock:
         terms' exponents. The exponent of a product is the sum of the operands' exponents, so that a
         product is below 4 times its power of two.
     zero_exponent : int, optional
-        Exponent that a zero term has in that maximum; None: zero terms have none.
+        Exponent with which a zero term takes part in that maximum. None: zero terms take no part.
     schedule : Schedule or str
         How the steps cover K: "flat", "promoteN", "splitkSxG", "splitkSxG+residueN", "residueN" or
         "mma".
     sticky : bool
-        What if: a term that was cut off has its last bit set if anything was lost (the term is
-        rounded to odd).
+        Whether a term that lost something when it was cut off has its last bit set (it is rounded
+        to odd). No tensor core does this; it answers a question of what if.
     group : int
-        For block-scaled operands: this many products are added exactly and multiplied by their
-        scales to make one term, whose exponent is that of the scales (Blackwell's FP4). With 1,
-        each product is a term.
+        For block-scaled operands: number of products that are added exactly and multiplied by their
+        scales to make one term. The exponent of that term is that of the scales (Blackwell's FP4).
+        With 1, each product is a term.
 
     Raises
     ------

@@ -31,11 +31,12 @@ class Quantized:
     tensor_scale : ndarray or jax.Array of float32, shape (), or None
         NVFP4: the scale of the whole array.
     zero_points : ndarray or jax.Array of int32, or None
-        Affine formats: shaped as `scales`.
+        Affine formats: the zero points, in the shape of `scales`.
     format : BlockFormat or AffineFormat
         What the codes mean.
     axis : int
-        Along which the blocks run or the channels lie; negative, counted from the last one.
+        The axis along which the blocks run or the channels lie; negative, counted from the last
+        axis.
     dtype : str
         "float32" or "float64", the carrier that `dequantize` returns.
 

@@ -71,7 +71,7 @@ def state_arrays(state: Any) -> dict[str, np.ndarray]:
 
 
 def hash_state(state: Any) -> dict[str, str]:
-    """Return the SHA-256 of each array of a state, and under the key "" that of them all.
+    """Return the SHA-256 of each array of a state; the key "" has that of them all.
 
     Parameters
     ----------
@@ -127,7 +127,8 @@ class BitLog:
     about : mapping, optional
         What made the run; stored beside the hashes.
     keep_states : bool
-        Whether the states themselves are stored too, which is what names the element that differs.
+        Whether the states themselves are stored too. They are needed to name the element that
+        differs.
     hashes : dict of int to dict of str to str
         Step -> `hash_state` of its state, filled as the run goes on.
     difference : BitDifference, optional
