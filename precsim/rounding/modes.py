@@ -146,7 +146,7 @@ class InfinityMode(enum.StrEnum):
     """
 
     PROPAGATE = "propagate"
-    """Infinity; NaN without infinity; the largest value without NaN."""
+    """Infinity; NaN in a format without infinity; the largest value in a format without both."""
     PROPAGATE_OR_SATURATE = "propagate_or_saturate"
     """Infinity; in a format without infinity the largest value of that sign.
 
@@ -243,7 +243,8 @@ class StochasticVariant(enum.StrEnum):
 
     Examples
     --------
-    With one random bit, 0, variant A truncates the fraction 0.5 and more to a whole number of bits.
+    The one random bit is 0. Variant A truncates the fraction 0.75 to one bit, 0.5, which does not
+    carry; B and C round it to 1, which does.
 
     >>> import precsim as ps
     >>> [ps.round_to(1.75, f"q7.0:sr1:{variant}", random_bits=0).item() for variant in "abc"]

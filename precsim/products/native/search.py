@@ -34,7 +34,7 @@ _COMPARED = 16
 _ENOUGH = 64
 """Outputs that are compared at least, so that none agree by chance."""
 _COARSE = 256
-"""Places over K where parts are looked for: four to each of 64 parts."""
+"""Places over K where parts are looked for: four for each of 64 parts."""
 _GRANULES = (64, 32, 128, 16, 8, 4, 2, 1)
 _RESIDUES = (16, 32, 64)
 

@@ -152,7 +152,7 @@ class FusedBlock:
         "mma".
     sticky : bool
         Whether a term that lost something when it was cut off has its last bit set (it is rounded
-        to odd). No tensor core does this; it answers a question of what if.
+        to odd). No tensor core does this: the field is there to ask what if.
     group : int
         For block-scaled operands: number of products that are added exactly and multiplied by their
         scales to make one term. The exponent of that term is that of the scales (Blackwell's FP4).
