@@ -210,7 +210,7 @@ def bisect_runs(
 def _disturbed(
     step: Step, state: Any, batches: list[tuple[Any, ...]], bad: int, runs: list[StoredRun]
 ) -> tuple[Divergence, str]:
-    """Return the element in which a stored run is not the replay of both, and that run."""
+    """Return where a stored run differs from what both replays give, and which run that is."""
     initial = state
     compiled = jax.jit(step)
     for batch in batches:

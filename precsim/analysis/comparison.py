@@ -161,8 +161,8 @@ def final_loss(result: TrainResult) -> float:
 def gradient_errors(result: TrainResult, reference: TrainResult) -> dict[str, float]:
     """Return, for each tensor, the relative error of its first-step gradient.
 
-    ``||g - g_ref|| / ||g_ref||`` in float64; both runs start from the same weights, but for their
-    rounding to the policy's storage format. NaN if a gradient is not finite.
+    ``||g - g_ref|| / ||g_ref||`` in float64; both runs start from the same weights, except that
+    each rounds them to its policy's storage format. NaN if a gradient is not finite.
     """
     pairs = ((n, g, reference.first_gradient[n]) for n, g in result.first_gradient.items())
     return {name: relative_distance(g, exact) for name, g, exact in pairs}

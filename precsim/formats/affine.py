@@ -132,7 +132,7 @@ class AffineFormat:
 
 
 def affine_format(name: str) -> AffineFormat | None:
-    """Return the format that a name spells, None if it is no name of an affine format."""
+    """Return the affine format that a name spells, None if it spells none."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None

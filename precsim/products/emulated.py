@@ -46,8 +46,8 @@ def unguarded_matmul(
 ) -> tuple[Array, Array]:
     """Return the product without its general branch, and whether its bits can be trusted.
 
-    This compiles faster, which long runs want. Where the second value is False, the bits may be
-    wrong, and the computation has to be repeated with `emulated_matmul`.
+    This compiles faster, which long runs want. If the second value is False, the bits may be wrong,
+    and the computation has to be repeated with `emulated_matmul`.
     """
     return _product(a, b, c, spec, random_bits, is_guarded=False)
 

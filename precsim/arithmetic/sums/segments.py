@@ -52,7 +52,7 @@ def segment_sum(
         mode sr.
     TypeError
         If `data` has a dtype that `round_to` does not take, or `segment_ids` or `random_bits` are
-        no integers.
+        not integers.
 
     Notes
     -----

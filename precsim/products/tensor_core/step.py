@@ -32,7 +32,7 @@ from precsim.rounding.modes import RoundingMode
 NAN = 0x7FFFFFFF
 """The one NaN that tensor cores return (MMA-Sim, random bit patterns on hardware)."""
 NO_EXPONENT = -4000
-"""Of a zero: never the largest, and shifted out of any sum."""
+"""The exponent of a zero: never the largest, and shifted out of any sum."""
 _U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
 
 

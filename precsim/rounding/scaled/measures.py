@@ -42,8 +42,8 @@ def classify_scaled(before: Any, after: Any, spec: RoundingSpec, axis: int) -> E
 def scaled_ulp(x: Any, fmt: ScaledFormat, axis: int) -> Array:
     """Return the distance between neighbouring values around each element, given its block's scale.
 
-    Of a block format the ulp of the element, times the scale; of an affine format the scale. NaN
-    where `x` is infinite or NaN, or shares a scale with such an element.
+    For a block format this is the ulp of the element times the scale, for an affine format the
+    scale. NaN where `x` is infinite or NaN, or shares a scale with such an element.
     """
     x, carrier = as_carrier(x)
     if not fmt.fits(carrier):

@@ -139,7 +139,8 @@ class BitLog:
     Raises
     ------
     ValueError
-        If `every` is not an integer from 1 on, or the stored run has no hashes at any step of this one.
+        If `every` is not an integer from 1 on, or the stored run has no hashes at any step of this
+        one.
 
     Examples
     --------
