@@ -280,7 +280,7 @@ def load_state(run: StoredRun, step: int, like: Any) -> Any:
 
 
 def _load_arrays(run: StoredRun, step: int) -> dict[str, np.ndarray] | None:
-    """Return the stored arrays of a step, of which the stored hashes are true; None if absent."""
+    """Return the stored arrays of a step, checked against the stored hashes; None if absent."""
     path = run.state_path(step)
     if not path.exists():
         return None
