@@ -129,7 +129,8 @@ class Policy:
             raise TypeError(f"policy is {text!r}; allowed are a string or a Policy")
         from precsim.training.presets import PRESETS
 
-        first, *rest = _split(text)
+        first, *others = _split(text)
+        rest = ",".join(others)
         if "=" in first:
             return _from_settings(_settings(text), text)
         if first not in PRESETS:
@@ -138,7 +139,7 @@ class Policy:
             raise ValueError(
                 f"unknown policy {first!r}; {hint}known are {', '.join(PRESETS)}, or KEY=VALUE,..."
             )
-        settings = _settings(PRESETS[first]) | _settings(",".join(rest))
+        settings = _settings(PRESETS[first]) | _settings(rest)
         return _from_settings(settings, text if rest else first)
 
     def __str__(self) -> str:

@@ -109,32 +109,32 @@ def _faults(jaxpr: Any) -> Iterator[str]:
         if eqn.effects or needed.intersection(eqn.outvars):
             needed.update(v for v in eqn.invars if is_variable(v))
             used.insert(0, eqn)
-    consumers: dict[Any, list[str]] = {}
-    for eqn in used:
-        for v in filter(is_variable, eqn.invars):
-            consumers.setdefault(v, []).extend(_uses(eqn, v))
-    for v in filter(is_variable, jaxpr.outvars):
-        consumers.setdefault(v, []).append("the result")
+    consumers = _consumers(used, jaxpr.outvars)
     for eqn in used:
         yield from _faults_of(eqn, consumers)
 
 
-def _uses(eqn: Any, v: Any) -> list[str]:
-    """Return the operations that an equation applies to a variable.
+def _consumers(eqns: list[Any], results: list[Any]) -> dict[Any, list[str]]:
+    """Return the operations that are applied to each variable; reshapes count as what follows."""
+    found: dict[Any, list[str]] = {v: ["the result"] for v in results if is_variable(v)}
+    for eqn in reversed(eqns):
+        for n, v in enumerate(eqn.invars):
+            if is_variable(v):
+                found.setdefault(v, []).extend(_uses(eqn, n, found))
+    return found
+
+
+def _uses(eqn: Any, n: int, consumers: dict[Any, list[str]]) -> list[str]:
+    """Return the operations that an equation applies to its n-th input.
 
     The equation itself, or the operations inside a function with a gradient of its own.
     """
+    if eqn.primitive.name == "reshape":
+        return consumers.get(eqn.outvars[0], [])
     if eqn.primitive.name != "custom_jvp_call":
         return [eqn.primitive.name]
     inner = opened(eqn.params["call_jaxpr"])
-    own = {i for i, outer in zip(inner.invars, eqn.invars, strict=True) if outer is v}
-    return [
-        name
-        for e in inner.eqns
-        for w in filter(is_variable, e.invars)
-        if w in own
-        for name in _uses(e, w)
-    ]
+    return _consumers(inner.eqns, inner.outvars).get(inner.invars[n], [])
 
 
 def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
