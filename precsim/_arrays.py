@@ -195,6 +195,12 @@ def devices_of(x: Any) -> frozenset[str]:
     return frozenset() if of_type is None else of_type.varying
 
 
+def within(ids: np.ndarray, count: int) -> np.ndarray:
+    """Return indices of any integer dtype as int32, with -1 for those outside 0 .. count - 1."""
+    is_inside = (ids >= 0) & (ids < count)
+    return np.where(is_inside, np.where(is_inside, ids, 0).astype(np.int32), np.int32(-1))
+
+
 def entry(x: Array, k: Any) -> Array:
     """Return ``x[k]`` for one index of the first axis; under JAX a slice, which loops vectorise."""
     if not is_jax(x):

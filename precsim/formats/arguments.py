@@ -5,6 +5,9 @@ import operator
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+_LISTED = 12
+"""Names that a message lists at most."""
+
 Member = TypeVar("Member", bound=enum.StrEnum)
 
 
@@ -39,10 +42,12 @@ def member(kind: type[Member], value: object, argument: str) -> Member:
 
 
 def unknown(what: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> ValueError:
-    """Return the error for a name that nothing has; it suggests a near name or lists all."""
+    """Return the error for a name that nothing has; it suggests a near name or lists the first."""
     names = [str(each) for each in known]
     near = nearest(name, [*names, *aliases])
-    hint = f"did you mean {near!r}?" if near else f"known are {', '.join(names)}"
+    first = ", ".join(names[:_LISTED])
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    hint = f"did you mean {near!r}?" if near else f"known are {first}{more}"
     return ValueError(f"unknown {what} {name!r}; {hint}")
 
 

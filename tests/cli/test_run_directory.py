@@ -28,7 +28,7 @@ def test_pictures_of_block_formats_are_drawn(
 ) -> None:
     """Defect: the picture of exponents asked them for a range, after training."""
     replace_train(monkeypatch)
-    policies = ["fp32,dgrad=b200:mxfp8", "fp32,e=mxfp8"]
+    policies = ["fp32,dgrad=b200:mxfp8", "fp32,wgrad=b200:mxfp4"]
     out, printed, err = trained(["--policy", *policies], tmp_path, capsys, status=0)
     assert err == ""
     assert "What each policy lost" in printed

@@ -172,7 +172,7 @@ def test_version_of_a_package() -> None:
     ("arguments", "message"),
     [
         (["--library", "ml_dtype"], "unknown library 'ml_dtype'; did you mean 'ml_dtypes'?"),
-        (["--format", "fp99"], "unknown format 'fp99'; did you mean"),
+        (["--format", "fp99"], "unknown format 'fp99'; known are"),
         (["--format", "fp64"], "unknown format 'fp64'; did you mean"),
         (["--mode", "rnx"], "unknown mode 'rnx'; did you mean"),
         (["--operation", "sum"], "unknown operation 'sum'"),

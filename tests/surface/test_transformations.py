@@ -147,3 +147,27 @@ def test_gradients_under_vmap_and_remat_equal_a_loop(name: str) -> None:
 
     alone, mapped = jax.jit(both, compiler_options=COMPILED_FAST)(*as_jax(call.arrays))
     assert same_bits(mapped, alone)
+
+
+# Functions that read the bits of their operands.
+OF_CONSTANTS = (
+    "equal",
+    "add",
+    "round_to",
+    "ulp",
+    "encode",
+    "quantize mxfp4",
+    "accumulate pairwise",
+)
+OF_CONSTANTS += ("matmul bf16_bf16_fp32",)
+
+
+@pytest.mark.parametrize("name", marked(CALLS, OF_CONSTANTS))
+def test_transposed_constants_in_nested_jits_have_the_bits_of_numpy(name: str) -> None:
+    """Defect: XLA permuted the numbers (jax 0.10.2, CPU), as it does for plain JAX's bitcasts."""
+    call = CALLS[name]
+    constants = [np.ascontiguousarray(x.T) for x in call.arrays]
+    inner = jax.jit(call.run)
+    outer = jax.jit(lambda *arrays: inner(*(x.T for x in arrays)))
+    program = jax.jit(lambda: outer(*constants), compiler_options=COMPILED_FAST)
+    assert same_bits(program(), jax.tree.map(np.asarray, call.run(*call.arrays)))

@@ -133,3 +133,8 @@ def test_a_training_step_with_the_functions_of_the_platform_is_not_portable() ->
     x, y = single(np.zeros((2, 8, 8, 1))), np.zeros(2, np.int32)
     found = names(lambda *args: step(*args)[0], state, x, y)
     assert {"exp", "reduce_sum", "div"} <= set(found)
+
+
+def test_a_reshape_between_two_float_operations_does_not_hide_that_they_may_be_contracted() -> None:
+    x = single([[1.0, 2.0]])
+    assert names(lambda x: (x * 3).reshape(-1) + 1, x) == ["mul", "add"]

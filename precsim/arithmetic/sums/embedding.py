@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, as_integers, is_jax
+from precsim._arrays import Array, as_integers, is_jax, within
 from precsim._calls import call, with_automatic_axes
 from precsim.arithmetic.sums.segments import segment_sum
 from precsim.formats.carrier import as_carrier
@@ -68,7 +68,7 @@ def embedding(table: Any, ids: Any, spec: SpecLike, *, random_bits: Any = None) 
     bits = as_random_bits(random_bits, (result,), carrier, spec, "element of the result")
     if not is_jax(ids):
         # JAX may have 32 bits only; what they do not hold is no row.
-        ids = np.where((ids >= 0) & (ids < table.shape[0]), ids, -1).astype(np.int32)
+        ids = within(ids, table.shape[0])
     return call(lambda *arrays: _gather(*arrays, spec), table.dtype, table, ids, bits)
 
 

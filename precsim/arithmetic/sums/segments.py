@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-from precsim._arrays import Array, as_integers, entry, is_jax, namespace, repeat, with_entry
+from precsim._arrays import Array, as_integers, entry, is_jax, namespace, repeat, with_entry, within
 from precsim.arithmetic.elementwise import add
 from precsim.arithmetic.operation import call
 from precsim.formats.carrier import as_carrier
@@ -83,7 +81,7 @@ def segment_sum(
     bits = as_random_bits(random_bits, (data,), carrier, spec, "element of data")
     if not is_jax(ids):
         # JAX may have 32 bits only; what they do not hold is no segment.
-        ids = np.where((ids >= 0) & (ids < num_segments), ids, -1).astype(np.int32)
+        ids = within(ids, num_segments)
     arrays = (data, ids) if bits is None else (data, ids, bits)
     is_long = data.size >= COMPILED_FROM
     return call(_add_rows, (spec, int(num_segments)), *arrays, is_long=is_long)
