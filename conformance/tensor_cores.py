@@ -3,9 +3,10 @@
     XLA_FLAGS="--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true" \
         python -m conformance.tensor_cores [--golden FILE.npz] [--spec SPEC ...]
 
-Prints a line per operand and result type and shape: the kernel that ran, its schedule as
-`precsim.kernels.find_schedule` finds it, and the share of outputs whose bits are the model's with it (one
-chain where it is unknown). `--golden` records outputs for the tests.
+The script prints a line per operand type, result type and shape. The line names the kernel that
+ran and the schedule that `precsim.kernels.find_schedule` finds. It also gives the share of outputs
+with the model's bits under that schedule (one chain where the schedule is unknown). `--golden`
+records outputs for the tests.
 """
 
 import argparse

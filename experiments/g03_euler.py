@@ -4,7 +4,9 @@ N. J. Higham, S. Pranesh, *Simulating Low Precision Floating-Point Arithmetic*, 
 41(5), C585-C602, 2019: the figure on Euler's method for y' = -y, y(0) = 0.01 on [0, 1] (their
 scripts `euler_exp.m`, `euler_exp_results.mat`). Each of the n steps computes fl(y + fl(h * (-y))),
 h = fl(1/n); all four arithmetics start from 0.01 rounded to bfloat16, as in the script. "No
-subnormals" is the rule of `chop`: round with subnormals, then replace a subnormal result by zero.
+subnormals" replaces a subnormal result by zero after it is rounded; all 16 published numbers come
+out. They also do if the number is replaced before it is rounded, which is the rule of the first
+releases of `chop` (2019). The rule of its present releases, `flush_as_chop`, gives 13 of the 16.
 
 Companion, in full runs only: N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd
 edition, SIAM, 2002, Fig. 4.2: y(0) = 1 in single precision, with and without compensated summation.

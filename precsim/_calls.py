@@ -147,10 +147,11 @@ def choose(
     no: Callable[..., Result],
     *operands: Any,
 ) -> Result:
-    """Return ``yes(*operands)`` or ``no(*operands)`` as `lax.cond`, also where vmap maps the condition.
+    """Return ``yes(*operands)`` or ``no(*operands)`` as `lax.cond` does.
 
-    Then JAX selects the operands by the condition, and inside `jax.shard_map` they vary with it: the
-    functions, which are traced before, must know. Arrays that they close over are such operands too.
+    Also where vmap maps the condition: JAX selects the operands by the condition then, and inside
+    `jax.shard_map` they vary with it. The functions are traced before that and must know. Arrays
+    that they close over are such operands too.
     """
     structure: Any
     leaves, structure = jax.tree.flatten(operands)

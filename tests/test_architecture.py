@@ -22,7 +22,7 @@ LAYERS = (
     "analysis",
     "cli",
 )
-OUTER = ("benchmarks", "conformance", "experiments", "lessons")
+OUTER = ("benchmarks", "conformance", "experiments")
 THEMES = ("errors", "ieee", "kernels", "options", "oracle", "replay")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 400

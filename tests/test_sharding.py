@@ -1,4 +1,7 @@
-"""The same bits on four simulated devices: inside `jax.shard_map`, with JAX's checks, and on a mesh of explicit axes."""
+"""Four simulated devices return the same bits.
+
+They do so inside `jax.shard_map`, with JAX's checks, and on a mesh of explicit axes.
+"""
 
 import json
 import os
@@ -119,7 +122,10 @@ def unlike(got: Any, expected: Any) -> int:
 
 
 def explicit_differences(cases: dict[str, Callable[[Any, Any], Any]]) -> dict[str, int]:
-    """Count wrong elements on `make_mesh`'s default, where shardings are part of types; rows of `a` are shared out."""
+    """Count wrong elements on `make_mesh`'s default, where shardings are part of types.
+
+    The devices share the rows of `a`.
+    """
     mesh = jax.make_mesh((DEVICES,), ("d",), axis_types=(AxisType.Explicit,))
     rows = PartitionSpec("d")  # type: ignore[no-untyped-call]
     a, b = operands()
@@ -141,7 +147,10 @@ def explicit_differences(cases: dict[str, Callable[[Any, Any], Any]]) -> dict[st
 
 
 def trained_alike() -> bool:
-    """Tell whether two steps on all devices end in the state of one device; batch and state are shared out."""
+    """Return whether two steps on all devices end in the state of one device.
+
+    The devices share the batch and the state.
+    """
     mesh = jax.make_mesh((DEVICES,), ("d",), axis_types=(AxisType.Auto,))
     run = ps.replay.prepare_run(
         ps.TrainConfig(policy=ps.Policy.parse("h100_bf16"), backend="emulated", optimizer="adamw")

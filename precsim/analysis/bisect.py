@@ -30,15 +30,16 @@ class Divergence:
     Parameters
     ----------
     operation : str, optional
-        Name of the first operation of that step whose results differ, all named ones before it
-        being equal; None if the state differs though no named operation does.
+        Name of the first operation of that step whose results differ; all named ones before it are
+        equal. None if the state differs though no named operation does.
     where : BitDifference
         Step, and the first element that differs, of the operation's result or of the state.
 
     Examples
     --------
     >>> import precsim as ps
-    >>> print(ps.replay.Divergence(operation=None, where=ps.replay.BitDifference(step=37, tensor="params/w")))
+    >>> where = ps.replay.BitDifference(step=37, tensor="params/w")
+    >>> print(ps.replay.Divergence(operation=None, where=where))
     no operation differs, the state does; step 37: params/w differs
     """
 
@@ -80,9 +81,9 @@ def find_divergence(
 
     Notes
     -----
-    Each step starts from one state, so that what is found is the first difference, not its
-    consequence. Cost: both steps compiled, and at the end once more each with its named values as
-    results.
+    Each step of both runs starts from the same state, so the difference that is found is the first
+    one, not a consequence. Cost: both steps are compiled, and at the end each once more, with its
+    named values as results.
 
     Examples
     --------
@@ -134,7 +135,7 @@ class RunComparison:
     divergence : Divergence, optional
         What replaying both found.
     departs : str, optional
-        The run whose stored hash its own replay does not give, where both replays agree: it was
+        Where both replays agree: the run whose own replay does not give its stored hash. It was
         disturbed, or computed by other operations than those that its configuration names.
 
     Examples
@@ -209,7 +210,7 @@ def bisect_runs(
 def _disturbed(
     step: Step, state: Any, batches: list[tuple[Any, ...]], bad: int, runs: list[StoredRun]
 ) -> tuple[Divergence, str]:
-    """Return the element in which a stored run is not the replay of both, and that run."""
+    """Return where a stored run differs from what both replays give, and which run that is."""
     initial = state
     compiled = jax.jit(step)
     for batch in batches:

@@ -40,7 +40,7 @@ def gamma(n: int, unit_roundoff: UnitRoundoff) -> float:
     Notes
     -----
     If each ``|delta_i| <= u``, then a product of n factors ``(1 + delta_i)**(+1 or -1)`` is
-    ``1 + theta`` with ``|theta| <= gamma(n, u)``. Neither underflow nor overflow is covered. Error:
+    ``1 + theta`` with ``|theta| <= gamma(n, u)``. Underflow and overflow are not covered. Error:
     the exact quotient is rounded once, upward.
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, lemma 3.1.
@@ -103,10 +103,10 @@ def probabilistic_gamma(
 
     Notes
     -----
-    Holds with probability at least ``1 - 2 num_results n exp(-lambda**2 (1 - u)**2 / 2)`` for an
-    inner product of length n, if the rounding errors are independent random variables of mean zero
-    with ``|delta_i| <= u``. Rounding to nearest is deterministic: for it this is a model, which
-    fails on purpose-made data. Stochastic rounding obeys it (with u = 2**(1 - p)), since mean
+    The bound holds with probability at least ``1 - 2 num_results n exp(-lambda**2 (1 - u)**2 / 2)``
+    for an inner product of length n, if the rounding errors are independent random variables of
+    mean zero with ``|delta_i| <= u``. Rounding to nearest is deterministic: for it this is a model,
+    which fails on purpose-made data. Stochastic rounding obeys it (with u = 2**(1 - p)), since mean
     independence suffices (Connolly, Higham and Mary 2021). Error: relative error about 1e-15.
 
     Source: Higham and Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci.
@@ -166,8 +166,8 @@ def matmul_bound(
 
     Notes
     -----
-    Special values: infinity or NaN in the operands gives infinity or NaN. Neither underflow nor
-    overflow is covered. Error: never below the exact bound, and above it by at most
+    Special values: infinity or NaN in the operands gives infinity or NaN. Underflow and overflow
+    are not covered. Error: never below the exact bound, and above it by at most
     ``gamma(4 * k + 4, "fp64")`` relatively: ``|a| |b|`` is computed in float64 and then enlarged.
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, (3.13).

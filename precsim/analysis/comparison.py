@@ -27,8 +27,8 @@ class PolicySummary:
         `final_loss` minus that of the reference run.
     gradient_underflow_percent : float
         Backward pass: share of nonzero numbers that a rounding made zero. Each rounding counts
-        once: an operand of a product that is in the operand's format already, as a former
-        rounding made it, is not counted again.
+        once: an operand of a product that a former rounding has put into the operand's format is
+        not counted again.
     gradient_underflow_of_all_percent : float
         The same, as a share of all numbers that were rounded.
     gradient_subnormal_percent : float
@@ -161,8 +161,8 @@ def final_loss(result: TrainResult) -> float:
 def gradient_errors(result: TrainResult, reference: TrainResult) -> dict[str, float]:
     """Return, for each tensor, the relative error of its first-step gradient.
 
-    ``||g - g_ref|| / ||g_ref||`` in float64; both runs start from the same weights, but for their
-    rounding to the policy's storage format. NaN if a gradient is not finite.
+    ``||g - g_ref|| / ||g_ref||`` in float64; both runs start from the same weights, except that
+    each rounds them to its policy's storage format. NaN if a gradient is not finite.
     """
     pairs = ((n, g, reference.first_gradient[n]) for n, g in result.first_gradient.items())
     return {name: relative_distance(g, exact) for name, g, exact in pairs}

@@ -9,7 +9,7 @@ import numpy as np
 
 from precsim._arrays import Array, ArrayLike, absolute, bitcast, is_traced, namespace
 from precsim.arithmetic.elementwise import divide, subtract
-from precsim.formats.carrier import as_carrier
+from precsim.formats.carrier import as_carrier, is_zero
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import AnyFormat, Format, get_format
 from precsim.formats.scaled import scaled_format
@@ -106,10 +106,11 @@ def ulp_error(
     exact : array_like of float, broadcastable with `computed`
         What it should have returned, in float64 or exactly representable there.
     fmt : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The format whose ulp is the unit; see `precsim.ulp`. Of a block format the ulp of the
-        element times the scale that its exact values have; of an affine format that scale.
+        The format whose ulp is the unit; see `precsim.ulp`. For a block format the unit is the ulp
+        of the element times the scale that its exact values have; for an affine format it is that
+        scale.
     axis : int
-        Along which the blocks of a block format run, as in `round_to`.
+        The axis along which the blocks of a block format run, as in `round_to`.
 
     Returns
     -------
@@ -167,8 +168,7 @@ def _unit(exact: Array, fmt: AnyFormat, axis: int) -> Array:
 def _is_zero(x: Array) -> Array:
     """Return where an array of float32 or float64 is +0 or -0; a comparison under XLA may flush."""
     carrier = as_carrier(x)[1]
-    magnitude = bitcast(x, carrier.uint_dtype) & carrier.uint(carrier.sign_bit - 1)
-    return magnitude == carrier.uint(0)
+    return is_zero(bitcast(x, carrier.uint_dtype), carrier)
 
 
 def _traced_ulp_error(computed: ArrayLike, exact: ArrayLike, fmt: AnyFormat, axis: int) -> Array:

@@ -42,15 +42,16 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
 
     Notes
     -----
-    Without overflow and underflow, products exact or rounded to the accumulator as the order says.
-    To nearest, with ``r(n) = min(n u, 1)``:
+    The bounds hold without overflow and underflow, for products that are exact or rounded to the
+    accumulator, as the order says. To nearest they are, with ``r(n) = min(n u, 1)``:
 
     * sequential: r(n). Each rounding errs by at most u times its result, and by at most the term
       that is added, since the total before it is a value of the format; the first part for any n is
       due to Jeannerod and Rump.
-    * blockedN: ``r(N) + r(ceil(n / N)) (1 + r(N))``, the blocks' errors and those of adding them.
-    * pairwise: ``gamma(ceil(log2 n) + 2, u)``, products and a last addition to the first value
-      counted.
+    * blockedN: ``r(N) + r(ceil(n / N)) (1 + r(N))``: the blocks' errors and those of adding the
+      blocks.
+    * pairwise: ``gamma(ceil(log2 n) + 2, u)``, which counts the products and a last addition to the
+      first value.
     * kahan: ``u + (1 + u) (a + b) / (1 - b)`` with ``b = u + n u**2``, ``a = 2 u + O(u**2)``: the
       products, then the sum; about ``4 u + n u**2``. Derived, with every constant, in
       :doc:`/explanation/orders`.
@@ -58,7 +59,7 @@ def order_bound(order: str | Order, n: int, unit_roundoff: UnitRoundoff) -> floa
       sequential sum themselves.
     * exact: u.
 
-    In other modes: `gamma` of the number of roundings of a term, u = 2**(1 - p).
+    In other modes the bound is `gamma` of the number of roundings of a term, with u = 2**(1 - p).
 
     Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 4.2 and 4.3;
     Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013; Ogita, Rump and Oishi, SIAM J. Sci.

@@ -71,12 +71,12 @@ def range_rates(
     values : array_like of float, shape (...)
         Carrier values, float32 or float64, on any device.
     spec : str, Format or RoundingSpec
-        Format and rule; of a block or affine format the range is that of the elements, by their
+        Format and rule. The range of a block or affine format is that of the elements, by their
         scale.
     random_bits : array_like of int, broadcastable to shape (...), optional
         For mode sr: one integer per element.
     axis : int
-        Along which the blocks of a block format run, as in `round_to`.
+        The axis along which the blocks of a block format run, as in `round_to`.
 
     Returns
     -------
@@ -94,8 +94,8 @@ def range_rates(
     -----
     Special values: -0 is a zero, before and after rounding. NaN inputs count in `elements` and
     `nan` only. Infinite inputs are nonzero; they saturate where they become finite, and never
-    overflow. Numbers that round back to the largest value, as in the whole range, are not
-    saturated. Finite elements of a block that a NaN or an infinity made NaN overflowed. Exact: the
+    overflow. A number that rounds to the largest value with an unlimited exponent range too is not
+    saturated. A finite element overflowed if a NaN or an infinity made its block NaN. Exact: the
     counts are integers found by integer comparisons, also for subnormals.
 
     Examples
@@ -106,7 +106,8 @@ def range_rates(
     (0.16666666666666666, 0.25)
     >>> rates.overflowed, rates.saturated, rates.subnormal
     (1, 0, 1)
-    >>> ps.errors.range_rates([1.0, 1e-9, 500.0], "mxfp4").underflow_of_nonzero  # 1 / 64 underflows too
+    >>> rates = ps.errors.range_rates([1.0, 1e-9, 500.0], "mxfp4")
+    >>> rates.underflow_of_nonzero  # 1 / 64 underflows too
     0.6666666666666666
     """
     spec = RoundingSpec.parse(spec)
@@ -158,8 +159,8 @@ def exponent_histogram(values: ArrayLike) -> ExponentHistogram:
     ExponentHistogram
         Tuple (exponents, counts, zeros, nonfinite): `exponents` runs from the smallest to the
         largest ``floor(log2(abs(x)))`` that occurs, both included (empty if all elements are zero
-        or not finite), `counts` has the same shape (n,), and the rest are integers. Under jit,
-        where no shape may depend on values, `exponents` are all that the carrier has.
+        or not finite), `counts` has the same shape (n,), and the rest are integers. Under jit no
+        shape may depend on values, so `exponents` are all that the carrier has.
 
     Raises
     ------

@@ -193,8 +193,8 @@ def total_order(x: ArrayLike, y: ArrayLike) -> Array:
     -----
     The order (IEEE 754-2019, 5.10): quiet NaN with sign, signalling NaN with sign, -infinity,
     negative numbers, -0, +0, positive numbers, +infinity, signalling NaN, quiet NaN. Of two NaN of
-    one sign and kind, the one of larger payload is farther from zero. Both ways true only for the
-    same bits.
+    one sign and kind, the one of larger payload is farther from zero. It is true both ways only for
+    the same bits.
 
     Examples
     --------

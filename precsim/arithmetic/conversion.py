@@ -63,16 +63,16 @@ def convert(
         no codes, a code is out of range, `random_bits` are missing in mode sr, or a NaN meets a
         target without NaN.
     TypeError
-        If `codes` or `random_bits` are no integers.
+        If `codes` or `random_bits` are not integers.
 
     Notes
     -----
-    The exact value of each code is rounded once, straight to the target: float32, or float64 where
-    float32 does not hold both formats, only carries it.
+    The exact value of each code is rounded once, straight to the target. Float32 only carries it,
+    or float64 where float32 does not hold both formats.
 
-    Special values: as in `decode`, `round_to` and `encode`. NaN in a target without NaN: an error
-    that names `RoundingSpec.nans`; under `jax.jit`, where values cannot be looked at, the code of
-    zero.
+    Special values: as in `decode`, `round_to` and `encode`. A NaN that meets a target without NaN
+    is an error, which names `RoundingSpec.nans`. Under `jax.jit` values cannot be looked at, and it
+    becomes the code of zero.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def to_integer(
     dtype : dtype-like
         Integer type of 8 to 64 bits, signed or unsigned.
     mode : RoundingMode or str
-        Any mode but "sr"; toward zero by default, as casts in C.
+        Any mode except "sr"; toward zero by default, as casts in C.
     overflow : {"saturate", "wrap"}
         What integers outside the type become: its nearest integer, or their low bits.
 
@@ -179,14 +179,15 @@ def to_integer(
     Raises
     ------
     ValueError
-        If `mode` or `overflow` is none of these, or JAX would need 64 bits without jax_enable_x64.
+        If `mode` or `overflow` is not one of these, or JAX would need 64 bits without
+        jax_enable_x64.
     TypeError
-        If `x` has a dtype that `round_to` does not take, or `dtype` no integer type.
+        If `x` has a dtype that `round_to` does not take, or `dtype` is not an integer type.
 
     Notes
     -----
-    Exact but for the rounding to an integer; overflow is decided after it (convertToInteger, IEEE
-    754-2019, 5.8). Special values: NaN gives 0. Infinities saturate; in "wrap" they give 0
+    Exact except for the rounding to an integer; overflow is decided after it (convertToInteger,
+    IEEE 754-2019, 5.8). Special values: NaN gives 0. Infinities saturate; in "wrap" they give 0
     (ECMAScript's ToInt32 has these rules). No gradient. Cost: about 50 integer operations per
     element.
 

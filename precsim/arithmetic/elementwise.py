@@ -35,7 +35,7 @@ def add(
         If the carrier cannot hold the format, or `random_bits` are missing in mode sr.
     TypeError
         If the operands have dtypes that `round_to` does not take, or differ in carrier, or
-        `random_bits` are no integers.
+        `random_bits` are not integers.
 
     Notes
     -----

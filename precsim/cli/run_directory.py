@@ -207,7 +207,7 @@ _DRAWN: dict[str, Callable[[Any, Sequence[TrainResult]], None]] = {
 
 
 def _labels(results: Sequence[TrainResult]) -> list[str]:
-    """Return the names of the runs, of which a long one is cut and numbered."""
+    """Return the names of the runs; a long one is cut and numbered."""
     names = [r.config.policy.name for r in results]
     return [n if len(n) <= 40 else f"{n[:34]}... ({k})" for k, n in enumerate(names, 1)]
 

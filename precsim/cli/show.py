@@ -205,7 +205,7 @@ def _size(fmt: Format) -> str:
 
 
 def _refuse_unlimited(exact: Fraction | float, fmt: Format) -> None:
-    """Refuse what float64, in which the result is returned, cannot hold."""
+    """Refuse what float64 cannot hold, since the result is returned in it."""
     if not fmt.fits(FLOAT64):
         raise ValueError(f"format {fmt} has values that float64 has not; show cannot take it")
     is_limited = isinstance(fmt, FixedPointFormat) or fmt.exponent_bits is not None

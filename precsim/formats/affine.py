@@ -40,9 +40,9 @@ class AffineFormat:
         Whether codes are two's complement. It shifts codes and zero point by 2**(bits - 1) and
         changes no value.
     is_symmetric : bool
-        If true, the zero point is the middle code and the lowest code is not used: the range is as
-        large on both sides of 0. If false, the range runs from the smallest to the largest element
-        and 0.
+        If true, the zero point is the middle code and the lowest code is not used, so the range is
+        as large on both sides of 0. If false, the range runs from the smallest to the largest of 0
+        and the elements.
     granularity : Granularity or str
         Which elements share a scale: "tensor", "channel" or "block".
     block_size : int, optional
@@ -132,7 +132,7 @@ class AffineFormat:
 
 
 def affine_format(name: str) -> AffineFormat | None:
-    """Return the format that a name spells, None if it is no name of an affine format."""
+    """Return the affine format that a name spells, None if it spells none."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None

@@ -66,12 +66,13 @@ class BlockFormat:
     element : str, FloatFormat or FixedPointFormat
         The format of the elements: signed, at most 16 bits.
     scale : str or FloatFormat
-        The format of the scales, one per block: with NaN, at most 16 bits. A sign bit stays 0.
+        The format of the scales, one per block. It has a NaN and at most 16 bits. A sign bit stays
+        0.
     block_size : int
         Number of elements of a block.
     tensor_scale : str or FloatFormat, optional
-        The format of the scale of the whole array, float32; for the rules of NVFP4, and only for
-        them.
+        The format of the scale of the whole array, float32. The rules of NVFP4 have one, the others
+        have none.
     scale_rule : ScaleRule or str
         How the scales are chosen.
     source : str

@@ -23,6 +23,7 @@ from precsim.formats.carrier import (
     bit_length,
     compose,
     decompose,
+    is_nan,
     select,
     shift_left,
     shift_right,
@@ -57,7 +58,7 @@ def decode(codes: ArrayLike, fmt: str | Format) -> Array:
     Raises
     ------
     ValueError
-        If a code is none of the format. Values cannot be looked at under `jax.jit`: there, bits
+        If a code is not one of the format's. Under `jax.jit` values cannot be looked at, and bits
         above `width` are ignored. Also if the format has no codes (unlimited exponent range), or no
         carrier has all its values (JAX has float64 with jax_enable_x64 only).
     TypeError
@@ -67,7 +68,7 @@ def decode(codes: ArrayLike, fmt: str | Format) -> Array:
     -----
     Special values: infinities and -0 where the format has them; every NaN code becomes a quiet NaN.
     Exponent field 0 of a format without subnormals is zero, whatever the fraction. Exact: no
-    rounding takes place, also for subnormal results under a compiler that flushes them.
+    rounding takes place. This is also true of subnormal results under a compiler that flushes them.
 
     Examples
     --------
@@ -110,14 +111,14 @@ def encode(values: ArrayLike, fmt: str | Format) -> Array:
     Raises
     ------
     ValueError
-        If a value is not in the format; the message names the first one. Values cannot be looked at
-        under `jax.jit`: there, a value outside the format gets the code of zero. Also if the
+        If a value is not in the format; the message names the first one. Under `jax.jit` values
+        cannot be looked at, and a value outside the format gets the code of zero. Also if the
         carrier cannot hold the format.
 
     Notes
     -----
-    NaN becomes the quiet NaN of the format (sign kept where the format has two). Exact inverse of
-    `decode` for every code but redundant NaNs and zeros.
+    NaN becomes the quiet NaN of the format (sign kept where the format has two). The exact inverse
+    of `decode` for every code except redundant NaNs and zeros.
 
     Examples
     --------
@@ -140,8 +141,7 @@ def encode(values: ArrayLike, fmt: str | Format) -> Array:
     codes = encode_bits(bits, fmt, carrier)
     back = decode_bits(codes, fmt, carrier)
     # A value is in the format exactly if its code decodes to it.
-    is_nan = (bits & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
-    valid = select(is_nan, fmt.has_nan, bits == back)
+    valid = select(is_nan(bits, carrier), fmt.has_nan, bits == back)
     _refuse_invalid(values, valid, fmt)
     return select(valid, codes, carrier.uint(0)).astype(dtype).reshape(values.shape)
 

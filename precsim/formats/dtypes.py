@@ -7,7 +7,7 @@ def dtype_name(x: object) -> str | None:
     """Return the name of the floating-point dtype that `x` is, None if it is none.
 
     The names are aliases of registered formats ("float16", "bfloat16", "float8_e4m3fn", ...). Torch
-    has the same names, so that torch is not imported. Integer dtypes are no formats: the name
+    has the same names, so that torch is not imported. Integer dtypes are not formats: the name
     "int8" means an affine one.
     """
     name = str(x)

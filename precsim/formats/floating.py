@@ -232,7 +232,7 @@ class FloatFormat:
     def fits(self, carrier: Carrier) -> bool:
         """Return whether the carrier has every value of this format.
 
-        Of an unlimited range, those within the carrier's own range.
+        For an unlimited range these are the ones within the carrier's own range.
         """
         if self.exponent_bits is None:
             return self.precision <= carrier.precision

@@ -10,7 +10,7 @@ LARGEST_WIDTH = 16
 
 
 def p3109_format(name: str) -> FloatFormat | None:
-    """Return the format that a name spells, None if it is no P3109 name.
+    """Return the P3109 format that a name spells, None if it spells none.
 
     K is the width, P the precision; s or u: signed or unsigned; e: with infinities, f: finite
     numbers only. Exponent bits are K - P (one more if unsigned), the bias is 2**(w - 1), there are

@@ -24,15 +24,15 @@ def resolve_backend(
         What was asked for.
     shapes : pair of tuple of int, optional
         Shapes (..., M, K) and (..., K, N) of the operands, with equal batch dimensions. A tensor
-        core's order depends on them: "auto" is "emulated" without.
+        core's order depends on them, so without them "auto" is "emulated".
 
     Returns
     -------
     str
         "emulated", "native" or "reference". "auto" gives "native" for the product of a machine
-        ("h100:bf16") where this process has one such GPU (or the call is inside `jax.shard_map`),
-        whose kernel for these shapes was found to have the spec's bits; else "emulated", since no
-        native kernel follows a sequential spec bit for bit.
+        ("h100:bf16") on two conditions: this process has one such GPU (or the call is inside
+        `jax.shard_map`), and the GPU's kernel for these shapes was found to have the spec's bits.
+        Else it gives "emulated", since no native kernel follows a sequential spec bit for bit.
 
     Raises
     ------
@@ -42,8 +42,10 @@ def resolve_backend(
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.kernels.resolve_backend("bf16_bf16_fp32"), ps.kernels.resolve_backend("bf16_bf16_fp32", "native")
-    ('emulated', 'native')
+    >>> ps.kernels.resolve_backend("bf16_bf16_fp32")
+    'emulated'
+    >>> ps.kernels.resolve_backend("bf16_bf16_fp32", "native")
+    'native'
     """
     spec = MatmulSpec.parse(spec)
     if backend not in BACKENDS:

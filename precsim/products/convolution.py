@@ -64,11 +64,11 @@ def conv(
     Notes
     -----
     Padding adds zeros, which take part in the sums: they change no finite sum, and beside an
-    infinite or NaN weight they give NaN, as in `jax.lax.conv_general_dilated` on a CPU. So do the
-    zeros between the cotangents of the gradient of `x`, where the stride is above 1. The gradient
-    of `x` is itself a convolution of the (dilated) cotangent with the flipped filters, so each of
-    its elements is one sum over (row, column, filter) in the order of `dgrad`; the gradient of `w`
-    sums over (image, row, column). Error and cost as in `matmul`.
+    infinite or NaN weight they give NaN, as in `jax.lax.conv_general_dilated` on a CPU. The zeros
+    that a stride above 1 puts between the cotangents, for the gradient of `x`, do the same. The
+    gradient of `x` is itself a convolution of the (dilated) cotangent with the flipped filters, so
+    each of its elements is one sum over (row, column, filter) in the order of `dgrad`; the gradient
+    of `w` sums over (image, row, column). Error and cost as in `matmul`.
 
     Examples
     --------

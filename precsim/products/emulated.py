@@ -9,7 +9,7 @@ import numpy as np
 from precsim._arrays import Array, bitcast, entry, repeat
 from precsim._calls import choose, compiled, kept_apart
 from precsim.arithmetic.sums.order import SEQUENTIAL
-from precsim.formats.carrier import FLOAT32, as_carrier
+from precsim.formats.carrier import FLOAT32, as_carrier, is_nan
 from precsim.products import pallas_gpu
 from precsim.products.orders.float32 import add_exact_product, exact_range, fast_step
 from precsim.products.orders.multiply_add import MultiplyAdd, is_stochastic, operations
@@ -30,10 +30,10 @@ def emulated_matmul(
     """Return c + a @ b with the bits of `reference_matmul`; shapes as there.
 
     Operands are rounded once. Then a loop over k adds rank-one products to all elements at once,
-    and no temporary exceeds the size of the result. Where float32 arithmetic provably gives the
-    same bits it does the work (2 to about 60 operations per product), elsewhere integers do
-    (about 250). A `FusedBlock` has a loop of its own: 6 to 8 operations per product, and a rounding
-    for every L products.
+    and no temporary exceeds the size of the result. Float32 arithmetic does the work where it
+    provably gives the same bits (2 to 51 operations per product); elsewhere integers do (270 to
+    340). A `FusedBlock` has a loop of its own: 6 to 35 operations per product, and a rounding for
+    every L products.
     """
     return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
 
@@ -44,8 +44,8 @@ def unguarded_matmul(
 ) -> tuple[Array, Array]:
     """Return the product without its general branch, and whether its bits can be trusted.
 
-    This compiles faster, which long runs want. Where the second value is False, the bits may be
-    wrong, and the computation has to be repeated with `emulated_matmul`.
+    This compiles faster, which long runs want. If the second value is False, the bits may be wrong,
+    and the computation has to be repeated with `emulated_matmul`.
     """
     return _product(a, b, c, spec, random_bits, is_guarded=False)
 
@@ -140,8 +140,9 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
         x, y = entry(columns, k), entry(rows, k)
         return step(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
 
-    # A single fused multiply-add is bound by memory: unrolling by four takes 0.4 of the time. Longer
-    # steps wait for their own results, and several in a row leave a processor fewer under way.
+    # A single fused multiply-add is bound by memory: unrolling by four takes 0.4 of the time.
+    # Longer steps wait for their own results, and several in a row leave a processor fewer under
+    # way.
     unroll = 4 if step is add_exact_product else 1
     return repeat(a.shape[-1], body, total, unroll=unroll)
 
@@ -150,5 +151,5 @@ def _canonical_nan(x: Array) -> Array:
     """Give every NaN the one pattern that the reference returns."""
     carrier = as_carrier(x)[1]
     bits = bitcast(x, carrier.uint_dtype)
-    is_nan = (bits & carrier.uint(carrier.sign_bit - 1)) > carrier.uint(carrier.infinity)
-    return bitcast(jnp.where(is_nan, carrier.uint(carrier.quiet_nan), bits), carrier.float_dtype)
+    bits = jnp.where(is_nan(bits, carrier), carrier.uint(carrier.quiet_nan), bits)
+    return bitcast(bits, carrier.float_dtype)

@@ -92,7 +92,9 @@ def _broadcast_product(a: Array, b: Array, c: Array | None, noise: Noise, specs:
     c = None if c is None else jnp.broadcast_to(c, shape)
     if b.ndim == 2:
         rows = math.prod(a.shape[:-1])
-        flat = jax.tree.map(lambda bits: bits.reshape(rows, bits.shape[-1]), noise)
+        flat = jax.tree.map(
+            lambda bits: bits.reshape(math.prod(bits.shape[:-1]), bits.shape[-1]), noise
+        )
         flat_c = None if c is None else c.reshape(rows, b.shape[-1])
         flat_a = a.reshape(rows, a.shape[-1])
         return _differentiable_product(flat_a, b, flat_c, flat, specs).reshape(shape)

@@ -45,8 +45,8 @@ def scaled_matmul(
         Scale of each column's block; broadcast from (blocks, 1). For blocks of 128 x 128, repeat
         along N.
     contracts : bool
-        Whether the scaled block is added by one fused multiply-add; else its product is rounded
-        before.
+        Whether the scaled block is added by one fused multiply-add. If not, the block times its
+        scale is rounded before it is added.
     backend : {"emulated", "reference"}
         Compiled, or NumPy: the same bits.
 
@@ -65,9 +65,9 @@ def scaled_matmul(
 
     Notes
     -----
-    What DeepGEMM's FP8 kernels compute on Hopper, whose compiler may contract the addition or not
-    (both are here). Special values and error as in `matmul` with promotion. Cost: as there, and 300
-    operations per block and output.
+    DeepGEMM's FP8 kernels compute this on Hopper. Their compiler may contract the addition or not;
+    `contracts` says which. Special values and error as in `matmul` with promotion. Cost: as there,
+    and 300 operations per block and output.
 
     Source: deepseek-ai/DeepGEMM, sm90_fp8_gemm_1d2d.cuh.
 
@@ -81,13 +81,7 @@ def scaled_matmul(
     544.0
     """
     spec = MatmulSpec.parse(spec)
-    match spec.order:
-        case FusedBlock(schedule=Promote(interval=interval)):
-            pass
-        case _:
-            raise ValueError(
-                f"spec is '{spec}'; allowed are tensor cores with promotion, for example 'h100:e4m3:promote128'"
-            )
+    interval, _ = _block(spec)
     if backend not in ("emulated", "reference"):
         raise ValueError(f"backend is {backend!r}; allowed are 'emulated', 'reference'")
     named = {"a": a, "b": b, "a_scales": a_scales, "b_scales": b_scales}
@@ -118,20 +112,27 @@ def scaled_matmul(
     return call(run, a.dtype, a, b, a_scales, b_scales)
 
 
+def _block(spec: MatmulSpec) -> tuple[int, MatmulSpec]:
+    """Return the length of a block and the spec of its product; refuse specs without promotion."""
+    match spec.order:
+        case FusedBlock(schedule=Promote(interval=interval)) as order:
+            return interval, replace(spec, order=replace(order, schedule=FLAT), output=None)
+        case _:
+            raise ValueError(
+                f"spec is '{spec}'; allowed are tensor cores with promotion, for example 'h100:e4m3:promote128'"
+            )
+
+
 def _promoted(
     a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
 ) -> Array:
     """Add the scaled blocks, one after the other."""
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    assert isinstance(order.schedule, Promote)
     xp = namespace(a, b)
-    n, k = order.schedule.interval, a.shape[1]
+    (n, part_of), k = _block(spec), a.shape[1]
     fill, blocks = (0, -k % n), -(-k // n)
     left = xp.moveaxis(xp.pad(a, ((0, 0), fill)).reshape(a.shape[0], blocks, n), 1, 0)
     right = xp.pad(b, (fill, (0, 0))).reshape(blocks, n, b.shape[1])
     columns, rows = a_scales.T[..., None], b_scales[:, None, :]
-    part_of = replace(spec, order=replace(order, schedule=FLAT), output=None)
     run = reference_matmul if xp is np else emulated_matmul
 
     def add_block(j: Any, total: Array) -> Array:

@@ -73,11 +73,12 @@ def count_events(before: ArrayLike, after: ArrayLike, spec: SpecLike) -> Array:
 
     Notes
     -----
-    Special values: -0 is a zero, before and after. A number is beyond the range if, rounded in the
-    mode of `spec` with an unlimited exponent range, it is larger than the largest value: 448.5 in
-    e4m3 is not, it rounds to 448. In mode "sr" it is from the next value of the unlimited range on.
-    Negative numbers are beyond the range of an unsigned format, unless they round to zero. A zero
-    that a format without zero turns into NaN counts as overflowed.
+    Special values: -0 is a zero, before and after. A number is beyond the range if it rounds to
+    more than the largest value in the mode of `spec` with an unlimited exponent range. So 448.5 is
+    not beyond e4m3's: it rounds to 448. In mode "sr" a number is beyond the range from the next
+    value of the unlimited range on. Negative numbers are beyond the range of an unsigned format,
+    unless they round to zero. A zero that a format without zero turns into NaN counts as
+    overflowed.
 
     Error: none, up to 2**31 - 1 elements; the same under jit. About 20 integer operations per
     element.

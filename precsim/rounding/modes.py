@@ -146,7 +146,7 @@ class InfinityMode(enum.StrEnum):
     """
 
     PROPAGATE = "propagate"
-    """Infinity; NaN without infinity; the largest value without NaN."""
+    """Infinity; NaN in a format without infinity; the largest value in a format without both."""
     PROPAGATE_OR_SATURATE = "propagate_or_saturate"
     """Infinity; in a format without infinity the largest value of that sign.
 
@@ -163,7 +163,8 @@ class NanMode(enum.StrEnum):
     --------
     >>> import precsim as ps
     >>> nan = float("nan")
-    >>> [ps.round_to(nan, f"e2m1:{mode}").item() for mode in ("nan_stays", "nan_to_zero", "nan_to_max")]
+    >>> modes = "nan_stays", "nan_to_zero", "nan_to_max"
+    >>> [ps.round_to(nan, f"e2m1:{mode}").item() for mode in modes]
     [nan, 0.0, 6.0]
     """
 
@@ -208,7 +209,7 @@ class SubnormalMode(enum.StrEnum):
     """Replace a number below the smallest normal value by zero of its sign before it is rounded.
 
     Tininess before rounding (IEEE 754-2019, 7.5 a) with abrupt underflow: flush-to-zero of Arm (bit
-    FZ of FPCR), in every mode. As the first releases of chop did (2019).
+    FZ of FPCR), in every mode. The first releases of chop (2019) did the same.
     """
     FLUSH_AS_CHOP = "flush_as_chop"
     """Round with subnormals, then again to 0 or the smallest normal value xmin, by chop's rules.
@@ -242,7 +243,8 @@ class StochasticVariant(enum.StrEnum):
 
     Examples
     --------
-    With one random bit, 0, variant A truncates the fraction 0.5 and more to a whole number of bits.
+    The one random bit is 0. Variant A truncates the fraction 0.75 to one bit, 0.5, which does not
+    carry; B and C round it to 1, which does.
 
     >>> import precsim as ps
     >>> [ps.round_to(1.75, f"q7.0:sr1:{variant}", random_bits=0).item() for variant in "abc"]

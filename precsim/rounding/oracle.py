@@ -29,7 +29,7 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 class Flags(enum.Flag):
     """Exceptions of IEEE 754-2019, clause 7.
 
-    Tininess is detected after rounding, under "flush_before_rounding" before.
+    Tininess is detected after rounding; under "flush_before_rounding", before it.
 
     Examples
     --------

@@ -73,11 +73,11 @@ def round_to(
         Replaces the overflow of `spec`: infinity, infinity_or_max or saturate; for fixed point
         saturate, saturate_symmetric, saturate_zero or wrap.
     random_bits : array_like of int, broadcastable to shape (...), optional
-        For mode sr: one integer per element, of a type with at least `num_random_bits` bits, of
-        which the low ones are used.
+        For mode sr: one integer per element, of a type with at least `num_random_bits` bits. The
+        low bits are used.
     axis : int
-        Along which the blocks of a block format run; others ignore it. Block and affine formats
-        give ``dequantize(quantize(x, spec, axis=axis))``, see there.
+        The axis along which the blocks of a block format run; other formats ignore it. Block and
+        affine formats give ``dequantize(quantize(x, spec, axis=axis))``, see there.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def round_to(
         If the carrier cannot hold the format, or `random_bits` are missing in mode sr, too narrow,
         or of a shape that does not fit. Nothing is raised because of the values of `x`.
     TypeError
-        If `x` is of another dtype, or `random_bits` are no integers.
+        If `x` is of another dtype, or `random_bits` are not integers.
 
     Notes
     -----

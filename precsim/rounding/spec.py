@@ -32,7 +32,7 @@ class RoundingSpec:
     Parameters
     ----------
     format : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The set of values. Of a block or affine format, which `round_to` and `quantize` take, the
+        The set of values. In a block or affine format (`round_to` and `quantize` take them) the
         rule is that of the elements; their default overflow is "saturate".
     mode : RoundingMode or str
         "rne" nearest, ties to even; "rna" ties away; "rnz" ties to zero; "rno" ties to odd; "rnp",

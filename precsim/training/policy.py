@@ -161,7 +161,7 @@ class Policy:
 
 
 def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
-    """Refuse a format of single numbers with values that are no float32 numbers."""
+    """Refuse a format of single numbers with values that are not float32 numbers."""
     if spec is None or scaled_format(spec.format) is not None or spec.format.fits(FLOAT32):
         return
     raise ValueError(

@@ -81,7 +81,7 @@ def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
 
     Notes
     -----
-    Portable are: operations on integers; moving, choosing and comparing numbers; float32
+    These are portable: operations on integers; moving, choosing and comparing numbers; float32
     additions, subtractions and multiplications whose results go through integer operations at once
     (`precsim.arithmetic.portable` does that: no compiler can join two of them), and are not
     subnormal; precsim's own arithmetic, which is integer; products on tensor cores that were found
@@ -92,7 +92,8 @@ def find_unportable(fun: Callable[..., Any], *args: Any) -> tuple[str, ...]:
     >>> import jax.numpy as jnp, precsim as ps
     >>> from precsim.arithmetic import portable
     >>> x = jnp.ones(3)
-    >>> ps.replay.find_unportable(lambda x: portable.add(portable.multiply(x, x), portable.exp(x)), x)
+    >>> sum_of = lambda x: portable.add(portable.multiply(x, x), portable.exp(x))
+    >>> ps.replay.find_unportable(sum_of, x)
     ()
     >>> [line.split()[0] for line in ps.replay.find_unportable(lambda x: jnp.exp(x) * x + 1, x)]
     ['exp', 'mul', 'add']

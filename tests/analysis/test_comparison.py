@@ -114,7 +114,7 @@ def diverged() -> ps.TrainResult:
 
 
 def test_json_has_no_nan() -> None:
-    """NaN and Infinity are no JSON, though Python writes them; the worst tensor is the broken one."""
+    """JSON has no NaN or Infinity, but Python writes them; the worst tensor is the broken one."""
     summary = summarise(diverged(), result())
     values = summary.as_dict()
     parsed = json.loads(json.dumps(values, allow_nan=False))

@@ -1,4 +1,4 @@
-"""What the tests of matrix products share: an oracle in rational numbers, data, comparison of bits."""
+"""Shared by the tests of matrix products: an oracle in rational numbers, data, bit comparisons."""
 
 import math
 from collections.abc import Callable

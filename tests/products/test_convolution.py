@@ -301,7 +301,7 @@ def test_two_dtypes_are_refused() -> None:
     ],
 )
 def test_new_orders_are_those_of_the_product_over_patches(spec: str) -> None:
-    """Exact, stochastic (one seed to an output) and block-scaled sums over (row, column, channel)."""
+    """Exact, stochastic (one seed per output), block-scaled: sums over (row, column, channel)."""
     rng = np.random.default_rng(8)
     x, w = (rng.standard_normal(s).astype(np.float32) for s in ((1, 3, 3, 2), (2, 2, 2, 3)))
     seeds = rng.integers(0, 2**32, (1, 2, 2, 3), dtype=np.uint32)

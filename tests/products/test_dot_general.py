@@ -1,4 +1,4 @@
-"""A drop-in for `lax.dot_general`: all dimension numbers, dtypes, and the injection points of others."""
+"""A drop-in for `lax.dot_general`: all dimension numbers, dtypes, others' injection points."""
 
 from collections.abc import Callable
 from typing import Any
@@ -103,7 +103,7 @@ def test_dtypes_are_those_of_lax(dtype_a: Any, dtype_b: Any, preferred: Any) -> 
 
 
 def test_narrow_operands_are_widened_exactly() -> None:
-    """Every finite bfloat16 times one: nothing is lost on the way in or out, subnormals included."""
+    """Every finite bfloat16, subnormals included, times one: nothing is lost on the way."""
     codes = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16)
     values = codes.view(ml_dtypes.bfloat16)
     a = values[np.isfinite(values.astype(np.float32))].reshape(-1, 1)

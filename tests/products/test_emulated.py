@@ -1,4 +1,4 @@
-"""The emulated backend returns the bits of the reference: every kind of spec, on every kind of data."""
+"""The emulated backend returns the reference's bits: every kind of spec and of data."""
 
 import inspect
 import math
@@ -113,7 +113,7 @@ def test_sum_of_negative_zeros_is_positive(name: str, length: int) -> None:
 
 
 def test_nan_has_one_pattern_in_both_backends() -> None:
-    """Also where the last sum overflows in a format without infinity, and for a NaN `c` without sums."""
+    """Also where the last sum overflows without infinity, and for a NaN `c` without sums."""
     a, b = single([[-400], [math.nan]]), single([[400]])
     assert_same_bits(ps.matmul(a, b, "e4m3_e4m3_e4m3"), reference(a, b, "e4m3_e4m3_e4m3"))
     nothing = np.zeros((1, 0), np.float32)

@@ -178,8 +178,8 @@ def test_missing_bits_of_a_gradient_are_named() -> None:
 def test_loss_scaling_by_a_power_of_two_is_exact_without_underflow(exponent: int) -> None:
     """Gradients of a scaled loss are the scaled gradients, bit for bit, in fp16 throughout.
 
-    All operands are multiples of 2**-6, hence all sums multiples of 2**-12, and scaled of 2**-16: those
-    below fp16's normal range are exact.
+    All operands are multiples of 2**-6, hence all sums multiples of 2**-12, and scaled of 2**-16:
+    those below fp16's normal range are exact.
     """
     rng = np.random.default_rng(0)
     shapes = (4, 6), (6, 5), (4, 5)

@@ -1,4 +1,4 @@
-"""The reference is the definition: it equals one exact rational step after the other, for every spec."""
+"""The reference is the definition: for every spec it equals exact rational steps in a row."""
 
 import itertools
 import math
@@ -63,7 +63,7 @@ def drawn_spec(seed: int) -> ps.MatmulSpec:
 
 def check(spec: ps.MatmulSpec, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
-    # Wrapping is not determined for sums far beyond the format (see OverflowMode): no wide data there.
+    # Sums far beyond the format wrap to no determined value (see OverflowMode): no wide data.
     wraps = "wrap" in str(spec)
     c = normal(rng, None, (3, 3))
     for k, data in enumerate((normal, tiny, signs, special) if wraps else DATA):
@@ -123,7 +123,7 @@ def test_adder_changes_some_results_of_random_products() -> None:
 
 
 def test_first_value_is_taken_as_it_is() -> None:
-    """`c` is not rounded to the accumulator before the first product is added, and not ever if K is 0."""
+    """`c` is not rounded to the accumulator before the first addition, and never if K is 0."""
     c = single([[2048 + 0.75]])
     one, quarter = single([[1]]), single([[0.5]])
     assert reference(quarter, one, "fp16_fp16_fp16", c).item() == 2050

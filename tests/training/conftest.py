@@ -10,7 +10,7 @@ from precsim.training import loop
 DISTINCT = ps.Policy.parse(
     "fwd=fp16_fp16_fp32->fp16,dgrad=e5m2_e4m3_fp32->bf16,wgrad=e4m3_bf16_fp16,e=bf16"
 )
-"""No product of a step can stand for another; forward and wgrad round their results, dgrad twice."""
+"""No product of a step can pass for another. Forward and wgrad round results once, dgrad twice."""
 
 
 def assert_same_bits(got: Any, expected: Any, note: object = "") -> None:

@@ -80,7 +80,7 @@ Small: TypeAlias = tuple[dict[str, ps.TrainResult], dict[str, int]]
 
 
 def test_one_compilation_per_policy(small: Small) -> None:
-    """A trace for the places, one for training and one for the test images; none for another seed."""
+    """One trace each for the places, training and the test images; none for another seed."""
     assert small[1] == {"first": 3, "again": 0, "other": 0, "bf16": 3, "nearest": 3}
     assert [len(run.losses) for run in small[0].values()] == [40, 40, 10, 40, 40]
 
@@ -98,7 +98,7 @@ def test_same_config_same_bits(small: Small) -> None:
 
 
 def test_prepared_runs_of_one_configuration_compile_once(compilations: Any) -> None:
-    """Defect: each `prepare_run` made a step of its own, so that comparing two runs compiled it twice."""
+    """Defect: each `prepare_run` made its own step, so comparing two runs compiled it twice."""
     with one_layer() as (model, _):
         plain = {"backend": "native", "batch_size": 4}  # compiles quickly
         seeds = [ps.replay.prepare_run(config("fp32", seed=seed, **plain)) for seed in (0, 1)]
@@ -244,7 +244,10 @@ def test_convolutional_network_learns() -> None:
     ],
 )
 def test_accuracy_after_900_steps(policy: str, low: float, high: float) -> None:
-    """Within two standard deviations of claims.md's means (1.3 to 1.8 points, 3.3 for pure bf16)."""
+    """The result is within two standard deviations of claims.md's means.
+
+    Two standard deviations are 1.3 to 1.8 points, 3.3 for pure bf16.
+    """
     assert low < 100 * ps.train(config(policy)).test_accuracy < high
 
 

@@ -1,4 +1,4 @@
-"""What the parser of policies accepts, a training accepts, and a policy prints what parses to it."""
+"""A training accepts every policy that the parser accepts; a policy prints what parses to it."""
 
 from typing import Any
 

@@ -86,7 +86,7 @@ def test_gradients_of_linear_are_products_by_their_specs(linear: tuple[Any, ...]
 
 
 def test_events_of_linear(linear: tuple[Any, ...]) -> None:
-    """Each tensor once: operands where they first meet a product, results where they are rounded."""
+    """Each tensor counts once: operands at their first product, results where they are rounded."""
     x, w, g, (_, forward, _, _, backward) = linear
     p = DISTINCT
     expected = counts(x, p.forward.lhs) + counts(w, p.forward.rhs)
@@ -203,7 +203,7 @@ def fp8_linear(x: Any, w: Any, g: Any, policy: ps.Policy) -> tuple[Any, ...]:
 
 
 def test_fp8_current_never_overflows() -> None:
-    """Tensors far beyond and below the formats: scaled, nothing overflows, saturates or underflows."""
+    """Tensors far beyond and below the formats are scaled: no overflow, saturation or underflow."""
     policy = ps.Policy.parse("fp8_current")
     rng = np.random.default_rng(0)
     x, w, g = (single(rng.uniform(0.5, 1, s)) for s in ((4, 6), (6, 3), (4, 3)))

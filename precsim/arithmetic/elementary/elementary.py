@@ -37,7 +37,7 @@ def exp(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -
         If the format has more than 24 significant bits (correct rounding is proved to there), if
         the carrier cannot hold it, or if `random_bits` are missing in mode sr.
     TypeError
-        If `x` is not float32 or float64, or `random_bits` are no integers.
+        If `x` is not float32 or float64, or `random_bits` are not integers.
 
     Notes
     -----
@@ -46,9 +46,10 @@ def exp(x: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -
     Error: that of one rounding of the exact result, in every mode, for every float32 number, in
     both carriers. (Proved by computation: for all 2**32 of them, the exact result is farther from
     the nearest rounding boundary than the error of the integer arithmetic, 2**-59 relative and
-    2**-123 in float64.) For other float64 numbers: unless the exact result is closer than 2**-123
-    to a boundary, which happens at random to one number in 2**97. Fixed point that wraps must have
-    the low bits of all results within the 24 bits, so `exp` refuses it.
+    2**-123 in float64.) For other float64 numbers the same is true unless the exact result is
+    closer than 2**-123 to a boundary; at random that happens to one number in 2**97. With fixed
+    point that wraps, the low bits of all results would have to lie within the 24 bits, so `exp`
+    refuses it.
 
     Mode sr with N random bits: as above if the precision plus N is at most 24. With more, the
     fraction that is compared with the random bits may be off by one in the last of its N bits,

@@ -80,13 +80,14 @@ def accumulate(
         The axis to sum along; by default all elements, in row-major order.
     order : str or Order
         "sequential": start from +0, then ``s = fl(s + x[k])`` for ascending k. "pairwise": level by
-        level ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``, an odd last element going up as it is.
-        "blockedN": blocks of N summed sequentially from +0, and added to the total in order.
+        level ``fl(x[0] + x[1]), fl(x[2] + x[3]), ...``; an odd last element goes up as it is.
+        "blockedN": blocks of N are summed sequentially from +0 and added to the total in order.
         "kahan": compensated (algorithm 4.2 of Higham). "two_sum": Sum2 of Ogita, Rump and Oishi.
         "exact": the exact sum, rounded once (a sum of zero is +0, in mode rtn -0).
     random_bits : array_like of int, shape (...) of `x`, optional
         For mode sr. "sequential": element k serves the k-th addition. "pairwise": the additions are
-        numbered level by level, each level from left to right. "exact": the first element's serves.
+        numbered level by level, each level from left to right. "exact": the bits of the first
+        element serve.
 
     Returns
     -------
@@ -102,13 +103,18 @@ def accumulate(
 
     Notes
     -----
-    Error without overflow, with nearest rounding and unit roundoff u (Higham, *Accuracy and
-    Stability*, 2nd edition, 4.2): at most ``gamma(n - 1, u) * sum|x|`` for sequential,
-    ``gamma(ceil(log2 n), u) * sum|x|`` for pairwise order, ``gamma(N + ceil(n / N), u) * sum|x|``
-    for blocks of N, plus one rounding of inputs that are not in the format; for kahan (4.3)
-    ``(2 u + O(n u**2)) * sum|x|``, for two_sum ``u |s| + gamma(n - 1, u)**2 * sum|x|``, in formats
-    to nearest; for exact one rounding of the exact sum. Each addition is one rounding of the exact
-    sum of two carrier values, so compilers cannot change it.
+    Without overflow, and to nearest with unit roundoff u, the error is at most (Higham, *Accuracy
+    and Stability*, 2nd edition, 4.2 and 4.3):
+
+    * sequential: ``gamma(n - 1, u) * sum|x|``;
+    * pairwise: ``gamma(ceil(log2 n), u) * sum|x|``;
+    * blocks of N: ``gamma(N + ceil(n / N), u) * sum|x|``;
+    * kahan: ``(2 u + O(n u**2)) * sum|x|``;
+    * two_sum: ``u |s| + gamma(n - 1, u)**2 * sum|x|``;
+    * exact: one rounding of the exact sum.
+
+    The first three add one rounding of inputs that are not in the format. Each addition is one
+    rounding of the exact sum of two carrier values, so compilers cannot change it.
 
     Cost: n additions of about 150 integer operations (exact: 400 in float32, 1,300 in float64); one
     compiled loop under JAX.

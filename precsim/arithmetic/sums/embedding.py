@@ -42,7 +42,7 @@ def embedding(
         If the table has not two dimensions, the carrier cannot hold the format, or `random_bits`
         are missing in mode sr.
     TypeError
-        If `table` has a dtype that `round_to` does not take, or `ids` or `random_bits` are no
+        If `table` has a dtype that `round_to` does not take, or `ids` or `random_bits` are not
         integers.
 
     Notes

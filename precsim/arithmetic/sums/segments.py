@@ -58,16 +58,16 @@ def segment_sum(
         mode sr.
     TypeError
         If `data` has a dtype that `round_to` does not take, or `segment_ids` or `random_bits` are
-        no integers.
+        not integers.
 
     Notes
     -----
     Error: ``gamma(n, u) * sum|x|`` for a segment of n rows, to nearest. Gradient: each row has the
     cotangent of its segment, exactly (straight-through). Special values: as in `add`.
 
-    Cost: N additions of a row, one after the other, of about 150 integer operations per element:
-    the bits are the same on every device, which those of `jax.ops.segment_sum` are not on a GPU
-    (atomic additions).
+    Cost: N additions of a row, one after the other, of about 150 integer operations per element. So
+    the bits are the same on every device; on a GPU those of `jax.ops.segment_sum` are not (atomic
+    additions).
 
     Examples
     --------

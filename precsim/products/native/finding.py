@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.formats.arguments import integer
 from precsim.products.native.hlo import read_kernels
 from precsim.products.native.search import Run, Shape, search_schedule
 from precsim.products.native.tensor_core import one_kernel, platform_refusal
@@ -69,9 +70,9 @@ def find_schedule(
     product : callable, optional
         A product to explain, of any library on any device: it takes two float32 NumPy arrays whose
         values are in the operands' formats, and returns an array with values of the spec's output
-        (float32 if it has none). Without it, what XLA compiles for this process's GPU, with float32
-        results, in all four layouts (operands stored transposed or not): a schedule is then given
-        only if all four have its bits.
+        (float32 if it has none). Without it, the product is the one that XLA compiles for this
+        process's GPU, with float32 results, in all four layouts (operands stored transposed or
+        not). A schedule is then given only if all four have its bits.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def find_schedule(
     -----
     The spec's schedule, if it is not "flat", is compared first, by its bits alone. Then sums that
     cancel show whether and where K is split (FPRev, arXiv 2411.00442), and chains of that length
-    are compared, with and without left-over products first. What this process's GPU does is
+    are compared, with and without left-over products first. The findings for this process's GPU are
     remembered; `product` is run anew at each call. Cost: compiling the product, two to five runs,
     and as many 16 x 16 x k products on the CPU.
 
@@ -109,9 +110,7 @@ def find_schedule(
     spec = MatmulSpec.parse(spec)
     if not isinstance(spec.order, FusedBlock):
         raise TypeError(f"spec is '{spec}'; allowed are specs of tensor cores, such as 'h100:bf16'")
-    for name, size in (("m", m), ("n", n), ("k", k)):
-        if size < 1:
-            raise ValueError(f"{name} is {size}; allowed is >= 1")
+    m, n, k = (integer(size, name, least=1) for name, size in (("m", m), ("n", n), ("k", k)))
     if product is not None:
         shape = Shape(m, n, k, batch)
         return NativeProduct("", *search_schedule(_checked(product, spec, shape), spec, shape))

@@ -8,8 +8,8 @@ from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.registry import get_format
 from precsim.products.native.finding import find_schedule
 from precsim.products.native.stored import operand_refusal
-from precsim.products.native.tensor_core import flat, is_one_kernel, platform_refusal
-from precsim.products.specs.fused_block import FusedBlock, Promote
+from precsim.products.native.tensor_core import flat, platform_refusal, promoted_interval
+from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -64,16 +64,12 @@ def _shape_refusal(
 
     The kernel is tried.
     """
-    assert isinstance(spec.order, FusedBlock)
     *batch, m, k = a_shape
     n = b_shape[-1]
     if 0 in (*batch, m, n, k):
         return "the product is empty"
-    if not is_one_kernel(spec):
-        assert isinstance(spec.order.schedule, Promote)
-        k, spec = min(k, spec.order.schedule.interval), flat(spec)
-    assert isinstance(spec.order, FusedBlock)
-    schedule = spec.order.schedule
+    if (interval := promoted_interval(spec)) is not None:
+        k, spec = min(k, interval), flat(spec)
     found = find_schedule(spec, m, n, k, batch=tuple(batch))
     if found.schedule is None:
         return (
@@ -81,7 +77,7 @@ def _shape_refusal(
             f"{100 * found.share:.1f} % of its bits are the model's (recommended: XLA_FLAGS="
             f"'{RECOMMENDED_FLAGS}', set before JAX starts)"
         )
-    if found.schedule != schedule:
+    if found.schedule != spec.core.block.schedule:
         return (
             f"the {found.kernel} kernel of {m} x {k} by {k} x {n} has schedule '{found.schedule}'"
         )

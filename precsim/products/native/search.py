@@ -18,9 +18,9 @@ import numpy as np
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
 from precsim.products.reference import reference_matmul
+from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import (
     FLAT,
-    FusedBlock,
     ResidueFirst,
     Schedule,
     SplitK,
@@ -34,7 +34,7 @@ _COMPARED = 16
 _ENOUGH = 64
 """Outputs that are compared at least, so that none agree by chance."""
 _COARSE = 256
-"""Places over K where parts are looked for: four to each of 64 parts."""
+"""Places over K where parts are looked for: four for each of 64 parts."""
 _GRANULES = (64, 32, 128, 16, 8, 4, 2, 1)
 _RESIDUES = (16, 32, 64)
 
@@ -56,12 +56,11 @@ def search_schedule(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[Schedule 
 
     The share is that of the results with the bits of any one schedule.
     """
-    order = spec.order
-    assert isinstance(order, FusedBlock)
+    block = spec.core.block
     a, b, outputs = _trials(run, spec, shape)
     best = 0.0
     for schedule in _candidates(run, spec, shape):
-        model = reference_matmul(a, b, None, replace(spec, order=replace(order, schedule=schedule)))
+        model = reference_matmul(a, b, None, replace(spec, order=replace(block, schedule=schedule)))
         share = float(np.mean(model.view(np.uint32) == outputs.view(np.uint32)))
         best = max(best, share)
         if share == 1.0:
@@ -79,8 +78,8 @@ def _trials(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[np.ndarray, np.nd
     rng = np.random.default_rng((m, n, k))
     left, right, results = [], [], []
     for _ in range(ceil_div(_ENOUGH, min(m, _COMPARED) * min(n, _COMPARED))):
-        a = _operand(rng, (*batch, m, k), _format(spec, "lhs"))
-        b = _operand(rng, (*batch, k, n), _format(spec, "rhs"))
+        a = _operand(rng, (*batch, m, k), spec.core.lhs.element)
+        b = _operand(rng, (*batch, k, n), spec.core.rhs.element)
         outputs = [np.asarray(y, np.float32) for y in run(a, b)]
         for at in {(0,) * len(batch), tuple(size - 1 for size in batch)}:
             left.append(a[at][-_COMPARED:])
@@ -95,21 +94,20 @@ def _candidates(run: Run, spec: MatmulSpec, shape: Shape) -> Iterator[Schedule]:
     Bits alone do not tell one chain from parts where results are rounded to few bits: most would be
     equal.
     """
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    if order.schedule != FLAT:
-        yield order.schedule
-    residues = [n for n in _RESIDUES if n % order.length == 0]
+    block = spec.core.block
+    if block.schedule != FLAT:
+        yield block.schedule
+    residues = [n for n in _RESIDUES if n % block.length == 0]
     part = part_length(run, spec, shape)
     if part >= shape.k:
         yield FLAT
-        yield from (ResidueFirst(n) for n in residues if shape.k % n % order.length)
+        yield from (ResidueFirst(n) for n in residues if shape.k % n % block.length)
         return
     parts = ceil_div(shape.k, part)
     fitting = (g for g in _GRANULES if ceil_div(ceil_div(shape.k, g), parts) * g == part)
     if (granule := next(fitting, None)) is None:
         return  # no kernel that we know has such parts
-    if granule % order.length == 0:
+    if granule % block.length == 0:
         yield SplitK(parts, granule)
     yield from (SplitK(parts, granule, n) for n in residues)
 
@@ -119,14 +117,13 @@ def part_length(run: Run, spec: MatmulSpec, shape: Shape) -> int:
 
     Only the first of several kernels is looked at.
     """
-    order = spec.order
-    assert isinstance(order, FusedBlock)
+    length = spec.core.block.length
     stride = _stride(spec, shape.k)
     ends = partial(_ends, run, spec, shape, stride)
 
     def first_beyond(places: np.ndarray) -> int:
         """Index of the first place outside the chain of product 0, or the number of places."""
-        beyond = ends(places) - places > order.length + stride
+        beyond = ends(places) - places > length + stride
         return int(np.argmax(np.append(beyond, True)))
 
     # Places do not count: four apart at least, so that most others do.
@@ -147,7 +144,7 @@ def _ends(run: Run, spec: MatmulSpec, shape: Shape, stride: int, places: np.ndar
     """
     m, n, k, batch = shape
     rows, columns = min(m, _COMPARED), min(n, _COMPARED)
-    (tiny_a, large_a), (tiny_b, large_b) = (_sizes(spec, x) for x in ("lhs", "rhs"))
+    (tiny_a, large_a), (tiny_b, large_b) = _operand_sizes(spec.core)
     found = []
     for start in range(0, len(places), rows * columns):
         some = places[start : start + rows * columns]
@@ -169,14 +166,16 @@ def _ends(run: Run, spec: MatmulSpec, shape: Shape, stride: int, places: np.ndar
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def _sizes(spec: MatmulSpec, name: str) -> tuple[float, float]:
-    """Return a tiny and a large value of an operand.
+def _operand_sizes(core: Core) -> list[tuple[float, float]]:
+    """Return a tiny and a large value of each operand.
 
     The accumulator holds products of two, fp16 results those of tiny ones.
     """
-    fmt = _format(spec, name)
-    largest = min(fmt.emax, _format(spec, "accumulator").emax // 2, 15)
-    return max(fmt.min_subnormal, 2.0**-12), 2.0**largest
+    formats = core.lhs.element, core.rhs.element
+    return [
+        (max(fmt.min_subnormal, 2.0**-12), 2.0 ** min(fmt.emax, core.sums.emax // 2, 15))
+        for fmt in formats
+    ]
 
 
 def _stride(spec: MatmulSpec, k: int) -> int:
@@ -184,12 +183,11 @@ def _stride(spec: MatmulSpec, k: int) -> int:
 
     Their sum must be lost beside large ones, and exact without.
     """
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    (tiny_a, large_a), (tiny_b, large_b) = (_sizes(spec, x) for x in ("lhs", "rhs"))
-    lost = max(order.fraction_bits, FLOAT32.precision) + 2
-    kept = ("accumulator",) if spec.output is None else ("accumulator", "output")
-    exact = min(_format(spec, name).precision for name in kept)
+    core = spec.core
+    (tiny_a, large_a), (tiny_b, large_b) = _operand_sizes(core)
+    lost = max(core.block.fraction_bits, FLOAT32.precision) + 2
+    kept = core.sums if spec.output is None else spec.output.format
+    exact = min(fmt.precision for fmt in (core.sums, kept) if isinstance(fmt, FloatFormat))
     most = min(int(large_a * large_b / (tiny_a * tiny_b)) >> lost, 1 << exact)
     return 1 << (ceil_div(k, max(most, 1)) - 1).bit_length()
 
@@ -203,10 +201,3 @@ def _operand(rng: np.random.Generator, shape: tuple[int, ...], fmt: FloatFormat)
         rng.integers(-3, 4, shape).astype(np.float32)
     )
     return np.asarray(round_to(values, fmt, overflow="saturate"))
-
-
-def _format(spec: MatmulSpec, name: str) -> FloatFormat:
-    part = getattr(spec, name)
-    assert part is not None
-    assert isinstance(part.format, FloatFormat)
-    return part.format

@@ -13,7 +13,8 @@ from precsim._calls import compiled, kept_apart
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.registry import get_format
 from precsim.products.native.stored import operand_refusal, stored
-from precsim.products.specs.fused_block import FLAT, FusedBlock, Promote, ceil_div
+from precsim.products.specs.core import Core
+from precsim.products.specs.fused_block import FLAT, Promote, ceil_div
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.plan import add_totals
 from precsim.rounding.kernel.kernel import round_array
@@ -48,39 +49,35 @@ def native_tensor_core(
     a: Array, b: Array, spec: MatmulSpec, random_bits: Array | None = None
 ) -> Array:
     """Return a @ b from the platform's tensor cores, for products that `native_refusal` accepts."""
-    order = spec.order
-    assert isinstance(order, FusedBlock)
-    assert spec.lhs is not None
-    assert spec.rhs is not None
-    a, b = round_array(a, None, spec.lhs), round_array(b, None, spec.rhs)
+    core = spec.core
+    a, b = round_array(a, None, core.lhs.rounding), round_array(b, None, core.rhs.rounding)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
     b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
-    if is_one_kernel(spec):
-        total = one_kernel(a, b, spec)
-    else:
-        assert isinstance(order.schedule, Promote)
-        total = _promoted(a, b, flat(spec), order.schedule.interval)
+    interval = promoted_interval(spec)
+    total = one_kernel(a, b, spec) if interval is None else _promoted(a, b, flat(spec), interval)
     return total if spec.output is None else round_array(total, random_bits, spec.output)
 
 
 def flat(spec: MatmulSpec) -> MatmulSpec:
     """Return a spec with one chain of steps over K."""
-    assert isinstance(spec.order, FusedBlock)
-    return replace(spec, order=replace(spec.order, schedule=FLAT))
+    return replace(spec, order=replace(spec.core.block, schedule=FLAT))
 
 
-def is_one_kernel(spec: MatmulSpec) -> bool:
-    """Return whether one kernel may do it all: cuBLASLt promotes only fp8, every 128 products."""
-    assert isinstance(spec.order, FusedBlock)
-    schedule = spec.order.schedule
-    return not isinstance(schedule, Promote) or _is_fp8_promotion(spec)
+def promoted_interval(spec: MatmulSpec) -> int | None:
+    """Return the number of products that are one kernel each; None if one kernel may do it all.
+
+    cuBLASLt promotes only fp8, every 128 products.
+    """
+    match spec.core.block.schedule:
+        case Promote(interval=interval) if not _is_fp8_promotion(spec.core):
+            return interval
+        case _:
+            return None
 
 
-def _is_fp8_promotion(spec: MatmulSpec) -> bool:
-    assert isinstance(spec.order, FusedBlock)
-    assert spec.lhs is not None
-    return spec.lhs.format in _FP8 and spec.order.schedule == Promote(interval=128)
+def _is_fp8_promotion(core: Core) -> bool:
+    return core.lhs.element in _FP8 and core.block.schedule == Promote(interval=128)
 
 
 def _promoted(a: Array, b: Array, spec: MatmulSpec, interval: int) -> Array:
@@ -107,19 +104,18 @@ def _promoted(a: Array, b: Array, spec: MatmulSpec, interval: int) -> Array:
 
 def one_kernel(a: Array, b: Array, spec: MatmulSpec) -> Array:
     """One kernel: operands of equal batch dimensions, in their formats already."""
-    assert spec.lhs is not None
-    assert spec.rhs is not None
-    assert isinstance(spec.order, FusedBlock)
-    is_fp8 = spec.lhs.format in _FP8
+    core = spec.core
+    lhs, rhs = core.lhs.element, core.rhs.element
+    is_fp8 = lhs in _FP8
     m, n = a.shape[-2], b.shape[-1]
     # Fewer than 8 rows or columns run outside the tensor cores; cuBLASLt takes fp8 in multiples of
     # 16.
     a = _padded(a, 16 if is_fp8 else 8, 16 if is_fp8 else 1)
     b = _padded(b, 16 if is_fp8 else 1, 16 if is_fp8 else 8)
     # Kept apart from what surrounds it, so that the kernel is the one that was tried.
-    x, y = kept_apart((stored(a, spec.lhs.format), stored(b, spec.rhs.format)))
+    x, y = kept_apart((stored(a, lhs), stored(b, rhs)))
     axes = tuple(range(a.ndim - 2))
-    is_tf32 = get_format("tf32") in (spec.lhs.format, spec.rhs.format)
+    is_tf32 = get_format("tf32") in (lhs, rhs)
     # Without fast accumulation, which HIGHEST switches off, fp8 totals are promoted every 128
     # products.
     total = lax.dot_general(
@@ -129,7 +125,7 @@ def one_kernel(a: Array, b: Array, spec: MatmulSpec) -> Array:
         precision=lax.DotAlgorithmPreset.TF32_TF32_F32
         if is_tf32
         else lax.Precision.HIGHEST
-        if _is_fp8_promotion(spec)
+        if _is_fp8_promotion(core)
         else lax.Precision.DEFAULT,
         preferred_element_type=jnp.float32,
     )

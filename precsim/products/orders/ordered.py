@@ -20,9 +20,11 @@ def ordered_matmul(
 
     A product is rounded to `product`, else to the accumulator, before it is a term of a sum; only
     where it is added to a running total (in blocks) it stays exact, as in the sequential order.
-    Integer arithmetic: about 150 operations for each addition, 250 with a product. Shapes (..., M,
-    K), (..., K, N) and (..., M, N). Stochastic roundings take the bits of Threefry at their place
-    in the order (110 operations more each), with the element's word of `random_bits` as the key.
+    Integer arithmetic. A product costs 270 to 340 operations in sequential order, 290 in blocks,
+    380 pairwise, 1,040 with "kahan" and 1,700 with "two_sum". Shapes (..., M, K), (..., K, N) and
+    (..., M, N). Stochastic roundings take the bits of Threefry at their place in the order, with
+    the element's word of `random_bits` as the key (180 operations more in sequential order, of
+    which Threefry takes 110).
     """
     order = spec.order
     assert isinstance(order, Order)

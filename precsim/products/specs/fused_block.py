@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from precsim.formats.arguments import integer
+
 
 @dataclass(frozen=True, slots=True)
 class Flat:
@@ -144,17 +146,17 @@ class FusedBlock:
         terms' exponents. The exponent of a product is the sum of the operands' exponents, so that a
         product is below 4 times its power of two.
     zero_exponent : int, optional
-        Exponent that a zero term has in that maximum; None: zero terms have none.
+        Exponent with which a zero term takes part in that maximum. None: zero terms take no part.
     schedule : Schedule or str
         How the steps cover K: "flat", "promoteN", "splitkSxG", "splitkSxG+residueN", "residueN" or
         "mma".
     sticky : bool
-        What if: a term that was cut off has its last bit set if anything was lost (the term is
-        rounded to odd).
+        Whether a term that lost something when it was cut off has its last bit set (it is rounded
+        to odd). No tensor core does this: the field is there to ask what if.
     group : int
-        For block-scaled operands: this many products are added exactly and multiplied by their
-        scales to make one term, whose exponent is that of the scales (Blackwell's FP4). With 1,
-        each product is a term.
+        For block-scaled operands: number of products that are added exactly and multiplied by their
+        scales to make one term. The exponent of that term is that of the scales (Blackwell's FP4).
+        With 1, each product is a term.
 
     Raises
     ------
@@ -189,11 +191,11 @@ class FusedBlock:
         """Turn a string into a schedule and check."""
         if isinstance(self.schedule, str):
             object.__setattr__(self, "schedule", parse_schedule(self.schedule))
-        if not 1 <= self.length <= 64:
-            raise ValueError(f"length is {self.length}; allowed are 1 to 64 products a step")
-        if not 1 <= self.fraction_bits <= 50:
-            raise ValueError(f"fraction_bits is {self.fraction_bits}; allowed are 1 to 50")
-        if self.group < 1 or self.length % self.group:
+        for name, least, most in (("length", 1, 64), ("fraction_bits", 1, 50), ("group", 1, None)):
+            object.__setattr__(self, name, integer(getattr(self, name), name, least, most))
+        if self.zero_exponent is not None:
+            object.__setattr__(self, "zero_exponent", integer(self.zero_exponent, "zero_exponent"))
+        if self.length % self.group:
             raise ValueError(
                 f"group is {self.group}; allowed are divisors of the {self.length} products of a step"
             )
@@ -209,10 +211,7 @@ class FusedBlock:
         # Left-over products first: then the parts may have any length.
         whole = {"interval", "residue"} if "residue" in counts else {"interval", "granule"}
         for name, count in counts.items():
-            if count < 1:
-                raise ValueError(
-                    f"{name} of schedule '{self.schedule}' is {count}; allowed is >= 1"
-                )
+            integer(count, f"{name} of schedule '{self.schedule}'", least=1)
             if name in whole and count % self.length:
                 raise ValueError(
                     f"{name} of schedule '{self.schedule}' is {count}; allowed are multiples of the "

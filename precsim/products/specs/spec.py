@@ -36,7 +36,7 @@ class MatmulSpec:
     lhs, rhs : RoundingSpec, str or None
         How the operands are rounded first; None takes them as they are.
     accumulator : RoundingSpec or str
-        How each partial sum is rounded; in mode sr with bits made from `matmul`'s `random_bits`.
+        How each partial sum is rounded. In mode sr its bits are made from `matmul`'s `random_bits`.
     product : RoundingSpec, str or None
         How each product is rounded before it is added; None keeps it exact (fused multiply-add).
     adder : RoundingSpec, str or None
@@ -47,8 +47,9 @@ class MatmulSpec:
     order : Order or str
         "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in
         `accumulate`. "exact": the exact sum of the products, rounded to the accumulator once.
-        "fusedLxF": as a tensor core, see `FusedBlock`. Only there may both operands be block
-        formats, which are quantized along K as `quantize` does and multiplied with their scales.
+        "fusedLxF": as a tensor core, see `FusedBlock`. Only this order takes block formats, for
+        both operands: they are quantized along K as `quantize` does and multiplied with their
+        scales.
 
     Raises
     ------
@@ -60,8 +61,8 @@ class MatmulSpec:
     -----
     As a string: ``LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER][:product=FORMAT][:adder=FORMAT]``, for
     example ``"bf16_bf16_fp32->bf16"`` or ``"q3.8_q3.8_fp32->q3.8[sr]"``. Each format may have
-    rounding options in brackets; ``raw`` stands for None. ``str(spec)`` gives such a string.
-    Formats with an underscore in their name have aliases without. Or a tensor core:
+    rounding options in brackets; ``raw`` stands for None. ``str(spec)`` gives such a string. A
+    format with an underscore in its name has an alias without one. The string of a tensor core is
     ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, for example ``"h100:e4m3:promote128"``.
 
     Examples

@@ -17,7 +17,7 @@ from jax import lax
 
 from precsim._arrays import Array, repeat
 from precsim._calls import choose, compiled
-from precsim.formats.carrier import FLOAT32, bit_length
+from precsim.formats.carrier import FLOAT32, bit_length, is_infinite
 from precsim.products.pallas_gpu import Read, Tile, in_chunks, over_tiles
 from precsim.products.specs.core import Core
 from precsim.products.tensor_core.step import OneWordFactor, sign_and_magnitude
@@ -183,5 +183,4 @@ def _to_nearest(sums: Array, total: Array, accumulator: RoundingSpec) -> Array:
     value = lax.bitcast_convert_type(sums, jnp.float32)
     rounded = by_adding.by_adding(value, accumulator, has_negative_zero=False)
     bits = lax.bitcast_convert_type(jnp.where(rounded == 0, jnp.float32(0), rounded), jnp.uint32)
-    is_infinite = (total & _U(FLOAT32.sign_bit - 1)) == _U(FLOAT32.infinity)
-    return jnp.where(is_infinite, total, bits)
+    return jnp.where(is_infinite(total, FLOAT32), total, bits)

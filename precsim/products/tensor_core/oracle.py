@@ -74,10 +74,10 @@ def fused_dot_exact(
 
     Notes
     -----
-    A step: every term (L products and the accumulator) is cut off toward zero at 2**-F times 2 to
-    the largest exponent; what is left is added exactly and rounded once. The result is NaN if a
-    term is NaN or infinities of both signs occur. Overflow gives infinity; a zero is +0. Without
-    products the result is c.
+    In a step every term (L products and the accumulator) is cut off toward zero at 2**-F times 2 to
+    the largest exponent. The parts that are kept are added exactly, and the sum is rounded once.
+    The result is NaN if a term is NaN or infinities of both signs occur. Overflow gives infinity; a
+    zero is +0. Without products the result is c.
 
     Block formats: scales are factors of their products, and powers of two count in the exponents.
     In groups, a term is the exact sum of a group's products times both scales, and its exponent is

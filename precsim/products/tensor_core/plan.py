@@ -7,7 +7,7 @@ import numpy as np
 
 from precsim._arrays import Array, Fold, bitcast, namespace, repeat
 from precsim.arithmetic.elementwise import add
-from precsim.formats.carrier import FLOAT32
+from precsim.formats.carrier import FLOAT32, is_nan
 from precsim.formats.registry import get_format
 from precsim.products.specs.fused_block import (
     FusedBlock,
@@ -125,5 +125,4 @@ def add_totals(x: Array, y: Array, accumulator: RoundingSpec) -> Array:
     target = fmt if fmt == get_format("fp16") else get_format("fp32")
     x, y = (bitcast(v, FLOAT32.float_dtype) for v in (x, y))
     total = bitcast(add(x, y, target), _U)
-    is_nan = (total & _U(FLOAT32.sign_bit - 1)) > _U(FLOAT32.infinity)
-    return namespace(total).where(is_nan, _U(NAN), total)
+    return namespace(total).where(is_nan(total, FLOAT32), _U(NAN), total)

@@ -23,7 +23,7 @@ from precsim._arrays import (
     shift_right,
     shift_right_signed,
 )
-from precsim.formats.carrier import FLOAT32, bit_length, decompose, select
+from precsim.formats.carrier import FLOAT32, bit_length, decompose, is_infinite, is_nan, select
 from precsim.formats.floating import FloatFormat
 from precsim.products.specs.core import Core
 from precsim.products.tensor_core.tiles import row
@@ -33,7 +33,7 @@ from precsim.rounding.modes import RoundingMode
 NAN = 0x7FFFFFFF
 """The one NaN that tensor cores return (MMA-Sim, random bit patterns on hardware)."""
 NO_EXPONENT = -4000
-"""Of a zero: never the largest, and shifted out of any sum."""
+"""The exponent of a zero: never the largest, and shifted out of any sum."""
 _U, _I = FLOAT32.uint_dtype, FLOAT32.int_dtype
 
 
@@ -192,8 +192,7 @@ def add_in_one_word(
     negative = total >= _U(FLOAT32.sign_bit)
     with_total = halves[0] + xp.where(negative, -term, term)
     result = _encode(*sign_and_magnitude(with_total, halves[1]), largest - _I(f), core)
-    is_infinite = (total & _U(FLOAT32.sign_bit - 1)) == _U(FLOAT32.infinity)
-    return xp.where(is_infinite, total, result)
+    return xp.where(is_infinite(total, FLOAT32), total, result)
 
 
 def sign_and_magnitude(x: Array, y: Array) -> tuple[Array, Array]:
@@ -274,5 +273,5 @@ def add_special(total: Array, finite: Array, special: Array) -> Array:
     xp = namespace(total)
     size, infinity = total & _U(FLOAT32.sign_bit - 1), _U(FLOAT32.infinity)
     both = (size == infinity) & (special != _U(0)) & (special != total)
-    is_nan = (size > infinity) | ((special & _U(FLOAT32.sign_bit - 1)) > infinity) | both
-    return xp.where(is_nan, _U(NAN), xp.where(special != _U(0), special, finite))
+    becomes_nan = (size > infinity) | is_nan(special, FLOAT32) | both
+    return xp.where(becomes_nan, _U(NAN), xp.where(special != _U(0), special, finite))

@@ -1,7 +1,7 @@
 """Tiles of columns: a layout that keeps the rows that one step reads in the fastest cache.
 
 A step reads L rows of the right operand once for each row of the result. Unless they stay in the
-first-level cache meanwhile, the step waits for memory: on one core a product of 512 columns took
+first-level cache meanwhile, the step is bound by memory: on one core a product of 512 columns took
 1.5 to 2 times as long.
 """
 

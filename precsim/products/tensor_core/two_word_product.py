@@ -8,7 +8,7 @@ import numpy as np
 from precsim._arrays import Array, Fold, bitcast, entry, namespace
 from precsim.arithmetic.elementwise import multiply
 from precsim.formats.block import BlockFormat
-from precsim.formats.carrier import FLOAT32, floor_log2, select
+from precsim.formats.carrier import FLOAT32, floor_log2, is_nan, select
 from precsim.formats.codec import decode_bits
 from precsim.products.specs.core import Core, CoreOperand
 from precsim.products.tensor_core.plan import FILL, Arranged, Plan, in_order
@@ -66,8 +66,7 @@ def _scaled(total: Array, alpha: Array | None) -> Array:
     if alpha is None:
         return total
     bits = bitcast(multiply(bitcast(total, FLOAT32.float_dtype), alpha, "fp32"), _U)
-    is_nan = (bits & _U(FLOAT32.sign_bit - 1)) > _U(FLOAT32.infinity)
-    return namespace(bits).where(is_nan, _U(NAN), bits)
+    return namespace(bits).where(is_nan(bits, FLOAT32), _U(NAN), bits)
 
 
 def _factor(

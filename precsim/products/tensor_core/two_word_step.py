@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from precsim._arrays import Array, Fold, absolute, namespace
-from precsim.formats.carrier import FLOAT32, decompose, shift_left, shift_right
+from precsim.formats.carrier import FLOAT32, decompose, is_infinite, shift_left, shift_right
 from precsim.products.specs.core import Core
 from precsim.products.tensor_core.step import NAN, NO_EXPONENT
 from precsim.rounding.kernel import wide
@@ -54,8 +54,7 @@ def add_in_two_words(
     start = _plus((zero, zero), words, total >= _U(FLOAT32.sign_bit))
     hi, lo = fold(core.terms, add_term, start)
     result = _encode(hi, lo, largest - _I(f), core, random_bits)
-    is_infinite = (total & _U(FLOAT32.sign_bit - 1)) == _U(FLOAT32.infinity)
-    return xp.where(is_infinite, total, result)
+    return xp.where(is_infinite(total, FLOAT32), total, result)
 
 
 def _aligned(magnitude: Array, up: int, down: Array, sticky: bool) -> Words:

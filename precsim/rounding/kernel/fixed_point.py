@@ -1,7 +1,7 @@
 """What the rounding kernel does for fixed point only: saturate, or wrap around."""
 
 from precsim._arrays import Array, namespace
-from precsim.formats.carrier import Carrier, compose, select, shift_left, shift_right
+from precsim.formats.carrier import Carrier, compose, is_nan, select, shift_left, shift_right
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import InfinityMode, NanMode, OverflowMode
@@ -22,9 +22,7 @@ def saturate(result: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -
 
 def _on_nan(result: Array, bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
     """Put what NaN becomes where the input was NaN."""
-    u = carrier.uint
-    is_nan = (bits & u(carrier.sign_bit - 1)) > u(carrier.infinity)
-    return select(is_nan, _nan(bits, spec, carrier), result)
+    return select(is_nan(bits, carrier), _nan(bits, spec, carrier), result)
 
 
 def _nan(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from precsim._arrays import Array, ArrayLike, bitcast
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
-from precsim.formats.carrier import Carrier, as_carrier, select
+from precsim.formats.carrier import Carrier, as_carrier, is_infinite, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import ScaledFormat, scaled_format
 from precsim.rounding.events import Events, from_patterns, is_beyond
@@ -30,8 +30,8 @@ def classify_scaled(before: Array, after: Array, spec: RoundingSpec, axis: int) 
     )
     ends = _block_ends if isinstance(fmt, BlockFormat) else _affine_ends
     beyond, smallest = ends(groups, spec, carrier)
-    is_infinite = (groups & carrier.uint(carrier.sign_bit - 1)) == carrier.uint(carrier.infinity)
-    events = from_patterns(groups, results, beyond | is_infinite, smallest, spec, carrier)
+    beyond = beyond | is_infinite(groups, carrier)
+    events = from_patterns(groups, results, beyond, smallest, spec, carrier)
     # The last block of a row is filled up with zeros, which are no elements of the array.
     return Events(
         *(grouping.from_groups(mask, fmt, axis, before.shape).reshape(-1) for mask in events)
@@ -41,8 +41,8 @@ def classify_scaled(before: Array, after: Array, spec: RoundingSpec, axis: int) 
 def scaled_ulp(x: ArrayLike, fmt: ScaledFormat, axis: int) -> Array:
     """Return the distance between neighbouring values around each element, given its block's scale.
 
-    Of a block format the ulp of the element, times the scale; of an affine format the scale. NaN
-    where `x` is infinite or NaN, or shares a scale with such an element.
+    For a block format this is the ulp of the element times the scale, for an affine format the
+    scale. NaN where `x` is infinite or NaN, or shares a scale with such an element.
     """
     x, carrier = as_carrier(x)
     if not fmt.fits(carrier):

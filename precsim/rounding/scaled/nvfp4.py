@@ -14,7 +14,7 @@ import numpy as np
 from precsim._arrays import Array, namespace
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.carrier import FLOAT32 as F32
-from precsim.formats.carrier import select
+from precsim.formats.carrier import is_zero, select
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.scaled.float_steps import SATURATE, constant, divide, multiply
 from precsim.rounding.spec import RoundingSpec
@@ -57,8 +57,7 @@ def _torchao(bits: Array, amax: Array, tensor_amax: Array, fmt: BlockFormat) -> 
     is_infinite = is_infinite | (inverse == u(F32.infinity))
     elements = multiply(bits, inverse[..., None], F32)
     beyond = (bits & u(F32.sign_bit)) | u(F32.infinity)
-    is_zero = (bits & u(F32.sign_bit - 1)) == u(0)
-    elements = select(is_infinite[..., None] & ~is_zero, beyond, elements)
+    elements = select(is_infinite[..., None] & ~is_zero(bits, F32), beyond, elements)
     return Quotients(scale, tensor_scale, _clamp(elements, element_max))
 
 

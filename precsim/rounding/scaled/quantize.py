@@ -39,7 +39,7 @@ def quantize(
         Format, and rule of the elements, for example "mxfp4", "mxfp8_e4m3_rceil", "nvfp4:sr8",
         "int4_symmetric_block32".
     axis : int
-        Along which blocks run or, with granularity "channel", channels lie.
+        The axis along which blocks run or, with granularity "channel", channels lie.
     mode : RoundingMode or str, optional
         Replaces the mode in which elements are rounded. Scales follow their own rule.
     overflow : OverflowMode or str, optional
@@ -75,8 +75,8 @@ def quantize(
 
     Special values: a NaN or an infinity makes its block NaN (scale NaN, element codes those of 0)
     and does not count in the scale of the tensor. Under "saturate_infinity" an infinity counts as
-    the largest finite number of the carrier. Under the rule "max_abs" both stay elements, where
-    these have a NaN.
+    the largest finite number of the carrier. Under the rule "max_abs" both stay elements, if the
+    format of the elements has a NaN.
 
     Gradient: none, codes are integers; `round_to` is straight-through.
 

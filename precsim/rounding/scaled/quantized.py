@@ -21,20 +21,22 @@ class Quantized:
     Parameters
     ----------
     codes : ndarray or jax.Array of int, shape (...)
-        Codes of the elements, in the shape of the array: uint8 or uint16 in block formats; int8, int16,
-        uint8 or uint16 in affine ones.
+        Codes of the elements, in the shape of the array: uint8 or uint16 in block formats; int8,
+        int16, uint8 or uint16 in affine ones.
     scales : ndarray or jax.Array
-        Block formats: codes of `format.scale` (uint8 or uint16). Affine formats: numbers, in the dtype of
-        the array. Shaped as the array, but along `axis` one entry to a block (granularity "block");
-        1 along all axes but `axis` ("channel"); 1 along all axes ("tensor").
+        Block formats: codes of `format.scale` (uint8 or uint16). Affine formats: numbers, in the
+        dtype of the array. The shape is that of the array, except: along `axis` it has one entry
+        per block (granularity "block"); it is 1 along all axes other than `axis` ("channel"), or
+        1 along all axes ("tensor").
     tensor_scale : ndarray or jax.Array of float32, shape (), or None
         NVFP4: the scale of the whole array.
     zero_points : ndarray or jax.Array of int32, or None
-        Affine formats: shaped as `scales`.
+        Affine formats: the zero points, in the shape of `scales`.
     format : BlockFormat or AffineFormat
         What the codes mean.
     axis : int
-        Along which the blocks run or the channels lie; negative, counted from the last one.
+        The axis along which the blocks run or the channels lie; negative, counted from the last
+        axis.
     dtype : str
         "float32" or "float64", the carrier that `dequantize` returns.
 

@@ -9,7 +9,8 @@ def load(seed: int) -> Data:
     """Split scikit-learn's digits, 8 by 8, at random: 1,437 for training, 360 for testing.
 
     Pixels 0 to 16 divided by 16, exact in every format with 5 significand bits. Source:
-    E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+    E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
+    Repository, 1998.
     """
     from sklearn.datasets import load_digits
 

@@ -26,7 +26,7 @@ def value_and_grad(
         itself, for example with ``ps.matmul(x, w, policy.forward, dgrad=policy.dgrad,
         wgrad=policy.wgrad)``.
     policy : str or Policy
-        Says which loss scale to start with, where `loss_scale` is not given.
+        The policy says which loss scale to start with where `loss_scale` is not given.
     loss_scale : NoLossScale, StaticLossScale or DynamicLossScale, optional
         Current state of the loss scale; a pytree, so it may come from the last step under jit.
     has_aux : bool
@@ -37,9 +37,9 @@ def value_and_grad(
     callable
         ``f(params, *args)`` returns (loss or (loss, aux), gradient, next loss scale, finite). The
         loss is not scaled. The gradient is unscaled with the factor that scaled it, and `finite`
-        says whether all elements of this unscaled gradient are finite. Skip the step if not. Leaves
-        of `params` that are not differentiable (integers, booleans, random keys) have the gradient
-        that ``jax.grad(..., allow_int=True)`` gives them: zeros of dtype float0.
+        says whether all elements of this unscaled gradient are finite. If they are not, skip the
+        step. Leaves of `params` that are not differentiable (integers, booleans, random keys) have
+        the gradient that ``jax.grad(..., allow_int=True)`` gives them: zeros of dtype float0.
 
     Notes
     -----

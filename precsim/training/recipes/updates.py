@@ -112,7 +112,7 @@ def apply_updates(
 
 
 def _check(leaves: list[tuple[str, Array, Array]]) -> None:
-    """Refuse weights that are no carrier values of one dtype, and updates that do not fit them."""
+    """Refuse weights that are not carrier values of one dtype, and updates that do not fit them."""
     carriers = dict.fromkeys(map(jax.dtypes.canonicalize_dtype, (np.float32, np.float64)))
     for path, weight, change in leaves:
         first = leaves[0][1].dtype

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from precsim.formats.arguments import integer
 from precsim.training.replay.checkpoint import load_weights, save_weights
 from precsim.training.replay.stored import (
     Hashes,
@@ -70,7 +71,7 @@ def state_arrays(state: Any) -> dict[str, np.ndarray]:
 
 
 def hash_state(state: Any) -> dict[str, str]:
-    """Return the SHA-256 of each array of a state, and under the key "" that of them all.
+    """Return the SHA-256 of each array of a state; the key "" has that of them all.
 
     Parameters
     ----------
@@ -87,7 +88,8 @@ def hash_state(state: Any) -> dict[str, str]:
     --------
     >>> import numpy as np, precsim as ps
     >>> one, other = ({"w": np.float32([x])} for x in (1.0, 1.0 + 2.0**-23))
-    >>> ps.replay.hash_state(one)["w"][:16], ps.replay.hash_state(one)[""] == ps.replay.hash_state(other)[""]
+    >>> hashes = ps.replay.hash_state(one)
+    >>> hashes["w"][:16], hashes[""] == ps.replay.hash_state(other)[""]
     ('77860500a43cd0b8', False)
     """
     hashes = {name: _hash(name, x) for name, x in sorted(state_arrays(state).items())}
@@ -125,7 +127,8 @@ class BitLog:
     about : mapping, optional
         What made the run; stored beside the hashes.
     keep_states : bool
-        Whether the states themselves are stored too, which is what names the element that differs.
+        Whether the states themselves are stored too. They are needed to name the element that
+        differs.
     hashes : dict of int to dict of str to str
         Step -> `hash_state` of its state, filled as the run goes on.
     difference : BitDifference, optional
@@ -136,7 +139,8 @@ class BitLog:
     Raises
     ------
     ValueError
-        If `every` is not positive, or the stored run has no hashes at any step of this one.
+        If `every` is not an integer from 1 on, or the stored run has no hashes at any step of this
+        one.
 
     Examples
     --------
@@ -161,8 +165,7 @@ class BitLog:
 
     def __post_init__(self) -> None:
         """Check, and read the stored run."""
-        if self.every < 1:
-            raise ValueError(f"every is {self.every}; allowed are integers from 1 on")
+        self.every = integer(self.every, "every", least=1)
         if self.stored is None:
             return
         self._run = read_run(self.stored)
@@ -277,7 +280,7 @@ def load_state(run: StoredRun, step: int, like: Any) -> Any:
 
 
 def _load_arrays(run: StoredRun, step: int) -> dict[str, np.ndarray] | None:
-    """Return the stored arrays of a step, of which the stored hashes are true; None if absent."""
+    """Return the stored arrays of a step, checked against the stored hashes; None if absent."""
     path = run.state_path(step)
     if not path.exists():
         return None

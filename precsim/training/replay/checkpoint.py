@@ -24,7 +24,7 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
     OSError
         If the file cannot be read; the message names it.
     ValueError
-        If the file is damaged, or is no file of tensors.
+        If the file is damaged, or is not a file of tensors.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

@@ -1,4 +1,7 @@
-"""Schedules found from results alone: the kernels are the model itself, run by a schedule that the search is not told."""
+"""Schedules are found from results alone.
+
+The kernels here are the model itself; the search is not told which schedule they run.
+"""
 
 from typing import Any
 
@@ -71,7 +74,7 @@ def test_batches_are_compared_first_and_last(last: str) -> None:
 
 
 def test_one_output_that_agrees_by_chance_is_not_enough() -> None:
-    """Found on an H100: a float32 loop of one row and column passed for a chain of tensor-core steps."""
+    """On an H100 a float32 loop of one row and column passed for a chain of tensor-core steps."""
     exact = lambda a, b: np.float32(a.astype(np.float64) @ b.astype(np.float64))
     shares = [ps.kernels.find_schedule("h100:bf16", 1, 1, k, product=exact) for k in range(20, 40)]
     assert not any(found.schedule for found in shares)
@@ -104,7 +107,10 @@ def test_other_orders_are_not_explained(product: Any) -> None:
     ],
 )
 def test_probes_count_what_is_left(spec: str) -> None:
-    """Of two parts of 256 products: in the first what comes after each place's step, in the second nothing."""
+    """There are two parts of 256 products.
+
+    In the first, a probe counts what comes after each place's step; in the second, nothing.
+    """
     parsed = ps.MatmulSpec.parse(spec)
     assert isinstance(parsed.order, ps.FusedBlock)
     kernel, shape = by(f"{spec}:splitk2x64"), Shape(16, 16, 512)
@@ -131,8 +137,8 @@ def test_the_end_of_the_first_part_is_exact() -> None:
     [
         ("b200:mxfp4", (8, 8, 64), "spec is 'b200:mxfp4'; allowed beside a product are operands"),
         ("bf16_bf16_bf16[sr]:fused16x25", (8, 8, 64), "and no stochastic accumulator"),
-        ("h100:bf16", (8, 8, 0), "k is 0; allowed is >= 1"),
-        ("h100:bf16", (-1, 8, 16), "m is -1; allowed is >= 1"),
+        ("h100:bf16", (8, 8, 0), "k is 0; allowed are integers from 1 on"),
+        ("h100:bf16", (-1, 8, 16), "m is -1; allowed are integers from 1 on"),
         ("h100:bf16", (8, 4, 64), r"product returned shape \(4, 8\); allowed is \(8, 4\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Native products with a tensor core's bits: found by trying, refused by name; the GPU's part is in test_gpu."""
+"""Native products with a tensor core's bits: found by trying, refused by name (GPU: test_gpu)."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ def in_numpy(a: Any, b: Any, spec: ps.MatmulSpec) -> Any:
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that makes this CPU a GPU whose kernels have a schedule, or its own dot with None."""
+    """Return a function that makes this CPU a GPU of a given schedule; None keeps the CPU's dot."""
     tried = finding._try
 
     def tried_outside(*key: Any) -> Any:
@@ -111,7 +111,10 @@ def test_auto_takes_a_kernel_only_with_the_schedule_asked_for(pretend: Any) -> N
 def test_products_that_xla_may_divide_are_not_native(
     pretend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found on two H100s: divided over K, the platform's product has other bits. Inside `shard_map` shapes are what they are."""
+    """Divided over K, the platform's product has other bits (found on two H100s).
+
+    Inside `shard_map` the shapes are what they are.
+    """
     pretend(FLAT)
     monkeypatch.setattr(jax, "local_device_count", lambda: 2)
     shapes = ((16, 64), (64, 16))

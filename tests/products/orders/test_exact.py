@@ -1,4 +1,4 @@
-"""Exact sums of exact products, against rational numbers: NumPy, jit, vmap, gradients, both carriers."""
+"""Exact sums of exact products equal rationals: NumPy, jit, vmap, gradients, both carriers."""
 
 import math
 from fractions import Fraction
@@ -27,7 +27,7 @@ SPECS = (
 )
 
 COMPILED = (SPECS[0], SPECS[4])
-"""NumPy and JAX run the same source: two of the specs are compiled, which takes seconds; all if slow."""
+"""NumPy and JAX run the same source. Compiling takes seconds: two of the specs, all if slow."""
 
 
 def exact_dot(a: list[float], b: list[float], c: float, spec: ps.MatmulSpec) -> float:

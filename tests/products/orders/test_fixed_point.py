@@ -1,4 +1,4 @@
-"""Fixed-point accumulators that saturate or wrap, in every order, against the scalar definitions."""
+"""Fixed-point accumulators that saturate or wrap, in every order, equal the scalar definitions."""
 
 from fractions import Fraction
 from typing import Any
@@ -56,7 +56,7 @@ def test_jit_has_the_bits_of_numpy(options: str) -> None:
 
 
 def test_wrapped_sums_do_not_depend_on_the_order() -> None:
-    """Modulo 2**4 addition is associative: with products that are exact, every order gives one result."""
+    """Addition modulo 2**4 is associative: if products are exact, every order gives one result."""
     a, b, c = data(3)
     integers = [np.round(x) for x in (a, b, c)]
     results = [

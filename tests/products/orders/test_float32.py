@@ -1,4 +1,4 @@
-"""The float32 steps of the emulated loop: exact inside the stated range, which is needed; odd rounding too."""
+"""Float32 steps of the emulated loop, odd rounding too: exact in the range, which is needed."""
 
 import inspect
 import itertools
@@ -46,7 +46,10 @@ def fits(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, name: str) -> bool:
 def integers(
     rng: np.random.Generator, shape: tuple[int, ...], bits: int, exponent: int
 ) -> np.ndarray:
-    """Signed integers of up to so many bits, of all sizes, times a power of two; the smallest is among them."""
+    """Return signed integers of up to this many bits times a power of two.
+
+    They have all sizes; the smallest is among them.
+    """
     sizes = 2.0 ** rng.integers(0, bits + 1, shape)
     values = np.floor(rng.uniform(0, 1, shape) * sizes) * rng.choice([-1, 1], shape)
     values.flat[0] = 1
@@ -112,7 +115,10 @@ def test_fast_step_is_exact_up_to_both_ends_of_the_range(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*FAST, "fp16_fp16_bf16:adder=fp32", "fp16_fp16_e5m2:adder=fp32"])
 def test_negative_zeros_of_c_stay_and_others_do_not_come(name: str) -> None:
-    """The shorter rounding is for totals from +0 on: with c = -0 there are totals of -0, and e5m2 makes its own."""
+    """The shorter rounding is for totals from +0 on.
+
+    With c = -0 there are totals of -0, and e5m2 makes its own.
+    """
     signs = single([[-1, -1, -1, -1, -1], [-1, 1, -1, 1, -1], [-(2.0**-14)] * 5])
     columns = single([[0, 0, 0, 0, 0], [1, 1, -1, -1, 0], [2.0**-14] + [0] * 4]).T
     spec = ps.MatmulSpec.parse(name)
@@ -209,7 +215,7 @@ def test_sums_may_grow_by_rounding_at_the_upper_end(accumulator: str, mode: str)
 
 
 def test_guard_is_needed_above() -> None:
-    """The leading bits of the largest number round up to infinity, although the product is finite."""
+    """The leading bits of the largest number round to infinity, although the product is finite."""
     a, b = single([[np.finfo(np.float32).max]]), single([[0.5]])
     name = "fp32_fp32_fp32"
     assert not fits(a, b, None, name)
@@ -265,7 +271,7 @@ def test_add_to_odd_rounds_the_exact_sum_to_odd() -> None:
 
 
 def test_steps_do_not_change_when_compiled() -> None:
-    """Compiled or one operation at a time: contracting x * y + z to one operation changes no bit."""
+    """Compiled or step by step: contracting x * y + z to one operation changes no bit."""
     total, x, y = triples(100_000)
     short = [(v.view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32) for v in (x, y)]
 

@@ -18,7 +18,10 @@ def rounded(x: Fraction, fmt: str) -> Fraction:
 
 
 def exact_dot(a: list[float], b: list[float], c: float, fmt: str, order: str) -> float:
-    """One element, written from the definitions; normal numbers only, so that every step is a Fraction."""
+    """Return one element, written from the definitions.
+
+    It takes normal numbers only, so that every step is a Fraction.
+    """
     fl = partial(rounded, fmt=fmt)
     products = [Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True)]
     total = Fraction(c)

@@ -1,4 +1,4 @@
-"""Accumulators rounded stochastically: bits of Threefry at (seed, k), against scalar definitions in rationals."""
+"""Stochastic accumulators: Threefry's bits at (seed, k), as scalar definitions in rationals."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -28,7 +28,7 @@ def definition(products: list[Fraction], total: Fraction, order: str, fl: Round)
         while len(level) > 1:
             depth += 1
             pairs = [
-                # A complete subtree is merged when its last product is there, the others at the end.
+                # A complete subtree is merged with its last product, the others at the end.
                 (j, fl(x + y, j if (j + 1) % 2**depth == 0 else n, depth))
                 for (_, x), (j, y) in zip(level[::2], level[1::2], strict=False)
             ]

@@ -264,7 +264,10 @@ def test_strings_and_specs_are_the_same_thing(name: str) -> None:
         ("h100:e4m3:promote100", "multiples of the 32 products of a step"),
         ("h100:tf32:splitk3x4", "granule of schedule 'splitk3x4' is 4; allowed are multiples"),
         ("h100:tf32:splitk3x4+residue12", "residue of schedule .* is 12; allowed are multiples"),
-        ("h100:tf32:splitk0x4+residue8", "splits of schedule .* is 0; allowed is >= 1"),
+        (
+            "h100:tf32:splitk0x4+residue8",
+            "splits of schedule .* is 0; allowed are integers from 1 on",
+        ),
         ("b200:nvfp4:splitk2x64+residue64", "allowed for block formats are flat, promoteN, splitk"),
         ("h100:bf16:mma", "schedule 'mma' is for fp8 operands of h100, b200"),
         ("h100:bf16:forward", "schedule is 'forward'; allowed are flat, promoteN"),
@@ -282,8 +285,8 @@ def test_strings_and_specs_are_the_same_thing(name: str) -> None:
         ("bf16_bf16_fp32:fused8x20g4", "group is 4; allowed for 'bf16' is 1"),
         ("bf16_bf16_fp32:fused8x20g3", "group is 3; allowed are divisors of the 8 products"),
         ("bf16_bf16_q3.4:fused8x20", "accumulator is 'q3.4'; a fused block takes floats"),
-        ("bf16_bf16_fp32:fused99x20", "length is 99; allowed are 1 to 64"),
-        ("bf16_bf16_fp32:fused8x60", "fraction_bits is 60; allowed are 1 to 50"),
+        ("bf16_bf16_fp32:fused99x20", "length is 99; allowed are integers from 1 to 64"),
+        ("bf16_bf16_fp32:fused8x60", "fraction_bits is 60; allowed are integers from 1 to 50"),
     ],
 )
 def test_refusals_name_what_exists(name: str, message: str) -> None:

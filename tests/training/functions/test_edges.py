@@ -1,4 +1,4 @@
-"""Portable functions where random operands do not look; each test notices a mutation that nothing else did."""
+"""Portable functions at rare operands; each test notices a mutation that nothing else did."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def test_relu_and_its_gradient_at_zero_are_positive_zero() -> None:
 
 
 def test_gradients_of_gain_and_bias_are_summed_first_axis_first() -> None:
-    """With gain 1 and bias 0 the gradient of the gain is that of the bias, weighted by the result."""
+    """At gain 1 and bias 0 the gain's gradient is the bias's, weighted by the result."""
     rng = np.random.default_rng(0)
     x, g = (single(rng.standard_normal((3, 5, 4))) for _ in range(2))
     g *= single(10.0 ** rng.integers(-3, 4, g.shape))
@@ -40,7 +40,7 @@ def test_gradients_of_gain_and_bias_are_summed_first_axis_first() -> None:
 
 
 def test_gradient_of_an_embedding_computes_its_cotangent_once() -> None:
-    """Each row of the table looks at it; without a loop of its own XLA might repeat what made it."""
+    """Each row of the table reads it; without its own loop XLA might compute it again."""
     back = jax.vjp(lambda t: portable.embed(t, jnp.array([0, 2])), jnp.ones((3, 4)))[1]
     assert "scan[" in str(jax.make_jaxpr(back)(jnp.ones((2, 4))))
 

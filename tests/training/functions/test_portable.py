@@ -1,4 +1,4 @@
-"""The functions of a network: both modules alike, values and gradients near float64, bits where they are stated."""
+"""Both modules of functions are alike; values and gradients near float64, bits as stated."""
 
 import inspect
 import math
@@ -29,7 +29,9 @@ CUBIC, INNER = 0.044715, math.sqrt(2 / math.pi)
 
 
 class Bounded(NamedTuple):
-    """A value in float64, and what its rounding errors are proportional to: the sum of its terms' magnitudes.
+    """A value in float64, and the sum of its terms' magnitudes.
+
+    Its rounding errors are proportional to that sum.
 
     Each term is counted with what it passes on of the errors of its own operands.
     """
@@ -47,7 +49,7 @@ class Case(NamedTuple):
     operations: int
     """Roundings on the longest path, with sums log2 of their length deep."""
     expected: Callable[..., list[Bounded]]
-    """Of the operands and the cotangent in float64: the result, then the gradients of the float operands."""
+    """Operands and cotangent in float64 -> the result, then the gradients of the float operands."""
 
 
 def add(x: Any, y: Any, g: Any) -> list[Bounded]:
@@ -192,7 +194,7 @@ def test_value_and_gradients_are_near_those_in_float64(
 
 
 def test_both_modules_have_the_same_functions_and_parameters() -> None:
-    """A model runs under either; the gradients of the one cannot be seen from outside, its names can."""
+    """A model runs under either. A module's names can be compared, its gradients cannot."""
 
     def public(module: Any) -> dict[str, list[str]]:
         return {
@@ -274,7 +276,7 @@ def test_softmax_counts_minus_infinity_as_nothing_forward_and_backward(
 
 
 def total(x: Any, axis: int = -1) -> Any:
-    """Add the second half, filled up with zeros to a power of two, to the first, until one is left."""
+    """Add the second half (zeros fill it up to a power of two) to the first until one is left."""
     x = np.moveaxis(x, axis, 0)
     fill = (1 << (len(x) - 1).bit_length()) - len(x)
     x = np.concatenate([x, np.zeros((fill, *x.shape[1:]), np.float32)])

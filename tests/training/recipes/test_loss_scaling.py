@@ -1,4 +1,4 @@
-"""Loss scales: the state machine, what survives a transformation, and powers of two lose nothing."""
+"""Loss scales: the state machine, what survives a transformation; powers of two lose nothing."""
 
 from dataclasses import fields, replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Portable optimizers: optax's rules in float64 within a bound, and their bits operation by operation."""
+"""Portable optimizers: near optax's rules in float64, and their bits, operation by operation."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def averages(values: np.ndarray, kept: float, new: float) -> Any:
 
 @pytest.mark.parametrize("name", RULES)
 def test_updates_are_near_those_of_optax_in_float64(name: str) -> None:
-    """Each update within gamma(roundings) of the sum of its terms: three a step, and ten at the end."""
+    """An update is within gamma(roundings) of its terms' sum: three a step, ten at the end."""
     portable, reference = RULES[name]
     got = updates(portable, jnp.asarray(GRADIENTS))
     with jax.enable_x64(True):

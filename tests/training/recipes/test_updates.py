@@ -45,7 +45,7 @@ def test_1000_updates_of_1e_4_at_1(rounding: str, plain: float, kahan: float | N
 def test_stochastic_updates_keep_the_mean(fmt: str, deviation: float) -> None:
     """Mean of 1000 weights within 4 standard errors of 1.1, and the spread of claims.md, row 24.
 
-    Each update is an unbiased draw, so one weight's variance is the sum of 1000 Bernoulli variances.
+    Each update is an unbiased draw. So one weight's variance sums 1000 Bernoulli variances.
     """
 
     @jax.jit
@@ -62,7 +62,7 @@ def test_stochastic_updates_keep_the_mean(fmt: str, deviation: float) -> None:
 
 
 def test_the_sum_is_rounded_once() -> None:
-    """1 + u has a tie in bf16 that the tail of u decides; rounding u or the float32 sum first loses it."""
+    """u's tail decides the tie of 1 + u in bf16; rounding u or the float32 sum first loses it."""
     weights = single([1.0, 1.0, 1.0, -1.0])
     updates = single([2.0**-8, 2.0**-8 * (1 + 2.0**-20), 2.0**-8 * (1 - 2.0**-20), 2.0**-33])
     new = np.asarray(ps.apply_updates(weights, updates, rounding="bf16"))
