@@ -53,7 +53,7 @@ def from_jax_to_jax(x: jax.Array) -> None:
 
 
 def of_either(x: np.ndarray | jax.Array) -> None:
-    """A function of both libraries gets back what it gave; calls without overloads return it too."""
+    """Functions of both libraries return what they were given; those without overloads too."""
     y: np.ndarray | jax.Array = ps.round_to(x, "bf16")
     y = ps.add(x, y, "bf16")
     y = ps.fma(x, x, y, "bf16")
