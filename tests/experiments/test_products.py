@@ -68,6 +68,7 @@ def mutate(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
     monkeypatch.setattr(g09_narrow_range, "FAST_SIZE", 24)
 
 
+@pytest.mark.slow
 def test_ties_away_in_the_narrow_range(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,11 +19,13 @@ def matched(name: str, out: Path) -> tuple[Counter[str], list[str]]:
     return good, [check.name for check in outcome.mismatches]
 
 
+@pytest.mark.slow  # `.ci/run` runs all figures
 def test_euler_64_of_64(tmp_path: Path) -> None:
     assert matched("g03_euler", tmp_path) == ({"A": 64}, [])
     assert json.loads((tmp_path / "g03_euler/provenance.json").read_text())["matched"] == "64/64"
 
 
+@pytest.mark.slow  # `.ci/run` runs all figures
 def test_harmonic_all_deterministic_entries(tmp_path: Path) -> None:
     assert matched("g02_harmonic", tmp_path) == ({"A": 37, "B": 2, "C": 6}, [])
 

@@ -44,6 +44,7 @@ def score(module: Any) -> tuple[Counter[str], list[str]]:
     return good, [check.name for check in checks if not check.matched]
 
 
+@pytest.mark.slow  # `.ci/run` runs all figures so
 def test_exact_figures_in_two_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["g01", "g04", "--jobs", "2", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import precsim as ps
 from precsim.training.functions import portable
@@ -50,6 +51,7 @@ def test_a_training_has_the_same_bits_under_all_switches() -> None:
         assert_same_bits(switched.backward_events[place], events, place)
 
 
+@pytest.mark.slow
 def test_recipes_and_portable_functions_have_the_same_bits_under_all_switches() -> None:
     optimizer = portable_adamw(0.125)
     rng = np.random.default_rng(0)

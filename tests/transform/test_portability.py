@@ -95,7 +95,7 @@ def test_what_the_result_does_not_depend_on_is_not_named() -> None:
     assert {"exp", "reduce_sum"} <= set(names(fun, X))
 
 
-_BY_DEFAULT = {("h100_bf16", "mlp"), ("h100_fp16", "cnn"), ("h100_fp8", "transformer")}
+_BY_DEFAULT = {("h100_bf16", "mlp"), ("h100_fp8", "cnn")}  # the transformer takes long to trace
 
 
 @pytest.mark.parametrize(

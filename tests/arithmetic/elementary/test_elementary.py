@@ -119,7 +119,12 @@ def test_every_fp16_equals_mpfr(name: str) -> None:
     assert_same_bits(FUNCTIONS[name](x, "fp16"), by_mpfr(name, x, "fp16", "rne"), x)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+SLOW_BELOW = {"erf", "tanh", "log"}  # of which every fp16 input is tried by default
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW_BELOW else n for n in FUNCTIONS]
+)
 def test_every_bf16_in_every_mode(name: str) -> None:
     """All inputs in modes that tell all neighbours apart, else every fifth; subnormals too."""
     x, exact = every_input("bf16"), every_result(name, "bf16")
