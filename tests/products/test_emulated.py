@@ -108,7 +108,7 @@ def test_sum_of_negative_zeros_is_positive(name: str, length: int) -> None:
     a, b = np.zeros((2, length), np.float32), -np.ones((length, 2), np.float32)
     assert_same_bits(ps.matmul(a, b, name), np.zeros((2, 2), np.float32))
     if name == "fp16_fp16_fp32":
-        constant = jax.jit(lambda a, b: ps.matmul(a, b, name, c=jnp.zeros((2, 2))))
+        constant = jax.jit(lambda a, b: ps.matmul(a, b, name, c=jnp.zeros((2, 2), jnp.float32)))
         assert_same_bits(constant(a, b), np.zeros((2, 2), np.float32))
 
 
