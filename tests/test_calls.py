@@ -74,7 +74,12 @@ JAX: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", JAX)
+BY_DEFAULT = ("pack_codes", "add", "matmul")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in BY_DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in JAX]
+)
 def test_global_switches_of_jax_change_no_bit_and_break_nothing(name: str) -> None:
     def run() -> np.ndarray:
         return np.asarray(JAX[name](jnp.asarray(ROWS), jnp.asarray(CODES & 63)))

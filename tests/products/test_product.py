@@ -118,6 +118,7 @@ def test_gradients_beside_a_constant_operand_have_the_same_bits() -> None:
 
 
 ORDERS = ("", ":pairwise", ":blocked2", ":kahan", ":two_sum", ":exact")
+SLOW_ORDERS = (":blocked2", ":kahan", ":two_sum")
 EMPTY = [
     ((0, 2), (2, 3)),
     ((2, 0), (0, 3)),
@@ -128,7 +129,9 @@ EMPTY = [
 ]
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "order", [pytest.param(o, marks=pytest.mark.slow) if o in SLOW_ORDERS else o for o in ORDERS]
+)
 def test_empty_products_and_gradients(order: str) -> None:
     """M, N, K or the batch is 0: what is left are sums of no products, +0."""
     spec = f"fp16_fp16_fp16{order}"

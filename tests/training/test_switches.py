@@ -25,6 +25,7 @@ def all_switches() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow  # `.ci/run` trains under each switch
 def test_a_training_has_the_same_bits_under_all_switches() -> None:
     """Defects: zeros of the default dtype, and optax, which computes in float64 if it may."""
     config = ps.TrainConfig(

@@ -149,9 +149,9 @@ def test_every_input_equals_mpfr_in_directed_modes(name: str, fmt: str, mode: st
 @pytest.mark.parametrize(
     "spec",
     [
-        "e4m3",
+        pytest.param("e4m3", marks=pytest.mark.slow),
         "e4m3:rtp:saturate",
-        "e5m2",
+        pytest.param("e5m2", marks=pytest.mark.slow),
         "e5m2:rtn:flush_after_rounding",
         "e2m1:rto",
         "e8m0",

@@ -239,7 +239,10 @@ def test_long_sequential_sums_are_fast_and_exact_in_fp32() -> None:
     assert_same_bits(jax.jit(partial(ps.accumulate, spec="fp32"))(x), expected)
 
 
-@pytest.mark.parametrize("order", [*ORDERS, "blocked4", "kahan", "two_sum", "exact"])
+SLOW_ORDERS = [pytest.param(o, marks=pytest.mark.slow) for o in ("blocked4", "kahan", "two_sum")]
+
+
+@pytest.mark.parametrize("order", [*ORDERS, "exact", *SLOW_ORDERS])
 def test_outside_of_jit_no_sum_is_compiled_twice(order: str, compilations: Any) -> None:
     """Defect: every call made a new loop, which XLA compiled anew."""
     x = jnp.linspace(1, 2, 9)
