@@ -28,14 +28,17 @@ numpydoc_show_class_members = False
 numpydoc_validation_checks = set(_PYPROJECT["tool"]["numpydoc_validation"]["checks"])
 
 # numpydoc checks public functions and classes, not their members, which are short. It skips
-# enumerations, because it would take the arguments of `enum.EnumType` for their parameters.
+# enumerations, because it would take the arguments of `enum.EnumType` for their parameters, and
+# named tuples whose fields have docstrings of their own.
 _PUBLIC = {name: getattr(precsim, name) for name in precsim.__all__}
 for _theme in [name for name, value in _PUBLIC.items() if inspect.ismodule(value)]:
     _PUBLIC |= {f"{_theme}.{name}": value for name, value in vars(_PUBLIC[_theme]).items()}
-_CLASSES = {name: value for name, value in _PUBLIC.items() if inspect.isclass(value)}
-_ENUMS = {name for name, value in _CLASSES.items() if issubclass(value, enum.Enum)}
-numpydoc_validation_exclude = {rf"^precsim\.{name}\." for name in _CLASSES}
-numpydoc_validation_exclude |= {rf"^precsim\.{name}$" for name in _ENUMS}
+_CHECKED = [
+    name.replace(".", r"\.")
+    for name, value in _PUBLIC.items()
+    if not (inspect.isclass(value) and issubclass(value, (enum.Enum, tuple)))
+]
+numpydoc_validation_exclude = {rf"^precsim\.(?!({'|'.join(_CHECKED)})$)"}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"precsim {release}"

@@ -45,6 +45,11 @@ class Pairwise:
 class Blocked:
     """Blocks of `size` elements: each is summed sequentially from zero, then added to the total.
 
+    Parameters
+    ----------
+    size : int
+        Elements per block, at least 1.
+
     Examples
     --------
     >>> import precsim as ps

@@ -34,6 +34,11 @@ class Promote:
 
     Interval 128 is what CUTLASS, DeepGEMM and cuBLASLt without fast accumulation do for fp8.
 
+    Parameters
+    ----------
+    interval : int
+        Products per chain, a multiple of the products of a step.
+
     Examples
     --------
     >>> import precsim as ps
@@ -76,6 +81,15 @@ class SplitK:
     (cuBLASLt). With a `residue` other than 0, each part begins as in `ResidueFirst` (cuBLASLt's
     tf32 on shapes of few tiles).
 
+    Parameters
+    ----------
+    splits : int
+        Number of parts.
+    granule : int
+        What the length of a part is a multiple of.
+    residue : int
+        0, or the granule of `ResidueFirst` in each part.
+
     Examples
     --------
     >>> import precsim as ps
@@ -96,6 +110,11 @@ class SplitK:
 @dataclass(frozen=True, slots=True)
 class ResidueFirst:
     """One chain that begins with the K mod `granule` left-over products (CUTLASS, unaligned K).
+
+    Parameters
+    ----------
+    granule : int
+        What K is divided by; a multiple of the products of a step.
 
     Examples
     --------
