@@ -348,3 +348,13 @@ def test_dot_general_of_empty_operands(shape: tuple[int, int, int]) -> None:
     y, pull = jax.vjp(lambda a, b: ps.dot_general(SPEC)(a, b, CONTRACT), a, b)
     assert (y.shape, float(y.sum())) == ((m, n), 0.0)
     assert [g.shape for g in pull(y)] == [a.shape, b.shape]
+
+
+def test_numbers_of_numpy_in_lists_are_exact_too() -> None:
+    """Defect: they were compared as float64, so that an inexact one passed."""
+    for x in ([np.int64(2**53 + 1)], (np.uint64(2**53 + 1), 1.0)):
+        with pytest.raises(
+            TypeError, match="x has 9007199254740993, which is not exact in float64"
+        ):
+            ps.round_to(x, "fp64")
+    assert ps.round_to([np.int64(3), np.float32(0.5)], "fp64").tolist() == [3.0, 0.5]

@@ -133,9 +133,10 @@ def exactly(x: ArrayLike, dtype: Any, argument: str) -> np.ndarray:
     )
     if not is_number:
         raise _wrong_dtype(argument, given.dtype)
-    # As Python objects, numbers of any type compare exactly. A list of integers and floats would
-    # become floats at once.
-    objects = np.asarray(x, dtype=object)
+    # As Python objects, numbers of any type compare exactly; NumPy's own compare as float64. A list
+    # of integers and floats would become floats at once.
+    python = np.frompyfunc(lambda v: v.item() if isinstance(v, np.generic) else v, 1, 1)
+    objects = np.asarray(python(np.asarray(x, dtype=object)), dtype=object)
     objects = objects if objects.shape == given.shape else given.astype(object)
     try:
         with np.errstate(over="ignore", under="ignore"):

@@ -98,6 +98,10 @@ def hash_state(state: Any) -> dict[str, str]:
 
 
 def _hash(name: str, x: np.ndarray) -> str:
+    if x.dtype.kind in "OSUMm":
+        raise TypeError(
+            f"state has leaf {name!r} of dtype {x.dtype}; allowed are arrays of numbers"
+        )
     x = _with_standard_nan(x)
     little = np.ascontiguousarray(x).astype(x.dtype.newbyteorder("<"), copy=False)
     head = f"{name} {x.dtype} {x.shape} ".encode()

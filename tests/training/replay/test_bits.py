@@ -33,6 +33,15 @@ def nan(pattern: int) -> dict[str, np.ndarray]:
     return {"w": np.array([pattern], np.uint32).view(np.float32)}
 
 
+def test_what_is_no_number_has_no_hash() -> None:
+    """Defect: the hash of an object was that of its address."""
+    for leaf in (np.array([1, None, "abc"], object), np.array("x")):
+        with pytest.raises(
+            TypeError, match=r"state has leaf 'a' of dtype .* allowed are arrays of"
+        ):
+            ps.replay.hash_state({"a": leaf})
+
+
 def test_one_flipped_bit_changes_the_hash_of_its_tensor_and_of_all() -> None:
     before = ps.replay.hash_state(STATE)
     for bit in (0, 22, 23, 31):
