@@ -132,8 +132,6 @@ def kept_apart(x: Result) -> Result:
 
 def vary_alike(*arrays: Any) -> tuple[Any, ...]:
     """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
-    import jax
-
     every = frozenset().union(*map(devices_of, arrays))
     axes = [tuple(sorted(every - devices_of(x))) for x in arrays]
     return tuple(
@@ -172,7 +170,6 @@ def with_automatic_axes(
     """
     if not any(map(is_jax, arrays)):
         return run(*arrays)
-    import jax
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
     shardings = {n: jax.typeof(x).sharding for n, x in enumerate(arrays) if is_jax(x)}

@@ -16,7 +16,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from precsim._arrays import Array, is_jax
-from precsim._calls import compiled, kept_apart, on_cpu, refuse_fast_math, with_automatic_axes
+from precsim._calls import compiled, in_numpy, kept_apart, refuse_fast_math, with_automatic_axes
 from precsim.products.backends import resolve_backend
 from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul
@@ -64,9 +64,11 @@ def run_matmul(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs
     """
     if any(map(is_jax, (a, b, c))):
         return _broadcast_product(a, b, c, Noise(**noise), specs)
-    with on_cpu(a.dtype):
-        # A copy, since what JAX hands out is read-only.
-        return np.array(_broadcast_product(a, b, c, Noise(**noise), specs))
+
+    def run(a: Array, b: Array, c: Array | None, noise: Noise) -> Array:
+        return _broadcast_product(a, b, c, noise, specs)
+
+    return in_numpy(run, a.dtype, a, b, c, Noise(**noise))
 
 
 def run_product(
