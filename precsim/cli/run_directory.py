@@ -165,22 +165,27 @@ def pictures(results: Sequence[TrainResult]) -> list[str]:
 
 def draw(path: Path, name: str, results: Sequence[TrainResult]) -> Path:
     """Draw one of the `pictures`; return the PNG file, beside which an SVG file is."""
-    from precsim.analysis.plots import PAGE_WIDTH, new_figure, save_figure
+    from precsim.analysis.plots.figures import figure
 
-    figure, axes = new_figure(width=PAGE_WIDTH, height=4.2)
-    _DRAWN[name](axes[0, 0], results)
-    return save_figure(figure, path / name)[0]
-
-
-def _draw_losses(axes: Any, results: Sequence[TrainResult]) -> None:
-    from precsim.analysis.plots import plot_loss_curves
-
-    plot_loss_curves(axes, dict(zip(_labels(results), (r.losses for r in results), strict=True)))
+    panels, drawn = _DRAWN[name]
+    with figure(panels, path=path / name) as axes:
+        drawn(axes, results)
+    return path / f"{name}.png"
 
 
-def _draw_exponents(axes: Any, results: Sequence[TrainResult]) -> None:
+def _draw_losses(axes: Sequence[Any], results: Sequence[TrainResult]) -> None:
+    """Draw the losses of the reference, and the gaps of the others to them."""
+    from precsim.analysis.plots.runs import plot_loss_curves, plot_loss_gaps
+
+    losses = dict(zip(_labels(results), (r.losses for r in results), strict=True))
+    plot_loss_curves(axes[0], dict(list(losses.items())[:1]))
+    if len(losses) > 1:
+        plot_loss_gaps(axes[1], losses)
+
+
+def _draw_exponents(axes: Sequence[Any], results: Sequence[TrainResult]) -> None:
     """Draw the gradients of the reference, and the formats that cotangents are rounded to."""
-    from precsim.analysis.plots import has_range, plot_exponent_histogram
+    from precsim.analysis.plots.exponents import has_range, plot_exponent_histogram
     from precsim.analysis.ranges import exponent_histogram
 
     gradients = {"first step": results[0].first_gradient, "last step": results[0].last_gradient}
@@ -189,20 +194,20 @@ def _draw_exponents(axes: Any, results: Sequence[TrainResult]) -> None:
         histogram = exponent_histogram(np.concatenate([g.ravel() for g in gradient.values()]))
         histograms[f"fp32 gradient, {label}"] = (histogram.exponents, histogram.counts)
     formats = dict.fromkeys(_gradient_format(r) for r in results)
-    plot_exponent_histogram(axes, histograms, [fmt for fmt in formats if has_range(fmt)])
+    plot_exponent_histogram(axes[0], histograms, [fmt for fmt in formats if has_range(fmt)])
 
 
-def _draw_drift(axes: Any, results: Sequence[TrainResult]) -> None:
-    from precsim.analysis.plots import plot_weight_drift
+def _draw_drift(axes: Sequence[Any], results: Sequence[TrainResult]) -> None:
+    from precsim.analysis.plots.runs import plot_weight_drift
 
     drifts = (weight_drift(r, results[0]) for r in results[1:])
-    plot_weight_drift(axes, dict(zip(_labels(results)[1:], drifts, strict=True)))
+    plot_weight_drift(axes[0], dict(zip(_labels(results)[1:], drifts, strict=True)))
 
 
-_DRAWN: dict[str, Callable[[Any, Sequence[TrainResult]], None]] = {
-    "loss_curves": _draw_losses,
-    "gradient_exponents": _draw_exponents,
-    "weight_drift": _draw_drift,
+_DRAWN: dict[str, tuple[int, Callable[[Any, Sequence[TrainResult]], None]]] = {
+    "loss_curves": (2, _draw_losses),
+    "gradient_exponents": (1, _draw_exponents),
+    "weight_drift": (1, _draw_drift),
 }
 
 
