@@ -166,4 +166,4 @@ def plot(results: Results, axes: list[Any]) -> None:
     axes[1].set(xlabel="x", ylabel="spacing / x", title="wobbling precision")
     axes[1].set(xticks=2 ** np.arange(5))
     for panel in axes:
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

@@ -148,10 +148,10 @@ def plot(results: Results, axes: list[Any]) -> None:
         ps.plots.plot_published(panel, ends[:, 0], ends[:, 1], "reference")
         panel.set(xlabel="number of terms n", ylabel="partial sum", xscale="log")
     for spec in _STOCHASTIC:
-        x, y, look = results[f"n {spec}"], results[f"sum {spec}"], {"markersize": 2, "alpha": 0.4}
-        color = ps.plots.format_color(spec)
-        axes[1].plot(x, y, "o", color=color, label=f"{spec}, {SEEDS} seeds", **look)
+        look: dict[str, Any] = {"color": ps.plots.format_color(spec), "markersize": 2, "zorder": 5}
+        label, x, y = f"{spec}, {SEEDS} seeds", results[f"n {spec}"], results[f"sum {spec}"]
+        axes[1].plot(x, y, "o", label=label, **look)
     axes[0].set(title="to nearest (rne)", ylim=(0, 16))
     axes[1].set(title="up (rtp), to nearest, toward zero (rtz)", xlim=(8, 3000), ylim=(2, 12))
     for panel in axes:
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

@@ -140,4 +140,4 @@ def plot(results: Results, axes: list[Any]) -> None:
     for panel in axes:
         panel.set(xlabel="number of steps n (step size 1/n)", ylabel="absolute error of y(1)")
         panel.set(xscale="log", yscale="log")
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

@@ -149,4 +149,4 @@ def plot(results: Results, axes: list[Any]) -> None:
     axes[1].set(title="Gaussian elimination (Fig. 1.3)", ylabel="relative error, residual")
     for panel in axes:
         panel.set(xlabel="significant bits t", yscale="log")
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

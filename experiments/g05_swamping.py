@@ -140,4 +140,4 @@ def plot(results: Results, axes: list[Any]) -> None:
     ps.plots.plot_published(axes[1], [1000] * len(ends), ends, "reference")
     axes[1].set(xlabel="additions of 0.01", ylabel="sum", title="0.01 added 1000 times")
     for panel in axes:
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

@@ -175,4 +175,4 @@ def plot(results: Results, axes: list[Any]) -> None:
         ps.plots.plot_published(panel, list(points), list(points.values()), "reference")
         panel.set(xlabel="length n", ylabel="largest relative error", title=name)
         panel.set(xscale="log", yscale="log", ylim=(2e-4, 3))
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

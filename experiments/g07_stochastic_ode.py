@@ -254,4 +254,4 @@ def plot(results: Results, axes: list[Any]) -> None:
     for panel in axes[:3]:
         panel.set(xscale="log", yscale="log")
     for panel in axes:
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

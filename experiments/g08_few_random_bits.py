@@ -152,4 +152,4 @@ def plot(results: Results, axes: list[Any]) -> None:
     title = f"sum in bf16 with N = {DRIFT_BITS}, mean of {LANES} runs"
     axes[1].set(xlabel="terms added", ylabel="mean error of the sum in ulp", title=title)
     for panel in axes:
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

@@ -141,7 +141,7 @@ def plot(results: Results, axes: list[Any], tables: Tables | None = None) -> Non
         bounds = {"E4M3 and binary16, bound": "bound", f"{UNLIMITED}, bound": f"bound, {UNLIMITED}"}
         curves = {label: (n, results[name]) for label, name in bounds.items()}
         ps.plots.plot_curves(panel, curves, linestyle=":", linewidth=0.9)
-        panel.set(xlabel="inner dimension n", ylabel="error ‖C - AB‖ / (‖A‖ ‖B‖), infinity norm")
+        panel.set(xlabel="inner dimension n", ylabel="‖C - AB‖$_∞$ / (‖A‖$_∞$ ‖B‖$_∞$)")
         panel.set(title=f"subnormals {rule}", xscale="log", yscale="log")
         panel.set_ylim(3e-5, 20)  # the bound goes on to 2e11
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

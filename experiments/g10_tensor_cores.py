@@ -148,7 +148,7 @@ def plot(results: Results, axes: list[Any], tables: Tables | None = None) -> Non
         known = published(curve, "error", tables)
         shown = [size for size in n.tolist() if size in known]
         ps.plots.plot_published(axes[0], shown, [known[size] for size in shown])
-    axes[0].set(xlabel="inner dimension n", ylabel="error ‖C - AB‖ / (‖A‖ ‖B‖), infinity norm")
+    axes[0].set(xlabel="inner dimension n", ylabel="‖C - AB‖$_∞$ / (‖A‖$_∞$ ‖B‖$_∞$)")
     axes[0].set_title("five tensor cores (Khattak & Mikaitis)")
     dots = {f"h100:e4m3, {name}": (results["dot length"], results[name]) for name in DOTS}
     ps.plots.plot_curves(axes[1], dots)
@@ -156,4 +156,4 @@ def plot(results: Results, axes: list[Any], tables: Tables | None = None) -> Non
     axes[1].set_title("E4M3 on H100 (DeepSeek-V3)")
     for panel in axes:
         panel.set(xscale="log", yscale="log")
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

@@ -160,7 +160,7 @@ def plot(results: Results, axes: list[Any]) -> None:
     ps.plots.plot_curves(axes[1], curves)
     axes[1].set(title="normal data", xlabel="largest value, in standard deviations", xscale="log")
     for panel in axes[:2]:
-        panel.set_ylabel("-10 log10 of the mean square error, dB")
+        panel.set_ylabel("-10 log$_{10}$ of the MSE, dB")
     ps.plots.plot_curves(axes[2], {name: (OCTAVES, results[name]) for name in FORMATS})
     for points in PUBLISHED["SNR at s"].values():
         ps.plots.plot_published(axes[2], list(points), list(points.values()), "reference")
@@ -175,4 +175,4 @@ def plot(results: Results, axes: list[Any]) -> None:
     axes[3].set(ylabel="signal-to-noise ratio, dB", xlabel="block format")
     axes[3].set_title("blocks of 32 normal numbers, shared scale")
     for panel in axes:
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

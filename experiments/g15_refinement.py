@@ -155,20 +155,21 @@ def plot(results: Results, axes: list[Any]) -> None:
     steps = np.arange(STEPS + 1)
     kappas = [f"κ = 10{'⁰¹²³⁴⁵⁶⁷⁸'[exponent]}" for exponent in EXPONENTS[:6]]
     ps.plots.plot_curves(axes[0], {kappa: (steps, errors[:, k]) for k, kappa in enumerate(kappas)})
-    axes[0].axhline(CONVERGED, color="black", linewidth=0.8, label="unit roundoff of fp32")
-    axes[0].set(xlabel="refinement step", ylabel="backward error, infinity norm, median")
+    color = ps.plots.format_color("fp32")
+    axes[0].axhline(CONVERGED, color=color, linewidth=0.8, label="unit roundoff of fp32")
+    axes[0].set(xlabel="refinement step", ylabel="median backward error, ∞-norm")
     axes[0].set(title="factors fp16, working fp32, residual fp64", yscale="log")
     for k, name in enumerate(MODES):
         ours = np.nan_to_num(results[name], nan=np.inf)
-        x = k + np.linspace(-0.25, 0.25, ours.size)
+        y = k + np.linspace(-0.25, 0.25, ours.size)
         look: dict[str, Any] = {"color": ps.plots.format_color("fp16"), "markersize": 3}
-        axes[1].plot(x, np.sort(ours), ".", label="one system in fp16", **look)
+        axes[1].plot(np.sort(ours), y, ".", label="one system in fp16", **look)
         mean = [np.nanmean(results[name])] * 2
-        axes[1].plot([k - 0.35, k + 0.35], mean, color="black", label="mean")
+        axes[1].plot(mean, [k - 0.35, k + 0.35], color="black", label="mean")
     points = [PUBLISHED["mean backward error"][name] for name in MODES]
-    ps.plots.plot_published(axes[1], range(len(MODES)), points, "reference mean")
-    axes[1].set_xticks(range(len(MODES)), [name.replace(" ", "\n") for name in MODES])
-    axes[1].set(xlabel="rounding of every operation", ylabel="backward error, 1-norm", yscale="log")
+    ps.plots.plot_published(axes[1], points, range(len(MODES)), "reference mean")
+    axes[1].set_yticks(range(len(MODES)), list(MODES))
+    axes[1].set(xlabel="backward error, 1-norm", ylabel="rounding of every operation", xscale="log")
     axes[1].set_title("systems of order 100 solved in fp16")
     for panel in axes:
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

@@ -224,4 +224,4 @@ def plot(results: Results, axes: list[Any]) -> None:
     axes[3].plot(days, rate * days, label="published loss / 462 days", color="black", linewidth=0.9)
     axes[3].set(xlabel="days of 2800 trades", ylabel="points lost", title="Vancouver's index")
     for panel in axes:
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)

@@ -77,7 +77,7 @@ def plot(results: dict[tuple[str, str], np.ndarray], axes: list[Any]) -> None:
         ps.plots.plot_curves(panel, errors)
         panel.set(title=f"{accumulator} accumulator", xscale="log", yscale="log")
         panel.set(xlabel="n", ylabel="error / sum of magnitudes")
-        ps.plots.add_legend(panel)
+        ps.plots.finish(panel)
 
 
 def main(arguments: list[str]) -> int:

@@ -168,7 +168,7 @@ def draw(path: Path, name: str, results: Sequence[TrainResult]) -> Path:
     from precsim.analysis.plots.figures import figure
 
     panels, drawn = _DRAWN[name]
-    with figure(panels, path=path / name) as axes:
+    with figure(panels, height=6.5, path=path / name) as axes:
         drawn(axes, results)
     return path / f"{name}.png"
 

@@ -1,16 +1,18 @@
 """What the pictures share: curves in the looks of their formats, published points, legends."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from precsim.analysis.plots.looks import line_styles
 
 _UP, _DOWN = r"$\uparrow$", r"$\downarrow$"
-_LEGEND_POINTS = 238  # what fits below a panel in one column
+_LEGEND_POINTS, _LETTERS = 238, 44  # what fits below a panel in one column
 
 
 def plot_curves(axes: Axes, curves: Mapping[str, tuple[Any, Any]], **options: Any) -> None:
@@ -70,13 +72,13 @@ def plot_published(axes: Axes, x: Any, y: Any, label: str = "published") -> None
     axes.plot(x, y, "o", color="black", zorder=10, label=label, **look)
 
 
-def add_legend(axes: Axes, **options: Any) -> None:
-    """Draw a legend, after marking the points that lie beyond the vertical axis.
+def finish(axes: Axes, **options: Any) -> None:
+    """Finish a panel when all is drawn: arrows for what is off the scale, a legend, plain ticks.
 
     Parameters
     ----------
     axes : Axes
-        What is drawn, with its limits set.
+        The panel, with its limits and its labels set.
     **options
         As for `matplotlib.axes.Axes.legend`. Without ``loc`` the legend is below the axes, in as
         many columns as fit. A label that stands for several lines comes once.
@@ -88,31 +90,40 @@ def add_legend(axes: Axes, **options: Any) -> None:
     Notes
     -----
     An arrow at the upper or lower edge, in the colour of its line, stands for a point whose value
-    is infinite or beyond the limits, on a curve for the first of several. The legend says so.
+    is infinite or beyond the limits, on a curve for the first of several. The legend says so. A
+    logarithmic axis of less than two decades has ticks such as 0.2 and 0.5 instead of powers.
 
     Examples
     --------
     >>> import precsim as ps
     >>> with ps.plots.figure() as axes:
     ...     lines = axes[0].plot([1.0, 2.0, float("inf")], label="fp16")
-    ...     add_legend(axes[0])
+    ...     finish(axes[0])
     >>> [text.get_text() for text in axes[0].get_legend().get_texts()]
     ['fp16', 'overflow']
     """
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        if axis.get_scale() == "log" and 1e-4 <= low and high < 100 * low:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
     _mark_beyond(axes)
     handles, labels = axes.get_legend_handles_labels()
-    entries = dict(zip(labels, handles, strict=True))
+    entries = {textwrap.fill(k, _LETTERS): v for k, v in zip(labels, handles, strict=True)}
     if not entries:
         return
     if "loc" not in options:
         figure = axes.get_figure(root=True)
         assert figure is not None
-        below = ScaledTranslation(0, -0.4, figure.dpi_scale_trans)
+        labels_end = axes.xaxis.get_tightbbox()
+        depth = axes.bbox.y0 - labels_end.y0 if labels_end is not None else 0.0
+        below = ScaledTranslation(0, -depth / figure.dpi - 0.04, figure.dpi_scale_trans)
         options |= {
             "loc": "upper right",
             "bbox_to_anchor": (1, 0),
             "bbox_transform": axes.transAxes + below,
-            "ncols": max(1, _LEGEND_POINTS // (35 + 4 * max(map(len, entries)))),
+            "ncols": max(1, _LEGEND_POINTS // (35 + 4 * min(_LETTERS, max(map(len, entries))))),
         }
     axes.legend(entries.values(), entries, **options)
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from precsim.analysis.plots.curves import add_legend, plot_curves
+from precsim.analysis.plots.curves import finish, plot_curves
 from precsim.analysis.plots.looks import format_color
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
@@ -88,7 +88,7 @@ def plot_exponent_histogram(
         min(high + 10, max([high, *(end for _, _, _, end in ranges)])) + 1,
     )
     _draw_ranges(axes, ranges)
-    add_legend(axes)
+    finish(axes)
 
 
 def has_range(fmt: AnyFormat) -> bool:

@@ -92,7 +92,7 @@ def _arrange(axes: Sequence[Axes], width: float | None, height: float) -> None:
     figure.set_size_inches(width * _CM, height * rows * _CM + sum(legends))
 
 
-def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
+def save_figure(figure: Figure, path: str | Path) -> tuple[Path, ...]:
     """Write a figure as PNG and as SVG, then clear it.
 
     Parameters
@@ -100,12 +100,13 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     figure : Figure
         The figure; it is empty afterwards.
     path : str or Path
-        Where to write, with or without ``.png`` or ``.svg``; the folder is made if it is missing.
+        Where to write; the folder is made if it is missing. A name that ends in ``.png`` or
+        ``.svg`` is that of the only file.
 
     Returns
     -------
     tuple of Path
-        The PNG file (300 dots per inch) and the SVG file. The same figure gives the same files.
+        The files written. The same figure gives the same files; PNG has 300 dots per inch.
 
     Examples
     --------
@@ -116,14 +117,17 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     ['q3.8.png', 'q3.8.svg']
     """
     path = Path(path)
-    stem = path.name.removesuffix(".png").removesuffix(".svg")
+    suffixes = [path.suffix] if path.suffix in (".png", ".svg") else [".png", ".svg"]
+    stem = path.name.removesuffix(suffixes[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    png, svg = path.with_name(f"{stem}.png"), path.with_name(f"{stem}.svg")
-    drawn = BytesIO(), BytesIO()  # in memory, so that a file is whole or absent
+    drawn = {}  # in memory, so that a file is whole or absent
     with matplotlib.style.context(SHEET):
-        figure.savefig(drawn[0], format="png")
-        figure.savefig(drawn[1], format="svg", metadata={"Date": None})
-    for file, picture in zip((png, svg), drawn, strict=True):
-        write_whole(file, picture.getvalue())
+        for suffix in suffixes:
+            picture = BytesIO()
+            metadata = {"Date": None} if suffix == ".svg" else None
+            figure.savefig(picture, format=suffix[1:], metadata=metadata)
+            drawn[path.with_name(stem + suffix)] = picture.getvalue()
+    for file, content in drawn.items():
+        write_whole(file, content)
     figure.clear()
-    return png, svg
+    return tuple(drawn)

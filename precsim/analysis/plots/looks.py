@@ -37,6 +37,7 @@ MARKERS = ("<", ">", "d", "*", "H")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 
 _TABLE = {get_format(name): look for name, look in LOOKS.items()}
+_STAND_FOR = {"fp8": "e4m3", "mxint8": "int8"}
 _WORD = re.compile(r"float\([^()]*\)|[A-Za-z][\w.]*")
 _FIELDS = re.compile(r"e(\d+)m(\d+)", re.IGNORECASE)
 
@@ -53,7 +54,8 @@ def format_color(label: str) -> str | None:
     -------
     str or None
         The colour, ``"#RRGGBB"``; None if the label names no format. The elements of a block format
-        decide its colour. "fp8" counts as e4m3, the format of the forward pass.
+        decide its colour; those of mxint8 count as int8. "fp8" counts as e4m3, the format of the
+        forward pass.
 
     Examples
     --------
@@ -95,9 +97,9 @@ def line_styles(labels: Iterable[str], points: int = 1) -> dict[str, dict[str, A
     seen = Counter[tuple[str, str]]()
     others, every = 0, max(1, points // 10)
     for k, label in enumerate(dict.fromkeys(labels)):
-        look, turn = _look(label), others
+        look, turn = _look(label), k
         if look is None:
-            look = COLORS[turn % len(COLORS)], MARKERS[turn % len(MARKERS)]
+            look = COLORS[others % len(COLORS)], MARKERS[others % len(MARKERS)]
             others += 1
         else:
             turn = seen[look]
@@ -129,9 +131,8 @@ def _format(name: str) -> Any:
     """Return the format of a name, or None; a block format stands for its elements."""
     if not re.search(r"\d", name):
         return None  # words such as "half" and "single"
-    name = "e4m3" if name == "fp8" else name
     try:
-        fmt = get_format(name)
+        fmt = get_format(_STAND_FOR.get(name, name))
     except ValueError:
         fields = _FIELDS.fullmatch(name)
         return fields and get_format(f"float(e={fields[1]},p={int(fields[2]) + 1})")

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.lib.stride_tricks import sliding_window_view
 
-from precsim.analysis.plots.curves import add_legend, plot_curves
+from precsim.analysis.plots.curves import finish, plot_curves
 
 _SMALLEST_GAP = 1e-2
 """Gaps within it are drawn in proportion, larger ones on a logarithmic scale."""
@@ -55,13 +54,8 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
     plot_curves(axes, _by_step({name: _trailing_mean(y, window) for name, y in runs.items()}))
     if all(np.all(losses[np.isfinite(losses)] > 0) for losses in runs.values()):
         axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        if high / low < 100:  # less than two decades: 0.5, not 5 x 10^-1
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel=_steps(window), ylabel="training loss")
-    add_legend(axes)
+    finish(axes)
 
 
 def plot_loss_gaps(axes: Axes, curves: Mapping[str, Any], *, window: int | None = None) -> None:
@@ -100,7 +94,7 @@ def plot_loss_gaps(axes: Axes, curves: Mapping[str, Any], *, window: int | None 
     plot_curves(axes, _by_step({name: _trailing_mean(y, window) for name, y in gaps.items()}))
     axes.set_yscale("symlog", linthresh=_SMALLEST_GAP)
     axes.set(xlabel=_steps(window), ylabel=f"training loss minus {reference}'s")
-    add_legend(axes)
+    finish(axes)
 
 
 def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None:
@@ -140,7 +134,7 @@ def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None
     plot_curves(axes, curves)
     axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="relative distance of weights")
-    add_legend(axes)
+    finish(axes)
 
 
 def _arrays(curves: Mapping[str, Any]) -> dict[str, np.ndarray]:
