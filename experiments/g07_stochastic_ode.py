@@ -245,9 +245,11 @@ def plot(results: Results, axes: list[Any]) -> None:
     axes[2].set(xlabel="steps N of one turn", ylabel="distance of the end from (1, 0)")
     axes[2].set(title=f"u' = v, v' = -u; stochastic: mean of {RUNS}")
     angle = np.linspace(0, 2 * np.pi, 200)
-    axes[3].plot(np.cos(angle), np.sin(angle), color="black", linewidth=0.8, zorder=1, label="exact")
+    axes[3].plot(
+        np.cos(angle), np.sin(angle), color="black", linewidth=0.8, zorder=1, label="exact"
+    )
     orbits = {"bf16, nearest": "orbit, bf16", "bf16, stochastic": "orbit, bf16, stochastic"}
-    ps.plots.plot_curves(axes[3], {label: results[name] for label, name in orbits.items()})
+    ps.plots.plot_curves(axes[3], {label: tuple(results[name]) for label, name in orbits.items()})
     end = PUBLISHED["circle"]["bf16"][DRAWN_STEPS]
     ps.plots.plot_published(axes[3], end[0], end[1], "reference")
     axes[3].set(xlabel="u", ylabel="v", aspect="equal", title=f"bf16, N = {DRAWN_STEPS}")

@@ -1,4 +1,4 @@
-"""What can be wrong with a picture: text cut off or on top of other text, bars without a zero, ..."""
+"""What can be wrong with a picture: text cut off or overlapping, bars without a zero, ..."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -49,7 +49,7 @@ def _texts(figure: Figure) -> list[tuple[str, Bbox]]:
 def _text_faults(figure: Figure) -> Iterator[str]:
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        if text.get_text() and text.get_fontsize() < SMALLEST_TEXT:
+        if text.get_text() and float(text.get_fontsize()) < SMALLEST_TEXT:
             yield f"{text.get_text()!r} has {text.get_fontsize()} points"
     whole = figure.bbox.padded(1)
     texts = _texts(figure)
@@ -79,7 +79,10 @@ def _bar_faults(axes: Axes) -> Iterator[str]:
 def _hatch_faults(axes: Axes) -> Iterator[str]:
     legend = axes.get_legend()
     told = {p.get_hatch() for p in legend.get_patches()} if legend is not None else set()
-    yield from (f"no legend for the hatch {h}" for h in {p.get_hatch() for p in axes.patches} - {None, *told})
+    yield from (
+        f"no legend for the hatch {h}"
+        for h in {p.get_hatch() for p in axes.patches} - {None, *told}
+    )
 
 
 def _overflow_faults(axes: Axes) -> Iterator[str]:
@@ -102,9 +105,10 @@ def _overflow_faults(axes: Axes) -> Iterator[str]:
 def _label_faults(axes: Axes) -> Iterator[str]:
     legend = axes.get_legend()
     told = {t.get_text().replace("\n", " ") for t in legend.get_texts()} if legend else set()
-    for artist in (*axes.lines, *axes.patches, *axes.containers):
-        label = str(artist.get_label())
-        if label[:1] != "_" and label not in told:
+    labels = [str(artist.get_label()) for artist in (*axes.lines, *axes.patches)]
+    labels += [str(group.get_label()) for group in axes.containers]
+    for label in labels:
+        if label and label[0] != "_" and label not in told:
             yield f"no legend for {label!r}"
     for line in axes.lines:
         color = ps.plots.format_color(str(line.get_label()))

@@ -104,7 +104,8 @@ def finish(axes: Axes, **options: Any) -> None:
     """
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
-        if axis.get_scale() == "log" and 1e-4 <= low and high < 100 * low:
+        is_decimal = axis.get_scale() == "log" and getattr(axis.get_transform(), "base", 0) == 10
+        if is_decimal and low >= 1e-4 and high < 100 * low:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
@@ -130,18 +131,21 @@ def finish(axes: Axes, **options: Any) -> None:
 
 def _mark_beyond(axes: Axes) -> None:
     """Draw arrows at the edges for points that are infinite or beyond the vertical limits."""
+    lines = [line for line in axes.lines if line.get_transform() == axes.transData]
+    points = [np.array(line.get_data(), np.float64) for line in lines]
+    for x, y in points:  # the arrows need a place too
+        axes.update_datalim([(at, 0) for at in x[np.isinf(y)]], updatey=False)
+    axes.autoscale_view(scaley=False)
     low, high = axes.get_ylim()
     left, right = sorted(axes.get_xlim())
     look: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 9}
     look |= {"linestyle": "none", "markersize": 7, "label": "_"}
     kinds = set()
-    for line in [line for line in axes.lines if line.get_transform() == axes.transData]:
-        x, y = (np.asarray(data, np.float64) for data in line.get_data())
-        inside = (left <= x) & (x <= right)
-        is_curve = line.get_linestyle() != "None"
+    for line, (x, y) in zip(lines, points, strict=True):
         for edge, marker, beyond in ((1, _UP, y > high), (0, _DOWN, y < low)):
-            starts = np.diff(beyond, prepend=False) if is_curve else True  # where a curve leaves
-            marked = inside & beyond & starts
+            marked = beyond & (left <= x) & (x <= right)
+            if line.get_linestyle() != "None":
+                marked &= np.diff(beyond, prepend=False)  # where the curve leaves
             if marked.any():
                 kinds |= {"overflow" if np.isinf(v) else "off the scale" for v in y[marked]}
                 look |= {"marker": marker, "color": line.get_color()}

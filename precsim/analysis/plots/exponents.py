@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -124,13 +125,10 @@ def _draw_ranges(axes: Axes, ranges: Sequence[tuple[str, int, int, int]]) -> Non
         axes.add_patch(Rectangle((smallest, y), end - smallest, height, **options))
         options |= {"facecolor": "w", "hatch": _HATCH}
         axes.add_patch(Rectangle((least, y), smallest - least, height, **options))
-        where: dict[str, Any] = {"transform": axes.transAxes, "size": "small"}
+        where: dict[str, Any] = {"transform": axes.transAxes, "size": rcParams["ytick.labelsize"]}
         axes.text(-0.02, y + height / 2, name, ha="right", va="center", **where)
         if len(ranges) <= 3:
             axes.vlines([least, end], 0, y, transform=transform, color=color, linewidth=0.5)
-    for label, options in {
-        "normal values of a format": {"facecolor": "0.6"},
-        "subnormal values": {"facecolor": "w", "hatch": _HATCH},
-    }.items():
-        nowhere = Rectangle((np.nan, np.nan), 0, 0, label=label, in_layout=False, **_EDGE, **options)
-        axes.add_patch(nowhere)
+    for label, hatch in (("normal values of a format", ""), ("subnormal values", _HATCH)):
+        options = _EDGE | {"facecolor": "w" if hatch else "0.6", "hatch": hatch}
+        axes.add_patch(Rectangle((np.nan, np.nan), 0, 0, label=label, in_layout=False, **options))

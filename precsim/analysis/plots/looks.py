@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 from zlib import crc32
 
+from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.registry import get_format
 
@@ -128,7 +129,7 @@ def _look(label: str) -> tuple[str, str] | None:
 
 
 def _format(name: str) -> Any:
-    """Return the format of a name, or None; a block format stands for its elements."""
+    """Return the format of a name or None; for block and affine formats that of their elements."""
     if not re.search(r"\d", name):
         return None  # words such as "half" and "single"
     try:
@@ -136,4 +137,6 @@ def _format(name: str) -> Any:
     except ValueError:
         fields = _FIELDS.fullmatch(name)
         return fields and get_format(f"float(e={fields[1]},p={int(fields[2]) + 1})")
+    if isinstance(fmt, AffineFormat):
+        return get_format(f"{'' if fmt.is_signed else 'u'}int{fmt.bits}")
     return fmt.element if isinstance(fmt, BlockFormat) else fmt
