@@ -19,7 +19,7 @@ COMMANDS = {
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 
-_NUMBER = re.compile(r"-(\d|\.\d|inf|nan)[\w.+/-]*", re.IGNORECASE)
+_NUMBER = re.compile(r"-(\d|\.\d|inf|nan|pi|e\b)[\w.+/*^-]*", re.IGNORECASE)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0.1 = 1/10
     <BLANKLINE>
     e4m3: 8 bits, precision 4
-      bits        0 0011 101  (sign, exponent, significand)
+      bits        0 0011 101 (sign, exponent, trailing significand)
       code        0x1d
+      derived     (-1)**0 * 2**(3-7) * 1.101b = 0.1015625
       value       0.1015625
       hex float   0x1.ap-4
       exact       no

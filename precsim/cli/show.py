@@ -1,41 +1,120 @@
-"""`precsim show`: one number in several formats, with nothing hidden."""
+"""`precsim show`: one number, or one code, in several formats, with nothing hidden."""
 
 import argparse
+import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
-from rich.text import Text
-
-from precsim.cli.formats import facts
-from precsim.cli.number import approximate, exact_decimal, hex_float, parse_number
-from precsim.cli.output import PlainConsole
+from precsim.cli import scaled
+from precsim.cli.code import (
+    Field,
+    decode_exactly,
+    derivation,
+    encode_exactly,
+    fields_of,
+    floor_log2,
+    parse_code,
+    shortened,
+)
+from precsim.cli.formats import NOTES, facts, kind_of
+from precsim.cli.number import CONSTANTS, approximate, exact_decimal, hex_float, parse_number
+from precsim.cli.output import Row, print_rows, print_words
+from precsim.formats.affine import AffineFormat
+from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT64
-from precsim.formats.codec import encode
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
-from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.modes import RoundingMode, SubnormalMode
 from precsim.rounding.oracle import Flags, round_exact
 from precsim.rounding.spec import RoundingSpec
-from precsim.rounding.ulp import ulp
 
 DEFAULT_FORMATS = ("fp32", "fp16", "bf16", "e4m3")
 FIELD_STYLES = {
-    "sign": "bold red",
-    "exponent": "green",
-    "significand": "cyan",
-    "integer": "green",
-    "fraction": "cyan",
+    "sign": "1;31",
+    "exponent": "32",
+    "trailing significand": "36",
+    "integer": "32",
+    "fraction": "36",
 }
+"""Field -> its colour on a terminal, as the numbers of an escape sequence."""
+
+_EPILOG = """\
+examples:
+  precsim show 0.1                    in fp32, fp16, bf16 and e4m3
+  precsim show 1+2**-11 fp16          a tie: it goes to the even neighbour
+  precsim show 500 e4m3 e4m3:saturate what becomes of a number that is too large
+  precsim show --code 0x3c00 fp16     from bits to value
+  precsim show 0.1 mxfp4              a block format: element and scale
+  precsim show e4m3                   the facts of a format"""
 
 
-class Field(NamedTuple):
-    """A named part of a code."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What there is to say about a number in a format.
 
-    name: str
-    bits: str
+    Parameters
+    ----------
+    spec : str
+        Format and rule.
+    size : str
+        Bits and precision of the format, in words.
+    fields : tuple of Field
+        The code, split; empty for a value without a code.
+    code : int, optional
+        The code.
+    value : float
+        What the number became.
+    derivation : str
+        How the value follows from the fields; empty without a code.
+    is_exact : bool
+        Whether the number is in the format.
+    error : tuple of str
+        Absolute, relative and in ulp; empty if there is none.
+    below, above : float, optional
+        The nearest other values of the format.
+    flags : tuple of str, optional
+        Exceptions of IEEE 754 that the rounding signals; None where nothing was rounded.
+    """
+
+    spec: str
+    size: str
+    fields: tuple[Field, ...]
+    code: int | None
+    value: float
+    derivation: str
+    is_exact: bool
+    error: tuple[str, ...]
+    below: float | None
+    above: float | None
+    flags: tuple[str, ...] | None
+
+    @property
+    def code_text(self) -> str | None:
+        """The code in hexadecimal, with all its digits; None without a code."""
+        if self.code is None:
+            return None
+        return f"0x{self.code:0{-(-sum(len(f.bits) for f in self.fields) // 4)}x}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints: exact numbers are strings."""
+        names = ("absolute", "relative", "ulp")
+        sides = (None if side is None else exact_decimal(side) for side in (self.below, self.above))
+        return {
+            "format": self.spec,
+            "size": self.size,
+            "bits": {field.name: field.bits for field in self.fields} or None,
+            "code": self.code_text,
+            "value": exact_decimal(self.value),
+            "hex_float": hex_float(self.value),
+            "derivation": self.derivation or None,
+            "is_exact": self.is_exact,
+            "error": dict(zip(names, self.error, strict=True)) if self.error else None,
+            "neighbours": dict(zip(("below", "above"), sides, strict=True)),
+            "flags": list(self.flags or ()),
+        }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,19 +125,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         Where to add them.
     """
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
     parser.add_argument(
-        "value",
-        metavar="VALUE",
-        help="decimal (3.14, -1e-3), hexadecimal float (0x1.8p-3), fraction (1/3), inf or nan; "
-        "it is taken exactly and rounded once. The name of a format alone prints its facts",
+        "words",
+        metavar="VALUE FORMAT",
+        nargs="*",
+        help="VALUE is a decimal (3.14, -1e-3), a hexadecimal float (0x1.8p-3), pi, e, inf, nan, or a "
+        "formula (1/3, 2**-24, 1+2**-11); it is taken exactly and rounded once. Each FORMAT may name "
+        "a rule, FORMAT[:MODE][:OVERFLOW][:SUBNORMALS], for example e4m3:rtz:saturate "
+        f"(default: {' '.join(DEFAULT_FORMATS)}). The name of a format alone prints its facts",
     )
     parser.add_argument(
-        "formats",
-        metavar="FORMAT",
-        nargs="*",
-        default=list(DEFAULT_FORMATS),
-        help="format and rule, FORMAT[:MODE][:OVERFLOW][:SUBNORMALS], for example e4m3:rtz:saturate "
-        f"(default: {' '.join(DEFAULT_FORMATS)})",
+        "--code",
+        metavar="BITS",
+        help="show what these bits mean, instead of VALUE: 0x3c00, 0b0011, or fields in quotes "
+        "(default formats: those of the defaults with as many bits as are written)",
     )
     parser.add_argument(
         "--random-bits",
@@ -67,15 +149,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="the random integer of mode sr (default: 0, which truncates)",
     )
+    parser.add_argument("--json", action="store_true", help="print JSON; exact numbers are strings")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a number in each format, or the facts of a format.
+    """Print a number in each format, what a code means, or the facts of a format.
 
     Parameters
     ----------
     args : argparse.Namespace
-        `value`, `formats` and `random_bits`.
+        `words`, `code`, `random_bits` and `json`.
 
     Returns
     -------
@@ -85,20 +168,50 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     ValueError
-        If the number or a format cannot be read.
+        If the number, the code or a format cannot be read.
     """
-    if args.formats == list(DEFAULT_FORMATS) and is_format(args.value):
-        for label, content in facts(get_format(args.value)):
-            print(f"{label:<18}{content}")
+    if args.code is not None:
+        return _show_code(args)
+    if not args.words:
+        raise ValueError("the following arguments are required: VALUE (see precsim show --help)")
+    given, *formats = args.words
+    if not formats and is_format(given):
+        return _show_facts(given, is_json=args.json)
+    if formats and is_format(given):
+        raise ValueError(f"VALUE is {given!r}, a format; allowed are numbers, then formats")
+    exact = parse_number(given)
+    specs = [RoundingSpec.parse(text) for text in formats or DEFAULT_FORMATS]
+    shown = [describe(exact, spec, args.random_bits) for spec in specs]
+    if args.json:
+        said = str(exact) if isinstance(exact, float) or _is_short(exact) else None
+        return _print_json({"given": given.strip(), "exact": said}, shown)
+    print_words(_heading(given.strip(), exact))
+    _print_sections(shown)
+    return 0
+
+
+def _show_code(args: argparse.Namespace) -> int:
+    code, width = parse_code(args.code)
+    names = args.words or [n for n in DEFAULT_FORMATS if get_format(n).width == width]
+    if not names:
+        raise ValueError(f"--code {args.code[:40]} needs a FORMAT, for example fp16")
+    shown = [describe_code(code, RoundingSpec.parse(name)) for name in names]
+    if args.json:
+        return _print_json({"given": args.code.strip(), "exact": None}, shown)
+    print_words(f"code {args.code.strip()[:60]}")
+    _print_sections(shown)
+    return 0
+
+
+def _show_facts(name: str, *, is_json: bool) -> int:
+    fmt = get_format(name)
+    if is_json:
+        print(json.dumps(dict(facts(fmt)), indent=2))
         return 0
-    exact = parse_number(args.value)
-    specs = [RoundingSpec.parse(text) for text in args.formats]
-    sections = [describe(exact, spec, args.random_bits) for spec in specs]
-    console = PlainConsole(highlight=False, wraps=False)
-    console.print(_heading(args.value.strip(), exact))
-    for section in sections:
-        console.print()
-        console.print(section)
+    print_rows(list(facts(fmt)), indent=0, label=18)
+    print()
+    kind = kind_of(fmt)
+    print_words(NOTES[kind] if kind in ("float", "fixed") else scaled.explanation(fmt))
     return 0
 
 
@@ -127,7 +240,9 @@ def is_format(text: str) -> bool:
     return True
 
 
-def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int = 0) -> Text:
+def describe(
+    exact: Fraction | float, spec: RoundingSpec, random_bits: int = 0
+) -> "Shown | scaled.ShownScaled":
     """Return all that there is to say about a number in a format.
 
     Parameters
@@ -141,8 +256,8 @@ def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int = 0) 
 
     Returns
     -------
-    rich.text.Text
-        Lines, the bits coloured by field.
+    Shown or ShownScaled
+        Of a block or affine format, the number in a block of its own.
 
     Raises
     ------
@@ -151,49 +266,139 @@ def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int = 0) 
 
     Examples
     --------
-    >>> print(describe(Fraction(500), RoundingSpec.parse("e4m3:saturate")).plain)
-    e4m3:saturate: 8 bits, precision 4
-      bits        0 1111 110  (sign, exponent, significand)
-      code        0x7e
-      value       448
-      hex float   0x1.cp+8
-      exact       no
-      error       52 absolute, 0.104 relative, 1.625 ulp
-      neighbours  448 below, none above
-      flags       inexact, overflow
+    >>> shown = describe(Fraction(500), RoundingSpec.parse("e4m3:saturate"))
+    >>> shown.value, shown.error
+    (448.0, ('52', '0.104', '1.625'))
+    >>> shown.derivation
+    '(-1)**0 * 2**(15-7) * 1.110b = 448'
     """
     fmt = spec.format
-    refuse_scaled(fmt, "format")
+    if isinstance(fmt, (BlockFormat, AffineFormat)):
+        return scaled.describe(exact, spec, random_bits)
     _refuse_unlimited(exact, fmt)
     value, flags = round_exact(exact, spec, random_bits=random_bits)
-    fields = _fields(value, fmt)
-    text = Text(f"{spec}: {_size(fmt)}\n", style="")
-    text.stylize("bold", 0, len(str(spec)))
-    text.append_text(_line("bits", _bits(fields, fmt)))
-    if fields:
-        code = int("".join(f.bits for f in fields), 2)
-        digits = -(-sum(len(f.bits) for f in fields) // 4)
-        text.append_text(_line("code", f"0x{code:0{digits}x}"))
-    text.append_text(_line("value", exact_decimal(value)))
-    text.append_text(_line("hex float", hex_float(value)))
-    is_exact = _same(value, exact) and _has(value, fmt)
-    text.append_text(_line("exact", "yes" if is_exact else "no"))
-    text.append_text(_line("error", _error(value, exact, fmt)))
-    text.append_text(_line("neighbours", _neighbours(exact, spec)))
-    raised = [flag.name.lower().replace("_", " ") for flag in Flags if flag in flags and flag.name]
-    text.append_text(_line("flags", ", ".join(raised) or "none"))
-    text.right_crop(1)
-    return text
+    if isinstance(exact, float) and math.isnan(exact) and math.isnan(value) and _has_two_nans(fmt):
+        value = math.copysign(value, exact)
+    code = None if fmt.width is None or not _has(value, fmt) else encode_exactly(value, fmt)
+    raised = (flag.name.lower().replace("_", " ") for flag in Flags if flag in flags and flag.name)
+    return _shown(spec, code, value, exact, tuple(raised))
+
+
+def describe_code(code: int, spec: RoundingSpec) -> Shown:
+    """Return all that there is to say about a code.
+
+    Parameters
+    ----------
+    code : int
+        Bits.
+    spec : RoundingSpec
+        Its format.
+
+    Returns
+    -------
+    Shown
+        What `describe` says about the value of the code, with this code.
+
+    Raises
+    ------
+    ValueError
+        If the format has no such code.
+
+    Examples
+    --------
+    >>> describe_code(0x3C00, RoundingSpec.parse("fp16")).value
+    1.0
+    """
+    fmt = spec.format
+    if kind_of(fmt) in ("block", "affine"):
+        raise ValueError(
+            f"--code is given for {fmt}; allowed are formats of single numbers ({scaled.parts(fmt)})"
+        )
+    if fmt.width is None or not fmt.fits(FLOAT64):
+        raise ValueError(f"format {fmt} has no codes, or values that float64 has not")
+    if code >> fmt.width:
+        raise ValueError(
+            f"--code has more bits than {fmt}; allowed are 0 to {(1 << fmt.width) - 1:#x}"
+        )
+    exact = decode_exactly(code, fmt)
+    return _shown(spec, code, float(exact), exact, None)
+
+
+def _shown(
+    spec: RoundingSpec,
+    code: int | None,
+    value: float,
+    exact: Fraction | float,
+    flags: tuple[str, ...] | None,
+) -> Shown:
+    fmt: Format = spec.format
+    below, above = _neighbours(exact, spec)
+    return Shown(
+        spec=str(spec),
+        size=_size(fmt),
+        fields=() if code is None else fields_of(code, fmt),
+        code=code,
+        value=value,
+        derivation="" if code is None else derivation(code, fmt),
+        is_exact=_same(value, exact) and _has(value, fmt),
+        error=_error(value, exact, fmt),
+        below=below,
+        above=above,
+        flags=flags,
+    )
+
+
+def rows(shown: Shown) -> list[Row]:
+    """Return the lines of a section: a label, and words with the colour of their field."""
+    bits = [(field.bits, FIELD_STYLES[field.name]) for field in shown.fields]
+    lines: list[Row] = [("bits", bits + _names(shown.fields) if bits else "none for this value")]
+    if shown.code is not None:
+        lines += [("code", str(shown.code_text)), ("derived", shown.derivation)]
+    lines += [("value", shortened(shown.value)), ("hex float", hex_float(shown.value))]
+    if shown.flags is not None:
+        error = "none" if shown.is_exact else "not finite"
+        if shown.error:
+            error = "{} absolute, {} relative, {} ulp".format(*shown.error)
+        lines += [("exact", "yes" if shown.is_exact else "no"), ("error", error)]
+    below, above = (_short(side) for side in (shown.below, shown.above))
+    lines.append(("neighbours", f"{below} below, {above} above"))
+    if shown.flags is not None:
+        lines.append(("flags", ", ".join(shown.flags) or "none"))
+    return lines
+
+
+def _names(fields: Sequence[Field]) -> list[tuple[str, str]]:
+    """Return the words "(sign, exponent, trailing significand)", in the colours of the fields."""
+    words = []
+    for k, field in enumerate(fields):
+        text = f"{'' if k else '('}{field.name}{')' if k == len(fields) - 1 else ','}"
+        words += [(word, FIELD_STYLES[field.name]) for word in text.split()]
+    return words
+
+
+def _print_sections(shown: Sequence["Shown | scaled.ShownScaled"]) -> None:
+    for each in shown:
+        print()
+        print_words(f"{each.spec}: {each.size}", first="1")
+        print_rows(rows(each) if isinstance(each, Shown) else scaled.rows(each))
+
+
+def _print_json(about: dict[str, Any], shown: Sequence["Shown | scaled.ShownScaled"]) -> int:
+    print(json.dumps(about | {"formats": [each.as_dict() for each in shown]}, indent=2))
+    return 0
 
 
 def _heading(given: str, exact: Fraction | float) -> str:
-    if isinstance(exact, float) or exact.denominator == 1 or str(exact) == given:
-        return given
-    return f"{given} = {exact}" if len(str(exact)) <= 60 else given
+    if len(given) > 60:
+        return f"{given[:40]}... ({len(given)} characters)"
+    if given.lower().lstrip("+-") in CONSTANTS:
+        return f"{given} = {float(exact)!r}..., taken to 100 digits"
+    is_said = isinstance(exact, float) or exact.denominator == 1 or not _is_short(exact)
+    return given if is_said or str(exact) == given else f"{given} = {exact}"
 
 
-def _line(label: str, content: str | Text) -> Text:
-    return Text(f"  {label:<12}").append_text(Text("") + content).append("\n")
+def _is_short(exact: Fraction) -> bool:
+    return exact.numerator.bit_length() + exact.denominator.bit_length() <= 190
 
 
 def _size(fmt: Format) -> str:
@@ -217,69 +422,55 @@ def _refuse_unlimited(exact: Fraction | float, fmt: Format) -> None:
         )
 
 
-def _fields(value: float, fmt: Format) -> list[Field]:
-    """Split the code of a value; none without a width, or for a NaN that the format lacks."""
-    if fmt.width is None or not _has(value, fmt):
-        return []
-    bits = f"{int(encode(np.float64(value), fmt)):0{fmt.width}b}"
-    if isinstance(fmt, FixedPointFormat):
-        sizes = {"sign": fmt.is_signed, "integer": max(fmt.integer_bits, 0)}
-        sizes["fraction"] = fmt.width - sum(sizes.values())
-    else:
-        sizes = {"sign": fmt.is_signed, "exponent": fmt.exponent_bits or 0}
-        sizes["significand"] = fmt.precision - 1
-    fields, start = [], 0
-    for name, size in sizes.items():
-        if size:
-            fields.append(Field(name, bits[start : start + size]))
-        start += size
-    return fields
-
-
 def _has(value: float, fmt: Format) -> bool:
     """Return whether a result is in the format; NaN may stand outside."""
-    return not math.isnan(value) or (not isinstance(fmt, FixedPointFormat) and fmt.has_nan)
+    return not math.isnan(value) or fmt.has_nan
+
+
+def _has_two_nans(fmt: Format) -> bool:
+    """Return whether a format keeps the sign of NaN."""
+    return fmt.is_signed and fmt.has_nan and not getattr(fmt, "nan_replaces_negative_zero", False)
 
 
 def _same(value: float, exact: Fraction | float) -> bool:
     return value == exact or (math.isnan(value) and isinstance(exact, float) and math.isnan(exact))
 
 
-def _bits(fields: list[Field], fmt: Format) -> Text:
-    if not fields:
-        why = "unlimited exponent range" if fmt.width is None else "the format has no NaN"
-        return Text(f"none ({why})")
-    separator = Text(" ")
-    bits = separator.join(Text(f.bits, style=FIELD_STYLES[f.name]) for f in fields)
-    names = Text(", ").join(Text(f.name, style=FIELD_STYLES[f.name]) for f in fields)
-    return bits + "  (" + names + ")"
-
-
-def _error(value: float, exact: Fraction | float, fmt: Format) -> str:
-    if not math.isfinite(value) or not (isinstance(exact, Fraction) or math.isfinite(exact)):
-        return "none" if _same(value, exact) else "not finite"
+def _error(value: float, exact: Fraction | float, fmt: Format) -> tuple[str, ...]:
+    """Return the absolute and relative error, and that in ulp; nothing if one is not finite."""
+    if not math.isfinite(value) or (isinstance(exact, float) and not math.isfinite(exact)):
+        return ()
     exact = Fraction(exact)
     error = abs(Fraction(value) - exact)
     if not error:
-        return "none"
-    # Truncated to float64 the number stays in its binade, so its ulp is the right one.
-    unit = Fraction(float(ulp(round_exact(exact, "fp64:rtz").value, fmt)))
+        return ()
     relative = approximate(error / abs(exact)) if exact else "infinite"
-    in_ulps = approximate(error / unit)
-    return f"{approximate(error)} absolute, {relative} relative, {in_ulps} ulp"
+    return approximate(error), relative, approximate(error / _ulp(abs(exact), fmt))
 
 
-def _neighbours(exact: Fraction | float, spec: RoundingSpec) -> str:
-    """Name the nearest other values of the format on both sides."""
+def _ulp(magnitude: Fraction, fmt: Format) -> Fraction:
+    """Return what `ulp` returns, in exact arithmetic."""
+    if isinstance(fmt, FixedPointFormat):
+        return Fraction(2) ** -fmt.fraction_bits
+    if fmt.exponent_bits is None:
+        return Fraction(2) ** (floor_log2(magnitude) - fmt.precision + 1)
+    exponent = min(floor_log2(magnitude), fmt.emax) if magnitude else fmt.emin - 1
+    if exponent < fmt.emin and not fmt.has_subnormals:
+        return Fraction(2) ** fmt.emin
+    return Fraction(2) ** (max(exponent, fmt.emin) - fmt.precision + 1)
+
+
+def _neighbours(exact: Fraction | float, spec: RoundingSpec) -> tuple[float | None, float | None]:
+    """Return the nearest other values of the format on both sides; None where there is none."""
     fmt = spec.format
     if isinstance(exact, float) and not math.isfinite(exact):
-        return "none"
+        return None, None
     exact = Fraction(exact)
     # Less than any gap beside the number, so that a value of the format is not its own neighbour.
     nudge = abs(exact) / 2**60
     if not exact:
         if not isinstance(fmt, FixedPointFormat) and fmt.exponent_bits is None:
-            return "none"
+            return None, None
         least = fmt.resolution if isinstance(fmt, FixedPointFormat) else fmt.min_subnormal
         nudge = Fraction(least) / 2
     subnormals = SubnormalMode.GRADUAL
@@ -293,8 +484,8 @@ def _neighbours(exact: Fraction | float, spec: RoundingSpec) -> str:
         value, lowest = round_exact(start, directed).value, _lowest_unsigned(fmt)
         value = lowest if math.isnan(value) else max(value, lowest)
         is_beside = value >= start if side == 1 else value <= start
-        found.append(_short(value) if is_beside else "none")
-    return f"{found[0]} below, {found[1]} above"
+        found.append(value if is_beside else None)
+    return found[0], found[1]
 
 
 def _lowest_unsigned(fmt: Format) -> float:
@@ -304,7 +495,7 @@ def _lowest_unsigned(fmt: Format) -> float:
     return 0.0 if isinstance(fmt, FixedPointFormat) or fmt.has_zero else fmt.min_normal
 
 
-def _short(value: float) -> str:
+def _short(value: float | None) -> str:
     """Write a value exactly, in hexadecimal if its decimal digits are many."""
-    text = exact_decimal(value)
-    return text if len(text) <= 40 else hex_float(value)
+    text = "none" if value is None else exact_decimal(value)
+    return text if value is None or len(text) <= 40 else hex_float(value)

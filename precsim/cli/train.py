@@ -16,7 +16,8 @@ from rich.console import Console
 from precsim.analysis.comparison import event_rates, summarise
 from precsim.analysis.report import comparison_table, places_table
 from precsim.cli import run_directory, verify
-from precsim.cli.output import PlainConsole, reported
+from precsim.cli.console import PlainConsole
+from precsim.cli.output import reported
 from precsim.cli.progress import line_of, progress_bar
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from precsim.cli import run_directory
-from precsim.cli.output import PlainConsole, reported
+from precsim.cli.console import PlainConsole
+from precsim.cli.output import reported
 from precsim.cli.progress import line_of, progress_bar
 from precsim.products.native.refusal import RECOMMENDED_FLAGS, native_refusal
 from precsim.products.specs.fused_block import FusedBlock

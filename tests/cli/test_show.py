@@ -1,23 +1,32 @@
 """`precsim show`: numbers read exactly, and every line of its output."""
 
+import json
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.cli.code import decode_exactly, derivation, encode_exactly, parse_code
 from precsim.cli.main import main
-from precsim.cli.number import approximate, exact_decimal, hex_float, parse_number
-from precsim.cli.show import describe
+from precsim.cli.number import CONSTANTS, approximate, exact_decimal, hex_float, parse_number
+from precsim.cli.show import Shown, describe, describe_code, rows
 from precsim.formats.registry import list_formats
 from precsim.rounding.spec import RoundingSpec
 
 
 def lines(exact: Fraction | float, spec: str, random_bits: int = 0) -> dict[str, str]:
     """Map each label to its content."""
-    text = describe(exact, RoundingSpec.parse(spec), random_bits).plain
-    return {line[2:14].strip(): line[14:] for line in text.splitlines()[1:]}
+    shown = describe(exact, RoundingSpec.parse(spec), random_bits)
+    assert isinstance(shown, Shown)
+    return {label: as_text(content) for label, content in rows(shown)}
+
+
+def as_text(content: str | Sequence[tuple[str, str]]) -> str:
+    return content if isinstance(content, str) else " ".join(word for word, _ in content)
 
 
 NUMBERS = [
@@ -38,6 +47,15 @@ NUMBERS = [
     ("inf", math.inf),
     ("-Infinity", -math.inf),
     ("0", Fraction(0)),
+    ("2**-24", Fraction(1, 2**24)),
+    ("2^-24", Fraction(1, 2**24)),
+    ("3*2**-24", Fraction(3, 2**24)),
+    ("-2**2", Fraction(-4)),
+    ("1/2/3", Fraction(1, 6)),
+    ("1+2**-11", 1 + Fraction(1, 2**11)),
+    ("1 - 1/4 + 2^2", Fraction(19, 4)),
+    ("1-1", Fraction(0)),
+    ("PI/pi", Fraction(1)),
 ]
 
 
@@ -45,6 +63,22 @@ NUMBERS = [
 def test_numbers_are_read_exactly(text: str, value: Fraction | float) -> None:
     assert parse_number(text) == value
     assert parse_number(f" {text}") == value
+
+
+def test_pi_and_e_are_right_to_100_digits() -> None:
+    gmpy2 = pytest.importorskip("gmpy2")
+    with gmpy2.context(precision=400):
+        known = {"pi": gmpy2.const_pi(), "e": gmpy2.exp(gmpy2.mpfr(1))}
+        for name, value in known.items():
+            numerator, denominator = value.as_integer_ratio()
+            error = abs(CONSTANTS[name] - Fraction(int(numerator), int(denominator)))
+            assert error < Fraction(1, 10**99)
+    assert float(parse_number("pi")) == math.pi
+    assert float(parse_number("e")) == math.e
+    assert lines(parse_number("pi"), "fp16")["derived"] == PI_IN_FP16
+
+
+PI_IN_FP16 = "(-1)**0 * 2**(16-15) * 1.1001001000b = 3.140625"
 
 
 def test_negative_zero_and_nan_are_kept() -> None:
@@ -55,7 +89,27 @@ def test_negative_zero_and_nan_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-", ".", "1/", "/2", "1/2/3", "0x", "e5", "1e", "0xg", "--1", "1_000", "½", "٣"]
+    "text",
+    [
+        "",
+        "-",
+        ".",
+        "1/",
+        "/2",
+        "0x",
+        "e5",
+        "1e",
+        "0xg",
+        "--1",
+        "1_000",
+        "½",
+        "٣",
+        "2**",
+        "2***3",
+        "1+-1",
+        "pie",
+        "1 2",
+    ],
 )
 def test_what_is_not_a_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a number"):
@@ -78,19 +132,21 @@ def test_approximation_has_four_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["-3.14", "-1e-3", "-inf", "-0x1.8p-3", "-1/3", "-.5", "-nan", "-0"]
+    "value",
+    ["-3.14", "-1e-3", "-inf", "-0x1.8p-3", "-1/3", "-.5", "-nan", "-0", "-pi", "-e", "-2**-3"],
 )
 def test_negative_numbers_are_no_options(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", value, "fp32"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(value)
-    assert "bits        1 " in out or "nan" in value
+    assert "bits        1 " in out
 
 
 def test_every_line_for_one_number() -> None:
     assert lines(Fraction("3.14"), "e4m3") == {
-        "bits": "0 1000 101  (sign, exponent, significand)",
+        "bits": "0 1000 101 (sign, exponent, trailing significand)",
         "code": "0x45",
+        "derived": "(-1)**0 * 2**(8-7) * 1.101b = 3.25",
         "value": "3.25",
         "hex float": "0x1.ap+1",
         "exact": "no",
@@ -140,9 +196,9 @@ NEIGHBOURS = [
     (Fraction(1, 100), "fp16:flush_after_rounding", None),
     (Fraction(1, 2**20), "fp16:flush_after_rounding", "0 below, 0.00006103515625 above"),
     (Fraction(1), "float(e=inf,p=4)", "0.9375 below, 1.125 above"),
-    (Fraction(0), "float(e=inf,p=4)", "none"),
-    (math.inf, "fp16", "none"),
-    (math.nan, "fp16", "none"),
+    (Fraction(0), "float(e=inf,p=4)", "none below, none above"),
+    (math.inf, "fp16", "none below, none above"),
+    (math.nan, "fp16", "none below, none above"),
 ]
 
 
@@ -165,13 +221,21 @@ def test_neighbours_of_every_value_of_a_format(name: str) -> None:
 
 
 def test_special_values() -> None:
-    assert lines(math.nan, "e2m1")["bits"] == "none (the format has no NaN)"
+    assert lines(math.nan, "e2m1")["bits"] == "none for this value"
     assert lines(math.nan, "e2m1")["exact"] == "no"
     assert lines(math.nan, "fp16")["exact"] == "yes"
-    assert lines(-math.inf, "fp16")["bits"] == "1 11111 0000000000  (sign, exponent, significand)"
+    assert (
+        lines(-math.inf, "fp16")["bits"]
+        == "1 11111 0000000000 (sign, exponent, trailing significand)"
+    )
     assert lines(math.inf, "e4m3")["exact"] == "no"
     assert lines(Fraction(1, 10**400), "fp64")["error"].endswith("1 relative, 2.024e-77 ulp")
-    assert lines(Fraction(1), "float(e=inf,p=4)")["bits"] == "none (unlimited exponent range)"
+    assert lines(Fraction(1), "float(e=inf,p=4)")["bits"] == "none for this value"
+    for name, code in (("fp16", "0xfe00"), ("e4m3", "0xff"), ("e5m2", "0xfe")):
+        minus, plus = lines(-math.nan, name), lines(math.nan, name)
+        assert (minus["value"], minus["code"], plus["value"]) == ("-nan", code, "nan")
+        assert plus["bits"][0] == "0"
+    assert lines(-math.nan, "e4m3fnuz")["value"] == "nan"  # which has one NaN
 
 
 NUMBER_FORMATS = list_formats(kind="float") + list_formats(kind="fixed")
@@ -189,7 +253,7 @@ def test_every_registered_format_can_be_shown(name: str) -> None:
     ):
         shown = lines(exact, name)
         width = ps.get_format(name).width
-        bits = shown["bits"].partition("  (")[0].replace(" ", "")
+        bits = shown["bits"].partition(" (")[0].replace(" ", "")
         assert len(bits) == width or shown["bits"].startswith("none")
         if "code" in shown:
             assert int(bits, 2) == int(shown["code"], 16)
@@ -214,3 +278,193 @@ def test_default_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "1"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n{name}: " in out for name in ("fp32", "fp16", "bf16", "e4m3"))
+
+
+INPUTS = [
+    *("0", "-0", "1", "0.1", "-0.1", "1/3", "2**-24", "2^-149", "pi", "-pi", "e", "1+2**-11"),
+    *(
+        "1e-300 fp64",
+        "1e300 fp64 fp32 e4m3",
+        "5e-324 fp64",
+        "inf",
+        "-inf",
+        "nan",
+        "-nan",
+        "448 e4m3",
+    ),
+    *(
+        "500 e4m3 e4m3:saturate",
+        "0x1.8p-3 fp16",
+        "-9 q3.4 q3.4:wrap",
+        "0.3 uq0.8 q3.12",
+        "1e-40 fp32",
+    ),
+    *(
+        "1e999 fp16",
+        "1/7 binary8p4se binary8p3se",
+        "3 e8m0",
+        "1 float(e=inf,p=4)",
+        "0.1 mxfp4 nvfp4",
+    ),
+    *("-5.5 int8 int4_symmetric_block32", "0.1 mxint8 mxfp8_e5m2", "nan mxfp4", "mxfp4", "int8"),
+    *("e4m3", "q3.4", "--code 0x3c00", "--code 0xff e4m3 e5m2", "--code 0b0111000 binary7p3sf"),
+]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(INPUTS) == 40
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for given in INPUTS:
+        assert main(["show", *given.split()]) == 0
+        out = capsys.readouterr().out
+        assert max(map(len, out.splitlines())) <= columns, given
+        assert not any(line != line.rstrip() for line in out.splitlines()), given
+
+
+def test_breaking_lines_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in INPUTS:
+        printed = set()
+        for columns in ("60", "4000"):
+            monkeypatch.setenv("COLUMNS", columns)
+            main(["show", *given.split()])
+            printed.add("".join(capsys.readouterr().out.split()))
+        assert len(printed) == 1
+
+
+def parsed(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    assert main(["show", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    formats: list[dict[str, Any]] = found.get("formats", [])
+    return formats
+
+
+@pytest.mark.parametrize("given", INPUTS)
+def test_json_is_parsed_back(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for entry in parsed(given.split(), capsys):
+        value = float(entry["value"])
+        spec = RoundingSpec.parse(entry["format"])
+        if "parts" in entry:
+            assert set(entry["parts"]) in (
+                {"element", "scale"},
+                {"element", "scale", "tensor scale"},
+                {"code", "scale", "zero point"},
+            )
+            continue
+        hexadecimal = float.fromhex(entry["hex_float"])
+        assert value == hexadecimal or (math.isnan(value) and math.isnan(hexadecimal))
+        if entry["code"] is None:
+            assert entry["bits"] is None
+            continue
+        code = int(entry["code"], 16)
+        assert int("".join(entry["bits"].values()), 2) == code
+        assert np.array_equal(ps.decode(code, spec.format), value, equal_nan=True)
+
+
+EIGHT_BITS = [name for name in NUMBER_FORMATS if ps.get_format(name).width == 8]
+
+
+@pytest.mark.parametrize("name", EIGHT_BITS)
+def test_every_code_of_a_format_of_8_bits_comes_back(name: str) -> None:
+    """By ``--code``, then by the value that it says; NaN comes back as the quiet one."""
+    spec = RoundingSpec.parse(name)
+    expected = ps.decode(np.arange(256), name)
+    for code in range(256):
+        shown = describe_code(code, spec).as_dict()
+        assert int(shown["code"], 16) == code
+        value = float(shown["value"])
+        assert np.array_equal(value, expected[code], equal_nan=True)
+        assert math.copysign(1, value) == math.copysign(1, expected[code]) or math.isnan(value)
+        back = describe(parse_number(shown["value"]), spec).as_dict()
+        assert (back["value"], back["is_exact"]) == (shown["value"], True)
+        assert back["code"] == shown["code"] or math.isnan(value)
+        if math.isnan(value):  # of which there are several codes
+            assert back == describe_code(int(back["code"], 16), spec).as_dict()
+
+
+def test_codes_come_back_through_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for code in range(0, 256, 15):
+        (shown,) = parsed(["--code", f"{code:#x}", "e4m3"], capsys)
+        (back,) = parsed([shown["value"], "e4m3"], capsys)
+        assert back == shown
+        assert int(back["code"], 16) == code
+
+
+@pytest.mark.parametrize("name", [*NUMBER_FORMATS, "binary8p1ue", "binary6p1se", "float(e=4,p=1)"])
+def test_codes_in_exact_arithmetic_are_those_of_the_codec(name: str) -> None:
+    fmt = RoundingSpec.parse(name if "p=1" not in name else "e8m0").format
+    width = fmt.width
+    assert width is not None
+    draws = np.random.default_rng(0).integers(0, 2**63, 200, dtype=np.uint64) >> np.uint64(1)
+    codes = np.unique(draws & np.uint64((1 << width) - 1))
+    for code, value in zip(codes.tolist(), ps.decode(codes, fmt).tolist(), strict=True):
+        exact = float(decode_exactly(code, fmt))
+        assert np.array_equal(exact, value, equal_nan=True)
+        assert derivation(code, fmt)
+        assert encode_exactly(value, fmt) == ps.encode(value, fmt)
+
+
+def test_the_derivation_is_arithmetic_that_gives_the_value() -> None:
+    """Each finite code of e4m3 and q3.4: what stands left of ``=`` evaluates to the value."""
+    for name in ("e4m3", "e4m3fnuz", "q3.4", "e8m0"):
+        fmt = ps.get_format(name)
+        for code in range(256):
+            text = derivation(code, fmt)
+            if "NaN" in text or "digits" in text:
+                continue
+            *formulas, said = text.split(" = ")
+            for formula in formulas:
+                assert evaluated(formula) == Fraction(said) == decode_exactly(code, fmt)
+
+
+def evaluated(formula: str) -> Fraction:
+    """Evaluate powers, products and binary numbers with a point, such as ``1.101b``."""
+    total = Fraction(1)
+    for factor in formula.split(" * "):
+        if factor.endswith("b"):
+            whole, _, part = factor[:-1].partition(".")
+            total *= Fraction(int(whole + part, 2), 2 ** len(part))
+        else:
+            total *= Fraction(eval(factor, {}, {"Fraction": Fraction}))
+    return total
+
+
+def test_codes_as_people_write_them() -> None:
+    assert parse_code("0x3C00") == (0x3C00, 16)
+    assert parse_code("0 01111 0000000000") == (0x3C00, 16)
+    assert parse_code("0b0011_1000") == (0x38, 8)
+    assert parse_code("15360") == (15360, None)
+    for text in ("", "3c00", "-1", "0x", "1.5", "007", "0x1g", "٣", "f" * 200):
+        with pytest.raises(ValueError, match="--code is"):
+            parse_code(text)
+
+
+def test_a_code_shows_the_default_formats_of_its_width(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [entry["format"] for entry in parsed(["--code", "0x3c00"], capsys)] == ["fp16", "bf16"]
+    assert [entry["format"] for entry in parsed(["--code", "0x38"], capsys)] == ["e4m3"]
+    main(["show", "--code", "0x3c00", "fp16"])
+    assert "derived     (-1)**0 * 2**(15-15) * 1.0000000000b = 1\n" in capsys.readouterr().out
+
+
+def test_a_number_alone_in_a_block_is_what_round_to_gives(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [*list_formats(kind="block"), *list_formats(kind="affine"), "mxfp4_rceil"]
+    for given in (0.1, -5.5, 300.0):
+        for entry in parsed([str(np.float32(given)), *names], capsys):
+            shown = np.float32(entry["value"])
+            expected = ps.round_to(np.array([given], np.float32), entry["format"])[0]
+            assert shown == expected, entry
+    assert parsed(["0.1", "mxfp4"], capsys)[0]["derivation"] == (
+        "element * scale = 6 * 2**-6 = 0.09375"
+    )
+
+
+def test_block_and_affine_formats_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, words in (("mxfp4", "element * scale."), ("int8", "scale * (code - zero point).")):
+        assert main(["show", name]) == 0
+        assert f"A value is {words}" in " ".join(capsys.readouterr().out.split())
