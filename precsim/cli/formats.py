@@ -346,10 +346,12 @@ def _affine_row(fmt: AffineFormat) -> tuple[str, ...]:
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Fit the table to a terminal; elsewhere print plain aligned columns, whole lines."""
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     if is_terminal():
-        _print_fitted(columns, rows, widths)
+        headings = (max(column.split(), key=len) for column in columns)
+        cells = zip(headings, *rows, strict=True)
+        _print_fitted(columns, rows, [max(map(len, column)) for column in cells])
         return
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         print(line.rstrip())
@@ -364,19 +366,23 @@ def _print_fitted(
     from precsim.cli.console import PlainConsole
 
     console = PlainConsole(highlight=False)
-    narrow = console.width < sum(widths) + 2 * len(widths)
-    for part in _parts(columns, narrow=narrow):
+    for part in _parts(columns, [size + 2 for size in widths], console.width - 1):
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for i in part:
             heading = columns[i].replace(" ", "\n")
-            table.add_column(heading, no_wrap=columns[i] not in TEXT_COLUMNS)
+            table.add_column(heading, no_wrap=columns[i] not in TEXT_COLUMNS, overflow="fold")
         for row in rows:
             table.add_row(*(row[i] for i in part))
         console.print(table)
 
 
-def _parts(columns: Sequence[str], *, narrow: bool) -> list[list[int]]:
-    """Return the columns of each table: where one is too wide, numbers, then names and sources."""
-    numbers = [i for i, name in enumerate(columns) if name not in TEXT_COLUMNS]
-    texts = [i for i, name in enumerate(columns) if name in TEXT_COLUMNS]
-    return [numbers, [0, *texts]] if narrow else [numbers + texts]
+def _parts(columns: Sequence[str], sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Return the columns of each table: where one has no room, numbers, then names and sources."""
+    if sum(sizes) <= room:
+        return [list(range(len(columns)))]
+    parts: list[list[int]] = [[0]]
+    for i in (i for i, name in enumerate(columns) if i and name not in TEXT_COLUMNS):
+        if sum(sizes[k] for k in (*parts[-1], i)) > room:
+            parts.append([0])
+        parts[-1].append(i)
+    return [*parts, [0, *(i for i, name in enumerate(columns) if name in TEXT_COLUMNS)]]

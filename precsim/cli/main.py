@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0, or what the command returns; 2 for bad input, with one line on stderr; 130
-        if interrupted.
+        if interrupted; 141 if nobody reads the output any more.
 
     Examples
     --------
@@ -102,7 +102,8 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="precsim",
         description="What does a computation lose in a number format, where, and why?",
-        epilog="Each command has --help. Exit status: 0; 2 for bad input.",
+        epilog="Each command has --help. Exit status: 0; 1 if train --compare-bits or bisect finds a "
+        "difference; 2 for bad input or a failure, with one line that says why; 130 if interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"precsim {__version__}")

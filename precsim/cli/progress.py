@@ -116,8 +116,8 @@ class Progress:
             name = run.name if len(run.name) <= column else f"{run.name[: column - 3]}..."
             found.append(f"{name:<{column}}  {run.line(now)}"[:width])
         done = sum(run.ended is not None for run in self.runs.values())
-        left = self.seconds_left()
-        told = "" if left is None else f", about {duration(left)} left"
+        left = self.seconds_left() if done < len(self.runs) else None
+        told = "" if left is None else f", about {duration(max(left, 1))} left"
         return [*found, f"{done} of {len(self.runs)} done{told}"]
 
 

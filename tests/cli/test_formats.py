@@ -1,6 +1,7 @@
 """`precsim formats`: complete, and true."""
 
 import json
+import re
 
 import pytest
 
@@ -87,15 +88,17 @@ def test_rows_agree_with_their_formats(row: tuple[str, ...]) -> None:
     assert cells["source"]
 
 
-def test_tables_fit_a_terminal_of_80_columns(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_tables_fit_a_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
     main(["formats"])
-    out = capsys.readouterr().out
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, out.splitlines())) <= columns
     # No name or number is cut off.
     assert "…" not in out
     assert "1.79769e+308" in out

@@ -41,8 +41,8 @@ def test_compiling_is_shown_with_its_seconds_then_steps_rate_and_loss() -> None:
         clock.now = 30.0
         assert progress.lines(80)[-1] == "1 of 2 done, about 10 s left"
         clock.now = 99.0
-        assert progress.lines(80)[-1] == "1 of 2 done, about 0 s left"
-    assert progress.lines(80) == ["2 of 2 done, about 0 s left"]
+        assert progress.lines(80)[-1] == "1 of 2 done, about 1 s left"
+    assert progress.lines(80) == ["2 of 2 done"]
 
 
 def test_runs_side_by_side_take_less_time() -> None:
