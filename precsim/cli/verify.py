@@ -69,7 +69,7 @@ def _run(config: TrainConfig, data: Data, log: BitLog, console: Console, *, is_q
     if reason is not None and not is_quiet:
         print(f"{config.policy.name}: products are emulated, the bits are the same ({reason})")
     progress = Progress([config.policy.name], config.steps)
-    with shown(progress, console), progress.of(config.policy.name) as follow:
+    with progress.of(config.policy.name) as follow, shown(progress, console):
         result = train_on(data, replace(config, snapshots=1), on_state=log, on_step=follow)
     found = _summary(result) | {"emulated_because": reason}
     log.finish({**log.about, "kernels": _kernels(), "result": found})
