@@ -174,5 +174,5 @@ def plot(results: Results, axes: list[Any]) -> None:
         points = {x: y for x, y in PUBLISHED[name].items() if x <= n[-1]}
         ps.plots.plot_published(panel, list(points), list(points.values()), "reference")
         panel.set(xlabel="length n", ylabel="largest relative error", title=name)
-        panel.set(xscale="log", yscale="log", ylim=(2e-4, 3))
+        panel.set(xscale="log", yscale="log", ylim=(2e-4, 10))
         ps.plots.finish(panel)

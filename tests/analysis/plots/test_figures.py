@@ -4,12 +4,12 @@ import importlib.resources
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 import precsim as ps
 from tests.picture_faults import picture_faults
@@ -83,9 +83,12 @@ def test_an_error_leaves_no_file(tmp_path: Path) -> None:
 def test_the_sheet_is_in_the_package_and_legible() -> None:
     assert importlib.resources.files("precsim").joinpath("plots.mplstyle").is_file()
     with matplotlib.style.context("precsim.plots"):
-        now: dict[str, Any] = {**matplotlib.rcParams}
-    names = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
-    assert min(now[name] for name in names) >= 7
+        figure = Figure()
+        figure.subplots().plot([1, 2], label="fp32")
+        figure.axes[0].legend()
+    figure.draw_without_rendering()
+    sizes = {float(text.get_fontsize()) for text in figure.findobj(Text)}
+    assert sizes == {7.5, 8.0}
 
 
 def test_faults_are_found() -> None:
