@@ -148,9 +148,9 @@ def plot(results: Results, axes: list[Any]) -> None:
         ps.plots.plot_published(panel, ends[:, 0], ends[:, 1], "reference")
         panel.set(xlabel="number of terms n", ylabel="partial sum", xscale="log")
     for spec in _STOCHASTIC:
-        look: dict[str, Any] = {"color": ps.plots.format_color(spec), "markersize": 2, "zorder": 5}
-        label, x, y = f"{spec}, {SEEDS} seeds", results[f"n {spec}"], results[f"sum {spec}"]
-        axes[1].plot(x, y, "o", label=label, **look)
+        seeds = {f"{spec}, {SEEDS} seeds": (results[f"n {spec}"], results[f"sum {spec}"])}
+        look: dict[str, Any] = {"linestyle": "none", "markersize": 2, "markevery": 1, "zorder": 5}
+        ps.plots.plot_curves(axes[1], seeds, **look)
     axes[0].set(title="to nearest (rne)", ylim=(0, 16))
     axes[1].set(title="up (rtp), to nearest, toward zero (rtz)", xlim=(8, 3000), ylim=(2, 12))
     for panel in axes:

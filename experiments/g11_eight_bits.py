@@ -151,7 +151,7 @@ def plot(results: Results, axes: list[Any]) -> None:
     for k, (distribution, published) in enumerate(PUBLISHED[_BARS].items()):
         x = np.arange(len(_WIDTHS)) + 0.27 * (k - 1)
         ours = [results[f"{distribution}, {name}"].max() for name in _WIDTHS]
-        look = {"facecolor": ("0.35", "0.6", "0.85")[k], "hatch": ("", "////", "....")[k]}
+        look = {"facecolor": ("0.35", "0.6", "0.85")[k], "hatch": ("", "///", "..")[k]}
         axes[0].bar(x, ours, 0.25, label=distribution, **look)
         ps.plots.plot_published(axes[0], x, published, "reference")
     axes[0].set_xticks(range(len(_WIDTHS)), _WIDTHS)

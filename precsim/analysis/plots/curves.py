@@ -30,6 +30,7 @@ def plot_curves(axes: Axes, curves: Mapping[str, tuple[Any, Any]], **options: An
     Returns
     -------
     None
+        The axes hold what is drawn.
 
     Examples
     --------
@@ -59,6 +60,7 @@ def plot_published(axes: Axes, x: Any, y: Any, label: str = "published") -> None
     Returns
     -------
     None
+        The axes hold what is drawn.
 
     Examples
     --------
@@ -86,6 +88,7 @@ def finish(axes: Axes, **options: Any) -> None:
     Returns
     -------
     None
+        The axes hold what is drawn.
 
     Notes
     -----

@@ -42,6 +42,7 @@ def plot_exponent_histogram(
     Returns
     -------
     None
+        The axes hold what is drawn.
 
     Raises
     ------

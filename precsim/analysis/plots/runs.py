@@ -30,6 +30,7 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
     Returns
     -------
     None
+        The axes hold what is drawn.
 
     Notes
     -----
@@ -73,6 +74,7 @@ def plot_loss_gaps(axes: Axes, curves: Mapping[str, Any], *, window: int | None 
     Returns
     -------
     None
+        The axes hold what is drawn.
 
     Notes
     -----
@@ -111,6 +113,7 @@ def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None
     Returns
     -------
     None
+        The axes hold what is drawn.
 
     Notes
     -----

@@ -1,6 +1,8 @@
 """One colour per format, in every picture; lines that differ without colour."""
 
+import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,3 +101,9 @@ def test_long_lines_have_ten_markers() -> None:
         assert every == 100
         assert first < every
     assert ps.plots.line_styles(["fp32"], 9)["fp32"]["markevery"] == (0, 1)
+
+
+def test_the_documented_table_is_the_table() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "analysis.md"
+    rows = re.findall(r"^\| (\S+?),? .*`(#\w{6})`", page.read_text("utf-8"), flags=re.MULTILINE)
+    assert dict(rows) == {name: color for name, (color, _) in looks.LOOKS.items()}
