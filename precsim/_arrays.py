@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ else:
 take, which is arrays of any library, Python numbers and lists of them. `NumPyLike`: those of them
 whose results are NumPy arrays."""
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 State = TypeVar("State")
 """An array, or a tuple of arrays, that a loop carries on."""
 
@@ -131,6 +134,32 @@ def _from_dlpack(x: Any, argument: str) -> Array:
         raise TypeError(
             f"{argument} is a {type(x).__name__} that DLPack does not hand over: {reason}"
         ) from None
+
+
+def traced_once(
+    *static: str,
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Decorate a function of arrays and static arguments, which are named.
+
+    JAX traces it once for each shape and each value of those, however often a program calls it.
+    NumPy arrays take the function as it is.
+    """
+
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        @cache
+        def traced() -> Callable[..., Result]:
+            import jax
+
+            return jax.jit(function, static_argnames=static)
+
+        @wraps(function)
+        def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            is_traced = any(map(is_jax, args))
+            return (traced() if is_traced else function)(*args, **kwargs)
+
+        return run
+
+    return decorate
 
 
 class Namespace(Protocol):
@@ -257,20 +286,23 @@ def absolute(x: Array) -> Array:
     return size
 
 
-def count_true(*masks: Array) -> Array:
-    """Count the true elements of each boolean array: int32, shape (len(masks),).
+def count_true(*masks: Array | bool) -> Array:
+    """Count the true elements of boolean arrays of one size: int32, shape (len(masks),).
 
-    Under JAX this is one pass.
+    The mask True stands for all elements. Under JAX this is one pass.
     """
-    if not is_jax(masks[0]):
-        return np.array([np.count_nonzero(mask) for mask in masks], np.int32)
+    arrays = [mask for mask in masks if mask is not True]
+    size = np.int32(cast("Array", arrays[0]).size)
+    if not is_jax(arrays[0]):
+        return np.array([size if m is True else np.count_nonzero(m) for m in masks], np.int32)
     import jax.numpy as jnp
     from jax import lax
 
-    ones = tuple(mask.reshape(-1).astype(jnp.int32) for mask in masks)
-    zeros = tuple(jnp.int32(0) for _ in masks)
-    add = lambda xs, ys: tuple(x + y for x, y in zip(xs, ys, strict=True))
-    return jnp.stack(lax.reduce(ones, zeros, add, (0,)))
+    ones = tuple(mask.reshape(-1).astype(jnp.int32) for mask in cast("list[Array]", arrays))
+    zeros = tuple(np.int32(0) for _ in arrays)
+    add = lambda xs, ys: tuple(lax.add(x, y) for x, y in zip(xs, ys, strict=True))
+    counts = iter(lax.reduce(ones, zeros, add, (0,)))
+    return jnp.stack([jnp.int32(size) if mask is True else next(counts) for mask in masks])
 
 
 def leading_zeros(x: Array) -> Array:

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax._src.core import eval_context  # no public way out of a trace
 from numpy.typing import DTypeLike
 
@@ -128,6 +129,17 @@ def kept_apart(x: Result) -> Result:
     """Return arrays as they are; XLA computes them apart from what uses them."""
     same: Result = jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
     return same
+
+
+def computed_once(x: Array) -> Array:
+    """Return an array as it is; XLA computes it once, whatever uses it.
+
+    XLA's CPU compiler copies a cheap computation into each of its uses, compiles every copy and
+    runs it. It cannot look through a condition.
+    """
+    known = lambda x: lax.cond(kept_apart(np.True_), kept_apart, lambda x: x, x)
+    once: Array = lax.platform_dependent(x, cpu=known, default=kept_apart)
+    return once
 
 
 def vary_alike(*arrays: Any) -> tuple[Any, ...]:

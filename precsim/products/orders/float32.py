@@ -175,12 +175,12 @@ def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array 
         (low_a, high_a), (low_b, high_b) = static  # type: ignore[misc]
         if min(low_a, low_b, low_a + low_b) >= FLOAT32.emin and high_a + high_b <= highest:
             return True
-    low_a, high_a = _dynamic_range(a)
-    low_b, high_b = _dynamic_range(b)
+    low_a, high_a = _dynamic_range(a, spec.lhs)
+    low_b, high_b = _dynamic_range(b, spec.rhs)
     lowest = jnp.minimum(jnp.minimum(low_a, low_b), low_a + low_b)
     fits = (lowest >= FLOAT32.emin) & (high_a + high_b <= highest)
     if c is not None:
-        low_c, high_c = _dynamic_range(c)
+        low_c, high_c = _dynamic_range(c, None)
         fits = fits & (low_c >= FLOAT32.emin) & (high_c <= highest)
     return fits
 
@@ -194,16 +194,25 @@ def _static_range(fmt: Format) -> tuple[int, int] | None:
     return fmt.emin - fmt.precision + 1, fmt.emax + 1
 
 
-def _dynamic_range(x: Array) -> tuple[Array, Array]:
-    """Return the same two exponents from the data (zeros, infinities and NaN do not count)."""
-    bits = lax.bitcast_convert_type(x, jnp.uint32) & _U(0x7FFFFFFF)
-    counts = (bits != _U(0)) & (bits < _U(0x7F800000))
-    field = jnp.maximum((bits >> _U(23)).astype(jnp.int32), 1)
-    capped = bits | _U(1 << 23)
-    trailing_zeros = lax.population_count((capped & (_U(0) - capped)) - _U(1))
-    last = field - 150 + trailing_zeros.astype(jnp.int32)
-    # Over rows first: of that XLA makes vector operations on a CPU, of a reduction to one number it
-    # does not.
-    low = jnp.min(jnp.where(counts, last, 0), axis=-2, initial=0)
-    high = jnp.max(jnp.where(counts, field - 126, -126), axis=-2, initial=-126)
-    return jnp.min(low, initial=0), jnp.max(high, initial=-126)
+def _dynamic_range(x: Array, spec: RoundingSpec | None) -> tuple[Array, Array]:
+    """Return two such exponents from the data (zeros, infinities and NaN do not count).
+
+    The last bit is where the format's precision ends below the leading bit of the smallest number.
+    """
+    precision = FLOAT32.precision if spec is None else significand_bits(spec.format)
+    infinity = _I(FLOAT32.infinity)
+    magnitude = lax.bitcast_convert_type(x, jnp.int32) & _I(FLOAT32.sign_bit - 1)
+    is_finite = magnitude < infinity
+    large = jnp.where(is_finite, magnitude, _I(0))
+    small = jnp.where(is_finite & (magnitude > _I(0)), magnitude, infinity)
+    # One reduction of pairs: XLA compiles it in a sixth of the time of two, and vectorises it.
+    largest, smallest = lax.reduce(
+        (large, small),
+        (_I(0), infinity),
+        lambda x, y: (lax.max(x[0], y[0]), lax.min(x[1], y[1])),
+        range(x.ndim),
+    )
+    high = (largest >> _I(FLOAT32.trailing)) - _I(FLOAT32.bias - 1)
+    field = jnp.maximum(smallest >> _I(FLOAT32.trailing), _I(1))
+    low = field - _I(FLOAT32.bias + precision - 1)
+    return jnp.minimum(low, _I(0)), high

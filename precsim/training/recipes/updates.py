@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array
+from precsim._arrays import Array, bitcast, count_true
+from precsim._calls import computed_once
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
@@ -102,13 +103,13 @@ def apply_updates(
             [bits_at(here, names[n], leaves[n].shape).reshape(-1) for n in where]
         )
     if compensation is None:
-        return parted(add(weights, change, spec, random_bits=noise), leaves)
+        return parted(computed_once(add(weights, change, spec, random_bits=noise)), leaves)
     buffers = structure.flatten_up_to(compensation)
     nearest = RoundingSpec(format=spec.format)
     wanted = subtract(change, joined(buffers), nearest)
     new = add(weights, wanted, spec, random_bits=noise)
     lost = subtract(subtract(new, weights, nearest), wanted, nearest)
-    return parted(new, leaves), parted(lost, buffers)
+    return parted(computed_once(new), leaves), parted(computed_once(lost), buffers)
 
 
 def _check(leaves: list[tuple[str, Array, Array]]) -> None:
@@ -137,12 +138,11 @@ def _check(leaves: list[tuple[str, Array, Array]]) -> None:
 
 def count_swallowed(params: Any, updates: Any, new_params: Any) -> tuple[Array, Array]:
     """Count the nonzero updates, and those among them that left their weight as it was."""
-    nonzero = swallowed = jnp.int32(0)
-    leaves = zip(*map(jax.tree.leaves, (params, updates, new_params)), strict=True)
-    for old, change, new in leaves:
-        # As integers: XLA flushes float32 subnormals in floating-point comparisons.
-        bits = [jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (old, change, new)]
-        is_nonzero = (bits[1] & jnp.uint32(0x7FFFFFFF)) != 0
-        nonzero = nonzero + jnp.sum(is_nonzero, dtype=jnp.int32)
-        swallowed = swallowed + jnp.sum(is_nonzero & (bits[0] == bits[2]), dtype=jnp.int32)
+    # As integers: XLA flushes float32 subnormals in floating-point comparisons.
+    old, change, new = (
+        bitcast(jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(tree)]), jnp.uint32)
+        for tree in (params, updates, new_params)
+    )
+    is_nonzero = (change & jnp.uint32(0x7FFFFFFF)) != 0
+    nonzero, swallowed = count_true(is_nonzero, is_nonzero & (old == new))
     return nonzero, swallowed
