@@ -96,18 +96,18 @@ def watched_product(
     watched = no_events()
     operands = []
     for name, x, operand in (("a", a, spec.lhs), ("b", b, spec.rhs)):
-        scaled = x
         # Block formats have no range of their own to leave: their scales follow the data.
-        if operand is not None and scaled_format(operand.format) is None:
-            if setting.policy.tensor_scaling == "current":
-                scale, inverse = current_scale(x, operand)
-                inverses.append(inverse)
-                scaled = flush(x * scale)
-            if name in watch:
-                rounded = computed_once(round_array(scaled, None, operand))
-                watched = _with(watched, _count_anew(scaled, rounded, operand))
-                scaled = rounded
-        operands.append(scaled)
+        if operand is None or scaled_format(operand.format) is not None:
+            operands.append(x)
+            continue
+        if setting.policy.tensor_scaling == "current":
+            scale, inverse = current_scale(x, operand)
+            inverses.append(inverse)
+            x = flush(x * scale)
+        rounded = computed_once(round_array(x, None, operand))
+        if name in watch:
+            watched = _with(watched, _count_anew(x, rounded, operand))
+        operands.append(rounded)
     left, right = operands
     shape = *a.shape[:-1], b.shape[-1]
     seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
