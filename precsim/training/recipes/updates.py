@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array, bitcast, count_true
-from precsim._calls import computed_once
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
-from precsim.training.recipes.leaves import is_trained
-from precsim.training.recipes.noise import bits_at
+from precsim.training.recipes.leaves import is_trained, joined, parted
+from precsim.training.recipes.noise import bits_at, fold_in
 
 
 def apply_updates(
@@ -82,34 +81,29 @@ def apply_updates(
     if not where:
         return params if compensation is None else (params, compensation)
 
-    def joined(arrays: list[Array]) -> Array:
-        """Join the leaves that change, so that one kernel serves them all."""
-        return jnp.concatenate([arrays[n].reshape(-1) for n in where])
-
-    def parted(values: Array, like: list[Any]) -> Any:
-        ends = np.cumsum([leaves[n].size for n in where])[:-1].tolist()
-        result = list(like)
-        for n, piece in zip(where, jnp.split(values, ends), strict=True):
-            result[n] = piece.reshape(leaves[n].shape)
-        return structure.unflatten(result)
-
-    weights, change = joined(leaves), joined(changes)
+    old = [leaves[n] for n in where]
+    weights, change = joined(old), joined([changes[n] for n in where])
     noise = None
     if spec.mode is RoundingMode.STOCHASTIC:
         if key is None or step is None:
             raise ValueError(f"key and step are missing: mode 'sr' of {spec} needs both")
-        here = jax.random.fold_in(key, step)
-        noise = jnp.concatenate(
-            [bits_at(here, names[n], leaves[n].shape).reshape(-1) for n in where]
-        )
+        here = fold_in(key, step)
+        noise = joined([bits_at(here, names[n], leaves[n].shape) for n in where])
+
+    def with_new(values: Array, like: list[Any]) -> Any:
+        result = list(like)
+        for n, part in zip(where, parted(values, old), strict=True):
+            result[n] = part
+        return structure.unflatten(result)
+
     if compensation is None:
-        return parted(computed_once(add(weights, change, spec, random_bits=noise)), leaves)
+        return with_new(add(weights, change, spec, random_bits=noise), leaves)
     buffers = structure.flatten_up_to(compensation)
     nearest = RoundingSpec(format=spec.format)
-    wanted = subtract(change, joined(buffers), nearest)
+    wanted = subtract(change, joined([buffers[n] for n in where]), nearest)
     new = add(weights, wanted, spec, random_bits=noise)
     lost = subtract(subtract(new, weights, nearest), wanted, nearest)
-    return parted(computed_once(new), leaves), parted(computed_once(lost), buffers)
+    return with_new(new, leaves), with_new(lost, buffers)
 
 
 def _check(leaves: list[tuple[str, Array, Array]]) -> None:
@@ -140,8 +134,7 @@ def count_swallowed(params: Any, updates: Any, new_params: Any) -> tuple[Array, 
     """Count the nonzero updates, and those among them that left their weight as it was."""
     # As integers: XLA flushes float32 subnormals in floating-point comparisons.
     old, change, new = (
-        bitcast(jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(tree)]), jnp.uint32)
-        for tree in (params, updates, new_params)
+        bitcast(joined(jax.tree.leaves(tree)), jnp.uint32) for tree in (params, updates, new_params)
     )
     is_nonzero = (change & jnp.uint32(0x7FFFFFFF)) != 0
     nonzero, swallowed = count_true(is_nonzero, is_nonzero & (old == new))
