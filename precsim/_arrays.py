@@ -208,7 +208,12 @@ class Fold(Protocol):
 
 def unrolled(count: int, body: Callable[[Any, State], State], state: State) -> State:
     """Repeat in the program text: long to compile, and then one vectorised loop."""
-    for k in range(count):
+    leaves = state if isinstance(state, tuple) else (state,)
+    if count > 2 and any(map(is_jax, leaves)):
+        import jax
+
+        body = jax.jit(body)  # traced once
+    for k in map(np.int32, range(count)):
         state = body(k, state)
     return state
 

@@ -113,7 +113,7 @@ def watched_product(
     seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
     total, untrusted = _multiply(left, right, replace(spec, output=None), seeds, setting.backend)
     watched = watched._replace(untrusted=watched.untrusted + untrusted)
-    total = flush(total)
+    total = computed_once(flush(total))
     for inverse in inverses:
         total = flush(total * inverse)
     if spec.output is None:
