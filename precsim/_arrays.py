@@ -36,12 +36,18 @@ def is_jax(x: object) -> TypeGuard[JaxArray]:
     if isinstance(x, (np.ndarray, np.generic)):
         return False  # the common case, much faster than the test below
     jax = sys.modules.get("jax")
-    return jax is not None and isinstance(x, jax.Array)
+    return jax is not None and (isinstance(x, jax.Array) or _is_lax(x))
+
+
+def _is_lax(x: object) -> bool:
+    """Return whether `x` is a `LaxArray`, without importing jax."""
+    module = sys.modules.get("precsim._lax_arrays")
+    return module is not None and type(x) is module.LaxArray
 
 
 def is_traced(x: object) -> bool:
     """Return whether `x` is a JAX tracer, whose values cannot be looked at."""
-    return is_jax(x) and isinstance(x, sys.modules["jax"].core.Tracer)
+    return is_jax(x) and (_is_lax(x) or isinstance(x, sys.modules["jax"].core.Tracer))
 
 
 def is_array(x: object) -> bool:
@@ -150,7 +156,9 @@ def traced_once(
         def traced() -> Callable[..., Result]:
             import jax
 
-            return jax.jit(function, static_argnames=static)
+            from precsim._lax_arrays import with_lax
+
+            return jax.jit(with_lax(function), static_argnames=static)
 
         @wraps(function)
         def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -171,7 +179,11 @@ class Namespace(Protocol):
 
 def namespace(*arrays: object) -> Namespace:
     """Return `jax.numpy` if any argument is a JAX array, else `numpy`."""
-    if any(is_jax(x) for x in arrays):
+    if any(map(_is_lax, arrays)):
+        from precsim._lax_arrays import lax_numpy
+
+        return cast("Namespace", lax_numpy)
+    if any(map(is_jax, arrays)):
         import jax.numpy as jnp
 
         return cast("Namespace", jnp)
@@ -191,6 +203,10 @@ def repeat(
     if any(is_jax(x) for x in leaves):
         from jax import lax
 
+        if any(map(_is_lax, leaves)):
+            from precsim._lax_arrays import loop_of
+
+            body, state = loop_of(body, state)
         state = as_varying(lambda state: body(0, state), state)
         last: State = lax.fori_loop(0, count, body, state, unroll=unroll)
         return last
@@ -223,6 +239,11 @@ def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], st
     if any(is_jax(x) for x in state):
         from jax import lax
 
+        if any(map(_is_lax, state)):
+            from precsim._lax_arrays import loop_of, plain
+
+            body, state = loop_of(body, state)
+            return lax.while_loop(lambda s: plain(condition(s)), body, as_varying(body, state))
         return lax.while_loop(condition, body, as_varying(body, state))
     while condition(state):
         state = body(state)
@@ -259,12 +280,28 @@ def devices_of(x: Any) -> frozenset[str]:
     return frozenset() if of_type is None else of_type.varying
 
 
+def _of_plain(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Hand a function the plain arrays of `LaxArray`s; its results become such arrays again."""
+
+    @wraps(function)
+    def call(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
+        if not any(map(_is_lax, args)):
+            return function(*args, **options)
+        from precsim._lax_arrays import lifted
+
+        result: Result = lifted(function)(*args, **options)
+        return result
+
+    return call
+
+
 def within(ids: Array, count: int) -> np.ndarray:
     """Return NumPy indices of any integer dtype as int32, -1 for those outside 0 .. count - 1."""
     is_inside = (ids >= 0) & (ids < count)
     return np.where(is_inside, np.where(is_inside, ids, 0).astype(np.int32), np.int32(-1))
 
 
+@_of_plain
 def entry(x: Array, k: Any) -> Array:
     """Return ``x[k]`` for one index of the first axis; under JAX a slice, which loops vectorise."""
     if not is_jax(x):
@@ -275,6 +312,7 @@ def entry(x: Array, k: Any) -> Array:
     return cast("Array", lax.dynamic_index_in_dim(x, k, 0, keepdims=False))
 
 
+@_of_plain
 def with_entry(x: Array, k: Any, value: Array) -> Array:
     """Return `x` with ``x[k] = value``; NumPy arrays are changed in place."""
     if not is_jax(x):
@@ -291,6 +329,7 @@ def absolute(x: Array) -> Array:
     return size
 
 
+@_of_plain
 def count_true(*masks: Array | bool) -> Array:
     """Count the true elements of boolean arrays of one size: int32, shape (len(masks),).
 
@@ -310,6 +349,7 @@ def count_true(*masks: Array | bool) -> Array:
     return jnp.stack([jnp.int32(size) if mask is True else next(counts) for mask in masks])
 
 
+@_of_plain
 def leading_zeros(x: Array) -> Array:
     """Count the zero bits above the highest set bit of unsigned integers."""
     if is_jax(x):
@@ -328,6 +368,7 @@ def leading_zeros(x: Array) -> Array:
     return zeros - x
 
 
+@_of_plain
 def shift_left(x: Array, count: Array) -> Array:
     """Shift unsigned integers left by unsigned counts; 0 from their width on (as XLA has it)."""
     if is_jax(x) or is_jax(count):
@@ -339,6 +380,7 @@ def shift_left(x: Array, count: Array) -> Array:
     return np.where(count <= last, shifted, x.dtype.type(0))
 
 
+@_of_plain
 def shift_right(x: Array, count: Array) -> Array:
     """Shift unsigned integers right by unsigned counts; 0 from their width on (as XLA has it)."""
     if is_jax(x) or is_jax(count):
@@ -350,6 +392,7 @@ def shift_right(x: Array, count: Array) -> Array:
     return np.where(count <= last, shifted, x.dtype.type(0))
 
 
+@_of_plain
 def shift_right_signed(x: Array, count: Array) -> Array:
     """Shift signed integers right by unsigned counts, rounding down.
 
@@ -365,6 +408,7 @@ def shift_right_signed(x: Array, count: Array) -> Array:
     return lax.shift_right_arithmetic(*_same_shape(x, count))
 
 
+@_of_plain
 def count_bits(x: Array) -> Array:
     """Count the set bits of unsigned integers."""
     if not is_jax(x):
@@ -385,6 +429,7 @@ def _same_shape(x: Array, y: Array) -> tuple[Array, Array]:
     return jnp.broadcast_arrays(x, y)  # type: ignore[return-value]
 
 
+@_of_plain
 def bitcast(x: Array, dtype: DTypeLike) -> Array:
     """Read the bits of `x` as another dtype of the same width."""
     if not is_jax(x):
