@@ -280,7 +280,7 @@ def devices_of(x: Any) -> frozenset[str]:
     return frozenset() if of_type is None else of_type.varying
 
 
-def _of_plain(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+def on_plain_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Hand a function the plain arrays of `LaxArray`s; its results become such arrays again."""
 
     @wraps(function)
@@ -301,7 +301,7 @@ def within(ids: Array, count: int) -> np.ndarray:
     return np.where(is_inside, np.where(is_inside, ids, 0).astype(np.int32), np.int32(-1))
 
 
-@_of_plain
+@on_plain_arrays
 def entry(x: Array, k: Any) -> Array:
     """Return ``x[k]`` for one index of the first axis; under JAX a slice, which loops vectorise."""
     if not is_jax(x):
@@ -312,7 +312,7 @@ def entry(x: Array, k: Any) -> Array:
     return cast("Array", lax.dynamic_index_in_dim(x, k, 0, keepdims=False))
 
 
-@_of_plain
+@on_plain_arrays
 def with_entry(x: Array, k: Any, value: Array) -> Array:
     """Return `x` with ``x[k] = value``; NumPy arrays are changed in place."""
     if not is_jax(x):
@@ -329,7 +329,7 @@ def absolute(x: Array) -> Array:
     return size
 
 
-@_of_plain
+@on_plain_arrays
 def count_true(*masks: Array | bool) -> Array:
     """Count the true elements of boolean arrays of one size: int32, shape (len(masks),).
 
@@ -349,7 +349,7 @@ def count_true(*masks: Array | bool) -> Array:
     return jnp.stack([jnp.int32(size) if mask is True else next(counts) for mask in masks])
 
 
-@_of_plain
+@on_plain_arrays
 def leading_zeros(x: Array) -> Array:
     """Count the zero bits above the highest set bit of unsigned integers."""
     if is_jax(x):
@@ -368,7 +368,7 @@ def leading_zeros(x: Array) -> Array:
     return zeros - x
 
 
-@_of_plain
+@on_plain_arrays
 def shift_left(x: Array, count: Array) -> Array:
     """Shift unsigned integers left by unsigned counts; 0 from their width on (as XLA has it)."""
     if is_jax(x) or is_jax(count):
@@ -380,7 +380,7 @@ def shift_left(x: Array, count: Array) -> Array:
     return np.where(count <= last, shifted, x.dtype.type(0))
 
 
-@_of_plain
+@on_plain_arrays
 def shift_right(x: Array, count: Array) -> Array:
     """Shift unsigned integers right by unsigned counts; 0 from their width on (as XLA has it)."""
     if is_jax(x) or is_jax(count):
@@ -392,7 +392,7 @@ def shift_right(x: Array, count: Array) -> Array:
     return np.where(count <= last, shifted, x.dtype.type(0))
 
 
-@_of_plain
+@on_plain_arrays
 def shift_right_signed(x: Array, count: Array) -> Array:
     """Shift signed integers right by unsigned counts, rounding down.
 
@@ -408,7 +408,7 @@ def shift_right_signed(x: Array, count: Array) -> Array:
     return lax.shift_right_arithmetic(*_same_shape(x, count))
 
 
-@_of_plain
+@on_plain_arrays
 def count_bits(x: Array) -> Array:
     """Count the set bits of unsigned integers."""
     if not is_jax(x):
@@ -429,7 +429,7 @@ def _same_shape(x: Array, y: Array) -> tuple[Array, Array]:
     return jnp.broadcast_arrays(x, y)  # type: ignore[return-value]
 
 
-@_of_plain
+@on_plain_arrays
 def bitcast(x: Array, dtype: DTypeLike) -> Array:
     """Read the bits of `x` as another dtype of the same width."""
     if not is_jax(x):
