@@ -295,6 +295,23 @@ def on_plain_arrays(function: Callable[Parameters, Result]) -> Callable[Paramete
     return call
 
 
+@on_plain_arrays
+def computed_once(x: Array) -> Array:
+    """Return an array as it is; XLA computes it once, whatever uses it.
+
+    XLA's CPU compiler copies a cheap computation into each of its uses, compiles every copy and
+    runs it. It cannot look through a condition.
+    """
+    if not is_jax(x):
+        return x
+    from jax import lax
+
+    apart = lax.optimization_barrier
+    known = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
+    once: Array = lax.platform_dependent(x, cpu=known, default=apart)
+    return once
+
+
 def within(ids: Array, count: int) -> np.ndarray:
     """Return NumPy indices of any integer dtype as int32, -1 for those outside 0 .. count - 1."""
     is_inside = (ids >= 0) & (ids < count)
@@ -344,9 +361,21 @@ def count_true(*masks: Array | bool) -> Array:
 
     ones = tuple(mask.reshape(-1).astype(jnp.int32) for mask in cast("list[Array]", arrays))
     zeros = tuple(np.int32(0) for _ in arrays)
-    add = lambda xs, ys: tuple(lax.add(x, y) for x, y in zip(xs, ys, strict=True))
+    add = lambda xs, ys: tuple(map(lax.add, xs, ys))
     counts = iter(lax.reduce(ones, zeros, add, (0,)))
     return jnp.stack([jnp.int32(size) if mask is True else next(counts) for mask in masks])
+
+
+@on_plain_arrays
+def total_of_each(*arrays: Array) -> tuple[Array, ...]:
+    """Return the sum of each array of one shape and dtype over axis 1; under JAX in one pass."""
+    if not is_jax(arrays[0]):
+        return tuple(x.sum(axis=1, dtype=x.dtype) for x in arrays)
+    from jax import lax
+
+    add = lambda xs, ys: tuple(map(lax.add, xs, ys))
+    zeros = tuple(x.dtype.type(0) for x in arrays)
+    return tuple(lax.reduce(arrays, zeros, add, (1,)))
 
 
 @on_plain_arrays

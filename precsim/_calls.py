@@ -132,17 +132,6 @@ def kept_apart(x: Result) -> Result:
     return same
 
 
-def computed_once(x: Array) -> Array:
-    """Return an array as it is; XLA computes it once, whatever uses it.
-
-    XLA's CPU compiler copies a cheap computation into each of its uses, compiles every copy and
-    runs it. It cannot look through a condition.
-    """
-    known = lambda x: lax.cond(kept_apart(np.True_), kept_apart, lambda x: x, x)
-    once: Array = lax.platform_dependent(x, cpu=known, default=kept_apart)
-    return once
-
-
 def vary_alike(*arrays: Any) -> tuple[Any, ...]:
     """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
     every = frozenset().union(*map(devices_of, arrays))

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array
-from precsim._calls import computed_once
+from precsim._arrays import Array, computed_once
 from precsim.rounding.threefry import threefry2x32
 
 
