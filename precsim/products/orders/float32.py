@@ -175,12 +175,12 @@ def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array 
         (low_a, high_a), (low_b, high_b) = static  # type: ignore[misc]
         if min(low_a, low_b, low_a + low_b) >= FLOAT32.emin and high_a + high_b <= highest:
             return True
-    low_a, high_a = _dynamic_range(a, spec.lhs)
-    low_b, high_b = _dynamic_range(b, spec.rhs)
+    low_a, high_a = _dynamic_range(a)
+    low_b, high_b = _dynamic_range(b)
     lowest = jnp.minimum(jnp.minimum(low_a, low_b), low_a + low_b)
     fits = (lowest >= FLOAT32.emin) & (high_a + high_b <= highest)
     if c is not None:
-        low_c, high_c = _dynamic_range(c, None)
+        low_c, high_c = _dynamic_range(c)
         fits = fits & (low_c >= FLOAT32.emin) & (high_c <= highest)
     return fits
 
@@ -194,25 +194,20 @@ def _static_range(fmt: Format) -> tuple[int, int] | None:
     return fmt.emin - fmt.precision + 1, fmt.emax + 1
 
 
-def _dynamic_range(x: Array, spec: RoundingSpec | None) -> tuple[Array, Array]:
-    """Return two such exponents from the data (zeros, infinities and NaN do not count).
-
-    The last bit is where the format's precision ends below the leading bit of the smallest number.
-    """
-    precision = FLOAT32.precision if spec is None else significand_bits(spec.format)
-    infinity = _I(FLOAT32.infinity)
+def _dynamic_range(x: Array) -> tuple[Array, Array]:
+    """Return the same two exponents from the data (zeros, infinities and NaN do not count)."""
+    infinity, trailing = _I(FLOAT32.infinity), _I(FLOAT32.trailing)
     magnitude = lax.bitcast_convert_type(x, jnp.int32) & _I(FLOAT32.sign_bit - 1)
-    is_finite = magnitude < infinity
-    large = jnp.where(is_finite, magnitude, _I(0))
-    small = jnp.where(is_finite & (magnitude > _I(0)), magnitude, infinity)
+    counts = (magnitude < infinity) & (magnitude > _I(0))
+    field = jnp.maximum(magnitude >> trailing, _I(1))
+    capped = magnitude | _I(1 << FLOAT32.trailing)
+    zeros_below = lax.population_count((capped & -capped) - _I(1))
+    last = field - _I(FLOAT32.bias + FLOAT32.trailing) + zeros_below
     # One reduction of pairs: XLA compiles it in a sixth of the time of two, and vectorises it.
-    largest, smallest = lax.reduce(
-        (large, small),
-        (_I(0), infinity),
-        lambda x, y: (lax.max(x[0], y[0]), lax.min(x[1], y[1])),
+    low, high = lax.reduce(
+        (jnp.where(counts, last, _I(0)), jnp.where(counts, field, _I(1))),
+        (_I(0), _I(1)),
+        lambda x, y: (lax.min(x[0], y[0]), lax.max(x[1], y[1])),
         range(x.ndim),
     )
-    high = (largest >> _I(FLOAT32.trailing)) - _I(FLOAT32.bias - 1)
-    field = jnp.maximum(smallest >> _I(FLOAT32.trailing), _I(1))
-    low = field - _I(FLOAT32.bias + precision - 1)
-    return jnp.minimum(low, _I(0)), high
+    return low, high - _I(FLOAT32.bias - 1)
