@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ else:
 take, which is arrays of any library, Python numbers and lists of them. `NumPyLike`: those of them
 whose results are NumPy arrays."""
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 State = TypeVar("State")
 """An array, or a tuple of arrays, that a loop carries on."""
 
@@ -33,12 +36,18 @@ def is_jax(x: object) -> TypeGuard[JaxArray]:
     if isinstance(x, (np.ndarray, np.generic)):
         return False  # the common case, much faster than the test below
     jax = sys.modules.get("jax")
-    return jax is not None and isinstance(x, jax.Array)
+    return jax is not None and (isinstance(x, jax.Array) or _is_lax(x))
+
+
+def _is_lax(x: object) -> bool:
+    """Return whether `x` is a `LaxArray`, without importing jax."""
+    module = sys.modules.get("precsim._lax_arrays")
+    return module is not None and type(x) is module.LaxArray
 
 
 def is_traced(x: object) -> bool:
     """Return whether `x` is a JAX tracer, whose values cannot be looked at."""
-    return is_jax(x) and isinstance(x, sys.modules["jax"].core.Tracer)
+    return is_jax(x) and (_is_lax(x) or isinstance(x, sys.modules["jax"].core.Tracer))
 
 
 def is_array(x: object) -> bool:
@@ -133,6 +142,34 @@ def _from_dlpack(x: Any, argument: str) -> Array:
         ) from None
 
 
+def traced_once(
+    *static: str,
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Decorate a function of arrays and static arguments, which are named.
+
+    JAX traces it once for each shape and each value of those, however often a program calls it.
+    NumPy arrays take the function as it is.
+    """
+
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        @cache
+        def traced() -> Callable[..., Result]:
+            import jax
+
+            from precsim._lax_arrays import with_lax
+
+            return jax.jit(with_lax(function), static_argnames=static)
+
+        @wraps(function)
+        def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            is_traced = any(map(is_jax, args))
+            return (traced() if is_traced else function)(*args, **kwargs)
+
+        return run
+
+    return decorate
+
+
 class Namespace(Protocol):
     """The functions that `numpy` and `jax.numpy` share."""
 
@@ -142,7 +179,11 @@ class Namespace(Protocol):
 
 def namespace(*arrays: object) -> Namespace:
     """Return `jax.numpy` if any argument is a JAX array, else `numpy`."""
-    if any(is_jax(x) for x in arrays):
+    if any(map(_is_lax, arrays)):
+        from precsim._lax_arrays import lax_numpy
+
+        return cast("Namespace", lax_numpy)
+    if any(map(is_jax, arrays)):
         import jax.numpy as jnp
 
         return cast("Namespace", jnp)
@@ -162,6 +203,10 @@ def repeat(
     if any(is_jax(x) for x in leaves):
         from jax import lax
 
+        if any(map(_is_lax, leaves)):
+            from precsim._lax_arrays import loop_of
+
+            body, state = loop_of(body, state)
         state = as_varying(lambda state: body(0, state), state)
         last: State = lax.fori_loop(0, count, body, state, unroll=unroll)
         return last
@@ -179,7 +224,12 @@ class Fold(Protocol):
 
 def unrolled(count: int, body: Callable[[Any, State], State], state: State) -> State:
     """Repeat in the program text: long to compile, and then one vectorised loop."""
-    for k in range(count):
+    leaves = state if isinstance(state, tuple) else (state,)
+    if count > 2 and any(map(is_jax, leaves)):
+        import jax
+
+        body = jax.jit(body)  # traced once
+    for k in map(np.int32, range(count)):
         state = body(k, state)
     return state
 
@@ -189,6 +239,11 @@ def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], st
     if any(is_jax(x) for x in state):
         from jax import lax
 
+        if any(map(_is_lax, state)):
+            from precsim._lax_arrays import loop_of, plain
+
+            body, state = loop_of(body, state)
+            return lax.while_loop(lambda s: plain(condition(s)), body, as_varying(body, state))
         return lax.while_loop(condition, body, as_varying(body, state))
     while condition(state):
         state = body(state)
@@ -225,12 +280,45 @@ def devices_of(x: Any) -> frozenset[str]:
     return frozenset() if of_type is None else of_type.varying
 
 
+def on_plain_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Hand a function the plain arrays of `LaxArray`s; its results become such arrays again."""
+
+    @wraps(function)
+    def call(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
+        if not any(map(_is_lax, args)):
+            return function(*args, **options)
+        from precsim._lax_arrays import lifted
+
+        result: Result = lifted(function)(*args, **options)
+        return result
+
+    return call
+
+
+@on_plain_arrays
+def computed_once(x: Array) -> Array:
+    """Return an array as it is; XLA computes it once, whatever uses it.
+
+    XLA's CPU compiler copies a cheap computation into each of its uses, compiles every copy and
+    runs it. It cannot look through a condition.
+    """
+    if not is_jax(x):
+        return x
+    from jax import lax
+
+    apart = lax.optimization_barrier
+    known = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
+    once: Array = lax.platform_dependent(x, cpu=known, default=apart)
+    return once
+
+
 def within(ids: Array, count: int) -> np.ndarray:
     """Return NumPy indices of any integer dtype as int32, -1 for those outside 0 .. count - 1."""
     is_inside = (ids >= 0) & (ids < count)
     return np.where(is_inside, np.where(is_inside, ids, 0).astype(np.int32), np.int32(-1))
 
 
+@on_plain_arrays
 def entry(x: Array, k: Any) -> Array:
     """Return ``x[k]`` for one index of the first axis; under JAX a slice, which loops vectorise."""
     if not is_jax(x):
@@ -241,6 +329,7 @@ def entry(x: Array, k: Any) -> Array:
     return cast("Array", lax.dynamic_index_in_dim(x, k, 0, keepdims=False))
 
 
+@on_plain_arrays
 def with_entry(x: Array, k: Any, value: Array) -> Array:
     """Return `x` with ``x[k] = value``; NumPy arrays are changed in place."""
     if not is_jax(x):
@@ -257,22 +346,39 @@ def absolute(x: Array) -> Array:
     return size
 
 
-def count_true(*masks: Array) -> Array:
-    """Count the true elements of each boolean array: int32, shape (len(masks),).
+@on_plain_arrays
+def count_true(*masks: Array | bool) -> Array:
+    """Count the true elements of boolean arrays of one size: int32, shape (len(masks),).
 
-    Under JAX this is one pass.
+    The mask True stands for all elements. Under JAX this is one pass.
     """
-    if not is_jax(masks[0]):
-        return np.array([np.count_nonzero(mask) for mask in masks], np.int32)
+    arrays = [mask for mask in masks if mask is not True]
+    size = np.int32(cast("Array", arrays[0]).size)
+    if not is_jax(arrays[0]):
+        return np.array([size if m is True else np.count_nonzero(m) for m in masks], np.int32)
     import jax.numpy as jnp
     from jax import lax
 
-    ones = tuple(mask.reshape(-1).astype(jnp.int32) for mask in masks)
-    zeros = tuple(jnp.int32(0) for _ in masks)
-    add = lambda xs, ys: tuple(x + y for x, y in zip(xs, ys, strict=True))
-    return jnp.stack(lax.reduce(ones, zeros, add, (0,)))
+    ones = tuple(mask.reshape(-1).astype(jnp.int32) for mask in cast("list[Array]", arrays))
+    zeros = tuple(np.int32(0) for _ in arrays)
+    add = lambda xs, ys: tuple(map(lax.add, xs, ys))
+    counts = iter(lax.reduce(ones, zeros, add, (0,)))
+    return jnp.stack([jnp.int32(size) if mask is True else next(counts) for mask in masks])
 
 
+@on_plain_arrays
+def total_of_each(*arrays: Array) -> tuple[Array, ...]:
+    """Return the sum of each array of one shape and dtype over axis 1; under JAX in one pass."""
+    if not is_jax(arrays[0]):
+        return tuple(x.sum(axis=1, dtype=x.dtype) for x in arrays)
+    from jax import lax
+
+    add = lambda xs, ys: tuple(map(lax.add, xs, ys))
+    zeros = tuple(x.dtype.type(0) for x in arrays)
+    return tuple(lax.reduce(arrays, zeros, add, (1,)))
+
+
+@on_plain_arrays
 def leading_zeros(x: Array) -> Array:
     """Count the zero bits above the highest set bit of unsigned integers."""
     if is_jax(x):
@@ -291,6 +397,7 @@ def leading_zeros(x: Array) -> Array:
     return zeros - x
 
 
+@on_plain_arrays
 def shift_left(x: Array, count: Array) -> Array:
     """Shift unsigned integers left by unsigned counts; 0 from their width on (as XLA has it)."""
     if is_jax(x) or is_jax(count):
@@ -302,6 +409,7 @@ def shift_left(x: Array, count: Array) -> Array:
     return np.where(count <= last, shifted, x.dtype.type(0))
 
 
+@on_plain_arrays
 def shift_right(x: Array, count: Array) -> Array:
     """Shift unsigned integers right by unsigned counts; 0 from their width on (as XLA has it)."""
     if is_jax(x) or is_jax(count):
@@ -313,6 +421,7 @@ def shift_right(x: Array, count: Array) -> Array:
     return np.where(count <= last, shifted, x.dtype.type(0))
 
 
+@on_plain_arrays
 def shift_right_signed(x: Array, count: Array) -> Array:
     """Shift signed integers right by unsigned counts, rounding down.
 
@@ -328,6 +437,7 @@ def shift_right_signed(x: Array, count: Array) -> Array:
     return lax.shift_right_arithmetic(*_same_shape(x, count))
 
 
+@on_plain_arrays
 def count_bits(x: Array) -> Array:
     """Count the set bits of unsigned integers."""
     if not is_jax(x):
@@ -348,6 +458,7 @@ def _same_shape(x: Array, y: Array) -> tuple[Array, Array]:
     return jnp.broadcast_arrays(x, y)  # type: ignore[return-value]
 
 
+@on_plain_arrays
 def bitcast(x: Array, dtype: DTypeLike) -> Array:
     """Read the bits of `x` as another dtype of the same width."""
     if not is_jax(x):

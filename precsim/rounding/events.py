@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, bitcast, count_true
+from precsim._arrays import Array, ArrayLike, bitcast, count_true, traced_once
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
@@ -93,12 +93,19 @@ def count_events(before: ArrayLike, after: ArrayLike, spec: SpecLike) -> Array:
     >>> count_events(before, ps.round_to(before, "e4m3:saturate"), "e4m3:saturate").tolist()
     [6, 4, 1, 1, 0, 1, 1]
     """
+    spec = RoundingSpec.parse(spec)
+    before, after = checked_pair(before, after)
+    return count(before, after, spec)
+
+
+@traced_once("spec")
+def count(before: Array, after: Array, spec: RoundingSpec) -> Array:
+    """Count as `count_events` does, what has been checked."""
     return count_true(*classify(before, after, spec))
 
 
-def classify(before: ArrayLike, after: ArrayLike, spec: SpecLike) -> Events:
-    """Return, for each kind of event, a flat boolean array: which elements it happened to."""
-    spec = RoundingSpec.parse(spec)
+def checked_pair(before: ArrayLike, after: ArrayLike) -> tuple[Array, Array]:
+    """Return both as arrays of one dtype and one shape; refuse any others."""
     before, carrier = as_carrier(before, "before")
     after, _ = as_carrier(after, "after")
     if after.dtype != before.dtype:
@@ -107,6 +114,15 @@ def classify(before: ArrayLike, after: ArrayLike, spec: SpecLike) -> Events:
         raise ValueError(
             f"after has shape {after.shape}; allowed is that of before, {before.shape}"
         )
+    return before, after
+
+
+def classify(before: Array, after: Array, spec: RoundingSpec) -> Events:
+    """Return, for each kind of event, a flat boolean array: which elements it happened to.
+
+    `before` and `after` are carrier values of one shape. `elements` is True, for all of them.
+    """
+    carrier = as_carrier(before)[1]
     bits = bitcast(before, carrier.uint_dtype).reshape(-1)
     result = bitcast(after, carrier.uint_dtype).reshape(-1)
     smallest = carrier.uint(limits(spec, carrier).min_normal)
@@ -118,6 +134,8 @@ def is_beyond(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
     u = carrier.uint
     magnitude = bits & u(carrier.sign_bit - 1)
     positive_end, negative_end = first_beyond(spec, carrier)
+    if positive_end == negative_end:
+        return magnitude >= u(positive_end)
     return magnitude >= select(bits >= u(carrier.sign_bit), u(negative_end), u(positive_end))
 
 
@@ -138,7 +156,7 @@ def from_patterns(
     zero, infinity = u(0), u(carrier.infinity)
     magnitude, result = bits & u(carrier.sign_bit - 1), result & u(carrier.sign_bit - 1)
     is_nan, is_finite = magnitude > infinity, magnitude < infinity
-    nonzero = (magnitude != zero) & ~is_nan
+    nonzero = magnitude - u(1) < infinity  # less than 0 is more than all
     beyond = beyond & ~is_nan
     overflowed = is_finite & (result >= infinity)
     saturated = beyond & (result < infinity)
@@ -146,7 +164,7 @@ def from_patterns(
         overflowed = overflowed | (beyond & is_finite)
         saturated = saturated & ~is_finite
     return Events(
-        elements=magnitude == magnitude,  # noqa: PLR0124 (all true, in the same library)
+        elements=True,
         nonzero=nonzero,
         underflowed=nonzero & (result == zero) & ~beyond,
         subnormal=(result != zero) & (result < smallest) & ~is_nan,

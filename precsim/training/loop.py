@@ -17,6 +17,7 @@ from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.layers import Layers
 from precsim.training.models.registry import MODELS
+from precsim.training.recipes.noise import fold_in
 from precsim.training.result import TrainResult, stacked
 from precsim.training.step import (
     Metrics,
@@ -261,7 +262,7 @@ def batches(size: int, config: TrainConfig) -> np.ndarray:
 def _test(data: Data, config: TrainConfig, params: Any, backend: str) -> tuple[float, int]:
     """Return the fraction of test images classified correctly, and the untrusted products."""
     predict = _predictor(_without_schedule(config), backend)
-    key = jax.random.fold_in(jax.random.key(config.seed), config.steps)
+    key = fold_in(jax.random.key(config.seed), config.steps)
     classes, untrusted = predict(params, data.test_images, key)
     return float(np.mean(np.asarray(classes) == data.test_labels)), int(untrusted)
 

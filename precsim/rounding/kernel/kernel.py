@@ -18,7 +18,7 @@ limits that they state, and a test proves each:
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, namespace
+from precsim._arrays import Array, bitcast, namespace, traced_once
 from precsim.formats.carrier import Carrier, as_carrier, decompose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel import fixed_point, floating_point, in_place
@@ -120,6 +120,7 @@ def round_bits(
     return _finish(result, bits, nonzero_bits, negative, spec, carrier)
 
 
+@traced_once("spec")
 def round_array(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
     """Apply the kernel to an array of carrier values."""
     carrier = as_carrier(x)[1]
