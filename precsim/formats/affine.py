@@ -11,7 +11,7 @@ from precsim.formats.fixed_point import FixedPointFormat
 LARGEST_WIDTH = 16
 """Codes have 2 to this many bits."""
 
-_NAME = re.compile(r"(u?)int([1-9]\d*)(_symmetric)?(?:_(tensor|channel)|_block([1-9]\d*))?")
+_NAME = re.compile(r"(u?)int([1-9]\d{,5})(_symmetric)?(?:_(tensor|channel)|_block([1-9]\d{,17}))?")
 _SOURCE = "Jacob et al., CVPR 2018 (arXiv 1712.05877), 2.1; ONNX QuantizeLinear"
 
 

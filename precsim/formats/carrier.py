@@ -12,6 +12,7 @@ import numpy as np
 
 from precsim import _arrays
 from precsim._arrays import Array, ArrayLike, as_array, is_array, namespace
+from precsim.formats.arguments import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def exactly(x: ArrayLike, dtype: Any, argument: str) -> np.ndarray:
     if not np.all(held):
         first = objects.reshape(-1)[int(np.argmin(held))]
         raise TypeError(
-            f"{argument} has {_shortened(first)}, which is not exact in {np.dtype(dtype)}, the carrier; "
+            f"{argument} has {shown(first)}, which is not exact in {np.dtype(dtype)}, the carrier; "
             "convert it first"
         )
     return narrow
@@ -158,11 +159,6 @@ def _wrong_dtype(argument: str, dtype: Any) -> TypeError:
         f"{argument} has dtype {dtype}; allowed are float32 and float64, and floats of 16 bits or fewer, "
         "which become float32"
     )
-
-
-def _shortened(number: Any) -> str:
-    text = repr(number)
-    return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
 def is_nan(bits: Array, carrier: Carrier) -> Array:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from precsim.formats.affine import AffineFormat
-from precsim.formats.arguments import integer, member, unknown
+from precsim.formats.arguments import integer, member, shown, unknown
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.numbers import Format
@@ -150,7 +150,7 @@ class RoundingSpec:
         for part in parts:
             for key, value in _parse_part(part, _numbers(get_format(name))).items():
                 if key in options:
-                    raise ValueError(f"rounding {text!r} gives {key} twice")
+                    raise ValueError(f"rounding {shown(text)} gives {key} twice")
                 options[key] = value
         return cls(**options)  # type: ignore[arg-type]
 
@@ -249,7 +249,7 @@ def _defaults(fmt: AnyFormat) -> dict[str, enum.StrEnum]:
 
 
 def _parse_part(part: str, fmt: Format) -> dict[str, object]:
-    if match := re.fullmatch(r"sr([1-9]\d*)", part):
+    if match := re.fullmatch(r"sr([1-9]\d{,5})", part):
         return {"mode": RoundingMode.STOCHASTIC, "num_random_bits": int(match[1])}
     for name, kind in _KINDS.items():
         if part in list(kind):

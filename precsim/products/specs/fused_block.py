@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from precsim.formats.arguments import integer
+from precsim.formats.arguments import integer, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def parse_schedule(text: str) -> Schedule:
         if match := re.fullmatch(pattern, text):
             return kind(*(int(n) for n in match.groups() if n is not None))
     raise ValueError(
-        f"schedule is {text!r}; allowed are flat, promoteN, splitkS, splitkSxG or splitkSxG+residueN, residueN, mma"
+        f"schedule is {shown(text)}; allowed are flat, promoteN, splitkS, splitkSxG or splitkSxG+residueN, residueN, mma"
     )
 
 
