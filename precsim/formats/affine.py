@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass, field
 
 from precsim.formats.arguments import integer, member
-from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.layout import Layout
 
 LARGEST_WIDTH = 16
 """Codes have 2 to this many bits."""
@@ -122,7 +122,7 @@ class AffineFormat:
             return float(self.bits)
         return self.bits + (32 + (0 if self.is_symmetric else self.bits)) / self.block_size
 
-    def fits(self, carrier: Carrier) -> bool:
+    def fits(self, carrier: Layout) -> bool:
         """Return whether the carrier has every ``code - zero_point``."""
         return self.element.fits(carrier)
 
