@@ -42,6 +42,14 @@ def integer(value: Any, argument: str, least: int | None = None, most: int | Non
     raise ValueError(f"{argument} is {shown(value)}; allowed are integers{lower}{upper}")
 
 
+def axis_of(axis: Any, shape: tuple[int, ...], argument: str = "x") -> int:
+    """Return an axis of an array as a negative int; refuse what is none."""
+    if not shape:
+        raise ValueError(f"{argument} has shape (); allowed are arrays of at least one axis")
+    found = integer(axis, "axis", -len(shape), len(shape) - 1)
+    return found if found < 0 else found - len(shape)
+
+
 def not_allowed(argument: str, value: object, allowed: Iterable[str]) -> ValueError:
     """Return the error for a value that is none of those allowed; it suggests one that is near."""
     names = [str(name) for name in allowed]

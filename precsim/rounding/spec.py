@@ -145,25 +145,37 @@ class RoundingSpec:
 
     @classmethod
     def _from_string(cls, text: str) -> "RoundingSpec":
-        name, *parts = text.split(":")
-        options: dict[str, object] = {"format": name}
-        for part in parts:
-            for key, value in _parse_part(part, _numbers(get_format(name))).items():
-                if key in options:
-                    raise ValueError(f"rounding {shown(text)} gives {key} twice")
-                options[key] = value
-        return cls(**options)  # type: ignore[arg-type]
+        return cls(**_named(text))  # type: ignore[arg-type]
 
-    def with_options(
-        self, *, mode: "RoundingMode | str | None", overflow: "OverflowMode | str | None"
+    @classmethod
+    def parse_with(
+        cls,
+        given: "SpecLike",
+        *,
+        mode: "RoundingMode | str | None",
+        overflow: "OverflowMode | str | None",
     ) -> "RoundingSpec":
-        """Return this spec with another mode and overflow, where they are given."""
+        """Return a spec with another mode and overflow, where they are given.
+
+        A string that names one itself may not be given another one beside it.
+        """
+        spec = cls.parse(given)
+        if mode is None and overflow is None:
+            return spec
+        named = _named(given) if isinstance(given, str) else {}
         changes: dict[str, Any] = {}
-        if mode is not None and mode != self.mode:
-            changes |= {"mode": mode, "num_random_bits": 0}
-        if overflow is not None:
-            changes["overflow"] = overflow
-        return replace(self, **changes) if changes else self
+        for name, value in (("mode", mode), ("overflow", overflow)):
+            if value is None or value == getattr(spec, name):
+                continue
+            if name in named:
+                raise ValueError(
+                    f"{name} is {shown(value)}, but spec {shown(given)} says {named[name]!s}; allowed is "
+                    "one of the two"
+                )
+            changes[name] = value
+        if "mode" in changes:
+            changes["num_random_bits"] = 0
+        return replace(spec, **changes) if changes else spec
 
     def __str__(self) -> str:
         """Return the shortest string that parses to this spec."""
@@ -176,6 +188,18 @@ class RoundingSpec:
             elif value is not getattr(default, name):
                 parts.append(str(value))
         return ":".join(parts)
+
+
+def _named(text: str) -> dict[str, object]:
+    """Return the fields that a string names, and their values."""
+    name, *parts = text.split(":")
+    fields: dict[str, object] = {"format": name}
+    for part in parts:
+        for key, value in _parse_part(part, _numbers(get_format(name))).items():
+            if key in fields:
+                raise ValueError(f"rounding {shown(text)} gives {key} twice")
+            fields[key] = value
+    return fields
 
 
 # Errors are not remembered, and a name that means a format never means another one.
