@@ -23,6 +23,13 @@ from precsim.training.replay.files import file_name, unwritten, write_whole
 from precsim.training.result import TrainResult
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
+FILES = {
+    "summary.json": "the numbers of the tables, and what made them",
+    "metrics.csv": "loss and counts of each step",
+    "weights": "the final weights of each policy (safetensors)",
+}
+"""What every finished run leaves, besides its pictures."""
+
 _COLUMNS = ("policy", "step", "loss", "taken", "loss_scale", "nonzero_updates", "swallowed_updates")
 
 
@@ -31,7 +38,7 @@ def check_place(path: Path) -> None:
     reason = None
     try:
         if path.exists():
-            raise FileExistsError(f"--out is {path}, which exists; name a new directory")
+            require_empty(path)
         above = next(folder for folder in path.absolute().parents if folder.exists())
     except OSError as error:
         if error.strerror is None:
@@ -51,10 +58,26 @@ def create(path: Path) -> Path:
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        raise FileExistsError(f"--out is {path}, which exists; name a new directory") from None
+        raise FileExistsError(
+            f"{path} exists already; try again, or name a new one by --out"
+        ) from None
     except OSError as error:
         raise OSError(f"--out is {path}, which cannot be made: {error.strerror}") from None
     return path
+
+
+def reuse(path: Path) -> Path:
+    """Make the directory, or take one without files, such as a killed run leaves behind."""
+    if not path.exists():
+        return create(path)
+    require_empty(path)
+    return path
+
+
+def require_empty(path: Path) -> None:
+    """Refuse a directory that holds a file; one of empty directories holds none."""
+    if not path.is_dir() or any(not found.is_dir() for found in path.rglob("*")):
+        raise FileExistsError(f"--out is {path}, which holds files; name another directory")
 
 
 def require_device() -> None:
@@ -158,9 +181,14 @@ def _add_metrics(metrics: Path, result: TrainResult) -> None:
         raise unwritten(metrics, error) from None
 
 
-def pictures(results: Sequence[TrainResult]) -> list[str]:
-    """Return the names of the pictures that can be drawn; drift needs runs beside the reference."""
-    return [name for name in _DRAWN if len(results) > 1 or name != "weight_drift"]
+def pictures(results: Sequence[TrainResult]) -> dict[str, str]:
+    """Return the pictures that can be drawn, and what they show; a drift needs two runs."""
+    said = {
+        "loss_curves": "the loss along the steps",
+        "gradient_exponents": "how large the gradients are, over each format's range",
+        "weight_drift": "how far the weights are from those of fp32",
+    }
+    return {n: t for n, t in said.items() if len(results) > 1 or n != "weight_drift"}
 
 
 def draw(path: Path, name: str, results: Sequence[TrainResult]) -> Path:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.analysis.report import LEGEND
 from precsim.cli import run_directory
 from precsim.cli import train as command
 from precsim.cli.main import main
@@ -144,13 +146,24 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("words", "message"),
     [
         (["--steps", "-1"], "steps is -1; allowed are integers from 1 on"),
-        (["--steps", "x"], "argument --steps: invalid int value: 'x'"),
+        (["--steps", "x"], "argument --steps: 'x' is not a whole number, such as 100"),
+        (["--steps", "nan"], "argument --steps: 'nan' is not a whole number, such as 100"),
+        (["--steps", "1e3"], "argument --steps: '1e3' is not a whole number, such as 100"),
+        (["--steps", "9" * 20], "allowed with --batch-size 32 are 1 to 4194304"),
+        (["--steps", "5000000"], "--steps is 5000000; allowed with --batch-size 32 are 1 to"),
+        (["--batch-size", "1e2"], "argument --batch-size: '1e2' is not a whole number"),
+        (["--batch-size", "100000000"], "allowed for task 'digits' are 1 to 1437, the number of"),
+        (["--learning-rate", "x"], "argument --learning-rate: 'x' is not a number, such as 0.01"),
+        (["--learning-rate", "0"], "learning_rate is 0.0; allowed are positive numbers"),
         (["--batch-size", "0"], "batch_size is 0"),
         (["--learning-rate", "nan"], "learning_rate is nan; allowed are positive numbers"),
         (["--seed", "-1"], "seed is -1"),
         (["--seed", "99999999999999999999"], "seed is 99999999999999999999; allowed are"),
         (["--jobs", "0"], "--jobs is 0; allowed are integers from 1 on"),
         (["--policy", "bf61"], "unknown policy 'bf61'; did you mean 'bf16'?"),
+        (["--policy", "BF16"], "unknown policy 'BF16'; did you mean 'bf16'?"),
+        (["--policy", "fp16mixed"], "unknown policy 'fp16mixed'; did you mean 'fp16_mixed'?"),
+        (["--policy", "q3.8sr,p=fp32"], "unknown policy 'q3.8sr'; did you mean 'q3.8_sr'?"),
         (["--policy", "bf16,pp=1"], "policy setting 'pp=1' is not understood"),
         (["--policy"], "argument --policy: expected at least one argument"),
         (["--model", "rnn"], "model is 'rnn'; allowed are 'mlp', 'cnn'"),
@@ -172,8 +185,29 @@ def test_bad_input_is_one_line_status_2_and_leaves_nothing(
 def test_existing_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "keep").touch()
     message = refused(["--out", str(tmp_path)], capsys)
-    assert f"--out is {tmp_path}, which exists; name a new directory" in message
+    assert f"--out is {tmp_path}, which holds files; name another directory" in message
     assert [path.name for path in tmp_path.iterdir()] == ["keep"]
+
+
+@pytest.mark.parametrize("left", ["", "weights", "fp32/states"])
+def test_what_a_killed_run_leaves_does_not_block_the_next_one(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_train(monkeypatch, draws=False)
+    (tmp_path / "run" / left).mkdir(parents=True)
+    assert main(["train", "--policy", "fp32", "--steps", "2", "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_run_does_not_write_over_another_one_that_took_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    replace_train(monkeypatch, lambda config: (out / "metrics.csv").write_text("theirs"))
+    assert main(["train", "--policy", "fp32", "--steps", "2", "--out", str(out)]) == 2
+    assert f"fp32: --out is {out}, which holds files" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["metrics.csv"]
+    assert (out / "metrics.csv").read_text() == "theirs"
 
 
 def test_directory_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +254,7 @@ def replace_train(
 
     monkeypatch.setattr(command, "train_on", train_on)
     if not draws:
-        monkeypatch.setattr(run_directory, "pictures", lambda results: [])
+        monkeypatch.setattr(run_directory, "pictures", lambda results: {})
 
 
 def test_interruption_keeps_what_is_finished(
@@ -260,7 +294,14 @@ def test_table_without_json(
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "What each policy lost" in printed.out
-    assert "summary.json, metrics.csv, weights, loss_curves.png" in printed.out
+    files = printed.out.partition(f"{out}:\n")[2].splitlines()
+    assert [line.split()[0] for line in files] == [
+        *("summary.json", "metrics.csv", "weights"),
+        *("loss_curves.png", "gradient_exponents.png", "weight_drift.png"),
+    ]
+    assert all(line in printed.out for line in LEGEND)
+    assert "Every column: docs/tutorials/first-training.md\n" in printed.out
+    assert "Where: places" in printed.out
     assert printed.out.index("fp32") < printed.out.index("bf16")
 
 
@@ -327,3 +368,49 @@ def test_no_device_is_one_line(
     out = tmp_path / "run"
     assert "JAX_PLATFORMS is 'cuda'" in refused(["--out", str(out)], capsys)
     assert not out.exists()
+
+
+def test_help_shows_every_default_and_the_exit_statuses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    options = text.partition("options:")[2].partition("exit status:")[0]
+    for option in re.split(r" (?=--[a-z]+(?:-[a-z]+)? )", options)[2:]:
+        assert "(default: " in option, option
+    for value in ("900", "32", "0.01", "digits", "mlp", "sgd", "auto"):
+        assert f"(default: {value})" in text
+    for status in ("0 everything", "1 with --compare-bits", "2 the input", "130 interrupted"):
+        assert status in text.partition("exit status:")[2]
+    for name in ps_presets():
+        assert name in options
+
+
+def ps_presets() -> list[str]:
+    from precsim.training.presets import PRESETS
+
+    return list(PRESETS)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_screen_fits_the_terminal(
+    columns: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On a terminal finished policies stand above the runs; at last the tables are printed."""
+    replace_train(monkeypatch, draws=False)
+    for name, value in {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(tmp_path)
+    long = "fp32,fwd=fp16[rtz]_fp16_fp32->bf16,wgrad=bf16_bf16_fp32"
+    words = ["--policy", "bf16", long, "q3.8_sr", "--steps", "2", "--jobs", "1", "--out", "run"]
+    assert main(["train", *words]) == 0
+    out = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out).replace("\r", "\n")
+    lines = out.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= columns
+    assert "of 4 done" in out
+    assert "…" not in out
+    assert out.count("What each policy lost") >= 2  # while others run, and at the end
