@@ -4,14 +4,18 @@ Run as a program, it refuses every package that is not of Python itself, and pri
 """
 
 import enum
+import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from fractions import Fraction
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 
@@ -30,6 +34,7 @@ if __name__ == "__main__":
 
 import precsim as ps
 from precsim import oracle
+from precsim.cli.main import main
 from precsim.products.specs.machines import MACHINES
 
 NAMES = ps.list_formats()
@@ -66,6 +71,19 @@ MATMULS = (
 )
 OPERANDS = ("fp16", "bf16", "tf32", "e4m3", "e4m3_e5m2", "mxfp8_e4m3", "mxfp4", "nvfp4")
 SCHEDULES = ("", ":acc=fp16", ":promote64", ":splitk2x64", ":residue64", ":mma")
+
+
+SHOWN = (
+    "0.1",
+    "1/3 fp16 e4m3:rtz:saturate bf16:sr8",
+    "-nan e5m2 e2m1 q3.4 float(e=inf,p=5)",
+    "2**-24 fp16 --json",
+    "0.1 mxfp4 nvfp4 int8 binary8p4se",
+    "--code 0x3c00 fp16",
+    "mxfp8",
+    "q3.12",
+    "int4",
+)
 
 
 def text(value: Any) -> str:
@@ -109,6 +127,13 @@ def fused(spec: str) -> str:
     return " ".join(outcome(call, a, a[::-1], c, spec, random_bits=7) for c in (1.5, 2.0**15))
 
 
+def shown(arguments: str) -> str:
+    """Return what `precsim show` prints on 80 columns."""
+    with mock.patch.dict(os.environ, {"COLUMNS": "80"}), redirect_stdout(io.StringIO()) as printed:
+        status = main(["show", *arguments.split()])
+    return f"{status}\n{printed.getvalue()}"
+
+
 def results() -> dict[str, Any]:
     """Return everything that a class on number formats needs."""
     codes = {}
@@ -147,6 +172,7 @@ def results() -> dict[str, Any]:
             for spec in ("e4m3", "fp16:rtn", "q3.4:wrap")
         },
         "products": {spec: fused(spec) for spec in (*machines(), *MATMULS)},
+        "show": {arguments: shown(arguments) for arguments in SHOWN},
         "strings": [
             str(parse(str(parse(given))))
             for parse, strings in (

@@ -38,7 +38,17 @@ def full() -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "part",
-    ["formats", "codes", "roundings", "ulps", "operations", "products", "strings", "errors"],
+    [
+        "formats",
+        "codes",
+        "roundings",
+        "ulps",
+        "operations",
+        "products",
+        "show",
+        "strings",
+        "errors",
+    ],
 )
 def test_results_are_those_of_the_full_environment(
     part: str, bare: dict[str, object], full: dict[str, object]
