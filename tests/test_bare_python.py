@@ -93,16 +93,3 @@ THEMES = ("oracle", "options")
 def test_whole_themes_load(theme: str) -> None:
     program = f"import precsim\nprint(*sorted(vars(precsim.{theme})))"
     assert set(dir(getattr(ps, theme))) >= set(run_bare(program).split())
-
-
-def test_the_definitions_load_numpy_nowhere() -> None:
-    """Also where NumPy is installed: a class that wants bits does not wait for it."""
-    program = (
-        "import sys, precsim as ps\n"
-        "ps.oracle.round_exact(0.1, 'e4m3'), ps.MatmulSpec.parse('h100:bf16'), ps.list_formats()\n"
-        "print(*{'numpy', 'jax', 'rich'} & {*sys.modules})"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == ""

@@ -6,13 +6,12 @@ This is the text to read first: it says in a few lines which results, and which 
 
 import math
 from collections.abc import Callable
-from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
 from precsim.formats.arguments import not_allowed
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.reals import Real, is_infinite, is_nan, is_negative, real
+from precsim.formats.reals import Real, RealLike, is_infinite, is_nan, is_negative, real
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import Flags, Rounded, round_exact
@@ -27,7 +26,7 @@ class Exact(NamedTuple):
 
 
 def compute_exact(
-    operation: str, *operands: float | Fraction | Decimal, spec: SpecLike, random_bits: int = 0
+    operation: str, *operands: RealLike, spec: SpecLike, random_bits: int = 0
 ) -> Rounded:
     """Compute one operation, exactly as the standards define it.
 

@@ -4,7 +4,6 @@ This is the text to read first: it says in a few lines what `decode` and `encode
 """
 
 import math
-from decimal import Decimal
 from fractions import Fraction
 
 from precsim.formats.arguments import integer, shown
@@ -12,7 +11,7 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import as_float
 from precsim.formats.numbers import Format
-from precsim.formats.reals import Real, floor_log2, is_infinite, is_nan, is_negative, real
+from precsim.formats.reals import Real, RealLike, floor_log2, is_infinite, is_nan, is_negative, real
 from precsim.formats.registry import get_format
 from precsim.formats.scaled import refuse_scaled
 
@@ -60,7 +59,7 @@ def decode_exact(code: int, fmt: str | Format) -> float:
     return -value if negative and (value or fmt.has_negative_zero) else value
 
 
-def encode_exact(value: float | Fraction | Decimal, fmt: str | Format) -> int:
+def encode_exact(value: RealLike, fmt: str | Format) -> int:
     """Return the bit pattern of a value of a format.
 
     Parameters

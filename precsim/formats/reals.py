@@ -4,15 +4,18 @@ import math
 import operator
 from fractions import Fraction
 from numbers import Complex, Rational
-from typing import Any, TypeAlias
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
 from precsim.formats.arguments import shown
 
 Real: TypeAlias = float | Fraction
 """A nonzero `Fraction`, or one of the floats 0.0, -0.0, inf, -inf, nan."""
 
+RealLike: TypeAlias = SupportsFloat | SupportsIndex
+"""What the definitions take: Python's real numbers, and scalars of any library."""
 
-def real(x: Any, argument: str) -> Real:
+
+def real(x: RealLike, argument: str) -> Real:
     """Return a number as it is, without a rounding.
 
     It is a Python number (int, float, Fraction, Decimal), or a scalar of any library: Python's own

@@ -6,7 +6,6 @@ return.
 
 import enum
 import math
-from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32, BINARY64, Layout, as_float
 from precsim.formats.numbers import Format
-from precsim.formats.reals import floor_log2, is_infinite, is_nan, is_negative, real
+from precsim.formats.reals import RealLike, floor_log2, is_infinite, is_nan, is_negative, real
 from precsim.formats.registry import get_format
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.modes import (
@@ -58,7 +57,7 @@ class Rounded(NamedTuple):
 
 
 def round_exact(
-    x: float | Fraction | Decimal, spec: SpecLike, *, random_bits: int = 0, carrier: str = "fp64"
+    x: RealLike, spec: SpecLike, *, random_bits: int = 0, carrier: str = "fp64"
 ) -> Rounded:
     """Round one number, exactly as the standards define it.
 
@@ -134,7 +133,7 @@ def round_exact(
     return Rounded(_signed(magnitude, negative, fmt), flags)
 
 
-def ulp_exact(x: float | Fraction | Decimal, fmt: str | Format) -> float:
+def ulp_exact(x: RealLike, fmt: str | Format) -> float:
     """Return the distance between the neighbours of a format around a number.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
-from precsim.formats.reals import real
+from precsim.formats.reals import RealLike, real
 from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import (
     PairInterleaved,
@@ -41,9 +41,9 @@ class Term(NamedTuple):
 
 
 def fused_dot_exact(
-    a: Sequence[float | Fraction],
-    b: Sequence[float | Fraction],
-    c: float | Fraction,
+    a: Sequence[RealLike],
+    b: Sequence[RealLike],
+    c: RealLike,
     spec: str | MatmulSpec,
     *,
     random_bits: int = 0,
@@ -102,13 +102,13 @@ def fused_dot_exact(
     return total if alpha is None else _multiply(total, alpha)
 
 
-def _floats(values: Sequence[float | Fraction], argument: str) -> list[float]:
+def _floats(values: Sequence[RealLike], argument: str) -> list[float]:
     if not hasattr(values, "__iter__"):
         raise TypeError(f"{argument} is {shown(values)}; allowed are sequences of numbers")
     return [_float(value, argument) for value in values]
 
 
-def _float(x: float | Fraction, argument: str) -> float:
+def _float(x: RealLike, argument: str) -> float:
     """Return the float that a number of any type is; refuse one that is none."""
     number = real(x, argument)
     try:
