@@ -135,7 +135,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def shown(
+def live_screen(
     progress: Progress, console: Console, above: Callable[[], Sequence[RenderableType]] = tuple
 ) -> Any:
     """Return a context in which a terminal shows what is finished, and the runs below it.

@@ -28,12 +28,12 @@ FIELD_STYLES = {
 
 _EPILOG = """\
 examples:
-  precsim show 0.1                    in fp32, fp16, bf16 and e4m3
-  precsim show 1+2**-11 fp16          a tie: it goes to the even neighbour
-  precsim show 500 e4m3 e4m3:saturate what becomes of a number that is too large
-  precsim show --code 0x3c00 fp16     from bits to value
-  precsim show 0.1 mxfp4              a block format: element and scale
-  precsim show e4m3                   the facts of a format"""
+  precsim show 0.1                in fp32, fp16, bf16, e4m3
+  precsim show 1+2**-11 fp16      a tie goes to even
+  precsim show 500 e4m3:saturate  a number too large
+  precsim show --code 0x3c00      from bits to value
+  precsim show 0.1 mxfp4          element and scale
+  precsim show e4m3               facts of a format"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from precsim.analysis.report import LEGEND, comparison_tables, places_table
 from precsim.cli import run_directory, verify
 from precsim.cli.console import PlainConsole
 from precsim.cli.output import print_rows, reported
-from precsim.cli.progress import Progress, shown
+from precsim.cli.progress import Progress, live_screen
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
         return comparison_tables(rows, console.width)[:1] if rows else []
 
     try:
-        with shown(progress, console, finished):
+        with live_screen(progress, console, finished):
             for config, outcome in _train_all(data, configs, progress):
                 name = config.policy.name
                 with reported(name, failures, with_traceback=args.traceback):

@@ -16,7 +16,7 @@ from rich.table import Table
 from precsim.cli import run_directory
 from precsim.cli.console import PlainConsole
 from precsim.cli.output import reported
-from precsim.cli.progress import Progress, shown
+from precsim.cli.progress import Progress, live_screen
 from precsim.products.native.refusal import RECOMMENDED_FLAGS, native_refusal
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
@@ -69,7 +69,7 @@ def _run(config: TrainConfig, data: Data, log: BitLog, console: Console, *, is_q
     if reason is not None and not is_quiet:
         print(f"{config.policy.name}: products are emulated, the bits are the same ({reason})")
     progress = Progress([config.policy.name], config.steps)
-    with shown(progress, console), progress.of(config.policy.name) as follow:
+    with progress.of(config.policy.name) as follow, live_screen(progress, console):
         result = train_on(data, replace(config, snapshots=1), on_state=log, on_step=follow)
     found = _summary(result) | {"emulated_because": reason}
     log.finish({**log.about, "kernels": _kernels(), "result": found})

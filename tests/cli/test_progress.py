@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 from rich.text import Text
 
-from precsim.cli.progress import Progress, duration, shown
+from precsim.cli.progress import Progress, duration, live_screen
 
 
 class Clock:
@@ -77,12 +77,12 @@ def test_a_terminal_shows_what_is_finished_above_the_runs_and_no_names_as_markup
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     progress = Progress(["bf16[rtz][/rtz]", "fp16"], 40)
     with (
-        shown(progress, console, lambda: [Text("finished: fp32")]),
+        live_screen(progress, console, lambda: [Text("finished: fp32")]),
         progress.of("bf16[rtz][/rtz]"),
     ):
         pass
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert text.index("finished: fp32") < text.index("1 of 2 done")
-    with shown(progress, Console(file=io.StringIO(), width=80)) as nothing:
+    with live_screen(progress, Console(file=io.StringIO(), width=80)) as nothing:
         assert nothing is None
