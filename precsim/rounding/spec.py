@@ -131,7 +131,7 @@ class RoundingSpec:
         fill(self, "num_random_bits", 32 if is_stochastic and count == 0 else count)
         if self.num_random_bits not in (range(1, 33) if is_stochastic else range(1)):
             raise ValueError(
-                f"num_random_bits is {count}; allowed are 1 to 32 in mode 'sr', 0 in the others"
+                f"num_random_bits is {shown(count)}; allowed are 1 to 32 in mode 'sr', 0 in the others"
             )
 
     @classmethod
@@ -142,10 +142,6 @@ class RoundingSpec:
         if not isinstance(text, str):
             return cls(format=text)
         return _parsed(text)
-
-    @classmethod
-    def _from_string(cls, text: str) -> "RoundingSpec":
-        return cls(**_named(text))  # type: ignore[arg-type]
 
     @classmethod
     def parse_with(
@@ -206,7 +202,7 @@ def _named(text: str) -> dict[str, object]:
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> RoundingSpec:
     """Parse each string once: that takes as long as a small product."""
-    return RoundingSpec._from_string(text)
+    return RoundingSpec(**_named(text))  # type: ignore[arg-type]
 
 
 SpecLike: TypeAlias = str | AnyFormat | RoundingSpec

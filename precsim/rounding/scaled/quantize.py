@@ -41,9 +41,10 @@ def quantize(
     axis : int
         The axis along which blocks run or, with granularity "channel", channels lie.
     mode : RoundingMode or str, optional
-        Replaces the mode in which elements are rounded. Scales follow their own rule.
+        The mode in which elements are rounded, where the string of `fmt` names none. Scales follow
+        their own rule.
     overflow : OverflowMode or str, optional
-        Replaces the overflow of elements: "saturate" by default.
+        The overflow of elements, where the string of `fmt` names none: "saturate" by default.
     random_bits : array_like of int, broadcastable to shape (...), optional
         For mode sr: one integer per element.
 
@@ -55,9 +56,10 @@ def quantize(
     Raises
     ------
     ValueError
-        If `fmt` is a format of single numbers, `axis` is out of range, the carrier cannot hold the
-        format (the rules of NVFP4 are float32 arithmetic and take float32 only), or `random_bits`
-        are missing in mode sr. Nothing is raised because of the values of `x`.
+        If `fmt` is a format of single numbers, or its string names another `mode` or `overflow`;
+        if `axis` is out of range, the carrier cannot hold the format (the rules of NVFP4 are
+        float32 arithmetic and take float32 only), or `random_bits` are missing in mode sr. Nothing
+        is raised because of the values of `x`.
     TypeError
         If `x` has a dtype that `round_to` does not take.
 
