@@ -45,6 +45,8 @@ class _Run:
         """Return what the run is doing."""
         if self.first is None:
             return f"compiling, {now - (now if self.begun is None else self.begun):.0f} s"
+        if self.done >= self.steps:
+            return f"testing, loss {self.loss:.3f}"
         rate = self.rate()
         speed = "" if rate is None else f", {rate:.0f} steps/s"
         return f"step {self.done} of {self.steps}{speed}, loss {self.loss:.3f}"

@@ -33,6 +33,8 @@ def test_compiling_is_shown_with_its_seconds_then_steps_rate_and_loss() -> None:
             "fp32          step 500 of 900, 200 steps/s, loss 1.250",
             "0 of 2 done, about 19 s left",
         ]
+        follow(900, 0.5)
+        assert progress.lines(80)[0] == "fp32          testing, loss 0.500"
         follow(10, 2.0)  # the run begins again
         assert progress.lines(80)[0] == "fp32          step 10 of 900, loss 2.000"
         clock.now = 20.0
