@@ -2,12 +2,12 @@
 
 import math
 import re
-from fractions import Fraction
 from typing import NamedTuple
 
 from precsim.cli.number import exact_decimal
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat, Specials
+from precsim.formats.oracle import decode_exact
 from precsim.formats.registry import Format
 
 _CODE = re.compile(r"(?P<hex>0x[0-9a-f]+)|(?P<binary>0b[01]+)|(?P<decimal>0|[1-9]\d*)", re.ASCII)
@@ -62,95 +62,6 @@ def parse_code(text: str) -> tuple[int, int | None]:
     return int(word, 0), width
 
 
-def decode_exactly(code: int, fmt: Format) -> Fraction | float:
-    """Return the value of a code.
-
-    Parameters
-    ----------
-    code : int
-        Bits, from 0 to ``2**width - 1``.
-    fmt : FloatFormat or FixedPointFormat
-        A format with a width.
-
-    Returns
-    -------
-    Fraction or float
-        The exact value; a float for -0, the infinities and NaN, whose sign is kept.
-
-    Examples
-    --------
-    >>> import precsim as ps
-    >>> decode_exactly(0x3C01, ps.get_format("fp16")), decode_exactly(0x80, ps.get_format("e4m3"))
-    (Fraction(1025, 1024), -0.0)
-    """
-    if isinstance(fmt, FixedPointFormat):
-        return _signed_integer(code, fmt) * Fraction(2) ** -fmt.fraction_bits
-    size = fmt._magnitude_bits
-    magnitude, sign = code & ((1 << size) - 1), -1 if code >> size else 1
-    if magnitude == 0 and sign < 0 and fmt.nan_replaces_negative_zero:
-        return math.nan
-    if magnitude > fmt._max_code:
-        is_infinite = fmt.has_infinity and magnitude == fmt._max_code + 1
-        return math.copysign(math.inf if is_infinite else math.nan, sign)
-    significand, exponent = fmt.magnitude(magnitude)
-    if significand == 0 and sign < 0 and fmt.has_negative_zero:
-        return -0.0
-    return sign * significand * Fraction(2) ** exponent
-
-
-def encode_exactly(value: float, fmt: Format) -> int:
-    """Return the code of a value of the format.
-
-    Parameters
-    ----------
-    value : float
-        A value of the format. NaN gives its quiet NaN, with the sign where the format has two.
-    fmt : FloatFormat or FixedPointFormat
-        A format with a width.
-
-    Returns
-    -------
-    int
-        The bits.
-
-    Examples
-    --------
-    >>> import precsim as ps
-    >>> hex(encode_exactly(-448.0, ps.get_format("e4m3")))
-    '0xfe'
-    """
-    if isinstance(fmt, FixedPointFormat):
-        integer = Fraction(value) * Fraction(2) ** fmt.fraction_bits
-        return int(integer) % (1 << fmt.width)
-    is_negative, p = math.copysign(1, value) < 0, fmt.precision
-    if math.isnan(value) and fmt.nan_replaces_negative_zero:
-        return 1 << fmt._magnitude_bits
-    if math.isnan(value):
-        first = fmt._max_code + 1 + fmt.has_infinity
-        code = first - 1 + (1 << (p - 2)) if fmt.specials is Specials.IEEE else first
-    elif math.isinf(value):
-        code = fmt._max_code + 1
-    else:
-        exact = abs(Fraction(value))
-        exponent = max(floor_log2(exact), fmt.emin) if exact else fmt.emin
-        steps = int(exact / Fraction(2) ** (exponent - p + 1))
-        # The implicit bit of a normal value adds one to the exponent field.
-        code = steps + ((exponent + fmt.bias - 1) << (p - 1)) if exact else 0
-    return code | (is_negative and fmt.is_signed) << fmt._magnitude_bits
-
-
-def floor_log2(x: Fraction) -> int:
-    """Return the largest e with ``2**e <= x``, of a positive number.
-
-    Examples
-    --------
-    >>> floor_log2(Fraction(7)), floor_log2(Fraction(1, 3))
-    (2, -2)
-    """
-    e = x.numerator.bit_length() - x.denominator.bit_length()
-    return e if Fraction(2) ** e <= x else e - 1
-
-
 def fields_of(code: int, fmt: Format) -> tuple[Field, ...]:
     """Split a code into its fields; those without bits are left out.
 
@@ -201,13 +112,13 @@ def derivation(code: int, fmt: Format) -> str:
     >>> derivation(0xD0, ps.get_format("q3.4"))
     '(208 - 2**8) * 2**-4 = -48 * 2**-4 = -3'
     """
-    value = decode_exactly(code, fmt)
+    value = decode_exact(code, fmt)
     if isinstance(fmt, FixedPointFormat):
         steps = _signed_integer(code, fmt)
         by = f" * 2**{-fmt.fraction_bits}" if fmt.fraction_bits else ""
         whole = f"({code} - 2**{fmt.width}){by} = " if steps < 0 else ""
-        return f"{whole}{steps}{by}" + (f" = {shortened(float(value))}" if by else "")
-    if isinstance(value, float) and not math.isfinite(value):
+        return f"{whole}{steps}{by}" + (f" = {shortened(value)}" if by else "")
+    if not math.isfinite(value):
         return _special(code, value, fmt)
     fields = {field.name: field.bits for field in fields_of(code, fmt)}
     trailing = fields.get("trailing significand", "")
@@ -216,9 +127,9 @@ def derivation(code: int, fmt: Format) -> str:
     bias = f"-{fmt.bias}" if fmt.bias >= 0 else f"+{-fmt.bias}"
     is_low = field == 0 and fmt.has_zero
     if is_low and not (fmt.has_subnormals and trailing):
-        return f"exponent field 0 stands for zero: {shortened(float(value))}"
+        return f"exponent field 0 stands for zero: {shortened(value)}"
     factor = f" * {int(not is_low)}.{trailing}b" if trailing else ""
-    return f"{sign}2**({1 if is_low else field}{bias}){factor} = {shortened(float(value))}"
+    return f"{sign}2**({1 if is_low else field}{bias}){factor} = {shortened(value)}"
 
 
 def shortened(value: float) -> str:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from precsim.cli.code import encode_exactly, fields_of, shortened
+from precsim.cli.code import fields_of, shortened
 from precsim.cli.number import approximate, exact_decimal
 from precsim.cli.output import Row
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
+from precsim.formats.oracle import encode_exact
 from precsim.formats.registry import AnyFormat, Format
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly, quantize_group_exactly
@@ -199,7 +200,7 @@ def _size(fmt: AnyFormat) -> str:
 def _bits(value: float, fmt: Format) -> str:
     if math.isnan(value) and not fmt.has_nan:
         return "none"
-    return " ".join(field.bits for field in fields_of(encode_exactly(value, fmt), fmt))
+    return " ".join(field.bits for field in fields_of(encode_exact(value, fmt), fmt))
 
 
 def _plain(value: float) -> str:

@@ -8,21 +8,19 @@ from typing import Any
 from precsim.cli import scaled
 from precsim.cli.code import (
     Field,
-    decode_exactly,
     derivation,
-    encode_exactly,
     fields_of,
-    floor_log2,
 )
 from precsim.cli.formats import kind_of
 from precsim.cli.number import approximate, exact_decimal, hex_float
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
-from precsim.formats.carrier import FLOAT64
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.layout import BINARY64
+from precsim.formats.oracle import decode_exact, encode_exact
 from precsim.formats.registry import Format
 from precsim.rounding.modes import RoundingMode, SubnormalMode
-from precsim.rounding.oracle import Flags, round_exact
+from precsim.rounding.oracle import Flags, round_exact, ulp_exact
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -131,7 +129,7 @@ def describe(
     value, flags = round_exact(exact, spec, random_bits=random_bits)
     if isinstance(exact, float) and math.isnan(exact) and math.isnan(value) and _has_two_nans(fmt):
         value = math.copysign(value, exact)
-    code = None if fmt.width is None or not _has(value, fmt) else encode_exactly(value, fmt)
+    code = None if fmt.width is None or not _has(value, fmt) else encode_exact(value, fmt)
     raised = (flag.name.lower().replace("_", " ") for flag in Flags if flag in flags and flag.name)
     return _shown(spec, code, value, exact, tuple(raised))
 
@@ -166,14 +164,14 @@ def describe_code(code: int, spec: RoundingSpec) -> Shown:
         raise ValueError(
             f"--code is given for {fmt}; allowed are formats of single numbers ({scaled.parts(fmt)})"
         )
-    if fmt.width is None or not fmt.fits(FLOAT64):
+    if fmt.width is None or not fmt.fits(BINARY64):
         raise ValueError(f"format {fmt} has no codes, or values that float64 has not")
     if code >> fmt.width:
         raise ValueError(
             f"--code has more bits than {fmt}; allowed are 0 to {(1 << fmt.width) - 1:#x}"
         )
-    exact = decode_exactly(code, fmt)
-    return _shown(spec, code, float(exact), exact, None)
+    exact = decode_exact(code, fmt)
+    return _shown(spec, code, exact, exact, None)
 
 
 def _shown(
@@ -210,7 +208,7 @@ def _size(fmt: Format) -> str:
 
 def _refuse_unlimited(exact: Fraction | float, fmt: Format) -> None:
     """Refuse what float64 cannot hold, since the result is returned in it."""
-    if not fmt.fits(FLOAT64):
+    if not fmt.fits(BINARY64):
         raise ValueError(f"format {fmt} has values that float64 has not; show cannot take it")
     is_limited = isinstance(fmt, FixedPointFormat) or fmt.exponent_bits is not None
     if is_limited or isinstance(exact, float) or exact == 0:
@@ -244,19 +242,7 @@ def _error(value: float, exact: Fraction | float, fmt: Format) -> tuple[str, ...
     if not error:
         return ()
     relative = approximate(error / abs(exact)) if exact else "infinite"
-    return approximate(error), relative, approximate(error / _ulp(abs(exact), fmt))
-
-
-def _ulp(magnitude: Fraction, fmt: Format) -> Fraction:
-    """Return what `ulp` returns, in exact arithmetic."""
-    if isinstance(fmt, FixedPointFormat):
-        return Fraction(2) ** -fmt.fraction_bits
-    if fmt.exponent_bits is None:
-        return Fraction(2) ** (floor_log2(magnitude) - fmt.precision + 1)
-    exponent = min(floor_log2(magnitude), fmt.emax) if magnitude else fmt.emin - 1
-    if exponent < fmt.emin and not fmt.has_subnormals:
-        return Fraction(2) ** fmt.emin
-    return Fraction(2) ** (max(exponent, fmt.emin) - fmt.precision + 1)
+    return approximate(error), relative, approximate(error / Fraction(ulp_exact(exact, fmt)))
 
 
 def _neighbours(exact: Fraction | float, spec: RoundingSpec) -> tuple[float | None, float | None]:

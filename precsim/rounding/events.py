@@ -14,6 +14,7 @@ from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel.limits import first_of_chop, is_coarse, limits
+from precsim.rounding.kernel.outward import is_outward
 from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
@@ -228,7 +229,7 @@ def _first_above(
     end = carrier.pattern(significand, exponent)
     goes_out = False
     if spec.mode is not RoundingMode.STOCHASTIC:
-        goes_out = spec.mode.direction.is_outward(np.bool_(is_negative), lambda: np.bool_(is_odd))
+        goes_out = is_outward(spec.mode.direction, np.bool_(is_negative), lambda: np.bool_(is_odd))
     if spec.mode.is_nearest:
         middle = (2 * significand + 1, exponent - 1)
         return _pattern_or(end + 1, *middle, carrier, add=not goes_out)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
@@ -58,6 +59,8 @@ def train(
     ------
     ValueError
         If `backend="native"` and a product of the policy has no native kernel.
+    TypeError
+        If `config` is no `TrainConfig`.
 
     Notes
     -----
@@ -95,6 +98,10 @@ def train_on(
 
 def load_data(config: TrainConfig) -> Data:
     """Return the data of a task."""
+    if not isinstance(config, TrainConfig):
+        raise TypeError(
+            f"config is {shown(config)}; allowed is a TrainConfig, for example TrainConfig(policy='bf16')"
+        )
     return TASKS[config.task].load(config.seed, config.data_dir)
 
 

@@ -258,7 +258,13 @@ EXEMPT: dict[str, str] = {
         ),
         DESCRIPTION,
     ),
-    **dict.fromkeys(("compute_exact", "round_exact", "fused_dot_exact"), EXACT),
+    **dict.fromkeys(
+        (
+            *("compute_exact", "decode_exact", "encode_exact", "fused_dot_exact", "round_exact"),
+            "ulp_exact",
+        ),
+        EXACT,
+    ),
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "Quantized": "is made by quantize; test_values_with_axes_added_later.py is about it",

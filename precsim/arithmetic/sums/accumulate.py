@@ -21,6 +21,7 @@ from precsim.arithmetic.sums.exact import Summands, exact_sum
 from precsim.arithmetic.sums.order import Exact, Order, Pairwise, Sequential, parse_order
 from precsim.arithmetic.sums.ordered import Place, Terms, ordered_sum
 from precsim.arithmetic.sums.superaccumulator import Integers, range_of, significands
+from precsim.formats.arguments import axis_of
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.random_bits import as_random_bits
@@ -142,8 +143,7 @@ def accumulate(
     if axis is None:
         x, axis = x.reshape(-1), 0
         random_bits = None if random_bits is None else random_bits.reshape(-1)
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"axis is {axis}; allowed are {-x.ndim} to {x.ndim - 1}")
+    axis = axis_of(axis, x.shape)
     xp = namespace(x, random_bits)
     rows = xp.moveaxis(xp.asarray(x), axis, 0)
     bits = None if random_bits is None or not is_stochastic else xp.moveaxis(random_bits, axis, 0)

@@ -13,6 +13,7 @@ from precsim._arrays import (
 )
 from precsim.arithmetic.elementwise import add
 from precsim.arithmetic.operation import call
+from precsim.formats.arguments import integer
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.random_bits import as_random_bits, beside
@@ -84,15 +85,14 @@ def segment_sum(
         raise ValueError(
             f"segment_ids has shape {ids.shape}; allowed for data of shape {data.shape} is one axis, its first"
         )
-    if num_segments < 0:
-        raise ValueError(f"num_segments is {num_segments}; allowed are 0 and more")
+    num_segments = integer(num_segments, "num_segments", 0)
     bits = as_random_bits(random_bits, (data,), carrier, spec, "element of data")
     if not is_jax(ids):
         # JAX may have 32 bits only; what they do not hold is no segment.
         ids = within(ids, num_segments)
     arrays = (data, ids) if bits is None else (data, ids, bits)
     is_long = data.size >= COMPILED_FROM
-    return call(_add_rows, (spec, int(num_segments)), *arrays, is_long=is_long)
+    return call(_add_rows, (spec, num_segments), *arrays, is_long=is_long)
 
 
 def _add_rows(

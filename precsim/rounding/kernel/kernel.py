@@ -23,6 +23,7 @@ from precsim.formats.carrier import Carrier, as_carrier, decompose, floor_log2, 
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel import fixed_point, floating_point, in_place
 from precsim.rounding.kernel.limits import is_coarse, limits
+from precsim.rounding.kernel.outward import is_outward
 from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode, StochasticVariant
 from precsim.rounding.spec import RoundingSpec
 
@@ -185,7 +186,7 @@ def _goes_up(
     negative: Array,
 ) -> Array:
     """Decide, from the cut-off bits, whether the magnitude goes to the upper neighbour."""
-    outward: Array = mode.direction.is_outward(negative, lambda: odd)
+    outward: Array = is_outward(mode.direction, negative, lambda: odd)
     if mode.is_nearest:
         tie = (fraction == half) & ~sticky
         up: Array = (fraction >= half) & ~(tie & ~outward)
