@@ -2,7 +2,7 @@
 
 import difflib
 
-from benchmarks import matmuls, operations, roundings, startup, training
+from benchmarks import compilation, matmuls, operations, roundings, startup, training
 from benchmarks.case import Case
 
 
@@ -13,6 +13,7 @@ def all_cases() -> list[Case]:
         *operations.cases(),
         *matmuls.cases(),
         *training.cases(),
+        *compilation.cases(),
         *startup.cases(),
     ]
 

@@ -306,7 +306,7 @@ def computed_once(x: Array) -> Array:
         return x
     from jax import lax
 
-    apart = lax.optimization_barrier
+    apart: Callable[..., Any] = lax.optimization_barrier
     known = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
     once: Array = lax.platform_dependent(x, cpu=known, default=apart)
     return once

@@ -10,12 +10,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax._src.core import eval_context  # no public way out of a trace
 from numpy.typing import DTypeLike
 
 from precsim._arrays import Array, ArrayLike, JaxArray, as_array, devices_of, is_jax
-from precsim._lax_arrays import with_lax
+from precsim._lax_arrays import plain, with_lax
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -107,7 +106,7 @@ def as_jax(x: ArrayLike, argument: str = "an array") -> JaxArray:
 @compiled(static_argnums=(0, 1))
 def call_compiled(function: Callable[..., Array], option: Any, *arrays: Any) -> Array:
     """Call a function of one option, fixed in the compilation, and of arrays."""
-    return with_automatic_axes(with_lax(partial(function, option)), *map(jnp.asarray, arrays))
+    return with_automatic_axes(with_lax(partial(function, option)), *map(jnp.asarray, plain(arrays)))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

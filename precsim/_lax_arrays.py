@@ -1,4 +1,4 @@
-"""Arrays whose operators go to `jax.lax` at once: the same program, traced in an eighth of the time.
+"""Arrays whose operators go to `jax.lax` at once: the same program, traced in less time.
 
 An operator of `jax.numpy` promotes, broadcasts and calls a jitted function of its own; precsim's
 kernels are thousands of such calls on operands of one dtype and one shape. `with_lax` hands a
@@ -177,7 +177,7 @@ def _are_alike(x: Any, y: Any) -> bool:
 
 
 def _operator(name: str, of_lax: Callable[..., Any] | None, kinds: str) -> None:
-    """Give the class an operator and its reflection, which `of_lax` does for some kinds of dtype."""
+    """Give the class an operator and its reflection; `of_lax` does it for some kinds of dtype."""
     python = getattr(operator, f"__{name}__")
 
     def apply(x: Any, y: Any) -> LaxArray:
@@ -227,19 +227,15 @@ class _Namespace:
     def where(self, condition: Any, yes: Any, no: Any) -> LaxArray:
         """Select, as `jax.numpy.where`."""
         condition, yes, no = _array(condition), _array(yes), _array(no)
-        shape = getattr(condition, "shape", ())
-        arrays = [x for x in (yes, no) if hasattr(x, "aval")]
-        dtypes = {x.dtype for x in (yes, no) if hasattr(x, "dtype")}
-        is_plain = (
-            hasattr(condition, "aval")
-            and condition.dtype == bool
-            and all(hasattr(x, "dtype") for x in (yes, no))
-            and len(dtypes) == 1
-            and all(x.shape == shape for x in arrays)
-        )
-        if not is_plain:
+        is_plain = hasattr(condition, "aval") and condition.dtype == bool
+        for x in (yes, no):
+            has_its_shape = hasattr(x, "aval") and x.shape == getattr(condition, "shape", None)
+            is_plain = is_plain and (isinstance(x, np.generic) or has_its_shape)
+        if not is_plain or yes.dtype != no.dtype:
             return LaxArray(jnp.where(condition, yes, no))
-        yes, no = (x if hasattr(x, "aval") else lax.broadcast(x, shape) for x in (yes, no))
+        yes, no = (
+            lax.broadcast(x, condition.shape) if isinstance(x, np.generic) else x for x in (yes, no)
+        )
         return LaxArray(lax.select(condition, yes, no))
 
     def maximum(self, x: Any, y: Any) -> LaxArray:

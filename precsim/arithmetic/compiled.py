@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim._lax_arrays import with_lax
+from precsim._lax_arrays import plain, with_lax
 from precsim._calls import compiled, refuse_fast_math, with_automatic_axes
 from precsim.arithmetic.exact import apply_operation
 from precsim.formats.carrier import as_carrier
@@ -29,7 +29,7 @@ def _apply(
     def run(random_bits: Array | None, *operands: Array) -> Array:
         return apply_operation(function, operands, random_bits, spec, carrier)
 
-    return with_automatic_axes(with_lax(run), random_bits, *map(jnp.asarray, operands))
+    return with_automatic_axes(with_lax(run), *plain((random_bits, *operands)))
 
 
 @_apply.defjvp

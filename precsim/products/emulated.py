@@ -137,8 +137,9 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
     total = _start(a, b, c)
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
     total = kept_apart(total)
-    column = lambda k: lax.dynamic_slice_in_dim(a, k, 1, a.ndim - 1, allow_negative_indices=False)
-    row = lambda k: lax.dynamic_slice_in_dim(b, k, 1, b.ndim - 2, allow_negative_indices=False)
+    slice_of: Any = partial(lax.dynamic_slice_in_dim, slice_size=1, allow_negative_indices=False)
+    column = lambda k: slice_of(a, k, axis=a.ndim - 1)
+    row = lambda k: slice_of(b, k, axis=b.ndim - 2)
 
     def body(k: Array, total: Array) -> Array:
         return step(total, *(jnp.broadcast_to(v, total.shape) for v in (column(k), row(k))))

@@ -107,8 +107,7 @@ def count(before: Array, after: Array, spec: RoundingSpec) -> Array:
 
 def checked_pair(before: ArrayLike, after: ArrayLike) -> tuple[Array, Array]:
     """Return both as arrays of one dtype and one shape; refuse any others."""
-    before, carrier = as_carrier(before, "before")
-    after, _ = as_carrier(after, "after")
+    before, after = as_carrier(before, "before")[0], as_carrier(after, "after")[0]
     if after.dtype != before.dtype:
         raise TypeError(f"after has dtype {after.dtype}; allowed is that of before, {before.dtype}")
     if after.shape != before.shape:
@@ -118,12 +117,12 @@ def checked_pair(before: ArrayLike, after: ArrayLike) -> tuple[Array, Array]:
     return before, after
 
 
-def classify(before: Array, after: Array, spec: RoundingSpec) -> Events:
+def classify(before: Array, after: Array, spec: SpecLike) -> Events:
     """Return, for each kind of event, a flat boolean array: which elements it happened to.
 
     `before` and `after` are carrier values of one shape. `elements` is True, for all of them.
     """
-    carrier = as_carrier(before)[1]
+    spec, carrier = RoundingSpec.parse(spec), as_carrier(before)[1]
     bits = bitcast(before, carrier.uint_dtype).reshape(-1)
     result = bitcast(after, carrier.uint_dtype).reshape(-1)
     smallest = carrier.uint(limits(spec, carrier).min_normal)

@@ -179,7 +179,7 @@ class PreparedRun(NamedTuple):
     state : pytree
         The state before the first step.
     step : callable
-        ``step(state, *batch) -> (state, metrics)``, not compiled; its products check their range.
+        ``step(state, *batch) -> (state, metrics)``, not compiled.
     batch : callable
         ``batch(k)`` gives the other arguments of the step after `k` steps.
 
@@ -196,13 +196,17 @@ class PreparedRun(NamedTuple):
     batch: Callable[[int], tuple[Array, Array]]
 
 
-def prepare_run(config: TrainConfig) -> PreparedRun:
+def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
     """Return the start of a run and its step, to stop anywhere and look inside.
 
     Parameters
     ----------
     config : TrainConfig
         The run that `train` would make.
+    is_guarded : bool
+        Whether emulated products have a branch for operands beyond the range where their short way
+        is exact. Without it a step compiles faster, as in `train`; `metrics.untrusted` says whether
+        a product has left that range, so that its bits may be wrong.
 
     Returns
     -------
@@ -217,7 +221,8 @@ def prepare_run(config: TrainConfig) -> PreparedRun:
     >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
     (1, True)
     """
-    return _prepared(load_data(config), config, config.backend)
+    backend = config.backend if is_guarded else config.backend + UNGUARDED
+    return _prepared(load_data(config), config, backend)
 
 
 def _prepared(data: Data, config: TrainConfig, backend: str) -> PreparedRun:

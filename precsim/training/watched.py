@@ -99,13 +99,14 @@ def watched_product(
         if operand is None or scaled_format(operand.format) is not None:
             operands.append(x)
             continue
+        scaled = x
         if setting.policy.tensor_scaling == "current":
             scale, inverse = current_scale(x, operand)
             inverses.append(inverse)
-            x = flush(x * scale)
-        rounded = computed_once(round_array(x, None, operand))
+            scaled = flush(x * scale)
+        rounded = computed_once(round_array(scaled, None, operand))
         if name in watch:
-            watched = _with(watched, _count_anew(x, rounded, operand))
+            watched = _with(watched, _count_anew(scaled, rounded, operand))
         operands.append(rounded)
     left, right = operands
     shape = *a.shape[:-1], b.shape[-1]

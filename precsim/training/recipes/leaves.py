@@ -1,6 +1,6 @@
 """Which leaves of a pytree are trained: an integer, a boolean or a random key stays as it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +30,7 @@ def map_joined(function: Callable[[Array], Array], tree: Any) -> Any:
 
     So XLA compiles one kernel for all of them. The leaves have one dtype; others stay as they are.
     """
+    structure: Any
     leaves, structure = jax.tree.flatten(tree)
     where = [n for n, leaf in enumerate(leaves) if is_trained(leaf)]
     if where:
@@ -39,12 +40,12 @@ def map_joined(function: Callable[[Array], Array], tree: Any) -> Any:
     return structure.unflatten(leaves)
 
 
-def joined(arrays: list[Array]) -> Array:
+def joined(arrays: Sequence[Array]) -> Array:
     """Return the elements of arrays as one vector."""
     return jnp.concatenate([x.reshape(-1) for x in arrays])
 
 
-def parted(vector: Array, like: list[Array]) -> list[Array]:
+def parted(vector: Array, like: Sequence[Array]) -> list[Array]:
     """Undo `joined`: return arrays of the shapes of `like`."""
     ends = np.cumsum([x.size for x in like])[:-1].tolist()
     parts = jnp.split(computed_once(vector), ends)

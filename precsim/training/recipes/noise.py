@@ -9,7 +9,7 @@ CPU, which take XLA eight times as long to compile.
 import math
 import zlib
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,9 @@ def fold_in(key: Array, data: Any) -> Array:
     """Return ``jax.random.fold_in(key, data)``."""
     if not _is_threefry(key):
         return jax.random.fold_in(key, data)
-    words = computed_once(_folded(*_words(key), jnp.asarray(data, jnp.uint32)))
+    words: Any = computed_once(_folded(*_words(key), jnp.asarray(data, jnp.uint32)))
     if not _is_typed(key):
-        return words
+        return cast("Array", words)
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
 
 
@@ -35,7 +35,8 @@ def bits_at(key: Array, path: str, shape: tuple[int, ...]) -> Array:
     size = math.prod(shape)
     if not _is_threefry(here) or size >= 1 << 32:
         return jax.random.bits(here, shape, jnp.uint32)
-    return _bits(*_words(here), size).reshape(shape)
+    bits: Array = _bits(*_words(here), size).reshape(shape)
+    return bits
 
 
 @jax.jit
@@ -53,7 +54,7 @@ def _is_threefry(key: Array) -> bool:
     """Return whether a key, typed or raw, is one of Threefry's."""
     if _is_typed(key):
         return str(jax.random.key_impl(key)) == "threefry2x32"
-    return key.shape == (2,) and jax.config.jax_default_prng_impl == "threefry2x32"
+    return key.shape == (2,) and str(jax.random.key_impl(key)) == "threefry2x32"
 
 
 def _is_typed(key: Array) -> bool:
