@@ -28,12 +28,23 @@ State = TypeVar("State")
 """An array, or a tuple of arrays, that a loop carries on."""
 
 
+_CONCRETE: set[type] = set()
+"""The types of JAX arrays that have been seen, without those of tracers."""
+
+
 def is_jax(x: object) -> TypeGuard[JaxArray]:
     """Return whether `x` is a JAX array or tracer, without importing jax."""
+    # The common cases, much faster than the test below.
     if isinstance(x, (np.ndarray, np.generic)):
-        return False  # the common case, much faster than the test below
+        return False
+    if type(x) in _CONCRETE:
+        return True
     jax = sys.modules.get("jax")
-    return jax is not None and isinstance(x, jax.Array)
+    if jax is None or not isinstance(x, jax.Array):
+        return False
+    if not isinstance(x, jax.core.Tracer):
+        _CONCRETE.add(type(x))
+    return True
 
 
 def is_traced(x: object) -> bool:
@@ -54,7 +65,7 @@ def as_array(x: ArrayLike, argument: str = "x") -> Array:
     Arrays of other libraries on the CPU are taken by DLPack or by ``__array__``. Masked arrays are
     refused, since nothing here knows of masks; so are ragged lists and lists of tracers.
     """
-    if is_jax(x):
+    if type(x) is np.ndarray or is_jax(x):
         return x
     if isinstance(x, (list, tuple)):
         _refuse_entries(x, argument)
@@ -223,6 +234,14 @@ def devices_of(x: Any) -> frozenset[str]:
 
     of_type = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).manual_axis_type
     return frozenset() if of_type is None else of_type.varying
+
+
+def common_shape(*arrays: Any) -> tuple[int, ...]:
+    """Return the shape that arrays broadcast to, at once where all have it."""
+    first: tuple[int, ...] = arrays[0].shape
+    if all(x.shape == first for x in arrays[1:]):
+        return first
+    return np.broadcast_shapes(*(x.shape for x in arrays))
 
 
 def within(ids: Array, count: int) -> np.ndarray:

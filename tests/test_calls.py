@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.arithmetic import operation
-from precsim.arithmetic.sums import accumulate as accumulate_module
 
 ROWS = np.array([[1.1, 2.5, -0.3], [0.5, -np.inf, 1e-40]], np.float32)
 CODES = np.array([[1, 200, 3], [3, 7, 255]], np.uint8)
@@ -33,8 +31,7 @@ def test_large_numpy_arrays_run_compiled_with_the_same_bits(
     name: str, monkeypatch: pytest.MonkeyPatch, compilations: Callable[[Callable[[], Any]], int]
 ) -> None:
     plain = NUMPY[name]()
-    monkeypatch.setattr(operation, "COMPILED_FROM", 1)
-    monkeypatch.setattr(accumulate_module, "COMPILED_FROM", 1)
+    monkeypatch.setattr("precsim._calls.COMPILED_FROM", 1)
     results: list[Any] = []
     assert compilations(lambda: results.append(NUMPY[name]())) > 0
     (compiled,) = results
@@ -47,8 +44,9 @@ def test_large_numpy_arrays_run_compiled_with_the_same_bits(
 def test_pieces_share_one_compilation(
     monkeypatch: pytest.MonkeyPatch, compilations: Callable[[Callable[[], Any]], int]
 ) -> None:
-    monkeypatch.setattr(operation, "COMPILED_FROM", 1)
+    monkeypatch.setattr("precsim._calls.COMPILED_FROM", 1)
     monkeypatch.setattr("precsim._calls.PIECE", 4)
+    monkeypatch.setattr("precsim._calls.LEAST", 4)
     x = np.arange(11, dtype=np.float32)
     ps.ieee.less(x, 5.0)
     assert compilations(lambda: ps.ieee.less(x[:9], 2.0)) == 0

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from precsim._arrays import Array, ArrayLike, as_integers, bitcast, is_jax, is_traced, namespace
-from precsim.arithmetic.operation import call_elementwise
+from precsim._calls import call_elementwise
 from precsim.formats.carrier import (
     FLOAT32,
     FLOAT64,
@@ -86,14 +86,14 @@ def convert(
     refuse_scaled(source, "source_format")
     refuse_scaled(spec.format, "target_spec")
     codes = as_codes(codes, source)
-    values = call_elementwise(decode_beside, (source, spec.format), np.float64, codes)
+    values = call_elementwise(decode_beside, (source, spec.format), codes, x64=True)
     rounded = round_to(values, spec, random_bits=random_bits)
     if not spec.format.has_nan and _has_nan(rounded):
         raise ValueError(
             f"codes have a NaN of {source}, but {spec.format} has none; allowed is a rule that says what "
             f"it becomes, for example target_spec='{spec}:nan_to_zero'"
         )
-    return call_elementwise(encode_in, spec.format, rounded.dtype, rounded)
+    return call_elementwise(encode_in, spec.format, rounded)
 
 
 def from_integer(n: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
@@ -145,10 +145,9 @@ def from_integer(n: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None 
     carrier = FLOAT32 if spec.format.fits(FLOAT32) else FLOAT64
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
     random_bits = as_random_bits(random_bits, (n,), carrier, spec, "element of n")
-    arrays = (n,) if random_bits is None else (n, random_bits)
-    if any(map(is_jax, arrays)) and (carrier is FLOAT64 or n.dtype.itemsize == 8):
+    if any(map(is_jax, (n, random_bits))) and (carrier is FLOAT64 or n.dtype.itemsize == 8):
         require_64_bits(f"the rounding of {n.dtype} to {spec.format} needs 64 bits")
-    return call_elementwise(round_integers, (spec, carrier), np.float64, *arrays)
+    return call_elementwise(round_integers, (spec, carrier), n, random_bits, x64=True)
 
 
 def to_integer(
@@ -212,7 +211,7 @@ def to_integer(
         )
     if is_jax(x) and kind.itemsize == 8:
         require_64_bits(f"dtype {kind} needs 64 bits")
-    return call_elementwise(truncate, (kind, str(overflow)), np.float64, x, round_to(x, spec))
+    return call_elementwise(truncate, (kind, str(overflow)), x, round_to(x, spec), x64=True)
 
 
 # The integers below 2**(p + 1) are floating-point numbers whose subnormals have the quantum 1.

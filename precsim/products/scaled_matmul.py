@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, entry, namespace, repeat
-from precsim._calls import call, compiled, with_automatic_axes
+from precsim._arrays import Array, ArrayLike, entry, is_jax, namespace, repeat
+from precsim._calls import compiled, in_numpy, with_automatic_axes
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul
@@ -108,8 +108,10 @@ def scaled_matmul(
         x, y, s, t = map(np.asarray, (a, b, a_scales, b_scales))
         result = _promoted(x, y, s, t, spec, contracts)
         return namespace(a, b, a_scales, b_scales).asarray(result)
-    run = lambda *arrays: _compiled(*arrays, spec, contracts)
-    return call(run, a.dtype, a, b, a_scales, b_scales)
+    arrays = a, b, a_scales, b_scales
+    if any(map(is_jax, arrays)):
+        return _compiled(*arrays, spec, contracts)
+    return in_numpy(lambda *arrays: _compiled(*arrays, spec, contracts), *arrays)
 
 
 def _block(spec: MatmulSpec) -> tuple[int, MatmulSpec]:
@@ -147,16 +149,23 @@ def _promoted(
     return total if spec.output is None else round_to(total, spec.output)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+# Compiled outside the rule of differentiation, which makes a call from Python cheap.
 @compiled(static_argnums=(4, 5))
 def _compiled(
+    a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
+) -> Array:
+    return _without_gradient(a, b, a_scales, b_scales, spec, contracts)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+def _without_gradient(
     a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
 ) -> Array:
     run = partial(_promoted, spec=spec, contracts=contracts)
     return with_automatic_axes(run, a, b, a_scales, b_scales, contracted=(-1, -2))
 
 
-@_compiled.defjvp
+@_without_gradient.defjvp
 def _no_gradient(spec: MatmulSpec, contracts: bool, primals: Any, tangents: Any) -> Any:
     raise TypeError(
         "scaled_matmul has no gradient: say in a custom_vjp which scaled products the gradients are"

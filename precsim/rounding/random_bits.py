@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, as_integers, is_jax, is_traced, namespace
+from precsim._arrays import Array, as_integers, common_shape, is_jax, is_traced, namespace
 from precsim.formats.carrier import FLOAT64, Carrier
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -34,7 +34,9 @@ def as_random_bits(
             f"{spec.num_random_bits} bits that the spec uses"
         )
     random_bits = beside(random_bits, operands, carrier)
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    shape = common_shape(*operands)
+    if random_bits.shape == shape:
+        return random_bits
     try:
         return namespace(random_bits).broadcast_to(random_bits, shape)
     except ValueError:
