@@ -63,7 +63,7 @@ def call(
     if not _is_worth_compiling((function, option, shapes), size + STEP * steps, patience):
         return function(option, *arrays)
     run = partial(_call_compiled(), function, option)
-    return in_numpy(run, *arrays, x64=x64)
+    return cast("Result", in_numpy(run, *arrays, x64=x64))
 
 
 def call_elementwise(
@@ -91,31 +91,38 @@ def call_elementwise(
 def _in_pieces(
     run: Callable[..., Any], arrays: tuple[Any, ...], shape: tuple[int, ...], size: int
 ) -> Any:
-    flat = [
-        None if x is None else (x if x.shape == shape else np.broadcast_to(x, shape)).reshape(-1)
-        for x in arrays
-    ]
+    flat = [None if x is None else _flat(x, shape) for x in arrays]
 
     def start(first: int) -> Any:
         return run(*[None if x is None else _padded(x, first, size) for x in flat])
 
-    count = math.prod(shape)
-    values = start(0)
-    results: list[np.ndarray] = []
+    values, count = start(0), math.prod(shape)
+    if count <= size:
+        if isinstance(values, tuple):
+            return tuple(np.array(part)[:count].reshape(shape) for part in values)
+        return np.array(values)[:count].reshape(shape)
+    parts = values if isinstance(values, tuple) else (values,)
+    results = [np.empty(count, part.dtype) for part in parts]
     for first in range(0, count, size):
-        parts = values if isinstance(values, tuple) else (values,)
         if first + size < count:  # runs while the results of this piece are copied
             values = start(first + size)
-        results = results or [np.empty(count, part.dtype) for part in parts]
         for result, part in zip(results, parts, strict=True):
             result[first : first + size] = np.asarray(part)[: count - first]
-    if isinstance(values, tuple):
-        return tuple(result.reshape(shape) for result in results)
-    return results[0].reshape(shape)
+        parts = values if isinstance(values, tuple) else (values,)
+    shaped = tuple(result.reshape(shape) for result in results)
+    return shaped if isinstance(values, tuple) else shaped[0]
+
+
+def _flat(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if x.shape != shape:
+        x = np.broadcast_to(x, shape)
+    return x if x.ndim == 1 else x.reshape(-1)
 
 
 def _padded(x: np.ndarray, first: int, size: int) -> np.ndarray:
     """Return elements from the first on, with zeros beyond the end."""
+    if x.size == size:
+        return x
     piece = x[first : first + size]
     if piece.size == size:
         return piece
@@ -149,6 +156,14 @@ def has_jax() -> bool:
     except ModuleNotFoundError:
         return False
     return True
+
+
+def require_jax(what: str) -> None:
+    """Refuse what runs under JAX alone, where that is not installed."""
+    if not has_jax():
+        raise ModuleNotFoundError(
+            f"{what} needs jax, which is not installed: pip install jax", name="jax"
+        )
 
 
 @cache

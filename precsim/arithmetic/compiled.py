@@ -43,4 +43,3 @@ def _jvp(
 
     _, tangent = jax.jvp(of_one_shape, operands, tangents[0])
     return rounded, tangent
-

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from precsim._arrays import Array, common_shape, is_array, is_jax
 from precsim._calls import call_elementwise
 from precsim.arithmetic.exact import BitsFunction, apply_operation

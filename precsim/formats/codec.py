@@ -80,7 +80,7 @@ def decode(codes: ArrayLike, fmt: str | Format) -> Array:
     fmt = get_format(fmt)
     refuse_scaled(fmt, "fmt")
     codes = as_codes(codes, fmt)
-    carrier = _smallest_carrier(fmt)
+    carrier = smallest_carrier(fmt)
     if is_jax(codes) and carrier is FLOAT64:
         require_64_bits(f"{fmt.name} needs a float64 carrier")
     return call_elementwise(_decode, (fmt, carrier), codes, x64=carrier is FLOAT64)
@@ -136,7 +136,7 @@ def encode(values: ArrayLike, fmt: str | Format) -> Array:
     if not fmt.fits(carrier):
         remedy = " (use float64)" if carrier is FLOAT32 else ""
         raise ValueError(f"a {carrier.name} carrier cannot hold {fmt.name}{remedy}")
-    codes, valid = call_elementwise(_encode, (fmt, carrier, dtype), values)
+    codes, valid = call_elementwise(encode_array, (fmt, carrier, dtype), values)
     _refuse_invalid(values, valid, fmt)
     return codes
 
@@ -147,7 +147,7 @@ def _decode(option: tuple[Format, Carrier], codes: Array) -> Array:
     return bitcast(bits, carrier.float_dtype).reshape(codes.shape)
 
 
-def _encode(option: tuple[Format, Carrier, Any], values: Array) -> tuple[Array, Array]:
+def encode_array(option: tuple[Format, Carrier, Any], values: Array) -> tuple[Array, Array]:
     """Return codes, and which values are in the format: exactly those whose code decodes to them.
 
     All others get the code of zero.
@@ -191,7 +191,8 @@ def _refuse_invalid(values: Array, valid: Array, fmt: Format) -> None:
         )
 
 
-def _smallest_carrier(fmt: Format) -> Carrier:
+def smallest_carrier(fmt: Format) -> Carrier:
+    """Return the carrier of the format's values: float32 if that has them all."""
     for carrier in (FLOAT32, FLOAT64):
         if fmt.width is not None and fmt.fits(carrier):
             return carrier

@@ -45,11 +45,10 @@ class Specs:
         backend: str,
     ) -> "Specs":
         """Parse the three specs (a gradient's default is the forward one) and check the backend."""
-        for given in (spec, dgrad or spec, wgrad or spec):
-            if not isinstance(given, str):
-                MatmulSpec.parse(given)
-        if not isinstance(backend, str):
-            resolve_backend(spec, backend)
+        try:
+            hash((spec, dgrad, wgrad, backend))
+        except TypeError:  # what has no hash is no spec and no backend either
+            return _resolved.__wrapped__(spec, dgrad, wgrad, backend)
         return _resolved(spec, dgrad, wgrad, backend)
 
 

@@ -92,14 +92,14 @@ def dot_general(
 
 @compiled(static_argnums=(2, 3, 4, 5))
 def _compiled(
-    lhs: JaxArray, rhs: JaxArray, specs: Specs, contracted: Any, batch: Any, dtype: Any
+    lhs: Array, rhs: Array, specs: Specs, contracted: Any, batch: Any, dtype: Any
 ) -> JaxArray:
     a, b = as_carrier(lhs, "lhs")[0], as_carrier(rhs, "rhs")[0]
     a, lhs_free = _arrange(a, batch[0], contracted[0], contract_last=True)
     b, rhs_free = _arrange(b, batch[1], contracted[1], contract_last=False)
     y = run_matmul(as_operands(a, b, None, None, specs), specs)
     shared = (lhs.shape[d] for d in batch[0])
-    return y.reshape(*shared, *lhs_free, *rhs_free).astype(dtype)
+    return jnp.asarray(y.reshape(*shared, *lhs_free, *rhs_free), dtype)
 
 
 def _arrange(

@@ -6,7 +6,7 @@ from typing import TypedDict, Unpack, overload
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, JaxArray, NumPyLike, is_traced, namespace
-from precsim._calls import has_jax
+from precsim._calls import has_jax, require_jax
 from precsim.products.backends import Specs
 from precsim.products.operands import (
     Noise,
@@ -132,6 +132,8 @@ def matmul(
     >>> [ps.matmul(ones, ones.T, spec).item() for spec in ("fp16_fp16_fp16", "fp16_fp16_fp32")]
     [2048.0, 4096.0]
     """
+    if backend in ("emulated", "native"):
+        require_jax(f"backend '{backend}'")
     specs = Specs.resolve(spec, dgrad, wgrad, backend)
     operands = as_operands(a, b, c, random_bits, specs)
     if backend == "reference" or (backend == "auto" and not has_jax()):
@@ -148,7 +150,8 @@ def _reference(operands: Operands, specs: Specs) -> Array:
             "backend is 'reference', which runs in NumPy; allowed under jax.jit and jax.grad are 'auto', "
             "'emulated', 'native'"
         )
-    a, b, c, *noise = (None if x is None else np.asarray(x) for x in arrays)
+    a, b = np.asarray(operands.a), np.asarray(operands.b)
+    c, *noise = (None if x is None else np.asarray(x) for x in arrays[2:])
     there = expanded(Operands(a, b, c, Noise(*noise)))
     total = reference_matmul(there.a, there.b, there.c, specs.forward, there.noise.forward)
     return namespace(*arrays[:3]).asarray(squeezed(total, a, b))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -123,9 +123,10 @@ def checked_bits(
         )
     checked = {}
     for key, (spec, shape) in results.items():
-        if noise.get(key) is None:
+        given = noise.get(key)
+        if given is None:
             continue
-        bits = as_integers(noise[key], f"random_bits ({key})")
+        bits = as_integers(given, f"random_bits ({key})")
         needed = 0 if spec.output is None else spec.output.num_random_bits
         if 8 * bits.dtype.itemsize < needed:
             raise ValueError(
@@ -156,9 +157,7 @@ def _matrix_shapes(a: Shape, b: Shape) -> tuple[Shape, Shape]:
     left = a if len(a) > 1 else (1, *a)
     right = b if len(b) > 1 else (*b, 1)
     if left[-1] != right[-2]:
-        raise ValueError(
-            f"shapes {a} and {b} do not match: K is {left[-1]} in a, {right[-2]} in b"
-        )
+        raise ValueError(f"shapes {a} and {b} do not match: K is {left[-1]} in a, {right[-2]} in b")
     if left[:-2] and right[:-2]:
         try:
             _batch(left, right)

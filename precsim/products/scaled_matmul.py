@@ -108,10 +108,9 @@ def scaled_matmul(
         x, y, s, t = map(np.asarray, (a, b, a_scales, b_scales))
         result = _promoted(x, y, s, t, spec, contracts)
         return namespace(a, b, a_scales, b_scales).asarray(result)
-    arrays = a, b, a_scales, b_scales
-    if any(map(is_jax, arrays)):
-        return _compiled(*arrays, spec, contracts)
-    return in_numpy(lambda *arrays: _compiled(*arrays, spec, contracts), *arrays)
+    run = partial(_compiled, spec, contracts)
+    operands = a, b, a_scales, b_scales
+    return run(*operands) if any(map(is_jax, operands)) else in_numpy(run, *operands)
 
 
 def _block(spec: MatmulSpec) -> tuple[int, MatmulSpec]:
@@ -150,9 +149,9 @@ def _promoted(
 
 
 # Compiled outside the rule of differentiation, which makes a call from Python cheap.
-@compiled(static_argnums=(4, 5))
+@compiled(static_argnums=(0, 1))
 def _compiled(
-    a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
+    spec: MatmulSpec, contracts: bool, a: Array, b: Array, a_scales: Array, b_scales: Array
 ) -> Array:
     return _without_gradient(a, b, a_scales, b_scales, spec, contracts)
 

@@ -146,9 +146,7 @@ def accumulate(
         return _sum(option, x, bits)  # few steps, which `add` runs compiled where that is worth it
     # A step of an exact sum is short in NumPy, and its compilation long.
     steps = x.size if axis is None else x.shape[axis]
-    return call(
-        _sum, option, x, bits, steps=steps, patience=32 if isinstance(order, Exact) else 1
-    )
+    return call(_sum, option, x, bits, steps=steps, patience=32 if isinstance(order, Exact) else 1)
 
 
 def _sum(
