@@ -26,10 +26,14 @@ compilation comes after NumPy has taken about as long as it takes."""
 STEP = 1 << 6
 
 PIECE = 1 << 17
-"""Elements of a NumPy array that run at a time: large beside a call's cost, small for a cache."""
+"""Elements of a NumPy array that run at a time."""
 
 LEAST = 1 << 6
 """Elements of the smallest piece."""
+
+_WHOLE = 1 << 10
+"""Large arrays of one size run whole, by a compilation of their own, after so much more work: then
+the pieces have taken longer than that."""
 
 
 def compiled(
@@ -69,60 +73,69 @@ def call(
 def call_elementwise(
     function: Callable[..., Result], option: Hashable, *arrays: Any, x64: bool = False
 ) -> Result:
-    """Call an elementwise function as `call` does; NumPy arrays run in pieces.
+    """Call an elementwise function as `call` does; NumPy arrays run in pieces at first.
 
-    Pieces have few sizes, so that arrays of any sizes share compilations, and large ones stay in
-    the cache. The function returns an array, or a tuple of arrays, of the common shape.
+    Pieces have few sizes, so that arrays of all sizes share compilations. The function returns a
+    new array of the common shape, or a tuple of such.
     """
     if any(map(is_jax, arrays)):
         return cast("Result", _call_compiled()(function, option, *map(not_narrowed, arrays)))
-    shape = common_shape(*(x for x in arrays if x is not None))
+    shape = common_shape(*[x for x in arrays if x is not None])
     count = math.prod(shape)
     size = min(PIECE, max(LEAST, 1 << (count - 1).bit_length()))
-    dtypes = tuple(None if x is None else x.dtype for x in arrays)
+    dtypes = tuple([None if x is None else x.dtype for x in arrays])
     if not count or not _is_worth_compiling((function, option, size, dtypes), count + STEP):
         return function(option, *arrays)
+    if count > PIECE and _is_worth_compiling((function, option, count, dtypes), count, _WHOLE):
+        size = count
     run = partial(_call_compiled(), function, option)
     with on_cpu(x64 or any(map(_is_64_bits, arrays))):
-        result: Result = _in_pieces(run, arrays, shape, size)
-        return result
+        return cast("Result", _in_pieces(run, arrays, shape, size))
 
 
 def _in_pieces(
     run: Callable[..., Any], arrays: tuple[Any, ...], shape: tuple[int, ...], size: int
 ) -> Any:
-    flat = [None if x is None else _flat(x, shape) for x in arrays]
+    flat = [
+        None if x is None else (x if x.shape == shape else np.broadcast_to(x, shape)).reshape(-1)
+        for x in arrays
+    ]
 
     def start(first: int) -> Any:
         return run(*[None if x is None else _padded(x, first, size) for x in flat])
 
     values, count = start(0), math.prod(shape)
+    is_tuple = isinstance(values, tuple)
+    parts = values if is_tuple else (values,)
     if count <= size:
-        if isinstance(values, tuple):
-            return tuple(np.array(part)[:count].reshape(shape) for part in values)
-        return np.array(values)[:count].reshape(shape)
-    parts = values if isinstance(values, tuple) else (values,)
-    results = [np.empty(count, part.dtype) for part in parts]
-    for first in range(0, count, size):
-        if first + size < count:  # runs while the results of this piece are copied
-            values = start(first + size)
-        for result, part in zip(results, parts, strict=True):
-            result[first : first + size] = np.asarray(part)[: count - first]
-        parts = values if isinstance(values, tuple) else (values,)
-    shaped = tuple(result.reshape(shape) for result in results)
-    return shaped if isinstance(values, tuple) else shaped[0]
+        results = [np.asarray(_Memory(part))[:count] for part in parts]
+    else:
+        results = [np.empty(count, part.dtype) for part in parts]
+        for first in range(0, count, size):
+            if first + size < count:  # runs while the results of this piece are copied
+                values = start(first + size)
+            for result, part in zip(results, parts, strict=True):
+                result[first : first + size] = np.asarray(part)[: count - first]
+            parts = values if is_tuple else (values,)
+    shaped = tuple([result.reshape(shape) for result in results])
+    return shaped if is_tuple else shaped[0]
 
 
-def _flat(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if x.shape != shape:
-        x = np.broadcast_to(x, shape)
-    return x if x.ndim == 1 else x.reshape(-1)
+class _Memory:
+    """The memory of a JAX array on the CPU that nothing else refers to, for NumPy to write to."""
+
+    def __init__(self, x: Any) -> None:
+        self._owner = x.block_until_ready()
+        self.__array_interface__ = {
+            "data": (x.unsafe_buffer_pointer(), False),
+            "shape": x.shape,
+            "typestr": x.dtype.str,
+            "version": 3,
+        }
 
 
 def _padded(x: np.ndarray, first: int, size: int) -> np.ndarray:
     """Return elements from the first on, with zeros beyond the end."""
-    if x.size == size:
-        return x
     piece = x[first : first + size]
     if piece.size == size:
         return piece
