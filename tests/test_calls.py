@@ -77,7 +77,7 @@ def test_large_arrays_of_one_size_run_whole_in_the_end(
     for name, value in {"COMPILED_FROM": 1, "PIECE": 4, "LEAST": 4, "_WHOLE": 30}.items():
         monkeypatch.setattr(f"precsim._calls.{name}", value)
     x = np.arange(12, dtype=np.float32).reshape(3, 4)
-    run = lambda: ps.ieee.less_equal(x, x[:, :1])
+    run: Callable[[], Any] = lambda: ps.ieee.less_equal(x, x[:, :1])
     pieces = run()
     assert pieces.tolist() == (x <= x[:, :1]).tolist()
     assert compilations(run) == 0
@@ -94,7 +94,7 @@ def test_what_a_program_wants_to_know_of_nan_does_not_concern_numpy_arrays(
 ) -> None:
     monkeypatch.setattr("precsim._calls.COMPILED_FROM", 1)
     nan = np.array([np.nan], np.float32)
-    with jax.debug_nans(True):  # type: ignore[no-untyped-call]
+    with jax.debug_nans(True):
         assert np.isnan(ps.round_to(nan, "fp16")[0])
         with pytest.raises(FloatingPointError):
             ps.round_to(jnp.asarray(nan), "fp16")
