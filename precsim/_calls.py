@@ -62,12 +62,11 @@ def call(
     """
     if any(map(is_jax, arrays)):
         return cast("Result", _call_compiled()(function, option, *map(not_narrowed, arrays)))
-    size = next(x.size for x in arrays if x is not None)
-    shapes = tuple(None if x is None else (x.shape, x.dtype) for x in arrays)
-    if not _is_worth_compiling((function, option, shapes), size + STEP * steps, patience):
+    there = [x for x in arrays if x is not None]
+    key = function, option, *[(x.shape, x.dtype) for x in there]
+    if not _is_worth_compiling(key, there[0].size + STEP * steps, patience):
         return function(option, *arrays)
-    run = partial(_call_compiled(), function, option)
-    return cast("Result", in_numpy(run, *arrays, x64=x64))
+    return cast("Result", in_numpy(_call_compiled(), function, option, *arrays, x64=x64))
 
 
 def call_elementwise(
@@ -89,7 +88,7 @@ def call_elementwise(
     if count > PIECE and _is_worth_compiling((function, option, count, dtypes), count, _WHOLE):
         size = count
     run = partial(_call_compiled(), function, option)
-    with on_cpu(x64 or any(map(_is_64_bits, arrays))):
+    with on_cpu(x64 or _has_64_bits(arrays)):
         return cast("Result", _in_pieces(run, arrays, shape, size))
 
 
@@ -215,8 +214,11 @@ def not_narrowed(x: Any, argument: str = "an array") -> Any:
 
 
 def in_numpy(function: Callable[..., Result], *arrays: Any, x64: bool = False) -> Result:
-    """Call a function of JAX arrays with NumPy arrays on the CPU; the results are NumPy arrays."""
-    with on_cpu(x64 or any(map(_is_64_bits, arrays))):
+    """Call a function of JAX arrays with NumPy arrays on the CPU; the results are NumPy arrays.
+
+    Arguments that are no arrays are given to the function as they are.
+    """
+    with on_cpu(x64 or _has_64_bits(arrays)):
         result = function(*arrays)
         # Copies, since what JAX hands out is read-only.
         if is_jax(result):
@@ -226,8 +228,8 @@ def in_numpy(function: Callable[..., Result], *arrays: Any, x64: bool = False) -
         return cast("Result", jax.tree.map(np.array, result))
 
 
-def _is_64_bits(x: Any) -> bool:
-    return x is not None and x.dtype.itemsize == 8
+def _has_64_bits(arrays: tuple[Any, ...]) -> bool:
+    return 8 in [x.dtype.itemsize for x in arrays if isinstance(x, np.ndarray)]
 
 
 def on_cpu(x64: bool) -> AbstractContextManager[Any]:
@@ -250,14 +252,11 @@ def on_cpu(x64: bool) -> AbstractContextManager[Any]:
     if switches.jax_debug_nans or switches.jax_debug_infs:
         here += [jax.debug_nans(False), jax.debug_infs(False)]
     if len(here) < 2:
-        return here[0] if here else _NOTHING
+        return here[0] if here else nullcontext()
     stack = ExitStack()
     for context in here:
         stack.enter_context(context)
     return stack
-
-
-_NOTHING = nullcontext()
 
 
 @cache
