@@ -66,6 +66,12 @@ def _matrices(size: int) -> tuple[Any, ...]:
     return x, np.ascontiguousarray(x.T)
 
 
+def _scales(size: int) -> tuple[Any, ...]:
+    """Return the scales of both operands, one for each 32 products."""
+    blocks = _matrices(size)[0].shape[1] // 32
+    return np.full((1, blocks), 0.5, np.float32), np.full((blocks, 1), 2, np.float32)
+
+
 def _images(size: int) -> tuple[Any, ...]:
     edge = 4 if size == SMALL else 32
     return np.ones((1, edge, edge, 3), np.float32), np.ones((3, 3, 3, 4), np.float32)
@@ -153,6 +159,14 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "dot_general": Function(
         run=ps.dot_general("bf16_bf16_fp32"), plain="dot_general", arrays=_matrices
+    ),
+    "scaled_matmul": Function(
+        run=lambda a, b, s, t: ps.scaled_matmul(
+            a, b, "h100:e4m3:promote32", a_scales=s, b_scales=t
+        ),
+        plain="matmul",
+        arrays=lambda size: (*_matrices(size), *_scales(size)),
+        plain_arrays=_matrices,
     ),
     "conv": Function(
         run=lambda x, w: ps.conv(x, w, "bf16_bf16_fp32"), plain="conv", arrays=_images
