@@ -2,7 +2,7 @@
 
 import difflib
 
-from benchmarks import compilation, matmuls, operations, roundings, startup, training
+from benchmarks import calls, compilation, matmuls, operations, roundings, startup, training
 from benchmarks.case import Case
 
 
@@ -11,6 +11,7 @@ def all_cases() -> list[Case]:
     return [
         *roundings.cases(),
         *operations.cases(),
+        *calls.cases(),
         *matmuls.cases(),
         *training.cases(),
         *compilation.cases(),

@@ -63,7 +63,8 @@ def _compiling(step: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable
     import jax
 
     def call() -> object:
-        jax.clear_caches()
-        return jax.jit(lambda *given: step(*given)).lower(*arguments).compile()
+        jax.clear_caches()  # type: ignore[no-untyped-call]
+        anew = partial(step)  # a function that JAX has not seen
+        return jax.jit(anew).lower(*arguments).compile()
 
     return call

@@ -37,7 +37,6 @@ def cnn(params: Params, images: Any) -> Any:
 
 def transformer(params: Params, tokens: Any) -> Any:
     """Return the logits of the transformer with two blocks, (batch, length, classes)."""
-    batch, length = tokens.shape
     x = params["tokens"][tokens] + params["places"]
     for block in ("block0", "block1"):
         x = x + _attention(block, params, _normalised(f"{block}/norm1", params, x))

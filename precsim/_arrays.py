@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
@@ -27,19 +27,28 @@ whose results are NumPy arrays."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-State = TypeVar("State")
-"""An array, or a tuple of arrays, that a loop carries on."""
+
+
+_CONCRETE: set[type] = set()
+"""The types of JAX arrays that have been seen, without those of tracers."""
 
 
 def is_jax(x: object) -> TypeGuard[JaxArray]:
     """Return whether `x` is a JAX array or tracer, without importing jax."""
+    # The common cases, much faster than the test below.
     if isinstance(x, (np.ndarray, np.generic)):
-        return False  # the common case, much faster than the test below
+        return False
+    if type(x) in _CONCRETE:
+        return True
     jax = sys.modules.get("jax")
-    return jax is not None and (isinstance(x, jax.Array) or _is_lax(x))
+    if jax is None or not isinstance(x, jax.Array):
+        return is_lax(x)
+    if not isinstance(x, jax.core.Tracer):
+        _CONCRETE.add(type(x))
+    return True
 
 
-def _is_lax(x: object) -> bool:
+def is_lax(x: object) -> bool:
     """Return whether `x` is a `LaxArray`, without importing jax."""
     module = sys.modules.get("precsim._lax_arrays")
     return module is not None and type(x) is module.LaxArray
@@ -47,7 +56,7 @@ def _is_lax(x: object) -> bool:
 
 def is_traced(x: object) -> bool:
     """Return whether `x` is a JAX tracer, whose values cannot be looked at."""
-    return is_jax(x) and (_is_lax(x) or isinstance(x, sys.modules["jax"].core.Tracer))
+    return is_jax(x) and (is_lax(x) or isinstance(x, sys.modules["jax"].core.Tracer))
 
 
 def is_array(x: object) -> bool:
@@ -63,7 +72,7 @@ def as_array(x: ArrayLike, argument: str = "x") -> Array:
     Arrays of other libraries on the CPU are taken by DLPack or by ``__array__``. Masked arrays are
     refused, since nothing here knows of masks; so are ragged lists and lists of tracers.
     """
-    if is_jax(x):
+    if type(x) is np.ndarray or is_jax(x):
         return x
     if isinstance(x, (list, tuple)):
         _refuse_entries(x, argument)
@@ -142,34 +151,6 @@ def _from_dlpack(x: Any, argument: str) -> Array:
         ) from None
 
 
-def traced_once(
-    *static: str,
-) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Decorate a function of arrays and static arguments, which are named.
-
-    JAX traces it once for each shape and each value of those, however often a program calls it.
-    NumPy arrays take the function as it is.
-    """
-
-    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-        @cache
-        def traced() -> Callable[..., Result]:
-            import jax
-
-            from precsim._lax_arrays import with_lax
-
-            return jax.jit(with_lax(function), static_argnames=static)
-
-        @wraps(function)
-        def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            is_traced = any(map(is_jax, args))
-            return (traced() if is_traced else function)(*args, **kwargs)
-
-        return run
-
-    return decorate
-
-
 class Namespace(Protocol):
     """The functions that `numpy` and `jax.numpy` share."""
 
@@ -179,7 +160,7 @@ class Namespace(Protocol):
 
 def namespace(*arrays: object) -> Namespace:
     """Return `jax.numpy` if any argument is a JAX array, else `numpy`."""
-    if any(map(_is_lax, arrays)):
+    if any(map(is_lax, arrays)):
         from precsim._lax_arrays import lax_numpy
 
         return cast("Namespace", lax_numpy)
@@ -190,102 +171,12 @@ def namespace(*arrays: object) -> Namespace:
     return cast("Namespace", np)
 
 
-def repeat(
-    count: int, body: Callable[[Any, State], State], state: State, *, unroll: int = 1
-) -> State:
-    """Apply ``state = body(k, state)`` for k = 0 .. count - 1.
-
-    Under JAX this is one compiled loop, `unroll` steps at a time.
-    """
-    if count < 1:
-        return state  # JAX would trace the body, which may take entries that do not exist
-    leaves = state if isinstance(state, tuple) else (state,)
-    if any(is_jax(x) for x in leaves):
-        from jax import lax
-
-        if any(map(_is_lax, leaves)):
-            from precsim._lax_arrays import loop_of
-
-            body, state = loop_of(body, state)
-        state = as_varying(lambda state: body(0, state), state)
-        last: State = lax.fori_loop(0, count, body, state, unroll=unroll)
-        return last
-    for k in range(count):
-        state = body(k, state)
-    return state
-
-
-class Fold(Protocol):
-    """``state = body(k, state)`` for k = 0 .. count - 1: `repeat` or `unrolled`."""
-
-    def __call__(self, count: int, body: Callable[[Any, State], State], state: State, /) -> State:
-        """Return the last state."""
-
-
-def unrolled(count: int, body: Callable[[Any, State], State], state: State) -> State:
-    """Repeat in the program text: long to compile, and then one vectorised loop."""
-    leaves = state if isinstance(state, tuple) else (state,)
-    if count > 2 and any(map(is_jax, leaves)):
-        import jax
-
-        body = jax.jit(body)  # traced once
-    for k in map(np.int32, range(count)):
-        state = body(k, state)
-    return state
-
-
-def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
-    """Apply ``state = body(state)`` as long as the condition holds; one compiled loop under JAX."""
-    if any(is_jax(x) for x in state):
-        from jax import lax
-
-        if any(map(_is_lax, state)):
-            from precsim._lax_arrays import loop_of, plain
-
-            body, state = loop_of(body, state)
-            return lax.while_loop(lambda s: plain(condition(s)), body, as_varying(body, state))
-        return lax.while_loop(condition, body, as_varying(body, state))
-    while condition(state):
-        state = body(state)
-    return state
-
-
-def as_varying(body: Callable[[Any], Any], state: Any) -> Any:
-    """Inside `jax.shard_map`, let a loop's first values vary over the devices of `body`'s results.
-
-    JAX wants that said where a loop starts from constants; outside of `shard_map` there is nothing
-    to say.
-    """
-    import jax
-
-    if not jax.sharding.get_abstract_mesh().manual_axes:
-        return state
-    while True:
-        # What one value depends on, another may get in the next round.
-        later = jax.eval_shape(body, state)
-        axes = jax.tree.map(lambda x, y: tuple(sorted(devices_of(y) - devices_of(x))), state, later)
-        if not any(jax.tree.leaves(axes)):
-            return state
-        state = jax.tree.map(lambda x, a: jax.lax.pcast(x, a, to="varying"), state, axes)
-
-
-def devices_of(x: Any) -> frozenset[str]:
-    """Return the axes of a mesh that an array, or the shape of one, varies over.
-
-    There are none where JAX does not check.
-    """
-    import jax
-
-    of_type = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).manual_axis_type
-    return frozenset() if of_type is None else of_type.varying
-
-
 def on_plain_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Hand a function the plain arrays of `LaxArray`s; its results become such arrays again."""
 
     @wraps(function)
     def call(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
-        if not any(map(_is_lax, args)):
+        if not any(map(is_lax, args)):
             return function(*args, **options)
         from precsim._lax_arrays import lifted
 
@@ -295,21 +186,12 @@ def on_plain_arrays(function: Callable[Parameters, Result]) -> Callable[Paramete
     return call
 
 
-@on_plain_arrays
-def computed_once(x: Array) -> Array:
-    """Return an array as it is; XLA computes it once, whatever uses it.
-
-    XLA's CPU compiler copies a cheap computation into each of its uses, compiles every copy and
-    runs it. It cannot look through a condition.
-    """
-    if not is_jax(x):
-        return x
-    from jax import lax
-
-    apart: Callable[..., Any] = lax.optimization_barrier
-    known = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
-    once: Array = lax.platform_dependent(x, cpu=known, default=apart)
-    return once
+def common_shape(*arrays: Any) -> tuple[int, ...]:
+    """Return the shape that arrays broadcast to, at once where all have it."""
+    first: tuple[int, ...] = arrays[0].shape
+    if all(x.shape == first for x in arrays[1:]):
+        return first
+    return np.broadcast_shapes(*(x.shape for x in arrays))
 
 
 def within(ids: Array, count: int) -> np.ndarray:

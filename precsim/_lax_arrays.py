@@ -9,7 +9,7 @@ function its JAX arrays as `LaxArray`s. Where dtypes or shapes differ, or lax ha
 import operator
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -176,13 +176,13 @@ def _are_alike(x: Any, y: Any) -> bool:
     return hasattr(y, "aval") and y.dtype == x.dtype and y.shape == x.shape
 
 
-def _operator(name: str, of_lax: Callable[..., Any] | None, kinds: str) -> None:
+def _operator(name: str, of_lax: Callable[..., Any], kinds: str) -> None:
     """Give the class an operator and its reflection; `of_lax` does it for some kinds of dtype."""
     python = getattr(operator, f"__{name}__")
 
     def apply(x: Any, y: Any) -> LaxArray:
         array, other = (x, y) if hasattr(x, "aval") else (y, x)
-        is_fast = of_lax is not None and array.dtype.kind in kinds and _are_alike(array, other)
+        is_fast = array.dtype.kind in kinds and _are_alike(array, other)
         return LaxArray((of_lax if is_fast else python)(x, y))
 
     setattr(LaxArray, f"__{name}__", lambda self, other: apply(self.x, _array(other)))
@@ -197,10 +197,10 @@ for _name, _function, _kinds in (
     ("add", lax.add, "iuf"),
     ("sub", lax.sub, "iuf"),
     ("mul", lax.mul, "iuf"),
-    ("truediv", None, ""),
-    ("floordiv", None, ""),
-    ("mod", None, ""),
-    ("pow", None, ""),
+    ("truediv", lax.div, ""),
+    ("floordiv", lax.div, ""),
+    ("mod", lax.rem, ""),
+    ("pow", lax.pow, ""),
     ("and", lax.bitwise_and, "biu"),
     ("or", lax.bitwise_or, "biu"),
     ("xor", lax.bitwise_xor, "biu"),
@@ -234,7 +234,8 @@ class _Namespace:
         if not is_plain or yes.dtype != no.dtype:
             return LaxArray(jnp.where(condition, yes, no))
         yes, no = (
-            lax.broadcast(x, condition.shape) if isinstance(x, np.generic) else x for x in (yes, no)
+            lax.broadcast(cast("Any", x), condition.shape) if isinstance(x, np.generic) else x
+            for x in (yes, no)
         )
         return LaxArray(lax.select(condition, yes, no))
 

@@ -11,7 +11,9 @@ import precsim
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
+    "_lax_arrays",
     "_arrays",
+    "_loops",
     "_calls",
     "formats",
     "rounding",

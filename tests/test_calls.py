@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.arithmetic import operation
-from precsim.arithmetic.sums import accumulate as accumulate_module
+from precsim import _calls
 
 ROWS = np.array([[1.1, 2.5, -0.3], [0.5, -np.inf, 1e-40]], np.float32)
 CODES = np.array([[1, 200, 3], [3, 7, 255]], np.uint8)
@@ -33,8 +32,7 @@ def test_large_numpy_arrays_run_compiled_with_the_same_bits(
     name: str, monkeypatch: pytest.MonkeyPatch, compilations: Callable[[Callable[[], Any]], int]
 ) -> None:
     plain = NUMPY[name]()
-    monkeypatch.setattr(operation, "COMPILED_FROM", 1)
-    monkeypatch.setattr(accumulate_module, "COMPILED_FROM", 1)
+    monkeypatch.setattr("precsim._calls.COMPILED_FROM", 1)
     results: list[Any] = []
     assert compilations(lambda: results.append(NUMPY[name]())) > 0
     (compiled,) = results
@@ -47,12 +45,59 @@ def test_large_numpy_arrays_run_compiled_with_the_same_bits(
 def test_pieces_share_one_compilation(
     monkeypatch: pytest.MonkeyPatch, compilations: Callable[[Callable[[], Any]], int]
 ) -> None:
-    monkeypatch.setattr(operation, "COMPILED_FROM", 1)
+    monkeypatch.setattr("precsim._calls.COMPILED_FROM", 1)
     monkeypatch.setattr("precsim._calls.PIECE", 4)
+    monkeypatch.setattr("precsim._calls.LEAST", 4)
     x = np.arange(11, dtype=np.float32)
     ps.ieee.less(x, 5.0)
     assert compilations(lambda: ps.ieee.less(x[:9], 2.0)) == 0
     assert ps.ieee.less(x, 5.0).tolist() == (x < 5).tolist()
+
+
+def test_small_numpy_arrays_run_compiled_after_enough_calls(
+    monkeypatch: pytest.MonkeyPatch, compilations: Callable[[Callable[[], Any]], int]
+) -> None:
+    """The first compilation comes after NumPy has taken about as long; the bits stay."""
+    monkeypatch.setattr("precsim._calls.COMPILED_FROM", 3 * (4 + _calls.STEP))
+    x = np.array([1.1, -0.0, 3e38, np.nan], np.float32)
+    results: list[Any] = []
+
+    def run() -> None:
+        results.append(ps.round_to(x, "float(e=4,p=4)"))
+
+    assert [compilations(run) > 0 for _ in range(4)] == [False, False, True, False]
+    assert len({result.tobytes() for result in results}) == 1
+    results[-1][...] = 0  # its own memory
+    assert x[0] == np.float32(1.1)
+
+
+def test_large_arrays_of_one_size_run_whole_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, compilations: Callable[[Callable[[], Any]], int]
+) -> None:
+    for name, value in {"COMPILED_FROM": 1, "PIECE": 4, "LEAST": 4, "_WHOLE": 30}.items():
+        monkeypatch.setattr(f"precsim._calls.{name}", value)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    run: Callable[[], Any] = lambda: ps.ieee.less_equal(x, x[:, :1])
+    pieces = run()
+    assert pieces.tolist() == (x <= x[:, :1]).tolist()
+    assert compilations(run) == 0
+    results: list[Any] = []
+    assert compilations(lambda: results.append(run())) > 0
+    assert compilations(lambda: results.append(run())) == 0
+    for whole in results:
+        assert whole.tolist() == pieces.tolist()
+        whole[...] = False
+
+
+def test_what_a_program_wants_to_know_of_nan_does_not_concern_numpy_arrays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("precsim._calls.COMPILED_FROM", 1)
+    nan = np.array([np.nan], np.float32)
+    with jax.debug_nans(True):
+        assert np.isnan(ps.round_to(nan, "fp16")[0])
+        with pytest.raises(FloatingPointError):
+            ps.round_to(jnp.asarray(nan), "fp16")
 
 
 @contextmanager

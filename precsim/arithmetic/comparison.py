@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
-from precsim._arrays import Array, ArrayLike, bitcast, namespace
-from precsim.arithmetic.operation import call_elementwise, common_carrier
+from precsim._arrays import Array, ArrayLike, bitcast, common_shape, namespace
+from precsim._calls import call_elementwise
+from precsim.arithmetic.operation import common_carrier
 from precsim.formats.carrier import Carrier, as_carrier, is_nan, select
 
 
@@ -210,15 +209,15 @@ BitsPredicate = Callable[[Array, Array, Carrier], Array]
 
 
 def _compare(predicate: BitsPredicate, x: ArrayLike, y: ArrayLike) -> Array:
-    operands, carrier = common_carrier((x, y))
-    return call_elementwise(apply_predicate, predicate, carrier.float_dtype, *operands)
+    operands, _ = common_carrier((x, y))
+    return call_elementwise(apply_predicate, predicate, *operands)
 
 
 def apply_predicate(predicate: BitsPredicate, x: Array, y: Array) -> Array:
     """Apply a predicate of bit patterns to carrier values."""
     carrier = as_carrier(x)[1]
     xp = namespace(x, y)
-    shape = np.broadcast_shapes(x.shape, y.shape)
+    shape = common_shape(x, y)
     x, y = (bitcast(xp.broadcast_to(v, shape), carrier.uint_dtype).reshape(-1) for v in (x, y))
     return predicate(x, y, carrier).reshape(shape)
 

@@ -1,4 +1,4 @@
-"""Elementwise functions under JAX: compiled, with the gradient of the unrounded operation."""
+"""Elementwise functions under JAX: with the gradient of the unrounded operation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim._lax_arrays import plain, with_lax
-from precsim._calls import compiled, refuse_fast_math, with_automatic_axes
+from precsim._lax_arrays import with_lax
 from precsim.arithmetic.exact import apply_operation
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.wide import Packed
@@ -17,22 +16,19 @@ from precsim.rounding.spec import RoundingSpec
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 4))
-def _apply(
+def apply_differentiable(
     function: Callable[..., Packed],
     unrounded: Callable[..., Array],
     operands: tuple[Array, ...],
     random_bits: Array | None,
     spec: RoundingSpec,
 ) -> Array:
+    """Run an operation on bit patterns and round its exact result."""
     carrier = as_carrier(operands[0])[1]
-
-    def run(random_bits: Array | None, *operands: Array) -> Array:
-        return apply_operation(function, operands, random_bits, spec, carrier)
-
-    return with_automatic_axes(with_lax(run), *plain((random_bits, *operands)))
+    return with_lax(apply_operation)(function, operands, random_bits, spec, carrier)
 
 
-@_apply.defjvp
+@apply_differentiable.defjvp
 def _jvp(
     function: Callable[..., Packed],
     unrounded: Callable[..., Array],
@@ -41,7 +37,7 @@ def _jvp(
     tangents: tuple[Any, ...],
 ) -> tuple[Array, Array]:
     operands, random_bits = primals
-    rounded = _apply(function, unrounded, operands, random_bits, spec)
+    rounded = apply_differentiable(function, unrounded, operands, random_bits, spec)
 
     # Of one shape before the operation, which a program may ask for (jax_numpy_rank_promotion).
     def of_one_shape(*operands: Array) -> Array:
@@ -49,17 +45,3 @@ def _jvp(
 
     _, tangent = jax.jvp(of_one_shape, operands, tangents[0])
     return rounded, tangent
-
-
-# Compiled outside the rule of differentiation, which makes a call from Python cheap.
-@compiled(static_argnums=(0, 1, 4))
-def apply_compiled(
-    function: Callable[..., Packed],
-    unrounded: Callable[..., Array],
-    operands: tuple[Array, ...],
-    random_bits: Array | None,
-    spec: RoundingSpec,
-) -> Array:
-    """Run an operation on bit patterns and round its exact result."""
-    refuse_fast_math()
-    return _apply(function, unrounded, operands, random_bits, spec)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from precsim._arrays import Array, ArrayLike, as_integers, bitcast, is_jax, is_traced, namespace
-from precsim.arithmetic.operation import call_elementwise
+from precsim._arrays import Array, ArrayLike, as_integers, bitcast, is_jax, is_traced
+from precsim._calls import call_elementwise
 from precsim.formats.arguments import not_allowed, shown
 from precsim.formats.carrier import (
     FLOAT32,
@@ -15,21 +15,28 @@ from precsim.formats.carrier import (
     Carrier,
     as_carrier,
     decompose,
+    is_nan,
     select,
     shift_left,
     shift_right,
 )
-from precsim.formats.codec import as_codes, decode, decode_bits, encode, require_64_bits
+from precsim.formats.codec import (
+    as_codes,
+    code_dtype,
+    decode_bits,
+    encode_array,
+    require_64_bits,
+    smallest_carrier,
+)
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import Format, get_format
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.kernel import wide
-from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.kernel.kernel import round_array, round_bits
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.random_bits import as_random_bits
-from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
@@ -88,14 +95,21 @@ def convert(
     refuse_scaled(source, "source_format")
     refuse_scaled(spec.format, "target_spec")
     codes = as_codes(codes, source)
-    values = call_elementwise(decode_beside, (source, spec.format), np.float64, codes)
-    rounded = round_to(values, spec, random_bits=random_bits)
-    if not spec.format.has_nan and _has_nan(rounded):
+    carrier = smallest_carrier(source)
+    if not spec.format.fits(carrier):
+        carrier = FLOAT64
+    limits(spec, carrier)  # refuses before any work if no carrier holds both
+    if is_jax(codes) and carrier is FLOAT64:
+        require_64_bits(f"the conversion of {source} to {spec.format} needs 64 bits")
+    bits = as_random_bits(random_bits, (codes,), carrier, spec, "element of codes")
+    option = source, spec, carrier, code_dtype(spec.format)
+    converted, has_nan = call_elementwise(_convert, option, codes, bits, x64=carrier is FLOAT64)
+    if not (spec.format.has_nan or is_traced(has_nan)) and np.asarray(has_nan).any():
         raise ValueError(
             f"codes have a NaN of {source}, but {spec.format} has none; allowed is a rule that says what "
             f"it becomes, for example target_spec='{spec}:nan_to_zero'"
         )
-    return call_elementwise(encode_in, spec.format, rounded.dtype, rounded)
+    return converted
 
 
 def from_integer(n: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None = None) -> Array:
@@ -147,10 +161,9 @@ def from_integer(n: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None 
     carrier = FLOAT32 if spec.format.fits(FLOAT32) else FLOAT64
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
     random_bits = as_random_bits(random_bits, (n,), carrier, spec, "element of n")
-    arrays = (n,) if random_bits is None else (n, random_bits)
-    if any(map(is_jax, arrays)) and (carrier is FLOAT64 or n.dtype.itemsize == 8):
+    if any(map(is_jax, (n, random_bits))) and (carrier is FLOAT64 or n.dtype.itemsize == 8):
         require_64_bits(f"the rounding of {n.dtype} to {spec.format} needs 64 bits")
-    return call_elementwise(round_integers, (spec, carrier), np.float64, *arrays)
+    return call_elementwise(_round_integers, (spec, carrier), n, random_bits, x64=True)
 
 
 def to_integer(
@@ -212,7 +225,7 @@ def to_integer(
         )
     if is_jax(x) and kind.itemsize == 8:
         require_64_bits(f"dtype {kind} needs 64 bits")
-    return call_elementwise(truncate, (kind, str(overflow)), np.float64, x, round_to(x, spec))
+    return call_elementwise(_truncate, (kind, str(overflow), spec), x, x64=True)
 
 
 def _integer_dtype(given: Any) -> np.dtype[Any]:
@@ -235,25 +248,20 @@ _INTEGERS = {
 }
 
 
-def decode_beside(formats: tuple[Format, Format], codes: Array) -> Array:
-    """Return the values of codes of the first format, in a carrier that holds both."""
-    source, target = formats
-    values = decode(codes, source)
-    if values.dtype == np.float64 or target.fits(FLOAT32):
-        return values
-    if is_jax(codes):
-        require_64_bits(f"the conversion of {source} to {target} needs 64 bits")
-    # Not from float32: XLA's own conversion flushes subnormals on the CPU.
-    bits = decode_bits(codes.reshape(-1).astype(np.uint64), source, FLOAT64)
-    return bitcast(bits, np.float64).reshape(codes.shape)
+def _convert(
+    option: tuple[Format, RoundingSpec, Carrier, Any], codes: Array, random_bits: Array | None
+) -> tuple[Array, Array]:
+    """Return codes of the target, and where there is a NaN to encode."""
+    source, spec, carrier, dtype = option
+    flat = codes.reshape(-1).astype(carrier.uint_dtype)
+    noise = None if random_bits is None else random_bits.reshape(-1)
+    bits = round_bits(decode_bits(flat, source, carrier), spec, carrier, random_bits=noise)
+    values = bitcast(bits, carrier.float_dtype).reshape(codes.shape)
+    converted, _ = encode_array((spec.format, carrier, dtype), values)
+    return converted, is_nan(bits, carrier).reshape(codes.shape)
 
 
-def encode_in(fmt: Format, values: Array) -> Array:
-    """Return the codes of values that are in a format."""
-    return encode(values, fmt)
-
-
-def round_integers(
+def _round_integers(
     target: tuple[RoundingSpec, Carrier], n: Array, random_bits: Array | None = None
 ) -> Array:
     """Round integers once, from up to 64 bits."""
@@ -279,10 +287,11 @@ def round_integers(
     return bitcast(rounded, carrier.float_dtype).reshape(shape)
 
 
-def truncate(target: tuple[np.dtype[Any], str], x: Array, rounded: Array) -> Array:
-    """Return integers of a type; `rounded` is `x` rounded to integers, where x is below 2**p."""
-    kind, overflow = target
+def _truncate(target: tuple[np.dtype[Any], str, RoundingSpec], x: Array) -> Array:
+    """Return integers of a type; the spec rounds numbers below 2**p to integers."""
+    kind, overflow, spec = target
     carrier = as_carrier(x)[1]
+    rounded = round_array(x, None, spec)
     word = FLOAT64 if kind.itemsize == 8 else carrier
     u = carrier.uint
     negative = bitcast(x, carrier.uint_dtype).reshape(-1) >= u(carrier.sign_bit)
@@ -304,8 +313,3 @@ def truncate(target: tuple[np.dtype[Any], str], x: Array, rounded: Array) -> Arr
         result = select((magnitude >= lowest) & negative, kind.type(limit.min), result)
     # Infinity's pattern reads as a power of two so large that its low bits are zero.
     return select(magnitude > u(carrier.infinity), kind.type(0), result).reshape(x.shape)
-
-
-def _has_nan(x: Array) -> bool:
-    """Return whether there is a NaN, as far as values can be looked at."""
-    return not is_traced(x) and bool(namespace(x).isnan(x).any())

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-import numpy as np
-
-from precsim._arrays import Array, bitcast, namespace
+from precsim._arrays import Array, bitcast, common_shape, namespace
 from precsim.formats.carrier import Carrier, is_infinite, is_nan, is_zero, select
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
@@ -106,7 +104,7 @@ def apply_operation(
 ) -> Array:
     """Run an operation on bit patterns and round its exact result."""
     xp = namespace(*operands)
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    shape = common_shape(*operands)
     bits = [bitcast(xp.broadcast_to(x, shape), carrier.uint_dtype).reshape(-1) for x in operands]
     if random_bits is not None:
         random_bits = xp.broadcast_to(xp.asarray(random_bits), shape).reshape(-1)

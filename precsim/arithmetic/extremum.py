@@ -3,8 +3,9 @@
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, namespace
+from precsim._calls import call_elementwise
 from precsim.arithmetic.comparison import BitsPredicate, apply_predicate, is_in_order
-from precsim.arithmetic.operation import call_elementwise, common_carrier
+from precsim.arithmetic.operation import common_carrier
 from precsim.formats.carrier import Carrier, is_nan
 
 
@@ -125,8 +126,8 @@ def maximum_number(x: ArrayLike, y: ArrayLike) -> Array:
 
 
 def _choose(is_first: BitsPredicate, x: ArrayLike, y: ArrayLike) -> Array:
-    operands, carrier = common_carrier((x, y))
-    return call_elementwise(_chosen, is_first, carrier.float_dtype, *operands)
+    operands, _ = common_carrier((x, y))
+    return call_elementwise(_chosen, is_first, *operands)
 
 
 def _chosen(is_first: BitsPredicate, x: Array, y: Array) -> Array:

@@ -1,21 +1,18 @@
-"""From a caller's operands to one rounded operation: one carrier, one shape, NumPy or compiled."""
+"""From a caller's operands to one rounded operation: one carrier, one shape."""
 
-import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
-
-from precsim._arrays import Array, is_array, is_jax
+from precsim._arrays import Array, common_shape, is_array, is_jax
+from precsim._calls import call_elementwise
 from precsim.arithmetic.exact import BitsFunction, apply_operation
 from precsim.formats.carrier import Carrier, as_carrier, exactly
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
-COMPILED_FROM = 1 << 14
-"""NumPy arrays of at least this many elements run compiled (same bits, faster)."""
+Operation: TypeAlias = tuple[BitsFunction, Callable[..., Array], RoundingSpec]
+"""What is computed: the exact result, the unrounded operation for gradients, the rounding."""
 
 
 def apply(
@@ -30,55 +27,19 @@ def apply(
     operands, carrier = common_carrier(operands)
     limits(spec, carrier)
     random_bits = as_random_bits(random_bits, operands, carrier, spec)
-    if any(map(is_jax, (*operands, random_bits))):
-        from precsim.arithmetic.compiled import apply_compiled
-
-        return apply_compiled(function, unrounded, operands, random_bits, spec)
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
-    if math.prod(shape) < COMPILED_FROM:
-        return apply_operation(function, operands, random_bits, spec, carrier)
-    from precsim._calls import in_pieces
-    from precsim.arithmetic.compiled import apply_compiled
-
-    def run(random_bits: Array | None, *operands: Array) -> Array:
-        return apply_compiled(function, unrounded, operands, random_bits, spec)
-
-    operands = tuple(np.broadcast_to(x, shape) for x in operands)
-    return in_pieces(run, carrier.float_dtype, random_bits, *operands)
+    operation: Operation = function, unrounded, spec
+    return call_elementwise(_apply, operation, random_bits, *operands)
 
 
-def call(
-    function: Callable[..., Array], option: Any, *arrays: Array, is_long: bool = False
-) -> Array:
-    """Call a function of one hashable option and of arrays.
+def _apply(operation: Operation, random_bits: Array | None, *operands: Array) -> Array:
+    function, unrounded, spec = operation
+    if any(map(is_jax, operands)):
+        from precsim._lax_arrays import plain
+        from precsim.arithmetic.compiled import apply_differentiable
 
-    It runs compiled if an array is JAX's, or if NumPy would take long.
-    """
-    if any(map(is_jax, arrays)):
-        from precsim._calls import as_jax, call_compiled
-
-        return call_compiled(function, option, *map(as_jax, arrays))
-    if is_long:
-        from precsim._calls import call_compiled, in_numpy
-
-        return in_numpy(partial(call_compiled, function, option), arrays[0].dtype, *arrays)
-    return function(option, *arrays)
-
-
-def call_elementwise(
-    function: Callable[..., Array], option: Any, dtype: Any, *arrays: Array
-) -> Array:
-    """Call an elementwise function, as `call`; large NumPy arrays run compiled, in pieces.
-
-    `dtype` is the carrier's, which decides whether JAX needs 64 bits.
-    """
-    shape = np.broadcast_shapes(*(x.shape for x in arrays))
-    if any(map(is_jax, arrays)) or math.prod(shape) < COMPILED_FROM:
-        return call(function, option, *arrays)
-    from precsim._calls import call_compiled, in_pieces
-
-    arrays = tuple(np.broadcast_to(x, shape) for x in arrays)
-    return in_pieces(partial(call_compiled, function, option), dtype, *arrays)
+        operands, random_bits = plain((operands, random_bits))
+        return apply_differentiable(function, unrounded, operands, random_bits, spec)
+    return apply_operation(function, operands, random_bits, spec, as_carrier(operands[0])[1])
 
 
 def common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carrier]:
@@ -100,7 +61,7 @@ def common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carrie
             f"operands have dtypes {', '.join(sorted(names))}; allowed is one carrier for all"
         )
     try:
-        np.broadcast_shapes(*(x.shape for x in arrays))
+        common_shape(*arrays)
     except ValueError:
         shapes = ", ".join(f"{name} {x.shape}" for name, x in zip(named, arrays, strict=True))
         raise ValueError(f"shapes are {shapes}; allowed are shapes that broadcast to one") from None

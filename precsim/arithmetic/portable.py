@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat, with_entry
-from precsim._calls import with_automatic_axes
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace, with_entry
+from precsim._calls import call, straight_through, with_automatic_axes
+from precsim._loops import repeat
 from precsim.arithmetic.elementary.elementary import exp as exp_rounded
 from precsim.arithmetic.elementary.elementary import log as log_rounded
 from precsim.arithmetic.elementary.elementary import rsqrt as rsqrt_rounded
 from precsim.arithmetic.elementary.elementary import tanh as tanh_rounded
 from precsim.arithmetic.elementwise import divide as divide_rounded
-from precsim.arithmetic.operation import call
 from precsim.formats.carrier import FLOAT32
 
 SMALLEST = 2.0**-125
@@ -39,11 +39,7 @@ _TINY = _U(int(np.float32(SMALLEST).view(np.uint32)))
 
 def flush(x: Array) -> Array:
     """Return +0 for every number below `SMALLEST` in magnitude and for -0; others as they are."""
-    if is_jax(x):
-        from precsim._calls import straight_through
-
-        return straight_through(_flush, x)
-    return _flush(x)
+    return straight_through(_flush, x)
 
 
 def _flush(x: Array) -> Array:
@@ -60,12 +56,10 @@ def _apart(function: Callable[..., Array], *arrays: Any) -> Array:
     of a loop. The function is one of this module, not made for the call: each is compiled once for
     arrays of one shape.
     """
-    return call(_by_halves, function, *arrays)
+    return call(_by_halves, function, *arrays) if any(map(is_jax, arrays)) else function(*arrays)
 
 
 def _by_halves(function: Callable[..., Array], *arrays: Any) -> Array:
-    if not any(map(is_jax, arrays)):
-        return function(*arrays)
     import jax.numpy as jnp
 
     arrays = tuple(jnp.broadcast_arrays(*arrays))

@@ -15,6 +15,7 @@ from precsim._arrays import (
     is_traced,
     namespace,
 )
+from precsim._calls import call_elementwise
 from precsim.formats.carrier import (
     FLOAT32,
     FLOAT64,
@@ -79,12 +80,10 @@ def decode(codes: ArrayLike, fmt: str | Format) -> Array:
     fmt = get_format(fmt)
     refuse_scaled(fmt, "fmt")
     codes = as_codes(codes, fmt)
-    carrier = _smallest_carrier(fmt)
+    carrier = smallest_carrier(fmt)
     if is_jax(codes) and carrier is FLOAT64:
         require_64_bits(f"{fmt.name} needs a float64 carrier")
-    flat = codes.reshape(-1).astype(carrier.uint_dtype)
-    bits = decode_bits(flat, fmt, carrier)
-    return bitcast(bits, carrier.float_dtype).reshape(codes.shape)
+    return call_elementwise(_decode, (fmt, carrier), codes, x64=carrier is FLOAT64)
 
 
 @overload
@@ -137,13 +136,29 @@ def encode(values: ArrayLike, fmt: str | Format) -> Array:
     if not fmt.fits(carrier):
         remedy = " (use float64)" if carrier is FLOAT32 else ""
         raise ValueError(f"a {carrier.name} carrier cannot hold {fmt.name}{remedy}")
+    codes, valid = call_elementwise(encode_array, (fmt, carrier, dtype), values)
+    _refuse_invalid(values, valid, fmt)
+    return codes
+
+
+def _decode(option: tuple[Format, Carrier], codes: Array) -> Array:
+    fmt, carrier = option
+    bits = decode_bits(codes.reshape(-1).astype(carrier.uint_dtype), fmt, carrier)
+    return bitcast(bits, carrier.float_dtype).reshape(codes.shape)
+
+
+def encode_array(option: tuple[Format, Carrier, Any], values: Array) -> tuple[Array, Array]:
+    """Return codes, and which values are in the format: exactly those whose code decodes to them.
+
+    All others get the code of zero.
+    """
+    fmt, carrier, dtype = option
     bits = bitcast(values, carrier.uint_dtype).reshape(-1)
     codes = encode_bits(bits, fmt, carrier)
     back = decode_bits(codes, fmt, carrier)
-    # A value is in the format exactly if its code decodes to it.
     valid = select(is_nan(bits, carrier), fmt.has_nan, bits == back)
-    _refuse_invalid(values, valid, fmt)
-    return select(valid, codes, carrier.uint(0)).astype(dtype).reshape(values.shape)
+    codes = select(valid, codes, carrier.uint(0)).astype(dtype)
+    return codes.reshape(values.shape), valid.reshape(values.shape)
 
 
 def as_codes(codes: ArrayLike, fmt: Format) -> Array:
@@ -176,7 +191,8 @@ def _refuse_invalid(values: Array, valid: Array, fmt: Format) -> None:
         )
 
 
-def _smallest_carrier(fmt: Format) -> Carrier:
+def smallest_carrier(fmt: Format) -> Carrier:
+    """Return the carrier of the format's values: float32 if that has them all."""
     for carrier in (FLOAT32, FLOAT64):
         if fmt.width is not None and fmt.fits(carrier):
             return carrier

@@ -3,6 +3,7 @@
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, as_integers, namespace
+from precsim._calls import call
 
 LARGEST_WIDTH = 16
 
@@ -45,7 +46,10 @@ def pack_codes(codes: ArrayLike, width: int) -> Array:
     >>> ps.unpack_codes(ps.pack_codes([1, 2, 3, 63], 6), 6, 4).tolist()
     [1, 2, 3, 63]
     """
-    codes = _integers(codes, width, "codes")
+    return call(_pack, width, _integers(codes, width, "codes"))
+
+
+def _pack(width: int, codes: Array) -> Array:
     xp = namespace(codes)
     words = codes.astype(np.uint16)
     bits = xp.stack([(words >> np.uint16(k)) & np.uint16(1) for k in range(width)], axis=-1)
@@ -92,6 +96,11 @@ def unpack_codes(packed: ArrayLike, width: int, count: int) -> Array:
             f"count is {count}; allowed for rows of {packed.shape[-1]} bytes are 0 to "
             f"{8 * packed.shape[-1] // width} codes of {width} bits"
         )
+    return call(_unpack, (width, count), packed)
+
+
+def _unpack(option: tuple[int, int], packed: Array) -> Array:
+    width, count = option
     xp = namespace(packed)
     row = xp.stack([(packed >> np.uint8(k)) & np.uint8(1) for k in range(8)], axis=-1)
     row = row.reshape(*packed.shape[:-1], 8 * packed.shape[-1])[..., : count * width]

@@ -1,5 +1,7 @@
 """Which backends there are, and which one runs a spec."""
 
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from precsim.products.specs.fused_block import FusedBlock
@@ -9,6 +11,62 @@ if TYPE_CHECKING:
     from precsim.products.native.refusal import Shapes
 
 BACKENDS = ("auto", "emulated", "native", "reference")
+
+
+@dataclass(frozen=True, slots=True)
+class Specs:
+    """How a product and its gradients are computed; static under jit, so hashed only once."""
+
+    forward: MatmulSpec
+    dgrad: MatmulSpec
+    wgrad: MatmulSpec
+    backend: str
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Remember the hash."""
+        object.__setattr__(self, "_hash", hash((*self.products, self.backend)))
+
+    def __hash__(self) -> int:
+        """Return the hash of the fields."""
+        return self._hash
+
+    @property
+    def products(self) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec]:
+        """The product and both gradients."""
+        return self.forward, self.dgrad, self.wgrad
+
+    @classmethod
+    def resolve(
+        cls,
+        spec: str | MatmulSpec,
+        dgrad: str | MatmulSpec | None,
+        wgrad: str | MatmulSpec | None,
+        backend: str,
+    ) -> "Specs":
+        """Parse the three specs (a gradient's default is the forward one) and check the backend."""
+        try:
+            hash((spec, dgrad, wgrad, backend))
+        except TypeError:  # what has no hash is no spec and no backend either
+            return _resolved.__wrapped__(spec, dgrad, wgrad, backend)
+        return _resolved(spec, dgrad, wgrad, backend)
+
+
+# Errors are not remembered.
+@lru_cache(maxsize=1024)
+def _resolved(
+    spec: str | MatmulSpec,
+    dgrad: str | MatmulSpec | None,
+    wgrad: str | MatmulSpec | None,
+    backend: str,
+) -> Specs:
+    forward = MatmulSpec.parse(spec)
+    specs = Specs(
+        forward, MatmulSpec.parse(dgrad or forward), MatmulSpec.parse(wgrad or forward), backend
+    )
+    for each in specs.products:
+        resolve_backend(each, backend)
+    return specs
 
 
 def resolve_backend(

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precsim._arrays import Array, ArrayLike
-from precsim._calls import call
+from precsim._arrays import Array, ArrayLike, is_jax
+from precsim._calls import compiled, in_numpy
 from precsim.formats.carrier import as_carrier
-from precsim.products.matmul import RandomBits, checked_bits
-from precsim.products.product import Noise, Specs, run_product
+from precsim.products.backends import Specs
+from precsim.products.operands import Noise, RandomBits, checked_bits
+from precsim.products.product import run_product
 from precsim.products.specs.spec import MatmulSpec
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -101,12 +102,24 @@ def conv(
     pads = _paddings(padding, x, w, stride)
     shapes = (_output_shape(x, w, stride, pads), x.shape, w.shape)
     bits = {}
-    for key, (given, shape) in checked_bits(random_bits, specs[:3], shapes, (x, w)).items():
+    for key, (given, shape) in checked_bits(random_bits, specs.products, shapes, (x, w)).items():
         if given.shape != shape:
             raise ValueError(f"random_bits ({key}) has shape {given.shape}; allowed is {shape}")
         bits[key] = given
-    run = lambda x, w, bits: _conv(x, w, bits, specs, stride, pads)
-    return call(run, x.dtype, x, w, Noise(**bits))
+    noise = Noise(**bits)
+    if any(map(is_jax, (x, w, *noise))):
+        return _compiled(x, w, noise, specs, stride, pads)
+
+    def run(x: Array, w: Array, *noise: Array | None) -> Array:
+        return _compiled(x, w, Noise(*noise), specs, stride, pads)
+
+    return in_numpy(run, x, w, *noise)
+
+
+# Compiled outside the rule of differentiation, which makes a call from Python cheap.
+@compiled(static_argnums=(3, 4, 5))
+def _compiled(x: Array, w: Array, noise: Noise, specs: Specs, stride: int, pads: Padding) -> Array:
+    return _conv(x, w, noise, specs, stride, pads)
 
 
 def _padding(padding: str, size: int, window: int, stride: int) -> tuple[int, int]:

@@ -6,11 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import ArrayLike, JaxArray, as_array
-from precsim._calls import as_jax
+from precsim._arrays import Array, ArrayLike, JaxArray, as_array, is_jax
+from precsim._calls import compiled, not_narrowed
 from precsim.formats.carrier import as_carrier, is_narrow_float
-from precsim.products.backends import resolve_backend
-from precsim.products.matmul import matmul
+from precsim.products.backends import Specs
+from precsim.products.operands import as_operands
+from precsim.products.product import run_matmul
 from precsim.products.specs.spec import MatmulSpec
 
 DimensionNumbers = tuple[tuple[Any, Any], tuple[Any, Any]]
@@ -56,8 +57,11 @@ def dot_general(
     >>> float(f(ones, ones, (((0,), (0,)), ((), ()))))
     2048.0
     """
-    parsed = MatmulSpec.parse(spec)
-    resolve_backend(parsed, backend)
+    specs = Specs.resolve(spec, dgrad, wgrad, backend)
+    if backend == "reference":
+        raise ValueError(
+            "backend is 'reference'; allowed for dot_general are 'auto', 'emulated', 'native'"
+        )
 
     def run(
         lhs: ArrayLike,
@@ -67,27 +71,40 @@ def dot_general(
         preferred_element_type: Any = None,
         **ignored: Any,
     ) -> JaxArray:
-        (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
+        contracted, batch = (tuple(map(tuple, pair)) for pair in dimension_numbers)
         lhs, rhs = as_array(lhs, "lhs"), as_array(rhs, "rhs")
-        a, b = as_carrier(lhs, "lhs")[0], as_carrier(rhs, "rhs")[0]
-        a, b = as_jax(a, "lhs"), as_jax(b, "rhs")
-        dtype = np.dtype(preferred_element_type or jnp.result_type(lhs, rhs))
+        for x, name in ((lhs, "lhs"), (rhs, "rhs")):
+            not_narrowed(x, name)
+            if not is_jax(x):
+                as_carrier(x, name)
+        dtype = preferred_element_type
+        if dtype is None:
+            dtype = lhs.dtype if lhs.dtype == rhs.dtype else jnp.result_type(lhs, rhs)
+        dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64) and not is_narrow_float(dtype):
             raise TypeError(
                 f"preferred_element_type is {dtype}; allowed are float32, float64 and narrower floats"
             )
-        a, lhs_free = _arrange(a, lhs_batch, lhs_contract, contract_last=True)
-        b, rhs_free = _arrange(b, rhs_batch, rhs_contract, contract_last=False)
-        y = matmul(a, b, parsed, dgrad=dgrad, wgrad=wgrad, backend=backend)
-        batch = tuple(lhs.shape[d] for d in lhs_batch)
-        return y.reshape(*batch, *lhs_free, *rhs_free).astype(dtype)
+        return _compiled(lhs, rhs, specs, contracted, batch, dtype)
 
     return run
 
 
+@compiled(static_argnums=(2, 3, 4, 5))
+def _compiled(
+    lhs: Array, rhs: Array, specs: Specs, contracted: Any, batch: Any, dtype: Any
+) -> JaxArray:
+    a, b = as_carrier(lhs, "lhs")[0], as_carrier(rhs, "rhs")[0]
+    a, lhs_free = _arrange(a, batch[0], contracted[0], contract_last=True)
+    b, rhs_free = _arrange(b, batch[1], contracted[1], contract_last=False)
+    y = run_matmul(as_operands(a, b, None, None, specs), specs)
+    shared = (lhs.shape[d] for d in batch[0])
+    return jnp.asarray(y.reshape(*shared, *lhs_free, *rhs_free), dtype)
+
+
 def _arrange(
-    x: JaxArray, batch: Any, contract: Any, *, contract_last: bool
-) -> tuple[JaxArray, tuple[int, ...]]:
+    x: Array, batch: Any, contract: Any, *, contract_last: bool
+) -> tuple[Array, tuple[int, ...]]:
     """Bring an operand to shape (batch, free, contracted) or (batch, contracted, free)."""
     batch, contract = tuple(batch), tuple(contract)
     free = tuple(d for d in range(x.ndim) if d not in (*batch, *contract))

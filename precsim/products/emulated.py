@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array, bitcast, repeat
+from precsim._arrays import Array, bitcast
 from precsim._calls import choose, compiled, kept_apart
+from precsim._loops import repeat
 from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier, is_nan
 from precsim.products import pallas_gpu
@@ -138,11 +139,10 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
     total = kept_apart(total)
     slice_of: Any = partial(lax.dynamic_slice_in_dim, slice_size=1, allow_negative_indices=False)
-    column = lambda k: slice_of(a, k, axis=a.ndim - 1)
-    row = lambda k: slice_of(b, k, axis=b.ndim - 2)
 
     def body(k: Array, total: Array) -> Array:
-        return step(total, *(jnp.broadcast_to(v, total.shape) for v in (column(k), row(k))))
+        column, row = slice_of(a, k, axis=a.ndim - 1), slice_of(b, k, axis=b.ndim - 2)
+        return step(total, *(jnp.broadcast_to(v, total.shape) for v in (column, row)))
 
     # A single fused multiply-add is bound by memory: unrolling by four takes 0.4 of the time.
     # Longer steps wait for their own results, and several in a row leave a processor fewer under

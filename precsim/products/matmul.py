@@ -1,32 +1,23 @@
 """`matmul`: one function for every spec and backend."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias, TypedDict, Unpack, overload
+from typing import TypedDict, Unpack, overload
 
 import numpy as np
 
-from precsim._arrays import (
-    Array,
-    ArrayLike,
-    JaxArray,
-    NumPyLike,
-    as_integers,
-    is_array,
-    is_traced,
-    namespace,
+from precsim._arrays import Array, ArrayLike, JaxArray, NumPyLike, is_traced, namespace
+from precsim._calls import has_jax, require_jax
+from precsim.products.backends import Specs
+from precsim.products.operands import (
+    Noise,
+    Operands,
+    RandomBits,
+    as_operands,
+    expanded,
+    squeezed,
 )
-from precsim.formats.carrier import FLOAT32, as_carrier, exactly
-from precsim.formats.scaled import scaled_format
-from precsim.products.backends import resolve_backend
 from precsim.products.reference import reference_matmul
-from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
-from precsim.rounding.kernel.limits import limits
-from precsim.rounding.modes import RoundingMode
-from precsim.rounding.random_bits import beside
-
-RandomBits: TypeAlias = ArrayLike | Mapping[str, ArrayLike] | None
-"""Of one result, or of a result and its gradients by name."""
 
 
 class Options(TypedDict, total=False):
@@ -141,146 +132,26 @@ def matmul(
     >>> [ps.matmul(ones, ones.T, spec).item() for spec in ("fp16_fp16_fp16", "fp16_fp16_fp32")]
     [2048.0, 4096.0]
     """
-    forward = MatmulSpec.parse(spec)
-    resolve_backend(forward, backend)
-    a, b, c, is_vector = _operands(a, b, c)
-    gradients = MatmulSpec.parse(dgrad or forward), MatmulSpec.parse(wgrad or forward)
-    noise = _noise(random_bits, (forward, *gradients), a, b, is_vector)
-    _check_formats(forward, a, noise.get("forward"))
-    if c is not None and forward.has_tensor_scale:
+    if backend in ("emulated", "native"):
+        require_jax(f"backend '{backend}'")
+    specs = Specs.resolve(spec, dgrad, wgrad, backend)
+    operands = as_operands(a, b, c, random_bits, specs)
+    if backend == "reference" or (backend == "auto" and not has_jax()):
+        return _reference(operands, specs)
+    from precsim.products.product import run_matmul  # which loads JAX
+
+    return run_matmul(operands, specs)
+
+
+def _reference(operands: Operands, specs: Specs) -> Array:
+    arrays = *operands[:3], *operands.noise
+    if any(map(is_traced, arrays)):
         raise ValueError(
-            f"c is given; allowed for '{forward}' is None, since its sums are multiplied by the scales of the "
-            "arrays at the end"
+            "backend is 'reference', which runs in NumPy; allowed under jax.jit and jax.grad are 'auto', "
+            "'emulated', 'native'"
         )
-    if backend == "reference":
-        if any(map(is_traced, (a, b, c, *noise.values()))):
-            raise ValueError(
-                "backend is 'reference', which runs in NumPy; allowed under jax.jit and jax.grad are 'auto', "
-                "'emulated', 'native'"
-            )
-        first = None if c is None else np.asarray(c)
-        total = reference_matmul(np.asarray(a), np.asarray(b), first, forward, noise.get("forward"))
-        result = namespace(a, b, c).asarray(total)
-    else:
-        from precsim.products.product import Specs, run_matmul
-
-        specs = Specs.resolve(forward, *gradients, backend)
-        result = run_matmul(a, b, c, noise, specs)
-    for axis in is_vector:
-        result = result.squeeze(axis)
-    return result
-
-
-def _operands(
-    a: ArrayLike, b: ArrayLike, c: ArrayLike | None
-) -> tuple[Array, Array, Array | None, list[int]]:
-    """Bring operands to two dimensions at least, and check their shapes and dtypes."""
-    a, carrier = as_carrier(a, "a")
-    b, carrier_b = as_carrier(b, "b")
-    if carrier is not carrier_b:
-        raise TypeError(
-            f"a has dtype {carrier.name}, b {carrier_b.name}; allowed is one dtype for both"
-        )
-    if 0 in (a.ndim, b.ndim):
-        raise ValueError(
-            f"shapes are {a.shape} and {b.shape}; allowed are operands of 1 dimension or more"
-        )
-    is_vector = [-2] * (a.ndim == 1) + [-1] * (b.ndim == 1)
-    shapes = a.shape, b.shape
-    a = a[None, :] if a.ndim == 1 else a
-    b = b[:, None] if b.ndim == 1 else b
-    if a.shape[-1] != b.shape[-2]:
-        raise ValueError(
-            f"shapes {shapes[0]} and {shapes[1]} do not match: K is {a.shape[-1]} in a, {b.shape[-2]} in b"
-        )
-    try:
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    except ValueError:
-        raise ValueError(
-            f"batch dimensions of {shapes[0]} and {shapes[1]} do not broadcast"
-        ) from None
-    if c is not None:
-        c = c if is_array(c) else exactly(c, carrier.float_dtype, "c")
-        c, carrier_c = as_carrier(c, "c")
-        if carrier_c is not carrier:
-            raise TypeError(
-                f"c has dtype {carrier_c.name}; allowed is that of a and b, {carrier.name}"
-            )
-        for axis in is_vector[::-1]:
-            c = namespace(c).expand_dims(c, axis) if c.ndim else c
-        shape = (*batch, a.shape[-2], b.shape[-1])
-        try:
-            c = namespace(c).broadcast_to(c, shape)
-        except ValueError:
-            raise ValueError(
-                f"c has shape {c.shape}; allowed is what broadcasts to {shape}"
-            ) from None
-    return a, b, c, sorted(is_vector)
-
-
-def _noise(
-    random_bits: Any, specs: tuple[MatmulSpec, ...], a: Array, b: Array, is_vector: list[int]
-) -> dict[str, Array]:
-    """Check random bits and broadcast them to the results of the product and of its gradients."""
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shapes = (
-        (*batch, a.shape[-2], b.shape[-1]),
-        (*batch, *a.shape[-2:]),
-        b.shape if b.ndim == 2 else (*batch, *b.shape[-2:]),
-    )
-    missing = {"forward": (-2, -1), "dgrad": (-2,), "wgrad": (-1,)}
-    checked = {}
-    for key, (given, shape) in checked_bits(random_bits, specs, shapes, (a, b)).items():
-        axes = [axis for axis in is_vector[::-1] if axis in missing[key]] if given.ndim else []
-        bits = namespace(given).expand_dims(given, axes) if axes else given
-        try:
-            checked[key] = namespace(bits).broadcast_to(bits, shape)
-        except ValueError:
-            raise ValueError(
-                f"random_bits ({key}) has shape {given.shape}; allowed is what broadcasts to {shape}"
-            ) from None
-    return checked
-
-
-def checked_bits(
-    random_bits: Any,
-    specs: tuple[MatmulSpec, ...],
-    shapes: tuple[tuple[int, ...], ...],
-    operands: tuple[Array, ...],
-) -> dict[str, tuple[Array, tuple[int, ...]]]:
-    """Return the random bits of the product and of both gradients, each with its result's shape."""
-    noise = random_bits if isinstance(random_bits, Mapping) else {"forward": random_bits}
-    results = dict(zip(("forward", "dgrad", "wgrad"), zip(specs, shapes, strict=True), strict=True))
-    if unknown := set(noise) - set(results):
-        raise ValueError(
-            f"random_bits has keys {sorted(unknown)}; allowed are {', '.join(results)}"
-        )
-    checked = {}
-    for key, (spec, shape) in results.items():
-        if noise.get(key) is None:
-            continue
-        bits = as_integers(noise[key], f"random_bits ({key})")
-        needed = 0 if spec.output is None else spec.output.num_random_bits
-        if 8 * bits.dtype.itemsize < needed:
-            raise ValueError(
-                f"random_bits ({key}) has dtype {bits.dtype}; allowed are integers of at least the "
-                f"{needed} bits that the output of '{spec}' uses"
-            )
-        checked[key] = beside(bits, operands, as_carrier(operands[0])[1]), shape
-    return checked
-
-
-def _check_formats(spec: MatmulSpec, a: Array, random_bits: Any) -> None:
-    carrier = as_carrier(a)[1]
-    if isinstance(spec.order, FusedBlock) and carrier is not FLOAT32:
-        raise TypeError(f"a has dtype {carrier.name}; allowed for '{spec}' is float32")
-    for part in (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output):
-        if part is not None and scaled_format(part.format) is None:
-            limits(part, carrier)
-    for name in ("output", "accumulator"):
-        part = getattr(spec, name)
-        is_random = part is not None and part.mode is RoundingMode.STOCHASTIC
-        if is_random and random_bits is None:
-            raise ValueError(
-                f"random_bits is missing: the {name} of '{spec}' is rounded stochastically"
-            )
+    a, b = np.asarray(operands.a), np.asarray(operands.b)
+    c, *noise = (None if x is None else np.asarray(x) for x in arrays[2:])
+    there = expanded(Operands(a, b, c, Noise(*noise)))
+    total = reference_matmul(there.a, there.b, there.c, specs.forward, there.noise.forward)
+    return namespace(*arrays[:3]).asarray(squeezed(total, a, b))

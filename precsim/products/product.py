@@ -7,7 +7,7 @@ In the order of a call: batch dimensions are made equal, gradients become produc
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,58 +17,25 @@ from jax.custom_batching import custom_vmap
 
 from precsim._arrays import Array, is_jax
 from precsim._calls import compiled, in_numpy, kept_apart, refuse_fast_math, with_automatic_axes
-from precsim.products.backends import resolve_backend
+from precsim.products.backends import Specs, resolve_backend
 from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul
 from precsim.products.native.tensor_core import native_tensor_core
+from precsim.products.operands import Noise, Operands, expanded, squeezed
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 
 
-class Specs(NamedTuple):
-    """How a product and its gradients are computed; static under jit."""
-
-    forward: MatmulSpec
-    dgrad: MatmulSpec
-    wgrad: MatmulSpec
-    backend: str
-
-    @classmethod
-    def resolve(
-        cls,
-        spec: str | MatmulSpec,
-        dgrad: str | MatmulSpec | None,
-        wgrad: str | MatmulSpec | None,
-        backend: str,
-    ) -> "Specs":
-        """Parse the three specs (a gradient's default is the forward one) and check the backend."""
-        forward = MatmulSpec.parse(spec)
-        gradients = MatmulSpec.parse(dgrad or forward), MatmulSpec.parse(wgrad or forward)
-        for each in (forward, *gradients):
-            resolve_backend(each, backend)
-        return cls(forward, *gradients, backend)
-
-
-class Noise(NamedTuple):
-    """Random bits for the stochastically rounded outputs: of a @ b, of a's gradient, of b's."""
-
-    forward: Array | None = None
-    dgrad: Array | None = None
-    wgrad: Array | None = None
-
-
-def run_matmul(a: Array, b: Array, c: Array | None, noise: dict[str, Any], specs: Specs) -> Array:
-    """Run a checked product; NumPy operands give a NumPy result, computed on the CPU.
-
-    Shapes (..., M, K), (..., K, N) and (..., M, N), whose batch dimensions broadcast.
-    """
-    if any(map(is_jax, (a, b, c))):
-        return _broadcast_product(a, b, c, Noise(**noise), specs)
-
-    def run(a: Array, b: Array, c: Array | None, noise: Noise) -> Array:
+def run_matmul(operands: Operands, specs: Specs) -> Array:
+    """Run a checked product; NumPy operands give a NumPy result, computed on the CPU."""
+    a, b, c, noise = operands
+    if is_jax(a) or is_jax(b) or any(map(is_jax, (c, *noise))):
         return _broadcast_product(a, b, c, noise, specs)
 
-    return in_numpy(run, a.dtype, a, b, c, Noise(**noise))
+    def run(a: Array, b: Array, c: Array | None, *noise: Array | None) -> Array:
+        return _broadcast_product(a, b, c, Noise(*noise), specs)
+
+    return in_numpy(run, a, b, c, *noise)
 
 
 def run_product(
@@ -88,10 +55,17 @@ def run_product(
 # Compiled outside the rule of differentiation, which makes a call from Python cheap.
 @compiled(static_argnums=4)
 def _broadcast_product(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs) -> Array:
-    """Make batch dimensions equal; a batch of rows times one matrix is one product."""
+    """Make batch dimensions equal; a batch of rows times one matrix is one product.
+
+    Shapes as in `jax.numpy.matmul`; those of c and of random bits broadcast to the results'.
+    """
+    operands = expanded(Operands(a, b, c, noise))
+    return squeezed(_of_matrices(*operands, specs), a, b)
+
+
+def _of_matrices(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs) -> Array:
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     shape = (*batch, a.shape[-2], b.shape[-1])
-    c = None if c is None else jnp.broadcast_to(c, shape)
     if b.ndim == 2:
         rows = math.prod(a.shape[:-1])
         flat = jax.tree.map(

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, entry, namespace, repeat
-from precsim._calls import call, compiled, with_automatic_axes
+from precsim._arrays import Array, ArrayLike, entry, is_jax, namespace
+from precsim._calls import compiled, in_numpy, with_automatic_axes
+from precsim._loops import repeat
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul
@@ -108,8 +109,9 @@ def scaled_matmul(
         x, y, s, t = map(np.asarray, (a, b, a_scales, b_scales))
         result = _promoted(x, y, s, t, spec, contracts)
         return namespace(a, b, a_scales, b_scales).asarray(result)
-    run = lambda *arrays: _compiled(*arrays, spec, contracts)
-    return call(run, a.dtype, a, b, a_scales, b_scales)
+    run = partial(_compiled, spec, contracts)
+    operands = a, b, a_scales, b_scales
+    return run(*operands) if any(map(is_jax, operands)) else in_numpy(run, *operands)
 
 
 def _block(spec: MatmulSpec) -> tuple[int, MatmulSpec]:
@@ -147,16 +149,23 @@ def _promoted(
     return total if spec.output is None else round_to(total, spec.output)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-@compiled(static_argnums=(4, 5))
+# Compiled outside the rule of differentiation, which makes a call from Python cheap.
+@compiled(static_argnums=(0, 1))
 def _compiled(
+    spec: MatmulSpec, contracts: bool, a: Array, b: Array, a_scales: Array, b_scales: Array
+) -> Array:
+    return _without_gradient(a, b, a_scales, b_scales, spec, contracts)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+def _without_gradient(
     a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
 ) -> Array:
     run = partial(_promoted, spec=spec, contracts=contracts)
     return with_automatic_axes(run, a, b, a_scales, b_scales, contracted=(-1, -2))
 
 
-@_compiled.defjvp
+@_without_gradient.defjvp
 def _no_gradient(spec: MatmulSpec, contracts: bool, primals: Any, tangents: Any) -> Any:
     raise TypeError(
         "scaled_matmul has no gradient: say in a custom_vjp which scaled products the gradients are"

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, bitcast, count_true, traced_once
+from precsim._arrays import Array, ArrayLike, bitcast, count_true
+from precsim._loops import traced_once
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, as_integers, is_jax, is_traced, namespace
+from precsim._arrays import Array, as_integers, common_shape, is_jax, is_traced, namespace
 from precsim.formats.carrier import FLOAT64, Carrier
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -27,19 +27,21 @@ def as_random_bits(
                 f"random_bits is missing: mode 'sr' of {spec} needs one integer per {each}"
             )
         return None
-    random_bits = as_integers(random_bits, "random_bits")
-    if 8 * random_bits.dtype.itemsize < spec.num_random_bits:
+    bits = as_integers(random_bits, "random_bits")
+    if 8 * bits.dtype.itemsize < spec.num_random_bits:
         raise ValueError(
-            f"random_bits has dtype {random_bits.dtype}; allowed are integers of at least the "
+            f"random_bits has dtype {bits.dtype}; allowed are integers of at least the "
             f"{spec.num_random_bits} bits that the spec uses"
         )
-    random_bits = beside(random_bits, operands, carrier)
-    shape = np.broadcast_shapes(*(x.shape for x in operands))
+    bits = beside(bits, operands, carrier)
+    shape = common_shape(*operands)
+    if bits.shape == shape:
+        return bits
     try:
-        return namespace(random_bits).broadcast_to(random_bits, shape)
+        return namespace(bits).broadcast_to(bits, shape)
     except ValueError:
         raise ValueError(
-            f"random_bits has shape {random_bits.shape}; allowed are shapes that broadcast to {shape}"
+            f"random_bits has shape {bits.shape}; allowed are shapes that broadcast to {shape}"
         ) from None
 
 

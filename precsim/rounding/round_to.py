@@ -1,10 +1,12 @@
 """`round_to`: the rounding kernel for users' arrays."""
 
+from functools import partial
 from typing import overload
 
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, JaxArray, NumPyLike, is_jax
+from precsim._arrays import Array, ArrayLike, JaxArray, NumPyLike
+from precsim._calls import call_elementwise, straight_through
 from precsim.formats.arguments import integer
 from precsim.formats.carrier import as_carrier
 from precsim.formats.scaled import scaled_format
@@ -13,9 +15,6 @@ from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
-
-COMPILED_FROM = 1 << 14
-"""NumPy arrays of at least this many elements take the compiled kernel (same bits, faster)."""
 
 
 @overload
@@ -105,8 +104,8 @@ def round_to(
 
     Gradient: straight-through (the derivative is taken as 1 everywhere); see `jax.grad`.
 
-    Cost: 10 to 25 integer operations per element, stochastic rounding about 50; NumPy arrays from
-    16,384 elements on run compiled.
+    Cost: 10 to 25 integer operations per element, stochastic rounding about 50. NumPy arrays run
+    compiled from 16,384 elements on, and smaller ones after as much work in earlier calls.
 
     Source: IEEE 754-2019, 4.3 and 7.4; OCP OFP8 1.0; IEEE P3109 v4.0, 4.6 (stochastic).
 
@@ -127,12 +126,12 @@ def round_to(
     array, carrier = as_carrier(x)
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
     bits = as_random_bits(random_bits, (array,), carrier, spec, "element of x")
-    if is_jax(array) or is_jax(bits):
-        from precsim.rounding.compiled import round_straight_through
+    return call_elementwise(_round, spec, array, bits)
 
-        return round_straight_through(array, bits, spec)
-    if array.size >= COMPILED_FROM:
-        from precsim.rounding.compiled import round_numpy
 
-        return round_numpy(array, bits, spec)
-    return round_array(array, bits, spec)
+def _round(spec: RoundingSpec, x: Array, random_bits: Array | None) -> Array:
+    return straight_through(partial(_round_array, spec), x, random_bits)
+
+
+def _round_array(spec: RoundingSpec, x: Array, random_bits: Array | None) -> Array:
+    return round_array(x, random_bits, spec)

@@ -5,6 +5,7 @@ from typing import overload
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, JaxArray, NumPyLike, bitcast, namespace
+from precsim._calls import call_elementwise
 from precsim.formats.carrier import Carrier, as_carrier, compose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
@@ -59,6 +60,11 @@ def ulp(x: ArrayLike, fmt: str | Format) -> Array:
     x, carrier = as_carrier(x)
     spec = RoundingSpec(format=fmt)
     limits(spec, carrier)
+    return call_elementwise(_ulp, fmt, x)
+
+
+def _ulp(fmt: Format, x: Array) -> Array:
+    carrier = as_carrier(x)[1]
     bits = ulp_bits(bitcast(x, carrier.uint_dtype).reshape(-1), fmt, carrier)
     return bitcast(bits, carrier.float_dtype).reshape(x.shape)
 

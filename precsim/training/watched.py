@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from precsim._arrays import Array, bitcast, computed_once, count_true
+from precsim._arrays import Array, bitcast, count_true
+from precsim._loops import computed_once
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
 from precsim.products.convolution import backward_patches, forward_patches

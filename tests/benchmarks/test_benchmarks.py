@@ -16,9 +16,10 @@ import pytest
 
 import precsim as ps
 from benchmarks import __main__ as command
-from benchmarks import catalogue, inputs, limits, peers, report, worker
+from benchmarks import calls, catalogue, inputs, limits, peers, report, worker
 from benchmarks.case import Case, Contender, Goal, Setting, SkipError, Wrong, against_exact
 from benchmarks.timing import interleave, paired_ratio
+from tests.surface.public_calls import CALLS
 
 FP16, E4M3, BF16 = (ps.get_format(name) for name in ("fp16", "e4m3", "bf16"))
 TINY = Case(
@@ -52,6 +53,23 @@ def test_processor_time_leaves_out_what_others_take() -> None:
     times = interleave(calls, rounds=3, sample_seconds=0.0, clock=time.process_time)
     assert max(times["asleep"]) < seconds / 2
     assert min(interleave(calls, rounds=3, sample_seconds=0.0)["asleep"]) >= seconds
+
+
+def test_calls_of_every_public_function_of_arrays_are_measured() -> None:
+    called = {name.partition(" ")[0] for name in CALLS}
+    of_training = {"apply_updates", "value_and_grad"} | {n for n in called if "LossScale" in n}
+    # One of each kind is measured, `less`, `equal` and `maximum`.
+    alike = {"not_equal", "less_equal", "greater", "greater_equal", "total_order"}
+    alike |= {"minimum", "minimum_number", "maximum_number"}
+    assert set(calls.FUNCTIONS) == called - of_training - alike
+
+
+def test_a_call_as_a_case() -> None:
+    outcome = worker.measure(catalogue.find("calls/small/ulp")[0], Setting(size=4, quick=True))
+    jax_row, numpy_row, _ = outcome["rows"]
+    assert (jax_row["against"], jax_row["goal"]) == ("jnp", 6.0)
+    assert (numpy_row["against"], numpy_row["goal"]) == ("precsim, JAX arrays", 2.0)
+    assert (numpy_row["wrong"], numpy_row["compared"]) == (0, 16)
 
 
 def test_ratios_are_those_within_a_round() -> None:

@@ -6,8 +6,8 @@ They are interpreted here, and compiled where there is a GPU.
 import inspect
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax

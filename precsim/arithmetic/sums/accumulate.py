@@ -12,11 +12,12 @@ from precsim._arrays import (
     as_integers,
     bitcast,
     entry,
+    is_jax,
     namespace,
-    repeat,
 )
+from precsim._calls import call
+from precsim._loops import repeat
 from precsim.arithmetic.elementwise import add, subtract
-from precsim.arithmetic.operation import call
 from precsim.arithmetic.sums.exact import Summands, exact_sum
 from precsim.arithmetic.sums.order import Exact, Order, Pairwise, Sequential, parse_order
 from precsim.arithmetic.sums.ordered import Place, Terms, ordered_sum
@@ -26,12 +27,6 @@ from precsim.formats.carrier import as_carrier
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.spec import RoundingSpec, SpecLike
-
-COMPILED_FROM = 1 << 8
-"""NumPy arrays of at least this many rows are summed by the compiled loop (same bits, faster)."""
-
-EXACT_COMPILED_FROM = 1 << 13
-"""The same for exact sums, whose steps are short in NumPy and whose compilation is long."""
 
 
 @overload
@@ -139,29 +134,36 @@ def accumulate(
             raise ValueError(
                 f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
             )
-    random_bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
-    if axis is None:
-        x, axis = x.reshape(-1), 0
-        random_bits = None if random_bits is None else random_bits.reshape(-1)
-    axis = axis_of(axis, x.shape)
-    xp = namespace(x, random_bits)
-    rows = xp.moveaxis(xp.asarray(x), axis, 0)
-    bits = None if random_bits is None or not is_stochastic else xp.moveaxis(random_bits, axis, 0)
-    if bits is not None and not isinstance(order, (Exact, Pairwise, Sequential)):
+    bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
+    if axis is not None:
+        axis = axis_of(axis, x.shape)
+    if is_stochastic and not isinstance(order, (Exact, Pairwise, Sequential)):
         raise ValueError(
             f"order is '{order}'; allowed in mode 'sr' are 'sequential', 'pairwise' and 'exact', which need one "
             "random integer per element at most"
         )
-    arrays = (rows,) if bits is None else (rows, bits)
-    compiled_from = EXACT_COMPILED_FROM if isinstance(order, Exact) else COMPILED_FROM
-    # Pairwise sums have few steps; large ones run compiled in `add`.
-    is_long = rows.shape[0] >= compiled_from and not isinstance(order, Pairwise)
-    return call(_sum_rows, (spec, order), *arrays, is_long=is_long)
+    option = spec, order, axis
+    if isinstance(order, Pairwise) and not (is_jax(x) or is_jax(bits)):
+        return _sum(option, x, bits)  # few steps, which `add` runs compiled where that is worth it
+    # A step of an exact sum is short in NumPy, and its compilation long.
+    steps = x.size if axis is None else x.shape[axis]
+    return call(_sum, option, x, bits, steps=steps, patience=32 if isinstance(order, Exact) else 1)
 
 
-def _sum_rows(option: tuple[RoundingSpec, Order], rows: Array, bits: Array | None = None) -> Array:
+def _sum(
+    option: tuple[RoundingSpec, Order, int | None], x: Array, random_bits: Array | None
+) -> Array:
+    spec, order, axis = option
+    bits = random_bits if spec.mode is RoundingMode.STOCHASTIC else None
+    if axis is None:
+        return _sum_rows(spec, order, x.reshape(-1), None if bits is None else bits.reshape(-1))
+    xp = namespace(x)
+    bits = None if bits is None else xp.moveaxis(bits, axis, 0)
+    return _sum_rows(spec, order, xp.moveaxis(x, axis, 0), bits)
+
+
+def _sum_rows(spec: RoundingSpec, order: Order, rows: Array, bits: Array | None) -> Array:
     """Sum over the first axis."""
-    spec, order = option
     match order:
         case Exact():
             return _exact(rows, bits, spec)

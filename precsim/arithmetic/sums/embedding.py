@@ -1,13 +1,13 @@
 """Rows of a table by index, with the gradient of the table added up in a stated order."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, as_integers, is_jax, within
-from precsim._calls import call, with_automatic_axes
+from precsim._arrays import Array, ArrayLike, as_integers, is_jax, namespace, within
+from precsim._calls import call
 from precsim.arithmetic.sums.segments import segment_sum
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.limits import limits
@@ -70,36 +70,42 @@ def embedding(
     if not is_jax(ids):
         # JAX may have 32 bits only; what they do not hold is no row.
         ids = within(ids, table.shape[0])
-    return call(lambda *arrays: _gather(*arrays, spec), table.dtype, table, ids, bits)
+    return call(_embed, spec, table, ids, bits)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _gather(table: Array, ids: Array, bits: Array | None, spec: RoundingSpec) -> Array:
-    def run(table: Array, ids: Array) -> Array:
-        is_inside = (ids >= 0) & (ids < table.shape[0])
-        if not table.shape[0]:
-            return jnp.full((*ids.shape[:-1], table.shape[1]), jnp.nan, table.dtype)
-        rows = jnp.take(table, ids[..., 0], axis=0, mode="clip")
-        return jnp.where(is_inside, rows, jnp.asarray(jnp.nan, table.dtype))
-
-    # The result's last dimension is the features'.
-    return with_automatic_axes(run, table, ids[..., None])
+def _embed(spec: RoundingSpec, table: Array, ids: Array, bits: Array | None) -> Array:
+    return _with_gradient()(table, ids, bits, spec) if is_jax(table) else _rows(table, ids)
 
 
-def _forward(
-    table: Array, ids: Array, bits: Array | None, spec: RoundingSpec
-) -> tuple[Array, tuple[Array, Array | None, int]]:
-    return _gather(table, ids, bits, spec), (ids, bits, table.shape[0])
+def _rows(table: Array, ids: Array) -> Array:
+    xp = namespace(table, ids)
+    nan = table.dtype.type(np.nan)
+    if not table.shape[0]:
+        return xp.full((*ids.shape, table.shape[1]), nan, table.dtype)
+    is_inside = (ids >= 0) & (ids < table.shape[0])
+    rows = xp.take(table, ids, axis=0, mode="clip")
+    return xp.where(is_inside[..., None], rows, nan)
 
 
-def _backward(
-    spec: RoundingSpec, residuals: tuple[Array, Array | None, int], g: Array
-) -> tuple[Array, None, None]:
-    ids, bits, rows = residuals
-    flat = g.reshape(ids.size, g.shape[-1])
-    noise = None if bits is None else bits.reshape(flat.shape)
-    sums = segment_sum(flat, ids.reshape(-1), spec, num_segments=rows, random_bits=noise)
-    return sums, None, None
+@cache
+def _with_gradient() -> Callable[..., Array]:
+    import jax
 
+    @partial(jax.custom_vjp, nondiff_argnums=(3,))
+    def gather(table: Array, ids: Array, bits: Array | None, spec: RoundingSpec) -> Array:
+        return _rows(table, ids)
 
-_gather.defvjp(_forward, _backward)
+    def forward(table: Array, ids: Array, bits: Array | None, spec: RoundingSpec) -> Any:
+        return _rows(table, ids), (ids, bits, table.shape[0])
+
+    def backward(
+        spec: RoundingSpec, residuals: tuple[Array, Array | None, int], g: Array
+    ) -> tuple[Array, None, None]:
+        ids, bits, rows = residuals
+        flat = g.reshape(ids.size, g.shape[-1])
+        noise = None if bits is None else bits.reshape(flat.shape)
+        sums = segment_sum(flat, ids.reshape(-1), spec, num_segments=rows, random_bits=noise)
+        return sums, None, None
+
+    gather.defvjp(forward, backward)
+    return gather

@@ -7,20 +7,17 @@ from precsim._arrays import (
     entry,
     is_jax,
     namespace,
-    repeat,
     with_entry,
     within,
 )
+from precsim._calls import call
+from precsim._loops import repeat
 from precsim.arithmetic.elementwise import add
-from precsim.arithmetic.operation import call
 from precsim.formats.arguments import integer
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.random_bits import as_random_bits, beside
 from precsim.rounding.spec import RoundingSpec, SpecLike
-
-COMPILED_FROM = 1 << 12
-"""NumPy arrays of at least this many elements run in the compiled loop (same bits, faster)."""
 
 
 def segment_sum(
@@ -90,18 +87,15 @@ def segment_sum(
     if not is_jax(ids):
         # JAX may have 32 bits only; what they do not hold is no segment.
         ids = within(ids, num_segments)
-    arrays = (data, ids) if bits is None else (data, ids, bits)
-    is_long = data.size >= COMPILED_FROM
-    return call(_add_rows, (spec, num_segments), *arrays, is_long=is_long)
+    return call(_add_rows, (spec, num_segments), data, ids, bits, steps=data.shape[0])
 
 
 def _add_rows(
-    option: tuple[RoundingSpec, int], data: Array, ids: Array, bits: Array | None = None
+    option: tuple[RoundingSpec, int], data: Array, ids: Array, bits: Array | None
 ) -> Array:
     """Run over the rows; each is added to its segment's sum."""
     spec, count = option
-    xp = namespace(data, ids, bits)
-    data, ids = xp.asarray(data), xp.asarray(ids)
+    xp = namespace(data)
     totals = xp.zeros((count, *data.shape[1:]), data.dtype)
     if not count or not data.shape[0]:
         return totals

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, is_jax, namespace, repeat, unrolled
+from precsim._arrays import Array, bitcast, is_jax, namespace
+from precsim._loops import repeat, unrolled
 from precsim.formats.carrier import FLOAT32
 from precsim.products.orders.multiply_add import as_seeds
 from precsim.products.specs.core import Core

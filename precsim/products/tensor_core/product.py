@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, Fold, bitcast, entry, is_jax, namespace, traced_once
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace
+from precsim._loops import Fold, traced_once
 from precsim.formats.carrier import FLOAT32
 from precsim.products.specs.core import Core
 from precsim.products.tensor_core.plan import Arranged, Plan, in_order

@@ -14,9 +14,7 @@ import numpy as np
 
 from precsim._arrays import (
     Array,
-    Fold,
     absolute,
-    computed_once,
     count_bits,
     entry,
     namespace,
@@ -25,6 +23,7 @@ from precsim._arrays import (
     shift_right_signed,
     total_of_each,
 )
+from precsim._loops import Fold, computed_once
 from precsim.formats.carrier import FLOAT32, bit_length, decompose, is_infinite, is_nan, select
 from precsim.formats.floating import FloatFormat
 from precsim.products.specs.core import Core

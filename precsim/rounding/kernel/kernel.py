@@ -18,7 +18,8 @@ limits that they state, and a test proves each:
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, namespace, traced_once
+from precsim._arrays import Array, bitcast, namespace
+from precsim._loops import traced_once
 from precsim.formats.carrier import Carrier, as_carrier, decompose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel import fixed_point, floating_point, in_place

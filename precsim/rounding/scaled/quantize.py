@@ -1,23 +1,25 @@
 """`quantize` and `dequantize`: block and affine formats for users' arrays."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
-from precsim._arrays import Array, ArrayLike, is_jax
-from precsim._calls import Result, compiled, in_numpy, straight_through
+from precsim._arrays import Array, ArrayLike
+from precsim._calls import call, straight_through
 from precsim.formats.arguments import axis_of
 from precsim.formats.carrier import FLOAT64, as_carrier
 from precsim.formats.registry import AnyFormat
-from precsim.formats.scaled import scaled_format
+from precsim.formats.scaled import ScaledFormat, scaled_format
 from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.random_bits import as_random_bits
 from precsim.rounding.scaled.grouping import go_together
 from precsim.rounding.scaled.quantized import Quantized, dequantize_array, quantize_array
 from precsim.rounding.spec import RoundingSpec
 
-COMPILED_FROM = 1 << 18
-"""NumPy arrays of at least this many elements are worth a compilation of a second or two."""
+_STEPS, _PATIENCE = 4, 16
+"""`quantize` is long in NumPy, and its compilation takes a second or two."""
+
+_Option: TypeAlias = tuple[RoundingSpec, int]
+"""Spec and negative axis."""
 
 
 def quantize(
@@ -98,14 +100,11 @@ def quantize(
     """
     spec = RoundingSpec.parse_with(fmt, mode=mode, overflow=overflow)
     x, random_bits, axis = _checked(x, spec, axis, random_bits)
-    quantized: Quantized
-    if is_jax(x) or is_jax(random_bits):
-        quantized = _quantize_jax(x, random_bits, spec, axis)
-    elif x.size >= COMPILED_FROM:
-        quantized = in_numpy(_by_position(_quantize_jax, spec, axis), x.dtype, x, random_bits)
-    else:
-        quantized = quantize_array(x, random_bits, spec, axis)
-    return quantized
+    return call(_quantize, (spec, axis), x, random_bits, steps=_STEPS, patience=_PATIENCE)
+
+
+def _quantize(option: _Option, x: Array, random_bits: Array | None) -> Quantized:
+    return quantize_array(x, random_bits, *option)
 
 
 def dequantize(q: Quantized) -> Array:
@@ -141,21 +140,44 @@ def dequantize(q: Quantized) -> Array:
             f"q has codes of shape {q.shape} and scales of shape {q.scales.shape}, which do not go "
             f"together along axis {q.axis}; allowed are axes added in front (out_axes=0 of jax.vmap)"
         )
-    if is_jax(q.codes):
-        return _dequantize_jax(q)
-    if q.codes.size >= COMPILED_FROM:
-        return in_numpy(_dequantize_jax, q.dtype, q)
-    return dequantize_array(q)
+    arrays = q.codes, q.scales, q.tensor_scale, q.zero_points
+    x64 = q.dtype == FLOAT64.name
+    return call(_dequantize, (q.format, q.axis, q.dtype), *arrays, patience=_PATIENCE, x64=x64)
+
+
+def _dequantize(
+    option: tuple[ScaledFormat, int, str],
+    codes: Array,
+    scales: Array,
+    tensor_scale: Array | None,
+    zero_points: Array | None,
+) -> Array:
+    fmt, axis, dtype = option
+    quantized = Quantized(
+        codes=codes,
+        scales=scales,
+        tensor_scale=tensor_scale,
+        zero_points=zero_points,
+        format=fmt,
+        axis=axis,
+        dtype=dtype,
+    )
+    return dequantize_array(quantized)
 
 
 def round_scaled(x: ArrayLike, spec: RoundingSpec, axis: int, random_bits: Any) -> Array:
     """Round to the values of a block or affine format: quantize, then dequantize."""
     x, random_bits, axis = _checked(x, spec, axis, random_bits)
-    if is_jax(x) or is_jax(random_bits):
-        return _round_jax(x, random_bits, spec, axis)
-    if x.size >= COMPILED_FROM:
-        return in_numpy(_by_position(_round_jax, spec, axis), x.dtype, x, random_bits)
-    return dequantize_array(quantize_array(x, random_bits, spec, axis))
+    return call(_round, (spec, axis), x, random_bits, steps=_STEPS, patience=_PATIENCE)
+
+
+def _round(option: _Option, x: Array, random_bits: Array | None) -> Array:
+    """Quantize and dequantize; under differentiation the tangent passes unchanged."""
+    return straight_through(partial(_round_trip, option), x, random_bits)
+
+
+def _round_trip(option: _Option, x: Array, random_bits: Array | None) -> Array:
+    return dequantize_array(quantize_array(x, random_bits, *option))
 
 
 def _checked(
@@ -177,25 +199,3 @@ def _checked(
     axis = axis_of(axis, x.shape)
     random_bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
     return x, random_bits, axis
-
-
-_quantize_jax = compiled(static_argnums=(2, 3))(quantize_array)
-_dequantize_jax = compiled()(dequantize_array)
-
-
-def _round(spec: RoundingSpec, axis: int, x: Array, random_bits: Array | None) -> Array:
-    return dequantize_array(quantize_array(x, random_bits, spec, axis))
-
-
-@compiled(static_argnums=(2, 3))
-def _round_jax(x: Array, random_bits: Array | None, spec: RoundingSpec, axis: int) -> Array:
-    """Quantize and dequantize; under differentiation the tangent passes unchanged."""
-    return straight_through(partial(_round, spec, axis), x, random_bits)
-
-
-def _by_position(
-    function: Callable[[Array, Array | None, RoundingSpec, int], Result],
-    spec: RoundingSpec,
-    axis: int,
-) -> Callable[[Array, Array | None], Result]:
-    return lambda x, random_bits: function(x, random_bits, spec, axis)

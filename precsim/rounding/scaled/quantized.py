@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from precsim._arrays import Array, bitcast
+from precsim._calls import has_jax
 from precsim.formats.affine import Granularity
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
@@ -62,11 +62,14 @@ class Quantized:
         return tuple(self.codes.shape)
 
 
-jax.tree_util.register_dataclass(
-    Quantized,
-    data_fields=["codes", "scales", "tensor_scale", "zero_points"],
-    meta_fields=["format", "axis", "dtype"],
-)
+if has_jax():
+    import jax
+
+    jax.tree_util.register_dataclass(
+        Quantized,
+        data_fields=["codes", "scales", "tensor_scale", "zero_points"],
+        meta_fields=["format", "axis", "dtype"],
+    )
 
 
 def quantize_array(x: Array, random_bits: Array | None, spec: RoundingSpec, axis: int) -> Quantized:

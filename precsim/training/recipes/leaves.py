@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, computed_once
+from precsim._arrays import Array
+from precsim._loops import computed_once
 
 
 def is_trained(leaf: Any) -> bool:

@@ -9,13 +9,14 @@ CPU, which take XLA eight times as long to compile.
 import math
 import zlib
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, computed_once
+from precsim._arrays import Array
+from precsim._loops import computed_once
 from precsim.rounding.threefry import threefry2x32
 
 
@@ -24,9 +25,10 @@ def fold_in(key: Array, data: Any) -> Array:
     if not _is_threefry(key):
         return jax.random.fold_in(key, data)
     words: Any = computed_once(_folded(*_words(key), jnp.asarray(data, jnp.uint32)))
-    if not _is_typed(key):
-        return cast("Array", words)
-    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+    folded: Array = words
+    if _is_typed(key):
+        folded = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+    return folded
 
 
 def bits_at(key: Array, path: str, shape: tuple[int, ...]) -> Array:
@@ -47,7 +49,8 @@ def _folded(first: Array, second: Array, data: Array) -> Array:
 @partial(jax.jit, static_argnames="size")
 def _bits(first: Array, second: Array, size: int) -> Array:
     words = threefry2x32((first, second), (jnp.uint32(0), jnp.arange(size, dtype=jnp.uint32)))
-    return words[0] ^ words[1]
+    bits: Array = words[0] ^ words[1]
+    return bits
 
 
 def _is_threefry(key: Array) -> bool:
@@ -58,7 +61,7 @@ def _is_threefry(key: Array) -> bool:
 
 
 def _is_typed(key: Array) -> bool:
-    return jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return bool(jnp.issubdtype(key.dtype, jax.dtypes.prng_key))
 
 
 def _words(key: Array) -> tuple[Array, Array]:
