@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 
 from precsim._arrays import Array, common_shape, is_jax
-from precsim._loops import devices_of
+from precsim._loops import vary_alike
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -307,17 +307,6 @@ def kept_apart(x: Result) -> Result:
 
     same: Result = jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
     return same
-
-
-def vary_alike(*arrays: Any) -> tuple[Any, ...]:
-    """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
-    import jax
-
-    every = frozenset().union(*map(devices_of, arrays))
-    axes = [tuple(sorted(every - devices_of(x))) for x in arrays]
-    return tuple(
-        jax.lax.pcast(x, a, to="varying") if a else x for x, a in zip(arrays, axes, strict=True)
-    )
 
 
 def choose(

@@ -147,3 +147,14 @@ def devices_of(x: Any) -> frozenset[str]:
 
     of_type = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).manual_axis_type
     return frozenset() if of_type is None else of_type.varying
+
+
+def vary_alike(*arrays: Any) -> tuple[Any, ...]:
+    """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
+    import jax
+
+    every = frozenset().union(*map(devices_of, arrays))
+    axes = [tuple(sorted(every - devices_of(x))) for x in arrays]
+    return tuple(
+        jax.lax.pcast(x, a, to="varying") if a else x for x, a in zip(arrays, axes, strict=True)
+    )

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from precsim._arrays import Array
-from precsim._calls import vary_alike
-from precsim._loops import repeat, unrolled
+from precsim._loops import repeat, unrolled, vary_alike
 
 
 class Tile(NamedTuple):

@@ -221,8 +221,8 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
     >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
     (1, True)
     """
-    backend = config.backend if is_guarded else config.backend + UNGUARDED
-    return _prepared(load_data(config), config, backend)
+    data = load_data(config)
+    return _prepared(data, config, config.backend + ("" if is_guarded else UNGUARDED))
 
 
 def _prepared(data: Data, config: TrainConfig, backend: str) -> PreparedRun:

@@ -224,12 +224,14 @@ CALLS: dict[str, Call] = {
 }
 
 ON_THE_HOST = "computes in float64 or bytes with NumPy on the host; takes JAX arrays, no tracers"
+PICTURE = "draws on axes"
 NO_ARRAYS = "takes no arrays"
 DESCRIPTION = "describes formats, rules, runs or results; holds no arrays of a computation"
 EXACT = "takes Python numbers, one result at a time"
 A_RUN = "trains, or compares whole runs"
 
 EXEMPT: dict[str, str] = {
+    **dict.fromkeys((name for name in vars(ps.plots) if name[0] != "_"), PICTURE),
     **dict.fromkeys(
         (
             *("absolute_error", "relative_error", "ulp_error", "backward_error", "sqnr"),
