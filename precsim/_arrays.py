@@ -50,8 +50,9 @@ def is_jax(x: object) -> TypeGuard[JaxArray]:
 
 def is_lax(x: object) -> bool:
     """Return whether `x` is a `LaxArray`, without importing jax."""
-    module = sys.modules.get("precsim._lax_arrays")
-    return module is not None and type(x) is module.LaxArray
+    # Another thread may be importing the module: then no such array exists yet.
+    lax_array = getattr(sys.modules.get("precsim._lax_arrays"), "LaxArray", None)
+    return lax_array is not None and type(x) is lax_array
 
 
 def is_traced(x: object) -> bool:

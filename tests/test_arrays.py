@@ -1,7 +1,9 @@
 """Every public function on arrays of every dtype and library: taken, widened or refused."""
 
 import inspect
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim._arrays import is_lax
 from tests.public_names import public_objects
 
 VALUES = np.array([[1.0, 2.0], [0.5, 4.0]], np.float32)
@@ -361,3 +364,10 @@ def test_numbers_of_numpy_in_lists_are_exact_too() -> None:
         ):
             ps.round_to(x, "fp64")
     assert ps.round_to([np.int64(3), np.float32(0.5)], "fp64").tolist() == [3.0, 0.5]
+
+
+def test_a_module_that_another_thread_still_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: of two policies trained side by side, one failed with an AttributeError."""
+    name = "precsim._lax_arrays"
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert not is_lax(1.0)
