@@ -11,6 +11,7 @@ import pytest
 # For the tests marked gpu: JAX_PLATFORMS=cuda,cpu python -m pytest -m gpu
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # commands leave the user's as it is
 
 
 def _folder(word: str) -> str:

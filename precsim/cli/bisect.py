@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from precsim.analysis.bisect import bisect_runs
+from precsim.cli import cache
 from precsim.cli.run_directory import require_device
 
 
@@ -14,8 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", help="of both replays, for example emulated (default: each run's own)"
     )
+    cache.add_argument(parser)
 
 
+@cache.with_cache
 def run(args: argparse.Namespace) -> int:
     """Print where the runs part; return 1 if they do."""
     require_device()

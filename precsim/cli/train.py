@@ -16,7 +16,7 @@ from rich.console import Console
 
 from precsim.analysis.comparison import PolicySummary, event_rates, summarise
 from precsim.analysis.report import LEGEND, comparison_tables, places_table
-from precsim.cli import run_directory, verify
+from precsim.cli import cache, run_directory, verify
 from precsim.cli.console import PlainConsole
 from precsim.cli.output import print_rows, reported
 from precsim.cli.progress import Progress, live_screen
@@ -146,6 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print JSON instead of tables (default: off)"
     )
+    cache.add_argument(parser)
 
 
 def _whole(text: str) -> int:
@@ -162,6 +163,7 @@ def _real(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number, such as 0.01") from None
 
 
+@cache.with_cache
 def run(args: argparse.Namespace) -> int:
     """Train, print the tables, write the run directory."""
     integer(args.jobs, "--jobs", 1)
