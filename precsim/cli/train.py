@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,8 @@ def _train_all(
                 return train_on(data, config, on_step=on_step)
 
         runs = {pool.submit(train_one, config): config for config in configs}
+        # The first thread that has nothing left to train loads what draws the pictures.
+        pool.submit(import_module, "precsim.analysis.plots.runs")
         interruption: BaseException | None = None
         try:
             for run in as_completed(runs):

