@@ -38,14 +38,12 @@ def with_cache(command: Command) -> Command:
         import jax
 
         # What the user has told JAX, for example by JAX_COMPILATION_CACHE_DIR, is left as it is.
-        is_on = getattr(jax.config, "jax_enable_compilation_cache")  # noqa: B009
-        theirs = getattr(jax.config, "jax_compilation_cache_dir")  # noqa: B009
         if args.no_cache:
             settings: dict[str, Any] = {"jax_enable_compilation_cache": False}
-        elif theirs is not None or not is_on:
-            settings = {}
-        else:
+        elif jax.config.jax_enable_compilation_cache and _told_to_jax() is None:  # type: ignore[attr-defined]
             settings = _settings()
+        else:
+            settings = {}
         with _set(settings), _told_once():
             return command(args)
 
@@ -68,6 +66,14 @@ def user_folder() -> Path:
         place, usual = os.environ.get("XDG_CACHE_HOME", ""), ".cache"
     above = Path(place) if Path(place).is_absolute() else Path.home() / usual
     return above / "precsim"
+
+
+def _told_to_jax() -> str | None:
+    """Return the folder that JAX uses as its cache."""
+    import jax
+
+    folder: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    return folder
 
 
 def _settings() -> dict[str, Any]:
@@ -150,9 +156,9 @@ def _set(settings: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _told_once() -> Iterator[None]:
-    """Print one line of all warnings of JAX that a program could not be read or kept.
+    """Print one line for all warnings of JAX that a program could not be read or kept.
 
-    JAX compiles it then, as without a cache.
+    JAX compiles it then, as without a cache. It never replaces a damaged one.
     """
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -164,7 +170,7 @@ def _told_once() -> Iterator[None]:
                 show(message, *args, **options)
             elif not is_told:
                 is_told = True
-                _print_note(f"{message} (the result is the same; --no-cache does without)")
+                _print_note(f"{message}; no result changes; to mend it, delete {_told_to_jax()}")
 
         warnings.showwarning = told
         warnings.filterwarnings("always", _BROKEN)

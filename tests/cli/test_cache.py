@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from precsim.cli import cache
@@ -84,7 +85,7 @@ def train(tmp_path: Path) -> Iterator[Callable[..., tuple[dict[str, Any], Counte
     jax.monitoring.unregister_event_listener(listen)
 
 
-def test_a_cold_a_warm_a_damaged_and_no_cache_give_the_same_bits(
+def test_a_cold_a_warm_and_no_cache_give_the_same_bits(
     train: Callable[..., tuple[dict[str, Any], Counter[str]]],
     place: Path,
     capsys: pytest.CaptureFixture[str],
@@ -96,15 +97,27 @@ def test_a_cold_a_warm_a_damaged_and_no_cache_give_the_same_bits(
     warm, did = train("warm")
     assert did["hits"] >= 2
     assert did["misses"] == 0
+    assert none == cold == warm
     assert capsys.readouterr().err == ""
-    for file in place.rglob("*-cache"):
+
+
+def test_a_damaged_program_is_one_line_and_compiled_anew(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        for factor in (2.0, 3.0):
+            assert jax.jit(lambda x, by=factor: x * by)(np.float32(7)) == 7 * factor
+
+    seen_by(command)
+    files = list(place.rglob("*-cache"))
+    assert len(files) >= 2
+    for file in files:
         file.write_bytes(file.read_bytes()[:-7])
-    damaged, did = train("damaged")
-    assert did["hits"] == 0
+    assert capsys.readouterr().err == ""
+    seen_by(command)
     note = capsys.readouterr().err
     assert note.startswith("precsim: note: Error reading persistent compilation cache entry")
-    assert (note.count("\n"), "--no-cache" in note) == (1, True)
-    assert none == cold == warm == damaged
+    assert (note.count("\n"), f"to mend it, delete {place}" in note) == (1, True)
 
 
 @pytest.mark.slow
