@@ -54,9 +54,21 @@ def computed_once(x: Array) -> Array:
     from jax import lax
 
     apart: Callable[..., Any] = lax.optimization_barrier
-    known = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
-    once: Array = lax.platform_dependent(x, cpu=known, default=apart)
-    return once
+    on_cpu = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
+    return by_platform(on_cpu, apart, x)
+
+
+def by_platform(
+    on_cpu: Callable[..., Result], elsewhere: Callable[..., Result], *arrays: Any
+) -> Result:
+    """Call one function for JAX arrays on a CPU and another elsewhere; one of them is compiled."""
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return on_cpu(*arrays)
+    # Arrays may be placed on the CPU beside a GPU, which only XLA knows.
+    result: Result = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
+    return result
 
 
 def repeat(
