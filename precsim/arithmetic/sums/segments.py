@@ -84,7 +84,7 @@ def segment_sum(
     if num_segments < 0:
         raise ValueError(f"num_segments is {num_segments}; allowed are 0 and more")
     bits = as_random_bits(random_bits, (data,), carrier, spec, "element of data")
-    if not is_jax(ids):
+    if not is_jax(ids) and ids.dtype.itemsize == 8:
         # JAX may have 32 bits only; what they do not hold is no segment.
         ids = within(ids, num_segments)
     return call(_add_rows, (spec, int(num_segments)), data, ids, bits, steps=data.shape[0])
