@@ -105,7 +105,7 @@ def squeezed(result: Array, a: Array, b: Array) -> Array:
     """Return the result of `expanded` operands as that of the operands as they were."""
     rows = result.shape[-2:-1] if a.ndim > 1 else ()
     columns = result.shape[-1:] if b.ndim > 1 else ()
-    return result.reshape(*result.shape[:-2], *rows, *columns)
+    return result.reshape((*result.shape[:-2], *rows, *columns))
 
 
 def checked_bits(
