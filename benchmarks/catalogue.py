@@ -2,7 +2,7 @@
 
 import difflib
 
-from benchmarks import calls, matmuls, operations, roundings, startup, training
+from benchmarks import calls, compilation, matmuls, operations, roundings, startup, training
 from benchmarks.case import Case
 
 
@@ -14,6 +14,7 @@ def all_cases() -> list[Case]:
         *calls.cases(),
         *matmuls.cases(),
         *training.cases(),
+        *compilation.cases(),
         *startup.cases(),
     ]
 

@@ -72,25 +72,12 @@ def read(path: Path) -> tuple[str, np.ndarray, np.ndarray]:
 
 def draw(path: Path, files: list[Path]) -> None:
     """Draw the distances of several files against the step."""
-    from matplotlib.figure import Figure
+    import precsim as ps
 
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for k, source in enumerate(files):
-        label, step, distance = read(source)
-        shown = distance > 0
-        colour = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")[k % 4]
-        style = ("-", "--", "-.", ":")[k % 4]
-        axes.semilogy(step[shown], distance[shown], style, color=colour, label=label)
-    axes.set(
-        xlabel="step",
-        ylabel="relative distance of the weights\nfrom the bit-exact run",
-        xlim=(0, None),
-    )
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", fontsize=8.5)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    tables = [read(source) for source in files]
+    with ps.plots.figure(path=path) as axes:
+        ps.plots.plot_weight_drift(axes[0], {name: (step, y) for name, step, y in tables})
+        axes[0].set_ylabel("distance from the bit-exact run")
 
 
 def main(argv: list[str]) -> int:

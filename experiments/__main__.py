@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         force=options.force,
         command=command,
         data_dir=options.data_dir,
+        width=options.width,
     )
     requests = [replace(request, name=name) for name in dict.fromkeys(names)]
     try:
@@ -73,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data-dir", type=_folder, metavar="DIR", help="clones of published data (none)"
     )
+    parser.add_argument(
+        "--width",
+        type=_centimetres,
+        metavar="CM",
+        help="of the pictures: 8.5 for one column of a page (8.5 with one panel, else 17)",
+    )
     default = Path(__file__).parent / "out"
     parser.add_argument(
         "--out", type=Path, default=default, metavar="DIR", help="(experiments/out)"
@@ -84,6 +91,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes: 1, 2, ...")
     return int(text)
+
+
+def _centimetres(text: str) -> float:
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if not 5 <= width <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a width in centimetres: 5 to 100")
+    return width
 
 
 def _folder(text: str) -> Path:
@@ -128,6 +145,8 @@ def summary(outcomes: list[Outcome]) -> Table:
     table.add_column("seconds", justify="right")
     for outcome in outcomes:
         matched = f"{len(outcome.checks) - len(outcome.mismatches)}/{len(outcome.checks)}"
+        if not outcome.checks and not outcome.error:
+            matched = "no numbers"
         colour = "red" if outcome.failed else "yellow" if outcome.mismatches else "green"
         grade = f"{outcome.grade} {GRADES[outcome.grade]}"
         note = " (kept)" if outcome.reused else ""

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import experiments
-from experiments import data_files, record, style
+import precsim as ps
+from experiments import data_files, record
 from experiments.check import Check, Grade, Results
 
 
 class Experiment(Protocol):
     """A module ``gNN_topic.py``.
 
-    Optional: SEED, INPUTS (names of files it reads), PANELS (rows and columns of the picture;
-    panels that stay empty vanish) and TABLES (ends of the names of published data files; `check`
-    and `plot` take those that are found as `tables`, see `data_files`).
+    Optional: SEED, INPUTS (names of files it reads), PANELS (their number; those that stay empty
+    vanish) and TABLES (ends of the names of published data files; `check` and `plot` take those
+    that are found as `tables`, see `data_files`).
     """
 
     TITLE: str
@@ -50,6 +51,7 @@ class Request:
     force: bool = False
     command: str = ""
     data_dir: Path | None = None
+    width: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,8 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Return whether it broke, checked nothing, or missed a number of class A."""
-        return not self.checks or any(check.grade == "A" for check in self.mismatches)
+        """Return whether it broke, or missed a number of class A."""
+        return bool(self.error) or any(check.grade == "A" for check in self.mismatches)
 
 
 def discover() -> list[str]:
@@ -125,11 +127,9 @@ def _run(request: Request) -> Outcome:
     if kept is None:
         facts = record.provenance(module, request, seconds=seconds, checks=checks)
         record.save(folder, keys[0], results, facts)
-    with style.in_style():
-        figure, axes = style.new_figure(*getattr(module, "PANELS", (1, 1)))
+    panels = getattr(module, "PANELS", 1)
+    with ps.plots.figure(panels, width=request.width, path=folder / "figure") as axes:
         module.plot(results, axes, **given)
-        style.drop_empty(figure, axes)
-        style.save(figure, folder)
     about = {"title": module.TITLE, "citation": module.CITATION, "grade": module.CLASS}
     absent = tuple(name for name in endings if name not in files)
     return Outcome(

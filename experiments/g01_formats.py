@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Formats of 4 to 16 bits: tables from all codes; spacing between neighbours"
@@ -20,7 +19,7 @@ CITATION = (
     "Micikevicius et al. 2022, Table 1; OCP OFP8 1.0, Tables 1-2; OCP MX 1.0; Higham 2002, Fig. 2.1"
 )
 CLASS: Grade = "A"
-PANELS = (1, 2)
+PANELS = 2
 
 ENTRIES = (
     "bias",
@@ -150,26 +149,21 @@ def plot(results: Results, axes: list[Any]) -> None:
     for k, name in enumerate(names):
         found = results[f"values of {name}"]
         found = found[np.isfinite(found) & (found > 0)]
-        axes[0].semilogx(found, np.full(found.shape, k), "|", base=2, color=style.COLOURS[k])
-        axes[0].lines[-1].set_markersize(14)
+        look: dict[str, Any] = {"color": ps.plots.format_color(name), "markersize": 12}
+        axes[0].plot(found, np.full(found.shape, k), "|", markeredgewidth=0.8, **look)
         ends = [x for x in (_TABLES[name][i] for i in (1, 2, 4)) if x is not None]
-        label = "published largest, smallest normal, smallest" if k == 0 else "_"
-        style.draw_published(axes[0], ends, [k] * len(ends), label=label)
+        label = "published largest, smallest normal, smallest"
+        ps.plots.plot_published(axes[0], ends, [k] * len(ends), label)
+    axes[0].set_xscale("log", base=2)
     axes[0].set_yticks(range(len(names)), [name.upper() for name in names])
-    axes[0].set(xlabel="positive values", ylim=(-0.6, len(names) + 0.2), title="all values")
-    axes[0].legend(loc="upper left")
-    for k, (name, p) in enumerate(SPACED.items()):
-        label = f"{name}, p = {p}"
-        axes[1].plot(GRID, results[f"spacing / x, {name}"], label=label, **style.line(k))
+    axes[0].set(xlabel="positive values", ylim=(-0.6, len(names) - 0.4), title="all values")
+    spacings = {f"{name}, p = {p}": results[f"spacing / x, {name}"] for name, p in SPACED.items()}
+    ps.plots.plot_curves(axes[1], {label: (results["x"], y) for label, y in spacings.items()})
+    for p in SPACED.values():
         ends = [2.0 ** (1 - p), 2.0**-p]
-        style.draw_published(
-            axes[1], [1, 16], ends, label="2$^{1-p}$ and 2$^{-p}$" if k == 3 else "_"
-        )
+        ps.plots.plot_published(axes[1], [1, 16], ends, "2$^{1-p}$ and 2$^{-p}$")
     axes[1].set_yscale("log", base=2)
-    axes[1].set(
-        xlabel="x",
-        ylabel="distance between neighbours / x",
-        title="wobbling precision",
-        xticks=2 ** np.arange(5),
-    )
-    axes[1].legend(loc="center", bbox_to_anchor=(0.5, 0.56), ncols=2)
+    axes[1].set(xlabel="x", ylabel="spacing / x", title="wobbling precision")
+    axes[1].set(xticks=2 ** np.arange(5))
+    for panel in axes:
+        ps.plots.finish(panel)

@@ -15,13 +15,12 @@ import jax
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Kind, Results
 
 TITLE = "Harmonic sums: the value and the term at which they stop"
 CITATION = "Higham & Pranesh, SIAM J. Sci. Comput. 41(5), 2019, harmonic table; Malone 2013"
 CLASS: Grade = "A"
-PANELS = (1, 2)
+PANELS = 2
 SEED = 1
 
 _ROWS: dict[str, list[tuple[float, int | None]]] = {  # nearest; toward zero and down; up
@@ -140,17 +139,19 @@ def plot(results: Results, axes: list[Any]) -> None:
     """Draw the sums, and where they stop: to nearest on the left, other modes on the right."""
     nearest = [label for label in SPECS if label.endswith("rne")]
     others = [f"{name}:{mode}" for name in ("fp16", "bf16") for mode in ("rtp", "rne", "rtz")]
-    for spec, grey in zip(_STOCHASTIC, ("0.6", "0.3"), strict=True):
-        x, y, label = results[f"n {spec}"], results[f"sum {spec}"], f"{spec}, {SEEDS} seeds"
-        axes[1].plot(x, y, ".", color=grey, zorder=5, label=label)
     for panel, labels in zip(axes, (nearest, others), strict=True):
-        for k, label in enumerate(filter(SPECS.__contains__, labels)):
-            panel.semilogx(TERMS, results[label], label=label, **style.line(k))
+        drawn = {label: (TERMS, results[label]) for label in labels if label in SPECS}
+        ps.plots.plot_curves(panel, drawn)
         exact = np.log(TERMS + 0.5) + np.euler_gamma
-        panel.plot(TERMS, exact, color="black", linewidth=0.8, label="exact")
+        panel.plot(TERMS, exact, color="black", linewidth=0.8, zorder=1, label="exact")
         ends = np.array([(n, s) for s, n in map(_SUMS.__getitem__, labels) if s < np.inf])
-        style.draw_published(panel, ends[:, 0], ends[:, 1], label="reference")
-        panel.set(xlabel="number of terms n", ylabel="partial sum", ylim=(0, 16))
-        panel.legend(loc="upper left")
-    axes[0].set_title("to nearest (rne)")
+        ps.plots.plot_published(panel, ends[:, 0], ends[:, 1], "reference")
+        panel.set(xlabel="number of terms n", ylabel="partial sum", xscale="log")
+    for spec in _STOCHASTIC:
+        seeds = {f"{spec}, {SEEDS} seeds": (results[f"n {spec}"], results[f"sum {spec}"])}
+        look: dict[str, Any] = {"linestyle": "none", "markersize": 2, "markevery": 1, "zorder": 5}
+        ps.plots.plot_curves(axes[1], seeds, **look)
+    axes[0].set(title="to nearest (rne)", ylim=(0, 16))
     axes[1].set(title="up (rtp), to nearest, toward zero (rtz)", xlim=(8, 3000), ylim=(2, 12))
+    for panel in axes:
+        ps.plots.finish(panel)

@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Euler's method for y' = -y: error against the number of steps"
@@ -31,7 +30,7 @@ CITATION = (
     "Higham & Pranesh, SIAM J. Sci. Comput. 41(5), 2019, doi 10.1137/19M1251308, Euler figure"
 )
 CLASS: Grade = "A"
-PANELS = (1, 2)
+PANELS = 2
 
 STEPS = np.round(10 ** np.linspace(1, 5, 16)).astype(np.int32)
 ARITHMETICS = {
@@ -129,16 +128,16 @@ def check(results: Results) -> list[Check]:
 
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw errors against the number of steps, the published points on top."""
-    for k, name in enumerate(ARITHMETICS):
-        axes[0].loglog(results["n"], results[name], label=name, **style.curve(k))
-        label = "published" if k == len(ARITHMETICS) - 1 else "_"
-        style.draw_published(axes[0], STEPS, PUBLISHED[name], label=label)
+    ps.plots.plot_curves(axes[0], {name: (results["n"], results[name]) for name in ARITHMETICS})
+    for name in ARITHMETICS:
+        ps.plots.plot_published(axes[0], STEPS, PUBLISHED[name])
     axes[0].set_title("y(0) = 0.01 (Higham & Pranesh 2019)")
-    companion = ("plain", "compensated") if "companion n" in results else ()
-    for k, name in enumerate(companion):
-        n, label = results["companion n"], f"fp32, {name}"
-        axes[1].loglog(n, results[name], label=label, **style.curve(k))
+    if "companion n" in results:
+        names = {f"fp32, {name}": name for name in ("plain", "compensated")}
+        curves = {label: (results["companion n"], results[name]) for label, name in names.items()}
+        ps.plots.plot_curves(axes[1], curves)
     axes[1].set_title("y(0) = 1 (Higham 2002, Fig. 4.2)")
     for panel in axes:
         panel.set(xlabel="number of steps n (step size 1/n)", ylabel="absolute error of y(1)")
-        panel.legend(*panel.get_legend_handles_labels())
+        panel.set(xscale="log", yscale="log")
+        ps.plots.finish(panel)

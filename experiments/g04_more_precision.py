@@ -16,13 +16,12 @@ import numpy as np
 from scipy.linalg import invhilbert, pascal
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Error against the precision t: constant from 22 to 31 bits; zig-zag in elimination"
 CITATION = "Higham, Accuracy and Stability, 2nd ed., 2002, 1.13, Figs. 1.3-1.4"
 CLASS: Grade = "A"
-PANELS = (1, 2)
+PANELS = 2
 
 PLATEAU = range(22, 32)
 PUBLISHED: dict[str, Any] = {
@@ -135,21 +134,19 @@ def check(results: Results) -> list[Check]:
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw the errors against the number of bits."""
     t = results["t"]
-    axes[0].axvspan(PLATEAU[0], PLATEAU[-1], color="0.92", zorder=0)
-    for k, name in enumerate(("y, rounded data", "y, exact data")):
-        label = name.removeprefix("y, ")
-        axes[0].semilogy(t, results[name], label=label, **style.curve(k))
+    axes[0].axvspan(PLATEAU[0], PLATEAU[-1], color="0.92", zorder=0, label="t = 22 to 31")
+    data = {name: (t, results[f"y, {name}"]) for name in ("rounded data", "exact data")}
+    ps.plots.plot_curves(axes[0], data, markevery=1)
     points = PUBLISHED["y"] | PUBLISHED["y beyond"]
-    style.draw_published(axes[0], list(points), [y for y, _ in points.values()], "reference")
+    ps.plots.plot_published(axes[0], list(points), [y for y, _ in points.values()], "reference")
     axes[0].set(title="y = x + a sin(b x) (Fig. 1.4)", ylabel="absolute error of y")
-    for k, name in enumerate(MATRICES):
-        for dashed, kind in enumerate(("error", "residual")):
-            look = style.curve(2 * k + dashed)
-            y = results[f"{name}, {kind}"][t >= FIRST_SOLVED]
-            axes[1].semilogy(t[t >= FIRST_SOLVED], y, label=f"{name}, {kind}", **look)
+    names = [f"{name}, {kind}" for name in MATRICES for kind in ("error", "residual")]
+    solved = t >= FIRST_SOLVED
+    curves = {name: (t[solved], results[name][solved]) for name in names}
+    ps.plots.plot_curves(axes[1], curves, markevery=1)
     points = PUBLISHED["invhilb"]
-    style.draw_published(axes[1], list(points), [y for y, _ in points.values()], "reference")
-    axes[1].set(title="Gaussian elimination (Fig. 1.3)", ylabel="relative error, relative residual")
+    ps.plots.plot_published(axes[1], list(points), [y for y, _ in points.values()], "reference")
+    axes[1].set(title="Gaussian elimination (Fig. 1.3)", ylabel="relative error, residual")
     for panel in axes:
-        panel.set(xlabel="significant bits t")
-        panel.legend(loc="upper right")
+        panel.set(xlabel="significant bits t", yscale="log")
+        ps.plots.finish(panel)

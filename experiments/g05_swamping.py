@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Sums of n numbers of mean 1 in 10 significant bits: swamping, chunks, stochastic rounding"
 CITATION = "Wang et al., NeurIPS 2018, arXiv 1812.08011, Fig. 3(b); Stanford CS336"
 CLASS: Grade = "B"
-PANELS = (1, 2)
+PANELS = 2
 SEED = 0
 
 SPEC, STOCHASTIC = "float(e=6,p=10)", "float(e=6,p=10):sr"
@@ -128,17 +127,17 @@ def plot(results: Results, axes: list[Any]) -> None:
     """Draw sums against length for the first seed, and the sums of 0.01."""
     n = results["n"]
     names = ["nearest", "chunks of 8", "chunks of 32", "stochastic"]
-    for k, name in enumerate(names):
-        axes[0].loglog(n, results[name][:, 0], base=2, label=name, **style.curve(k))
-    axes[0].plot(n, results["exact"][:, 0], color="black", linewidth=0.8, label="exact")
+    ps.plots.plot_curves(axes[0], {name: (n, results[name][:, 0]) for name in names})
+    axes[0].plot(n, results["exact"][:, 0], color="black", linewidth=0.8, zorder=1, label="exact")
     points = [PUBLISHED["nearest"], *(PUBLISHED["chunks"][chunk] for chunk in (8, 32))]
-    style.draw_published(axes[0], [n[-1]] * len(points), points, "reference")
+    ps.plots.plot_published(axes[0], [n[-1]] * len(points), points, "reference")
+    axes[0].set_xscale("log", base=2)
+    axes[0].set_yscale("log", base=2)
     axes[0].set(xlabel="numbers added n", ylabel="sum", title="mean 1, p = 10 (Wang et al. 2018)")
-    for k, label in enumerate(SMALL_STEPS):
-        path = results[f"0.01 added, {label}"]
-        axes[1].plot(results["steps"], path, label=label, **style.line(k))
+    paths = {label: results[f"0.01 added, {label}"] for label in SMALL_STEPS}
+    ps.plots.plot_curves(axes[1], {label: (results["steps"], y) for label, y in paths.items()})
     ends = list(PUBLISHED["0.01"].values())
-    style.draw_published(axes[1], [1000] * len(ends), ends, "reference")
+    ps.plots.plot_published(axes[1], [1000] * len(ends), ends, "reference")
     axes[1].set(xlabel="additions of 0.01", ylabel="sum", title="0.01 added 1000 times")
     for panel in axes:
-        panel.legend(loc="upper left")
+        ps.plots.finish(panel)

@@ -18,13 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Matrix times vector: error against length, nearest and stochastic rounding"
 CITATION = "Croci et al., R. Soc. Open Sci. 9:211631, 2022, Fig. 8.2; Connolly et al. 2021; Higham & Mary 2019"
 CLASS: Grade = "B"
-PANELS = (1, 2)
+PANELS = 2
 SEED = 1
 
 LENGTHS = np.round(np.logspace(1, 6, 20)).astype(int)
@@ -164,15 +163,16 @@ def plot(results: Results, axes: list[Any]) -> None:
     n = results["n"]
     for panel, name in zip(axes, SPECS, strict=True):
         u = UNIT_ROUNDOFF[name]
-        for k, mode in enumerate(("nearest", "stochastic")):
-            panel.loglog(n, results[f"{name}, {mode}"], label=mode, **style.curve(k))
+        modes = [f"{name}, {mode}" for mode in ("nearest", "stochastic")]
+        curves = {mode: (n, results[mode]) for mode in modes}
+        signed = f"{name}, nearest, both signs"
+        if signed in results:
+            curves[signed] = results["signed n"], results[signed]
+        ps.plots.plot_curves(panel, curves)
         panel.plot(n, np.minimum(1, n * u), "k--", linewidth=0.9, label="min(1, n u)")
         panel.plot(n, np.sqrt(n) * u, "k:", linewidth=1.2, label="sqrt(n) u")
         points = {x: y for x, y in PUBLISHED[name].items() if x <= n[-1]}
-        style.draw_published(panel, list(points), list(points.values()), "reference")
+        ps.plots.plot_published(panel, list(points), list(points.values()), "reference")
         panel.set(xlabel="length n", ylabel="largest relative error", title=name)
-    signed = results["fp16, nearest, both signs"]
-    axes[1].plot(results["signed n"], signed, label="nearest, both signs", **style.curve(2))
-    for panel in axes:
-        panel.set_ylim(top=30)
-        panel.legend(loc="upper left", ncols=2)
+        panel.set(xscale="log", yscale="log", ylim=(2e-4, 10))
+        ps.plots.finish(panel)

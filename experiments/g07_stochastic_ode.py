@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Euler's method with nearest and stochastic rounding: decay, and the unit circle"
 CITATION = "Croci et al., R. Soc. Open Sci. 9:211631, 2022, Figs. 8.3-8.4"
 CLASS: Grade = "B"
-PANELS = (2, 2)
+PANELS = 4
 SEED = 7
 
 PUBLISHED: dict[str, Any] = {
@@ -211,41 +210,50 @@ def check(results: Results) -> list[Check]:
 
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw the errors of both decays, the ends of the circle, and one orbit."""
+    both = {f"{fmt}, {mode}": (fmt, mode) for fmt in NEAREST for mode in ("nearest", "stochastic")}
     for panel, case in zip(axes, CASES, strict=False):
-        for k, fmt in enumerate(NEAREST):
-            y = np.abs(results[f"{case}, {fmt}"])
-            panel.loglog(STEPS, y, label=f"{fmt}, nearest", **style.curve(2 * k))
-            y = np.abs(results[f"{case}, {fmt}, stochastic"]).mean(0)
-            label = f"{fmt}, stochastic, mean of {RUNS}"
-            panel.loglog(results["stochastic n"], y, label=label, **style.curve(2 * k + 1))
+        curves = {}
+        for label, (fmt, mode) in both.items():
+            n, y = STEPS, np.abs(results[f"{case}, {fmt}"])
+            if mode == "stochastic":
+                y = np.abs(results[f"{case}, {fmt}, stochastic"]).mean(0)
+                n = results["stochastic n"]
+            curves[label] = n, y
+        ps.plots.plot_curves(panel, curves)
         panel.set(xlabel="number of steps n", ylabel="absolute error at the end")
     for fmt in NEAREST:
         points = PUBLISHED["decay"][fmt]
-        style.draw_published(axes[0], list(points), list(points.values()), "_")
+        ps.plots.plot_published(axes[0], list(points), list(points.values()), "reference")
     stalled = [PUBLISHED["decay, stalled"]] * 2
-    style.draw_published(axes[0], list(PUBLISHED["decay, stalled from"].values()), stalled, "_")
+    starts = list(PUBLISHED["decay, stalled from"].values())
+    ps.plots.plot_published(axes[0], starts, stalled, "reference")
     slow = PUBLISHED["slow decay, every n"]
-    style.draw_published(axes[1], [STEPS[0], STEPS[-1]], [slow, slow], "reference")
+    ps.plots.plot_published(axes[1], [STEPS[0], STEPS[-1]], [slow, slow], "reference")
     axes[0].set_title("y' = -y, y(0) = 1/64, on [0, 1]")
-    axes[1].set_title("y' = -y/20, y(0) = 1, on [0, 1/64]")
-    axes[1].set_ylim(1e-4, 3e-3)
-    axes[1].legend(loc="lower left")
-    for k, fmt in enumerate(NEAREST):
-        y = distance(results[f"circle, {fmt}"])
-        axes[2].loglog(CIRCLE_STEPS, y, label=f"{fmt}, nearest", **style.curve(2 * k))
+    axes[1].set(title="y' = -y/20, y(0) = 1, on [0, 1/64]", ylim=(1e-4, 3e-3))
+    ends = {label: results[f"circle, {fmt}"] for label, (fmt, mode) in both.items()}
+    for label, (fmt, mode) in both.items():
+        if mode == "stochastic":
+            ends[label] = results[f"circle, {fmt}, stochastic"]
+    away = {label: distance(end) for label, end in ends.items()}
+    mean = {label: y if y.ndim == 1 else y.mean(0) for label, y in away.items()}
+    ps.plots.plot_curves(axes[2], {label: (CIRCLE_STEPS, y) for label, y in mean.items()})
+    for fmt in NEAREST:
         points = PUBLISHED["circle"][fmt]
-        ends = distance(np.array(list(points.values())).T)
-        style.draw_published(axes[2], list(points), ends, "_")
-        y = distance(results[f"circle, {fmt}, stochastic"]).mean(0)
-        axes[2].loglog(CIRCLE_STEPS, y, **style.curve(2 * k + 1))
+        published = distance(np.array(list(points.values())).T)
+        ps.plots.plot_published(axes[2], list(points), published, "reference")
     axes[2].set(xlabel="steps N of one turn", ylabel="distance of the end from (1, 0)")
-    axes[2].set(title="u' = v, v' = -u")
+    axes[2].set(title=f"u' = v, v' = -u; stochastic: mean of {RUNS}")
     angle = np.linspace(0, 2 * np.pi, 200)
-    axes[3].plot(np.cos(angle), np.sin(angle), color="black", linewidth=0.8, label="exact")
-    for k, name in enumerate(("orbit, bf16", "orbit, bf16, stochastic")):
-        label = "stochastic" if k else "nearest"
-        axes[3].plot(*results[name], label=label, **style.line(k))
+    axes[3].plot(
+        np.cos(angle), np.sin(angle), color="black", linewidth=0.8, zorder=1, label="exact"
+    )
+    orbits = {"bf16, nearest": "orbit, bf16", "bf16, stochastic": "orbit, bf16, stochastic"}
+    ps.plots.plot_curves(axes[3], {label: tuple(results[name]) for label, name in orbits.items()})
     end = PUBLISHED["circle"]["bf16"][DRAWN_STEPS]
-    style.draw_published(axes[3], end[0], end[1], "reference")
+    ps.plots.plot_published(axes[3], end[0], end[1], "reference")
     axes[3].set(xlabel="u", ylabel="v", aspect="equal", title=f"bf16, N = {DRAWN_STEPS}")
-    axes[3].legend(loc="center")
+    for panel in axes[:3]:
+        panel.set(xscale="log", yscale="log")
+    for panel in axes:
+        ps.plots.finish(panel)

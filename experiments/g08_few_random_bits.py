@@ -17,13 +17,12 @@ import jax
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Bias of stochastic rounding with N random bits: exact rationals; drift of a bf16 sum"
 CITATION = "Fitzgibbon & Felix, ARITH 2025, arXiv 2504.20634"
 CLASS: Grade = "A"
-PANELS = (1, 2)
+PANELS = 2
 SEED = 8
 
 RULES = {"SRFF": "a", "SRF": "b", "SRC": "c"}
@@ -136,20 +135,21 @@ def check(results: Results) -> list[Check]:
 
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw bias against the number of random bits, and the mean error of the running sum."""
-    for k, rule in enumerate(RULES):
-        label = f"{rule} (variant {RULES[rule]})"
-        axes[0].plot(RANDOM_BITS, results[f"{rule}, D = {DEEP}"], label=label, **style.curve(k))
+    names = {f"{rule} (variant {variant})": rule for rule, variant in RULES.items()}
+    biases = {label: results[f"{rule}, D = {DEEP}"] for label, rule in names.items()}
+    ps.plots.plot_curves(axes[0], {label: (RANDOM_BITS, y) for label, y in biases.items()})
+    errors = {label: results[f"{rule}, mean error"] for label, rule in names.items()}
+    ps.plots.plot_curves(axes[1], {label: (results["term"], y) for label, y in errors.items()})
+    for rule in RULES:
         points = [float(closed_form(rule, n, DEEP)) for n in RANDOM_BITS]
-        name = "closed form" if k == len(RULES) - 1 else "_"
-        style.draw_published(axes[0], RANDOM_BITS, points, name)
-        axes[1].plot(results["term"], results[f"{rule}, mean error"], label=rule, **style.line(k))
+        ps.plots.plot_published(axes[0], RANDOM_BITS, points, "closed form")
         end = float(TERMS * closed_form(rule, DRIFT_BITS, 8))
-        style.draw_published(axes[1], [TERMS], [end], f"{TERMS} x bias" if k == 2 else "_")
+        ps.plots.plot_published(axes[1], [TERMS], [end], f"{TERMS} x bias")
     axes[0].set_yscale("symlog", base=2, linthresh=2.0 ** -(DEEP + 1), linscale=0.5)
     ticks = [-(2.0**-2), -(2.0**-5), -(2.0**-8), 0, 2.0 ** -(DEEP + 1)]
     axes[0].set_yticks(ticks, ["$-2^{-2}$", "$-2^{-5}$", "$-2^{-8}$", "0", f"$2^{{-{DEEP + 1}}}$"])
     axes[0].set(xlabel="random bits N", ylabel="mean error in ulp", title=f"inputs with D = {DEEP}")
     title = f"sum in bf16 with N = {DRIFT_BITS}, mean of {LANES} runs"
     axes[1].set(xlabel="terms added", ylabel="mean error of the sum in ulp", title=title)
-    axes[0].legend(loc="lower right")
-    axes[1].legend(loc="lower left")
+    for panel in axes:
+        ps.plots.finish(panel)

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 import precsim as ps
-from experiments import matlab_random, scaled_gemm, style
+from experiments import matlab_random, scaled_gemm
 from experiments.check import Check, Grade, Results
 from experiments.data_files import Tables
 
 TITLE = "E4M3 products summed in binary16: error against the inner dimension"
 CITATION = "Mary & Mikaitis, hal-04671474, 2024, section 5, figure for E4M3 and binary16"
 CLASS: Grade = "A"
-PANELS = (1, 2)
+PANELS = 2
 SEED = 1
 INPUTS = ("matlab_random.py", "scaled_gemm.py")
 
@@ -132,15 +132,16 @@ def plot(results: Results, axes: list[Any], tables: Tables | None = None) -> Non
     """Draw the errors without and with subnormals, and the bounds."""
     n = results["n"]
     for panel, rule in zip(axes, RULES, strict=True):
-        curves = {rule: "E4M3 and binary16", f"{rule}, {UNLIMITED}": UNLIMITED}
-        for k, (name, label) in enumerate(curves.items()):
-            panel.loglog(n, results[name], label=label, **style.curve(k))
+        names = {"E4M3 and binary16": rule, UNLIMITED: f"{rule}, {UNLIMITED}"}
+        ps.plots.plot_curves(panel, {label: (n, results[name]) for label, name in names.items()})
+        for name in names.values():
             known = published(name, tables)
             shown = [size for size in n.tolist() if size in known]
-            points = [known[size] for size in shown]
-            style.draw_published(panel, shown, points, label="published" if k else "_")
-        for k, name in enumerate(("bound", f"bound, {UNLIMITED}")):
-            panel.loglog(n, results[name], label=name, linewidth=1, **style.line(k + 2))
-        panel.set(xlabel="inner dimension n", ylabel="error ‖C - AB‖ / (‖A‖ ‖B‖), infinity norm")
-        panel.set(title=f"subnormals {rule}", ylim=(3e-5, 20))  # the bound goes on to 2e11
-    axes[0].legend(loc="lower left")
+            ps.plots.plot_published(panel, shown, [known[size] for size in shown])
+        bounds = {"E4M3 and binary16, bound": "bound", f"{UNLIMITED}, bound": f"bound, {UNLIMITED}"}
+        curves = {label: (n, results[name]) for label, name in bounds.items()}
+        ps.plots.plot_curves(panel, curves, linestyle=":", linewidth=0.9)
+        panel.set(xlabel="inner dimension n", ylabel="‖C - AB‖$_∞$ / (‖A‖$_∞$ ‖B‖$_∞$)")
+        panel.set(title=f"subnormals {rule}", xscale="log", yscale="log")
+        panel.set_ylim(3e-5, 20)  # the bound goes on to 2e11
+        ps.plots.finish(panel)

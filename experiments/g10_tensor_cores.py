@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 
 import precsim as ps
-from experiments import matlab_random, scaled_gemm, style
+from experiments import matlab_random, scaled_gemm
 from experiments.check import Check, Grade, Results
 from experiments.data_files import Tables
 
 TITLE = "Tensor cores: error against the inner dimension, and promotion to float32"
 CITATION = "Khattak & Mikaitis, ACM TACO, doi 10.1145/3830409, error curves; DeepSeek-V3, Fig. 7b"
 CLASS: Grade = "A"
-PANELS = (1, 2)
+PANELS = 2
 SEED = 1
 INPUTS = ("matlab_random.py", "scaled_gemm.py")
 
@@ -143,18 +143,17 @@ def check(results: Results, tables: Tables | None = None) -> list[Check]:
 def plot(results: Results, axes: list[Any], tables: Tables | None = None) -> None:
     """Draw the machines' products, the published points on top, and the dot products."""
     n = results["n"]
-    for k, curve in enumerate(SPECS):
-        axes[0].loglog(n, results[curve], label=curve, **style.curve(k))
+    ps.plots.plot_curves(axes[0], {curve: (n, results[curve]) for curve in SPECS})
+    for curve in SPECS:
         known = published(curve, "error", tables)
         shown = [size for size in n.tolist() if size in known]
-        points = [known[size] for size in shown]
-        label = "published" if k == len(SPECS) - 1 else "_"
-        style.draw_published(axes[0], shown, points, label=label)
-    axes[0].set(xlabel="inner dimension n", ylabel="error ‖C - AB‖ / (‖A‖ ‖B‖), infinity norm")
+        ps.plots.plot_published(axes[0], shown, [known[size] for size in shown])
+    axes[0].set(xlabel="inner dimension n", ylabel="‖C - AB‖$_∞$ / (‖A‖$_∞$ ‖B‖$_∞$)")
     axes[0].set_title("five tensor cores (Khattak & Mikaitis)")
-    for k, name in enumerate(DOTS):
-        axes[1].loglog(results["dot length"], results[name], label=name, **style.curve(k))
+    dots = {f"h100:e4m3, {name}": (results["dot length"], results[name]) for name in DOTS}
+    ps.plots.plot_curves(axes[1], dots)
     axes[1].set(xlabel="length K of the dot product", ylabel="largest relative error of 100")
     axes[1].set_title("E4M3 on H100 (DeepSeek-V3)")
     for panel in axes:
-        panel.legend()
+        panel.set(xscale="log", yscale="log")
+        ps.plots.finish(panel)

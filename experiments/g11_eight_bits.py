@@ -20,13 +20,12 @@ import numpy as np
 from scipy.special import beta, ndtr, ndtri, stdtr
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Quantisation to 8 bits: which exponent width, which scale, which block format"
 CITATION = "Kuzmin et al., NeurIPS 2022; Blake et al., ICML 2023; OCP MX v1.0, 2023"
 CLASS: Grade = "B"
-PANELS = (2, 2)
+PANELS = 4
 SEED = 1
 
 _SPLITS = {f"E{w}M{7 - w}": w for w in (5, 4, 3, 2)}
@@ -152,29 +151,28 @@ def plot(results: Results, axes: list[Any]) -> None:
     for k, (distribution, published) in enumerate(PUBLISHED[_BARS].items()):
         x = np.arange(len(_WIDTHS)) + 0.27 * (k - 1)
         ours = [results[f"{distribution}, {name}"].max() for name in _WIDTHS]
-        axes[0].bar(x, ours, 0.25, label=distribution, color=style.COLOURS[k])
-        label = "_" if k else "reference"
-        style.draw_published(axes[0], x, published, label=label)
+        look = {"facecolor": ("0.35", "0.6", "0.85")[k], "hatch": ("", "///", "..")[k]}
+        axes[0].bar(x, ours, 0.25, label=distribution, **look)
+        ps.plots.plot_published(axes[0], x, published, "reference")
     axes[0].set_xticks(range(len(_WIDTHS)), _WIDTHS)
-    axes[0].set(ylabel="-10 log10 of the mean square error, dB", ylim=(20, 64))
     axes[0].set(title="scaled to the least error", xlabel="division of the 8 bits")
-    for k, name in enumerate(_WIDTHS):
-        axes[1].semilogx(MAXIMA, results[f"normal, {name}"], label=name, **style.line(k))
-    axes[1].set(ylabel="-10 log10 of the mean square error, dB", ylim=(10, 52))
-    axes[1].set(title="normal data", xlabel="largest value, in standard deviations")
-    for k, name in enumerate(FORMATS):
-        axes[2].plot(OCTAVES, results[name], label=name, **style.line(k))
-        points = PUBLISHED["SNR at s"][name]
-        label = "_" if k else "reference"
-        style.draw_published(axes[2], list(points), list(points.values()), label=label)
+    curves = {name: (MAXIMA, results[f"normal, {name}"]) for name in _WIDTHS}
+    ps.plots.plot_curves(axes[1], curves)
+    axes[1].set(title="normal data", xlabel="largest value, in standard deviations", xscale="log")
+    for panel in axes[:2]:
+        panel.set_ylabel("-10 log$_{10}$ of the MSE, dB")
+    ps.plots.plot_curves(axes[2], {name: (OCTAVES, results[name]) for name in FORMATS})
+    for points in PUBLISHED["SNR at s"].values():
+        ps.plots.plot_published(axes[2], list(points), list(points.values()), "reference")
     axes[2].set(xlabel="log2 of the standard deviation s", ylabel="signal-to-noise ratio, dB")
-    axes[2].set(title="standard formats, saturated, no scaling", ylim=(-2, 92))
-    axes[3].bar(range(len(BLOCKS)), [float(results[name]) for name in BLOCKS], 0.6, color="#0072B2")
-    style.draw_published(
-        axes[3], range(len(BLOCKS)), list(PUBLISHED["blocks"].values()), "reference"
-    )
+    axes[2].set(title="standard formats, saturated, no scaling")
+    heights = [float(results[name]) for name in BLOCKS]
+    colors = [ps.plots.format_color(name) for name in BLOCKS]
+    axes[3].bar(range(len(BLOCKS)), heights, 0.6, color=colors)
+    points = list(PUBLISHED["blocks"].values())
+    ps.plots.plot_published(axes[3], range(len(BLOCKS)), points, "reference")
     axes[3].set_xticks(range(len(BLOCKS)), [name.replace("_", "\n") for name in BLOCKS])
-    axes[3].set(ylabel="signal-to-noise ratio, dB", xlabel="block format", ylim=(0, 52))
+    axes[3].set(ylabel="signal-to-noise ratio, dB", xlabel="block format")
     axes[3].set_title("blocks of 32 normal numbers, shared scale")
-    for panel, columns in zip(axes, (2, 3, 3, 1), strict=True):
-        panel.legend(ncols=columns, loc="upper left")
+    for panel in axes:
+        ps.plots.finish(panel)

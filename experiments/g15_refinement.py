@@ -21,14 +21,13 @@ import jax
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 from experiments.low_precision_lu import DIRECTED, factorise, solve
 
 TITLE = "LU in fp16: refinement against the condition number, and six rounding modes"
 CITATION = "Carson & Higham, SIAM J. Sci. Comput. 40(2), 2018; Higham & Pranesh 2019, solve_test.m"
 CLASS: Grade = "C"
-PANELS = (1, 2)
+PANELS = 2
 SEED = 1
 INPUTS = ("low_precision_lu.py",)
 
@@ -151,28 +150,26 @@ def check(results: Results) -> list[Check]:
 
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw the median backward error after each step, and the errors of all systems by mode."""
-    # Where fp16 overflows there is no solution, which is as bad as zero: a backward error of 1.
-    errors = np.median(np.nan_to_num(results["refinement"], nan=1.0), axis=-1)
-    for k in range(6):
-        label = f"κ = 10{'⁰¹²³⁴⁵⁶⁷⁸'[EXPONENTS[k]]}"
-        axes[0].semilogy(errors[:, k], label=label, **style.curve(k))
-    axes[0].axhline(CONVERGED, color="black", linewidth=0.8)
-    axes[0].text(STEPS, CONVERGED * 1.3, "unit roundoff of fp32", ha="right", fontsize=8.5)
-    axes[0].set(xlabel="refinement step", ylabel="backward error, infinity norm, median")
-    axes[0].set_ylim(5e-10, 200)
-    axes[0].set_title("factors fp16, working fp32, residual fp64")
-    axes[0].legend(ncols=3, loc="upper right")
+    # Where fp16 overflows there is no solution: infinite, which is drawn at the edge.
+    errors = np.median(np.nan_to_num(results["refinement"], nan=np.inf), axis=-1)
+    steps = np.arange(STEPS + 1)
+    kappas = [f"κ = 10{'⁰¹²³⁴⁵⁶⁷⁸'[exponent]}" for exponent in EXPONENTS[:6]]
+    ps.plots.plot_curves(axes[0], {kappa: (steps, errors[:, k]) for k, kappa in enumerate(kappas)})
+    color = ps.plots.format_color("fp32")
+    axes[0].axhline(CONVERGED, color=color, linewidth=0.8, label="unit roundoff of fp32")
+    axes[0].set(xlabel="refinement step", ylabel="median backward error, ∞-norm")
+    axes[0].set(title="factors fp16, working fp32, residual fp64", yscale="log")
     for k, name in enumerate(MODES):
-        ours = results[name]
-        spread, labels = np.linspace(-0.25, 0.25, ours.size), ("_", "_")
-        if k == 0:
-            labels = ("one system", "mean")
-        axes[1].semilogy(k + spread, np.sort(ours), ".", color=style.COLOURS[0], label=labels[0])
-        mean = [np.nanmean(ours)] * 2
-        axes[1].plot([k - 0.35, k + 0.35], mean, color=style.COLOURS[1], label=labels[1])
+        ours = np.nan_to_num(results[name], nan=np.inf)
+        y = k + np.linspace(-0.25, 0.25, ours.size)
+        look: dict[str, Any] = {"color": ps.plots.format_color("fp16"), "markersize": 3}
+        axes[1].plot(np.sort(ours), y, ".", label="one system in fp16", **look)
+        mean = [np.nanmean(results[name])] * 2
+        axes[1].plot(mean, [k - 0.35, k + 0.35], color="black", label="mean")
     points = [PUBLISHED["mean backward error"][name] for name in MODES]
-    style.draw_published(axes[1], range(len(MODES)), points, label="reference mean")
-    axes[1].set_xticks(range(len(MODES)), [name.replace(" ", "\n", 1) for name in MODES])
-    axes[1].set(xlabel="rounding of every operation", ylabel="backward error, 1-norm")
+    ps.plots.plot_published(axes[1], points, range(len(MODES)), "reference mean")
+    axes[1].set_yticks(range(len(MODES)), list(MODES))
+    axes[1].set(xlabel="backward error, 1-norm", ylabel="rounding of every operation", xscale="log")
     axes[1].set_title("systems of order 100 solved in fp16")
-    axes[1].legend()
+    for panel in axes:
+        ps.plots.finish(panel)

@@ -15,13 +15,12 @@ import jax
 import numpy as np
 
 import precsim as ps
-from experiments import style
 from experiments.check import Check, Grade, Results
 
 TITLE = "Classics: (1 + 1/n)^n, variance, exp(x) - 1, Muller's recurrence, a stock index (teaching)"
 CITATION = "Higham, Accuracy and Stability, 2nd ed., 2002, ch. 1; Muller; Vancouver Stock Exchange, 1982-83"
 CLASS: Grade = "A"
-PANELS = (2, 2)
+PANELS = 4
 SEED = 16
 
 POWERS = 10 ** np.arange(1, 8)
@@ -199,28 +198,30 @@ def check(results: Results) -> list[Check]:
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw four of the classics."""
     error = np.abs(results["(1 + 1/n)**n"] - np.e)
-    axes[0].loglog(POWERS, error, label="fp32", **style.curve(0))
+    ps.plots.plot_curves(axes[0], {"fp32": (POWERS, error)})
     exact = np.abs(np.exp(POWERS * np.log1p(1 / POWERS)) - np.e)
-    axes[0].plot(POWERS, exact, color="black", linewidth=0.8, label="exact")
-    style.draw_published(axes[0], POWERS, np.abs(np.array(_E_TABLE) - np.e))
+    axes[0].plot(POWERS, exact, color="black", linewidth=0.8, zorder=1, label="exact")
+    ps.plots.plot_published(axes[0], POWERS, np.abs(np.array(_E_TABLE) - np.e))
     axes[0].set(xlabel="n", ylabel="|(1 + 1/n)$^n$ - e|", title="one rounding error (Table 1.1)")
+    axes[0].set(xscale="log", yscale="log")
     x = results["x"][1:]
-    for k, name in enumerate(("naive", "by log")):
-        axes[1].semilogx(x, results[name][1:], label=name, **style.line(k))
+    curves = {f"fp32, {name}": (x, results[name][1:]) for name in ("naive", "by log")}
+    ps.plots.plot_curves(axes[1], curves)
     points = list(PUBLISHED["(exp(x) - 1) / x at 9e-8"].values())
-    style.draw_published(axes[1], [9e-8, 9e-8], points)
-    axes[1].set(xlabel="x", ylabel="(exp(x) - 1) / x", title="errors that cancel, fp32 (1.14.1)")
-    for k, name in enumerate(FORMATS):
-        u = results[f"Muller, {name}"]
-        axes[2].plot(np.arange(len(u)), u, label=name, **style.curve(k))
+    ps.plots.plot_published(axes[1], [9e-8, 9e-8], points)
+    axes[1].set(xlabel="x", ylabel="(exp(x) - 1) / x", title="errors that cancel (1.14.1)")
+    axes[1].set_xscale("log")
+    found = {name: results[f"Muller, {name}"] for name in FORMATS}
+    ps.plots.plot_curves(axes[2], {name: (np.arange(len(u)), u) for name, u in found.items()})
     ends = list(PUBLISHED["Muller, index of 100"].values())
-    style.draw_published(axes[2], ends, [100] * len(ends), "reference")
+    ps.plots.plot_published(axes[2], ends, [100] * len(ends), "reference")
     axes[2].axhline(6, color="black", linewidth=0.8, label="exact limit")
     axes[2].set(xlabel="index n", ylabel="u$_n$", title="Muller's recurrence", ylim=(-10, 130))
     days = np.arange(1, TRADES + 1) / 2800
-    axes[3].plot(days, results["points lost"], label=f"mean of {LANES} indices", **style.line(0))
+    curves = {f"q21.0:rtn, mean of {LANES}": (days, results["points lost"])}
+    ps.plots.plot_curves(axes[3], curves)
     rate = PUBLISHED["index lost"] / 462
     axes[3].plot(days, rate * days, label="published loss / 462 days", color="black", linewidth=0.9)
     axes[3].set(xlabel="days of 2800 trades", ylabel="points lost", title="Vancouver's index")
     for panel in axes:
-        panel.legend()
+        ps.plots.finish(panel)

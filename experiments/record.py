@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -138,15 +137,16 @@ def load(folder: Path, keys: Iterable[str]) -> Kept | None:
 
 
 def _rows(results: dict[str, np.ndarray]) -> Iterator[list[Any]]:
-    """Yield a header and rows; arrays of more dimensions give several columns, short ones stop."""
-    columns: dict[str, Any] = {}
+    """Yield a header, then a row for each number: its array, its indices there, its value.
+
+    Arrays of fewer dimensions than the others have index 0 in the missing ones.
+    """
+    depth = max([1, *(np.ndim(array) for array in results.values())])
+    yield ["array", *(f"index{k}" for k in range(depth)), "value"]
     for name, array in results.items():
-        flat = np.atleast_1d(array).reshape(np.atleast_1d(array).shape[0], -1).T
-        for k, column in enumerate(flat):
-            columns[name if len(flat) == 1 else f"{name}[{k}]"] = column.tolist()
-    yield list(columns)
-    for row in itertools.zip_longest(*columns.values(), fillvalue=""):
-        yield list(row)
+        filled = np.reshape(array, np.shape(array) + (1,) * (depth - np.ndim(array)))
+        for index in np.ndindex(filled.shape):
+            yield [name, *index, filled[index].item()]
 
 
 def _plain(value: Any) -> Any:

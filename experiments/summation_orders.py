@@ -8,13 +8,11 @@ whose roundings go one way for long; uniform and normal numbers; growing terms),
 
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import precsim as ps
-from experiments import style
 
 ACCUMULATORS = ("fp32", "fp16", "bf16")
 ORDERS = ("sequential", "blocked100", "pairwise", "kahan", "two_sum", "exact")
@@ -69,17 +67,17 @@ def compute(lengths: tuple[int, ...] = LENGTHS) -> dict[tuple[str, str], np.ndar
 
 
 def plot(results: dict[tuple[str, str], np.ndarray], axes: list[Any]) -> None:
-    """Draw errors as lines with markers and bounds as thin dashed lines of the same colour."""
-    for panel, accumulator in zip(axes, ACCUMULATORS, strict=False):
-        for k, order in enumerate(ORDERS):
-            n, error, bound = results[accumulator, order].T
-            look = style.curve(k)
-            panel.loglog(n, np.where(error > 0, error, np.nan), label=order, **look)
-            panel.loglog(n, bound, color=look.get("color"), linewidth=0.7, linestyle=":")
-        panel.set_title(f"{accumulator} accumulator")
-        panel.set_xlabel("n")
-    axes[0].set_ylabel("error / sum of magnitudes")
-    axes[0].legend(fontsize=6)
+    """Draw errors as lines with markers and bounds as thin dotted lines of the same colour."""
+    for panel, accumulator in zip(axes, ACCUMULATORS, strict=True):
+        rows = {order: results[accumulator, order].T for order in ORDERS}
+        bounds = {order: (n, bound) for order, (n, _, bound) in rows.items()}
+        look: dict[str, Any] = {"linewidth": 0.8, "linestyle": ":", "marker": ""}
+        ps.plots.plot_curves(panel, bounds, label="bound", **look)
+        errors = {order: (n, np.where(e > 0, e, np.nan)) for order, (n, e, _) in rows.items()}
+        ps.plots.plot_curves(panel, errors)
+        panel.set(title=f"{accumulator} accumulator", xscale="log", yscale="log")
+        panel.set(xlabel="n", ylabel="error / sum of magnitudes")
+        ps.plots.finish(panel)
 
 
 def main(arguments: list[str]) -> int:
@@ -94,10 +92,8 @@ def main(arguments: list[str]) -> int:
                 f"{accumulator:5} {order:11} n = {n:6.0f}  {error:8.2e} <= {bound:8.2e}  x {ratio:7.1f}"
             )
     if arguments:
-        with style.in_style():
-            figure, axes = style.new_figure(1, len(ACCUMULATORS))
+        with ps.plots.figure(len(ACCUMULATORS), path=arguments[0]) as axes:
             plot(results, axes)
-            figure.savefig(Path(arguments[0]), metadata={"Date": None})
     return int(exceeded > 0)
 
 

@@ -5,8 +5,8 @@ of number formats, rounding, arithmetic and matrix products, with training loops
 with measurements of every loss.
 
 The public names stand in `__init__.pyi`, one line each. They load on first use, so that
-``import precsim`` stays fast. The themes `errors`, `ieee`, `kernels`, `options`, `oracle` and
-`replay` are modules of further names.
+``import precsim`` stays fast. The themes `errors`, `ieee`, `kernels`, `options`, `oracle`, `plots`
+and `replay` are modules of further names.
 """
 
 import pkgutil
@@ -34,17 +34,33 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'precsim' has no attribute {name!r}{_hint(name)}")
     module = _WHERE[name]
-    is_theme = module == __name__
-    value = import_module(f"{module}.{name}") if is_theme else getattr(import_module(module), name)
+    try:
+        if module == __name__:
+            value: Any = import_module(f"{module}.{name}")
+        else:
+            value = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"precsim.{name} needs {error.name}, which is not installed; Python alone runs formats, specs "
+            "and precsim.oracle",
+            name=error.name,
+        ) from error
     globals()[name] = value
     return value
 
 
 def _hint(name: str) -> str:
-    """Say in which theme a name is."""
+    """Say in which theme a name is, or which name is near."""
     themes = [theme for theme, module in _WHERE.items() if module == __name__]
-    homes = [theme for theme in themes if name in _names_in(f"{theme}.py")]
-    return f"; it is precsim.{homes[0]}.{name}" if homes else ""
+    further = {each: theme for theme in themes for each in _names_in(f"{theme}.py")}
+    if name in further:
+        return f"; it is precsim.{further[name]}.{name}"
+    if name.startswith("_"):
+        return ""
+    near = import_module("precsim.formats.arguments").nearest(name, [*_WHERE, *further])
+    if near is None:
+        return ""
+    return f"; did you mean {f'{further[near]}.{near}' if near in further else near!r}?"
 
 
 def __dir__() -> list[str]:

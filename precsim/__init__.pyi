@@ -5,6 +5,7 @@ from precsim import ieee as ieee
 from precsim import kernels as kernels
 from precsim import options as options
 from precsim import oracle as oracle
+from precsim import plots as plots
 from precsim import replay as replay
 from precsim.analysis.bounds import gamma as gamma
 from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma

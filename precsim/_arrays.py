@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,8 @@ else:
 take, which is arrays of any library, Python numbers and lists of them. `NumPyLike`: those of them
 whose results are NumPy arrays."""
 
-State = TypeVar("State")
-"""An array, or a tuple of arrays, that a loop carries on."""
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 _CONCRETE: set[type] = set()
@@ -41,15 +42,21 @@ def is_jax(x: object) -> TypeGuard[JaxArray]:
         return True
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(x, jax.Array):
-        return False
+        return is_lax(x)
     if not isinstance(x, jax.core.Tracer):
         _CONCRETE.add(type(x))
     return True
 
 
+def is_lax(x: object) -> bool:
+    """Return whether `x` is a `LaxArray`, without importing jax."""
+    module = sys.modules.get("precsim._lax_arrays")
+    return module is not None and type(x) is module.LaxArray
+
+
 def is_traced(x: object) -> bool:
     """Return whether `x` is a JAX tracer, whose values cannot be looked at."""
-    return is_jax(x) and isinstance(x, sys.modules["jax"].core.Tracer)
+    return is_jax(x) and (is_lax(x) or isinstance(x, sys.modules["jax"].core.Tracer))
 
 
 def is_array(x: object) -> bool:
@@ -153,87 +160,30 @@ class Namespace(Protocol):
 
 def namespace(*arrays: object) -> Namespace:
     """Return `jax.numpy` if any argument is a JAX array, else `numpy`."""
-    if any(is_jax(x) for x in arrays):
+    if any(map(is_lax, arrays)):
+        from precsim._lax_arrays import lax_numpy
+
+        return cast("Namespace", lax_numpy)
+    if any(map(is_jax, arrays)):
         import jax.numpy as jnp
 
         return cast("Namespace", jnp)
     return cast("Namespace", np)
 
 
-def repeat(
-    count: int, body: Callable[[Any, State], State], state: State, *, unroll: int = 1
-) -> State:
-    """Apply ``state = body(k, state)`` for k = 0 .. count - 1.
+def on_plain_arrays(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Hand a function the plain arrays of `LaxArray`s; its results become such arrays again."""
 
-    Under JAX this is one compiled loop, `unroll` steps at a time.
-    """
-    if count < 1:
-        return state  # JAX would trace the body, which may take entries that do not exist
-    leaves = state if isinstance(state, tuple) else (state,)
-    if any(is_jax(x) for x in leaves):
-        from jax import lax
+    @wraps(function)
+    def call(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
+        if not any(map(is_lax, args)):
+            return function(*args, **options)
+        from precsim._lax_arrays import lifted
 
-        state = as_varying(lambda state: body(0, state), state)
-        last: State = lax.fori_loop(0, count, body, state, unroll=unroll)
-        return last
-    for k in range(count):
-        state = body(k, state)
-    return state
+        result: Result = lifted(function)(*args, **options)
+        return result
 
-
-class Fold(Protocol):
-    """``state = body(k, state)`` for k = 0 .. count - 1: `repeat` or `unrolled`."""
-
-    def __call__(self, count: int, body: Callable[[Any, State], State], state: State, /) -> State:
-        """Return the last state."""
-
-
-def unrolled(count: int, body: Callable[[Any, State], State], state: State) -> State:
-    """Repeat in the program text: long to compile, and then one vectorised loop."""
-    for k in range(count):
-        state = body(k, state)
-    return state
-
-
-def repeat_while(condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
-    """Apply ``state = body(state)`` as long as the condition holds; one compiled loop under JAX."""
-    if any(is_jax(x) for x in state):
-        from jax import lax
-
-        return lax.while_loop(condition, body, as_varying(body, state))
-    while condition(state):
-        state = body(state)
-    return state
-
-
-def as_varying(body: Callable[[Any], Any], state: Any) -> Any:
-    """Inside `jax.shard_map`, let a loop's first values vary over the devices of `body`'s results.
-
-    JAX wants that said where a loop starts from constants; outside of `shard_map` there is nothing
-    to say.
-    """
-    import jax
-
-    if not jax.sharding.get_abstract_mesh().manual_axes:
-        return state
-    while True:
-        # What one value depends on, another may get in the next round.
-        later = jax.eval_shape(body, state)
-        axes = jax.tree.map(lambda x, y: tuple(sorted(devices_of(y) - devices_of(x))), state, later)
-        if not any(jax.tree.leaves(axes)):
-            return state
-        state = jax.tree.map(lambda x, a: jax.lax.pcast(x, a, to="varying"), state, axes)
-
-
-def devices_of(x: Any) -> frozenset[str]:
-    """Return the axes of a mesh that an array, or the shape of one, varies over.
-
-    There are none where JAX does not check.
-    """
-    import jax
-
-    of_type = (x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)).manual_axis_type
-    return frozenset() if of_type is None else of_type.varying
+    return call
 
 
 def common_shape(*arrays: Any) -> tuple[int, ...]:
@@ -250,6 +200,7 @@ def within(ids: Array, count: int) -> np.ndarray:
     return np.where(is_inside, np.where(is_inside, ids, 0).astype(np.int32), np.int32(-1))
 
 
+@on_plain_arrays
 def entry(x: Array, k: Any) -> Array:
     """Return ``x[k]`` for one index of the first axis; under JAX a slice, which loops vectorise."""
     if not is_jax(x):
@@ -260,6 +211,7 @@ def entry(x: Array, k: Any) -> Array:
     return cast("Array", lax.dynamic_index_in_dim(x, k, 0, keepdims=False))
 
 
+@on_plain_arrays
 def with_entry(x: Array, k: Any, value: Array) -> Array:
     """Return `x` with ``x[k] = value``; NumPy arrays are changed in place."""
     if not is_jax(x):
@@ -276,22 +228,39 @@ def absolute(x: Array) -> Array:
     return size
 
 
-def count_true(*masks: Array) -> Array:
-    """Count the true elements of each boolean array: int32, shape (len(masks),).
+@on_plain_arrays
+def count_true(*masks: Array | bool) -> Array:
+    """Count the true elements of boolean arrays of one size: int32, shape (len(masks),).
 
-    Under JAX this is one pass.
+    The mask True stands for all elements. Under JAX this is one pass.
     """
-    if not is_jax(masks[0]):
-        return np.array([np.count_nonzero(mask) for mask in masks], np.int32)
+    arrays = [mask for mask in masks if mask is not True]
+    size = np.int32(cast("Array", arrays[0]).size)
+    if not is_jax(arrays[0]):
+        return np.array([size if m is True else np.count_nonzero(m) for m in masks], np.int32)
     import jax.numpy as jnp
     from jax import lax
 
-    ones = tuple(mask.reshape(-1).astype(jnp.int32) for mask in masks)
-    zeros = tuple(jnp.int32(0) for _ in masks)
-    add = lambda xs, ys: tuple(x + y for x, y in zip(xs, ys, strict=True))
-    return jnp.stack(lax.reduce(ones, zeros, add, (0,)))
+    ones = tuple(mask.reshape(-1).astype(jnp.int32) for mask in cast("list[Array]", arrays))
+    zeros = tuple(np.int32(0) for _ in arrays)
+    add = lambda xs, ys: tuple(map(lax.add, xs, ys))
+    counts = iter(lax.reduce(ones, zeros, add, (0,)))
+    return jnp.stack([jnp.int32(size) if mask is True else next(counts) for mask in masks])
 
 
+@on_plain_arrays
+def total_of_each(*arrays: Array) -> tuple[Array, ...]:
+    """Return the sum of each array of one shape and dtype over axis 1; under JAX in one pass."""
+    if not is_jax(arrays[0]):
+        return tuple(x.sum(axis=1, dtype=x.dtype) for x in arrays)
+    from jax import lax
+
+    add = lambda xs, ys: tuple(map(lax.add, xs, ys))
+    zeros = tuple(x.dtype.type(0) for x in arrays)
+    return tuple(lax.reduce(arrays, zeros, add, (1,)))
+
+
+@on_plain_arrays
 def leading_zeros(x: Array) -> Array:
     """Count the zero bits above the highest set bit of unsigned integers."""
     if is_jax(x):
@@ -310,6 +279,7 @@ def leading_zeros(x: Array) -> Array:
     return zeros - x
 
 
+@on_plain_arrays
 def shift_left(x: Array, count: Array) -> Array:
     """Shift unsigned integers left by unsigned counts; 0 from their width on (as XLA has it)."""
     if is_jax(x) or is_jax(count):
@@ -321,6 +291,7 @@ def shift_left(x: Array, count: Array) -> Array:
     return np.where(count <= last, shifted, x.dtype.type(0))
 
 
+@on_plain_arrays
 def shift_right(x: Array, count: Array) -> Array:
     """Shift unsigned integers right by unsigned counts; 0 from their width on (as XLA has it)."""
     if is_jax(x) or is_jax(count):
@@ -332,6 +303,7 @@ def shift_right(x: Array, count: Array) -> Array:
     return np.where(count <= last, shifted, x.dtype.type(0))
 
 
+@on_plain_arrays
 def shift_right_signed(x: Array, count: Array) -> Array:
     """Shift signed integers right by unsigned counts, rounding down.
 
@@ -347,6 +319,7 @@ def shift_right_signed(x: Array, count: Array) -> Array:
     return lax.shift_right_arithmetic(*_same_shape(x, count))
 
 
+@on_plain_arrays
 def count_bits(x: Array) -> Array:
     """Count the set bits of unsigned integers."""
     if not is_jax(x):
@@ -367,6 +340,7 @@ def _same_shape(x: Array, y: Array) -> tuple[Array, Array]:
     return jnp.broadcast_arrays(x, y)  # type: ignore[return-value]
 
 
+@on_plain_arrays
 def bitcast(x: Array, dtype: DTypeLike) -> Array:
     """Read the bits of `x` as another dtype of the same width."""
     if not is_jax(x):

@@ -12,7 +12,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from precsim._arrays import Array, common_shape, devices_of, is_jax
+from precsim._arrays import Array, common_shape, is_jax
+from precsim._loops import vary_alike
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -193,9 +194,11 @@ def _call_compiled() -> Callable[..., Any]:
     def call_compiled(function: Callable[..., Any], option: Hashable, *arrays: Any) -> Any:
         import jax.numpy as jnp
 
+        from precsim._lax_arrays import plain, with_lax
+
         refuse_fast_math()
-        there = (None if x is None else jnp.asarray(x) for x in arrays)
-        return with_automatic_axes(partial(function, option), *there)
+        there = (None if x is None else jnp.asarray(plain(x)) for x in arrays)
+        return with_automatic_axes(with_lax(partial(function, option)), *there)
 
     return call_compiled
 
@@ -274,7 +277,11 @@ def straight_through(function: Callable[..., Array], x: Array, *others: Any) -> 
 
     Source: Bengio et al., arXiv 1308.3432.
     """
-    return _straight_through()(function, x, *others) if is_jax(x) else function(x, *others)
+    if not is_jax(x):
+        return function(x, *others)
+    from precsim._lax_arrays import plain, with_lax
+
+    return _straight_through()(with_lax(function), *plain((x, *others)))
 
 
 @cache
@@ -300,17 +307,6 @@ def kept_apart(x: Result) -> Result:
 
     same: Result = jax.lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
     return same
-
-
-def vary_alike(*arrays: Any) -> tuple[Any, ...]:
-    """Inside `jax.shard_map`, let arrays vary over the devices that any of them varies over."""
-    import jax
-
-    every = frozenset().union(*map(devices_of, arrays))
-    axes = [tuple(sorted(every - devices_of(x))) for x in arrays]
-    return tuple(
-        jax.lax.pcast(x, a, to="varying") if a else x for x, a in zip(arrays, axes, strict=True)
-    )
 
 
 def choose(

@@ -11,7 +11,9 @@ import precsim
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
+    "_lax_arrays",
     "_arrays",
+    "_loops",
     "_calls",
     "formats",
     "rounding",
@@ -23,10 +25,10 @@ LAYERS = (
     "cli",
 )
 OUTER = ("benchmarks", "conformance", "experiments")
-THEMES = ("errors", "ieee", "kernels", "options", "oracle", "replay")
+THEMES = ("errors", "ieee", "kernels", "options", "oracle", "plots", "replay")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 400
-PLOTS = "precsim/analysis/plots.py"
+PLOTS = "precsim/analysis/plots/"
 
 PUBLIC = {*precsim.__all__, "__version__"}
 
@@ -88,9 +90,9 @@ def name_faults(path: str, text: str) -> list[str]:
 
 
 def matplotlib_faults(path: str, text: str) -> list[str]:
-    """List imports of matplotlib outside the one module that plots."""
+    """List imports of matplotlib outside the one folder that plots."""
     names = [n for _, n in imported_modules(text) if n.partition(".")[0] == "matplotlib"]
-    return [f"{path}: imports {name}" for name in names if path != PLOTS]
+    return [f"{path}: imports {name}" for name in names if not path.startswith(PLOTS)]
 
 
 def circle_faults(modules: dict[str, str]) -> list[str]:
@@ -264,7 +266,7 @@ def test_module_name_rules_can_fail() -> None:
         assert name_faults(path, "")
     assert not name_faults("precsim/products/schedules.py", "")
     assert matplotlib_faults("precsim/analysis/report.py", "import matplotlib")
-    assert not matplotlib_faults(PLOTS, "import matplotlib")
+    assert not matplotlib_faults(f"{PLOTS}figures.py", "import matplotlib")
 
 
 def test_circle_rule_can_fail() -> None:

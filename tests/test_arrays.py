@@ -91,12 +91,15 @@ EXEMPT = {
     # They take codes and scales, which `quantize` made, or bytes.
     "dequantize", "unpack_codes",
     # Python numbers, names, formats, records.
-    "compute_exact", "round_exact", "fused_dot_exact", "gamma", "probabilistic_gamma", "order_bound",
+    "compute_exact", "decode_exact", "encode_exact", "fused_dot_exact", "round_exact", "ulp_exact",
+    "gamma", "probabilistic_gamma", "order_bound",
     "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
     # Two arrays, of which one is the rounding of the other; trees of parameters, functions, runs.
     "count_events",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise",
+    # Pictures.
+    *vars(ps.plots),
 }  # fmt: skip
 
 NARROW: list[Any] = [

@@ -102,6 +102,13 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     assert missing == []
 
 
+def test_links_and_pictures_of_the_readme_exist() -> None:
+    """Those of the pages below docs/ are checked where the documentation is built."""
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_names_that_a_page_uses_exist(page: Path) -> None:
     """``ps.NAME``, and references such as {py:func}`precsim.NAME`."""

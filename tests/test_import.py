@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("jax", "matplotlib", "optax", "rich", "scipy", "sklearn")
+HEAVY = ("jax", "matplotlib", "numpy", "optax", "rich", "scipy", "sklearn")
 
 
 def heavy_modules_after(statements: str) -> list[str]:
@@ -23,8 +23,13 @@ def test_format_names_load_nothing_heavy() -> None:
     assert heavy_modules_after("import precsim; precsim.get_format('bf16')") == []
 
 
+def test_specs_and_definitions_load_nothing_heavy() -> None:
+    program = "import precsim as ps; ps.MatmulSpec.parse('h100:bf16'); ps.oracle; ps.options"
+    assert heavy_modules_after(program) == []
+
+
 def test_the_check_can_fail() -> None:
-    assert heavy_modules_after("import precsim, scipy") == ["scipy"]
+    assert heavy_modules_after("import precsim, scipy") == ["numpy", "scipy"]
 
 
 def test_public_names_are_listed_and_load() -> None:

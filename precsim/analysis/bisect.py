@@ -1,5 +1,6 @@
 """Where two runs part: the first step, and in it the first operation, whose bits differ."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from precsim.formats.arguments import shown
 from precsim.training.config import TrainConfig
 from precsim.training.loop import prepare_run
 from precsim.training.replay.bits import (
@@ -174,6 +176,8 @@ def bisect_runs(
     ------
     ValueError
         If the runs have no common steps, or start differently.
+    TypeError
+        If `ours` or `theirs` is no path.
 
     Examples
     --------
@@ -181,6 +185,9 @@ def bisect_runs(
     >>> ps.replay.bisect_runs("runs/gpu", "runs/cpu", backend="emulated")  # doctest: +SKIP
     RunComparison(last_equal=400, first_different=800, divergence=Divergence(...), departs=None)
     """
+    for argument, folder in (("ours", ours), ("theirs", theirs)):
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError(f"{argument} is {shown(folder)}; allowed are folders, as str or Path")
     runs = [read_run(Path(path)) for path in (ours, theirs)]
     first, second = (run.hashes for run in runs)
     common = sorted(first.keys() & second.keys())

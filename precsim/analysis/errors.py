@@ -9,6 +9,7 @@ import numpy as np
 
 from precsim._arrays import Array, ArrayLike, absolute, bitcast, is_traced, namespace
 from precsim.arithmetic.elementwise import divide, subtract
+from precsim.formats.arguments import axis_of
 from precsim.formats.carrier import as_carrier, is_zero
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import AnyFormat, Format, get_format
@@ -36,6 +37,8 @@ def absolute_error(computed: ArrayLike, exact: ArrayLike) -> np.ndarray:
     ------
     TypeError
         If an argument has a dtype that float64 does not contain.
+    ValueError
+        If the shapes do not broadcast.
 
     Notes
     -----
@@ -74,6 +77,8 @@ def relative_error(computed: ArrayLike, exact: ArrayLike) -> np.ndarray:
     ------
     TypeError
         If an argument has a dtype that float64 does not contain.
+    ValueError
+        If the shapes do not broadcast.
 
     Notes
     -----
@@ -157,7 +162,7 @@ def _unit(exact: Array, fmt: AnyFormat, axis: int) -> Array:
     """Return the ulp of a format at exact values; 0 at a zero of unlimited range."""
     scaled = scaled_format(fmt)
     if scaled is not None:
-        return scaled_ulp(exact, scaled, axis if axis < 0 else axis - exact.ndim)
+        return scaled_ulp(exact, scaled, axis_of(axis, exact.shape, "exact"))
     assert isinstance(fmt, Format)
     unit = ulp(exact, fmt)
     if isinstance(fmt, FloatFormat) and fmt.exponent_bits is None:
@@ -182,6 +187,7 @@ def _traced_ulp_error(computed: ArrayLike, exact: ArrayLike, fmt: AnyFormat, axi
             raise TypeError(
                 f"{argument} has dtype {x.dtype}; allowed under jit are floats up to {wide}"
             )
+    _refuse_shapes(computed.shape, exact.shape)
     computed, exact = computed.astype(wide), exact.astype(wide)
     unit = _unit(exact, fmt, axis)
     distance = absolute(subtract(computed, exact, wide))
@@ -235,9 +241,14 @@ def backward_error(c: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
     0.05
     """
     a, b, c = _float64(a, "a"), _float64(b, "b"), _float64(c, "c")
-    with np.errstate(all="ignore"):
-        exact = np.asarray(a @ b)
-        scale = np.asarray(np.abs(a) @ np.abs(b))
+    try:
+        with np.errstate(all="ignore"):
+            exact = np.asarray(a @ b)
+            scale = np.asarray(np.abs(a) @ np.abs(b))
+    except ValueError:
+        raise ValueError(
+            f"a has shape {a.shape}, b {b.shape}; allowed are shapes that numpy.matmul multiplies"
+        ) from None
     if c.shape != exact.shape:
         raise ValueError(f"c has shape {c.shape}; allowed is that of a @ b, {exact.shape}")
     return float(np.max(_ratio(_distance(c, exact), scale), initial=0.0))
@@ -262,6 +273,8 @@ def sqnr(computed: ArrayLike, exact: ArrayLike) -> float:
     ------
     TypeError
         If an argument has a dtype that float64 does not contain.
+    ValueError
+        If the shapes do not broadcast.
 
     Notes
     -----
@@ -297,8 +310,18 @@ def _sum_of_squares(x: np.ndarray) -> tuple[float, int]:
 
 def _distance(computed: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """Return |computed - exact|, with 0 between equal infinities."""
+    _refuse_shapes(computed.shape, exact.shape)
     with np.errstate(all="ignore"):
         return np.where(computed == exact, 0.0, np.abs(computed - exact))
+
+
+def _refuse_shapes(computed: tuple[int, ...], exact: tuple[int, ...]) -> None:
+    try:
+        np.broadcast_shapes(computed, exact)
+    except ValueError:
+        raise ValueError(
+            f"computed has shape {computed}, exact {exact}; allowed are shapes that broadcast to one"
+        ) from None
 
 
 def _ratio(distance: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, bitcast, count_true, is_jax, is_traced, namespace
+from precsim.formats.arguments import axis_of
 from precsim.formats.carrier import as_carrier, floor_log2, select
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.events import Events, classify
@@ -116,7 +117,7 @@ def range_rates(
     if scaled_format(spec.format) is None:
         events = classify(values, rounded, spec)
     else:
-        events = classify_scaled(values, rounded, spec, axis if axis < 0 else axis - values.ndim)
+        events = classify_scaled(values, rounded, spec, axis_of(axis, values.shape))
     return RangeRates(*map(_concrete, count_true(*events)))
 
 

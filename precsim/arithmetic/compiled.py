@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
+from precsim._lax_arrays import with_lax
 from precsim.arithmetic.exact import apply_operation
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.wide import Packed
@@ -23,7 +24,8 @@ def apply_differentiable(
     spec: RoundingSpec,
 ) -> Array:
     """Run an operation on bit patterns and round its exact result."""
-    return apply_operation(function, operands, random_bits, spec, as_carrier(operands[0])[1])
+    carrier = as_carrier(operands[0])[1]
+    return with_lax(apply_operation)(function, operands, random_bits, spec, carrier)
 
 
 @apply_differentiable.defjvp

@@ -1,5 +1,6 @@
 """Conversions between formats, and from and to integers: one rounding each."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import DTypeLike
 
 from precsim._arrays import Array, ArrayLike, as_integers, bitcast, is_jax, is_traced
 from precsim._calls import call_elementwise
+from precsim.formats.arguments import not_allowed, shown
 from precsim.formats.carrier import (
     FLOAT32,
     FLOAT64,
@@ -213,11 +215,9 @@ def to_integer(
     [2, 254, 44]
     """
     x, carrier = as_carrier(x)
-    kind = np.dtype(dtype)
-    if kind.kind not in "iu":
-        raise TypeError(f"dtype is {kind}; allowed are integers of 8 to 64 bits")
+    kind = _integer_dtype(dtype)
     if overflow not in ("saturate", "wrap"):
-        raise ValueError(f"overflow is {overflow!r}; allowed are 'saturate', 'wrap'")
+        raise not_allowed("overflow", overflow, ("saturate", "wrap"))
     spec = RoundingSpec(format=_INTEGERS[carrier.name], mode=mode)  # type: ignore[arg-type]
     if spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
@@ -226,6 +226,17 @@ def to_integer(
     if is_jax(x) and kind.itemsize == 8:
         require_64_bits(f"dtype {kind} needs 64 bits")
     return call_elementwise(_truncate, (kind, str(overflow), spec), x, x64=True)
+
+
+def _integer_dtype(given: Any) -> np.dtype[Any]:
+    what = shown(given)
+    if given is not None:
+        with suppress(TypeError):  # NumPy knows no such dtype
+            dtype: np.dtype[Any] = np.dtype(given)
+            if dtype.kind in "iu":
+                return dtype
+            what = str(dtype)
+    raise TypeError(f"dtype is {what}; allowed are integers of 8 to 64 bits, such as 'int8'")
 
 
 # The integers below 2**(p + 1) are floating-point numbers whose subnormals have the quantum 1.

@@ -34,8 +34,10 @@ def apply(
 def _apply(operation: Operation, random_bits: Array | None, *operands: Array) -> Array:
     function, unrounded, spec = operation
     if any(map(is_jax, operands)):
+        from precsim._lax_arrays import plain
         from precsim.arithmetic.compiled import apply_differentiable
 
+        operands, random_bits = plain((operands, random_bits))
         return apply_differentiable(function, unrounded, operands, random_bits, spec)
     return apply_operation(function, operands, random_bits, spec, as_carrier(operands[0])[1])
 

@@ -7,27 +7,26 @@ This is the text to read first: it says in a few lines which results, and which 
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from precsim.formats.arguments import not_allowed
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.reals import Real, RealLike, is_infinite, is_nan, is_negative, real
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import Flags, Rounded, round_exact
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
-Number: TypeAlias = float | Fraction
-"""A nonzero `Fraction`, or one of the floats 0.0, -0.0, inf, -inf, nan."""
-
 
 class Exact(NamedTuple):
     """An exact result, before it is rounded, and the exceptions that the operands signal."""
 
-    value: Number
+    value: Real
     flags: Flags = Flags.NONE
 
 
 def compute_exact(
-    operation: str, *operands: float | Fraction, spec: SpecLike, random_bits: int = 0
+    operation: str, *operands: RealLike, spec: SpecLike, random_bits: int = 0
 ) -> Rounded:
     """Compute one operation, exactly as the standards define it.
 
@@ -35,8 +34,9 @@ def compute_exact(
     ----------
     operation : str
         One of "add", "subtract", "multiply", "divide", "reciprocal", "sqrt", "fma".
-    *operands : float, int or Fraction
-        One, two or three numbers, in the format or not; -0, infinity and NaN too.
+    *operands : float, int, Fraction or Decimal
+        One, two or three numbers, in the format or not; -0, infinity and NaN too, and scalars of
+        NumPy and JAX.
     spec : str, Format or RoundingSpec
         Format and rule of the result.
     random_bits : int
@@ -51,6 +51,8 @@ def compute_exact(
     ------
     ValueError
         If there is no such operation, or the number of operands is wrong.
+    TypeError
+        If an operand is no number.
 
     Notes
     -----
@@ -75,23 +77,22 @@ def compute_exact(
     spec = RoundingSpec.parse(spec)
     refuse_scaled(spec.format, "spec")
     if operation not in _OPERATIONS:
-        allowed = ", ".join(map(repr, _OPERATIONS))
-        raise ValueError(f"operation is {operation!r}; allowed are {allowed}")
+        raise not_allowed("operation", operation, _OPERATIONS)
     function, arity = _OPERATIONS[operation]
     if len(operands) != arity:
         raise ValueError(f"{operation} got {len(operands)} operands; allowed are {arity}")
-    numbers = [_number(x) for x in operands]
-    exact = Exact(math.nan) if any(map(_is_nan, numbers)) else function(*numbers, spec)
+    numbers = [real(x, f"operand {k}") for k, x in enumerate(operands, 1)]
+    exact = Exact(math.nan) if any(map(is_nan, numbers)) else function(*numbers, spec)
     value, flags = round_exact(exact.value, spec, random_bits=random_bits)
     return Rounded(value, flags | exact.flags)
 
 
-def _add(x: Number, y: Number, spec: RoundingSpec) -> Exact:
-    if _is_infinite(x) and _is_infinite(y) and x != y:
+def _add(x: Real, y: Real, spec: RoundingSpec) -> Exact:
+    if is_infinite(x) and is_infinite(y) and x != y:
         return _INVALID
-    if _is_infinite(x) or _is_infinite(y):
-        return Exact(x if _is_infinite(x) else y)
-    if x == 0 == y and _is_negative(x) == _is_negative(y):
+    if is_infinite(x) or is_infinite(y):
+        return Exact(x if is_infinite(x) else y)
+    if x == 0 == y and is_negative(x) == is_negative(y):
         return Exact(x)
     total = Fraction(x) + Fraction(y)
     # An exact cancellation has no sign of its own (6.3).
@@ -99,40 +100,40 @@ def _add(x: Number, y: Number, spec: RoundingSpec) -> Exact:
     return Exact(total or zero)
 
 
-def _subtract(x: Number, y: Number, spec: RoundingSpec) -> Exact:
+def _subtract(x: Real, y: Real, spec: RoundingSpec) -> Exact:
     return _add(x, -y, spec)
 
 
-def _multiply(x: Number, y: Number, spec: RoundingSpec) -> Exact:
-    if (_is_infinite(x) and y == 0) or (x == 0 and _is_infinite(y)):
+def _multiply(x: Real, y: Real, spec: RoundingSpec) -> Exact:
+    if (is_infinite(x) and y == 0) or (x == 0 and is_infinite(y)):
         return _INVALID
-    if _is_infinite(x) or _is_infinite(y):
+    if is_infinite(x) or is_infinite(y):
         return Exact(_signed(math.inf, x, y))
     return Exact(Fraction(x) * Fraction(y) or _signed(0.0, x, y))
 
 
-def _divide(x: Number, y: Number, spec: RoundingSpec) -> Exact:
-    if (x == 0 == y) or (_is_infinite(x) and _is_infinite(y)):
+def _divide(x: Real, y: Real, spec: RoundingSpec) -> Exact:
+    if (x == 0 == y) or (is_infinite(x) and is_infinite(y)):
         return _INVALID
-    if _is_infinite(x):
+    if is_infinite(x):
         return Exact(_signed(math.inf, x, y))
     if y == 0:
         return Exact(_signed(math.inf, x, y), Flags.DIVIDE_BY_ZERO)
-    if x == 0 or _is_infinite(y):
+    if x == 0 or is_infinite(y):
         return Exact(_signed(0.0, x, y))
     return Exact(Fraction(x) / Fraction(y))
 
 
-def _reciprocal(x: Number, spec: RoundingSpec) -> Exact:
+def _reciprocal(x: Real, spec: RoundingSpec) -> Exact:
     return _divide(Fraction(1), x, spec)
 
 
-def _sqrt(x: Number, spec: RoundingSpec) -> Exact:
+def _sqrt(x: Real, spec: RoundingSpec) -> Exact:
     if x == 0:
         return Exact(x)
-    if _is_negative(x):
+    if is_negative(x):
         return _INVALID
-    if _is_infinite(x):
+    if is_infinite(x):
         return Exact(x)
     x = Fraction(x)
     # With this many bits after the binary point every value of the format, every half way point
@@ -146,7 +147,7 @@ def _sqrt(x: Number, spec: RoundingSpec) -> Exact:
     return Exact(Fraction(2 * root + sticky, 2 << bits))
 
 
-def _fma(x: Number, y: Number, z: Number, spec: RoundingSpec) -> Exact:
+def _fma(x: Real, y: Real, z: Real, spec: RoundingSpec) -> Exact:
     product = _multiply(x, y, spec)
     return product if product is _INVALID else _add(product.value, z, spec)
 
@@ -163,26 +164,6 @@ _OPERATIONS: dict[str, tuple[Callable[..., Exact], int]] = {
 }
 
 
-def _number(x: Any) -> Number:
-    """Return an operand as it is, without a rounding."""
-    if isinstance(x, (int, Fraction)):
-        return Fraction(x) or 0.0
-    x = float(x)
-    return Fraction(x) if math.isfinite(x) and x else x
-
-
-def _is_nan(x: Number) -> bool:
-    return isinstance(x, float) and math.isnan(x)
-
-
-def _is_infinite(x: Number) -> bool:
-    return isinstance(x, float) and math.isinf(x)
-
-
-def _is_negative(x: Number) -> bool:
-    return math.copysign(1, x) < 0 if isinstance(x, float) else x < 0
-
-
-def _signed(size: float, x: Number, y: Number) -> float:
+def _signed(size: float, x: Real, y: Real) -> float:
     """Give a result the exclusive or of the operands' signs."""
-    return -size if _is_negative(x) != _is_negative(y) else size
+    return -size if is_negative(x) != is_negative(y) else size

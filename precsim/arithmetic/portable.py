@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, entry, is_jax, namespace, repeat, with_entry
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace, with_entry
 from precsim._calls import call, straight_through, with_automatic_axes
+from precsim._loops import repeat
 from precsim.arithmetic.elementary.elementary import exp as exp_rounded
 from precsim.arithmetic.elementary.elementary import log as log_rounded
 from precsim.arithmetic.elementary.elementary import rsqrt as rsqrt_rounded

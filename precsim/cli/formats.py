@@ -1,12 +1,11 @@
 """`precsim formats`: the table of named formats, made from the formats themselves."""
 
 import argparse
+import json
 from collections.abc import Sequence
+from typing import Any
 
-from rich import box
-from rich.table import Table
-
-from precsim.cli.output import PlainConsole
+from precsim.cli.output import is_terminal, print_words
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
@@ -36,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         Where to add them.
     """
     parser.add_argument("--kind", choices=KINDS, help="list only these (default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list of all formats")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,13 +44,17 @@ def run(args: argparse.Namespace) -> int:
     Parameters
     ----------
     args : argparse.Namespace
-        `kind`: "float", "fixed", "block", "affine" or None.
+        `kind`: "float", "fixed", "block", "affine" or None; `json`.
 
     Returns
     -------
     int
         0.
     """
+    if args.json:
+        names = list_formats(kind=args.kind)
+        print(json.dumps([entry(get_format(name)) for name in names], indent=2))
+        return 0
     rows = {
         "float": (FLOAT_COLUMNS, float_rows()),
         "fixed": (FIXED_COLUMNS, fixed_rows()),
@@ -64,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         _print_table(*rows[kind])
     print()
     for kind in kinds:
-        print(_NOTES[kind])
+        print_words(NOTES[kind])
     return 0
 
 
@@ -105,9 +109,9 @@ AFFINE_COLUMNS = (
 )
 TEXT_COLUMNS = ("specials", "rule", "aliases", "source")
 
-_NOTES = {
-    "float": "s/e/p: bits of sign and exponent, precision p (it counts the implicit bit).\n"
-    "u = 2^-p: unit roundoff. Also float(e=W,p=P) for any other IEEE-like format, and\n"
+NOTES = {
+    "float": "s/e/p: bits of sign and exponent, precision p (it counts the implicit bit). "
+    "u = 2^-p: unit roundoff. Also float(e=W,p=P) for any other IEEE-like format, and "
     "binary{K}p{P}{s|u}{e|f} for any format of IEEE P3109.",
     "fixed": "s/i/f: bits of sign, integer part, fraction. Also qI.F and uqI.F of any size.",
     "block": "rule: how the scale follows from the largest magnitude. Another one: mxfp4_rceil.",
@@ -185,6 +189,25 @@ def affine_rows() -> list[tuple[str, ...]]:
     return [_affine_row(fmt) for fmt in formats if isinstance(fmt, AffineFormat)]
 
 
+def kind_of(fmt: AnyFormat) -> str:
+    """Return which of `KINDS` a format is.
+
+    Examples
+    --------
+    >>> kind_of(get_format("mxfp4"))
+    'block'
+    """
+    match fmt:
+        case BlockFormat():
+            return "block"
+        case AffineFormat():
+            return "affine"
+        case FixedPointFormat():
+            return "fixed"
+        case _:
+            return "float"
+
+
 def facts(fmt: AnyFormat) -> list[tuple[str, str]]:
     """Return the row of one format, as pairs of column and cell.
 
@@ -220,6 +243,46 @@ def facts(fmt: AnyFormat) -> list[tuple[str, str]]:
         case _:
             pairs = zip(FLOAT_COLUMNS, _float_row(fmt, FORMATS.get(fmt, ())), strict=True)
     return [(column, cell) for column, cell in pairs if cell]
+
+
+def entry(fmt: AnyFormat) -> dict[str, Any]:
+    """Return what `precsim formats --json` says about a format; its numbers are numbers.
+
+    Parameters
+    ----------
+    fmt : FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
+        The format.
+
+    Returns
+    -------
+    dict
+        Names as in the fields and properties of the format's class.
+
+    Examples
+    --------
+    >>> found = entry(get_format("fp16"))
+    >>> found["precision"], found["max_finite"], found["aliases"][:2]
+    (11, 65504.0, ['binary16', 'float16'])
+    """
+    said: dict[str, Any] = {"kind": kind_of(fmt)}
+    said |= {name: str(getattr(fmt, name)) for name in ("name", "source")}
+    said["aliases"] = list((FORMATS | BLOCK_FORMATS).get(fmt, ()))  # type: ignore[arg-type]
+    for name in _ENTRY:
+        value = getattr(fmt, name, None)
+        if value is not None:
+            said[name] = value if isinstance(value, (bool, int, float)) else str(value)
+    return said
+
+
+_ENTRY = (
+    *("width", "bits", "is_signed", "exponent_bits", "precision", "bias", "emin", "emax"),
+    *("max_finite", "min_normal", "min_subnormal", "unit_roundoff", "specials", "has_infinity"),
+    *("has_nan", "has_zero", "has_negative_zero", "has_subnormals"),
+    *("integer_bits", "fraction_bits", "resolution", "min_value", "max_value"),
+    *("element", "scale", "tensor_scale", "block_size", "scale_rule", "bits_per_element"),
+    *("min_code", "max_code", "is_symmetric", "granularity"),
+)
+"""Fields and properties of all kinds of formats; each has its own among them."""
 
 
 def _float_row(fmt: FloatFormat, aliases: Sequence[str]) -> tuple[str, ...]:
@@ -283,26 +346,43 @@ def _affine_row(fmt: AffineFormat) -> tuple[str, ...]:
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Fit the table to a terminal; elsewhere print plain aligned columns, whole lines."""
-    console = PlainConsole(highlight=False)
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-    if console.is_terminal:
-        narrow = console.width < sum(widths) + 2 * len(widths)
-        for part in _parts(columns, narrow=narrow):
-            table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-            for i in part:
-                heading = columns[i].replace(" ", "\n")
-                table.add_column(heading, no_wrap=columns[i] not in TEXT_COLUMNS)
-            for row in rows:
-                table.add_row(*(row[i] for i in part))
-            console.print(table)
+    if is_terminal():
+        headings = (max(column.split(), key=len) for column in columns)
+        cells = zip(headings, *rows, strict=True)
+        _print_fitted(columns, rows, [max(map(len, column)) for column in cells])
         return
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         print(line.rstrip())
 
 
-def _parts(columns: Sequence[str], *, narrow: bool) -> list[list[int]]:
-    """Return the columns of each table: where one is too wide, numbers, then names and sources."""
-    numbers = [i for i, name in enumerate(columns) if name not in TEXT_COLUMNS]
-    texts = [i for i, name in enumerate(columns) if name in TEXT_COLUMNS]
-    return [numbers, [0, *texts]] if narrow else [numbers + texts]
+def _print_fitted(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]
+) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from precsim.cli.console import PlainConsole
+
+    console = PlainConsole(highlight=False)
+    for part in _parts(columns, [size + 2 for size in widths], console.width - 1):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for i in part:
+            heading = columns[i].replace(" ", "\n")
+            table.add_column(heading, no_wrap=columns[i] not in TEXT_COLUMNS, overflow="fold")
+        for row in rows:
+            table.add_row(*(row[i] for i in part))
+        console.print(table)
+
+
+def _parts(columns: Sequence[str], sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Return the columns of each table: where one has no room, numbers, then names and sources."""
+    if sum(sizes) <= room:
+        return [list(range(len(columns)))]
+    parts: list[list[int]] = [[0]]
+    for i in (i for i, name in enumerate(columns) if i and name not in TEXT_COLUMNS):
+        if sum(sizes[k] for k in (*parts[-1], i)) > room:
+            parts.append([0])
+        parts[-1].append(i)
+    return [*parts, [0, *(i for i, name in enumerate(columns) if name in TEXT_COLUMNS)]]

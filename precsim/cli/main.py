@@ -19,7 +19,7 @@ COMMANDS = {
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 
-_NUMBER = re.compile(r"-(\d|\.\d|inf|nan)[\w.+/-]*", re.IGNORECASE)
+_NUMBER = re.compile(r"-(\d|\.\d|inf|nan|pi|e\b)[\w.+/*^-]*", re.IGNORECASE)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0, or what the command returns; 2 for bad input, with one line on stderr; 130
-        if interrupted.
+        if interrupted; 141 if nobody reads the output any more.
 
     Examples
     --------
@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0.1 = 1/10
     <BLANKLINE>
     e4m3: 8 bits, precision 4
-      bits        0 0011 101  (sign, exponent, significand)
+      bits        0 0011 101 (sign, exponent, trailing significand)
       code        0x1d
+      derived     (-1)**0 * 2**(3-7) * 1.101b = 0.1015625
       value       0.1015625
       hex float   0x1.ap-4
       exact       no
@@ -101,7 +102,8 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="precsim",
         description="What does a computation lose in a number format, where, and why?",
-        epilog="Each command has --help. Exit status: 0; 2 for bad input.",
+        epilog="Each command has --help. Exit status: 0; 1 if train --compare-bits or bisect finds a "
+        "difference; 2 for bad input or a failure, with one line that says why; 130 if interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"precsim {__version__}")

@@ -1,32 +1,88 @@
-"""What a command prints: the user's words as they are, and each error in one line."""
+"""What a command prints, by the standard library alone: lines that fit, errors of one line."""
 
 import os
+import re
+import shutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NoReturn
 
-from rich.console import Console
+Row = tuple[str, str | Sequence[tuple[str, str]]]
+"""A label and what stands beside it: a text, or words, each with its colour."""
+
+_QUOTED = re.compile(r"""(?<![^\s(])('[^']{61,}'|"[^"]{61,}")""")
+_LEAST_WIDTH = 30
 
 
-class PlainConsole(Console):
-    """A console to which ``[rtz]`` and ``:sr:`` are text, not markup and not pictures."""
+def columns() -> int:
+    """Return the width of the terminal, or of COLUMNS; 80 if there is none."""
+    return max(shutil.get_terminal_size().columns, _LEAST_WIDTH)
 
-    def __init__(self, *, stderr: bool = False, highlight: bool = True, wraps: bool = True) -> None:
-        """Write to standard output, or to standard error."""
-        super().__init__(
-            stderr=stderr, markup=False, emoji=False, highlight=highlight, soft_wrap=not wraps
-        )
 
-    def on_broken_pipe(self) -> NoReturn:
-        """Leave it to `main`, which treats all commands alike."""
-        raise BrokenPipeError
+def print_words(text: str, *, first: str = "") -> None:
+    """Print a text within the width of the terminal; `first` is the colour of its first word."""
+    words = [(word, "") for word in text.split(" ")]
+    words[0] = (words[0][0], first)
+    print("\n".join(_wrapped(words, columns())))
+
+
+def print_rows(rows: Sequence[Row], *, indent: int = 2, label: int = 12) -> None:
+    """Print labels and, beside them, texts that are broken where the terminal ends."""
+    for name, content in rows:
+        words: Sequence[tuple[str, str]]
+        words = [(w, "") for w in content.split(" ")] if isinstance(content, str) else content
+        lead = f"{'':{indent}}{f'{name} ':<{label}}"
+        for k, line in enumerate(_wrapped(words, columns() - len(lead))):
+            print((" " * len(lead) if k else lead) + line)
+
+
+def _wrapped(words: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Break words into lines, between words or inside one that is wider than a line."""
+    lines: list[str] = [""]
+    room = width
+    for word, colour in words:
+        is_first = not lines[-1]
+        if not is_first and len(word) + 1 > room and (room < width // 3 or len(word) <= width):
+            lines.append("")
+            room, is_first = width, True
+        if not is_first:
+            lines[-1] += " "
+            room -= 1
+        rest = word
+        while len(rest) > room:
+            lines[-1] += _coloured(rest[:room], colour)
+            rest = rest[room:]
+            lines.append("")
+            room = width
+        lines[-1] += _coloured(rest, colour)
+        room -= len(rest)
+    return lines
+
+
+def _coloured(text: str, colour: str) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour and text and _has_colours() else text
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal, or is to be taken for one (FORCE_COLOR)."""
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout is not None and sys.stdout.isatty())
+
+
+def _has_colours() -> bool:
+    """Return whether standard output shows colours, and the user does not forbid them."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return is_terminal() and (os.name != "nt" or "WT_SESSION" in os.environ)
 
 
 def print_error(message: str) -> None:
-    """Print one line to standard error, without control characters and endless words."""
+    """Print one line to standard error, without control characters and endless words.
+
+    Of a long text in quotes, which is what somebody gave, the beginning is shown.
+    """
     line = "".join(c if c.isprintable() else " " for c in message)
+    line = _QUOTED.sub(lambda found: f"{found[0][:41]}...{found[0][0]}", line)
     words = [word if len(word) <= 300 else f"{word[:100]}..." for word in line.split()]
     with suppress(OSError):  # nobody can take it
         print(f"precsim: error: {' '.join(words)}", file=sys.stderr, flush=True)

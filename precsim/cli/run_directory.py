@@ -23,6 +23,13 @@ from precsim.training.replay.files import file_name, unwritten, write_whole
 from precsim.training.result import TrainResult
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
+FILES = {
+    "summary.json": "the numbers of the tables, and what made them",
+    "metrics.csv": "loss and counts of each step",
+    "weights": "the final weights of each policy (safetensors)",
+}
+"""What every finished run leaves, besides its pictures."""
+
 _COLUMNS = ("policy", "step", "loss", "taken", "loss_scale", "nonzero_updates", "swallowed_updates")
 
 
@@ -31,7 +38,7 @@ def check_place(path: Path) -> None:
     reason = None
     try:
         if path.exists():
-            raise FileExistsError(f"--out is {path}, which exists; name a new directory")
+            require_empty(path)
         above = next(folder for folder in path.absolute().parents if folder.exists())
     except OSError as error:
         if error.strerror is None:
@@ -51,10 +58,26 @@ def create(path: Path) -> Path:
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        raise FileExistsError(f"--out is {path}, which exists; name a new directory") from None
+        raise FileExistsError(
+            f"{path} exists already; try again, or name a new one by --out"
+        ) from None
     except OSError as error:
         raise OSError(f"--out is {path}, which cannot be made: {error.strerror}") from None
     return path
+
+
+def reuse(path: Path) -> Path:
+    """Make the directory, or take one without files, such as a killed run leaves behind."""
+    if not path.exists():
+        return create(path)
+    require_empty(path)
+    return path
+
+
+def require_empty(path: Path) -> None:
+    """Refuse a directory that holds a file; one of empty directories holds none."""
+    if not path.is_dir() or any(not found.is_dir() for found in path.rglob("*")):
+        raise FileExistsError(f"--out is {path}, which holds files; name another directory")
 
 
 def require_device() -> None:
@@ -158,29 +181,39 @@ def _add_metrics(metrics: Path, result: TrainResult) -> None:
         raise unwritten(metrics, error) from None
 
 
-def pictures(results: Sequence[TrainResult]) -> list[str]:
-    """Return the names of the pictures that can be drawn; drift needs runs beside the reference."""
-    return [name for name in _DRAWN if len(results) > 1 or name != "weight_drift"]
+def pictures(results: Sequence[TrainResult]) -> dict[str, str]:
+    """Return the pictures that can be drawn, and what they show; a drift needs two runs."""
+    said = {
+        "loss_curves": "the loss along the steps",
+        "gradient_exponents": "how large the gradients are, over each format's range",
+        "weight_drift": "how far the weights are from those of fp32",
+    }
+    return {n: t for n, t in said.items() if len(results) > 1 or n != "weight_drift"}
 
 
 def draw(path: Path, name: str, results: Sequence[TrainResult]) -> Path:
     """Draw one of the `pictures`; return the PNG file, beside which an SVG file is."""
-    from precsim.analysis.plots import PAGE_WIDTH, new_figure, save_figure
+    from precsim.analysis.plots.figures import figure
 
-    figure, axes = new_figure(width=PAGE_WIDTH, height=4.2)
-    _DRAWN[name](axes[0, 0], results)
-    return save_figure(figure, path / name)[0]
-
-
-def _draw_losses(axes: Any, results: Sequence[TrainResult]) -> None:
-    from precsim.analysis.plots import plot_loss_curves
-
-    plot_loss_curves(axes, dict(zip(_labels(results), (r.losses for r in results), strict=True)))
+    panels, drawn = _DRAWN[name]
+    with figure(panels, height=6.5, path=path / name) as axes:
+        drawn(axes, results)
+    return path / f"{name}.png"
 
 
-def _draw_exponents(axes: Any, results: Sequence[TrainResult]) -> None:
+def _draw_losses(axes: Sequence[Any], results: Sequence[TrainResult]) -> None:
+    """Draw the losses of the reference, and the gaps of the others to them."""
+    from precsim.analysis.plots.runs import plot_loss_curves, plot_loss_gaps
+
+    losses = dict(zip(_labels(results), (r.losses for r in results), strict=True))
+    plot_loss_curves(axes[0], dict(list(losses.items())[:1]))
+    if len(losses) > 1:
+        plot_loss_gaps(axes[1], losses)
+
+
+def _draw_exponents(axes: Sequence[Any], results: Sequence[TrainResult]) -> None:
     """Draw the gradients of the reference, and the formats that cotangents are rounded to."""
-    from precsim.analysis.plots import has_range, plot_exponent_histogram
+    from precsim.analysis.plots.exponents import has_range, plot_exponent_histogram
     from precsim.analysis.ranges import exponent_histogram
 
     gradients = {"first step": results[0].first_gradient, "last step": results[0].last_gradient}
@@ -189,20 +222,20 @@ def _draw_exponents(axes: Any, results: Sequence[TrainResult]) -> None:
         histogram = exponent_histogram(np.concatenate([g.ravel() for g in gradient.values()]))
         histograms[f"fp32 gradient, {label}"] = (histogram.exponents, histogram.counts)
     formats = dict.fromkeys(_gradient_format(r) for r in results)
-    plot_exponent_histogram(axes, histograms, [fmt for fmt in formats if has_range(fmt)])
+    plot_exponent_histogram(axes[0], histograms, [fmt for fmt in formats if has_range(fmt)])
 
 
-def _draw_drift(axes: Any, results: Sequence[TrainResult]) -> None:
-    from precsim.analysis.plots import plot_weight_drift
+def _draw_drift(axes: Sequence[Any], results: Sequence[TrainResult]) -> None:
+    from precsim.analysis.plots.runs import plot_weight_drift
 
     drifts = (weight_drift(r, results[0]) for r in results[1:])
-    plot_weight_drift(axes, dict(zip(_labels(results)[1:], drifts, strict=True)))
+    plot_weight_drift(axes[0], dict(zip(_labels(results)[1:], drifts, strict=True)))
 
 
-_DRAWN: dict[str, Callable[[Any, Sequence[TrainResult]], None]] = {
-    "loss_curves": _draw_losses,
-    "gradient_exponents": _draw_exponents,
-    "weight_drift": _draw_drift,
+_DRAWN: dict[str, tuple[int, Callable[[Any, Sequence[TrainResult]], None]]] = {
+    "loss_curves": (2, _draw_losses),
+    "gradient_exponents": (1, _draw_exponents),
+    "weight_drift": (1, _draw_drift),
 }
 
 

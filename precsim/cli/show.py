@@ -1,41 +1,39 @@
-"""`precsim show`: one number in several formats, with nothing hidden."""
+"""`precsim show`: one number, or one code, in several formats, with nothing hidden."""
 
 import argparse
-import math
+import json
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
-from rich.text import Text
-
-from precsim.cli.formats import facts
-from precsim.cli.number import approximate, exact_decimal, hex_float, parse_number
-from precsim.cli.output import PlainConsole
-from precsim.formats.carrier import FLOAT64
-from precsim.formats.codec import encode
-from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.registry import Format, get_format
-from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.modes import RoundingMode, SubnormalMode
-from precsim.rounding.oracle import Flags, round_exact
+from precsim.cli import scaled
+from precsim.cli.code import Field, parse_code, shortened
+from precsim.cli.formats import NOTES, facts, kind_of
+from precsim.cli.number import CONSTANTS, exact_decimal, hex_float, parse_number
+from precsim.cli.output import Row, print_rows, print_words
+from precsim.cli.scaled import ShownScaled
+from precsim.cli.shown import Shown, describe, describe_code
+from precsim.formats.registry import get_format
 from precsim.rounding.spec import RoundingSpec
-from precsim.rounding.ulp import ulp
 
 DEFAULT_FORMATS = ("fp32", "fp16", "bf16", "e4m3")
 FIELD_STYLES = {
-    "sign": "bold red",
-    "exponent": "green",
-    "significand": "cyan",
-    "integer": "green",
-    "fraction": "cyan",
+    "sign": "1;31",
+    "exponent": "32",
+    "trailing significand": "36",
+    "integer": "32",
+    "fraction": "36",
 }
+"""Field -> its colour on a terminal, as the numbers of an escape sequence."""
 
-
-class Field(NamedTuple):
-    """A named part of a code."""
-
-    name: str
-    bits: str
+_EPILOG = """\
+examples:
+  precsim show 0.1                in fp32, fp16, bf16, e4m3
+  precsim show 1+2**-11 fp16      a tie goes to even
+  precsim show 500 e4m3:saturate  a number too large
+  precsim show --code 0x3c00      from bits to value
+  precsim show 0.1 mxfp4          element and scale
+  precsim show e4m3               facts of a format"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,19 +44,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         Where to add them.
     """
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
     parser.add_argument(
-        "value",
-        metavar="VALUE",
-        help="decimal (3.14, -1e-3), hexadecimal float (0x1.8p-3), fraction (1/3), inf or nan; "
-        "it is taken exactly and rounded once. The name of a format alone prints its facts",
+        "words",
+        metavar="VALUE FORMAT",
+        nargs="*",
+        help="VALUE is a decimal (3.14, -1e-3), a hexadecimal float (0x1.8p-3), pi, e, inf, nan, or a "
+        "formula (1/3, 2**-24, 1+2**-11); it is taken exactly and rounded once. Each FORMAT may name "
+        "a rule, FORMAT[:MODE][:OVERFLOW][:SUBNORMALS], for example e4m3:rtz:saturate "
+        f"(default: {' '.join(DEFAULT_FORMATS)}). The name of a format alone prints its facts",
     )
     parser.add_argument(
-        "formats",
-        metavar="FORMAT",
-        nargs="*",
-        default=list(DEFAULT_FORMATS),
-        help="format and rule, FORMAT[:MODE][:OVERFLOW][:SUBNORMALS], for example e4m3:rtz:saturate "
-        f"(default: {' '.join(DEFAULT_FORMATS)})",
+        "--code",
+        metavar="BITS",
+        help="show what these bits mean, instead of VALUE: 0x3c00, 0b0011, or fields in quotes "
+        "(default formats: those of the defaults with as many bits as are written)",
     )
     parser.add_argument(
         "--random-bits",
@@ -67,15 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="the random integer of mode sr (default: 0, which truncates)",
     )
+    parser.add_argument("--json", action="store_true", help="print JSON; exact numbers are strings")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a number in each format, or the facts of a format.
+    """Print a number in each format, what a code means, or the facts of a format.
 
     Parameters
     ----------
     args : argparse.Namespace
-        `value`, `formats` and `random_bits`.
+        `words`, `code`, `random_bits` and `json`.
 
     Returns
     -------
@@ -85,20 +87,50 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     ValueError
-        If the number or a format cannot be read.
+        If the number, the code or a format cannot be read.
     """
-    if args.formats == list(DEFAULT_FORMATS) and is_format(args.value):
-        for label, content in facts(get_format(args.value)):
-            print(f"{label:<18}{content}")
+    if args.code is not None:
+        return _show_code(args)
+    if not args.words:
+        raise ValueError("the following arguments are required: VALUE (see precsim show --help)")
+    given, *formats = args.words
+    if not formats and is_format(given):
+        return _show_facts(given, is_json=args.json)
+    if formats and is_format(given):
+        raise ValueError(f"VALUE is {given!r}, a format; allowed are numbers, then formats")
+    exact = parse_number(given)
+    specs = [RoundingSpec.parse(text) for text in formats or DEFAULT_FORMATS]
+    shown = [describe(exact, spec, args.random_bits) for spec in specs]
+    if args.json:
+        said = str(exact) if isinstance(exact, float) or _is_short(exact) else None
+        return _print_json({"given": given.strip(), "exact": said}, shown)
+    print_words(_heading(given.strip(), exact))
+    _print_sections(shown)
+    return 0
+
+
+def _show_code(args: argparse.Namespace) -> int:
+    code, width = parse_code(args.code)
+    names = args.words or [n for n in DEFAULT_FORMATS if get_format(n).width == width]
+    if not names:
+        raise ValueError(f"--code {args.code[:40]} needs a FORMAT, for example fp16")
+    shown = [describe_code(code, RoundingSpec.parse(name)) for name in names]
+    if args.json:
+        return _print_json({"given": args.code.strip(), "exact": None}, shown)
+    print_words(f"code {args.code.strip()[:60]}")
+    _print_sections(shown)
+    return 0
+
+
+def _show_facts(name: str, *, is_json: bool) -> int:
+    fmt = get_format(name)
+    if is_json:
+        print(json.dumps(dict(facts(fmt)), indent=2))
         return 0
-    exact = parse_number(args.value)
-    specs = [RoundingSpec.parse(text) for text in args.formats]
-    sections = [describe(exact, spec, args.random_bits) for spec in specs]
-    console = PlainConsole(highlight=False, wraps=False)
-    console.print(_heading(args.value.strip(), exact))
-    for section in sections:
-        console.print()
-        console.print(section)
+    print_rows(list(facts(fmt)), indent=0, label=18)
+    print()
+    kind = kind_of(fmt)
+    print_words(NOTES[kind] if kind in ("float", "fixed") else scaled.explanation(fmt))
     return 0
 
 
@@ -127,184 +159,60 @@ def is_format(text: str) -> bool:
     return True
 
 
-def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int = 0) -> Text:
-    """Return all that there is to say about a number in a format.
+def rows(shown: Shown) -> list[Row]:
+    """Return the lines of a section: a label, and words with the colour of their field."""
+    bits = [(field.bits, FIELD_STYLES[field.name]) for field in shown.fields]
+    lines: list[Row] = [("bits", bits + _names(shown.fields) if bits else "none for this value")]
+    if shown.code is not None:
+        lines += [("code", str(shown.code_text)), ("derived", shown.derivation)]
+    lines += [("value", shortened(shown.value)), ("hex float", hex_float(shown.value))]
+    if shown.flags is not None:
+        error = "none" if shown.is_exact else "not finite"
+        if shown.error:
+            error = "{} absolute, {} relative, {} ulp".format(*shown.error)
+        lines += [("exact", "yes" if shown.is_exact else "no"), ("error", error)]
+    below, above = (_short(side) for side in (shown.below, shown.above))
+    lines.append(("neighbours", f"{below} below, {above} above"))
+    if shown.flags is not None:
+        lines.append(("flags", ", ".join(shown.flags) or "none"))
+    return lines
 
-    Parameters
-    ----------
-    exact : Fraction or float
-        The number; a float only for -0, infinity and NaN.
-    spec : RoundingSpec
-        Format and rule.
-    random_bits : int
-        R of mode "sr".
 
-    Returns
-    -------
-    rich.text.Text
-        Lines, the bits coloured by field.
+def _names(fields: Sequence[Field]) -> list[tuple[str, str]]:
+    """Return the words "(sign, exponent, trailing significand)", in the colours of the fields."""
+    words = []
+    for k, field in enumerate(fields):
+        text = f"{'' if k else '('}{field.name}{')' if k == len(fields) - 1 else ','}"
+        words += [(word, FIELD_STYLES[field.name]) for word in text.split()]
+    return words
 
-    Raises
-    ------
-    ValueError
-        If float64 cannot hold the format, or the number, in a format of unlimited range.
 
-    Examples
-    --------
-    >>> print(describe(Fraction(500), RoundingSpec.parse("e4m3:saturate")).plain)
-    e4m3:saturate: 8 bits, precision 4
-      bits        0 1111 110  (sign, exponent, significand)
-      code        0x7e
-      value       448
-      hex float   0x1.cp+8
-      exact       no
-      error       52 absolute, 0.104 relative, 1.625 ulp
-      neighbours  448 below, none above
-      flags       inexact, overflow
-    """
-    fmt = spec.format
-    refuse_scaled(fmt, "format")
-    _refuse_unlimited(exact, fmt)
-    value, flags = round_exact(exact, spec, random_bits=random_bits)
-    fields = _fields(value, fmt)
-    text = Text(f"{spec}: {_size(fmt)}\n", style="")
-    text.stylize("bold", 0, len(str(spec)))
-    text.append_text(_line("bits", _bits(fields, fmt)))
-    if fields:
-        code = int("".join(f.bits for f in fields), 2)
-        digits = -(-sum(len(f.bits) for f in fields) // 4)
-        text.append_text(_line("code", f"0x{code:0{digits}x}"))
-    text.append_text(_line("value", exact_decimal(value)))
-    text.append_text(_line("hex float", hex_float(value)))
-    is_exact = _same(value, exact) and _has(value, fmt)
-    text.append_text(_line("exact", "yes" if is_exact else "no"))
-    text.append_text(_line("error", _error(value, exact, fmt)))
-    text.append_text(_line("neighbours", _neighbours(exact, spec)))
-    raised = [flag.name.lower().replace("_", " ") for flag in Flags if flag in flags and flag.name]
-    text.append_text(_line("flags", ", ".join(raised) or "none"))
-    text.right_crop(1)
-    return text
+def _print_sections(shown: Sequence[Shown | ShownScaled]) -> None:
+    for each in shown:
+        print()
+        print_words(f"{each.spec}: {each.size}", first="1")
+        print_rows(rows(each) if isinstance(each, Shown) else scaled.rows(each))
+
+
+def _print_json(about: dict[str, Any], shown: Sequence[Shown | ShownScaled]) -> int:
+    print(json.dumps(about | {"formats": [each.as_dict() for each in shown]}, indent=2))
+    return 0
 
 
 def _heading(given: str, exact: Fraction | float) -> str:
-    if isinstance(exact, float) or exact.denominator == 1 or str(exact) == given:
-        return given
-    return f"{given} = {exact}" if len(str(exact)) <= 60 else given
+    if len(given) > 60:
+        return f"{given[:40]}... ({len(given)} characters)"
+    if given.lower().lstrip("+-") in CONSTANTS:
+        return f"{given} = {float(exact)!r}..., taken to 100 digits"
+    is_said = isinstance(exact, float) or exact.denominator == 1 or not _is_short(exact)
+    return given if is_said or str(exact) == given else f"{given} = {exact}"
 
 
-def _line(label: str, content: str | Text) -> Text:
-    return Text(f"  {label:<12}").append_text(Text("") + content).append("\n")
+def _is_short(exact: Fraction) -> bool:
+    return exact.numerator.bit_length() + exact.denominator.bit_length() <= 190
 
 
-def _size(fmt: Format) -> str:
-    if isinstance(fmt, FixedPointFormat):
-        return f"{fmt.width} bits, step {exact_decimal(fmt.resolution)}"
-    if fmt.width is None:
-        return f"unlimited exponent range, precision {fmt.precision}"
-    return f"{fmt.width} bits, precision {fmt.precision}"
-
-
-def _refuse_unlimited(exact: Fraction | float, fmt: Format) -> None:
-    """Refuse what float64 cannot hold, since the result is returned in it."""
-    if not fmt.fits(FLOAT64):
-        raise ValueError(f"format {fmt} has values that float64 has not; show cannot take it")
-    is_limited = isinstance(fmt, FixedPointFormat) or fmt.exponent_bits is not None
-    if is_limited or isinstance(exact, float) or exact == 0:
-        return
-    if not Fraction(2) ** -1022 <= abs(exact) <= Fraction(2) ** 1023:
-        raise ValueError(
-            f"the number is outside float64's normal range; for {fmt} it has to be inside"
-        )
-
-
-def _fields(value: float, fmt: Format) -> list[Field]:
-    """Split the code of a value; none without a width, or for a NaN that the format lacks."""
-    if fmt.width is None or not _has(value, fmt):
-        return []
-    bits = f"{int(encode(np.float64(value), fmt)):0{fmt.width}b}"
-    if isinstance(fmt, FixedPointFormat):
-        sizes = {"sign": fmt.is_signed, "integer": max(fmt.integer_bits, 0)}
-        sizes["fraction"] = fmt.width - sum(sizes.values())
-    else:
-        sizes = {"sign": fmt.is_signed, "exponent": fmt.exponent_bits or 0}
-        sizes["significand"] = fmt.precision - 1
-    fields, start = [], 0
-    for name, size in sizes.items():
-        if size:
-            fields.append(Field(name, bits[start : start + size]))
-        start += size
-    return fields
-
-
-def _has(value: float, fmt: Format) -> bool:
-    """Return whether a result is in the format; NaN may stand outside."""
-    return not math.isnan(value) or (not isinstance(fmt, FixedPointFormat) and fmt.has_nan)
-
-
-def _same(value: float, exact: Fraction | float) -> bool:
-    return value == exact or (math.isnan(value) and isinstance(exact, float) and math.isnan(exact))
-
-
-def _bits(fields: list[Field], fmt: Format) -> Text:
-    if not fields:
-        why = "unlimited exponent range" if fmt.width is None else "the format has no NaN"
-        return Text(f"none ({why})")
-    separator = Text(" ")
-    bits = separator.join(Text(f.bits, style=FIELD_STYLES[f.name]) for f in fields)
-    names = Text(", ").join(Text(f.name, style=FIELD_STYLES[f.name]) for f in fields)
-    return bits + "  (" + names + ")"
-
-
-def _error(value: float, exact: Fraction | float, fmt: Format) -> str:
-    if not math.isfinite(value) or not (isinstance(exact, Fraction) or math.isfinite(exact)):
-        return "none" if _same(value, exact) else "not finite"
-    exact = Fraction(exact)
-    error = abs(Fraction(value) - exact)
-    if not error:
-        return "none"
-    # Truncated to float64 the number stays in its binade, so its ulp is the right one.
-    unit = Fraction(float(ulp(round_exact(exact, "fp64:rtz").value, fmt)))
-    relative = approximate(error / abs(exact)) if exact else "infinite"
-    in_ulps = approximate(error / unit)
-    return f"{approximate(error)} absolute, {relative} relative, {in_ulps} ulp"
-
-
-def _neighbours(exact: Fraction | float, spec: RoundingSpec) -> str:
-    """Name the nearest other values of the format on both sides."""
-    fmt = spec.format
-    if isinstance(exact, float) and not math.isfinite(exact):
-        return "none"
-    exact = Fraction(exact)
-    # Less than any gap beside the number, so that a value of the format is not its own neighbour.
-    nudge = abs(exact) / 2**60
-    if not exact:
-        if not isinstance(fmt, FixedPointFormat) and fmt.exponent_bits is None:
-            return "none"
-        least = fmt.resolution if isinstance(fmt, FixedPointFormat) else fmt.min_subnormal
-        nudge = Fraction(least) / 2
-    subnormals = SubnormalMode.GRADUAL
-    if spec.subnormals is not SubnormalMode.GRADUAL:
-        subnormals = SubnormalMode.NEAREST_OF_ZERO_AND_MIN
-    is_value = round_exact(exact, RoundingSpec(format=fmt, subnormals=subnormals)).value == exact
-    found = []
-    for side, mode in ((-1, RoundingMode.TOWARD_NEGATIVE), (1, RoundingMode.TOWARD_POSITIVE)):
-        start = exact + side * nudge if is_value else exact
-        directed = RoundingSpec(format=fmt, mode=mode, subnormals=subnormals)
-        value, lowest = round_exact(start, directed).value, _lowest_unsigned(fmt)
-        value = lowest if math.isnan(value) else max(value, lowest)
-        is_beside = value >= start if side == 1 else value <= start
-        found.append(_short(value) if is_beside else "none")
-    return f"{found[0]} below, {found[1]} above"
-
-
-def _lowest_unsigned(fmt: Format) -> float:
-    """Return the least value of an unsigned format, minus infinity for a signed one."""
-    if fmt.is_signed:
-        return -math.inf
-    return 0.0 if isinstance(fmt, FixedPointFormat) or fmt.has_zero else fmt.min_normal
-
-
-def _short(value: float) -> str:
+def _short(value: float | None) -> str:
     """Write a value exactly, in hexadecimal if its decimal digits are many."""
-    text = exact_decimal(value)
-    return text if len(text) <= 40 else hex_float(value)
+    text = "none" if value is None else exact_decimal(value)
+    return text if value is None or len(text) <= 40 else hex_float(value)

@@ -3,9 +3,10 @@
 import argparse
 import json
 import os
+import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
 from pathlib import Path
@@ -13,19 +14,21 @@ from typing import Any
 
 from rich.console import Console
 
-from precsim.analysis.comparison import event_rates, summarise
-from precsim.analysis.report import comparison_table, places_table
+from precsim.analysis.comparison import PolicySummary, event_rates, summarise
+from precsim.analysis.report import LEGEND, comparison_tables, places_table
 from precsim.cli import run_directory, verify
-from precsim.cli.output import PlainConsole, reported
-from precsim.cli.progress import line_of, progress_bar
+from precsim.cli.console import PlainConsole
+from precsim.cli.output import print_rows, reported
+from precsim.cli.progress import Progress, live_screen
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
-from precsim.training.config import BACKENDS, TrainConfig
+from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.loop import load_data, train_on
 from precsim.training.models.registry import MODELS
 from precsim.training.policy import Policy
+from precsim.training.presets import PRESETS
 from precsim.training.result import TrainResult
 
 DEFAULT_POLICIES = (
@@ -53,51 +56,110 @@ _SETTINGS = (
 )
 
 
+_MOST_EXAMPLES = 2**27
+"""Examples of a whole run, at most: their order, a gigabyte then, is made before the first step."""
+
+_EPILOG = """\
+exit status:
+  0    everything was trained, written and drawn
+  1    with --compare-bits: a bit differs
+  2    the input was refused, or a policy or a picture failed (one line says why)
+  130  interrupted; what was finished is shown and kept
+
+docs/tutorials/first-training.md explains the tables, column by column."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     default = TrainConfig(policy="fp32")  # type: ignore[arg-type]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
     parser.add_argument(
         "--policy",
         nargs="+",
         action="extend",
         metavar="POLICY",
-        help="policies to compare with fp32, presets or KEY=VALUE,... (default: "
+        help=f"policies to compare with fp32: {', '.join(PRESETS)}, or KEY=VALUE,... (default: "
         f"{' '.join(DEFAULT_POLICIES)})",
     )
-    parser.add_argument("--model", default=default.model, help=f"one of {', '.join(MODELS)}")
-    parser.add_argument("--task", default=default.task, help=f"one of {', '.join(TASKS)}")
-    parser.add_argument("--steps", type=int, default=default.steps, help="optimizer steps")
-    parser.add_argument("--batch-size", type=int, default=default.batch_size)
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
+    choices: dict[str, tuple[Iterable[str], str]] = {
+        "model": (MODELS, "the network"),
+        "task": (TASKS, "what it learns"),
+        "optimizer": (OPTIMIZERS, "how it learns"),
+        "backend": (BACKENDS, "what computes matrix products; auto never changes a result"),
+    }
+    for name, (allowed, said) in choices.items():
+        first = getattr(default, name)
+        parser.add_argument(
+            f"--{name}",
+            default=first,
+            metavar="NAME",
+            help=f"{said}: {', '.join(allowed)} (default: {first})",
+        )
+    numbers = {
+        "steps": (_whole, "N", "optimizer steps"),
+        "batch_size": (_whole, "N", "training examples in a step"),
+        "learning_rate": (_real, "X", "step size of the optimizer"),
+        "seed": (_whole, "N", "decides the first weights, the order of the data, and random bits"),
+    }
+    for name, (kind, metavar, said) in numbers.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=getattr(default, name),
+            metavar=metavar,
+            help=f"{said} (default: %(default)s)",
+        )
     parser.add_argument(
-        "--optimizer", default=default.optimizer, help="sgd, momentum, adam or adamw"
+        "--data-dir",
+        default="",
+        metavar="FOLDER",
+        help="folder with text.txt, for task text (default: Python's own documentation)",
     )
-    parser.add_argument("--seed", type=int, default=default.seed, help="data order, weights, noise")
-    parser.add_argument("--backend", default=default.backend, help=f"one of {', '.join(BACKENDS)}")
-    parser.add_argument("--data-dir", default="", help="folder with text.txt, for task text")
     parser.add_argument(
-        "--out", type=Path, help="new directory for the results (default: runs/...)"
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the results; one that holds files is refused "
+        "(default: runs/train-DATE-TIME)",
     )
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=_whole,
+        metavar="N",
         default=min(2, os.cpu_count() or 1),
-        help="policies trained side by side (default: 2; the results do not depend on it)",
+        help="policies trained side by side; it changes no result (default: %(default)s)",
     )
     parser.add_argument(
         "--verify-bits",
-        type=int,
+        type=_whole,
         metavar="N",
-        help="only train the policies named, and print and store the hash of all state every N steps",
+        help="only train the policies named, and print and store the hash of all state every N steps "
+        "(default: off)",
     )
     parser.add_argument(
         "--compare-bits",
         type=Path,
         metavar="RUN",
-        help="with --verify-bits: a stored run (folder or hashes.json) to compare with; exit status 1 if "
-        "a bit differs",
+        help="with --verify-bits: a stored run (folder or hashes.json) to compare with (default: none)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON instead of tables (default: off)"
+    )
+
+
+def _whole(text: str) -> int:
+    """Read an integer of an option; `TrainConfig` says which ones are allowed."""
+    if not re.fullmatch(r"\s*[+-]?\d{1,100}\s*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number, such as 100")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number, such as 0.01") from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -121,25 +183,37 @@ def run(args: argparse.Namespace) -> int:
     run_directory.check_place(path)
     run_directory.require_device()
     data = _data(configs[0])
+    _check_size(configs[0], data)
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
-    run_directory.create(path)
-    console = PlainConsole(stderr=args.json)
+    (run_directory.create if args.out is None else run_directory.reuse)(path)
+    console = PlainConsole(stderr=args.json, highlight=False)
+    progress = Progress(list(named), args.steps, args.jobs)
     results: dict[str, TrainResult] = {}
+    rows: list[PolicySummary] = []
     weights: dict[str, str] = {}
     failures: dict[str, str] = {}
+
+    def finished() -> list[Any]:
+        return comparison_tables(rows, console.width)[:1] if rows else []
+
     try:
-        for config, outcome in _train_all(data, configs, args.jobs, console):
-            name = config.policy.name
-            with reported(name, failures, with_traceback=args.traceback):
-                if isinstance(outcome, Exception):
-                    raise outcome
-                results[name] = outcome
-                run_directory.add_result(path, outcome)
-                weights[name] = run_directory.weights_file(outcome)
-                content = run_directory.summary(_in_order(results, configs), weights, about)
-                run_directory.write_summary(path, content)
+        with live_screen(progress, console, finished):
+            for config, outcome in _train_all(data, configs, progress):
+                name = config.policy.name
+                with reported(name, failures, with_traceback=args.traceback):
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    if not results:
+                        run_directory.require_empty(path)
+                    results[name] = outcome
+                    run_directory.add_result(path, outcome)
+                    weights[name] = run_directory.weights_file(outcome)
+                    done = _in_order(results, configs)
+                    rows = [summarise(result, done[0]) for result in done]
+                    content = run_directory.summary(done, weights, about)
+                    run_directory.write_summary(path, content)
     finally:
         # What is finished is shown and drawn, also when the run is interrupted.
         if done := _in_order(results, configs):
@@ -157,6 +231,21 @@ def _data(config: TrainConfig) -> Data:
         raise ValueError(str(error)) from None
 
 
+def _check_size(config: TrainConfig, data: Data) -> None:
+    """Refuse batches larger than the data, and runs whose order of examples fills the memory."""
+    size, count = config.batch_size, len(data.train_labels)
+    if size > count:
+        raise ValueError(
+            f"--batch-size is {size}; allowed for task {config.task!r} are 1 to {count}, the number "
+            "of its training examples"
+        )
+    if config.steps * size > _MOST_EXAMPLES:
+        raise ValueError(
+            f"--steps is {config.steps}; allowed with --batch-size {size} are 1 to "
+            f"{_MOST_EXAMPLES // size}"
+        )
+
+
 def _finish(
     args: argparse.Namespace,
     console: Console,
@@ -166,23 +255,35 @@ def _finish(
     failures: dict[str, str],
 ) -> None:
     """Print the tables, draw the pictures, and at last write whether everything is there."""
-    files = ["summary.json", "metrics.csv", "weights"]
+    files = dict(run_directory.FILES)
     try:
         if not args.json:
-            console.print(comparison_table([summarise(r, results[0]) for r in results]))
-            console.print(places_table({r.config.policy.name: event_rates(r) for r in results}))
+            _print_tables(console, results)
     finally:
-        for name in run_directory.pictures(results):
+        for name, said in run_directory.pictures(results).items():
             with reported(f"picture {name}", failures, with_traceback=args.traceback):
-                files.append(run_directory.draw(path, name, results).name)
+                files[run_directory.draw(path, name, results).name] = said
         content["complete"] = content["complete"] and not failures
         content["failures"] = failures
         with reported("summary.json", failures, with_traceback=args.traceback):
             run_directory.write_summary(path, content)
     if args.json:
         print(json.dumps(content, indent=2))
-    else:
-        console.print(f"{path}: {', '.join(files)}", soft_wrap=True)
+        return
+    print(f"{path}:")
+    print_rows(list(files.items()), label=24)
+
+
+def _print_tables(console: Console, results: list[TrainResult]) -> None:
+    summaries = [summarise(result, results[0]) for result in results]
+    for table in comparison_tables(summaries, console.width):
+        console.print(table)
+    for line in (*LEGEND, "Every column: docs/tutorials/first-training.md"):
+        console.print(line)
+    console.print()
+    places = places_table({r.config.policy.name: event_rates(r) for r in results})
+    if places is not None:
+        console.print(places)
 
 
 def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> list[TrainResult]:
@@ -192,19 +293,19 @@ def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> li
 
 
 def _train_all(
-    data: Data, configs: list[TrainConfig], jobs: int, console: Console
+    data: Data, configs: list[TrainConfig], progress: Progress
 ) -> Iterator[tuple[TrainConfig, TrainResult | Exception]]:
-    """Train in `jobs` threads; yield what becomes of each run as it ends."""
+    """Train in threads; yield what becomes of each run as it ends."""
     stopped = threading.Event()
-    with progress_bar(console) as bar, ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(progress.jobs) as pool:
 
         def train_one(config: TrainConfig) -> TrainResult:
-            with line_of(config, bar) as show:
+            with progress.of(config.policy.name) as follow:
 
                 def on_step(done: int, loss: float) -> None:
                     if stopped.is_set():
                         raise KeyboardInterrupt
-                    show(done, loss)
+                    follow(done, loss)
 
                 return train_on(data, config, on_step=on_step)
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from precsim.cli import run_directory
-from precsim.cli.output import PlainConsole, reported
-from precsim.cli.progress import line_of, progress_bar
+from precsim.cli.console import PlainConsole
+from precsim.cli.output import reported
+from precsim.cli.progress import Progress, live_screen
 from precsim.products.native.refusal import RECOMMENDED_FLAGS, native_refusal
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace, path: Path, data: Data, configs: list[TrainCon
     Return 1 if one differs from the stored run, 2 if a run failed.
     """
     logs = [_log(config, data, path, args) for config in configs]  # bad input leaves nothing behind
-    run_directory.create(path)
+    (run_directory.create if args.out is None else run_directory.reuse)(path)
     console = PlainConsole(stderr=args.json)
     failures: dict[str, str] = {}
     try:
@@ -63,12 +64,13 @@ def run(args: argparse.Namespace, path: Path, data: Data, configs: list[TrainCon
 def _run(config: TrainConfig, data: Data, log: BitLog, console: Console, *, is_quiet: bool) -> None:
     """Train by one policy, whose hashes are stored as the run goes on."""
     assert log.folder is not None
-    run_directory.create(log.folder)
+    run_directory.reuse(log.folder)
     reason = emulated_because(config)
     if reason is not None and not is_quiet:
         print(f"{config.policy.name}: products are emulated, the bits are the same ({reason})")
-    with progress_bar(console) as bar, line_of(config, bar) as show:
-        result = train_on(data, replace(config, snapshots=1), on_state=log, on_step=show)
+    progress = Progress([config.policy.name], config.steps)
+    with progress.of(config.policy.name) as follow, live_screen(progress, console):
+        result = train_on(data, replace(config, snapshots=1), on_state=log, on_step=follow)
     found = _summary(result) | {"emulated_because": reason}
     log.finish({**log.about, "kernels": _kernels(), "result": found})
     if not is_quiet:

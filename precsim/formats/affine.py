@@ -5,13 +5,13 @@ import re
 from dataclasses import dataclass, field
 
 from precsim.formats.arguments import integer, member
-from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.layout import Layout
 
 LARGEST_WIDTH = 16
 """Codes have 2 to this many bits."""
 
-_NAME = re.compile(r"(u?)int([1-9]\d*)(_symmetric)?(?:_(tensor|channel)|_block([1-9]\d*))?")
+_NAME = re.compile(r"(u?)int([1-9]\d{,5})(_symmetric)?(?:_(tensor|channel)|_block([1-9]\d{,17}))?")
 _SOURCE = "Jacob et al., CVPR 2018 (arXiv 1712.05877), 2.1; ONNX QuantizeLinear"
 
 
@@ -122,7 +122,7 @@ class AffineFormat:
             return float(self.bits)
         return self.bits + (32 + (0 if self.is_symmetric else self.bits)) / self.block_size
 
-    def fits(self, carrier: Carrier) -> bool:
+    def fits(self, carrier: Layout) -> bool:
         """Return whether the carrier has every ``code - zero_point``."""
         return self.element.fits(carrier)
 

@@ -8,7 +8,24 @@ from typing import Any, TypeVar
 _LISTED = 12
 """Names that a message lists at most."""
 
+_SHOWN = 60
+"""Characters of a value that a message shows at most."""
+
 Member = TypeVar("Member", bound=enum.StrEnum)
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: one line, quoted if text, without the middle if long."""
+    if isinstance(value, str):
+        return repr(_shortened(str(value)))
+    try:
+        return _shortened(" ".join(repr(value).split()))
+    except ValueError:  # Python does not write integers of more than 4300 digits
+        return "a number of thousands of digits"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 4 :]}"
 
 
 def integer(value: Any, argument: str, least: int | None = None, most: int | None = None) -> int:
@@ -22,7 +39,15 @@ def integer(value: Any, argument: str, least: int | None = None, most: int | Non
         return number
     lower = "" if least is None else f" from {least}"
     upper = "" if least is None else " on" if most is None else f" to {most}"
-    raise ValueError(f"{argument} is {value!r}; allowed are integers{lower}{upper}")
+    raise ValueError(f"{argument} is {shown(value)}; allowed are integers{lower}{upper}")
+
+
+def axis_of(axis: Any, shape: tuple[int, ...], argument: str = "x") -> int:
+    """Return an axis of an array as a negative int; refuse what is none."""
+    if not shape:
+        raise ValueError(f"{argument} has shape (); allowed are arrays of at least one axis")
+    found = integer(axis, "axis", -len(shape), len(shape) - 1)
+    return found if found < 0 else found - len(shape)
 
 
 def not_allowed(argument: str, value: object, allowed: Iterable[str]) -> ValueError:
@@ -30,7 +55,9 @@ def not_allowed(argument: str, value: object, allowed: Iterable[str]) -> ValueEr
     names = [str(name) for name in allowed]
     near = nearest(str(value), names)
     hint = f"; did you mean {near!r}?" if near else ""
-    return ValueError(f"{argument} is {value!r}; allowed are {', '.join(map(repr, names))}{hint}")
+    return ValueError(
+        f"{argument} is {shown(value)}; allowed are {', '.join(map(repr, names))}{hint}"
+    )
 
 
 def member(kind: type[Member], value: object, argument: str) -> Member:
@@ -48,7 +75,7 @@ def unknown(what: str, name: str, known: Iterable[str], aliases: Iterable[str] =
     first = ", ".join(names[:_LISTED])
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     hint = f"did you mean {near!r}?" if near else f"known are {first}{more}"
-    return ValueError(f"unknown {what} {name!r}; {hint}")
+    return ValueError(f"unknown {what} {shown(name)}; {hint}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

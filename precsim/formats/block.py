@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from precsim.formats.arguments import integer, member
-from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.formats.layout import Layout
 from precsim.formats.numbers import Format, number_format
 
 LARGEST_WIDTH = 16
@@ -166,7 +166,7 @@ class BlockFormat:
         """Storage: element width + scale width / block size; the tensor's scale does not count."""
         return (self.element.width or 0) + (self.scale.width or 0) / self.block_size
 
-    def fits(self, carrier: Carrier) -> bool:
+    def fits(self, carrier: Layout) -> bool:
         """Return whether the carrier has all elements and scales; float32 rules need float32."""
         has_all = self.element.fits(carrier) and self.scale.fits(carrier)
         return has_all and (carrier.precision == 24 or not self.scale_rule.has_tensor_scale)

@@ -12,58 +12,17 @@ import numpy as np
 
 from precsim import _arrays
 from precsim._arrays import Array, ArrayLike, as_array, is_array, namespace
+from precsim.formats.arguments import shown
+from precsim.formats.layout import BINARY32, BINARY64, Layout
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
-    """Bit layout of an IEEE 754 interchange format that stores emulated values."""
+class Carrier(Layout):
+    """A layout, and the dtypes of arrays in it."""
 
-    name: str
-    precision: int
-    exponent_bits: int
     float_dtype: Any
     uint_dtype: Any
     int_dtype: Any
-
-    @property
-    def trailing(self) -> int:
-        """Number of stored significand bits."""
-        return self.precision - 1
-
-    @property
-    def bias(self) -> int:
-        """Exponent bias; also the largest exponent."""
-        return (1 << (self.exponent_bits - 1)) - 1
-
-    @property
-    def width(self) -> int:
-        """Number of bits."""
-        return self.precision + self.exponent_bits
-
-    @property
-    def emin(self) -> int:
-        """Exponent of the smallest normal number."""
-        return 1 - self.bias
-
-    @property
-    def lsb_min(self) -> int:
-        """Exponent of the smallest subnormal number."""
-        return self.emin - self.trailing
-
-    @property
-    def sign_bit(self) -> int:
-        """Pattern with only the sign bit set."""
-        return 1 << (self.width - 1)
-
-    @property
-    def infinity(self) -> int:
-        """Pattern of +infinity."""
-        return ((1 << self.exponent_bits) - 1) << self.trailing
-
-    @property
-    def quiet_nan(self) -> int:
-        """Pattern of the canonical quiet NaN, sign bit clear."""
-        return self.infinity | (1 << (self.trailing - 1))
 
     def uint(self, value: int) -> Array:
         """Constant of the carrier's unsigned type."""
@@ -75,21 +34,13 @@ class Carrier:
         constant: Array = self.int_dtype(value)
         return constant
 
-    def pattern(self, significand: int, exponent: int) -> int:
-        """Bits of the positive number significand * 2**exponent, which must be representable."""
-        if significand == 0:
-            return 0
-        lead = significand.bit_length() - 1 + exponent
-        shift = exponent - (max(lead, self.emin) - self.trailing)
-        aligned = significand << shift if shift >= 0 else significand >> -shift
-        if lead > self.bias or (shift < 0 and aligned << -shift != significand):
-            raise ValueError(f"{significand} * 2**{exponent} is not a {self.name} number")
-        # A normal number's leading bit adds one to the exponent field by itself.
-        return ((max(lead, self.emin) + self.bias - 1) << self.trailing) + aligned
+
+def _carrier(layout: Layout, *dtypes: Any) -> Carrier:
+    return Carrier(layout.name, layout.precision, layout.exponent_bits, *dtypes)
 
 
-FLOAT32 = Carrier("float32", 24, 8, np.float32, np.uint32, np.int32)
-FLOAT64 = Carrier("float64", 53, 11, np.float64, np.uint64, np.int64)
+FLOAT32 = _carrier(BINARY32, np.float32, np.uint32, np.int32)
+FLOAT64 = _carrier(BINARY64, np.float64, np.uint64, np.int64)
 
 
 def as_carrier(x: ArrayLike, argument: str = "x") -> tuple[Array, Carrier]:
@@ -147,7 +98,7 @@ def exactly(x: ArrayLike, dtype: Any, argument: str) -> np.ndarray:
     if not np.all(held):
         first = objects.reshape(-1)[int(np.argmin(held))]
         raise TypeError(
-            f"{argument} has {_shortened(first)}, which is not exact in {np.dtype(dtype)}, the carrier; "
+            f"{argument} has {shown(first)}, which is not exact in {np.dtype(dtype)}, the carrier; "
             "convert it first"
         )
     return narrow
@@ -158,11 +109,6 @@ def _wrong_dtype(argument: str, dtype: Any) -> TypeError:
         f"{argument} has dtype {dtype}; allowed are float32 and float64, and floats of 16 bits or fewer, "
         "which become float32"
     )
-
-
-def _shortened(number: Any) -> str:
-    text = repr(number)
-    return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
 def is_nan(bits: Array, carrier: Carrier) -> Array:

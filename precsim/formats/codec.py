@@ -30,7 +30,7 @@ from precsim.formats.carrier import (
     shift_right,
 )
 from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.floating import FloatFormat, Specials
+from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import Format, get_format
 from precsim.formats.scaled import refuse_scaled
 
@@ -275,11 +275,9 @@ def _encode_float(bits: Array, fmt: FloatFormat, carrier: Carrier) -> Array:
         code = select(magnitude == u(carrier.infinity), u(fmt._max_code + 1), code)
     is_nan = magnitude > u(carrier.infinity)
     if fmt.nan_replaces_negative_zero:
-        return select(is_nan, u(1 << fmt._magnitude_bits), code | sign)
+        return select(is_nan, u(fmt._nan_code), code | sign)
     if fmt.has_nan:
-        first = fmt._max_code + 1 + fmt.has_infinity
-        quiet = first - 1 + (1 << (p - 2)) if fmt.specials is Specials.IEEE else first
-        code = select(is_nan, u(quiet), code)
+        code = select(is_nan, u(fmt._nan_code), code)
     return (code & u((1 << fmt._magnitude_bits) - 1)) | sign
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from precsim.formats.arguments import integer
-from precsim.formats.carrier import Carrier
+from precsim.formats.layout import Layout, as_float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +63,18 @@ class FixedPointFormat:
     @property
     def resolution(self) -> float:
         """Distance between neighbours, 2**-fraction_bits."""
-        return 2.0**-self.fraction_bits
+        return as_float(1, -self.fraction_bits, self.name)
 
     @property
     def max_value(self) -> float:
         """Largest value."""
-        return 2.0**self.integer_bits - self.resolution
+        steps = (1 << (self.integer_bits + self.fraction_bits)) - 1
+        return as_float(steps, -self.fraction_bits, self.name)
 
     @property
     def min_value(self) -> float:
         """Smallest value: -2**integer_bits, or 0 if unsigned."""
-        return -(2.0**self.integer_bits) if self.is_signed else 0.0
+        return -as_float(1, self.integer_bits, self.name) if self.is_signed else 0.0
 
     @property
     def has_nan(self) -> bool:
@@ -85,7 +86,7 @@ class FixedPointFormat:
         """Whether -0 is a value besides 0: never."""
         return False
 
-    def fits(self, carrier: Carrier) -> bool:
+    def fits(self, carrier: Layout) -> bool:
         """Return whether the carrier has every value of this format."""
         return (
             self.width <= carrier.precision

@@ -1,12 +1,11 @@
 """Floating-point formats, described as sets of values."""
 
 import enum
-import math
 from dataclasses import dataclass, field
 from typing import cast
 
 from precsim.formats.arguments import integer, member
-from precsim.formats.carrier import Carrier
+from precsim.formats.layout import Layout, as_float
 
 
 class Specials(enum.StrEnum):
@@ -168,6 +167,15 @@ class FloatFormat:
         }
         return (1 << self._magnitude_bits) - 1 - reserved.get(self.specials, 0)
 
+    @property
+    def _nan_code(self) -> int:
+        """Code of the quiet NaN, with its sign bit clear where the format has two of them."""
+        if self.nan_replaces_negative_zero:
+            return 1 << self._magnitude_bits
+        if self.specials is Specials.IEEE:
+            return self._max_code + 1 + (1 << (self.precision - 2))
+        return self._max_code + 1 + self.has_infinity
+
     def magnitude(self, code: int) -> tuple[int, int]:
         """Return (significand, exponent of its last bit) of a non-negative finite code."""
         exponent_field = code >> (self.precision - 1)
@@ -206,30 +214,21 @@ class FloatFormat:
         """Largest finite value (infinity for an unlimited exponent range)."""
         if self.exponent_bits is None:
             return float("inf")
-        return self._exactly(*self.magnitude(self._max_code))
+        return as_float(*self.magnitude(self._max_code), self.name)
 
     @property
     def min_normal(self) -> float:
         """Smallest positive normal value (0 for an unlimited exponent range)."""
-        return 0.0 if self.exponent_bits is None else self._exactly(1, self.emin)
+        return 0.0 if self.exponent_bits is None else as_float(1, self.emin, self.name)
 
     @property
     def min_subnormal(self) -> float:
         """Smallest positive value: the smallest subnormal, or `min_normal` without subnormals."""
         if self.exponent_bits is None or not self.has_subnormals:
             return self.min_normal
-        return self._exactly(1, self.emin - self.precision + 1)
+        return as_float(1, self.emin - self.precision + 1, self.name)
 
-    def _exactly(self, significand: int, exponent: int) -> float:
-        """Return significand * 2**exponent as a Python float, which has exponents -1074 to 1023."""
-        if not -1074 <= exponent <= 1024 - significand.bit_length():
-            raise ValueError(
-                f"{self.name} has values beyond float64, here {significand} * 2**{exponent}; "
-                "`magnitude` gives them exactly"
-            )
-        return math.ldexp(significand, exponent)
-
-    def fits(self, carrier: Carrier) -> bool:
+    def fits(self, carrier: Layout) -> bool:
         """Return whether the carrier has every value of this format.
 
         For an unlimited range these are the ones within the carrier's own range.

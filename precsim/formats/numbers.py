@@ -3,7 +3,7 @@
 import re
 from typing import Any, TypeAlias
 
-from precsim.formats.arguments import unknown
+from precsim.formats.arguments import shown, unknown
 from precsim.formats.catalogue import FORMATS
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
@@ -20,8 +20,8 @@ registered: dict[str, Any] = {
 }
 """Name or alias -> format of any kind; `register_format` adds to both."""
 
-_FLOAT = re.compile(r"float\(e=(\d+|inf),p=(\d+)\)")
-_FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)")
+_FLOAT = re.compile(r"float\(e=(\d{1,6}|inf),p=(\d{1,6})\)")
+_FIXED = re.compile(r"(u?)q(-?\d{1,6})\.(-?\d{1,6})")
 
 
 def number_format(given: str | Format, argument: str) -> Format:
@@ -34,7 +34,7 @@ def number_format(given: str | Format, argument: str) -> Format:
             raise unknown("format", given, canonical, aliases=registered)
     if isinstance(found, Format):
         return found
-    raise ValueError(f"{argument} is {given!r}; allowed are formats of single numbers")
+    raise ValueError(f"{argument} is {shown(given)}; allowed are formats of single numbers")
 
 
 def spelled_number(name: str) -> Format | None:

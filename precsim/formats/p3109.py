@@ -2,9 +2,10 @@
 
 import re
 
+from precsim.formats.arguments import shown
 from precsim.formats.floating import FloatFormat, Specials
 
-_NAME = re.compile(r"(?:p3109_k|binary)(\d+)p(\d+)([su])([ef])")
+_NAME = re.compile(r"(?:p3109_k|binary)(\d{1,6})p(\d{1,6})([su])([ef])")
 _SOURCE = "IEEE P3109 Interim Report v4.0 (2026), 3.1 and 4.7.2"
 LARGEST_WIDTH = 16
 
@@ -23,7 +24,7 @@ def p3109_format(name: str) -> FloatFormat | None:
     largest_precision = width - is_signed
     if not 3 <= width <= LARGEST_WIDTH or not 1 <= precision <= largest_precision:
         raise ValueError(
-            f"format {name!r} is out of range: P3109 names are binary{{K}}p{{P}}{{s|u}}{{e|f}} with K from 3 "
+            f"format {shown(name)} is out of range: P3109 names are binary{{K}}p{{P}}{{s|u}}{{e|f}} with K from 3 "
             f"to {LARGEST_WIDTH} and P from 1 to K - 1 if signed, to K if unsigned"
         )
     return FloatFormat(

@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from precsim.formats.affine import AffineFormat, affine_format
-from precsim.formats.arguments import not_allowed, unknown
+from precsim.formats.arguments import not_allowed, shown, unknown
 from precsim.formats.block import BlockFormat
 from precsim.formats.dtypes import dtype_name
 from precsim.formats.fixed_point import FixedPointFormat
@@ -58,15 +58,15 @@ def register_format(fmt: _AnyFormat, *, aliases: tuple[str, ...] = ()) -> _AnyFo
     for name in names:
         known = _found(name)
         if known is not None and known != fmt:
-            raise ValueError(f"format name {name!r} already means {known!r}")
+            raise ValueError(f"format name {shown(name)} already means {known!r}")
         if known is None and not _NAME.fullmatch(name):
             raise ValueError(
-                f"format name {name!r} is not allowed; allowed are letters, digits and '.', in words "
+                f"format name {shown(name)} is not allowed; allowed are letters, digits and '.', in words "
                 "that single '_' join"
             )
     if isinstance(fmt, Format) and all("_" in name for name in names):
         raise ValueError(
-            f"format name {fmt.name!r} has '_', which strings of matrix products split at; allowed are "
+            f"format name {shown(fmt.name)} has '_', which strings of matrix products split at; allowed are "
             "names without it, or an alias without it besides"
         )
     if fmt.name not in registered:
@@ -119,7 +119,9 @@ def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
         return name
     name = dtype_name(name) or name
     if not isinstance(name, str):
-        raise TypeError(f"format is {name!r}; allowed are a name or a format, or a dtype of floats")
+        raise TypeError(
+            f"format is {shown(name)}; allowed are a name or a format, or a dtype of floats"
+        )
     found = _found(name)
     if found is not None:
         return found

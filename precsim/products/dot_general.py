@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, JaxArray, as_array, is_jax
+from precsim._arrays import Array, ArrayLike, JaxArray, as_array
 from precsim._calls import compiled, not_narrowed
 from precsim.formats.carrier import as_carrier, is_narrow_float
 from precsim.products.backends import Specs
@@ -73,10 +73,8 @@ def dot_general(
     ) -> JaxArray:
         contracted, batch = (tuple(map(tuple, pair)) for pair in dimension_numbers)
         lhs, rhs = as_array(lhs, "lhs"), as_array(rhs, "rhs")
-        for x, name in ((lhs, "lhs"), (rhs, "rhs")):
-            not_narrowed(x, name)
-            if not is_jax(x):
-                as_carrier(x, name)
+        # Widened here: XLA's CPU compiler cannot join the conversion of a 6-bit float to others.
+        a, b = (as_carrier(not_narrowed(x, n), n)[0] for x, n in ((lhs, "lhs"), (rhs, "rhs")))
         dtype = preferred_element_type
         if dtype is None:
             dtype = lhs.dtype if lhs.dtype == rhs.dtype else jnp.result_type(lhs, rhs)
@@ -85,7 +83,7 @@ def dot_general(
             raise TypeError(
                 f"preferred_element_type is {dtype}; allowed are float32, float64 and narrower floats"
             )
-        return _compiled(lhs, rhs, specs, contracted, batch, dtype)
+        return _compiled(a, b, specs, contracted, batch, dtype)
 
     return run
 
@@ -94,9 +92,8 @@ def dot_general(
 def _compiled(
     lhs: Array, rhs: Array, specs: Specs, contracted: Any, batch: Any, dtype: Any
 ) -> JaxArray:
-    a, b = as_carrier(lhs, "lhs")[0], as_carrier(rhs, "rhs")[0]
-    a, lhs_free = _arrange(a, batch[0], contracted[0], contract_last=True)
-    b, rhs_free = _arrange(b, batch[1], contracted[1], contract_last=False)
+    a, lhs_free = _arrange(lhs, batch[0], contracted[0], contract_last=True)
+    b, rhs_free = _arrange(rhs, batch[1], contracted[1], contract_last=False)
     y = run_matmul(as_operands(a, b, None, None, specs), specs)
     shared = (lhs.shape[d] for d in batch[0])
     return jnp.asarray(y.reshape(*shared, *lhs_free, *rhs_free), dtype)

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from precsim._arrays import Array, bitcast, entry, repeat
+from precsim._arrays import Array, bitcast
 from precsim._calls import choose, compiled, kept_apart
+from precsim._loops import repeat
 from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier, is_nan
 from precsim.products import pallas_gpu
@@ -35,6 +37,7 @@ def emulated_matmul(
     340). A `FusedBlock` has a loop of its own: 6 to 35 operations per product, and a rounding for
     every L products.
     """
+    a, b = round_operands(a, b, spec)
     return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
 
 
@@ -44,8 +47,9 @@ def unguarded_matmul(
 ) -> tuple[Array, Array]:
     """Return the product without its general branch, and whether its bits can be trusted.
 
-    This compiles faster, which long runs want. If the second value is False, the bits may be wrong,
-    and the computation has to be repeated with `emulated_matmul`.
+    Operands are values of their formats already, unless those are block formats. This compiles
+    faster, which long runs want. If the second value is False, the bits may be wrong, and the
+    computation has to be repeated with `emulated_matmul`.
     """
     return _product(a, b, c, spec, random_bits, is_guarded=False)
 
@@ -59,8 +63,10 @@ def _product(
     *,
     is_guarded: bool,
 ) -> tuple[Array, Array]:
-    """Return c + a @ b, and whether its bits can be trusted; with a guard they always can."""
-    a, b = round_operands(a, b, spec)
+    """Return c + a @ b of rounded operands, and whether its bits can be trusted.
+
+    With a guard they always can.
+    """
     is_exact = jnp.asarray(True)
     if isinstance(spec.order, FusedBlock):
         total = fused_product(a, b, c, spec, random_bits, is_finite=not is_guarded)
@@ -132,13 +138,11 @@ def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
     total = _start(a, b, c)
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
     total = kept_apart(total)
-    # Slices along the leading axis keep the loop body one vectorised kernel on a CPU.
-    columns = jnp.moveaxis(a, -1, 0)[..., None]
-    rows = jnp.moveaxis(b, -2, 0)[..., None, :]
+    slice_of: Any = partial(lax.dynamic_slice_in_dim, slice_size=1, allow_negative_indices=False)
 
     def body(k: Array, total: Array) -> Array:
-        x, y = entry(columns, k), entry(rows, k)
-        return step(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
+        column, row = slice_of(a, k, axis=a.ndim - 1), slice_of(b, k, axis=b.ndim - 2)
+        return step(total, *(jnp.broadcast_to(v, total.shape) for v in (column, row)))
 
     # A single fused multiply-add is bound by memory: unrolling by four takes 0.4 of the time.
     # Longer steps wait for their own results, and several in a row leave a processor fewer under

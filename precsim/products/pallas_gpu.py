@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precsim._arrays import Array, repeat, unrolled
-from precsim._calls import vary_alike
+from precsim._arrays import Array
+from precsim._loops import repeat, unrolled, vary_alike
 
 
 class Tile(NamedTuple):
@@ -163,7 +163,7 @@ def _truncate(x: Array) -> Array:
 
 
 def in_chunks(count: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
-    """Repeat as `_arrays.repeat` does, with some steps at a time in the program text.
+    """Repeat as `_loops.repeat` does, with some steps at a time in the program text.
 
     With all of them there a compiler loads too much ahead, with one it waits for each load.
     """

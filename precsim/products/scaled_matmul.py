@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, entry, is_jax, namespace, repeat
+from precsim._arrays import Array, ArrayLike, entry, is_jax, namespace
 from precsim._calls import compiled, in_numpy, with_automatic_axes
+from precsim._loops import repeat
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, bitcast, count_true
+from precsim._loops import traced_once
 from precsim.formats.carrier import Carrier, as_carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel.limits import first_of_chop, is_coarse, limits
+from precsim.rounding.kernel.outward import is_outward
 from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
@@ -93,20 +95,35 @@ def count_events(before: ArrayLike, after: ArrayLike, spec: SpecLike) -> Array:
     >>> count_events(before, ps.round_to(before, "e4m3:saturate"), "e4m3:saturate").tolist()
     [6, 4, 1, 1, 0, 1, 1]
     """
+    spec = RoundingSpec.parse(spec)
+    before, after = checked_pair(before, after)
+    return count(before, after, spec)
+
+
+@traced_once("spec")
+def count(before: Array, after: Array, spec: RoundingSpec) -> Array:
+    """Count as `count_events` does, what has been checked."""
     return count_true(*classify(before, after, spec))
 
 
-def classify(before: ArrayLike, after: ArrayLike, spec: SpecLike) -> Events:
-    """Return, for each kind of event, a flat boolean array: which elements it happened to."""
-    spec = RoundingSpec.parse(spec)
-    before, carrier = as_carrier(before, "before")
-    after, _ = as_carrier(after, "after")
+def checked_pair(before: ArrayLike, after: ArrayLike) -> tuple[Array, Array]:
+    """Return both as arrays of one dtype and one shape; refuse any others."""
+    before, after = as_carrier(before, "before")[0], as_carrier(after, "after")[0]
     if after.dtype != before.dtype:
         raise TypeError(f"after has dtype {after.dtype}; allowed is that of before, {before.dtype}")
     if after.shape != before.shape:
         raise ValueError(
             f"after has shape {after.shape}; allowed is that of before, {before.shape}"
         )
+    return before, after
+
+
+def classify(before: Array, after: Array, spec: SpecLike) -> Events:
+    """Return, for each kind of event, a flat boolean array: which elements it happened to.
+
+    `before` and `after` are carrier values of one shape. `elements` is True, for all of them.
+    """
+    spec, carrier = RoundingSpec.parse(spec), as_carrier(before)[1]
     bits = bitcast(before, carrier.uint_dtype).reshape(-1)
     result = bitcast(after, carrier.uint_dtype).reshape(-1)
     smallest = carrier.uint(limits(spec, carrier).min_normal)
@@ -118,6 +135,8 @@ def is_beyond(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Array:
     u = carrier.uint
     magnitude = bits & u(carrier.sign_bit - 1)
     positive_end, negative_end = first_beyond(spec, carrier)
+    if positive_end == negative_end:
+        return magnitude >= u(positive_end)
     return magnitude >= select(bits >= u(carrier.sign_bit), u(negative_end), u(positive_end))
 
 
@@ -138,7 +157,7 @@ def from_patterns(
     zero, infinity = u(0), u(carrier.infinity)
     magnitude, result = bits & u(carrier.sign_bit - 1), result & u(carrier.sign_bit - 1)
     is_nan, is_finite = magnitude > infinity, magnitude < infinity
-    nonzero = (magnitude != zero) & ~is_nan
+    nonzero = magnitude - u(1) < infinity  # less than 0 is more than all
     beyond = beyond & ~is_nan
     overflowed = is_finite & (result >= infinity)
     saturated = beyond & (result < infinity)
@@ -146,7 +165,7 @@ def from_patterns(
         overflowed = overflowed | (beyond & is_finite)
         saturated = saturated & ~is_finite
     return Events(
-        elements=magnitude == magnitude,  # noqa: PLR0124 (all true, in the same library)
+        elements=True,
         nonzero=nonzero,
         underflowed=nonzero & (result == zero) & ~beyond,
         subnormal=(result != zero) & (result < smallest) & ~is_nan,
@@ -210,7 +229,7 @@ def _first_above(
     end = carrier.pattern(significand, exponent)
     goes_out = False
     if spec.mode is not RoundingMode.STOCHASTIC:
-        goes_out = spec.mode.direction.is_outward(np.bool_(is_negative), lambda: np.bool_(is_odd))
+        goes_out = is_outward(spec.mode.direction, np.bool_(is_negative), lambda: np.bool_(is_odd))
     if spec.mode.is_nearest:
         middle = (2 * significand + 1, exponent - 1)
         return _pattern_or(end + 1, *middle, carrier, add=not goes_out)

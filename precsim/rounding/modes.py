@@ -1,11 +1,6 @@
 """The choices of a rounding: mode, overflow, infinities, NaN, subnormals, parity, random bits."""
 
 import enum
-import operator
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 
 
 class Direction(enum.Enum):
@@ -17,32 +12,6 @@ class Direction(enum.Enum):
     AWAY = enum.auto()
     POSITIVE = enum.auto()
     NEGATIVE = enum.auto()
-
-    def is_outward(
-        self,
-        negative: Any,
-        odd: Callable[[], Any],
-        *,
-        invert: Callable[[Any], Any] = operator.invert,
-    ) -> Any:
-        """Return where this is the larger neighbour.
-
-        `negative` tells where the number is negative, `odd` where its smaller neighbour is odd:
-        NumPy or JAX booleans, or other flags that `invert` inverts.
-        """
-        match self:
-            case Direction.EVEN:
-                return odd()
-            case Direction.ODD:
-                return invert(odd())
-            case Direction.ZERO:
-                return np.False_
-            case Direction.AWAY:
-                return np.True_
-            case Direction.POSITIVE:
-                return invert(negative)
-            case Direction.NEGATIVE:
-                return negative
 
 
 class RoundingMode(enum.StrEnum):

@@ -9,10 +9,13 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-from precsim.formats.arguments import not_allowed
-from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
+from precsim.formats.arguments import integer, not_allowed
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.formats.layout import BINARY32, BINARY64, Layout, as_float
+from precsim.formats.numbers import Format
+from precsim.formats.reals import RealLike, floor_log2, is_infinite, is_nan, is_negative, real
+from precsim.formats.registry import get_format
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.modes import (
     EvenRule,
@@ -54,14 +57,14 @@ class Rounded(NamedTuple):
 
 
 def round_exact(
-    x: float | Fraction, spec: SpecLike, *, random_bits: int = 0, carrier: str = "fp64"
+    x: RealLike, spec: SpecLike, *, random_bits: int = 0, carrier: str = "fp64"
 ) -> Rounded:
     """Round one number, exactly as the standards define it.
 
     Parameters
     ----------
-    x : float or Fraction
-        Any real number, -0, infinity or NaN.
+    x : float, int, Fraction or Decimal
+        Any real number, -0, infinity or NaN; scalars of NumPy and JAX too.
     spec : str, Format or RoundingSpec
         Format and rule.
     random_bits : int
@@ -75,6 +78,13 @@ def round_exact(
     Rounded
         Pair (value, flags).
 
+    Raises
+    ------
+    ValueError
+        If the spec is not understood, or is of a block or affine format.
+    TypeError
+        If `x` is no number.
+
     Examples
     --------
     >>> from fractions import Fraction
@@ -86,12 +96,14 @@ def round_exact(
     spec = RoundingSpec.parse(spec)
     fmt = spec.format
     refuse_scaled(fmt, "spec")
-    if isinstance(x, float) and math.isnan(x):
-        return Rounded(_nan(math.copysign(1, x) < 0, spec), Flags.NONE)
-    if isinstance(x, float) and math.isinf(x):
-        return _infinity(x > 0, spec)
-    negative = math.copysign(1, x) < 0 if isinstance(x, float) else x < 0
-    exact = abs(Fraction(x))
+    random_bits = integer(random_bits, "random_bits")
+    number = real(x, "x")
+    negative = is_negative(number)
+    if is_nan(number):
+        return Rounded(_nan(negative, spec), Flags.NONE)
+    if is_infinite(number):
+        return _infinity(not negative, spec)
+    exact = abs(Fraction(number))
     last_place = _quantum_exponent(exact, spec, _carrier(carrier))
     magnitude = _on_grid(exact, last_place, negative, spec, random_bits)
     flags = Flags.NONE if magnitude == exact else Flags.INEXACT
@@ -108,7 +120,7 @@ def round_exact(
     if magnitude != exact:
         flags |= Flags.INEXACT
         # Tiny: below the smallest normal as though the exponent range were unlimited (7.5).
-        last = _floor_log2(exact) - fmt.precision + 1
+        last = floor_log2(exact) - fmt.precision + 1
         before = spec.subnormals is SubnormalMode.FLUSH_BEFORE_ROUNDING
         if (exact if before else _on_grid(exact, last, negative, spec, random_bits)) < smallest:
             flags |= Flags.UNDERFLOW
@@ -121,14 +133,55 @@ def round_exact(
     return Rounded(_signed(magnitude, negative, fmt), flags)
 
 
-def _carrier(name: str) -> Carrier:
-    carriers = {"fp64": FLOAT64, "fp32": FLOAT32}
+def ulp_exact(x: RealLike, fmt: str | Format) -> float:
+    """Return the distance between the neighbours of a format around a number.
+
+    Parameters
+    ----------
+    x : float, int, Fraction or Decimal
+        Any real number, in the format or not.
+    fmt : str, FloatFormat or FixedPointFormat
+        The format.
+
+    Returns
+    -------
+    float
+        As `ulp` defines it: at zero and below the smallest normal value the smallest subnormal,
+        beyond the largest value the ulp of that value, NaN for infinity and NaN.
+
+    Raises
+    ------
+    ValueError
+        If float64 does not have the result.
+    TypeError
+        If `x` is no number.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> [ps.oracle.ulp_exact(x, "e4m3") for x in (1.0, 1.99, 2.0, 0.0)]
+    [0.125, 0.125, 0.25, 0.001953125]
+    """
+    found: Format = get_format(fmt)
+    refuse_scaled(found, "fmt")
+    number = real(x, "x")
+    if is_nan(number) or is_infinite(number):
+        return math.nan
+    exact = abs(Fraction(number))
+    exponent = _quantum_exponent(exact, RoundingSpec(format=found), BINARY64)
+    if isinstance(found, FloatFormat) and found.exponent_bits is not None:
+        exponent = min(exponent, max(found.emin, found.emax) - found.precision + 1)
+    return as_float(1, exponent, found.name)
+
+
+def _carrier(name: str) -> Layout:
+    carriers = {"fp64": BINARY64, "fp32": BINARY32}
     if name not in carriers:
         raise not_allowed("carrier", name, carriers)
     return carriers[name]
 
 
-def _ends(fmt: FloatFormat, carrier: Carrier) -> tuple[Fraction, Fraction]:
+def _ends(fmt: FloatFormat, carrier: Layout) -> tuple[Fraction, Fraction]:
     """Smallest normal and largest value, of an unlimited range those that the carrier has."""
     if fmt.exponent_bits is not None:
         return Fraction(2) ** fmt.emin, Fraction(fmt.max_finite)
@@ -172,24 +225,18 @@ def _on_grid(
     return steps * quantum
 
 
-def _quantum_exponent(exact: Fraction, spec: RoundingSpec, carrier: Carrier) -> int:
+def _quantum_exponent(exact: Fraction, spec: RoundingSpec, carrier: Layout) -> int:
     """Exponent of the distance between the two neighbours of a positive number."""
     fmt = spec.format
     if isinstance(fmt, FixedPointFormat):
         return -fmt.fraction_bits
-    exponent = _floor_log2(exact) if exact else 0
+    exponent = floor_log2(exact) if exact else carrier.lsb_min
     if fmt.exponent_bits is None:
         return max(exponent - fmt.precision + 1, carrier.lsb_min)
     if exact == 0 or exponent < fmt.emin:
         coarse = spec.subnormals is SubnormalMode.NEAREST_OF_ZERO_AND_MIN or not fmt.has_subnormals
         return fmt.emin if coarse else fmt.emin - fmt.precision + 1
     return exponent - fmt.precision + 1
-
-
-def _floor_log2(x: Fraction) -> int:
-    """Largest e with 2**e <= x."""
-    e = x.numerator.bit_length() - x.denominator.bit_length()
-    return e if Fraction(2) ** e <= x else e - 1
 
 
 def _goes_up(

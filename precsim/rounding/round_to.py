@@ -7,6 +7,7 @@ import numpy as np
 
 from precsim._arrays import Array, ArrayLike, JaxArray, NumPyLike
 from precsim._calls import call_elementwise, straight_through
+from precsim.formats.arguments import integer
 from precsim.formats.carrier import as_carrier
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.kernel.kernel import round_array
@@ -67,10 +68,11 @@ def round_to(
     spec : str, Format or RoundingSpec
         Format and rule, for example "e4m3", "e4m3:rtz:saturate" or "bf16:sr8".
     mode : RoundingMode or str, optional
-        Replaces the mode of `spec`: rne, rna, rnz, rno, rnp, rnn, rtz, raz, rtp, rtn, rto or sr.
+        The mode, where the string of `spec` names none: rne, rna, rnz, rno, rnp, rnn, rtz, raz,
+        rtp, rtn, rto or sr. It replaces that of a `RoundingSpec`.
     overflow : OverflowMode or str, optional
-        Replaces the overflow of `spec`: infinity, infinity_or_max or saturate; for fixed point
-        saturate, saturate_symmetric, saturate_zero or wrap.
+        The overflow, where the string of `spec` names none: infinity, infinity_or_max or saturate;
+        for fixed point saturate, saturate_symmetric, saturate_zero or wrap.
     random_bits : array_like of int, broadcastable to shape (...), optional
         For mode sr: one integer per element, of a type with at least `num_random_bits` bits. The
         low bits are used.
@@ -86,8 +88,9 @@ def round_to(
     Raises
     ------
     ValueError
-        If the carrier cannot hold the format, or `random_bits` are missing in mode sr, too narrow,
-        or of a shape that does not fit. Nothing is raised because of the values of `x`.
+        If the carrier cannot hold the format, the string of `spec` names another `mode` or
+        `overflow`, or `random_bits` are missing in mode sr, too narrow, or of a shape that does not
+        fit. Nothing is raised because of the values of `x`.
     TypeError
         If `x` is of another dtype, or `random_bits` are not integers.
 
@@ -114,7 +117,8 @@ def round_to(
     >>> ps.round_to(500.0, "e4m3:saturate").item(), ps.round_to(-3.14, "q3.4", mode="rtn").item()
     (448.0, -3.1875)
     """
-    spec = RoundingSpec.parse(spec).with_options(mode=mode, overflow=overflow)
+    spec = RoundingSpec.parse_with(spec, mode=mode, overflow=overflow)
+    axis = integer(axis, "axis")
     if scaled_format(spec.format) is not None:
         from precsim.rounding.scaled.quantize import round_scaled
 

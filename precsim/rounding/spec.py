@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from precsim.formats.affine import AffineFormat
-from precsim.formats.arguments import integer, member, unknown
+from precsim.formats.arguments import integer, member, shown, unknown
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.numbers import Format
@@ -131,7 +131,7 @@ class RoundingSpec:
         fill(self, "num_random_bits", 32 if is_stochastic and count == 0 else count)
         if self.num_random_bits not in (range(1, 33) if is_stochastic else range(1)):
             raise ValueError(
-                f"num_random_bits is {count}; allowed are 1 to 32 in mode 'sr', 0 in the others"
+                f"num_random_bits is {shown(count)}; allowed are 1 to 32 in mode 'sr', 0 in the others"
             )
 
     @classmethod
@@ -144,26 +144,34 @@ class RoundingSpec:
         return _parsed(text)
 
     @classmethod
-    def _from_string(cls, text: str) -> "RoundingSpec":
-        name, *parts = text.split(":")
-        options: dict[str, object] = {"format": name}
-        for part in parts:
-            for key, value in _parse_part(part, _numbers(get_format(name))).items():
-                if key in options:
-                    raise ValueError(f"rounding {text!r} gives {key} twice")
-                options[key] = value
-        return cls(**options)  # type: ignore[arg-type]
-
-    def with_options(
-        self, *, mode: "RoundingMode | str | None", overflow: "OverflowMode | str | None"
+    def parse_with(
+        cls,
+        given: "SpecLike",
+        *,
+        mode: "RoundingMode | str | None",
+        overflow: "OverflowMode | str | None",
     ) -> "RoundingSpec":
-        """Return this spec with another mode and overflow, where they are given."""
+        """Return a spec with another mode and overflow, where they are given.
+
+        A string that names one itself may not be given another one beside it.
+        """
+        spec = cls.parse(given)
+        if mode is None and overflow is None:
+            return spec
+        named = _named(given) if isinstance(given, str) else {}
         changes: dict[str, Any] = {}
-        if mode is not None and mode != self.mode:
-            changes |= {"mode": mode, "num_random_bits": 0}
-        if overflow is not None:
-            changes["overflow"] = overflow
-        return replace(self, **changes) if changes else self
+        for name, value in (("mode", mode), ("overflow", overflow)):
+            if value is None or value == getattr(spec, name):
+                continue
+            if name in named:
+                raise ValueError(
+                    f"{name} is {shown(value)}, but spec {shown(given)} says {named[name]!s}; allowed is "
+                    "one of the two"
+                )
+            changes[name] = value
+        if "mode" in changes:
+            changes["num_random_bits"] = 0
+        return replace(spec, **changes) if changes else spec
 
     def __str__(self) -> str:
         """Return the shortest string that parses to this spec."""
@@ -178,11 +186,23 @@ class RoundingSpec:
         return ":".join(parts)
 
 
+def _named(text: str) -> dict[str, object]:
+    """Return the fields that a string names, and their values."""
+    name, *parts = text.split(":")
+    fields: dict[str, object] = {"format": name}
+    for part in parts:
+        for key, value in _parse_part(part, _numbers(get_format(name))).items():
+            if key in fields:
+                raise ValueError(f"rounding {shown(text)} gives {key} twice")
+            fields[key] = value
+    return fields
+
+
 # Errors are not remembered, and a name that means a format never means another one.
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> RoundingSpec:
     """Parse each string once: that takes as long as a small product."""
-    return RoundingSpec._from_string(text)
+    return RoundingSpec(**_named(text))  # type: ignore[arg-type]
 
 
 SpecLike: TypeAlias = str | AnyFormat | RoundingSpec
@@ -249,7 +269,7 @@ def _defaults(fmt: AnyFormat) -> dict[str, enum.StrEnum]:
 
 
 def _parse_part(part: str, fmt: Format) -> dict[str, object]:
-    if match := re.fullmatch(r"sr([1-9]\d*)", part):
+    if match := re.fullmatch(r"sr([1-9]\d{,5})", part):
         return {"mode": RoundingMode.STOCHASTIC, "num_random_bits": int(match[1])}
     for name, kind in _KINDS.items():
         if part in list(kind):

@@ -1,12 +1,11 @@
 """`TrainConfig`: everything that decides a training run."""
 
-import difflib
-import operator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from precsim.formats.arguments import integer, not_allowed
 from precsim.training.data.registry import TASKS
 from precsim.training.models.registry import MODELS
 from precsim.training.policy import Policy
@@ -82,11 +81,7 @@ class TrainConfig:
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
-                near = difflib.get_close_matches(str(value), allowed, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}{hint}"
-                )
+                raise not_allowed(name, value, allowed)
         model, task = MODELS[self.model], TASKS[self.task]
         if model.reads != task.has:
             allowed_models = [repr(name) for name, m in MODELS.items() if m.reads == task.has]
@@ -97,22 +92,10 @@ class TrainConfig:
         if self.data_dir and not task.reads_folder:
             raise ValueError(f"data_dir is {self.data_dir!r}; task {self.task!r} reads no files")
         for name in ("steps", "batch_size", "snapshots"):
-            object.__setattr__(self, name, _integer(name, getattr(self, name), 1))
-        object.__setattr__(self, "seed", _integer("seed", self.seed, 0, 2**32 - 1))
+            object.__setattr__(self, name, integer(getattr(self, name), name, 1))
+        object.__setattr__(self, "seed", integer(self.seed, "seed", 0, 2**32 - 1))
         rate: Any = self.learning_rate
         is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool)
         if not is_number or not 0 < rate < float("inf"):
             raise ValueError(f"learning_rate is {rate!r}; allowed are positive numbers")
         object.__setattr__(self, "learning_rate", float(rate))
-
-
-def _integer(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Return an integer of Python or NumPy as an int; refuse anything else or out of range."""
-    try:
-        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or number < least or (most is not None and number > most):
-        allowed = f"from {least} on" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} is {value!r}; allowed are integers {allowed}")
-    return number

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.layers import Layers
 from precsim.training.models.registry import MODELS
+from precsim.training.recipes.noise import fold_in
 from precsim.training.result import TrainResult, stacked
 from precsim.training.step import (
     Metrics,
@@ -57,6 +59,8 @@ def train(
     ------
     ValueError
         If `backend="native"` and a product of the policy has no native kernel.
+    TypeError
+        If `config` is no `TrainConfig`.
 
     Notes
     -----
@@ -94,6 +98,10 @@ def train_on(
 
 def load_data(config: TrainConfig) -> Data:
     """Return the data of a task."""
+    if not isinstance(config, TrainConfig):
+        raise TypeError(
+            f"config is {shown(config)}; allowed is a TrainConfig, for example TrainConfig(policy='bf16')"
+        )
     return TASKS[config.task].load(config.seed, config.data_dir)
 
 
@@ -171,7 +179,7 @@ class PreparedRun(NamedTuple):
     state : pytree
         The state before the first step.
     step : callable
-        ``step(state, *batch) -> (state, metrics)``, not compiled; its products check their range.
+        ``step(state, *batch) -> (state, metrics)``, not compiled.
     batch : callable
         ``batch(k)`` gives the other arguments of the step after `k` steps.
 
@@ -188,13 +196,17 @@ class PreparedRun(NamedTuple):
     batch: Callable[[int], tuple[Array, Array]]
 
 
-def prepare_run(config: TrainConfig) -> PreparedRun:
+def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
     """Return the start of a run and its step, to stop anywhere and look inside.
 
     Parameters
     ----------
     config : TrainConfig
         The run that `train` would make.
+    is_guarded : bool
+        Whether emulated products have a branch for operands beyond the range where their short way
+        is exact. Without it a step compiles faster, as in `train`; `metrics.untrusted` says whether
+        a product has left that range, so that its bits may be wrong.
 
     Returns
     -------
@@ -209,7 +221,8 @@ def prepare_run(config: TrainConfig) -> PreparedRun:
     >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
     (1, True)
     """
-    return _prepared(load_data(config), config, config.backend)
+    data = load_data(config)
+    return _prepared(data, config, config.backend + ("" if is_guarded else UNGUARDED))
 
 
 def _prepared(data: Data, config: TrainConfig, backend: str) -> PreparedRun:
@@ -261,7 +274,7 @@ def batches(size: int, config: TrainConfig) -> np.ndarray:
 def _test(data: Data, config: TrainConfig, params: Any, backend: str) -> tuple[float, int]:
     """Return the fraction of test images classified correctly, and the untrusted products."""
     predict = _predictor(_without_schedule(config), backend)
-    key = jax.random.fold_in(jax.random.key(config.seed), config.steps)
+    key = fold_in(jax.random.key(config.seed), config.steps)
     classes, untrusted = predict(params, data.test_images, key)
     return float(np.mean(np.asarray(classes) == data.test_labels)), int(untrusted)
 

@@ -1,10 +1,10 @@
 """`Policy`: where in a training step each format applies."""
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from precsim.formats.arguments import unknown
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.spec import MatmulSpec
@@ -134,11 +134,7 @@ class Policy:
         if "=" in first:
             return _from_settings(_settings(text), text)
         if first not in PRESETS:
-            near = difflib.get_close_matches(first, PRESETS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"unknown policy {first!r}; {hint}known are {', '.join(PRESETS)}, or KEY=VALUE,..."
-            )
+            raise ValueError(f"{unknown('policy', first, PRESETS)} (also KEY=VALUE,...)")
         settings = _settings(PRESETS[first]) | _settings(rest)
         return _from_settings(settings, text if rest else first)
 

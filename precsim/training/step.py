@@ -17,6 +17,7 @@ from precsim.training.layers import Layers
 from precsim.training.recipes.gradients import scaled_gradient
 from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
+from precsim.training.recipes.noise import fold_in
 from precsim.training.recipes.optimizers import make_optimizer
 from precsim.training.recipes.updates import apply_updates, count_swallowed
 from precsim.training.switches import with_default_switches
@@ -82,7 +83,7 @@ def make_gradient(
     policy = config.policy
 
     def gradient(state: TrainState, images: Array, labels: Array) -> Any:
-        key = jax.random.fold_in(state.key, state.step)
+        key = fold_in(state.key, state.step)
 
         def loss_fn(params: dict[str, Array], probes: dict[str, Watched] | None) -> Any:
             layers = Layers(policy=policy, backend=backend, key=key, probes=probes)
@@ -191,7 +192,7 @@ def _rounded(tree: Any, spec: RoundingSpec, state: TrainState) -> Any:
 
     The random bits of mode sr come from (seed, step, path of the leaf, element index).
     """
-    key = jax.random.fold_in(state.key, state.step)
+    key = fold_in(state.key, state.step)
 
     def rounded(path: Any, leaf: Array) -> Array:
         if not is_trained(leaf):

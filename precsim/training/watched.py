@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array, bitcast, count_true
+from precsim._loops import computed_once
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
 from precsim.products.convolution import backward_patches, forward_patches
 from precsim.products.emulated import unguarded_matmul
 from precsim.products.product import run_product
 from precsim.products.specs.spec import MatmulSpec
-from precsim.rounding.events import Events, classify
+from precsim.rounding.events import Events, classify, count
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -62,6 +63,10 @@ def _sum(x: Watched, y: Watched) -> Watched:
     return Watched(x.events + y.events, x.untrusted + y.untrusted)
 
 
+def _with(watched: Watched, counts: Array) -> Watched:
+    return watched._replace(events=watched.events + counts)
+
+
 class Setting(NamedTuple):
     """What a product needs to know, besides arrays; static under jit."""
 
@@ -91,30 +96,32 @@ def watched_product(
     watched = no_events()
     operands = []
     for name, x, operand in (("a", a, spec.lhs), ("b", b, spec.rhs)):
-        scaled = x
         # Block formats have no range of their own to leave: their scales follow the data.
-        if operand is not None and scaled_format(operand.format) is None:
-            if setting.policy.tensor_scaling == "current":
-                scale, inverse = current_scale(x, operand)
-                inverses.append(inverse)
-                scaled = flush(x * scale)
-            if name in watch:
-                counts = _count_anew(scaled, round_array(scaled, None, operand), operand)
-                watched = _sum(watched, counts)
-        operands.append(scaled)
+        if operand is None or scaled_format(operand.format) is not None:
+            operands.append(x)
+            continue
+        scaled = x
+        if setting.policy.tensor_scaling == "current":
+            scale, inverse = current_scale(x, operand)
+            inverses.append(inverse)
+            scaled = flush(x * scale)
+        rounded = computed_once(round_array(scaled, None, operand))
+        if name in watch:
+            watched = _with(watched, _count_anew(scaled, rounded, operand))
+        operands.append(rounded)
     left, right = operands
     shape = *a.shape[:-1], b.shape[-1]
     seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
     total, untrusted = _multiply(left, right, replace(spec, output=None), seeds, setting.backend)
     watched = watched._replace(untrusted=watched.untrusted + untrusted)
-    total = flush(total)
+    total = computed_once(flush(total))
     for inverse in inverses:
         total = flush(total * inverse)
     if spec.output is None:
         return total, watched
     noise = noise_for(key, f"{setting.name}/{role}", total.shape, spec.output)
-    result = round_array(total, noise, spec.output)
-    return result, _sum(watched, _count(total, result, spec.output))
+    result = computed_once(round_array(total, noise, spec.output))
+    return result, _with(watched, count(total, result, spec.output))
 
 
 def _multiply(
@@ -129,15 +136,12 @@ def _multiply(
     return run_product(a, b, None, spec, seeds, backend=name), jnp.int32(0)
 
 
-def _count(before: Array, after: Array, spec: RoundingSpec) -> Watched:
-    return Watched(count_true(*classify(before, after, spec)), jnp.int32(0))
-
-
-def _count_anew(before: Array, after: Array, spec: RoundingSpec) -> Watched:
+@partial(jax.jit, static_argnames="spec")
+def _count_anew(before: Array, after: Array, spec: RoundingSpec) -> Array:
     """Count the events of a rounding, unless all numbers are in the format already."""
-    is_new = (bitcast(before, jnp.uint32) != bitcast(after, jnp.uint32)).any()
-    watched = _count(before, after, spec)
-    return watched._replace(events=jnp.where(is_new, watched.events, 0))
+    is_new = (bitcast(before, jnp.uint32) != bitcast(after, jnp.uint32)).reshape(-1)
+    *counts, news = count_true(*classify(before, after, spec), is_new)
+    return jnp.where(news > 0, jnp.stack(counts), 0)
 
 
 def _watched_gradients(
@@ -221,8 +225,9 @@ def rounded(x: Array, probe: Watched, key: Array, setting: Setting) -> tuple[Arr
 def round_watched(x: Array, key: Array, setting: Setting, role: str) -> tuple[Array, Watched]:
     """Round by the elementwise spec; with the events."""
     spec = setting.policy.elementwise
-    y = round_array(x, noise_for(key, f"{setting.name}/{role}", x.shape, spec), spec)
-    return y, _count(x, y, spec)
+    noise = noise_for(key, f"{setting.name}/{role}", x.shape, spec)
+    y = computed_once(round_array(x, noise, spec))
+    return y, _with(no_events(), count(x, y, spec))
 
 
 def _rounded_forward(

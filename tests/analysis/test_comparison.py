@@ -17,7 +17,7 @@ from precsim.analysis.comparison import (
     summarise,
     weight_drift,
 )
-from precsim.analysis.report import comparison_table, places_table
+from precsim.analysis.report import LEGEND, comparison_tables, places_table
 from tests.training.conftest import single
 
 STEPS = 40
@@ -161,15 +161,52 @@ def test_counts_beyond_float32_integers_are_added_exactly() -> None:
     assert event_rates(run)["hidden backward"]["underflow"] == 100 / (2**24 + 1)
 
 
-def test_tables_fit_80_columns_and_show_what_diverged() -> None:
-    console = Console(width=80, record=True, file=None, quiet=False)
+LONG = "fp32,fwd=fp16[rtz]_fp16_fp32->bf16,wgrad=bf16_bf16_fp32,update=bf16:sr"
+
+
+def printed(*tables: Any, width: int) -> str:
+    console = Console(width=width, markup=False, emoji=False)
     with console.capture() as captured:
-        summaries = [summarise(run, result()) for run in (result("fp32"), diverged())]
-        console.print(comparison_table(summaries))
-        console.print(places_table({"bf16": event_rates(result())}))
-    text = captured.get()
-    assert "87.50" in text
-    assert "nan" in text
+        for table in tables:
+            console.print(table)
+    return captured.get()
+
+
+@pytest.mark.parametrize(("width", "count"), [(40, 4), (60, 2), (80, 2), (120, 1)])
+def test_tables_fit_the_terminal_and_cut_nothing_off(width: int, count: int) -> None:
+    huge = np.full(STEPS, 123.456)
+    runs = [result("fp32"), diverged(), result(LONG, losses=huge), result("q3.8")]
+    tables = comparison_tables([summarise(run, runs[0]) for run in runs], width)
+    assert len(tables) == count
+    text = printed(*tables, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    for part in ("87.50", "nan", "+122.4", "25.00", "products: emulated"):
+        assert part in text
     assert "…" not in text
+    for table in tables:  # a long name is broken into lines, and nothing of it is lost
+        lines = printed(table, width=width).splitlines()
+        assert LONG in "".join(line[1:].split(" ")[0] for line in lines)
+
+
+def test_the_backend_is_a_column_where_backends_differ() -> None:
+    runs = [result("fp32"), result("bf16", backend="native")]
+    (table,) = comparison_tables([summarise(run, runs[0]) for run in runs], 120)
+    assert "backend" in printed(table, width=120)
+    (alike,) = comparison_tables([summarise(runs[0], runs[0])], 120)
+    assert "backend" not in printed(alike, width=120)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_places_fit_the_terminal_and_an_empty_table_is_left_out(width: int) -> None:
+    text = printed(places_table({LONG: event_rates(result())}), width=width)
     assert "hidden backward" in text
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    none = np.zeros((STEPS, 7), np.int64)
+    quiet = result(forward_events={"hidden": none}, backward_events={"hidden": none})
+    assert places_table({"fp32": event_rates(quiet)}) is None
+
+
+def test_the_legend_has_two_lines() -> None:
+    assert len(LEGEND) == 2
+    assert max(map(len, LEGEND)) <= 80

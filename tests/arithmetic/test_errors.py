@@ -109,8 +109,16 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "order is 'blocked'; allowed",
     ),
     (lambda: ps.accumulate(ONE, "fp16", order=None), ValueError, "order is None; allowed"),  # type: ignore[call-overload]
-    (lambda: ps.accumulate(ONE, "fp16", axis=1), ValueError, "axis is 1; allowed are -1 to 0"),
-    (lambda: ps.accumulate(ONE, "fp16", axis=-2), ValueError, "axis is -2; allowed are -1 to 0"),
+    (
+        lambda: ps.accumulate(ONE, "fp16", axis=1),
+        ValueError,
+        "axis is 1; allowed are integers from -1 to 0",
+    ),
+    (
+        lambda: ps.accumulate(ONE, "fp16", axis=-2),
+        ValueError,
+        "axis is -2; allowed are integers from -1 to 0",
+    ),
 ]
 
 

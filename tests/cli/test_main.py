@@ -12,10 +12,11 @@ from rich.table import Table
 
 import precsim
 from precsim.cli import main as command_line
+from precsim.cli.console import PlainConsole
 from precsim.cli.main import COMMANDS, main
-from precsim.cli.output import PlainConsole, describe, print_error
+from precsim.cli.output import describe, print_error
 
-HEAVY = ("jax", "matplotlib", "optax", "scipy", "sklearn")
+HEAVY = ("jax", "matplotlib", "optax", "rich", "scipy", "sklearn")
 
 
 def loaded_by(*arguments: str) -> list[str]:
@@ -71,6 +72,20 @@ BAD = [
     (["show", "1/0"], "number '1/0' divides by zero"),
     (["show", "1e999999999"], "allowed are -10000 to 10000"),
     (["show", "9" * 2000], "is not a number"),
+    (
+        ["show", "2**0.5"],
+        "an exponent of '2**0.5' is not allowed; allowed are integers from -10000",
+    ),
+    (["show", "*".join(["9**10000"] * 8)], "has too many digits; allowed are 200000 bits"),
+    (["show", "fp16", "bf16"], "VALUE is 'fp16', a format; allowed are numbers, then formats"),
+    (["show", "--code", "0x1ff", "e4m3"], "--code has more bits than e4m3; allowed are 0 to 0xff"),
+    (["show", "--code", "3c00", "fp16"], "--code is '3c00'; allowed are bits in hexadecimal"),
+    (["show", "--code", "0b1"], "--code 0b1 needs a FORMAT, for example fp16"),
+    (["show", "--code", "0x1", "mxfp4"], "(its parts are in e2m1 and e8m0, which show takes too)"),
+    (["show", "--code", "0x1", "int8"], "(int8 stores integers, with a scale beside them)"),
+    (["show", "--code", "1", "float(e=inf,p=4)"], "has no codes, or values that float64 has not"),
+    (["show", "inf", "int8"], "the number is inf; allowed for int8, an affine format, are finite"),
+    (["show", "1e-60", "mxfp4"], "the number is outside float32's normal range"),
     (["show", "1e400", "float(e=inf,p=4)"], "outside float64's normal range"),
     (["show", "1", "float(e=15,p=50)"], "has values that float64 has not"),
     (["show", "1", "fp16:sr", "--random-bits", "x"], "argument --random-bits: invalid int value"),
@@ -196,6 +211,29 @@ def test_one_line_has_no_control_characters_and_no_endless_words(
     print_error("a\x1b[31m b\n\tc " + "d" * 301 + " " + "e" * 300)
     line = capsys.readouterr().err
     assert line == f"precsim: error: a [31m b c {'d' * 100}... {'e' * 300}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "1", "fp" + "9" * 200],
+        ["show", "1", "fp16:" + "r" * 200],
+        ["show", "x" * 200],
+        ["show", "--code", "g" * 200, "fp16"],
+        ["x" * 200],
+        ["formats", "--kind", "k" * 200],
+        ["train", "--policy", "p" * 200],
+        ["train", "--policy", "fp32,fwd=" + "h" * 200],
+        ["train", "--model", "m" * 200],
+    ],
+)
+def test_a_long_name_is_not_echoed_whole(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    line = capsys.readouterr().err
+    assert max(words, key=len)[-150:] not in line
+    assert len(line) < 400
 
 
 def test_what_an_error_says() -> None:

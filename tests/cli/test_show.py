@@ -1,96 +1,55 @@
 """`precsim show`: numbers read exactly, and every line of its output."""
 
+import json
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 
 import precsim as ps
 from precsim.cli.main import main
-from precsim.cli.number import approximate, exact_decimal, hex_float, parse_number
-from precsim.cli.show import describe
+from precsim.cli.number import exact_decimal, parse_number
+from precsim.cli.show import rows
+from precsim.cli.shown import Shown, describe, describe_code
 from precsim.formats.registry import list_formats
 from precsim.rounding.spec import RoundingSpec
 
 
 def lines(exact: Fraction | float, spec: str, random_bits: int = 0) -> dict[str, str]:
     """Map each label to its content."""
-    text = describe(exact, RoundingSpec.parse(spec), random_bits).plain
-    return {line[2:14].strip(): line[14:] for line in text.splitlines()[1:]}
+    shown = describe(exact, RoundingSpec.parse(spec), random_bits)
+    assert isinstance(shown, Shown)
+    return {label: as_text(content) for label, content in rows(shown)}
 
 
-NUMBERS = [
-    ("3.14", Fraction(157, 50)),
-    ("-3.14", Fraction(-157, 50)),
-    ("+.5", Fraction(1, 2)),
-    ("5.", Fraction(5)),
-    ("-1e-3", Fraction(-1, 1000)),
-    ("1E3", Fraction(1000)),
-    ("0x1.8p-3", Fraction(3, 16)),
-    ("-0x1.8p-3", Fraction(-3, 16)),
-    ("0XA", Fraction(10)),
-    ("0x.1p4", Fraction(1)),
-    ("0x1.00000000000000000001p0", 1 + Fraction(1, 2**80)),
-    ("1/3", Fraction(1, 3)),
-    ("-1/3", Fraction(-1, 3)),
-    ("0x1p-3/0.1", Fraction(5, 4)),
-    ("inf", math.inf),
-    ("-Infinity", -math.inf),
-    ("0", Fraction(0)),
-]
-
-
-@pytest.mark.parametrize(("text", "value"), NUMBERS)
-def test_numbers_are_read_exactly(text: str, value: Fraction | float) -> None:
-    assert parse_number(text) == value
-    assert parse_number(f" {text}") == value
-
-
-def test_negative_zero_and_nan_are_kept() -> None:
-    for text in ("-0", "-0.0", "-0x0p5", "-0/7"):
-        assert math.copysign(1, parse_number(text)) == -1
-    assert math.isnan(parse_number("nan"))
-    assert math.copysign(1, parse_number("-nan")) == -1
+def as_text(content: str | Sequence[tuple[str, str]]) -> str:
+    return content if isinstance(content, str) else " ".join(word for word, _ in content)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-", ".", "1/", "/2", "1/2/3", "0x", "e5", "1e", "0xg", "--1", "1_000", "½", "٣"]
-)
-def test_what_is_not_a_number_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a number"):
-        parse_number(text)
-
-
-@pytest.mark.parametrize(
-    "value", [0.1, 1 / 3, 1e300, 5e-324, 2.0**-17, 1e21, 1e-6, 123456789.0, -0.5, 100.0]
-)
-def test_decimal_is_exact(value: float) -> None:
-    assert Fraction(exact_decimal(value)) == Fraction(value)
-    assert float.fromhex(hex_float(value)) == value
-
-
-def test_approximation_has_four_digits() -> None:
-    assert approximate(Fraction(2, 3)) == "0.6667"
-    assert approximate(Fraction(123456)) == "123500"
-    assert approximate(Fraction(0)) == "0"
-    assert approximate(Fraction(1, 30000)) == "3.333e-5"
-
-
-@pytest.mark.parametrize(
-    "value", ["-3.14", "-1e-3", "-inf", "-0x1.8p-3", "-1/3", "-.5", "-nan", "-0"]
+    "value",
+    ["-3.14", "-1e-3", "-inf", "-0x1.8p-3", "-1/3", "-.5", "-nan", "-0", "-pi", "-e", "-2**-3"],
 )
 def test_negative_numbers_are_no_options(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", value, "fp32"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(value)
-    assert "bits        1 " in out or "nan" in value
+    assert "bits        1 " in out
+
+
+def test_pi_in_fp16() -> None:
+    formula = "(-1)**0 * 2**(16-15) * 1.1001001000b = 3.140625"
+    assert lines(parse_number("pi"), "fp16")["derived"] == formula
 
 
 def test_every_line_for_one_number() -> None:
     assert lines(Fraction("3.14"), "e4m3") == {
-        "bits": "0 1000 101  (sign, exponent, significand)",
+        "bits": "0 1000 101 (sign, exponent, trailing significand)",
         "code": "0x45",
+        "derived": "(-1)**0 * 2**(8-7) * 1.101b = 3.25",
         "value": "3.25",
         "hex float": "0x1.ap+1",
         "exact": "no",
@@ -140,9 +99,9 @@ NEIGHBOURS = [
     (Fraction(1, 100), "fp16:flush_after_rounding", None),
     (Fraction(1, 2**20), "fp16:flush_after_rounding", "0 below, 0.00006103515625 above"),
     (Fraction(1), "float(e=inf,p=4)", "0.9375 below, 1.125 above"),
-    (Fraction(0), "float(e=inf,p=4)", "none"),
-    (math.inf, "fp16", "none"),
-    (math.nan, "fp16", "none"),
+    (Fraction(0), "float(e=inf,p=4)", "none below, none above"),
+    (math.inf, "fp16", "none below, none above"),
+    (math.nan, "fp16", "none below, none above"),
 ]
 
 
@@ -165,13 +124,21 @@ def test_neighbours_of_every_value_of_a_format(name: str) -> None:
 
 
 def test_special_values() -> None:
-    assert lines(math.nan, "e2m1")["bits"] == "none (the format has no NaN)"
+    assert lines(math.nan, "e2m1")["bits"] == "none for this value"
     assert lines(math.nan, "e2m1")["exact"] == "no"
     assert lines(math.nan, "fp16")["exact"] == "yes"
-    assert lines(-math.inf, "fp16")["bits"] == "1 11111 0000000000  (sign, exponent, significand)"
+    assert (
+        lines(-math.inf, "fp16")["bits"]
+        == "1 11111 0000000000 (sign, exponent, trailing significand)"
+    )
     assert lines(math.inf, "e4m3")["exact"] == "no"
     assert lines(Fraction(1, 10**400), "fp64")["error"].endswith("1 relative, 2.024e-77 ulp")
-    assert lines(Fraction(1), "float(e=inf,p=4)")["bits"] == "none (unlimited exponent range)"
+    assert lines(Fraction(1), "float(e=inf,p=4)")["bits"] == "none for this value"
+    for name, code in (("fp16", "0xfe00"), ("e4m3", "0xff"), ("e5m2", "0xfe")):
+        minus, plus = lines(-math.nan, name), lines(math.nan, name)
+        assert (minus["value"], minus["code"], plus["value"]) == ("-nan", code, "nan")
+        assert plus["bits"][0] == "0"
+    assert lines(-math.nan, "e4m3fnuz")["value"] == "nan"  # which has one NaN
 
 
 NUMBER_FORMATS = list_formats(kind="float") + list_formats(kind="fixed")
@@ -189,7 +156,7 @@ def test_every_registered_format_can_be_shown(name: str) -> None:
     ):
         shown = lines(exact, name)
         width = ps.get_format(name).width
-        bits = shown["bits"].partition("  (")[0].replace(" ", "")
+        bits = shown["bits"].partition(" (")[0].replace(" ", "")
         assert len(bits) == width or shown["bits"].startswith("none")
         if "code" in shown:
             assert int(bits, 2) == int(shown["code"], 16)
@@ -214,3 +181,144 @@ def test_default_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "1"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n{name}: " in out for name in ("fp32", "fp16", "bf16", "e4m3"))
+
+
+INPUTS = [
+    *("0", "-0", "1", "0.1", "-0.1", "1/3", "2**-24", "2^-149", "pi", "-pi", "e", "1+2**-11"),
+    *(
+        "1e-300 fp64",
+        "1e300 fp64 fp32 e4m3",
+        "5e-324 fp64",
+        "inf",
+        "-inf",
+        "nan",
+        "-nan",
+        "448 e4m3",
+    ),
+    *(
+        "500 e4m3 e4m3:saturate",
+        "0x1.8p-3 fp16",
+        "-9 q3.4 q3.4:wrap",
+        "0.3 uq0.8 q3.12",
+        "1e-40 fp32",
+    ),
+    *(
+        "1e999 fp16",
+        "1/7 binary8p4se binary8p3se",
+        "3 e8m0",
+        "1 float(e=inf,p=4)",
+        "0.1 mxfp4 nvfp4",
+    ),
+    *("-5.5 int8 int4_symmetric_block32", "0.1 mxint8 mxfp8_e5m2", "nan mxfp4", "mxfp4", "int8"),
+    *("e4m3", "q3.4", "--code 0x3c00", "--code 0xff e4m3 e5m2", "--code 0b0111000 binary7p3sf"),
+]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(INPUTS) == 40
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for given in INPUTS:
+        assert main(["show", *given.split()]) == 0
+        out = capsys.readouterr().out
+        assert max(map(len, out.splitlines())) <= columns, given
+        assert not any(line != line.rstrip() for line in out.splitlines()), given
+
+
+def test_breaking_lines_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in INPUTS:
+        printed = set()
+        for columns in ("60", "4000"):
+            monkeypatch.setenv("COLUMNS", columns)
+            main(["show", *given.split()])
+            printed.add("".join(capsys.readouterr().out.split()))
+        assert len(printed) == 1
+
+
+def parsed(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    assert main(["show", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    formats: list[dict[str, Any]] = found.get("formats", [])
+    return formats
+
+
+@pytest.mark.parametrize("given", INPUTS)
+def test_json_is_parsed_back(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for entry in parsed(given.split(), capsys):
+        value = float(entry["value"])
+        spec = RoundingSpec.parse(entry["format"])
+        if "parts" in entry:
+            assert set(entry["parts"]) in (
+                {"element", "scale"},
+                {"element", "scale", "tensor scale"},
+                {"code", "scale", "zero point"},
+            )
+            continue
+        hexadecimal = float.fromhex(entry["hex_float"])
+        assert value == hexadecimal or (math.isnan(value) and math.isnan(hexadecimal))
+        if entry["code"] is None:
+            assert entry["bits"] is None
+            continue
+        code = int(entry["code"], 16)
+        assert int("".join(entry["bits"].values()), 2) == code
+        assert np.array_equal(ps.decode(code, spec.format), value, equal_nan=True)
+
+
+EIGHT_BITS = [name for name in NUMBER_FORMATS if ps.get_format(name).width == 8]
+
+
+@pytest.mark.parametrize("name", EIGHT_BITS)
+def test_every_code_of_a_format_of_8_bits_comes_back(name: str) -> None:
+    """By ``--code``, then by the value that it says; NaN comes back as the quiet one."""
+    spec = RoundingSpec.parse(name)
+    expected = ps.decode(np.arange(256), name)
+    for code in range(256):
+        shown = describe_code(code, spec).as_dict()
+        assert int(shown["code"], 16) == code
+        value = float(shown["value"])
+        assert np.array_equal(value, expected[code], equal_nan=True)
+        assert math.copysign(1, value) == math.copysign(1, expected[code]) or math.isnan(value)
+        back = describe(parse_number(shown["value"]), spec).as_dict()
+        assert (back["value"], back["is_exact"]) == (shown["value"], True)
+        assert back["code"] == shown["code"] or math.isnan(value)
+        if math.isnan(value):  # of which there are several codes
+            assert back == describe_code(int(back["code"], 16), spec).as_dict()
+
+
+def test_codes_come_back_through_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for code in range(0, 256, 15):
+        (shown,) = parsed(["--code", f"{code:#x}", "e4m3"], capsys)
+        (back,) = parsed([shown["value"], "e4m3"], capsys)
+        assert back == shown
+        assert int(back["code"], 16) == code
+
+
+def test_a_code_shows_the_default_formats_of_its_width(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [entry["format"] for entry in parsed(["--code", "0x3c00"], capsys)] == ["fp16", "bf16"]
+    assert [entry["format"] for entry in parsed(["--code", "0x38"], capsys)] == ["e4m3"]
+    main(["show", "--code", "0x3c00", "fp16"])
+    assert "derived     (-1)**0 * 2**(15-15) * 1.0000000000b = 1\n" in capsys.readouterr().out
+
+
+def test_a_number_alone_in_a_block_is_what_round_to_gives(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [*list_formats(kind="block"), *list_formats(kind="affine"), "mxfp4_rceil"]
+    for given in (0.1, -5.5, 300.0):
+        for entry in parsed([str(np.float32(given)), *names], capsys):
+            shown = np.float32(entry["value"])
+            expected = ps.round_to(np.array([given], np.float32), entry["format"])[0]
+            assert shown == expected, entry
+    assert parsed(["0.1", "mxfp4"], capsys)[0]["derivation"] == (
+        "element * scale = 6 * 2**-6 = 0.09375"
+    )
+
+
+def test_block_and_affine_formats_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, words in (("mxfp4", "element * scale."), ("int8", "scale * (code - zero point).")):
+        assert main(["show", name]) == 0
+        assert f"A value is {words}" in " ".join(capsys.readouterr().out.split())

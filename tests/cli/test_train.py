@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.analysis.report import LEGEND
 from precsim.cli import run_directory
 from precsim.cli import train as command
 from precsim.cli.main import main
@@ -144,13 +145,24 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("words", "message"),
     [
         (["--steps", "-1"], "steps is -1; allowed are integers from 1 on"),
-        (["--steps", "x"], "argument --steps: invalid int value: 'x'"),
+        (["--steps", "x"], "argument --steps: 'x' is not a whole number, such as 100"),
+        (["--steps", "nan"], "argument --steps: 'nan' is not a whole number, such as 100"),
+        (["--steps", "1e3"], "argument --steps: '1e3' is not a whole number, such as 100"),
+        (["--steps", "9" * 20], "allowed with --batch-size 32 are 1 to 4194304"),
+        (["--steps", "5000000"], "--steps is 5000000; allowed with --batch-size 32 are 1 to"),
+        (["--batch-size", "1e2"], "argument --batch-size: '1e2' is not a whole number"),
+        (["--batch-size", "100000000"], "allowed for task 'digits' are 1 to 1437, the number of"),
+        (["--learning-rate", "x"], "argument --learning-rate: 'x' is not a number, such as 0.01"),
+        (["--learning-rate", "0"], "learning_rate is 0.0; allowed are positive numbers"),
         (["--batch-size", "0"], "batch_size is 0"),
         (["--learning-rate", "nan"], "learning_rate is nan; allowed are positive numbers"),
         (["--seed", "-1"], "seed is -1"),
         (["--seed", "99999999999999999999"], "seed is 99999999999999999999; allowed are"),
         (["--jobs", "0"], "--jobs is 0; allowed are integers from 1 on"),
         (["--policy", "bf61"], "unknown policy 'bf61'; did you mean 'bf16'?"),
+        (["--policy", "BF16"], "unknown policy 'BF16'; did you mean 'bf16'?"),
+        (["--policy", "fp16mixed"], "unknown policy 'fp16mixed'; did you mean 'fp16_mixed'?"),
+        (["--policy", "q3.8sr,p=fp32"], "unknown policy 'q3.8sr'; did you mean 'q3.8_sr'?"),
         (["--policy", "bf16,pp=1"], "policy setting 'pp=1' is not understood"),
         (["--policy"], "argument --policy: expected at least one argument"),
         (["--model", "rnn"], "model is 'rnn'; allowed are 'mlp', 'cnn'"),
@@ -172,8 +184,29 @@ def test_bad_input_is_one_line_status_2_and_leaves_nothing(
 def test_existing_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "keep").touch()
     message = refused(["--out", str(tmp_path)], capsys)
-    assert f"--out is {tmp_path}, which exists; name a new directory" in message
+    assert f"--out is {tmp_path}, which holds files; name another directory" in message
     assert [path.name for path in tmp_path.iterdir()] == ["keep"]
+
+
+@pytest.mark.parametrize("left", ["", "weights", "fp32/states"])
+def test_what_a_killed_run_leaves_does_not_block_the_next_one(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_train(monkeypatch, draws=False)
+    (tmp_path / "run" / left).mkdir(parents=True)
+    assert main(["train", "--policy", "fp32", "--steps", "2", "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_run_does_not_write_over_another_one_that_took_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    replace_train(monkeypatch, lambda config: (out / "metrics.csv").write_text("theirs"))
+    assert main(["train", "--policy", "fp32", "--steps", "2", "--out", str(out)]) == 2
+    assert f"fp32: --out is {out}, which holds files" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["metrics.csv"]
+    assert (out / "metrics.csv").read_text() == "theirs"
 
 
 def test_directory_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +253,7 @@ def replace_train(
 
     monkeypatch.setattr(command, "train_on", train_on)
     if not draws:
-        monkeypatch.setattr(run_directory, "pictures", lambda results: [])
+        monkeypatch.setattr(run_directory, "pictures", lambda results: {})
 
 
 def test_interruption_keeps_what_is_finished(
@@ -260,7 +293,14 @@ def test_table_without_json(
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "What each policy lost" in printed.out
-    assert "summary.json, metrics.csv, weights, loss_curves.png" in printed.out
+    files = printed.out.partition(f"{out}:\n")[2].splitlines()
+    assert [line.split()[0] for line in files] == [
+        *("summary.json", "metrics.csv", "weights"),
+        *("loss_curves.png", "gradient_exponents.png", "weight_drift.png"),
+    ]
+    assert all(line in printed.out for line in LEGEND)
+    assert "Every column: docs/tutorials/first-training.md\n" in printed.out
+    assert "Where: places" in printed.out
     assert printed.out.index("fp32") < printed.out.index("bf16")
 
 

@@ -30,7 +30,7 @@ from experiments.check import Check
 TITLE, CITATION, CLASS, SEED = "A test", "Nobody, 2026", "A", 7
 PUBLISHED = {"two": 2.0}
 INPUTS = ("input.txt",)
-PANELS = (1, 2)
+PANELS = 2
 
 def compute(fast):
     log = Path(__file__).parent / "runs.txt"
@@ -115,8 +115,10 @@ def test_files_of_a_run(write: Write, tmp_path: Path) -> None:
     assert facts["device"]
     assert facts["checks"][1]["published"] == "inf"
     rows = list(csv.reader((folder / "data.csv").read_text().splitlines()))
-    assert rows[0] == ["x", "pairs[0]", "pairs[1]", "one"]
-    assert rows[1:] == [["0.0", "0", "1", "1.0"], ["1.0", "2", "3", ""], ["2.0", "", "", ""]]
+    assert rows[0] == ["array", "index0", "index1", "value"]
+    assert rows[1:4] == [["x", "0", "0", "0.0"], ["x", "1", "0", "1.0"], ["x", "2", "0", "2.0"]]
+    assert rows[4:6] == [["pairs", "0", "0", "0"], ["pairs", "0", "1", "1"]]
+    assert rows[8:] == [["one", "0", "0", "1.0"]]
 
 
 def test_the_same_picture_is_the_same_file(write: Write, again: Callable[..., Outcome]) -> None:
@@ -202,8 +204,24 @@ def test_a_broken_experiment_does_not_stop_the_others(
     assert "Traceback" in captured.err
 
 
-def test_no_check_is_a_failure() -> None:
-    assert Outcome(name="g99_nothing").failed
+def test_a_figure_without_reference_numbers_is_fine(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write()
+    path.write_text(path.read_text().replace("return [Check(", "return [] and [Check("))
+    assert main(["g98", "--out", str(tmp_path / "out"), "--width", "8.5"]) == 0
+    assert "no numbers" in capsys.readouterr().out
+    svg = (tmp_path / "out" / "g98_test" / "figure.svg").read_text()
+    assert f'width="{8.5 / 2.54 * 72:.6f}pt"' in svg
+    assert Outcome(name="g99_broken", error="ZeroDivisionError").failed
+
+
+@pytest.mark.parametrize("width", ["wide", "0", "-8.5", "nan"])
+def test_widths_are_centimetres(width: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["g03", "--width", width])
+    assert stopped.value.code == 2
+    assert "is not a width in centimetres: 5 to 100" in capsys.readouterr().err
 
 
 def test_unknown_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Names that are near, integers that are integers; `BlockFormat` from strings."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.formats.arguments import integer, member, nearest, not_allowed, unknown
+from precsim.formats.arguments import integer, member, nearest, not_allowed, shown, unknown
 from precsim.formats.numbers import registered
 from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
 
@@ -143,3 +144,55 @@ def test_block_formats_name_the_field_of_a_wrong_format(
     fields: dict[str, Any] = {"element": "e4m3", "scale": "e8m0", "block_size": 32}
     with pytest.raises(ValueError, match=message):
         ps.BlockFormat(name="x", **fields | change)
+
+
+LONG, DIGITS = "x" * 9_999, "9" * 9_999
+LONG_NAMES: dict[str, Callable[[], object]] = {
+    "format": lambda: ps.get_format(LONG),
+    "format with lines": lambda: ps.get_format("e4m3\n" * 999),
+    "fixed point": lambda: ps.get_format(f"q{DIGITS}.4"),
+    "float": lambda: ps.get_format(f"float(e=5,p={DIGITS})"),
+    "P3109": lambda: ps.get_format(f"binary{DIGITS}p3se"),
+    "affine": lambda: ps.get_format(f"int{DIGITS}"),
+    "affine block": lambda: ps.get_format(f"int8_block{DIGITS}"),
+    "no format": lambda: ps.get_format([LONG]),  # type: ignore[arg-type]
+    "kind": lambda: ps.list_formats(kind=LONG),
+    "new name": lambda: ps.register_format(ps.FloatFormat(name=f"{LONG}!", **HALF)),
+    "known name": lambda: ps.register_format(ps.FloatFormat(name=f"fp32{' ' * 999}", **HALF)),
+    "field": lambda: ps.FloatFormat(name="x", precision=10**9_999, exponent_bits=5),
+    "element": lambda: ps.BlockFormat(name="x", element=LONG, scale="e8m0", block_size=32),
+    "rounding option": lambda: ps.RoundingSpec.parse(f"e4m3:{LONG}"),
+    "random bits": lambda: ps.RoundingSpec.parse(f"e4m3:sr{DIGITS}"),
+    "twice": lambda: ps.RoundingSpec.parse("e4m3" + ":rtz" * 999),
+    "mode": lambda: ps.round_to(1.0, "e4m3", mode=LONG),
+    "number": lambda: ps.round_to(10**99, "e4m3"),
+    "order": lambda: ps.accumulate([1.0], "e4m3", order=LONG),
+    "blocks": lambda: ps.accumulate([1.0], "e4m3", order=f"blocked{DIGITS}"),
+    "matmul": lambda: ps.MatmulSpec.parse("x" * 999),
+    "matmul, too long": lambda: ps.MatmulSpec.parse(LONG),
+    "no matmul": lambda: ps.MatmulSpec.parse([LONG]),  # type: ignore[arg-type]
+    "operand": lambda: ps.MatmulSpec.parse(f"h100:{'x' * 900}"),
+    "accumulator": lambda: ps.MatmulSpec.parse(f"h100:bf16:acc={'x' * 900}"),
+    "output": lambda: ps.MatmulSpec.parse(f"h100:bf16->{'x[' * 400}"),
+    "schedule": lambda: ps.MatmulSpec.parse(f"h100:bf16:{'x' * 900}"),
+}
+HALF: dict[str, Any] = {"precision": 11, "exponent_bits": 5}
+
+
+@pytest.mark.parametrize("call", LONG_NAMES.values(), ids=LONG_NAMES)
+def test_long_names_are_not_echoed_whole(call: Callable[[], object]) -> None:
+    """A name of 100,000 letters filled the screen; 5,000 digits gave Python's own message."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message) < 450
+    assert "\n" not in message
+    assert "set_int_max_str_digits" not in message
+
+
+def test_values_in_messages_are_short_and_in_one_line() -> None:
+    assert shown("bf16") == "'bf16'"
+    assert shown(RoundingMode.TO_ODD) == "'rto'"
+    assert shown("a" * 50 + "b" * 50) == f"'{'a' * 30}...{'b' * 15}'"
+    assert shown(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
+    assert shown(10**5_000) == "a number of thousands of digits"

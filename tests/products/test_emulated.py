@@ -267,7 +267,7 @@ def test_adder_in_float32_changes_368_of_65536_results_or_so() -> None:
 def test_unguarded_product_tells_whether_it_can_be_trusted() -> None:
     spec = ps.MatmulSpec.parse("bf16_bf16_fp32")
     rng = np.random.default_rng(0)
-    a, b = normal(rng, None, (3, 5)), normal(rng, None, (5, 4))
+    a, b = (ps.round_to(normal(rng, None, shape), "bf16") for shape in ((3, 5), (5, 4)))
     for scale in (1, 2.0**-120):
         small = a * np.float32(scale)
         got, is_exact = unguarded_matmul(small, b, None, spec)

@@ -6,6 +6,7 @@ They are interpreted here, and compiled where there is a GPU.
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 import precsim as ps
 from precsim.products import pallas_gpu
-from precsim.products.emulated import unguarded_matmul
+from precsim.products.emulated import round_operands, unguarded_matmul
 from precsim.products.pallas_gpu import Tile
 from precsim.products.tensor_core import float32_step
 from tests.products.tensor_core.test_product import bits, operands
@@ -33,7 +34,8 @@ def tiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Product]:
         parsed = ps.MatmulSpec.parse(spec)
         # Not through the cache of compiled products, which other tests fill.
         product = inspect.unwrap(unguarded_matmul)
-        return jax.jit(lambda a, b, c=None: product(a, b, c, parsed)[0])
+        rounded = partial(round_operands, spec=parsed)
+        return jax.jit(lambda a, b, c=None: product(*rounded(a, b), c, parsed)[0])
 
     return make
 

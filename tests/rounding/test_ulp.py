@@ -99,3 +99,15 @@ def test_refusals() -> None:
 def test_shape_is_kept(shape: tuple[int, ...]) -> None:
     found = ps.ulp(np.ones(shape, np.float32), "e4m3")
     assert (found.shape, str(found.dtype)) == (shape, "float32")
+
+
+@pytest.mark.parametrize("name", [*FLOATS, "e8m0", "q3.4", "q9.-3", "float(e=inf,p=7)", "fp64"])
+def test_the_definition_of_one_number_agrees(name: str) -> None:
+    """At zero, below, inside and beyond the range; fractions keep their binade."""
+    x = [0.0, -0.0, np.inf, np.nan, 5e-324, 1e300]
+    x += [m * 2.0**e for e in range(-160, 140, 7) for m in (1.0, -1.3, 1.999999)]
+    expected = ps.ulp(x, name).tolist()
+    found = [ps.oracle.ulp_exact(v, name) for v in x]
+    np.testing.assert_array_equal(found, expected)
+    below_two = 2 - Fraction(1, 2**80)
+    assert ps.oracle.ulp_exact(below_two, name) == ps.oracle.ulp_exact(1, name)

@@ -224,12 +224,14 @@ CALLS: dict[str, Call] = {
 }
 
 ON_THE_HOST = "computes in float64 or bytes with NumPy on the host; takes JAX arrays, no tracers"
+PICTURE = "draws on axes"
 NO_ARRAYS = "takes no arrays"
 DESCRIPTION = "describes formats, rules, runs or results; holds no arrays of a computation"
 EXACT = "takes Python numbers, one result at a time"
 A_RUN = "trains, or compares whole runs"
 
 EXEMPT: dict[str, str] = {
+    **dict.fromkeys((name for name in vars(ps.plots) if name[0] != "_"), PICTURE),
     **dict.fromkeys(
         (
             *("absolute_error", "relative_error", "ulp_error", "backward_error", "sqnr"),
@@ -258,7 +260,13 @@ EXEMPT: dict[str, str] = {
         ),
         DESCRIPTION,
     ),
-    **dict.fromkeys(("compute_exact", "round_exact", "fused_dot_exact"), EXACT),
+    **dict.fromkeys(
+        (
+            *("compute_exact", "decode_exact", "encode_exact", "fused_dot_exact", "round_exact"),
+            "ulp_exact",
+        ),
+        EXACT,
+    ),
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "Quantized": "is made by quantize; test_values_with_axes_added_later.py is about it",

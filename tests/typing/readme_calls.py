@@ -36,6 +36,7 @@ def from_numpy_to_numpy() -> None:
     assert_type(ps.matmul(ROW, COLUMN, "fp16_fp16_fp32"), np.ndarray)
     assert_type(ps.matmul(ROW, COLUMN, "v100:fp16", c=np.float32(2.0**23)), np.ndarray)
     assert_type(ps.matmul(ROW, COLUMN, "bf16_bf16_bf16[sr]", random_bits=SEEDS), np.ndarray)
+    [ps.errors.range_rates(s * SINGLE, "fp16").underflow_of_nonzero for s in (1, 1024)]
 
 
 def from_jax_to_jax(x: jax.Array) -> None:

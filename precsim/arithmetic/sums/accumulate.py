@@ -14,14 +14,15 @@ from precsim._arrays import (
     entry,
     is_jax,
     namespace,
-    repeat,
 )
 from precsim._calls import call
+from precsim._loops import repeat
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.arithmetic.sums.exact import Summands, exact_sum
 from precsim.arithmetic.sums.order import Exact, Order, Pairwise, Sequential, parse_order
 from precsim.arithmetic.sums.ordered import Place, Terms, ordered_sum
 from precsim.arithmetic.sums.superaccumulator import Integers, range_of, significands
+from precsim.formats.arguments import axis_of
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.random_bits import as_random_bits
@@ -134,8 +135,8 @@ def accumulate(
                 f"random_bits has shape {random_bits.shape}; allowed is the shape of x, {x.shape}"
             )
     bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
-    if axis is not None and not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"axis is {axis}; allowed are {-x.ndim} to {x.ndim - 1}")
+    if axis is not None:
+        axis = axis_of(axis, x.shape)
     if is_stochastic and not isinstance(order, (Exact, Pairwise, Sequential)):
         raise ValueError(
             f"order is '{order}'; allowed in mode 'sr' are 'sequential', 'pairwise' and 'exact', which need one "

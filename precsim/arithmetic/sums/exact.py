@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from precsim._arrays import Array, as_varying, is_jax, namespace, repeat
+from precsim._arrays import Array, is_jax, namespace
+from precsim._loops import as_varying, repeat
 from precsim.arithmetic.exact import finish
 from precsim.arithmetic.sums.superaccumulator import (
     CARRY_EVERY,

@@ -138,7 +138,7 @@ def parse_order(order: str | Order) -> Order:
         return order
     if order in _NAMED:
         return _NAMED[order]
-    if match := re.fullmatch(r"blocked(\d+)", str(order)):
+    if match := re.fullmatch(r"blocked(\d{1,18})", str(order)):
         return Blocked(int(match[1]))
     known = [*_NAMED, "blockedN"]
     raise not_allowed("order", order, known)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from precsim._arrays import Array, entry, namespace, repeat, repeat_while, with_entry
+from precsim._arrays import Array, entry, namespace, with_entry
+from precsim._loops import repeat, repeat_while
 from precsim.arithmetic.sums.order import Blocked, Kahan, Order, Pairwise, TwoSum
 
 Place: TypeAlias = tuple[Any, Any]

@@ -7,12 +7,13 @@ from precsim._arrays import (
     entry,
     is_jax,
     namespace,
-    repeat,
     with_entry,
     within,
 )
 from precsim._calls import call
+from precsim._loops import repeat
 from precsim.arithmetic.elementwise import add
+from precsim.formats.arguments import integer
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.random_bits import as_random_bits, beside
@@ -81,13 +82,12 @@ def segment_sum(
         raise ValueError(
             f"segment_ids has shape {ids.shape}; allowed for data of shape {data.shape} is one axis, its first"
         )
-    if num_segments < 0:
-        raise ValueError(f"num_segments is {num_segments}; allowed are 0 and more")
+    num_segments = integer(num_segments, "num_segments", 0)
     bits = as_random_bits(random_bits, (data,), carrier, spec, "element of data")
     if not is_jax(ids) and ids.dtype.itemsize == 8:
         # JAX may have 32 bits only; what they do not hold is no segment.
         ids = within(ids, num_segments)
-    return call(_add_rows, (spec, int(num_segments)), data, ids, bits, steps=data.shape[0])
+    return call(_add_rows, (spec, num_segments), data, ids, bits, steps=data.shape[0])
 
 
 def _add_rows(

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, entry, is_jax, namespace, repeat, with_entry
+from precsim._arrays import Array, entry, is_jax, namespace, with_entry
+from precsim._loops import repeat
 from precsim.formats.carrier import Carrier, bit_length, decompose, select, shift_left, shift_right
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format

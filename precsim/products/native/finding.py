@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from precsim._arrays import Array
-from precsim.formats.arguments import integer
+from precsim.formats.arguments import integer, shown
 from precsim.products.native.hlo import read_kernels
 from precsim.products.native.search import Run, Shape, search_schedule
 from precsim.products.native.tensor_core import one_kernel, platform_refusal
@@ -112,6 +112,10 @@ def find_schedule(
         raise TypeError(f"spec is '{spec}'; allowed are specs of tensor cores, such as 'h100:bf16'")
     m, n, k = (integer(size, name, least=1) for name, size in (("m", m), ("n", n), ("k", k)))
     if product is not None:
+        if not callable(product):
+            raise TypeError(
+                f"product is {shown(product)}; allowed are functions of two arrays, for example jnp.matmul"
+            )
         shape = Shape(m, n, k, batch)
         return NativeProduct("", *search_schedule(_checked(product, spec, shape), spec, shape))
     if (reason := platform_refusal(spec)) is not None:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from precsim.formats.arguments import shown
+
 
 class Kernel(NamedTuple):
     """One matrix product of a compiled program.
@@ -63,6 +65,11 @@ def which_kernel(fun: Callable[..., Any], *args: Any) -> tuple[Kernel, ...]:
         In the order of the optimised HLO. A product that XLA turned into multiplications and a
         reduction (as it does for one row or column on GPU) shows as a "loop".
 
+    Raises
+    ------
+    TypeError
+        If `fun` is no function.
+
     Notes
     -----
     `Kernel.order` says what is known of the order of additions. A "cuBLASLt" product of an H100 has
@@ -78,6 +85,10 @@ def which_kernel(fun: Callable[..., Any], *args: Any) -> tuple[Kernel, ...]:
     """
     import jax
 
+    if not callable(fun):
+        raise TypeError(
+            f"fun is {shown(fun)}; allowed are functions of arrays, for example jnp.matmul"
+        )
     text = jax.jit(fun).lower(*args).compile().as_text() or ""
     return read_kernels(text)
 

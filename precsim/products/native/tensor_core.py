@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array, bitcast, repeat
+from precsim._arrays import Array, bitcast
 from precsim._calls import compiled, kept_apart
+from precsim._loops import repeat
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.registry import get_format
 from precsim.products.native.stored import operand_refusal, stored

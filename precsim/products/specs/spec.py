@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
+from precsim.formats.arguments import shown
 from precsim.formats.block import BlockFormat
 from precsim.formats.scaled import refuse_scaled
 from precsim.products.specs.core import Core
@@ -11,7 +12,6 @@ from precsim.products.specs.fused_block import FusedBlock, parse_fused_block, pa
 from precsim.products.specs.grammar import (
     parse_piece,
     piece,
-    shown,
     split_operands,
     split_outside_brackets,
 )
@@ -144,7 +144,7 @@ class MatmulSpec:
         if isinstance(text, MatmulSpec):
             return text
         if not isinstance(text, str):
-            raise TypeError(f"matmul spec is {text!r}; allowed are a string or a MatmulSpec")
+            raise TypeError(f"matmul spec is {shown(text)}; allowed are a string or a MatmulSpec")
         if len(text) > _LONGEST:
             raise ValueError(
                 f"matmul spec {shown(text)} has {len(text)} characters; allowed are {_LONGEST}"
@@ -177,7 +177,7 @@ class MatmulSpec:
             is_format = equals and key in ("product", "adder")
             key = key if is_format else "order"
             if key in fields:
-                raise ValueError(f"matmul spec {text!r} gives {key} twice")
+                raise ValueError(f"matmul spec {shown(text)} gives {key} twice")
             fields[key] = (
                 parse_piece(value)
                 if is_format
@@ -185,7 +185,7 @@ class MatmulSpec:
             )
         if fields["accumulator"] is None:
             raise ValueError(
-                f"matmul spec {text!r} has no accumulator; 'raw' is allowed for operands only"
+                f"matmul spec {shown(text)} has no accumulator; 'raw' is allowed for operands only"
             )
         return cls(**fields)  # type: ignore[arg-type]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, is_jax, namespace, repeat, unrolled
+from precsim._arrays import Array, bitcast, is_jax, namespace
+from precsim._loops import repeat, unrolled
 from precsim.formats.carrier import FLOAT32
 from precsim.products.orders.multiply_add import as_seeds
 from precsim.products.specs.core import Core
@@ -84,8 +85,14 @@ def _run(
     # The careful branch hardly ever runs, so it is kept short to compile.
     fold = repeat if is_special else unrolled
 
+    step = arranged.step
+    if is_jax(first):
+        from precsim._lax_arrays import with_lax
+
+        step = with_lax(step)
+
     def add_step(x: Any, y: Any, total: Array, n: Any) -> Array:
-        finite = arranged.step(x, y, total, n, fold)
+        finite = step(x, y, total, n, fold)
         if not is_special:
             return finite
         start = n * core.terms

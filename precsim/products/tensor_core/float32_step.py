@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array, repeat
+from precsim._arrays import Array
 from precsim._calls import choose, compiled
+from precsim._loops import repeat
 from precsim.formats.carrier import FLOAT32, bit_length, is_infinite
 from precsim.products.pallas_gpu import Read, Tile, in_chunks, over_tiles
 from precsim.products.specs.core import Core

@@ -6,9 +6,9 @@ from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-
+from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
+from precsim.formats.reals import RealLike, real
 from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import (
     PairInterleaved,
@@ -21,7 +21,7 @@ from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly
-from precsim.rounding.threefry import bits_at
+from precsim.rounding.threefry import Word, bits_at
 
 
 class Product(NamedTuple):
@@ -41,9 +41,9 @@ class Term(NamedTuple):
 
 
 def fused_dot_exact(
-    a: Sequence[float],
-    b: Sequence[float],
-    c: float,
+    a: Sequence[RealLike],
+    b: Sequence[RealLike],
+    c: RealLike,
     spec: str | MatmulSpec,
     *,
     random_bits: int = 0,
@@ -54,13 +54,13 @@ def fused_dot_exact(
     ----------
     a, b : sequence of float, length K
         Values of the operands' formats; for block formats float32 numbers, which are quantized as
-        whole arrays.
+        whole arrays. Any numbers that are floats exactly, of whatever type.
     c : float
         First value of the accumulator.
     spec : str or MatmulSpec
         A spec whose order is a `FusedBlock`, for example "h100:bf16".
     random_bits : int
-        Seed of a stochastic accumulator.
+        Seed of a stochastic accumulator, of 32 bits.
 
     Returns
     -------
@@ -69,8 +69,10 @@ def fused_dot_exact(
 
     Raises
     ------
+    ValueError
+        If `a` and `b` are not of one length, or a number is no float.
     TypeError
-        If the order of the spec is not a `FusedBlock`.
+        If the order of the spec is not a `FusedBlock`, or an operand is not a sequence of numbers.
 
     Notes
     -----
@@ -93,15 +95,37 @@ def fused_dot_exact(
     -0.75
     """
     core = MatmulSpec.parse(spec).core
-    products, alpha = _products(a, b, core)
-    total = _scheduled(products, c, core, random_bits) if products else c
+    seed = integer(random_bits, "random_bits", 0, 2**32 - 1)
+    first = _float(c, "c")
+    products, alpha = _products(_floats(a, "a"), _floats(b, "b"), core)
+    total = _scheduled(products, first, core, seed) if products else first
     return total if alpha is None else _multiply(total, alpha)
+
+
+def _floats(values: Sequence[RealLike], argument: str) -> list[float]:
+    if not hasattr(values, "__iter__"):
+        raise TypeError(f"{argument} is {shown(values)}; allowed are sequences of numbers")
+    return [_float(value, argument) for value in values]
+
+
+def _float(x: RealLike, argument: str) -> float:
+    """Return the float that a number of any type is; refuse one that is none."""
+    number = real(x, argument)
+    try:
+        value = float(number)
+    except OverflowError:
+        value = math.inf
+    if isinstance(number, Fraction) and value != number:
+        raise ValueError(f"{argument} has {shown(x)}; allowed are numbers that are floats exactly")
+    return value
 
 
 def _products(
     a: Sequence[float], b: Sequence[float], core: Core
 ) -> tuple[list[Product], float | None]:
     """Pair the operands, quantized if of block formats; return the product of tensor scales."""
+    if len(a) != len(b):
+        raise ValueError(f"a has {len(a)} numbers, b {len(b)}; allowed is one length for both")
     if not len(a) or core.lhs.blocks is None or core.rhs.blocks is None:
         return [Product(x, y) for x, y in zip(a, b, strict=True)], None
     columns, alphas = [], []
@@ -128,7 +152,7 @@ def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
         for k in range(0, len(products), length):
             draw = 0
             if core.accumulator.mode is RoundingMode.STOCHASTIC:
-                draw = int(bits_at(np.array(seed, np.uint32), place + k))
+                draw = bits_at(Word(seed), place + k)
             total = step_exact(total, products[k : k + length], core, draw)
         return total
 

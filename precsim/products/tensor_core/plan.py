@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, Fold, bitcast, namespace, repeat
+from precsim._arrays import Array, bitcast, namespace
+from precsim._loops import Fold, repeat
 from precsim.arithmetic.elementwise import add
 from precsim.formats.carrier import FLOAT32, is_nan
 from precsim.formats.registry import get_format

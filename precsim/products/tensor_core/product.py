@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, Fold, bitcast, entry, is_jax, namespace
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace
+from precsim._loops import Fold, traced_once
 from precsim.formats.carrier import FLOAT32
 from precsim.products.specs.core import Core
 from precsim.products.tensor_core.plan import Arranged, Plan, in_order
@@ -37,7 +38,7 @@ def in_one_word(a: Array, b: Array, first: Array, core: Core, where: Plan) -> Ar
     columns = xp.moveaxis(bitcast(a, _U), -1, 0)[..., None]
     rows = xp.moveaxis(bitcast(b, _U), -2, 0)[..., None, :]
     columns, rows = (in_order(x, where.places) for x in (columns, rows))
-    x, y = make_factors(decode(columns, core.lhs.element), decode(rows, core.rhs.element), core)
+    x, y = _factors(columns, rows, core)
     tiled = (tiles.split(xp.moveaxis(part[..., 0, :], 0, -2)) for part in y)
     on_gpu = None
     if is_jax(first):
@@ -53,6 +54,11 @@ def in_one_word(a: Array, b: Array, first: Array, core: Core, where: Plan) -> Ar
         on_gpu,
         tiles.join,
     )
+
+
+@traced_once("core")
+def _factors(columns: Array, rows: Array, core: Core) -> tuple[OneWordFactor, OneWordFactor]:
+    return make_factors(decode(columns, core.lhs.element), decode(rows, core.rhs.element), core)
 
 
 def _step(

@@ -14,7 +14,6 @@ import numpy as np
 
 from precsim._arrays import (
     Array,
-    Fold,
     absolute,
     count_bits,
     entry,
@@ -22,7 +21,9 @@ from precsim._arrays import (
     shift_left,
     shift_right,
     shift_right_signed,
+    total_of_each,
 )
+from precsim._loops import Fold, computed_once
 from precsim.formats.carrier import FLOAT32, bit_length, decompose, is_infinite, is_nan, select
 from precsim.formats.floating import FloatFormat
 from precsim.products.specs.core import Core
@@ -105,6 +106,7 @@ def make_factors(x: Decoded, y: Decoded, core: Core) -> tuple[OneWordFactor, One
     the magnitudes of the right operand are nudged up where there are bits for that (`is_nudged`).
     Positive products do not notice.
     """
+    x, y = (v._replace(significand=computed_once(v.significand)) for v in (x, y))
     size = (absolute(y.significand).astype(_U) << _U(lift(core))) + _U(is_nudged(core))
     signed = select(y.significand < _I(0), _U(0) - size, size).astype(_I)
     lifted = select(y.significand == _I(0), _I(0), signed)
@@ -119,15 +121,14 @@ def _words(significand: Array, length: int) -> tuple[Array, Array]:
     xp = namespace(significand)
     shape = significand.shape
     groups = significand.reshape(shape[0] // length, length, *shape[1:])
-    packed = []
-    for mask in (groups < _I(0), groups != _I(0)):
-        words = []
-        for first in range(0, length, 32):
-            part = mask[:, first : first + 32].astype(_U)
-            lanes = np.arange(part.shape[1], dtype=_U).reshape(1, -1, *(1,) * (len(shape) - 1))
-            words.append((part << lanes).sum(axis=1, dtype=_U))
-        packed.append(xp.stack(words, axis=1).reshape(-1, *shape[1:]))
-    return packed[0], packed[1]
+    words = []
+    for first in range(0, length, 32):
+        part = groups[:, first : first + 32]
+        lanes = np.arange(part.shape[1], dtype=_U).reshape(1, -1, *(1,) * (len(shape) - 1))
+        masks = (part < _I(0), part != _I(0))
+        words.append(total_of_each(*(mask.astype(_U) << lanes for mask in masks)))
+    negative, nonzero = (xp.stack(pieces, axis=1) for pieces in zip(*words, strict=True))
+    return negative.reshape(-1, *shape[1:]), nonzero.reshape(-1, *shape[1:])
 
 
 def exact_product(x: OneWordFactor, y: OneWordFactor, k: Any, core: Core) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ first-level cache meanwhile, the step is bound by memory: on one core a product 
 
 from typing import Any, NamedTuple
 
-from precsim._arrays import Array, is_jax, namespace
+from precsim._arrays import Array, is_jax, namespace, on_plain_arrays
 
 _STEP_ELEMENTS = 2048
 """Elements of one array that a step reads again and again: 8 KiB of the 32 that the cache has."""
@@ -46,6 +46,7 @@ def tiles_of(columns: int, rows_a_step: int, *, is_compiled: bool) -> Tiles:
     return Tiles(count, width, columns)
 
 
+@on_plain_arrays
 def row(x: Array, k: Any) -> Array:
     """Return row k of (..., rows, width) as (..., 1, width); a slice under JAX, for its loops."""
     if not is_jax(x):

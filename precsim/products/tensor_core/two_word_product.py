@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, Fold, bitcast, entry, namespace
+from precsim._arrays import Array, bitcast, entry, namespace
+from precsim._loops import Fold
 from precsim.arithmetic.elementwise import multiply
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32, floor_log2, is_nan, select

@@ -7,7 +7,8 @@ both with `oracle`. Two words hold the sums that `check_fused` lets through.
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from precsim._arrays import Array, Fold, absolute, namespace
+from precsim._arrays import Array, absolute, namespace
+from precsim._loops import Fold
 from precsim.formats.carrier import FLOAT32, decompose, is_infinite, shift_left, shift_right
 from precsim.products.specs.core import Core
 from precsim.products.tensor_core.step import NAN, NO_EXPONENT

@@ -12,6 +12,7 @@ from precsim._arrays import Array, namespace
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.floating import FloatFormat, Specials
 from precsim.rounding.kernel.limits import first_of_chop, limits
+from precsim.rounding.kernel.outward import is_outward
 from precsim.rounding.modes import InfinityMode, NanMode, OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec
 
@@ -127,7 +128,7 @@ def _on_overflow(fmt: FloatFormat, spec: RoundingSpec, carrier: Carrier) -> _ByS
         return _BySign(beyond, beyond)
     # To odd: whichever of the largest value and infinity has the odd code.
     is_odd = np.bool_(fmt._max_code % 2 == 1 or not fmt.has_infinity)
-    outward = [spec.mode.direction.is_outward(s, lambda: is_odd) for s in (np.False_, np.True_)]
+    outward = [is_outward(spec.mode.direction, s, lambda: is_odd) for s in (np.False_, np.True_)]
     return _BySign(*(beyond if out else largest for out in outward))
 
 

@@ -18,6 +18,7 @@ from precsim.formats.carrier import Carrier, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel.limits import is_coarse, limits
+from precsim.rounding.kernel.outward import is_outward
 from precsim.rounding.modes import Direction, EvenRule, OverflowMode, RoundingMode
 from precsim.rounding.spec import RoundingSpec
 
@@ -97,8 +98,8 @@ def _increment(
     if not spec.mode.is_nearest:
         if direction is Direction.ZERO:
             return None
-        outward = direction.is_outward(
-            negative, lambda: _is_odd(magnitude, kept, spec, carrier) != u(0)
+        outward = is_outward(
+            direction, negative, lambda: _is_odd(magnitude, kept, spec, carrier) != u(0)
         )
         return select(outward, dropped, u(0))
     below_half = dropped >> u(1)
@@ -107,7 +108,8 @@ def _increment(
     if direction is Direction.AWAY:
         return dropped - below_half
     # One more than the dropped bits below the half carries: so half way goes up.
-    tie_goes_up = direction.is_outward(
+    tie_goes_up = is_outward(
+        direction,
         negative.astype(carrier.uint_dtype),
         lambda: _is_odd(magnitude, kept, spec, carrier),
         invert=lambda flag: flag ^ u(1),
@@ -139,7 +141,7 @@ def _threshold(quantum: int, negative: Array, spec: RoundingSpec, carrier: Carri
     first_normal = 1 << carrier.trailing
     half = quantum - first_normal if quantum >= 2 * first_normal else quantum >> 1
     # The code of 0 is even.
-    outward = spec.mode.direction.is_outward(negative, lambda: np.False_)
+    outward = is_outward(spec.mode.direction, negative, lambda: np.False_)
     if spec.mode.is_nearest:
         return select(outward, u(half), u(half + 1))
     return select(outward, u(1), u(quantum))

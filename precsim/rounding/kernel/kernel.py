@@ -19,10 +19,12 @@ limits that they state, and a test proves each:
 import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
+from precsim._loops import traced_once
 from precsim.formats.carrier import Carrier, as_carrier, decompose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel import fixed_point, floating_point, in_place
 from precsim.rounding.kernel.limits import is_coarse, limits
+from precsim.rounding.kernel.outward import is_outward
 from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode, StochasticVariant
 from precsim.rounding.spec import RoundingSpec
 
@@ -120,6 +122,7 @@ def round_bits(
     return _finish(result, bits, nonzero_bits, negative, spec, carrier)
 
 
+@traced_once("spec")
 def round_array(x: Array, random_bits: Array | None, spec: RoundingSpec) -> Array:
     """Apply the kernel to an array of carrier values."""
     carrier = as_carrier(x)[1]
@@ -184,7 +187,7 @@ def _goes_up(
     negative: Array,
 ) -> Array:
     """Decide, from the cut-off bits, whether the magnitude goes to the upper neighbour."""
-    outward: Array = mode.direction.is_outward(negative, lambda: odd)
+    outward: Array = is_outward(mode.direction, negative, lambda: odd)
     if mode.is_nearest:
         tie = (fraction == half) & ~sticky
         up: Array = (fraction >= half) & ~(tie & ~outward)

@@ -9,7 +9,8 @@ exact sum, product and fused multiply-add of carrier values closely enough to be
 
 from typing import NamedTuple, TypeAlias
 
-from precsim._arrays import Array, namespace, repeat
+from precsim._arrays import Array, namespace
+from precsim._loops import repeat
 from precsim.formats.carrier import Carrier, bit_length, decompose, select, shift_left, shift_right
 
 _ZERO_EXPONENT = -(1 << 14)

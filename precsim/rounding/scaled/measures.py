@@ -33,9 +33,8 @@ def classify_scaled(before: Array, after: Array, spec: RoundingSpec, axis: int) 
     beyond = beyond | is_infinite(groups, carrier)
     events = from_patterns(groups, results, beyond, smallest, spec, carrier)
     # The last block of a row is filled up with zeros, which are no elements of the array.
-    return Events(
-        *(grouping.from_groups(mask, fmt, axis, before.shape).reshape(-1) for mask in events)
-    )
+    masks = (grouping.from_groups(m, fmt, axis, before.shape).reshape(-1) for m in events[1:])
+    return Events(True, *masks)
 
 
 def scaled_ulp(x: ArrayLike, fmt: ScaledFormat, axis: int) -> Array:

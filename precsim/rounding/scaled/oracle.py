@@ -14,6 +14,7 @@ from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.formats.reals import floor_log2
 from precsim.rounding.modes import InfinityMode, OverflowMode, RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.spec import RoundingSpec
@@ -140,9 +141,7 @@ def _to_precision(x: Fraction, precision: int) -> Fraction:
     """Round to nearest, ties to even, without bounds of the exponent."""
     if not x:
         return x
-    exponent = x.numerator.bit_length() - x.denominator.bit_length()
-    exponent -= Fraction(2) ** exponent > x
-    quantum = Fraction(2) ** (exponent - precision + 1)
+    quantum = Fraction(2) ** (floor_log2(x) - precision + 1)
     return round(x / quantum) * quantum
 
 

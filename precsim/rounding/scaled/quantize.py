@@ -1,11 +1,11 @@
 """`quantize` and `dequantize`: block and affine formats for users' arrays."""
 
-import operator
 from functools import partial
 from typing import Any, TypeAlias
 
 from precsim._arrays import Array, ArrayLike
 from precsim._calls import call, straight_through
+from precsim.formats.arguments import axis_of
 from precsim.formats.carrier import FLOAT64, as_carrier
 from precsim.formats.registry import AnyFormat
 from precsim.formats.scaled import ScaledFormat, scaled_format
@@ -43,9 +43,10 @@ def quantize(
     axis : int
         The axis along which blocks run or, with granularity "channel", channels lie.
     mode : RoundingMode or str, optional
-        Replaces the mode in which elements are rounded. Scales follow their own rule.
+        The mode in which elements are rounded, where the string of `fmt` names none. Scales follow
+        their own rule.
     overflow : OverflowMode or str, optional
-        Replaces the overflow of elements: "saturate" by default.
+        The overflow of elements, where the string of `fmt` names none: "saturate" by default.
     random_bits : array_like of int, broadcastable to shape (...), optional
         For mode sr: one integer per element.
 
@@ -57,9 +58,10 @@ def quantize(
     Raises
     ------
     ValueError
-        If `fmt` is a format of single numbers, `axis` is out of range, the carrier cannot hold the
-        format (the rules of NVFP4 are float32 arithmetic and take float32 only), or `random_bits`
-        are missing in mode sr. Nothing is raised because of the values of `x`.
+        If `fmt` is a format of single numbers, or its string names another `mode` or `overflow`;
+        if `axis` is out of range, the carrier cannot hold the format (the rules of NVFP4 are
+        float32 arithmetic and take float32 only), or `random_bits` are missing in mode sr. Nothing
+        is raised because of the values of `x`.
     TypeError
         If `x` has a dtype that `round_to` does not take.
 
@@ -96,7 +98,7 @@ def quantize(
     >>> ps.dequantize(ps.quantize([957.0, 1.0], "mxfp8_e4m3_rceil")).tolist()
     [960.0, 1.0]
     """
-    spec = RoundingSpec.parse(fmt).with_options(mode=mode, overflow=overflow)
+    spec = RoundingSpec.parse_with(fmt, mode=mode, overflow=overflow)
     x, random_bits, axis = _checked(x, spec, axis, random_bits)
     return call(_quantize, (spec, axis), x, random_bits, steps=_STEPS, patience=_PATIENCE)
 
@@ -194,12 +196,6 @@ def _checked(
             "use float64" if fmt.fits(FLOAT64) else "give x as float32, rounded to it if need be"
         )
         raise ValueError(f"a {carrier.name} carrier cannot hold {fmt} ({remedy})")
-    axis = operator.index(axis)
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(
-            f"axis is {axis}; allowed for x of shape {x.shape} are {-x.ndim} to {x.ndim - 1}"
-            if x.ndim
-            else f"x has shape (), {fmt} needs at least one axis"
-        )
+    axis = axis_of(axis, x.shape)
     random_bits = as_random_bits(random_bits, (x,), carrier, spec, "element of x")
-    return x, random_bits, axis if axis < 0 else axis - x.ndim
+    return x, random_bits, axis

@@ -1,10 +1,14 @@
 """Which leaves of a pytree are trained: an integer, a boolean or a random key stays as it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from precsim._arrays import Array
+from precsim._loops import computed_once
 
 
 def is_trained(leaf: Any) -> bool:
@@ -20,3 +24,30 @@ def map_trained(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """
     apply = lambda leaf, *rest: function(leaf, *rest) if is_trained(leaf) else leaf
     return jax.tree.map(apply, tree, *others)
+
+
+def map_joined(function: Callable[[Array], Array], tree: Any) -> Any:
+    """Apply an elementwise function to the trained leaves of a tree, joined into one array.
+
+    So XLA compiles one kernel for all of them. The leaves have one dtype; others stay as they are.
+    """
+    structure: Any
+    leaves, structure = jax.tree.flatten(tree)
+    where = [n for n, leaf in enumerate(leaves) if is_trained(leaf)]
+    if where:
+        old = [jnp.asarray(leaves[n]) for n in where]
+        for n, new in zip(where, parted(function(joined(old)), old), strict=True):
+            leaves[n] = new
+    return structure.unflatten(leaves)
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """Return the elements of arrays as one vector."""
+    return jnp.concatenate([x.reshape(-1) for x in arrays])
+
+
+def parted(vector: Array, like: Sequence[Array]) -> list[Array]:
+    """Undo `joined`: return arrays of the shapes of `like`."""
+    ends = np.cumsum([x.size for x in like])[:-1].tolist()
+    parts = jnp.split(computed_once(vector), ends)
+    return [part.reshape(x.shape) for part, x in zip(parts, like, strict=True)]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.arithmetic.elementwise import divide, multiply
-from precsim.training.recipes.leaves import is_trained, map_trained
+from precsim.training.recipes.leaves import is_trained, map_joined, map_trained
 
 
 @jax.tree_util.register_dataclass
@@ -152,6 +152,9 @@ class DynamicLossScale:
 
 
 def _multiply(tree: Any, factor: Array) -> Any:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if is_trained(leaf)]
+    if len(leaves) > 1 and all(getattr(leaf, "dtype", None) == jnp.float32 for leaf in leaves):
+        return map_joined(lambda x: _product(x, factor), tree)
     return map_trained(lambda x: _product(x, factor), tree)
 
 
@@ -183,6 +186,6 @@ def loss_scale_from(text: str) -> LossScale:
 
 def all_finite(tree: Any) -> Array:
     """Return whether every element of every differentiable leaf is finite."""
-    trained = filter(is_trained, jax.tree.leaves(tree))
+    trained = [leaf for leaf in jax.tree.leaves(tree) if is_trained(leaf)]
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in trained]
     return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)

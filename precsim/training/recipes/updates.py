@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array
+from precsim._arrays import Array, bitcast, count_true
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
-from precsim.training.recipes.leaves import is_trained
-from precsim.training.recipes.noise import bits_at
+from precsim.training.recipes.leaves import is_trained, joined, parted
+from precsim.training.recipes.noise import bits_at, fold_in
 
 
 def apply_updates(
@@ -81,34 +81,29 @@ def apply_updates(
     if not where:
         return params if compensation is None else (params, compensation)
 
-    def joined(arrays: list[Array]) -> Array:
-        """Join the leaves that change, so that one kernel serves them all."""
-        return jnp.concatenate([arrays[n].reshape(-1) for n in where])
-
-    def parted(values: Array, like: list[Any]) -> Any:
-        ends = np.cumsum([leaves[n].size for n in where])[:-1].tolist()
-        result = list(like)
-        for n, piece in zip(where, jnp.split(values, ends), strict=True):
-            result[n] = piece.reshape(leaves[n].shape)
-        return structure.unflatten(result)
-
-    weights, change = joined(leaves), joined(changes)
+    old = [leaves[n] for n in where]
+    weights, change = joined(old), joined([changes[n] for n in where])
     noise = None
     if spec.mode is RoundingMode.STOCHASTIC:
         if key is None or step is None:
             raise ValueError(f"key and step are missing: mode 'sr' of {spec} needs both")
-        here = jax.random.fold_in(key, step)
-        noise = jnp.concatenate(
-            [bits_at(here, names[n], leaves[n].shape).reshape(-1) for n in where]
-        )
+        here = fold_in(key, step)
+        noise = joined([bits_at(here, names[n], leaves[n].shape) for n in where])
+
+    def with_new(values: Array, like: list[Any]) -> Any:
+        result = list(like)
+        for n, part in zip(where, parted(values, old), strict=True):
+            result[n] = part
+        return structure.unflatten(result)
+
     if compensation is None:
-        return parted(add(weights, change, spec, random_bits=noise), leaves)
+        return with_new(add(weights, change, spec, random_bits=noise), leaves)
     buffers = structure.flatten_up_to(compensation)
     nearest = RoundingSpec(format=spec.format)
-    wanted = subtract(change, joined(buffers), nearest)
+    wanted = subtract(change, joined([buffers[n] for n in where]), nearest)
     new = add(weights, wanted, spec, random_bits=noise)
     lost = subtract(subtract(new, weights, nearest), wanted, nearest)
-    return parted(new, leaves), parted(lost, buffers)
+    return with_new(new, leaves), with_new(lost, buffers)
 
 
 def _check(leaves: list[tuple[str, Array, Array]]) -> None:
@@ -137,12 +132,10 @@ def _check(leaves: list[tuple[str, Array, Array]]) -> None:
 
 def count_swallowed(params: Any, updates: Any, new_params: Any) -> tuple[Array, Array]:
     """Count the nonzero updates, and those among them that left their weight as it was."""
-    nonzero = swallowed = jnp.int32(0)
-    leaves = zip(*map(jax.tree.leaves, (params, updates, new_params)), strict=True)
-    for old, change, new in leaves:
-        # As integers: XLA flushes float32 subnormals in floating-point comparisons.
-        bits = [jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (old, change, new)]
-        is_nonzero = (bits[1] & jnp.uint32(0x7FFFFFFF)) != 0
-        nonzero = nonzero + jnp.sum(is_nonzero, dtype=jnp.int32)
-        swallowed = swallowed + jnp.sum(is_nonzero & (bits[0] == bits[2]), dtype=jnp.int32)
+    # As integers: XLA flushes float32 subnormals in floating-point comparisons.
+    old, change, new = (
+        bitcast(joined(jax.tree.leaves(tree)), jnp.uint32) for tree in (params, updates, new_params)
+    )
+    is_nonzero = (change & jnp.uint32(0x7FFFFFFF)) != 0
+    nonzero, swallowed = count_true(is_nonzero, is_nonzero & (old == new))
     return nonzero, swallowed

@@ -111,7 +111,7 @@ def test_gradients_quantize_along_their_own_dimension() -> None:
         ("h100:mxfp8", "h100 has no product 'h100:mxfp8'; its operands are fp16, bf16, tf32, e4m3"),
         ("b200:nvfp4_mxfp4", "its operands are fp16, .*mxfp6_e2m3, mxfp4, nvfp4"),
         ("b200:mxint8", "b200 has no product 'b200:mxint8'"),
-        ("b200:mxfp8:acc=fp16", "b200 has no accumulator 'fp16' for mxfp8; allowed are fp32"),
+        ("b200:mxfp8:acc=fp16", "b200 has no accumulator 'fp16' for 'mxfp8'; allowed are fp32"),
         ("b200:mxfp4:residue64", "schedule is 'residue64'; allowed for block formats are flat"),
         ("mxfp8_fp16_fp32:fused32x25", "allowed are two block formats, or none"),
         ("mxfp8_mxfp8_fp32:fused32x25g16", "a significand of up to 841813590016; allowed are 30"),

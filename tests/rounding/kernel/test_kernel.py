@@ -173,7 +173,7 @@ def test_python_numbers_count_as_float64() -> None:
     assert ps.round_to([2**60], "bf16").item() == 2.0**60
     for numbers in ([2**60 + 1], [2**53 + 1, 0.5], 10**400):
         with pytest.raises(
-            TypeError, match=r"x has \d+(\.\.\. .*)?, which is not exact in float64"
+            TypeError, match=r"x has \d+(\.\.\.\d+)?, which is not exact in float64"
         ):
             ps.round_to(numbers, "e4m3")
 
@@ -197,6 +197,9 @@ def test_a_carrier_that_cannot_hold_the_format_is_refused(name: str) -> None:
 def test_mode_and_overflow_arguments_replace_those_of_the_spec() -> None:
     assert ps.round_to(500.0, "e4m3:rtz", overflow="saturate").item() == 448.0
     assert ps.round_to(3.9, "q3.0:wrap", mode="rtz").item() == 3.0
-    assert ps.round_to(0.3, "bf16:sr8", mode="rne").item() == ps.round_to(0.3, "bf16").item()
+    assert (
+        ps.round_to(0.3, ps.RoundingSpec.parse("bf16:sr8"), mode="rne").item()
+        == ps.round_to(0.3, "bf16").item()
+    )
     with pytest.raises(ValueError, match=r"mode is 'rnee'; allowed are .*did you mean 'rne'"):
         ps.round_to(1.0, "e4m3", mode="rnee")

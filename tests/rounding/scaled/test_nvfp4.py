@@ -119,7 +119,7 @@ def test_a_value_is_the_exact_product_rounded_once(assert_same_bits: Any) -> Non
     q = ps.quantize(x, "nvfp4")
     exact = ps.decode(q.codes, "e2m1").astype(float) * ps.decode(q.scales, "e4m3").astype(float)
     # 2 + 4 + 24 bits: the product is exact in float64.
-    exact *= float(q.tensor_scale)  # type: ignore[arg-type]
+    exact *= float(q.tensor_scale)  # type: ignore[arg-type, operator]
     assert_same_bits(ps.dequantize(q), exact.astype(F))
 
 

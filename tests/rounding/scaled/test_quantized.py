@@ -196,8 +196,8 @@ def test_stochastic_bits_broadcast_and_are_needed() -> None:
     ("x", "fmt", "options", "words"),
     [
         ([1.0], "fp16", {}, "fmt is fp16, a format of single numbers"),
-        ([1.0], "mxfp4", {"axis": 1}, r"axis is 1; allowed for x of shape \(1,\) are -1 to 0"),
-        (1.0, "mxfp4", {}, r"x has shape \(\), mxfp4 needs at least one axis"),
+        ([1.0], "mxfp4", {"axis": 1}, "axis is 1; allowed are integers from -1 to 0"),
+        (1.0, "mxfp4", {}, r"x has shape \(\); allowed are arrays of at least one axis"),
         ([1.0], "mxfp4", {"overflow": "wrap"}, "overflow is 'wrap' for mxfp4"),
         ([1.0], "nvfp4", {}, "a float64 carrier cannot hold nvfp4"),
     ],

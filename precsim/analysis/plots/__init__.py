@@ -1,0 +1,1 @@
+"""Pictures in one style; the only modules that import matplotlib."""
