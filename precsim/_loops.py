@@ -66,6 +66,10 @@ def by_platform(
 
     if jax.default_backend() == "cpu":
         return on_cpu(*arrays)
+    if any(map(is_lax, arrays)):
+        from precsim._lax_arrays import plain, with_lax
+
+        on_cpu, elsewhere, arrays = with_lax(on_cpu), with_lax(elsewhere), plain(arrays)
     # Arrays may be placed on the CPU beside a GPU, which only XLA knows.
     result: Result = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
     return result
