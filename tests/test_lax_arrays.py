@@ -12,12 +12,30 @@ from precsim._arrays import bitcast, count_true, entry, namespace, shift_left
 from precsim._lax_arrays import LaxArray, lax_numpy, plain, with_lax
 from precsim._loops import repeat, repeat_while
 
-NAMES = "add sub mul and_ or_ xor lshift rshift eq ne lt le gt ge floordiv mod".split()
-UNSIGNED, SIGNED = np.uint32([1, 7, 0x80000001]), np.int32([-5, 3, 2])
+NAMES = [
+    "add",
+    "sub",
+    "mul",
+    "and_",
+    "or_",
+    "xor",
+    "lshift",
+    "rshift",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "floordiv",
+    "mod",
+]
+UNSIGNED = np.array([1, 7, 0x80000001], np.uint32)
+SIGNED = np.array([-5, 3, 2], np.int32)
 OPERANDS: list[Any] = [
     UNSIGNED,
     SIGNED,
-    np.float32([-1.5, 0.0, np.nan]),
+    np.array([-1.5, 0.0, np.nan], np.float32),
     np.array([True, False, True]),
     UNSIGNED[:, None],
     np.uint32(3),
@@ -72,12 +90,14 @@ def test_selection_is_that_of_jax() -> None:
     for yes in OPERANDS:
         for no in OPERANDS:
             expected = jnp.where(mask, yes, no)
-            wrapped = [LaxArray(jnp.asarray(v)) if isinstance(v, np.ndarray) else v for v in (yes, no)]
+            wrapped = [
+                LaxArray(jnp.asarray(v)) if isinstance(v, np.ndarray) else v for v in (yes, no)
+            ]
             same(lax_numpy.where(LaxArray(mask), *wrapped), expected)
 
 
 def test_unary_operators_conversions_and_attributes() -> None:
-    x = LaxArray(jnp.asarray(SIGNED))
+    x: Any = LaxArray(jnp.asarray(SIGNED))
     same(-x, -jnp.asarray(SIGNED))
     same(~x, ~jnp.asarray(SIGNED))
     same(abs(x), abs(jnp.asarray(SIGNED)))
@@ -90,16 +110,16 @@ def test_unary_operators_conversions_and_attributes() -> None:
 
 
 def test_the_helpers_of_arrays_take_it() -> None:
-    x = LaxArray(jnp.asarray(UNSIGNED))
+    x: Any = LaxArray(jnp.asarray(UNSIGNED))
     assert namespace(x) is lax_numpy
     same(bitcast(x, np.float32), jnp.asarray(UNSIGNED.view(np.float32)))
     same(shift_left(x, x), jnp.asarray([2, 7 << 7, 0], jnp.uint32))
     same(entry(x, 1), jnp.uint32(7))
-    same(count_true(x > np.uint32(3), True), jnp.int32([2, 3]))
+    same(count_true(x > np.uint32(3), True), jnp.array([2, 3], jnp.int32))
 
 
 def test_loops_carry_it() -> None:
-    x = LaxArray(jnp.asarray(UNSIGNED))
+    x: Any = LaxArray(jnp.asarray(UNSIGNED))
     same(repeat(3, lambda k, total: total + np.uint32(1), x), jnp.asarray(UNSIGNED + np.uint32(3)))
     count, total = repeat_while(
         lambda state: (state[0] < np.int32(4)).all(),
@@ -113,7 +133,8 @@ def test_loops_carry_it() -> None:
 def test_functions_get_it_and_give_arrays_back() -> None:
     def function(tree: Any, *, scale: Any) -> Any:
         assert type(tree["x"]) is type(scale) is LaxArray
-        return {"y": tree["x"] * scale, "none": None}
+        product: Any = tree["x"] * scale
+        return {"y": product, "none": None}
 
     x = jnp.asarray(UNSIGNED)
     result = jax.jit(with_lax(function))({"x": x, "none": None}, scale=x)

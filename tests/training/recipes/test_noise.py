@@ -1,6 +1,9 @@
 """Random bits from straight code are those of `jax.random`, for every kind of key."""
 
 import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +13,15 @@ import pytest
 from precsim.training.recipes.noise import bits_at, fold_in
 
 
-def words(key: jax.Array) -> np.ndarray:
+def words(key: Any) -> np.ndarray:
     is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(key) if is_typed else key)
 
 
-KEYS = {
-    "typed": lambda seed: jax.random.key(seed),
-    "raw": lambda seed: jax.random.PRNGKey(seed),
-    "of another generator": lambda seed: jax.random.key(seed, impl="rbg"),
+KEYS: dict[str, Callable[[int], Any]] = {
+    "typed": jax.random.key,
+    "raw": jax.random.PRNGKey,
+    "of another generator": partial(jax.random.key, impl="rbg"),
 }
 
 
