@@ -133,7 +133,7 @@ def test_loops_carry_it() -> None:
 def test_functions_get_it_and_give_arrays_back() -> None:
     def function(tree: Any, *, scale: Any) -> Any:
         assert type(tree["x"]) is type(scale) is LaxArray
-        product: Any = tree["x"] * scale
+        product = operator.mul(tree["x"], scale)
         return {"y": product, "none": None}
 
     x = jnp.asarray(UNSIGNED)
