@@ -55,7 +55,8 @@ def computed_once(x: Array) -> Array:
 
     apart: Callable[..., Any] = lax.optimization_barrier
     on_cpu = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
-    return by_platform(on_cpu, apart, x)
+    once: Array = by_platform(on_cpu, apart, x)
+    return once
 
 
 def by_platform(
