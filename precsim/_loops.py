@@ -54,9 +54,26 @@ def computed_once(x: Array) -> Array:
     from jax import lax
 
     apart: Callable[..., Any] = lax.optimization_barrier
-    known = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
-    once: Array = lax.platform_dependent(x, cpu=known, default=apart)
+    on_cpu = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
+    once: Array = by_platform(on_cpu, apart, x)
     return once
+
+
+def by_platform(
+    on_cpu: Callable[..., Result], elsewhere: Callable[..., Result], *arrays: Any
+) -> Result:
+    """Call one function for JAX arrays on a CPU and another elsewhere; one of them is compiled."""
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return on_cpu(*arrays)
+    if any(map(is_lax, arrays)):
+        from precsim._lax_arrays import plain, with_lax
+
+        on_cpu, elsewhere, arrays = with_lax(on_cpu), with_lax(elsewhere), plain(arrays)
+    # Arrays may be placed on the CPU beside a GPU, which only XLA knows.
+    result: Result = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
+    return result
 
 
 def repeat(

@@ -14,13 +14,14 @@ portable ones are in `precsim.training.functions.portable`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from precsim._arrays import Array, bitcast, entry, is_jax, namespace, with_entry
 from precsim._calls import call, straight_through, with_automatic_axes
-from precsim._loops import repeat
+from precsim._loops import by_platform, computed_once, repeat
 from precsim.arithmetic.elementary.elementary import exp as exp_rounded
 from precsim.arithmetic.elementary.elementary import log as log_rounded
 from precsim.arithmetic.elementary.elementary import rsqrt as rsqrt_rounded
@@ -49,20 +50,25 @@ def _flush(x: Array) -> Array:
 
 
 def _apart(function: Callable[..., Array], *arrays: Any) -> Array:
-    """Apply an elementwise function of many operations to halves of the arrays, in its own loop.
+    """Apply an elementwise function of many operations, apart from all that uses its result.
 
     XLA takes integer operations for cheap: it would put the hundreds that make an exponential or a
-    quotient into the loop of every use, as often as the result is used. It does not move them out
-    of a loop. The function is one of this module, not made for the call: each is compiled once for
-    arrays of one shape.
+    quotient into the loop of every use, as often as the result is used. The function is one of this
+    module, not made for the call: each is compiled once for arrays of one shape.
     """
-    return call(_by_halves, function, *arrays) if any(map(is_jax, arrays)) else function(*arrays)
+    return call(_once, function, *arrays) if any(map(is_jax, arrays)) else function(*arrays)
+
+
+def _once(function: Callable[..., Array], *arrays: Any) -> Array:
+    arrays = tuple(namespace(*arrays).broadcast_arrays(*arrays))
+    apart = lambda *arrays: computed_once(function(*arrays))
+    return by_platform(apart, partial(_by_halves, function), *arrays)
 
 
 def _by_halves(function: Callable[..., Array], *arrays: Any) -> Array:
+    """Apply a function to halves of the arrays: a GPU's compiler moves nothing out of a loop."""
     import jax.numpy as jnp
 
-    arrays = tuple(jnp.broadcast_arrays(*arrays))
     shape, size = arrays[0].shape, arrays[0].size
     halves = [jnp.pad(x.reshape(-1), (0, size % 2)).reshape(2, -1) for x in arrays]
 

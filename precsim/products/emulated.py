@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precsim._arrays import Array, bitcast
+from precsim._arrays import Array, bitcast, count_true
 from precsim._calls import choose, compiled, kept_apart
 from precsim._loops import repeat
 from precsim.arithmetic.sums.order import SEQUENTIAL
-from precsim.formats.carrier import FLOAT32, as_carrier, is_nan
+from precsim.formats.carrier import FLOAT32, as_carrier, is_infinite, is_nan
 from precsim.products import pallas_gpu
 from precsim.products.orders.float32 import add_exact_product, exact_range, fast_step
 from precsim.products.orders.multiply_add import MultiplyAdd, is_stochastic, operations
@@ -71,8 +71,8 @@ def _product(
     if isinstance(spec.order, FusedBlock):
         total = fused_product(a, b, c, spec, random_bits, is_finite=not is_guarded)
         if not is_guarded:
-            is_finite = [jnp.all(jnp.isfinite(x)) for x in (a, b, c) if x is not None]
-            is_exact = jnp.stack(is_finite).all()
+            special = [count_special(x) for x in (a, b, c) if x is not None]
+            is_exact = jnp.concatenate(special).sum() == 0
     elif spec.order != SEQUENTIAL or is_stochastic(spec):
         total = ordered_matmul(a, b, c, spec, random_bits)
     else:
@@ -87,6 +87,13 @@ def _product(
             else:
                 total, is_exact = quick(a, b, c), jnp.asarray(fits)
     return _finish(total, spec, random_bits), is_exact
+
+
+def count_special(x: Array) -> Array:
+    """Count the infinities and the NaN of an array; XLA compiles two counts sooner than one."""
+    carrier = as_carrier(x)[1]
+    bits = bitcast(x, carrier.uint_dtype)
+    return count_true(is_infinite(bits, carrier), is_nan(bits, carrier))
 
 
 def round_operands(a: Array, b: Array, spec: MatmulSpec) -> tuple[Array, Array]:

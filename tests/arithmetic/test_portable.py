@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import jax
@@ -284,11 +285,35 @@ def test_functions_of_many_operations_take_any_shapes(
 
 
 @pytest.mark.parametrize("name", ["divide", *UNARY, "settle"])
-def test_halves_are_made_by_one_loop_whatever_uses_the_result(name: str) -> None:
-    """XLA would repeat the hundreds of operations of an exponential in the loop of every use."""
+def test_results_are_made_apart_whatever_uses_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLA would repeat the hundreds of operations of an exponential in the loop of every use.
+
+    A condition prevents that on a CPU, a loop over halves on a GPU.
+    """
     arguments = (jnp.ones(7),) * (2 if name == "divide" else 1)
-    text = str(jax.make_jaxpr(getattr(p, name))(*arguments))
+    uncached = partial(getattr(p, name))
+    assert " cond[" in str(jax.make_jaxpr(uncached)(*arguments))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.clear_caches()  # type: ignore[no-untyped-call]
+    text = str(jax.make_jaxpr(uncached)(*arguments))
+    jax.clear_caches()  # type: ignore[no-untyped-call]
     assert " length=2" in text  # division has loops of its own too
+
+
+def test_a_result_has_one_kernel_however_many_use_it() -> None:
+    """Counted in the program that XLA's CPU compiler made."""
+
+    def uses(x: jax.Array) -> tuple[Any, ...]:
+        y: Any = p.exp(x)
+        return y.T + 1, y[:, :3] * 2, y.sum()
+
+    text = jax.jit(uses).lower(jnp.ones((8, 8))).compile().as_text()
+    alone = jax.jit(partial(p.exp)).lower(jnp.ones((8, 8))).compile().as_text()
+    assert text is not None
+    assert alone is not None
+    assert text.count(" = ") < 1.2 * alone.count(" = ")
 
 
 @pytest.mark.parametrize("name", ["divide", *UNARY, "settle"])

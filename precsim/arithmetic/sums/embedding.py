@@ -67,14 +67,16 @@ def embedding(
         raise ValueError(f"table has shape {table.shape}; allowed is (rows, features)")
     result = np.broadcast_to(np.zeros((), table.dtype), (*ids.shape, table.shape[1]))
     bits = as_random_bits(random_bits, (result,), carrier, spec, "element of the result")
-    if not is_jax(ids):
+    if not is_jax(ids) and ids.dtype.itemsize == 8:
         # JAX may have 32 bits only; what they do not hold is no row.
         ids = within(ids, table.shape[0])
+    if not any(map(is_jax, (table, ids, bits))):
+        return _rows(table, ids)
     return call(_embed, spec, table, ids, bits)
 
 
 def _embed(spec: RoundingSpec, table: Array, ids: Array, bits: Array | None) -> Array:
-    return _with_gradient()(table, ids, bits, spec) if is_jax(table) else _rows(table, ids)
+    return _with_gradient()(table, ids, bits, spec)
 
 
 def _rows(table: Array, ids: Array) -> Array:
@@ -84,7 +86,10 @@ def _rows(table: Array, ids: Array) -> Array:
         return xp.full((*ids.shape, table.shape[1]), nan, table.dtype)
     is_inside = (ids >= 0) & (ids < table.shape[0])
     rows = xp.take(table, ids, axis=0, mode="clip")
-    return xp.where(is_inside[..., None], rows, nan)
+    if is_jax(rows):
+        return xp.where(is_inside[..., None], rows, nan)
+    rows[~is_inside] = nan
+    return rows
 
 
 @cache

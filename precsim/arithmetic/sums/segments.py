@@ -84,7 +84,7 @@ def segment_sum(
         )
     num_segments = integer(num_segments, "num_segments", 0)
     bits = as_random_bits(random_bits, (data,), carrier, spec, "element of data")
-    if not is_jax(ids):
+    if not is_jax(ids) and ids.dtype.itemsize == 8:
         # JAX may have 32 bits only; what they do not hold is no segment.
         ids = within(ids, num_segments)
     return call(_add_rows, (spec, num_segments), data, ids, bits, steps=data.shape[0])

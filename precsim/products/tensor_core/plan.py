@@ -101,7 +101,8 @@ def in_order(x: Array, places: np.ndarray, fill: int = 0) -> Array:
     xp = namespace(x)
     k = x.shape[0]
     if len(places) > k:
-        x = xp.concatenate([x, xp.full((len(places) - k, *x.shape[1:]), fill, x.dtype)])
+        widths = [(0, len(places) - k), *[(0, 0)] * (x.ndim - 1)]
+        x = xp.pad(x, widths, constant_values=x.dtype.type(fill))
     # Most schedules only fill up. In the others the place -1 is the last, a filled one.
     return x if np.array_equal(places[:k], np.arange(k)) else x[places]
 

@@ -142,7 +142,7 @@ def dequantize(q: Quantized) -> Array:
         )
     arrays = q.codes, q.scales, q.tensor_scale, q.zero_points
     x64 = q.dtype == FLOAT64.name
-    return call(_dequantize, (q.format, q.axis, q.dtype), *arrays, patience=_PATIENCE, x64=x64)
+    return call(_dequantize, (q.format, q.axis, q.dtype), *arrays, steps=2, patience=4, x64=x64)
 
 
 def _dequantize(

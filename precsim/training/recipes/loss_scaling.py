@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from precsim._arrays import Array
+from precsim._arrays import Array, count_true
 from precsim.arithmetic.elementwise import divide, multiply
-from precsim.training.recipes.leaves import is_trained, map_joined, map_trained
+from precsim.training.recipes.leaves import is_trained, joined, map_joined, map_trained
 
 
 @jax.tree_util.register_dataclass
@@ -187,5 +187,10 @@ def loss_scale_from(text: str) -> LossScale:
 def all_finite(tree: Any) -> Array:
     """Return whether every element of every differentiable leaf is finite."""
     trained = [leaf for leaf in jax.tree.leaves(tree) if is_trained(leaf)]
-    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in trained]
-    return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
+    if not trained:
+        return jnp.asarray(True)
+    # One pass for leaves of one dtype, and two counts, which XLA compiles sooner than one.
+    dtypes = {leaf.dtype for leaf in map(jnp.asarray, trained)}
+    groups = [[x for x in map(jnp.asarray, trained) if x.dtype == dtype] for dtype in dtypes]
+    counts = [count_true(jnp.isnan(x), jnp.isinf(x)) for x in map(joined, groups)]
+    return jnp.concatenate(counts).sum() == 0

@@ -40,9 +40,9 @@ def test_gradients_of_gain_and_bias_are_summed_first_axis_first() -> None:
 
 
 def test_gradient_of_an_embedding_computes_its_cotangent_once() -> None:
-    """Each row of the table reads it; without its own loop XLA might compute it again."""
+    """Each row of the table reads it; XLA might compute it again for each."""
     back = jax.vjp(lambda t: portable.embed(t, jnp.array([0, 2])), jnp.ones((3, 4)))[1]
-    assert "scan[" in str(jax.make_jaxpr(back)(jnp.ones((2, 4))))
+    assert " cond[" in str(jax.make_jaxpr(back)(jnp.ones((2, 4))))
 
 
 def test_gelu_multiplies_its_cube_from_the_right() -> None:
