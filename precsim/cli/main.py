@@ -75,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader, say `head`, has seen enough
         return 141
+    except ModuleNotFoundError as error:
+        if wants_traceback or error.name is None or error.name.startswith("precsim"):
+            raise
+        print_error(f"this needs {error.name}, which is not installed: pip install {error.name}")
+        return 2
     except (ValueError, OSError) as error:
         if wants_traceback:
             raise

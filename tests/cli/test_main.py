@@ -163,6 +163,22 @@ def test_errors_of_commands(
     assert capsys.readouterr().err == message
 
 
+def test_a_missing_package_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The definitions and `show` run without packages; other commands say what they need."""
+
+    def missing(command: str) -> ModuleType:
+        raise ModuleNotFoundError("No module named 'jax'", name="jax")
+
+    monkeypatch.setattr(command_line, "_module", missing)
+    assert main(["train"]) == 2
+    words = "this needs jax, which is not installed: pip install jax"
+    assert words in capsys.readouterr().err.strip()
+    with pytest.raises(ModuleNotFoundError):
+        main(["--traceback", "train"])
+
+
 def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_line, "_module", lambda _: Interrupted(AssertionError("defect")))
     with pytest.raises(AssertionError, match="defect"):
