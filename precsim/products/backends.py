@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from precsim.formats.arguments import shown
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 
@@ -107,7 +108,9 @@ def resolve_backend(
     """
     spec = MatmulSpec.parse(spec)
     if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; allowed are {', '.join(map(repr, BACKENDS))}")
+        raise ValueError(
+            f"backend is {shown(backend)}; allowed are {', '.join(map(repr, BACKENDS))}"
+        )
     may_be_native = shapes is not None and isinstance(spec.order, FusedBlock)
     if backend in ("emulated", "reference"):
         return backend

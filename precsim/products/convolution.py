@@ -10,6 +10,7 @@ from jax import lax
 
 from precsim._arrays import Array, ArrayLike, is_jax
 from precsim._calls import compiled, in_numpy
+from precsim.formats.arguments import shown
 from precsim.formats.carrier import as_carrier
 from precsim.products.backends import Specs
 from precsim.products.operands import Noise, RandomBits, checked_bits
@@ -92,7 +93,7 @@ def conv(
         )
     if isinstance(stride, bool) or not hasattr(stride, "__index__") or stride < 1:
         raise ValueError(
-            f"stride is {stride!r}; allowed is one integer from 1 on, the step in both directions"
+            f"stride is {shown(stride)}; allowed is one integer from 1 on, the step in both directions"
         )
     stride = operator.index(stride)
     if backend == "reference":
@@ -128,7 +129,7 @@ def _padding(padding: str, size: int, window: int, stride: int) -> tuple[int, in
     if padding == "SAME":
         total = max((-(-size // stride) - 1) * stride + window - size, 0)
         return total // 2, total - total // 2
-    raise ValueError(f"padding is {padding!r}; allowed are 'SAME', 'VALID'")
+    raise ValueError(f"padding is {shown(padding)}; allowed are 'SAME', 'VALID'")
 
 
 def _paddings(padding: str, x: Array, w: Array, stride: int) -> Padding:

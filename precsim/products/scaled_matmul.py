@@ -11,6 +11,7 @@ from precsim._arrays import Array, ArrayLike, entry, is_jax, namespace
 from precsim._calls import compiled, in_numpy, with_automatic_axes
 from precsim._loops import repeat
 from precsim.arithmetic.elementwise import add, fma, multiply
+from precsim.formats.arguments import shown
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul
 from precsim.products.reference import reference_matmul
@@ -84,7 +85,7 @@ def scaled_matmul(
     spec = MatmulSpec.parse(spec)
     interval, _ = _block(spec)
     if backend not in ("emulated", "reference"):
-        raise ValueError(f"backend is {backend!r}; allowed are 'emulated', 'reference'")
+        raise ValueError(f"backend is {shown(backend)}; allowed are 'emulated', 'reference'")
     named = {"a": a, "b": b, "a_scales": a_scales, "b_scales": b_scales}
     arrays = {name: as_carrier(x, name) for name, x in named.items()}
     for name, (x, carrier) in arrays.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from precsim.formats.arguments import integer, not_allowed
+from precsim.formats.arguments import integer, not_allowed, shown
 from precsim.training.data.registry import TASKS
 from precsim.training.models.registry import MODELS
 from precsim.training.policy import Policy
@@ -90,12 +90,14 @@ class TrainConfig:
                 f"{self.task!r}, which has {task.has}, are {', '.join(allowed_models)}"
             )
         if self.data_dir and not task.reads_folder:
-            raise ValueError(f"data_dir is {self.data_dir!r}; task {self.task!r} reads no files")
+            raise ValueError(
+                f"data_dir is {shown(self.data_dir)}; task {self.task!r} reads no files"
+            )
         for name in ("steps", "batch_size", "snapshots"):
             object.__setattr__(self, name, integer(getattr(self, name), name, 1))
         object.__setattr__(self, "seed", integer(self.seed, "seed", 0, 2**32 - 1))
         rate: Any = self.learning_rate
         is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool)
         if not is_number or not 0 < rate < float("inf"):
-            raise ValueError(f"learning_rate is {rate!r}; allowed are positive numbers")
+            raise ValueError(f"learning_rate is {shown(rate)}; allowed are positive numbers")
         object.__setattr__(self, "learning_rate", float(rate))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
+from precsim.formats.arguments import shown
 from precsim.training import watched as products
 from precsim.training.functions import functions_of
 from precsim.training.policy import Policy
@@ -94,7 +95,7 @@ class Layers:
     def _setting(self, name: str, *, is_first: bool = False) -> Setting:
         if name in self.events:
             raise ValueError(
-                f"the model uses the name {name!r} twice; allowed is one place per name"
+                f"the model uses the name {shown(name)} twice; allowed is one place per name"
             )
         return Setting(self.policy, self.backend, name, is_first)
 

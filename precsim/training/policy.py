@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from precsim.formats.arguments import unknown
+from precsim.formats.arguments import shown, unknown
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.spec import MatmulSpec
@@ -106,15 +106,15 @@ class Policy:
             )
         if self.tensor_scaling not in TENSOR_SCALINGS:
             raise ValueError(
-                f"tensor scaling is {self.tensor_scaling!r}; allowed are 'none', 'current'"
+                f"tensor scaling is {shown(self.tensor_scaling)}; allowed are 'none', 'current'"
             )
         if self.functions not in FUNCTIONS:
             raise ValueError(
-                f"functions are {self.functions!r}; allowed are {', '.join(map(repr, FUNCTIONS))}"
+                f"functions are {shown(self.functions)}; allowed are {', '.join(map(repr, FUNCTIONS))}"
             )
         if not _is_loss_scale(self.loss_scale):
             raise ValueError(
-                f"loss scale is {self.loss_scale!r}; allowed are 'none', 'dynamic', a number from "
+                f"loss scale is {shown(self.loss_scale)}; allowed are 'none', 'dynamic', a number from "
                 "2**-126 to 2**126, 'dynamic@' and such a number"
             )
         if not self.name:
@@ -126,7 +126,7 @@ class Policy:
         if isinstance(text, Policy):
             return text
         if not isinstance(text, str):
-            raise TypeError(f"policy is {text!r}; allowed are a string or a Policy")
+            raise TypeError(f"policy is {shown(text)}; allowed are a string or a Policy")
         from precsim.training.presets import PRESETS
 
         first, *others = _split(text)
@@ -202,10 +202,10 @@ def _settings(text: str) -> dict[str, str]:
         key, equals, value = part.partition("=")
         if not equals or key not in _KEYS or not value:
             raise ValueError(
-                f"policy setting {part!r} is not understood; keys are {', '.join(_KEYS)}"
+                f"policy setting {shown(part)} is not understood; keys are {', '.join(_KEYS)}"
             )
         if key in settings:
-            raise ValueError(f"policy {text!r} gives {key!r} twice")
+            raise ValueError(f"policy {shown(text)} gives {shown(key)} twice")
         settings[key] = value
     return settings
 

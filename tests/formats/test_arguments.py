@@ -147,6 +147,7 @@ def test_block_formats_name_the_field_of_a_wrong_format(
 
 
 LONG, DIGITS = "x" * 9_999, "9" * 9_999
+IMAGE = np.ones((1, 1, 1, 1), np.float32)
 LONG_NAMES: dict[str, Callable[[], object]] = {
     "format": lambda: ps.get_format(LONG),
     "format with lines": lambda: ps.get_format("e4m3\n" * 999),
@@ -175,6 +176,15 @@ LONG_NAMES: dict[str, Callable[[], object]] = {
     "accumulator": lambda: ps.MatmulSpec.parse(f"h100:bf16:acc={'x' * 900}"),
     "output": lambda: ps.MatmulSpec.parse(f"h100:bf16->{'x[' * 400}"),
     "schedule": lambda: ps.MatmulSpec.parse(f"h100:bf16:{'x' * 900}"),
+    "policy": lambda: ps.Policy.parse(LONG),
+    "setting": lambda: ps.Policy.parse(f"c=bf16,{LONG}"),
+    "key": lambda: ps.Policy.parse(f"c=bf16,{LONG}=1"),
+    "functions": lambda: ps.Policy.parse(f"c=bf16,fn={LONG}"),
+    "loss scale": lambda: ps.Policy.parse(f"c=bf16,scale={LONG}"),
+    "scaling": lambda: ps.Policy.parse(f"c=bf16,tensor={LONG}"),
+    "backend": lambda: ps.matmul([[1.0]], [[1.0]], "fp16_fp16_fp16", backend=LONG),
+    "padding": lambda: ps.conv(IMAGE, IMAGE, "fp16_fp16_fp16", padding=LONG),
+    "stride": lambda: ps.conv(IMAGE, IMAGE, "fp16_fp16_fp16", stride=[LONG]),  # type: ignore[arg-type]
 }
 HALF: dict[str, Any] = {"precision": 11, "exponent_bits": 5}
 
