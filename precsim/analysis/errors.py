@@ -333,4 +333,9 @@ def _ratio(distance: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 def _float64(x: ArrayLike, argument: str) -> np.ndarray:
     """Return `x` as a float64 array if that is exact."""
+    if is_traced(x):
+        raise TypeError(
+            f"{argument} is a value that JAX traces; allowed are arrays: this measure is float64 of "
+            "NumPy and does not run under jax.jit"
+        )
     return np.asarray(as_carrier(x, argument)[0]).astype(np.float64)

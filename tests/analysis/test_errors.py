@@ -185,3 +185,14 @@ def test_sqnr_gains_six_decibels_a_bit() -> None:
         ps.round_to(x, "float(e=5,p=8)"), x
     )
     assert gain == pytest.approx(20 * math.log10(2), abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["absolute_error", "relative_error", "backward_error", "sqnr"])
+def test_measures_in_float64_say_that_they_do_not_run_under_jit(name: str) -> None:
+    function = getattr(ps.errors, name, None) or getattr(ps, name)
+    words = "is a value that JAX traces; allowed are arrays"
+    with pytest.raises(TypeError, match=words) as caught:
+        jax.jit(lambda x: function(x, x) if name != "backward_error" else function(x, x, x))(
+            jnp.ones((2, 2))
+        )
+    assert "\n" not in str(caught.value)
