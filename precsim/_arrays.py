@@ -71,9 +71,12 @@ def as_array(x: ArrayLike, argument: str = "x") -> Array:
     """Return `x` as a JAX array if it is one, else as a NumPy array.
 
     Arrays of other libraries on the CPU are taken by DLPack or by ``__array__``. Masked arrays are
-    refused, since nothing here knows of masks; so are ragged lists and lists of tracers.
+    refused, since nothing here knows of masks; so are ragged lists and lists of tracers. The bytes
+    of a number come in the machine's order, whatever order an array (of a file) has.
     """
-    if type(x) is np.ndarray or is_jax(x):
+    if type(x) is np.ndarray:
+        return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+    if is_jax(x):
         return x
     if isinstance(x, (list, tuple)):
         _refuse_entries(x, argument)

@@ -371,3 +371,22 @@ def test_a_module_that_another_thread_still_imports(monkeypatch: pytest.MonkeyPa
     name = "precsim._lax_arrays"
     monkeypatch.setitem(sys.modules, name, ModuleType(name))
     assert not is_lax(1.0)
+
+
+def test_arrays_in_the_other_byte_order_are_taken() -> None:
+    """Files often have it; NumPy computes with it, and so does precsim."""
+    for dtype in (np.float32, np.float64):
+        x = VALUES.astype(dtype)
+        swapped = x.astype(x.dtype.newbyteorder())
+        assert not swapped.dtype.isnative
+        for name in ("round_to", "ulp", "accumulate", "encode"):
+            assert_same(NUMBERS[name](swapped), NUMBERS[name](x))
+    codes = np.arange(5, dtype=np.uint16)
+    assert_same(ps.decode(codes.astype(">u2"), "fp16"), ps.decode(codes, "fp16"))
+
+
+def test_operands_of_several_carriers_are_named() -> None:
+    with pytest.raises(
+        TypeError, match="operands have dtypes x float32, y float64; allowed is one"
+    ):
+        ps.add(np.float32([1]), np.float64(0.1), "fp32")

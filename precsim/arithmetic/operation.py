@@ -56,10 +56,9 @@ def common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carrie
             array, carrier = exactly(x, beside.float_dtype, name), beside
         arrays.append(array)
         carriers.append(carrier)
-    if len(names := {carrier.name for carrier in carriers}) > 1:
-        raise TypeError(
-            f"operands have dtypes {', '.join(sorted(names))}; allowed is one carrier for all"
-        )
+    if any(carrier is not carriers[0] for carrier in carriers):
+        dtypes = ", ".join(f"{n} {c.name}" for n, c in zip(named, carriers, strict=True))
+        raise TypeError(f"operands have dtypes {dtypes}; allowed is one carrier for all")
     try:
         common_shape(*arrays)
     except ValueError:
