@@ -389,4 +389,4 @@ def test_operands_of_several_carriers_are_named() -> None:
     with pytest.raises(
         TypeError, match="operands have dtypes x float32, y float64; allowed is one"
     ):
-        ps.add(np.float32([1]), np.float64(0.1), "fp32")
+        ps.add(np.ones(1, np.float32), np.float64(0.1), "fp32")
