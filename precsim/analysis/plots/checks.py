@@ -73,7 +73,7 @@ def numbers(values: Any, argument: str) -> np.ndarray:
     """Return real numbers as an array of float64."""
     array = as_array(list(values) if isinstance(values, _VIEWS) else values, argument)
     try:
-        if array.dtype.kind not in "cSUMm":
+        if getattr(array.dtype, "kind", "V") not in "cSUMm":
             return np.asarray(array, np.float64)
     except (TypeError, ValueError, OverflowError):
         pass  # the line below says it

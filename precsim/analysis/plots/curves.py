@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from precsim.analysis.plots.checks import instance, pairs, points
+from precsim.analysis.plots.checks import instance, numbers, pairs, points
 from precsim.analysis.plots.looks import line_styles
 
 _UP, _DOWN = r"$\uparrow$", r"$\downarrow$"
@@ -62,8 +62,8 @@ def plot_published(axes: Axes, x: Any, y: Any, label: str = "published") -> None
     ----------
     axes : Axes
         Where to draw.
-    x, y : array_like, shape (n,)
-        The points.
+    x, y : array_like, shape (n,), or numbers
+        The points, or the only one.
     label : str
         Their name in the legend.
 
@@ -88,6 +88,7 @@ def plot_published(axes: Axes, x: Any, y: Any, label: str = "published") -> None
     'none'
     """
     look: dict[str, Any] = {"markersize": 6.5, "fillstyle": "none", "markeredgewidth": 0.8}
+    x, y = (np.atleast_1d(numbers(given, name)) for given, name in ((x, "x"), (y, "y")))
     x, y = points(x, y, ("x", "y"))
     panel(axes).plot(x, y, "o", color="black", zorder=10, label=label, **look)
 

@@ -166,6 +166,11 @@ def test_views_of_a_mapping_are_taken(axes: Axes) -> None:
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[10, 0.5], [20, 0.25]])
 
 
+def test_one_published_point_may_be_two_numbers(axes: Axes) -> None:
+    ps.plots.plot_published(axes, 10, np.float32(0.5))
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[10, 0.5]])
+
+
 def test_a_window_may_be_longer_than_the_run(axes: Axes) -> None:
     ps.plots.plot_loss_curves(axes, {"a": [3.0, 1.0]}, window=10**12)
     assert np.asarray(axes.lines[1].get_ydata()).tolist() == [3.0, 2.0]
