@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
+from precsim.analysis.plots.checks import instance, numbers, pairs, points
 from precsim.analysis.plots.looks import line_styles
 
 _UP, _DOWN = r"$\uparrow$", r"$\downarrow$"
@@ -32,6 +33,14 @@ def plot_curves(axes: Axes, curves: Mapping[str, tuple[Any, Any]], **options: An
     None
         The axes hold what is drawn.
 
+    Raises
+    ------
+    TypeError
+        If `axes` are no Axes, `curves` are no mapping of strings to pairs, or points are no real
+        numbers.
+    ValueError
+        If x and y of a curve have two shapes, or one that is not (n,).
+
     Examples
     --------
     >>> import precsim as ps
@@ -40,8 +49,9 @@ def plot_curves(axes: Axes, curves: Mapping[str, tuple[Any, Any]], **options: An
     >>> axes[0].lines[0].get_color() == ps.plots.format_color("fp16")
     True
     """
-    styles = line_styles(curves, max([0, *(len(x) for x, _ in curves.values())]))
-    for label, (x, y) in curves.items():
+    axes, found = panel(axes), pairs(curves, "curves")
+    styles = line_styles(found, max([0, *(x.size for x, _ in found.values())]))
+    for label, (x, y) in found.items():
         axes.plot(x, y, **{"label": label} | styles[label] | options)
 
 
@@ -52,8 +62,8 @@ def plot_published(axes: Axes, x: Any, y: Any, label: str = "published") -> None
     ----------
     axes : Axes
         Where to draw.
-    x, y : array_like, shape (n,)
-        The points.
+    x, y : array_like, shape (n,), or numbers
+        The points, or the only one.
     label : str
         Their name in the legend.
 
@@ -61,6 +71,13 @@ def plot_published(axes: Axes, x: Any, y: Any, label: str = "published") -> None
     -------
     None
         The axes hold what is drawn.
+
+    Raises
+    ------
+    TypeError
+        If `axes` are no Axes, or points are no real numbers.
+    ValueError
+        If x and y have two shapes, or one that is not (n,).
 
     Examples
     --------
@@ -71,7 +88,9 @@ def plot_published(axes: Axes, x: Any, y: Any, label: str = "published") -> None
     'none'
     """
     look: dict[str, Any] = {"markersize": 6.5, "fillstyle": "none", "markeredgewidth": 0.8}
-    axes.plot(x, y, "o", color="black", zorder=10, label=label, **look)
+    x, y = (np.atleast_1d(numbers(given, name)) for given, name in ((x, "x"), (y, "y")))
+    x, y = points(x, y, ("x", "y"))
+    panel(axes).plot(x, y, "o", color="black", zorder=10, label=label, **look)
 
 
 def finish(axes: Axes, **options: Any) -> None:
@@ -90,6 +109,11 @@ def finish(axes: Axes, **options: Any) -> None:
     None
         The axes hold what is drawn.
 
+    Raises
+    ------
+    TypeError
+        If `axes` are no Axes.
+
     Notes
     -----
     An arrow at the upper or lower edge, in the colour of its line, stands for a point whose value
@@ -105,6 +129,7 @@ def finish(axes: Axes, **options: Any) -> None:
     >>> [text.get_text() for text in axes[0].get_legend().get_texts()]
     ['fp16', 'overflow']
     """
+    axes = panel(axes)
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
         is_decimal = axis.get_scale() == "log" and getattr(axis.get_transform(), "base", 0) == 10
@@ -132,11 +157,16 @@ def finish(axes: Axes, **options: Any) -> None:
     axes.legend(entries.values(), entries, **options)
 
 
+def panel(axes: Any) -> Axes:
+    """Return the axes of one panel; refuse what is none, such as the list that `figure` gives."""
+    return instance(axes, Axes, "axes", "matplotlib's Axes, such as the first that figure() gives")
+
+
 def _mark_beyond(axes: Axes) -> None:
     """Draw arrows at the edges for points that are infinite or beyond the vertical limits."""
     lines = [line for line in axes.lines if line.get_transform() == axes.transData]
-    points = [np.array(line.get_data(), np.float64) for line in lines]
-    for x, y in points:  # the arrows need a place too
+    drawn = [np.array(line.get_data(), np.float64) for line in lines]
+    for x, y in drawn:  # the arrows need a place too
         axes.update_datalim([(at, 0) for at in x[np.isinf(y)]], updatey=False)
     axes.autoscale_view(scaley=False)
     low, high = axes.get_ylim()
@@ -144,7 +174,7 @@ def _mark_beyond(axes: Axes) -> None:
     look: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 9}
     look |= {"linestyle": "none", "markersize": 7, "label": "_"}
     kinds = set()
-    for line, (x, y) in zip(lines, points, strict=True):
+    for line, (x, y) in zip(lines, drawn, strict=True):
         for edge, marker, beyond in ((1, _UP, y > high), (0, _DOWN, y < low)):
             marked = beyond & (left <= x) & (x <= right)
             if line.get_linestyle() != "None":

@@ -8,8 +8,10 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from precsim.analysis.plots.curves import finish, plot_curves
+from precsim.analysis.plots.checks import by_label, listed, pairs
+from precsim.analysis.plots.curves import finish, panel, plot_curves
 from precsim.analysis.plots.looks import format_color
+from precsim.analysis.ranges import ExponentHistogram
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.fixed_point import FixedPointFormat
@@ -23,8 +25,8 @@ _EDGE: dict[str, Any] = {"edgecolor": "0.2", "linewidth": 0.5}
 
 def plot_exponent_histogram(
     axes: Axes,
-    histograms: Mapping[str, tuple[Any, Any]],
-    formats: Sequence[str | Format] = (),
+    histograms: Mapping[str, tuple[Any, Any] | ExponentHistogram],
+    formats: str | Format | Sequence[str | Format] = (),
 ) -> None:
     """Draw how values spread over the binades, and the range of formats above them.
 
@@ -32,10 +34,10 @@ def plot_exponent_histogram(
     ----------
     axes : Axes
         Where to draw.
-    histograms : mapping of str to (exponents, counts)
+    histograms : mapping of str to (exponents, counts), or to ExponentHistogram
         For each label: integers, shape (n,), and the number of values in each binade, shape (n,),
-        as `precsim.errors.exponent_histogram` returns them.
-    formats : sequence of str or Format
+        or what `precsim.errors.exponent_histogram` returns.
+    formats : str, Format, or sequence of them
         Formats to compare with, drawn above in their colours: a full bar spans the normal range, a
         hatched one the subnormals. Bars that go on far beyond the values are cut off.
 
@@ -46,8 +48,12 @@ def plot_exponent_histogram(
 
     Raises
     ------
+    TypeError
+        If `axes` are no Axes, `histograms` are no mapping of strings to histograms, their entries
+        are no real numbers, or a format is neither a name nor a format.
     ValueError
-        If a format is unknown, or has an unlimited exponent range.
+        If a format is unknown, or has an unlimited exponent range; if exponents and counts have two
+        shapes, or one that is not (n,).
 
     Notes
     -----
@@ -64,8 +70,13 @@ def plot_exponent_histogram(
     >>> axes[0].get_xlabel()
     'exponent $e$ (values in $[2^e, 2^{e+1})$)'
     """
+    axes, names = panel(axes), ("exponents", "counts")
+    given = {
+        label: h[:2] if isinstance(h, ExponentHistogram) else h
+        for label, h in by_label(histograms, "histograms", f"({', '.join(names)})").items()
+    }
     ranges = []
-    for fmt in map(get_format, formats):
+    for fmt in map(get_format, listed(formats)):
         if not has_range(fmt):
             raise ValueError(
                 f"format {fmt} has no range to draw: its exponents are unlimited, or its scales give it"
@@ -73,14 +84,14 @@ def plot_exponent_histogram(
         ranges.append((str(fmt), *_range(fmt)))
     low, high = 0, 1
     curves = {}
-    for label, (exponents, counts) in histograms.items():
+    for label, (exponents, counts) in pairs(given, "histograms", names).items():
         total = np.sum(counts)
         if not total:
             curves[f"{label} (empty)"] = (np.zeros(0), np.zeros(0))
             continue
         low, high = min(low, exponents[0]), max(high, exponents[-1] + 1)
-        share = 100 * np.asarray(counts) / total
-        curves[label] = (np.asarray(exponents) + 0.5, np.where(share > 0, share, np.nan))
+        share = 100 * counts / total
+        curves[label] = (exponents + 0.5, np.where(share > 0, share, np.nan))
     plot_curves(axes, curves, markevery=1)
     axes.set_yscale("log")
     axes.set_xlabel("exponent $e$ (values in $[2^e, 2^{e+1})$)")

@@ -6,13 +6,17 @@ No global state: figures are never made through pyplot. The style is `precsim/pl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from precsim.analysis.plots.checks import instance, positive
+from precsim.formats.arguments import integer, shown
 from precsim.training.replay.files import write_whole
 
 SHEET = "precsim.plots"
@@ -52,6 +56,14 @@ def figure(
     context manager of list of Axes
         The axes, row by row; ``axes[0].figure`` is the figure.
 
+    Raises
+    ------
+    TypeError
+        If `width` or `height` is no number, or `path` no path. The ``with`` line raises it.
+    ValueError
+        If `panels` is no integer from 1 on, `width` or `height` is not positive, or `path` has no
+        name of a file.
+
     Examples
     --------
     >>> with figure(2, width=COLUMN_WIDTH) as axes:
@@ -59,6 +71,9 @@ def figure(
     >>> [round(2.54 * inches, 1) for inches in axes[0].figure.get_size_inches().tolist()]
     [8.5, 11.6]
     """
+    panels, height = integer(panels, "panels", 1), positive(height, "height")
+    width = None if width is None else positive(width, "width")
+    path = None if path is None else _file(path)
     with matplotlib.style.context(SHEET):
         made = Figure()
         FigureCanvasAgg(made)
@@ -108,6 +123,13 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, ...]:
     tuple of Path
         The files written. The same figure gives the same files; PNG has 300 dots per inch.
 
+    Raises
+    ------
+    TypeError
+        If `figure` is no Figure, or `path` no path.
+    ValueError
+        If `path` has no name of a file.
+
     Examples
     --------
     >>> import tempfile
@@ -116,7 +138,8 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, ...]:
     ...     [file.name for file in save_figure(Figure(), Path(folder) / "q3.8")]
     ['q3.8.png', 'q3.8.svg']
     """
-    path = Path(path)
+    instance(figure, Figure, "figure", "matplotlib's Figures, such as axes[0].figure")
+    path = _file(path)
     suffixes = [path.suffix] if path.suffix in (".png", ".svg") else [".png", ".svg"]
     stem = path.name.removesuffix(suffixes[0])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,3 +154,13 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, ...]:
         write_whole(file, content)
     figure.clear()
     return tuple(drawn)
+
+
+def _file(path: Any) -> Path:
+    """Return the path of a file; refuse what is no path, and folders such as ".", "/"."""
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"path is {shown(path)}; allowed are names of files, as str or Path")
+    file = Path(path)
+    if not file.name:
+        raise ValueError(f"path is {shown(path)}; allowed are names of files")
+    return file

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 from zlib import crc32
 
+from precsim.analysis.plots.checks import instance, listed
 from precsim.formats.affine import AffineFormat
+from precsim.formats.arguments import integer
 from precsim.formats.block import BlockFormat
 from precsim.formats.registry import get_format
 
@@ -58,6 +60,11 @@ def format_color(label: str) -> str | None:
         decide its colour; those of mxint8 count as int8. "fp8" counts as e4m3, the format of the
         forward pass.
 
+    Raises
+    ------
+    TypeError
+        If `label` is no string.
+
     Examples
     --------
     >>> format_color("fp16"), format_color("mixed_float16"), format_color("h100:fp16")
@@ -65,7 +72,7 @@ def format_color(label: str) -> str | None:
     >>> format_color("exact") is None
     True
     """
-    look = _look(label)
+    look = _look(instance(label, str, "label", "strings"))
     return None if look is None else look[0]
 
 
@@ -74,7 +81,7 @@ def line_styles(labels: Iterable[str], points: int = 1) -> dict[str, dict[str, A
 
     Parameters
     ----------
-    labels : iterable of str
+    labels : iterable of str, or str
         The lines' labels. A format in a label decides colour and marker, the same in every picture.
     points : int
         How many points the lines have: about ten of many have a marker.
@@ -86,6 +93,13 @@ def line_styles(labels: Iterable[str], points: int = 1) -> dict[str, dict[str, A
         Lines of one format differ in their dashes. Labels without a format take further colours,
         markers and dashes in turn.
 
+    Raises
+    ------
+    TypeError
+        If `labels` are no strings.
+    ValueError
+        If `points` is no integer from 0 on.
+
     Examples
     --------
     >>> styles = line_styles(["bf16", "bf16_sr", "fp32"])
@@ -96,8 +110,9 @@ def line_styles(labels: Iterable[str], points: int = 1) -> dict[str, dict[str, A
     """
     styles: dict[str, dict[str, Any]] = {}
     seen = Counter[tuple[str, str]]()
-    others, every = 0, max(1, points // 10)
-    for k, label in enumerate(dict.fromkeys(labels)):
+    others, every = 0, max(1, integer(points, "points", 0) // 10)
+    names = (instance(each, str, "a label", "strings") for each in listed(labels))
+    for k, label in enumerate(dict.fromkeys(names)):
         look, turn = _look(label), k
         if look is None:
             look = COLORS[others % len(COLORS)], MARKERS[others % len(MARKERS)]

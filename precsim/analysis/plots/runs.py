@@ -7,7 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.lib.stride_tricks import sliding_window_view
 
-from precsim.analysis.plots.curves import finish, plot_curves
+from precsim.analysis.plots.checks import by_label, numbers, pairs
+from precsim.analysis.plots.curves import finish, panel, plot_curves
+from precsim.formats.arguments import integer, shown
 
 _SMALLEST_GAP = 1e-2
 """Gaps within it are drawn in proportion, larger ones on a logarithmic scale."""
@@ -32,6 +34,13 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
     None
         The axes hold what is drawn.
 
+    Raises
+    ------
+    TypeError
+        If `axes` are no Axes, `curves` are no mapping of strings, or losses are no real numbers.
+    ValueError
+        If losses have a shape that is not (steps,), or `window` is no integer from 1 on.
+
     Notes
     -----
     The vertical axis is logarithmic if all finite losses are positive. Losses that are infinite or
@@ -46,8 +55,8 @@ def plot_loss_curves(axes: Axes, curves: Mapping[str, Any], *, window: int | Non
     >>> [text.get_text() for text in axes[0].get_legend().get_texts()]
     ['fp32', 'fp16 (diverged, step 2)', 'overflow']
     """
-    runs = _arrays(curves)
-    window = _window(runs) if window is None else window
+    axes, runs = panel(axes), _arrays(curves)
+    window = _window(runs, window)
     if window > 1:
         raw = {name: np.where(np.isfinite(losses), losses, np.nan) for name, losses in runs.items()}
         look: dict[str, Any] = {"linestyle": "-", "marker": "", "linewidth": 0.5, "label": "_"}
@@ -76,6 +85,14 @@ def plot_loss_gaps(axes: Axes, curves: Mapping[str, Any], *, window: int | None 
     None
         The axes hold what is drawn.
 
+    Raises
+    ------
+    TypeError
+        If `axes` are no Axes, `curves` are no mapping of strings, or losses are no real numbers.
+    ValueError
+        If losses have a shape that is not (steps,), or `window` is no integer from 1 on;
+        if there is no run.
+
     Notes
     -----
     The vertical axis is logarithmic in both directions beyond 0.01, and linear between. A run that
@@ -89,9 +106,12 @@ def plot_loss_gaps(axes: Axes, curves: Mapping[str, Any], *, window: int | None 
     >>> axes[0].lines[-1].get_ydata().tolist()
     [0.0, 0.25]
     """
-    (reference, baseline), *others = _arrays(curves).items()
+    axes, runs = panel(axes), _arrays(curves)
+    if not runs:
+        raise ValueError(f"curves is {shown(curves)}; allowed are mappings of one run or more")
+    (reference, baseline), *others = runs.items()
     gaps = {name: y[: baseline.size] - baseline[: y.size] for name, y in others}
-    window = _window(gaps) if window is None else window
+    window = _window(gaps, window)
     axes.axhline(0, color="0.3", linewidth=0.8)
     plot_curves(axes, _by_step({name: _trailing_mean(y, window) for name, y in gaps.items()}))
     axes.set_yscale("symlog", linthresh=_SMALLEST_GAP)
@@ -115,6 +135,14 @@ def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None
     None
         The axes hold what is drawn.
 
+    Raises
+    ------
+    TypeError
+        If `axes` are no Axes, `drifts` are no mapping of strings to pairs, or their entries are no
+        real numbers.
+    ValueError
+        If steps and distances have two shapes, or one that is not (n,).
+
     Notes
     -----
     The vertical axis is logarithmic. Distances that are 0 or NaN are left out, and infinite ones
@@ -128,9 +156,8 @@ def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None
     >>> [text.get_text() for text in axes[0].get_legend().get_texts()]
     ['fp32 (identical)', 'bf16']
     """
-    curves = {}
-    for label, (steps, values) in drifts.items():
-        distances = np.asarray(values, np.float64)
+    axes, curves = panel(axes), {}
+    for label, (steps, distances) in pairs(drifts, "drifts", ("steps", "values")).items():
         is_same = distances.size and not distances.any()
         name = f"{label} (identical)" if is_same else label
         curves[name] = (steps, np.where(distances == 0, np.nan, distances))
@@ -143,8 +170,12 @@ def plot_weight_drift(axes: Axes, drifts: Mapping[str, tuple[Any, Any]]) -> None
 def _arrays(curves: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return losses by name; a run that diverges has the step in its name."""
     runs = {}
-    for label, values in curves.items():
-        losses = np.asarray(values, np.float64)
+    for label, values in by_label(curves, "curves", "losses").items():
+        losses = numbers(values, f"curves[{shown(label)}]")
+        if losses.ndim != 1:
+            raise ValueError(
+                f"curves[{shown(label)}] has shape {losses.shape}; allowed is a shape (steps,)"
+            )
         finite = np.flatnonzero(np.isfinite(losses))
         name = label
         if losses.size and not np.isfinite(losses[-1]):
@@ -157,8 +188,10 @@ def _by_step(runs: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.n
     return {name: (np.arange(1, y.size + 1), y) for name, y in runs.items()}
 
 
-def _window(runs: Mapping[str, np.ndarray]) -> int:
-    """Return a fiftieth of the longest run."""
+def _window(runs: Mapping[str, np.ndarray], given: int | None) -> int:
+    """Return the window that is given, else a fiftieth of the longest run."""
+    if given is not None:
+        return integer(given, "window", 1)
     return max([1, *(losses.size // 50 for losses in runs.values())])
 
 
@@ -171,7 +204,7 @@ def _trailing_mean(losses: np.ndarray, window: int) -> np.ndarray:
 
     NaN where a loss is not finite, and infinity at the step from which on none is.
     """
-    is_finite = np.isfinite(losses)
+    is_finite, window = np.isfinite(losses), max(1, min(window, losses.size))
     padded = np.concatenate([np.full(window, np.nan), losses])
     means = [np.mean(w[np.isfinite(w)]) for w in sliding_window_view(padded, window)[1:][is_finite]]
     smooth = np.full(losses.shape, np.nan)
