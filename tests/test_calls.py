@@ -33,6 +33,7 @@ def test_large_numpy_arrays_run_compiled_with_the_same_bits(
 ) -> None:
     plain = NUMPY[name]()
     monkeypatch.setattr("precsim._calls.COMPILED_FROM", 1)
+    jax.clear_caches()  # type: ignore[no-untyped-call]  # other tests may have compiled it
     results: list[Any] = []
     assert compilations(lambda: results.append(NUMPY[name]())) > 0
     (compiled,) = results
