@@ -13,6 +13,7 @@ from precsim.cli.number import CONSTANTS, exact_decimal, hex_float, parse_number
 from precsim.cli.output import Row, print_rows, print_words
 from precsim.cli.scaled import ShownScaled
 from precsim.cli.shown import Shown, describe, describe_code
+from precsim.formats.arguments import shown as quoted
 from precsim.formats.registry import get_format
 from precsim.rounding.spec import RoundingSpec
 
@@ -110,6 +111,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show_code(args: argparse.Namespace) -> int:
+    if number := next((word for word in args.words if _is_number(word)), None):
+        raise ValueError(
+            f"VALUE is {quoted(number)} and --code is {quoted(args.code)}; give one of the two"
+        )
     code, width = parse_code(args.code)
     names = args.words or [n for n in DEFAULT_FORMATS if get_format(n).width == width]
     if not names:
@@ -154,6 +159,14 @@ def is_format(text: str) -> bool:
     """
     try:
         get_format(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        parse_number(text)
     except ValueError:
         return False
     return True

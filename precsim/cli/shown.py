@@ -266,15 +266,15 @@ def _neighbours(exact: Fraction | float, spec: RoundingSpec) -> tuple[float | No
     for side, mode in ((-1, RoundingMode.TOWARD_NEGATIVE), (1, RoundingMode.TOWARD_POSITIVE)):
         start = exact + side * nudge if is_value else exact
         directed = RoundingSpec(format=fmt, mode=mode, subnormals=subnormals)
-        value, lowest = round_exact(start, directed).value, _lowest_unsigned(fmt)
-        value = lowest if math.isnan(value) else max(value, lowest)
+        value = round_exact(start, directed).value  # NaN beyond the largest value before NaN
+        if not fmt.is_signed:
+            lowest = _lowest_unsigned(fmt)
+            value = lowest if math.isnan(value) else max(value, lowest)
         is_beside = value >= start if side == 1 else value <= start
         found.append(value if is_beside else None)
     return found[0], found[1]
 
 
 def _lowest_unsigned(fmt: Format) -> float:
-    """Return the least value of an unsigned format, minus infinity for a signed one."""
-    if fmt.is_signed:
-        return -math.inf
+    """Return the least value of an unsigned format."""
     return 0.0 if isinstance(fmt, FixedPointFormat) or fmt.has_zero else fmt.min_normal

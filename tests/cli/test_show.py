@@ -88,6 +88,9 @@ NEIGHBOURS = [
     (-0.0, "e4m3fnuz", "-0.0009765625 below, 0.0009765625 above"),
     (Fraction(448), "e4m3", "416 below, none above"),
     (Fraction(1000), "e4m3", "448 below, none above"),
+    (Fraction(-448), "e4m3", "none below, -416 above"),
+    (Fraction(-500), "e4m3", "none below, -448 above"),
+    (Fraction(-240), "e4m3fnuz", "none below, -224 above"),
     (Fraction(70000), "fp16", "65504 below, inf above"),
     (Fraction(-70000), "fp16", "-inf below, -65504 above"),
     (Fraction(7), "e2m1", "6 below, none above"),
@@ -266,6 +269,22 @@ def test_json_is_parsed_back(given: str, capsys: pytest.CaptureFixture[str]) -> 
         code = int(entry["code"], 16)
         assert int("".join(entry["bits"].values()), 2) == code
         assert np.array_equal(ps.decode(code, spec.format), value, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", NUMBER_FORMATS)
+def test_beyond_the_ends_of_a_format_is_infinity_or_nothing(name: str) -> None:
+    """Defect: ``show -448 e4m3`` said "-inf below", though e4m3 has no infinity."""
+    fmt = ps.get_format(name)
+    if isinstance(fmt, ps.FixedPointFormat):
+        highest, lowest, has_infinity = fmt.max_value, fmt.min_value, False
+    else:
+        highest, lowest, has_infinity = fmt.max_finite, -fmt.max_finite, fmt.has_infinity
+    for factor in (1, 3):
+        above = lines(factor * Fraction(highest), name)["neighbours"]
+        assert above.endswith(", inf above" if has_infinity else ", none above")
+        if lowest and fmt.is_signed:
+            below = lines(factor * Fraction(lowest), name)["neighbours"]
+            assert below.startswith("-inf below" if has_infinity else "none below")
 
 
 EIGHT_BITS = [name for name in NUMBER_FORMATS if ps.get_format(name).width == 8]
