@@ -8,6 +8,7 @@ from typing import Any
 from precsim.cli import scaled
 from precsim.cli.code import (
     Field,
+    check_fields,
     derivation,
     fields_of,
 )
@@ -134,7 +135,7 @@ def describe(
     return _shown(spec, code, value, exact, tuple(raised))
 
 
-def describe_code(code: int, spec: RoundingSpec) -> Shown:
+def describe_code(code: int, spec: RoundingSpec, widths: tuple[int, ...] = ()) -> Shown:
     """Return all that there is to say about a code.
 
     Parameters
@@ -143,6 +144,8 @@ def describe_code(code: int, spec: RoundingSpec) -> Shown:
         Bits.
     spec : RoundingSpec
         Its format.
+    widths : tuple of int
+        How many bits are written, of each field where fields are.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def describe_code(code: int, spec: RoundingSpec) -> Shown:
     Raises
     ------
     ValueError
-        If the format has no such code.
+        If the format has no such code, or other fields.
 
     Examples
     --------
@@ -170,6 +173,7 @@ def describe_code(code: int, spec: RoundingSpec) -> Shown:
         raise ValueError(
             f"--code has more bits than {fmt}; allowed are 0 to {(1 << fmt.width) - 1:#x}"
         )
+    check_fields(widths, fmt)
     exact = decode_exact(code, fmt)
     return _shown(spec, code, exact, exact, None)
 

@@ -93,7 +93,22 @@ BAD = [
     (["show", "1e-60", "mxfp4"], "the number is outside float32's normal range"),
     (["show", "1e400", "float(e=inf,p=4)"], "outside float64's normal range"),
     (["show", "1", "float(e=15,p=50)"], "has values that float64 has not"),
-    (["show", "1", "fp16:sr", "--random-bits", "x"], "argument --random-bits: invalid int value"),
+    (
+        ["show", "1", "fp16:sr", "--random-bits", "x"],
+        "--random-bits is 'x'; allowed for fp16:sr are",
+    ),
+    (["show", "1", "fp16", "--random-bits", "3"], "--random-bits is given, but no FORMAT has mode"),
+    (["show", "e4m3", "--random-bits", "3"], "--random-bits is given, but no FORMAT has mode sr"),
+    (
+        ["show", "1", "e4m3:sr8", "--random-bits", "-1"],
+        "--random-bits is '-1'; allowed for e4m3:sr8",
+    ),
+    (["show", "1", "e4m3:sr8", "--random-bits", "256"], "e4m3:sr8 are integers from 0 to 255"),
+    (["show", "--code", "-1", "e4m3"], "--code is '-1'; allowed are bits"),
+    (
+        ["show", "--code", "0 011 1000", "e4m3"],
+        "has fields of 1, 3, 4 bits; those of e4m3 have 1, 4, 3",
+    ),
     (["formats", "--kind", "foo"], "argument --kind: invalid choice: 'foo'"),
 ]
 

@@ -319,6 +319,9 @@ def test_codes_come_back_through_the_command(capsys: pytest.CaptureFixture[str])
 def test_a_code_shows_the_default_formats_of_its_width(capsys: pytest.CaptureFixture[str]) -> None:
     assert [entry["format"] for entry in parsed(["--code", "0x3c00"], capsys)] == ["fp16", "bf16"]
     assert [entry["format"] for entry in parsed(["--code", "0x38"], capsys)] == ["e4m3"]
+    assert [entry["format"] for entry in parsed(["--code", "0 0111 000"], capsys)] == ["e4m3"]
+    assert main(["show", "--code", "0 01111 0000000000"]) == 0
+    assert "bf16" not in capsys.readouterr().out
     main(["show", "--code", "0x3c00", "fp16"])
     assert "derived     (-1)**0 * 2**(15-15) * 1.0000000000b = 1\n" in capsys.readouterr().out
 
