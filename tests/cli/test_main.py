@@ -104,6 +104,7 @@ BAD = [
         "--random-bits is '-1'; allowed for e4m3:sr8",
     ),
     (["show", "1", "e4m3:sr8", "--random-bits", "256"], "e4m3:sr8 are integers from 0 to 255"),
+    (["bisect", "nowhere", "neither"], "RUN is nowhere, which does not exist"),
     (["show", "--code", "-1", "e4m3"], "--code is '-1'; allowed are bits"),
     (
         ["show", "--code", "0 011 1000", "e4m3"],

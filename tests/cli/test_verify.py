@@ -199,10 +199,10 @@ def test_other_data_are_refused(
         (["--compare-bits", "x"], "--compare-bits is given without --verify-bits N"),
         (["--verify-bits", "0"], "--verify-bits is 0; allowed are integers from 1 on"),
         (["--verify-bits", "x"], "argument --verify-bits: 'x' is not a whole number"),
-        (["--verify-bits", "2", "--compare-bits", "nowhere"], "nowhere has no stored hashes"),
+        (["--verify-bits", "2", "--compare-bits", "nowhere"], "nowhere, which does not exist"),
         (["--verify-bits", "2", "--compare-bits", "text"], "text is not a file of hashes"),
         (["--verify-bits", "2", "--compare-bits", "deep"], "deep is not a file of hashes: nested"),
-        (["--verify-bits", "2", "--data-dir", "x"], "data_dir is 'x'; task 'digits' reads no"),
+        (["--verify-bits", "2", "--data-dir", "x"], "--data-dir is 'x'; task 'digits' reads no"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -233,7 +233,7 @@ def test_a_stored_run_without_common_steps_is_refused(
     own.write_text(json.dumps(content))
     words = [*WORDS, "3", "--compare-bits", str(own), "--out", str(tmp_path / "run")]
     assert main(words) == 2
-    assert "every is 3" in capsys.readouterr().err
+    assert "--verify-bits is 3; " in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
