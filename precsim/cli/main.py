@@ -102,14 +102,20 @@ def _run(arguments: list[str]) -> int:
     if "words" in args and not any(_is_option(word) for word in rest):
         args.words += rest  # argparse takes words up to the next option only
     elif rest:
-        near = (nearest(word.partition("=")[0], options) for word in rest if _is_option(word))
-        hint = next((f"; did you mean {name!r}?" for name in near if name), "")
-        raise ValueError(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        hints = (_hint(word.partition("=")[0], options) for word in rest if _is_option(word))
+        raise ValueError(f"unrecognized arguments: {' '.join(rest)}{next(filter(None, hints), '')}")
     if command is None:
         raise ValueError(
             f"a command is missing; allowed are {', '.join(COMMANDS)} (see precsim --help)"
         )
     return int(_module(command).run(args))
+
+
+def _hint(option: str, options: list[str]) -> str:
+    if option in options:
+        return f"; {option} stands after the command"
+    near = nearest(option, options)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def _is_option(word: str) -> bool:

@@ -298,6 +298,8 @@ def _finish(
     if args.json:
         print(json.dumps(content, indent=2))
         return
+    if len(files) > len(run_directory.FILES):
+        files["*.svg"] = "each picture once more, as lines and text"
     print(f"{path}:")
     print_rows(list(files.items()), label=24)
 

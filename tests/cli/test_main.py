@@ -86,6 +86,7 @@ BAD = [
     (["show", "0.1", "--json", "--code", "1"], "VALUE is '0.1' and --code is '1'; give one of the"),
     (["show", "1", "--jsn", "fp16"], "unrecognized arguments: --jsn fp16; did you mean '--json'?"),
     (["train", "--polcy=bf16"], "unrecognized arguments: --polcy=bf16; did you mean '--policy'?"),
+    (["--json", "show", "1"], "unrecognized arguments: --json; --json stands after the command"),
     (["--versio"], "unrecognized arguments: --versio; did you mean '--version'?"),
     (["show", "--code", "0x1", "int8"], "(int8 stores integers, with a scale beside them)"),
     (["show", "--code", "1", "float(e=inf,p=4)"], "has no codes, or values that float64 has not"),

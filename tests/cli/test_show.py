@@ -316,6 +316,14 @@ def test_codes_come_back_through_the_command(capsys: pytest.CaptureFixture[str])
         assert int(back["code"], 16) == code
 
 
+def test_formats_may_stand_after_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: "unrecognized arguments: e4m3"."""
+    assert main(["show", "-1/3", "--json", "e4m3", "--random-bits", "86", "e4m3:sr8"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["format"] for entry in found["formats"]] == ["e4m3", "e4m3:sr8"]
+    assert found["given"] == "-1/3"
+
+
 def test_a_code_shows_the_default_formats_of_its_width(capsys: pytest.CaptureFixture[str]) -> None:
     assert [entry["format"] for entry in parsed(["--code", "0x3c00"], capsys)] == ["fp16", "bf16"]
     assert [entry["format"] for entry in parsed(["--code", "0x38"], capsys)] == ["e4m3"]
@@ -338,6 +346,17 @@ def test_a_number_alone_in_a_block_is_what_round_to_gives(
     assert parsed(["0.1", "mxfp4"], capsys)[0]["derivation"] == (
         "element * scale = 6 * 2**-6 = 0.09375"
     )
+
+
+def test_a_number_is_alone_where_a_scale_is_shared(capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: int8, whose scale belongs to the tensor, was said to have a block."""
+    for name, place in (
+        ("mxfp4", "block"),
+        ("int8", "tensor"),
+        ("int4_symmetric_block32", "block"),
+    ):
+        (entry,) = parsed(["0.1", name], capsys)
+        assert entry["size"].endswith(f"one number alone in its {place}")
 
 
 def test_block_and_affine_formats_are_explained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -334,7 +334,7 @@ def test_table_without_json(
     files = printed.out.partition(f"{out}:\n")[2].splitlines()
     assert [line.split()[0] for line in files] == [
         *("summary.json", "metrics.csv", "weights"),
-        *("loss_curves.png", "gradient_exponents.png", "weight_drift.png"),
+        *("loss_curves.png", "gradient_exponents.png", "weight_drift.png", "*.svg"),
     ]
     assert all(line in printed.out for line in LEGEND)
     assert "Every column: docs/tutorials/first-training.md\n" in printed.out

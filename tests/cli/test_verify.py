@@ -281,6 +281,24 @@ def test_a_run_that_fails_does_not_stop_the_others(
         assert ":" not in Path(run["folder"]).name
 
 
+def test_a_place_that_is_taken_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: another run with the same --out was one line for each policy."""
+    out = tmp_path / "run"
+
+    def train_on(data: Any, config: ps.TrainConfig, **options: Any) -> Any:
+        (out / "fp16").mkdir()
+        (out / "fp16" / "hashes.json").touch()
+        raise ValueError("no room")
+
+    monkeypatch.setattr(verify, "train_on", train_on)
+    words = ["train", "--policy", "bf16", "fp16", "fp32", "--steps", "2", "--verify-bits", "2"]
+    assert main([*words, "--out", str(out)]) == 2
+    refusal = f"precsim: error: --out is {out / 'fp16'}, which holds files; name another directory"
+    assert capsys.readouterr().err.splitlines() == ["precsim: error: bf16: no room", refusal]
+
+
 def test_progress_is_shown_on_a_terminal_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
