@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -226,25 +225,6 @@ def test_a_file_in_the_place_of_the_directory(
     path.touch()
     message = refused(["--out", str(path), *mode], capsys)
     assert message.endswith(f"--out is {path}, which is a file; name a directory\n")
-
-
-def test_runs_of_the_same_second_get_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Defect: the second one ended with "exists already; try again"."""
-
-    class Noon(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> "Noon":
-            return cls(2026, 1, 2, 12)
-
-    replace_train(monkeypatch, draws=False)
-    monkeypatch.setattr(command, "datetime", Noon)
-    monkeypatch.chdir(tmp_path)
-    for _ in range(3):
-        assert main(["train", "--policy", "fp32", "--steps", "2"]) == 0
-    made = sorted(path.parent.name for path in tmp_path.glob("runs/*/summary.json"))
-    assert made == [f"train-20260102-120000{number}" for number in ("", "-2", "-3")]
 
 
 def test_directory_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
