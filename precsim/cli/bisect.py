@@ -5,7 +5,8 @@ from pathlib import Path
 
 from precsim.analysis.bisect import bisect_runs
 from precsim.cli import cache
-from precsim.cli.run_directory import require_device
+from precsim.cli.output import naming_options
+from precsim.cli.run_directory import require_device, require_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @cache.with_cache
 def run(args: argparse.Namespace) -> int:
     """Print where the runs part; return 1 if they do."""
+    for path in (args.ours, args.theirs):
+        require_run(path, "RUN")
     require_device()
-    found = bisect_runs(args.ours, args.theirs, backend=args.backend)
+    with naming_options({"backend": "--backend"}):
+        found = bisect_runs(args.ours, args.theirs, backend=args.backend)
     if found.first_different is None:
         print(f"the same bits at all common steps, the last of them {found.last_equal}")
         return 0

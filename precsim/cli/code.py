@@ -22,7 +22,7 @@ class Field(NamedTuple):
     bits: str
 
 
-def parse_code(text: str) -> tuple[int, int | None]:
+def parse_code(text: str) -> tuple[int, tuple[int, ...]]:
     """Read a bit pattern.
 
     Parameters
@@ -35,8 +35,8 @@ def parse_code(text: str) -> tuple[int, int | None]:
     -------
     code : int
         The bits as an integer.
-    width : int or None
-        How many bits are written; None for a decimal number.
+    widths : tuple of int
+        How many bits are written, of each field where fields are; none for a decimal number.
 
     Raises
     ------
@@ -46,20 +46,21 @@ def parse_code(text: str) -> tuple[int, int | None]:
     Examples
     --------
     >>> parse_code("0x3c00"), parse_code("0 0111 000"), parse_code("56")
-    ((15360, 16), (56, 8), (56, None))
+    ((15360, (16,)), (56, (1, 4, 3)), (56, ()))
     """
     word = text.strip().lower()
-    if re.fullmatch(r"[01]+( +[01]+)+", word):
-        word = "0b" + word
+    if re.fullmatch(r"[01]+( +[01]+)+", word) and len(word) <= 100:
+        fields = word.split()
+        return int("".join(fields), 2), tuple(map(len, fields))
     word = re.sub(r"[ _]", "", word)
     match = _CODE.fullmatch(word)
     if match is None or len(word) > 100:
         raise ValueError(
-            f"--code is {text[:40]!r}; allowed are bits in hexadecimal (0x3c00), binary (0b0011 or "
+            f"--code is {text.strip()[:40]!r}; allowed are bits in hexadecimal (0x3c00), binary (0b0011 or "
             "'0 0111 000') or decimal (15360)"
         )
-    width = {"hex": 4 * (len(word) - 2), "binary": len(word) - 2}.get(match.lastgroup or "")
-    return int(word, 0), width
+    bits = {"hex": 4, "binary": 1}.get(match.lastgroup or "")
+    return int(word, 0), () if bits is None else (bits * (len(word) - 2),)
 
 
 def fields_of(code: int, fmt: Format) -> tuple[Field, ...]:
@@ -85,6 +86,29 @@ def fields_of(code: int, fmt: Format) -> tuple[Field, ...]:
             fields.append(Field(name, bits[start : start + size]))
         start += size
     return tuple(fields)
+
+
+def fits(widths: tuple[int, ...], fmt: Format) -> bool:
+    """Return whether a code of these widths, one or one for each field, is one of the format.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> [fits(widths, ps.get_format("e4m3")) for widths in ((8,), (1, 4, 3), (1, 3, 4))]
+    [True, True, False]
+    """
+    return widths in ((fmt.width,), tuple(len(field.bits) for field in fields_of(0, fmt)))
+
+
+def check_fields(widths: tuple[int, ...], fmt: Format) -> None:
+    """Refuse fields whose widths are not those of the format."""
+    if len(widths) > 1 and not fits(widths, fmt):
+        own = fields_of(0, fmt)
+        raise ValueError(
+            f"--code has fields of {', '.join(map(str, widths))} bits; those of {fmt} have "
+            f"{', '.join(str(len(field.bits)) for field in own)} "
+            f"({', '.join(field.name for field in own)})"
+        )
 
 
 def derivation(code: int, fmt: Format) -> str:

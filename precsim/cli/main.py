@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from precsim import __version__
 from precsim.cli.output import describe, flush_output, print_error
-from precsim.formats.arguments import unknown
+from precsim.formats.arguments import nearest, unknown
 
 COMMANDS = {
     "train": "train one network under several policies, and tell what each lost",
@@ -19,11 +19,19 @@ COMMANDS = {
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 
-_NUMBER = re.compile(r"-(\d|\.\d|inf|nan|pi|e\b)[\w.+/*^-]*", re.IGNORECASE)
+_NUMBER = re.compile(r"-(\d|\.\d|inf|nan|pi|e\b)[\w.+/*^-]*\Z", re.IGNORECASE)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as an exception, so that one place prints all errors."""
+    """Reports a wrong command line as an exception, so that one place prints all errors.
+
+    A word such as ``-1/3`` is a number to it, not an option.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Take the arguments of `ArgumentParser`."""
+        super().__init__(*args, **options)
+        self._negative_number_matcher = _NUMBER
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
@@ -89,10 +97,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     command = next((a for a in arguments if not a.startswith("-")), None)
-    parser = _parser(command)
-    # argparse takes a word that begins with "-" for an option; a space before it makes it a value.
-    words = [f" {a}" if _NUMBER.fullmatch(a) else a for a in arguments]
-    args = parser.parse_args(words)
+    parser, options = _parser(command)
+    args, rest = parser.parse_known_args(arguments)
+    if "words" in args and not any(_is_option(word) for word in rest):
+        args.words += rest  # argparse takes words up to the next option only
+    elif rest:
+        hints = (_hint(word.partition("=")[0], options) for word in rest if _is_option(word))
+        raise ValueError(f"unrecognized arguments: {' '.join(rest)}{next(filter(None, hints), '')}")
     if command is None:
         raise ValueError(
             f"a command is missing; allowed are {', '.join(COMMANDS)} (see precsim --help)"
@@ -100,8 +111,19 @@ def _run(arguments: list[str]) -> int:
     return int(_module(command).run(args))
 
 
-def _parser(command: str | None) -> argparse.ArgumentParser:
-    """Return the parser; only the chosen command's module is loaded, for its options."""
+def _hint(option: str, options: list[str]) -> str:
+    if option in options:
+        return f"; {option} stands after the command"
+    near = nearest(option, options)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and not _NUMBER.match(word)
+
+
+def _parser(command: str | None) -> tuple[argparse.ArgumentParser, list[str]]:
+    """Return the parser and the options; only the chosen command's module is loaded for them."""
     if command is not None and command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
     parser = _Parser(
@@ -114,11 +136,13 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"precsim {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    usage = parser.format_usage()
     for name, summary in COMMANDS.items():
         chosen = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         if name == command:
             _module(name).add_arguments(chosen)
-    return parser
+            usage = chosen.format_usage()
+    return parser, re.findall(r"--[\w-]+", usage)
 
 
 def _module(command: str) -> Any:

@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 Row = tuple[str, str | Sequence[tuple[str, str]]]
@@ -101,6 +101,18 @@ def describe(error: BaseException) -> str:
         return str(error)
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+@contextmanager
+def naming_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Let an error name the option of an argument: "steps is 0" becomes "--steps is 0"."""
+    try:
+        yield
+    except ValueError as error:
+        name, _, rest = str(error).partition(" is ")
+        if name not in options:
+            raise
+        raise ValueError(f"{options[name]} is {rest}") from error
 
 
 @contextmanager

@@ -6,9 +6,11 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -54,30 +56,44 @@ def check_place(path: Path) -> None:
 
 
 def create(path: Path) -> Path:
-    """Make the directory; refuse one that exists."""
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise FileExistsError(
-            f"{path} exists already; try again, or name a new one by --out"
-        ) from None
-    except OSError as error:
-        raise OSError(f"--out is {path}, which cannot be made: {error.strerror}") from None
-    return path
+    """Make a new directory; its name gets a number if another run has taken it."""
+    for k in count(1):
+        new = path if k == 1 else path.with_name(f"{path.name}-{k}")
+        with suppress(FileExistsError):
+            return _made(new, exist_ok=False)
+    raise AssertionError("numbers do not end")
 
 
 def reuse(path: Path) -> Path:
     """Make the directory, or take one without files, such as a killed run leaves behind."""
     if not path.exists():
-        return create(path)
+        _made(path, exist_ok=True)
     require_empty(path)
+    return path
+
+
+def _made(path: Path, *, exist_ok: bool) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(f"--out is {path}, which cannot be made: {error.strerror}") from None
     return path
 
 
 def require_empty(path: Path) -> None:
     """Refuse a directory that holds a file; one of empty directories holds none."""
-    if not path.is_dir() or any(not found.is_dir() for found in path.rglob("*")):
+    if not path.is_dir():
+        raise FileExistsError(f"--out is {path}, which is a file; name a directory")
+    if any(not found.is_dir() for found in path.rglob("*")):
         raise FileExistsError(f"--out is {path}, which holds files; name another directory")
+
+
+def require_run(path: Path, argument: str) -> None:
+    """Refuse a stored run where nothing is."""
+    if not path.exists():
+        raise FileNotFoundError(f"{argument} is {path}, which does not exist")
 
 
 def require_device() -> None:

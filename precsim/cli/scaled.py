@@ -22,7 +22,7 @@ _LARGEST = Fraction(2) ** 127
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownScaled:
-    """A number in a block or affine format, alone in its block.
+    """A number in a block or affine format, alone where a scale is shared.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def rows(shown: ShownScaled) -> list[Row]:
 
 
 def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int) -> ShownScaled:
-    """Return what becomes of a number that is alone in its block.
+    """Return what becomes of a number that is alone where a scale is shared.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def explanation(fmt: AnyFormat) -> str:
     >>> import precsim as ps
     >>> print(explanation(ps.get_format("int8")))
     A value is scale * (code - zero point). The scale fits the data: all elements of a tensor share
-    it. precsim show 0.1 int8 shows a number that is alone in its block.
+    it. precsim show 0.1 int8 shows a number that is alone in its tensor.
     """
     if isinstance(fmt, BlockFormat):
         factors = "element * scale" + (" * tensor scale" if fmt.tensor_scale else "")
@@ -178,7 +178,7 @@ def explanation(fmt: AnyFormat) -> str:
     sharing = shared.get(fmt.granularity.value, f"{fmt.block_size} neighbours")
     return (
         f"A value is scale * (code - zero point). The scale fits the data: {sharing} share it. "
-        f"precsim show 0.1 {fmt} shows a number that is alone in its block."
+        f"precsim show 0.1 {fmt} shows a number that is alone in its {_sharer(fmt)}."
     )
 
 
@@ -193,8 +193,14 @@ def _size(fmt: AnyFormat) -> str:
     assert isinstance(fmt, (BlockFormat, AffineFormat))
     kind = "block" if isinstance(fmt, BlockFormat) else "affine"
     return (
-        f"{kind} format, {fmt.bits_per_element:g} bits per element; one number alone in its block"
+        f"{kind} format, {fmt.bits_per_element:g} bits per element; one number alone in its "
+        f"{_sharer(fmt)}"
     )
+
+
+def _sharer(fmt: BlockFormat | AffineFormat) -> str:
+    """Return what shares one scale: block, tensor or channel."""
+    return "block" if isinstance(fmt, BlockFormat) else fmt.granularity.value
 
 
 def _bits(value: float, fmt: Format) -> str:

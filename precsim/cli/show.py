@@ -2,17 +2,19 @@
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 from precsim.cli import scaled
-from precsim.cli.code import Field, parse_code, shortened
+from precsim.cli.code import Field, fits, parse_code, shortened
 from precsim.cli.formats import NOTES, facts, kind_of
 from precsim.cli.number import CONSTANTS, exact_decimal, hex_float, parse_number
 from precsim.cli.output import Row, print_rows, print_words
 from precsim.cli.scaled import ShownScaled
 from precsim.cli.shown import Shown, describe, describe_code
+from precsim.formats.arguments import shown as quoted
 from precsim.formats.registry import get_format
 from precsim.rounding.spec import RoundingSpec
 
@@ -64,9 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--random-bits",
         metavar="R",
-        type=int,
-        default=0,
-        help="the random integer of mode sr (default: 0, which truncates)",
+        help="the random integer of mode sr, of as many bits as the mode takes: 0 to 255 for sr8, to "
+        "2**32 - 1 for sr (default: 0, which truncates)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON; exact numbers are strings")
 
@@ -89,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     ValueError
         If the number, the code or a format cannot be read.
     """
+    if args.code is not None or not args.words[1:]:  # nothing is rounded at random
+        _random_bits(args.random_bits, [])
     if args.code is not None:
         return _show_code(args)
     if not args.words:
@@ -100,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"VALUE is {given!r}, a format; allowed are numbers, then formats")
     exact = parse_number(given)
     specs = [RoundingSpec.parse(text) for text in formats or DEFAULT_FORMATS]
-    shown = [describe(exact, spec, args.random_bits) for spec in specs]
+    random_bits = _random_bits(args.random_bits, specs)
+    shown = [describe(exact, spec, random_bits) for spec in specs]
     if args.json:
         said = str(exact) if isinstance(exact, float) or _is_short(exact) else None
         return _print_json({"given": given.strip(), "exact": said}, shown)
@@ -109,12 +113,32 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _random_bits(text: str | None, specs: Sequence[RoundingSpec]) -> int:
+    """Return R, which every format of mode sr has to take; 0 if it is not given."""
+    if text is None:
+        return 0
+    if not any(spec.num_random_bits for spec in specs):
+        raise ValueError("--random-bits is given, but no FORMAT has mode sr, for example e4m3:sr8")
+    for spec in specs:
+        most = 2**spec.num_random_bits - 1
+        is_integer = re.fullmatch(r"[0-9]{1,20}", text.strip())
+        if spec.num_random_bits and not (is_integer and int(text) <= most):
+            raise ValueError(
+                f"--random-bits is {quoted(text)}; allowed for {spec} are integers from 0 to {most}"
+            )
+    return int(text)
+
+
 def _show_code(args: argparse.Namespace) -> int:
-    code, width = parse_code(args.code)
-    names = args.words or [n for n in DEFAULT_FORMATS if get_format(n).width == width]
+    if number := next((word for word in args.words if _is_number(word)), None):
+        raise ValueError(
+            f"VALUE is {quoted(number)} and --code is {quoted(args.code)}; give one of the two"
+        )
+    code, widths = parse_code(args.code)
+    names = args.words or [n for n in DEFAULT_FORMATS if fits(widths, get_format(n))]
     if not names:
         raise ValueError(f"--code {args.code[:40]} needs a FORMAT, for example fp16")
-    shown = [describe_code(code, RoundingSpec.parse(name)) for name in names]
+    shown = [describe_code(code, RoundingSpec.parse(name), widths) for name in names]
     if args.json:
         return _print_json({"given": args.code.strip(), "exact": None}, shown)
     print_words(f"code {args.code.strip()[:60]}")
@@ -154,6 +178,14 @@ def is_format(text: str) -> bool:
     """
     try:
         get_format(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        parse_number(text)
     except ValueError:
         return False
     return True

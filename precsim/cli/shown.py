@@ -8,6 +8,7 @@ from typing import Any
 from precsim.cli import scaled
 from precsim.cli.code import (
     Field,
+    check_fields,
     derivation,
     fields_of,
 )
@@ -134,7 +135,7 @@ def describe(
     return _shown(spec, code, value, exact, tuple(raised))
 
 
-def describe_code(code: int, spec: RoundingSpec) -> Shown:
+def describe_code(code: int, spec: RoundingSpec, widths: tuple[int, ...] = ()) -> Shown:
     """Return all that there is to say about a code.
 
     Parameters
@@ -143,6 +144,8 @@ def describe_code(code: int, spec: RoundingSpec) -> Shown:
         Bits.
     spec : RoundingSpec
         Its format.
+    widths : tuple of int
+        How many bits are written, of each field where fields are.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def describe_code(code: int, spec: RoundingSpec) -> Shown:
     Raises
     ------
     ValueError
-        If the format has no such code.
+        If the format has no such code, or other fields.
 
     Examples
     --------
@@ -170,6 +173,7 @@ def describe_code(code: int, spec: RoundingSpec) -> Shown:
         raise ValueError(
             f"--code has more bits than {fmt}; allowed are 0 to {(1 << fmt.width) - 1:#x}"
         )
+    check_fields(widths, fmt)
     exact = decode_exact(code, fmt)
     return _shown(spec, code, exact, exact, None)
 
@@ -266,15 +270,15 @@ def _neighbours(exact: Fraction | float, spec: RoundingSpec) -> tuple[float | No
     for side, mode in ((-1, RoundingMode.TOWARD_NEGATIVE), (1, RoundingMode.TOWARD_POSITIVE)):
         start = exact + side * nudge if is_value else exact
         directed = RoundingSpec(format=fmt, mode=mode, subnormals=subnormals)
-        value, lowest = round_exact(start, directed).value, _lowest_unsigned(fmt)
-        value = lowest if math.isnan(value) else max(value, lowest)
+        value = round_exact(start, directed).value  # NaN beyond the largest value before NaN
+        if not fmt.is_signed:
+            lowest = _lowest_unsigned(fmt)
+            value = lowest if math.isnan(value) else max(value, lowest)
         is_beside = value >= start if side == 1 else value <= start
         found.append(value if is_beside else None)
     return found[0], found[1]
 
 
 def _lowest_unsigned(fmt: Format) -> float:
-    """Return the least value of an unsigned format, minus infinity for a signed one."""
-    if fmt.is_signed:
-        return -math.inf
+    """Return the least value of an unsigned format."""
     return 0.0 if isinstance(fmt, FixedPointFormat) or fmt.has_zero else fmt.min_normal

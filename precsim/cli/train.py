@@ -19,7 +19,7 @@ from precsim.analysis.comparison import PolicySummary, event_rates, summarise
 from precsim.analysis.report import LEGEND, comparison_tables, places_table
 from precsim.cli import cache, run_directory, verify
 from precsim.cli.console import PlainConsole
-from precsim.cli.output import print_rows, reported
+from precsim.cli.output import naming_options, print_rows, reported
 from precsim.cli.progress import Progress, live_screen
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
@@ -55,10 +55,13 @@ _SETTINGS = (
     "backend",
     "data_dir",
 )
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS}
 
 
 _MOST_EXAMPLES = 2**27
 """Examples of a whole run, at most: their order, a gigabyte then, is made before the first step."""
+
+_WORDS = "docs/explanation/words.md#policies lists keys and values"
 
 _EPILOG = """\
 exit status:
@@ -80,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="POLICY",
-        help=f"policies to compare with fp32: {', '.join(PRESETS)}, or KEY=VALUE,... (default: "
-        f"{' '.join(DEFAULT_POLICIES)})",
+        help=f"policies to compare with fp32: {', '.join(PRESETS)}, or KEY=VALUE,... "
+        f"({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
     )
     choices: dict[str, tuple[Iterable[str], str]] = {
         "model": (MODELS, "the network"),
@@ -105,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     }
     for name, (kind, metavar, said) in numbers.items():
         parser.add_argument(
-            f"--{name.replace('_', '-')}",
+            _OPTIONS[name],
             type=kind,
             default=getattr(default, name),
             metavar=metavar,
@@ -174,8 +177,10 @@ def run(args: argparse.Namespace) -> int:
     if args.verify_bits is not None:
         integer(args.verify_bits, "--verify-bits", 1)
     reference = ("fp32",) if args.verify_bits is None else ()
-    policies = [Policy.parse(text) for text in (*reference, *(args.policy or DEFAULT_POLICIES))]
-    named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
+    policies = [_policy(text) for text in (*reference, *(args.policy or DEFAULT_POLICIES))]
+    _check_model(args.model, args.task)
+    with naming_options(_OPTIONS):
+        named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
     configs = list(named.values())
     verify.set_flags(configs)
     for policy in policies:  # refuse before anything is trained or written
@@ -183,14 +188,15 @@ def run(args: argparse.Namespace) -> int:
             resolve_backend(spec, args.backend)
     kind = "train" if args.verify_bits is None else "bits"
     path = args.out or Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
-    run_directory.check_place(path)
+    if args.out is not None or not path.exists():
+        run_directory.check_place(path)
     run_directory.require_device()
     data = _data(configs[0])
     _check_size(configs[0], data)
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
-    (run_directory.create if args.out is None else run_directory.reuse)(path)
+    path = (run_directory.create if args.out is None else run_directory.reuse)(path)
     console = PlainConsole(stderr=args.json, highlight=False)
     progress = Progress(list(named), args.steps, args.jobs)
     results: dict[str, TrainResult] = {}
@@ -205,11 +211,11 @@ def run(args: argparse.Namespace) -> int:
         with live_screen(progress, console, finished):
             for config, outcome in _train_all(data, configs, progress):
                 name = config.policy.name
+                if not results:
+                    run_directory.require_empty(path)
                 with reported(name, failures, with_traceback=args.traceback):
                     if isinstance(outcome, Exception):
                         raise outcome
-                    if not results:
-                        run_directory.require_empty(path)
                     results[name] = outcome
                     run_directory.add_result(path, outcome)
                     weights[name] = run_directory.weights_file(outcome)
@@ -224,6 +230,25 @@ def run(args: argparse.Namespace) -> int:
             content["complete"] = len(done) == len(configs)
             _finish(args, console, path, done, content, failures)
     return 2 if failures else 0
+
+
+def _policy(text: str) -> Policy:
+    try:
+        return Policy.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_WORDS}" if "=" in text else str(error)) from error
+
+
+def _check_model(model: str, task: str) -> None:
+    """Refuse a task that the default model, which the user need not have named, cannot learn."""
+    if model != TrainConfig(policy=Policy.parse("fp32")).model or task not in TASKS:
+        return
+    fitting = [name for name, each in MODELS.items() if each.reads == TASKS[task].has]
+    if model not in fitting:
+        raise ValueError(
+            f"--task is {task!r}, which has {TASKS[task].has}; model {model!r} reads "
+            f"{MODELS[model].reads} (give --model {' or '.join(fitting)})"
+        )
 
 
 def _data(config: TrainConfig) -> Data:
@@ -273,6 +298,8 @@ def _finish(
     if args.json:
         print(json.dumps(content, indent=2))
         return
+    if len(files) > len(run_directory.FILES):
+        files["*.svg"] = "each picture once more, as lines and text"
     print(f"{path}:")
     print_rows(list(files.items()), label=24)
 

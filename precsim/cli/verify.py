@@ -15,7 +15,7 @@ from rich.table import Table
 
 from precsim.cli import run_directory
 from precsim.cli.console import PlainConsole
-from precsim.cli.output import reported
+from precsim.cli.output import naming_options, reported
 from precsim.cli.progress import Progress, live_screen
 from precsim.products.native.refusal import RECOMMENDED_FLAGS, native_refusal
 from precsim.products.specs.fused_block import FusedBlock
@@ -46,12 +46,16 @@ def run(args: argparse.Namespace, path: Path, data: Data, configs: list[TrainCon
 
     Return 1 if one differs from the stored run, 2 if a run failed.
     """
-    logs = [_log(config, data, path, args) for config in configs]  # bad input leaves nothing behind
-    (run_directory.create if args.out is None else run_directory.reuse)(path)
+    if args.compare_bits is not None:
+        run_directory.require_run(args.compare_bits, "--compare-bits")
+    with naming_options({"every": "--verify-bits"}):
+        logs = [_log(config, data, args) for config in configs]  # bad input leaves nothing behind
+    path = (run_directory.create if args.out is None else run_directory.reuse)(path)
     console = PlainConsole(stderr=args.json)
     failures: dict[str, str] = {}
     try:
         for config, log in zip(configs, logs, strict=True):
+            log.folder = run_directory.reuse(path / file_name(config.policy.name))
             with reported(config.policy.name, failures, with_traceback=args.traceback):
                 _run(config, data, log, console, is_quiet=args.json)
     finally:
@@ -64,7 +68,6 @@ def run(args: argparse.Namespace, path: Path, data: Data, configs: list[TrainCon
 def _run(config: TrainConfig, data: Data, log: BitLog, console: Console, *, is_quiet: bool) -> None:
     """Train by one policy, whose hashes are stored as the run goes on."""
     assert log.folder is not None
-    run_directory.reuse(log.folder)
     reason = emulated_because(config)
     if reason is not None and not is_quiet:
         print(f"{config.policy.name}: products are emulated, the bits are the same ({reason})")
@@ -98,7 +101,7 @@ def _content(log: BitLog) -> dict[str, Any]:
     }
 
 
-def _log(config: TrainConfig, data: Data, path: Path, args: argparse.Namespace) -> BitLog:
+def _log(config: TrainConfig, data: Data, args: argparse.Namespace) -> BitLog:
     """Return the log of a run, with the stored run that it is compared with; nothing is written."""
     name = config.policy.name
     stored = None if args.compare_bits is None else _stored(args.compare_bits, name)
@@ -113,8 +116,7 @@ def _log(config: TrainConfig, data: Data, path: Path, args: argparse.Namespace) 
         "environment": run_directory.provenance(sys.argv[1:], config.seed)
         | {"xla_flags": os.environ.get("XLA_FLAGS", "")},
     }
-    folder = path / file_name(name)
-    return BitLog(every=args.verify_bits, folder=folder, stored=stored, about=about)
+    return BitLog(every=args.verify_bits, stored=stored, about=about)
 
 
 def emulated_because(config: TrainConfig) -> str | None:

@@ -54,10 +54,10 @@ def evaluated(formula: str) -> Fraction:
 
 
 def test_codes_as_people_write_them() -> None:
-    assert parse_code("0x3C00") == (0x3C00, 16)
-    assert parse_code("0 01111 0000000000") == (0x3C00, 16)
-    assert parse_code("0b0011_1000") == (0x38, 8)
-    assert parse_code("15360") == (15360, None)
+    assert parse_code("0x3C00") == (0x3C00, (16,))
+    assert parse_code("0 01111 0000000000") == (0x3C00, (1, 5, 10))
+    assert parse_code("0b0011_1000") == (0x38, (8,))
+    assert parse_code("15360") == (15360, ())
     for text in ("", "3c00", "-1", "0x", "1.5", "007", "0x1g", "٣", "f" * 200):
         with pytest.raises(ValueError, match="--code is"):
             parse_code(text)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 import precsim as ps
 from precsim.cli import run_directory
+from precsim.cli import train as command
 from precsim.cli.main import main
 from precsim.training.replay.checkpoint import load_weights
 from tests.cli.test_train import replace_train
@@ -134,11 +136,31 @@ def test_the_table_comes_before_the_pictures_and_complete_after_them(
     out, printed, err = trained(["--policy", "bf16"], tmp_path, capsys, status=2)
     assert err == "precsim: error: picture loss_curves: nothing to draw\n"
     assert "What each policy lost" in printed
-    names = [line.split()[0] for line in printed.splitlines()[-5:]]
+    names = [line.split()[0] for line in printed.splitlines()[-6:]]
     assert names == [
-        *("summary.json", "metrics.csv", "weights", "gradient_exponents.png", "weight_drift.png")
+        *("summary.json", "metrics.csv", "weights"),
+        *("gradient_exponents.png", "weight_drift.png", "*.svg"),
     ]
     assert seen == [False] * 3
     summary = json.loads((out / "summary.json").read_text())
     assert summary["complete"] is False
     assert summary["failures"] == {"picture loss_curves": "nothing to draw"}
+
+
+def test_runs_of_the_same_second_get_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: the second one ended with "exists already; try again"."""
+
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Noon":
+            return cls(2026, 1, 2, 12)
+
+    replace_train(monkeypatch, draws=False)
+    monkeypatch.setattr(command, "datetime", Noon)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        assert main(["train", "--policy", "fp32", "--steps", "2"]) == 0
+    made = sorted(path.parent.name for path in tmp_path.glob("runs/*/summary.json"))
+    assert made == [f"train-20260102-120000{number}" for number in ("", "-2", "-3")]

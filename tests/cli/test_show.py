@@ -88,6 +88,9 @@ NEIGHBOURS = [
     (-0.0, "e4m3fnuz", "-0.0009765625 below, 0.0009765625 above"),
     (Fraction(448), "e4m3", "416 below, none above"),
     (Fraction(1000), "e4m3", "448 below, none above"),
+    (Fraction(-448), "e4m3", "none below, -416 above"),
+    (Fraction(-500), "e4m3", "none below, -448 above"),
+    (Fraction(-240), "e4m3fnuz", "none below, -224 above"),
     (Fraction(70000), "fp16", "65504 below, inf above"),
     (Fraction(-70000), "fp16", "-inf below, -65504 above"),
     (Fraction(7), "e2m1", "6 below, none above"),
@@ -268,6 +271,22 @@ def test_json_is_parsed_back(given: str, capsys: pytest.CaptureFixture[str]) -> 
         assert np.array_equal(ps.decode(code, spec.format), value, equal_nan=True)
 
 
+@pytest.mark.parametrize("name", NUMBER_FORMATS)
+def test_beyond_the_ends_of_a_format_is_infinity_or_nothing(name: str) -> None:
+    """Defect: ``show -448 e4m3`` said "-inf below", though e4m3 has no infinity."""
+    fmt = ps.get_format(name)
+    if isinstance(fmt, ps.FixedPointFormat):
+        highest, lowest, has_infinity = fmt.max_value, fmt.min_value, False
+    else:
+        highest, lowest, has_infinity = fmt.max_finite, -fmt.max_finite, fmt.has_infinity
+    for factor in (1, 3):
+        above = lines(factor * Fraction(highest), name)["neighbours"]
+        assert above.endswith(", inf above" if has_infinity else ", none above")
+        if lowest and fmt.is_signed:
+            below = lines(factor * Fraction(lowest), name)["neighbours"]
+            assert below.startswith("-inf below" if has_infinity else "none below")
+
+
 EIGHT_BITS = [name for name in NUMBER_FORMATS if ps.get_format(name).width == 8]
 
 
@@ -297,9 +316,20 @@ def test_codes_come_back_through_the_command(capsys: pytest.CaptureFixture[str])
         assert int(back["code"], 16) == code
 
 
+def test_formats_may_stand_after_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: "unrecognized arguments: e4m3"."""
+    assert main(["show", "-1/3", "--json", "e4m3", "--random-bits", "86", "e4m3:sr8"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["format"] for entry in found["formats"]] == ["e4m3", "e4m3:sr8"]
+    assert found["given"] == "-1/3"
+
+
 def test_a_code_shows_the_default_formats_of_its_width(capsys: pytest.CaptureFixture[str]) -> None:
     assert [entry["format"] for entry in parsed(["--code", "0x3c00"], capsys)] == ["fp16", "bf16"]
     assert [entry["format"] for entry in parsed(["--code", "0x38"], capsys)] == ["e4m3"]
+    assert [entry["format"] for entry in parsed(["--code", "0 0111 000"], capsys)] == ["e4m3"]
+    assert main(["show", "--code", "0 01111 0000000000"]) == 0
+    assert "bf16" not in capsys.readouterr().out
     main(["show", "--code", "0x3c00", "fp16"])
     assert "derived     (-1)**0 * 2**(15-15) * 1.0000000000b = 1\n" in capsys.readouterr().out
 
@@ -316,6 +346,17 @@ def test_a_number_alone_in_a_block_is_what_round_to_gives(
     assert parsed(["0.1", "mxfp4"], capsys)[0]["derivation"] == (
         "element * scale = 6 * 2**-6 = 0.09375"
     )
+
+
+def test_a_number_is_alone_where_a_scale_is_shared(capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: int8, whose scale belongs to the tensor, was said to have a block."""
+    for name, place in (
+        ("mxfp4", "block"),
+        ("int8", "tensor"),
+        ("int4_symmetric_block32", "block"),
+    ):
+        (entry,) = parsed(["0.1", name], capsys)
+        assert entry["size"].endswith(f"one number alone in its {place}")
 
 
 def test_block_and_affine_formats_are_explained(capsys: pytest.CaptureFixture[str]) -> None:

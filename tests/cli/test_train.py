@@ -144,7 +144,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--steps", "-1"], "steps is -1; allowed are integers from 1 on"),
+        (["--steps", "-1"], "--steps is -1; allowed are integers from 1 on"),
         (["--steps", "x"], "argument --steps: 'x' is not a whole number, such as 100"),
         (["--steps", "nan"], "argument --steps: 'nan' is not a whole number, such as 100"),
         (["--steps", "1e3"], "argument --steps: '1e3' is not a whole number, such as 100"),
@@ -153,22 +153,28 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--batch-size", "1e2"], "argument --batch-size: '1e2' is not a whole number"),
         (["--batch-size", "100000000"], "allowed for task 'digits' are 1 to 1437, the number of"),
         (["--learning-rate", "x"], "argument --learning-rate: 'x' is not a number, such as 0.01"),
-        (["--learning-rate", "0"], "learning_rate is 0.0; allowed are positive numbers"),
-        (["--batch-size", "0"], "batch_size is 0"),
-        (["--learning-rate", "nan"], "learning_rate is nan; allowed are positive numbers"),
-        (["--seed", "-1"], "seed is -1"),
-        (["--seed", "99999999999999999999"], "seed is 99999999999999999999; allowed are"),
+        (["--learning-rate", "0"], "--learning-rate is 0.0; allowed are positive numbers"),
+        (["--batch-size", "0"], "--batch-size is 0; allowed are"),
+        (["--learning-rate", "nan"], "--learning-rate is nan; allowed are positive numbers"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--seed", "99999999999999999999"], "--seed is 99999999999999999999; allowed are"),
         (["--jobs", "0"], "--jobs is 0; allowed are integers from 1 on"),
         (["--policy", "bf61"], "unknown policy 'bf61'; did you mean 'bf16'?"),
         (["--policy", "BF16"], "unknown policy 'BF16'; did you mean 'bf16'?"),
         (["--policy", "fp16mixed"], "unknown policy 'fp16mixed'; did you mean 'fp16_mixed'?"),
         (["--policy", "q3.8sr,p=fp32"], "unknown policy 'q3.8sr'; did you mean 'q3.8_sr'?"),
         (["--policy", "bf16,pp=1"], "policy setting 'pp=1' is not understood"),
+        (["--policy", "a=b"], "docs/explanation/words.md#policies lists keys and values"),
+        (
+            ["--task", "text"],
+            "--task is 'text', which has characters; model 'mlp' reads images (give ",
+        ),
+        (["--task", "text", "--model", "cnn"], "--model is 'cnn', which reads images; allowed for"),
         (["--policy"], "argument --policy: expected at least one argument"),
-        (["--model", "rnn"], "model is 'rnn'; allowed are 'mlp', 'cnn'"),
-        (["--task", "mnist"], "task is 'mnist'; allowed are 'digits'"),
+        (["--model", "rnn"], "--model is 'rnn'; allowed are 'mlp', 'cnn'"),
+        (["--task", "mnist"], "--task is 'mnist'; allowed are 'digits'"),
         (["--optimizer", "adm"], "did you mean 'adam'?"),
-        (["--backend", "gpu"], "backend is 'gpu'; allowed are 'auto', 'emulated', 'native'"),
+        (["--backend", "gpu"], "--backend is 'gpu'; allowed are 'auto', 'emulated', 'native'"),
         (["--backend", "native", "--policy", "q3.8"], "no native kernel computes 'q3.8_q3.8_fp32"),
         (["--nope"], "unrecognized arguments: --nope"),
     ],
@@ -203,10 +209,22 @@ def test_a_run_does_not_write_over_another_one_that_took_its_directory(
 ) -> None:
     out = tmp_path / "run"
     replace_train(monkeypatch, lambda config: (out / "metrics.csv").write_text("theirs"))
-    assert main(["train", "--policy", "fp32", "--steps", "2", "--out", str(out)]) == 2
-    assert f"fp32: --out is {out}, which holds files" in capsys.readouterr().err
+    words = ["--policy", "bf16", "fp16", "--steps", "2", "--out", str(out)]
+    assert main(["train", *words]) == 2
+    err = capsys.readouterr().err
+    assert err == f"precsim: error: --out is {out}, which holds files; name another directory\n"
     assert [path.name for path in out.iterdir()] == ["metrics.csv"]
     assert (out / "metrics.csv").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("mode", [[], ["--verify-bits", "1"]])
+def test_a_file_in_the_place_of_the_directory(
+    mode: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    message = refused(["--out", str(path), *mode], capsys)
+    assert message.endswith(f"--out is {path}, which is a file; name a directory\n")
 
 
 def test_directory_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,7 +314,7 @@ def test_table_without_json(
     files = printed.out.partition(f"{out}:\n")[2].splitlines()
     assert [line.split()[0] for line in files] == [
         *("summary.json", "metrics.csv", "weights"),
-        *("loss_curves.png", "gradient_exponents.png", "weight_drift.png"),
+        *("loss_curves.png", "gradient_exponents.png", "weight_drift.png", "*.svg"),
     ]
     assert all(line in printed.out for line in LEGEND)
     assert "Every column: docs/tutorials/first-training.md\n" in printed.out

@@ -199,10 +199,10 @@ def test_other_data_are_refused(
         (["--compare-bits", "x"], "--compare-bits is given without --verify-bits N"),
         (["--verify-bits", "0"], "--verify-bits is 0; allowed are integers from 1 on"),
         (["--verify-bits", "x"], "argument --verify-bits: 'x' is not a whole number"),
-        (["--verify-bits", "2", "--compare-bits", "nowhere"], "nowhere has no stored hashes"),
+        (["--verify-bits", "2", "--compare-bits", "nowhere"], "nowhere, which does not exist"),
         (["--verify-bits", "2", "--compare-bits", "text"], "text is not a file of hashes"),
         (["--verify-bits", "2", "--compare-bits", "deep"], "deep is not a file of hashes: nested"),
-        (["--verify-bits", "2", "--data-dir", "x"], "data_dir is 'x'; task 'digits' reads no"),
+        (["--verify-bits", "2", "--data-dir", "x"], "--data-dir is 'x'; task 'digits' reads no"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -233,7 +233,7 @@ def test_a_stored_run_without_common_steps_is_refused(
     own.write_text(json.dumps(content))
     words = [*WORDS, "3", "--compare-bits", str(own), "--out", str(tmp_path / "run")]
     assert main(words) == 2
-    assert "every is 3" in capsys.readouterr().err
+    assert "--verify-bits is 3; " in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -279,6 +279,24 @@ def test_a_run_that_fails_does_not_stop_the_others(
     for run in told["policies"]:
         assert list(hashes(Path(run["folder"]))) == ["0"]
         assert ":" not in Path(run["folder"]).name
+
+
+def test_a_place_that_is_taken_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: another run with the same --out was one line for each policy."""
+    out = tmp_path / "run"
+
+    def train_on(data: Any, config: ps.TrainConfig, **options: Any) -> Any:
+        (out / "fp16").mkdir()
+        (out / "fp16" / "hashes.json").touch()
+        raise ValueError("no room")
+
+    monkeypatch.setattr(verify, "train_on", train_on)
+    words = ["train", "--policy", "bf16", "fp16", "fp32", "--steps", "2", "--verify-bits", "2"]
+    assert main([*words, "--out", str(out)]) == 2
+    refusal = f"precsim: error: --out is {out / 'fp16'}, which holds files; name another directory"
+    assert capsys.readouterr().err.splitlines() == ["precsim: error: bf16: no room", refusal]
 
 
 def test_progress_is_shown_on_a_terminal_only(
