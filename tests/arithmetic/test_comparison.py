@@ -104,7 +104,7 @@ def test_errors_name_the_argument(function: Callable[..., Any]) -> None:
     one = np.ones(3, np.float32)
     with pytest.raises(TypeError, match="y has dtype int64; allowed are float32 and float64"):
         function(one, np.arange(3))
-    with pytest.raises(TypeError, match="float32, float64; allowed is one carrier"):
+    with pytest.raises(TypeError, match="x float32, y float64; allowed is one carrier"):
         function(one, np.ones(3))
     with pytest.raises(TypeError, match=r"y has 0.1, which is not exact in float32"):
         function(one, 0.1)

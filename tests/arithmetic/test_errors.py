@@ -26,9 +26,9 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: ps.add("one", "two", "fp16"), TypeError, "x has dtype <U3; allowed"),
     (lambda: ps.add(None, 1.0, "fp16"), TypeError, "x has dtype object; allowed"),  # type: ignore[call-overload]
     # Mixed dtypes
-    (lambda: ps.add(ONE, np.ones(3), "fp16"), TypeError, "float32, float64; allowed is one"),
-    (lambda: ps.add(np.ones(3), ONES, "fp16"), TypeError, "float32, float64; allowed is one"),
-    (lambda: ps.fma(ONE, 1.0, np.float64(1), "fp16"), TypeError, "float32, float64; allowed"),
+    (lambda: ps.add(ONE, np.ones(3), "fp16"), TypeError, "x float32, y float64; allowed is one"),
+    (lambda: ps.add(np.ones(3), ONES, "fp16"), TypeError, "x float64, y float32; allowed is one"),
+    (lambda: ps.fma(ONE, 1.0, np.float64(1), "fp16"), TypeError, "y float32, z float64; allowed"),
     # Numbers that the carrier beside them does not have
     (lambda: ps.add(ONE, 0.1, "fp16"), TypeError, "has 0.1, which is not exact in float32"),
     (lambda: ps.add(0.1, ONES, "fp16"), TypeError, "has 0.1, which is not exact in float32"),
