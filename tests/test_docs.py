@@ -49,7 +49,8 @@ def missing_sections(value: object) -> set[str]:
     """Return the sections that a public function or class should have and has not."""
     required = {"Examples"}
     if not inspect.isclass(value) and callable(value):
-        required.add("Returns")
+        yields = inspect.isgeneratorfunction(inspect.unwrap(value))  # a context manager
+        required.add("Yields" if yields else "Returns")
         if inspect.signature(value).parameters:
             required.add("Parameters")
     docstring = inspect.getdoc(value) or ""

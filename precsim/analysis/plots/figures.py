@@ -51,9 +51,9 @@ def figure(
     path : str or Path, optional
         Where `save_figure` writes the picture at the end of the block; by default nowhere.
 
-    Returns
-    -------
-    context manager of list of Axes
+    Yields
+    ------
+    list of Axes
         The axes, row by row; ``axes[0].figure`` is the figure.
 
     Raises
