@@ -91,7 +91,7 @@ class LaxArray:
         return lifted(found) if callable(found) else found
 
     def __getitem__(self, index: Any) -> "LaxArray":
-        return LaxArray(self.x[_array(index)])
+        return LaxArray(self.x[plain(index)])
 
     def __neg__(self) -> "LaxArray":
         return LaxArray(lax.neg(self.x))
@@ -109,12 +109,12 @@ class LaxArray:
         return self.x
 
 
-def _array(x: Any) -> Any:
-    """Return what a `LaxArray` stands for; anything else as it is, tuples and lists inside too."""
+def plain(x: Any) -> Any:
+    """Return the JAX array that a `LaxArray` stands for, in tuples and lists too; others as is."""
     if type(x) is LaxArray:
         return x.x
     if type(x) in (tuple, list):
-        return type(x)(map(_array, x))
+        return type(x)(map(plain, x))
     return x
 
 
@@ -127,7 +127,7 @@ def lifted(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        args, options = _array(args), {name: _array(value) for name, value in options.items()}
+        args, options = plain(args), {name: plain(value) for name, value in options.items()}
         return jax.tree.map(_lax_array, function(*args, **options))
 
     return call
@@ -142,14 +142,9 @@ def with_lax(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
     @wraps(function)
     def call(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
         args, options = jax.tree.map(_lax_array, (args, options), is_leaf=_is_leaf)
-        return jax.tree.map(_array, function(*args, **options), is_leaf=_is_leaf)  # type: ignore[no-any-return]
+        return jax.tree.map(plain, function(*args, **options), is_leaf=_is_leaf)  # type: ignore[no-any-return]
 
     return call
-
-
-def plain(x: Any) -> Any:
-    """Return the JAX array that a `LaxArray` stands for; anything else as it is."""
-    return _array(x)
 
 
 def loop_of(body: Callable[..., Any], state: Any) -> tuple[Callable[..., Any], Any]:
@@ -162,7 +157,7 @@ def loop_of(body: Callable[..., Any], state: Any) -> tuple[Callable[..., Any], A
 
 
 def _all_lax(tree: Any) -> Any:
-    return jax.tree.map(lambda x: LaxArray(jnp.asarray(_array(x))), tree, is_leaf=_is_leaf)
+    return jax.tree.map(lambda x: LaxArray(jnp.asarray(plain(x))), tree, is_leaf=_is_leaf)
 
 
 def _is_leaf(x: Any) -> bool:
@@ -185,8 +180,8 @@ def _operator(name: str, of_lax: Callable[..., Any], kinds: str) -> None:
         is_fast = array.dtype.kind in kinds and _are_alike(array, other)
         return LaxArray((of_lax if is_fast else python)(x, y))
 
-    setattr(LaxArray, f"__{name}__", lambda self, other: apply(self.x, _array(other)))
-    setattr(LaxArray, f"__r{name}__", lambda self, other: apply(_array(other), self.x))
+    setattr(LaxArray, f"__{name}__", lambda self, other: apply(self.x, plain(other)))
+    setattr(LaxArray, f"__r{name}__", lambda self, other: apply(plain(other), self.x))
 
 
 def _shift_right(x: Any, y: Any) -> Any:
@@ -226,7 +221,7 @@ class _Namespace:
 
     def where(self, condition: Any, yes: Any, no: Any) -> LaxArray:
         """Select, as `jax.numpy.where`."""
-        condition, yes, no = _array(condition), _array(yes), _array(no)
+        condition, yes, no = plain(condition), plain(yes), plain(no)
         is_plain = hasattr(condition, "aval") and condition.dtype == bool
         for x in (yes, no):
             has_its_shape = hasattr(x, "aval") and x.shape == getattr(condition, "shape", None)
@@ -248,7 +243,7 @@ class _Namespace:
         return self._extremum(lax.min, jnp.minimum, x, y)
 
     def _extremum(self, of_lax: Any, slow: Any, x: Any, y: Any) -> LaxArray:
-        x, y = _array(x), _array(y)
+        x, y = plain(x), plain(y)
         is_plain = hasattr(x, "aval") and x.dtype.kind in "iu" and _are_alike(x, y)
         return LaxArray((of_lax if is_plain else slow)(x, y))
 
@@ -258,7 +253,7 @@ class _Namespace:
 
     def zeros_like(self, x: Any) -> LaxArray:
         """Return zeros of the same shape and dtype."""
-        return LaxArray(lax.full_like(_array(x), 0))
+        return LaxArray(lax.full_like(plain(x), 0))
 
 
 lax_numpy = _Namespace()
