@@ -3,7 +3,7 @@
 The bits for stochastic rounding come from (seed, step, path, element index) through JAX's
 counter-based Threefry generator. They are the same under jit, vmap and remat, and on any number of
 devices. They are those of `jax.random`, from straight code: JAX's own consists of small loops on a
-CPU, which take XLA eight times as long to compile.
+CPU, which take XLA several times as long to compile.
 """
 
 import math
