@@ -186,11 +186,11 @@ def loss_scale_from(text: str) -> LossScale:
 
 def all_finite(tree: Any) -> Array:
     """Return whether every element of every differentiable leaf is finite."""
-    trained = [leaf for leaf in jax.tree.leaves(tree) if is_trained(leaf)]
+    trained = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree) if is_trained(leaf)]
     if not trained:
         return jnp.asarray(True)
     # One pass for leaves of one dtype, and two counts, which XLA compiles sooner than one.
-    dtypes = {leaf.dtype for leaf in map(jnp.asarray, trained)}
-    groups = [[x for x in map(jnp.asarray, trained) if x.dtype == dtype] for dtype in dtypes]
+    dtypes = dict.fromkeys(leaf.dtype for leaf in trained)
+    groups = [[x for x in trained if x.dtype == dtype] for dtype in dtypes]
     counts = [count_true(jnp.isnan(x), jnp.isinf(x)) for x in map(joined, groups)]
     return jnp.concatenate(counts).sum() == 0

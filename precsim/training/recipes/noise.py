@@ -55,9 +55,8 @@ def _bits(first: Array, second: Array, size: int) -> Array:
 
 def _is_threefry(key: Array) -> bool:
     """Return whether a key, typed or raw, is one of Threefry's."""
-    if _is_typed(key):
-        return str(jax.random.key_impl(key)) == "threefry2x32"
-    return key.shape == (2,) and str(jax.random.key_impl(key)) == "threefry2x32"
+    is_key = _is_typed(key) or key.shape == (2,)
+    return is_key and str(jax.random.key_impl(key)) == "threefry2x32"
 
 
 def _is_typed(key: Array) -> bool:
