@@ -61,13 +61,13 @@ from precsim.rounding.spec import RoundingSpec as RoundingSpec
 from precsim.rounding.ulp import ulp as ulp
 from precsim.training.config import TrainConfig as TrainConfig
 from precsim.training.loop import train as train
-from precsim.training.policy import Policy as Policy
 from precsim.training.recipes.gradients import value_and_grad as value_and_grad
 from precsim.training.recipes.loss_scaling import DynamicLossScale as DynamicLossScale
 from precsim.training.recipes.loss_scaling import NoLossScale as NoLossScale
 from precsim.training.recipes.loss_scaling import StaticLossScale as StaticLossScale
 from precsim.training.recipes.updates import apply_updates as apply_updates
 from precsim.training.result import TrainResult as TrainResult
+from precsim.transform.policy import Policy as Policy
 
 __version__: str
 __all__: list[str]  # noqa: PYI035

@@ -28,9 +28,9 @@ from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.loop import load_data, train_on
 from precsim.training.models.registry import MODELS
-from precsim.training.policy import Policy
-from precsim.training.presets import PRESETS
 from precsim.training.result import TrainResult
+from precsim.transform.policy import Policy
+from precsim.transform.presets import PRESETS
 
 DEFAULT_POLICIES = (
     "fp32",

@@ -8,7 +8,7 @@ import numpy as np
 from precsim.formats.arguments import integer, not_allowed, shown
 from precsim.training.data.registry import TASKS
 from precsim.training.models.registry import MODELS
-from precsim.training.policy import Policy
+from precsim.transform.policy import Policy
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 BACKENDS = ("auto", "emulated", "native")

@@ -11,8 +11,8 @@ from precsim._arrays import Array
 from precsim.formats.arguments import shown
 from precsim.training import watched as products
 from precsim.training.functions import functions_of
-from precsim.training.policy import Policy
 from precsim.training.watched import Setting, Watched
+from precsim.transform.policy import Policy
 from precsim.transform.tags import tag, tag_both
 
 

@@ -18,7 +18,6 @@ from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.layers import Layers
 from precsim.training.models.registry import MODELS
-from precsim.training.recipes.noise import fold_in
 from precsim.training.result import TrainResult, stacked
 from precsim.training.step import (
     Metrics,
@@ -30,6 +29,7 @@ from precsim.training.step import (
 )
 from precsim.training.switches import with_default_switches
 from precsim.training.watched import UNGUARDED
+from precsim.transform.noise import fold_in
 
 
 def train(

@@ -17,11 +17,11 @@ from precsim.training.layers import Layers
 from precsim.training.recipes.gradients import scaled_gradient
 from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
-from precsim.training.recipes.noise import fold_in
 from precsim.training.recipes.optimizers import make_optimizer
 from precsim.training.recipes.updates import apply_updates, count_swallowed
 from precsim.training.switches import with_default_switches
 from precsim.training.watched import Watched, noise_for, probe
+from precsim.transform.noise import fold_in
 from precsim.transform.tags import tag
 
 

@@ -24,9 +24,9 @@ from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import functions_of
-from precsim.training.policy import Policy
-from precsim.training.recipes.noise import bits_at
 from precsim.training.recipes.tensor_scaling import current_scale
+from precsim.transform.noise import bits_at
+from precsim.transform.policy import Policy
 
 NUM_EVENTS = len(Events._fields)
 UNGUARDED = ":unguarded"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from precsim.cli.main import main
-from precsim.training.presets import PRESETS
+from precsim.transform.presets import PRESETS
 from tests.cli.test_train import replace_train
 
 

@@ -13,9 +13,9 @@ from precsim.formats.carrier import FLOAT32
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.spec import RoundingSpec
 from precsim.training import watched as products
-from precsim.training.recipes.noise import bits_at
 from precsim.training.recipes.tensor_scaling import current_scale
 from precsim.training.watched import NUM_EVENTS, UNGUARDED, Setting, probe
+from precsim.transform.noise import bits_at
 from tests.training.conftest import DISTINCT, assert_same_bits, single
 
 KEY = jax.random.key(0)

@@ -8,8 +8,6 @@ backward.
 import importlib
 from typing import Any
 
-FUNCTIONS = ("platform", "portable")
-
 
 def functions_of(name: str) -> Any:
     """Return the module of a policy's `functions`."""

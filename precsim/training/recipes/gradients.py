@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from precsim.training.policy import Policy
 from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
+from precsim.transform.policy import Policy
 
 
 def value_and_grad(

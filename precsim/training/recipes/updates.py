@@ -11,7 +11,7 @@ from precsim.arithmetic.elementwise import add, subtract
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
 from precsim.training.recipes.leaves import is_trained, joined, parted
-from precsim.training.recipes.noise import bits_at, fold_in
+from precsim.transform.noise import bits_at, fold_in
 
 
 def apply_updates(

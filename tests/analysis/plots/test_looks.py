@@ -10,7 +10,7 @@ import pytest
 import precsim as ps
 from precsim.analysis.plots import looks
 from precsim.formats.registry import Format
-from precsim.training.presets import PRESETS
+from precsim.transform.presets import PRESETS
 
 COLOURS = {
     "fp32": "#0072B2",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.training.recipes.noise import bits_at
 from precsim.training.recipes.updates import count_swallowed
+from precsim.transform.noise import bits_at
 from tests.training.conftest import assert_same_bits, single
 
 UPDATE = single([1e-4])

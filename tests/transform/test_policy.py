@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.training.presets import PRESETS
+from precsim.transform.presets import PRESETS
 
 JMP = ["p=f32,c=bf16,o=f32", "p=f32,c=f16,o=f32", "p=half,c=half,o=half", "p=bfloat16,c=bf16"]
 OVERRIDES = [

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from precsim.training.recipes.noise import bits_at, fold_in
+from precsim.transform.noise import bits_at, fold_in
 
 
 def words(key: Any) -> np.ndarray:

@@ -9,9 +9,9 @@ from precsim.formats.carrier import FLOAT32
 from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
-from precsim.training.functions import FUNCTIONS
 
 TENSOR_SCALINGS = ("none", "current")
+FUNCTIONS = ("platform", "portable")
 _FP32 = RoundingSpec.parse("fp32")
 
 
@@ -127,7 +127,7 @@ class Policy:
             return text
         if not isinstance(text, str):
             raise TypeError(f"policy is {shown(text)}; allowed are a string or a Policy")
-        from precsim.training.presets import PRESETS
+        from precsim.transform.presets import PRESETS
 
         first, *others = _split(text)
         rest = ",".join(others)
