@@ -5,7 +5,9 @@ on these are one class), alone or in lists, tuples and dicts. Nothing here depen
 parameter of which primitive has them, since names and shapes of parameters change between versions.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 
@@ -45,3 +47,54 @@ def equations(jaxpr: Any) -> Iterator[Any]:
 def is_variable(atom: Any) -> bool:
     """Return whether an input of an equation is a variable; others are constants."""
     return not hasattr(atom, "val")
+
+
+def parameters_to_bind(eqn: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the functions and the parameters with which to bind an equation's primitive again."""
+    found = eqn.primitive.get_bind_params(eqn.params)
+    if isinstance(found, tuple):  # before JAX 0.9
+        return list(found[0]), found[1]
+    parameters = dict(found)
+    return list(parameters.pop("subfuns", ())), parameters
+
+
+def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:
+    """Return the results of an equation for other operands, as a list."""
+    functions, parameters = parameters_to_bind(eqn)
+    if functions and "subfuns" in eqn.primitive.get_bind_params(eqn.params):
+        parameters["subfuns"] = tuple(functions)
+        functions = []
+    results = eqn.primitive.bind(*functions, *operands, **parameters)
+    return list(results) if eqn.primitive.multiple_results else [results]
+
+
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many operands of a `scan` are constants, and how many are carried."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carried, _ = params["ft_in"].unpack()  # from JAX 0.11 on
+    return len(constants), len(carried)
+
+
+def source_line(eqn: Any) -> str:
+    """Return the user's file, line and function that an equation stems from, or nothing."""
+    from jax._src import source_info_util  # no public way to a source line
+
+    return str(source_info_util.summarize(eqn.source_info))
+
+
+_WRAPPER = re.compile(r"\b(?:transpose|jvp|vmap|remat|checkpoint|rematted_computation)\(([^()]*)\)")
+
+
+@lru_cache(maxsize=1 << 14)
+def scope_of(name_stack: Any) -> tuple[str, bool]:
+    """Return the named scopes of an equation, joined by "/", and whether it is of a backward pass.
+
+    Transformations leave their names around the scopes, as in ``transpose(jvp(layer))/dense``.
+    """
+    text = str(name_stack)
+    is_backward = "transpose(" in text
+    while text != (inner := _WRAPPER.sub(r"\1", text)):
+        text = inner
+    parts = [part for part in text.split("/") if part and part != "rematted_computation"]
+    return "/".join(parts), is_backward

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from precsim.transform.jaxprs import inner_jaxprs, is_variable, opened
+from precsim.transform.jaxprs import inner_jaxprs, is_variable, opened, source_line
 
 _EXACT = frozenset(
     [
@@ -170,9 +170,7 @@ def _is_exact_conversion(eqn: Any) -> bool:
 
 
 def _line(eqn: Any) -> str:
-    from jax._src import source_info_util  # no public way to a source line
-
-    name, place = eqn.primitive.name, source_info_util.summarize(eqn.source_info)
+    name, place = eqn.primitive.name, source_line(eqn)
     return f"{name} at {place}" if place else str(name)
 
 

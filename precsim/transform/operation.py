@@ -1,0 +1,285 @@
+"""One operation of an emulated program, as its rule sees it; rules stand in a registry."""
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+
+from precsim._arrays import Array
+from precsim.formats.arguments import shown
+from precsim.rounding.spec import RoundingSpec
+from precsim.transform import jaxprs
+from precsim.transform.policy import Policy
+from precsim.transform.rounded import Place, nearest_value, with_rounded_cotangent
+from precsim.transform.values import (
+    Format,
+    Value,
+    common_origin,
+    format_of,
+    has_all_of,
+    is_float,
+    is_known,
+    rounds_nothing,
+    widened,
+)
+
+
+class How(enum.StrEnum):
+    """How an operation of a program was treated."""
+
+    MOVED = "moved"
+    """Numbers are moved, chosen or compared; none is computed."""
+    ROUNDED = "rounded once"
+    """The exact result is rounded once."""
+    COMPUTED = "float32, then rounded"
+    """The platform computes it in the carrier; that result is rounded."""
+    PRODUCT = "product"
+    """A matrix product or a convolution, by its spec."""
+    SUM = "sum"
+    """Every partial sum is rounded, in a stated order."""
+    CAST = "cast"
+    """A conversion that the program itself asks for, rounded once."""
+    AS_IS = "as it is"
+    """The policy rounds nothing there: the program's own operation runs."""
+    EXEMPT = "exempt"
+    """Not for emulation: integers, random sampling, what precsim has computed already."""
+    UNKNOWN = "unknown"
+    """No rule says how to round it."""
+
+
+class Record(NamedTuple):
+    """One operation of a program: where it stands, and how it was treated."""
+
+    primitive: str
+    line: str
+    scope: str
+    is_backward: bool
+    how: How
+    format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Where in a program its operations stand, and under which policy.
+
+    Parameters
+    ----------
+    policy : Policy
+        With its rules; `Operation.policy` is what they say for one operation.
+    backend : str
+        Backend of the products, as of `emulate`.
+    strict : bool
+        Whether an operation without a rule is refused.
+    key : jax.Array
+        Key of the random bits; inside a loop, that of one turn.
+    scope : str
+        The named scopes and functions around, joined by "/".
+    path : str
+        The equations around, by number: no two places of random bits have the same.
+    is_backward : bool
+        Whether this belongs to the backward pass.
+    records : list of Record, optional
+        Where operations are written down.
+    """
+
+    policy: Policy
+    backend: str
+    strict: bool
+    key: Array = field(compare=False)
+    scope: str = ""
+    path: str = ""
+    is_backward: bool = False
+    records: list[Record] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An equation of a program, with the values of its operands."""
+
+    context: Context
+    eqn: Any
+    operands: list[Value]
+
+    @property
+    def name(self) -> str:
+        """The name of the primitive."""
+        name: str = self.eqn.primitive.name
+        return name
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of the primitive."""
+        params: dict[str, Any] = self.eqn.params
+        return params
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy of the scope in which the operation stands."""
+        return self.context.policy.at(self.context.scope)
+
+    @property
+    def spec(self) -> RoundingSpec:
+        """The rounding of elementwise results here."""
+        return self.policy.elementwise
+
+    @property
+    def is_exact_everywhere(self) -> bool:
+        """Whether the policy wants bits that no platform decides."""
+        return self.policy.functions == "portable"
+
+    @property
+    def place(self) -> Place:
+        """Where the random bits of this operation come from."""
+        return Place(self.context.key, self.context.path)
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The operands without what is known of them."""
+        return [value.array for value in self.operands]
+
+    def bind(self, *arrays: Array) -> list[Array]:
+        """Run the program's own operation."""
+        return jaxprs.bind(self.eqn, arrays)
+
+    def rounds_nothing(self, spec: RoundingSpec) -> bool:
+        """Return whether all numbers of the operands and results are of a format already."""
+        atoms = [*self.eqn.invars, *self.eqn.outvars]
+        return all(rounds_nothing(spec, a.aval.dtype) for a in atoms if is_float(a.aval))
+
+    def brought(self, n: int, spec: RoundingSpec) -> Array:
+        """Return an operand in the carrier, its numbers rounded to the format of a spec."""
+        value = self.operands[n]
+        if is_known(value, spec.format):
+            return widened(value.array)
+        place = Place(self.context.key, f"{self.context.path}/operand {n}")
+        return nearest_value(widened(value.array), spec, place)
+
+    def result(
+        self, y: Array, fmt: Format | None, *, cotangent: RoundingSpec | None = None, n: int = 0
+    ) -> Value:
+        """Return a computed array as a value of the program, in the dtype that it has there.
+
+        Its cotangent is rounded by a spec, where one is given.
+        """
+        dtype = self.eqn.outvars[n].aval.dtype
+        if y.dtype != dtype:
+            own = format_of(dtype)
+            if fmt is None or not has_all_of(own, fmt):
+                fmt = own
+                y = nearest_value(y, RoundingSpec(format=own), self.place)
+            y = y.astype(dtype)
+        if cotangent is not None and not rounds_nothing(cotangent, dtype):
+            y = with_rounded_cotangent(y, cotangent, self.place)
+        origin = common_origin(self.operands, is_backward=self.context.is_backward)
+        return Value(y, fmt, None, origin)
+
+    def rounded(self, y: Array, spec: RoundingSpec, n: int = 0) -> Value:
+        """Round a computed array, and in the backward pass its cotangent."""
+        y = nearest_value(y, spec, self.place)
+        return self.result(y, spec.format, cotangent=spec, n=n)
+
+    def as_it_is(self) -> list[Value]:
+        """Run the program's own operation; nothing is known of the results."""
+        origin = common_origin(self.operands, is_backward=self.context.is_backward)
+        return [Value(y, None, None, origin) for y in self.bind(*self.arrays)]
+
+    def record(self, how: How, fmt: object = "") -> None:
+        """Write down how the operation was treated."""
+        records, context = self.context.records, self.context
+        if records is not None:
+            line = jaxprs.source_line(self.eqn)
+            is_backward = context.is_backward
+            records.append(Record(self.name, line, context.scope, is_backward, how, str(fmt)))
+
+    def inside(self, name: str = "", *, key: Array | None = None) -> Context:
+        """Return the context of a program that the operation holds."""
+        scope = "/".join(part for part in (self.context.scope, name) if part)
+        return replace(self.context, scope=scope, key=self.context.key if key is None else key)
+
+
+Rule: TypeAlias = Callable[[Operation], list[Value]]
+
+RULES: dict[str, Rule] = {}
+"""By the name of the primitive."""
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Decorate the rule of these primitives."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def register_rule(
+    primitive: Any, function: Callable[..., Array | Sequence[Array]] | None = None
+) -> Any:
+    """Say how `emulate` computes a primitive of your own.
+
+    Parameters
+    ----------
+    primitive : str or jax.extend.core.Primitive
+        The primitive, or its name. A rule that it has already is replaced.
+    function : callable
+        ``function(operation, *arrays)`` returns the result, or a sequence of results. The arrays
+        are the operands in the carrier, rounded to the format of the policy's elementwise
+        operations. `operation` has `bind` (the primitive itself), `params`, `policy`, `spec` (the
+        policy's rounding of elementwise results at this place) and `scope`. The result is rounded
+        by `spec` if it is not a value of that format. Without it, this is a decorator.
+
+    Returns
+    -------
+    callable
+        The function.
+
+    Raises
+    ------
+    TypeError
+        If `primitive` is no primitive and no name, or `function` cannot be called.
+
+    Notes
+    -----
+    The derivative is that of what the function computes. A rule counts for the whole process, from
+    the next trace on.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, precsim as ps
+    >>> @ps.register_rule("digamma")
+    ... def digamma(operation, x):
+    ...     return operation.bind(x)[0]
+    >>> float(ps.emulate(jax.lax.digamma, "bf16")(jnp.float32(3.0)))
+    0.921875
+    """
+    if function is None:
+        return lambda function: register_rule(primitive, function)
+    name = getattr(primitive, "name", primitive)
+    if not isinstance(name, str):
+        raise TypeError(
+            f"primitive is {shown(primitive)}; allowed are a primitive of JAX or its name"
+        )
+    if not callable(function):
+        raise TypeError(f"function is {shown(function)}; allowed is a function of arrays")
+
+    def own_rule(operation: Operation) -> list[Value]:
+        spec = operation.spec
+        arrays = [
+            operation.brought(n, spec) if is_float(value.array) else value.array
+            for n, value in enumerate(operation.operands)
+        ]
+        results = function(operation, *arrays)
+        operation.record(How.COMPUTED, spec)
+        results = list(results) if isinstance(results, (list, tuple)) else [results]
+        return [
+            operation.rounded(jnp.asarray(y), spec, n) if is_float(y) else Value(y)
+            for n, y in enumerate(results)
+        ]
+
+    RULES[name] = own_rule
+    return function

@@ -1,0 +1,1 @@
+"""How each primitive of JAX is computed under a policy, by kind."""

@@ -1,0 +1,98 @@
+"""Elementwise arithmetic: operands of the format, one rounding of the exact result."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+
+from precsim._arrays import Array
+from precsim.arithmetic import elementwise
+from precsim.formats.carrier import Carrier
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.rounding.modes import OverflowMode
+from precsim.rounding.spec import RoundingSpec
+from precsim.transform.operation import How, Operation, rule
+from precsim.transform.rounded import random_bits
+from precsim.transform.values import Value, carrier_of
+
+_ONCE: dict[str, Callable[..., Array]] = {
+    "add": elementwise.add,
+    "add_any": elementwise.add,
+    "sub": elementwise.subtract,
+    "mul": elementwise.multiply,
+    "div": elementwise.divide,
+    "sqrt": elementwise.sqrt,
+    "square": lambda x, spec, random_bits: elementwise.multiply(
+        x, x, spec, random_bits=random_bits
+    ),
+}
+"""The exact way: integer arithmetic, any format, any mode."""
+
+_SUMS = ("add", "add_any", "sub")
+_PRODUCTS = ("mul", "square")
+
+
+@rule(*_ONCE)
+def rounded_once(op: Operation) -> list[Value]:
+    """Round the exact result of the operands' values in the format."""
+    spec = op.spec
+    if op.rounds_nothing(spec) and not op.is_exact_everywhere:
+        op.record(How.AS_IS)
+        return op.as_it_is()
+    op.record(How.ROUNDED, spec)
+    arrays = [op.brought(n, spec) for n in range(len(op.operands))]
+    return [arithmetic(op, op.name, arrays, spec)]
+
+
+def arithmetic(op: Operation, name: str, arrays: list[Array], spec: RoundingSpec) -> Value:
+    """Return one operation on values of a format, rounded by the spec."""
+    carrier = carrier_of(arrays[0].dtype)
+    if is_fast(name, spec, carrier, anywhere=not op.is_exact_everywhere):
+        return op.rounded(_PLATFORM[name](*arrays), spec)
+    bits = random_bits(spec, op.place, op.eqn.outvars[0].aval.shape)
+    y = _ONCE[name](*arrays, spec, random_bits=bits)
+    return op.result(y, spec.format, cotangent=spec)
+
+
+_PLATFORM: dict[str, Callable[..., Any]] = {
+    "add": jax.lax.add,
+    "add_any": jax.lax.add,
+    "sub": jax.lax.sub,
+    "mul": jax.lax.mul,
+    "div": jax.lax.div,
+    "sqrt": jax.lax.sqrt,
+    "square": jax.lax.square,
+}
+
+
+@cache
+def is_fast(name: str, spec: RoundingSpec, carrier: Carrier, *, anywhere: bool) -> bool:
+    """Return whether the carrier's operation, rounded, is one rounding of the exact result.
+
+    It is for values of p bits to nearest if the carrier has 2p + 2 bits (Figueroa, "When is double
+    rounding innocuous?", 1995), or if the carrier has the exact result. The results have to stay
+    between the carrier's smallest normal number and its largest one; `anywhere` says that they need
+    not: then smaller ones count as 0, as subnormal operands do on a CPU.
+    """
+    fmt = spec.format
+    if isinstance(fmt, FixedPointFormat):
+        bits = fmt.integer_bits + fmt.fraction_bits
+        is_exact = bits * 2 <= carrier.precision if name in _PRODUCTS else bits < carrier.precision
+        return is_exact and name in (*_SUMS, *_PRODUCTS)
+    if fmt.exponent_bits is None:
+        return False
+    is_exact = name in _PRODUCTS and 2 * fmt.precision <= carrier.precision
+    is_innocuous = spec.mode.is_nearest and 2 * fmt.precision + 2 <= carrier.precision
+    if not (is_exact or is_innocuous):
+        return False
+    least, beyond = fmt.emin - fmt.precision + 1, fmt.emax + 1
+    if name in _PRODUCTS:
+        least, beyond = 2 * least, 2 * beyond
+    elif name == "div":
+        least, beyond = least - beyond, beyond - least
+    elif name in _SUMS:
+        beyond += 1
+    if least >= carrier.emin and beyond <= carrier.bias:
+        return True
+    return anywhere and spec.overflow is OverflowMode.INFINITY

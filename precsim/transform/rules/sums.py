@@ -1,0 +1,212 @@
+"""Reductions, cumulative sums and scattered additions: a stated order, every partial sum rounded."""
+
+import itertools
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from precsim._arrays import Array
+from precsim.arithmetic.sums.accumulate import accumulate
+from precsim.arithmetic.sums.order import Pairwise
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
+from precsim.transform.operation import How, Operation, rule
+from precsim.transform.rounded import Place, nearest_value, random_bits, with_gradient_of
+from precsim.transform.rules.elementwise import is_fast
+from precsim.transform.values import Value, carrier_of
+
+
+def _is_left(op: Operation, spec: RoundingSpec) -> bool:
+    """Return whether the program's own sum runs; what is left to do otherwise is written down."""
+    if op.rounds_nothing(spec) and not op.is_exact_everywhere:
+        op.record(How.AS_IS)
+        return True
+    op.record(How.SUM, f"{spec}, {op.policy.reduction_order}")
+    return False
+
+
+def summed(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Array:
+    """Return the sum over the first axis in the order of the policy."""
+    order = op.policy.reduction_order
+    bits = random_bits(spec, place, rows.shape)
+    if isinstance(order, Pairwise) and bits is None:
+        return _pairwise(op, rows, spec)
+    return accumulate(rows, spec, axis=0, order=order, random_bits=bits)
+
+
+def _plus(op: Operation, x: Array, y: Array, spec: RoundingSpec) -> Array:
+    if is_fast("add", spec, carrier_of(x.dtype), anywhere=not op.is_exact_everywhere):
+        return nearest_value(x + y, spec, op.place)
+    return accumulate(jnp.stack([x, y]), spec, axis=0, order="pairwise")
+
+
+def _pairwise(op: Operation, rows: Array, spec: RoundingSpec) -> Array:
+    """Add neighbours, level by level, as order "pairwise" of `accumulate` does."""
+    if rows.shape[0] == 0:
+        return jnp.zeros(rows.shape[1:], rows.dtype)
+    if rows.shape[0] == 1:
+        return _plus(op, rows[0], jnp.zeros(rows.shape[1:], rows.dtype), spec)
+    while (count := rows.shape[0]) > 1:
+        pairs = rows[: count // 2 * 2].reshape(count // 2, 2, *rows.shape[1:])
+        sums = _plus(op, pairs[:, 0], pairs[:, 1], spec)
+        rows = jnp.concatenate([sums, rows[count // 2 * 2 :]]) if count % 2 else sums
+    return rows[0]
+
+
+@rule("reduce_sum")
+def sum_over_axes(op: Operation) -> list[Value]:
+    """Sum over axes, in row-major order of the summands."""
+    spec = op.policy.reductions
+    if _is_left(op, spec):
+        return op.as_it_is()
+    x, axes = op.brought(0, spec), op.params["axes"]
+    kept = [n for n in range(x.ndim) if n not in axes]
+
+    def emulated(x: Array) -> Array:
+        shape = [x.shape[n] for n in kept]
+        rows = x.transpose(*sorted(axes), *kept).reshape(-1, *shape)
+        return summed(op, rows, spec, op.place)
+
+    unrounded = lambda x: jnp.sum(x, axis=axes)
+    y = with_gradient_of(unrounded, emulated)(x)
+    return [op.result(y, spec.format, cotangent=op.spec)]
+
+
+@rule("cumsum")
+def cumulative(op: Operation) -> list[Value]:
+    """Sum up along an axis: one after the other, or, in order pairwise, as a tree of prefixes."""
+    spec = op.policy.reductions
+    if _is_left(op, spec):
+        return op.as_it_is()
+    x, axis, reverse = op.brought(0, spec), op.params["axis"], op.params["reverse"]
+
+    def emulated(x: Array) -> Array:
+        plus = partial(_plus, op, spec=spec)
+        is_tree = isinstance(op.policy.reduction_order, Pairwise)
+        if is_tree and spec.mode is not RoundingMode.STOCHASTIC:
+            return lax.associative_scan(plus, x, axis=axis, reverse=reverse)
+        rows = jnp.moveaxis(x, axis, 0)
+        bits = random_bits(spec, op.place, rows.shape)
+
+        def step(total: Array, row: Any) -> tuple[Array, Array]:
+            summand, random = row
+            noise = None if random is None else jnp.stack([random, random])
+            both = jnp.stack([total, summand])
+            total = accumulate(both, spec, axis=0, order="sequential", random_bits=noise)
+            return total, total
+
+        _, rows = lax.scan(step, jnp.zeros_like(rows[0]), (rows, bits), reverse=reverse)
+        return jnp.moveaxis(rows, 0, axis)
+
+    unrounded = lambda x: lax.cumsum(x, axis, reverse)
+    y = with_gradient_of(unrounded, emulated)(x)
+    return [op.result(y, spec.format, cotangent=op.spec)]
+
+
+@rule("reduce_window_sum")
+def over_windows(op: Operation) -> list[Value]:
+    """Sum over windows, in row-major order of their positions; padding takes part as zeros."""
+    spec = op.policy.reductions
+    if _is_left(op, spec):
+        return op.as_it_is()
+    params, x = op.params, op.brought(0, spec)
+    sizes, strides = params["window_dimensions"], params["window_strides"]
+    base, dilation = params["base_dilation"], params["window_dilation"]
+
+    def emulated(x: Array) -> Array:
+        config = [(low, high, d - 1) for (low, high), d in zip(params["padding"], base, strict=True)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), config)
+        counts = op.eqn.outvars[0].aval.shape
+        windows = []
+        for offset in itertools.product(*map(range, sizes)):
+            first = [o * d for o, d in zip(offset, dilation, strict=True)]
+            last = [f + (n - 1) * s + 1 for f, n, s in zip(first, counts, strides, strict=True)]
+            windows.append(lax.slice(x, first, last, strides))
+        return summed(op, jnp.stack(windows), spec, op.place)
+
+    y = with_gradient_of(lambda x: op.bind(x)[0], emulated)(x)
+    return [op.result(y, spec.format, cotangent=op.spec)]
+
+
+@rule("scatter-add", "scatter_add")
+def scattered(op: Operation) -> list[Value]:
+    """Add updates to their targets: those of one target are summed in order, then added to it."""
+    spec = op.policy.reductions
+    if _is_left(op, spec):
+        return op.as_it_is()
+    target, updates = op.brought(0, spec), op.brought(2, spec)
+    indices = op.operands[1].array
+
+    def emulated(target: Array, updates: Array) -> Array:
+        places = _places(target, indices, updates, op.params).reshape(-1)
+        totals, is_hit = _segment_sums(op, updates.reshape(-1), places, target.size, spec)
+        old = target.reshape(-1)
+        return jnp.where(is_hit, _plus(op, old, totals, spec), old).reshape(target.shape)
+
+    unrounded = lambda target, updates: op.bind(target, indices, updates)[0]
+    y = with_gradient_of(unrounded, emulated)(target, updates)
+    return [op.result(y, spec.format, cotangent=op.spec)]
+
+
+def _places(target: Array, indices: Array, updates: Array, params: Any) -> Array:
+    """Return the flat index in the target of each update, -1 where it falls outside.
+
+    A gather of the target's own indices finds them: it reads where the scatter would write.
+    """
+    dims = params["dimension_numbers"]
+    sizes = [1] * target.ndim
+    hidden = {*dims.inserted_window_dims, *dims.operand_batching_dims}
+    shown = [n for n in range(target.ndim) if n not in hidden]
+    for n, axis in zip(shown, dims.update_window_dims, strict=True):
+        sizes[n] = updates.shape[axis]
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=dims.update_window_dims,
+        collapsed_slice_dims=dims.inserted_window_dims,
+        start_index_map=dims.scatter_dims_to_operand_dims,
+        operand_batching_dims=dims.operand_batching_dims,
+        start_indices_batching_dims=dims.scatter_indices_batching_dims,
+    )
+    own = lax.iota(jnp.int32, target.size).reshape(target.shape)
+    mode = params["mode"]
+    clips = mode is not None and mode == lax.GatherScatterMode.CLIP
+    found: Array = lax.gather(
+        own,
+        indices,
+        numbers,
+        slice_sizes=tuple(sizes),
+        mode=lax.GatherScatterMode.CLIP if clips else lax.GatherScatterMode.FILL_OR_DROP,
+        fill_value=-1,
+    )
+    return found
+
+
+def _segment_sums(
+    op: Operation, data: Array, places: Array, count: int, spec: RoundingSpec
+) -> tuple[Array, Array]:
+    """Return the sum of the data of each place, neighbours first, and which places have any."""
+    size = data.shape[0]
+    if not size or not count:
+        return jnp.zeros(count, data.dtype), jnp.zeros(count, bool)
+    places = jnp.where(places < 0, count, places)  # beyond all: dropped in the end
+    order = jnp.argsort(places, stable=True)
+    places, data = places[order], data[order]
+    at = jnp.arange(size, dtype=jnp.int32)
+    is_first = jnp.concatenate([jnp.ones(1, bool), places[1:] != places[:-1]])
+    within = at - lax.cummax(jnp.where(is_first, at, 0))
+
+    def level(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        data, step = state
+        partner = jnp.minimum(at + step, size - 1)
+        is_left = (within % (2 * step) == 0) & (at + step < size) & (places[partner] == places)
+        return jnp.where(is_left, _plus(op, data, data[partner], spec), data), 2 * step
+
+    longest = jnp.max(within) + 1
+    data, _ = lax.while_loop(lambda state: state[1] < longest, level, (data, jnp.int32(1)))
+    first = jnp.where(is_first, places, count)
+    totals = jnp.zeros(count + 1, data.dtype).at[first].set(data, mode="drop")
+    is_hit = jnp.zeros(count + 1, bool).at[first].set(True, mode="drop")
+    return totals[:count], is_hit[:count]
+
+
