@@ -18,3 +18,4 @@ from precsim.rounding.modes import OverflowMode as OverflowMode
 from precsim.rounding.modes import RoundingMode as RoundingMode
 from precsim.rounding.modes import StochasticVariant as StochasticVariant
 from precsim.rounding.modes import SubnormalMode as SubnormalMode
+from precsim.transform.policy import Rule as Rule

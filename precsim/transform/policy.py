@@ -1,23 +1,80 @@
-"""`Policy`: where in a training step each format applies."""
+"""`Policy`: where in a function or a training step each format applies."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
-from precsim.formats.arguments import shown, unknown
+from precsim.arithmetic.sums.order import PAIRWISE, Order, parse_order
+from precsim.formats.arguments import shown
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
+from precsim.transform.scopes import check_pattern, kind_of, matches
+from precsim.transform.settings import (
+    FIELDS,
+    PARTS,
+    read_change,
+    read_settings,
+    read_toml,
+    split_rule,
+    write_settings,
+    write_toml,
+)
 
 TENSOR_SCALINGS = ("none", "current")
 FUNCTIONS = ("platform", "portable")
 _FP32 = RoundingSpec.parse("fp32")
+_ONCE = ("params", "update", "is_compensated", "optimizer_state", "loss_scale", "output")
+"""Fields of what exists once, so that a rule's policy has those of the base."""
+_CAN_BE_NONE = ("softmax", "normalisation", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy for the scopes that a pattern names.
+
+    Parameters
+    ----------
+    scope : str
+        Pattern. Its parts, split at "/", match consecutive parts of a scope, wherever they stand:
+        "layer3" matches "Model/layer3/Dense_0", "attn*/scores" matches "Model/attn1/scores/dot".
+        "*", "?" and "[ab]" stand for any text inside a part, any character, one of a and b.
+    policy : Policy or str
+        What holds there, all of it. What exists once (params, update, optimizer_state, loss_scale,
+        output) is that of the policy that has the rule.
+
+    Raises
+    ------
+    ValueError
+        If `scope` is empty or holds ":", ";" or ",", or `policy` has rules.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> rule = ps.options.Rule("layer3", ps.Policy.parse("fp32"))
+    >>> ps.Policy.parse("fp32;layer3:fp32").rules == (rule,)
+    True
+    """
+
+    scope: str
+    policy: "Policy"
+
+    def __post_init__(self) -> None:
+        """Turn a string into a policy and check."""
+        check_pattern(self.scope)
+        object.__setattr__(self, "policy", Policy.parse(self.policy))
+        if self.policy.rules:
+            raise ValueError(
+                f"policy of rule '{self.scope}' has rules; allowed is a policy without rules"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Formats of a training step: what is stored, what is multiplied, what is rounded in between.
+    """Formats of a function or a training: what is stored, multiplied, rounded in between; where.
 
     Parameters
     ----------
@@ -45,6 +102,19 @@ class Policy:
         What computes everything that is not a matrix product (activations, softmax, cross-entropy,
         normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same
         bits on every device.
+    reductions : RoundingSpec or str, optional
+        Rounding of the partial sums of reductions, cumulative sums and scatter-adds; that of
+        `elementwise` by default.
+    reduction_order : Order or str
+        Order of those sums, "pairwise" by default.
+    softmax, normalisation : RoundingSpec or str, optional
+        Rounding of everything between the products, reductions included, inside a softmax and
+        inside a normalisation; None: as elsewhere. `at` says what counts as one.
+    output : RoundingSpec or str, optional
+        Rounding of the results of the whole function; None: as they are.
+    rules : sequence of Rule or str
+        Policies of scopes. For each scope the first rule that matches it decides. A string is
+        ``"SCOPE:SETTINGS"``, as below.
 
     Raises
     ------
@@ -59,8 +129,12 @@ class Policy:
     params, ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc``
     accumulator, ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a
     rounding or "kahan", ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling,
-    ``fn`` functions; fp32 where nothing is said. A preset may come first:
-    ``"bf16,update=bf16:sr"``. ``Policy.parse(str(policy)) == policy``.
+    ``fn`` functions, ``red`` reductions, ``order`` their order, ``softmax``, ``norm``, ``out``;
+    fp32 where nothing is said. A preset may come first: ``"bf16,update=bf16:sr"``. Rules follow,
+    each after a ";", as ``SCOPE:SETTINGS``. Settings change the policy before the first ";": a
+    preset replaces products, tensor scaling, elementwise and reductions, and a key what it names.
+    ``p``, ``update``, ``opt``, ``scale`` and ``out`` are not allowed there. None is written "none".
+    ``Policy.parse(str(policy)) == policy``.
 
     Examples
     --------
@@ -70,6 +144,9 @@ class Policy:
     ('bf16_bf16_fp32->fp32', 'fp32')
     >>> ps.Policy.parse("fp16_mixed").loss_scale
     'dynamic'
+    >>> policy = ps.Policy.parse("bf16_mixed;layer3:fwd=e4m3_e4m3_fp32;scores:fp32")
+    >>> [str(policy.at(scope).forward) for scope in ("layer2/Dense_0", "layer3/Dense_0", "scores")]
+    ['bf16_bf16_fp32->bf16', 'e4m3_e4m3_fp32', 'fp32_fp32_fp32']
     """
 
     name: str = field(default="", compare=False)
@@ -84,16 +161,26 @@ class Policy:
     loss_scale: str = "none"
     tensor_scaling: str = "none"
     functions: str = "platform"
+    reductions: RoundingSpec = None  # type: ignore[assignment]
+    reduction_order: Order = PAIRWISE
+    softmax: RoundingSpec | None = None
+    normalisation: RoundingSpec | None = None
+    output: RoundingSpec | None = None
+    rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
         """Turn strings into specs, fill the defaults, check."""
         fill = object.__setattr__
         update = cast("RoundingSpec | None", self.update)
         fill(self, "update", self.params if update is None else update)
-        for name in ("params", "elementwise", "update", "optimizer_state"):
-            fill(self, name, RoundingSpec.parse(getattr(self, name)))
-            refuse_scaled(getattr(self, name).format, name)
-            _refuse_beyond_float32(name, getattr(self, name))
+        reductions = cast("RoundingSpec | None", self.reductions)
+        fill(self, "reductions", self.elementwise if reductions is None else reductions)
+        fill(self, "reduction_order", parse_order(self.reduction_order))
+        for name in ("params", "elementwise", "update", "optimizer_state", "reductions"):
+            fill(self, name, _rounding(name, getattr(self, name)))
+        for name in _CAN_BE_NONE:
+            if getattr(self, name) is not None:
+                fill(self, name, _rounding(name, getattr(self, name)))
         for name in ("forward", "dgrad", "wgrad"):
             product = MatmulSpec.parse(getattr(self, name))
             fill(self, name, product)
@@ -117,8 +204,48 @@ class Policy:
                 f"loss scale is {shown(self.loss_scale)}; allowed are 'none', 'dynamic', a number from "
                 "2**-126 to 2**126, 'dynamic@' and such a number"
             )
+        fill(self, "rules", tuple(map(self._own_rule, self.rules)))
         if not self.name:
             fill(self, "name", str(self))
+
+    def _own_rule(self, rule: Rule | str) -> Rule:
+        """Return a rule whose policy has what exists once from this policy."""
+        if isinstance(rule, str):
+            scope, change = split_rule(rule)
+            check_pattern(scope)
+            try:
+                return Rule(scope, _changed(self, change))
+            except ValueError as error:
+                raise ValueError(f"rule {shown(scope)}: {error}") from None
+        if not isinstance(rule, Rule):
+            raise TypeError(f"rule is {shown(rule)}; allowed are a string or a Rule")
+        once = {name: getattr(self, name) for name in _ONCE}
+        return Rule(rule.scope, replace(rule.policy, name="", **once))
+
+    def at(self, scope: str) -> "Policy":
+        """Return the policy of a scope, without rules.
+
+        Parameters
+        ----------
+        scope : str
+            Path such as "Model/layer3/Dense_0".
+
+        Returns
+        -------
+        Policy
+            That of the first rule that matches, or this one. `softmax` and `normalisation`, where
+            not None, replace its `elementwise` and `reductions` inside a softmax (a part of the
+            scope holds "softmax" or "logsumexp", in small or large letters) and inside a
+            normalisation (layer, batch, group, RMS or instance norm, such as "LayerNorm_0" or
+            "rms_norm"; "ln", "ln_1", "ln1"; "standardize"). The innermost such part counts.
+        """
+        if not self.rules and self.softmax is None and self.normalisation is None:
+            return self
+        return _at(self, scope)
+
+    def matching(self, scope: str) -> Rule | None:
+        """Return the first rule that matches a scope."""
+        return next((rule for rule in self.rules if matches(rule.scope, scope)), None)
 
     @classmethod
     def parse(cls, text: "str | Policy") -> "Policy":
@@ -127,33 +254,69 @@ class Policy:
             return text
         if not isinstance(text, str):
             raise TypeError(f"policy is {shown(text)}; allowed are a string or a Policy")
-        from precsim.transform.presets import PRESETS
+        base, *rules = text.split(";")
+        preset, own = read_settings(base)
+        return _from_settings(preset | own, _plain(), name=text, rules=tuple(rules))
 
-        first, *others = _split(text)
-        rest = ",".join(others)
-        if "=" in first:
-            return _from_settings(_settings(text), text)
-        if first not in PRESETS:
-            raise ValueError(f"{unknown('policy', first, PRESETS)} (also KEY=VALUE,...)")
-        settings = _settings(PRESETS[first]) | _settings(rest)
-        return _from_settings(settings, text if rest else first)
+    @classmethod
+    def from_toml(cls, source: str | Path) -> "Policy":
+        """Return the policy of a TOML text or file (a `Path`, or a string that ends in ".toml").
+
+        ``policy`` is the base as a string, and each ``[[rule]]`` has a ``scope`` and a ``policy``
+        as in the string of a policy. ``name`` is a label and optional.
+
+        Examples
+        --------
+        >>> import precsim as ps
+        >>> lines = 'policy = "bf16_mixed"', "[[rule]]", 'scope = "head"', 'policy = "bf16"'
+        >>> ps.Policy.from_toml(chr(10).join(lines)) == ps.Policy.parse("bf16_mixed;head:bf16")
+        True
+        """
+        name, text = read_toml(source)
+        policy = cls.parse(text)
+        return replace(policy, name=name) if name else policy
+
+    def to_toml(self) -> str:
+        """Return the TOML text of this policy: ``Policy.from_toml(text)`` is equal to it."""
+        text = str(self)
+        return write_toml("" if self.name == text else self.name, text)
 
     def __str__(self) -> str:
         """Return a string that parses to this policy."""
-        update = "kahan" if self.is_compensated else str(self.update)
-        parts = {
-            "p": self.params,
-            "fwd": self.forward,
-            "dgrad": self.dgrad,
-            "wgrad": self.wgrad,
-            "e": self.elementwise,
-            "update": update,
-            "opt": self.optimizer_state,
-            "scale": self.loss_scale,
-            "tensor": self.tensor_scaling,
-            "fn": self.functions,
+        parts: dict[str, object] = {key: getattr(self, name) for key, name in FIELDS.items()}
+        if self.is_compensated:
+            parts["update"] = "kahan"
+        usual = {
+            "red": self.elementwise,
+            "order": PAIRWISE,
+            "softmax": None,
+            "norm": None,
+            "out": None,
         }
-        return ",".join(f"{key}={value}" for key, value in parts.items())
+        parts = {
+            key: value for key, value in parts.items() if key not in usual or value != usual[key]
+        }
+        return ";".join([write_settings(parts), *map(self._rule_text, self.rules)])
+
+    def _rule_text(self, rule: Rule) -> str:
+        """Return ``SCOPE:SETTINGS`` with what a rule changes."""
+        changes: dict[str, object] = {}
+        for key, name in FIELDS.items():
+            value = getattr(rule.policy, name)
+            inherited = getattr(self, name)
+            if key == "red" and self.reductions == self.elementwise:
+                inherited = rule.policy.elementwise
+            if value != inherited:
+                changes[key] = "none" if value is None else value
+        return f"{rule.scope}:{write_settings(changes or {'e': self.elementwise})}"
+
+
+def _rounding(name: str, value: RoundingSpec | str) -> RoundingSpec:
+    """Return the rounding of a field that takes formats of single numbers within float32."""
+    spec = RoundingSpec.parse(value)
+    refuse_scaled(spec.format, name)
+    _refuse_beyond_float32(name, spec)
+    return spec
 
 
 def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
@@ -173,64 +336,52 @@ def _is_loss_scale(text: str) -> bool:
     return 2.0**-126 <= float(text) <= 2.0**126  # normal in float32, like its inverse
 
 
-_KEYS = (
-    "p",
-    "c",
-    "o",
-    "acc",
-    "fwd",
-    "dgrad",
-    "wgrad",
-    "e",
-    "update",
-    "opt",
-    "scale",
-    "tensor",
-    "fn",
-)
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas outside of parentheses and brackets."""
-    return re.split(r",(?![^(]*\))(?![^\[]*\])", text)
-
-
-def _settings(text: str) -> dict[str, str]:
-    """Split ``KEY=VALUE,...``."""
-    settings: dict[str, str] = {}
-    for part in filter(None, _split(text)):
-        key, equals, value = part.partition("=")
-        if not equals or key not in _KEYS or not value:
-            raise ValueError(
-                f"policy setting {shown(part)} is not understood; keys are {', '.join(_KEYS)}"
-            )
-        if key in settings:
-            raise ValueError(f"policy {shown(text)} gives {shown(key)} twice")
-        settings[key] = value
-    return settings
-
-
-def _from_settings(settings: dict[str, str], name: str) -> Policy:
-    operands = RoundingSpec.parse(settings.get("c", "fp32"))
-    options: dict[str, Any] = {}
-    for key, role in (("fwd", "forward"), ("dgrad", "dgrad"), ("wgrad", "wgrad")):
-        options[role] = settings.get(key) or MatmulSpec(
-            lhs=operands,
-            rhs=operands,
-            accumulator=RoundingSpec.parse(settings.get("acc", "fp32")),
-            output=RoundingSpec.parse(settings["o"]) if "o" in settings else None,
-        )
-    params = settings.get("p", "fp32")
-    kahan = settings.get("update") == "kahan"
+@lru_cache(maxsize=1)
+def _plain() -> Policy:
+    """Return the policy that settings change where no other one is named."""
+    product = MatmulSpec(lhs=_FP32, rhs=_FP32, accumulator=_FP32)
     return Policy(
-        name=name,
-        params=RoundingSpec.parse(params),
-        elementwise=RoundingSpec.parse(settings.get("e", settings.get("c", "fp32"))),
-        update=RoundingSpec.parse(params if kahan else settings.get("update", params)),
-        is_compensated=kahan,
-        optimizer_state=RoundingSpec.parse(settings.get("opt", "fp32")),
-        loss_scale=settings.get("scale", "none"),
-        tensor_scaling=settings.get("tensor", "none"),
-        functions=settings.get("fn", "platform"),
-        **options,
+        params=_FP32, forward=product, dgrad=product, wgrad=product, elementwise=_FP32, name="fp32"
     )
+
+
+def _changed(base: Policy, text: str) -> Policy:
+    """Return what the settings of a rule make of a policy."""
+    preset, own = read_change(text)
+    if preset:
+        plain = _plain()
+        names = ("forward", "dgrad", "wgrad", "tensor_scaling", "elementwise", "reductions")
+        base = replace(base, name="", rules=(), **{name: getattr(plain, name) for name in names})
+    return _from_settings(preset | own, base)
+
+
+def _from_settings(
+    settings: dict[str, str], base: Policy, *, name: str = "", rules: tuple[str, ...] = ()
+) -> Policy:
+    """Return a policy with these settings, and those of `base` where nothing is said."""
+    given: dict[str, Any] = {FIELDS[key]: settings[key] for key in FIELDS if key in settings}
+    given |= {"name": name, "rules": rules}
+    given |= {name: None for name in _CAN_BE_NONE if given.get(name) == "none"}
+    parts = {part: settings[key] for part, key in PARTS.items() if key in settings}
+    roundings: dict[str, Any] = {part: RoundingSpec.parse(text) for part, text in parts.items()}
+    for role in ("forward", "dgrad", "wgrad"):
+        if role not in given:
+            given[role] = replace(getattr(base, role), **roundings)
+    if "c" in settings:
+        given.setdefault("elementwise", settings["c"])
+    if base.reductions == base.elementwise:
+        given.setdefault("reductions", None)
+    if given.get("update") == "kahan":
+        given |= {"update": None, "is_compensated": True}
+    if "p" in settings:
+        given.setdefault("update", None)
+    return replace(base, **given)
+
+
+@lru_cache(maxsize=4096)
+def _at(policy: Policy, scope: str) -> Policy:
+    rule = policy.matching(scope)
+    found = replace(policy, name="", rules=()) if rule is None else rule.policy
+    kind = kind_of(scope)
+    spec = None if kind is None else getattr(found, kind)
+    return found if spec is None else replace(found, name="", elementwise=spec, reductions=spec)

@@ -1,0 +1,150 @@
+"""The text of a policy, as a string or as TOML: settings ``KEY=VALUE,...``, then rules."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from precsim.formats.arguments import shown, unknown
+from precsim.transform.presets import PRESETS
+
+ONCE = ("p", "update", "opt", "scale", "out")
+"""Keys of what exists once in a training or function, so that no scope has its own."""
+
+FIELDS = {
+    "p": "params",
+    "fwd": "forward",
+    "dgrad": "dgrad",
+    "wgrad": "wgrad",
+    "e": "elementwise",
+    "update": "update",
+    "opt": "optimizer_state",
+    "scale": "loss_scale",
+    "tensor": "tensor_scaling",
+    "fn": "functions",
+    "red": "reductions",
+    "order": "reduction_order",
+    "softmax": "softmax",
+    "norm": "normalisation",
+    "out": "output",
+}
+"""Key -> field, for each key that sets one field, in the order in which they are written."""
+
+PARTS = {"lhs": "c", "rhs": "c", "accumulator": "acc", "output": "o"}
+"""Part of a product -> key that sets it in all products."""
+
+_KEYS = ("p", "c", "o", "acc", *list(FIELDS)[1:])
+
+
+def read_settings(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the settings of the preset, and those given, in ``PRESET,KEY=VALUE,...``.
+
+    Each part may be missing.
+    """
+    first, *others = _split(text)
+    if "=" in first:
+        return {}, _settings(text)
+    if first not in PRESETS:
+        raise ValueError(f"{unknown('policy', first, PRESETS)} (also KEY=VALUE,...)")
+    return _settings(PRESETS[first]), _settings(",".join(others))
+
+
+def read_change(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what `read_settings` does, for a scope: without what exists once."""
+    preset, own = read_settings(text)
+    for key in ONCE:
+        if key in own:
+            raise ValueError(
+                f"{key}= is given; {', '.join(ONCE)} exist once and are allowed in the base only"
+            )
+    return {key: value for key, value in preset.items() if key not in ONCE}, own
+
+
+def write_settings(settings: dict[str, object]) -> str:
+    """Return ``KEY=VALUE,...``."""
+    return ",".join(f"{key}={value}" for key, value in settings.items())
+
+
+def split_rule(text: str) -> tuple[str, str]:
+    """Return the scope and the change of ``SCOPE:CHANGE``."""
+    scope, colon, change = (part.strip() for part in text.partition(":"))
+    if not (scope and colon and change):
+        raise ValueError(
+            f"rule {shown(text)} is not understood; a rule is SCOPE:SETTINGS, such as 'layer3:bf16' "
+            "or 'layer3:e=bf16'"
+        )
+    return scope, change
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas outside of parentheses and brackets."""
+    return re.split(r",(?![^(]*\))(?![^\[]*\])", text)
+
+
+def _settings(text: str) -> dict[str, str]:
+    """Split ``KEY=VALUE,...``."""
+    settings: dict[str, str] = {}
+    for part in filter(None, _split(text)):
+        key, equals, value = part.partition("=")
+        if not equals or key not in _KEYS or not value:
+            raise ValueError(
+                f"policy setting {shown(part)} is not understood; keys are {', '.join(_KEYS)}"
+            )
+        if key in settings:
+            raise ValueError(f"policy {shown(text)} gives {shown(key)} twice")
+        settings[key] = value
+    return settings
+
+
+def read_toml(source: str | Path) -> tuple[str, str]:
+    """Return the name, empty where none is given, and the policy string of a TOML file or text."""
+    is_file = isinstance(source, Path) or (source.endswith(".toml") and "\n" not in source)
+    where = str(source) if is_file else "policy in TOML"
+    try:
+        content = tomllib.loads(Path(source).read_text("utf-8") if is_file else str(source))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise ValueError(f"{where} cannot be read: {said}") from None
+    _check_table(where, content, {"policy": str, "name": str, "rule": list}, ("policy",))
+    rules = content.get("rule", [])
+    for number, rule in enumerate(rules, 1):
+        keys = {"scope": str, "policy": str}
+        _check_table(f"{where}, rule {number}", rule, keys, tuple(keys))
+    texts = [content["policy"], *(f"{rule['scope']}:{rule['policy']}" for rule in rules)]
+    if wrong := [text for text in texts if ";" in text]:
+        raise ValueError(f"{where}: {shown(wrong[0])} has a ';'; a rule is a table, [[rule]]")
+    return content.get("name", ""), ";".join(texts)
+
+
+def _check_table(
+    where: str, table: Any, kinds: Mapping[str, type], required: tuple[str, ...]
+) -> None:
+    """Refuse a table without a required key, with an unknown one, or with a value of no use."""
+    if not isinstance(table, dict):
+        raise TypeError(f"{where} is {shown(table)}; allowed is a table, [[rule]]")
+    for key in required:
+        if key not in table:
+            raise ValueError(f"{where} has no {key!r}")
+    for key, value in table.items():
+        if key not in kinds:
+            raise ValueError(f"{where}: {unknown('key', key, kinds)}")
+        if not isinstance(value, kinds[key]):
+            allowed = "a string" if kinds[key] is str else "tables, [[rule]]"
+            raise TypeError(f"{where}: {key} is {shown(value)}; allowed is {allowed}")
+
+
+def write_toml(name: str, text: str) -> str:
+    """Return the TOML of a policy string; an empty name is left out."""
+    base, *rules = text.split(";")
+    lines = [f"name = {_quoted(name)}"] if name else []
+    lines.append(f"policy = {_quoted(base)}")
+    for rule in rules:
+        scope, change = split_rule(rule)
+        lines += ["", "[[rule]]", f"scope = {_quoted(scope)}", f"policy = {_quoted(change)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
