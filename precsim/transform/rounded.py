@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
+from precsim._linear import linear_map
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
@@ -50,26 +51,21 @@ def with_rounded_cotangent(x: Array, spec: RoundingSpec, place: Place) -> Array:
     return _cotangent_rounded(x, random_bits(spec, gradient, x.shape), spec)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _cotangent_rounded(x: Array, bits: Array | None, spec: RoundingSpec) -> Array:
     return x
 
 
-def _forward(x: Array, bits: Array | None, spec: RoundingSpec) -> tuple[Array, Array | None]:
-    return x, bits
+@_cotangent_rounded.defjvp
+def _cotangent_rounded_jvp(spec: RoundingSpec, primals: Any, tangents: Any) -> Any:
+    """Pass tangents on as they are, and round cotangents, in the carrier of their dtype."""
+    (x, bits), (tangent, _) = primals, tangents
 
+    def rounded(bits: Array | None, g: Array) -> Array:
+        carrier = as_carrier(g)[1]
+        return _straight_through(g.astype(carrier.float_dtype), bits, spec).astype(g.dtype)
 
-def _backward(spec: RoundingSpec, bits: Array | None, g: Array) -> tuple[Array, None]:
-    return nearest_value_of(g, bits, spec), None
-
-
-def nearest_value_of(x: Array, bits: Array | None, spec: RoundingSpec) -> Array:
-    """Round an array of a carrier or of a narrower dtype; the result has its dtype."""
-    carrier = as_carrier(x)[1]
-    return _straight_through(x.astype(carrier.float_dtype), bits, spec).astype(x.dtype)
-
-
-_cotangent_rounded.defvjp(_forward, _backward)
+    return x, linear_map(lambda _, t: t, rounded, bits, tangent, x)
 
 
 def with_gradient_of(

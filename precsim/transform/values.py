@@ -109,12 +109,12 @@ def is_known(value: Value, fmt: Format) -> bool:
 
 @lru_cache(maxsize=4096)
 def _has(fmt: Format, number: float) -> bool:
-    if number != number or abs(number) == np.inf:
+    if not np.isfinite(number):
         return isinstance(fmt, FloatFormat) and fmt.has_infinity and fmt.has_nan
     if number == 0:
         is_negative = np.signbit(number)
         return not is_negative or (isinstance(fmt, FloatFormat) and fmt.has_negative_zero)
-    return float(round_exact(number, RoundingSpec(format=fmt))) == number
+    return round_exact(number, RoundingSpec(format=fmt)).value == number
 
 
 def common_format(values: list[Value]) -> Format | None:

@@ -70,6 +70,7 @@ _MOVES = (
     "pcast",
     "squeeze_p",
     "optimization_barrier_p",
+    "iota",
     "empty",
     "empty2",
     "copy_to_host_async",
@@ -83,7 +84,9 @@ def moved(op: Operation) -> list[Value]:
     op.record(How.MOVED)
     fmt, origin = common_format(floats), _origin(op, floats)
     constants = {value.constant for value in floats}
-    constant = constants.pop() if len(constants) == 1 and op.name not in ("empty", "empty2") else None
+    constant = (
+        constants.pop() if len(constants) == 1 and op.name not in ("empty", "empty2") else None
+    )
     return [
         Value(y, fmt, constant, origin) if is_float(y) else Value(y, origin=origin)
         for y in op.bind(*op.arrays)
@@ -112,7 +115,9 @@ def exact(op: Operation) -> list[Value]:
     return [Value(results[0], fmt, constant, value.origin)]
 
 
-@rule("argmax", "argmin", "eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to", "le_to", "is_finite")
+@rule(
+    "argmax", "argmin", "eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to", "le_to", "is_finite"
+)
 def compared(op: Operation) -> list[Value]:
     """Compare numbers as they are."""
     op.record(How.MOVED)
@@ -130,7 +135,9 @@ def converted(op: Operation) -> list[Value]:
     if not is_float(x) or not is_float(op.eqn.outvars[0].aval):
         op.record(How.MOVED)
         (y,) = op.as_it_is()
-        return [y._replace(origin=value.origin, constant=value.constant if is_float(y.array) else None)]
+        return [
+            y._replace(origin=value.origin, constant=value.constant if is_float(y.array) else None)
+        ]
     if op.name == "reduce_precision" or op.rounds_nothing(op.spec):
         op.record(How.AS_IS)
         known = value.format if op.name == "convert_element_type" else None

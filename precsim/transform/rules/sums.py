@@ -116,7 +116,9 @@ def over_windows(op: Operation) -> list[Value]:
     base, dilation = params["base_dilation"], params["window_dilation"]
 
     def emulated(x: Array) -> Array:
-        config = [(low, high, d - 1) for (low, high), d in zip(params["padding"], base, strict=True)]
+        config = [
+            (low, high, d - 1) for (low, high), d in zip(params["padding"], base, strict=True)
+        ]
         x = lax.pad(x, jnp.zeros((), x.dtype), config)
         counts = op.eqn.outvars[0].aval.shape
         windows = []
@@ -208,5 +210,3 @@ def _segment_sums(
     totals = jnp.zeros(count + 1, data.dtype).at[first].set(data, mode="drop")
     is_hit = jnp.zeros(count + 1, bool).at[first].set(True, mode="drop")
     return totals[:count], is_hit[:count]
-
-

@@ -1,0 +1,134 @@
+"""The interpreter: a program of JAX, equation by equation, each by the rule of its primitive."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim.formats.registry import get_format
+from precsim.transform import jaxprs
+from precsim.transform.operation import RULES, Context, How, Operation
+from precsim.transform.rounded import Place, nearest_value
+from precsim.transform.values import Value, has_all_of, is_float, rounds_nothing
+
+_FP32 = get_format("fp32")
+
+
+def evaluate(program: Any, operands: Sequence[Value], context: Context) -> list[Value]:
+    """Return the results of a program (a jaxpr, closed or not) under a context."""
+    jaxpr = jaxprs.opened(program)
+    known: dict[Any, Value] = {}
+    for variable, constant in zip(jaxpr.constvars, getattr(program, "consts", ()), strict=True):
+        known[variable] = _constant(constant)
+    known.update(zip(jaxpr.invars, operands, strict=True))
+
+    def read(atom: Any) -> Value:
+        if jaxprs.is_variable(atom):
+            return known[atom]
+        return _constant(np.asarray(atom.val, atom.aval.dtype))
+
+    for n, eqn in enumerate(jaxpr.eqns):
+        here, names = _context_of(eqn, n, context)
+        with jax.named_scope(names) if names else nullcontext():
+            results = _apply(Operation(here, eqn, list(map(read, eqn.invars))))
+        known.update(zip(eqn.outvars, results, strict=True))
+    return list(map(read, jaxpr.outvars))
+
+
+def evaluate_function(
+    fun: Callable[..., Any], operands: Sequence[Value], context: Context
+) -> list[Value]:
+    """Return the results of a function of arrays under a context."""
+    program = jax.make_jaxpr(fun)(*[value.array for value in operands])
+    return evaluate(program, operands, context)
+
+
+def scopes(program: Any, scope: str = "") -> Iterator[str]:
+    """Yield the scope of every equation of a program, also inside the programs that it holds."""
+    for eqn in jaxprs.opened(program).eqns:
+        inner = "/".join(filter(None, (scope, jaxprs.scope_of(eqn.source_info.name_stack)[0])))
+        yield inner
+        name = str(eqn.params.get("name", "")) if list(jaxprs.inner_jaxprs(eqn)) else ""
+        for held in jaxprs.inner_jaxprs(eqn):
+            yield from scopes(held, "/".join(filter(None, (inner, name))))
+
+
+def _constant(array: Any) -> Value:
+    """Return a constant of a program; of a single number it is known which."""
+    is_single = isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0
+    number = float(array) if is_single and is_float(array) else None
+    return Value(array, None, number)
+
+
+def _context_of(eqn: Any, n: int, context: Context) -> tuple[Context, str]:
+    """Return the context of an equation, and the names that it adds to the scope around."""
+    names, is_backward = jaxprs.scope_of(eqn.source_info.name_stack)
+    scope = "/".join(filter(None, (context.scope, names)))
+    is_backward = is_backward or context.is_backward
+    path = f"{context.path}/{n}"
+    return replace(context, scope=scope, path=path, is_backward=is_backward), names
+
+
+def _apply(op: Operation) -> list[Value]:
+    """Return the results of one operation."""
+    has_programs = next(jaxprs.inner_jaxprs(op.eqn), None) is not None
+    rule = RULES.get(op.name)
+    dtypes = [atom.aval.dtype for atom in (*op.eqn.invars, *op.eqn.outvars) if _has_dtype(atom)]
+    kinds = [jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes]
+    if not any(kinds) and not (has_programs and rule is not None):
+        op.record(How.EXEMPT)
+        return op.as_it_is()
+    is_complex = any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
+    if rule is not None and not is_complex:
+        return rule(op)
+    return _without_rule(op, dtypes)
+
+
+def _has_dtype(atom: Any) -> bool:
+    return hasattr(atom.aval, "dtype")
+
+
+def _without_rule(op: Operation, dtypes: Sequence[Any]) -> list[Value]:
+    """Leave, refuse or round an operation for which there is no rule."""
+    spec = op.spec
+    carried = [d for d in dtypes if jnp.issubdtype(d, jnp.floating)]
+    is_left = has_all_of(spec.format, _FP32) and all(rounds_nothing(spec, d) for d in carried)
+    if is_left or not any(_is_inexact(atom) for atom in op.eqn.outvars):
+        op.record(How.AS_IS)
+        return op.as_it_is()
+    op.record(How.UNKNOWN)
+    if op.context.strict:
+        raise NotImplementedError(_refusal(op))
+    return [_parts_rounded(op, value, n) for n, value in enumerate(op.as_it_is())]
+
+
+def _is_inexact(atom: Any) -> bool:
+    return _has_dtype(atom) and bool(jnp.issubdtype(atom.aval.dtype, jnp.inexact))
+
+
+def _parts_rounded(op: Operation, value: Value, n: int) -> Value:
+    """Round what the platform computed: of complex numbers both parts."""
+    y = value.array
+    if is_float(y):
+        return op.rounded(y, op.spec, n)
+    if jnp.issubdtype(y.dtype, jnp.complexfloating):
+        parts = (
+            nearest_value(part, op.spec, Place(op.context.key, f"{op.context.path}/{name}"))
+            for name, part in (("real", y.real), ("imaginary", y.imag))
+        )
+        return value._replace(array=jax.lax.complex(*parts))
+    return value
+
+
+def _refusal(op: Operation) -> str:
+    line = jaxprs.source_line(op.eqn) or "a place that JAX does not tell"
+    dtypes = ", ".join(dict.fromkeys(str(v.array.dtype) for v in op.operands))
+    return (
+        f"'{op.name}' of {dtypes} at {line} has no rule to emulate it in '{op.spec}'; allowed are a rule "
+        f"of your own (precsim.register_rule({op.name!r}, ...)), strict=False, which rounds its float32 "
+        "result, or a rule of the policy that leaves its scope in fp32"
+    )

@@ -1,0 +1,359 @@
+"""Programs inside a program: loops, branches, calls, functions with derivatives of their own.
+
+Each is built again by JAX's public function of its kind, around the interpreted inner program.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from precsim._arrays import Array
+from precsim.transform import jaxprs
+from precsim.transform.interpreter import evaluate, evaluate_function
+from precsim.transform.noise import fold_in
+from precsim.transform.operation import Context, How, Operation, rule
+from precsim.transform.values import Value, common_origin, is_float, is_known
+
+_SAMPLERS = frozenset(
+    [
+        "_bernoulli",
+        "_beta",
+        "_binomial",
+        "_cauchy",
+        "_categorical",
+        "_chisquare",
+        "_dirichlet",
+        "_double_sided_maxwell",
+        "_exponential",
+        "_f",
+        "_gamma",
+        "_generalized_normal",
+        "_geometric",
+        "_gumbel",
+        "_laplace",
+        "_loggamma",
+        "_logistic",
+        "_lognormal",
+        "_maxwell",
+        "_multivariate_normal",
+        "_normal",
+        "_normal_real",
+        "_orthogonal",
+        "_pareto",
+        "_poisson",
+        "_rademacher",
+        "_randint",
+        "_rayleigh",
+        "_shuffle",
+        "_t",
+        "_triangular",
+        "_truncated_normal",
+        "_uniform",
+        "_wald",
+        "_weibull_min",
+        "binomial",
+        "multinomial",
+    ]
+)
+"""Functions of `jax.random`: they make float32 numbers from bits, which no format but float32 can
+hold on the way. Their results are rounded where they are used."""
+
+
+@rule("jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr", "core_closed_call")
+def called(op: Operation) -> list[Value]:
+    """Interpret the function that is called; its name becomes a scope."""
+    name = str(op.params.get("name", ""))
+    if name.startswith("precsim.") or name in _SAMPLERS:
+        op.record(How.EXEMPT)
+        return op.as_it_is()
+    program = op.params.get("jaxpr", op.params.get("call_jaxpr"))
+    return evaluate(program, op.operands, op.inside(name))
+
+
+@rule("custom_vmap_call")
+def with_own_vmap(op: Operation) -> list[Value]:
+    """Interpret the function; its rule for `vmap` computes the same."""
+    return evaluate(op.params["call"], op.operands, op.inside())
+
+
+@rule("precsim_linear_map", "custom_lin", "random_gamma_grad")
+def left(op: Operation) -> list[Value]:
+    """Leave what precsim or JAX has to compute by itself."""
+    op.record(How.EXEMPT)
+    return op.as_it_is()
+
+
+@rule("remat2", "checkpoint", "remat")
+def computed_again(op: Operation) -> list[Value]:
+    """Interpret under `jax.checkpoint`: random bits depend on places, so they come out alike."""
+    params, context = op.params, op.inside()
+    results: list[Value] = []
+
+    def run(key: Array, *arrays: Array) -> list[Array]:
+        values = _with_arrays(op.operands, arrays)
+        results[:] = evaluate(params["jaxpr"], values, op.inside(key=key))
+        return [value.array for value in results]
+
+    keep = jax.checkpoint(run, prevent_cse=params["prevent_cse"], policy=params["policy"])
+    return _known(keep, [context.key, *op.arrays], results)
+
+
+def _known(run: Callable[..., Any], arrays: Sequence[Any], results: list[Value]) -> list[Value]:
+    """Run a function that writes down, while it is traced, what is known of its results."""
+    outputs = run(*arrays)
+    return _with_arrays(results, outputs)
+
+
+def _with_arrays(values: Sequence[Value], arrays: Sequence[Any]) -> list[Value]:
+    return [value._replace(array=x) for value, x in zip(values, arrays, strict=True)]
+
+
+@rule("cond")
+def branched(op: Operation) -> list[Value]:
+    """Interpret each branch; what is known of a result is what all branches know."""
+    index, *operands = op.operands
+    known: list[list[Value]] = []
+
+    def branch(program: Any) -> Callable[..., list[Array]]:
+        def run(*arrays: Array) -> list[Array]:
+            values = evaluate(program, _with_arrays(operands, arrays), op.inside())
+            known.append(values)
+            return [value.array for value in values]
+
+        return run
+
+    branches = [branch(program) for program in op.params["branches"]]
+    outputs = lax.switch(index.array, branches, *[value.array for value in operands])
+    return [
+        _joined([values[n] for values in known], y, op.context.is_backward)
+        for n, y in enumerate(outputs)
+    ]
+
+
+def _joined(values: list[Value], array: Array, is_backward: bool) -> Value:
+    formats = {value.format for value in values}
+    constants = {value.constant for value in values}
+    return Value(
+        array,
+        formats.pop() if len(formats) == 1 else None,
+        constants.pop() if len(constants) == 1 else None,
+        common_origin(values, is_backward=is_backward),
+    )
+
+
+def _supposed(values: Sequence[Value], op: Operation) -> list[Value]:
+    """Return what is supposed to be known of what a loop carries.
+
+    It is in the format of the scope, if it starts so, and computed from all that enters the loop.
+    """
+    fmt = op.spec.format
+    origin = common_origin(op.operands, is_backward=op.context.is_backward)
+    return [
+        Value(v.array, fmt if is_float(v.array) and is_known(v, fmt) else None, None, origin)
+        for v in values
+    ]
+
+
+def _still(before: Sequence[Value], after: Sequence[Value]) -> bool:
+    """Return whether a turn of a loop leaves what it carries in the formats that it had."""
+    pairs = zip(before, after, strict=True)
+    return all(old.format is None or is_known(new, old.format) for old, new in pairs)
+
+
+class _Unknown(Exception):
+    """A turn of a loop leaves numbers that are not known to be of the format."""
+
+
+def _turn(
+    op: Operation, program: Any, values: list[Value], carried: list[Value], number: Any
+) -> list[Value]:
+    """Evaluate one turn of a loop; random bits differ from turn to turn."""
+    key = None if number is None else fold_in(op.context.key, number)
+    results = evaluate(program, values, op.inside(key=key))
+    if not _still(carried, results[: len(carried)]):
+        raise _Unknown
+    return results
+
+
+def _is_stochastic(op: Operation) -> bool:
+    """Return whether any rounding of the policy may need random bits: each turn has its own."""
+    policies = [op.context.policy, *[rule.policy for rule in op.context.policy.rules]]
+    return any("sr" in str(policy) for policy in policies)
+
+
+@rule("scan")
+def scanned(op: Operation) -> list[Value]:
+    """Interpret the body of a `scan`."""
+    return _as_known_as_possible(_scan, op, op.operands[slice(*_carry(op))])
+
+
+def _carry(op: Operation) -> tuple[int, int]:
+    """Return where the carried operands begin and end."""
+    constants, carried = jaxprs.scan_counts(op.params)
+    return constants, constants + carried
+
+
+def _as_known_as_possible(
+    loop: Callable[[Operation, list[Value]], list[Value]], op: Operation, start: Sequence[Value]
+) -> list[Value]:
+    """Run a loop with what is supposed to be known of what it carries, else with nothing known."""
+    supposed = _supposed(start, op)
+    try:
+        return loop(op, supposed)
+    except _Unknown:
+        return loop(op, [value._replace(format=None) for value in supposed])
+
+
+def _scan(op: Operation, carried: list[Value]) -> list[Value]:
+    first, last = _carry(op)
+    fixed, rows = op.operands[:first], op.operands[last:]
+    known: list[Value] = []
+    length, params = op.params["length"], op.params
+    numbers = jnp.arange(length, dtype=jnp.uint32) if _is_stochastic(op) else None
+
+    def body(state: list[Array], row: Any) -> tuple[list[Array], list[Array]]:
+        number, arrays = row
+        others = _with_arrays(rows, arrays)
+        values = [*fixed, *_with_arrays(carried, state), *others]
+        known[:] = _turn(op, params["jaxpr"], values, carried, number)
+        results = [value.array for value in known]
+        return results[: len(state)], results[len(state) :]
+
+    start = [value.array for value in carried]
+    inputs = numbers, [value.array for value in rows]
+    after, stacked = lax.scan(
+        body, start, inputs, length=length, reverse=params["reverse"], unroll=params["unroll"]
+    )
+    return [*_with_arrays(carried, after), *_with_arrays(known[len(start) :], stacked)]
+
+
+@rule("while")
+def repeated(op: Operation) -> list[Value]:
+    """Interpret the condition and the body of a `while_loop`."""
+    before = op.params["cond_nconsts"] + op.params["body_nconsts"]
+    return _as_known_as_possible(_while, op, op.operands[before:])
+
+
+def _while(op: Operation, carried: list[Value]) -> list[Value]:
+    params = op.params
+    first = params["cond_nconsts"]
+    asked, fixed = op.operands[:first], op.operands[first : first + params["body_nconsts"]]
+
+    def goes_on(state: Any) -> Array:
+        values = [*asked, *_with_arrays(carried, state[1])]
+        (answer,) = evaluate(params["cond_jaxpr"], values, op.inside())
+        return answer.array
+
+    def body(state: Any) -> Any:
+        number, arrays = state
+        values = [*fixed, *_with_arrays(carried, arrays)]
+        results = _turn(op, params["body_jaxpr"], values, carried, number)
+        return number + np.uint32(1), [value.array for value in results]
+
+    start = jnp.zeros((), jnp.uint32), [value.array for value in carried]
+    _, after = lax.while_loop(goes_on, body, start)
+    return _with_arrays(carried, after)
+
+
+@rule("custom_jvp_call")
+def with_own_tangent(op: Operation) -> list[Value]:
+    """Interpret the function and keep its own rule for tangents, which runs as it is."""
+    (_, tangent_rule), _ = jaxprs.parameters_to_bind(op.eqn)
+    results: list[Value] = []
+
+    # The key is an argument: JAX may run the rule when a loop around has been left.
+    @jax.custom_jvp
+    def function(key: Array, *arrays: Any) -> list[Array]:
+        values = _with_arrays(op.operands, arrays)
+        results[:] = evaluate(op.params["call_jaxpr"], values, op.inside(key=key))
+        return [value.array for value in results]
+
+    @function.defjvp
+    def derivative(primals: Any, tangents: Any) -> Any:
+        outputs = tangent_rule.call_wrapped(*primals[1:], *tangents[1:])
+        values = function(*primals)
+        found = zip(values, outputs[len(values) :], strict=True)
+        return values, [jnp.zeros_like(y) if _is_no_array(t) else t for y, t in found]
+
+    return _known(function, [op.context.key, *op.arrays], results)
+
+
+@rule("custom_vjp_call")
+def with_own_gradient(op: Operation) -> list[Value]:
+    """Interpret the function, and what it computes forward and backward under differentiation."""
+    (_, forward_rule, backward_rule), others = jaxprs.parameters_to_bind(op.eqn)
+    count = len(op.eqn.outvars)
+    results: list[Value] = []
+
+    @jax.custom_vjp
+    def function(key: Array, *arrays: Any) -> list[Array]:
+        values = _with_arrays(op.operands, arrays)
+        results[:] = evaluate(op.params["call_jaxpr"], values, op.inside(key=key))
+        return [value.array for value in results]
+
+    def all_needed(*arrays: Any) -> Any:
+        return forward_rule.call_wrapped(*[part for x in arrays for part in (x, True)])
+
+    def forward(key: Array, *arrays: Any) -> Any:
+        values = _with_arrays(op.operands, arrays)
+        found = evaluate_function(all_needed, values, op.inside(key=key))
+        results[:] = found[len(found) - count :]
+        kept = iter(found[: len(found) - count])
+        forwarded = others["out_trees"]()[2]
+        residuals = [next(kept).array if n is None else arrays[n] for n in forwarded]
+        return [value.array for value in results], (key, residuals)
+
+    def backward(residuals: Any, cotangents: Any) -> Any:
+        key, saved = residuals
+        values = [Value(x) for x in (*saved, *cotangents)]
+        found = _gradients(backward_rule.call_wrapped, values, op.inside(key=key))
+        is_inexact = [jnp.issubdtype(x.array.dtype, jnp.inexact) for x in op.operands]
+        return None, *(g if yes else None for g, yes in zip(found, is_inexact, strict=True))
+
+    function.defvjp(forward, backward)
+    return _known(function, [op.context.key, *op.arrays], results)
+
+
+def _is_no_array(x: Any) -> bool:
+    """Return whether a tangent or a cotangent is a zero that is only a type."""
+    return not isinstance(x, (jax.Array, np.ndarray))
+
+
+def _gradients(run: Callable[..., Any], values: list[Value], context: Context) -> list[Any]:
+    """Interpret a rule for gradients, whose results may be zeros that are no arrays."""
+    is_zero: list[bool] = []
+
+    def arrays_of(*arrays: Any) -> list[Any]:
+        found = run(*arrays)
+        is_zero[:] = list(map(_is_no_array, found))
+        return [g for g in found if not _is_no_array(g)]
+
+    kept = iter(evaluate_function(arrays_of, values, replace(context, is_backward=True)))
+    return [None if zero else next(kept).array for zero in is_zero]
+
+
+@rule("shard_map")
+def on_shards(op: Operation) -> list[Value]:
+    """Interpret the function of a shard on every device."""
+    params = op.params
+    results: list[Value] = []
+
+    def run(key: Array, *arrays: Array) -> tuple[Array, ...]:
+        values = _with_arrays(op.operands, arrays)
+        results[:] = evaluate(params["jaxpr"], values, op.inside(key=key))
+        return tuple(value.array for value in results)
+
+    mapped = jax.shard_map(
+        run,
+        mesh=params["mesh"],
+        in_specs=(jax.P(), *params["in_specs"]),
+        out_specs=tuple(params["out_specs"]),
+        check_vma=params["check_vma"],
+        axis_names=params["manual_axes"],
+    )
+    return _known(mapped, [op.context.key, *op.arrays], results)

@@ -1,0 +1,179 @@
+"""Matrix products and convolutions, by the policy's three specs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from precsim._arrays import Array
+from precsim.products.dot_general import _arrange as arrange
+from precsim.products.dot_general import dot_general
+from precsim.products.matmul import matmul
+from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.modes import RoundingMode
+from precsim.transform.noise import bits_at
+from precsim.transform.operation import How, Operation, rule
+from precsim.transform.values import Format, Origin, Value, is_float, rounds_nothing, widened
+
+
+def _keeps(op: Operation, spec: MatmulSpec) -> bool:
+    """Return whether a product of the spec is the program's own: nothing is rounded to a format.
+
+    The order of its sum is then the platform's, unless the backend says that it is emulated.
+    """
+    if op.context.backend == "emulated" or op.is_exact_everywhere:
+        return False
+    parts = (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output)
+    dtypes = [value.array.dtype for value in op.operands]
+    is_plain = str(spec).partition(":")[0].partition("->")[0] == str(spec).partition("->")[0]
+    return is_plain and all(
+        part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes
+    )
+
+
+def _roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
+    """Return the specs of the product and of its gradients, and whether the operands change places.
+
+    A spec's left operand is the activation and its right one the weight; in `dgrad` they are the
+    cotangent and the weight, in `wgrad` the activation and the cotangent.
+    """
+    policy, (left, right) = op.policy, op.operands[:2]
+    origins = left.origin, right.origin
+    if not op.context.is_backward:
+        swaps = origins[0] is Origin.WEIGHTS and origins[1] is not Origin.WEIGHTS
+        return policy.forward, policy.dgrad, policy.wgrad, swaps
+    if Origin.WEIGHTS in origins:
+        swaps = origins[0] is Origin.WEIGHTS and origins[1] is not Origin.WEIGHTS
+        return policy.dgrad, policy.dgrad, policy.wgrad, swaps
+    swaps = origins[0] is Origin.COTANGENTS and origins[1] is Origin.ACTIVATIONS
+    return policy.wgrad, policy.dgrad, policy.wgrad, swaps
+
+
+def _format(spec: MatmulSpec) -> Format | None:
+    """Return the format of the results of a product."""
+    last = spec.output or spec.accumulator
+    fmt: Format = last.format
+    return fmt
+
+
+def _finish(op: Operation, y: Array, spec: MatmulSpec) -> Value:
+    return op.result(y, _format(spec), cotangent=None)
+
+
+@rule("dot_general")
+def product(op: Operation) -> list[Value]:
+    """Multiply; the gradients of the operands are products by `dgrad` and `wgrad`."""
+    left, right = op.operands
+    if not (is_float(left.array) and is_float(right.array)):
+        op.record(How.EXEMPT)
+        return op.as_it_is()
+    spec, dgrad, wgrad, swaps = _roles(op)
+    if _keeps(op, spec):
+        op.record(How.AS_IS)
+        return op.as_it_is()
+    op.record(How.PRODUCT, spec)
+    (contracted, batch) = op.params["dimension_numbers"]
+    a, b = widened(left.array), widened(right.array)
+    if swaps:
+        a, b, contracted, batch = b, a, contracted[::-1], batch[::-1]
+    rows, rows_shape = arrange(a, batch[0], contracted[0], contract_last=True)
+    columns, columns_shape = arrange(b, batch[1], contracted[1], contract_last=False)
+    shapes = ((*rows.shape[:-1], columns.shape[-1]), rows.shape, columns.shape)
+    noise = {
+        name: bits
+        for name, part, shape in zip(_ROLES, (spec, dgrad, wgrad), shapes, strict=True)
+        if (bits := _bits(op, name, part, shape)) is not None
+    }
+    y = matmul(
+        rows,
+        columns,
+        spec,
+        dgrad=dgrad,
+        wgrad=wgrad,
+        backend=op.context.backend,
+        random_bits=noise or None,
+    )
+    shared = tuple(a.shape[d] for d in batch[0])
+    y = y.reshape(*shared, *rows_shape, *columns_shape)
+    if swaps:
+        first = range(len(shared), len(shared) + len(rows_shape))
+        y = jnp.moveaxis(y, first, range(y.ndim - len(rows_shape), y.ndim))
+    return [_finish(op, y, spec)]
+
+
+_ROLES = ("forward", "dgrad", "wgrad")
+
+
+def _bits(op: Operation, role: str, spec: MatmulSpec, shape: tuple[int, ...]) -> Array | None:
+    """Return random bits for a product whose output or accumulator is rounded stochastically."""
+    last = spec.output or spec.accumulator
+    if RoundingMode.STOCHASTIC not in (last.mode, spec.accumulator.mode):
+        return None
+    return bits_at(op.context.key, f"{op.context.path}/{role}", shape)
+
+
+@rule("conv_general_dilated")
+def convolution(op: Operation) -> list[Value]:
+    """Convolve; the gradients of image and kernel are convolutions by `dgrad` and `wgrad`."""
+    left, right = op.operands
+    if not (is_float(left.array) and is_float(right.array)):
+        op.record(How.EXEMPT)
+        return op.as_it_is()
+    spec, dgrad, wgrad, _ = _roles(op)
+    if _keeps(op, spec):
+        op.record(How.AS_IS)
+        return op.as_it_is()
+    op.record(How.PRODUCT, spec)
+    run: Callable[..., Array] = _conv_general_dilated()(
+        spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend
+    )
+    p = op.params
+    names = (
+        "window_strides",
+        "padding",
+        "lhs_dilation",
+        "rhs_dilation",
+        "dimension_numbers",
+        "feature_group_count",
+        "batch_group_count",
+    )
+    y = run(widened(left.array), widened(right.array), **{name: p[name] for name in names})
+    return [_finish(op, y, spec)]
+
+
+def _conv_general_dilated() -> Any:
+    from precsim.products.convolution import conv_general_dilated
+
+    return conv_general_dilated
+
+
+@rule("ragged_dot_general")
+def ragged(op: Operation) -> list[Value]:
+    """Multiply groups of rows each by a matrix of its own, as one product a group, masked."""
+    spec, _, _, _ = _roles(op)
+    if _keeps(op, spec):
+        op.record(How.AS_IS)
+        return op.as_it_is()
+    a, b, sizes = (value.array for value in op.operands)
+    numbers = op.params["ragged_dot_dimension_numbers"]
+    is_usual = (
+        numbers.dot_dimension_numbers == (((1,), (1,)), ((), ()))
+        and tuple(numbers.lhs_ragged_dimensions) == (0,)
+        and tuple(numbers.rhs_group_dimensions) == (0,)
+    )
+    if not is_usual:
+        raise NotImplementedError(
+            f"ragged_dot_general has dimension numbers {numbers}; allowed are those of jax.lax.ragged_dot"
+        )
+    op.record(How.PRODUCT, spec)
+    policy = op.policy
+    run = dot_general(spec, dgrad=policy.dgrad, wgrad=policy.wgrad, backend=op.context.backend)
+    a, b = widened(a), widened(b)
+    ends = jnp.cumsum(sizes)
+    row = jnp.arange(a.shape[0])
+    y = jnp.zeros((a.shape[0], b.shape[2]), a.dtype)
+    for n in range(b.shape[0]):
+        part = run(a, b[n], (((1,), (0,)), ((), ())), preferred_element_type=a.dtype)
+        is_here = (row >= ends[n] - sizes[n]) & (row < ends[n])
+        y = jnp.where(is_here[:, None], part, y)
+    return [_finish(op, y, spec)]
