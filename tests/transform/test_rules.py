@@ -236,7 +236,7 @@ def test_errors_of_rules(text: str, message: str) -> None:
         ('policy = "bf16', "policy in TOML cannot be read: "),
         ('polcy = "bf16"\npolicy = ""', "unknown key 'polcy'; did you mean 'policy'?"),
         ('policy = "bf16;a:bf16"', "'bf16;a:bf16' has a ';'; a rule is a table, [[rule]]"),
-        ('policy = "bf16"\nrule = 3', "rule is 3; allowed is tables, [[rule]]"),
+        ('policy = "bf16"\nrule = 3', "rule is 3; allowed are tables, [[rule]]"),
         ('policy = "bf16"\nrule = [3]', "rule 1 is 3; allowed is a table, [[rule]]"),
         ('policy = "bf16"\n[[rule]]\nscope = "a"', "policy in TOML, rule 1 has no 'policy'"),
         ('policy = "bf16"\n[[rule]]\nscope = "a"\npolicy = "bf61"', "did you mean 'bf16'?"),
@@ -244,7 +244,7 @@ def test_errors_of_rules(text: str, message: str) -> None:
     ],
 )
 def test_errors_of_toml(text: str, message: str) -> None:
-    with pytest.raises((ValueError, TypeError)) as error:
+    with pytest.raises(ValueError, match=r"[a-z]") as error:
         ps.Policy.from_toml(text)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
