@@ -114,9 +114,6 @@ def _run(
     backend: str,
 ) -> TrainResult | None:
     """Train; None if the bits of a product cannot be trusted."""
-    policy = config.policy
-    products = (policy.forward, policy.dgrad, policy.wgrad)
-    names = sorted({resolve_backend(spec, config.backend) for spec in products})
     run = _prepared(data, config, backend)
     state = run.state
 
@@ -152,6 +149,8 @@ def _run(
     score, untrusted = _test(data, config, state.params, backend)
     if untrusted or any(m.untrusted for m in done):
         return None
+    used = {spec for place in done[0].forward_events for spec in config.policy.at(place).products}
+    names = sorted({resolve_backend(spec, config.backend) for spec in used})
     return TrainResult(
         config=config,
         losses=np.array([m.loss for m in done]),
@@ -169,6 +168,12 @@ def _run(
         compile_seconds=compiled - start,
         run_seconds=finished - compiled,
     )
+
+
+def check_policy(data: Data, config: TrainConfig) -> None:
+    """Refuse, by a pass over shapes, a policy that does not fit the model or the backend."""
+    run = _prepared(data, config, config.backend + UNGUARDED)
+    jax.eval_shape(run.step, run.state, *run.batch(0))
 
 
 class PreparedRun(NamedTuple):

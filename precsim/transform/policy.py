@@ -243,6 +243,12 @@ class Policy:
             return self
         return _at(self, scope)
 
+    @property
+    def products(self) -> tuple[MatmulSpec, ...]:
+        """The different products of this policy and of its rules."""
+        policies = (self, *(rule.policy for rule in self.rules))
+        return tuple(dict.fromkeys(x for p in policies for x in (p.forward, p.dgrad, p.wgrad)))
+
     def matching(self, scope: str) -> Rule | None:
         """Return the first rule that matches a scope."""
         return next((rule for rule in self.rules if matches(rule.scope, scope)), None)
