@@ -262,7 +262,8 @@ class Policy:
             raise TypeError(f"policy is {shown(text)}; allowed are a string or a Policy")
         base, *rules = text.split(";")
         preset, own = read_settings(base)
-        return _from_settings(preset | own, _plain(), name=text, rules=tuple(rules))
+        name = text if own or rules else text.rstrip(",")
+        return _from_settings(preset | own, _plain(), name=name, rules=tuple(rules))
 
     @classmethod
     def from_toml(cls, source: str | Path) -> "Policy":
