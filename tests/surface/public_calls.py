@@ -251,7 +251,7 @@ EXEMPT: dict[str, str] = {
         (
             *("AffineFormat", "BlockFormat", "FixedPointFormat", "FloatFormat", "Specials"),
             *("ScaleRule", "RoundingSpec", "MatmulSpec", "FusedBlock", "NativeProduct", "Flags"),
-            *("Policy", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
+            *("Policy", "Rule", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
             *("Divergence", "RunComparison", "BitDifference", "BitLog", "Kernel"),
             *("Events", "RangeRates", "ExponentHistogram"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
