@@ -42,7 +42,7 @@ def test_value_and_tangent_are_of_the_map_and_the_gradient_of_its_transpose(wrap
 
 
 def test_the_transpose_of_the_transpose_is_the_map() -> None:
-    pull = lambda g: jax.vjp(lambda x: mapped(R, x), X)[1](g)[0]
+    pull: Any = lambda g: jax.vjp(lambda x: mapped(R, x), X)[1](g)[0]
     same(jax.jvp(pull, (X,), (X,))[1], 100 * R * X)
     same(jax.vjp(pull, X)[1](X)[0], R * X)
 
@@ -62,7 +62,7 @@ def test_vmap_is_a_loop(axes: tuple[int | None, int | None]) -> None:
         y if at is None else jnp.moveaxis(rows, 0, at) for y, at in zip((R, X), axes, strict=True)
     )
     every = jax.vmap(mapped, axes)
-    of = lambda y, at, n: y if at is None else jnp.take(y, n, at)
+    of: Any = lambda y, at, n: y if at is None else jnp.take(y, n, at)
     parts = [(of(r, axes[0], n), of(x, axes[1], n)) for n in range(2)]
     same(every(r, x), [fun({"r": a}, b) for a, b in parts])
     same(jax.jvp(lambda x: every(r, x), (x,), (x,))[1], every(r, x))
@@ -89,8 +89,8 @@ def test_readers_of_programs_find_the_map() -> None:
 
 def test_inside_of_shard_map_types_say_what_varies() -> None:
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.PartitionSpec
-    both = lambda r, x: jax.vjp(mapped, r, x)[1](r)
+    spec: Any = jax.sharding.PartitionSpec
+    both: Any = lambda r, x: jax.vjp(mapped, r, x)[1](r)
     shared = jax.shard_map(
         both, mesh=mesh, in_specs=(spec("d"), spec()), out_specs=(spec("d"), spec())
     )

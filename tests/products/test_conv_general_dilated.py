@@ -27,13 +27,13 @@ def integers(rng: np.random.Generator, shape: Sequence[int]) -> Any:
 def random_call(seed: int) -> tuple[Any, Any, dict[str, Any]]:
     """Draw operands and arguments: 0 to 3 dimensions, in any order, both kinds of groups."""
     rng = np.random.default_rng(seed)
-    draw = lambda low, high, n: [int(v) for v in rng.integers(low, high, n)]
+    draw: Any = lambda low, high, n: rng.integers(low, high, n).tolist()
     rank = seed % 4
     features, batch = [(1, 1), (*draw(2, 4, 1), 1), (1, *draw(2, 4, 1))][seed % 3]
     images, channels, filters = draw(1, 3, 3)
     named = rng.integers(0, 2) == 0
-    order = lambda: tuple(int(v) for v in rng.permutation(rank + 2))
-    numbers = lax.ConvDimensionNumbers(order(), order(), order())
+    order: Any = lambda: tuple(rng.permutation(rank + 2).tolist())
+    numbers: Any = lax.ConvDimensionNumbers(order(), order(), order())
     sizes = [images * batch, channels * features, *draw(1, 6, rank)]
     window = [filters * features * batch, channels, *draw(1, 4, rank)]
     arguments = {
@@ -153,7 +153,9 @@ def test_groups_are_convolutions_side_by_side_gradients_too(kind: str) -> None:
     by_features = kind == "feature_group_count"
     x = jnp.asarray(normal(rng, None, (2, 4, 4)))
     w = jnp.asarray(normal(rng, None, (3, 2 if by_features else 4, 6)))
-    run = lambda x, w, **o: ps.conv(x, w, "bf16_bf16_bf16", wgrad="fp16_fp16_fp16", **o)
+    run: Callable[..., Any] = lambda x, w, **o: ps.conv(
+        x, w, "bf16_bf16_bf16", wgrad="fp16_fp16_fp16", **o
+    )
 
     def apart(x: Any, w: Any) -> Any:
         images, filters = jnp.split(x, 2, -1 if by_features else 0), jnp.split(w, 2, -1)

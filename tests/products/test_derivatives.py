@@ -58,7 +58,9 @@ def test_a_constant_operand_costs_no_product() -> None:
 def test_tangents_of_stochastic_products_are_rounded_to_nearest() -> None:
     a, b, da = operands((4, 6), (6, 5), (4, 6))
     bits = np.arange(20, dtype=np.uint32).reshape(4, 5) * np.uint32(0x9E3779B9)
-    run = lambda a: ps.matmul(a, b, "fp16_fp16_fp32->bf16[sr]", random_bits=bits)
+    run: Callable[..., Any] = lambda a: ps.matmul(
+        a, b, "fp16_fp16_fp32->bf16[sr]", random_bits=bits
+    )
     y, tangent = pushed(run, (a,), (da,))
     assert_same_bits(tangent, reference(da, b, "fp16_fp16_fp32->bf16"))
     total = reference(a, b, "fp16_fp16_fp32")
@@ -69,7 +71,7 @@ def all_derivatives(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return both Jacobians and the Hessian of a function of two arrays."""
 
     def of(a: Any, b: Any) -> Any:
-        energy = lambda a, b: (function(a, b) ** 2).sum()
+        energy: Callable[..., Any] = lambda a, b: (function(a, b) ** 2).sum()
         return (
             jax.jacfwd(function, (0, 1))(a, b),
             jax.jacrev(function, (0, 1))(a, b),
@@ -88,7 +90,7 @@ def assert_derivatives_are(
 
 
 def test_matmul_has_jacobians_and_hessians() -> None:
-    exact = lambda a, b: ps.matmul(a, b, EXACT)
+    exact: Callable[..., Any] = lambda a, b: ps.matmul(a, b, EXACT)
     assert_derivatives_are(exact, jnp.matmul, *integers((2, 2), (2, 2)))
 
 
@@ -98,13 +100,15 @@ def test_conv_has_jacobians_and_hessians() -> None:
         numbers = ("NWC", "WIO", "NWC")
         return jax.lax.conv_general_dilated(x, w, (2,), "SAME", dimension_numbers=numbers)
 
-    exact = lambda x, w: ps.conv(x, w, EXACT, stride=2)
+    exact: Callable[..., Any] = lambda x, w: ps.conv(x, w, EXACT, stride=2)
     assert_derivatives_are(exact, plain, *integers((1, 4, 2), (3, 2, 2)))
 
 
 def test_tangent_of_a_convolution_is_the_sum_of_two_convolutions() -> None:
     x, w, dx, dw = operands((1, 5, 2), (3, 2, 2), (1, 5, 2), (3, 2, 2))
-    run = lambda x, w: ps.conv(x, w, FORWARD, dgrad=DGRAD, wgrad=WGRAD, stride=2)
+    run: Callable[..., Any] = lambda x, w: ps.conv(
+        x, w, FORWARD, dgrad=DGRAD, wgrad=WGRAD, stride=2
+    )
     y, tangent = pushed(run, (x, w), (dx, dw))
     assert_same_bits(y, run(x, w))
     assert_same_bits(tangent, run(dx, w) + run(x, dw))
@@ -113,8 +117,8 @@ def test_tangent_of_a_convolution_is_the_sum_of_two_convolutions() -> None:
 def test_embedding_has_jacobians_and_hessians() -> None:
     (table,) = integers((3, 2))
     ids = jnp.asarray([2, 0, 2, 7])
-    rows = lambda t: ps.embedding(t, ids, "fp32")[:3]
-    energy = lambda rows: lambda t: (rows(t) ** 3).sum()
+    rows: Callable[..., Any] = lambda t: ps.embedding(t, ids, "fp32")[:3]
+    energy: Callable[..., Any] = lambda rows: lambda t: (rows(t) ** 3).sum()
 
     def both(t: Any) -> list[Any]:
         return [
@@ -138,7 +142,7 @@ def test_tangents_under_vmap_and_of_vmap_are_those_of_a_loop() -> None:
 
     def both(a: Any, da: Any, b: Any, db: Any) -> Any:
         every = jax.vmap(product, (0, None))
-        one = lambda a, da: jax.jvp(product, (a, b), (da, db))[1]
+        one: Callable[..., Any] = lambda a, da: jax.jvp(product, (a, b), (da, db))[1]
         return jax.jvp(every, (a, b), (da, db))[1], jax.vmap(one)(a, da)
 
     expected = np.stack(
@@ -160,7 +164,7 @@ def test_gradients_of_a_shared_operand_under_vmap_are_added_by_jax() -> None:
 
 def test_a_gradient_of_a_gradient_is_transposed_back_to_the_forward_spec() -> None:
     a, b, g = operands((4, 6), (6, 5), (4, 5))
-    pull = lambda g: jax.vjp(lambda a: product(a, b), a)[1](g)[0]
+    pull: Callable[..., Any] = lambda g: jax.vjp(lambda a: product(a, b), a)[1](g)[0]
     assert_same_bits(fast(lambda g: jax.vjp(pull, g)[1](a)[0])(g), reference(a, b, FORWARD))
 
 
@@ -169,7 +173,7 @@ def test_forward_mode_through_a_loop_with_a_condition() -> None:
     a, b = integers((2, 2), (2, 2))
 
     def run(x: Any) -> Any:
-        step = lambda state: (state[0] + 1, ps.matmul(state[1], b, EXACT))
+        step: Callable[..., Any] = lambda state: (state[0] + 1, ps.matmul(state[1], b, EXACT))
         return jax.lax.while_loop(lambda state: state[0] < 3, step, (0, x))[1]
 
     np.testing.assert_array_equal(pushed(run, (a,), (a,))[1], a @ b @ b @ b)
@@ -177,7 +181,7 @@ def test_forward_mode_through_a_loop_with_a_condition() -> None:
 
 def test_elementwise_operations_and_roundings_have_tangents() -> None:
     x, dx = operands((8,), (8,))
-    run = lambda x: ps.round_to(ps.multiply(x, x, "bf16"), "e4m3")
+    run: Callable[..., Any] = lambda x: ps.round_to(ps.multiply(x, x, "bf16"), "e4m3")
     jacobian = fast(jax.jacfwd(run))(x)
     assert_same_bits(jacobian, np.diag(2 * x))
     assert_same_bits(

@@ -78,8 +78,7 @@ def test_dtypes_and_keywords_are_those_of_jax() -> None:
     assert f("ij,jk", x, y, preferred_element_type=jnp.float32).dtype == jnp.float32
 
 
-def test_flax_einsum_takes_it_as_a_function() -> None:
-    """Under jit it is a static argument: equal specs find one compilation."""
+def test_functions_of_equal_specs_are_one_static_argument_of_jit() -> None:
     traced = []
 
     def run(a: Any, b: Any, f: Any) -> Any:
