@@ -273,7 +273,7 @@ def register_rule(
             operation.brought(n, spec) if is_float(value.array) else value.array
             for n, value in enumerate(operation.operands)
         ]
-        results = function(operation, *arrays)
+        results: Any = function(operation, *arrays)
         operation.record(How.COMPUTED, spec)
         results = list(results) if isinstance(results, (list, tuple)) else [results]
         return [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from precsim.formats.arguments import shown, unknown
+from precsim.rounding.spec import RoundingSpec
 from precsim.transform.presets import PRESETS
 
 ONCE = ("p", "update", "opt", "scale", "out")

@@ -247,7 +247,8 @@ def _while(op: Operation, carried: list[Value]) -> list[Value]:
     def goes_on(state: Any) -> Array:
         values = [*asked, *_with_arrays(carried, state[1])]
         (answer,) = evaluate(params["cond_jaxpr"], values, op.inside())
-        return answer.array
+        goes: Array = answer.array
+        return goes
 
     def body(state: Any) -> Any:
         number, arrays = state
@@ -348,10 +349,11 @@ def on_shards(op: Operation) -> list[Value]:
         results[:] = evaluate(params["jaxpr"], values, op.inside(key=key))
         return tuple(value.array for value in results)
 
+    everywhere: Any = jax.sharding.PartitionSpec
     mapped = jax.shard_map(
         run,
         mesh=params["mesh"],
-        in_specs=(jax.P(), *params["in_specs"]),
+        in_specs=(everywhere(), *params["in_specs"]),
         out_specs=tuple(params["out_specs"]),
         check_vma=params["check_vma"],
         axis_names=params["manual_axes"],

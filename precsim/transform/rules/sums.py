@@ -86,11 +86,12 @@ def cumulative(op: Operation) -> list[Value]:
         plus = partial(_plus, op, spec=spec)
         is_tree = isinstance(op.policy.reduction_order, Pairwise)
         if is_tree and spec.mode is not RoundingMode.STOCHASTIC:
-            return lax.associative_scan(plus, x, axis=axis, reverse=reverse)
+            sums: Array = lax.associative_scan(plus, x, axis=axis, reverse=reverse)
+            return sums
         rows = jnp.moveaxis(x, axis, 0)
         bits = random_bits(spec, op.place, rows.shape)
 
-        def step(total: Array, row: Any) -> tuple[Array, Array]:
+        def step(total: Any, row: Any) -> tuple[Any, Any]:
             summand, random = row
             noise = None if random is None else jnp.stack([random, random])
             both = jnp.stack([total, summand])
