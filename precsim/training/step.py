@@ -16,7 +16,7 @@ from precsim.training.functions import functions_of
 from precsim.training.layers import Layers
 from precsim.training.recipes.gradients import scaled_gradient
 from precsim.training.recipes.leaves import is_trained
-from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
+from precsim.training.recipes.loss_scaling import LossScale, all_finite, as_loss_scale
 from precsim.training.recipes.optimizers import make_optimizer
 from precsim.training.recipes.updates import apply_updates, count_swallowed
 from precsim.training.switches import with_default_switches
@@ -70,7 +70,7 @@ def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
         params=params,
         optimizer_state=make_optimizer(config).init(params),
         compensation=jax.tree.map(jnp.zeros_like, params) if policy.is_compensated else None,
-        loss_scale=loss_scale_from(policy.loss_scale),
+        loss_scale=as_loss_scale(policy.loss_scale),
         step=jnp.int32(0),
         key=jax.random.key(config.seed),
     )

@@ -99,7 +99,7 @@ class Policy:
             fill(self, name, product)
             for part in ("lhs", "rhs", "product", "adder", "accumulator", "output"):
                 _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
-        fill(self, "loss_scale", str(self.loss_scale))
+        fill(self, "loss_scale", loss_scale_text(self.loss_scale))
         if self.is_compensated and self.update != self.params:
             raise ValueError(
                 f"update is '{self.update}'; a compensated update rounds to params, '{self.params}'"
@@ -111,11 +111,6 @@ class Policy:
         if self.functions not in FUNCTIONS:
             raise ValueError(
                 f"functions are {shown(self.functions)}; allowed are {', '.join(map(repr, FUNCTIONS))}"
-            )
-        if not _is_loss_scale(self.loss_scale):
-            raise ValueError(
-                f"loss scale is {shown(self.loss_scale)}; allowed are 'none', 'dynamic', a number from "
-                "2**-126 to 2**126, 'dynamic@' and such a number"
             )
         if not self.name:
             fill(self, "name", str(self))
@@ -166,11 +161,20 @@ def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
     )
 
 
-def _is_loss_scale(text: str) -> bool:
-    text = text.removeprefix("dynamic@")
-    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text):
-        return text in ("none", "dynamic")
-    return 2.0**-126 <= float(text) <= 2.0**126  # normal in float32, like its inverse
+def loss_scale_text(given: object) -> str:
+    """Return a loss scale, given as text or number, as a policy writes it; refuse what is none."""
+    text = str(given)
+    number = text.removeprefix("dynamic@")
+    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", number):
+        is_allowed = text in ("none", "dynamic")
+    else:
+        is_allowed = 2.0**-126 <= float(number) <= 2.0**126  # normal in float32, like its inverse
+    if not is_allowed:
+        raise ValueError(
+            f"loss scale is {shown(given)}; allowed are 'none', 'dynamic', a number from 2**-126 to "
+            "2**126, 'dynamic@' and such a number"
+        )
+    return text
 
 
 _KEYS = (
