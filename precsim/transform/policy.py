@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from precsim.formats.arguments import shown, unknown
 from precsim.formats.carrier import FLOAT32
-from precsim.formats.scaled import refuse_scaled, scaled_format
+from precsim.formats.scaled import refuse_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 
@@ -35,6 +35,7 @@ class Policy:
         Whether the update is Kahan-compensated, with a buffer in the format of `params`.
     optimizer_state : RoundingSpec or str
         Format of momentum and similar buffers; in mode sr the bits come from seed, step and path.
+        Block and affine formats count along the last axis of each buffer.
     loss_scale : str
         "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
     tensor_scaling : {"none", "current"}
@@ -49,9 +50,9 @@ class Policy:
     Raises
     ------
     ValueError
-        If a field is unknown, or a training could not use it: weights, optimizer state, updates
-        and elementwise roundings take formats of single numbers only (no block or affine ones), and
-        all values have to be float32 numbers.
+        If a field is unknown, or a training could not use it: weights, updates and elementwise
+        roundings, and the optimizer state of portable functions, take formats of single numbers
+        only (no block or affine ones), and all values have to be float32 numbers.
 
     Notes
     -----
@@ -92,8 +93,11 @@ class Policy:
         fill(self, "update", self.params if update is None else update)
         for name in ("params", "elementwise", "update", "optimizer_state"):
             fill(self, name, RoundingSpec.parse(getattr(self, name)))
-            refuse_scaled(getattr(self, name).format, name)
+            if name != "optimizer_state":
+                refuse_scaled(getattr(self, name).format, name)
             _refuse_beyond_float32(name, getattr(self, name))
+        if self.functions == "portable":  # all buffers are one vector there
+            refuse_scaled(self.optimizer_state.format, "optimizer_state of portable functions")
         for name in ("forward", "dgrad", "wgrad"):
             product = MatmulSpec.parse(getattr(self, name))
             fill(self, name, product)
@@ -152,8 +156,8 @@ class Policy:
 
 
 def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
-    """Refuse a format of single numbers with values that are not float32 numbers."""
-    if spec is None or scaled_format(spec.format) is not None or spec.format.fits(FLOAT32):
+    """Refuse a format with values that are not float32 numbers."""
+    if spec is None or spec.format.fits(FLOAT32):
         return
     raise ValueError(
         f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, as training "

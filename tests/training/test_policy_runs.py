@@ -1,5 +1,6 @@
 """A training accepts every policy that the parser accepts; a policy prints what parses to it."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -68,8 +69,8 @@ def test_every_policy_that_parses_trains_and_prints_back(text: str, optimizer: s
     ("text", "message"),
     [
         ("p=mxfp8_e4m3", "params is mxfp8_e4m3, a block format"),
-        ("opt=mxfp4", "optimizer_state is mxfp4, a block format"),
-        ("opt=int8", "optimizer_state is int8, an affine format"),
+        ("fn=portable,opt=mxfp4", "optimizer_state of portable functions is mxfp4, a block format"),
+        ("fn=portable,opt=int8", "optimizer_state of portable functions is int8, an affine"),
         ("update=int8", "update is int8, an affine format"),
         ("e=mxfp8_e4m3", "elementwise is mxfp8_e4m3, a block format"),
         ("opt=fp64", "optimizer_state is 'fp64'; allowed are formats whose values are float32"),
@@ -110,3 +111,36 @@ def test_a_stochastic_optimizer_state_has_bits_from_seed_step_and_path() -> None
         assert (x == ps.round_to(x, "bf16")).all()
         assert (x == again[name]).all()
     assert (first["w"] != other["w"]).any()
+
+
+def states_after(policy: str, optimizer: str, steps: int = 2) -> list[Any]:
+    """Return the state of a tiny training before its steps and after each."""
+    config = ps.TrainConfig(policy=ps.Policy.parse(policy), optimizer=optimizer, batch_size=2)  # type: ignore[arg-type]
+    model = OneLayer()
+    states = [initial_state(config, model.init(np.random.default_rng(0), (2, 2, 1), 3))]
+    step = jax.jit(make_step(config, model.apply, f"auto{UNGUARDED}"))
+    x = np.random.default_rng(1).random((2, 2, 2, 1)).astype(np.float32)
+    for _ in range(steps):
+        states.append(step(states[-1], x, np.zeros(2, np.int32))[0])
+    return states
+
+
+@pytest.mark.parametrize("fmt", ["mxfp8_e4m3", "nvfp4:sr", "int8_symmetric", "uint4_channel"])
+def test_optimizer_states_in_block_and_affine_formats_train(fmt: str) -> None:
+    """Wish 24: the parser accepted them, and the training failed."""
+    state = states_after(f"fp32,opt={fmt}", "momentum")[-1].optimizer_state[0].trace
+    nearest = ps.RoundingSpec(format=ps.RoundingSpec.parse(fmt).format)
+    assert all(np.asarray(x).any() for x in state.values())
+    plain = states_after("fp32", "momentum", 1)[-1].optimizer_state[0].trace
+    first = states_after(f"fp32,opt={nearest}", "momentum", 1)[-1].optimizer_state[0].trace
+    for name, x in plain.items():
+        assert (first[name] == ps.round_to(x, nearest)).all()
+
+
+def test_powers_of_decay_rates_are_no_buffers() -> None:
+    """Defect: 0.999 became 1 in bf16, so portable Adam divided by 0 and took no second step."""
+    states = states_after("fn=portable,opt=bf16", "adam", 3)
+    assert states[-1].optimizer_state.powers.tolist() != [1, 1]
+    weights = [np.asarray(state.params["b"]) for state in states]
+    for before, after in itertools.pairwise(weights):
+        assert (before != after).all()
