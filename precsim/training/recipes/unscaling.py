@@ -48,8 +48,8 @@ def apply_unscaled(inner: Any, loss_scale: LossScale | str | float = "dynamic") 
     The gradient is that of a loss scaled with `scale_loss`. It is unscaled in float32 with the
     scale that scaled it, before `inner` sees it, so that a threshold of clipping means what it
     says. Then the scale is adjusted. Where an element is not finite, the updates are 0 and
-    `inner_state` stays as it is (with `NoLossScale` no step is skipped). Gradients of several
-    devices have to be reduced before.
+    `inner_state` stays as it is, steps that it counts included (with `NoLossScale` no step is
+    skipped). Gradients of several devices have to be reduced before.
 
     Weights and gradients in bfloat16 or float16 reach `inner` as float32: its buffers are float32,
     and so are the updates.
