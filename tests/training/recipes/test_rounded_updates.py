@@ -1,5 +1,8 @@
 """Rounded weights under plain optax: which bits optax's addition arrives at, and the same noise."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -92,11 +95,9 @@ def taken(optimizer: Any, params: Any, gradients: list[Any]) -> Any:
 
 
 def assert_same_trees(got: Any, expected: Any) -> None:
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    for (path, x), y in zip(
-        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True
-    ):
-        assert_same_bits(jnp.asarray(x, jnp.float32), y, path)
+    assert got.keys() == expected.keys()
+    for name, x in got.items():
+        assert_same_bits(jnp.asarray(x, jnp.float32), expected[name], name)
 
 
 GRADIENTS = [tree() for _ in range(3)]
@@ -210,6 +211,37 @@ def test_leaves_that_have_equal_values_get_noise_of_their_own() -> None:
     second, _ = optimizer.update(half_ulp, state, w)
     for x, y in ((first["a"], first["b"]), (first["a"], second["a"])):
         assert 16 < int((x != y).sum()) < 48
+
+
+FOUR_DEVICES = """
+import jax, jax.numpy as jnp, optax, precsim as ps
+from jax.sharding import NamedSharding, PartitionSpec
+optimizer = ps.optax.round_params("bf16:sr")
+mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+update = jax.jit(lambda u, w: optax.apply_updates(w, optimizer.update(u, optimizer.init(w), w)[0]))
+w, u = jnp.ones((8, 16), jnp.bfloat16), jnp.full((8, 16), 2.0**-8)
+alone = update(u, w)
+for axes in (PartitionSpec("d"), PartitionSpec(None, "d"), PartitionSpec()):
+    place = NamedSharding(mesh, axes)
+    new = update(jax.device_put(u, place), jax.device_put(w, place))
+    assert len(new.sharding.device_set) == 4
+    assert (new == alone).all(), axes
+assert 32 < int((alone == 1).sum()) < 96
+"""
+
+
+def test_noise_is_the_same_on_one_device_and_on_four() -> None:
+    """OneTrainer (issue 804) had other noise on each replica. Divided by rows, columns, or not."""
+    flags = "--xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    done = subprocess.run(
+        [sys.executable, "-c", FOUR_DEVICES],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_nan_weights_stay_nan() -> None:
