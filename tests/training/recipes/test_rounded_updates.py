@@ -60,8 +60,9 @@ def test_where_optax_arrives_at_the_rounded_weight(fmt: str, all_of_them: bool) 
             assert (got == new).all(), gap
         larger = np.maximum(np.abs(old), np.abs(new))
         assert (np.abs(got.astype(np.float64) - new) <= np.spacing(larger)).all(), gap
-        if gap > 0 and (fmt == "bf16" or gap <= 14):
-            assert (got.astype(dtype).astype(np.float32) == new).all(), gap
+        if gap > 0:  # in the dtype of the format optax rounds the sum; scaled into its range here
+            narrow = np.ldexp(got, -gap).astype(dtype).astype(np.float32)
+            assert (narrow == np.ldexp(new, -gap)).all(), gap
     for gap in (limit + 1, -limit - 1):
         _, new, got = landings(fmt, gap, all_of_them=all_of_them)
         assert (got != new).any(), gap
