@@ -29,7 +29,11 @@ def map_trained(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
 def widened(tree: Any) -> Any:
     """Return a tree with its narrow floats (bfloat16, float16, ...) as float32, which is exact."""
-    widen = lambda leaf: leaf.astype(np.float32) if is_narrow_float(leaf.dtype) else leaf
+
+    def widen(leaf: Any) -> Array:
+        array = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+        return array.astype(np.float32) if is_narrow_float(array.dtype) else array
+
     return map_trained(widen, tree)
 
 

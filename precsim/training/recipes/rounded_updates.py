@@ -348,7 +348,7 @@ def _carriers(params: Any, spec: RoundingSpec) -> Any:
             "params is None; rounding needs the weights: update(updates, state, params)"
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = np.dtype(leaf.dtype) if is_trained(leaf) else np.dtype(np.float32)
+        dtype = np.dtype(getattr(leaf, "dtype", np.float32) if is_trained(leaf) else np.float32)
         is_format = dtype.name in ("bfloat16", "float16") and get_format(dtype.name) == spec.format
         if not is_format and dtype != np.float32:
             raise TypeError(

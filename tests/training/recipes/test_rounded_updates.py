@@ -265,6 +265,12 @@ def test_leaves_without_gradients_and_missing_ones() -> None:
             assert changes["count"] is zero
 
 
+def test_weights_may_be_numbers_of_python() -> None:
+    optimizer = ps.optax.round_params("bf16")
+    updates, _ = optimizer.update({"w": 2.0**-8 * 1.5}, optimizer.init({"w": 1.0}), {"w": 1.0})
+    assert float(updates["w"]) == 2.0**-7
+
+
 def test_masked_leaves_stay_in_float32() -> None:
     w = {"w": jnp.ones(2), "norm": jnp.ones(2)}
     updates = jax.tree.map(lambda x: jnp.full(2, 2.0**-8 * 1.5), w)
