@@ -245,10 +245,12 @@ PICTURE = "draws on axes"
 NO_ARRAYS = "takes no arrays"
 DESCRIPTION = "describes formats, rules, runs or results; holds no arrays of a computation"
 EXACT = "takes Python numbers, one result at a time"
+OPTIMIZER = "makes or reads an optax optimizer; tests/training/recipes has jit, scan and shardings"
 A_RUN = "trains, or compares whole runs"
 
 EXEMPT: dict[str, str] = {
     **dict.fromkeys((name for name in vars(ps.plots) if name[0] != "_"), PICTURE),
+    **dict.fromkeys((name for name in vars(ps.optax) if name[0] != "_"), OPTIMIZER),
     **dict.fromkeys(
         (
             *("absolute_error", "relative_error", "ulp_error", "backward_error", "sqnr"),
