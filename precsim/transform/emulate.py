@@ -22,7 +22,15 @@ from precsim.transform.values import Origin, Value, is_float, is_known, rounds_n
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-for _kind in ("control", "elementwise", "functions", "movement", "products", "sums"):
+for _kind in (
+    "control",
+    "elementwise",
+    "functions",
+    "movement",
+    "products",
+    "sums",
+    "complex_numbers",
+):
     importlib.import_module(f"precsim.transform.rules.{_kind}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from precsim.formats.registry import get_format
 from precsim.transform import jaxprs
-from precsim.transform.operation import RULES, Context, How, Operation
+from precsim.transform.operation import COMPLEX_RULES, RULES, Context, How, Operation
 from precsim.transform.policy import Policy
 from precsim.transform.rounded import Place, nearest_value
 from precsim.transform.scopes import kind_of
@@ -93,7 +93,9 @@ def _apply(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     is_complex = any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
-    if rule is not None and (has_programs or not is_complex):
+    if is_complex:
+        rule = COMPLEX_RULES.get(op.name, rule if has_programs else None)
+    if rule is not None:
         return rule(op)
     return _without_rule(op, dtypes)
 
@@ -135,7 +137,7 @@ def _parts_rounded(op: Operation, value: Value, n: int) -> Value:
 
 
 def _refusal(op: Operation) -> str:
-    line = jaxprs.source_line(op.eqn) or "a place that JAX does not tell"
+    line = op.line or "a place that JAX does not tell"
     dtypes = ", ".join(dict.fromkeys(str(v.array.dtype) for v in op.operands))
     return (
         f"'{op.name}' of {dtypes} at {line} has no rule to emulate it in '{op.spec}'; allowed are a rule "

@@ -83,6 +83,12 @@ def source_line(eqn: Any) -> str:
     return str(source_info_util.summarize(eqn.source_info))
 
 
+def source_file(jaxpr: Any) -> str:
+    """Return the file and line of the function that a program was traced from, or nothing."""
+    source = getattr(getattr(opened(jaxpr), "debug_info", None), "func_src_info", None)
+    return str(source or "").partition(" at ")[2].replace("\\", "/")
+
+
 _WRAPPER = re.compile(r"\b(?:transpose|jvp|vmap|remat|checkpoint|rematted_computation)\(([^()]*)\)")
 
 

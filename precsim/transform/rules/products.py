@@ -13,7 +13,7 @@ from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import Format, Origin, Value, is_float, rounds_nothing, widened
 
 
-def _keeps(op: Operation, spec: MatmulSpec) -> bool:
+def keeps(op: Operation, spec: MatmulSpec) -> bool:
     """Return whether a product of the spec is the program's own: nothing is rounded to a format.
 
     The order of its sum is then the platform's, unless the backend says that it is emulated.
@@ -21,7 +21,7 @@ def _keeps(op: Operation, spec: MatmulSpec) -> bool:
     if op.context.backend == "emulated" or op.is_exact_everywhere:
         return False
     parts = (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output)
-    dtypes = [value.array.dtype for value in op.operands]
+    dtypes = [jnp.finfo(value.array.dtype).dtype for value in op.operands]
     is_plain = str(spec).partition(":")[0].partition("->")[0] == str(spec).partition("->")[0]
     return is_plain and all(
         part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes
@@ -65,7 +65,7 @@ def product(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     spec, dgrad, wgrad, swaps = _roles(op)
-    if _keeps(op, spec):
+    if keeps(op, spec):
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.PRODUCT, spec)
@@ -114,7 +114,7 @@ def convolution(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     spec, dgrad, wgrad, _ = _roles(op)
-    if _keeps(op, spec):
+    if keeps(op, spec):
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.PRODUCT, spec)
@@ -142,7 +142,7 @@ _OPTIONS = (
 def ragged(op: Operation) -> list[Value]:
     """Multiply groups of rows each by a matrix of its own, as one product a group, masked."""
     spec, _, _, _ = _roles(op)
-    if _keeps(op, spec):
+    if keeps(op, spec):
         op.record(How.AS_IS)
         return op.as_it_is()
     a, b, sizes = (value.array for value in op.operands)

@@ -15,11 +15,14 @@ from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.rounded import Place, nearest_value, random_bits, with_gradient_of
 from precsim.transform.rules.elementwise import is_fast
-from precsim.transform.values import Value, carrier_of
+from precsim.transform.values import Value, carrier_of, is_float
 
 
 def _is_left(op: Operation, spec: RoundingSpec) -> bool:
     """Return whether the program's own sum runs; what is left to do otherwise is written down."""
+    if not is_float(op.eqn.outvars[0].aval):
+        op.record(How.EXEMPT)
+        return True
     if op.rounds_nothing(spec) and not op.is_exact_everywhere:
         op.record(How.AS_IS)
         return True
@@ -133,16 +136,20 @@ def over_windows(op: Operation) -> list[Value]:
     return [op.result(y, spec.format, cotangent=op.spec)]
 
 
-@rule("scatter-add", "scatter_add")
+@rule("scatter-add", "scatter_add", "scatter-sub", "scatter_sub")
 def scattered(op: Operation) -> list[Value]:
-    """Add updates to their targets: those of one target are summed in order, then added to it."""
+    """Add updates to their targets: those of one target are summed in order, then added to it.
+
+    What is to be subtracted is negated first, which is exact.
+    """
     spec = op.policy.reductions
     if _is_left(op, spec):
         return op.as_it_is()
     target, updates = op.brought(0, spec), op.brought(2, spec)
-    indices = op.operands[1].array
+    indices, subtracts = op.operands[1].array, op.name.endswith("sub")
 
     def emulated(target: Array, updates: Array) -> Array:
+        updates = -updates if subtracts else updates
         places = _places(target, indices, updates, op.params).reshape(-1)
         totals, is_hit = _segment_sums(op, updates.reshape(-1), places, target.size, spec)
         old = target.reshape(-1)
