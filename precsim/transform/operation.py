@@ -58,7 +58,12 @@ class Record(NamedTuple):
     scope: str
     is_backward: bool
     how: How
+    dtype: str
+    """What the program has there: dtypes of the operands that are floats, and of the result."""
     format: str
+    """What the result is rounded to; where nothing is rounded, the format of its dtype."""
+    count: int
+    """How often it runs: the turns of the scans around it, multiplied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +86,11 @@ class Context:
         The equations around, by number: no two places of random bits have the same.
     is_backward : bool
         Whether this belongs to the backward pass.
-    records : list of Record, optional
-        Where operations are written down.
+    records : dict, optional
+        Where operations are written down, by path and equation: a loop that is traced again
+        writes them down once.
+    count : int
+        How often this runs: the turns of the scans around, multiplied.
     """
 
     policy: Policy
@@ -92,7 +100,8 @@ class Context:
     scope: str = ""
     path: str = ""
     is_backward: bool = False
-    records: list[Record] | None = field(default=None, compare=False)
+    records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -188,16 +197,34 @@ class Operation:
 
     def record(self, how: How, fmt: object = "") -> None:
         """Write down how the operation was treated."""
-        records, context = self.context.records, self.context
+        records, context, eqn = self.context.records, self.context, self.eqn
         if records is not None:
-            line = jaxprs.source_line(self.eqn)
-            is_backward = context.is_backward
-            records.append(Record(self.name, line, context.scope, is_backward, how, str(fmt)))
+            used, result = _formats(eqn.invars), _formats(eqn.outvars)
+            records[context.path, id(eqn)] = Record(
+                primitive=self.name,
+                line=jaxprs.source_line(eqn),
+                scope=context.scope,
+                is_backward=context.is_backward,
+                how=how,
+                dtype=used if used == result else f"{used}->{result}",
+                format=str(fmt) or result,
+                count=context.count,
+            )
 
-    def inside(self, name: str = "", *, key: Array | None = None) -> Context:
-        """Return the context of a program that the operation holds."""
-        scope = "/".join(part for part in (self.context.scope, name) if part)
-        return replace(self.context, scope=scope, key=self.context.key if key is None else key)
+    def inside(self, name: str = "", *, key: Array | None = None, turns: int = 1) -> Context:
+        """Return the context of a program that the operation holds, and runs this often."""
+        context = self.context
+        scope = "/".join(part for part in (context.scope, name) if part)
+        key = context.key if key is None else key
+        return replace(context, scope=scope, key=key, count=context.count * turns)
+
+
+def _formats(atoms: Sequence[Any]) -> str:
+    """Return the formats of the dtypes of those that are inexact, each once."""
+    dtypes = [getattr(atom.aval, "dtype", None) for atom in atoms]
+    floats = [d for d in dtypes if d is not None and jnp.issubdtype(d, jnp.inexact)]
+    names = [str(format_of(d)) if jnp.issubdtype(d, jnp.floating) else str(d) for d in floats]
+    return " ".join(dict.fromkeys(names))
 
 
 Rule: TypeAlias = Callable[[Operation], list[Value]]

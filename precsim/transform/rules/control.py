@@ -174,7 +174,8 @@ def _turn(
 ) -> list[Value]:
     """Evaluate one turn of a loop; random bits differ from turn to turn."""
     key = None if number is None else fold_in(op.context.key, number)
-    results = evaluate(program, values, op.inside(key=key))
+    turns = int(op.params.get("length", 1))
+    results = evaluate(program, values, op.inside(key=key, turns=turns))
     if not _still(carried, results[: len(carried)]):
         raise _Unknown
     return results
