@@ -62,11 +62,9 @@ class Coverage:
     Examples
     --------
     >>> import jax.numpy as jnp, precsim as ps
-    >>> found = ps.coverage(lambda x: jnp.fft.fft(x).real * 2, "bf16", jnp.ones(4))
-    >>> [(row.primitive, row.how) for row in found.rows]
-    [('convert_element_type', 'moved'), ('fft', 'no rule'), ('real', 'moved'), ('mul', 'rounded once')]
-    >>> found.share, len(found.unknown)
-    (0.5, 1)
+    >>> found = ps.coverage(lambda x: 2 * jnp.linalg.cholesky(x), "bf16", jnp.eye(4))
+    >>> [row.primitive for row in found.unknown], found.share
+    (['cholesky'], 0.75)
     """
 
     policy: str
@@ -235,7 +233,7 @@ def _grouped(records: dict[tuple[str, int], Record]) -> tuple[CoverageRow, ...]:
     counts: Counter[CoverageRow] = Counter()
     for r in records.values():
         kind = CoverageRow(
-            r.line, r.scope, r.primitive, r.how, r.dtype, r.format, r.is_backward, count=0
+            r.line, r.scope, r.primitive, str(r.how), r.dtype, r.format, r.is_backward, count=0
         )
         counts[kind] += r.count
     return tuple(kind._replace(count=count) for kind, count in counts.items())

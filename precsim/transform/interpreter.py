@@ -83,7 +83,7 @@ def _apply(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     is_complex = any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
-    if rule is not None and not is_complex:
+    if rule is not None and (has_programs or not is_complex):
         return rule(op)
     return _without_rule(op, dtypes)
 
@@ -125,7 +125,7 @@ def _parts_rounded(op: Operation, value: Value, n: int) -> Value:
 
 
 def _refusal(op: Operation) -> str:
-    line = jaxprs.source_line(op.eqn) or "a place that JAX does not tell"
+    line = op.line or "a place that JAX does not tell"
     dtypes = ", ".join(dict.fromkeys(str(v.array.dtype) for v in op.operands))
     return (
         f"'{op.name}' of {dtypes} at {line} has no rule to emulate it in '{op.spec}'; allowed are a rule "

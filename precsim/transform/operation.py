@@ -84,6 +84,8 @@ class Context:
         The named scopes and functions around, joined by "/".
     path : str
         The equations around, by number: no two places of random bits have the same.
+    line : str
+        The user's source line around: programs that JAX keeps for later calls have none inside.
     is_backward : bool
         Whether this belongs to the backward pass.
     records : dict, optional
@@ -99,6 +101,7 @@ class Context:
     key: Array = field(compare=False)
     scope: str = ""
     path: str = ""
+    line: str = ""
     is_backward: bool = False
     records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
     count: int = 1
@@ -143,6 +146,11 @@ class Operation:
     def place(self) -> Place:
         """Where the random bits of this operation come from."""
         return Place(self.context.key, self.context.path)
+
+    @property
+    def line(self) -> str:
+        """The user's file, line and function that the operation stems from, or nothing."""
+        return jaxprs.source_line(self.eqn) or self.context.line
 
     @property
     def arrays(self) -> list[Array]:
@@ -202,7 +210,7 @@ class Operation:
             used, result = _formats(eqn.invars), _formats(eqn.outvars)
             records[context.path, id(eqn)] = Record(
                 primitive=self.name,
-                line=jaxprs.source_line(eqn),
+                line=self.line,
                 scope=context.scope,
                 is_backward=context.is_backward,
                 how=how,
@@ -216,7 +224,8 @@ class Operation:
         context = self.context
         scope = "/".join(part for part in (context.scope, name) if part)
         key = context.key if key is None else key
-        return replace(context, scope=scope, key=key, count=context.count * turns)
+        count = context.count * turns
+        return replace(context, scope=scope, line=self.line, key=key, count=count)
 
 
 def _formats(atoms: Sequence[Any]) -> str:
