@@ -72,6 +72,7 @@ from precsim.transform.coverage import coverage as coverage
 from precsim.transform.emulate import emulate as emulate
 from precsim.transform.operation import register_rule as register_rule
 from precsim.transform.policy import Policy as Policy
+from precsim.transform.strict import strict as strict
 
 __version__: str
 __all__: list[str]  # noqa: PYI035

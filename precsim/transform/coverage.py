@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from precsim.formats.arguments import shown
 from precsim.transform.emulate import run
 from precsim.transform.operation import Context, How, Record
 from precsim.transform.policy import Policy
+from precsim.transform.tracing import check_function, flattened
 
 _EMULATED = frozenset({How.ROUNDED, How.COMPUTED, How.PRODUCT, How.SUM, How.CAST})
 _COMPUTES = _EMULATED | {How.AS_IS, How.UNKNOWN}
@@ -26,7 +26,7 @@ class CoverageRow(NamedTuple):
     --------
     >>> import jax.numpy as jnp, precsim as ps
     >>> row = ps.coverage(jnp.exp, "bf16", jnp.ones(3)).rows[0]
-    >>> row.primitive, row.how, row.dtype, row.format, row.count
+    >>> row.primitive, row.how, row.dtype, row.format, row.times
     ('exp', 'rounded once', 'fp32', 'bf16', 1)
     """
 
@@ -44,7 +44,7 @@ class CoverageRow(NamedTuple):
     """Format or spec in which `emulate` computes it."""
     is_backward: bool
     """Whether it belongs to a backward pass."""
-    count: int
+    times: int
     """How often it runs."""
 
 
@@ -102,7 +102,7 @@ class Coverage:
         """How many operations are treated in each way."""
         total: Counter[str] = Counter()
         for row in self.rows:
-            total[row.how] += row.count
+            total[row.how] += row.times
         return total
 
     def _treated(self, *how: str) -> tuple[CoverageRow, ...]:
@@ -127,7 +127,7 @@ class Coverage:
     def _cells(self, row: CoverageRow) -> tuple[str, ...]:
         direction = "backward" if row.is_backward else ""
         place = _cut(_short(row.line) or row.scope, 20)
-        cells = str(row.count), row.primitive, row.how, row.dtype, row.format, direction
+        cells = str(row.times), row.primitive, row.how, row.dtype, row.format, direction
         widths = 5, 16, 12, 13, 14, 8
         return (place, *(_cut(cell, n) for cell, n in zip(cells, widths, strict=True)))
 
@@ -147,7 +147,7 @@ class Coverage:
         return f"<p>{html.escape(self._summary())}</p><table><tr>{head}</tr>{body}</table>"
 
 
-_HEADER = ("line", "count", "operation", "how", "dtype", "format", "pass")
+_HEADER = ("line", "times", "operation", "how", "dtype", "format", "pass")
 
 
 def _short(line: str) -> str:
@@ -209,22 +209,14 @@ def coverage(
     [('convert_element_type', 'fp32->bf16'), ('dot_general', 'bf16 fp32->fp32'), ('tanh', 'fp32')]
     """
     policy = Policy.parse(policy)
-    if not callable(fun):
-        raise TypeError(f"fun is {shown(fun)}; allowed is a function of arrays")
+    check_function(fun)
     records: dict[tuple[str, int], Record] = {}
     context = Context(
         policy=policy, backend="auto", strict=False, key=jax.random.key(0), records=records
     )
-    leaves, tree = jax.tree.flatten((args, kwargs))
-    is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
-
-    def evaluated(*arrays: Any) -> Any:
-        given = iter(arrays)
-        every = [next(given) if yes else leaf for leaf, yes in zip(leaves, is_array, strict=True)]
-        args, kwargs = jax.tree.unflatten(tree, every)
-        return run(fun, args, kwargs, 0, context)
-
-    jax.eval_shape(evaluated, *[leaf for leaf, yes in zip(leaves, is_array, strict=True) if yes])
+    evaluated = lambda *args, **kwargs: run(fun, args, kwargs, 0, context)
+    flat = flattened(evaluated, args, kwargs)
+    jax.eval_shape(flat.fun, *flat.arrays)
     return Coverage(str(policy), _grouped(records))
 
 
@@ -233,7 +225,7 @@ def _grouped(records: dict[tuple[str, int], Record]) -> tuple[CoverageRow, ...]:
     counts: Counter[CoverageRow] = Counter()
     for r in records.values():
         kind = CoverageRow(
-            r.line, r.scope, r.primitive, str(r.how), r.dtype, r.format, r.is_backward, count=0
+            r.line, r.scope, r.primitive, str(r.how), r.dtype, r.format, r.is_backward, times=0
         )
-        counts[kind] += r.count
-    return tuple(kind._replace(count=count) for kind, count in counts.items())
+        counts[kind] += r.times
+    return tuple(kind._replace(times=count) for kind, count in counts.items())

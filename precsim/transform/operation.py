@@ -62,7 +62,7 @@ class Record(NamedTuple):
     """What the program has there: dtypes of the operands that are floats, and of the result."""
     format: str
     """What the result is rounded to; where nothing is rounded, the format of its dtype."""
-    count: int
+    times: int
     """How often it runs: the turns of the scans around it, multiplied."""
 
 
@@ -91,7 +91,7 @@ class Context:
     records : dict, optional
         Where operations are written down, by path and equation: a loop that is traced again
         writes them down once.
-    count : int
+    times : int
         How often this runs: the turns of the scans around, multiplied.
     """
 
@@ -104,7 +104,7 @@ class Context:
     line: str = ""
     is_backward: bool = False
     records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
-    count: int = 1
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class Operation:
                 how=how,
                 dtype=used if used == result else f"{used}->{result}",
                 format=str(fmt) or result,
-                count=context.count,
+                times=context.times,
             )
 
     def inside(self, name: str = "", *, key: Array | None = None, turns: int = 1) -> Context:
@@ -224,8 +224,8 @@ class Operation:
         context = self.context
         scope = "/".join(part for part in (context.scope, name) if part)
         key = context.key if key is None else key
-        count = context.count * turns
-        return replace(context, scope=scope, line=self.line, key=key, count=count)
+        times = context.times * turns
+        return replace(context, scope=scope, line=self.line, key=key, times=times)
 
 
 def _formats(atoms: Sequence[Any]) -> str:

@@ -4,7 +4,6 @@ import json
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import precsim as ps
@@ -13,7 +12,7 @@ W, X = jnp.ones((4, 4)), jnp.ones((2, 4))
 
 
 def kinds(found: ps.Coverage) -> list[tuple[str, str, str, int]]:
-    return [(row.primitive, row.dtype, row.format, row.count) for row in found.rows]
+    return [(row.primitive, row.dtype, row.format, row.times) for row in found.rows]
 
 
 def test_a_bf16_example_that_computes_in_float32_shows_up() -> None:
@@ -37,7 +36,7 @@ def test_turns_of_scans_multiply_and_a_loop_traced_twice_counts_once() -> None:
         outer = lambda c, _: (jax.lax.scan(inner, c + x.astype(jnp.float32), None, 5)[0], None)
         return jax.lax.scan(outer, jnp.zeros_like(x), None, 3)[0]
 
-    counts = {row.primitive: row.count for row in ps.coverage(nested, "bf16", X).rows}
+    counts = {row.primitive: row.times for row in ps.coverage(nested, "bf16", X).rows}
     assert (counts["sin"], counts["add"]) == (15, 3)
 
 
@@ -71,7 +70,7 @@ def test_backward_static_arguments_and_shapes_alone() -> None:
     def loss(w: jax.Array, x: jax.Array, kind: str = "sum") -> jax.Array:
         return jnp.sum(x @ w) if kind == "sum" else jnp.zeros(())
 
-    shapes = (jax.ShapeDtypeStruct((4, 4), np.float32), jax.ShapeDtypeStruct((2, 4), np.float32))
+    shapes = jax.eval_shape(lambda: (W, X))
     found = ps.coverage(jax.grad(loss), "bf16", *shapes, kind="sum")
     assert any(r.is_backward and r.primitive == "dot_general" for r in found.rows)
     assert ps.coverage(loss, "bf16", *shapes, kind="other").share == 1.0
