@@ -67,6 +67,7 @@ from precsim.training.recipes.loss_scaling import NoLossScale as NoLossScale
 from precsim.training.recipes.loss_scaling import StaticLossScale as StaticLossScale
 from precsim.training.recipes.updates import apply_updates as apply_updates
 from precsim.training.result import TrainResult as TrainResult
+from precsim.transform.autocast import autocast as autocast
 from precsim.transform.coverage import Coverage as Coverage
 from precsim.transform.coverage import coverage as coverage
 from precsim.transform.emulate import emulate as emulate

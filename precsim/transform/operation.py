@@ -88,6 +88,8 @@ class Context:
         The user's source line around: programs that JAX keeps for later calls have none inside.
     is_backward : bool
         Whether this belongs to the backward pass.
+    compute : callable, optional
+        What computes an operation instead of the rules of emulation.
     records : dict, optional
         Where operations are written down, by path and equation: a loop that is traced again
         writes them down once.
@@ -103,6 +105,7 @@ class Context:
     path: str = ""
     line: str = ""
     is_backward: bool = False
+    compute: "Rule | None" = field(default=None, compare=False)
     records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
     times: int = 1
 
