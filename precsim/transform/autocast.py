@@ -63,7 +63,10 @@ _MOVES = frozenset(["broadcast_in_dim", "reshape", "squeeze", "copy", "transpose
 
 
 def autocast(
-    fun: Callable[Parameters, Result], policy: str | Policy = "bf16_mixed", *, params: int | None = 0
+    fun: Callable[Parameters, Result],
+    policy: str | Policy = "bf16_mixed",
+    *,
+    params: int | None = 0,
 ) -> Callable[Parameters, Result]:
     """Return a function whose products run on the platform's kernels for narrow operands.
 

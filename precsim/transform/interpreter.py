@@ -19,9 +19,11 @@ _FP32 = get_format("fp32")
 
 
 def evaluate(program: Any, operands: Sequence[Value], context: Context) -> list[Value]:
-    """Return the results of a program (a jaxpr, closed or not), in the dtypes that it gives them."""
+    """Return the results of a program (a jaxpr, closed or not), in the dtypes that it says."""
     results = interpret(program, operands, context)
-    return [declared(v, atom) for v, atom in zip(results, jaxprs.opened(program).outvars, strict=True)]
+    return [
+        declared(v, atom) for v, atom in zip(results, jaxprs.opened(program).outvars, strict=True)
+    ]
 
 
 def declared(value: Value, atom: Any) -> Value:

@@ -57,7 +57,8 @@ def float8_dot_general(a: Array, b: Array, numbers: Any, dtypes: tuple[Any, Any]
     columns, columns_shape = arrange(b, batch[1], contracted[1], contract_last=False)
     y = _float8_matmul(rows, columns, dtypes)
     shared = tuple(a.shape[d] for d in batch[0])
-    return y.reshape(*shared, *rows_shape, *columns_shape)
+    found: Array = y.reshape(*shared, *rows_shape, *columns_shape)
+    return found
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -91,8 +92,9 @@ def _product(left: tuple[Array, Array], right: tuple[Array, Array]) -> Array:
 def _scaled(x: Array, dtype: Any) -> tuple[Array, Array]:
     """Return an array in 8 bits, and the power of two with which it was multiplied."""
     wide = x.astype(np.float32)
+    most: float = ml_dtypes.finfo(dtype).max  # type: ignore[no-untyped-call]
     largest = jnp.max(jnp.abs(wide), initial=0)
-    exponent = jnp.floor(jnp.log2(float(ml_dtypes.finfo(dtype).max) / largest))
+    exponent = jnp.floor(jnp.log2(float(most) / largest))
     is_usual = (largest > 0) & jnp.isfinite(largest)
     scale = jnp.where(is_usual, jnp.exp2(jnp.clip(exponent, -60, 60)), 1.0)
     return (wide * scale).astype(dtype), scale
