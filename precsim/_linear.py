@@ -5,7 +5,7 @@ takes from JAX's interpreters is in this file.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from operator import add
 from typing import Any, cast
 
@@ -22,6 +22,35 @@ Map = Callable[[Any, Array], Array]
 """From residuals, a pytree of arrays, and x to an array that is linear in x."""
 
 _PRIMITIVE = cast("Any", Primitive)("precsim_linear_map")
+
+
+class _Maps:
+    """Both maps as the equation of a program holds them, and the program for who asks."""
+
+    def __init__(self, fun: Map, transpose: Map, tree: Any, arrays: Sequence[Any]) -> None:
+        self.fun, self.transpose, self.tree = fun, transpose, tree
+        self._types = [jax.typeof(x) for x in arrays]
+
+    def __call__(self, *arrays: Any) -> Array:
+        *leaves, x = arrays
+        return self.fun(jax.tree.unflatten(self.tree, leaves), x)
+
+    def __repr__(self) -> str:
+        return "linear"
+
+    @cached_property
+    def _closed(self) -> Any:
+        return jax.make_jaxpr(self)(*self._types)
+
+    @property
+    def jaxpr(self) -> Any:
+        """The program, which readers of programs find as they find that of a `ClosedJaxpr`."""
+        return self._closed.jaxpr
+
+    @property
+    def consts(self) -> Any:
+        """The constants of the program."""
+        return self._closed.consts
 
 
 def linear_map(fun: Map, transpose: Map, residuals: Any, x: Array, like: Array) -> Array:
@@ -50,7 +79,12 @@ def linear_map(fun: Map, transpose: Map, residuals: Any, x: Array, like: Array) 
     leaves, tree = jax.tree.flatten(residuals)
     arrays = vary_alike(*leaves, x, like)[:-1]
     out = cast("Any", jax.typeof(like)).strip_weak_type()
-    y: Array = _PRIMITIVE.bind(*arrays, fun=fun, transpose=transpose, tree=tree, out=out)
+    return _bind(fun, transpose, tree, out, arrays)
+
+
+def _bind(fun: Map, transpose: Map, tree: Any, out: Any, arrays: Sequence[Any]) -> Array:
+    maps = _Maps(fun, transpose, tree, arrays)
+    y: Array = _PRIMITIVE.bind(*arrays, maps=maps, out=out)
     return y
 
 
@@ -63,9 +97,8 @@ def tangent_sum(y: Array, maps: Sequence[tuple[Any, Callable[[Any], Array]]]) ->
     return reduce(add, terms) if terms else jnp.zeros_like(y)
 
 
-def _evaluate(*arrays: Array, fun: Map, tree: Any, **_: Any) -> Array:
-    *leaves, x = arrays
-    return fun(jax.tree.unflatten(tree, leaves), x)
+def _evaluate(*arrays: Array, maps: _Maps, **_: Any) -> Array:
+    return maps(*arrays)
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
@@ -77,45 +110,42 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tupl
 
         def at(*moved: Any) -> Array:
             there = dict(zip(moving, moved, strict=True))
-            return _evaluate(*(there.get(n, leaf) for n, leaf in enumerate(leaves)), x, **params)
+            result: Array = params["maps"](*(there.get(n, y) for n, y in enumerate(leaves)), x)
+            return result
 
         terms.append(jax.jvp(at, [leaves[n] for n in moving], [tangents[n] for n in moving])[1])
     return bind(*primals), reduce(add, terms)
 
 
-def _transpose(cotangent: Any, *arrays: Any, **params: Any) -> list[Any]:
+def _transpose(cotangent: Any, *arrays: Any, maps: _Maps, **_: Any) -> list[Any]:
     *leaves, x = arrays
     if isinstance(cotangent, ad.Zero):
         return [None] * len(arrays)
-    swapped = params | {
-        "fun": params["transpose"],
-        "transpose": params["fun"],
-        "out": x.aval,
-    }
-    return [*[None] * len(leaves), _PRIMITIVE.bind(*leaves, cotangent, **swapped)]
+    back = _bind(maps.transpose, maps.fun, maps.tree, x.aval, (*leaves, cotangent))
+    return [*[None] * len(leaves), back]
 
 
-def _batch(arrays: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Array, int]:
+def _batch(
+    arrays: Sequence[Any], axes: Sequence[Any], *, maps: _Maps, out: Any
+) -> tuple[Array, int]:
     """Map both functions.
 
     The transpose of a map that takes one x everywhere is the sum of the transposes.
     """
     size = next(x.shape[at] for x, at in zip(arrays, axes, strict=True) if at is not None)
-    of_leaves = jax.tree.unflatten(params["tree"], axes[:-1])
-    fun, transpose = params["fun"], params["transpose"]
+    of_leaves, of_x = jax.tree.unflatten(maps.tree, axes[:-1]), axes[-1]
 
     def mapped(residuals: Any, x: Array) -> Array:
-        y: Array = jax.vmap(fun, (of_leaves, axes[-1]), axis_size=size)(residuals, x)
+        y: Array = jax.vmap(maps.fun, (of_leaves, of_x), axis_size=size)(residuals, x)
         return y
 
     def transposed(residuals: Any, g: Array) -> Array:
-        at: Any = 0 if axes[-1] is None else axes[-1]
-        each: Array = jax.vmap(transpose, (of_leaves, 0), at, axis_size=size)(residuals, g)
-        return each.sum(0) if axes[-1] is None else each
+        at = 0 if of_x is None else of_x
+        each: Array = jax.vmap(maps.transpose, (of_leaves, 0), at, axis_size=size)(residuals, g)
+        return each.sum(0) if of_x is None else each
 
-    out = cast("Any", unmapped_aval)(size, 0, params["out"])
-    new = params | {"fun": mapped, "transpose": transposed, "out": out}
-    return _PRIMITIVE.bind(*arrays, **new), 0
+    of_all = cast("Any", unmapped_aval)(size, 0, out)
+    return _bind(mapped, transposed, maps.tree, of_all, arrays), 0
 
 
 _PRIMITIVE.def_impl(_evaluate)

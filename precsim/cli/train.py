@@ -26,7 +26,7 @@ from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
-from precsim.training.loop import load_data, train_on
+from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy
@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="POLICY",
-        help=f"policies to compare with fp32: {', '.join(PRESETS)}, or KEY=VALUE,... "
-        f"({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
+        help=f"policies to compare with fp32: {', '.join(PRESETS)}, KEY=VALUE,..., "
+        f"with rules ;SCOPE:SETTINGS, or FILE.toml ({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
     )
     choices: dict[str, tuple[Iterable[str], str]] = {
         "model": (MODELS, "the network"),
@@ -184,7 +184,9 @@ def run(args: argparse.Namespace) -> int:
     configs = list(named.values())
     verify.set_flags(configs)
     for policy in policies:  # refuse before anything is trained or written
-        for spec in (policy.forward, policy.dgrad, policy.wgrad):
+        if policy != named[policy.name].policy:
+            raise ValueError(f"--policy gives two policies of the name {policy.name!r}")
+        for spec in () if policy.rules else policy.products:
             resolve_backend(spec, args.backend)
     kind = "train" if args.verify_bits is None else "bits"
     path = args.out or Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -193,6 +195,9 @@ def run(args: argparse.Namespace) -> int:
     run_directory.require_device()
     data = _data(configs[0])
     _check_size(configs[0], data)
+    for config in configs:
+        if config.policy.rules:
+            check_policy(data, config)
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
@@ -233,8 +238,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _policy(text: str) -> Policy:
+    """Read a policy: a string, or the name of a TOML file."""
     try:
-        return Policy.parse(text)
+        return Policy.from_toml(Path(text)) if text.endswith(".toml") else Policy.parse(text)
     except ValueError as error:
         raise ValueError(f"{error}; {_WORDS}" if "=" in text else str(error)) from error
 

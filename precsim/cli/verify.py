@@ -34,8 +34,9 @@ def set_flags(configs: list[TrainConfig]) -> None:
     XLA reads them when its first device is used; after that they have no effect.
     """
     wants_native = any(
-        config.backend != "emulated" and isinstance(config.policy.forward.order, FusedBlock)
+        config.backend != "emulated" and isinstance(spec.order, FusedBlock)
         for config in configs
+        for spec in config.policy.products
     )
     if wants_native and "XLA_FLAGS" not in os.environ:
         os.environ["XLA_FLAGS"] = RECOMMENDED_FLAGS
@@ -121,10 +122,10 @@ def _log(config: TrainConfig, data: Data, args: argparse.Namespace) -> BitLog:
 
 def emulated_because(config: TrainConfig) -> str | None:
     """Return why a tensor core's products are emulated unasked; None if they are not."""
-    spec = config.policy.forward
-    if config.backend != "auto" or not isinstance(spec.order, FusedBlock):
+    if config.backend != "auto":
         return None
-    return native_refusal(spec)
+    fused = [spec for spec in config.policy.products if isinstance(spec.order, FusedBlock)]
+    return next(filter(None, map(native_refusal, fused)), None)
 
 
 def _stored(path: Path, policy: str) -> Path:

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from precsim.arithmetic.sums.order import PAIRWISE
 from precsim.formats.arguments import integer, not_allowed, shown
+from precsim.rounding.spec import RoundingSpec
 from precsim.training.data.registry import TASKS
 from precsim.training.models.registry import MODELS
 from precsim.transform.policy import Policy
@@ -72,6 +74,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Parse the policy and check the fields."""
         object.__setattr__(self, "policy", Policy.parse(self.policy))
+        for policy in (self.policy, *(rule.policy for rule in self.policy.rules)):
+            _refuse_what_functions_cannot(policy)
         choices = {
             "model": tuple(MODELS),
             "task": tuple(TASKS),
@@ -101,3 +105,21 @@ class TrainConfig:
         if not is_number or not 0 < rate < float("inf"):
             raise ValueError(f"learning_rate is {shown(rate)}; allowed are positive numbers")
         object.__setattr__(self, "learning_rate", float(rate))
+
+
+def _refuse_what_functions_cannot(policy: Policy) -> None:
+    """Refuse roundings and orders inside functions, and of the results of a model."""
+    fp32 = RoundingSpec.parse("fp32")
+    for name in ("reductions", "softmax", "normalisation", "output"):
+        spec = getattr(policy, name)
+        is_default = spec is None or (name == "reductions" and spec == policy.elementwise)
+        if not is_default and spec != fp32:
+            raise ValueError(
+                f"{name} of the policy is '{spec}'; allowed in a training is 'fp32', in which "
+                "softmax, normalisation and their sums are computed, whatever the policy"
+            )
+    if policy.reduction_order != PAIRWISE:
+        raise ValueError(
+            f"reduction_order of the policy is '{policy.reduction_order}'; allowed in a training is "
+            "'pairwise', the default, as its functions have orders of their own"
+        )

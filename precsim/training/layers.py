@@ -1,4 +1,7 @@
-"""What a model computes with: products and roundings of one policy, at named places."""
+"""What a model computes with: products and roundings of one policy, at named places.
+
+The names of places, and those of calls of functions ("softmax 1"), are the policy's scopes.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,7 +48,21 @@ class Layers:
     @property
     def functions(self) -> "Functions":
         """The policy's functions: a module of `precsim.training.functions`, its results tagged."""
-        return Functions(functions_of(self.policy.functions), self.calls)
+        return Functions(self.policy, self.calls)
+
+    def check_rules(self) -> None:
+        """Refuse a rule that decides nothing in the model that has run."""
+        calls = [_label(name, k + 1) for name, count in self.calls.items() for k in range(count)]
+        functions = self.policy.functions
+        changed = [call for call in calls if self.policy.at(call).functions != functions]
+        followed = {self.policy.matching(scope) for scope in (*self.events, *changed)}
+        for rule in self.policy.rules:
+            if rule not in followed:
+                raise ValueError(
+                    f"rule {shown(rule.scope)} of the policy decides nothing: it matches no place, "
+                    "or earlier rules match all that it does; places are "
+                    f"{', '.join(map(repr, self.events))}, and for fn= {', '.join(map(repr, calls))}"
+                )
 
     def data(self, name: str, x: Array) -> Array:
         """Round the data that enters a model; nobody needs its gradient."""
@@ -97,7 +114,7 @@ class Layers:
             raise ValueError(
                 f"the model uses the name {shown(name)} twice; allowed is one place per name"
             )
-        return Setting(self.policy, self.backend, name, is_first)
+        return Setting(self.policy.at(name), self.backend, name, is_first)
 
     def _probe(self, name: str) -> Watched:
         return products.probe() if self.probes is None else self.probes[name]
@@ -105,24 +122,27 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """A module of functions whose results get names: ``softmax 1``, ``softmax 2``, ..."""
+    """Functions whose results get names, which are their scopes: ``softmax 1``, ``softmax 2``."""
 
-    module: Any
+    policy: Policy
     calls: dict[str, int]
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """Return a function of the module."""
-        function = getattr(self.module, name)
+        """Return a function of the module that the policy names."""
 
         def call(*args: Any) -> Any:
             self.calls[name] = self.calls.get(name, 0) + 1
-            label = f"{name} {self.calls[name]}"
-            result = function(*args)
+            label = _label(name, self.calls[name])
+            result = getattr(functions_of(self.policy.at(label).functions), name)(*args)
             if isinstance(result, tuple):
                 return result  # of a fork: the gradients of its branches are tagged elsewhere
             return tag_both(result, label)
 
         return call
+
+
+def _label(name: str, call: int) -> str:
+    return f"{name} {call}"
 
 
 @jax.custom_vjp

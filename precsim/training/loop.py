@@ -58,7 +58,8 @@ def train(
     Raises
     ------
     ValueError
-        If `backend="native"` and a product of the policy has no native kernel.
+        If `backend="native"` and a product of the policy has no native kernel, or if a rule of the
+        policy decides nothing in the model.
     TypeError
         If `config` is no `TrainConfig`.
 
@@ -66,8 +67,8 @@ def train(
     -----
     Data order, initial weights and random bits depend on `seed` only: runs that differ in their
     policy are comparable step by step. Softmax and cross-entropy are in float32, outside the
-    policy. One compilation serves all steps. JAX's global switches (64-bit types, promotion of
-    ranks and dtypes) change no bit.
+    policy. The places of the model are the scopes of the policy's rules. One compilation serves all
+    steps. JAX's global switches (64-bit types, promotion of ranks and dtypes) change no bit.
 
     Examples
     --------
@@ -114,9 +115,9 @@ def _run(
     backend: str,
 ) -> TrainResult | None:
     """Train; None if the bits of a product cannot be trusted."""
-    policy = config.policy
-    products = (policy.forward, policy.dgrad, policy.wgrad)
-    names = sorted({resolve_backend(spec, config.backend) for spec in products})
+    if not config.policy.rules:  # else tracing finds which products there are
+        for spec in config.policy.products:
+            resolve_backend(spec, config.backend)
     run = _prepared(data, config, backend)
     state = run.state
 
@@ -152,6 +153,8 @@ def _run(
     score, untrusted = _test(data, config, state.params, backend)
     if untrusted or any(m.untrusted for m in done):
         return None
+    used = {spec for place in done[0].forward_events for spec in config.policy.at(place).products}
+    names = sorted({resolve_backend(spec, config.backend) for spec in used})
     return TrainResult(
         config=config,
         losses=np.array([m.loss for m in done]),
@@ -169,6 +172,12 @@ def _run(
         compile_seconds=compiled - start,
         run_seconds=finished - compiled,
     )
+
+
+def check_policy(data: Data, config: TrainConfig) -> None:
+    """Refuse, by a pass over shapes, a policy that does not fit the model or the backend."""
+    run = _prepared(data, config, config.backend + UNGUARDED)
+    jax.eval_shape(run.step, run.state, *run.batch(0))
 
 
 class PreparedRun(NamedTuple):

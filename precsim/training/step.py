@@ -90,6 +90,7 @@ def make_gradient(
             logits = model(params, images, layers)
             logits = logits.reshape(-1, logits.shape[-1])
             loss = layers.functions.cross_entropy(logits, labels.reshape(-1))
+            layers.check_rules()
             return loss, layers.events
 
         # A pass over shapes finds the places of the model: none can be forgotten.

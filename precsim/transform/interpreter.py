@@ -12,7 +12,9 @@ import numpy as np
 from precsim.formats.registry import get_format
 from precsim.transform import jaxprs
 from precsim.transform.operation import RULES, Context, How, Operation
+from precsim.transform.policy import Policy
 from precsim.transform.rounded import Place, nearest_value
+from precsim.transform.scopes import kind_of
 from precsim.transform.values import Value, has_all_of, is_float, rounds_nothing
 
 _FP32 = get_format("fp32")
@@ -82,10 +84,18 @@ def _constant(array: Any) -> Value:
 def _context_of(eqn: Any, n: int, context: Context) -> tuple[Context, str]:
     """Return the context of an equation, and the names that it adds to the scope around."""
     names, is_backward = jaxprs.scope_of(eqn.source_info.name_stack)
-    scope = "/".join(filter(None, (context.scope, names)))
+    scope = "/".join(filter(None, (context.scope, names, _kind(eqn, context.policy))))
     is_backward = is_backward or context.is_backward
     path = f"{context.path}/{n}"
     return replace(context, scope=scope, path=path, is_backward=is_backward), names
+
+
+def _kind(eqn: Any, policy: Policy) -> str:
+    """Return the library's function for a softmax or a normalisation, where the policy asks."""
+    if policy.softmax is None and policy.normalisation is None:
+        return ""
+    called = jaxprs.library_functions(eqn.source_info.traceback)
+    return next((name for name in reversed(called) if kind_of(name)), "")
 
 
 def _apply(op: Operation) -> list[Value]:

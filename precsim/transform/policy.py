@@ -243,6 +243,12 @@ class Policy:
             return self
         return _at(self, scope)
 
+    @property
+    def products(self) -> tuple[MatmulSpec, ...]:
+        """The different products of this policy and of its rules."""
+        policies = (self, *(rule.policy for rule in self.rules))
+        return tuple(dict.fromkeys(x for p in policies for x in (p.forward, p.dgrad, p.wgrad)))
+
     def matching(self, scope: str) -> Rule | None:
         """Return the first rule that matches a scope."""
         return next((rule for rule in self.rules if matches(rule.scope, scope)), None)
@@ -256,7 +262,8 @@ class Policy:
             raise TypeError(f"policy is {shown(text)}; allowed are a string or a Policy")
         base, *rules = text.split(";")
         preset, own = read_settings(base)
-        return _from_settings(preset | own, _plain(), name=text, rules=tuple(rules))
+        name = text if own or rules else text.rstrip(",")
+        return _from_settings(preset | own, _plain(), name=name, rules=tuple(rules))
 
     @classmethod
     def from_toml(cls, source: str | Path) -> "Policy":

@@ -46,9 +46,18 @@ def read_settings(text: str) -> tuple[dict[str, str], dict[str, str]]:
     first, *others = _split(text)
     if "=" in first:
         return {}, _settings(text)
-    if first not in PRESETS:
-        raise ValueError(f"{unknown('policy', first, PRESETS)} (also KEY=VALUE,...)")
-    return _settings(PRESETS[first]), _settings(",".join(others))
+    preset = PRESETS.get(first) or f"p={_everywhere(first)},c={first},o={first}"
+    return _settings(preset), _settings(",".join(others))
+
+
+def _everywhere(text: str) -> str:
+    """Return a format that stands for a policy: everything is stored and computed in it."""
+    try:
+        return str(RoundingSpec.parse(text))
+    except ValueError:
+        raise ValueError(
+            f"{unknown('policy', text, PRESETS)} (also a format, or KEY=VALUE,...)"
+        ) from None
 
 
 def read_change(text: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -122,17 +131,19 @@ def _check_table(
     where: str, table: Any, kinds: Mapping[str, type], required: tuple[str, ...]
 ) -> None:
     """Refuse a table without a required key, with an unknown one, or with a value of no use."""
-    if not isinstance(table, dict):
-        raise TypeError(f"{where} is {shown(table)}; allowed is a table, [[rule]]")
+    is_table = isinstance(table, dict)
+    if not is_table:
+        raise ValueError(f"{where} is {shown(table)}; allowed is a table, [[rule]]")
     for key in required:
         if key not in table:
             raise ValueError(f"{where} has no {key!r}")
     for key, value in table.items():
         if key not in kinds:
             raise ValueError(f"{where}: {unknown('key', key, kinds)}")
-        if not isinstance(value, kinds[key]):
-            allowed = "a string" if kinds[key] is str else "tables, [[rule]]"
-            raise TypeError(f"{where}: {key} is {shown(value)}; allowed is {allowed}")
+        is_of_kind = isinstance(value, kinds[key])
+        if not is_of_kind:
+            allowed = "is a string" if kinds[key] is str else "are tables, [[rule]]"
+            raise ValueError(f"{where}: {key} is {shown(value)}; allowed {allowed}")
 
 
 def write_toml(name: str, text: str) -> str:

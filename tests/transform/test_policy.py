@@ -55,7 +55,7 @@ def test_jmp() -> None:
 def test_keras_aliases(alias: str, name: str) -> None:
     policy = ps.Policy.parse(alias)
     assert policy == ps.Policy.parse(name)
-    assert policy.name == alias
+    assert policy.name == ps.Policy.parse(f"{alias},").name == alias
 
 
 def test_loss_scale_of_mixed_fp16_is_dynamic_as_in_keras() -> None:

@@ -1,6 +1,5 @@
 """Matrix products and convolutions, by the policy's three specs."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -124,7 +123,7 @@ def convolution(op: Operation) -> list[Value]:
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.PRODUCT, spec)
-    run: Callable[..., Array] = _conv_general_dilated()(
+    run = conv_general_dilated(
         spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend
     )
     p = op.params
@@ -139,12 +138,6 @@ def convolution(op: Operation) -> list[Value]:
     )
     y = run(widened(left.array), widened(right.array), **{name: p[name] for name in names})
     return [_finish(op, y, spec)]
-
-
-def _conv_general_dilated() -> Any:
-    from precsim.products.convolution import conv_general_dilated
-
-    return conv_general_dilated
 
 
 @rule("ragged_dot_general")

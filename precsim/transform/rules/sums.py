@@ -1,4 +1,4 @@
-"""Reductions, cumulative sums and scattered additions: a stated order, every partial sum rounded."""
+"""Reductions, cumulative and scattered sums: in a stated order, every partial sum rounded."""
 
 import itertools
 from functools import partial
