@@ -355,6 +355,6 @@ def on_shards(op: Operation) -> list[Value]:
         in_specs=(jax.P(), *params["in_specs"]),
         out_specs=tuple(params["out_specs"]),
         check_vma=params["check_vma"],
-        axis_names=params["manual_axes"],
+        axis_names=params.get("newly_manual_axes", params.get("manual_axes", frozenset())),
     )
     return _known(mapped, [op.context.key, *op.arrays], results)
