@@ -63,7 +63,8 @@ def float8_dot_general(a: Array, b: Array, numbers: Any, dtypes: tuple[Any, Any]
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _float8_matmul(a: Array, b: Array, dtypes: tuple[Any, Any]) -> Array:
-    return _forward(a, b, dtypes)[0]
+    y: Array = _forward(a, b, dtypes)[0]
+    return y
 
 
 def _forward(a: Array, b: Array, dtypes: tuple[Any, Any]) -> Any:
@@ -92,9 +93,9 @@ def _product(left: tuple[Array, Array], right: tuple[Array, Array]) -> Array:
 def _scaled(x: Array, dtype: Any) -> tuple[Array, Array]:
     """Return an array in 8 bits, and the power of two with which it was multiplied."""
     wide = x.astype(np.float32)
-    most: float = ml_dtypes.finfo(dtype).max  # type: ignore[no-untyped-call]
+    most = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     largest = jnp.max(jnp.abs(wide), initial=0)
-    exponent = jnp.floor(jnp.log2(float(most) / largest))
+    exponent = jnp.floor(jnp.log2(most / largest))
     is_usual = (largest > 0) & jnp.isfinite(largest)
     scale = jnp.where(is_usual, jnp.exp2(jnp.clip(exponent, -60, 60)), 1.0)
     return (wide * scale).astype(dtype), scale
