@@ -9,6 +9,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
@@ -172,9 +173,11 @@ def _check_operands(spec: MatmulSpec) -> None:
 def _compute(op: Operation) -> list[Value]:
     """Return the results of one operation, in the dtypes of its list."""
     name = op.name
-    if name in _CALLS and not str(op.params.get("name", "")).startswith("precsim."):
+    called = str(op.params.get("name", "")) if name in _CALLS else ""
+    if name in _CALLS and not called.startswith("precsim."):
         program = op.params.get("jaxpr", op.params.get("call_jaxpr"))
-        return interpret(program, op.operands, op.inside(str(op.params.get("name", ""))))
+        with jax.named_scope(called) if called else nullcontext():
+            return interpret(program, op.operands, op.inside(called))
     if name in _HOLDING:
         entering = _declared(op)
         bare = [Value(value.array, origin=value.origin) for value in entering]

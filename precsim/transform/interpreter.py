@@ -108,8 +108,11 @@ def _apply(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     is_complex = any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
-    if rule is not None and (has_programs or not is_complex):
+    if rule is not None and has_programs:
         return rule(op)
+    if rule is not None and not is_complex:
+        with jax.named_scope(op.name):  # around what it takes to emulate it
+            return rule(op)
     return _without_rule(op, dtypes)
 
 

@@ -4,6 +4,7 @@ Each is built again by JAX's public function of its kind, around the interpreted
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +73,8 @@ def called(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     program = op.params.get("jaxpr", op.params.get("call_jaxpr"))
-    return evaluate(program, op.operands, op.inside(name))
+    with jax.named_scope(name) if name else nullcontext():
+        return evaluate(program, op.operands, op.inside(name))
 
 
 @rule("custom_vmap_call")

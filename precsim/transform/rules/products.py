@@ -123,9 +123,7 @@ def convolution(op: Operation) -> list[Value]:
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.PRODUCT, spec)
-    run = conv_general_dilated(
-        spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend
-    )
+    run = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
     p = op.params
     names = (
         "window_strides",
