@@ -70,9 +70,13 @@ from precsim.training.recipes.loss_scaling import NoLossScale as NoLossScale
 from precsim.training.recipes.loss_scaling import StaticLossScale as StaticLossScale
 from precsim.training.recipes.updates import apply_updates as apply_updates
 from precsim.training.result import TrainResult as TrainResult
+from precsim.transform.autocast import autocast as autocast
+from precsim.transform.coverage import Coverage as Coverage
+from precsim.transform.coverage import coverage as coverage
 from precsim.transform.emulate import emulate as emulate
 from precsim.transform.operation import register_rule as register_rule
 from precsim.transform.policy import Policy as Policy
+from precsim.transform.strict import strict as strict
 
 __version__: str
 __all__: list[str]  # noqa: PYI035
