@@ -13,7 +13,9 @@ from precsim.formats.numbers import number_format
 POWER_OF_TWO = "pow2"
 _SCALE = "scale="
 _TILE = re.compile(r"([1-9]\d{,8})x([1-9]\d{,8})")
-_SOURCE = "NVIDIA/TransformerEngine, common/recipe/recipe_common.cuh; DeepSeek-V3 (arXiv 2412.19437)"
+_SOURCE = (
+    "NVIDIA/TransformerEngine, common/recipe/recipe_common.cuh; DeepSeek-V3 (arXiv 2412.19437)"
+)
 _LEAST_LARGEST = 4.0
 """With a smaller largest element, the factor of a large group would be subnormal in float32."""
 

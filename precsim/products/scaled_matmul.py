@@ -131,7 +131,10 @@ def _promoted(
     """Add the scaled blocks, one after the other."""
     interval, part_of = _block(spec)
     run = reference_matmul if namespace(a, b) is np else emulated_matmul
-    multiply_block = lambda a, b: run(a, b, None, part_of)
+
+    def multiply_block(a: Array, b: Array) -> Array:
+        return run(a, b, None, part_of)
+
     if a.shape[-1]:
         total = add_stretches(
             a, b, a_scales, b_scales, stretch=interval, run=multiply_block, contracts=contracts

@@ -39,8 +39,8 @@ class Policy:
         "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
     tensor_scaling : {"none", "current"}
         "current": each operand of a product is scaled by the power of two that brings its largest
-        element just inside its format, and the result is scaled back exactly. Operands in block
-        formats have scales of their own.
+        element just inside its format, and the result is scaled back exactly. Operands in block,
+        affine and tile formats have scales of their own.
     functions : {"platform", "portable"}
         What computes everything that is not a matrix product (activations, softmax, cross-entropy,
         normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same
@@ -98,7 +98,8 @@ class Policy:
             product = MatmulSpec.parse(getattr(self, name))
             fill(self, name, product)
             for part in ("lhs", "rhs", "product", "adder", "accumulator", "output"):
-                _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
+                if part != "accumulator" or not product.has_register:
+                    _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
         fill(self, "loss_scale", str(self.loss_scale))
         if self.is_compensated and self.update != self.params:
             raise ValueError(

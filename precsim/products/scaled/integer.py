@@ -6,6 +6,7 @@ import numpy as np
 
 from precsim._arrays import Array, entry, is_jax, namespace
 from precsim._loops import repeat
+from precsim.formats.fixed_point import FixedPointFormat
 from precsim.products.specs.scaling import LARGEST_REGISTER
 from precsim.rounding.modes import OverflowMode
 from precsim.rounding.spec import RoundingSpec
@@ -19,6 +20,7 @@ def integer_matmul(a: Array, b: Array, register: RoundingSpec) -> Array:
     Wrapping is the same after each addition and at the end; saturation is after each, k ascending.
     The sum is rounded to float32 once, to nearest.
     """
+    assert isinstance(register.format, FixedPointFormat)
     bits = register.format.width
     if register.overflow is OverflowMode.SATURATE:
         total = _saturated(a, b, bits)
@@ -32,10 +34,12 @@ def integer_matmul(a: Array, b: Array, register: RoundingSpec) -> Array:
 def _wrapped(a: Array, b: Array) -> Array:
     """Return the product modulo 2**32."""
     if not is_jax(a):
-        return np.matmul(a, b)
+        product: Array = np.matmul(a, b)
+        return product
     import jax.numpy as jnp
 
-    return jnp.matmul(a, b, preferred_element_type=np.int32)
+    total: Array = jnp.matmul(a, b, preferred_element_type=np.int32)
+    return total
 
 
 def _saturated(a: Array, b: Array, bits: int) -> Array:

@@ -84,9 +84,7 @@ def _from_groups(groups: Array, scaling: Scaling, shape: tuple[int, ...]) -> Arr
     return grouping.from_tiles(groups, scaling.across, shape)
 
 
-def _spread(
-    scales: Array, scaling: Scaling, shape: tuple[int, ...], stretch: int | None
-) -> Array:
+def _spread(scales: Array, scaling: Scaling, shape: tuple[int, ...], stretch: int | None) -> Array:
     """Return one scale per vector and stretch, or 1 where all have the same."""
     if scaling.across is None:
         return scales.reshape((1,) * len(shape))

@@ -111,7 +111,10 @@ def _as_rows(
     random_bits: Array | None,
     run: Callable[..., Array],
 ) -> Array:
-    """Return a batch of rows times one matrix, which is one product also where rows share scales."""
-    rows = lambda x: None if x is None else x.reshape(-1, x.shape[-1])
+    """Return a batch of rows times one matrix: one product also where rows share scales."""
+
+    def rows(x: Array | None) -> Array | None:
+        return None if x is None else x.reshape(-1, x.shape[-1])
+
     total = scaled_product(a.reshape(-1, a.shape[-1]), b, rows(c), spec, rows(random_bits), run)
     return total.reshape(*a.shape[:-1], b.shape[-1])

@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
-from precsim.formats.arguments import shown
 from precsim.formats.affine import AffineFormat
+from precsim.formats.arguments import shown
 from precsim.formats.block import BlockFormat
 from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.core import Core
@@ -157,15 +157,14 @@ class MatmulSpec:
         """The typed problem of a tensor core; TypeError if the order is not a `FusedBlock`."""
         if not isinstance(self.order, FusedBlock):
             raise TypeError(f"order of '{self}' is '{self.order}'; allowed is a FusedBlock")
-        operands = (x if _has_blocks(x) else element_rounding(x) for x in (self.lhs, self.rhs))
-        return check_fused(self.order, *operands, self.accumulator)
+        lhs, rhs = (x if _has_blocks(x) else element_rounding(x) for x in (self.lhs, self.rhs))
+        return check_fused(self.order, lhs, rhs, self.accumulator)
 
     def _check_register(self) -> None:
         check_register(self.lhs, self.rhs, self.accumulator)
-        given = {"product": self.product, "adder": self.adder}
-        given |= {"order": None if self.order == SEQUENTIAL else self.order}
-        for name, value in given.items():
-            if value is not None:
+        defaults = {"product": None, "adder": None, "order": SEQUENTIAL}
+        for name, default in defaults.items():
+            if (value := getattr(self, name)) != default:
                 raise ValueError(
                     f"{name} is '{value}'; allowed with the integer accumulator "
                     f"'{register_name(self.accumulator)}' is the default"

@@ -32,6 +32,14 @@ class Tiles(NamedTuple):
     scales: Array
 
 
+class Products(NamedTuple):
+    """Patterns of ``fl(x * factor)``, not yet rounded, and of the scales; lost tiles."""
+
+    bits: Array
+    scales: Array
+    is_lost: Array
+
+
 def round_tiles(
     bits: Array,
     random_bits: Array | None,
@@ -40,6 +48,18 @@ def round_tiles(
     factors: Array | None = None,
 ) -> Tiles:
     """Choose the factors of tiles, unless they are given, and round the elements."""
+    assert isinstance(spec.format, TileFormat)
+    products = multiply_by_factors(bits, spec, carrier, factors)
+    element = replace(spec, format=spec.format.element)
+    elements = round_bits(products.bits, element, carrier, random_bits=random_bits)
+    scales = select(products.is_lost, carrier.uint(carrier.quiet_nan), products.scales)
+    return Tiles(elements, scales)
+
+
+def multiply_by_factors(
+    bits: Array, spec: RoundingSpec, carrier: Carrier, factors: Array | None = None
+) -> Products:
+    """Choose the factors of tiles, unless they are given, and multiply the elements with them."""
     u = carrier.uint
     fmt = spec.format
     assert isinstance(fmt, TileFormat)
@@ -55,13 +75,7 @@ def round_tiles(
     is_special = magnitude >= u(carrier.infinity)
     finite = select(is_special, u(0), bits)
     products = float_steps.multiply(finite, factors[..., None], carrier)
-    elements = round_bits(
-        select(is_special, bits, products),
-        replace(spec, format=fmt.element),
-        carrier,
-        random_bits=random_bits,
-    )
-    return Tiles(elements, select(is_lost, u(carrier.quiet_nan), scales))
+    return Products(select(is_special, bits, products), scales, is_lost)
 
 
 def factors_of(amax: Array, fmt: TileFormat, carrier: Carrier) -> Array:
