@@ -45,6 +45,7 @@ from precsim.formats.packing import unpack_codes as unpack_codes
 from precsim.formats.registry import get_format as get_format
 from precsim.formats.registry import list_formats as list_formats
 from precsim.formats.registry import register_format as register_format
+from precsim.formats.tile import TileFormat as TileFormat
 from precsim.products.convolution import conv as conv
 from precsim.products.dot_general import dot_general as dot_general
 from precsim.products.matmul import matmul as matmul

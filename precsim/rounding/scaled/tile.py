@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from precsim._arrays import Array
+from precsim._loops import computed_once
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.tile import TileFormat
 from precsim.rounding.kernel.kernel import round_bits
@@ -69,7 +70,7 @@ def multiply_by_factors(
     magnitude = bits & u(carrier.sign_bit - 1)
     if factors is None:
         amax = magnitude.max(axis=-1, initial=carrier.uint_dtype(0))
-        factors = factors_of(amax, fmt, carrier)
+        factors = computed_once(factors_of(amax, fmt, carrier))
     one = float_steps.constant(factors, carrier.pattern(1, 0), carrier)
     scales = float_steps.divide(one, factors, carrier)
     is_special = magnitude >= u(carrier.infinity)
