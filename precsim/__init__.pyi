@@ -55,9 +55,12 @@ from precsim.products.specs.spec import MatmulSpec as MatmulSpec
 from precsim.rounding.modes import OverflowMode as OverflowMode
 from precsim.rounding.modes import RoundingMode as RoundingMode
 from precsim.rounding.round_to import round_to as round_to
+from precsim.rounding.scaled.calibration import calibrate as calibrate
+from precsim.rounding.scaled.delayed import DelayedScale as DelayedScale
 from precsim.rounding.scaled.quantize import dequantize as dequantize
 from precsim.rounding.scaled.quantize import quantize as quantize
 from precsim.rounding.scaled.quantized import Quantized as Quantized
+from precsim.rounding.scaled.scale import Scale as Scale
 from precsim.rounding.spec import RoundingSpec as RoundingSpec
 from precsim.rounding.ulp import ulp as ulp
 from precsim.training.config import TrainConfig as TrainConfig

@@ -17,7 +17,7 @@ from precsim.products.orders.float32 import add_exact_product, exact_range, fast
 from precsim.products.orders.multiply_add import MultiplyAdd, is_stochastic, operations
 from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.pallas_gpu import Read, Tile
-from precsim.products.scaled.product import scaled_product
+from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.choice import fused_product
@@ -28,7 +28,12 @@ _TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
 
 @compiled(static_argnums=3)
 def emulated_matmul(
-    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Array | None = None,
+    given: Scales = NO_SCALES,
 ) -> Array:
     """Return c + a @ b with the bits of `reference_matmul`; shapes as there.
 
@@ -45,7 +50,8 @@ def emulated_matmul(
     def run(a: Array, b: Array, c: Array | None, spec: MatmulSpec, bits: Array | None) -> Array:
         return _product(a, b, c, spec, bits, is_guarded=True)[0]
 
-    return _finish(scaled_product(a, b, c, spec, random_bits, run), spec, random_bits)
+    total = scaled_product(a, b, c, spec, random_bits, run, given)
+    return _finish(total, spec, random_bits)
 
 
 @compiled(static_argnums=3)

@@ -6,7 +6,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.products.orders.ordered import ordered_matmul
-from precsim.products.scaled.product import scaled_product
+from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.choice import fused_product
@@ -14,14 +14,19 @@ from precsim.rounding.round_to import round_to
 
 
 def reference_matmul(
-    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Any = None
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Any = None,
+    given: Scales = NO_SCALES,
 ) -> Array:
     """Return c + a @ b with every rounding of the spec, in its order; about a millisecond per k.
 
     Shapes (..., M, K), (..., K, N) and (..., M, N); one carrier dtype.
     """
     if spec.has_scales:
-        total = scaled_product(a, b, c, spec, random_bits, _product)
+        total = scaled_product(a, b, c, spec, random_bits, _product, given)
     else:
         if not spec.is_block_scaled:
             a = a if spec.lhs is None else round_to(a, spec.lhs)

@@ -15,6 +15,7 @@ from precsim.products.specs.scaling import Scaling, scaling_of
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.scaled import affine, grouping, tile
 from precsim.rounding.scaled.quantized import dequantize_array, quantize_array
+from precsim.rounding.scaled.scale import Scale, with_scale
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -32,9 +33,17 @@ class Scaled(NamedTuple):
 
 
 def scaled_operand(
-    x: Array, rounding: RoundingSpec | None, *, as_integers: bool, stretch: int | None
+    x: Array,
+    rounding: RoundingSpec | None,
+    given: Scale | None,
+    *,
+    as_integers: bool,
+    stretch: int | None,
 ) -> Scaled:
-    """Quantize an operand whose K is last; `stretch` products in a row have the same scales."""
+    """Quantize an operand whose K is last; `stretch` products in a row have the same scales.
+
+    `given`: the scale of the whole array, which is chosen from it otherwise.
+    """
     if rounding is None:
         return Scaled(x, None)
     fmt = scaled_format(rounding.format)
@@ -48,6 +57,11 @@ def scaled_operand(
     scaling = scaling_of(rounding)
     assert scaling is not None
     carrier = as_carrier(x)[1]
+    if given is not None:
+        elements, scales = with_scale(x, rounding, given)
+        if not as_integers:
+            elements = elements.astype(carrier.float_dtype)
+        return Scaled(elements, scales.reshape((1,) * x.ndim))
     groups = _to_groups(bitcast(x, carrier.uint_dtype), scaling)
     if isinstance(fmt, TileFormat):
         tiles = tile.round_tiles(groups, None, rounding, carrier)

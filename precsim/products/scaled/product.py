@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.products.scaled.integer import integer_matmul
 from precsim.products.scaled.operand import scaled_operand
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.scaled.scale import Scale
+
+Scales: TypeAlias = tuple[Scale | None, Scale | None]
+"""Scales of the left and of the right operand that are given."""
+NO_SCALES: Scales = (None, None)
 
 
 def scaled_product(
@@ -21,18 +26,20 @@ def scaled_product(
     spec: MatmulSpec,
     random_bits: Array | None,
     run: Callable[..., Array],
+    given: Scales = NO_SCALES,
 ) -> Array:
     """Return c + a @ b of operands that are quantized here, before the output is rounded.
 
     ``run(a, b, c, spec, random_bits)`` multiplies elements, which are in their formats already.
-    Shapes (..., M, K), (..., K, N) and (..., M, N).
+    `given`: scales of whole operands, which are chosen from the operands otherwise. Shapes (..., M, K), (..., K, N) and (..., M, N).
     """
     xp = namespace(a, b)
     if b.ndim == 2 and a.ndim > 2 and spec.has_tensor_scale:
-        return _as_rows(a, b, c, spec, random_bits, run)
+        return _as_rows(a, b, c, spec, random_bits, run, given)
     stretch, as_integers = spec.stretch, spec.has_register
     quantize = partial(scaled_operand, as_integers=as_integers, stretch=stretch)
-    x, y = quantize(a, spec.lhs), quantize(xp.swapaxes(b, -1, -2), spec.rhs)
+    x = quantize(a, spec.lhs, given[0])
+    y = quantize(xp.swapaxes(b, -1, -2), spec.rhs, given[1])
     row_scales, column_scales = x.scales, y.scales
     if column_scales is not None:
         column_scales = xp.swapaxes(column_scales, -1, -2)
@@ -110,11 +117,13 @@ def _as_rows(
     spec: MatmulSpec,
     random_bits: Array | None,
     run: Callable[..., Array],
+    given: Scales,
 ) -> Array:
     """Return a batch of rows times one matrix: one product also where rows share scales."""
 
     def rows(x: Array | None) -> Array | None:
         return None if x is None else x.reshape(-1, x.shape[-1])
 
-    total = scaled_product(a.reshape(-1, a.shape[-1]), b, rows(c), spec, rows(random_bits), run)
+    flat = a.reshape(-1, a.shape[-1])
+    total = scaled_product(flat, b, rows(c), spec, rows(random_bits), run, given)
     return total.reshape(*a.shape[:-1], b.shape[-1])

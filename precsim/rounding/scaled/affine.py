@@ -83,10 +83,10 @@ def round_to_steps(
         unsigned = FixedPointFormat(
             name="", integer_bits=fmt.bits, fraction_bits=0, is_signed=False
         )
-        zero = _integer_quotient(lowest, scale, RoundingSpec(format=unsigned), None, carrier)
+        zero = integer_quotient(lowest, scale, RoundingSpec(format=unsigned), None, carrier)
         zero = computed_once(zero)
     element = replace(spec, format=fmt.element)
-    steps = _integer_quotient(bits, scale[..., None], element, random_bits, carrier)
+    steps = integer_quotient(bits, scale[..., None], element, random_bits, carrier)
     return Steps(steps + zero[..., None], scale, zero, is_lost)
 
 
@@ -133,7 +133,7 @@ def _times_power_of_two(x: wide.Wide, exponent: int, carrier: Carrier) -> wide.W
     return x._replace(exponent=x.exponent + carrier.signed(exponent))
 
 
-def _integer_quotient(
+def integer_quotient(
     bits: Array, scale: Array, spec: RoundingSpec, random_bits: Array | None, carrier: Carrier
 ) -> Array:
     """Divide exactly, round once to an integer of a fixed-point format; int32."""
