@@ -46,8 +46,10 @@ from precsim.formats.registry import get_format as get_format
 from precsim.formats.registry import list_formats as list_formats
 from precsim.formats.registry import register_format as register_format
 from precsim.formats.tile import TileFormat as TileFormat
+from precsim.products.conv_general_dilated import conv_general_dilated as conv_general_dilated
 from precsim.products.convolution import conv as conv
 from precsim.products.dot_general import dot_general as dot_general
+from precsim.products.einsum import einsum as einsum
 from precsim.products.matmul import matmul as matmul
 from precsim.products.scaled_matmul import scaled_matmul as scaled_matmul
 from precsim.products.specs.fused_block import FusedBlock as FusedBlock

@@ -15,6 +15,7 @@ LAYERS = (
     "_arrays",
     "_loops",
     "_calls",
+    "_linear",
     "formats",
     "rounding",
     "arithmetic",

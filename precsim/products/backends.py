@@ -1,12 +1,13 @@
 """Which backends there are, and which one runs a spec."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from precsim.formats.arguments import shown
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.modes import RoundingMode
 
 if TYPE_CHECKING:
     from precsim.products.native.refusal import Shapes
@@ -37,6 +38,11 @@ class Specs:
         """The product and both gradients."""
         return self.forward, self.dgrad, self.wgrad
 
+    @property
+    def tangent(self) -> MatmulSpec:
+        """How tangents are multiplied: as the product, but to nearest where that is stochastic."""
+        return _to_nearest(self.forward)
+
     @classmethod
     def resolve(
         cls,
@@ -51,6 +57,17 @@ class Specs:
         except TypeError:  # what has no hash is no spec and no backend either
             return _resolved.__wrapped__(spec, dgrad, wgrad, backend)
         return _resolved(spec, dgrad, wgrad, backend)
+
+
+@lru_cache(maxsize=1024)
+def _to_nearest(spec: MatmulSpec) -> MatmulSpec:
+    parts = {name: getattr(spec, name) for name in ("accumulator", "output")}
+    nearest = {
+        name: replace(part, mode=RoundingMode.TIES_TO_EVEN, num_random_bits=0)
+        for name, part in parts.items()
+        if part is not None and part.mode is RoundingMode.STOCHASTIC
+    }
+    return replace(spec, **nearest) if nearest else spec
 
 
 # Errors are not remembered.

@@ -1,15 +1,16 @@
 """A drop-in for `jax.lax.dot_general`, for the injection points of Flax and others."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, JaxArray, as_array
-from precsim._calls import compiled, not_narrowed
-from precsim.formats.carrier import as_carrier, is_narrow_float
+from precsim._arrays import Array, ArrayLike, JaxArray
+from precsim._calls import compiled
 from precsim.products.backends import Specs
+from precsim.products.drop_in import specs_of, widened
 from precsim.products.operands import as_operands
 from precsim.products.product import run_matmul
 from precsim.products.specs.spec import MatmulSpec
@@ -42,7 +43,8 @@ def dot_general(
         Its operands become JAX arrays of float32 or float64. Narrower floats are widened exactly;
         complex numbers, integers and booleans are refused, and so are float64 NumPy arrays without
         jax_enable_x64. Contracted dimensions are summed in row-major order. The result has
-        `preferred_element_type`, or the operands' dtype.
+        `preferred_element_type`, or the operands' dtype. Functions of equal specs are equal and
+        have one hash: a model that is built again finds what `jax.jit` compiled for the first.
 
     Raises
     ------
@@ -57,13 +59,17 @@ def dot_general(
     >>> float(f(ones, ones, (((0,), (0,)), ((), ()))))
     2048.0
     """
-    specs = Specs.resolve(spec, dgrad, wgrad, backend)
-    if backend == "reference":
-        raise ValueError(
-            "backend is 'reference'; allowed for dot_general are 'auto', 'emulated', 'native'"
-        )
+    return DotGeneral(specs_of("dot_general", spec, dgrad, wgrad, backend))
 
-    def run(
+
+@dataclass(frozen=True, slots=True)
+class DotGeneral:
+    """A function with the signature of `jax.lax.dot_general`; equal specs make equal functions."""
+
+    specs: Specs
+
+    def __call__(
+        self,
         lhs: ArrayLike,
         rhs: ArrayLike,
         dimension_numbers: DimensionNumbers,
@@ -71,21 +77,10 @@ def dot_general(
         preferred_element_type: Any = None,
         **ignored: Any,
     ) -> JaxArray:
+        """Compute a product, whose dimensions are numbered as in `jax.lax.dot_general`."""
         contracted, batch = (tuple(map(tuple, pair)) for pair in dimension_numbers)
-        lhs, rhs = as_array(lhs, "lhs"), as_array(rhs, "rhs")
-        # Widened here: XLA's CPU compiler cannot join the conversion of a 6-bit float to others.
-        a, b = (as_carrier(not_narrowed(x, n), n)[0] for x, n in ((lhs, "lhs"), (rhs, "rhs")))
-        dtype = preferred_element_type
-        if dtype is None:
-            dtype = lhs.dtype if lhs.dtype == rhs.dtype else jnp.result_type(lhs, rhs)
-        dtype = np.dtype(dtype)
-        if dtype not in (np.float32, np.float64) and not is_narrow_float(dtype):
-            raise TypeError(
-                f"preferred_element_type is {dtype}; allowed are float32, float64 and narrower floats"
-            )
-        return _compiled(a, b, specs, contracted, batch, dtype)
-
-    return run
+        a, b, dtype = widened(lhs, rhs, preferred_element_type)
+        return _compiled(a, b, self.specs, contracted, batch, dtype)
 
 
 @compiled(static_argnums=(2, 3, 4, 5))

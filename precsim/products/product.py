@@ -17,6 +17,7 @@ from jax.custom_batching import custom_vmap
 
 from precsim._arrays import Array, is_jax
 from precsim._calls import compiled, in_numpy, kept_apart, refuse_fast_math, with_automatic_axes
+from precsim._linear import linear_map, tangent_sum
 from precsim.products.backends import Specs, resolve_backend
 from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul
@@ -79,7 +80,7 @@ def _of_matrices(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
     return _differentiable_product(a, b, c, noise, specs)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
 def _differentiable_product(
     a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
 ) -> Array:
@@ -88,24 +89,43 @@ def _differentiable_product(
     return with_automatic_axes(run, a, b, c, noise.forward, contracted=(-1, -2))
 
 
-def _forward(
-    a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
-) -> tuple[Array, tuple[Array, Array, bool, Noise]]:
+@partial(_differentiable_product.defjvp, symbolic_zeros=True)
+def _tangent(
+    specs: Specs, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Array, Array]:
+    a, b, c, noise = primals
+    da, db, dc, _ = tangents
     y = _differentiable_product(a, b, c, noise, specs)
-    return y, (a, b, c is None, noise)
+    of_a = partial(_of_left, specs), partial(_gradient_of_left, specs), (b, noise.dgrad)
+    of_b = partial(_of_right, specs), partial(_gradient_of_right, specs), (a, noise.wgrad)
+    return y, tangent_sum(
+        y,
+        [
+            (da, lambda da: linear_map(*of_a, da, like=y)),
+            (db, lambda db: linear_map(*of_b, db, like=y)),
+            (dc, lambda dc: dc),
+        ],
+    )
 
 
-def _backward(
-    specs: Specs, residuals: tuple[Array, Array, bool, Noise], g: Array
-) -> tuple[Array, Array, Array | None, None]:
-    a, b, no_c, noise = residuals
-    run = partial(run_product, backend=specs.backend)
-    da = run(g, b.mT, None, specs.dgrad, noise.dgrad)
-    db = run(a.mT, g, None, specs.wgrad, noise.wgrad)
-    return da, db, None if no_c else g, None
+Factor = tuple[Array, Array | None]
+"""The other operand of a product, and the random bits of a gradient."""
 
 
-_differentiable_product.defvjp(_forward, _backward)
+def _of_left(specs: Specs, right: Factor, a: Array) -> Array:
+    return run_product(a, right[0], None, specs.tangent, None, backend=specs.backend)
+
+
+def _gradient_of_left(specs: Specs, right: Factor, g: Array) -> Array:
+    return run_product(g, right[0].mT, None, specs.dgrad, right[1], backend=specs.backend)
+
+
+def _of_right(specs: Specs, left: Factor, b: Array) -> Array:
+    return run_product(left[0], b, None, specs.tangent, None, backend=specs.backend)
+
+
+def _gradient_of_right(specs: Specs, left: Factor, g: Array) -> Array:
+    return run_product(left[0].mT, g, None, specs.wgrad, left[1], backend=specs.backend)
 
 
 def _batchable(spec: MatmulSpec, backend: str) -> Callable[..., Array]:

@@ -15,10 +15,10 @@ from precsim._arrays import Array, bitcast, count_true
 from precsim._loops import computed_once
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
-from precsim.products.convolution import backward_patches, forward_patches
 from precsim.products.emulated import unguarded_matmul
 from precsim.products.product import run_product
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.windows import Shape, Windows, as_rows, flipped, patches
 from precsim.rounding.events import Events, classify, count
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
@@ -186,10 +186,14 @@ def _linear_backward(
 linear.defvjp(_linear_forward, _linear_backward)
 
 
+def _rows(x: Array, window: Shape, windows: Windows) -> Array:
+    return as_rows(patches(x, window, windows))
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def conv(x: Array, w: Array, probe: Watched, key: Array, setting: Setting) -> tuple[Array, Watched]:
     """Return the "SAME" convolution of x (B, H, W, C) and w (R, S, C, F), and its counts."""
-    flat = forward_patches(x, w)
+    flat = _rows(x, w.shape[:2], Windows.over(x.shape[1:3], w.shape[:2]))
     y, watched = watched_product(
         flat, w.reshape(-1, w.shape[3]), setting.policy.forward, setting, "forward", key, "ab"
     )
@@ -207,8 +211,11 @@ def _conv_backward(
 ) -> tuple[Array, Array, Watched, None]:
     x, w, key = residuals
     g = cotangents[0]
-    wgrad = (forward_patches(x, w).T, g.reshape(-1, w.shape[3]))
-    dw, dx, watched = _watched_gradients(wgrad, backward_patches(g, x, w), setting, key)
+    image, window = x.shape[1:3], w.shape[:2]
+    windows = Windows.over(image, window)
+    wgrad = (_rows(x, window, windows).T, as_rows(g))
+    dgrad = (_rows(g, window, windows.of_cotangents(image, window)), as_rows(flipped(w, 2)))
+    dw, dx, watched = _watched_gradients(wgrad, dgrad, setting, key)
     dx = jnp.zeros_like(x) if dx is None else dx.reshape(x.shape)
     return dx, dw.reshape(w.shape), watched, None
 

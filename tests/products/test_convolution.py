@@ -221,7 +221,10 @@ ERRORS = [
     ({"backend": "fast"}, "backend is 'fast'"),
     ({"padding": "FULL"}, "padding is 'FULL'; allowed are 'SAME', 'VALID'"),
     ({"stride": 0}, "stride is 0; allowed is one integer from 1 on"),
-    ({"stride": (2, 1)}, r"stride is \(2, 1\); allowed is one integer from 1 on"),
+    (
+        {"stride": (2, 1, 1)},
+        r"stride is \(2, 1, 1\); allowed is one integer from 1 on, or 2 of them",
+    ),
     (
         {"spec": "fp16_fp16_fp32->bf16[sr]", "random_bits": np.zeros((2, 5, 6), np.uint32)},
         r"random_bits \(forward\) has shape \(2, 5, 6\); allowed is \(2, 5, 6, 4\)",

@@ -71,24 +71,26 @@ def embedding(
         # JAX may have 32 bits only; what they do not hold is no row.
         ids = within(ids, table.shape[0])
     if not any(map(is_jax, (table, ids, bits))):
-        return _rows(table, ids)
+        return _rows(table, ids, np.nan)
     return call(_embed, spec, table, ids, bits)
 
 
 def _embed(spec: RoundingSpec, table: Array, ids: Array, bits: Array | None) -> Array:
-    return _with_gradient()(table, ids, bits, spec)
+    from precsim._lax_arrays import plain
+
+    return _with_gradient()(*plain((table, ids, bits)), spec)
 
 
-def _rows(table: Array, ids: Array) -> Array:
+def _rows(table: Array, ids: Array, elsewhere: float) -> Array:
     xp = namespace(table, ids)
-    nan = table.dtype.type(np.nan)
+    missing = table.dtype.type(elsewhere)
     if not table.shape[0]:
-        return xp.full((*ids.shape, table.shape[1]), nan, table.dtype)
+        return xp.full((*ids.shape, table.shape[1]), missing, table.dtype)
     is_inside = (ids >= 0) & (ids < table.shape[0])
     rows = xp.take(table, ids, axis=0, mode="clip")
     if is_jax(rows):
-        return xp.where(is_inside[..., None], rows, nan)
-    rows[~is_inside] = nan
+        return xp.where(is_inside[..., None], rows, missing)
+    rows[~is_inside] = missing
     return rows
 
 
@@ -96,21 +98,31 @@ def _rows(table: Array, ids: Array) -> Array:
 def _with_gradient() -> Callable[..., Array]:
     import jax
 
-    @partial(jax.custom_vjp, nondiff_argnums=(3,))
+    from precsim._linear import linear_map, tangent_sum
+
+    @partial(jax.custom_jvp, nondiff_argnums=(3,))
     def gather(table: Array, ids: Array, bits: Array | None, spec: RoundingSpec) -> Array:
-        return _rows(table, ids)
+        return _rows(table, ids, np.nan)
 
-    def forward(table: Array, ids: Array, bits: Array | None, spec: RoundingSpec) -> Any:
-        return _rows(table, ids), (ids, bits, table.shape[0])
+    @partial(gather.defjvp, symbolic_zeros=True)
+    def tangent(spec: RoundingSpec, primals: Any, tangents: Any) -> tuple[Array, Array]:
+        table, ids, bits = primals
+        y = gather(table, ids, bits, spec)
+        add_up = partial(_add_up, spec, table.shape[0])
+        pick = partial(linear_map, _pick, add_up, (ids, bits), like=y)
+        return y, tangent_sum(y, [(tangents[0], pick)])
 
-    def backward(
-        spec: RoundingSpec, residuals: tuple[Array, Array | None, int], g: Array
-    ) -> tuple[Array, None, None]:
-        ids, bits, rows = residuals
-        flat = g.reshape(ids.size, g.shape[-1])
-        noise = None if bits is None else bits.reshape(flat.shape)
-        sums = segment_sum(flat, ids.reshape(-1), spec, num_segments=rows, random_bits=noise)
-        return sums, None, None
-
-    gather.defvjp(forward, backward)
     return gather
+
+
+def _pick(residuals: tuple[Array, Array | None], table: Array) -> Array:
+    return _rows(table, residuals[0], 0.0)
+
+
+def _add_up(
+    spec: RoundingSpec, rows: int, residuals: tuple[Array, Array | None], g: Array
+) -> Array:
+    ids, bits = residuals
+    flat = g.reshape(ids.size, g.shape[-1])
+    noise = None if bits is None else bits.reshape(flat.shape)
+    return segment_sum(flat, ids.reshape(-1), spec, num_segments=rows, random_bits=noise)
