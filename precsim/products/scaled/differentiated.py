@@ -70,7 +70,7 @@ _product.defvjp(_forward, _backward)
 
 def _amax_of_cotangent(given: Given, g: Array) -> Given:
     """Return zeros as gradients of scales, but for that of g its amax, which the history needs."""
-    zeros = jax.tree.map(_no_gradient, given)
+    zeros: Given = jax.tree.map(_no_gradient, given)
     if zeros.g is None:
         return zeros
     magnitudes = bitcast(g, np.uint32) & np.uint32(FLOAT32.sign_bit - 1)

@@ -31,7 +31,8 @@ def scaled_product(
     """Return c + a @ b of operands that are quantized here, before the output is rounded.
 
     ``run(a, b, c, spec, random_bits)`` multiplies elements, which are in their formats already.
-    `given`: scales of whole operands, which are chosen from the operands otherwise. Shapes (..., M, K), (..., K, N) and (..., M, N).
+    `given`: scales of whole operands, which are chosen from the operands otherwise. Shapes
+    (..., M, K), (..., K, N) and (..., M, N).
     """
     xp = namespace(a, b)
     if b.ndim == 2 and a.ndim > 2 and spec.has_tensor_scale:

@@ -1,6 +1,7 @@
 """MX and NVFP4 operands in ordinary products, against the oracle of block formats."""
 
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ F: Any = np.float32
 def exact_values(x: np.ndarray, name: str) -> tuple[list[list[Fraction]], Fraction]:
     """Return element * scale of each row, exactly, and the scale of the array."""
     spec = ps.RoundingSpec.parse(name)
+    assert isinstance(spec.format, ps.BlockFormat)
     size = spec.format.block_size
     blocks = [row[i : i + size].tolist() for row in x for i in range(0, len(row), size)]
     exact = quantize_blocks_exactly(blocks, spec)
@@ -25,7 +27,7 @@ def exact_values(x: np.ndarray, name: str) -> tuple[list[list[Fraction]], Fracti
         for elements, scale in zip(exact.elements, exact.scales, strict=True)
     ]
     per_row = -(-x.shape[1] // size)
-    rows = [sum(values[i : i + per_row], []) for i in range(0, len(values), per_row)]
+    rows = [list(chain(*values[i : i + per_row])) for i in range(0, len(values), per_row)]
     return rows, Fraction(1 if exact.tensor_scale is None else exact.tensor_scale)
 
 
@@ -46,14 +48,14 @@ def test_sums_of_exact_products_of_elements_and_scales(spec: str) -> None:
     a *= 2.0 ** rng.integers(-8, 8, (3, 40))
     parsed = ps.MatmulSpec.parse(spec)
     (x, s), (y, t) = (
-        exact_values(v, str(part)) if "bf16" != str(part) else (exact_bf16(v), Fraction(1))
+        exact_values(v, str(part)) if str(part) != "bf16" else (exact_bf16(v), Fraction(1))
         for v, part in ((a, parsed.lhs), (b.T, parsed.rhs))
     )
     values = (
         single([[float(v) for v in row] for row in x]),
         single([[float(v) for v in row] for row in y]),
     )
-    plain = f"raw_raw_{spec.split('_')[-1]}"
+    plain = f"raw_raw_{spec.rpartition('_')[2]}"
     sums = ps.matmul(values[0], values[1].T, plain, backend="reference")
     if s * t != 1:
         scale = F(float(s)) * F(float(t))

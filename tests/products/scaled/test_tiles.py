@@ -151,7 +151,8 @@ def test_strings_round_trip() -> None:
         spec = ps.MatmulSpec.parse(text)
         assert str(spec) == text
         assert ps.MatmulSpec.parse(str(spec)) == spec
-    explicit = ps.MatmulSpec(lhs="int8", rhs="int8", accumulator="int32:wrap", output="bf16")
+    fields: Any = {"lhs": "int8", "rhs": "int8", "accumulator": "int32:wrap", "output": "bf16"}
+    explicit = ps.MatmulSpec(**fields)
     assert explicit == ps.MatmulSpec.parse("int8_int8_int32->bf16")
 
 
