@@ -9,7 +9,7 @@ from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.formats.registry import AnyFormat
 from precsim.formats.tile import TileFormat
 from precsim.rounding.scaled.quantized import quantize_array
-from precsim.rounding.scaled.scale import Scale, inverse, with_scale
+from precsim.rounding.scaled.scale import Scale, with_scale
 from precsim.rounding.scaled.tile import factors_of
 from precsim.rounding.spec import RoundingSpec
 
@@ -116,8 +116,8 @@ def _of_range(low: np.float32, high: np.float32, spec: RoundingSpec) -> Scale:
     ends = np.array([low, high], np.float32)
     if isinstance(spec.format, TileFormat):
         amax = bitcast(np.abs(ends).max(keepdims=True), np.uint32)
-        factor = factors_of(amax, spec.format, FLOAT32)
-        scale, factor = (bitcast(x, np.float32).reshape(()) for x in (inverse(factor), factor))
+        patterns = factors_of(amax, spec.format, FLOAT32)
+        factor, scale = (bitcast(x, np.float32).reshape(()) for x in patterns)
         return Scale(scale=scale, factor=factor)
     q = quantize_array(ends, None, spec, -1)
     zero = None if q.zero_points is None else np.asarray(q.zero_points).reshape(())

@@ -14,10 +14,10 @@ changes no bit. Source: NVIDIA/TransformerEngine, common/recipe/recipe_common.cu
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from precsim._arrays import Array
-from precsim._loops import computed_once
+from precsim._loops import computed_once, repeat
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.tile import TileFormat
 from precsim.rounding.kernel.kernel import round_bits
@@ -70,26 +70,37 @@ def multiply_by_factors(
     magnitude = bits & u(carrier.sign_bit - 1)
     if factors is None:
         amax = magnitude.max(axis=-1, initial=carrier.uint_dtype(0))
-        factors = computed_once(factors_of(amax, fmt, carrier))
-    one = float_steps.constant(factors, carrier.pattern(1, 0), carrier)
-    scales = float_steps.divide(one, factors, carrier)
+        factors, scales = map(computed_once, factors_of(amax, fmt, carrier))
+    else:
+        scales = float_steps.divide(_one(factors, carrier), factors, carrier)
     is_special = magnitude >= u(carrier.infinity)
     finite = select(is_special, u(0), bits)
     products = float_steps.multiply(finite, factors[..., None], carrier)
     return Products(select(is_special, bits, products), scales, is_lost)
 
 
-def factors_of(amax: Array, fmt: TileFormat, carrier: Carrier) -> Array:
-    """Return what elements are multiplied with before they are rounded; patterns both."""
+def factors_of(amax: Array, fmt: TileFormat, carrier: Carrier) -> tuple[Array, Array]:
+    """Return what elements are multiplied with before they are rounded, and scales; patterns."""
     u = carrier.uint
-    one = u(carrier.pattern(1, 0))
+    one = _one(amax, carrier)
     is_usable = (amax != u(0)) & (amax < u(carrier.infinity))
     largest = float_steps.constant(amax, largest_element(fmt.element, carrier), carrier)
-    divisor = select(is_usable, amax, one)
-    factor = float_steps.divide(largest, divisor, carrier, float_steps.SATURATE)
-    if fmt.is_power_of_two:
-        factor = factor & u(carrier.infinity)
-    return select(is_usable, factor, one)
+
+    def divide(_: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        dividend, divisor, _before = state
+        quotient = float_steps.divide(dividend, divisor, carrier, float_steps.SATURATE)
+        if fmt.is_power_of_two:
+            power = quotient & u(carrier.infinity)
+            quotient = select(power != u(0), power, quotient)  # a subnormal scale is one already
+        return one, quotient, divisor
+
+    # Twice in a loop, which is compiled once: max / amax, then 1 divided by that.
+    _, scales, factors = repeat(2, divide, (largest, select(is_usable, amax, largest), one))
+    return factors, scales
+
+
+def _one(like: Array, carrier: Carrier) -> Array:
+    return float_steps.constant(like, carrier.pattern(1, 0), carrier)
 
 
 def times_scales(elements: Array, scales: Array, carrier: Carrier) -> Array:
