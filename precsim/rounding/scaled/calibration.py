@@ -29,8 +29,8 @@ def calibrate(
 
     Parameters
     ----------
-    x : array_like of float32, shape (...)
-        The sample, finite numbers; not traced.
+    x : array_like of float, shape (...)
+        The sample, finite numbers, rounded to float32; not traced.
     fmt : str, AffineFormat, TileFormat or RoundingSpec
         A format with one scale for the whole array: "int8", "uint4", "e4m3:scale=tensor".
     method : {"minmax", "percentile", "mse"}
@@ -51,7 +51,7 @@ def calibrate(
     ValueError
         If the format has several scales, a number is not finite, or the method is unknown.
     TypeError
-        If `x` is not float32.
+        If `x` has a dtype that `round_to` does not take.
 
     Notes
     -----
@@ -77,10 +77,9 @@ def calibrate(
         raise not_allowed("method", method, METHODS)
     if not 50 <= percentile <= 100:
         raise ValueError(f"percentile is {shown(percentile)}; allowed are 50 to 100")
-    sample, carrier = as_carrier(x)
-    sample = np.asarray(sample).reshape(-1)
-    if carrier is not FLOAT32:
-        raise TypeError(f"x has dtype {carrier.name}; allowed is float32")
+    sample, _ = as_carrier(x)
+    with np.errstate(over="ignore"):
+        sample = np.asarray(sample, np.float32).reshape(-1)
     if not np.isfinite(sample).all():
         raise ValueError("x has numbers that are not finite; allowed is a sample without them")
     both = isinstance(spec.format, AffineFormat) and not spec.format.is_symmetric

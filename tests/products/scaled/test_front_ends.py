@@ -48,12 +48,14 @@ def test_policies_take_scaled_products() -> None:
     policy = Policy.parse(text)
     assert Policy.parse(str(policy)) == policy
     assert policy.forward.has_register
-    with pytest.raises(ValueError, match="accumulator of forward is 'q31.0'"):
+    with pytest.raises(ValueError, match=r"accumulator of forward is 'q31\.0'"):
         Policy.parse("fwd=bf16_bf16_q31.0")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("forward", ["int8_int8_int32", "h100:e4m3[scale=1x128]_e4m3[scale=128x128]"])
+@pytest.mark.parametrize(
+    "forward", ["int8_int8_int32", "h100:e4m3[scale=1x128]_e4m3[scale=128x128]"]
+)
 def test_training_under_a_policy_of_scaled_products(forward: str) -> None:
     policy = f"p=fp32,fwd={forward},wgrad=e4m3[scale=tensor]_e5m2[scale=tensor]_fp32"
     result = ps.train(ps.TrainConfig(policy=policy, model="mlp", steps=40))
