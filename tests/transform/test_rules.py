@@ -80,3 +80,23 @@ def test_a_linear_solver_is_interpreted_and_solves_for_gradients() -> None:
 def test_a_refusal_names_the_users_line() -> None:
     with pytest.raises(NotImplementedError, match=r"'cholesky'.*test_rules\.py"):
         emulate(lambda x: jnp.linalg.cholesky(x @ x.T), BF16)(np.eye(2, dtype=np.float32))
+
+
+def test_a_rule_for_gradients_learns_which_operands_need_them() -> None:
+    needed = []
+
+    @jax.custom_vjp
+    def both(x: Any, y: Any) -> Any:
+        return x * y, x + y
+
+    def forward(x: Any, y: Any) -> Any:
+        needed.append((x.perturbed, y.perturbed))
+        return both(x.value, y.value), y.value
+
+    def backward(y: Any, cotangents: Any) -> Any:
+        needed.append(type(cotangents[1]).__name__)
+        return y * 100, None
+
+    both.defvjp(forward, backward, symbolic_zeros=True)
+    gradient = jax.grad(emulate(lambda x: both(x, 3.0)[0], "fp32"))(2.0)
+    assert (needed, gradient) == ([(True, False), "SymbolicZero"], 300)
