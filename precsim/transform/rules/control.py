@@ -18,7 +18,7 @@ from precsim.transform import jaxprs
 from precsim.transform.interpreter import evaluate, evaluate_function
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context, How, Operation, rule
-from precsim.transform.values import Value, common_origin, is_float, is_known
+from precsim.transform.values import Value, common_origin, is_float, is_inexact, is_known
 
 
 @rule("jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr", "core_closed_call")
@@ -240,7 +240,7 @@ def with_own_tangent(op: Operation) -> list[Value]:
         outputs = tangent_rule.call_wrapped(*primals[1:], *tangents[1:])
         values = function(*primals)
         found = zip(values, outputs[len(values) :], strict=True)
-        return values, [jnp.zeros_like(y) if _is_no_array(t) else t for y, t in found]
+        return values, [_no_tangent(y) if _is_no_array(t) else t for y, t in found]
 
     return _known(function, [op.context.key, *op.arrays], results)
 
@@ -279,8 +279,8 @@ def with_own_gradient(op: Operation) -> list[Value]:
         if not op.params["symbolic_zeros"]:
             cotangents = [jnp.zeros(g.shape, g.dtype) if _is_no_array(g) else g for g in cotangents]
         found = _gradients(backward_rule.call_wrapped, [*saved, *cotangents], op.inside(key=key))
-        is_inexact = [jnp.issubdtype(x.array.dtype, jnp.inexact) for x in op.operands]
-        return None, *(g if yes else None for g, yes in zip(found, is_inexact, strict=True))
+        pairs = zip(found, op.operands, strict=True)
+        return None, *(g if is_inexact(x.array) else None for g, x in pairs)
 
     function.defvjp(forward, backward, symbolic_zeros=True)
     return _known(function, [op.context.key, *op.arrays], results)
@@ -289,6 +289,13 @@ def with_own_gradient(op: Operation) -> list[Value]:
 def _is_no_array(x: Any) -> bool:
     """Return whether a tangent or a cotangent is a zero that is only a type."""
     return not isinstance(x, (jax.Array, np.ndarray))
+
+
+def _no_tangent(y: Array) -> Any:
+    """Return the zero that JAX takes as the tangent of an array."""
+    if is_inexact(y):
+        return jnp.zeros_like(y)
+    return np.zeros(y.shape, jax.dtypes.float0)
 
 
 def _gradients(run: Callable[..., Any], operands: list[Any], context: Context) -> list[Any]:
