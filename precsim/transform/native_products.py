@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
-from precsim.products.dot_general import _arrange as arrange
+from precsim.products.dot_general import arrange
 from precsim.products.native.hlo import read_kernels
 
 FLOAT8 = (np.dtype(ml_dtypes.float8_e4m3fn), np.dtype(ml_dtypes.float8_e5m2))
