@@ -151,7 +151,7 @@ _Births = dict[Any, _Born | None]
 
 def _narrowed_arguments(arguments: Any) -> Iterator[_Loss]:
     """Yield the arguments that JAX turns from float64 into float32."""
-    if jax.config.jax_enable_x64:
+    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(arguments):
         if getattr(leaf, "dtype", None) == np.float64:
