@@ -59,7 +59,7 @@ def conv_general_dilated(
     --------
     >>> import jax.numpy as jnp, precsim as ps
     >>> f = ps.conv_general_dilated("fp16_fp16_fp16")
-    >>> images, filters = jnp.ones((1, 1, 4096)), jnp.ones((1, 1, 4096))
+    >>> images, filters = jnp.ones((1, 4096, 1)), jnp.ones((1, 4096, 1))
     >>> f(images, filters, window_strides=(1,), padding="VALID").item()
     2048.0
     """
