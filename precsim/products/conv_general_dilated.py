@@ -93,6 +93,10 @@ class ConvGeneralDilated:
             raise TypeError(
                 f"lhs has dtype {x.dtype}, rhs {w.dtype}; allowed is one dtype for both"
             )
+        if x.ndim != w.ndim or x.ndim < 2:
+            raise ValueError(
+                f"shapes are {x.shape} and {w.shape}; allowed are two of as many dimensions, 2 or more"
+            )
         numbers = lax.conv_dimension_numbers(x.shape, w.shape, dimension_numbers)
         of_images, of_filters, of_results = (_channels_last(spec) for spec in numbers)
         of_filters = (*of_filters[1:], of_filters[0])
