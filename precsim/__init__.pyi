@@ -3,6 +3,7 @@
 from precsim import errors as errors
 from precsim import ieee as ieee
 from precsim import kernels as kernels
+from precsim import optax as optax
 from precsim import options as options
 from precsim import oracle as oracle
 from precsim import plots as plots

@@ -26,7 +26,7 @@ LAYERS = (
     "cli",
 )
 OUTER = ("benchmarks", "conformance", "experiments")
-THEMES = ("errors", "ieee", "kernels", "options", "oracle", "plots", "replay")
+THEMES = ("errors", "ieee", "kernels", "options", "optax", "oracle", "plots", "replay")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 400
 PLOTS = "precsim/analysis/plots/"

@@ -101,8 +101,8 @@ EXEMPT = {
     "count_events",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise",
-    # Pictures.
-    *vars(ps.plots),
+    # Optimizers, their states, pictures.
+    *vars(ps.optax), *vars(ps.plots),
 }  # fmt: skip
 
 NARROW: list[Any] = [

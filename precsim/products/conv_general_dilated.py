@@ -1,6 +1,6 @@
 """A drop-in for `jax.lax.conv_general_dilated`, for the injection points of Flax and others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from precsim.formats.arguments import integer, shown
 from precsim.products.backends import Specs
 from precsim.products.convolution import Groups, checked_groups, run_convolution
 from precsim.products.drop_in import specs_of, widened
-from precsim.products.operands import NO_NOISE
+from precsim.products.operands import NO_NOISE, Noise
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.windows import Shape, Windows
 
@@ -85,9 +85,13 @@ class ConvGeneralDilated:
         batch_group_count: int = 1,
         precision: Any = None,
         preferred_element_type: Any = None,
+        random_bits: Mapping[str, Array] | None = None,
         **ignored: Any,
     ) -> JaxArray:
-        """Compute a convolution, whose dimensions are numbered as in `jax.lax`."""
+        """Compute a convolution, whose dimensions are numbered as in `jax.lax`.
+
+        `random_bits` is as in `conv`, its arrays in the order of the dimensions here.
+        """
         x, w, dtype = widened(lhs, rhs, preferred_element_type)
         if x.dtype != w.dtype:
             raise TypeError(
@@ -116,7 +120,8 @@ class ConvGeneralDilated:
         name = padding.upper() if isinstance(padding, str) else padding
         windows = Windows.over(image, window, name, *steps)
         axes = of_images, of_filters, tuple(int(n) for n in np.argsort(of_results))
-        return _compiled(x, w, self.specs, windows, groups, axes, dtype)
+        noise = NO_NOISE if random_bits is None else Noise(**random_bits)
+        return _compiled(x, w, noise, self.specs, windows, groups, axes, dtype)
 
 
 def _channels_last(dimensions: Sequence[int]) -> Shape:
@@ -134,10 +139,11 @@ def _steps(value: Sequence[int] | None, argument: str, rank: int) -> Shape:
     return steps
 
 
-@compiled(static_argnums=(2, 3, 4, 5, 6))
+@compiled(static_argnums=(3, 4, 5, 6, 7))
 def _compiled(
     x: Array,
     w: Array,
+    noise: Noise,
     specs: Specs,
     windows: Windows,
     groups: Groups,
@@ -145,5 +151,9 @@ def _compiled(
     dtype: Any,
 ) -> JaxArray:
     images, filters = x.transpose(axes[0]), w.transpose(axes[1])
-    y = run_convolution(images, filters, NO_NOISE, specs, windows, groups)
+    # Of the result, of the images and of the filters, each brought to its own order.
+    orders = tuple(int(n) for n in np.argsort(axes[2])), axes[0], axes[1]
+    pairs = zip(noise, orders, strict=True)
+    noise = Noise(*(None if bits is None else bits.transpose(order) for bits, order in pairs))
+    y = run_convolution(images, filters, noise, specs, windows, groups)
     return jnp.asarray(y.transpose(axes[2]), dtype)

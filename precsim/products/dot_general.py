@@ -87,14 +87,14 @@ class DotGeneral:
 def _compiled(
     lhs: Array, rhs: Array, specs: Specs, contracted: Any, batch: Any, dtype: Any
 ) -> JaxArray:
-    a, lhs_free = _arrange(lhs, batch[0], contracted[0], contract_last=True)
-    b, rhs_free = _arrange(rhs, batch[1], contracted[1], contract_last=False)
+    a, lhs_free = arrange(lhs, batch[0], contracted[0], contract_last=True)
+    b, rhs_free = arrange(rhs, batch[1], contracted[1], contract_last=False)
     y = run_matmul(as_operands(a, b, None, None, specs), specs)
     shared = (lhs.shape[d] for d in batch[0])
     return jnp.asarray(y.reshape(*shared, *lhs_free, *rhs_free), dtype)
 
 
-def _arrange(
+def arrange(
     x: Array, batch: Any, contract: Any, *, contract_last: bool
 ) -> tuple[Array, tuple[int, ...]]:
     """Bring an operand to shape (batch, free, contracted) or (batch, contracted, free)."""

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
@@ -16,11 +15,12 @@ from precsim.training.functions import functions_of
 from precsim.training.layers import Layers
 from precsim.training.recipes.gradients import scaled_gradient
 from precsim.training.recipes.leaves import is_trained
-from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
-from precsim.training.recipes.optimizers import make_optimizer
+from precsim.training.recipes.loss_scaling import LossScale, all_finite, as_loss_scale
+from precsim.training.recipes.optimizers import buffers_of, make_optimizer
+from precsim.training.recipes.rounded_leaves import round_leaves
 from precsim.training.recipes.updates import apply_updates, count_swallowed
 from precsim.training.switches import with_default_switches
-from precsim.training.watched import Watched, noise_for, probe
+from precsim.training.watched import Watched, probe
 from precsim.transform.noise import fold_in
 from precsim.transform.tags import tag
 
@@ -70,7 +70,7 @@ def initial_state(config: TrainConfig, weights: dict[str, Any]) -> TrainState:
         params=params,
         optimizer_state=make_optimizer(config).init(params),
         compensation=jax.tree.map(jnp.zeros_like, params) if policy.is_compensated else None,
-        loss_scale=loss_scale_from(policy.loss_scale),
+        loss_scale=as_loss_scale(policy.loss_scale),
         step=jnp.int32(0),
         key=jax.random.key(config.seed),
     )
@@ -132,7 +132,14 @@ def make_step(config: TrainConfig, model: Model, backend: str) -> Step:
         (loss, forward), grads, backward, loss_scale, finite = gradient(state, images, labels)
         grads = {name: tag(g, f"gradient of {name}") for name, g in grads.items()}
         updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.params)
-        optimizer_state = _rounded(optimizer_state, policy.optimizer_state, state)
+        optimizer_state = round_leaves(
+            optimizer_state,
+            policy.optimizer_state,
+            key=state.key,
+            step=state.step,
+            name="optimizer state",
+            where=buffers_of(config, optimizer_state),
+        )
         new = apply_updates(
             state.params,
             updates,
@@ -186,19 +193,3 @@ def _narrow(leaf: Any) -> Array:
 
 def _factor(loss_scale: LossScale) -> Array:
     return jnp.asarray(loss_scale.factor, jnp.float32)
-
-
-def _rounded(tree: Any, spec: RoundingSpec, state: TrainState) -> Any:
-    """Round the floating-point leaves of an optimizer's state.
-
-    The random bits of mode sr come from (seed, step, path of the leaf, element index).
-    """
-    key = fold_in(state.key, state.step)
-
-    def rounded(path: Any, leaf: Array) -> Array:
-        if not is_trained(leaf):
-            return leaf
-        name = f"optimizer state{jax.tree_util.keystr(path)}"
-        return round_array(leaf, noise_for(key, name, leaf.shape, spec), spec)
-
-    return jax.tree_util.tree_map_with_path(rounded, tree)

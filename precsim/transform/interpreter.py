@@ -11,8 +11,10 @@ import numpy as np
 
 from precsim.formats.registry import get_format
 from precsim.transform import jaxprs
-from precsim.transform.operation import RULES, Context, How, Operation
+from precsim.transform.operation import COMPLEX_RULES, RULES, Context, How, Operation
+from precsim.transform.policy import Policy
 from precsim.transform.rounded import Place, nearest_value
+from precsim.transform.scopes import kind_of
 from precsim.transform.values import Value, has_all_of, is_float, rounds_nothing
 
 _FP32 = get_format("fp32")
@@ -67,10 +69,18 @@ def _constant(array: Any) -> Value:
 def _context_of(eqn: Any, n: int, context: Context) -> tuple[Context, str]:
     """Return the context of an equation, and the names that it adds to the scope around."""
     names, is_backward = jaxprs.scope_of(eqn.source_info.name_stack)
-    scope = "/".join(filter(None, (context.scope, names)))
+    scope = "/".join(filter(None, (context.scope, names, _kind(eqn, context.policy))))
     is_backward = is_backward or context.is_backward
     path = f"{context.path}/{n}"
     return replace(context, scope=scope, path=path, is_backward=is_backward), names
+
+
+def _kind(eqn: Any, policy: Policy) -> str:
+    """Return the library's function for a softmax or a normalisation, where the policy asks."""
+    if policy.softmax is None and policy.normalisation is None:
+        return ""
+    called = jaxprs.library_functions(eqn.source_info.traceback)
+    return next((name for name in reversed(called) if kind_of(name)), "")
 
 
 def _apply(op: Operation) -> list[Value]:
@@ -83,7 +93,9 @@ def _apply(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     is_complex = any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
-    if rule is not None and not is_complex:
+    if is_complex:
+        rule = COMPLEX_RULES.get(op.name, rule if has_programs else None)
+    if rule is not None:
         return rule(op)
     return _without_rule(op, dtypes)
 
@@ -125,7 +137,7 @@ def _parts_rounded(op: Operation, value: Value, n: int) -> Value:
 
 
 def _refusal(op: Operation) -> str:
-    line = jaxprs.source_line(op.eqn) or "a place that JAX does not tell"
+    line = op.line or "a place that JAX does not tell"
     dtypes = ", ".join(dict.fromkeys(str(v.array.dtype) for v in op.operands))
     return (
         f"'{op.name}' of {dtypes} at {line} has no rule to emulate it in '{op.spec}'; allowed are a rule "

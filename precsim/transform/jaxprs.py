@@ -83,6 +83,12 @@ def source_line(eqn: Any) -> str:
     return str(source_info_util.summarize(eqn.source_info))
 
 
+def source_file(jaxpr: Any) -> str:
+    """Return the file and line of the function that a program was traced from, or nothing."""
+    source = getattr(getattr(opened(jaxpr), "debug_info", None), "func_src_info", None)
+    return str(source or "").partition(" at ")[2].replace("\\", "/")
+
+
 _WRAPPER = re.compile(r"\b(?:transpose|jvp|vmap|remat|checkpoint|rematted_computation)\(([^()]*)\)")
 
 
@@ -98,3 +104,16 @@ def scope_of(name_stack: Any) -> tuple[str, bool]:
         text = inner
     parts = [part for part in text.split("/") if part and part != "rematted_computation"]
     return "/".join(parts), is_backward
+
+
+_LIBRARIES = re.compile(r"/(jax/_src|flax|haiku|equinox)/")
+
+
+@lru_cache(maxsize=1 << 12)
+def library_functions(traceback: Any) -> tuple[str, ...]:
+    """Return the called functions of JAX and of libraries of layers, outermost first.
+
+    Not all of them leave a named scope: `jax.nn.softmax` does not.
+    """
+    frames = () if traceback is None else traceback.frames
+    return tuple(f.function_name for f in reversed(frames) if _LIBRARIES.search(f.file_name))

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
@@ -81,6 +81,8 @@ class Context:
         The equations around, by number: no two places of random bits have the same.
     is_backward : bool
         Whether this belongs to the backward pass.
+    line : str
+        The user's line of the operation around, where JAX tells none of those inside.
     records : list of Record, optional
         Where operations are written down.
     """
@@ -92,6 +94,7 @@ class Context:
     scope: str = ""
     path: str = ""
     is_backward: bool = False
+    line: str = ""
     records: list[Record] | None = field(default=None, compare=False)
 
 
@@ -114,6 +117,11 @@ class Operation:
         """The parameters of the primitive."""
         params: dict[str, Any] = self.eqn.params
         return params
+
+    @cached_property
+    def line(self) -> str:
+        """The user's file, line and function that this stems from, or nothing."""
+        return jaxprs.source_line(self.eqn) or self.context.line
 
     @cached_property
     def policy(self) -> Policy:
@@ -190,14 +198,14 @@ class Operation:
         """Write down how the operation was treated."""
         records, context = self.context.records, self.context
         if records is not None:
-            line = jaxprs.source_line(self.eqn)
             is_backward = context.is_backward
-            records.append(Record(self.name, line, context.scope, is_backward, how, str(fmt)))
+            records.append(Record(self.name, self.line, context.scope, is_backward, how, str(fmt)))
 
     def inside(self, name: str = "", *, key: Array | None = None) -> Context:
         """Return the context of a program that the operation holds."""
         scope = "/".join(part for part in (self.context.scope, name) if part)
-        return replace(self.context, scope=scope, key=self.context.key if key is None else key)
+        key = self.context.key if key is None else key
+        return replace(self.context, scope=scope, key=key, line=self.line)
 
 
 Rule: TypeAlias = Callable[[Operation], list[Value]]
@@ -205,16 +213,23 @@ Rule: TypeAlias = Callable[[Operation], list[Value]]
 RULES: dict[str, Rule] = {}
 """By the name of the primitive."""
 
+COMPLEX_RULES: dict[str, Rule] = {}
+"""Of operations on complex numbers, by the name of the primitive."""
+
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
     """Decorate the rule of these primitives."""
+    return partial(_register, RULES, names)
 
-    def register(function: Rule) -> Rule:
-        for name in names:
-            RULES[name] = function
-        return function
 
-    return register
+def complex_rule(*names: str) -> Callable[[Rule], Rule]:
+    """Decorate the rule of these primitives on complex numbers."""
+    return partial(_register, COMPLEX_RULES, names)
+
+
+def _register(rules: dict[str, Rule], names: Sequence[str], function: Rule) -> Rule:
+    rules.update(dict.fromkeys(names, function))
+    return function
 
 
 def register_rule(
@@ -273,7 +288,7 @@ def register_rule(
             operation.brought(n, spec) if is_float(value.array) else value.array
             for n, value in enumerate(operation.operands)
         ]
-        results = function(operation, *arrays)
+        results: Any = function(operation, *arrays)
         operation.record(How.COMPUTED, spec)
         results = list(results) if isinstance(results, (list, tuple)) else [results]
         return [

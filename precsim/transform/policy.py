@@ -9,7 +9,7 @@ from typing import Any, cast
 from precsim.arithmetic.sums.order import PAIRWISE, Order, parse_order
 from precsim.formats.arguments import shown
 from precsim.formats.carrier import FLOAT32
-from precsim.formats.scaled import refuse_scaled, scaled_format
+from precsim.formats.scaled import refuse_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.scopes import check_pattern, kind_of, matches
@@ -92,6 +92,7 @@ class Policy:
         Whether the update is Kahan-compensated, with a buffer in the format of `params`.
     optimizer_state : RoundingSpec or str
         Format of momentum and similar buffers; in mode sr the bits come from seed, step and path.
+        Block and affine formats count along the last axis of each buffer.
     loss_scale : str
         "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
     tensor_scaling : {"none", "current"}
@@ -119,9 +120,9 @@ class Policy:
     Raises
     ------
     ValueError
-        If a field is unknown, or a training could not use it: weights, optimizer state, updates
-        and elementwise roundings take formats of single numbers only (no block or affine ones), and
-        all values have to be float32 numbers.
+        If a field is unknown, or a training could not use it: weights, updates and elementwise
+        roundings, and the optimizer state of portable functions, take formats of single numbers
+        only (no block or affine ones), and all values have to be float32 numbers.
 
     Notes
     -----
@@ -177,7 +178,10 @@ class Policy:
         fill(self, "reductions", self.elementwise if reductions is None else reductions)
         fill(self, "reduction_order", parse_order(self.reduction_order))
         for name in ("params", "elementwise", "update", "optimizer_state", "reductions"):
-            fill(self, name, _rounding(name, getattr(self, name)))
+            is_scaled = name == "optimizer_state"
+            fill(self, name, _rounding(name, getattr(self, name), is_scaled=is_scaled))
+        if self.functions == "portable":  # all buffers are one vector there
+            refuse_scaled(self.optimizer_state.format, "optimizer_state of portable functions")
         for name in _CAN_BE_NONE:
             if getattr(self, name) is not None:
                 fill(self, name, _rounding(name, getattr(self, name)))
@@ -186,7 +190,7 @@ class Policy:
             fill(self, name, product)
             for part in ("lhs", "rhs", "product", "adder", "accumulator", "output"):
                 _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
-        fill(self, "loss_scale", str(self.loss_scale))
+        fill(self, "loss_scale", loss_scale_text(self.loss_scale))
         if self.is_compensated and self.update != self.params:
             raise ValueError(
                 f"update is '{self.update}'; a compensated update rounds to params, '{self.params}'"
@@ -198,11 +202,6 @@ class Policy:
         if self.functions not in FUNCTIONS:
             raise ValueError(
                 f"functions are {shown(self.functions)}; allowed are {', '.join(map(repr, FUNCTIONS))}"
-            )
-        if not _is_loss_scale(self.loss_scale):
-            raise ValueError(
-                f"loss scale is {shown(self.loss_scale)}; allowed are 'none', 'dynamic', a number from "
-                "2**-126 to 2**126, 'dynamic@' and such a number"
             )
         fill(self, "rules", tuple(map(self._own_rule, self.rules)))
         if not self.name:
@@ -318,17 +317,18 @@ class Policy:
         return f"{rule.scope}:{write_settings(changes or {'e': self.elementwise})}"
 
 
-def _rounding(name: str, value: RoundingSpec | str) -> RoundingSpec:
-    """Return the rounding of a field that takes formats of single numbers within float32."""
+def _rounding(name: str, value: RoundingSpec | str, *, is_scaled: bool = False) -> RoundingSpec:
+    """Return the rounding of a field: a format within float32, with scales where that is said."""
     spec = RoundingSpec.parse(value)
-    refuse_scaled(spec.format, name)
+    if not is_scaled:
+        refuse_scaled(spec.format, name)
     _refuse_beyond_float32(name, spec)
     return spec
 
 
 def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
-    """Refuse a format of single numbers with values that are not float32 numbers."""
-    if spec is None or scaled_format(spec.format) is not None or spec.format.fits(FLOAT32):
+    """Refuse a format with values that are not float32 numbers."""
+    if spec is None or spec.format.fits(FLOAT32):
         return
     raise ValueError(
         f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, as training "
@@ -336,11 +336,20 @@ def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
     )
 
 
-def _is_loss_scale(text: str) -> bool:
-    text = text.removeprefix("dynamic@")
-    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text):
-        return text in ("none", "dynamic")
-    return 2.0**-126 <= float(text) <= 2.0**126  # normal in float32, like its inverse
+def loss_scale_text(given: object) -> str:
+    """Return a loss scale, given as text or number, as a policy writes it; refuse what is none."""
+    text = str(given)
+    number = text.removeprefix("dynamic@")
+    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", number):
+        is_allowed = text in ("none", "dynamic")
+    else:
+        is_allowed = 2.0**-126 <= float(number) <= 2.0**126  # normal in float32, like its inverse
+    if not is_allowed:
+        raise ValueError(
+            f"loss scale is {shown(given)}; allowed are 'none', 'dynamic', a number from 2**-126 to "
+            "2**126, 'dynamic@' and such a number"
+        )
+    return text
 
 
 @lru_cache(maxsize=1)

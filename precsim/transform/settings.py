@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from precsim.formats.arguments import shown, unknown
+from precsim.rounding.spec import RoundingSpec
 from precsim.transform.presets import PRESETS
 
 ONCE = ("p", "update", "opt", "scale", "out")
@@ -46,9 +47,18 @@ def read_settings(text: str) -> tuple[dict[str, str], dict[str, str]]:
     first, *others = _split(text)
     if "=" in first:
         return {}, _settings(text)
-    if first not in PRESETS:
-        raise ValueError(f"{unknown('policy', first, PRESETS)} (also KEY=VALUE,...)")
-    return _settings(PRESETS[first]), _settings(",".join(others))
+    preset = PRESETS.get(first) or f"p={_everywhere(first)},c={first},o={first}"
+    return _settings(preset), _settings(",".join(others))
+
+
+def _everywhere(text: str) -> str:
+    """Return a format that stands for a policy: everything is stored and computed in it."""
+    try:
+        return str(RoundingSpec.parse(text))
+    except ValueError:
+        raise ValueError(
+            f"{unknown('policy', text, PRESETS)} (also a format, or KEY=VALUE,...)"
+        ) from None
 
 
 def read_change(text: str) -> tuple[dict[str, str], dict[str, str]]:

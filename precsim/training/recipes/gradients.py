@@ -1,12 +1,13 @@
 """`value_and_grad` with loss scaling around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
+from precsim.formats.arguments import integer, shown
+from precsim.training.recipes.loss_scaling import LossScale, all_finite, as_loss_scale
 from precsim.transform.policy import Policy
 
 
@@ -14,32 +15,45 @@ def value_and_grad(
     loss_fn: Callable[..., Any],
     policy: str | Policy,
     *,
-    loss_scale: LossScale | None = None,
+    loss_scale: LossScale | str | float | None = None,
     has_aux: bool = False,
+    argnums: int | Sequence[int] = 0,
 ) -> Callable[..., tuple[Any, Any, LossScale, Any]]:
     """Return a function that computes a loss and its gradient under loss scaling.
 
     Parameters
     ----------
     loss_fn : callable
-        ``loss_fn(params, *args)`` returns a scalar, or (scalar, aux). It computes by the policy
-        itself, for example with ``ps.matmul(x, w, policy.forward, dgrad=policy.dgrad,
+        ``loss_fn(params, *args, **kwargs)`` returns a scalar, or (scalar, aux). It computes by the
+        policy itself, for example with ``ps.matmul(x, w, policy.forward, dgrad=policy.dgrad,
         wgrad=policy.wgrad)``.
     policy : str or Policy
         The policy says which loss scale to start with where `loss_scale` is not given.
-    loss_scale : NoLossScale, StaticLossScale or DynamicLossScale, optional
-        Current state of the loss scale; a pytree, so it may come from the last step under jit.
+    loss_scale : NoLossScale, StaticLossScale, DynamicLossScale, str or float, optional
+        Current state of the loss scale; a pytree, so it may come from the last step under jit. Or
+        the first one, as in a policy: "dynamic", "dynamic@65536", 1024.
     has_aux : bool
         Whether `loss_fn` returns a pair.
+    argnums : int or sequence of int
+        The positional arguments with respect to which the gradient is taken, as in `jax.grad`.
 
     Returns
     -------
     callable
-        ``f(params, *args)`` returns (loss or (loss, aux), gradient, next loss scale, finite). The
-        loss is not scaled. The gradient is unscaled with the factor that scaled it, and `finite`
-        says whether all elements of this unscaled gradient are finite. If they are not, skip the
-        step. Leaves of `params` that are not differentiable (integers, booleans, random keys) have
-        the gradient that ``jax.grad(..., allow_int=True)`` gives them: zeros of dtype float0.
+        ``f(params, *args, **kwargs)`` returns (loss or (loss, aux), gradient, next loss scale,
+        finite). The loss is not scaled. The gradient is unscaled with the factor that scaled it,
+        and `finite` says whether all elements of this unscaled gradient are finite. If they are
+        not, skip the step. Leaves of `params` that are not differentiable (integers, booleans,
+        random keys) have the gradient that ``jax.grad(..., allow_int=True)`` gives them: zeros of
+        dtype float0.
+
+    Raises
+    ------
+    ValueError
+        If `argnums` names a positional argument that the call does not have.
+    TypeError
+        If `loss_fn` returns what is no real floating-point scalar, or no pair where `has_aux` says
+        so; if an argument is of a wrong type.
 
     Notes
     -----
@@ -50,32 +64,70 @@ def value_and_grad(
     --------
     >>> import jax.numpy as jnp, precsim as ps
     >>> f = ps.value_and_grad(lambda w, x: jnp.sum(w * x), "fp16_mixed")
-    >>> loss, grad, scale, finite = f(jnp.ones(2), jnp.float32([1.0, 2.0]))
+    >>> loss, grad, scale, finite = f(jnp.ones(2), x=jnp.float32([1.0, 2.0]))
     >>> float(loss), grad.tolist(), bool(finite)
     (3.0, [1.0, 2.0], True)
     """
     policy = Policy.parse(policy)
-    state = loss_scale_from(policy.loss_scale) if loss_scale is None else loss_scale
+    state = as_loss_scale(policy.loss_scale if loss_scale is None else loss_scale)
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn is {shown(loss_fn)}; allowed is a function")
+    several = argnums if isinstance(argnums, Sequence) else None
+    numbers = [integer(n, "argnums") for n in ([argnums] if several is None else several)]
 
-    def run(params: Any, *args: Any) -> tuple[Any, Any, LossScale, Any]:
-        loss = lambda params: loss_fn(params, *args)
-        value, scaled = scaled_gradient(loss, params, state, has_aux=has_aux)
-        gradient = state.unscale(scaled)
+    def run(*args: Any, **kwargs: Any) -> tuple[Any, Any, LossScale, Any]:
+        where = [_position(number, len(args)) for number in numbers]
+
+        def loss(chosen: Any) -> Any:
+            given = list(args)
+            for n, value in zip(where, chosen, strict=True):
+                given[n] = value
+            return loss_fn(*given, **kwargs)
+
+        chosen = tuple([args[n] for n in where])
+        value, scaled = scaled_gradient(loss, chosen, state, has_aux=has_aux)
+        gradient = state.unscale(scaled[0] if several is None else scaled)
         finite = all_finite(gradient)
         return value, gradient, state.adjust(finite), finite
 
     return run
 
 
+def _position(number: int, count: int) -> int:
+    if not -count <= number < count:
+        raise ValueError(
+            f"argnums is {number}; allowed are the {count} positional arguments of the call"
+        )
+    return number % count
+
+
 def scaled_gradient(
     loss_fn: Callable[[Any], Any], params: Any, loss_scale: LossScale, *, has_aux: bool
 ) -> tuple[Any, Any]:
     """Return what a function of the parameters returns, and the gradient of factor * loss."""
+
+    def checked(params: Any) -> Any:
+        returned = loss_fn(params)
+        if has_aux and not (isinstance(returned, (tuple, list)) and len(returned) == 2):
+            raise TypeError(f"loss_fn returned {shown(returned)}; allowed is a pair (loss, aux)")
+        _check_loss(returned[0] if has_aux else returned)
+        return returned
+
     value, pull_back, *aux = jax.vjp(  # type: ignore[call-overload]
-        loss_fn, params, has_aux=has_aux
+        checked, params, has_aux=has_aux
     )
-    if jnp.shape(value) != ():
-        raise TypeError(f"loss_fn returned shape {jnp.shape(value)}; allowed is a scalar")
     # The loss itself is not scaled: the factor could make it infinite.
     (scaled,) = pull_back(loss_scale.scale(jnp.ones_like(value)).astype(value.dtype))
     return ((value, *aux) if has_aux else value), scaled
+
+
+def _check_loss(loss: Any) -> None:
+    """Refuse what is no real floating-point scalar."""
+    if not jax.tree_util.all_leaves([loss]):
+        raise TypeError(f"loss_fn returned {shown(loss)}; allowed is a scalar")
+    if jnp.shape(loss) != ():
+        raise TypeError(f"loss_fn returned shape {jnp.shape(loss)}; allowed is a scalar")
+    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise TypeError(
+            f"loss_fn returned dtype {jnp.result_type(loss)}; allowed are real floating-point numbers"
+        )

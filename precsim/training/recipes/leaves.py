@@ -1,4 +1,4 @@
-"""Which leaves of a pytree are trained: an integer, a boolean or a random key stays as it is."""
+"""The leaves of a pytree that are trained: an integer, a boolean or a random key is none."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim._loops import computed_once
+from precsim.formats.carrier import is_narrow_float
 
 
 def is_trained(leaf: Any) -> bool:
@@ -24,6 +25,16 @@ def map_trained(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """
     apply = lambda leaf, *rest: function(leaf, *rest) if is_trained(leaf) else leaf
     return jax.tree.map(apply, tree, *others)
+
+
+def widened(tree: Any) -> Any:
+    """Return a tree with its narrow floats (bfloat16, float16, ...) as float32, which is exact."""
+
+    def widen(leaf: Any) -> Array:
+        array = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+        return array.astype(np.float32) if is_narrow_float(array.dtype) else array
+
+    return map_trained(widen, tree)
 
 
 def map_joined(function: Callable[[Array], Array], tree: Any) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from precsim._arrays import Array, count_true
 from precsim.arithmetic.elementwise import divide, multiply
 from precsim.training.recipes.leaves import is_trained, joined, map_joined, map_trained
+from precsim.transform.policy import loss_scale_text
 
 
 @jax.tree_util.register_dataclass
@@ -172,8 +173,11 @@ def _product(x: Any, factor: Any) -> Array:
 LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale
 
 
-def loss_scale_from(text: str) -> LossScale:
-    """Return the loss scale of a policy: "none", "dynamic", "dynamic@FACTOR" or a number."""
+def as_loss_scale(given: str | float | LossScale) -> LossScale:
+    """Return a loss scale as it is, or the one that a policy's string or a number stands for."""
+    if isinstance(given, LossScale):
+        return given
+    text = loss_scale_text(given)
     if text == "none":
         return NoLossScale()
     if text == "dynamic":

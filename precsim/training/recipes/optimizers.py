@@ -19,27 +19,39 @@ _ONE = np.float32(1)
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Return the optimizer of a config; portable where its policy's functions are."""
+    rule = _rule(config)
+    # Flattened, the portable one is one kernel for all weights.
+    return optax.flatten(rule) if config.policy.functions == "portable" else rule
+
+
+def _rule(config: TrainConfig) -> optax.GradientTransformation:
     rate = config.learning_rate
-    if config.policy.functions == "portable":
-        match config.optimizer:
-            case "adam":
-                optimizer = portable_adamw(rate, weight_decay=0.0)
-            case "adamw":
-                optimizer = portable_adamw(rate, weight_decay=_WEIGHT_DECAY)
-            case "momentum":
-                optimizer = portable_sgd(rate, momentum=_MOMENTUM)
-            case _:
-                optimizer = portable_sgd(rate)
-        return optax.flatten(optimizer)  # one kernel for all weights
+    is_portable = config.policy.functions == "portable"
     match config.optimizer:
         case "adam":
-            return optax.adam(rate)
+            return portable_adamw(rate, weight_decay=0.0) if is_portable else optax.adam(rate)
         case "adamw":
-            return optax.adamw(rate, weight_decay=_WEIGHT_DECAY)
+            adamw = portable_adamw if is_portable else optax.adamw
+            return adamw(rate, weight_decay=_WEIGHT_DECAY)
         case "momentum":
-            return optax.sgd(rate, momentum=_MOMENTUM)
+            return (portable_sgd if is_portable else optax.sgd)(rate, momentum=_MOMENTUM)
         case _:
-            return optax.sgd(rate)
+            return (portable_sgd if is_portable else optax.sgd)(rate)
+
+
+def buffers_of(config: TrainConfig, state: Any) -> Any:
+    """Return which leaves of the state of a config's optimizer are buffers, one per weight."""
+    return find_buffers(_rule(config), state)
+
+
+def find_buffers(optimizer: Any, state: Any) -> Any:
+    """Return a tree of booleans: which leaves of an optimizer's state belong to a weight each.
+
+    The others are counters, powers of decay rates and hyperparameters.
+    """
+    return optax.tree_utils.tree_map_params(
+        optimizer, lambda _: True, state, transform_non_params=lambda _: False
+    )
 
 
 class MomentumState(NamedTuple):

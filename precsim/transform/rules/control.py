@@ -3,6 +3,7 @@
 Each is built again by JAX's public function of its kind, around the interpreted inner program.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,59 +20,19 @@ from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context, How, Operation, rule
 from precsim.transform.values import Value, common_origin, is_float, is_known
 
-_SAMPLERS = frozenset(
-    [
-        "_bernoulli",
-        "_beta",
-        "_binomial",
-        "_cauchy",
-        "_categorical",
-        "_chisquare",
-        "_dirichlet",
-        "_double_sided_maxwell",
-        "_exponential",
-        "_f",
-        "_gamma",
-        "_generalized_normal",
-        "_geometric",
-        "_gumbel",
-        "_laplace",
-        "_loggamma",
-        "_logistic",
-        "_lognormal",
-        "_maxwell",
-        "_multivariate_normal",
-        "_normal",
-        "_normal_real",
-        "_orthogonal",
-        "_pareto",
-        "_poisson",
-        "_rademacher",
-        "_randint",
-        "_rayleigh",
-        "_shuffle",
-        "_t",
-        "_triangular",
-        "_truncated_normal",
-        "_uniform",
-        "_wald",
-        "_weibull_min",
-        "binomial",
-        "multinomial",
-    ]
-)
-"""Functions of `jax.random`: they make float32 numbers from bits, which no format but float32 can
-hold on the way. Their results are rounded where they are used."""
-
 
 @rule("jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr", "core_closed_call")
 def called(op: Operation) -> list[Value]:
-    """Interpret the function that is called; its name becomes a scope."""
+    """Interpret the function that is called; its name becomes a scope.
+
+    Those of `jax.random` make float32 numbers from bits, which no format but float32 can hold on
+    the way: they run as they are, and their results are rounded where they are used.
+    """
     name = str(op.params.get("name", ""))
-    if name.startswith("precsim.") or name in _SAMPLERS:
+    program = op.params.get("jaxpr", op.params.get("call_jaxpr"))
+    if name.startswith("precsim.") or "/jax/_src/random" in jaxprs.source_file(program):
         op.record(How.EXEMPT)
         return op.as_it_is()
-    program = op.params.get("jaxpr", op.params.get("call_jaxpr"))
     return evaluate(program, op.operands, op.inside(name))
 
 
@@ -247,7 +208,8 @@ def _while(op: Operation, carried: list[Value]) -> list[Value]:
     def goes_on(state: Any) -> Array:
         values = [*asked, *_with_arrays(carried, state[1])]
         (answer,) = evaluate(params["cond_jaxpr"], values, op.inside())
-        return answer.array
+        goes: Array = answer.array
+        return goes
 
     def body(state: Any) -> Any:
         number, arrays = state
@@ -337,6 +299,44 @@ def _gradients(run: Callable[..., Any], values: list[Value], context: Context) -
     return [None if zero else next(kept).array for zero in is_zero]
 
 
+@rule("custom_linear_solve")
+def solved(op: Operation) -> list[Value]:
+    """Interpret the solver and the product that it inverts; gradients solve by them too."""
+    counts, programs = op.params["const_lengths"], op.params["jaxprs"]
+    given = iter(op.operands)
+    constants = [list(itertools.islice(given, count)) for count in counts]
+    right = list(given)
+    origin = common_origin(op.operands, is_backward=op.context.is_backward)
+
+    def interpreted(program: Any, fixed: list[Value]) -> Callable[..., list[Array]]:
+        def run(arrays: list[Array]) -> list[Array]:
+            values = [*fixed, *(Value(x, origin=origin) for x in arrays)]
+            return [value.array for value in evaluate(program, values, op.inside())]
+
+        return run
+
+    def solver(program: Any, fixed: list[Value]) -> Callable[..., Any]:
+        run = interpreted(program, fixed)
+
+        def solve(_: Any, arrays: list[Array]) -> Any:
+            found = run(arrays)
+            return (found[: len(right)], found[len(right) :]) if has_more else found
+
+        return solve
+
+    has_more = len(op.eqn.outvars) > len(right)
+    products, back = interpreted(programs.matvec, constants[0]), programs.transpose_solve
+    outputs = lax.custom_linear_solve(
+        products,
+        [value.array for value in right],
+        solver(programs.solve, constants[2]),
+        transpose_solve=None if back is None else solver(back, constants[3]),
+        symmetric=programs.vecmat is programs.matvec,
+        has_aux=has_more,
+    )
+    return [Value(y, None, None, origin) for y in jax.tree.leaves(outputs)]
+
+
 @rule("shard_map")
 def on_shards(op: Operation) -> list[Value]:
     """Interpret the function of a shard on every device."""
@@ -348,10 +348,11 @@ def on_shards(op: Operation) -> list[Value]:
         results[:] = evaluate(params["jaxpr"], values, op.inside(key=key))
         return tuple(value.array for value in results)
 
+    everywhere: Any = jax.sharding.PartitionSpec
     mapped = jax.shard_map(
         run,
         mesh=params["mesh"],
-        in_specs=(jax.P(), *params["in_specs"]),
+        in_specs=(everywhere(), *params["in_specs"]),
         out_specs=tuple(params["out_specs"]),
         check_vma=params["check_vma"],
         axis_names=params["manual_axes"],

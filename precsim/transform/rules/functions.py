@@ -103,7 +103,10 @@ def correctly_rounded(op: Operation) -> list[Value]:
         op.record(How.AS_IS)
         return op.as_it_is()
     x = op.brought(0, spec)
-    unrounded = lambda x: op.bind(x)[0]
+
+    def unrounded(x: Array) -> Array:
+        return op.bind(x)[0]
+
     table = _table(op.name, spec, op.params.get("y")) if x.dtype == np.float32 else None
     if table is not None:
         op.record(How.ROUNDED, spec)
@@ -149,7 +152,7 @@ def _table(name: str, spec: RoundingSpec, exponent: int | None = None) -> np.nda
     function, error = _DOUBLE.get(name, np.square), _DOUBLE_ERROR
     if exponent is not None:
         function = lambda x: x ** float(exponent)
-        bits = exponent * (width if isinstance(fmt, FixedPointFormat) else fmt.precision)
+        bits = exponent * (fmt.width if isinstance(fmt, FixedPointFormat) else fmt.precision)
         error = 0.0 if 0 < bits <= 53 else error
     with on_cpu(x64=True), np.errstate(all="ignore"):
         indices = _indices_of(fmt)

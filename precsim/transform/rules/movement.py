@@ -16,7 +16,7 @@ from precsim.transform.values import (
     negated_format,
 )
 
-_MOVES = (
+MOVES = (
     "reshape",
     "transpose",
     "broadcast_in_dim",
@@ -71,13 +71,20 @@ _MOVES = (
     "squeeze_p",
     "optimization_barrier_p",
     "iota",
+    "nonbatchable",
+    "nontraceable",
+    "nondifferentiable_backward",
+    "select_if_vmap",
+    "maybe_set",
+    "unvmap_max",
     "empty",
     "empty2",
     "copy_to_host_async",
 )
+"""Of JAX; from "nonbatchable" to "unvmap_max" of Equinox."""
 
 
-@rule(*_MOVES)
+@rule(*MOVES)
 def moved(op: Operation) -> list[Value]:
     """Run the operation; its results have the operands' numbers."""
     floats = [value for value in op.operands if is_float(value.array)]
@@ -113,6 +120,13 @@ def exact(op: Operation) -> list[Value]:
     if value.constant is not None and op.name in ("neg", "abs"):
         constant = -value.constant if op.name == "neg" else abs(value.constant)
     return [Value(results[0], fmt, constant, value.origin)]
+
+
+@rule("bitcast_convert_type")
+def reread(op: Operation) -> list[Value]:
+    """Take bits as numbers, which may be any."""
+    op.record(How.MOVED)
+    return op.as_it_is()
 
 
 @rule(

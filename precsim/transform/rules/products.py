@@ -1,13 +1,10 @@
 """Matrix products and convolutions, by the policy's three specs."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim.products.dot_general import _arrange as arrange
-from precsim.products.dot_general import dot_general
+from precsim.products.conv_general_dilated import conv_general_dilated
+from precsim.products.dot_general import arrange, dot_general
 from precsim.products.matmul import matmul
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.modes import RoundingMode
@@ -16,7 +13,7 @@ from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import Format, Origin, Value, is_float, rounds_nothing, widened
 
 
-def _keeps(op: Operation, spec: MatmulSpec) -> bool:
+def keeps(op: Operation, spec: MatmulSpec) -> bool:
     """Return whether a product of the spec is the program's own: nothing is rounded to a format.
 
     The order of its sum is then the platform's, unless the backend says that it is emulated.
@@ -24,7 +21,7 @@ def _keeps(op: Operation, spec: MatmulSpec) -> bool:
     if op.context.backend == "emulated" or op.is_exact_everywhere:
         return False
     parts = (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output)
-    dtypes = [value.array.dtype for value in op.operands]
+    dtypes = [jnp.finfo(value.array.dtype).dtype for value in op.operands]
     is_plain = str(spec).partition(":")[0].partition("->")[0] == str(spec).partition("->")[0]
     return is_plain and all(
         part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes
@@ -68,7 +65,7 @@ def product(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     spec, dgrad, wgrad, swaps = _roles(op)
-    if _keeps(op, spec):
+    if keeps(op, spec):
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.PRODUCT, spec)
@@ -79,11 +76,7 @@ def product(op: Operation) -> list[Value]:
     rows, rows_shape = arrange(a, batch[0], contracted[0], contract_last=True)
     columns, columns_shape = arrange(b, batch[1], contracted[1], contract_last=False)
     shapes = ((*rows.shape[:-1], columns.shape[-1]), rows.shape, columns.shape)
-    noise = {
-        name: bits
-        for name, part, shape in zip(_ROLES, (spec, dgrad, wgrad), shapes, strict=True)
-        if (bits := _bits(op, name, part, shape)) is not None
-    }
+    noise = _noise(op, (spec, dgrad, wgrad), shapes)
     y = matmul(
         rows,
         columns,
@@ -91,7 +84,7 @@ def product(op: Operation) -> list[Value]:
         dgrad=dgrad,
         wgrad=wgrad,
         backend=op.context.backend,
-        random_bits=noise or None,
+        random_bits=noise,
     )
     shared = tuple(a.shape[d] for d in batch[0])
     y = y.reshape(*shared, *rows_shape, *columns_shape)
@@ -101,15 +94,16 @@ def product(op: Operation) -> list[Value]:
     return [_finish(op, y, spec)]
 
 
-_ROLES = ("forward", "dgrad", "wgrad")
-
-
-def _bits(op: Operation, role: str, spec: MatmulSpec, shape: tuple[int, ...]) -> Array | None:
-    """Return random bits for a product whose output or accumulator is rounded stochastically."""
-    last = spec.output or spec.accumulator
-    if RoundingMode.STOCHASTIC not in (last.mode, spec.accumulator.mode):
-        return None
-    return bits_at(op.context.key, f"{op.context.path}/{role}", shape)
+def _noise(
+    op: Operation, specs: tuple[MatmulSpec, ...], shapes: tuple[tuple[int, ...], ...]
+) -> dict[str, Array] | None:
+    """Return the random bits of a product and of its gradients, of those that need some."""
+    noise = {}
+    for role, spec, shape in zip(("forward", "dgrad", "wgrad"), specs, shapes, strict=True):
+        modes = spec.accumulator.mode, (spec.output or spec.accumulator).mode
+        if RoundingMode.STOCHASTIC in modes:
+            noise[role] = bits_at(op.context.key, f"{op.context.path}/{role}", shape)
+    return noise or None
 
 
 @rule("conv_general_dilated")
@@ -120,38 +114,35 @@ def convolution(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     spec, dgrad, wgrad, _ = _roles(op)
-    if _keeps(op, spec):
+    if keeps(op, spec):
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.PRODUCT, spec)
-    run: Callable[..., Array] = _conv_general_dilated()(
-        spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend
-    )
-    p = op.params
-    names = (
-        "window_strides",
-        "padding",
-        "lhs_dilation",
-        "rhs_dilation",
-        "dimension_numbers",
-        "feature_group_count",
-        "batch_group_count",
-    )
-    y = run(widened(left.array), widened(right.array), **{name: p[name] for name in names})
+    run = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
+    options = {name: op.params[name] for name in _OPTIONS}
+    x, w = widened(left.array), widened(right.array)
+    shapes = op.eqn.outvars[0].aval.shape, x.shape, w.shape
+    noise = _noise(op, (spec, dgrad, wgrad), shapes)
+    y = run(x, w, **options, random_bits=noise)
     return [_finish(op, y, spec)]
 
 
-def _conv_general_dilated() -> Any:
-    from precsim.products.convolution import conv_general_dilated
-
-    return conv_general_dilated
+_OPTIONS = (
+    "window_strides",
+    "padding",
+    "lhs_dilation",
+    "rhs_dilation",
+    "dimension_numbers",
+    "feature_group_count",
+    "batch_group_count",
+)
 
 
 @rule("ragged_dot_general")
 def ragged(op: Operation) -> list[Value]:
     """Multiply groups of rows each by a matrix of its own, as one product a group, masked."""
     spec, _, _, _ = _roles(op)
-    if _keeps(op, spec):
+    if keeps(op, spec):
         op.record(How.AS_IS)
         return op.as_it_is()
     a, b, sizes = (value.array for value in op.operands)

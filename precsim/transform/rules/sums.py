@@ -1,4 +1,4 @@
-"""Reductions, cumulative sums and scattered additions: a stated order, every partial sum rounded."""
+"""Reductions, cumulative and scattered sums: in a stated order, every partial sum rounded."""
 
 import itertools
 from functools import partial
@@ -15,11 +15,14 @@ from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.rounded import Place, nearest_value, random_bits, with_gradient_of
 from precsim.transform.rules.elementwise import is_fast
-from precsim.transform.values import Value, carrier_of
+from precsim.transform.values import Value, carrier_of, is_float
 
 
 def _is_left(op: Operation, spec: RoundingSpec) -> bool:
     """Return whether the program's own sum runs; what is left to do otherwise is written down."""
+    if not is_float(op.eqn.outvars[0].aval):
+        op.record(How.EXEMPT)
+        return True
     if op.rounds_nothing(spec) and not op.is_exact_everywhere:
         op.record(How.AS_IS)
         return True
@@ -86,11 +89,12 @@ def cumulative(op: Operation) -> list[Value]:
         plus = partial(_plus, op, spec=spec)
         is_tree = isinstance(op.policy.reduction_order, Pairwise)
         if is_tree and spec.mode is not RoundingMode.STOCHASTIC:
-            return lax.associative_scan(plus, x, axis=axis, reverse=reverse)
+            sums: Array = lax.associative_scan(plus, x, axis=axis, reverse=reverse)
+            return sums
         rows = jnp.moveaxis(x, axis, 0)
         bits = random_bits(spec, op.place, rows.shape)
 
-        def step(total: Array, row: Any) -> tuple[Array, Array]:
+        def step(total: Any, row: Any) -> tuple[Any, Any]:
             summand, random = row
             noise = None if random is None else jnp.stack([random, random])
             both = jnp.stack([total, summand])
@@ -132,16 +136,20 @@ def over_windows(op: Operation) -> list[Value]:
     return [op.result(y, spec.format, cotangent=op.spec)]
 
 
-@rule("scatter-add", "scatter_add")
+@rule("scatter-add", "scatter_add", "scatter-sub", "scatter_sub")
 def scattered(op: Operation) -> list[Value]:
-    """Add updates to their targets: those of one target are summed in order, then added to it."""
+    """Add updates to their targets: those of one target are summed in order, then added to it.
+
+    What is to be subtracted is negated first, which is exact.
+    """
     spec = op.policy.reductions
     if _is_left(op, spec):
         return op.as_it_is()
     target, updates = op.brought(0, spec), op.brought(2, spec)
-    indices = op.operands[1].array
+    indices, subtracts = op.operands[1].array, op.name.endswith("sub")
 
     def emulated(target: Array, updates: Array) -> Array:
+        updates = -updates if subtracts else updates
         places = _places(target, indices, updates, op.params).reshape(-1)
         totals, is_hit = _segment_sums(op, updates.reshape(-1), places, target.size, spec)
         old = target.reshape(-1)

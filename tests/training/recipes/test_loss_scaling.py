@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.training.recipes.loss_scaling import LossScale, all_finite, loss_scale_from
+from precsim.training.recipes.loss_scaling import LossScale, all_finite, as_loss_scale
 from tests.training.conftest import assert_same_bits, single
 
 
@@ -141,9 +141,9 @@ def test_one_element_that_is_not_finite_is_found(value: float) -> None:
 
 
 def test_loss_scales_of_policies() -> None:
-    assert loss_scale_from("none") == ps.NoLossScale()
-    assert loss_scale_from("dynamic") == ps.DynamicLossScale()
-    assert loss_scale_from("1024") == ps.StaticLossScale(factor=1024.0)
+    assert as_loss_scale("none") == ps.NoLossScale()
+    assert as_loss_scale("dynamic") == ps.DynamicLossScale()
+    assert as_loss_scale("1024") == ps.StaticLossScale(factor=1024.0)
 
 
 def weight_gradient(x: Any, target: Any) -> Any:

@@ -1,0 +1,114 @@
+"""Complex numbers: the real arithmetic that they stand for, or the platform's, rounded by parts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from precsim._arrays import Array
+from precsim.rounding.spec import RoundingSpec
+from precsim.transform.interpreter import evaluate_function
+from precsim.transform.operation import COMPLEX_RULES, RULES, How, Operation, complex_rule
+from precsim.transform.rounded import Place, nearest_value, with_rounded_cotangent
+from precsim.transform.rules.movement import MOVES, moved
+from precsim.transform.rules.products import keeps
+from precsim.transform.values import Value, common_origin, is_float, rounds_nothing
+
+for _name in (*MOVES, "real", "imag", "conj", "complex", "neg"):
+    COMPLEX_RULES[_name] = moved
+for _name in ("eq", "ne", "is_finite"):
+    COMPLEX_RULES[_name] = RULES[_name]
+
+Bind = Callable[..., Array]
+
+_REAL: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "add": lambda f, a, b, c, d: (f(a, c), f(b, d)),
+    "mul": lambda f, a, b, c, d: (f(a, c) - f(b, d), f(a, d) + f(b, c)),
+    "reduce_sum": lambda f, a, b: (f(a), f(b)),
+}
+_REAL |= {"sub": _REAL["add"], "add_any": _REAL["add"], "dot_general": _REAL["mul"]}
+_REAL |= {"cumsum": _REAL["reduce_sum"]}
+"""By the program's own operation on real arrays; a + bi is the first operand, c + di the second."""
+
+
+@complex_rule(*_REAL)
+def by_real_arithmetic(op: Operation) -> list[Value]:
+    """Interpret the sums and products of real numbers that the operation stands for."""
+    if _is_left(op):
+        op.record(How.AS_IS)
+        return op.as_it_is()
+    kind = {"dot_general": How.PRODUCT, "reduce_sum": How.SUM, "cumsum": How.SUM}
+    op.record(kind.get(op.name, How.ROUNDED), f"{_spec(op)}, real arithmetic")
+
+    def bind(*arrays: Array) -> Array:
+        params = dict(op.params)
+        if "preferred_element_type" in params:
+            params["preferred_element_type"] = arrays[0].dtype
+        y: Array = op.eqn.primitive.bind(*arrays, **params)
+        return y
+
+    def function(*parts: Array) -> tuple[Array, Array]:
+        return _REAL[op.name](bind, *parts)
+
+    parts = [
+        Value(part, value.format, None, value.origin)
+        for value in op.operands
+        for part in (jnp.real(value.array), jnp.imag(value.array))
+    ]
+    real, imaginary = evaluate_function(function, parts, replace(op.inside(), records=None))
+    known = real.format if real.format == imaginary.format else None
+    return [Value(jax.lax.complex(real.array, imaginary.array), known, None, real.origin)]
+
+
+@complex_rule(
+    *("div", "abs", "sign", "sqrt", "rsqrt", "cbrt", "square", "pow", "integer_pow", "exp", "exp2"),
+    *("expm1", "log", "log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh", "asin", "acos", "atan"),
+    *("asinh", "acosh", "atanh", "logistic", "cumprod", "reduce_prod", "reduce_window_sum"),
+    *("scatter-add", "scatter-sub", "scatter-mul", "conv_general_dilated", "psum"),
+    *("convert_element_type", "reduce_precision", "fft"),
+)
+def computed_by_parts(op: Operation) -> list[Value]:
+    """Let the platform compute from rounded parts, then round the parts."""
+    spec = op.spec
+    if _is_left(op):
+        op.record(How.AS_IS)
+        return op.as_it_is()
+    op.record(How.COMPUTED, f"{spec}, by parts")
+    operands = [_rounded(op, v.array, spec, f"operand {n}") for n, v in enumerate(op.operands)]
+    origin = common_origin(op.operands, is_backward=op.context.is_backward)
+    results = [_rounded(op, y, spec, f"result {n}") for n, y in enumerate(op.bind(*operands))]
+    return [Value(y, spec.format, None, origin) for y in results]
+
+
+def _spec(op: Operation) -> Any:
+    if op.name == "dot_general":
+        return op.policy.forward
+    return op.policy.reductions if op.name in ("reduce_sum", "cumsum") else op.spec
+
+
+def _is_left(op: Operation) -> bool:
+    """Return whether the policy rounds nothing here."""
+    if op.name == "dot_general":
+        return keeps(op, op.policy.forward) and keeps(op, op.policy.dgrad)
+    dtypes = [jnp.finfo(v.array.dtype).dtype for v in op.operands if _is_inexact(v.array)]
+    return all(rounds_nothing(_spec(op), dtype) for dtype in dtypes)
+
+
+def _is_inexact(x: Any) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jnp.inexact))
+
+
+def _rounded(op: Operation, x: Array, spec: RoundingSpec, name: str) -> Array:
+    """Return an array whose numbers, or whose real and imaginary parts, are rounded."""
+
+    def part(x: Array, name: str) -> Array:
+        place = Place(op.context.key, f"{op.context.path}/{name}")
+        return with_rounded_cotangent(nearest_value(x, spec, place), spec, place)
+
+    if is_float(x):
+        return part(x, name)
+    if not _is_inexact(x):
+        return x
+    return jax.lax.complex(part(jnp.real(x), f"{name} real"), part(jnp.imag(x), f"{name} imag"))
