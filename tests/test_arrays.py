@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim._arrays import is_lax
+from precsim._arrays import count_bits, is_lax, leading_zeros
 from tests.public_names import public_objects
 
 VALUES = np.array([[1.0, 2.0], [0.5, 4.0]], np.float32)
@@ -29,6 +29,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "accumulate": lambda x: ps.accumulate(x, "fp16"),
     "add": lambda x: ps.add(x, 1.0, "fp16"),
     "backward_error": lambda x: ps.backward_error(ONE, x, ONE),
+    "calibrate": lambda x: ps.calibrate(x, "int8").scale,
     "conv": lambda x: ps.conv(x.reshape(1, 2, 2, 1), ONE.reshape(2, 2, 1, 1).astype(like(x)), SPEC),
     "divide": lambda x: ps.divide(1.0, x, "fp16"),
     "dot_general": lambda x: ps.dot_general(SPEC)(x, x, CONTRACT, None, np.float32),
@@ -322,7 +323,7 @@ def test_a_list_of_rows_of_different_shapes_is_refused_in_one_line() -> None:
 
 SHAPES = [(), (1,), (0,), (0, 3), (2, 0), (1, 1)]
 OF_ANY_SHAPE = set(NUMBERS) - {
-    "accumulate", "backward_error", "conv", "dot_general", "embedding", "exponent_histogram", "matmul",
+    "accumulate", "backward_error", "calibrate", "conv", "dot_general", "embedding", "exponent_histogram", "matmul",
     "quantize", "range_rates", "scaled_matmul", "segment_sum", "sqnr",
 }  # fmt: skip
 
@@ -390,3 +391,13 @@ def test_operands_of_several_carriers_are_named() -> None:
         TypeError, match="operands have dtypes x float32, y float64; allowed is one"
     ):
         ps.add(np.ones(1, np.float32), np.float64(0.1), "fp32")
+
+
+def test_bits_of_constants_are_counted_under_jit() -> None:
+    """XLA folds what it knows while it compiles, by code of its own for each operation."""
+    for dtype in (np.uint32, np.uint8):
+        x = np.array([0, 1, 5, 1 << (8 * np.dtype(dtype).itemsize - 1)], dtype)
+        x = np.append(x, ~dtype(0))
+        for function in (leading_zeros, count_bits):
+            folded = jax.jit(lambda f=function, x=x: f(jnp.asarray(x)))()
+            assert np.array_equal(folded, function(x)), (function, dtype)

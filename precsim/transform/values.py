@@ -58,6 +58,11 @@ def is_float(x: Any) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.floating))
 
 
+def real_dtype(dtype: Any) -> Any:
+    """Return the dtype of the parts of complex numbers, and any other one as it is."""
+    return np.zeros((), dtype).real.dtype
+
+
 def carrier_of(dtype: Any) -> Carrier:
     """Return the carrier in which numbers of a floating-point dtype are rounded."""
     return FLOAT64 if np.dtype(dtype) == np.float64 else FLOAT32

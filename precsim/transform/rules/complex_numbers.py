@@ -14,7 +14,7 @@ from precsim.transform.operation import COMPLEX_RULES, RULES, How, Operation, co
 from precsim.transform.rounded import Place, nearest_value, with_rounded_cotangent
 from precsim.transform.rules.movement import MOVES, moved
 from precsim.transform.rules.products import keeps
-from precsim.transform.values import Value, common_origin, is_float, rounds_nothing
+from precsim.transform.values import Value, common_origin, is_float, real_dtype, rounds_nothing
 
 for _name in (*MOVES, "real", "imag", "conj", "complex", "neg"):
     COMPLEX_RULES[_name] = moved
@@ -92,7 +92,7 @@ def _is_left(op: Operation) -> bool:
     """Return whether the policy rounds nothing here."""
     if op.name == "dot_general":
         return keeps(op, op.policy.forward) and keeps(op, op.policy.dgrad)
-    dtypes = [jnp.finfo(v.array.dtype).dtype for v in op.operands if _is_inexact(v.array)]
+    dtypes = [real_dtype(v.array.dtype) for v in op.operands if _is_inexact(v.array)]
     return all(rounds_nothing(_spec(op), dtype) for dtype in dtypes)
 
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from precsim._arrays import Array
+from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.products.conv_general_dilated import conv_general_dilated
 from precsim.products.dot_general import arrange, dot_general
 from precsim.products.matmul import matmul
@@ -10,7 +11,15 @@ from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.modes import RoundingMode
 from precsim.transform.noise import bits_at
 from precsim.transform.operation import How, Operation, rule
-from precsim.transform.values import Format, Origin, Value, is_float, rounds_nothing, widened
+from precsim.transform.values import (
+    Format,
+    Origin,
+    Value,
+    is_float,
+    real_dtype,
+    rounds_nothing,
+    widened,
+)
 
 
 def keeps(op: Operation, spec: MatmulSpec) -> bool:
@@ -18,14 +27,11 @@ def keeps(op: Operation, spec: MatmulSpec) -> bool:
 
     The order of its sum is then the platform's, unless the backend says that it is emulated.
     """
-    if op.context.backend == "emulated" or op.is_exact_everywhere:
+    if op.context.backend == "emulated" or op.is_exact_everywhere or spec.order != SEQUENTIAL:
         return False
     parts = (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output)
-    dtypes = [jnp.finfo(value.array.dtype).dtype for value in op.operands]
-    is_plain = str(spec).partition(":")[0].partition("->")[0] == str(spec).partition("->")[0]
-    return is_plain and all(
-        part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes
-    )
+    dtypes = [real_dtype(value.array.dtype) for value in op.operands]
+    return all(part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes)
 
 
 def _roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
