@@ -421,3 +421,15 @@ def test_results_of_the_function_have_the_policy_s_format_for_them() -> None:
             ps.emulate(f, "fp32,out=e4m3")(X), ps.decode(np.arange(256, dtype=np.uint8), "e4m3")
         )
     )
+
+
+def test_stack_and_unstack_move_numbers() -> None:
+    """JAX 0.10 has primitives of their own for both."""
+
+    def f(x: Any) -> Any:
+        first, second = jnp.unstack(jnp.stack([x * 3, x]))
+        return first + second
+
+    found = ps.emulate(f, "bf16")(X[0])
+    x = bf16(X[0])
+    np.testing.assert_array_equal(found, bf16(bf16(x * 3) + x).astype(np.float32))

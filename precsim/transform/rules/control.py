@@ -44,9 +44,9 @@ def with_own_vmap(op: Operation) -> list[Value]:
     return evaluate(op.params["call"], op.operands, op.inside())
 
 
-@rule("precsim_linear_map", "custom_lin", "random_gamma_grad")
+@rule("precsim_linear_map", "custom_lin")
 def left(op: Operation) -> list[Value]:
-    """Leave what precsim or JAX has to compute by itself."""
+    """Leave what precsim or JAX computes by itself."""
     op.record(How.EXEMPT)
     return op.as_it_is()
 

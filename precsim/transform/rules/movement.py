@@ -23,6 +23,8 @@ MOVES = (
     "dynamic_slice",
     "dynamic_update_slice",
     "concatenate",
+    "stack",
+    "unstack",
     "pad",
     "gather",
     "squeeze",
