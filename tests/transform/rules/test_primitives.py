@@ -65,13 +65,13 @@ def test_parts_of_fourier_coefficients_are_rounded() -> None:
 
 
 def test_a_linear_solver_is_interpreted_and_solves_for_gradients() -> None:
-    diagonal = np.float32([3, 7])
+    diagonal = np.array([3, 7], np.float32)
 
     def fun(b: Any) -> Any:
         product, solve = lambda v: diagonal * v, lambda _, b: b / diagonal
         return jax.lax.custom_linear_solve(product, b, solve, symmetric=True)
 
-    b = np.float32([1, 2])
+    b = np.array([1, 2], np.float32)
     y, back = jax.vjp(emulate(fun, BF16), b)
     np.testing.assert_array_equal(y, bf16(b / diagonal))
     np.testing.assert_array_equal(back(b)[0], bf16(b / diagonal))
@@ -83,7 +83,7 @@ def test_a_refusal_names_the_users_line() -> None:
 
 
 def test_a_rule_for_gradients_learns_which_operands_need_them() -> None:
-    needed = []
+    needed: list[Any] = []
 
     @jax.custom_vjp
     def both(x: Any, y: Any) -> Any:
@@ -135,6 +135,8 @@ def test_a_rule_rounds_in_its_scope_only() -> None:
 
 def test_formats_of_gradients_count_where_the_product_itself_rounds_nothing() -> None:
     policy = "e=fp32,fwd=fp32_fp32_fp32,dgrad=bf16_bf16_fp32,wgrad=bf16_bf16_fp32"
-    w = np.float32([[1 + 2**-12]])
-    gradient = jax.grad(emulate(lambda x: (x @ w).sum(), policy, params=None))(np.float32([[1]]))
+    w = np.array([[1 + 2**-12]], np.float32)
+    gradient = jax.grad(emulate(lambda x: (x @ w).sum(), policy, params=None))(
+        np.array([[1]], np.float32)
+    )
     assert gradient == 1
