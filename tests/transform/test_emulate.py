@@ -227,10 +227,10 @@ def test_random_bits_depend_on_seed_place_and_turn() -> None:
     assert not np.array_equal(*seeds)
     key = jax.random.key(1)
     np.testing.assert_array_equal(ps.emulate(once, "q3.8_sr", seed=key)(x), seeds[1])
-    turns = ps.emulate(
-        lambda x: lax.scan(lambda c, _: (c, c * 1.7), x, None, length=2)[1], "q3.8_sr"
-    )
-    rows = turns(x)
+    turns: Callable[[Any], Any] = lambda x: lax.scan(lambda c, _: (c, c * 1.7), x, None, length=2)[
+        1
+    ]
+    rows = ps.emulate(turns, "q3.8_sr")(x)
     assert not np.array_equal(rows[0], rows[1])
 
 

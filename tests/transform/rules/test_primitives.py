@@ -1,5 +1,6 @@
 """Rules of single primitives: each case is a program that was once computed wrongly or refused."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ def test_a_function_with_a_samplers_name_is_emulated() -> None:
 
 
 def test_random_numbers_are_jaxs_own() -> None:
-    draw = lambda key: jax.random.normal(key, (5,))
+    draw: Callable[[Any], Any] = lambda key: jax.random.normal(key, (5,))
     key = jax.random.key(3)
     np.testing.assert_array_equal(emulate(draw, BF16)(key), draw(key))
 
@@ -98,7 +99,8 @@ def test_a_rule_for_gradients_learns_which_operands_need_them() -> None:
         return y * 100, None
 
     both.defvjp(forward, backward, symbolic_zeros=True)
-    gradient = jax.grad(emulate(lambda x: both(x, 3.0)[0], "fp32"))(2.0)
+    first: Callable[[Any], Any] = lambda x: both(x, 3.0)[0]
+    gradient = jax.grad(emulate(first, "fp32"))(2.0)
     assert (needed, gradient) == ([(True, False), "SymbolicZero"], 300)
 
 
@@ -136,7 +138,6 @@ def test_a_rule_rounds_in_its_scope_only() -> None:
 def test_formats_of_gradients_count_where_the_product_itself_rounds_nothing() -> None:
     policy = "e=fp32,fwd=fp32_fp32_fp32,dgrad=bf16_bf16_fp32,wgrad=bf16_bf16_fp32"
     w = np.array([[1 + 2**-12]], np.float32)
-    gradient = jax.grad(emulate(lambda x: (x @ w).sum(), policy, params=None))(
-        np.array([[1]], np.float32)
-    )
+    total: Callable[[Any], Any] = lambda x: (x @ w).sum()
+    gradient = jax.grad(emulate(total, policy, params=None))(np.array([[1]], np.float32))
     assert gradient == 1
