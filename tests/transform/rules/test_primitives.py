@@ -141,3 +141,11 @@ def test_formats_of_gradients_count_where_the_product_itself_rounds_nothing() ->
     total: Callable[[Any], Any] = lambda x: (x @ w).sum()
     gradient = jax.grad(emulate(total, policy, params=None))(np.array([[1]], np.float32))
     assert gradient == 1
+
+
+def test_loops_under_vmap_end_one_by_one() -> None:
+    def fun(x: Any) -> Any:
+        return jax.lax.while_loop(lambda y: y < 3, lambda y: y * 2, x)
+
+    x = np.float32([0.5, 1.5, 7])
+    np.testing.assert_array_equal(emulate(jax.vmap(fun), BF16)(x), [4, 3, 7])
