@@ -50,6 +50,7 @@ MORE = CASES | {
         )
     },
     "gradient of a product": weight_gradient,
+    "tangent of a product": lambda a, b: jax.jvp(product("bf16_bf16_fp32"), (a, b), (a, b))[1],
     "round_to": lambda a, b: ps.round_to(a, "e4m3"),
     "segment_sum": lambda a, b: ps.segment_sum(
         a, jnp.arange(a.shape[0]) % 3, "bf16", num_segments=4

@@ -80,6 +80,8 @@ RUN: dict[str, Callable[[], Any]] = {
 NEEDS: dict[str, Callable[[], Any]] = {
     "train": lambda: ps.train(ps.TrainConfig(policy=ps.Policy.parse("bf16"))),
     "dot_general": lambda: ps.dot_general("bf16_bf16_fp32"),
+    "conv_general_dilated": lambda: ps.conv_general_dilated("bf16_bf16_fp32"),
+    "einsum": lambda: ps.einsum("bf16_bf16_fp32"),
     "emulated": lambda: ps.matmul(A, B, "bf16_bf16_fp32", backend="emulated"),
     "native": lambda: ps.matmul(A, B, "bf16_bf16_fp32", backend="native"),
 }

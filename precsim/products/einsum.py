@@ -90,8 +90,8 @@ class Einsum:
                 f"subscripts are {shown(subscripts)}; allowed is text such as 'ij,jk->ik'"
             )
         given = [as_array(x, f"operand {n}") for n, x in enumerate(operands)]
-        dtype = result_dtype(preferred_element_type, *given)
         arrays = [carried(x, f"operand {n}") for n, x in enumerate(given)]
+        dtype = result_dtype(preferred_element_type, *given)
         *inputs, output = _labels(subscripts, [x.ndim for x in arrays])
         left = list(zip(arrays, inputs, strict=True))
         for pair in _path(subscripts, arrays, optimize):

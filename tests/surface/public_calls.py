@@ -211,6 +211,23 @@ CALLS: dict[str, Call] = {
         arrays=(numbers(2, 1, 2, 3, 1), numbers(2, 2, 2, 1, 2)),
         gradient=(0, 1),
     ),
+    "conv depthwise": Call(
+        run=lambda x, w: ps.conv(
+            x, w, "bf16_bf16_fp32", stride=2, rhs_dilation=(2,), feature_group_count=2
+        ),
+        arrays=(numbers(2, 1, 4, 2), numbers(2, 2, 1, 2)),
+        gradient=(0, 1),
+    ),
+    "conv_general_dilated": Call(
+        run=lambda x, w: ps.conv_general_dilated("bf16_bf16_fp32")(x, w, (1,), [(1, -1)]),
+        arrays=(numbers(2, 1, 2, 3), numbers(2, 2, 2, 2)),
+        gradient=(0, 1),
+    ),
+    "einsum": Call(
+        run=lambda a, b: ps.einsum("bf16_bf16_fp32")("ij,kj->ki", a, b),
+        arrays=(numbers(2, 2, 3), numbers(2, 2, 3, first=4)),
+        gradient=(0, 1),
+    ),
     "apply_updates": Call(
         run=_updated,
         arrays=(numbers(2, 2), normal(2, 2), numbers(2, 2, first=4), I32([1, 2])),

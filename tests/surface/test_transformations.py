@@ -148,6 +148,23 @@ def test_gradients_under_vmap_and_remat_equal_a_loop(name: str) -> None:
     assert same_bits(mapped, alone)
 
 
+@pytest.mark.parametrize(
+    "name",
+    marked([name for name, call in CALLS.items() if call.gradient], (*FAST_GRADIENTS, "conv")),
+)
+def test_whatever_has_a_gradient_has_a_tangent(name: str) -> None:
+    call = CALLS[name]
+    arrays = [x[0] for x in call.arrays]
+    some = [arrays[n] for n in call.gradient]
+
+    def of_some(*some: Any) -> Any:
+        there = dict(zip(call.gradient, some, strict=True))
+        return call.run(*(there.get(n, x) for n, x in enumerate(arrays)))
+
+    y, tangent = jax.eval_shape(lambda *x: jax.jvp(of_some, x, x), *as_jax(some))
+    assert (y.shape, y.dtype) == (tangent.shape, tangent.dtype)
+
+
 # Functions that read the bits of their operands.
 OF_CONSTANTS = (
     "equal",
