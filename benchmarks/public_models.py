@@ -205,7 +205,9 @@ def distrax() -> Program:
     def fun(scale: Any, x: Any) -> Any:
         base = distrax.MultivariateNormalDiag(jnp.zeros(2), jnp.ones(2))
         bijector = distrax.Block(distrax.ScalarAffine(shift=scale[0], scale=scale[1]), 1)
-        return distrax.Transformed(base, distrax.Chain([bijector, distrax.Block(distrax.Tanh(), 1)])).log_prob(x)
+        return distrax.Transformed(
+            base, distrax.Chain([bijector, distrax.Block(distrax.Tanh(), 1)])
+        ).log_prob(x)
 
     return fun, (numbers(2), numbers(5, 2) / 9)
 
