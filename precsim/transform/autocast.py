@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from precsim._arrays import Array
 from precsim.formats.arguments import integer
@@ -115,7 +116,8 @@ def autocast(
     Weights keep their dtype: casts are inside, and gradients of float32 weights are float32.
     Functions with derivatives of their own keep them, and these run as they are. What enters and
     leaves such functions, loops, branches, `jax.checkpoint` and `shard_map` has the program's
-    dtypes; inside, this function works on. Float64 products are left.
+    dtypes; inside, this function works on. Products of float64 are left, and those whose
+    `jax.lax.DotAlgorithmPreset` the program names.
 
     Each product has an error of at most ``2 u + gamma(k, 2**-24)``, relative to the sum of the
     magnitudes of its k terms, plus u of the result, where u is the unit roundoff of the narrow
@@ -234,7 +236,8 @@ def _product(op: Operation) -> list[Value]:
     spec = op.policy.forward
     dtype = _dtype(spec.lhs)
     atoms = [*op.eqn.invars[:2], op.eqn.outvars[0]]
-    if dtype is None or not all(_is_float32_or_narrower(atom) for atom in atoms):
+    is_named = isinstance(op.params["precision"], (lax.DotAlgorithm, lax.DotAlgorithmPreset))
+    if dtype is None or is_named or not all(_is_float32_or_narrower(atom) for atom in atoms):
         return _bound(op, [value.array for value in _declared(op)])
     if dtype in FLOAT8:
         if op.name == "dot_general" and has_kernel(dtype):

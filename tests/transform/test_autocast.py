@@ -174,6 +174,11 @@ def test_rules_of_the_policy_leave_scopes() -> None:
     assert [kind[1].partition("[")[0] for kind in found] == [BF16, F32]
 
 
+def test_a_product_whose_algorithm_is_named_is_left() -> None:
+    named = lambda x: jnp.matmul(x, x.T, precision="F32_F32_F32")
+    assert [kind[1].partition("[")[0] for kind in products(ps.autocast(named), X)] == [F32]
+
+
 def test_fp16_with_loss_scaling() -> None:
     """The gradient of the products is below fp16's smallest number without the scale."""
     w, x = weights(w=(8, 4))["w"], X
