@@ -91,8 +91,8 @@ def autocast(
     Raises
     ------
     ValueError
-        If a format of the policy's products is none of those, if the platform has no kernel for
-        it, or if a rule of the policy matches no scope.
+        If a format of the policy's products is none of those. When it is called: if the platform
+        has no kernel for it, or a rule of the policy matches no scope.
 
     Warns
     -----
@@ -165,11 +165,6 @@ def _check_operands(spec: MatmulSpec) -> None:
     left, right = _dtype(spec.lhs), _dtype(spec.rhs)
     if left != right and not {left, right} <= set(FLOAT8):
         raise ValueError(f"operands of '{spec}' differ; native kernels have two of one width")
-    for dtype in {left, right} - {None, *FLOAT8}:
-        if not has_kernel(dtype):
-            raise ValueError(
-                f"operands of '{spec}' are {dtype}; {jax.default_backend()} has no kernel for them"
-            )
 
 
 def _compute(op: Operation) -> list[Value]:
@@ -247,6 +242,11 @@ def _product(op: Operation) -> list[Value]:
             return _result(op, [y])
         warnings.warn(_statement(op), UserWarning, stacklevel=2)
         dtype = BF16
+    if not has_kernel(dtype):
+        raise ValueError(
+            f"{op.name} at {op.line or jaxprs.NOWHERE} has operands in {dtype} under the policy; "
+            f"{jax.default_backend()} has no kernel for them, allowed is a rule that leaves its scope in fp32"
+        )
     eqn = op.eqn.replace(params=op.params | {"preferred_element_type": np.dtype(dtype)})
     arrays = [jnp.asarray(v.array, dtype) for v in (left, right)]
     return _result(op, jaxprs.bind(eqn, [*arrays, *(v.array for v in op.operands[2:])]))
@@ -272,7 +272,7 @@ def _statement(op: Operation) -> str:
         if op.name != "dot_general"
         else f"{jax.default_backend()} has no kernel for 8-bit operands"
     )
-    return f"{op.name} at {op.line or 'a place that JAX does not tell'} runs in bf16: {reason}"
+    return f"{op.name} at {op.line or jaxprs.NOWHERE} runs in bf16: {reason}"
 
 
 class Gain(NamedTuple):

@@ -231,6 +231,14 @@ def test_8_bit_products_with_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
         assert jnp.linalg.norm(g - exact[key]) < 0.25 * jnp.linalg.norm(exact[key])
 
 
+def test_a_platform_without_a_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_kernel", lambda _: False)
+    with pytest.raises(
+        ValueError, match=r"dot_general at .* has operands in bfloat16 under .* cpu"
+    ):
+        jax.eval_shape(ps.autocast(jnp.matmul), X, X.T)
+
+
 def test_the_gain_is_measured_and_its_kernels_are_named() -> None:
     ones = jnp.ones((16, 16))
     gain = ps.kernels.measure_gain(jnp.matmul, "bf16_mixed", ones, ones, repeats=1)
