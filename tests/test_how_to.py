@@ -67,4 +67,7 @@ def test_what_a_page_may_show() -> None:
     assert is_alike("0.64", "0.65") and not is_alike("0.64", "0.66")
     assert is_alike("82", "83") and not is_alike("82", "84")
     assert is_alike("nan", "nan") and not is_alike("nan", "1")
-    assert imported("import jax\nimport jax.numpy as jnp\nfrom flax import nnx\n") == ["flax", "jax"]
+    assert imported("import jax\nimport jax.numpy as jnp\nfrom flax import nnx\n") == [
+        "flax",
+        "jax",
+    ]

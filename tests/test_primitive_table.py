@@ -36,7 +36,9 @@ def test_page_has_the_table_of_today() -> None:
 
 @pytest.mark.parametrize("primitive", EXAMPLES)
 def test_kind_is_the_one_that_happens(primitive: str) -> None:
-    (line,) = [row for row in table().splitlines() if f"`{primitive}`" in row and "Compl" not in row]
+    (line,) = [
+        row for row in table().splitlines() if f"`{primitive}`" in row and "Compl" not in row
+    ]
     kinds = line.split("|")[1].strip().split(", or ")
     found = ps.coverage(EXAMPLES[primitive], "bf16", X).rows
     assert {row.how for row in found if row.primitive == primitive} <= set(kinds)

@@ -208,20 +208,27 @@ def _while(op: Operation, carried: list[Value]) -> list[Value]:
     first = params["cond_nconsts"]
     asked, fixed = op.operands[:first], op.operands[first : first + params["body_nconsts"]]
 
-    def goes_on(state: Any) -> Array:
-        values = [*asked, *_with_arrays(carried, state[1])]
-        (answer,) = evaluate(params["cond_jaxpr"], values, op.inside())
-        goes: Array = answer.array
-        return goes
+    def answer(arrays: Any) -> Array:
+        values = [*asked, *_with_arrays(carried, arrays)]
+        found: Array = evaluate(params["cond_jaxpr"], values, op.inside())[0].array
+        return found  # under vmap an array: those that have ended keep their state
+
+    def kept(goes_on: Array, new: Array, old: Array) -> Array:
+        shape = (*goes_on.shape, *[1] * (new.ndim - goes_on.ndim))
+        return jnp.where(goes_on.reshape(shape), new, old)
 
     def body(state: Any) -> Any:
         number, arrays = state
         values = [*fixed, *_with_arrays(carried, arrays)]
         results = _turn(op, params["body_jaxpr"], values, carried, number)
-        return number + np.uint32(1), [value.array for value in results]
+        new = [value.array for value in results]
+        if params["cond_jaxpr"].out_avals[0].ndim:
+            goes_on = answer(arrays)
+            new = [kept(goes_on, x, old) for x, old in zip(new, arrays, strict=True)]
+        return number + np.uint32(1), new
 
     start = jnp.zeros((), jnp.uint32), [value.array for value in carried]
-    _, after = lax.while_loop(goes_on, body, start)
+    _, after = lax.while_loop(lambda state: jnp.any(answer(state[1])), body, start)
     return _with_arrays(carried, after)
 
 
