@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from precsim.transform.emulate import run
@@ -171,7 +170,7 @@ def main(names: list[str]) -> None:
             continue
         try:
             row = measured(make())
-        except Exception as error:  # a package of another time
+        except Exception as error:  # noqa: BLE001 (a package of another time)
             print(f"{name}: {package} {version} does not run: {error!r:.300}", file=sys.stderr)
             continue
         print(
