@@ -242,3 +242,32 @@ def gaussian_process() -> Program:
         return tinygp.GaussianProcess(kernel, x, diag=0.1).log_probability(jnp.sin(x))
 
     return fun, (jnp.ones(2), numbers(6))
+
+
+@model("vision transformer (vitax)", "vitax")
+def vitax() -> Program:
+    """Return `vision transformer (vitax)` of `vitax`."""
+    from flax.nnx import Rngs
+    from vitax.models.vit import VisionTransformer
+
+    module = VisionTransformer(
+        num_classes=5,
+        img_size=16,
+        patch_size=8,
+        num_layers=2,
+        num_heads=2,
+        mlp_dim=32,
+        hidden_size=16,
+        dropout_rate=0.0,
+        fsdp=False,
+        rngs=Rngs(0),
+    )
+    return nnx(module, numbers(1, 16, 16, 3))
+
+
+@model("linear recurrent unit", "rnn-jax")
+def linear_recurrent_unit() -> Program:
+    """Return `linear recurrent unit` of `rnn-jax`."""
+    from rnn_jax.ssm.lru import LinearRecurrentUnit
+
+    return equinox(LinearRecurrentUnit(4, 8, 8, key=KEY), numbers(6, 4))
