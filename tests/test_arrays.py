@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim._arrays import count_bits, is_lax, leading_zeros
+from precsim._arrays import is_lax
 from tests.public_names import public_objects
 
 VALUES = np.array([[1.0, 2.0], [0.5, 4.0]], np.float32)
@@ -391,13 +391,3 @@ def test_operands_of_several_carriers_are_named() -> None:
         TypeError, match="operands have dtypes x float32, y float64; allowed is one"
     ):
         ps.add(np.ones(1, np.float32), np.float64(0.1), "fp32")
-
-
-def test_bits_of_constants_are_counted_under_jit() -> None:
-    """XLA folds what it knows while it compiles, by code of its own for each operation."""
-    for dtype in (np.uint32, np.uint8):
-        x = np.array([0, 1, 5, 1 << (8 * np.dtype(dtype).itemsize - 1)], dtype)
-        x = np.append(x, ~dtype(0))
-        for function in (leading_zeros, count_bits):
-            folded = jax.jit(lambda f=function, x=x: f(jnp.asarray(x)))()
-            assert np.array_equal(folded, function(x)), (function, dtype)

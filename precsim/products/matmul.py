@@ -132,6 +132,10 @@ def matmul(
     Scaled operands (`MatmulSpec`): each is quantized along its contracted axis; a scale "tensor" is
     that of a whole operand, batch dimensions included, and of one example under `jax.vmap`.
 
+    Tangents (forward mode): ``da @ b`` and ``a @ db`` by `spec`, added to that of `c` in the
+    carrier. They are rounded to nearest where `spec` is stochastic. A gradient and the tangent are
+    each other's transposes, so the second derivative of one is the other.
+
     Cost per product a[k] * b[k] (emulated, sequential): 2 operations for fp32 accumulators and
     operands of 12 bits, 6 to 12 with a float32 adder, 18 to 47 for narrow accumulators, 51 for fp32
     operands, 270 to 340 for everything else and for operands whose products leave float32's normal

@@ -12,7 +12,8 @@ import numpy as np
 from precsim._arrays import Array
 from precsim.formats.arguments import integer, shown
 from precsim.products.backends import BACKENDS
-from precsim.transform.interpreter import evaluate, scopes
+from precsim.transform import jaxprs
+from precsim.transform.interpreter import evaluate
 from precsim.transform.operation import Context
 from precsim.transform.policy import Policy
 from precsim.transform.rounded import Place, nearest_value
@@ -172,7 +173,7 @@ def _check_rules(policy: Policy, program: Any) -> None:
     """Refuse a policy with a rule that matches no scope of a program."""
     if not policy.rules:
         return
-    found = sorted(set(scopes(program)))
+    found = sorted(set(jaxprs.scopes(program)))
     for rule in policy.rules:
         if not any(matches(rule.scope, scope) for scope in found):
             named = [scope for scope in found if scope]

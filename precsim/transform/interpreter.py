@@ -1,6 +1,6 @@
 """The interpreter: a program of JAX, equation by equation, each by the rule of its primitive."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from precsim.formats.registry import get_format
 from precsim.transform import jaxprs
+from precsim.transform.identity import runs_as_it_is
 from precsim.transform.operation import COMPLEX_RULES, RULES, Context, How, Operation
 from precsim.transform.policy import Policy
 from precsim.transform.rounded import Place, nearest_value
@@ -64,16 +65,6 @@ def evaluate_function(
     return evaluate(program, operands, context)
 
 
-def scopes(program: Any, scope: str = "") -> Iterator[str]:
-    """Yield the scope of every equation of a program, also inside the programs that it holds."""
-    for eqn in jaxprs.opened(program).eqns:
-        inner = "/".join(filter(None, (scope, jaxprs.scope_of(eqn.source_info.name_stack)[0])))
-        yield inner
-        name = str(eqn.params.get("name", "")) if list(jaxprs.inner_jaxprs(eqn)) else ""
-        for held in jaxprs.inner_jaxprs(eqn):
-            yield from scopes(held, "/".join(filter(None, (inner, name))))
-
-
 def _constant(array: Any) -> Value:
     """Return a constant of a program; of a single number it is known which."""
     is_single = isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0
@@ -101,6 +92,8 @@ def _kind(eqn: Any, policy: Policy) -> str:
 def _apply(op: Operation) -> list[Value]:
     """Return the results of one operation."""
     has_programs = next(jaxprs.inner_jaxprs(op.eqn), None) is not None
+    if has_programs and runs_as_it_is(op):
+        return op.as_it_is()
     rule = RULES.get(op.name)
     dtypes = [atom.aval.dtype for atom in (*op.eqn.invars, *op.eqn.outvars) if _has_dtype(atom)]
     kinds = [jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes]

@@ -136,3 +136,19 @@ def library_functions(traceback: Any) -> tuple[str, ...]:
     """
     frames = () if traceback is None else traceback.frames
     return tuple(f.function_name for f in reversed(frames) if _LIBRARIES.search(f.file_name))
+
+
+def scopes(jaxpr: Any, scope: str = "") -> Iterator[str]:
+    """Yield the scope of every equation of a program, also inside the programs that it holds."""
+    for eqn in opened(jaxpr).eqns:
+        inner = "/".join(filter(None, (scope, scope_of(eqn.source_info.name_stack)[0])))
+        yield inner
+        yield from inner_scopes(eqn, inner)
+
+
+def inner_scopes(eqn: Any, scope: str) -> Iterator[str]:
+    """Yield the scopes inside the programs that an equation holds; its own is given."""
+    held = list(inner_jaxprs(eqn))
+    name = str(eqn.params.get("name", "")) if held else ""
+    for program in held:
+        yield from scopes(program, "/".join(filter(None, (scope, name))))

@@ -58,14 +58,19 @@ def is_float(x: Any) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.floating))
 
 
-def real_dtype(dtype: Any) -> Any:
-    """Return the dtype of the parts of complex numbers, and any other one as it is."""
-    return np.zeros((), dtype).real.dtype
+def is_inexact(x: Any) -> bool:
+    """Return whether an array, or what stands for one, has real or complex numbers."""
+    return bool(jnp.issubdtype(x.dtype, jnp.inexact))
 
 
 def carrier_of(dtype: Any) -> Carrier:
     """Return the carrier in which numbers of a floating-point dtype are rounded."""
     return FLOAT64 if np.dtype(dtype) == np.float64 else FLOAT32
+
+
+def real_dtype(dtype: Any) -> Any:
+    """Return the dtype of the parts of complex numbers; of a real dtype itself."""
+    return np.zeros((), dtype).real.dtype
 
 
 def format_of(dtype: Any) -> Format:

@@ -12,7 +12,7 @@ import precsim as ps
 
 nn = pytest.importorskip("flax.linen")
 
-GRADIENTS = {"dgrad": "e5m2[scale=tensor]_e4m3[scale=tensor]_fp32"}
+E4M3 = "e4m3[scale=tensor]_e4m3[scale=tensor]_fp32"
 
 
 def losses(spec: str, steps: int, **gradients: str) -> list[float]:
@@ -43,13 +43,14 @@ def losses(spec: str, steps: int, **gradients: str) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "gradients"),
     [
-        ("e4m3[scale=tensor]_e4m3[scale=tensor]_fp32", GRADIENTS),
-        pytest.param("int8_int8_int32->fp32", {}, marks=pytest.mark.slow),
-        pytest.param("h100:e4m3[scale=1x128]_e4m3[scale=128x128]", {}, marks=pytest.mark.slow),
-        pytest.param("mxfp8_mxfp8_fp32", {}, marks=pytest.mark.slow),
+        (E4M3, {"dgrad": "e5m2[scale=tensor]_e4m3[scale=tensor]_fp32"}),
+        ("int8_int8_int32->fp32", {}),
+        ("h100:e4m3[scale=1x128]_e4m3[scale=128x128]", {}),
+        ("mxfp8_mxfp8_fp32", {}),
     ],
 )
 def test_a_cnn_trains(spec: str, gradients: dict[str, str]) -> None:

@@ -13,8 +13,15 @@ from precsim.transform.interpreter import evaluate_function
 from precsim.transform.operation import COMPLEX_RULES, RULES, How, Operation, complex_rule
 from precsim.transform.rounded import Place, nearest_value, with_rounded_cotangent
 from precsim.transform.rules.movement import MOVES, moved
-from precsim.transform.rules.products import keeps
-from precsim.transform.values import Value, common_origin, is_float, real_dtype, rounds_nothing
+from precsim.transform.rules.products import leaves
+from precsim.transform.values import (
+    Value,
+    common_origin,
+    is_float,
+    is_inexact,
+    real_dtype,
+    rounds_nothing,
+)
 
 for _name in (*MOVES, "real", "imag", "conj", "complex", "neg"):
     COMPLEX_RULES[_name] = moved
@@ -91,13 +98,9 @@ def _spec(op: Operation) -> Any:
 def _is_left(op: Operation) -> bool:
     """Return whether the policy rounds nothing here."""
     if op.name == "dot_general":
-        return keeps(op, op.policy.forward) and keeps(op, op.policy.dgrad)
-    dtypes = [real_dtype(v.array.dtype) for v in op.operands if _is_inexact(v.array)]
+        return leaves(op)
+    dtypes = [real_dtype(v.array.dtype) for v in op.operands if is_inexact(v.array)]
     return all(rounds_nothing(_spec(op), dtype) for dtype in dtypes)
-
-
-def _is_inexact(x: Any) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jnp.inexact))
 
 
 def _rounded(op: Operation, x: Array, spec: RoundingSpec, name: str) -> Array:
@@ -109,6 +112,6 @@ def _rounded(op: Operation, x: Array, spec: RoundingSpec, name: str) -> Array:
 
     if is_float(x):
         return part(x, name)
-    if not _is_inexact(x):
+    if not is_inexact(x):
         return x
     return jax.lax.complex(part(jnp.real(x), f"{name} real"), part(jnp.imag(x), f"{name} imag"))

@@ -19,7 +19,7 @@ from precsim.transform import jaxprs
 from precsim.transform.interpreter import evaluate, evaluate_function
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context, How, Operation, rule
-from precsim.transform.values import Value, common_origin, is_float, is_known
+from precsim.transform.values import Value, common_origin, is_float, is_inexact, is_known
 
 
 @rule("jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr", "core_closed_call")
@@ -208,20 +208,27 @@ def _while(op: Operation, carried: list[Value]) -> list[Value]:
     first = params["cond_nconsts"]
     asked, fixed = op.operands[:first], op.operands[first : first + params["body_nconsts"]]
 
-    def goes_on(state: Any) -> Array:
-        values = [*asked, *_with_arrays(carried, state[1])]
-        (answer,) = evaluate(params["cond_jaxpr"], values, op.inside())
-        goes: Array = answer.array
-        return goes
+    def answer(arrays: Any) -> Array:
+        values = [*asked, *_with_arrays(carried, arrays)]
+        found: Array = evaluate(params["cond_jaxpr"], values, op.inside())[0].array
+        return found  # under vmap an array: those that have ended keep their state
+
+    def kept(goes_on: Array, new: Array, old: Array) -> Array:
+        shape = (*goes_on.shape, *[1] * (new.ndim - goes_on.ndim))
+        return jnp.where(goes_on.reshape(shape), new, old)
 
     def body(state: Any) -> Any:
         number, arrays = state
         values = [*fixed, *_with_arrays(carried, arrays)]
         results = _turn(op, params["body_jaxpr"], values, carried, number)
-        return number + np.uint32(1), [value.array for value in results]
+        new = [value.array for value in results]
+        if params["cond_jaxpr"].out_avals[0].ndim:
+            goes_on = answer(arrays)
+            new = [kept(goes_on, x, old) for x, old in zip(new, arrays, strict=True)]
+        return number + np.uint32(1), new
 
     start = jnp.zeros((), jnp.uint32), [value.array for value in carried]
-    _, after = lax.while_loop(goes_on, body, start)
+    _, after = lax.while_loop(lambda state: jnp.any(answer(state[1])), body, start)
     return _with_arrays(carried, after)
 
 
@@ -243,7 +250,7 @@ def with_own_tangent(op: Operation) -> list[Value]:
         outputs = tangent_rule.call_wrapped(*primals[1:], *tangents[1:])
         values = function(*primals)
         found = zip(values, outputs[len(values) :], strict=True)
-        return values, [jnp.zeros_like(y) if _is_no_array(t) else t for y, t in found]
+        return values, [_no_tangent(y) if _is_no_array(t) else t for y, t in found]
 
     return _known(function, [op.context.key, *op.arrays], results)
 
@@ -261,12 +268,16 @@ def with_own_gradient(op: Operation) -> list[Value]:
         results[:] = evaluate(op.params["call_jaxpr"], values, op.inside(key=key))
         return [value.array for value in results]
 
-    def all_needed(*arrays: Any) -> Any:
-        return forward_rule.call_wrapped(*[part for x in arrays for part in (x, True)])
+    def forward(key: Any, *inputs: Any) -> Any:
+        key, arrays = key.value, [x.value for x in inputs]
 
-    def forward(key: Array, *arrays: Any) -> Any:
+        def with_needs(*arrays: Any) -> Any:
+            pairs = zip(arrays, inputs, strict=True)
+            flat = [part for x, given in pairs for part in (x, given.perturbed)]
+            return forward_rule.call_wrapped(*flat)
+
         values = _with_arrays(op.operands, arrays)
-        found = evaluate_function(all_needed, values, op.inside(key=key))
+        found = evaluate_function(with_needs, values, op.inside(key=key))
         results[:] = found[len(found) - count :]
         kept = iter(found[: len(found) - count])
         forwarded = others["out_trees"]()[2]
@@ -275,12 +286,13 @@ def with_own_gradient(op: Operation) -> list[Value]:
 
     def backward(residuals: Any, cotangents: Any) -> Any:
         key, saved = residuals
-        values = [Value(x) for x in (*saved, *cotangents)]
-        found = _gradients(backward_rule.call_wrapped, values, op.inside(key=key))
-        is_inexact = [jnp.issubdtype(x.array.dtype, jnp.inexact) for x in op.operands]
-        return None, *(g if yes else None for g, yes in zip(found, is_inexact, strict=True))
+        if not op.params["symbolic_zeros"]:
+            cotangents = [jnp.zeros(g.shape, g.dtype) if _is_no_array(g) else g for g in cotangents]
+        found = _gradients(backward_rule.call_wrapped, [*saved, *cotangents], op.inside(key=key))
+        pairs = zip(found, op.operands, strict=True)
+        return None, *(g if is_inexact(x.array) else None for g, x in pairs)
 
-    function.defvjp(forward, backward)
+    function.defvjp(forward, backward, symbolic_zeros=True)
     return _known(function, [op.context.key, *op.arrays], results)
 
 
@@ -289,12 +301,21 @@ def _is_no_array(x: Any) -> bool:
     return not isinstance(x, (jax.Array, np.ndarray))
 
 
-def _gradients(run: Callable[..., Any], values: list[Value], context: Context) -> list[Any]:
-    """Interpret a rule for gradients, whose results may be zeros that are no arrays."""
+def _no_tangent(y: Array) -> Any:
+    """Return the zero that JAX takes as the tangent of an array."""
+    if is_inexact(y):
+        return jnp.zeros_like(y)
+    return np.zeros(y.shape, jax.dtypes.float0)
+
+
+def _gradients(run: Callable[..., Any], operands: list[Any], context: Context) -> list[Any]:
+    """Interpret a rule for gradients; operands and results may be zeros that are no arrays."""
     is_zero: list[bool] = []
+    values = [Value(x) for x in operands if not _is_no_array(x)]
 
     def arrays_of(*arrays: Any) -> list[Any]:
-        found = run(*arrays)
+        given = iter(arrays)
+        found = run(*(x if _is_no_array(x) else next(given) for x in operands))
         is_zero[:] = list(map(_is_no_array, found))
         return [g for g in found if not _is_no_array(g)]
 

@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.products.conv_general_dilated import conv_general_dilated
 from precsim.products.dot_general import arrange, dot_general
 from precsim.products.matmul import matmul
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.modes import RoundingMode
+from precsim.transform.identity import leaves_products
 from precsim.transform.noise import bits_at
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import (
@@ -16,22 +16,20 @@ from precsim.transform.values import (
     Origin,
     Value,
     is_float,
+    is_inexact,
     real_dtype,
-    rounds_nothing,
     widened,
 )
 
 
-def keeps(op: Operation, spec: MatmulSpec) -> bool:
-    """Return whether a product of the spec is the program's own: nothing is rounded to a format.
-
-    The order of its sum is then the platform's, unless the backend says that it is emulated.
-    """
-    if op.context.backend == "emulated" or op.is_exact_everywhere or spec.order != SEQUENTIAL:
+def leaves(op: Operation) -> bool:
+    """Return whether a product, and its gradients, are the program's own."""
+    if op.context.backend == "emulated" or op.is_exact_everywhere:
         return False
-    parts = (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output)
-    dtypes = [real_dtype(value.array.dtype) for value in op.operands]
-    return all(part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes)
+    dtypes = {real_dtype(x.dtype) for x in op.arrays if is_inexact(x)}
+    *specs, _ = _roles(op)
+    count = 1 if op.context.is_backward else 3
+    return all(leaves_products(spec, dtypes) for spec in specs[:count])
 
 
 def _roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
@@ -71,7 +69,7 @@ def product(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     spec, dgrad, wgrad, swaps = _roles(op)
-    if keeps(op, spec):
+    if leaves(op):
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.PRODUCT, spec)
@@ -120,7 +118,7 @@ def convolution(op: Operation) -> list[Value]:
         op.record(How.EXEMPT)
         return op.as_it_is()
     spec, dgrad, wgrad, _ = _roles(op)
-    if keeps(op, spec):
+    if leaves(op):
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.PRODUCT, spec)
@@ -148,7 +146,7 @@ _OPTIONS = (
 def ragged(op: Operation) -> list[Value]:
     """Multiply groups of rows each by a matrix of its own, as one product a group, masked."""
     spec, _, _, _ = _roles(op)
-    if keeps(op, spec):
+    if leaves(op):
         op.record(How.AS_IS)
         return op.as_it_is()
     a, b, sizes = (value.array for value in op.operands)

@@ -9,7 +9,7 @@ import precsim as ps
 from precsim.transform.policy import Policy
 from tests.products.conftest import assert_same_bits, single
 
-SPEC = "e4m3[scale=row]_int8_symmetric_fp32"
+SPEC = "e4m3[scale=row]_e4m3_fp32"
 
 
 def test_dot_general_quantizes_along_what_it_contracts() -> None:

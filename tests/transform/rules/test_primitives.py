@@ -1,5 +1,6 @@
 """Rules of single primitives: each case is a program that was once computed wrongly or refused."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ def test_a_function_with_a_samplers_name_is_emulated() -> None:
 
 
 def test_random_numbers_are_jaxs_own() -> None:
-    draw = lambda key: jax.random.normal(key, (5,))
+    draw: Callable[[Any], Any] = lambda key: jax.random.normal(key, (5,))
     key = jax.random.key(3)
     np.testing.assert_array_equal(emulate(draw, BF16)(key), draw(key))
 
@@ -65,13 +66,13 @@ def test_parts_of_fourier_coefficients_are_rounded() -> None:
 
 
 def test_a_linear_solver_is_interpreted_and_solves_for_gradients() -> None:
-    diagonal = np.float32([3, 7])
+    diagonal = np.array([3, 7], np.float32)
 
     def fun(b: Any) -> Any:
         product, solve = lambda v: diagonal * v, lambda _, b: b / diagonal
         return jax.lax.custom_linear_solve(product, b, solve, symmetric=True)
 
-    b = np.float32([1, 2])
+    b = np.array([1, 2], np.float32)
     y, back = jax.vjp(emulate(fun, BF16), b)
     np.testing.assert_array_equal(y, bf16(b / diagonal))
     np.testing.assert_array_equal(back(b)[0], bf16(b / diagonal))
@@ -80,3 +81,71 @@ def test_a_linear_solver_is_interpreted_and_solves_for_gradients() -> None:
 def test_a_refusal_names_the_users_line() -> None:
     with pytest.raises(NotImplementedError, match=r"'cholesky'.*test_rules\.py"):
         emulate(lambda x: jnp.linalg.cholesky(x @ x.T), BF16)(np.eye(2, dtype=np.float32))
+
+
+def test_a_rule_for_gradients_learns_which_operands_need_them() -> None:
+    needed: list[Any] = []
+
+    @jax.custom_vjp
+    def both(x: Any, y: Any) -> Any:
+        return x * y, x + y
+
+    def forward(x: Any, y: Any) -> Any:
+        needed.append((x.perturbed, y.perturbed))
+        return both(x.value, y.value), y.value
+
+    def backward(y: Any, cotangents: Any) -> Any:
+        needed.append(type(cotangents[1]).__name__)
+        return y * 100, None
+
+    both.defvjp(forward, backward, symbolic_zeros=True)
+    first: Callable[[Any], Any] = lambda x: both(x, 3.0)[0]
+    gradient = jax.grad(emulate(first, "fp32"))(2.0)
+    assert (needed, gradient) == ([(True, False), "SymbolicZero"], 300)
+
+
+def test_a_function_with_its_own_tangents_may_return_integers() -> None:
+    @jax.custom_jvp
+    def counted(x: Any) -> Any:
+        return x * 2, jnp.int32(7)
+
+    @counted.defjvp
+    def derivative(primals: Any, tangents: Any) -> Any:
+        return counted(*primals), (tangents[0] * 5, np.zeros((), jax.dtypes.float0))
+
+    fun = emulate(lambda x: counted(x)[0] * counted(x)[1], BF16)
+    assert jax.grad(fun)(1.0) == 35
+
+
+def test_gradients_are_added_up_in_jaxs_order() -> None:
+    """A called function adds up its own: 1e8 - 1e8 + 1 is 1, or 0 in another order."""
+    inner = jax.jit(lambda x: -1e8 * x + x)
+    fun = lambda x: 1e8 * x + inner(x)
+    x = np.float32(1)
+    assert jax.grad(emulate(fun, "fp32"))(x) == jax.grad(fun)(x)
+
+
+def test_a_rule_rounds_in_its_scope_only() -> None:
+    def fun(x: Any) -> Any:
+        y = jax.jit(jnp.sin)(x)
+        with jax.named_scope("head"):
+            return jax.jit(lambda x, y: x * y)(x, y)
+
+    y = jax.jit(jnp.sin)(X)
+    np.testing.assert_array_equal(emulate(fun, "fp32;head:e=bf16")(X), bf16(bf16(X) * bf16(y)))
+
+
+def test_formats_of_gradients_count_where_the_product_itself_rounds_nothing() -> None:
+    policy = "e=fp32,fwd=fp32_fp32_fp32,dgrad=bf16_bf16_fp32,wgrad=bf16_bf16_fp32"
+    w = np.array([[1 + 2**-12]], np.float32)
+    total: Callable[[Any], Any] = lambda x: (x @ w).sum()
+    gradient = jax.grad(emulate(total, policy, params=None))(np.array([[1]], np.float32))
+    assert gradient == 1
+
+
+def test_loops_under_vmap_end_one_by_one() -> None:
+    def fun(x: Any) -> Any:
+        return jax.lax.while_loop(lambda y: y < 3, lambda y: y * 2, x)
+
+    x = np.float32([0.5, 1.5, 7])
+    np.testing.assert_array_equal(emulate(jax.vmap(fun), BF16)(x), [4, 3, 7])

@@ -1,0 +1,187 @@
+"""Models written by others, under `precsim.emulate`: what is emulated, and what that costs.
+
+    python -m benchmarks.models [NAME ...]
+
+Weights are random, inputs small. A package that is not installed is left out by name.
+"""
+
+import importlib.metadata
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from precsim.transform.emulate import run
+from precsim.transform.operation import Context, How, Record
+from precsim.transform.policy import Policy
+
+POLICIES = ("e=bf16,fwd=bf16_bf16_fp32", "e=fp16,fwd=fp16_fp16_fp32")
+KEY = jax.random.key(0)
+
+Program = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function of parameters and inputs, and its arguments."""
+
+
+class Model(NamedTuple):
+    """A public model: its package on the index, and what makes it."""
+
+    package: str
+    make: Callable[[], Program]
+
+
+MODELS: dict[str, Model] = {}
+
+
+def model(name: str, package: str) -> Callable[[Callable[[], Program]], Callable[[], Program]]:
+    """Decorate what makes a model."""
+
+    def register(make: Callable[[], Program]) -> Callable[[], Program]:
+        MODELS[name] = Model(package, make)
+        return make
+
+    return register
+
+
+def numbers(*shape: int) -> Any:
+    """Return normal random numbers."""
+    return jax.random.normal(KEY, shape)
+
+
+def tokens(*shape: int) -> Any:
+    """Return random tokens of a vocabulary of 32."""
+    return jax.random.randint(KEY, shape, 0, 32)
+
+
+def linen(module: Any, *inputs: Any, **options: Any) -> Program:
+    """Return a Flax Linen module as a function of its variables."""
+    variables = module.init({"params": KEY, "dropout": KEY}, *inputs, **options)
+
+    def apply(variables: Any, *inputs: Any) -> Any:
+        return module.apply(variables, *inputs, **options)
+
+    return apply, (variables, *inputs)
+
+
+def nnx(module: Any, *inputs: Any) -> Program:
+    """Return a Flax NNX module as a function of its state."""
+    from flax import nnx
+
+    graph, state = nnx.split(module)
+    return lambda state, *inputs: nnx.merge(graph, state)(*inputs), (state, *inputs)
+
+
+def equinox(module: Any, *inputs: Any, **options: Any) -> Program:
+    """Return an Equinox module as a function of its arrays."""
+    import equinox
+
+    arrays, rest = equinox.partition(module, equinox.is_array)
+
+    def apply(arrays: Any, *inputs: Any) -> Any:
+        return equinox.combine(arrays, rest)(*inputs, **options)
+
+    return apply, (arrays, *inputs)
+
+
+def haiku(function: Callable[..., Any], *inputs: Any) -> Program:
+    """Return a Haiku function as one of its parameters."""
+    import haiku
+
+    both = haiku.transform(function)
+
+    def apply(weights: Any, *inputs: Any) -> Any:
+        return both.apply(weights, KEY, *inputs)
+
+    return apply, (both.init(KEY, *inputs), *inputs)
+
+
+class Row(NamedTuple):
+    """What was found for a model."""
+
+    operations: int
+    emulated: float
+    unknown: list[str]
+    compile_ratio: float
+    run_ratio: float
+
+
+def measured(program: Program) -> Row:
+    """Count the operations of a model under all policies, and time a call under the first one."""
+    fun, args = program
+
+    def emulated(policy: str, records: list[Record] | None) -> Callable[..., Any]:
+        def apply(*args: Any) -> Any:
+            context = Context(
+                policy=Policy.parse(policy),
+                backend="auto",
+                strict=records is None,
+                key=KEY,
+                records=records,
+            )
+            return run(fun, args, {}, 0, context)
+
+        return apply
+
+    written: dict[str, list[Record]] = {policy: [] for policy in POLICIES}
+    for policy, records in written.items():
+        jax.make_jaxpr(emulated(policy, records))(*args)
+    records = written[POLICIES[0]]
+    counts = Counter(record.how for record in records)
+    touched = sum(counts[how] for how in (How.ROUNDED, How.COMPUTED, How.PRODUCT, How.SUM))
+    arithmetic = touched + counts[How.AS_IS] + counts[How.UNKNOWN]
+    every = [record for records in written.values() for record in records]
+    unknown = sorted({record.primitive for record in every if record.how is How.UNKNOWN})
+    share = touched / max(arithmetic, 1)
+    if unknown:
+        return Row(len(records), share, unknown, np.nan, np.nan)
+    plain, other = timed(fun, args), timed(emulated(POLICIES[0], None), args)
+    return Row(len(records), share, unknown, other[0] / plain[0], other[1] / plain[1])
+
+
+def timed(fun: Callable[..., Any], args: Any) -> tuple[float, float]:
+    """Return the seconds to trace and compile, and the least seconds of a call."""
+    start = time.perf_counter()
+    compiled = jax.jit(fun).lower(*args).compile()
+    compiling = time.perf_counter() - start
+    jax.block_until_ready(compiled(*args))
+    calls = []
+    for _ in range(5):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*args))
+        calls.append(time.perf_counter() - start)
+    return compiling, min(calls)
+
+
+def main(names: list[str]) -> None:
+    """Print the table of some models, or of all, as Markdown."""
+    from benchmarks import public_models  # noqa: F401 (it fills MODELS)
+
+    print("| model | package | operations | emulated | without a rule | compile | run |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name in names or MODELS:
+        package, make = MODELS[name]
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            print(f"{name}: {package} is not installed", file=sys.stderr)
+            continue
+        try:
+            row = measured(make())
+        except Exception as error:  # a package of another time
+            print(f"{name}: {package} {version} does not run: {error!r:.300}", file=sys.stderr)
+            continue
+        print(
+            f"| {name} | {package} {version} | {row.operations} | {row.emulated:.0%} "
+            f"| {', '.join(row.unknown) or 'none'} "
+            f"| {row.compile_ratio:.1f} | {row.run_ratio:.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    from benchmarks.models import main as start  # not `__main__`'s: one MODELS
+
+    start(sys.argv[1:])

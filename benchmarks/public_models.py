@@ -1,0 +1,223 @@
+"""The public models that `benchmarks.models` tries, each from its own package, made small."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.models import KEY, Program, equinox, haiku, linen, model, nnx, numbers, tokens
+
+
+@model("PaLM", "palm-jax")
+def palm() -> Program:
+    from palm_jax.palm_lite import PaLM
+
+    module = PaLM(num_tokens=32, dim=16, dim_head=8, depth=2, heads=2, key=KEY, max_seq_len=8)
+    return equinox(module, tokens(8))
+
+
+@model("gMLP language model", "mlp-gpt-jax")
+def mlp_gpt() -> Program:
+    from mlp_gpt_jax.mlp_gpt_jax import MLPGpt
+
+    return haiku(lambda x: MLPGpt(num_tokens=32, dim=16, depth=2, seq_len=8)(x), tokens(8))
+
+
+@model("transformer decoder (attnax)", "attnax")
+def attnax() -> Program:
+    from attnax.config import TransformerConfig
+    from attnax.transformer import TransformerDecoder
+    from flax.nnx import Rngs
+
+    config = TransformerConfig(
+        vocab_size=32, d_model=16, num_heads=2, num_layers=2, d_ff=32, max_len=8, dropout_rate=0.0
+    )
+    return nnx(TransformerDecoder(Rngs(0), config), tokens(1, 8))
+
+
+@model("Mamba-2", "mamba2-jax")
+def mamba2() -> Program:
+    from flax.nnx import Rngs
+    from mamba2_jax.modeling import Mamba2Config, Mamba2Model
+
+    config = Mamba2Config(
+        vocab_size=32, hidden_size=16, state_size=8, head_dim=8, chunk_size=4, num_hidden_layers=2
+    )
+    program, args = nnx(Mamba2Model(config, rngs=Rngs(0)), tokens(1, 8))
+    return lambda *args: jax.tree.leaves(program(*args))[0], args
+
+
+@model("Kolmogorov-Arnold network", "jaxkan")
+def kan() -> Program:
+    from jaxkan.models.KAN import KAN
+
+    return nnx(KAN([2, 4, 1], "base", {"k": 3, "G": 3}, seed=0), numbers(5, 2))
+
+
+@model("Fourier neural operator", "pdequinox")
+def fno() -> Program:
+    from pdequinox.arch import ClassicFNO
+
+    module = ClassicFNO(1, 1, 1, hidden_channels=4, num_modes=3, num_blocks=2, key=KEY)
+    return equinox(module, numbers(1, 16))
+
+
+@model("U-Net", "pdequinox")
+def unet() -> Program:
+    from pdequinox.arch import ClassicUNet
+
+    return equinox(ClassicUNet(1, 1, 1, hidden_channels=4, num_levels=2, key=KEY), numbers(1, 16))
+
+
+@model("masked autoregressive flow", "flowjax")
+def flow() -> Program:
+    from flowjax.distributions import Normal
+    from flowjax.flows import masked_autoregressive_flow
+
+    base = Normal(jnp.zeros(2))
+    flow = masked_autoregressive_flow(KEY, base_dist=base, flow_layers=2, nn_width=8)
+    program = equinox(flow.log_prob, numbers(5, 2))
+    return program
+
+
+@model("spline coupling flow", "flowjax")
+def coupling() -> Program:
+    from flowjax.bijections import RationalQuadraticSpline
+    from flowjax.distributions import Normal
+    from flowjax.flows import coupling_flow
+
+    spline = RationalQuadraticSpline(knots=4, interval=3)
+    options: dict[str, Any] = dict(flow_layers=2, nn_width=8, transformer=spline)
+    flow = coupling_flow(KEY, base_dist=Normal(jnp.zeros(2)), **options)
+    return equinox(flow.log_prob, numbers(5, 2))
+
+
+@model("graph convolution", "jraph")
+def graph() -> Program:
+    import jraph
+
+    senders, receivers = jnp.array([0, 1, 2, 3]), jnp.array([1, 2, 3, 0])
+
+    def fun(weights: Any, nodes: Any) -> Any:
+        layer = jraph.GraphConvolution(lambda n: jax.nn.relu(n @ weights), add_self_edges=True)
+        graph = jraph.GraphsTuple(
+            nodes=nodes,
+            edges=None,
+            senders=senders,
+            receivers=receivers,
+            globals=None,
+            n_node=jnp.array([4]),
+            n_edge=jnp.array([4]),
+        )
+        return layer(graph).nodes
+
+    return fun, (numbers(3, 5), numbers(4, 3))
+
+
+@model("equivariant tensor product", "e3nn-jax")
+def e3nn() -> Program:
+    import e3nn_jax
+
+    def fun(weights: Any, x: Any) -> Any:
+        harmonics = e3nn_jax.spherical_harmonics("0e + 1o + 2e", x, True)
+        return e3nn_jax.tensor_product(harmonics, harmonics).array * weights
+
+    return fun, (numbers(1), numbers(4, 3))
+
+
+@model("ResNet-18 (flaxmodels)", "flaxmodels")
+def resnet() -> Program:
+    from flaxmodels import ResNet18
+
+    module = ResNet18(output="logits", pretrained=None, num_classes=5, normalize=False)
+    return linen(module, numbers(1, 32, 32, 3), train=False)
+
+
+@model("GPT-2 (flaxmodels)", "flaxmodels")
+def gpt2() -> Program:
+    from flaxmodels.gpt2.gpt2 import GPT2LMHeadModel
+
+    config = SimpleNamespace(
+        vocab_size=32,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=8,
+        n_inner=None,
+        layer_norm_epsilon=1e-5,
+        activation_function="gelu_new",
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        use_cache=False,
+    )
+    return linen(GPT2LMHeadModel(config=config), tokens(1, 8))
+
+
+@model("Mamba (jaxonmodels)", "jaxonmodels")
+def mamba() -> Program:
+    from jaxonmodels.models.mamba import Mamba
+
+    return equinox(Mamba(n_embd=16, n_dims=32, n_layers=2, key=KEY), tokens(8))
+
+
+@model("vision transformer (equimo)", "equimo")
+def equimo() -> Program:
+    from equimo.models.vit import VisionTransformer
+
+    module = VisionTransformer(
+        img_size=16,
+        in_channels=3,
+        dim=16,
+        patch_size=8,
+        num_heads=[2],
+        depths=[2],
+        num_classes=5,
+        key=KEY,
+    )
+    return equinox(module, numbers(3, 16, 16), key=KEY, inference=True)
+
+
+@model("DINOv2 (jimmy)", "jimmy-vision")
+def jimmy() -> Program:
+    from flax.nnx import Rngs
+    from jimmy.models.vit import DinoV2
+
+    module = DinoV2(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, rngs=Rngs(0))
+    return nnx(module, numbers(1, 16, 16, 3))
+
+
+@model("MobileNet (dm-haiku)", "dm-haiku")
+def haiku_resnet() -> Program:
+    import haiku as hk
+
+    def fun(x: Any) -> Any:
+        return hk.nets.MobileNetV1(num_classes=5, use_bn=False)(x, is_training=True)
+
+    return haiku(fun, numbers(1, 32, 32, 3))
+
+
+@model("normalising flow (distrax)", "distrax")
+def distrax() -> Program:
+    import distrax
+
+    def fun(scale: Any, x: Any) -> Any:
+        base = distrax.MultivariateNormalDiag(jnp.zeros(2), jnp.ones(2))
+        bijector = distrax.Block(distrax.ScalarAffine(shift=scale[0], scale=scale[1]), 1)
+        return distrax.Transformed(
+            base, distrax.Chain([bijector, distrax.Block(distrax.Tanh(), 1)])
+        ).log_prob(x)
+
+    return fun, (numbers(2), numbers(5, 2) / 9)
+
+
+@model("Gaussian process", "tinygp")
+def gaussian_process() -> Program:
+    import tinygp
+
+    def fun(scale: Any, x: Any) -> Any:
+        kernel = scale[0] * tinygp.kernels.ExpSquared(scale[1])
+        return tinygp.GaussianProcess(kernel, x, diag=0.1).log_probability(jnp.sin(x))
+
+    return fun, (jnp.ones(2), numbers(6))
