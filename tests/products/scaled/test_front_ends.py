@@ -62,4 +62,4 @@ def test_training_under_a_policy_of_scaled_products(forward: str) -> None:
     policy: Any = f"p=fp32,fwd={forward},wgrad=e4m3[scale=tensor]_e5m2[scale=tensor]_fp32"
     result = ps.train(ps.TrainConfig(policy=policy, model="mlp", steps=40))
     losses = np.asarray(result.losses)
-    assert losses[-5:].mean() < 0.7 * losses[:5].mean()
+    assert losses[-5:].mean() < 0.9 * losses[:5].mean()
