@@ -27,7 +27,8 @@ def leaves(op: Operation) -> bool:
     if op.context.backend == "emulated" or op.is_exact_everywhere:
         return False
     dtypes = {real_dtype(x.dtype) for x in op.arrays if is_inexact(x)}
-    specs = _roles(op)[: 1 if op.context.is_backward else 3]
+    own, dgrad, wgrad, _ = _roles(op)
+    specs = (own,) if op.context.is_backward else (own, dgrad, wgrad)
     return all(leaves_products(spec, dtypes) for spec in specs)
 
 
