@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from precsim.transform.emulate import run
 from precsim.transform.operation import Context, How, Record
@@ -98,47 +97,33 @@ def haiku(function: Callable[..., Any], *inputs: Any) -> Program:
     return apply, (both.init(KEY, *inputs), *inputs)
 
 
-class Row(NamedTuple):
-    """What was found for a model."""
+def emulated(
+    fun: Callable[..., Any], policy: str, records: list[Record] | None = None
+) -> Callable[..., Any]:
+    """Return a function under a policy: strict, or writing down its operations."""
+    strict = records is None
 
-    operations: int
-    emulated: float
-    unknown: list[str]
-    compile_ratio: float
-    run_ratio: float
+    def apply(*args: Any) -> Any:
+        rules = Policy.parse(policy)
+        context = Context(policy=rules, backend="auto", strict=strict, key=KEY, records=records)
+        return run(fun, args, {}, 0, context)
+
+    return apply
 
 
-def measured(program: Program) -> Row:
-    """Count the operations of a model under all policies, and time a call under the first one."""
+def counted(program: Program) -> tuple[int, float, list[str]]:
+    """Return the operations, the share of arithmetic that is emulated, and what has no rule."""
     fun, args = program
-
-    def emulated(policy: str, records: list[Record] | None) -> Callable[..., Any]:
-        def apply(*args: Any) -> Any:
-            context = Context(
-                policy=Policy.parse(policy),
-                backend="auto",
-                strict=records is None,
-                key=KEY,
-                records=records,
-            )
-            return run(fun, args, {}, 0, context)
-
-        return apply
-
-    written: dict[str, list[Record]] = {policy: [] for policy in POLICIES}
-    for policy, records in written.items():
-        jax.make_jaxpr(emulated(policy, records))(*args)
-    records = written[POLICIES[0]]
-    counts = Counter(record.how for record in records)
+    written: list[list[Record]] = []
+    for policy in POLICIES:
+        written.append([])
+        jax.make_jaxpr(emulated(fun, policy, written[-1]))(*args)
+    counts = Counter(record.how for record in written[0])
     touched = sum(counts[how] for how in (How.ROUNDED, How.COMPUTED, How.PRODUCT, How.SUM))
     arithmetic = touched + counts[How.AS_IS] + counts[How.UNKNOWN]
-    every = [record for records in written.values() for record in records]
+    every = [record for records in written for record in records]
     unknown = sorted({record.primitive for record in every if record.how is How.UNKNOWN})
-    share = touched / max(arithmetic, 1)
-    if unknown:
-        return Row(len(records), share, unknown, np.nan, np.nan)
-    plain, other = timed(fun, args), timed(emulated(POLICIES[0], None), args)
-    return Row(len(records), share, unknown, other[0] / plain[0], other[1] / plain[1])
+    return len(written[0]), touched / max(arithmetic, 1), unknown
 
 
 def timed(fun: Callable[..., Any], args: Any) -> tuple[float, float]:
@@ -169,16 +154,19 @@ def main(names: list[str]) -> None:
             print(f"{name}: {package} is not installed", file=sys.stderr)
             continue
         try:
-            row = measured(make())
-        except Exception as error:  # a package of another time
+            program = make()
+            operations, share, unknown = counted(program)
+        except Exception as error:  # noqa: BLE001 (a package of another time)
             print(f"{name}: {package} {version} does not run: {error!r:.300}", file=sys.stderr)
             continue
-        print(
-            f"| {name} | {package} {version} | {row.operations} | {row.emulated:.0%} "
-            f"| {', '.join(row.unknown) or 'none'} "
-            f"| {row.compile_ratio:.1f} | {row.run_ratio:.1f} |",
-            flush=True,
-        )
+        row = f"| {name} | {package} {version} | {operations} | {share:.0%} |"
+        if unknown:
+            print(f"{row} {', '.join(unknown)} | | |", flush=True)
+            continue
+        fun, args = program
+        plain, other = timed(fun, args), timed(emulated(fun, POLICIES[0]), args)
+        ratios = " | ".join(f"{b / a:.1f}" for a, b in zip(plain, other, strict=True))
+        print(f"{row} none | {ratios} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from benchmarks.models import KEY, Program, equinox, haiku, linen, model, nnx, n
 
 @model("PaLM", "palm-jax")
 def palm() -> Program:
+    """Return `PaLM` of `palm-jax`."""
     from palm_jax.palm_lite import PaLM
 
     module = PaLM(num_tokens=32, dim=16, dim_head=8, depth=2, heads=2, key=KEY, max_seq_len=8)
@@ -19,13 +20,18 @@ def palm() -> Program:
 
 @model("gMLP language model", "mlp-gpt-jax")
 def mlp_gpt() -> Program:
+    """Return `gMLP language model` of `mlp-gpt-jax`."""
     from mlp_gpt_jax.mlp_gpt_jax import MLPGpt
 
-    return haiku(lambda x: MLPGpt(num_tokens=32, dim=16, depth=2, seq_len=8)(x), tokens(8))
+    def fun(x: Any) -> Any:
+        return MLPGpt(num_tokens=32, dim=16, depth=2, seq_len=8)(x)
+
+    return haiku(fun, tokens(8))
 
 
 @model("transformer decoder (attnax)", "attnax")
 def attnax() -> Program:
+    """Return `transformer decoder (attnax)` of `attnax`."""
     from attnax.config import TransformerConfig
     from attnax.transformer import TransformerDecoder
     from flax.nnx import Rngs
@@ -38,6 +44,7 @@ def attnax() -> Program:
 
 @model("Mamba-2", "mamba2-jax")
 def mamba2() -> Program:
+    """Return `Mamba-2` of `mamba2-jax`."""
     from flax.nnx import Rngs
     from mamba2_jax.modeling import Mamba2Config, Mamba2Model
 
@@ -50,6 +57,7 @@ def mamba2() -> Program:
 
 @model("Kolmogorov-Arnold network", "jaxkan")
 def kan() -> Program:
+    """Return `Kolmogorov-Arnold network` of `jaxkan`."""
     from jaxkan.models.KAN import KAN
 
     return nnx(KAN([2, 4, 1], "base", {"k": 3, "G": 3}, seed=0), numbers(5, 2))
@@ -57,6 +65,7 @@ def kan() -> Program:
 
 @model("Fourier neural operator", "pdequinox")
 def fno() -> Program:
+    """Return `Fourier neural operator` of `pdequinox`."""
     from pdequinox.arch import ClassicFNO
 
     module = ClassicFNO(1, 1, 1, hidden_channels=4, num_modes=3, num_blocks=2, key=KEY)
@@ -65,6 +74,7 @@ def fno() -> Program:
 
 @model("U-Net", "pdequinox")
 def unet() -> Program:
+    """Return `U-Net` of `pdequinox`."""
     from pdequinox.arch import ClassicUNet
 
     return equinox(ClassicUNet(1, 1, 1, hidden_channels=4, num_levels=2, key=KEY), numbers(1, 16))
@@ -72,29 +82,31 @@ def unet() -> Program:
 
 @model("masked autoregressive flow", "flowjax")
 def flow() -> Program:
+    """Return `masked autoregressive flow` of `flowjax`."""
     from flowjax.distributions import Normal
     from flowjax.flows import masked_autoregressive_flow
 
     base = Normal(jnp.zeros(2))
     flow = masked_autoregressive_flow(KEY, base_dist=base, flow_layers=2, nn_width=8)
-    program = equinox(flow.log_prob, numbers(5, 2))
-    return program
+    return equinox(flow.log_prob, numbers(5, 2))
 
 
 @model("spline coupling flow", "flowjax")
 def coupling() -> Program:
+    """Return `spline coupling flow` of `flowjax`."""
     from flowjax.bijections import RationalQuadraticSpline
     from flowjax.distributions import Normal
     from flowjax.flows import coupling_flow
 
     spline = RationalQuadraticSpline(knots=4, interval=3)
-    options: dict[str, Any] = dict(flow_layers=2, nn_width=8, transformer=spline)
+    options: dict[str, Any] = {"flow_layers": 2, "nn_width": 8, "transformer": spline}
     flow = coupling_flow(KEY, base_dist=Normal(jnp.zeros(2)), **options)
     return equinox(flow.log_prob, numbers(5, 2))
 
 
 @model("graph convolution", "jraph")
 def graph() -> Program:
+    """Return `graph convolution` of `jraph`."""
     import jraph
 
     senders, receivers = jnp.array([0, 1, 2, 3]), jnp.array([1, 2, 3, 0])
@@ -117,6 +129,7 @@ def graph() -> Program:
 
 @model("equivariant tensor product", "e3nn-jax")
 def e3nn() -> Program:
+    """Return `equivariant tensor product` of `e3nn-jax`."""
     import e3nn_jax
 
     def fun(weights: Any, x: Any) -> Any:
@@ -128,6 +141,7 @@ def e3nn() -> Program:
 
 @model("ResNet-18 (flaxmodels)", "flaxmodels")
 def resnet() -> Program:
+    """Return `ResNet-18 (flaxmodels)` of `flaxmodels`."""
     from flaxmodels import ResNet18
 
     module = ResNet18(output="logits", pretrained=None, num_classes=5, normalize=False)
@@ -136,6 +150,7 @@ def resnet() -> Program:
 
 @model("GPT-2 (flaxmodels)", "flaxmodels")
 def gpt2() -> Program:
+    """Return `GPT-2 (flaxmodels)` of `flaxmodels`."""
     from flaxmodels.gpt2.gpt2 import GPT2LMHeadModel
 
     config = SimpleNamespace(
@@ -157,6 +172,7 @@ def gpt2() -> Program:
 
 @model("Mamba (jaxonmodels)", "jaxonmodels")
 def mamba() -> Program:
+    """Return `Mamba (jaxonmodels)` of `jaxonmodels`."""
     from jaxonmodels.models.mamba import Mamba
 
     return equinox(Mamba(n_embd=16, n_dims=32, n_layers=2, key=KEY), tokens(8))
@@ -164,6 +180,7 @@ def mamba() -> Program:
 
 @model("vision transformer (equimo)", "equimo")
 def equimo() -> Program:
+    """Return `vision transformer (equimo)` of `equimo`."""
     from equimo.models.vit import VisionTransformer
 
     module = VisionTransformer(
@@ -181,6 +198,7 @@ def equimo() -> Program:
 
 @model("DINOv2 (jimmy)", "jimmy-vision")
 def jimmy() -> Program:
+    """Return `DINOv2 (jimmy)` of `jimmy-vision`."""
     from flax.nnx import Rngs
     from jimmy.models.vit import DinoV2
 
@@ -190,6 +208,7 @@ def jimmy() -> Program:
 
 @model("MobileNet (dm-haiku)", "dm-haiku")
 def haiku_resnet() -> Program:
+    """Return `MobileNet (dm-haiku)` of `dm-haiku`."""
     import haiku as hk
 
     def fun(x: Any) -> Any:
@@ -200,6 +219,7 @@ def haiku_resnet() -> Program:
 
 @model("normalising flow (distrax)", "distrax")
 def distrax() -> Program:
+    """Return `normalising flow (distrax)` of `distrax`."""
     import distrax
 
     def fun(scale: Any, x: Any) -> Any:
@@ -214,6 +234,7 @@ def distrax() -> Program:
 
 @model("Gaussian process", "tinygp")
 def gaussian_process() -> Program:
+    """Return `Gaussian process` of `tinygp`."""
     import tinygp
 
     def fun(scale: Any, x: Any) -> Any:
@@ -221,3 +242,32 @@ def gaussian_process() -> Program:
         return tinygp.GaussianProcess(kernel, x, diag=0.1).log_probability(jnp.sin(x))
 
     return fun, (jnp.ones(2), numbers(6))
+
+
+@model("vision transformer (vitax)", "vitax")
+def vitax() -> Program:
+    """Return `vision transformer (vitax)` of `vitax`."""
+    from flax.nnx import Rngs
+    from vitax.models.vit import VisionTransformer
+
+    module = VisionTransformer(
+        num_classes=5,
+        img_size=16,
+        patch_size=8,
+        num_layers=2,
+        num_heads=2,
+        mlp_dim=32,
+        hidden_size=16,
+        dropout_rate=0.0,
+        fsdp=False,
+        rngs=Rngs(0),
+    )
+    return nnx(module, numbers(1, 16, 16, 3))
+
+
+@model("linear recurrent unit", "rnn-jax")
+def linear_recurrent_unit() -> Program:
+    """Return `linear recurrent unit` of `rnn-jax`."""
+    from rnn_jax.ssm.lru import LinearRecurrentUnit
+
+    return equinox(LinearRecurrentUnit(4, 8, 8, key=KEY), numbers(6, 4))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from precsim._arrays import Array
 from precsim.formats.arguments import integer
@@ -90,8 +91,8 @@ def autocast(
     Raises
     ------
     ValueError
-        If a format of the policy's products is none of those, if the platform has no kernel for
-        it, or if a rule of the policy matches no scope.
+        If a format of the policy's products is none of those. When it is called: if the platform
+        has no kernel for it, or a rule of the policy matches no scope.
 
     Warns
     -----
@@ -115,7 +116,8 @@ def autocast(
     Weights keep their dtype: casts are inside, and gradients of float32 weights are float32.
     Functions with derivatives of their own keep them, and these run as they are. What enters and
     leaves such functions, loops, branches, `jax.checkpoint` and `shard_map` has the program's
-    dtypes; inside, this function works on. Float64 products are left.
+    dtypes; inside, this function works on. Products of float64 are left, and those whose
+    `jax.lax.DotAlgorithmPreset` the program names.
 
     Each product has an error of at most ``2 u + gamma(k, 2**-24)``, relative to the sum of the
     magnitudes of its k terms, plus u of the result, where u is the unit roundoff of the narrow
@@ -163,11 +165,6 @@ def _check_operands(spec: MatmulSpec) -> None:
     left, right = _dtype(spec.lhs), _dtype(spec.rhs)
     if left != right and not {left, right} <= set(FLOAT8):
         raise ValueError(f"operands of '{spec}' differ; native kernels have two of one width")
-    for dtype in {left, right} - {None, *FLOAT8}:
-        if not has_kernel(dtype):
-            raise ValueError(
-                f"operands of '{spec}' are {dtype}; {jax.default_backend()} has no kernel for them"
-            )
 
 
 def _compute(op: Operation) -> list[Value]:
@@ -234,7 +231,8 @@ def _product(op: Operation) -> list[Value]:
     spec = op.policy.forward
     dtype = _dtype(spec.lhs)
     atoms = [*op.eqn.invars[:2], op.eqn.outvars[0]]
-    if dtype is None or not all(_is_float32_or_narrower(atom) for atom in atoms):
+    is_named = isinstance(op.params["precision"], (lax.DotAlgorithm, lax.DotAlgorithmPreset))
+    if dtype is None or is_named or not all(_is_float32_or_narrower(atom) for atom in atoms):
         return _bound(op, [value.array for value in _declared(op)])
     if dtype in FLOAT8:
         if op.name == "dot_general" and has_kernel(dtype):
@@ -244,6 +242,11 @@ def _product(op: Operation) -> list[Value]:
             return _result(op, [y])
         warnings.warn(_statement(op), UserWarning, stacklevel=2)
         dtype = BF16
+    if not has_kernel(dtype):
+        raise ValueError(
+            f"{op.name} at {op.line or jaxprs.NOWHERE} has operands in {dtype} under the policy; "
+            f"{jax.default_backend()} has no kernel for them, allowed is a rule that leaves its scope in fp32"
+        )
     eqn = op.eqn.replace(params=op.params | {"preferred_element_type": np.dtype(dtype)})
     arrays = [jnp.asarray(v.array, dtype) for v in (left, right)]
     return _result(op, jaxprs.bind(eqn, [*arrays, *(v.array for v in op.operands[2:])]))
@@ -269,7 +272,7 @@ def _statement(op: Operation) -> str:
         if op.name != "dot_general"
         else f"{jax.default_backend()} has no kernel for 8-bit operands"
     )
-    return f"{op.name} at {op.line or 'a place that JAX does not tell'} runs in bf16: {reason}"
+    return f"{op.name} at {op.line or jaxprs.NOWHERE} runs in bf16: {reason}"
 
 
 class Gain(NamedTuple):

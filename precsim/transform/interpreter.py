@@ -148,7 +148,7 @@ def _parts_rounded(op: Operation, value: Value, n: int) -> Value:
 
 
 def _refusal(op: Operation) -> str:
-    line = op.line or "a place that JAX does not tell"
+    line = op.line or jaxprs.NOWHERE
     dtypes = ", ".join(dict.fromkeys(str(v.array.dtype) for v in op.operands))
     return (
         f"'{op.name}' of {dtypes} at {line} has no rule to emulate it in '{op.spec}'; allowed are a rule "

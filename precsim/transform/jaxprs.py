@@ -81,6 +81,9 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
     return len(constants), len(carried)
 
 
+NOWHERE = "a place that JAX does not tell"
+
+
 def source_line(eqn: Any) -> str:
     """Return the user's file, line and function that an equation stems from, or nothing."""
     from jax._src import source_info_util  # no public way to a source line

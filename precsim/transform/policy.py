@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from precsim.arithmetic.sums.order import PAIRWISE, Order, parse_order
 from precsim.formats.arguments import shown
-from precsim.formats.carrier import FLOAT32
+from precsim.formats.layout import BINARY32
 from precsim.formats.scaled import refuse_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
@@ -329,7 +329,7 @@ def _rounding(name: str, value: RoundingSpec | str, *, is_scaled: bool = False) 
 
 def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
     """Refuse a format with values that are not float32 numbers."""
-    if spec is not None and not spec.format.fits(FLOAT32):
+    if spec is not None and not spec.format.fits(BINARY32):
         raise ValueError(
             f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, as training "
             "computes with those"

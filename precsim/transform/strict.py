@@ -277,16 +277,13 @@ def _promotion(line: str, dtypes: Sequence[Any]) -> _Loss:
     names = " and ".join(str(d) for d in dtypes)
     return _Loss(
         "promotion",
-        f"{line or _NOWHERE}: {names} become one dtype without a cast; allowed are operands of one dtype or "
+        f"{line or jaxprs.NOWHERE}: {names} become one dtype without a cast; allowed are operands of one dtype or "
         "allow=('promotion',)",
     )
 
 
-_NOWHERE = "a place that JAX does not tell"
-
-
 def _where(place: _Place) -> str:
-    return place.line or _NOWHERE
+    return place.line or jaxprs.NOWHERE
 
 
 def _losses_at(eqn: Any, place: _Place) -> Iterator[_Loss]:

@@ -174,6 +174,11 @@ def test_rules_of_the_policy_leave_scopes() -> None:
     assert [kind[1].partition("[")[0] for kind in found] == [BF16, F32]
 
 
+def test_a_product_whose_algorithm_is_named_is_left() -> None:
+    named = lambda x: jnp.matmul(x, x.T, precision="F32_F32_F32")
+    assert [kind[1].partition("[")[0] for kind in products(ps.autocast(named), X)] == [F32]
+
+
 def test_fp16_with_loss_scaling() -> None:
     """The gradient of the products is below fp16's smallest number without the scale."""
     w, x = weights(w=(8, 4))["w"], X
@@ -224,6 +229,14 @@ def test_8_bit_products_with_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     for key, g in gradient.items():
         assert g.dtype == np.float32
         assert jnp.linalg.norm(g - exact[key]) < 0.25 * jnp.linalg.norm(exact[key])
+
+
+def test_a_platform_without_a_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_kernel", lambda _: False)
+    with pytest.raises(
+        ValueError, match=r"dot_general at .* has operands in bfloat16 under .* cpu"
+    ):
+        jax.eval_shape(ps.autocast(jnp.matmul), X, X.T)
 
 
 def test_the_gain_is_measured_and_its_kernels_are_named() -> None:

@@ -1,6 +1,7 @@
 """`coverage`: every operation is counted, with the format that it really has."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,20 @@ def test_a_bf16_example_that_computes_in_float32_shows_up() -> None:
     ]
     right = ps.coverage(model, "fp32", W.astype(jnp.bfloat16), X)
     assert [row.dtype for row in right.rows if row.primitive == "dot_general"] == ["bf16"]
+
+
+def test_a_flax_layer_with_bf16_inputs_computes_in_float32() -> None:
+    linen = pytest.importorskip("flax.linen")
+    x = X.astype(jnp.bfloat16)
+
+    def product(layer: Any) -> tuple[str, str]:
+        weights = jax.eval_shape(layer.init, jax.random.key(0), x)
+        rows = ps.coverage(layer.apply, "fp32", weights, x).rows
+        (row,) = [row for row in rows if row.primitive == "dot_general"]
+        return row.dtype, row.scope
+
+    assert product(linen.Dense(3)) == ("fp32", "Dense")
+    assert product(linen.Dense(3, dtype=jnp.bfloat16)) == ("bf16", "Dense")
 
 
 def test_turns_of_scans_multiply_and_a_loop_traced_twice_counts_once() -> None:

@@ -69,8 +69,6 @@ MOVES = (
     "pbroadcast",
     "pvary",
     "pcast",
-    "squeeze_p",
-    "optimization_barrier_p",
     "iota",
     "nonbatchable",
     "nontraceable",

@@ -68,6 +68,15 @@ def test_scattered_sums_are_pairwise_for_each_target(mode: str | None) -> None:
     jax.tree.map(np.testing.assert_array_equal, ours, plain)
 
 
+def test_scattered_sums_one_after_the_other() -> None:
+    """A chain of ones stops at 256, a tree does not."""
+    ids = jnp.asarray(RANDOM.permutation(np.repeat([0, 1], [700, 3])))
+    add = lambda target: target.at[ids].add(1.0)
+    for order, expected in (("sequential", [256, 3]), ("pairwise", [700, 3])):
+        found = ps.emulate(add, f"bf16,order={order}")(np.zeros(2, np.float32))
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_cumulative_and_window_sums() -> None:
     x = RANDOM.integers(0, 99, (2, 9)).astype(np.float32) / 8
     found = ps.emulate(lambda x: jnp.cumsum(x, axis=1), "bf16,order=sequential")(x)
