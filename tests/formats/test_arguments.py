@@ -184,7 +184,7 @@ LONG_NAMES: dict[str, Callable[[], object]] = {
     "scaling": lambda: ps.Policy.parse(f"c=bf16,tensor={LONG}"),
     "backend": lambda: ps.matmul([[1.0]], [[1.0]], "fp16_fp16_fp16", backend=LONG),
     "padding": lambda: ps.conv(IMAGE, IMAGE, "fp16_fp16_fp16", padding=LONG),
-    "stride": lambda: ps.conv(IMAGE, IMAGE, "fp16_fp16_fp16", stride=[LONG]),  # type: ignore[arg-type]
+    "stride": lambda: ps.conv(IMAGE, IMAGE, "fp16_fp16_fp16", stride=[LONG]),  # type: ignore[list-item]
 }
 HALF: dict[str, Any] = {"precision": 11, "exponent_bits": 5}
 

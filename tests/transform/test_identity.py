@@ -202,7 +202,7 @@ def walked(fun: Callable[..., Any]) -> Callable[..., Any]:
 
     def emulated(*args: Any) -> Any:
         policy, key = Policy.parse("fp32"), jax.random.key(0)
-        context = Context(policy=policy, backend="auto", strict=True, key=key, records=[])
+        context = Context(policy=policy, backend="auto", strict=True, key=key, records={})
         return run(fun, args, {}, 0, context)
 
     return emulated
@@ -271,7 +271,9 @@ def on_four_devices() -> None:
     rows, everywhere = spec("d"), spec()
 
     def loss(w: Any, x: Any) -> Any:
-        part = lambda w, x: psum(jnp.tanh(x @ w).sum(), "d")
+        def part(w: Any, x: Any) -> Any:
+            return psum(jnp.tanh(x @ w).sum(), "d")
+
         return jax.shard_map(part, mesh=mesh, in_specs=(everywhere, rows), out_specs=everywhere)(
             w, x
         )
