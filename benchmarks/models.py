@@ -128,14 +128,15 @@ def counted(program: Program) -> tuple[int, float, list[str]]:
 
 def timed(fun: Callable[..., Any], args: Any) -> tuple[float, float]:
     """Return the seconds to trace and compile, and the least seconds of a call."""
+    wait: Callable[[Any], Any] = jax.block_until_ready
     start = time.perf_counter()
     compiled = jax.jit(fun).lower(*args).compile()
     compiling = time.perf_counter() - start
-    jax.block_until_ready(compiled(*args))
+    wait(compiled(*args))
     calls = []
     for _ in range(5):
         start = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
+        wait(compiled(*args))
         calls.append(time.perf_counter() - start)
     return compiling, min(calls)
 

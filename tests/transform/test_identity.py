@@ -266,10 +266,12 @@ def test_four_devices() -> None:
 
 def on_four_devices() -> None:
     mesh = jax.make_mesh((4,), ("d",))
-    rows, everywhere = jax.P("d"), jax.P()  # type: ignore[no-untyped-call]
+    spec: Callable[..., Any] = jax.P
+    psum: Callable[..., Any] = lax.psum
+    rows, everywhere = spec("d"), spec()
 
     def loss(w: Any, x: Any) -> Any:
-        part = lambda w, x: lax.psum(jnp.tanh(x @ w).sum(), "d")
+        part = lambda w, x: psum(jnp.tanh(x @ w).sum(), "d")
         return jax.shard_map(part, mesh=mesh, in_specs=(everywhere, rows), out_specs=everywhere)(
             w, x
         )
@@ -284,24 +286,21 @@ def on_four_devices() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["linen", "nnx", "equinox", "haiku", "diffrax", "numpyro"])
 def test_models_of_libraries_keep_their_bits(name: str) -> None:
-    pytest.importorskip("flax" if name in ("linen", "nnx") else name)
-    pytest.importorskip({"haiku": "haiku", "linen": "flax", "nnx": "flax"}.get(name, name))
     fun, args = LIBRARIES[name]()
     check(fun, args)
 
 
 def linen_model() -> Any:
-    from flax import linen as nn
+    nn: Any = pytest.importorskip("flax.linen")
 
-    layers = [nn.Conv(3, (3, 3)), nn.LayerNorm(), nn.relu, lambda y: y.reshape(2, 1, -1)]
+    layers: list[Any] = [nn.Conv(3, (3, 3)), nn.LayerNorm(), nn.relu, lambda y: y.reshape(2, 1, -1)]
     model = nn.Sequential([*layers, nn.Dense(6), nn.MultiHeadDotProductAttention(2), jnp.sum])
     images = x(2, 4, 4, 1)
     return model.apply, (model.init(jax.random.key(0), images), images)
 
 
 def nnx_model() -> Any:
-    from flax import nnx
-
+    nnx: Any = pytest.importorskip("flax.nnx")
     rngs = nnx.Rngs(0)
     model = nnx.Sequential(nnx.Linear(3, 8, rngs=rngs), nnx.LayerNorm(8, rngs=rngs), jnp.sum)
     graph, state = nnx.split(model)
@@ -309,7 +308,7 @@ def nnx_model() -> Any:
 
 
 def equinox_model() -> Any:
-    import equinox as eqx
+    eqx: Any = pytest.importorskip("equinox")
 
     model = eqx.nn.MLP(3, "scalar", 8, 2, key=jax.random.key(0))
     arrays, rest = eqx.partition(model, eqx.is_array)
@@ -317,7 +316,7 @@ def equinox_model() -> Any:
 
 
 def haiku_model() -> Any:
-    import haiku as hk
+    hk: Any = pytest.importorskip("haiku")
 
     def fun(x: Any) -> Any:
         core = hk.LSTM(3)
@@ -328,7 +327,7 @@ def haiku_model() -> Any:
 
 
 def diffrax_solve() -> Any:
-    import diffrax
+    diffrax: Any = pytest.importorskip("diffrax")
 
     def fun(p: Any, start: Any) -> Any:
         term = diffrax.ODETerm(lambda t, y, p: jnp.tanh(p @ y))
@@ -342,17 +341,15 @@ def diffrax_solve() -> Any:
 
 
 def numpyro_step() -> Any:
-    import numpyro
-    from numpyro import distributions
-    from numpyro.infer import HMC
-
+    numpyro: Any = pytest.importorskip("numpyro")
+    distributions, infer = numpyro.distributions, pytest.importorskip("numpyro.infer")
     inputs = x(5, 2)
 
     def model(y: Any) -> None:
         w = numpyro.sample("w", distributions.Normal(0, 1).expand([2]))
         numpyro.sample("y", distributions.Normal(inputs @ w, 1), obs=y)
 
-    kernel = HMC(model, num_steps=3, adapt_step_size=False, step_size=0.05)
+    kernel = infer.HMC(model, num_steps=3, adapt_step_size=False, step_size=0.05)
     data = (inputs.sum(1),)
     start = kernel.init(jax.random.key(0), 0, None, data, {})
     return lambda z: kernel.sample(start._replace(z=z), data, {}).z["w"], (start.z,)

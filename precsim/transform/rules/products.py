@@ -27,9 +27,9 @@ def leaves(op: Operation) -> bool:
     if op.context.backend == "emulated" or op.is_exact_everywhere:
         return False
     dtypes = {real_dtype(x.dtype) for x in op.arrays if is_inexact(x)}
-    *specs, _ = _roles(op)
-    count = 1 if op.context.is_backward else 3
-    return all(leaves_products(spec, dtypes) for spec in specs[:count])
+    own, dgrad, wgrad, _ = _roles(op)
+    specs = (own,) if op.context.is_backward else (own, dgrad, wgrad)
+    return all(leaves_products(spec, dtypes) for spec in specs)
 
 
 def _roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:

@@ -1,6 +1,5 @@
 """Rules of single primitives: each case is a program that was once computed wrongly or refused."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +14,10 @@ BF16 = "e=bf16,fwd=bf16_bf16_fp32"
 X = np.linspace(-1.3, 2.9, 5, dtype=np.float32)
 
 
+def f32(x: Any) -> np.ndarray:
+    return np.asarray(x, np.float32)
+
+
 def bf16(x: Any) -> np.ndarray:
     return np.asarray(ps.round_to(np.asarray(x, np.float32), "bf16"))
 
@@ -27,7 +30,9 @@ def test_a_function_with_a_samplers_name_is_emulated() -> None:
 
 
 def test_random_numbers_are_jaxs_own() -> None:
-    draw: Callable[[Any], Any] = lambda key: jax.random.normal(key, (5,))
+    def draw(key: Any) -> Any:
+        return jax.random.normal(key, (5,))
+
     key = jax.random.key(3)
     np.testing.assert_array_equal(emulate(draw, BF16)(key), draw(key))
 
@@ -66,13 +71,13 @@ def test_parts_of_fourier_coefficients_are_rounded() -> None:
 
 
 def test_a_linear_solver_is_interpreted_and_solves_for_gradients() -> None:
-    diagonal = np.array([3, 7], np.float32)
+    diagonal = f32([3, 7])
 
     def fun(b: Any) -> Any:
         product, solve = lambda v: diagonal * v, lambda _, b: b / diagonal
         return jax.lax.custom_linear_solve(product, b, solve, symmetric=True)
 
-    b = np.array([1, 2], np.float32)
+    b = f32([1, 2])
     y, back = jax.vjp(emulate(fun, BF16), b)
     np.testing.assert_array_equal(y, bf16(b / diagonal))
     np.testing.assert_array_equal(back(b)[0], bf16(b / diagonal))
@@ -99,7 +104,10 @@ def test_a_rule_for_gradients_learns_which_operands_need_them() -> None:
         return y * 100, None
 
     both.defvjp(forward, backward, symbolic_zeros=True)
-    first: Callable[[Any], Any] = lambda x: both(x, 3.0)[0]
+
+    def first(x: Any) -> Any:
+        return both(x, 3.0)[0]
+
     gradient = jax.grad(emulate(first, "fp32"))(2.0)
     assert (needed, gradient) == ([(True, False), "SymbolicZero"], 300)
 
@@ -137,9 +145,12 @@ def test_a_rule_rounds_in_its_scope_only() -> None:
 
 def test_formats_of_gradients_count_where_the_product_itself_rounds_nothing() -> None:
     policy = "e=fp32,fwd=fp32_fp32_fp32,dgrad=bf16_bf16_fp32,wgrad=bf16_bf16_fp32"
-    w = np.array([[1 + 2**-12]], np.float32)
-    total: Callable[[Any], Any] = lambda x: (x @ w).sum()
-    gradient = jax.grad(emulate(total, policy, params=None))(np.array([[1]], np.float32))
+    w = f32([[1 + 2**-12]])
+
+    def fun(x: Any) -> Any:
+        return (x @ w).sum()
+
+    gradient = jax.grad(emulate(fun, policy, params=None))(f32([[1]]))
     assert gradient == 1
 
 
@@ -147,5 +158,5 @@ def test_loops_under_vmap_end_one_by_one() -> None:
     def fun(x: Any) -> Any:
         return jax.lax.while_loop(lambda y: y < 3, lambda y: y * 2, x)
 
-    x = np.float32([0.5, 1.5, 7])
+    x = f32([0.5, 1.5, 7])
     np.testing.assert_array_equal(emulate(jax.vmap(fun), BF16)(x), [4, 3, 7])
