@@ -5,21 +5,23 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import FunctionType
 
 import precsim as ps
-from precsim.transform.operation import COMPLEX_RULES, RULES, How
+from precsim.transform.operation import COMPLEX_RULES, RULES, How, Rule
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "emulation.md"
 BEGIN, END = "<!-- python -m tests.primitive_table -->\n", "<!-- end of the table -->\n"
 
 
-def kinds(function: Callable[..., object]) -> str:
+def kinds(function: Rule) -> str:
     """Return the kinds that the source of a rule names, and that of what it calls in its file."""
+    assert isinstance(function, FunctionType)
     called = (function.__globals__.get(name) for name in function.__code__.co_names)
     own = [f for f in called if inspect.isfunction(f) and f.__module__ == function.__module__]
-    text = "".join(map(inspect.getsource, [function, *own]))
+    text = "".join(inspect.getsource(f) for f in (function, *own))
     named = dict.fromkeys(How[name] for name in re.findall(r"How\.(\w+)", text))
     computed = [how for how in named if how not in (How.AS_IS, How.EXEMPT)]
     if computed:
@@ -27,9 +29,9 @@ def kinds(function: Callable[..., object]) -> str:
     return How.EXEMPT if named and "evaluate" not in text else "inside"
 
 
-def rows(rules: dict[str, Callable[..., object]], suffix: str = "") -> Iterable[str]:
+def rows(rules: Mapping[str, Rule], suffix: str = "") -> Iterable[str]:
     """Yield a row per rule: kinds, the first line of its docstring, its primitives."""
-    by_rule: dict[Callable[..., object], list[str]] = {}
+    by_rule: dict[Rule, list[str]] = {}
     for primitive, function in rules.items():
         if function.__module__.startswith("precsim.transform.rules."):
             by_rule.setdefault(function, []).append(f"`{primitive}`")
