@@ -272,9 +272,9 @@ def on_four_devices() -> None:
 
     def loss(w: Any, x: Any) -> Any:
         part = lambda w, x: psum(jnp.tanh(x @ w).sum(), "d")
-        return jax.shard_map(part, mesh=mesh, in_specs=(everywhere, rows), out_specs=everywhere)(
-            w, x
-        )
+        places = {"in_specs": (everywhere, rows), "out_specs": everywhere}
+        mapped: Any = partial(jax.shard_map, mesh=mesh, **places)(part)
+        return mapped(w, x)
 
     args = x(3, 2), x(8, 3)
     check(loss, args)
