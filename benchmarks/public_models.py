@@ -1,6 +1,5 @@
 """The public models that `benchmarks.models` tries, each from its own package, made small."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -146,28 +145,6 @@ def resnet() -> Program:
 
     module = ResNet18(output="logits", pretrained=None, num_classes=5, normalize=False)
     return linen(module, numbers(1, 32, 32, 3), train=False)
-
-
-@model("GPT-2 (flaxmodels)", "flaxmodels")
-def gpt2() -> Program:
-    """Return `GPT-2 (flaxmodels)` of `flaxmodels`."""
-    from flaxmodels.gpt2.gpt2 import GPT2LMHeadModel
-
-    config = SimpleNamespace(
-        vocab_size=32,
-        n_embd=16,
-        n_layer=2,
-        n_head=2,
-        n_positions=8,
-        n_inner=None,
-        layer_norm_epsilon=1e-5,
-        activation_function="gelu_new",
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        resid_pdrop=0.0,
-        use_cache=False,
-    )
-    return linen(GPT2LMHeadModel(config=config), tokens(1, 8))
 
 
 @model("Mamba (jaxonmodels)", "jaxonmodels")

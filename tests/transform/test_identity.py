@@ -265,7 +265,7 @@ def test_four_devices() -> None:
 
 
 def on_four_devices() -> None:
-    mesh = jax.make_mesh((4,), ("d",))
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     spec: Callable[..., Any] = jax.P
     psum: Callable[..., Any] = lax.psum
     rows, everywhere = spec("d"), spec()
