@@ -82,13 +82,13 @@ def _quantized(size: int) -> tuple[Any, ...]:
 
 
 def _convolved(jax: Any) -> Callable[..., Any]:
-    numbers = ("NHWC", "HWIO", "NHWC")
     return lambda x, w: jax.lax.conv_general_dilated(
-        x, w, (1, 1), "SAME", dimension_numbers=numbers
+        x, w, (1, 1), "SAME", dimension_numbers=NUMBERS
     )
 
 
 CONTRACT = (((1,), (0,)), ((), ()))
+NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 PLAIN: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "conv": _convolved,
@@ -168,8 +168,18 @@ FUNCTIONS: dict[str, Function] = {
         arrays=lambda size: (*_matrices(size), *_scales(size)),
         plain_arrays=_matrices,
     ),
+    "einsum": Function(
+        run=partial(ps.einsum("bf16_bf16_fp32"), "ij,jk"), plain="matmul", arrays=_matrices
+    ),
     "conv": Function(
         run=lambda x, w: ps.conv(x, w, "bf16_bf16_fp32"), plain="conv", arrays=_images
+    ),
+    "conv_general_dilated": Function(
+        run=lambda x, w: ps.conv_general_dilated("bf16_bf16_fp32")(
+            x, w, (1, 1), "SAME", dimension_numbers=NUMBERS
+        ),
+        plain="conv",
+        arrays=_images,
     ),
 }
 """Every public function of arrays; of the comparisons two, of minimum and maximum one."""

@@ -2,7 +2,16 @@
 
 import difflib
 
-from benchmarks import calls, compilation, matmuls, operations, roundings, startup, training
+from benchmarks import (
+    calls,
+    compilation,
+    matmuls,
+    native,
+    operations,
+    roundings,
+    startup,
+    training,
+)
 from benchmarks.case import Case
 
 
@@ -14,6 +23,7 @@ def all_cases() -> list[Case]:
         *calls.cases(),
         *matmuls.cases(),
         *training.cases(),
+        *native.cases(),
         *compilation.cases(),
         *startup.cases(),
     ]

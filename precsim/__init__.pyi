@@ -46,6 +46,7 @@ from precsim.formats.packing import unpack_codes as unpack_codes
 from precsim.formats.registry import get_format as get_format
 from precsim.formats.registry import list_formats as list_formats
 from precsim.formats.registry import register_format as register_format
+from precsim.formats.tile import TileFormat as TileFormat
 from precsim.products.conv_general_dilated import conv_general_dilated as conv_general_dilated
 from precsim.products.convolution import conv as conv
 from precsim.products.dot_general import dot_general as dot_general
@@ -57,9 +58,12 @@ from precsim.products.specs.spec import MatmulSpec as MatmulSpec
 from precsim.rounding.modes import OverflowMode as OverflowMode
 from precsim.rounding.modes import RoundingMode as RoundingMode
 from precsim.rounding.round_to import round_to as round_to
+from precsim.rounding.scaled.calibration import calibrate as calibrate
+from precsim.rounding.scaled.delayed import DelayedScale as DelayedScale
 from precsim.rounding.scaled.quantize import dequantize as dequantize
 from precsim.rounding.scaled.quantize import quantize as quantize
 from precsim.rounding.scaled.quantized import Quantized as Quantized
+from precsim.rounding.scaled.scale import Scale as Scale
 from precsim.rounding.spec import RoundingSpec as RoundingSpec
 from precsim.rounding.ulp import ulp as ulp
 from precsim.training.config import TrainConfig as TrainConfig
@@ -70,9 +74,13 @@ from precsim.training.recipes.loss_scaling import NoLossScale as NoLossScale
 from precsim.training.recipes.loss_scaling import StaticLossScale as StaticLossScale
 from precsim.training.recipes.updates import apply_updates as apply_updates
 from precsim.training.result import TrainResult as TrainResult
+from precsim.transform.autocast import autocast as autocast
+from precsim.transform.coverage import Coverage as Coverage
+from precsim.transform.coverage import coverage as coverage
 from precsim.transform.emulate import emulate as emulate
 from precsim.transform.operation import register_rule as register_rule
 from precsim.transform.policy import Policy as Policy
+from precsim.transform.strict import strict as strict
 
 __version__: str
 __all__: list[str]  # noqa: PYI035

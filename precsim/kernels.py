@@ -5,3 +5,5 @@ from precsim.products.native.finding import NativeProduct as NativeProduct
 from precsim.products.native.finding import find_schedule as find_schedule
 from precsim.products.native.hlo import Kernel as Kernel
 from precsim.products.native.hlo import which_kernel as which_kernel
+from precsim.transform.autocast import Gain as Gain
+from precsim.transform.autocast import measure_gain as measure_gain

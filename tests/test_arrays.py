@@ -22,6 +22,7 @@ VALUES = np.array([[1.0, 2.0], [0.5, 4.0]], np.float32)
 ONE = np.ones((2, 2), np.float32)
 CODES = np.array([[1, 2], [3, 7]], np.uint8)
 SPEC = "fp16_fp16_fp16"
+FILTERS = np.ones((1, 2, 1), np.float32)
 CONTRACT = (((1,), (0,)), ((), ()))
 
 NUMBERS: dict[str, Callable[[Any], Any]] = {
@@ -29,9 +30,14 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "accumulate": lambda x: ps.accumulate(x, "fp16"),
     "add": lambda x: ps.add(x, 1.0, "fp16"),
     "backward_error": lambda x: ps.backward_error(ONE, x, ONE),
+    "calibrate": lambda x: ps.calibrate(x, "int8").scale,
     "conv": lambda x: ps.conv(x.reshape(1, 2, 2, 1), ONE.reshape(2, 2, 1, 1).astype(like(x)), SPEC),
     "divide": lambda x: ps.divide(1.0, x, "fp16"),
+    "conv_general_dilated": lambda x: ps.conv_general_dilated(SPEC)(
+        x[None], FILTERS, (1,), "VALID", preferred_element_type=np.float32
+    ),
     "dot_general": lambda x: ps.dot_general(SPEC)(x, x, CONTRACT, None, np.float32),
+    "einsum": lambda x: ps.einsum(SPEC)("ij,jk", x, ONE, preferred_element_type=np.float32),
     "embedding": lambda x: ps.embedding(x, [1, 0], "fp16"),
     "encode": lambda x: ps.encode(x, "fp16"),
     "equal": lambda x: ps.ieee.equal(x, 1.0),
@@ -90,6 +96,8 @@ INTEGERS: dict[str, Callable[[Any], Any]] = {
 }
 """Functions of integers, and arguments that are integers."""
 
+DROP_INS = ("conv_general_dilated", "dot_general", "einsum")
+
 EXEMPT = {
     # They take codes and scales, which `quantize` made, or bytes.
     "dequantize", "unpack_codes",
@@ -100,7 +108,7 @@ EXEMPT = {
     # Two arrays, of which one is the rounding of the other; trees of parameters, functions, runs.
     "count_events",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
-    "prepare_run", "train", "summarise",
+    "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
     # Optimizers, their states, pictures.
     *vars(ps.optax), *vars(ps.plots),
 }  # fmt: skip
@@ -164,7 +172,7 @@ def test_numbers_of_every_dtype_are_taken_or_widened_or_refused(name: str) -> No
     only_float32 = {"scaled_matmul"}
     if name in only_float32:
         assert_refused(function, given(np.float64), "a has dtype float64; allowed is float32")
-    elif name != "dot_general":  # which is JAX's: no float64 without jax_enable_x64
+    elif name not in DROP_INS:  # which are JAX's: no float64 without jax_enable_x64
         function(given(np.float64))
     for dtype in NARROW:
         assert_same(function(given(dtype)), expected)
@@ -322,7 +330,7 @@ def test_a_list_of_rows_of_different_shapes_is_refused_in_one_line() -> None:
 
 SHAPES = [(), (1,), (0,), (0, 3), (2, 0), (1, 1)]
 OF_ANY_SHAPE = set(NUMBERS) - {
-    "accumulate", "backward_error", "conv", "dot_general", "embedding", "exponent_histogram", "matmul",
+    "accumulate", "backward_error", "calibrate", "conv", *DROP_INS, "embedding", "exponent_histogram", "matmul",
     "quantize", "range_rates", "scaled_matmul", "segment_sum", "sqnr",
 }  # fmt: skip
 

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from precsim._arrays import bitcast, count_true, entry, namespace, shift_left
+from precsim._arrays import (
+    bitcast,
+    count_bits,
+    count_true,
+    entry,
+    leading_zeros,
+    namespace,
+    shift_left,
+)
 from precsim._lax_arrays import LaxArray, lax_numpy, plain, with_lax
 from precsim._loops import repeat, repeat_while
 
@@ -148,3 +156,13 @@ def test_functions_get_it_and_give_arrays_back() -> None:
     assert result["none"] is None
     assert isinstance(result["y"], jax.Array)
     assert plain((x, [LaxArray(x)]))[1][0] is x
+
+
+def test_bits_of_constants_are_counted_under_jit() -> None:
+    """XLA folds what it knows while it compiles, by code of its own for each operation."""
+    for dtype in (np.uint32, np.uint8):
+        x = np.array([0, 1, 5, 1 << (8 * np.dtype(dtype).itemsize - 1)], dtype)
+        x = np.append(x, ~dtype(0))
+        for function in (leading_zeros, count_bits):
+            folded = jax.jit(lambda f=function, x=x: f(jnp.asarray(x)))()
+            assert np.array_equal(folded, function(x)), (function, dtype)

@@ -141,7 +141,8 @@ def imported_libraries(folder: str) -> set[str]:
 def names_of(requirements: list[str]) -> set[str]:
     """Return by which names required libraries are imported."""
     names = {requirement.partition(">")[0].replace("-", "_") for requirement in requirements}
-    return {"sklearn" if name == "scikit_learn" else name for name in names}
+    other_names = {"scikit_learn": "sklearn", "dm_haiku": "haiku"}
+    return {other_names.get(name, name) for name in names}
 
 
 def test_core_requirements_are_what_precsim_imports() -> None:
@@ -153,7 +154,7 @@ def test_core_requirements_are_what_precsim_imports() -> None:
 def test_every_extra_is_used() -> None:
     """By an import, or by the name in quotes where a library is asked for only if it is there."""
     users = {
-        "test": ("tests", "experiments", "precsim"),
+        "test": ("tests", "experiments", "precsim", "docs/how-to"),
         "bench": ("benchmarks", "conformance"),
         "docs": ("docs",),
     }
@@ -161,8 +162,9 @@ def test_every_extra_is_used() -> None:
     assert set(extras) == set(users)
     runs_itself = {"pytest_xdist", "sphinx"}
     for name, folders in users.items():
-        files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-        text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+        files = [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
+        texts = [path.read_text("utf-8") for path in files if path.suffix in (".py", ".md")]
+        text = "\n".join(texts)
         used = set(re.findall(r"^ *(?:import|from) (\w+)", text, flags=re.MULTILINE))
         used |= set(re.findall(r"[\"'](\w+)(?:\.\w+)*[\"']", text))
         assert names_of(extras[name]) - used <= runs_itself, name

@@ -13,6 +13,7 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat, Specials
 from precsim.formats.registry import AnyFormat, get_format, list_formats
 from precsim.formats.scaled import BLOCK_FORMATS
+from precsim.formats.tile import TileFormat
 
 KINDS = ("float", "fixed", "block", "affine")
 
@@ -107,6 +108,7 @@ AFFINE_COLUMNS = (
     "bits per element",
     "source",
 )
+TILE_COLUMNS = ("name", "element", "scale", "bits per element", "source")
 TEXT_COLUMNS = ("specials", "rule", "aliases", "source")
 
 NOTES = {
@@ -202,6 +204,8 @@ def kind_of(fmt: AnyFormat) -> str:
             return "block"
         case AffineFormat():
             return "affine"
+        case TileFormat():
+            return "tile"
         case FixedPointFormat():
             return "fixed"
         case _:
@@ -238,6 +242,9 @@ def facts(fmt: AnyFormat) -> list[tuple[str, str]]:
             pairs = zip(BLOCK_COLUMNS, _block_row(fmt), strict=True)
         case AffineFormat():
             pairs = zip(AFFINE_COLUMNS, _affine_row(fmt), strict=True)
+        case TileFormat():
+            row = (fmt.name, str(fmt.element), fmt.options, f"{fmt.bits_per_element:g}", fmt.source)
+            pairs = zip(TILE_COLUMNS, row, strict=True)
         case FixedPointFormat():
             pairs = zip(FIXED_COLUMNS, _fixed_row(fmt), strict=True)
         case _:

@@ -12,6 +12,7 @@ from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.oracle import encode_exact
 from precsim.formats.registry import AnyFormat, Format
+from precsim.formats.tile import TileFormat
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly, quantize_group_exactly
 from precsim.rounding.spec import RoundingSpec
@@ -102,7 +103,15 @@ def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int) -> S
     is_finite = isinstance(exact, Fraction) or math.isfinite(exact)
     if is_finite and not 1 / _LARGEST <= abs(Fraction(exact)) <= _LARGEST and exact:
         raise ValueError(f"the number is outside float32's normal range, where {spec} has scales")
-    find = _in_block if isinstance(spec.format, BlockFormat) else _in_group
+    match spec.format:
+        case BlockFormat():
+            find = _in_block
+        case TileFormat():
+            raise ValueError(
+                f"spec is '{spec}'; allowed here are single numbers, blocks and affine integers"
+            )
+        case _:
+            find = _in_group
     parts, formula, value = find(exact, spec, random_bits)
     error = () if not is_finite else _error(value, Fraction(exact))
     return ShownScaled(
@@ -172,6 +181,11 @@ def explanation(fmt: AnyFormat) -> str:
             f"follows from their largest magnitude by the rule {fmt.scale_rule.value}. precsim show "
             f"0.1 {fmt} shows a number that is alone in its block; "
             f"{parts(fmt)}. docs/explanation/block-formats.md compares the rules."
+        )
+    if isinstance(fmt, TileFormat):
+        return (
+            "A value is element * scale, with a float32 scale that brings the largest magnitude of a "
+            f"tile to the largest element. quantize and the operands of matrix products take {fmt}."
         )
     assert isinstance(fmt, AffineFormat)
     shared = {"tensor": "all elements of a tensor", "channel": "the elements of a channel"}

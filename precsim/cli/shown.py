@@ -12,14 +12,12 @@ from precsim.cli.code import (
     derivation,
     fields_of,
 )
-from precsim.cli.formats import kind_of
 from precsim.cli.number import approximate, exact_decimal, hex_float
-from precsim.formats.affine import AffineFormat
-from precsim.formats.block import BlockFormat
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.layout import BINARY64
 from precsim.formats.oracle import decode_exact, encode_exact
 from precsim.formats.registry import Format
+from precsim.formats.scaled import scaled_format
 from precsim.rounding.modes import RoundingMode, SubnormalMode
 from precsim.rounding.oracle import Flags, round_exact, ulp_exact
 from precsim.rounding.spec import RoundingSpec
@@ -124,7 +122,7 @@ def describe(
     '(-1)**0 * 2**(15-7) * 1.110b = 448'
     """
     fmt = spec.format
-    if isinstance(fmt, (BlockFormat, AffineFormat)):
+    if scaled_format(fmt) is not None:
         return scaled.describe(exact, spec, random_bits)
     _refuse_unlimited(exact, fmt)
     value, flags = round_exact(exact, spec, random_bits=random_bits)
@@ -163,7 +161,7 @@ def describe_code(code: int, spec: RoundingSpec, widths: tuple[int, ...] = ()) -
     1.0
     """
     fmt = spec.format
-    if kind_of(fmt) in ("block", "affine"):
+    if scaled_format(fmt) is not None:
         raise ValueError(
             f"--code is given for {fmt}; allowed are formats of single numbers ({scaled.parts(fmt)})"
         )

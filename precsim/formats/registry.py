@@ -12,6 +12,7 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.numbers import Format as Format  # noqa: PLC0414 (named beside AnyFormat)
 from precsim.formats.numbers import canonical, registered, spelled_number
 from precsim.formats.scaled import AFFINE_NAMES, BLOCK_FORMATS, ScaledFormat, with_rule
+from precsim.formats.tile import TileFormat, tile_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +90,8 @@ def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
         ``"binary{K}p{P}{s|u}{e|f}"`` (also ``"p3109_k8p4se"``) for the IEEE P3109 format of K bits,
         precision P, signed or unsigned, extended or finite. Block formats may name another scale
         rule, ``"mxfp4_rceil"``; affine formats are spelled
-        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. A dtype of floats (of NumPy, ml_dtypes,
+        ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. Floats with float32 scales are spelled
+        ``"ELEMENT:scale=TILE[:pow2]"``, see `TileFormat`. A dtype of floats (of NumPy, ml_dtypes,
         JAX or torch) stands for its format. A format is returned as it is.
 
     Returns
@@ -129,8 +131,13 @@ def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
     raise ValueError(f"{error} (also float(e=W,p=P), qI.F, uqI.F, binary8p4se)")
 
 
-def short_name(fmt: Format) -> str:
-    """Return the format's name, or an alias of it where the name has an underscore."""
+def short_name(fmt: AnyFormat) -> str:
+    """Return the format's name, or an alias of it where the name has an underscore.
+
+    Of elements with scales it is the element's; the scale is one of the options.
+    """
+    if isinstance(fmt, TileFormat):
+        return short_name(fmt.element)
     if "_" not in fmt.name:
         return fmt.name
     return next((n for n, f in registered.items() if f == fmt and "_" not in n), fmt.name)
@@ -179,8 +186,9 @@ def _found(name: str) -> Any:
 
 
 def _spelled_out(name: str) -> AnyFormat | None:
-    """Parse the families of numbers, scale rules and the names of affine formats."""
-    return spelled_number(name) or with_rule(name, registered) or affine_format(name)
+    """Parse the families of numbers, scale rules, affine names and elements with scales."""
+    number = spelled_number(name) or with_rule(name, registered) or affine_format(name)
+    return number or tile_format(name, _found)
 
 
 for _name in (

@@ -7,8 +7,9 @@ from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.catalogue import FORMATS
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.tile import TileFormat
 
-ScaledFormat: TypeAlias = BlockFormat | AffineFormat
+ScaledFormat: TypeAlias = BlockFormat | AffineFormat | TileFormat
 
 _MX = "OCP Microscaling Formats (MX) Specification, version 1.0"
 _FLOATS = {fmt.name: fmt for fmt in FORMATS}
@@ -58,14 +59,15 @@ def with_rule(name: str, known: dict[str, object]) -> BlockFormat | None:
 
 
 def scaled_format(fmt: object) -> ScaledFormat | None:
-    """Return a block or affine format as it is, None for a format of numbers."""
-    return fmt if isinstance(fmt, (BlockFormat, AffineFormat)) else None
+    """Return a format whose elements share scales as it is, None for a format of numbers."""
+    return fmt if isinstance(fmt, ScaledFormat) else None
 
 
 def refuse_scaled(fmt: object, what: str) -> None:
     """Refuse block and affine formats where single numbers are rounded, encoded or decoded."""
     if scaled_format(fmt) is not None:
-        kind = "a block" if isinstance(fmt, BlockFormat) else "an affine"
+        kind = "an affine" if isinstance(fmt, AffineFormat) else "a block"
+        kind = "a scaled" if isinstance(fmt, TileFormat) else kind
         raise ValueError(
             f"{what} is {fmt}, {kind} format, whose elements share scales; allowed are formats of single "
             "numbers (quantize, dequantize and round_to take block and affine formats)"

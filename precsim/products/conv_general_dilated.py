@@ -59,7 +59,7 @@ def conv_general_dilated(
     --------
     >>> import jax.numpy as jnp, precsim as ps
     >>> f = ps.conv_general_dilated("fp16_fp16_fp16")
-    >>> images, filters = jnp.ones((1, 1, 4096)), jnp.ones((1, 1, 4096))
+    >>> images, filters = jnp.ones((1, 4096, 1)), jnp.ones((1, 4096, 1))
     >>> f(images, filters, window_strides=(1,), padding="VALID").item()
     2048.0
     """
@@ -96,6 +96,10 @@ class ConvGeneralDilated:
         if x.dtype != w.dtype:
             raise TypeError(
                 f"lhs has dtype {x.dtype}, rhs {w.dtype}; allowed is one dtype for both"
+            )
+        if x.ndim != w.ndim or x.ndim < 2:
+            raise ValueError(
+                f"shapes are {x.shape} and {w.shape}; allowed are two of as many dimensions, 2 or more"
             )
         numbers = lax.conv_dimension_numbers(x.shape, w.shape, dimension_numbers)
         of_images, of_filters, of_results = (_channels_last(spec) for spec in numbers)

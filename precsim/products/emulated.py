@@ -17,6 +17,7 @@ from precsim.products.orders.float32 import add_exact_product, exact_range, fast
 from precsim.products.orders.multiply_add import MultiplyAdd, is_stochastic, operations
 from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.pallas_gpu import Read, Tile
+from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.choice import fused_product
@@ -27,7 +28,12 @@ _TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
 
 @compiled(static_argnums=3)
 def emulated_matmul(
-    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Array | None = None,
+    given: Scales = NO_SCALES,
 ) -> Array:
     """Return c + a @ b with the bits of `reference_matmul`; shapes as there.
 
@@ -35,10 +41,17 @@ def emulated_matmul(
     and no temporary exceeds the size of the result. Float32 arithmetic does the work where it
     provably gives the same bits (2 to 51 operations per product); elsewhere integers do (270 to
     340). A `FusedBlock` has a loop of its own: 6 to 35 operations per product, and a rounding for
-    every L products.
+    every L products. Operands with scales are quantized once; then their elements are multiplied.
     """
-    a, b = round_operands(a, b, spec)
-    return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
+    if not spec.has_scales:
+        a, b = round_operands(a, b, spec)
+        return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
+
+    def run(a: Array, b: Array, c: Array | None, spec: MatmulSpec, bits: Array | None) -> Array:
+        return _product(a, b, c, spec, bits, is_guarded=True)[0]
+
+    total = scaled_product(a, b, c, spec, random_bits, run, given)
+    return _finish(total, spec, random_bits)
 
 
 @compiled(static_argnums=3)
@@ -47,10 +60,12 @@ def unguarded_matmul(
 ) -> tuple[Array, Array]:
     """Return the product without its general branch, and whether its bits can be trusted.
 
-    Operands are values of their formats already, unless those are block formats. This compiles
-    faster, which long runs want. If the second value is False, the bits may be wrong, and the
-    computation has to be repeated with `emulated_matmul`.
+    Operands are values of their formats already, unless those have scales. This compiles faster,
+    which long runs want. If the second value is False, the bits may be wrong, and the computation
+    has to be repeated with `emulated_matmul`.
     """
+    if spec.has_scales:
+        return emulated_matmul(a, b, c, spec, random_bits), jnp.asarray(True)
     return _product(a, b, c, spec, random_bits, is_guarded=False)
 
 
@@ -98,7 +113,7 @@ def count_special(x: Array) -> Array:
 
 def round_operands(a: Array, b: Array, spec: MatmulSpec) -> tuple[Array, Array]:
     """Round each operand as its spec says; block formats are quantized later, with their scales."""
-    if spec.is_block_scaled:
+    if spec.is_block_scaled or spec.has_scales:
         return a, b
     a = a if spec.lhs is None else round_array(a, None, spec.lhs)
     return a, b if spec.rhs is None else round_array(b, None, spec.rhs)

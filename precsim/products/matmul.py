@@ -17,6 +17,8 @@ from precsim.products.operands import (
     squeezed,
 )
 from precsim.products.reference import reference_matmul
+from precsim.products.scaled.given import Given, GivenScales, as_given, of_product
+from precsim.products.scaled.product import NO_SCALES
 from precsim.products.specs.spec import MatmulSpec
 
 
@@ -28,6 +30,7 @@ class Options(TypedDict, total=False):
     wgrad: str | MatmulSpec | None
     backend: str
     random_bits: RandomBits
+    scales: GivenScales
 
 
 @overload
@@ -49,6 +52,7 @@ def matmul(
     wgrad: str | MatmulSpec | None = None,
     backend: str = "auto",
     random_bits: NumPyLike | Mapping[str, NumPyLike] | None = None,
+    scales: GivenScales = None,
 ) -> np.ndarray: ...
 @overload
 def matmul(
@@ -64,6 +68,7 @@ def matmul(
     wgrad: str | MatmulSpec | None = None,
     backend: str = "auto",
     random_bits: RandomBits = None,
+    scales: GivenScales = None,
 ) -> Array:
     """Return c + a @ b, with every rounding and the order of the sums as a spec says.
 
@@ -90,6 +95,10 @@ def matmul(
         Elements with equal seeds have equal bits; of n random words about n**2 / 2**33 pairs are
         equal. A mapping with the keys "forward", "dgrad", "wgrad" serves the gradients too; its
         arrays have the shapes of the result, of `a` and of `b`.
+    scales : mapping of str to Scale or number, optional
+        Given scales of "a", "b" and the cotangent "g", for operands with one scale for the whole
+        array ("int8", "e4m3:scale=tensor") in the product and its gradients; see `Scale`,
+        `DelayedScale` and `calibrate`. Other scales follow from the operands.
 
     Returns
     -------
@@ -116,7 +125,16 @@ def matmul(
     Gradients: those of `a` and `b` are products with the specs `dgrad` and `wgrad`; that of `c` is
     the cotangent itself. Operand rounding is straight-through. Where batch dimensions broadcast,
     gradients are summed by JAX in its own order, but a 2-d `b` next to a batched `a` counts as one
-    product with M * batch rows.
+    product with M * batch rows. With `scales` there are reverse-mode gradients only; what comes
+    back for the scale of "g" is no derivative but the largest magnitude of the cotangent, which
+    `DelayedScale` asks for; for other scales it is 0.
+
+    Scaled operands (`MatmulSpec`): each is quantized along its contracted axis; a scale "tensor" is
+    that of a whole operand, batch dimensions included, and of one example under `jax.vmap`.
+
+    Tangents (forward mode): ``da @ b`` and ``a @ db`` by `spec`, added to that of `c` in the
+    carrier. They are rounded to nearest where `spec` is stochastic. A gradient and the tangent are
+    each other's transposes, so the second derivative of one is the other.
 
     Cost per product a[k] * b[k] (emulated, sequential): 2 operations for fp32 accumulators and
     operands of 12 bits, 6 to 12 with a float32 adder, 18 to 47 for narrow accumulators, 51 for fp32
@@ -136,14 +154,19 @@ def matmul(
         require_jax(f"backend '{backend}'")
     specs = Specs.resolve(spec, dgrad, wgrad, backend)
     operands = as_operands(a, b, c, random_bits, specs)
+    given = None if scales is None else as_given(scales, specs)
     if backend == "reference" or (backend == "auto" and not has_jax()):
-        return _reference(operands, specs)
+        return _reference(operands, specs, given)
+    if given is not None:
+        from precsim.products.scaled.differentiated import run_with_scales
+
+        return run_with_scales(operands, given, specs)
     from precsim.products.product import run_matmul  # which loads JAX
 
     return run_matmul(operands, specs)
 
 
-def _reference(operands: Operands, specs: Specs) -> Array:
+def _reference(operands: Operands, specs: Specs, given: Given | None) -> Array:
     arrays = *operands[:3], *operands.noise
     if any(map(is_traced, arrays)):
         raise ValueError(
@@ -153,5 +176,7 @@ def _reference(operands: Operands, specs: Specs) -> Array:
     a, b = np.asarray(operands.a), np.asarray(operands.b)
     c, *noise = (None if x is None else np.asarray(x) for x in arrays[2:])
     there = expanded(Operands(a, b, c, Noise(*noise)))
-    total = reference_matmul(there.a, there.b, there.c, specs.forward, there.noise.forward)
+    spec = specs.forward
+    scales = NO_SCALES if given is None else of_product(given.a, given.b, spec)
+    total = reference_matmul(there.a, there.b, there.c, spec, there.noise.forward, scales)
     return namespace(*arrays[:3]).asarray(squeezed(total, a, b))

@@ -73,10 +73,10 @@ def as_operands(
         raise ValueError(
             f"random_bits is missing: the {stochastic} of '{specs.forward}' is rounded stochastically"
         )
-    if c is not None and specs.forward.has_tensor_scale:
+    if c is not None and specs.forward.scales_sums:
         raise ValueError(
-            f"c is given; allowed for '{specs.forward}' is None, since its sums are multiplied by the "
-            "scales of the arrays at the end"
+            f"c is given; allowed for '{specs.forward}' is None, since its sums are multiplied by "
+            "scales at the end"
         )
     return Operands(a, b, c, noise)
 
@@ -214,9 +214,11 @@ def _broadcasts(shape: Shape, to: Shape) -> bool:
 def _checked_formats(specs: Specs, carrier: Carrier) -> str | None:
     """Check that the carrier holds all formats; return which part of the product is stochastic."""
     spec = specs.forward
-    if isinstance(spec.order, FusedBlock) and carrier is not FLOAT32:
+    needs_float32 = isinstance(spec.order, FusedBlock) or spec.scales_sums
+    if needs_float32 and carrier is not FLOAT32:
         raise TypeError(f"a has dtype {carrier.name}; allowed for '{spec}' is float32")
-    for part in (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output):
+    accumulator = None if spec.has_register else spec.accumulator
+    for part in (spec.lhs, spec.rhs, spec.product, spec.adder, accumulator, spec.output):
         if part is not None and scaled_format(part.format) is None:
             limits(part, carrier)
     for name in ("output", "accumulator"):

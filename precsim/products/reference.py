@@ -6,6 +6,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.products.orders.ordered import ordered_matmul
+from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.choice import fused_product
@@ -13,21 +14,32 @@ from precsim.rounding.round_to import round_to
 
 
 def reference_matmul(
-    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Any = None
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Any = None,
+    given: Scales = NO_SCALES,
 ) -> Array:
     """Return c + a @ b with every rounding of the spec, in its order; about a millisecond per k.
 
     Shapes (..., M, K), (..., K, N) and (..., M, N); one carrier dtype.
     """
-    is_scaled = spec.is_block_scaled
-    if spec.lhs is not None and not is_scaled:
-        a = round_to(a, spec.lhs)
-    if spec.rhs is not None and not is_scaled:
-        b = round_to(b, spec.rhs)
+    if spec.has_scales:
+        total = scaled_product(a, b, c, spec, random_bits, _product, given)
+    else:
+        if not spec.is_block_scaled:
+            a = a if spec.lhs is None else round_to(a, spec.lhs)
+            b = b if spec.rhs is None else round_to(b, spec.rhs)
+        total = _product(a, b, c, spec, random_bits)
+    return total if spec.output is None else round_to(total, spec.output, random_bits=random_bits)
+
+
+def _product(a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Any) -> Array:
+    """Return c + a @ b of rounded operands, before the output is rounded."""
     if isinstance(spec.order, FusedBlock):
         total: Array = np.asarray(fused_product(a, b, c, spec, random_bits))
-    else:
-        total = ordered_matmul(a, b, c, spec, random_bits)
-        # One NaN, without sign.
-        total = np.where(np.isnan(total), np.full_like(total, np.nan), total)
-    return total if spec.output is None else round_to(total, spec.output, random_bits=random_bits)
+        return total
+    total = ordered_matmul(a, b, c, spec, random_bits)
+    # One NaN, without sign.
+    return np.where(np.isnan(total), np.full_like(total, np.nan), total)

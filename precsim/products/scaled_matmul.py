@@ -7,14 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, entry, is_jax, namespace
+from precsim._arrays import Array, ArrayLike, is_jax, namespace
 from precsim._calls import compiled, in_numpy, with_automatic_axes
-from precsim._loops import repeat
-from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.arguments import shown
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.products.emulated import emulated_matmul
 from precsim.products.reference import reference_matmul
+from precsim.products.scaled.product import add_stretches
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Promote
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.round_to import round_to
@@ -130,23 +129,18 @@ def _promoted(
     a: Array, b: Array, a_scales: Array, b_scales: Array, spec: MatmulSpec, contracts: bool
 ) -> Array:
     """Add the scaled blocks, one after the other."""
-    xp = namespace(a, b)
-    (n, part_of), k = _block(spec), a.shape[1]
-    fill, blocks = (0, -k % n), -(-k // n)
-    left = xp.moveaxis(xp.pad(a, ((0, 0), fill)).reshape(a.shape[0], blocks, n), 1, 0)
-    right = xp.pad(b, (fill, (0, 0))).reshape(blocks, n, b.shape[1])
-    columns, rows = a_scales.T[..., None], b_scales[:, None, :]
-    run = reference_matmul if xp is np else emulated_matmul
+    interval, part_of = _block(spec)
+    run = reference_matmul if namespace(a, b) is np else emulated_matmul
 
-    def add_block(j: Any, total: Array) -> Array:
-        part = run(entry(left, j), entry(right, j), None, part_of)
-        scale = multiply(entry(columns, j), entry(rows, j), "fp32")
-        if contracts:
-            return fma(scale, part, total, "fp32")
-        return add(total, multiply(scale, part, "fp32"), "fp32")
+    def multiply_block(a: Array, b: Array) -> Array:
+        return run(a, b, None, part_of)
 
-    zero = xp.zeros((a.shape[0], b.shape[1]), a.dtype)
-    total = repeat(left.shape[0], add_block, zero) if k else zero
+    if a.shape[-1]:
+        total = add_stretches(
+            a, b, a_scales, b_scales, stretch=interval, run=multiply_block, contracts=contracts
+        )
+    else:
+        total = multiply_block(a, b)
     return total if spec.output is None else round_to(total, spec.output)
 
 

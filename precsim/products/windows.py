@@ -12,12 +12,16 @@ from itertools import product
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
 
 Shape = tuple[int, ...]
+
+_SLICES = 128
+"""The most pixels of a window that are slices of their own, which XLA joins with the product."""
 
 _NAMES = ("SAME", "VALID", "SAME_LOWER")
 _PADDINGS = ", ".join(map(repr, _NAMES)) + ", and a pair of integers (low, high) for each dimension"
@@ -151,6 +155,8 @@ def patches(x: Array, window: Shape, windows: Windows) -> Array:
     if any(map(any, zeros)):
         whole = [(0, 0, 0)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [*whole * first, *zeros, *whole])
+    if math.prod(window) > _SLICES:
+        return _taken(x, counts, window, windows).reshape(*lead, *counts, -1)
     last = [(n - 1) * s + 1 for n, s in zip(counts, windows.strides, strict=True)]
     strides = (*[1] * first, *windows.strides, 1)
     pixels = []
@@ -160,6 +166,19 @@ def patches(x: Array, window: Shape, windows: Windows) -> Array:
         bounds = (*[0] * first, *start, 0), (*lead, *stop, channels)
         pixels.append(lax.slice(x, *bounds, strides))
     return jnp.concatenate(pixels, axis=-1)
+
+
+def _taken(x: Array, counts: Shape, window: Shape, windows: Windows) -> Array:
+    """Take the pixels of windows that are so large that slices would make a long program."""
+    rank = len(window)
+    first = x.ndim - 1 - rank
+    for n in reversed(range(rank)):
+        starts = np.arange(counts[n]) * windows.strides[n]
+        places = starts[:, None] + np.arange(window[n]) * windows.rhs_dilation[n]
+        x = jnp.take(x, places, axis=first + n, mode="clip")
+    of_counts = [first + 2 * n for n in range(rank)]
+    of_places = [axis + 1 for axis in of_counts]
+    return x.transpose(*range(first), *of_counts, *of_places, x.ndim - 1)
 
 
 def flipped(w: Array, rank: int) -> Array:

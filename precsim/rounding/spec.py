@@ -13,6 +13,7 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.numbers import Format
 from precsim.formats.registry import AnyFormat, get_format
 from precsim.formats.scaled import scaled_format
+from precsim.formats.tile import is_tile_option
 from precsim.rounding.modes import (
     EvenRule,
     InfinityMode,
@@ -31,9 +32,9 @@ class RoundingSpec:
 
     Parameters
     ----------
-    format : str, FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The set of values. In a block or affine format (`round_to` and `quantize` take them) the
-        rule is that of the elements; their default overflow is "saturate".
+    format : str, FloatFormat, FixedPointFormat, BlockFormat, AffineFormat or TileFormat
+        The set of values. In a block, affine or tile format (`round_to` and `quantize` take them)
+        the rule is that of the elements; their default overflow is "saturate".
     mode : RoundingMode or str
         "rne" nearest, ties to even; "rna" ties away; "rnz" ties to zero; "rno" ties to odd; "rnp",
         "rnn" ties toward positive, negative; "rtz" toward zero; "raz" away from zero; "rtp", "rtn"
@@ -67,8 +68,9 @@ class RoundingSpec:
     Notes
     -----
     As a string: ``FORMAT[:MODE][:OVERFLOW][:INFINITIES][:NANS][:EVEN][:SUBNORMALS][:VARIANT]``;
-    every part after the format is optional and recognised by its name. ``str(spec)`` gives the
-    shortest such string. Names of other stacks stand for one or more parts: SystemC's and
+    every part after the format is optional and recognised by its name. ``:scale=TILE`` and
+    ``:pow2`` give the elements scales, see `TileFormat`. ``str(spec)`` gives the shortest such
+    string. Names of other stacks stand for one or more parts: SystemC's and
     ac_fixed's trn, trn_zero, rnd, rnd_zero, rnd_inf, rnd_min_inf, rnd_conv, rnd_conv_odd, sat,
     sat_zero, sat_sym; P3109's satfinite, satpropagate, satnone; onnx, onnx_saturate, ml_dtypes,
     ml_dtypes_saturate.
@@ -189,8 +191,11 @@ class RoundingSpec:
 def _named(text: str) -> dict[str, object]:
     """Return the fields that a string names, and their values."""
     name, *parts = text.split(":")
+    name = ":".join([name, *filter(is_tile_option, parts)])
     fields: dict[str, object] = {"format": name}
     for part in parts:
+        if is_tile_option(part):
+            continue
         for key, value in _parse_part(part, _numbers(get_format(name))).items():
             if key in fields:
                 raise ValueError(f"rounding {shown(text)} gives {key} twice")

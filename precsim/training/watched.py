@@ -96,7 +96,7 @@ def watched_product(
     watched = no_events()
     operands = []
     for name, x, operand in (("a", a, spec.lhs), ("b", b, spec.rhs)):
-        # Block formats have no range of their own to leave: their scales follow the data.
+        # Formats with scales have no range of their own to leave: the scales follow the data.
         if operand is None or scaled_format(operand.format) is not None:
             operands.append(x)
             continue

@@ -18,6 +18,7 @@ from precsim.transform.operation import Context
 from precsim.transform.policy import Policy
 from precsim.transform.rounded import Place, nearest_value
 from precsim.transform.scopes import matches
+from precsim.transform.tracing import check_function, flattened
 from precsim.transform.values import Origin, Value, is_float, is_known, rounds_nothing, widened
 
 Parameters = ParamSpec("Parameters")
@@ -119,8 +120,7 @@ def emulate(
     [5.25, 64.0]
     """
     policy = Policy.parse(policy)
-    if not callable(fun):
-        raise TypeError(f"fun is {shown(fun)}; allowed is a function of arrays")
+    check_function(fun)
     if backend not in BACKENDS or backend == "reference":
         raise ValueError(f"backend is {shown(backend)}; allowed are 'auto', 'emulated', 'native'")
     if params is not None:
@@ -139,17 +139,8 @@ def run(
     fun: Callable[..., Any], args: Any, kwargs: Any, params: int | None, context: Context
 ) -> Any:
     """Trace a function for these arguments and evaluate its program under a context."""
-    leaves, tree = jax.tree.flatten((args, kwargs))
-    is_array = [isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in leaves]
     weights = _are_weights(args, kwargs, params)
-    arrays = [leaf for leaf, yes in zip(leaves, is_array, strict=True) if yes]
-
-    def flat(*arrays: Any) -> Any:
-        given = iter(arrays)
-        every = [next(given) if yes else leaf for leaf, yes in zip(leaves, is_array, strict=True)]
-        args, kwargs = jax.tree.unflatten(tree, every)
-        return fun(*args, **kwargs)
-
+    flat, arrays, is_array = flattened(fun, args, kwargs)
     program, shape = jax.make_jaxpr(flat, return_shape=True)(*arrays)
     _check_rules(context.policy, program)
     origins = [w for w, yes in zip(weights, is_array, strict=True) if yes]

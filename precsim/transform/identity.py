@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.products.specs.spec import MatmulSpec
 from precsim.transform import jaxprs
 from precsim.transform.operation import Operation
@@ -52,8 +53,7 @@ def leaves_products(spec: MatmulSpec, dtypes: Iterable[Any]) -> bool:
     The order of its sum is then the platform's.
     """
     parts = (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output)
-    is_plain = str(spec).partition(":")[0].partition("->")[0] == str(spec).partition("->")[0]
-    return is_plain and all(
+    return spec.order == SEQUENTIAL and all(
         part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes
     )
 

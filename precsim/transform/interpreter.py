@@ -22,7 +22,22 @@ _FP32 = get_format("fp32")
 
 
 def evaluate(program: Any, operands: Sequence[Value], context: Context) -> list[Value]:
-    """Return the results of a program (a jaxpr, closed or not) under a context."""
+    """Return the results of a program (a jaxpr, closed or not), in the dtypes that it says."""
+    results = interpret(program, operands, context)
+    return [
+        declared(v, atom) for v, atom in zip(results, jaxprs.opened(program).outvars, strict=True)
+    ]
+
+
+def declared(value: Value, atom: Any) -> Value:
+    """Return a value in the dtype that a program gives it."""
+    if not _has_dtype(atom) or not is_float(atom.aval) or value.array.dtype == atom.aval.dtype:
+        return value
+    return value._replace(array=jnp.asarray(value.array, atom.aval.dtype))
+
+
+def interpret(program: Any, operands: Sequence[Value], context: Context) -> list[Value]:
+    """Return the results of a program, in the dtypes in which its operations leave them."""
     jaxpr = jaxprs.opened(program)
     known: dict[Any, Value] = {}
     for variable, constant in zip(jaxpr.constvars, getattr(program, "consts", ()), strict=True):
@@ -37,7 +52,7 @@ def evaluate(program: Any, operands: Sequence[Value], context: Context) -> list[
     for n, eqn in enumerate(jaxpr.eqns):
         here, names = _context_of(eqn, n, context)
         with jax.named_scope(names) if names else nullcontext():
-            results = _apply(Operation(here, eqn, list(map(read, eqn.invars))))
+            results = (context.compute or _apply)(Operation(here, eqn, list(map(read, eqn.invars))))
         known.update(zip(eqn.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
 
@@ -88,8 +103,11 @@ def _apply(op: Operation) -> list[Value]:
     is_complex = any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
     if is_complex:
         rule = COMPLEX_RULES.get(op.name, rule if has_programs else None)
-    if rule is not None:
+    if rule is not None and has_programs:
         return rule(op)
+    if rule is not None:
+        with jax.named_scope(op.name):  # around what it takes to emulate it
+            return rule(op)
     return _without_rule(op, dtypes)
 
 
@@ -130,7 +148,7 @@ def _parts_rounded(op: Operation, value: Value, n: int) -> Value:
 
 
 def _refusal(op: Operation) -> str:
-    line = op.line or "a place that JAX does not tell"
+    line = op.line or jaxprs.NOWHERE
     dtypes = ", ".join(dict.fromkeys(str(v.array.dtype) for v in op.operands))
     return (
         f"'{op.name}' of {dtypes} at {line} has no rule to emulate it in '{op.spec}'; allowed are a rule "

@@ -8,7 +8,12 @@ parameter of which primitive has them, since names and shapes of parameters chan
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+import jax
+
+_JAX = str(Path(jax.__file__).parent)
 
 
 def opened(jaxpr: Any) -> Any:
@@ -76,6 +81,9 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
     return len(constants), len(carried)
 
 
+NOWHERE = "a place that JAX does not tell"
+
+
 def source_line(eqn: Any) -> str:
     """Return the user's file, line and function that an equation stems from, or nothing."""
     from jax._src import source_info_util  # no public way to a source line
@@ -87,6 +95,20 @@ def source_file(jaxpr: Any) -> str:
     """Return the file and line of the function that a program was traced from, or nothing."""
     source = getattr(getattr(opened(jaxpr), "debug_info", None), "func_src_info", None)
     return str(source or "").partition(" at ")[2].replace("\\", "/")
+
+
+def jax_calls(eqn: Any) -> tuple[str, ...]:
+    """Return the functions of JAX between the user's line and an equation, outermost first.
+
+    There are none if JAX itself made the equation, in a program that it keeps for later calls.
+    """
+    traceback = eqn.source_info.traceback
+    names: list[str] = []
+    for frame in traceback.frames if traceback is not None else ():
+        if not frame.file_name.startswith(_JAX):
+            return tuple(reversed(names))
+        names.append(frame.function_name)
+    return ()
 
 
 _WRAPPER = re.compile(r"\b(?:transpose|jvp|vmap|remat|checkpoint|rematted_computation)\(([^()]*)\)")

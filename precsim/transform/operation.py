@@ -58,7 +58,12 @@ class Record(NamedTuple):
     scope: str
     is_backward: bool
     how: How
+    dtype: str
+    """What the program has there: dtypes of the operands that are floats, and of the result."""
     format: str
+    """What the result is rounded to; where nothing is rounded, the format of its dtype."""
+    times: int
+    """How often it runs: the turns of the scans around it, multiplied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +84,17 @@ class Context:
         The named scopes and functions around, joined by "/".
     path : str
         The equations around, by number: no two places of random bits have the same.
+    line : str
+        The user's source line around: programs that JAX keeps for later calls have none inside.
     is_backward : bool
         Whether this belongs to the backward pass.
-    line : str
-        The user's line of the operation around, where JAX tells none of those inside.
-    records : list of Record, optional
-        Where operations are written down.
+    compute : callable, optional
+        What computes an operation instead of the rules of emulation.
+    records : dict, optional
+        Where operations are written down, by path and equation: a loop that is traced again
+        writes them down once.
+    times : int
+        How often this runs: the turns of the scans around, multiplied.
     """
 
     policy: Policy
@@ -93,9 +103,11 @@ class Context:
     key: Array = field(compare=False)
     scope: str = ""
     path: str = ""
-    is_backward: bool = False
     line: str = ""
-    records: list[Record] | None = field(default=None, compare=False)
+    is_backward: bool = False
+    compute: "Rule | None" = field(default=None, compare=False)
+    records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -196,16 +208,35 @@ class Operation:
 
     def record(self, how: How, fmt: object = "") -> None:
         """Write down how the operation was treated."""
-        records, context = self.context.records, self.context
+        records, context, eqn = self.context.records, self.context, self.eqn
         if records is not None:
-            is_backward = context.is_backward
-            records.append(Record(self.name, self.line, context.scope, is_backward, how, str(fmt)))
+            used, result = _formats(eqn.invars), _formats(eqn.outvars)
+            records[context.path, id(eqn)] = Record(
+                primitive=self.name,
+                line=self.line,
+                scope=context.scope,
+                is_backward=context.is_backward,
+                how=how,
+                dtype=used if used == result else f"{used}->{result}",
+                format=str(fmt) or result,
+                times=context.times,
+            )
 
-    def inside(self, name: str = "", *, key: Array | None = None) -> Context:
-        """Return the context of a program that the operation holds."""
-        scope = "/".join(part for part in (self.context.scope, name) if part)
-        key = self.context.key if key is None else key
-        return replace(self.context, scope=scope, key=key, line=self.line)
+    def inside(self, name: str = "", *, key: Array | None = None, turns: int = 1) -> Context:
+        """Return the context of a program that the operation holds, and runs this often."""
+        context = self.context
+        scope = "/".join(part for part in (context.scope, name) if part)
+        key = context.key if key is None else key
+        times = context.times * turns
+        return replace(context, scope=scope, line=self.line, key=key, times=times)
+
+
+def _formats(atoms: Sequence[Any]) -> str:
+    """Return the formats of the dtypes of those that are inexact, each once."""
+    dtypes = [getattr(atom.aval, "dtype", None) for atom in atoms]
+    floats = [d for d in dtypes if d is not None and jnp.issubdtype(d, jnp.inexact)]
+    names = [str(format_of(d)) if jnp.issubdtype(d, jnp.floating) else str(d) for d in floats]
+    return " ".join(dict.fromkeys(names))
 
 
 Rule: TypeAlias = Callable[[Operation], list[Value]]

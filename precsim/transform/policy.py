@@ -1,6 +1,5 @@
 """`Policy`: where in a function or a training step each format applies."""
 
-import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, cast
 
 from precsim.arithmetic.sums.order import PAIRWISE, Order, parse_order
 from precsim.formats.arguments import shown
-from precsim.formats.carrier import FLOAT32
+from precsim.formats.layout import BINARY32
 from precsim.formats.scaled import refuse_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
@@ -16,6 +15,7 @@ from precsim.transform.scopes import check_pattern, kind_of, matches
 from precsim.transform.settings import (
     FIELDS,
     PARTS,
+    loss_scale_text,
     read_change,
     read_settings,
     read_toml,
@@ -97,8 +97,8 @@ class Policy:
         "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
     tensor_scaling : {"none", "current"}
         "current": each operand of a product is scaled by the power of two that brings its largest
-        element just inside its format, and the result is scaled back exactly. Operands in block
-        formats have scales of their own.
+        element just inside its format, and the result is scaled back exactly. Operands in block,
+        affine and tile formats have scales of their own.
     functions : {"platform", "portable"}
         What computes everything that is not a matrix product (activations, softmax, cross-entropy,
         normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same
@@ -189,7 +189,8 @@ class Policy:
             product = MatmulSpec.parse(getattr(self, name))
             fill(self, name, product)
             for part in ("lhs", "rhs", "product", "adder", "accumulator", "output"):
-                _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
+                if part != "accumulator" or not product.has_register:
+                    _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
         fill(self, "loss_scale", loss_scale_text(self.loss_scale))
         if self.is_compensated and self.update != self.params:
             raise ValueError(
@@ -328,28 +329,11 @@ def _rounding(name: str, value: RoundingSpec | str, *, is_scaled: bool = False) 
 
 def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
     """Refuse a format with values that are not float32 numbers."""
-    if spec is None or spec.format.fits(FLOAT32):
-        return
-    raise ValueError(
-        f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, as training "
-        "computes with those"
-    )
-
-
-def loss_scale_text(given: object) -> str:
-    """Return a loss scale, given as text or number, as a policy writes it; refuse what is none."""
-    text = str(given)
-    number = text.removeprefix("dynamic@")
-    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", number):
-        is_allowed = text in ("none", "dynamic")
-    else:
-        is_allowed = 2.0**-126 <= float(number) <= 2.0**126  # normal in float32, like its inverse
-    if not is_allowed:
+    if spec is not None and not spec.format.fits(BINARY32):
         raise ValueError(
-            f"loss scale is {shown(given)}; allowed are 'none', 'dynamic', a number from 2**-126 to "
-            "2**126, 'dynamic@' and such a number"
+            f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, as training "
+            "computes with those"
         )
-    return text
 
 
 @lru_cache(maxsize=1)

@@ -160,3 +160,19 @@ def write_toml(name: str, text: str) -> str:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def loss_scale_text(given: object) -> str:
+    """Return a loss scale, given as text or number, as a policy writes it; refuse what is none."""
+    text = str(given)
+    number = text.removeprefix("dynamic@")
+    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", number):
+        is_allowed = text in ("none", "dynamic")
+    else:
+        is_allowed = 2.0**-126 <= float(number) <= 2.0**126  # normal in float32, like its inverse
+    if not is_allowed:
+        raise ValueError(
+            f"loss scale is {shown(given)}; allowed are 'none', 'dynamic', a number from 2**-126 to "
+            "2**126, 'dynamic@' and such a number"
+        )
+    return text

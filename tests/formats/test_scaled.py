@@ -172,8 +172,8 @@ REFUSING: dict[str, Callable[[str], object]] = {
     "round_exact": lambda fmt: ps.oracle.round_exact(1.0, fmt),
     "add": lambda fmt: ps.add(1.0, 1.0, fmt),
     "accumulate": lambda fmt: ps.accumulate([1.0, 2.0], fmt),
-    "matmul_spec": lambda fmt: ps.MatmulSpec(lhs=ps.RoundingSpec.parse(fmt), accumulator=FP32),
-    "matmul_string": lambda fmt: ps.MatmulSpec.parse(f"{fmt}_{fmt}_fp32"),
+    "matmul_spec": lambda fmt: ps.MatmulSpec(accumulator=ps.RoundingSpec.parse(fmt)),
+    "matmul_string": lambda fmt: ps.MatmulSpec.parse(f"bf16_bf16_fp32->{fmt}"),
     "gamma": lambda fmt: ps.gamma(3, fmt),
     "count_events": lambda fmt: count_events(F([1.0]), F([1.0]), fmt),
 }

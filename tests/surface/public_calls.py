@@ -246,6 +246,7 @@ NO_ARRAYS = "takes no arrays"
 DESCRIPTION = "describes formats, rules, runs or results; holds no arrays of a computation"
 EXACT = "takes Python numbers, one result at a time"
 OPTIMIZER = "makes or reads an optax optimizer; tests/training/recipes has jit, scan and shardings"
+OF_FUNCTIONS = "is itself a transformation; tests/transform is about it"
 A_RUN = "trains, or compares whole runs"
 
 EXEMPT: dict[str, str] = {
@@ -268,11 +269,12 @@ EXEMPT: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            *("AffineFormat", "BlockFormat", "FixedPointFormat", "FloatFormat", "Specials"),
+            *("AffineFormat", "BlockFormat", "FixedPointFormat", "FloatFormat", "TileFormat"),
+            "Specials",
             *("ScaleRule", "RoundingSpec", "MatmulSpec", "FusedBlock", "NativeProduct", "Flags"),
             *("Policy", "Rule", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
             *("Divergence", "RunComparison", "BitDifference", "BitLog", "Kernel"),
-            *("Events", "RangeRates", "ExponentHistogram"),
+            *("Events", "RangeRates", "ExponentHistogram", "Coverage", "Gain"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -287,7 +289,11 @@ EXEMPT: dict[str, str] = {
         EXACT,
     ),
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
+    **dict.fromkeys(("autocast", "coverage", "measure_gain", "strict"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
+    "calibrate": "reads its sample before anything is traced",
+    "Scale": "holds numbers; tests/products/scaled/test_given.py is about it",
+    "DelayedScale": "is the state of a scale; tests/products/scaled/test_given.py is about it",
     "Quantized": "is made by quantize; test_values_with_axes_added_later.py is about it",
 }
 

@@ -159,12 +159,28 @@ def products() -> Iterator[tuple[str, Case]]:
     for left, right, expected in PRODUCTS[:4]:
         dot = lambda a, b: ps.dot_general("bf16_bf16_fp32")(a, b, (((1,), (0,)), ((), ())))
         yield f"dot_general {left} {right}", (dot, zeros(left, right), expected, F32)
+        yield (
+            f"einsum {left} {right}",
+            (partial(ps.einsum("bf16_bf16_fp32"), "ij,jk"), zeros(left, right), expected, F32),
+        )
         (m, k), n, blocks = left, right[1], -(-left[1] // 32)
         block = lambda a, b, s, t: ps.scaled_matmul(
             a, b, "h100:e4m3:promote32", a_scales=s, b_scales=t
         )
         given = zeros((m, k), (k, n), (m, blocks), (blocks, n))
         yield f"scaled_matmul {left} {right}", (block, given, (m, n), F32)
+    drop_in = ps.conv_general_dilated("bf16_bf16_fp32")
+    same: Any = lambda x, w: drop_in(x, w, (1,) * (x.ndim - 2), "SAME")
+    for size, filters, result in (
+        ((0, 2, 3), (3, 2, 2), (0, 3, 3)),
+        ((1, 0, 3), (3, 0, 2), (1, 3, 3)),
+        ((1, 2, 3), (0, 2, 2), (1, 0, 3)),
+        ((1, 2, 0), (3, 2, 2), (1, 3, 0)),
+        ((1, 2), (3, 2), (1, 3)),
+        ((), (3, 2), REFUSED),
+    ):
+        label = f"conv_general_dilated {size} {filters}"
+        yield label, (same, zeros(size, filters), result, F32)
     for spec in ("bf16_bf16_fp32", "h100:bf16"):
         for image, window, expected in (
             ((0, 3, 3, 2), (2, 2, 2, 3), (0, 3, 3, 3)),
@@ -230,6 +246,7 @@ ON_THE_HOST = (
 )
 COMPILED = (
     *("matmul", "conv", "dot_general", "scaled_matmul", "embedding", "apply_updates"),
+    *("conv_general_dilated", "einsum"),
     *("value_and_grad", "NoLossScale", "StaticLossScale", "DynamicLossScale"),
 )
 """Have no way through NumPy alone."""

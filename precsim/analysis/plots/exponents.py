@@ -12,10 +12,9 @@ from precsim.analysis.plots.checks import by_label, listed, pairs
 from precsim.analysis.plots.curves import finish, panel, plot_curves
 from precsim.analysis.plots.looks import format_color
 from precsim.analysis.ranges import ExponentHistogram
-from precsim.formats.affine import AffineFormat
-from precsim.formats.block import BlockFormat
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import AnyFormat, Format, get_format
+from precsim.formats.scaled import ScaledFormat
 
 _ROW = 0.075
 """Height of a format's row, in axes."""
@@ -106,7 +105,7 @@ def plot_exponent_histogram(
 
 def has_range(fmt: AnyFormat) -> bool:
     """Return whether a format has a range of its own, neither unlimited nor that of its scales."""
-    if isinstance(fmt, (BlockFormat, AffineFormat)):
+    if isinstance(fmt, ScaledFormat):
         return False
     return isinstance(fmt, FixedPointFormat) or fmt.exponent_bits is not None
 

@@ -17,6 +17,7 @@ from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import integer
 from precsim.formats.block import BlockFormat
 from precsim.formats.registry import get_format
+from precsim.formats.tile import TileFormat
 
 LOOKS = {
     "fp64": ("#4D4D4D", "h"),
@@ -154,4 +155,4 @@ def _format(name: str) -> Any:
         return fields and get_format(f"float(e={fields[1]},p={int(fields[2]) + 1})")
     if isinstance(fmt, AffineFormat):
         return get_format(f"{'' if fmt.is_signed else 'u'}int{fmt.bits}")
-    return fmt.element if isinstance(fmt, BlockFormat) else fmt
+    return fmt.element if isinstance(fmt, (BlockFormat, TileFormat)) else fmt

@@ -49,7 +49,8 @@ def embedding(
     -----
     Gradient of the table: ``segment_sum(g, ids, spec)`` over all positions in row-major order, the
     same bits on every device; see there for its error and cost. Indices outside the table
-    contribute nothing.
+    contribute nothing. Tangent: the same rows of the table's tangent, exact, and zero for such
+    indices.
 
     Examples
     --------

@@ -127,9 +127,10 @@ def _checked(
     product: Callable[[np.ndarray, np.ndarray], Any], spec: MatmulSpec, shape: Shape
 ) -> Run:
     """Return a caller's product as a kernel of its own; check the shape of its results."""
-    if spec.is_block_scaled or spec.accumulator.mode is RoundingMode.STOCHASTIC:
+    has_scales = spec.is_block_scaled or spec.has_scales
+    if has_scales or spec.accumulator.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
-            f"spec is '{spec}'; allowed beside a product are operands without block scales, and no stochastic "
+            f"spec is '{spec}'; allowed beside a product are operands without scales, and no stochastic "
             "accumulator"
         )
 

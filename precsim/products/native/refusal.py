@@ -28,6 +28,8 @@ def native_refusal(spec: MatmulSpec, shapes: Shapes | None = None) -> str | None
         return (
             f"accumulator is '{spec.accumulator}'; native kernels round to nearest or toward zero"
         )
+    if spec.has_scales:
+        return "operands with scales are quantized by precsim, which emulates their products"
     if isinstance(spec.order, FusedBlock):
         if spec.order.sticky:
             return "no tensor core keeps a sticky bit"

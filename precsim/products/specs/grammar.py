@@ -6,6 +6,7 @@ from itertools import combinations, pairwise
 
 from precsim.formats.arguments import shown
 from precsim.formats.registry import list_formats, short_name
+from precsim.products.specs.scaling import parse_register
 from precsim.rounding.spec import RoundingSpec
 
 _LONGEST_NAME = 6
@@ -40,7 +41,7 @@ def split_operands(text: str, counts: tuple[int, ...]) -> list[str] | None:
 
 def _is_piece(text: str) -> bool:
     try:
-        parse_piece(text)
+        parse_accumulator(text)
     except ValueError:
         return False
     return True
@@ -56,6 +57,12 @@ def parse_piece(text: str) -> RoundingSpec | None:
             f"format {shown(text)} is not understood; allowed is NAME or NAME[OPTIONS]"
         )
     return RoundingSpec.parse(match[1] if match[2] is None else f"{match[1]}:{match[2]}")
+
+
+def parse_accumulator(text: str) -> RoundingSpec | str | None:
+    """Return the rounding of an accumulator; of a register of integers its string."""
+    register = text.replace("[", ":").removesuffix("]")
+    return parse_piece(text) if parse_register(register) is None else register
 
 
 def piece(spec: RoundingSpec | None) -> str:

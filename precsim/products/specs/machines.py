@@ -168,13 +168,13 @@ def _instruction(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str
 
 def _block_instruction(names: list[str]) -> Instruction | None:
     """Return the instruction that multiplies two block formats, None if there is none."""
-    kinds = {_block_kind(name) for name in names}
+    kinds = {block_kind(name) for name in names}
     if kinds == {"mx", "mxfp4"}:
         return BLOCK_INSTRUCTIONS["mx"]
     return BLOCK_INSTRUCTIONS.get(kinds.pop() or "") if len(kinds) == 1 else None
 
 
-def _block_kind(name: str) -> str | None:
+def block_kind(name: str) -> str | None:
     """Return "mx", "mxfp4" or "nvfp4" by element, scale and block size; any scale rule will do."""
     try:
         fmt = RoundingSpec.parse(name).format

@@ -4,12 +4,20 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
+from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import shown
 from precsim.formats.block import BlockFormat
-from precsim.formats.scaled import refuse_scaled
+from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.core import Core
-from precsim.products.specs.fused_block import FusedBlock, parse_fused_block, parse_schedule
+from precsim.products.specs.fused_block import (
+    FLAT,
+    FusedBlock,
+    Promote,
+    parse_fused_block,
+    parse_schedule,
+)
 from precsim.products.specs.grammar import (
+    parse_accumulator,
     parse_piece,
     piece,
     split_operands,
@@ -17,6 +25,15 @@ from precsim.products.specs.grammar import (
 )
 from precsim.products.specs.limits import check_fused, needs_two_words
 from precsim.products.specs.machines import machine_name, parse_machine
+from precsim.products.specs.scaling import (
+    check_register,
+    common_length,
+    element_rounding,
+    is_register,
+    parse_register,
+    register_name,
+    scaling_of,
+)
 from precsim.products.specs.spellings import likely_spellings
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -34,9 +51,12 @@ class MatmulSpec:
     Parameters
     ----------
     lhs, rhs : RoundingSpec, str or None
-        How the operands are rounded first; None takes them as they are.
+        How the operands are rounded first; None takes them as they are. Block, affine and tile
+        formats ("mxfp8", "int8", "e4m3:scale=1x128") choose scales first; see "Scaled operands".
     accumulator : RoundingSpec or str
         How each partial sum is rounded. In mode sr its bits are made from `matmul`'s `random_bits`.
+        For two affine operands also "intN" (up to "int32"), a register of integers: it wraps, or
+        saturates as "int32:saturate".
     product : RoundingSpec, str or None
         How each product is rounded before it is added; None keeps it exact (fused multiply-add).
     adder : RoundingSpec, str or None
@@ -47,9 +67,8 @@ class MatmulSpec:
     order : Order or str
         "sequential": k ascending. "pairwise", "blockedN", "kahan" and "two_sum": as in
         `accumulate`. "exact": the exact sum of the products, rounded to the accumulator once.
-        "fusedLxF": as a tensor core, see `FusedBlock`. Only this order takes block formats, for
-        both operands: they are quantized along K as `quantize` does and multiplied with their
-        scales.
+        "fusedLxF": as a tensor core, see `FusedBlock`. It takes block formats for both operands or
+        none.
 
     Raises
     ------
@@ -65,12 +84,24 @@ class MatmulSpec:
     format with an underscore in its name has an alias without one. The string of a tensor core is
     ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, for example ``"h100:e4m3:promote128"``.
 
+    Scaled operands: each is quantized along the contracted axis K, in gradients as well (``g @
+    b.T`` contracts the columns of g, ``a.T @ g`` the rows of a). Elements are multiplied and
+    summed as the spec says, an affine code without its zero point. Scales that all products of an
+    element share multiply its finished sum: ``fl32(sum * fl32(lhs_scale * rhs_scale))``. Where
+    scales change along K, each stretch of K with the same scales is a sum of its own, from +0 in
+    the order of the spec: ``total = fl32(total + fl32(lhs_scale * rhs_scale) * sum)``, one rounding
+    each, over ascending stretches from +0. Elements of block formats are multiplied by the scales
+    of their blocks first, which is exact; only NVFP4's scale of the array stays apart. The output
+    is rounded from that.
+
     Examples
     --------
     >>> import precsim as ps
     >>> spec = ps.MatmulSpec.parse("e4m3_e4m3_fp16:sequential")
     >>> spec.accumulator.format.precision, str(spec)
     (11, 'e4m3_e4m3_fp16')
+    >>> str(ps.MatmulSpec(lhs="int8", rhs="int8", accumulator="int32:saturate", output="bf16"))
+    'int8_int8_int32[saturate]->bf16'
     >>> str(ps.MatmulSpec(lhs="bf16", rhs="bf16", accumulator="fp32:rtz", output="bf16"))
     'bf16_bf16_fp32[rtz]->bf16'
     """
@@ -89,20 +120,26 @@ class MatmulSpec:
             object.__setattr__(
                 self, "order", parse_fused_block(str(self.order)) or parse_order(self.order)
             )
+        register = parse_register(self.accumulator)
+        if register is not None:
+            object.__setattr__(self, "accumulator", register)
         for name in ("lhs", "rhs", "product", "adder", "output", "accumulator"):
             value = getattr(self, name)
             if value is not None or name == "accumulator":
                 rounding = RoundingSpec.parse(value)
-                if name not in ("lhs", "rhs") or not isinstance(self.order, FusedBlock):
+                if name not in ("lhs", "rhs"):
                     refuse_scaled(rounding.format, name)
                 object.__setattr__(self, name, rounding)
+        if register is not None or self.has_register:
+            self._check_register()
         if isinstance(self.order, FusedBlock):
             for name in ("product", "adder"):
                 if getattr(self, name) is not None:
                     raise ValueError(
                         f"{name} is '{getattr(self, name)}'; allowed with a fused block is None"
                     )
-            check_fused(self.order, self.lhs, self.rhs, self.accumulator)
+            _ = self.core
+        self._check_stretches()
         if isinstance(self.order, Exact) and self.adder is not None:
             raise ValueError(
                 f"adder is '{self.adder}'; allowed with order 'exact' is None, since it rounds once"
@@ -120,18 +157,79 @@ class MatmulSpec:
         """The typed problem of a tensor core; TypeError if the order is not a `FusedBlock`."""
         if not isinstance(self.order, FusedBlock):
             raise TypeError(f"order of '{self}' is '{self.order}'; allowed is a FusedBlock")
-        return check_fused(self.order, self.lhs, self.rhs, self.accumulator)
+        lhs, rhs = (x if _has_blocks(x) else element_rounding(x) for x in (self.lhs, self.rhs))
+        return check_fused(self.order, lhs, rhs, self.accumulator)
+
+    def _check_register(self) -> None:
+        check_register(self.lhs, self.rhs, self.accumulator)
+        defaults = {"product": None, "adder": None, "order": SEQUENTIAL}
+        for name, default in defaults.items():
+            if (value := getattr(self, name)) != default:
+                raise ValueError(
+                    f"{name} is '{value}'; allowed with the integer accumulator "
+                    f"'{register_name(self.accumulator)}' is the default"
+                )
+
+    def _check_stretches(self) -> None:
+        """Refuse what is not defined where scales change along K."""
+        length = self.stretch
+        if length is None:
+            return
+        if self.accumulator.mode is RoundingMode.STOCHASTIC:
+            raise ValueError(
+                f"accumulator is '{self.accumulator}'; where scales change along K, stochastic "
+                "rounding is allowed in the output only"
+            )
+        allowed = FLAT, Promote(interval=length)
+        if isinstance(self.order, FusedBlock) and self.order.schedule not in allowed:
+            raise ValueError(
+                f"schedule is '{self.order.schedule}'; allowed for scales of {length} products are "
+                f"flat and 'promote{length}', which are the same: each {length} are a sum of their own"
+            )
 
     @property
     def is_block_scaled(self) -> bool:
-        """Whether the operands are block formats, whose scales take part in the product."""
-        return self.lhs is not None and isinstance(self.lhs.format, BlockFormat)
+        """Whether a tensor core multiplies block formats, with the scales of their blocks."""
+        return isinstance(self.order, FusedBlock) and _has_blocks(self.lhs)
+
+    @property
+    def has_scales(self) -> bool:
+        """Whether operands are quantized and their elements multiplied by `elements`."""
+        parts = (part for part in (self.lhs, self.rhs) if part is not None)
+        has_any = any(scaled_format(part.format) is not None for part in parts)
+        return has_any and not self.is_block_scaled
+
+    @property
+    def elements(self) -> "MatmulSpec":
+        """The product of the elements of scaled operands; of a stretch, where scales change."""
+        order = self.order
+        if isinstance(order, FusedBlock) and self.stretch is not None:
+            order = replace(order, schedule=FLAT)
+        lhs, rhs = map(element_rounding, (self.lhs, self.rhs))
+        return replace(self, lhs=lhs, rhs=rhs, order=order, output=None)
+
+    @property
+    def stretch(self) -> int | None:
+        """Number of products along K that have the same scales; None if all have."""
+        return common_length(self.lhs, self.rhs)
+
+    @property
+    def has_register(self) -> bool:
+        """Whether the accumulator is a register of integers."""
+        operands = self.lhs, self.rhs
+        are_affine = all(x is not None and isinstance(x.format, AffineFormat) for x in operands)
+        return are_affine and is_register(self.accumulator)
+
+    @property
+    def scales_sums(self) -> bool:
+        """Whether scales multiply finished sums, which leaves no place for a first value."""
+        return scaling_of(self.lhs) is not None or scaling_of(self.rhs) is not None
 
     @property
     def has_tensor_scale(self) -> bool:
-        """Whether an operand has a scale of the whole array, which multiplies the finished sums."""
-        formats = [part.format for part in (self.lhs, self.rhs) if part is not None]
-        return any(isinstance(f, BlockFormat) and f.tensor_scale is not None for f in formats)
+        """Whether rows or columns of an operand share scales: a batch cannot become more rows."""
+        found = scaling_of(self.lhs), scaling_of(self.rhs)
+        return any(scaling is not None and scaling.across != 1 for scaling in found)
 
     @property
     def needs_two_words(self) -> bool:
@@ -164,9 +262,12 @@ class MatmulSpec:
                 "LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER], for example 'bf16_bf16_fp32', or "
                 f"MACHINE:LHS[_RHS], for example 'h100:bf16'{_hint(text)}"
             )
-        fields: dict[str, object] = dict(
-            zip(("lhs", "rhs", "accumulator"), map(parse_piece, pieces), strict=True)
-        )
+        lhs, rhs, accumulator = pieces
+        fields: dict[str, object] = {
+            "lhs": parse_piece(lhs),
+            "rhs": parse_piece(rhs),
+            "accumulator": parse_accumulator(accumulator),
+        }
         if arrow:
             fields["output"] = parse_piece(output)
         for option in options:
@@ -194,7 +295,9 @@ class MatmulSpec:
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         if (name := machine_name(values)) is not None:
             return name
-        text = "_".join(map(piece, (self.lhs, self.rhs, self.accumulator)))
+        register = register_name(self.accumulator) if self.has_register else None
+        pieces = piece(self.lhs), piece(self.rhs), register or piece(self.accumulator)
+        text = "_".join(pieces)
         if self.output is not None:
             text += f"->{piece(self.output)}"
         if self.order != SEQUENTIAL:
@@ -203,6 +306,10 @@ class MatmulSpec:
             if getattr(self, name) is not None:
                 text += f":{name}={piece(getattr(self, name))}"
         return text
+
+
+def _has_blocks(operand: RoundingSpec | None) -> bool:
+    return operand is not None and isinstance(operand.format, BlockFormat)
 
 
 # Errors are not remembered, and a name that means a format never means another one.

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator
 
 from precsim.products.specs.grammar import split_outside_brackets
-from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.machines import MACHINES, block_kind
 
 
 def likely_spellings(text: str) -> Iterator[str]:
@@ -20,8 +20,9 @@ def likely_spellings(text: str) -> Iterator[str]:
         return
     if parts[0].lower() in MACHINES and len(parts) == 2:
         yield f"{parts[0].lower()}:{parts[1]}{rest}"
+    if block_kind(operands) is not None:
+        yield f"b200:{operands}{rest}"
     if len(parts) == 2:
         yield f"{operands}_fp32{rest}"
     for accumulator in ("fp32", operands):
         yield f"{operands}_{operands}_{accumulator}{rest}"
-    yield f"b200:{operands}{rest}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from precsim._arrays import Array, absolute, namespace
+from precsim._loops import computed_once
 from precsim.formats.affine import LARGEST_WIDTH, AffineFormat
 from precsim.formats.carrier import Carrier, compose, select
 from precsim.formats.codec import encode_bits
@@ -74,16 +75,18 @@ def round_to_steps(
     half = 1 << (fmt.bits - 1)
     if fmt.is_symmetric:
         width = wide.unpack(xp.maximum(highest, lowest), carrier)
-        scale = _scale(width, half - 1, carrier)
+        scale = computed_once(_scale(width, half - 1, carrier))
         zero = (scale & u(0)).astype(np.int32) + np.int32(half)
     else:
-        scale = _scale(_sum(highest, lowest, carrier), 2 * half - 1, carrier)
+        width = _sum(highest, lowest, carrier)
+        scale = computed_once(_scale(width, 2 * half - 1, carrier))
         unsigned = FixedPointFormat(
             name="", integer_bits=fmt.bits, fraction_bits=0, is_signed=False
         )
-        zero = _integer_quotient(lowest, scale, RoundingSpec(format=unsigned), None, carrier)
+        zero = integer_quotient(lowest, scale, RoundingSpec(format=unsigned), None, carrier)
+        zero = computed_once(zero)
     element = replace(spec, format=fmt.element)
-    steps = _integer_quotient(bits, scale[..., None], element, random_bits, carrier)
+    steps = integer_quotient(bits, scale[..., None], element, random_bits, carrier)
     return Steps(steps + zero[..., None], scale, zero, is_lost)
 
 
@@ -130,7 +133,7 @@ def _times_power_of_two(x: wide.Wide, exponent: int, carrier: Carrier) -> wide.W
     return x._replace(exponent=x.exponent + carrier.signed(exponent))
 
 
-def _integer_quotient(
+def integer_quotient(
     bits: Array, scale: Array, spec: RoundingSpec, random_bits: Array | None, carrier: Carrier
 ) -> Array:
     """Divide exactly, round once to an integer of a fixed-point format; int32."""

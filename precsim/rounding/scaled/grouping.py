@@ -2,7 +2,7 @@
 
 Groups come last, as (..., groups, group_size). Blocks run along an axis, the last one filled up
 with zeros (as cuBLAS has it); a channel is all that has one index along the axis; a tensor is one
-group.
+group. The vectors of a tile run along the axis too, and lie side by side along the last other axis.
 """
 
 import math
@@ -10,16 +10,60 @@ import math
 from precsim._arrays import Array, namespace
 from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.scaled import ScaledFormat
+from precsim.formats.tile import TileFormat
 
 
 def granularity(fmt: ScaledFormat) -> Granularity:
-    """Return which elements share a scale; block formats have blocks."""
-    return fmt.granularity if isinstance(fmt, AffineFormat) else Granularity.BLOCK
+    """Return which elements share a scale; block formats have blocks, and so have tiles."""
+    if isinstance(fmt, AffineFormat):
+        return fmt.granularity
+    is_whole = isinstance(fmt, TileFormat) and fmt.across is None
+    return Granularity.TENSOR if is_whole else Granularity.BLOCK
+
+
+def to_tiles(x: Array, across: int, along: int | None) -> Array:
+    """Cut (..., vectors, elements) into tiles: (..., tiles, tiles, across * along)."""
+    along = along or max(x.shape[-1], 1)
+    fill = [(0, -x.shape[-2] % across), (0, -x.shape[-1] % along)]
+    x = namespace(x).pad(x, [(0, 0)] * (x.ndim - 2) + fill)
+    *batch, rows, columns = x.shape
+    x = x.reshape(*batch, rows // across, across, columns // along, along)
+    x = namespace(x).moveaxis(x, -3, -2)
+    return x.reshape(*x.shape[:-2], across * along)
+
+
+def from_tiles(tiles: Array, across: int, shape: tuple[int, ...]) -> Array:
+    """Return the array (..., vectors, elements) of a shape from its tiles."""
+    *batch, rows, columns, size = tiles.shape
+    x = tiles.reshape(*batch, rows, columns, across, size // across)
+    x = namespace(x).moveaxis(x, -3, -2)
+    x = x.reshape(*batch, rows * across, columns * (size // across))
+    return x[..., : shape[-2], : shape[-1]]
+
+
+def vectors(x: Array, axis: int) -> Array:
+    """Return an array with the vectors of its tiles last, (..., vectors, elements)."""
+    if x.ndim == 1:
+        return x[None]
+    return namespace(x).moveaxis(x, (_other(axis), axis), (-2, -1))
+
+
+def from_vectors(x: Array, axis: int, ndim: int) -> Array:
+    """Undo `vectors`."""
+    if ndim == 1:
+        return x[0]
+    return namespace(x).moveaxis(x, (-2, -1), (_other(axis), axis))
+
+
+def _other(axis: int) -> int:
+    return -2 if axis == -1 else -1
 
 
 def to_groups(x: Array, fmt: ScaledFormat, axis: int) -> Array:
     """Return the elements of an array by groups."""
     xp = namespace(x)
+    if isinstance(fmt, TileFormat) and fmt.across is not None:
+        return to_tiles(vectors(x, axis), fmt.across, fmt.along)
     match granularity(fmt):
         case Granularity.TENSOR:
             return x.reshape(1, x.size)
@@ -28,6 +72,7 @@ def to_groups(x: Array, fmt: ScaledFormat, axis: int) -> Array:
             others = math.prod(x.shape) // channels if channels else 0
             return xp.moveaxis(x, axis, 0).reshape(channels, others)
         case Granularity.BLOCK:
+            assert not isinstance(fmt, TileFormat)
             size = fmt.block_size or 1
             x = xp.moveaxis(x, axis, -1)
             missing = -x.shape[-1] % size
@@ -38,6 +83,9 @@ def to_groups(x: Array, fmt: ScaledFormat, axis: int) -> Array:
 def from_groups(groups: Array, fmt: ScaledFormat, axis: int, shape: tuple[int, ...]) -> Array:
     """Return the array of a shape from its elements by groups."""
     xp = namespace(groups)
+    if isinstance(fmt, TileFormat) and fmt.across is not None:
+        laid = (1, *shape) if len(shape) == 1 else (shape[_other(axis)], shape[axis])
+        return from_vectors(from_tiles(groups, fmt.across, laid), axis, len(shape))
     axis %= len(shape) or 1
     match granularity(fmt):
         case Granularity.TENSOR:
@@ -53,6 +101,8 @@ def from_groups(groups: Array, fmt: ScaledFormat, axis: int, shape: tuple[int, .
 
 def scales_to_array(scales: Array, fmt: ScaledFormat, axis: int, ndim: int) -> Array:
     """Lay out one number per group along the axes of the array."""
+    if isinstance(fmt, TileFormat) and fmt.across is not None:
+        return from_vectors(scales, axis, ndim)
     match granularity(fmt):
         case Granularity.TENSOR:
             return scales.reshape((1,) * ndim)
@@ -64,8 +114,10 @@ def scales_to_array(scales: Array, fmt: ScaledFormat, axis: int, ndim: int) -> A
             return namespace(scales).moveaxis(scales, -1, axis)
 
 
-def blocks_of_scales(scales: Array, axis: int) -> Array:
+def blocks_of_scales(scales: Array, fmt: ScaledFormat, axis: int) -> Array:
     """Return the scales of blocks, (..., blocks, 1), beside which `to_groups` puts the elements."""
+    if isinstance(fmt, TileFormat):
+        return vectors(scales, axis)[..., None]
     return namespace(scales).moveaxis(scales, axis, -1)[..., None]
 
 
@@ -81,5 +133,10 @@ def go_together(
     if granularity(fmt) is not Granularity.BLOCK:
         return all(n in (1, size) for n, size in zip(scales, shape, strict=True))
     expected = list(shape)
-    expected[axis] = -(-shape[axis] // (fmt.block_size or 1))
+    if isinstance(fmt, TileFormat):
+        expected[axis] = -(-shape[axis] // (fmt.along or max(shape[axis], 1)))
+        if len(shape) > 1:
+            expected[_other(axis)] = -(-shape[_other(axis)] // (fmt.across or 1))
+    else:
+        expected[axis] = -(-shape[axis] // (fmt.block_size or 1))
     return scales == tuple(expected)

@@ -1,6 +1,8 @@
-"""Range events and ulps of block and affine formats, whose elements share scales."""
+"""Range events and ulps of block, affine and tile formats, whose elements share scales."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from precsim._arrays import Array, ArrayLike, bitcast
 from precsim.formats.affine import AffineFormat
@@ -8,10 +10,12 @@ from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import Carrier, as_carrier, is_infinite, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import ScaledFormat, scaled_format
+from precsim.formats.tile import TileFormat
 from precsim.rounding.events import Events, from_patterns, is_beyond
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
-from precsim.rounding.scaled import affine, block, grouping
+from precsim.rounding.scaled import affine, block, grouping, tile
+from precsim.rounding.scaled.float_steps import constant
 from precsim.rounding.spec import RoundingSpec
 from precsim.rounding.ulp import ulp_bits
 
@@ -28,8 +32,7 @@ def classify_scaled(before: Array, after: Array, spec: RoundingSpec, axis: int) 
     groups, results = (
         grouping.to_groups(bitcast(x, carrier.uint_dtype), fmt, axis) for x in (before, after)
     )
-    ends = _block_ends if isinstance(fmt, BlockFormat) else _affine_ends
-    beyond, smallest = ends(groups, spec, carrier)
+    beyond, smallest = _ENDS[type(fmt)](groups, spec, carrier)
     beyond = beyond | is_infinite(groups, carrier)
     events = from_patterns(groups, results, beyond, smallest, spec, carrier)
     # The last block of a row is filled up with zeros, which are no elements of the array.
@@ -40,8 +43,8 @@ def classify_scaled(before: Array, after: Array, spec: RoundingSpec, axis: int) 
 def scaled_ulp(x: ArrayLike, fmt: ScaledFormat, axis: int) -> Array:
     """Return the distance between neighbouring values around each element, given its block's scale.
 
-    For a block format this is the ulp of the element times the scale, for an affine format the
-    scale. NaN where `x` is infinite or NaN, or shares a scale with such an element.
+    For a block or tile format this is the ulp of the element times the scale, for an affine format
+    the scale. NaN where `x` is infinite or NaN, or shares a scale with such an element.
     """
     x, carrier = as_carrier(x)
     if not fmt.fits(carrier):
@@ -56,6 +59,11 @@ def scaled_ulp(x: ArrayLike, fmt: ScaledFormat, axis: int) -> Array:
             unit, quotients.scales[..., None], quotients.tensor_scale, carrier
         )
         is_lost = quotients.is_lost
+    elif isinstance(fmt, TileFormat):
+        products = tile.multiply_by_factors(groups, spec, carrier)
+        unit = ulp_bits(products.bits, fmt.element, carrier)
+        unit = tile.times_scales(unit, products.scales[..., None], carrier)
+        is_lost = products.is_lost
     else:
         steps = affine.round_to_steps(groups, None, spec, carrier)
         unit, is_lost = steps.scales[..., None] | (groups & u(0)), steps.is_lost
@@ -92,3 +100,21 @@ def _affine_ends(groups: Array, spec: RoundingSpec, carrier: Carrier) -> tuple[A
     codes = affine.round_to_steps(groups, None, spec, carrier).codes
     least, most = affine.code_range(fmt)
     return (codes < codes.dtype.type(least)) | (codes > codes.dtype.type(most)), carrier.uint(0)
+
+
+def _tile_ends(groups: Array, spec: RoundingSpec, carrier: Carrier) -> tuple[Array, Array]:
+    """Return which elements are beyond the range, and the smallest normal value of each tile."""
+    assert isinstance(spec.format, TileFormat)
+    element = replace(spec, format=spec.format.element)
+    products = tile.multiply_by_factors(groups, spec, carrier)
+    scale = products.scales[..., None]
+    smallest = constant(scale, limits(element, carrier).min_normal, carrier)
+    smallest = tile.times_scales(smallest, scale, carrier)
+    return is_beyond(products.bits, element, carrier), smallest
+
+
+_ENDS: dict[type, Callable[..., tuple[Array, Any]]] = {
+    BlockFormat: _block_ends,
+    AffineFormat: _affine_ends,
+    TileFormat: _tile_ends,
+}

@@ -1,4 +1,4 @@
-"""The definition of block and affine quantization, block by block, in exact rational arithmetic.
+"""The definition of quantization with scales, group by group, in exact rational arithmetic.
 
 Read this to learn what a scale rule does. `round_exact` is the only rounding; everything else is a
 fraction.
@@ -15,11 +15,15 @@ from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.reals import floor_log2
+from precsim.formats.tile import TileFormat
 from precsim.rounding.modes import InfinityMode, OverflowMode, RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.spec import RoundingSpec
 
 Block = Sequence[float]
+
+_HIGHEST = float.fromhex("0x1.fffffep127")
+"""The largest float32."""
 
 
 class ExactBlocks(NamedTuple):
@@ -28,6 +32,13 @@ class ExactBlocks(NamedTuple):
     elements: list[list[float]]
     scales: list[float]
     tensor_scale: float | None
+
+
+class ExactTile(NamedTuple):
+    """What a tile consists of; a value is ``element * scale``."""
+
+    elements: list[float]
+    scale: float
 
 
 class ExactGroup(NamedTuple):
@@ -187,18 +198,17 @@ def _transformer_engine(
 ) -> tuple[list[float], float, list[list[float | Fraction]]]:
     """Round each operation to float32: TransformerEngine, custom_recipes/reference_nvfp4.py."""
     largest, scale_max = _largest(fmt), Fraction(fmt.scale.max_finite)
-    highest = float.fromhex("0x1.fffffep127")
     total = max(amax, default=Fraction(0))
-    encode = min(_fl(largest * scale_max / total), highest) if total else highest
+    encode = min(_fl(largest * scale_max / total), _HIGHEST) if total else _HIGHEST
     tensor = _fl(1 / Fraction(encode))
     multiplier = _fl(Fraction(encode) * Fraction(_fl(1 / largest)))
     scales: list[float] = []
     quotients: list[list[float | Fraction]] = []
     for a, block in zip(amax, blocks, strict=True):
-        ratio = min(_fl(a * Fraction(multiplier)), highest)
+        ratio = min(_fl(a * Fraction(multiplier)), _HIGHEST)
         scale = _to_scale(Fraction(ratio), RoundingMode.TIES_TO_EVEN, fmt)
         product = _fl(Fraction(scale) * Fraction(tensor))
-        inverse = min(_fl(1 / Fraction(product)), highest) if product else highest
+        inverse = min(_fl(1 / Fraction(product)), _HIGHEST) if product else _HIGHEST
         row = [_clamped(_times(x, inverse), float(largest)) for x in block]
         scales.append(scale)
         quotients.append([q if q else 0.0 for q in row])  # no -0
@@ -271,3 +281,41 @@ def quantize_group_exactly(
         codes.append(min(max(step + zero, int(fmt.is_symmetric)), 2 * half - 1))
     shift = half if fmt.is_signed else 0
     return ExactGroup([c - shift for c in codes], scale, zero - shift)
+
+
+def quantize_tile_exactly(
+    tile: Block, spec: RoundingSpec, random_bits: Sequence[int] | None = None
+) -> ExactTile:
+    """Quantize the elements that share a scale in a tile format.
+
+    Parameters
+    ----------
+    tile : sequence of float
+        Finite float32 elements.
+    spec : RoundingSpec
+        A tile format, and the rule of its elements.
+    random_bits : sequence of int, optional
+        R of mode "sr" for each element.
+
+    Returns
+    -------
+    ExactTile
+        Values of the elements, and their scale.
+
+    Examples
+    --------
+    >>> quantize_tile_exactly([-1.0, 0.3, 2.0], RoundingSpec.parse("e4m3:scale=tensor"))
+    ExactTile(elements=[-224.0, 64.0, 448.0], scale=0.0044642859138548374)
+    """
+    fmt = spec.format
+    assert isinstance(fmt, TileFormat)
+    amax = max((abs(Fraction(x)) for x in tile), default=Fraction(0))
+    factor = min(_fl(Fraction(fmt.element.max_finite) / amax), _HIGHEST) if amax else 1.0
+    if fmt.is_power_of_two:
+        factor = 2.0 ** floor_log2(Fraction(factor))
+    element = replace(spec, format=fmt.element)
+    rounded = []
+    for k, x in enumerate(tile):
+        draw = 0 if random_bits is None else random_bits[k]
+        rounded.append(round_exact(_times(x, factor), element, random_bits=draw).value)
+    return ExactTile(rounded, _fl(1 / Fraction(factor)))

@@ -1,4 +1,4 @@
-"""`quantize` and `dequantize`: block and affine formats for users' arrays."""
+"""`quantize` and `dequantize`: formats with scales for users' arrays."""
 
 from functools import partial
 from typing import Any, TypeAlias
@@ -31,17 +31,18 @@ def quantize(
     overflow: OverflowMode | str | None = None,
     random_bits: ArrayLike | None = None,
 ) -> Quantized:
-    """Choose scales and round an array to codes of a block or affine format.
+    """Choose scales and round an array to codes of a block, affine or tile format.
 
     Parameters
     ----------
     x : array_like of float, shape (...)
         Carrier values, float32 or float64, at least one axis.
-    fmt : str, BlockFormat, AffineFormat or RoundingSpec
+    fmt : str, BlockFormat, AffineFormat, TileFormat or RoundingSpec
         Format, and rule of the elements, for example "mxfp4", "mxfp8_e4m3_rceil", "nvfp4:sr8",
-        "int4_symmetric_block32".
+        "int4_symmetric_block32", "e4m3:scale=1x128".
     axis : int
-        The axis along which blocks run or, with granularity "channel", channels lie.
+        The axis along which blocks and the vectors of tiles run or, with granularity "channel",
+        channels lie. Vectors lie side by side along the last other axis.
     mode : RoundingMode or str, optional
         The mode in which elements are rounded, where the string of `fmt` names none. Scales follow
         their own rule.
@@ -77,10 +78,14 @@ def quantize(
     scale, rounded to nearest and clamped to the codes; code = x / scale, exact, rounded once, plus
     zero point, clamped.
 
+    Tile formats: factor = max / amax, element = x * factor, rounded to float32 and then to the
+    element, scale = 1 / factor, in the float32 operations of TransformerEngine: the factor is the
+    largest float32 where the quotient is infinite, and 1 where amax is 0, infinite or NaN.
+
     Special values: a NaN or an infinity makes its block NaN (scale NaN, element codes those of 0)
     and does not count in the scale of the tensor. Under "saturate_infinity" an infinity counts as
-    the largest finite number of the carrier. Under the rule "max_abs" both stay elements, if the
-    format of the elements has a NaN.
+    the largest finite number of the carrier. Under the rule "max_abs" and in tiles both stay
+    elements, if the format of the elements has a NaN.
 
     Gradient: none, codes are integers; `round_to` is straight-through.
 

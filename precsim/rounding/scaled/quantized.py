@@ -9,30 +9,32 @@ from precsim._calls import has_jax
 from precsim.formats.affine import Granularity
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
+from precsim.formats.codec import code_dtype, decode_bits, encode_bits
 from precsim.formats.scaled import ScaledFormat, scaled_format
-from precsim.rounding.scaled import affine, block, grouping
+from precsim.formats.tile import TileFormat
+from precsim.rounding.scaled import affine, block, grouping, tile
 from precsim.rounding.spec import RoundingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantized:
-    """An array as the codes of a block or affine format. A JAX pytree.
+    """An array as the codes of a block, affine or tile format. A JAX pytree.
 
     Parameters
     ----------
     codes : ndarray or jax.Array of int, shape (...)
-        Codes of the elements, in the shape of the array: uint8 or uint16 in block formats; int8,
-        int16, uint8 or uint16 in affine ones.
+        Codes of the elements, in the shape of the array: uint8 to uint32 in block and tile formats;
+        int8, int16, uint8 or uint16 in affine ones.
     scales : ndarray or jax.Array
-        Block formats: codes of `format.scale` (uint8 or uint16). Affine formats: numbers, in the
-        dtype of the array. The shape is that of the array, except: along `axis` it has one entry
-        per block (granularity "block"); it is 1 along all axes other than `axis` ("channel"), or
-        1 along all axes ("tensor").
+        Block formats: codes of `format.scale` (uint8 or uint16). Affine and tile formats: numbers,
+        in the dtype of the array. The shape is that of the array, except: along `axis` it has one
+        entry per block (granularity "block"); it is 1 along all axes other than `axis` ("channel"),
+        or 1 along all axes ("tensor"). Tiles have one entry each.
     tensor_scale : ndarray or jax.Array of float32, shape (), or None
         NVFP4: the scale of the whole array.
     zero_points : ndarray or jax.Array of int32, or None
         Affine formats: the zero points, in the shape of `scales`.
-    format : BlockFormat or AffineFormat
+    format : BlockFormat, AffineFormat or TileFormat
         What the codes mean.
     axis : int
         The axis along which the blocks run or the channels lie; negative, counted from the last
@@ -87,6 +89,10 @@ def quantize_array(x: Array, random_bits: Array | None, spec: RoundingSpec, axis
         codes, scales = blocks.codes, blocks.scales
         if blocks.tensor_scale is not None:
             tensor_scale = bitcast(blocks.tensor_scale, np.float32)
+    elif isinstance(fmt, TileFormat):
+        tiles = tile.round_tiles(groups, random_bits, spec, carrier)
+        codes = encode_bits(tiles.elements, fmt.element, carrier).astype(code_dtype(fmt.element))
+        scales = bitcast(tiles.scales, carrier.float_dtype)
     else:
         quantized = affine.quantize_groups(groups, random_bits, spec, carrier)
         codes, scales = quantized.codes, bitcast(quantized.scales, carrier.float_dtype)
@@ -110,9 +116,9 @@ def dequantize_array(q: Quantized) -> Array:
     # Scales of channels and tensors broadcast to the codes as they are, whatever axes were added.
     if in_blocks:
         codes = grouping.to_groups(codes, fmt, q.axis)
-        scales = grouping.blocks_of_scales(scales, q.axis)
+        scales = grouping.blocks_of_scales(scales, fmt, q.axis)
         if zero_points is not None:
-            zero_points = grouping.blocks_of_scales(zero_points, q.axis)
+            zero_points = grouping.blocks_of_scales(zero_points, fmt, q.axis)
     if isinstance(fmt, BlockFormat):
         tensor_scale = q.tensor_scale
         if tensor_scale is not None:
@@ -120,6 +126,9 @@ def dequantize_array(q: Quantized) -> Array:
             tensor_scale = bitcast(tensor_scale, np.uint32)
             tensor_scale = tensor_scale.reshape(added + (1,) * (codes.ndim - len(added)))
         bits = block.dequantize_blocks(block.Blocks(codes, scales, tensor_scale), fmt, carrier)
+    elif isinstance(fmt, TileFormat):
+        elements = decode_bits(codes.astype(carrier.uint_dtype), fmt.element, carrier)
+        bits = tile.times_scales(elements, bitcast(scales, carrier.uint_dtype), carrier)
     else:
         assert zero_points is not None
         patterns = bitcast(scales, carrier.uint_dtype)

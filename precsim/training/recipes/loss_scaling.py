@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from precsim._arrays import Array, count_true
 from precsim.arithmetic.elementwise import divide, multiply
 from precsim.training.recipes.leaves import is_trained, joined, map_joined, map_trained
-from precsim.transform.policy import loss_scale_text
+from precsim.transform.settings import loss_scale_text
 
 
 @jax.tree_util.register_dataclass

@@ -5,6 +5,7 @@ Each is built again by JAX's public function of its kind, around the interpreted
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,8 @@ def called(op: Operation) -> list[Value]:
     if name.startswith("precsim.") or "/jax/_src/random" in jaxprs.source_file(program):
         op.record(How.EXEMPT)
         return op.as_it_is()
-    return evaluate(program, op.operands, op.inside(name))
+    with jax.named_scope(name) if name else nullcontext():
+        return evaluate(program, op.operands, op.inside(name))
 
 
 @rule("custom_vmap_call")
@@ -42,9 +44,9 @@ def with_own_vmap(op: Operation) -> list[Value]:
     return evaluate(op.params["call"], op.operands, op.inside())
 
 
-@rule("precsim_linear_map", "custom_lin", "random_gamma_grad")
+@rule("precsim_linear_map", "custom_lin")
 def left(op: Operation) -> list[Value]:
-    """Leave what precsim or JAX has to compute by itself."""
+    """Leave what precsim or JAX computes by itself."""
     op.record(How.EXEMPT)
     return op.as_it_is()
 
@@ -135,7 +137,8 @@ def _turn(
 ) -> list[Value]:
     """Evaluate one turn of a loop; random bits differ from turn to turn."""
     key = None if number is None else fold_in(op.context.key, number)
-    results = evaluate(program, values, op.inside(key=key))
+    turns = int(op.params.get("length", 1))
+    results = evaluate(program, values, op.inside(key=key, turns=turns))
     if not _still(carried, results[: len(carried)]):
         raise _Unknown
     return results
@@ -376,6 +379,6 @@ def on_shards(op: Operation) -> list[Value]:
         in_specs=(everywhere(), *params["in_specs"]),
         out_specs=tuple(params["out_specs"]),
         check_vma=params["check_vma"],
-        axis_names=params["manual_axes"],
+        axis_names=params.get("newly_manual_axes", params.get("manual_axes", frozenset())),
     )
     return _known(mapped, [op.context.key, *op.arrays], results)

@@ -90,7 +90,6 @@ _PLATFORM = (
     "psum",
     "psum_invariant",
     "reduce_scatter",
-    "mul_add",
 )
 """The platform computes these in the carrier, in its own order where there are several steps."""
 

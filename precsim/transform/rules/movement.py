@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import (
@@ -14,6 +12,7 @@ from precsim.transform.values import (
     has_all_of,
     is_float,
     negated_format,
+    widened,
 )
 
 MOVES = (
@@ -24,6 +23,8 @@ MOVES = (
     "dynamic_slice",
     "dynamic_update_slice",
     "concatenate",
+    "stack",
+    "unstack",
     "pad",
     "gather",
     "squeeze",
@@ -68,8 +69,6 @@ MOVES = (
     "pbroadcast",
     "pvary",
     "pcast",
-    "squeeze_p",
-    "optimization_barrier_p",
     "iota",
     "nonbatchable",
     "nontraceable",
@@ -158,9 +157,7 @@ def converted(op: Operation) -> list[Value]:
         if known is not None and not has_all_of(format_of(dtype), known):
             known = None
         return [y._replace(format=known, origin=value.origin) for y in op.as_it_is()]
-    op.record(How.CAST, np.dtype(dtype).name)
-    from precsim.transform.values import widened
-
+    op.record(How.CAST, format_of(dtype))
     known = value.format if value.format is not None else format_of(x.dtype)
     y = op.result(widened(x), known, cotangent=op.spec)
     return [y._replace(origin=value.origin, constant=value.constant)]

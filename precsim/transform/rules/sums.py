@@ -9,7 +9,7 @@ from jax import lax
 
 from precsim._arrays import Array
 from precsim.arithmetic.sums.accumulate import accumulate
-from precsim.arithmetic.sums.order import Pairwise
+from precsim.arithmetic.sums.order import Pairwise, Sequential
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import How, Operation, rule
@@ -195,7 +195,11 @@ def _places(target: Array, indices: Array, updates: Array, params: Any) -> Array
 def _segment_sums(
     op: Operation, data: Array, places: Array, count: int, spec: RoundingSpec
 ) -> tuple[Array, Array]:
-    """Return the sum of the data of each place, neighbours first, and which places have any."""
+    """Return the sum of the data of each place, and which places have any.
+
+    In order sequential one after the other, in every other order neighbours first: each turn of the
+    loop adds to the sums of all places at once.
+    """
     size = data.shape[0]
     if not size or not count:
         return jnp.zeros(count, data.dtype), jnp.zeros(count, bool)
@@ -206,14 +210,20 @@ def _segment_sums(
     is_first = jnp.concatenate([jnp.ones(1, bool), places[1:] != places[:-1]])
     within = at - lax.cummax(jnp.where(is_first, at, 0))
 
-    def level(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        data, step = state
-        partner = jnp.minimum(at + step, size - 1)
-        is_left = (within % (2 * step) == 0) & (at + step < size) & (places[partner] == places)
-        return jnp.where(is_left, _plus(op, data, data[partner], spec), data), 2 * step
-
     longest = jnp.max(within) + 1
-    data, _ = lax.while_loop(lambda state: state[1] < longest, level, (data, jnp.int32(1)))
+    is_chain = isinstance(op.policy.reduction_order, Sequential)
+
+    def level(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        sums, step = state
+        partner = jnp.minimum(at + step, size - 1)
+        takes = is_first if is_chain else within % (2 * step) == 0
+        has_partner = takes & (at + step < size) & (places[partner] == places)
+        further = data[partner] if is_chain else sums[partner]
+        sums = jnp.where(has_partner, _plus(op, sums, further, spec), sums)
+        return sums, step + 1 if is_chain else 2 * step
+
+    start = data, jnp.int32(1)
+    data, _ = lax.while_loop(lambda state: state[1] < longest, level, start)
     first = jnp.where(is_first, places, count)
     totals = jnp.zeros(count + 1, data.dtype).at[first].set(data, mode="drop")
     is_hit = jnp.zeros(count + 1, bool).at[first].set(True, mode="drop")

@@ -22,6 +22,7 @@ MORE = (
     "nvfp4_torchao",
     "int8",
     "uint8_channel",
+    "e4m3:scale=2x3",
     "int4_symmetric_block8:sr",
 )
 

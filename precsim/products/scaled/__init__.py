@@ -1,0 +1,1 @@
+"""Products of operands with scales: elements, integer sums, and stretches of K."""

@@ -1,0 +1,85 @@
+"""Products whose scales are given, under JAX: gradients are such products, too."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim._arrays import Array, bitcast, is_jax
+from precsim._calls import compiled, in_numpy, refuse_fast_math
+from precsim.formats.carrier import FLOAT32
+from precsim.products.backends import Specs
+from precsim.products.emulated import emulated_matmul
+from precsim.products.operands import NO_NOISE, Operands, expanded, squeezed
+from precsim.products.scaled.given import Given, of_product
+
+
+def run_with_scales(operands: Operands, given: Given, specs: Specs) -> Array:
+    """Run a checked product with given scales; NumPy arrays give a NumPy result."""
+    a, b = operands.a, operands.b
+    leaves = jax.tree.leaves(given)
+    if any(map(is_jax, (a, b, *leaves))):
+        return _broadcast_product(a, b, given, specs)
+    structure = jax.tree.structure(given)
+
+    def run(a: Array, b: Array, *leaves: Any) -> Array:
+        return _broadcast_product(a, b, jax.tree.unflatten(structure, leaves), specs)
+
+    return in_numpy(run, a, b, *leaves)
+
+
+# Compiled outside the rule of differentiation, which makes a call from Python cheap.
+@compiled(static_argnums=3)
+def _broadcast_product(a: Array, b: Array, given: Given, specs: Specs) -> Array:
+    """Make batch dimensions equal; a batch of rows times one matrix is one product."""
+    refuse_fast_math()
+    there = expanded(Operands(a, b, None, NO_NOISE))
+    x, y = there.a, there.b
+    if y.ndim == 2:
+        rows = _product(x.reshape(-1, x.shape[-1]), y, given, specs)
+        return squeezed(rows.reshape(*x.shape[:-1], y.shape[-1]), a, b)
+    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    x, y = (jnp.broadcast_to(v, (*batch, *v.shape[-2:])) for v in (x, y))
+    return squeezed(_product(x, y, given, specs), a, b)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _product(a: Array, b: Array, given: Given, specs: Specs) -> Array:
+    scales = of_product(given.a, given.b, specs.forward)
+    return emulated_matmul(a, b, None, specs.forward, None, scales)
+
+
+def _forward(a: Array, b: Array, given: Given, specs: Specs) -> tuple[Array, Any]:
+    return _product(a, b, given, specs), (a, b, given)
+
+
+def _backward(specs: Specs, residuals: Any, g: Array) -> tuple[Array, Array, Given]:
+    a, b, given = residuals
+    dgrad = of_product(given.g, given.b, specs.dgrad)
+    wgrad = of_product(given.a, given.g, specs.wgrad)
+    da = emulated_matmul(g, b.mT, None, specs.dgrad, None, dgrad)
+    db = emulated_matmul(a.mT, g, None, specs.wgrad, None, wgrad)
+    return da, db, _amax_of_cotangent(given, g)
+
+
+_product.defvjp(_forward, _backward)
+
+
+def _amax_of_cotangent(given: Given, g: Array) -> Given:
+    """Return zeros as gradients of scales, but for that of g its amax, which the history needs."""
+    zeros: Given = jax.tree.map(_no_gradient, given)
+    if zeros.g is None:
+        return zeros
+    magnitudes = bitcast(g, np.uint32) & np.uint32(FLOAT32.sign_bit - 1)
+    amax = bitcast(magnitudes.max(initial=np.uint32(0)), np.float32)
+    scale = jax.tree.map(lambda zero: zero + amax, zeros.g.scale)
+    return zeros._replace(g=replace(zeros.g, scale=scale))
+
+
+def _no_gradient(x: Any) -> Any:
+    x = jnp.asarray(x)
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)
+    return jnp.zeros_like(x) if is_float else np.zeros(x.shape, jax.dtypes.float0)

@@ -1,0 +1,130 @@
+"""Products of operands with scales: one source for NumPy (the reference) and JAX."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from precsim._arrays import Array, entry, namespace
+from precsim._loops import repeat
+from precsim.arithmetic.elementwise import add, fma, multiply
+from precsim.products.scaled.integer import integer_matmul
+from precsim.products.scaled.operand import scaled_operand
+from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.scaled.scale import Scale
+
+Scales: TypeAlias = tuple[Scale | None, Scale | None]
+"""Scales of the left and of the right operand that are given."""
+NO_SCALES: Scales = (None, None)
+
+
+def scaled_product(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Array | None,
+    run: Callable[..., Array],
+    given: Scales = NO_SCALES,
+) -> Array:
+    """Return c + a @ b of operands that are quantized here, before the output is rounded.
+
+    ``run(a, b, c, spec, random_bits)`` multiplies elements, which are in their formats already.
+    `given`: scales of whole operands, which are chosen from the operands otherwise. Shapes
+    (..., M, K), (..., K, N) and (..., M, N).
+    """
+    xp = namespace(a, b)
+    if b.ndim == 2 and a.ndim > 2 and spec.has_tensor_scale:
+        return _as_rows(a, b, c, spec, random_bits, run, given)
+    stretch, as_integers = spec.stretch, spec.has_register
+    quantize = partial(scaled_operand, as_integers=as_integers, stretch=stretch)
+    x = quantize(a, spec.lhs, given[0])
+    y = quantize(xp.swapaxes(b, -1, -2), spec.rhs, given[1])
+    row_scales, column_scales = x.scales, y.scales
+    if column_scales is not None:
+        column_scales = xp.swapaxes(column_scales, -1, -2)
+    right = xp.swapaxes(y.elements, -1, -2)
+    if as_integers:
+        run_elements: Callable[..., Array] = lambda a, b: integer_matmul(a, b, spec.accumulator)
+    else:
+        run_elements = lambda a, b: run(a, b, c, spec.elements, random_bits)
+    if stretch is not None and a.shape[-1]:
+        scales = row_scales, column_scales
+        return add_stretches(x.elements, right, *scales, stretch=stretch, run=run_elements)
+    total = run_elements(x.elements, right)
+    if not (spec.scales_sums and a.shape[-1]):
+        return total
+    return multiply(total, _both_scales(row_scales, column_scales), "fp32")
+
+
+def add_stretches(
+    a: Array,
+    b: Array,
+    row_scales: Array | None,
+    column_scales: Array | None,
+    *,
+    stretch: int,
+    run: Callable[[Array, Array], Array],
+    contracts: bool = True,
+) -> Array:
+    """Return the sum of products of `stretch` along K, each times its scales, ascending from +0.
+
+    Shapes (..., M, K), (..., K, N), (..., M or 1, stretches or 1), (..., stretches or 1, N or 1).
+    ``run(a, b)`` multiplies a stretch. `contracts`: a stretch times its scale is added by one fused
+    multiply-add, else it is rounded before it is added.
+    """
+    xp = namespace(a, b)
+    k, n = a.shape[-1], stretch
+    count = -(-k // n)
+    fill = (0, -k % n)
+    left = xp.pad(a, [(0, 0)] * (a.ndim - 1) + [fill])
+    left = xp.moveaxis(left.reshape(*a.shape[:-1], count, n), -2, 0)
+    right = xp.pad(b, [(0, 0)] * (b.ndim - 2) + [fill, (0, 0)])
+    right = xp.moveaxis(right.reshape(*b.shape[:-2], count, n, b.shape[-1]), -3, 0)
+    rows = None if row_scales is None else xp.moveaxis(row_scales, -1, 0)[..., None]
+    columns = None if column_scales is None else xp.moveaxis(column_scales, -2, 0)[..., None, :]
+
+    def scale_of(scales: Array | None, j: Any) -> Array | None:
+        if scales is None:
+            return None
+        return entry(scales, j) if scales.shape[0] > 1 else scales[0]
+
+    def add_stretch(j: Any, total: Array) -> Array:
+        part = run(entry(left, j), entry(right, j))
+        scale = _both_scales(scale_of(rows, j), scale_of(columns, j))
+        if contracts:
+            return fma(scale, part, total, "fp32")
+        return add(total, multiply(scale, part, "fp32"), "fp32")
+
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    zero = xp.zeros((*batch, a.shape[-2], b.shape[-1]), np.float32)
+    return repeat(count, add_stretch, zero)
+
+
+def _both_scales(left: Array | None, right: Array | None) -> Array:
+    """Return the product of the scales of both operands, or those of the one that has them."""
+    if left is None or right is None:
+        one = right if left is None else left
+        assert one is not None
+        return one
+    return multiply(left, right, "fp32")
+
+
+def _as_rows(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Array | None,
+    run: Callable[..., Array],
+    given: Scales,
+) -> Array:
+    """Return a batch of rows times one matrix: one product also where rows share scales."""
+
+    def rows(x: Array | None) -> Array | None:
+        return None if x is None else x.reshape(-1, x.shape[-1])
+
+    flat = a.reshape(-1, a.shape[-1])
+    total = scaled_product(flat, b, rows(c), spec, rows(random_bits), run, given)
+    return total.reshape(*a.shape[:-1], b.shape[-1])

@@ -1,0 +1,51 @@
+"""Tables of functions against integer arithmetic that is correctly rounded too."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.rounding.spec import RoundingSpec
+from precsim.transform.rules import functions
+
+
+def f32(x: Any) -> Any:
+    """Return float32 numbers."""
+    return np.array(x, np.float32)
+
+
+def bf16(x: Any) -> Any:
+    """Round by ml_dtypes."""
+    return np.asarray(x, np.float32).astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+NAMES = ("exp", "log", "tanh", "erf", "logistic", "rsqrt")
+CASES = [
+    pytest.param(name, text, marks=() if name in fast else pytest.mark.slow)
+    for text, fast in {"bf16": ("exp", "rsqrt"), "fp16": ("tanh",), "e4m3": (), "q3.8": ()}.items()
+    for name in NAMES
+]
+
+
+@pytest.mark.parametrize(("name", "text"), CASES)
+def test_tables_are_correctly_rounded(name: str, text: str) -> None:
+    """The integer arithmetic of `ps.exp` and others is an independent way to the same bits."""
+    spec = RoundingSpec.parse(text)
+    table = functions._table(name, spec)
+    assert table is not None
+    indices = functions._indices_of(spec.format)
+    assert indices.width is not None
+    codes = np.arange(1 << indices.width, dtype=np.uint16)
+    x = np.asarray(ps.decode(codes, indices), np.float32)
+    x = x[ps.round_to(x, spec.format) == x]
+    found = functions._looked_up(table, jnp.asarray(x), spec)
+    np.testing.assert_array_equal(found, functions._INTEGER[name](x, spec))
+
+
+def test_powers_have_tables_too_ties_included() -> None:
+    x = f32([1.0078125, 1.5, -3.0, 0.0])
+    cubes = ps.emulate(lambda x: x**3, "bf16")(x)
+    np.testing.assert_array_equal(cubes, bf16(bf16(x) ** 3).astype(np.float32))
