@@ -173,16 +173,6 @@ def equimo() -> Program:
     return equinox(module, numbers(3, 16, 16), key=KEY, inference=True)
 
 
-@model("DINOv2 (jimmy)", "jimmy-vision")
-def jimmy() -> Program:
-    """Return `DINOv2 (jimmy)` of `jimmy-vision`."""
-    from flax.nnx import Rngs
-    from jimmy.models.vit import DinoV2
-
-    module = DinoV2(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, rngs=Rngs(0))
-    return nnx(module, numbers(1, 16, 16, 3))
-
-
 @model("MobileNet (dm-haiku)", "dm-haiku")
 def haiku_resnet() -> Program:
     """Return `MobileNet (dm-haiku)` of `dm-haiku`."""
@@ -219,27 +209,6 @@ def gaussian_process() -> Program:
         return tinygp.GaussianProcess(kernel, x, diag=0.1).log_probability(jnp.sin(x))
 
     return fun, (jnp.ones(2), numbers(6))
-
-
-@model("vision transformer (vitax)", "vitax")
-def vitax() -> Program:
-    """Return `vision transformer (vitax)` of `vitax`."""
-    from flax.nnx import Rngs
-    from vitax.models.vit import VisionTransformer
-
-    module = VisionTransformer(
-        num_classes=5,
-        img_size=16,
-        patch_size=8,
-        num_layers=2,
-        num_heads=2,
-        mlp_dim=32,
-        hidden_size=16,
-        dropout_rate=0.0,
-        fsdp=False,
-        rngs=Rngs(0),
-    )
-    return nnx(module, numbers(1, 16, 16, 3))
 
 
 @model("linear recurrent unit", "rnn-jax")
