@@ -98,7 +98,7 @@ def haiku(function: Callable[..., Any], *inputs: Any) -> Program:
 
 
 def emulated(
-    fun: Callable[..., Any], policy: str, records: list[Record] | None = None
+    fun: Callable[..., Any], policy: str, records: dict[Any, Record] | None = None
 ) -> Callable[..., Any]:
     """Return a function under a policy: strict, or writing down its operations."""
     strict = records is None
@@ -114,14 +114,14 @@ def emulated(
 def counted(program: Program) -> tuple[int, float, list[str]]:
     """Return the operations, the share of arithmetic that is emulated, and what has no rule."""
     fun, args = program
-    written: list[list[Record]] = []
+    written: list[dict[Any, Record]] = []
     for policy in POLICIES:
-        written.append([])
+        written.append({})
         jax.make_jaxpr(emulated(fun, policy, written[-1]))(*args)
-    counts = Counter(record.how for record in written[0])
+    counts = Counter(record.how for record in written[0].values())
     touched = sum(counts[how] for how in (How.ROUNDED, How.COMPUTED, How.PRODUCT, How.SUM))
     arithmetic = touched + counts[How.AS_IS] + counts[How.UNKNOWN]
-    every = [record for records in written for record in records]
+    every = [record for records in written for record in records.values()]
     unknown = sorted({record.primitive for record in every if record.how is How.UNKNOWN})
     return len(written[0]), touched / max(arithmetic, 1), unknown
 

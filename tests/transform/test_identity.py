@@ -202,7 +202,7 @@ def walked(fun: Callable[..., Any]) -> Callable[..., Any]:
 
     def emulated(*args: Any) -> Any:
         policy, key = Policy.parse("fp32"), jax.random.key(0)
-        context = Context(policy=policy, backend="auto", strict=True, key=key, records=[])
+        context = Context(policy=policy, backend="auto", strict=True, key=key, records={})
         return run(fun, args, {}, 0, context)
 
     return emulated
