@@ -8,15 +8,12 @@ Weights are random, inputs small. A package that is not installed is left out by
 import importlib.metadata
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-from precsim.transform.emulate import run
-from precsim.transform.operation import Context, How, Record
-from precsim.transform.policy import Policy
+import precsim as ps
 
 POLICIES = ("e=bf16,fwd=bf16_bf16_fp32", "e=fp16,fwd=fp16_fp16_fp32")
 KEY = jax.random.key(0)
@@ -97,33 +94,12 @@ def haiku(function: Callable[..., Any], *inputs: Any) -> Program:
     return apply, (both.init(KEY, *inputs), *inputs)
 
 
-def emulated(
-    fun: Callable[..., Any], policy: str, records: dict[Any, Record] | None = None
-) -> Callable[..., Any]:
-    """Return a function under a policy: strict, or writing down its operations."""
-    strict = records is None
-
-    def apply(*args: Any) -> Any:
-        rules = Policy.parse(policy)
-        context = Context(policy=rules, backend="auto", strict=strict, key=KEY, records=records)
-        return run(fun, args, {}, 0, context)
-
-    return apply
-
-
 def counted(program: Program) -> tuple[int, float, list[str]]:
     """Return the operations, the share of arithmetic that is emulated, and what has no rule."""
     fun, args = program
-    written: list[dict[Any, Record]] = []
-    for policy in POLICIES:
-        written.append({})
-        jax.make_jaxpr(emulated(fun, policy, written[-1]))(*args)
-    counts = Counter(record.how for record in written[0].values())
-    touched = sum(counts[how] for how in (How.ROUNDED, How.COMPUTED, How.PRODUCT, How.SUM))
-    arithmetic = touched + counts[How.AS_IS] + counts[How.UNKNOWN]
-    every = [record for records in written for record in records.values()]
-    unknown = sorted({record.primitive for record in every if record.how is How.UNKNOWN})
-    return len(written[0]), touched / max(arithmetic, 1), unknown
+    found = [ps.coverage(fun, policy, *args) for policy in POLICIES]
+    unknown = sorted({row.primitive for each in found for row in each.unknown})
+    return sum(row.times for row in found[0].rows), found[0].share, unknown
 
 
 def timed(fun: Callable[..., Any], args: Any) -> tuple[float, float]:
@@ -165,7 +141,7 @@ def main(names: list[str]) -> None:
             print(f"{row} {', '.join(unknown)} | | |", flush=True)
             continue
         fun, args = program
-        plain, other = timed(fun, args), timed(emulated(fun, POLICIES[0]), args)
+        plain, other = timed(fun, args), timed(ps.emulate(fun, POLICIES[0]), args)
         ratios = " | ".join(f"{b / a:.1f}" for a, b in zip(plain, other, strict=True))
         print(f"{row} none | {ratios} |", flush=True)
 
