@@ -98,8 +98,8 @@ def counted(program: Program) -> tuple[int, float, list[str]]:
     """Return the operations, the share of arithmetic that is emulated, and what has no rule."""
     fun, args = program
     found = [ps.coverage(fun, policy, *args) for policy in POLICIES]
-    unknown = {row.primitive for coverage in found for row in coverage.unknown}
-    return sum(row.times for row in found[0].rows), found[0].share, sorted(unknown)
+    unknown = sorted({row.primitive for each in found for row in each.unknown})
+    return sum(row.times for row in found[0].rows), found[0].share, unknown
 
 
 def timed(fun: Callable[..., Any], args: Any) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """The public models that `benchmarks.models` tries, each from its own package, made small."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -148,28 +147,6 @@ def resnet() -> Program:
     return linen(module, numbers(1, 32, 32, 3), train=False)
 
 
-@model("GPT-2 (flaxmodels)", "flaxmodels")
-def gpt2() -> Program:
-    """Return `GPT-2 (flaxmodels)` of `flaxmodels`."""
-    from flaxmodels.gpt2.gpt2 import GPT2LMHeadModel
-
-    config = SimpleNamespace(
-        vocab_size=32,
-        n_embd=16,
-        n_layer=2,
-        n_head=2,
-        n_positions=8,
-        n_inner=None,
-        layer_norm_epsilon=1e-5,
-        activation_function="gelu_new",
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        resid_pdrop=0.0,
-        use_cache=False,
-    )
-    return linen(GPT2LMHeadModel(config=config), tokens(1, 8))
-
-
 @model("Mamba (jaxonmodels)", "jaxonmodels")
 def mamba() -> Program:
     """Return `Mamba (jaxonmodels)` of `jaxonmodels`."""
@@ -194,16 +171,6 @@ def equimo() -> Program:
         key=KEY,
     )
     return equinox(module, numbers(3, 16, 16), key=KEY, inference=True)
-
-
-@model("DINOv2 (jimmy)", "jimmy-vision")
-def jimmy() -> Program:
-    """Return `DINOv2 (jimmy)` of `jimmy-vision`."""
-    from flax.nnx import Rngs
-    from jimmy.models.vit import DinoV2
-
-    module = DinoV2(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, rngs=Rngs(0))
-    return nnx(module, numbers(1, 16, 16, 3))
 
 
 @model("MobileNet (dm-haiku)", "dm-haiku")
@@ -242,27 +209,6 @@ def gaussian_process() -> Program:
         return tinygp.GaussianProcess(kernel, x, diag=0.1).log_probability(jnp.sin(x))
 
     return fun, (jnp.ones(2), numbers(6))
-
-
-@model("vision transformer (vitax)", "vitax")
-def vitax() -> Program:
-    """Return `vision transformer (vitax)` of `vitax`."""
-    from flax.nnx import Rngs
-    from vitax.models.vit import VisionTransformer
-
-    module = VisionTransformer(
-        num_classes=5,
-        img_size=16,
-        patch_size=8,
-        num_layers=2,
-        num_heads=2,
-        mlp_dim=32,
-        hidden_size=16,
-        dropout_rate=0.0,
-        fsdp=False,
-        rngs=Rngs(0),
-    )
-    return nnx(module, numbers(1, 16, 16, 3))
 
 
 @model("linear recurrent unit", "rnn-jax")

@@ -265,18 +265,16 @@ def test_four_devices() -> None:
 
 
 def on_four_devices() -> None:
-    mesh = jax.make_mesh((4,), ("d",))
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     spec: Callable[..., Any] = jax.P
     psum: Callable[..., Any] = lax.psum
     rows, everywhere = spec("d"), spec()
 
     def loss(w: Any, x: Any) -> Any:
-        def part(w: Any, x: Any) -> Any:
-            return psum(jnp.tanh(x @ w).sum(), "d")
-
-        return jax.shard_map(part, mesh=mesh, in_specs=(everywhere, rows), out_specs=everywhere)(
-            w, x
-        )
+        part = lambda w, x: psum(jnp.tanh(x @ w).sum(), "d")
+        places = {"in_specs": (everywhere, rows), "out_specs": everywhere}
+        mapped: Any = partial(jax.shard_map, mesh=mesh, **places)(part)
+        return mapped(w, x)
 
     args = x(3, 2), x(8, 3)
     check(loss, args)

@@ -80,7 +80,8 @@ def computed_by_parts(op: Operation) -> list[Value]:
     """Let the platform compute from rounded parts, then round the parts."""
     spec = op.spec
     if _is_left(op):
-        op.record(How.AS_IS)
+        is_converted = not any(map(is_inexact, op.arrays))  # integers: the next use rounds them
+        op.record(How.MOVED if is_converted else How.AS_IS)
         return op.as_it_is()
     op.record(How.COMPUTED, f"{spec}, by parts")
     operands = [_rounded(op, v.array, spec, f"operand {n}") for n, v in enumerate(op.operands)]
