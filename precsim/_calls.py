@@ -40,10 +40,18 @@ the pieces have taken longer than that."""
 def compiled(
     *, static_argnums: int | tuple[int, ...] | None = None
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Decorate with `jax.jit`; a type checker keeps the function's types."""
+    """Decorate with `jax.jit`; a type checker keeps the function's types.
+
+    In a program of JAX the function has the name "precsim." and its own.
+    """
     import jax
 
-    return partial(jax.jit, static_argnums=static_argnums)
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        function.__name__ = f"precsim.{function.__name__.strip('_')}"
+        run: Any = jax.jit(function, static_argnums=static_argnums)
+        return cast("Callable[Parameters, Result]", run)
+
+    return decorate
 
 
 def call(

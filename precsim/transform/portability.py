@@ -56,7 +56,7 @@ _EXACT = frozenset(
 _ROUNDED_ALIKE = {"add", "sub", "mul", "add_any"}
 """Float32 operations that every device rounds to nearest; a compiler may join a mul and an add."""
 
-_PROVED = {"native_tensor_core", "tensor_core_tiles"}
+_PROVED = {"precsim.native_tensor_core", "precsim.tensor_core_tiles"}
 """Jitted functions of `precsim.products` whose bits were compared with those of integers."""
 
 _UNORDERED = {"scatter-add", "scatter-mul", "reduce", "reduce_window"}

@@ -321,3 +321,21 @@ def test_stack_and_unstack_move_numbers() -> None:
     found = ps.emulate(f, "bf16")(X[0])
     x = bf16(X[0])
     np.testing.assert_array_equal(found, bf16(bf16(x * 3) + x).astype(np.float32))
+
+
+def test_products_of_precsim_are_not_emulated_again() -> None:
+    f: Callable[[Any], Any] = lambda x: ps.matmul(x, W, "bf16_bf16_bf16") * 3
+    found = ps.emulate(f, "e4m3:saturate")(X)
+    product = ps.matmul(X, W, "bf16_bf16_bf16")
+    expected = ps.multiply(ps.round_to(product, "e4m3:saturate"), 3.0, "e4m3:saturate")
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_tensor_scaling_is_that_of_products_with_scales() -> None:
+    """Operands of 2**-20 vanish in e4m3 without a scale."""
+    f: Callable[[Any, Any], Any] = lambda w, x: (x * 2.0**-20) @ w
+    scaled = "e4m3[scale=tensor:pow2:saturate]_e4m3[scale=tensor:pow2:saturate]_fp32->bf16"
+    found = ps.emulate(f, "fp8_current")(W, X)
+    x = ps.round_to(X, "bf16") * np.float32(2.0**-20)
+    np.testing.assert_array_equal(found, ps.matmul(x, W, scaled))
+    assert not np.any(ps.emulate(f, "fp8_current,tensor=none")(W, X))

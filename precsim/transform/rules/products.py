@@ -1,16 +1,24 @@
 """Matrix products and convolutions, by the policy's three specs."""
 
+from dataclasses import replace
+from functools import lru_cache
+
 import jax.numpy as jnp
 
 from precsim._arrays import Array
+from precsim.formats.carrier import FLOAT32
+from precsim.formats.floating import FloatFormat
+from precsim.formats.tile import TileFormat
 from precsim.products.conv_general_dilated import conv_general_dilated
 from precsim.products.dot_general import arrange, dot_general
 from precsim.products.matmul import matmul
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 from precsim.transform.identity import leaves_products
 from precsim.transform.noise import bits_at
 from precsim.transform.operation import How, Operation, rule
+from precsim.transform.policy import Policy
 from precsim.transform.values import (
     Format,
     Origin,
@@ -39,6 +47,8 @@ def _roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
     cotangent and the weight, in `wgrad` the activation and the cotangent.
     """
     policy, (left, right) = op.policy, op.operands[:2]
+    if policy.tensor_scaling == "current":
+        policy = _scaled_by_tensor(policy)
     origins = left.origin, right.origin
     if not op.context.is_backward:
         swaps = origins[0] is Origin.WEIGHTS and origins[1] is not Origin.WEIGHTS
@@ -48,6 +58,25 @@ def _roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
         return policy.dgrad, policy.dgrad, policy.wgrad, swaps
     swaps = origins[0] is Origin.COTANGENTS and origins[1] is Origin.ACTIVATIONS
     return policy.wgrad, policy.dgrad, policy.wgrad, swaps
+
+
+@lru_cache(maxsize=64)
+def _scaled_by_tensor(policy: Policy) -> Policy:
+    """Return a policy whose operands have a power of two as scale, which fits the largest one."""
+    specs = {}
+    for role in ("forward", "dgrad", "wgrad"):
+        spec = getattr(policy, role)
+        sides = {side: _scaled(getattr(spec, side)) for side in ("lhs", "rhs")}
+        specs[role] = replace(spec, **sides)
+    return replace(policy, name="", **specs)
+
+
+def _scaled(operand: RoundingSpec | None) -> RoundingSpec | None:
+    if operand is None or not isinstance(operand.format, FloatFormat):
+        return operand
+    if operand.format.fits(FLOAT32) and operand.format.precision < FLOAT32.precision:
+        return replace(operand, format=TileFormat(element=operand.format, is_power_of_two=True))
+    return operand
 
 
 def _format(spec: MatmulSpec) -> Format | None:
