@@ -5,6 +5,7 @@ import difflib
 from benchmarks import (
     calls,
     compilation,
+    emulation,
     matmuls,
     native,
     operations,
@@ -25,6 +26,7 @@ def all_cases() -> list[Case]:
         *training.cases(),
         *native.cases(),
         *compilation.cases(),
+        *emulation.cases(),
         *startup.cases(),
     ]
 

@@ -30,8 +30,8 @@ def cases() -> Iterator[Case]:
 def compilations(network: str, setting: Setting) -> Mapping[str, Contender]:
     """Trace and compile one step anew at each call, with nothing cached."""
     return {
-        PLAIN: Contender(run=_compiling(*plain_step(network))),
-        **{policy: Contender(run=_compiling(*own_step(network, policy))) for policy in GOALS},
+        PLAIN: Contender(run=compiling(*plain_step(network))),
+        **{policy: Contender(run=compiling(*own_step(network, policy))) for policy in GOALS},
     }
 
 
@@ -59,7 +59,8 @@ def plain_step(network: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     return step, (run.state.params, optimizer.init(run.state.params), *run.batch(0))
 
 
-def _compiling(step: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[[], object]:
+def compiling(step: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[[], object]:
+    """Return a call that traces and compiles a step as if JAX had never seen it."""
     import jax
 
     def call() -> object:
