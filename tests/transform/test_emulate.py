@@ -339,3 +339,13 @@ def test_tensor_scaling_is_that_of_products_with_scales() -> None:
     x = ps.round_to(X, "bf16") * np.float32(2.0**-20)
     np.testing.assert_array_equal(found, ps.matmul(x, W, scaled))
     assert not np.any(ps.emulate(f, "fp8_current,tensor=none")(W, X))
+
+
+def test_batches_of_narrow_operands_run_natively() -> None:
+    """XLA's CPU kernel for batches refuses bf16 operands in some layouts (attention's scores)."""
+    q = RANDOM.integers(-9, 9, (2, 8, 4, 16)).astype(np.float32) / 4
+    scores: Callable[[Any], Any] = lambda q: jnp.einsum("bihd,bjhd->bhij", q, q)
+    native = ps.emulate(scores, "c=bf16,e=fp32", backend="native")
+    np.testing.assert_array_equal(jax.jit(native)(q), scores(q))  # exact: small multiples of 1/16
+    plain, ours = (jax.jit(jax.grad(lambda q, f=f: f(q).sum()))(q) for f in (scores, native))
+    np.testing.assert_array_equal(ours, plain)

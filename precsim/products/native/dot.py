@@ -1,11 +1,14 @@
 """Matrix products by the platform's own kernels."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
 from precsim._calls import compiled
+from precsim._loops import by_platform
 from precsim.products.native.stored import stored
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
@@ -33,9 +36,20 @@ def native_matmul(
     b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
     axes = tuple(range(len(batch)))
     dimensions = (((a.ndim - 1,), (b.ndim - 2,)), (axes, axes))
-    total = lax.dot_general(
-        a, b, dimensions, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+    multiply = partial(
+        lax.dot_general,
+        dimension_numbers=dimensions,
+        precision=lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
     )
+    if batch:  # XLA's kernel for batches on a CPU does not take narrow operands
+        total = by_platform(lambda a, b: multiply(*map(_as_float32, (a, b))), multiply, a, b)
+    else:
+        total = multiply(a, b)
     total = total if c is None else total + c.astype(jnp.float32)
     total = total.astype(carrier)  # exact: wider or the same
     return total if spec.output is None else round_array(total, random_bits, spec.output)
+
+
+def _as_float32(x: Array) -> Array:
+    return x.astype(jnp.float32)
