@@ -263,7 +263,13 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(
         (
             *("gamma", "probabilistic_gamma", "order_bound", "get_format", "list_formats"),
-            *("register_format", "resolve_backend", "which_kernel", "find_schedule"),
+            *(
+                "register_format",
+                "register_rule",
+                "resolve_backend",
+                "which_kernel",
+                "find_schedule",
+            ),
         ),
         NO_ARRAYS,
     ),
@@ -289,7 +295,7 @@ EXEMPT: dict[str, str] = {
         EXACT,
     ),
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
-    **dict.fromkeys(("autocast", "coverage", "measure_gain", "strict"), OF_FUNCTIONS),
+    **dict.fromkeys(("autocast", "coverage", "emulate", "measure_gain", "strict"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "calibrate": "reads its sample before anything is traced",
     "Scale": "holds numbers; tests/products/scaled/test_given.py is about it",

@@ -118,7 +118,6 @@ def test_gradients_quantize_along_their_own_dimension() -> None:
         ("nvfp4_nvfp4_fp32:fused32x25", "whose scales are e4m3; allowed without groups are powers"),
         ("nvfp4_nvfp4_fp32:fused64x35g32", "group is 32; allowed for blocks of 16"),
         ("mxint8_mxint8_fp32:fused32x25", "lhs is 'mxint8'; a fused block takes floating-point"),
-        ("mxfp8_mxfp8_fp32", "lhs is mxfp8_e4m3, a block format"),
     ],
 )
 def test_refusals(name: str, message: str) -> None:
