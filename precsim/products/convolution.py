@@ -90,9 +90,9 @@ def conv(
 
     Parameters
     ----------
-    x : array_like of float, shape (batch, *image, channels)
+    x : array_like of float, shape ``(batch, *image, channels)``
         Images of 1 to 3 dimensions, float32 or float64.
-    w : array_like of float, shape (*window, channels / feature_group_count, filters)
+    w : array_like of float, shape ``(*window, channels / feature_group_count, filters)``
         Filters, of the same dtype.
     spec : str or MatmulSpec
         Formats and order: each output is a sum over the places of the window, row-major, and for
@@ -116,7 +116,7 @@ def conv(
 
     Returns
     -------
-    ndarray or jax.Array, shape (batch / batch_group_count, *image', filters)
+    ndarray or jax.Array, shape ``(batch / batch_group_count, *image', filters)``
         The convolution, in the operands' dtype; jax if an operand is.
 
     Raises
