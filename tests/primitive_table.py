@@ -35,9 +35,14 @@ def rows(rules: Mapping[str, Rule], suffix: str = "") -> Iterable[str]:
     for primitive, function in rules.items():
         if function.__module__.startswith("precsim.transform.rules."):
             by_rule.setdefault(function, []).append(f"`{primitive}`")
-    for function, names in by_rule.items():
+    # Not in the order of registration: that is the order in which a process loads the rules.
+    for function, names in sorted(by_rule.items(), key=lambda item: _place(item[0])):
         first_line = (function.__doc__ or "").partition("\n")[0]
         yield f"| {kinds(function)} | {first_line}{suffix} | {', '.join(names)} |"
+
+
+def _place(function: Callable[..., object]) -> tuple[str, int]:
+    return function.__module__, function.__code__.co_firstlineno
 
 
 def table() -> str:

@@ -43,7 +43,7 @@ def emulate(
     strict: bool = True,
     backend: str = "auto",
     params: int | None = 0,
-    seed: int | Array = 0,
+    seed: int | np.integer[Any] | Array = 0,
 ) -> Callable[Parameters, Result]:
     """Return a function that computes what another one does, every operation under a policy.
 
@@ -53,8 +53,9 @@ def emulate(
         A function that JAX can trace, of pytrees: a model, a loss, a training step, a solver.
         Arguments that are no arrays (numbers and strings of Python, functions) stay as they are.
     policy : str or Policy
-        A preset ("bf16", "fp16_mixed", "h100_bf16"), a format ("e4m3:saturate"), settings
-        ("fwd=e4m3_e4m3_fp32,e=bf16"), with rules for scopes ("bf16;head:fp32").
+        A preset ("bf16", "fp16_mixed", "h100_bf16"), a format ("e4m3:saturate", "bf16:sr"),
+        settings ("fwd=e4m3_e4m3_fp32,e=bf16"), with rules for scopes ("bf16;head:fp32"). Its
+        updates, optimizer state and loss scale are for trainings.
     strict : bool
         Whether an operation without a rule is refused, with its source line. If not, the platform
         computes it and the result is rounded.
@@ -73,8 +74,9 @@ def emulate(
     -------
     callable
         A function with the same signature, for `jax.jit`, `grad`, `vmap`, `scan`, `checkpoint`,
-        `shard_map` and all others. Results keep their dtypes: their numbers are those of the
-        policy's formats.
+        `shard_map` and all others. Results keep their dtypes. What is computed is of the
+        policy's formats; what was only moved or chosen may not have been rounded yet (``out=`` of a
+        policy rounds all results).
 
     Raises
     ------
@@ -83,7 +85,8 @@ def emulate(
     TypeError
         If `fun` cannot be called.
     NotImplementedError
-        At the call, if `strict` and an operation has no rule: complex numbers, linear algebra.
+        At the call, if `strict` and an operation has no rule, as the factorisations of linear
+        algebra.
 
     Notes
     -----
@@ -123,16 +126,36 @@ def emulate(
     check_function(fun)
     if backend not in BACKENDS or backend == "reference":
         raise ValueError(f"backend is {shown(backend)}; allowed are 'auto', 'emulated', 'native'")
+    if not isinstance(strict, bool):
+        raise TypeError(f"strict is {shown(strict)}; allowed are True, False")
     if params is not None:
         params = integer(params, "params", 0)
+    key = _key(seed)
 
     @wraps(fun)
     def emulated(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        key = jax.random.key(seed) if isinstance(seed, (int, np.integer)) else seed
+        if params and params >= len(args):
+            raise ValueError(
+                f"params is {params}; allowed are positions of the {len(args)} arguments"
+            )
         context = Context(policy=policy, backend=backend, strict=strict, key=key)
         return cast("Result", run(fun, args, kwargs, params, context))
 
     return emulated
+
+
+def _key(seed: Any) -> Array:
+    """Return the key of a seed, or a key as it is."""
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        with jax.ensure_compile_time_eval():  # the same key wherever the function is traced
+            return jax.random.key(int(seed))
+    dtype, shape = getattr(seed, "dtype", None), getattr(seed, "shape", None)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.integer) and shape == ():
+        return jax.random.key(seed)
+    is_raw = dtype == np.uint32 and len(shape or ()) == 1
+    if dtype is None or not (is_raw or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"seed is {shown(seed)}; allowed are an integer and a key of jax.random")
+    return cast("Array", seed)
 
 
 def run(

@@ -82,13 +82,16 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
 
 
 NOWHERE = "a place that JAX does not tell"
+_TRACING = str(Path(__file__).parent / "tracing.py")
 
 
 def source_line(eqn: Any) -> str:
     """Return the user's file, line and function that an equation stems from, or nothing."""
     from jax._src import source_info_util  # no public way to a source line
 
-    return str(source_info_util.summarize(eqn.source_info))
+    line = str(source_info_util.summarize(eqn.source_info))
+    # A function of a library that is given to precsim itself has no line of the user.
+    return "" if line.startswith(_TRACING) else line
 
 
 def source_file(jaxpr: Any) -> str:

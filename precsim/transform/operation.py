@@ -141,6 +141,11 @@ class Operation:
         return self.context.policy.at(self.context.scope)
 
     @property
+    def scope(self) -> str:
+        """The named scopes and functions around, joined by "/"."""
+        return self.context.scope
+
+    @property
     def spec(self) -> RoundingSpec:
         """The rounding of elementwise results here."""
         return self.policy.elementwise
@@ -297,19 +302,20 @@ def register_rule(
     Examples
     --------
     >>> import jax, jax.numpy as jnp, precsim as ps
-    >>> @ps.register_rule("digamma")
-    ... def digamma(operation, x):
-    ...     return operation.bind(x)[0]
-    >>> float(ps.emulate(jax.lax.digamma, "bf16")(jnp.float32(3.0)))
-    0.921875
+    >>> @ps.register_rule("tridiagonal_solve")
+    ... def tridiagonal_solve(operation, *arrays):
+    ...     return operation.bind(*arrays)  # in float32
+    >>> solve = ps.emulate(jax.lax.linalg.tridiagonal_solve, "bf16")
+    >>> solve(jnp.zeros(2), jnp.full(2, 3.0), jnp.zeros(2), jnp.ones((2, 1))).tolist()
+    [[0.333984375], [0.333984375]]
     """
-    if function is None:
-        return lambda function: register_rule(primitive, function)
     name = getattr(primitive, "name", primitive)
     if not isinstance(name, str):
         raise TypeError(
             f"primitive is {shown(primitive)}; allowed are a primitive of JAX or its name"
         )
+    if function is None:
+        return lambda function: register_rule(name, function)
     if not callable(function):
         raise TypeError(f"function is {shown(function)}; allowed is a function of arrays")
 
@@ -322,6 +328,7 @@ def register_rule(
         results: Any = function(operation, *arrays)
         operation.record(How.COMPUTED, spec)
         results = list(results) if isinstance(results, (list, tuple)) else [results]
+        _check_results(name, results, operation.eqn.outvars)
         return [
             operation.rounded(jnp.asarray(y), spec, n) if is_float(y) else Value(y)
             for n, y in enumerate(results)
@@ -329,3 +336,18 @@ def register_rule(
 
     RULES[name] = own_rule
     return function
+
+
+def _check_results(name: str, results: list[Any], wanted: Sequence[Any]) -> None:
+    """Refuse the results of a user's rule unless shapes and kinds are those of the primitive."""
+    allowed = [(atom.aval.shape, is_float(atom.aval)) for atom in wanted]
+    given = [
+        (x.shape, is_float(x)) if hasattr(x, "shape") and hasattr(x, "dtype") else None
+        for x in results
+    ]
+    if given != allowed:
+        texts = ", ".join(str(atom.aval) for atom in wanted)
+        raise TypeError(
+            f"the rule for {name!r} returns {shown(results)}; allowed are arrays of shapes and kinds "
+            f"{texts}"
+        )

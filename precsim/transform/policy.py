@@ -331,8 +331,8 @@ def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
     """Refuse a format with values that are not float32 numbers."""
     if spec is not None and not spec.format.fits(BINARY32):
         raise ValueError(
-            f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, as training "
-            "computes with those"
+            f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, in which a policy "
+            "computes"
         )
 
 

@@ -71,15 +71,19 @@ def _cotangent_rounded_jvp(spec: RoundingSpec, primals: Any, tangents: Any) -> A
 def with_gradient_of(
     unrounded: Callable[..., Array], emulated: Callable[..., Array]
 ) -> Callable[..., Array]:
-    """Return a function with the values of one function and the derivative of another."""
+    """Return a function with the values of one function and the derivative of another.
+
+    It takes a key before the operands, and `emulated` does. Both must close over nothing that JAX
+    traces: a rule may run when the loop or the checkpoint around has been left.
+    """
 
     @jax.custom_jvp
-    def function(*operands: Any) -> Array:
-        return emulated(*operands)
+    def function(key: Array, *operands: Any) -> Array:
+        return emulated(key, *operands)
 
     @function.defjvp
     def rule(primals: Any, tangents: Any) -> Any:
-        tangent = jax.jvp(unrounded, primals, tangents)[1]
+        tangent = jax.jvp(unrounded, primals[1:], tangents[1:])[1]
         value = function(*primals)
         return value, jnp.asarray(tangent, value.dtype)
 

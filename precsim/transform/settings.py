@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from precsim.formats.arguments import shown, unknown
+from precsim.formats.scaled import scaled_format
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.presets import PRESETS
 
@@ -45,20 +47,32 @@ def read_settings(text: str) -> tuple[dict[str, str], dict[str, str]]:
     Each part may be missing.
     """
     first, *others = _split(text)
-    if "=" in first:
+    if "=" in first.partition("(")[0]:
         return {}, _settings(text)
-    preset = PRESETS.get(first) or f"p={_everywhere(first)},c={first},o={first}"
+    preset = PRESETS.get(first) or _everywhere(first)
     return _settings(preset), _settings(",".join(others))
 
 
 def _everywhere(text: str) -> str:
-    """Return a format that stands for a policy: everything is stored and computed in it."""
+    """Return the policy that a format stands for: everything is stored and computed in it.
+
+    Operands are rounded to nearest where results are rounded stochastically.
+    """
     try:
-        return str(RoundingSpec.parse(text))
+        spec = RoundingSpec.parse(text)
     except ValueError:
         raise ValueError(
             f"{unknown('policy', text, PRESETS)} (also a format, or KEY=VALUE,...)"
         ) from None
+    if scaled_format(spec.format) is not None:
+        raise ValueError(
+            f"policy is {shown(text)}, a format with scales; allowed are formats of single numbers, and "
+            f"formats with scales as operands of products, such as 'fwd={text}_{text}_fp32'"
+        )
+    if spec.mode is not RoundingMode.STOCHASTIC:
+        return f"p={text},c={text},o={text}"
+    nearest = RoundingSpec(format=spec.format)
+    return f"p={nearest},c={nearest},o={text},e={text},update={text}"
 
 
 def read_change(text: str) -> tuple[dict[str, str], dict[str, str]]:

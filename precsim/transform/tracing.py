@@ -32,6 +32,7 @@ def flattened(fun: Callable[..., Any], args: Any, kwargs: Any) -> Flat:
         args, kwargs = jax.tree.unflatten(tree, every)
         return fun(*args, **kwargs)
 
+    flat.__name__ = getattr(fun, "__name__", "flat")  # for messages of JAX
     return Flat(flat, arrays, is_array)
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import jaxpr_as_fun
 
 from precsim._arrays import Array
 from precsim.transform import jaxprs
@@ -349,13 +350,18 @@ def solved(op: Operation) -> list[Value]:
         return solve
 
     has_more = len(op.eqn.outvars) > len(right)
-    products, back = interpreted(programs.matvec, constants[0]), programs.transpose_solve
+    is_symmetric, back = programs.vecmat is programs.matvec, programs.transpose_solve
+    if is_symmetric:
+        products = interpreted(programs.matvec, constants[0])
+    else:  # JAX transposes the product, which it can do to the program's own
+        own = [value.array for value in constants[0]]
+        products = lambda arrays: jaxpr_as_fun(programs.matvec)(*own, *arrays)
     outputs = lax.custom_linear_solve(
         products,
         [value.array for value in right],
         solver(programs.solve, constants[2]),
         transpose_solve=None if back is None else solver(back, constants[3]),
-        symmetric=programs.vecmat is programs.matvec,
+        symmetric=is_symmetric,
         has_aux=has_more,
     )
     return [Value(y, None, None, origin) for y in jax.tree.leaves(outputs)]

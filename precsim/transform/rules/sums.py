@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from precsim._arrays import Array
+from precsim.arithmetic.elementwise import add
 from precsim.arithmetic.sums.accumulate import accumulate
 from precsim.arithmetic.sums.order import Pairwise, Sequential
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
+from precsim.transform.noise import fold_in
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.rounded import Place, nearest_value, random_bits, with_gradient_of
 from precsim.transform.rules.elementwise import is_fast
@@ -35,25 +37,25 @@ def summed(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Arra
     order = op.policy.reduction_order
     bits = random_bits(spec, place, rows.shape)
     if isinstance(order, Pairwise) and bits is None:
-        return _pairwise(op, rows, spec)
+        return _pairwise(op, rows, spec, place)
     return accumulate(rows, spec, axis=0, order=order, random_bits=bits)
 
 
-def _plus(op: Operation, x: Array, y: Array, spec: RoundingSpec) -> Array:
+def _plus(op: Operation, x: Array, y: Array, spec: RoundingSpec, place: Place) -> Array:
     if is_fast("add", spec, carrier_of(x.dtype), anywhere=not op.is_exact_everywhere):
-        return nearest_value(x + y, spec, op.place)
-    return accumulate(jnp.stack([x, y]), spec, axis=0, order="pairwise")
+        return nearest_value(x + y, spec, place)
+    return add(x, y, spec, random_bits=random_bits(spec, place, x.shape))
 
 
-def _pairwise(op: Operation, rows: Array, spec: RoundingSpec) -> Array:
+def _pairwise(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Array:
     """Add neighbours, level by level, as order "pairwise" of `accumulate` does."""
     if rows.shape[0] == 0:
         return jnp.zeros(rows.shape[1:], rows.dtype)
     if rows.shape[0] == 1:
-        return _plus(op, rows[0], jnp.zeros(rows.shape[1:], rows.dtype), spec)
+        return _plus(op, rows[0], jnp.zeros(rows.shape[1:], rows.dtype), spec, place)
     while (count := rows.shape[0]) > 1:
         pairs = rows[: count // 2 * 2].reshape(count // 2, 2, *rows.shape[1:])
-        sums = _plus(op, pairs[:, 0], pairs[:, 1], spec)
+        sums = _plus(op, pairs[:, 0], pairs[:, 1], spec, place)
         rows = jnp.concatenate([sums, rows[count // 2 * 2 :]]) if count % 2 else sums
     return rows[0]
 
@@ -67,13 +69,13 @@ def sum_over_axes(op: Operation) -> list[Value]:
     x, axes = op.brought(0, spec), op.params["axes"]
     kept = [n for n in range(x.ndim) if n not in axes]
 
-    def emulated(x: Array) -> Array:
+    def emulated(key: Array, x: Array) -> Array:
         shape = [x.shape[n] for n in kept]
         rows = x.transpose(*sorted(axes), *kept).reshape(-1, *shape)
-        return summed(op, rows, spec, op.place)
+        return summed(op, rows, spec, op.place._replace(key=key))
 
     unrounded = lambda x: jnp.sum(x, axis=axes)
-    y = with_gradient_of(unrounded, emulated)(x)
+    y = with_gradient_of(unrounded, emulated)(op.context.key, x)
     return [op.result(y, spec.format, cotangent=op.spec)]
 
 
@@ -85,14 +87,15 @@ def cumulative(op: Operation) -> list[Value]:
         return op.as_it_is()
     x, axis, reverse = op.brought(0, spec), op.params["axis"], op.params["reverse"]
 
-    def emulated(x: Array) -> Array:
-        plus = partial(_plus, op, spec=spec)
+    def emulated(key: Array, x: Array) -> Array:
+        place = op.place._replace(key=key)
+        plus = partial(_plus, op, spec=spec, place=place)
         is_tree = isinstance(op.policy.reduction_order, Pairwise)
         if is_tree and spec.mode is not RoundingMode.STOCHASTIC:
             sums: Array = lax.associative_scan(plus, x, axis=axis, reverse=reverse)
             return sums
         rows = jnp.moveaxis(x, axis, 0)
-        bits = random_bits(spec, op.place, rows.shape)
+        bits = random_bits(spec, place, rows.shape)
 
         def step(total: Any, row: Any) -> tuple[Any, Any]:
             summand, random = row
@@ -105,7 +108,7 @@ def cumulative(op: Operation) -> list[Value]:
         return jnp.moveaxis(rows, 0, axis)
 
     unrounded = lambda x: lax.cumsum(x, axis, reverse)
-    y = with_gradient_of(unrounded, emulated)(x)
+    y = with_gradient_of(unrounded, emulated)(op.context.key, x)
     return [op.result(y, spec.format, cotangent=op.spec)]
 
 
@@ -119,7 +122,7 @@ def over_windows(op: Operation) -> list[Value]:
     sizes, strides = params["window_dimensions"], params["window_strides"]
     base, dilation = params["base_dilation"], params["window_dilation"]
 
-    def emulated(x: Array) -> Array:
+    def emulated(key: Array, x: Array) -> Array:
         config = [
             (low, high, d - 1) for (low, high), d in zip(params["padding"], base, strict=True)
         ]
@@ -130,9 +133,9 @@ def over_windows(op: Operation) -> list[Value]:
             first = [o * d for o, d in zip(offset, dilation, strict=True)]
             last = [f + (n - 1) * s + 1 for f, n, s in zip(first, counts, strides, strict=True)]
             windows.append(lax.slice(x, first, last, strides))
-        return summed(op, jnp.stack(windows), spec, op.place)
+        return summed(op, jnp.stack(windows), spec, op.place._replace(key=key))
 
-    y = with_gradient_of(lambda x: op.bind(x)[0], emulated)(x)
+    y = with_gradient_of(lambda x: op.bind(x)[0], emulated)(op.context.key, x)
     return [op.result(y, spec.format, cotangent=op.spec)]
 
 
@@ -148,15 +151,17 @@ def scattered(op: Operation) -> list[Value]:
     target, updates = op.brought(0, spec), op.brought(2, spec)
     indices, subtracts = op.operands[1].array, op.name.endswith("sub")
 
-    def emulated(target: Array, updates: Array) -> Array:
+    def emulated(key: Array, target: Array, indices: Array, updates: Array) -> Array:
+        place = op.place._replace(key=key)
         updates = -updates if subtracts else updates
         places = _places(target, indices, updates, op.params).reshape(-1)
-        totals, is_hit = _segment_sums(op, updates.reshape(-1), places, target.size, spec)
+        data = updates.reshape(-1)
+        totals, is_hit = _segment_sums(op, data, places, target.size, spec, place)
         old = target.reshape(-1)
-        return jnp.where(is_hit, _plus(op, old, totals, spec), old).reshape(target.shape)
+        return jnp.where(is_hit, _plus(op, old, totals, spec, place), old).reshape(target.shape)
 
-    unrounded = lambda target, updates: op.bind(target, indices, updates)[0]
-    y = with_gradient_of(unrounded, emulated)(target, updates)
+    unrounded = lambda *arrays: op.bind(*arrays)[0]
+    y = with_gradient_of(unrounded, emulated)(op.context.key, target, indices, updates)
     return [op.result(y, spec.format, cotangent=op.spec)]
 
 
@@ -193,7 +198,7 @@ def _places(target: Array, indices: Array, updates: Array, params: Any) -> Array
 
 
 def _segment_sums(
-    op: Operation, data: Array, places: Array, count: int, spec: RoundingSpec
+    op: Operation, data: Array, places: Array, count: int, spec: RoundingSpec, place: Place
 ) -> tuple[Array, Array]:
     """Return the sum of the data of each place, and which places have any.
 
@@ -219,7 +224,8 @@ def _segment_sums(
         takes = is_first if is_chain else within % (2 * step) == 0
         has_partner = takes & (at + step < size) & (places[partner] == places)
         further = data[partner] if is_chain else sums[partner]
-        sums = jnp.where(has_partner, _plus(op, sums, further, spec), sums)
+        here = place._replace(key=fold_in(place.key, step))
+        sums = jnp.where(has_partner, _plus(op, sums, further, spec, here), sums)
         return sums, step + 1 if is_chain else 2 * step
 
     start = data, jnp.int32(1)

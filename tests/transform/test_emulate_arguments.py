@@ -1,0 +1,94 @@
+"""What `emulate` takes and what it refuses, in one line each."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.transform import operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RANDOM = np.random.default_rng(61)
+X = RANDOM.integers(-200, 200, (4, 6)).astype(np.float32) / 64
+
+
+def test_what_has_no_rule_is_refused_with_its_line() -> None:
+    f: Callable[[Any], Any] = lambda x: jnp.linalg.cholesky(x) * 3
+    matrix = np.array([[4, 1.1], [1.1, 3]], np.float32)
+    with pytest.raises(
+        NotImplementedError, match=r"'cholesky' of float32 at .*test_emulate_arguments.py:\d+"
+    ):
+        ps.emulate(f, "fp16")(matrix)
+    assert np.all(np.isfinite(ps.emulate(f, "fp16", strict=False)(matrix)))
+    np.testing.assert_array_equal(ps.emulate(f, "fp32")(matrix), f(matrix))
+
+
+def test_integers_and_sampling_are_left() -> None:
+    def f(key: Any, x: Any) -> Any:
+        return jnp.sum(jnp.arange(5) * 1000), jax.random.normal(key, (7,)), x
+
+    key = jax.random.key(0)
+    total, noise, _ = ps.emulate(f, "e4m3")(key, X)
+    assert int(total) == 10000
+    np.testing.assert_array_equal(noise, jax.random.normal(key, (7,)))
+
+
+def test_arguments_that_are_no_arrays_stay_as_they_are() -> None:
+    def f(x: Any, *, name: str, times: int, is_on: bool = True) -> Any:
+        return [x] * times if name == "many" and is_on else x
+
+    assert len(ps.emulate(f, "bf16")(X, name="many", times=3)) == 3
+    assert ps.emulate(f, "bf16")(X, name="one", times=3).shape == X.shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, "bf16"), "fun is 3; allowed is a function of arrays"),
+        ((jnp.sin, "bf61"), "unknown policy 'bf61'"),
+        ((jnp.sin, ["bf16"]), "policy is"),
+    ],
+)
+def test_bad_arguments_have_one_line(arguments: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        ps.emulate(*arguments)
+
+
+def test_seeds_and_keys() -> None:
+    f: Callable[[Any], Any] = lambda x: x * 1.7
+    expected = ps.emulate(f, "q3.8:sr", seed=3)(X)
+    for seed in (np.int64(3), jnp.int32(3), jax.random.key(3), jax.random.PRNGKey(3)):
+        np.testing.assert_array_equal(ps.emulate(f, "q3.8:sr", seed=seed)(X), expected)
+    for seed in ("a", 1.5, None, True):
+        with pytest.raises(TypeError, match=r"seed is .*; allowed are an integer and a key"):
+            ps.emulate(f, "bf16", seed=seed)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="params is 3; allowed are positions of the 1 arguments"):
+        ps.emulate(f, "bf16", params=3)(X)
+    with pytest.raises(TypeError, match="strict is 'no'; allowed are True, False"):
+        ps.emulate(f, "bf16", strict="no")  # type: ignore[arg-type]
+
+
+def test_formats_are_policies() -> None:
+    parse = ps.Policy.parse
+    assert parse("float(e=6,p=10)") == parse(
+        "c=float(e=6,p=10),p=float(e=6,p=10),o=float(e=6,p=10)"
+    )
+    assert parse("q3.8:sr") == parse("q3.8_sr")
+    with pytest.raises(ValueError, match="policy is 'int8', a format with scales; allowed are"):
+        parse("int8")
+
+
+def test_results_of_a_rule_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(operation.RULES, "digamma", operation.RULES["digamma"])  # is put back
+    wrong: list[Any] = [lambda _, x: x[:1], lambda _, x: None, lambda _, x: x > 0]
+    for function in wrong:
+        ps.register_rule("digamma", function)
+        with pytest.raises(TypeError, match=r"the rule for 'digamma' returns .*; allowed are"):
+            ps.emulate(jax.lax.digamma, "bf16")(X)
+    with pytest.raises(TypeError, match="primitive is 3; allowed are"):
+        ps.register_rule(3)
