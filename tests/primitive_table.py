@@ -41,7 +41,8 @@ def rows(rules: Mapping[str, Rule], suffix: str = "") -> Iterable[str]:
         yield f"| {kinds(function)} | {first_line}{suffix} | {', '.join(names)} |"
 
 
-def _place(function: Callable[..., object]) -> tuple[str, int]:
+def _place(function: Rule) -> tuple[str, int]:
+    assert isinstance(function, FunctionType)
     return function.__module__, function.__code__.co_firstlineno
 
 
