@@ -40,10 +40,7 @@ the pieces have taken longer than that."""
 def compiled(
     *, static_argnums: int | tuple[int, ...] | None = None
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Decorate with `jax.jit`; a type checker keeps the function's types.
-
-    In a program of JAX the function has the name "precsim." and its own.
-    """
+    """Decorate with `jax.jit`: types stay, and programs name the function after "precsim."."""
     import jax
 
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
