@@ -145,7 +145,7 @@ def common_origin(values: list[Value], *, is_backward: bool) -> Origin:
     return Origin.ACTIVATIONS
 
 
-def negated_format(fmt: Format | None) -> Format | None:
+def negated_format(fmt: Format | None) -> FloatFormat | None:
     """Return the format if it has the negative of each of its values, None otherwise."""
     if isinstance(fmt, FloatFormat) and fmt.is_signed and fmt.specials is Specials.IEEE:
         return fmt

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from precsim.formats.fixed_point import FixedPointFormat
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import (
     Value,
@@ -83,6 +82,10 @@ MOVES = (
 """Of JAX; from "nonbatchable" to "unvmap_max" of Equinox."""
 
 
+_FILLING = ("empty", "empty2", "gather")
+"""Their results may have other numbers than the operands: `gather` fills what lies outside."""
+
+
 @rule(*MOVES)
 def moved(op: Operation) -> list[Value]:
     """Run the operation; its results have the operands' numbers."""
@@ -90,9 +93,8 @@ def moved(op: Operation) -> list[Value]:
     op.record(How.MOVED)
     fmt, origin = common_format(floats), _origin(op, floats)
     constants = {value.constant for value in floats}
-    constant = (
-        constants.pop() if len(constants) == 1 and op.name not in ("empty", "empty2") else None
-    )
+    is_constant = len(constants) == 1 and op.name not in _FILLING
+    constant = constants.pop() if is_constant else None
     return [
         Value(y, fmt, constant, origin) if is_float(y) else Value(y, origin=origin)
         for y in op.bind(*op.arrays)
@@ -112,9 +114,9 @@ def exact(op: Operation) -> list[Value]:
     (value,) = op.operands
     op.record(How.MOVED)
     results = op.bind(value.array)
-    fmt = value.format if op.name in ("floor", "ceil", "round") else negated_format(value.format)
-    if isinstance(value.format, FixedPointFormat):
-        fmt = None  # the largest integers may lie beyond
+    fmt = negated_format(value.format)
+    if op.name in ("floor", "ceil", "round") and fmt is not None and fmt.emax < fmt.precision - 1:
+        fmt = None  # the next integer may lie beyond the largest value
     constant = None
     if value.constant is not None and op.name in ("neg", "abs"):
         constant = -value.constant if op.name == "neg" else abs(value.constant)

@@ -160,3 +160,15 @@ def test_loops_under_vmap_end_one_by_one() -> None:
 
     x = f32([0.5, 1.5, 7])
     np.testing.assert_array_equal(emulate(jax.vmap(fun), BF16)(x), [4, 3, 7])
+
+
+def test_the_next_integer_may_lie_beyond_the_format() -> None:
+    """The largest number of e2m3 is 7.5: 8 is rounded where it is used."""
+    found = emulate(lambda x: jnp.ceil(x) * 1.0, "e2m3")(f32([7.5, 2.5]))
+    np.testing.assert_array_equal(found, [7.5, 3.0])
+
+
+def test_what_gather_fills_is_no_constant() -> None:
+    ones = jnp.ones(3)
+    found = emulate(lambda n: ones.at[n].get(mode="fill") * 2.0, "q3.4")(np.array([1, 9]))
+    np.testing.assert_array_equal(found, [2.0, np.nan])
