@@ -15,6 +15,36 @@ import jax
 
 _JAX = str(Path(jax.__file__).parent)
 
+MOVES = (
+    "reshape",
+    "transpose",
+    "broadcast_in_dim",
+    "slice",
+    "dynamic_slice",
+    "dynamic_update_slice",
+    "concatenate",
+    "pad",
+    "gather",
+    "squeeze",
+    "expand_dims",
+    "rev",
+    "select_n",
+    "copy",
+    "copy_p",
+    "name",
+    "optimization_barrier",
+    "split",
+    "iota",
+    "stop_gradient",
+    "max",
+    "min",
+    "clamp",
+    "sort",
+    "reduce_max",
+    "reduce_min",
+)
+"""Primitives that move or choose numbers and compute none, on every device alike."""
+
 
 def opened(jaxpr: Any) -> Any:
     """Return the `Jaxpr` of a `ClosedJaxpr`, and any other object as it is."""

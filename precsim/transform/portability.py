@@ -6,44 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from precsim.transform.jaxprs import inner_jaxprs, is_variable, opened, source_line
+from precsim.transform.jaxprs import MOVES, inner_jaxprs, is_variable, opened, source_line
 
 _EXACT = frozenset(
     [
-        "reshape",
-        "transpose",
-        "broadcast_in_dim",
-        "slice",
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "concatenate",
-        "pad",
-        "gather",
-        "squeeze",
-        "expand_dims",
-        "rev",
-        "select_n",
-        "copy",
-        "copy_p",
-        "name",
-        "optimization_barrier",
-        "split",
-        "iota",
-        "stop_gradient",
-        "max",
-        "min",
+        *MOVES,
         "neg",
         "abs",
         "sign",
-        "reduce_max",
-        "reduce_min",
         "argmax",
         "argmin",
         "floor",
         "ceil",
         "round",
-        "clamp",
-        "sort",
         "bitcast_convert_type",
         "random_bits",
         "random_wrap",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from precsim.transform import jaxprs
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import (
     Value,
@@ -15,36 +16,12 @@ from precsim.transform.values import (
 )
 
 MOVES = (
-    "reshape",
-    "transpose",
-    "broadcast_in_dim",
-    "slice",
-    "dynamic_slice",
-    "dynamic_update_slice",
-    "concatenate",
+    *jaxprs.MOVES,
     "stack",
     "unstack",
-    "pad",
-    "gather",
-    "squeeze",
-    "expand_dims",
-    "rev",
-    "select_n",
-    "copy",
-    "copy_p",
-    "name",
-    "optimization_barrier",
-    "split",
     "tile",
-    "stop_gradient",
-    "sort",
     "top_k",
     "approx_top_k",
-    "max",
-    "min",
-    "clamp",
-    "reduce_max",
-    "reduce_min",
     "cummax",
     "cummin",
     "reduce_window_max",
@@ -68,7 +45,6 @@ MOVES = (
     "pbroadcast",
     "pvary",
     "pcast",
-    "iota",
     "nonbatchable",
     "nontraceable",
     "nondifferentiable_backward",

@@ -40,6 +40,15 @@ def leaves(op: Operation) -> bool:
     return all(leaves_products(spec, dtypes) for spec in specs)
 
 
+def _left(op: Operation) -> list[Value] | None:
+    """Return the results of a product of integers, or of one that rounds nothing; else None."""
+    is_real = all(is_float(value.array) for value in op.operands[:2])
+    if is_real and not leaves(op):
+        return None
+    op.record(How.AS_IS if is_real else How.EXEMPT)
+    return op.as_it_is()
+
+
 def _roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
     """Return the specs of the product and of its gradients, and whether the operands change places.
 
@@ -93,14 +102,10 @@ def _finish(op: Operation, y: Array, spec: MatmulSpec) -> Value:
 @rule("dot_general")
 def product(op: Operation) -> list[Value]:
     """Multiply; the gradients of the operands are products by `dgrad` and `wgrad`."""
+    if (left_as_it_is := _left(op)) is not None:
+        return left_as_it_is
     left, right = op.operands
-    if not (is_float(left.array) and is_float(right.array)):
-        op.record(How.EXEMPT)
-        return op.as_it_is()
     spec, dgrad, wgrad, swaps = _roles(op)
-    if leaves(op):
-        op.record(How.AS_IS)
-        return op.as_it_is()
     op.record(How.PRODUCT, spec)
     (contracted, batch) = op.params["dimension_numbers"]
     a, b = widened(left.array), widened(right.array)
@@ -142,14 +147,10 @@ def _noise(
 @rule("conv_general_dilated")
 def convolution(op: Operation) -> list[Value]:
     """Convolve; the gradients of image and kernel are convolutions by `dgrad` and `wgrad`."""
+    if (left_as_it_is := _left(op)) is not None:
+        return left_as_it_is
     left, right = op.operands
-    if not (is_float(left.array) and is_float(right.array)):
-        op.record(How.EXEMPT)
-        return op.as_it_is()
     spec, dgrad, wgrad, _ = _roles(op)
-    if leaves(op):
-        op.record(How.AS_IS)
-        return op.as_it_is()
     op.record(How.PRODUCT, spec)
     run = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
     options = {name: op.params[name] for name in _OPTIONS}
@@ -174,10 +175,8 @@ _OPTIONS = (
 @rule("ragged_dot_general")
 def ragged(op: Operation) -> list[Value]:
     """Multiply groups of rows each by a matrix of its own, as one product a group, masked."""
-    spec, _, _, _ = _roles(op)
-    if leaves(op):
-        op.record(How.AS_IS)
-        return op.as_it_is()
+    if (left_as_it_is := _left(op)) is not None:
+        return left_as_it_is
     a, b, sizes = (value.array for value in op.operands)
     numbers = op.params["ragged_dot_dimension_numbers"]
     is_usual = (
@@ -189,9 +188,9 @@ def ragged(op: Operation) -> list[Value]:
         raise NotImplementedError(
             f"ragged_dot_general has dimension numbers {numbers}; allowed are those of jax.lax.ragged_dot"
         )
+    spec, dgrad, wgrad, _ = _roles(op)
     op.record(How.PRODUCT, spec)
-    policy = op.policy
-    run = dot_general(spec, dgrad=policy.dgrad, wgrad=policy.wgrad, backend=op.context.backend)
+    run = dot_general(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
     a, b = widened(a), widened(b)
     ends = jnp.cumsum(sizes)
     row = jnp.arange(a.shape[0])
