@@ -5,35 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 from jax import lax
 
 import precsim as ps
+from tests.transform.by_hand import bf16, f32, pairwise
 
 RANDOM = np.random.default_rng(16)
 X = RANDOM.integers(-200, 200, (4, 6)).astype(np.float32) / 64
 W = RANDOM.integers(-200, 200, (6, 5)).astype(np.float32) / 128
-
-
-def f32(x: Any) -> Any:
-    """Return float32 numbers."""
-    return np.array(x, np.float32)
-
-
-def bf16(x: Any) -> Any:
-    """Round by ml_dtypes, from float64 whose operation was exact or innocuous."""
-    return np.asarray(x, np.float32).astype(ml_dtypes.bfloat16).astype(np.float64)
-
-
-def pairwise(x: np.ndarray) -> Any:
-    """Add along the last axis, neighbours first, each sum rounded."""
-    while x.shape[-1] > 1:
-        even = x.shape[-1] // 2 * 2
-        sums = bf16(x[..., 0:even:2] + x[..., 1:even:2])
-        x = np.concatenate([sums, x[..., even:]], axis=-1)
-    return x[..., 0]
 
 
 def product(a: np.ndarray, b: np.ndarray) -> Any:

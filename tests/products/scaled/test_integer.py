@@ -59,7 +59,8 @@ def test_registers_of_32_bits_wrap_and_saturate() -> None:
     assert integer_matmul(a[:, :2], b[:2], parse_register("int32")).item() == -(2.0**31)  # type: ignore[arg-type]
     # Beyond 24 bits the sum is rounded, to nearest even.
     odd = np.array([[2**24 + 1]], np.int32)
-    assert integer_matmul(odd, np.ones((1, 1), np.int32), parse_register("int32")).item() == 2**24  # type: ignore[arg-type]
+    product: Any = integer_matmul(odd, np.ones((1, 1), np.int32), parse_register("int32"))  # type: ignore[arg-type]
+    assert product.item() == 2**24
 
 
 @pytest.mark.parametrize("lhs", ["int8", "uint4", "int8_symmetric", "int16"])

@@ -1,26 +1,13 @@
 """Tables of functions against integer arithmetic that is correctly rounded too."""
 
-from typing import Any
-
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 
 import precsim as ps
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.rules import functions
-
-
-def f32(x: Any) -> Any:
-    """Return float32 numbers."""
-    return np.array(x, np.float32)
-
-
-def bf16(x: Any) -> Any:
-    """Round by ml_dtypes."""
-    return np.asarray(x, np.float32).astype(ml_dtypes.bfloat16).astype(np.float64)
-
+from tests.transform.by_hand import bf16, f32
 
 NAMES = ("exp", "log", "tanh", "erf", "logistic", "rsqrt")
 CASES = [

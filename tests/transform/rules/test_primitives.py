@@ -172,3 +172,23 @@ def test_what_gather_fills_is_no_constant() -> None:
     ones = jnp.ones(3)
     found = emulate(lambda n: ones.at[n].get(mode="fill") * 2.0, "q3.4")(np.array([1, 9]))
     np.testing.assert_array_equal(found, [2.0, np.nan])
+
+
+def test_a_ragged_product_of_one_group_is_the_product_gradients_too() -> None:
+    """Without the scale of `tensor=current` the cotangents, near 2**-20, would vanish in e5m2."""
+    rows = f32([[1, 2, -3], [0.5, 4, 1]])
+    weights = f32([[1, -2], [3, 0.25], [2, 1]])
+    sizes = jnp.array([2])
+
+    def ragged(w: Any, x: Any) -> Any:
+        return jnp.sum(jnp.square(jax.lax.ragged_dot(x, w[None], sizes))) * 2.0**-20
+
+    def plain(w: Any, x: Any) -> Any:
+        return jnp.sum(jnp.square(x @ w)) * 2.0**-20
+
+    found, expected = (
+        jax.value_and_grad(emulate(f, "fp8_current"), argnums=(0, 1))(weights, rows)
+        for f in (ragged, plain)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert np.any(found[1][0])
