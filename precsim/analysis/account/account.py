@@ -32,6 +32,12 @@ NODES = {1: ((0.5, 1.0),), 3: ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))}
 """Number of nodes -> places on the path from exact to emulated, and their weights."""
 
 
+_SMALL = 1 << 20
+"""Numbers of a program that is compiled without optimisation, a turn of each loop counted."""
+_HASTY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+"""Options of XLA on a CPU: compilation takes a third of the time."""
+
+
 @dataclass(frozen=True)
 class Account:
     """What was found, as NumPy arrays.
@@ -134,8 +140,11 @@ class Analysis:
                 lambda shares, t, arrays: self._walked(shares, arrays, replace(plan, t=t), target),
                 has_aux=True,
             )
-            wide = jax.jit(lambda arrays: target(*self._reference(arrays)))
-            self._compiled[kind] = jax.jit(run), wide, plan
+            options = self._options()
+            wide = jax.jit(
+                lambda arrays: target(*self._reference(arrays)), compiler_options=options
+            )
+            self._compiled[kind] = jax.jit(run, compiler_options=options), wide, plan
         run, wide, plan = self._compiled[kind]
         program = self.traced.program
         found = dict(places(program, self.each, turns))
@@ -166,6 +175,12 @@ class Analysis:
             elements=dict(plan.elements),
         )
 
+    def _options(self) -> dict[str, Any]:
+        """Return the compiler's options: a small program runs soon, so it is to compile soon."""
+        counts = [a.aval.size for e in jaxprs.equations(self.traced.program) for a in e.outvars]
+        is_small = sum(counts) < _SMALL and jax.default_backend() == "cpu"
+        return _HASTY if is_small else {}
+
     def _has(self, *names: str) -> bool:
         return any(e.primitive.name in names for e in jaxprs.equations(self.traced.program))
 
@@ -181,7 +196,8 @@ class Analysis:
             self._compiled["turns"] = jax.jit(
                 lambda arrays: [
                     v.array for v in evaluate(self.traced.program, self._values(arrays), context)
-                ]
+                ],
+                compiler_options=self._options(),
             )
         self._counts.clear()
         jax.block_until_ready(self._compiled["turns"](arrays))  # type: ignore[no-untyped-call]
