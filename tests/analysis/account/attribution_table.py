@@ -1,7 +1,7 @@
 """How well the shares of a transformer's rounding errors sum to its change, as a table.
 
 ``python -m tests.analysis.account.attribution_table`` prints the one of
-docs/explanation/account.md. It takes about 10 minutes on a core.
+docs/explanation/account.md. It takes about 15 minutes on a core.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,8 +46,8 @@ def _step(p: Any, m: Any, v: Any, x: Any, y: Any) -> Any:
 
 EXPERIMENTS = (
     Experiment("loss, 2 layers", 2, _forward, lambda result: transformer.surprise(*result)),
-    Experiment("loss, 6 layers", 6, _forward, lambda result: transformer.surprise(*result)),
     Experiment("AdamW step, 2 layers", 2, _step, lambda result: transformer.loss(*result)),
+    Experiment("loss, 6 layers", 6, _forward, lambda result: transformer.surprise(*result)),
 )
 
 

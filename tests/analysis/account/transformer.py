@@ -3,7 +3,7 @@
 Nothing names a dtype, so that the same text trains it and is analysed.
 """
 
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,23 +14,23 @@ WIDTH, HEADS, WORDS, LENGTH, BATCH = 32, 2, 61, 16, 4
 
 
 def weights(rng: np.random.RandomState, layers: int) -> Any:
-    """Return the weights before training."""
+    """Return the weights before training; those of the layers lie one behind the other."""
 
     def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
-        return (rng.randn(*shape) * scale * shape[0] ** -0.5).astype(np.float32)
+        return (rng.randn(*shape) * scale * shape[-2] ** -0.5).astype(np.float32)
 
-    def layer() -> Any:
-        return {
-            "qkv": normal(WIDTH, 3 * WIDTH),
-            "out": normal(WIDTH, WIDTH, scale=0.5),
-            "up": normal(WIDTH, 4 * WIDTH),
-            "down": normal(4 * WIDTH, WIDTH, scale=0.5),
-            "gains": np.ones((2, WIDTH), np.float32),
-        }
-
-    words, places = normal(WORDS, WIDTH, scale=0.8), normal(LENGTH, WIDTH, scale=0.4)
-    head = normal(WIDTH, WORDS)
-    return {"words": words, "places": places, "head": head, "layers": [layer()] * layers}
+    return {
+        "words": normal(WORDS, WIDTH, scale=0.8),
+        "places": normal(LENGTH, WIDTH, scale=0.4),
+        "head": normal(WIDTH, WORDS),
+        "layers": {
+            "qkv": normal(layers, WIDTH, 3 * WIDTH),
+            "out": normal(layers, WIDTH, WIDTH, scale=0.5),
+            "up": normal(layers, WIDTH, 4 * WIDTH),
+            "down": normal(layers, 4 * WIDTH, WIDTH, scale=0.5),
+            "gains": np.ones((layers, 2, WIDTH), np.float32),
+        },
+    }
 
 
 def batch(rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
@@ -57,14 +57,15 @@ def _attention(p: Any, h: Any) -> Any:
     return mixed.reshape(h.shape) @ p["out"]
 
 
+def _layer(h: Any, p: Any) -> tuple[Any, None]:
+    h = h + _attention(p, _normalised(h, p["gains"][0]))
+    u = _normalised(h, p["gains"][1]) @ p["up"]
+    return h + (u * jax.nn.sigmoid(1.702 * u)) @ p["down"], None
+
+
 def log_probabilities(p: Any, x: Any) -> Any:
     """Return the logarithms of the probabilities of the next words."""
-    h = p["words"][x] + p["places"]
-    for n, layer in enumerate(p["layers"]):
-        with jax.named_scope(f"layer{n}"):
-            h = h + _attention(layer, _normalised(h, layer["gains"][0]))
-            u = _normalised(h, layer["gains"][1]) @ layer["up"]
-            h = h + (u * jax.nn.sigmoid(1.702 * u)) @ layer["down"]
+    h = jax.lax.scan(_layer, p["words"][x] + p["places"], p["layers"])[0]
     return jax.nn.log_softmax(h @ p["head"])
 
 
@@ -91,6 +92,7 @@ def adamw(p: Any, m: Any, v: Any, x: Any, y: Any, t: Any) -> tuple[Any, Any, Any
 _step = jax.jit(adamw)
 
 
+@lru_cache
 def trained(seed: int, layers: int, steps: int = 300) -> tuple[Any, ...]:
     """Return weights and moments after some steps, and the next batch."""
     rng = np.random.RandomState(seed)
