@@ -1,0 +1,288 @@
+"""What is kept of a tensor, in order to predict what any format would make of it."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from precsim._arrays import Array, ArrayLike, bitcast, is_jax
+from precsim._calls import has_jax, not_narrowed, on_cpu
+from precsim.analysis.cells import num_cells, num_columns, places
+from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier, as_carrier, select
+
+PIECE = 1 << 19
+"""Elements of a large NumPy array that are counted at a time, by one compiled program."""
+
+SPECIALS = ("zero", "positive infinity", "negative infinity", "NaN")
+"""What is counted apart, in the order of `TensorStatistics.specials`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TensorStatistics:
+    """Counts of a tensor's values by exponent and leading bits. A JAX pytree; counts add.
+
+    Parameters
+    ----------
+    counts : ndarray or jax.Array of int, shape (n, columns)
+        A row for each exponent from `first_exponent` on; columns are those of
+        `precsim.analysis.cells`.
+    specials : ndarray or jax.Array of int, shape (4,)
+        Zeros (of either sign), infinities, minus infinities, NaN.
+    amax : ndarray or jax.Array of float, shape ()
+        The largest finite magnitude, exactly.
+    first_exponent : int
+        The exponent of the first row.
+    carrier : str
+        "float32" or "float64", the dtype of the values.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> first, second = ps.errors.statistics([1.0, 0.1]), ps.errors.statistics([0.0, 3.0])
+    >>> both = first.merge(second)
+    >>> both.elements, both.nonzero, float(both.amax)
+    (4, 3, 3.0)
+    """
+
+    counts: Array
+    specials: Array
+    amax: Array
+    first_exponent: int
+    carrier: str
+
+    @property
+    def layout(self) -> Carrier:
+        """The layout of the values."""
+        return FLOAT32 if self.carrier == FLOAT32.name else FLOAT64
+
+    @property
+    def elements(self) -> int:
+        """All elements."""
+        return int(np.sum(self._cells)) + int(np.sum(np.asarray(self.specials)))
+
+    @property
+    def nonzero(self) -> int:
+        """Elements that are neither zero nor NaN."""
+        return self.elements - int(self.specials[0]) - int(self.specials[3])
+
+    @property
+    def _cells(self) -> np.ndarray:
+        counts = np.asarray(self.counts)[:, : 2 * num_cells(self.layout)]
+        return counts.astype(np.int64)
+
+    def merge(self, other: "TensorStatistics") -> "TensorStatistics":
+        """Return the statistics of both tensors together: exact, associative, commutative.
+
+        Under jit both must have come from JAX arrays, whose tables have one size.
+        """
+        if not isinstance(other, TensorStatistics):
+            raise TypeError(f"other is {type(other).__name__}; allowed is what statistics returns")
+        if other.carrier != self.carrier:
+            raise ValueError(
+                f"other has statistics of {other.carrier} values, but these are of {self.carrier}; "
+                "allowed is one dtype"
+            )
+        counts, first = self.counts, self.first_exponent
+        if counts.shape == other.counts.shape and first == other.first_exponent:
+            counts = counts + other.counts
+        else:
+            first, counts = _over_both(self, other)
+        return TensorStatistics(
+            counts=counts,
+            specials=self.specials + other.specials,
+            amax=_larger(self.amax, other.amax, self.layout),
+            first_exponent=first,
+            carrier=self.carrier,
+        )
+
+
+if has_jax():
+    import jax
+
+    jax.tree_util.register_dataclass(
+        TensorStatistics,
+        data_fields=["counts", "specials", "amax"],
+        meta_fields=["first_exponent", "carrier"],
+    )
+
+
+def _over_both(x: TensorStatistics, y: TensorStatistics) -> tuple[int, np.ndarray]:
+    """Return the first exponent of both tables, and their sum."""
+    tables = [t for t in (x, y) if t.counts.shape[0]]
+    if len(tables) < 2:
+        table = tables[0] if tables else x
+        return table.first_exponent, np.asarray(table.counts)
+    first = min(t.first_exponent for t in tables)
+    end = max(t.first_exponent + t.counts.shape[0] for t in tables)
+    counts = np.zeros((end - first, x.counts.shape[1]), np.int64)
+    for t in tables:
+        start = t.first_exponent - first
+        counts[start : start + t.counts.shape[0]] += np.asarray(t.counts)
+    return first, counts
+
+
+def _larger(x: Array, y: Array, carrier: Carrier) -> Array:
+    """Return the larger of two magnitudes; a comparison of floats under XLA may flush."""
+    u = carrier.uint_dtype
+    bits, others = bitcast(x, u), bitcast(y, u)
+    return bitcast(select(bits < others, others, bits), carrier.float_dtype)
+
+
+def statistics(x: ArrayLike) -> TensorStatistics:
+    """Count the values of a tensor, so that what formats make of it can be predicted.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (...)
+        Carrier values, float32 or float64; narrower floats count as float32.
+
+    Returns
+    -------
+    TensorStatistics
+        Tables of fixed size (about 1 MB) for JAX arrays, inside `jax.jit` too; for NumPy arrays of
+        the exponents that occur.
+
+    Raises
+    ------
+    TypeError
+        If `x` is of another dtype.
+
+    Notes
+    -----
+    Special values: zeros (of either sign), infinities and NaN are counted apart. Error: none. The
+    counts are integers, found by integer operations; for JAX arrays they are int32, so a cell holds
+    up to 2**31 - 1 elements, summed over all that is merged.
+
+    Cost: about 10 ns per element on one core; NumPy arrays of half a million elements and more are
+    counted by a compiled program.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> stats = ps.errors.statistics([1e-3, 3e-6, 2e-8, 1e-9])
+    >>> prediction = ps.errors.predict(stats, "fp16")
+    >>> prediction.underflowed, prediction.subnormal
+    (2, 1)
+    >>> ps.errors.predict(stats, "fp16", scale=1024).underflowed
+    0
+    """
+    x, carrier = as_carrier(x)
+    if is_jax(x):
+        return _of_patterns(bitcast(not_narrowed(x, "x"), carrier.uint_dtype), carrier)
+    bits = bitcast(np.asarray(x), carrier.uint_dtype).reshape(-1)
+    if bits.size >= PIECE and has_jax():
+        return _in_pieces(bits, carrier)
+    return _in_numpy(bits, carrier)
+
+
+def _of_patterns(bits: Array, carrier: Carrier) -> TensorStatistics:
+    """Count patterns of a JAX array in a table of all exponents."""
+    import jax.numpy as jnp
+
+    bits = bits.reshape(-1)
+    first, columns = carrier.lsb_min, num_columns(carrier)
+    rows = carrier.bias - first + 1
+    at, is_number = places(bits, carrier), _is_number(bits, carrier)
+    row = (at.exponent - carrier.signed(first)) * carrier.signed(columns)
+    counts = jnp.zeros(rows * columns + 1, np.int32)
+    for column in (at.cell, *at.windows):
+        index = select(is_number, row + column, carrier.signed(rows * columns))
+        counts = counts.at[index].add(np.int32(1), mode="promise_in_bounds")
+    return TensorStatistics(
+        counts=counts[:-1].reshape(rows, columns),
+        specials=jnp.stack([jnp.sum(m, dtype=np.int32) for m in _special(bits, carrier)]),
+        amax=_amax(bits, is_number, carrier),
+        first_exponent=first,
+        carrier=carrier.name,
+    )
+
+
+def _in_numpy(bits: np.ndarray, carrier: Carrier) -> TensorStatistics:
+    """Count patterns in a table of the exponents that occur."""
+    is_number = _is_number(bits, carrier)
+    numbers, columns = bits[is_number], num_columns(carrier)
+    at = places(numbers, carrier)
+    first = int(at.exponent.min(initial=carrier.bias)) if numbers.size else 0
+    rows = int(at.exponent.max(initial=carrier.lsb_min)) - first + 1 if numbers.size else 0
+    row = (at.exponent.astype(np.int64) - first) * columns
+    counts = sum(
+        np.bincount(row + column, minlength=rows * columns) for column in (at.cell, *at.windows)
+    )
+    return TensorStatistics(
+        counts=np.reshape(counts, (rows, columns)),
+        specials=np.array([np.count_nonzero(m) for m in _special(bits, carrier)]),
+        amax=_amax(bits, is_number, carrier),
+        first_exponent=first,
+        carrier=carrier.name,
+    )
+
+
+def _in_pieces(bits: np.ndarray, carrier: Carrier) -> TensorStatistics:
+    """Count patterns by a compiled program, piece by piece, the last one filled up with zeros."""
+    run, total = _compiled(carrier), None
+    with on_cpu(carrier is FLOAT64):
+        for first in range(0, bits.size, PIECE):
+            piece = bits[first : first + PIECE]
+            if piece.size < PIECE:
+                piece = np.concatenate([piece, np.zeros(PIECE - piece.size, bits.dtype)])
+            total = _added(total, run(piece))
+    assert total is not None
+    total.specials[0] -= -bits.size % PIECE
+    rows = np.flatnonzero(total.counts.any(axis=1))
+    here = slice(rows[0], rows[-1] + 1) if rows.size else slice(0)
+    return TensorStatistics(
+        counts=total.counts[here],
+        specials=total.specials,
+        amax=total.amax,
+        first_exponent=total.first_exponent + int(rows[0]) if rows.size else 0,
+        carrier=carrier.name,
+    )
+
+
+def _added(total: TensorStatistics | None, piece: TensorStatistics) -> TensorStatistics:
+    """Add the counts of a piece, as int64, to those of the pieces before."""
+    amax = np.array(piece.amax)
+    if total is None:
+        return TensorStatistics(
+            counts=np.array(piece.counts, np.int64),
+            specials=np.array(piece.specials, np.int64),
+            amax=amax,
+            first_exponent=piece.first_exponent,
+            carrier=piece.carrier,
+        )
+    np.add(total.counts, piece.counts, out=total.counts)
+    np.add(total.specials, piece.specials, out=total.specials)
+    np.maximum(total.amax, amax, out=total.amax)
+    return total
+
+
+@cache
+def _compiled(carrier: Carrier) -> Any:
+    import jax
+
+    return jax.jit(lambda bits: _of_patterns(bits, carrier))
+
+
+def _is_number(bits: Array, carrier: Carrier) -> Array:
+    """Return which patterns are of finite numbers other than zero."""
+    u = carrier.uint
+    return (bits & u(carrier.sign_bit - 1)) - u(1) < u(carrier.infinity - 1)
+
+
+def _special(bits: Array, carrier: Carrier) -> tuple[Array, ...]:
+    u = carrier.uint
+    magnitude = bits & u(carrier.sign_bit - 1)
+    infinity = u(carrier.infinity)
+    return (
+        magnitude == u(0),
+        bits == infinity,
+        bits == (infinity | u(carrier.sign_bit)),
+        magnitude > infinity,
+    )
+
+
+def _amax(bits: Array, is_number: Array, carrier: Carrier) -> Array:
+    u = carrier.uint
+    magnitude = select(is_number, bits & u(carrier.sign_bit - 1), u(0))
+    return bitcast(magnitude.max(initial=u(0)), carrier.float_dtype)
