@@ -21,7 +21,7 @@ from precsim.formats.layout import Layout
 LEADING = 6
 """Bits of a significand, after the first, that tell cells apart everywhere."""
 
-WINDOWS = (3, 8)
+WINDOWS = (3, 7)
 """How many bits after the first stand above each window."""
 
 SEEN = 7

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, bitcast, is_jax
-from precsim._calls import has_jax, not_narrowed, on_cpu
+from precsim._arrays import Array, ArrayLike, bitcast, count_true, is_jax
+from precsim._calls import has_jax, on_cpu
 from precsim.analysis.cells import num_cells, num_columns, places
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier, as_carrier, select
 
-PIECE = 1 << 19
+PIECE = 1 << 18
 """Elements of a large NumPy array that are counted at a time, by one compiled program."""
+
+COMPILED_FROM = 1 << 16
+"""Elements from which a NumPy array is large."""
 
 SPECIALS = ("zero", "positive infinity", "negative infinity", "NaN")
 """What is counted apart, in the order of `TensorStatistics.specials`."""
@@ -154,7 +157,7 @@ def statistics(x: ArrayLike) -> TensorStatistics:
     counts are integers, found by integer operations; for JAX arrays they are int32, so a cell holds
     up to 2**31 - 1 elements, summed over all that is merged.
 
-    Cost: about 10 ns per element on one core; NumPy arrays of half a million elements and more are
+    Cost: about 10 ns per element on one core; NumPy arrays of 65,536 elements and more are
     counted by a compiled program.
 
     Examples
@@ -169,9 +172,9 @@ def statistics(x: ArrayLike) -> TensorStatistics:
     """
     x, carrier = as_carrier(x)
     if is_jax(x):
-        return _of_patterns(bitcast(not_narrowed(x, "x"), carrier.uint_dtype), carrier)
-    bits = bitcast(np.asarray(x), carrier.uint_dtype).reshape(-1)
-    if bits.size >= PIECE and has_jax():
+        return _of_patterns(bitcast(x, carrier.uint_dtype), carrier)
+    bits: Any = bitcast(x, carrier.uint_dtype).reshape(-1)
+    if bits.size >= COMPILED_FROM and has_jax():
         return _in_pieces(bits, carrier)
     return _in_numpy(bits, carrier)
 
@@ -191,7 +194,7 @@ def _of_patterns(bits: Array, carrier: Carrier) -> TensorStatistics:
         counts = counts.at[index].add(np.int32(1), mode="promise_in_bounds")
     return TensorStatistics(
         counts=counts[:-1].reshape(rows, columns),
-        specials=jnp.stack([jnp.sum(m, dtype=np.int32) for m in _special(bits, carrier)]),
+        specials=count_true(*_special(bits, carrier)),
         amax=_amax(bits, is_number, carrier),
         first_exponent=first,
         carrier=carrier.name,
@@ -211,7 +214,7 @@ def _in_numpy(bits: np.ndarray, carrier: Carrier) -> TensorStatistics:
     )
     return TensorStatistics(
         counts=np.reshape(counts, (rows, columns)),
-        specials=np.array([np.count_nonzero(m) for m in _special(bits, carrier)]),
+        specials=count_true(*_special(bits, carrier)).astype(np.int64),
         amax=_amax(bits, is_number, carrier),
         first_exponent=first,
         carrier=carrier.name,
@@ -220,41 +223,28 @@ def _in_numpy(bits: np.ndarray, carrier: Carrier) -> TensorStatistics:
 
 def _in_pieces(bits: np.ndarray, carrier: Carrier) -> TensorStatistics:
     """Count patterns by a compiled program, piece by piece, the last one filled up with zeros."""
-    run, total = _compiled(carrier), None
+    run = _compiled(carrier)
+    counts: Any = 0
+    specials, amax = np.zeros(len(SPECIALS), np.int64), carrier.float_dtype(0)
     with on_cpu(carrier is FLOAT64):
         for first in range(0, bits.size, PIECE):
             piece = bits[first : first + PIECE]
             if piece.size < PIECE:
                 piece = np.concatenate([piece, np.zeros(PIECE - piece.size, bits.dtype)])
-            total = _added(total, run(piece))
-    assert total is not None
-    total.specials[0] -= -bits.size % PIECE
-    rows = np.flatnonzero(total.counts.any(axis=1))
+            found = run(piece)
+            counts = np.add(counts, found.counts, dtype=np.int64)
+            specials += np.asarray(found.specials)
+            amax = max(amax, np.asarray(found.amax)[()])
+    specials[0] -= -bits.size % PIECE
+    rows = np.flatnonzero(counts.any(axis=1))
     here = slice(rows[0], rows[-1] + 1) if rows.size else slice(0)
     return TensorStatistics(
-        counts=total.counts[here],
-        specials=total.specials,
-        amax=total.amax,
-        first_exponent=total.first_exponent + int(rows[0]) if rows.size else 0,
+        counts=counts[here],
+        specials=specials,
+        amax=np.asarray(amax),
+        first_exponent=carrier.lsb_min + int(rows[0]) if rows.size else 0,
         carrier=carrier.name,
     )
-
-
-def _added(total: TensorStatistics | None, piece: TensorStatistics) -> TensorStatistics:
-    """Add the counts of a piece, as int64, to those of the pieces before."""
-    amax = np.array(piece.amax)
-    if total is None:
-        return TensorStatistics(
-            counts=np.array(piece.counts, np.int64),
-            specials=np.array(piece.specials, np.int64),
-            amax=amax,
-            first_exponent=piece.first_exponent,
-            carrier=piece.carrier,
-        )
-    np.add(total.counts, piece.counts, out=total.counts)
-    np.add(total.specials, piece.specials, out=total.specials)
-    np.maximum(total.amax, amax, out=total.amax)
-    return total
 
 
 @cache
@@ -284,5 +274,5 @@ def _special(bits: Array, carrier: Carrier) -> tuple[Array, ...]:
 
 def _amax(bits: Array, is_number: Array, carrier: Carrier) -> Array:
     u = carrier.uint
-    magnitude = select(is_number, bits & u(carrier.sign_bit - 1), u(0))
+    magnitude: Any = select(is_number, bits & u(carrier.sign_bit - 1), u(0))
     return bitcast(magnitude.max(initial=u(0)), carrier.float_dtype)

@@ -1,9 +1,8 @@
 """What a format would make of a tensor, predicted from its statistics.
 
-Every cell of the statistics is rounded through its first and its last number, by the one kernel; so
-the counts of range events are those of the tensor. Errors are sums over the cells of the mean
-square error in each: where the discarded bits of a cell are known it is that of these bits, else
-that of bits that are equally likely.
+The counts of range events are those of the tensor, since all numbers of a cell have the same.
+Errors are sums over the cells of the mean square error in each: where the discarded bits are known
+it is that of these bits, else that of bits that are equally likely.
 """
 
 import math
@@ -12,19 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from precsim._arrays import is_traced
-from precsim.analysis.cells import SEEN, WINDOWS, ends, num_cells, window_columns
+from precsim.analysis.cells import num_cells, places, window_columns
 from precsim.analysis.ranges import RangeRates
+from precsim.analysis.rounded_cells import (
+    Cells,
+    Errors,
+    best_window,
+    count_events_of,
+    errors_of,
+    mean_square,
+    signed_cells,
+    sum_in_window,
+)
 from precsim.analysis.statistics import TensorStatistics
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.events import Events, classify
-from precsim.rounding.modes import Direction, RoundingMode
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec, SpecLike
-from precsim.rounding.ulp import ulp
-
-_FIRST_WINDOW = WINDOWS[0]
-_LEAST, _MOST = -1022, 1023
-"""Exponents of the normal float64 numbers, in which the cells' ends are rounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +115,11 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     refuse_scaled(spec.format, "spec")
     if spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError("spec rounds stochastically; allowed are modes that need no random bits")
-    cells = _cells(stats, _exponent(scale))
-    events = _events(cells, stats, spec)
+    shift = _exponent(scale)
+    table = np.asarray(stats.counts, np.int64)
+    events = count_events_of(_cells(table, stats, shift), np.asarray(stats.specials), spec)
     return Prediction(
-        spec=spec, scale=float(scale), **events._asdict(), sqnr=_sqnr(cells, stats, spec)
+        spec=spec, scale=float(scale), **events._asdict(), sqnr=_sqnr(stats, shift, spec)
     )
 
 
@@ -127,159 +131,82 @@ def _exponent(scale: float) -> int:
     return exponent - 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Cells:
-    """The cells that are not empty, each an entry: shape (n,)."""
-
-    row: np.ndarray
-    count: np.ndarray
-    exponent: np.ndarray
-    """Exponents after scaling."""
-    first: np.ndarray
-    """The end next to zero, scaled, with its sign."""
-    last: np.ndarray
+def _cells(table: np.ndarray, stats: TensorStatistics, shift: int) -> Cells:
+    """Return the cells of a table that are not empty, of numbers times 2**shift, row by row."""
+    row, cell = np.nonzero(table[:, : 2 * num_cells(stats.layout)])
+    return signed_cells(stats.layout, table[row, cell], row + (stats.first_exponent + shift), cell)
 
 
-def _cells(stats: TensorStatistics, shift: int) -> _Cells:
-    layout = stats.layout
-    cells = num_cells(layout)
-    table = np.asarray(stats.counts)[:, : 2 * cells]
-    row, column = np.nonzero(table)
-    exponent = row + (stats.first_exponent + shift)
-    trailing = layout.trailing
-    if exponent.size and not _LEAST <= exponent.min() <= exponent.max() <= _MOST:
-        raise ValueError(
-            f"scale is 2.0**{shift}, with which numbers leave float64's normal range; allowed are "
-            f"exponents {_LEAST - int(exponent.min()) + shift} to "
-            f"{_MOST - int(exponent.max()) + shift}"
-        )
-    sign = np.where(column < cells, 1.0, -1.0)
-    first, last = (
-        sign * np.ldexp(1.0 + bits[column % cells] * 2.0**-trailing, exponent)
-        for bits in ends(layout)
-    )
-    return _Cells(
-        row=row,
-        count=table[row, column].astype(np.int64),
-        exponent=exponent,
-        first=first,
-        last=last,
-    )
-
-
-def _events(cells: _Cells, stats: TensorStatistics, spec: RoundingSpec) -> Events:
-    """Count range events; refuse if those of a cell's first and last number differ."""
-    special = np.array([0.0, np.inf, -np.inf, np.nan])
-    count = np.concatenate([cells.count, np.asarray(stats.specials, np.int64)])
-    first, last = (np.concatenate([x, special]) for x in (cells.first, cells.last))
-    masks = [
-        np.stack([np.broadcast_to(m, x.shape) for m in classify(x, round_to(x, spec), spec)])
-        for x in (first, last)
-    ]
-    differ = (masks[0] != masks[1]).any(axis=0)
-    if differ.any():
-        n = int(np.argmax(differ))
-        raise ValueError(
-            f"spec is {spec}, whose range ends between {first[n]!r} and {last[n]!r}, where the "
-            f"statistics do not tell {int(count[n])} numbers apart; allowed are formats whose ends "
-            "have few bits"
-        )
-    return Events(*(int(n) for n in masks[0] @ count))
-
-
-def _sqnr(cells: _Cells, stats: TensorStatistics, spec: RoundingSpec) -> float:
+def _sqnr(stats: TensorStatistics, shift: int, spec: RoundingSpec) -> float:
     """Return the predicted SQNR in dB, by the rules of `precsim.sqnr`."""
-    if np.asarray(stats.specials)[1:].any():
+    specials = np.asarray(stats.specials)
+    if specials[1:].any():
         return math.nan
-    first, last = round_to(cells.first, spec), round_to(cells.last, spec)
-    zero = round_to(0.0, spec) if stats.specials[0] else np.float64(0)
-    if np.isnan(first).any() or np.isnan(zero):
+    table, largest = _without_largest(stats, shift)
+    cells = _cells(table, stats, shift)
+    errors = errors_of(cells, spec)
+    # The largest number is known exactly, and so are zeros.
+    alone = np.array([largest, 0.0])
+    times = np.array([largest != 0, specials[0]], np.int64)
+    rounded = round_to(alone, spec)
+    results = np.concatenate([errors.rounded, rounded[times > 0]])
+    if np.isnan(results).any():
         return math.nan
-    if np.isinf(first).any():
+    if np.isinf(results).any():
         return -math.inf
-    if not cells.count.size:
-        return math.inf if zero == 0 else -math.inf
-    # In units of the largest number's exponent, so that no square leaves the range.
-    top = int(cells.exponent.max())
-    noise = _noise(cells, stats, spec, first, last, top)
-    if zero != 0:
-        noise += float(np.ldexp(zero, -top) ** 2) * int(stats.specials[0])
-    signal = float(cells.count @ _mean_square(cells, np.zeros_like(first), top))
-    return 10.0 * math.log10(signal / noise) if noise else math.inf
+    # In units of the largest square, which none leaves the range in.
+    top = math.frexp(largest)[1]
+    weight = np.ldexp(1.0, 2 * (cells.exponent - top))
+    signal = float((cells.counts * weight) @ mean_square(cells)) + math.ldexp(largest, -top) ** 2
+    noise = float(times @ np.square(np.ldexp(rounded - alone, -top)))
+    noise += _noise(cells, errors, weight, table, stats, shift, spec)
+    if not noise:
+        return math.inf
+    return 10.0 * math.log10(signal / noise) if signal else -math.inf
 
 
-def _mean_square(cells: _Cells, target: np.ndarray, top: int) -> np.ndarray:
-    """Return the mean of (x - target)**2 over each cell, in units of 4**top."""
-    middle, half = (
-        np.ldexp(x, -top)
-        for x in (cells.first / 2 + cells.last / 2 - target, cells.last / 2 - cells.first / 2)
-    )
-    return np.square(middle) + np.square(half) / 3
+def _without_largest(stats: TensorStatistics, shift: int) -> tuple[np.ndarray, float]:
+    """Return the table without the number of largest magnitude, and that number times 2**shift."""
+    table, layout = np.array(stats.counts, np.int64), stats.layout
+    amax = np.asarray(stats.amax)
+    if not amax:
+        return table, 0.0
+    at = places(amax.reshape(1).view(layout.uint_dtype), layout)
+    row, cell = int(at.exponent[0]) - stats.first_exponent, int(at.cell[0])
+    is_negative = table[row, cell] == 0
+    table[row, [cell + is_negative * num_cells(layout), *(int(w[0]) for w in at.windows)]] -= 1
+    return table, math.ldexp(-float(amax) if is_negative else float(amax), shift)
 
 
 def _noise(
-    cells: _Cells,
+    cells: Cells,
+    errors: Errors,
+    weight: np.ndarray,
+    table: np.ndarray,
     stats: TensorStatistics,
+    shift: int,
     spec: RoundingSpec,
-    first: np.ndarray,
-    last: np.ndarray,
-    top: int,
 ) -> float:
-    """Return the sum of squared errors in units of 4**top, from what the ends were rounded to."""
-    unit = np.frexp(ulp(cells.first, spec.format))[1] - 1
-    kept = cells.exponent - unit
-    """Bits after the first that are kept; no more than a binade has if negative."""
-    step = np.ldexp(1.0, unit)
-    is_fine = (np.abs(first - cells.first) <= step) & (np.abs(last - cells.last) <= step)
-    is_fine &= kept >= _FIRST_WINDOW
-    noise = _mean_square(cells, first, top)
-    noise = np.where(first == last, noise, np.ldexp(_share(spec, cells.first), 2 * (unit - top)))
-    total = float(cells.count[~is_fine] @ noise[~is_fine])
-    sizes = np.bincount(cells.row, cells.count)
-    for row in np.unique(cells.row[is_fine]):
-        here = is_fine & (cells.row == row)
-        n = int(np.argmax(here))
-        share = cells.count[here].sum() / sizes[row]
-        mean = _mean_of_row(stats, int(row), int(kept[n]), spec, cells, here)
-        total += float(share * mean * np.ldexp(1.0, 2 * (int(unit[n]) - top)))
-    return total
+    """Return the sum of squared errors of the cells, each times its weight.
 
-
-def _share(spec: RoundingSpec, x: np.ndarray) -> np.ndarray:
-    """Return the mean square error in ulps squared if all discarded bits are equally likely."""
-    return np.full(x.shape, 1 / 12 if spec.mode.is_nearest else 1 / 3)
-
-
-def _mean_of_row(
-    stats: TensorStatistics,
-    row: int,
-    kept: int,
-    spec: RoundingSpec,
-    cells: _Cells,
-    here: np.ndarray,
-) -> float:
-    """Return the sum of squared errors of a row's numbers in ulps squared, from a window."""
-    if kept >= stats.layout.trailing:
-        return 0.0
-    window = max(n for n, above in enumerate(WINDOWS) if above <= kept)
-    counts = np.asarray(stats.counts)[row, window_columns(stats.layout, window)].astype(np.float64)
-    known = SEEN - (kept - WINDOWS[window])
-    is_more = np.arange(counts.size) % 2 == 1
-    if known < 1:
-        return float(counts[is_more].sum()) * (1 / 12 if spec.mode.is_nearest else 1 / 3)
-    width = 2.0**-known
-    low = (np.arange(counts.size) // 2 % (1 << known)) * width
-    half = np.where(is_more, width / 2, 0.0)
-    if spec.mode.is_nearest:
-        low = np.where(low < 0.5, low, low - 1)
-        return float(counts @ (np.square(low + half) + np.square(half) / 3))
-    to_zero = np.square(low + half) + np.square(half) / 3
-    away = np.where(low + half > 0, np.square(1 - low - half) + np.square(half) / 3, 0.0)
-    negative = cells.count[here] @ (cells.first[here] < 0) / cells.count[here].sum()
-    part = {
-        Direction.ZERO: 0.0,
-        Direction.AWAY: 1.0,
-        Direction.POSITIVE: 1 - negative,
-        Direction.NEGATIVE: negative,
-    }.get(spec.mode.direction, 0.5)
-    return float(counts @ ((1 - part) * to_zero + part * away))
+    Where the windows tell which bits are discarded, the errors of a row are theirs.
+    """
+    total = 0.0
+    trailing = stats.layout.trailing
+    starts = np.flatnonzero(np.diff(cells.exponent, prepend=np.nan))
+    for start, end in zip(starts, [*starts[1:], cells.exponent.size], strict=True):
+        exponent = cells.exponent[start]
+        kept = int(exponent - errors.unit[start])
+        window = best_window(kept, spec, is_whole=near.all())
+        count, near = cells.counts[start:end], errors.is_near[start:end]
+        rest = count
+        if window is not None and near.any():
+            row = table[exponent - shift - stats.first_exponent]
+            negative = count[near] @ (cells.first[start:end][near] < 0) / count[near].sum()
+            inside = row[window_columns(stats.layout, window)]
+            found = sum_in_window(inside, window, kept, negative, spec) if kept < trailing else 0.0
+            share = count[near].sum() / count.sum()
+            total += weight[start] * share * math.ldexp(found, -2 * kept)
+            rest = np.where(near, 0, count)
+        total += float((rest * weight[start:end]) @ errors.mean_square[start:end])
+    return float(total)
