@@ -197,8 +197,8 @@ def _noise(
     for start, end in zip(starts, [*starts[1:], cells.exponent.size], strict=True):
         exponent = cells.exponent[start]
         kept = int(exponent - errors.unit[start])
-        window = best_window(kept, spec, is_whole=near.all())
         count, near = cells.counts[start:end], errors.is_near[start:end]
+        window = best_window(kept, spec, is_whole=bool(near.all()))
         rest = count
         if window is not None and near.any():
             row = table[exponent - shift - stats.first_exponent]
