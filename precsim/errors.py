@@ -1,5 +1,6 @@
 """Measures of error, counts of range events, and bounds."""
 
+from precsim.analysis.block_statistics import BlockStatistics as BlockStatistics
 from precsim.analysis.bounds import gamma as gamma
 from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
 from precsim.analysis.errors import absolute_error as absolute_error

@@ -38,6 +38,8 @@ class Places(NamedTuple):
     """Column among the cells, negative numbers after positive ones."""
     windows: tuple[Array, ...]
     """Columns of the windows."""
+    leading: Array
+    """Twice the first `SEEN` bits after the first, plus one if any below them is set."""
 
 
 def num_cells(layout: Layout) -> int:
@@ -75,6 +77,7 @@ def places(bits: Array, carrier: Carrier) -> Places:
         exponent,
         cell.astype(carrier.int_dtype),
         tuple(w.astype(carrier.int_dtype) for w in windows),
+        _window(rest, trailing - SEEN, carrier).astype(carrier.int_dtype),
     )
 
 

@@ -30,16 +30,21 @@ class Cells(NamedTuple):
     last: np.ndarray
 
 
-def signed_cells(
-    layout: Layout, count: np.ndarray, exponent: np.ndarray, cell: np.ndarray
-) -> Cells:
-    """Return cells by exponent and column, those of negative numbers after those of positive."""
+def within_range(exponent: np.ndarray) -> np.ndarray:
+    """Return exponents as they are; refuse those of no normal float64 numbers."""
     if exponent.size and not _LEAST <= exponent.min() <= exponent.max() <= _MOST:
         raise ValueError(
             "scale takes numbers out of float64's normal range: their exponents would be "
             f"{exponent.min()} to {exponent.max()}; allowed are {_LEAST} to {_MOST}"
         )
-    edges = ends(layout)
+    return exponent
+
+
+def signed_cells(
+    layout: Layout, count: np.ndarray, exponent: np.ndarray, cell: np.ndarray
+) -> Cells:
+    """Return cells by exponent and column, those of negative numbers after those of positive."""
+    edges, exponent = ends(layout), within_range(exponent)
     num = edges.first.size
     sign = np.where(cell < num, 1.0, -1.0)
     first, last = (

@@ -24,7 +24,8 @@ from precsim.analysis.rounded_cells import (
     sum_in_window,
 )
 from precsim.analysis.statistics import TensorStatistics
-from precsim.formats.scaled import refuse_scaled
+from precsim.analysis.what_if_blocks import predict_blocks
+from precsim.formats.scaled import scaled_format
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec, SpecLike
@@ -72,7 +73,8 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     stats : TensorStatistics
         What `statistics` returned for the tensor, or the merged statistics of several.
     spec : str, Format or RoundingSpec
-        Format and rule, in any mode but "sr".
+        Format and rule, in any mode but "sr": of single numbers, or a block format of rule "floor"
+        (MX) if the statistics have blocks of its size.
     scale : float
         A power of two.
 
@@ -84,9 +86,10 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     Raises
     ------
     ValueError
-        If `scale` is no power of two, `spec` rounds stochastically, or the statistics do not tell
-        which side of an end of the format their numbers are on; if float64 does not hold the
-        format.
+        If `scale` is no power of two, or `spec` rounds stochastically or has scales of another
+        rule (so have nvfp4, affine and tile formats); if the statistics have no blocks of its size,
+        have blocks whose scale would be at an end of its range, or do not tell which side of an end
+        of the format numbers are on; if float64 does not hold the format.
     TypeError
         If `stats` are no statistics, or have no values yet (under jit).
 
@@ -112,15 +115,16 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     if is_traced(stats.counts):
         raise TypeError("stats are values that JAX traces; allowed is their use outside of jax.jit")
     spec = RoundingSpec.parse(spec)
-    refuse_scaled(spec.format, "spec")
     if spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError("spec rounds stochastically; allowed are modes that need no random bits")
     shift = _exponent(scale)
-    table = np.asarray(stats.counts, np.int64)
-    events = count_events_of(_cells(table, stats, shift), np.asarray(stats.specials), spec)
-    return Prediction(
-        spec=spec, scale=float(scale), **events._asdict(), sqnr=_sqnr(stats, shift, spec)
-    )
+    if scaled_format(spec.format) is None:
+        cells = _cells(np.asarray(stats.counts, np.int64), stats, shift)
+        events = count_events_of(cells, np.asarray(stats.specials), spec)
+        sqnr = _sqnr(stats, shift, spec)
+    else:
+        events, sqnr = predict_blocks(stats, spec, shift)
+    return Prediction(spec=spec, scale=float(scale), **events._asdict(), sqnr=sqnr)
 
 
 def _exponent(scale: float) -> int:
