@@ -12,7 +12,7 @@ import numpy as np
 
 from precsim._arrays import is_traced
 from precsim.analysis.cells import num_cells, places, window_columns
-from precsim.analysis.ranges import RangeRates
+from precsim.analysis.ranges import Shares
 from precsim.analysis.rounded_cells import (
     Cells,
     Errors,
@@ -32,7 +32,7 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Prediction(Shares):
     """What a rounding would do to a tensor: range events, and the error.
 
     The counts are those of `precsim.errors.RangeRates`, and so are the shares.
@@ -57,12 +57,6 @@ class Prediction:
     nan: int
     sqnr: float
     """In dB, as `precsim.sqnr` of the rounded numbers, both multiplied with `scale`."""
-
-    underflow_of_all = RangeRates.underflow_of_all
-    underflow_of_nonzero = RangeRates.underflow_of_nonzero
-    subnormal_of_nonzero = RangeRates.subnormal_of_nonzero
-    overflow_of_all = RangeRates.overflow_of_all
-    saturation_of_all = RangeRates.saturation_of_all
 
 
 def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> Prediction:
