@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from precsim.analysis.cells import LEADING, SEEN, WINDOWS, ends
+from precsim.formats.carrier import FLOAT64
 from precsim.formats.layout import Layout
 from precsim.rounding.events import Events, classify
+from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import Direction, RoundingMode
-from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
-from precsim.rounding.ulp import ulp
+from precsim.rounding.ulp import ulp_bits
 
 _LEAST, _MOST = -1022, 1023
 """Exponents of the normal float64 numbers, in which the ends of cells are rounded."""
@@ -62,7 +63,7 @@ def count_events_of(cells: Cells, specials: np.ndarray, spec: RoundingSpec) -> E
     count = np.concatenate([cells.counts, specials])
     first, last = (np.concatenate([x, special]) for x in (cells.first, cells.last))
     masks, others = (
-        np.stack([np.broadcast_to(m, x.shape) for m in classify(x, round_to(x, spec), spec)])
+        np.stack([np.broadcast_to(m, x.shape) for m in classify(x, rounded(x, spec), spec)])
         for x in (first, last)
     )
     differ = (masks != others).any(axis=0)
@@ -74,6 +75,17 @@ def count_events_of(cells: Cells, specials: np.ndarray, spec: RoundingSpec) -> E
             "that end at numbers of few bits"
         )
     return Events(*(int(n) for n in masks @ count))
+
+
+def rounded(x: np.ndarray, spec: RoundingSpec) -> np.ndarray:
+    """Round float64 numbers by the kernel, in NumPy: there are few, and compiling takes long."""
+    return np.asarray(round_array(x, None, spec))
+
+
+def _unit(x: np.ndarray, spec: RoundingSpec) -> np.ndarray:
+    """Return the exponents of the ulps around numbers."""
+    ulps = np.asarray(ulp_bits(x.view(np.uint64), spec.format, FLOAT64))
+    return np.frexp(ulps.view(np.float64))[1] - 1
 
 
 class Errors(NamedTuple):
@@ -91,8 +103,8 @@ class Errors(NamedTuple):
 
 def errors_of(cells: Cells, spec: RoundingSpec) -> Errors:
     """Return the mean square error in each cell, if all its numbers are equally likely."""
-    first, last = round_to(cells.first, spec), round_to(cells.last, spec)
-    unit = np.frexp(ulp(cells.first, spec.format))[1] - 1
+    first, last = rounded(cells.first, spec), rounded(cells.last, spec)
+    unit = _unit(cells.first, spec)
     with np.errstate(invalid="ignore"):
         coarse = mean_square(cells, first)
         steps = (np.abs(r - x) for r, x in zip((first, last), cells[2:], strict=True))

@@ -20,14 +20,16 @@ from precsim.analysis.rounded_cells import (
     count_events_of,
     errors_of,
     mean_square,
+    rounded,
     signed_cells,
     sum_in_window,
 )
 from precsim.analysis.statistics import TensorStatistics
 from precsim.analysis.what_if_blocks import predict_blocks
+from precsim.formats.carrier import FLOAT64
 from precsim.formats.scaled import scaled_format
+from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
-from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
@@ -113,6 +115,7 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
         raise ValueError("spec rounds stochastically; allowed are modes that need no random bits")
     shift = _exponent(scale)
     if scaled_format(spec.format) is None:
+        limits(spec, FLOAT64)  # refuses what float64 does not hold
         cells = _cells(np.asarray(stats.counts, np.int64), stats, shift)
         events = count_events_of(cells, np.asarray(stats.specials), spec)
         sqnr = _sqnr(stats, shift, spec)
@@ -146,8 +149,8 @@ def _sqnr(stats: TensorStatistics, shift: int, spec: RoundingSpec) -> float:
     # The largest number is known exactly, and so are zeros.
     alone = np.array([largest, 0.0])
     times = np.array([largest != 0, specials[0]], np.int64)
-    rounded = round_to(alone, spec)
-    results = np.concatenate([errors.rounded, rounded[times > 0]])
+    becomes = rounded(alone, spec)
+    results = np.concatenate([errors.rounded, becomes[times > 0]])
     if np.isnan(results).any():
         return math.nan
     if np.isinf(results).any():
@@ -156,7 +159,7 @@ def _sqnr(stats: TensorStatistics, shift: int, spec: RoundingSpec) -> float:
     top = math.frexp(largest)[1]
     weight = np.ldexp(1.0, 2 * (cells.exponent - top))
     signal = float((cells.counts * weight) @ mean_square(cells)) + math.ldexp(largest, -top) ** 2
-    noise = float(times @ np.square(np.ldexp(rounded - alone, -top)))
+    noise = float(times @ np.square(np.ldexp(becomes - alone, -top)))
     noise += _noise(cells, errors, weight, table, stats, shift, spec)
     if not noise:
         return math.inf
