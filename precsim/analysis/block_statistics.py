@@ -12,7 +12,7 @@ import numpy as np
 
 from precsim._arrays import Array, bitcast, count_true, is_jax, namespace
 from precsim._calls import has_jax
-from precsim.analysis.cells import SEEN, Places, num_cells
+from precsim.analysis.cells import FIRST, Places, num_cells
 from precsim.formats.carrier import FLOAT32, Carrier, floor_log2, select
 
 BELOW = 48
@@ -33,8 +33,8 @@ class BlockStatistics:
     ----------
     counts : ndarray or jax.Array of int, shape (48, cells)
         Row n: numbers n binades below the exponent of their block's largest number.
-    energies : ndarray or jax.Array of float, shape (17, 256)
-        Sums of 4**exponent, by the same rows and by the first seven bits of the significands.
+    energies : ndarray or jax.Array of float, shape (17, 2048)
+        Sums of 4**exponent, by the same rows and by the first ten bits of the significands.
     exponents : ndarray or jax.Array of int, shape (n,)
         Blocks by the exponent of their largest number, from `first_exponent` on.
     specials : ndarray or jax.Array of int, shape (4,)
@@ -113,7 +113,7 @@ def of_blocks(bits: Array, at: Places, is_number: Array, carrier: Carrier) -> Bl
     top = floor_log2(amax, carrier)
     is_counted = is_number & ~is_lost[:, None]
     below = select(is_counted, top[:, None] - at.exponent, i(0))
-    cells, seen = i(2 * num_cells(carrier)), i(2 << SEEN)
+    cells, seen = i(2 * num_cells(carrier)), i(2 << FIRST)
     place = xp.minimum(below, i(BELOW - 1)) * cells + at.cell
     leading = xp.minimum(below, i(ENERGY_BELOW - 1)) * seen + at.leading
     is_block = amax != u(0)

@@ -21,11 +21,14 @@ from precsim.formats.layout import Layout
 LEADING = 6
 """Bits of a significand, after the first, that tell cells apart everywhere."""
 
-WINDOWS = (3, 7)
+WINDOWS = (3, 6, 9)
 """How many bits after the first stand above each window."""
 
 SEEN = 7
 """Bits of a window; whether a bit below them is set is one more."""
+
+FIRST = 10
+"""Bits after the first that `Places.leading` has."""
 
 _WINDOW_CELLS = 2 << SEEN
 
@@ -39,7 +42,7 @@ class Places(NamedTuple):
     windows: tuple[Array, ...]
     """Columns of the windows."""
     leading: Array
-    """Twice the first `SEEN` bits after the first, plus one if any below them is set."""
+    """Twice the first `FIRST` bits after the first, plus one if any below them is set."""
 
 
 def num_cells(layout: Layout) -> int:
@@ -69,7 +72,7 @@ def places(bits: Array, carrier: Carrier) -> Places:
     rest = (magnitude << missing) & u((1 << trailing) - 1)
     cell = _cell(rest, carrier) + u(num_cells(carrier)) * (bits >> u(carrier.width - 1))
     windows = tuple(
-        _window(rest, trailing - above - SEEN, carrier)
+        _window(rest, SEEN, trailing - above - SEEN, carrier)
         + u(2 * num_cells(carrier) + n * _WINDOW_CELLS)
         for n, above in enumerate(WINDOWS)
     )
@@ -77,14 +80,13 @@ def places(bits: Array, carrier: Carrier) -> Places:
         exponent,
         cell.astype(carrier.int_dtype),
         tuple(w.astype(carrier.int_dtype) for w in windows),
-        _window(rest, trailing - SEEN, carrier).astype(carrier.int_dtype),
+        _window(rest, FIRST, trailing - FIRST, carrier).astype(carrier.int_dtype),
     )
 
 
 def _cell(rest: Array, carrier: Carrier) -> Array:
     """Return the cell of the bits after the first."""
     u, trailing = carrier.uint, carrier.trailing
-    below = trailing - LEADING
     aligned = rest << u(carrier.width - trailing)
     zeros = namespace(rest).minimum(leading_zeros(aligned), u(trailing))
     ones = leading_zeros(~aligned)
@@ -92,15 +94,15 @@ def _cell(rest: Array, carrier: Carrier) -> Array:
     first = select(ones > zeros, u(0), u(trailing - LEADING + 1)) + (run - u(LEADING))
     is_longer = ((aligned << run) << u(1)) != u(0)
     at_end = u(2 << LEADING) + u(2) * first + is_longer.astype(carrier.uint_dtype)
-    within = _window(rest, below, carrier)
+    within = _window(rest, LEADING, trailing - LEADING, carrier)
     return select(run >= u(LEADING), at_end, within)
 
 
-def _window(rest: Array, below: int, carrier: Carrier) -> Array:
-    """Return twice the bits above the last `below` ones, plus one if any of these is set."""
+def _window(rest: Array, size: int, below: int, carrier: Carrier) -> Array:
+    """Return twice some bits above the last `below` ones, plus one if any of these is set."""
     u = carrier.uint
     is_more = (rest & u((1 << below) - 1)) != u(0)
-    seen = (rest >> u(below)) & u((1 << min(SEEN, carrier.trailing - below)) - 1)
+    seen = (rest >> u(below)) & u((1 << size) - 1)
     return (seen << u(1)) | is_more.astype(carrier.uint_dtype)
 
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, bitcast, count_true, is_jax, namespace
-from precsim._calls import has_jax, on_cpu
+from precsim._calls import has_jax, on_cpu, with_automatic_axes
 from precsim.analysis.block_statistics import BlockStatistics, of_blocks, to_blocks
 from precsim.analysis.cells import num_cells, num_columns, places
 from precsim.formats.arguments import axis_of, integer
@@ -112,6 +112,17 @@ class TensorStatistics:
             carrier=self.carrier,
         )
 
+    def all_reduce(self, axis_name: str | tuple[str, ...]) -> "TensorStatistics":
+        """Return the statistics over a mapped axis of devices, inside `jax.shard_map` or vmap."""
+        from jax import lax
+
+        add, largest = cast("Any", lax.psum), cast("Any", lax.pmax)
+        amax = largest(bitcast(self.amax, self.layout.uint_dtype), axis_name)
+        tables = add((self.counts, self.specials, self.blocks), axis_name)
+        names = "counts", "specials", "blocks"
+        added = replace(self, **dict(zip(names, tables, strict=True)))
+        return replace(added, amax=bitcast(amax, self.layout.float_dtype))
+
 
 if has_jax():
     import jax
@@ -192,17 +203,25 @@ def statistics(x: ArrayLike, *, block_size: int | None = None, axis: int = -1) -
     """
     x, carrier = as_carrier(x)
     if block_size is None:
-        return _found(bitcast(x, carrier.uint_dtype).reshape(-1, 1), False, carrier)
-    axis = axis_of(axis, x.shape)
-    blocks = to_blocks(x, integer(block_size, "block_size", 1), axis)
-    bits = bitcast(blocks, carrier.uint_dtype)
+        return with_automatic_axes(lambda x: _of_elements(x, carrier), x)
+    size, axis = integer(block_size, "block_size", 1), axis_of(axis, x.shape)
+    return with_automatic_axes(lambda x: _in_blocks(x, size, axis, carrier), x)
+
+
+def _of_elements(x: Array, carrier: Carrier) -> TensorStatistics:
+    return _found(bitcast(x, carrier.uint_dtype).reshape(-1, 1), False, carrier)
+
+
+def _in_blocks(x: Array, size: int, axis: int, carrier: Carrier) -> TensorStatistics:
+    bits = bitcast(to_blocks(x, size, axis), carrier.uint_dtype)
     return _without_fill(_found(bits, True, carrier), bits, x.shape[axis], carrier)
 
 
 def _found(bits: Any, has_blocks: bool, carrier: Carrier) -> TensorStatistics:
     """Count patterns of shape (blocks, block_size)."""
     if is_jax(bits):
-        return _of_patterns(bits, has_blocks, carrier)
+        found: TensorStatistics = _compiled(has_blocks, carrier)(bits)
+        return found
     if bits.size >= COMPILED_FROM and bits.shape[1] <= PIECE and has_jax():
         return _in_pieces(bits, has_blocks, carrier)
     return _in_numpy(bits, has_blocks, carrier)

@@ -7,6 +7,7 @@ it is that of these bits, else that of bits that are equally likely.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -194,8 +195,8 @@ def _noise(
     """
     total = 0.0
     trailing = stats.layout.trailing
-    starts = np.flatnonzero(np.diff(cells.exponent, prepend=np.nan))
-    for start, end in zip(starts, [*starts[1:], cells.exponent.size], strict=True):
+    bounds = [0, *(np.flatnonzero(np.diff(cells.exponent)) + 1), cells.exponent.size]
+    for start, end in pairwise(bounds if cells.exponent.size else []):
         exponent = cells.exponent[start]
         kept = int(exponent - errors.unit[start])
         count, near = cells.counts[start:end], errors.is_near[start:end]

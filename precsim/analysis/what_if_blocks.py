@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from precsim.analysis.block_statistics import BELOW, ENERGY_LIMIT, BlockStatistics
-from precsim.analysis.cells import SEEN
+from precsim.analysis.cells import FIRST
 from precsim.analysis.rounded_cells import (
     Cells,
     count_events_of,
@@ -117,9 +117,9 @@ def _sqnr(
     energies = np.asarray(blocks.energies, np.float64)
     row, column = np.nonzero(energies)
     seen, is_more = np.divmod(column, 2)
-    start = 1 + seen * 2.0**-SEEN
+    start = 1 + seen * 2.0**-FIRST
     first = np.ldexp(start + is_more * 2.0**-stats.layout.trailing, emax - row)
-    last = np.ldexp(start + is_more * (2.0**-SEEN - 2.0**-stats.layout.trailing), emax - row)
+    last = np.ldexp(start + is_more * (2.0**-FIRST - 2.0**-stats.layout.trailing), emax - row)
     cells = Cells(energies[row, column], emax - row, first, last)
     noise = float(cells.counts @ errors_of(cells, element).mean_square)
     signal = float(cells.counts @ mean_square(cells))
