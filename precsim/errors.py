@@ -15,6 +15,8 @@ from precsim.analysis.ranges import exponent_histogram as exponent_histogram
 from precsim.analysis.ranges import range_rates as range_rates
 from precsim.analysis.recommend import Choice as Choice
 from precsim.analysis.recommend import Recommendation as Recommendation
+from precsim.analysis.scale_statistics import ScaleStatistics as ScaleStatistics
+from precsim.analysis.scale_statistics import scale_statistics as scale_statistics
 from precsim.analysis.statistics import TensorStatistics as TensorStatistics
 from precsim.analysis.statistics import statistics as statistics
 from precsim.analysis.what_if import Prediction as Prediction

@@ -11,7 +11,7 @@ from precsim._arrays import is_array, is_traced
 from precsim.analysis.errors import sqnr as measured_sqnr
 from precsim.analysis.ranges import range_rates
 from precsim.analysis.statistics import TensorStatistics, statistics
-from precsim.analysis.what_if import Prediction, predict
+from precsim.analysis.what_if import Prediction, exponent_of, predict
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import as_carrier
 from precsim.formats.floating import FloatFormat
@@ -200,6 +200,8 @@ def recommend(
     if sqnr is None and underflow is None:
         raise ValueError("sqnr and underflow are None; allowed is a number for one or both")
     limits = _Limits(sqnr=sqnr, underflow=underflow, overflow=overflow, saturation=saturation)
+    for scale in scales or ():
+        exponent_of(scale)
     specs = [RoundingSpec.parse(each) for each in formats]
     if not specs:
         raise ValueError("formats is empty; allowed are one or more formats")

@@ -114,7 +114,7 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     spec = RoundingSpec.parse(spec)
     if spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError("spec rounds stochastically; allowed are modes that need no random bits")
-    shift = _exponent(scale)
+    shift = exponent_of(scale)
     if scaled_format(spec.format) is None:
         limits(spec, FLOAT64)  # refuses what float64 does not hold
         cells = _cells(np.asarray(stats.counts, np.int64), stats, shift)
@@ -125,7 +125,7 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     return Prediction(spec=spec, scale=float(scale), **events._asdict(), sqnr=sqnr)
 
 
-def _exponent(scale: float) -> int:
+def exponent_of(scale: float) -> int:
     """Return the exponent of a scale; refuse what is no power of two."""
     significand, exponent = math.frexp(scale)
     if significand != 0.5:

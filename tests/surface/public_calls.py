@@ -256,7 +256,7 @@ EXEMPT: dict[str, str] = {
         (
             *("absolute_error", "relative_error", "ulp_error", "backward_error", "sqnr"),
             *("range_rates", "exponent_histogram", "hash_state", "find_divergence"),
-            "count_events",
+            *("count_events", "predict", "recommend", "scale_statistics"),
         ),
         ON_THE_HOST,
     ),
@@ -281,6 +281,8 @@ EXEMPT: dict[str, str] = {
             *("Policy", "Rule", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
             *("Divergence", "RunComparison", "BitDifference", "BitLog", "Kernel"),
             *("Events", "RangeRates", "ExponentHistogram", "Coverage", "Gain"),
+            *("TensorStatistics", "BlockStatistics", "Prediction", "Choice", "Recommendation"),
+            "ScaleStatistics",
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -297,6 +299,8 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
     **dict.fromkeys(("autocast", "coverage", "emulate", "measure_gain", "strict"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
+    "statistics": "has tables of fixed size under JAX only; tests/analysis/test_statistics.py has jit, "
+    "vmap and devices",
     "calibrate": "reads its sample before anything is traced",
     "Scale": "holds numbers; tests/products/scaled/test_given.py is about it",
     "DelayedScale": "is the state of a scale; tests/products/scaled/test_given.py is about it",
