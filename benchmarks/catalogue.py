@@ -12,6 +12,7 @@ from benchmarks import (
     roundings,
     startup,
     training,
+    what_if,
 )
 from benchmarks.case import Case
 
@@ -27,6 +28,7 @@ def all_cases() -> list[Case]:
         *native.cases(),
         *compilation.cases(),
         *emulation.cases(),
+        *what_if.cases(),
         *startup.cases(),
     ]
 

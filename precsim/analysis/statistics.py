@@ -6,15 +6,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, bitcast, count_true, is_jax, namespace
+from precsim._arrays import Array, ArrayLike, bitcast, is_jax, namespace
 from precsim._calls import has_jax, on_cpu, with_automatic_axes
 from precsim.analysis.block_statistics import BlockStatistics, of_blocks, to_blocks
 from precsim.analysis.cells import num_cells, num_columns, places
+from precsim.analysis.ranges import ExponentHistogram
 from precsim.formats.arguments import axis_of, integer
-from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier, as_carrier, select
+from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier, as_carrier, is_narrow_float, select
 
-PIECE = 1 << 18
-"""Elements of a large NumPy array that are counted at a time, by one compiled program."""
+PIECES = 1 << 17, 1 << 20
+"""Elements that a compiled program counts at a time, of large NumPy arrays and of larger ones."""
 
 COMPILED_FROM = 1 << 16
 """Elements from which a NumPy array is large."""
@@ -78,6 +79,16 @@ class TensorStatistics:
     def _cells(self) -> np.ndarray:
         counts = np.asarray(self.counts)[:, : 2 * num_cells(self.layout)]
         return counts.astype(np.int64)
+
+    @property
+    def exponents(self) -> ExponentHistogram:
+        """How often each exponent occurs, from the smallest that does to the largest."""
+        binades = self._cells.sum(axis=1)
+        there = np.flatnonzero(binades)
+        here = slice(there[0], there[-1] + 1) if there.size else slice(0)
+        zeros, *others = (int(n) for n in np.asarray(self.specials))
+        exponents = np.arange(binades.size) + self.first_exponent
+        return ExponentHistogram(exponents[here], binades[here], zeros, sum(others))
 
     def merge(self, other: "TensorStatistics") -> "TensorStatistics":
         """Return the statistics of both tensors together: exact, associative, commutative.
@@ -171,8 +182,8 @@ def statistics(x: ArrayLike, *, block_size: int | None = None, axis: int = -1) -
     Returns
     -------
     TensorStatistics
-        Tables of fixed size (about 1 MB) for JAX arrays, inside `jax.jit` too; for NumPy arrays of
-        the exponents that occur.
+        Tables of fixed size (1.3 MB for float32) for JAX arrays, inside `jax.jit` too; for NumPy
+        arrays of the exponents that occur.
 
     Raises
     ------
@@ -188,8 +199,9 @@ def statistics(x: ArrayLike, *, block_size: int | None = None, axis: int = -1) -
     up to 2**31 - 1 elements, summed over all that is merged. The energies of blocks are float32
     sums, of up to 10**7 elements without harm.
 
-    Cost: about 10 ns per element on one core; NumPy arrays of 65,536 elements and more are counted
-    by a compiled program.
+    Cost: about 15 ns per element on one core, 20 ns with blocks. Narrow floats in NumPy take 6 ns:
+    their codes are counted first. NumPy arrays of 65,536 elements and more are counted by a
+    compiled program.
 
     Examples
     --------
@@ -201,7 +213,9 @@ def statistics(x: ArrayLike, *, block_size: int | None = None, axis: int = -1) -
     >>> ps.errors.predict(stats, "fp16", scale=1024).underflowed
     0
     """
-    x, carrier = as_carrier(x)
+    given, (x, carrier) = x, as_carrier(x)
+    if block_size is None and isinstance(given, np.ndarray) and is_narrow_float(given.dtype):
+        return _of_codes(given)
     if block_size is None:
         return with_automatic_axes(lambda x: _of_elements(x, carrier), x)
     size, axis = integer(block_size, "block_size", 1), axis_of(axis, x.shape)
@@ -222,7 +236,7 @@ def _found(bits: Any, has_blocks: bool, carrier: Carrier) -> TensorStatistics:
     if is_jax(bits):
         found: TensorStatistics = _compiled(has_blocks, carrier)(bits)
         return found
-    if bits.size >= COMPILED_FROM and bits.shape[1] <= PIECE and has_jax():
+    if bits.size >= COMPILED_FROM and bits.shape[1] <= PIECES[0] and has_jax():
         return _in_pieces(bits, has_blocks, carrier)
     return _in_numpy(bits, has_blocks, carrier)
 
@@ -252,15 +266,18 @@ def _of_patterns(bits: Array, has_blocks: bool, carrier: Carrier) -> TensorStati
 
     first, columns = carrier.lsb_min, num_columns(carrier)
     rows = carrier.bias - first + 1
+    i, size = carrier.signed, rows * columns
     at, is_number = places(bits, carrier), _is_number(bits, carrier)
-    row = (at.exponent - carrier.signed(first)) * carrier.signed(columns)
-    counts = jnp.zeros(rows * columns + 1, np.int32)
-    for column in (at.cell, *at.windows):
-        index = select(is_number, row + column, carrier.signed(rows * columns))
+    row = (at.exponent - i(first)) * i(columns)
+    # What is no number goes to entries of its own behind the table.
+    others = [i(size) + _special(bits, carrier), *[i(size + len(SPECIALS))] * len(at.windows)]
+    counts = jnp.zeros(size + len(SPECIALS) + 1, np.int32)
+    for column, other in zip((at.cell, *at.windows), others, strict=True):
+        index = select(is_number, row + column, other)
         counts = counts.at[index.reshape(-1)].add(np.int32(1), mode="promise_in_bounds")
     return TensorStatistics(
-        counts=counts[:-1].reshape(rows, columns),
-        specials=count_true(*_special(bits, carrier)),
+        counts=counts[:size].reshape(rows, columns),
+        specials=counts[size:-1],
         amax=_amax(bits, is_number, carrier),
         blocks=of_blocks(bits, at, is_number, carrier) if has_blocks else None,
         first_exponent=first,
@@ -268,32 +285,49 @@ def _of_patterns(bits: Array, has_blocks: bool, carrier: Carrier) -> TensorStati
     )
 
 
-def _in_numpy(bits: np.ndarray, has_blocks: bool, carrier: Carrier) -> TensorStatistics:
-    """Count patterns in a table of the exponents that occur."""
+def _in_numpy(
+    bits: Any, has_blocks: bool, carrier: Carrier, times: np.ndarray | None = None
+) -> TensorStatistics:
+    """Count patterns in a table of the exponents that occur, each as often as is said."""
     at, is_number = places(bits, carrier), _is_number(bits, carrier)
     exponent, columns = at.exponent[is_number], num_columns(carrier)
     first = int(exponent.min(initial=carrier.bias)) if exponent.size else 0
     rows = int(exponent.max(initial=carrier.lsb_min)) - first + 1 if exponent.size else 0
     row = (exponent.astype(np.int64) - first) * columns
+
+    def count(index: Any, chosen: Any, size: int) -> Any:
+        weights = None if times is None else times[chosen]
+        return np.bincount(index, weights, minlength=size).astype(np.int64)
+
     counts = sum(
-        np.bincount(row + column[is_number], minlength=rows * columns)
+        count(row + column[is_number], is_number, rows * columns)
         for column in (at.cell, *at.windows)
     )
     return TensorStatistics(
         counts=np.reshape(counts, (rows, columns)),
-        specials=count_true(*_special(bits, carrier)).astype(np.int64),
+        specials=count(_special(bits, carrier)[~is_number], ~is_number, len(SPECIALS)),
         amax=_amax(bits, is_number, carrier),
         blocks=of_blocks(bits, at, is_number, carrier) if has_blocks else None,
         first_exponent=first,
         carrier=carrier.name,
     )
+
+
+def _of_codes(x: np.ndarray) -> TensorStatistics:
+    """Count the codes of an array of narrow floats first, of which there are few."""
+    codes = x.reshape(-1).view(f"u{x.dtype.itemsize}")
+    times = np.bincount(codes)
+    there = np.flatnonzero(times)
+    numbers, carrier = as_carrier(there.astype(codes.dtype).view(x.dtype))
+    bits: Any = bitcast(numbers, carrier.uint_dtype).reshape(-1, 1)
+    return _in_numpy(bits, False, carrier, times[there].reshape(-1, 1))
 
 
 def _in_pieces(bits: np.ndarray, has_blocks: bool, carrier: Carrier) -> TensorStatistics:
     """Count patterns by a compiled program, piece by piece, the last one filled up with zeros."""
     import jax
 
-    run, size = _compiled(has_blocks, carrier), PIECE // bits.shape[1]
+    run, size = _compiled(has_blocks, carrier), PIECES[bits.size >= PIECES[1]] // bits.shape[1]
     total: Any = None
     with on_cpu(carrier is FLOAT64):
         for start in range(0, len(bits), size):
@@ -334,16 +368,12 @@ def _is_number(bits: Array, carrier: Carrier) -> Array:
     return (bits & u(carrier.sign_bit - 1)) - u(1) < u(carrier.infinity - 1)
 
 
-def _special(bits: Array, carrier: Carrier) -> tuple[Array, ...]:
-    u = carrier.uint
-    magnitude = bits & u(carrier.sign_bit - 1)
-    infinity = u(carrier.infinity)
-    return (
-        magnitude == u(0),
-        bits == infinity,
-        bits == (infinity | u(carrier.sign_bit)),
-        magnitude > infinity,
-    )
+def _special(bits: Array, carrier: Carrier) -> Array:
+    """Return the entry of `SPECIALS` of patterns that are of no number."""
+    u, i = carrier.uint, carrier.signed
+    magnitude, infinity = bits & u(carrier.sign_bit - 1), u(carrier.infinity)
+    infinite = i(1) + (bits >> u(carrier.width - 1)).astype(carrier.int_dtype)
+    return select(magnitude == u(0), i(0), select(magnitude > infinity, i(3), infinite))
 
 
 def _amax(bits: Array, is_number: Array, carrier: Carrier) -> Array:

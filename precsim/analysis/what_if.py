@@ -93,11 +93,16 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     Notes
     -----
     Counts: exact. Products with `scale` are taken as exact numbers, also where the carrier would
-    lose them. SQNR: the error energy of coarse roundings (up to 3 bits after the first) is exact
-    but for the place within 1/64 of a binade, that of finer ones (up to 15 bits) uses how often
-    their seven next bits occur at each exponent, and yet finer ones take discarded bits for equally
-    likely. For a thousand elements or more it differs from the measured one by less than 0.1 dB.
-    NaN where an element is NaN or infinite; minus infinity where one overflows to infinity.
+    lose them.
+
+    SQNR: within 0.1 dB of the measured one from some hundred elements on, within 0.3 dB for ten,
+    if the mode is to nearest, toward or away from zero. The largest number counts exactly. Of the
+    others each stands for the mean square error of its cell, which is 1/64 of a binade; where a
+    binade keeps 3 to 15 bits after the first, for that of the seven bits that follow, which are
+    counted by exponent. Signs are not, so toward plus or minus infinity the SQNR can be off by 2 dB
+    where few numbers have most of the energy. Blocks: the same from the first ten bits, for largest
+    numbers from 1e-15 to 1e19 (else NaN). NaN where an element is NaN or infinite; minus infinity
+    where one overflows to infinity.
 
     Examples
     --------

@@ -121,6 +121,9 @@ def _sqnr(
     first = np.ldexp(start + is_more * 2.0**-stats.layout.trailing, emax - row)
     last = np.ldexp(start + is_more * (2.0**-FIRST - 2.0**-stats.layout.trailing), emax - row)
     cells = Cells(energies[row, column], emax - row, first, last)
-    noise = float(cells.counts @ errors_of(cells, element).mean_square)
-    signal = float(cells.counts @ mean_square(cells))
+    counts = np.asarray(blocks.counts)
+    negative = counts[:, counts.shape[1] // 2 :].sum() / counts.sum()
+    both = ((1 - negative, cells), (negative, cells._replace(first=-first, last=-last)))
+    mean = sum(share * errors_of(each, element).mean_square for share, each in both)
+    noise, signal = (float(cells.counts @ each) for each in (mean, mean_square(cells)))
     return 10.0 * math.log10(signal / noise) if noise else math.inf

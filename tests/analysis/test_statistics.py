@@ -116,7 +116,7 @@ def test_large_arrays_are_counted_in_compiled_pieces() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn])
 def test_narrow_floats_count_as_float32(dtype: type) -> None:
-    x = F32([0.5, -3.0, 0.0, 448.0]).astype(dtype)
+    x = F32([0.5, -3.0, 0.0, 448.0, np.nan, -0.0, 0.5]).astype(dtype)
     assert_same(ps.errors.statistics(x), ps.errors.statistics(x.astype(np.float32)))
 
 
@@ -128,6 +128,15 @@ def test_amax_is_exact_down_to_the_last_subnormal() -> None:
     assert float(ps.errors.statistics(infinite).amax) == 2.5
     empty = ps.errors.statistics(np.zeros((0, 3), np.float32), block_size=2)
     assert (empty.elements, empty.nonzero, float(empty.amax)) == (0, 0, 0.0)
+
+
+def test_exponents_are_those_of_exponent_histogram() -> None:
+    x = patterns(FLOAT32, 3000)
+    got, expected = ps.errors.statistics(x).exponents, ps.errors.exponent_histogram(x)
+    assert got.exponents.tolist() == expected.exponents.tolist()
+    assert np.asarray(got.counts).tolist() == np.asarray(expected.counts).tolist()
+    assert got[2:] == expected[2:]
+    assert ps.errors.statistics(F32([0.0])).exponents.exponents.size == 0
 
 
 def test_messages() -> None:
