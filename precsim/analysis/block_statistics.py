@@ -5,7 +5,8 @@ of its block. So numbers are counted in the cells of `precsim.analysis.cells` by
 they are below that exponent; and their energies are added up by the same, for the errors.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,10 @@ class BlockStatistics:
     block_size: int
     first_exponent: int
 
+    def __post_init__(self) -> None:
+        """Make JAX know the class."""
+        register(BlockStatistics, ("block_size", "first_exponent"))
+
     def by_exponent(self) -> dict[int, int]:
         """Return the number of blocks for each exponent of their largest number."""
         counts = np.asarray(self.exponents)
@@ -84,14 +89,16 @@ class BlockStatistics:
         )
 
 
-if has_jax():
-    import jax
+@cache
+def register(kind: type, static: tuple[str, ...]) -> None:
+    """Make a dataclass a JAX pytree when the first one is made, since loading JAX takes long."""
+    if has_jax():
+        import jax
 
-    jax.tree_util.register_dataclass(
-        BlockStatistics,
-        data_fields=["counts", "energies", "exponents", "specials"],
-        meta_fields=["block_size", "first_exponent"],
-    )
+        names = [each.name for each in fields(kind)]
+        jax.tree_util.register_dataclass(
+            kind, data_fields=[n for n in names if n not in static], meta_fields=static
+        )
 
 
 def to_blocks(x: Array, block_size: int, axis: int) -> Array:

@@ -12,7 +12,6 @@ from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import as_carrier
 from precsim.formats.codec import decode
 from precsim.formats.registry import AnyFormat, get_format
-from precsim.rounding.scaled.quantize import quantize
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +111,8 @@ def scale_statistics(x: ArrayLike, fmt: str | AnyFormat, *, axis: int = -1) -> S
     >>> scales.crest.round(2).tolist()
     [1.34, 1.41]
     """
+    from precsim.rounding.scaled.quantize import quantize  # which loads JAX
+
     fmt = _block_format(fmt)
     if is_traced(x):
         raise TypeError("x is a value that JAX traces; allowed is its use outside of jax.jit")

@@ -8,7 +8,7 @@ import numpy as np
 
 from precsim._arrays import Array, ArrayLike, bitcast, is_jax, namespace
 from precsim._calls import has_jax, on_cpu, with_automatic_axes
-from precsim.analysis.block_statistics import BlockStatistics, of_blocks, to_blocks
+from precsim.analysis.block_statistics import BlockStatistics, of_blocks, register, to_blocks
 from precsim.analysis.cells import num_cells, num_columns, places
 from precsim.analysis.ranges import ExponentHistogram
 from precsim.formats.arguments import axis_of, integer
@@ -59,6 +59,10 @@ class TensorStatistics:
     blocks: BlockStatistics | None
     first_exponent: int
     carrier: str
+
+    def __post_init__(self) -> None:
+        """Make JAX know the class."""
+        register(TensorStatistics, ("first_exponent", "carrier"))
 
     @property
     def layout(self) -> Carrier:
@@ -133,16 +137,6 @@ class TensorStatistics:
         names = "counts", "specials", "blocks"
         added = replace(self, **dict(zip(names, tables, strict=True)))
         return replace(added, amax=bitcast(amax, self.layout.float_dtype))
-
-
-if has_jax():
-    import jax
-
-    jax.tree_util.register_dataclass(
-        TensorStatistics,
-        data_fields=["counts", "specials", "amax", "blocks"],
-        meta_fields=["first_exponent", "carrier"],
-    )
 
 
 def _over_both(x: TensorStatistics, y: TensorStatistics) -> tuple[int, np.ndarray]:
