@@ -22,7 +22,7 @@ BELOW = 48
 ENERGY_BELOW = 17
 """Rows of the energies."""
 
-ENERGY_LIMIT = 63
+ENERGY_EXPONENTS = -63, 50
 """Energies are float32 powers of 4: smaller ones are lost, larger ones clipped."""
 
 
@@ -154,10 +154,10 @@ def _add_energies(
 ) -> Array:
     """Add 4**exponent at each place of a table."""
     size = int(np.prod(shape))
-    xp, limit = namespace(place), exponent.dtype.type(ENERGY_LIMIT)
-    double = xp.minimum(exponent, limit).astype(np.int32) * np.int32(2)
+    least, most = map(exponent.dtype.type, ENERGY_EXPONENTS)
+    double = namespace(place).minimum(exponent, most).astype(np.int32) * np.int32(2)
     pattern = ((double + np.int32(FLOAT32.bias)) << np.int32(FLOAT32.trailing)).astype(np.uint32)
-    pattern = select(is_counted & (exponent >= -limit), pattern, FLOAT32.uint(0))
+    pattern = select(is_counted & (exponent >= least), pattern, FLOAT32.uint(0))
     energy, place = bitcast(pattern, np.float32).reshape(-1), place.reshape(-1)
     if not is_jax(place):
         return np.bincount(place, weights=energy, minlength=size).reshape(shape)

@@ -101,7 +101,7 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     binade keeps 3 to 15 bits after the first, for that of the seven bits that follow, which are
     counted by exponent. Signs are not, so toward plus or minus infinity the SQNR can be off by 2 dB
     where few numbers have most of the energy. Blocks: the same from the first ten bits, for largest
-    numbers from 1e-15 to 1e19 (else NaN). NaN where an element is NaN or infinite; minus infinity
+    numbers from 1e-15 to 1e15 (else NaN). NaN where an element is NaN or infinite; minus infinity
     where one overflows to infinity.
 
     Examples

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from precsim.analysis.block_statistics import BELOW, ENERGY_LIMIT, BlockStatistics
+from precsim.analysis.block_statistics import BELOW, ENERGY_EXPONENTS, BlockStatistics
 from precsim.analysis.cells import FIRST
 from precsim.analysis.rounded_cells import (
     Cells,
@@ -112,7 +112,7 @@ def _sqnr(
         return math.nan
     if not amax:
         return math.inf
-    if not _LEAST_ENERGY <= math.frexp(amax)[1] - 1 <= ENERGY_LIMIT:
+    if not _LEAST_ENERGY <= math.frexp(amax)[1] - 1 <= ENERGY_EXPONENTS[1]:
         return math.nan
     energies = np.asarray(blocks.energies, np.float64)
     row, column = np.nonzero(energies)
