@@ -1,4 +1,4 @@
-"""Measures of error, counts of range events, and bounds."""
+"""Measures of error, counts of range events, statistics that predict them, and bounds."""
 
 from precsim.analysis.block_statistics import BlockStatistics as BlockStatistics
 from precsim.analysis.bounds import gamma as gamma

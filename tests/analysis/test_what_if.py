@@ -68,6 +68,16 @@ def test_counts_are_those_of_rounding_in_every_format_and_mode() -> None:
     assert list(differences(x, stats, specs)) == []
 
 
+@pytest.mark.slow
+@np.errstate(invalid="ignore")
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_of_many_random_patterns(seed: int) -> None:
+    x = patterns(FLOAT32, 20_000, seed)
+    stats = ps.errors.statistics(x)
+    specs = (ps.RoundingSpec(format=fmt, mode=mode) for fmt in NUMBERS for mode in MODES)
+    assert list(differences(x, stats, specs)) == []
+
+
 @np.errstate(invalid="ignore")
 def test_counts_are_those_of_rounding_with_every_other_rule() -> None:
     x = np.concatenate([made_of_integers(), patterns(FLOAT32, 600)])
