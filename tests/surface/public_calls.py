@@ -283,6 +283,7 @@ EXEMPT: dict[str, str] = {
             *("Events", "RangeRates", "ExponentHistogram", "Coverage", "Gain"),
             *("TensorStatistics", "BlockStatistics", "Prediction", "Choice", "Recommendation"),
             "ScaleStatistics",
+            *("Report", "OperationRow", "GroupRow"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -298,6 +299,7 @@ EXEMPT: dict[str, str] = {
     ),
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
     **dict.fromkeys(("autocast", "coverage", "emulate", "measure_gain", "strict"), OF_FUNCTIONS),
+    **dict.fromkeys(("analyze", "analyzer"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "statistics": "has tables of fixed size under JAX only; tests/analysis/test_statistics.py has jit, "
     "vmap and devices",
