@@ -13,6 +13,7 @@ from precsim.formats.arguments import nearest, unknown
 
 COMMANDS = {
     "train": "train one network under several policies, and tell what each lost",
+    "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
     "show": "show a number in several formats: bits, value, error, neighbours",
     "formats": "list the formats with their precision and range",

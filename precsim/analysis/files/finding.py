@@ -23,9 +23,7 @@ def _open_npy(path: Path) -> Iterator[Iterator[StoredTensor | Skipped]]:
     with path.open("rb") as file:
         header = read_header(file)
         if header.dtype is None:
-            skipped = Skipped(
-                name="", reason=header.reason, dtype=header.label, shape=header.shape
-            )
+            skipped = Skipped(name="", reason=header.reason, dtype=header.label, shape=header.shape)
             yield iter([skipped])
             return
         tensor = StoredTensor(

@@ -5,7 +5,6 @@ bombs are made, are refused. The two compressions that NumPy writes are read: no
 which makes at most a thousand bytes of one.
 """
 
-import lzma
 import struct
 import zipfile
 import zlib
@@ -22,7 +21,7 @@ MAX_DIRECTORY = 1 << 24
 """Bytes of the largest table of contents that is read, enough for 100,000 tensors."""
 
 _DAMAGES = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, RuntimeError,
+    zipfile.BadZipFile, zlib.error, EOFError, struct.error, RuntimeError,
     NotImplementedError, ValueError, OverflowError, LookupError,
 )  # fmt: skip
 """What Python's zip reader raises for damaged archives."""
@@ -90,6 +89,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> StoredTensor |
         open=cast("Callable[[], Any]", opened),
         start=header.start,
         is_fortran=header.is_fortran,
+        is_last=True,
     )
 
 

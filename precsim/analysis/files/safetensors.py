@@ -72,6 +72,8 @@ def read_entries(file: BinaryIO) -> tuple[list[tuple[str, dict[str, Any]]], int]
         raise ValueError("__metadata__ is no object of strings")
     entries = list(header.items())
     for name, entry in entries:
+        if any("\ud800" <= c <= "\udfff" for c in name):
+            raise ValueError(f"tensor {name!r} has a name that is no Unicode text")
         _check_entry(name, entry)
     entries.sort(key=lambda item: item[1]["data_offsets"])
     end = 0
@@ -139,9 +141,7 @@ def _bits(dtype: str) -> int | None:
     return _OTHERS.get(dtype)
 
 
-def _tensor(
-    file: BinaryIO, start: int, name: str, entry: dict[str, Any]
-) -> StoredTensor | Skipped:
+def _tensor(file: BinaryIO, start: int, name: str, entry: dict[str, Any]) -> StoredTensor | Skipped:
     label, shape = entry["dtype"], tuple(entry["shape"])
     if label not in _FLOATS:
         known = label in _OTHERS

@@ -45,7 +45,8 @@ class StoredTensor:
     """A tensor of floats in a file that stays open.
 
     `open` gives a stream in which the numbers begin at `start`; `dtype` is what one number is in
-    the file, `label` how the file calls it. `is_fortran` says that the first axis varies fastest.
+    the file, `label` how the file calls it. `is_fortran` says that the first axis varies fastest,
+    `is_last` that the stream ends with the numbers.
     """
 
     name: str
@@ -55,6 +56,7 @@ class StoredTensor:
     open: Callable[[], AbstractContextManager[BinaryIO]]
     start: int
     is_fortran: bool = False
+    is_last: bool = False
 
     @property
     def size(self) -> int:
@@ -101,6 +103,8 @@ class StoredTensor:
             for box in _boxes([extent for extent, _ in extents], sizes):
                 piece = self._read(file, [extent for extent, _ in extents], box)
                 yield piece.T if self.is_fortran and len(self.shape) > 1 else piece
+            if self.is_last and file.read(1):
+                raise ValueError("it has more numbers than its shape says")
 
     def _read(self, file: BinaryIO, extents: list[int], box: list[slice]) -> np.ndarray:
         """Read a box of an array in C order; what lies together in the file is read at once."""
