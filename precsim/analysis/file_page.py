@@ -48,7 +48,7 @@ def _lines(report: FileReport) -> Iterator[str]:
     yield from (f'<p class="small">{escape(text)}</p>' for text in LEGEND)
     yield from _totals(report)
     yield "<h2>SQNR (dB) of each tensor in each format</h2>"
-    yield from _table(("tensor",), report.formats, map(_ratios(report), report.tensors))
+    yield from _table(("tensor",), report.formats, _ratios(report))
     yield "<h2>Every tensor</h2>"
     rows = (row for tensor in report.tensors for row in _rows(tensor))
     yield from _table(("format",), (*_HEADINGS, *_SCALED), rows)
@@ -82,17 +82,13 @@ def _totals(report: FileReport) -> Iterator[str]:
     yield "</tbody></table></div>"
 
 
-class _ratios:  # noqa: N801
-    """A row of ratios, each on a ground from red (0 dB) over white to green."""
-
-    def __init__(self, report: FileReport) -> None:
-        self.formats = report.formats
-        self.has_files = len({tensor.file for tensor in report.tensors}) > 1
-
-    def __call__(self, tensor: TensorOutcome) -> str:
-        cells = (_ratio_cell(tensor.formats.get(name)) for name in self.formats)
-        name = tensor.path if self.has_files or not tensor.name else tensor.name
-        return f"<tr>{_text(shown(name))}{''.join(cells)}</tr>"
+def _ratios(report: FileReport) -> Iterator[str]:
+    """Yield the ratios of each tensor, on grounds from red (0 dB) over white to green."""
+    has_files = len({tensor.file for tensor in report.tensors}) > 1
+    for tensor in report.tensors:
+        cells = (_ratio_cell(tensor.formats.get(name)) for name in report.formats)
+        name = tensor.path if has_files or not tensor.name else tensor.name
+        yield f"<tr>{_text(name)}{''.join(cells)}</tr>"
 
 
 def _ratio_cell(outcome: FormatOutcome | None) -> str:
@@ -107,8 +103,8 @@ def _ratio_cell(outcome: FormatOutcome | None) -> str:
 
 
 def _rows(tensor: TensorOutcome) -> Iterator[str]:
-    columns = 1 + len(_HEADINGS) + len(_SCALED)
-    yield f'<tr class="tensor"><td class="text" colspan="{columns}">{escape(about(tensor))}</td></tr>'
+    columns, facts = 1 + len(_HEADINGS) + len(_SCALED), escape(", ".join(about(tensor)))
+    yield f'<tr class="tensor"><td class="text" colspan="{columns}">{facts}</td></tr>'
     extent = tensor.extent
     for name, outcome in tensor.formats.items():
         cells = _cells(outcome, extent.elements, nonzero(extent))

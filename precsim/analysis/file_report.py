@@ -14,14 +14,17 @@ from rich.table import Table
 from precsim.analysis.files.outcome import FormatOutcome, TensorOutcome, Total, nonzero, total
 from precsim.analysis.files.walk import FileReport
 
-LEGEND = (
+_RANGE = (
     "Underflow: nonzero numbers that become 0; subnormal: results below the smallest normal number; "
     "both as a share of the nonzero numbers. Overflow: finite numbers that become infinity or NaN; "
-    "saturated: numbers beyond the range that become its end; both as a share of all numbers.",
-    "SQNR: 10 log10 of the sum of squares over the sum of squared errors; 6 dB are a bit. Best "
-    "scale: the power of two that loses least to the range; formats with scales of their own have "
-    "none.",
+    "saturated: numbers beyond the range that become its end; both as a share of all numbers."
 )
+_RATIO = (
+    "SQNR: 10 log10 of the sum of squares over the sum of squared errors; 6 dB are a bit. That of "
+    "all tensors leaves out tensors with infinities or NaN. Best scale: the power of two that loses "
+    "least to the range; formats with scales of their own have none."
+)
+LEGEND = (_RANGE, _RATIO)
 """What the columns mean."""
 
 _LONGEST = 200
@@ -71,15 +74,16 @@ def shown(text: str) -> str:
     return f"{line[:half]}... ({len(line)} characters) ...{line[-half:]}"
 
 
-def about(tensor: TensorOutcome) -> str:
-    """Return what a tensor is: name, dtype, shape, range."""
+def about(tensor: TensorOutcome) -> list[str]:
+    """Return what a tensor is: name, dtype and shape, range of its magnitudes."""
     extent = tensor.extent
-    parts = [shown(tensor.name), tensor.label, "x".join(map(str, tensor.shape)) or "one number"]
+    shape = "x".join(map(str, tensor.shape)) or "one number"
+    parts = [shown(tensor.name), f"{tensor.label} {shape}"]
     if extent.amax:
-        parts.append(f"largest {extent.amax:.3g}, smallest {extent.smallest:.2g}")
+        parts.append(f"{extent.smallest:.2g} to {extent.amax:.3g}")
     specials = (("NaN", extent.nan), ("infinite", sum(extent.infinite)))
     parts += [f"{count} {what}" for what, count in specials if count]
-    return "  ".join(filter(None, parts))
+    return list(filter(None, parts))
 
 
 def tables(report: FileReport) -> Iterator[Table]:
@@ -104,7 +108,7 @@ def tables(report: FileReport) -> Iterator[Table]:
 
 
 def _add_tensor(table: Table, tensor: TensorOutcome) -> None:
-    table.add_row(about(tensor))
+    table.add_row("\n".join(about(tensor)))
     extent = tensor.extent
     for name, outcome in tensor.formats.items():
         table.add_row(

@@ -128,7 +128,8 @@ def numbers_of_codes(dtype: Any) -> np.ndarray:
     """Return the number of every code of a dtype, float32."""
     codes = np.arange(1 << (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
     with np.errstate(invalid="ignore"):  # signalling NaN
-        return codes.view(dtype).astype(np.float32)
+        numbers: np.ndarray = codes.view(dtype).astype(np.float32)
+    return numbers
 
 
 def count_codes(pieces: Iterable[np.ndarray], dtype: Any) -> np.ndarray:

@@ -48,6 +48,8 @@ class _Trial:
     spec: RoundingSpec
     exponent: int
     is_wide: bool
+    best: int | None = None
+    """The exponent of the best scale, where there is a choice."""
     counts: np.ndarray = field(default_factory=lambda: np.zeros(len(EVENTS), np.int64))
     noise: float = 0.0
 
@@ -122,8 +124,8 @@ def measure(
     Notes
     -----
     At most two passes: the first finds the extent, which decides scales. Numbers of 16 bits or
-    fewer are counted by their codes in the first; formats without blocks take no second one. Memory:
-    about ten pieces.
+    fewer are counted by their codes in the first; formats without blocks take no second one then.
+    Memory: about ten pieces.
     """
     counts: np.ndarray | None = None
     by_code = is_counted_by_code(tensor.dtype)
@@ -189,8 +191,8 @@ def _trials(
             refusals[name] = f"{own.name} numbers are rounded first where this format is computed"
             continue
         is_wide = carrier is FLOAT64 and own is FLOAT32
-        trials.append(_Trial(name=name, spec=spec, exponent=0, is_wide=is_wide))
         best = best_exponent(extent, spec, carrier)
+        trials.append(_Trial(name=name, spec=spec, exponent=0, is_wide=is_wide, best=best))
         if best:
             # Small numbers times a negative power need the exponents of float64.
             is_wide = own is FLOAT32 and (is_wide or best < 0)
@@ -267,14 +269,13 @@ def _outcomes(trials: Sequence[_Trial], extent: Extent) -> dict[str, FormatOutco
     sqnr = partial(outcome.ratio, extent.signal, has_specials=extent.has_specials)
     found = {}
     for trial in (t for t in trials if not t.exponent):
-        better = next((t for t in trials if t.name == trial.name and t.exponent), None)
-        chosen = better or trial
-        has_scale = scaled_format(trial.spec.format) is None
+        scaled = (t for t in trials if t.name == trial.name and t.exponent == trial.best)
+        best = next(scaled, None)
         found[trial.name] = FormatOutcome(
             **dict(zip(EVENTS, map(int, trial.counts), strict=True)),
             noise=trial.noise,
             sqnr=sqnr(trial.noise),
-            best_exponent=chosen.exponent if has_scale else None,
-            best_sqnr=sqnr(chosen.noise) if has_scale else None,
+            best_exponent=trial.best,
+            best_sqnr=None if best is None else sqnr(best.noise),
         )
     return found

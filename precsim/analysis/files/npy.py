@@ -58,7 +58,7 @@ def read_header(file: BinaryIO) -> Header:
     shape = checked_shape(content["shape"], "shape")
     is_fortran = content["fortran_order"]
     if not isinstance(is_fortran, bool):
-        raise ValueError("fortran_order is no boolean")
+        raise ValueError("fortran_order is no boolean")  # noqa: TRY004 (a file, not an argument)
     label, dtype, reason = _dtype(content["descr"])
     return Header(label, dtype, shape, is_fortran, 8 + width + length, reason)
 

@@ -41,21 +41,22 @@ class _BoundedReads:
         return True
 
     def read(self, count: int = -1) -> bytes:
-        if not 0 <= count <= MAX_DIRECTORY:
-            raise ValueError(
-                f"its table of contents declares {count} bytes; allowed are {MAX_DIRECTORY}"
-            )
-        return self._file.read(count)
+        is_more = not 0 <= count <= MAX_DIRECTORY
+        data = self._file.read(MAX_DIRECTORY + 1 if is_more else count)
+        if len(data) > MAX_DIRECTORY:
+            raise ValueError(f"its table of contents has more than {MAX_DIRECTORY} bytes")
+        return data
 
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[Iterator[StoredTensor | Skipped]]:
     """Open an archive; yield its tensors, and what is no tensor."""
-    with path.open("rb") as file, _one_kind_of_error():
-        with zipfile.ZipFile(cast("Any", _BoundedReads(file))) as archive:
+    with path.open("rb") as file:
+        with _one_kind_of_error():
+            archive = zipfile.ZipFile(cast("Any", _BoundedReads(file)))
             members = archive.infolist()
             _refuse_overlaps(members)
-            yield (_member(archive, member) for member in members if not member.is_dir())
+        yield (_member(archive, member) for member in members if not member.is_dir())
 
 
 def _refuse_overlaps(members: list[zipfile.ZipInfo]) -> None:

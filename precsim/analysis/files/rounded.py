@@ -51,7 +51,7 @@ class Rounded(NamedTuple):
 def round_numbers(x: np.ndarray, spec: RoundingSpec) -> Rounded:
     """Round to a format of single numbers."""
     after, events = call_elementwise(_rounded, spec, x.reshape(-1))
-    return Rounded(x.reshape(-1), after, events)
+    return Rounded(x.reshape(-1), np.asarray(after), np.asarray(events))
 
 
 def _rounded(spec: RoundingSpec, x: Array) -> tuple[Array, Array]:
@@ -61,7 +61,7 @@ def _rounded(spec: RoundingSpec, x: Array) -> tuple[Array, Array]:
 
 def _byte(events: Events) -> Array:
     """Return a byte for each element, with one bit for each event."""
-    bits = [
+    bits: list[Array] = [
         getattr(events, name).astype(np.uint8) * np.uint8(1 << k) for k, name in enumerate(EVENTS)
     ]
     return bits[0] | bits[1] | bits[2] | bits[3]
@@ -98,7 +98,7 @@ def round_groups(
         shape, count = groups.shape, x.size
         groups = np.concatenate([groups, ends], axis=1)
     else:
-        in_blocks = grouping.to_groups(x, fmt, -1)
+        in_blocks = np.asarray(grouping.to_groups(x, fmt, -1))
         shape = in_blocks.shape
         groups = in_blocks.reshape(-1, shape[-1])
     spec, axis = replace(spec, format=_of_rows(fmt)), 0 if isinstance(fmt, AffineFormat) else -1
@@ -111,7 +111,7 @@ def round_groups(
             events[:, :width].reshape(-1)[:count],
         )
         return
-    kept = grouping.from_groups(events.reshape(shape), fmt, -1, x.shape)
+    kept = np.asarray(grouping.from_groups(events.reshape(shape), fmt, -1, x.shape))
     yield Rounded(groups.reshape(-1), after.reshape(-1), kept.reshape(-1))
 
 

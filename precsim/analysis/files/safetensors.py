@@ -101,7 +101,7 @@ def _json(data: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"its header is no JSON: {error}") from None
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is no JSON object")  # noqa: TRY004 (a file, not an argument)
     return header
 
 
@@ -119,7 +119,7 @@ def _check_entry(name: str, entry: Any) -> None:
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         raise ValueError(f"tensor {name!r} has not the fields dtype, shape, data_offsets alone")
     if not isinstance(entry["dtype"], str):
-        raise ValueError(f"dtype of tensor {name!r} is no string")
+        raise ValueError(f"dtype of tensor {name!r} is no string")  # noqa: TRY004
     shape = checked_shape(entry["shape"], f"shape of tensor {name!r}")
     offsets = entry["data_offsets"]
     is_pair = isinstance(offsets, list) and len(offsets) == 2
@@ -136,9 +136,7 @@ def _check_entry(name: str, entry: Any) -> None:
 
 
 def _bits(dtype: str) -> int | None:
-    if dtype in _FLOATS:
-        return 8 * np.dtype(_FLOATS[dtype]).itemsize
-    return _OTHERS.get(dtype)
+    return 8 * int(np.dtype(_FLOATS[dtype]).itemsize) if dtype in _FLOATS else _OTHERS.get(dtype)
 
 
 def _tensor(file: BinaryIO, start: int, name: str, entry: dict[str, Any]) -> StoredTensor | Skipped:

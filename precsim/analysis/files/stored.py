@@ -1,4 +1,4 @@
-"""`StoredTensor`: a tensor in a file, read in pieces that cut no row, block or tile where it can."""
+"""`StoredTensor`: a tensor in a file, read in pieces that cut no block and no tile."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -132,7 +132,7 @@ class StoredTensor:
 
 def _read_into(file: BinaryIO, run: np.ndarray) -> None:
     """Fill a contiguous array from a stream."""
-    view = memoryview(run.view(np.uint8))
+    view = memoryview(run.view(np.uint8))  # type: ignore[arg-type]
     done = 0
     while done < len(view):
         count = file.readinto(view[done:])  # type: ignore[attr-defined]
