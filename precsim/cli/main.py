@@ -131,7 +131,8 @@ def _parser(command: str | None) -> tuple[argparse.ArgumentParser, list[str]]:
         prog="precsim",
         description="What does a computation lose in a number format, where, and why?",
         epilog="Each command has --help. Exit status: 0; 1 if train --compare-bits or bisect finds a "
-        "difference; 2 for bad input or a failure, with one line that says why; 130 if interrupted.",
+        "difference, or analyze cannot read a part; 2 for bad input or a failure, with one line that "
+        "says why; 130 if interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"precsim {__version__}")

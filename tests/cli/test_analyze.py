@@ -53,7 +53,7 @@ def test_table_tells_what_each_format_loses(
     assert "F32 8x64" in out
     assert "BF16 4x32" in out
     assert "not analysed: steps I64 (no floats of 8 bits or more)" in out
-    assert ["fp16", "-inf", f"{model}:scale"] in rows
+    assert "".join(f"fp16 -inf {model}:scale".split()) in re.sub(r"\s", "", out)
     assert "All 3 tensors" in out
 
 
@@ -157,8 +157,8 @@ def test_an_existing_page_stays(model: Path, capsys: pytest.CaptureFixture[str])
 
 def test_folders_and_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a").mkdir()
-    np.save(tmp_path / "a" / "x.npy", np.float32([1.0, 2.0]))
-    np.savez(tmp_path / "y.npz", w=np.float16([1.0]), b=np.array([True]))
+    np.save(tmp_path / "a" / "x.npy", np.array([1.0, 2.0], np.float32))
+    np.savez(tmp_path / "y.npz", w=np.array([1.0], np.float16), b=np.array([True]))
     save_file({"first": np.ones(2, np.float32)}, tmp_path / "m-1-of-2.safetensors")
     save_file({"second": np.ones(2, np.float32)}, tmp_path / "m-2-of-2.safetensors")
     (tmp_path / "notes.txt").write_text("no tensors")

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim.analysis.files import outcome
 from precsim.analysis.files.extent import (
     Extent,
     as_numbers,
@@ -18,12 +17,18 @@ from precsim.analysis.files.extent import (
     is_counted_by_code,
     numbers_of_codes,
 )
-from precsim.analysis.files.outcome import FormatOutcome, TensorOutcome
+from precsim.analysis.files.losses import (
+    NONE,
+    Losses,
+    losses_of,
+    losses_of_numbers,
+    threshold,
+)
+from precsim.analysis.files.outcome import FormatOutcome, TensorOutcome, ratio
 from precsim.analysis.files.rounded import (
     EVENTS,
     Rounded,
     round_groups,
-    round_numbers,
     rounded_codes,
     times_power,
 )
@@ -31,7 +36,7 @@ from precsim.analysis.files.scales import best_exponent, carrier_for
 from precsim.analysis.files.stored import Granule, StoredTensor
 from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.block import BlockFormat
-from precsim.formats.carrier import FLOAT32, FLOAT64
+from precsim.formats.carrier import FLOAT32
 from precsim.formats.scaled import ScaledFormat, scaled_format
 from precsim.formats.tile import TileFormat
 from precsim.rounding.modes import RoundingMode
@@ -40,34 +45,36 @@ from precsim.rounding.scaled.block import set_specials_apart
 from precsim.rounding.spec import RoundingSpec
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """A rounding of the whole tensor times a power of two, and what it has done so far."""
+    """A rounding to try, in float64 where it is wide; `best` is the exponent of the best scale."""
 
     name: str
     spec: RoundingSpec
-    exponent: int
     is_wide: bool
-    best: int | None = None
-    """The exponent of the best scale, where there is a choice."""
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(len(EVENTS), np.int64))
-    noise: float = 0.0
+    best: int | None
 
-    def add(self, rounded: Rounded, extent: Extent, weights: np.ndarray | None = None) -> None:
-        """Count the events, and add up the squared errors."""
-        for k in range(len(EVENTS)):
-            bit = rounded.events & np.uint8(1 << k)
-            self.counts[k] += np.count_nonzero(bit) if weights is None else weights[bit != 0].sum()
-        with np.errstate(invalid="ignore", over="ignore"):
-            error = np.subtract(rounded.after, rounded.before, dtype=np.float64)
-            power = -self.exponent - extent.exponent
-            if rounded.before.dtype == np.float64:
-                error, power = np.ldexp(error, power), 0
-            if weights is None:
-                noise = float(np.dot(error, error))
-            else:
-                noise = float(np.dot(weights, (error * error)[: weights.size]))
-        self.noise += math.ldexp(noise, 2 * power) if math.isfinite(noise) else noise
+    @property
+    def scaled_is_wide(self) -> bool:
+        """Whether numbers times the best scale need the exponents of float64."""
+        return self.is_wide or bool(self.best and self.best < 0)
+
+    @property
+    def below(self) -> float:
+        """The magnitude below which the best scale changes a relative error."""
+        if not self.best:
+            return 0.0
+        return threshold(self.spec) if self.best > 0 else math.inf
+
+
+class _Found(NamedTuple):
+    """The losses without a scale and, of numbers below the trial's threshold, with the best one."""
+
+    plain: Losses
+    scaled: Losses
+
+    def plus(self, other: "_Found") -> "_Found":
+        return _Found(self.plain.plus(other.plain), self.scaled.plus(other.scaled))
 
 
 def parse_formats(names: Sequence[str]) -> dict[str, RoundingSpec]:
@@ -96,6 +103,7 @@ def measure(
     specs: Mapping[str, RoundingSpec],
     file: str,
     on_bytes: Callable[[float], None] = lambda count: None,
+    run: Callable[..., Iterable[Any]] = map,
 ) -> TensorOutcome:
     """Return what each rounding does to a tensor.
 
@@ -109,6 +117,8 @@ def measure(
         The name of the file, for the result.
     on_bytes : callable
         Called after each read with its share of the tensor's bytes, which add up to all of them.
+    run : callable
+        Applies a function to pieces and returns the results in their order, as `map` does.
 
     Returns
     -------
@@ -137,29 +147,27 @@ def measure(
         used = np.flatnonzero(counts)
         extent = extent_of(numbers_of_codes(dtype)[used], counts[used])
     else:
-        extent = _merged(extent_of(as_numbers(piece)) for piece in read(Granule()))
+        extent = _merged(run(_extent, read(Granule())))
     trials, refusals = _trials(tensor, specs, extent)
-    left = trials
+    found = {}
     if counts is not None:
-        for trial in trials:
-            if _is_of_whole_tensor(trial.spec):
-                _add_codes(trial, dtype, used, counts[used], extent)
-        left = [t for t in trials if not _is_of_whole_tensor(t.spec)]
-    if left and extent.elements:
-        granule = _granule([t.spec for t in left], tensor.shape)
+        by_codes = (trial for trial in trials if _is_of_whole_tensor(trial.spec))
+        found = {t: _of_codes(t, dtype, used, counts[used], extent) for t in by_codes}
+    left = [trial for trial in trials if trial not in found]
+    if left:
+        found |= dict.fromkeys(left, _Found(NONE, NONE))
+        granule = _granule([trial.spec for trial in left], tensor.shape)
         amax = _amax(tensor, granule, left, extent)
-        for piece in read(granule):
-            x = as_numbers(piece)
-            for trial in left:
-                for rounded in _rounded(trial, x, extent, amax):
-                    trial.add(rounded, extent)
+        measured = partial(_of_piece, left, extent, amax)
+        for losses in run(measured, read(granule)):
+            found |= {t: found[t].plus(new) for t, new in zip(left, losses, strict=True)}
     return TensorOutcome(
         file=file,
         name=tensor.name,
         label=tensor.label,
         shape=tensor.shape,
         extent=extent,
-        formats=_outcomes(trials, extent),
+        formats={t.name: _outcome(t, found[t], extent) for t in trials},
         refusals=refusals,
     )
 
@@ -190,13 +198,8 @@ def _trials(
         if carrier is None:
             refusals[name] = f"{own.name} numbers are rounded first where this format is computed"
             continue
-        is_wide = carrier is FLOAT64 and own is FLOAT32
-        best = best_exponent(extent, spec, carrier)
-        trials.append(_Trial(name=name, spec=spec, exponent=0, is_wide=is_wide, best=best))
-        if best:
-            # Small numbers times a negative power need the exponents of float64.
-            is_wide = own is FLOAT32 and (is_wide or best < 0)
-            trials.append(_Trial(name=name, spec=spec, exponent=best, is_wide=is_wide))
+        best, is_wide = best_exponent(extent, spec, carrier), carrier is not own
+        trials.append(_Trial(name=name, spec=spec, is_wide=is_wide, best=best))
     return trials, refusals
 
 
@@ -206,23 +209,52 @@ def _is_of_whole_tensor(spec: RoundingSpec) -> bool:
     return fmt is None or grouping.granularity(fmt) is Granularity.TENSOR
 
 
-def _add_codes(
+def _extent(piece: np.ndarray) -> Extent:
+    return extent_of(as_numbers(piece))
+
+
+def _of_codes(
     trial: _Trial, dtype: Any, used: np.ndarray, weights: np.ndarray, extent: Extent
-) -> None:
-    if scaled_format(trial.spec.format) is None:
-        table = rounded_codes(dtype, trial.spec, trial.exponent, trial.is_wide)
-        trial.add(Rounded(*(part[used] for part in table)), extent, weights)
-        return
-    x = numbers_of_codes(dtype)[used].reshape(1, 1, -1)
-    for rounded in _rounded(trial, x, extent, 0.0):
-        trial.add(rounded, extent, weights)
+) -> _Found:
+    """Return what happens to numbers whose codes are `used`, each of them `weights` times."""
+    power = -extent.exponent
+    if scaled_format(trial.spec.format) is not None:
+        x = numbers_of_codes(dtype)[used].reshape(1, 1, -1)
+        rounded = round_groups(x, trial.spec, extent, 0.0)
+        return _Found(losses_of(rounded, 0.0, power, weights), NONE)
+    table = rounded_codes(dtype, trial.spec, 0, trial.is_wide)
+    plain = losses_of(_chosen(table, used), trial.below, power, weights)
+    if not trial.best:
+        return _Found(plain, NONE)
+    below = np.abs(table.before[used]) < trial.below
+    table = rounded_codes(dtype, trial.spec, trial.best, trial.scaled_is_wide)
+    small = _chosen(table, used[below])
+    return _Found(plain, losses_of(small, 0.0, power - trial.best, weights[below]))
 
 
-def _rounded(trial: _Trial, x: np.ndarray, extent: Extent, amax: float) -> Iterable[Rounded]:
-    x = times_power(x, trial.exponent, wide=trial.is_wide)
-    if scaled_format(trial.spec.format) is None:
-        return [round_numbers(x, trial.spec)]
-    return round_groups(x, trial.spec, extent, amax)
+def _chosen(table: Rounded, codes: np.ndarray) -> Rounded:
+    return Rounded(*(part[codes] for part in table))
+
+
+def _of_piece(
+    trials: Sequence[_Trial], extent: Extent, amax: float, piece: np.ndarray
+) -> list[_Found]:
+    """Return what happens to a piece of a tensor in each trial."""
+    x, power = as_numbers(piece), -extent.exponent
+    found = []
+    for trial in trials:
+        numbers = times_power(x, 0, wide=trial.is_wide)
+        if scaled_format(trial.spec.format) is not None:
+            rounded = round_groups(numbers, trial.spec, extent, amax)
+            found.append(_Found(losses_of(rounded, 0.0, power), NONE))
+            continue
+        plain, scaled = losses_of_numbers(numbers, trial.spec, trial.below, power), NONE
+        if trial.best:
+            small = x[np.abs(x) < trial.below]
+            small = times_power(small, trial.best, wide=trial.scaled_is_wide)
+            scaled = losses_of_numbers(small, trial.spec, 0.0, power - trial.best)
+        found.append(_Found(plain, scaled))
+    return found
 
 
 def _granule(specs: Sequence[RoundingSpec], shape: tuple[int, ...]) -> Granule:
@@ -265,17 +297,17 @@ def _amax_of_sound_blocks(tensor: StoredTensor, granule: Granule, spec: Rounding
     return most
 
 
-def _outcomes(trials: Sequence[_Trial], extent: Extent) -> dict[str, FormatOutcome]:
-    sqnr = partial(outcome.ratio, extent.signal, has_specials=extent.has_specials)
-    found = {}
-    for trial in (t for t in trials if not t.exponent):
-        scaled = (t for t in trials if t.name == trial.name and t.exponent == trial.best)
-        best = next(scaled, None)
-        found[trial.name] = FormatOutcome(
-            **dict(zip(EVENTS, map(int, trial.counts), strict=True)),
-            noise=trial.noise,
-            sqnr=sqnr(trial.noise),
-            best_exponent=trial.best,
-            best_sqnr=None if best is None else sqnr(best.noise),
-        )
-    return found
+def _outcome(trial: _Trial, found: _Found, extent: Extent) -> FormatOutcome:
+    sqnr = partial(ratio, extent.signal, has_specials=extent.has_specials)
+    plain = found.plain
+    noise = plain.noise + plain.noise_below
+    best = None if trial.best is None else noise
+    if trial.best:
+        best = found.scaled.noise + (plain.noise if trial.best > 0 else 0.0)
+    return FormatOutcome(
+        **dict(zip(EVENTS, map(int, plain.counts), strict=True)),
+        noise=noise,
+        sqnr=sqnr(noise),
+        best_exponent=trial.best,
+        best_sqnr=None if best is None else sqnr(best),
+    )

@@ -5,6 +5,7 @@ bombs are made, are refused. The two compressions that NumPy writes are read: no
 which makes at most a thousand bytes of one.
 """
 
+import os
 import struct
 import zipfile
 import zlib
@@ -41,8 +42,9 @@ class _BoundedReads:
         return True
 
     def read(self, count: int = -1) -> bytes:
-        is_more = not 0 <= count <= MAX_DIRECTORY
-        data = self._file.read(MAX_DIRECTORY + 1 if is_more else count)
+        # What is declared may be more than there is, and memory is taken before the file is read.
+        left = os.fstat(self._file.fileno()).st_size - self._file.tell()
+        data = self._file.read(min(left if count < 0 else count, left, MAX_DIRECTORY + 1))
         if len(data) > MAX_DIRECTORY:
             raise ValueError(f"its table of contents has more than {MAX_DIRECTORY} bytes")
         return data

@@ -1,7 +1,6 @@
 """What a rounding does to pieces of a tensor: rounded numbers, and a byte of range events each."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -61,10 +60,13 @@ def _rounded(spec: RoundingSpec, x: Array) -> tuple[Array, Array]:
 
 def _byte(events: Events) -> Array:
     """Return a byte for each element, with one bit for each event."""
-    bits: list[Array] = [
-        getattr(events, name).astype(np.uint8) * np.uint8(1 << k) for k, name in enumerate(EVENTS)
-    ]
+    bits = [mask.astype(np.uint8) * np.uint8(1 << k) for k, mask in enumerate(event_masks(events))]
     return bits[0] | bits[1] | bits[2] | bits[3]
+
+
+def event_masks(events: Events) -> list[Array]:
+    """Return which elements each of `EVENTS` happened to."""
+    return [getattr(events, name) for name in EVENTS]
 
 
 @lru_cache(maxsize=64)
@@ -80,9 +82,7 @@ def times_power(x: np.ndarray, exponent: int, *, wide: bool) -> np.ndarray:
         return np.ldexp(x, exponent) if exponent else x
 
 
-def round_groups(
-    x: np.ndarray, spec: RoundingSpec, extent: Extent, amax: float
-) -> Iterator[Rounded]:
+def round_groups(x: np.ndarray, spec: RoundingSpec, extent: Extent, amax: float) -> Rounded:
     """Round a piece of a tensor to a format whose elements share scales.
 
     `x` has the shape (batch, rows, elements), `extent` is that of the tensor, `amax` is what a
@@ -105,14 +105,13 @@ def round_groups(
     after, events = _round_rows(groups, spec, axis, amax)
     if grouping.granularity(fmt) is Granularity.TENSOR:
         width = shape[1]
-        yield Rounded(
+        return Rounded(
             groups[:, :width].reshape(-1),
             after[:, :width].reshape(-1),
             events[:, :width].reshape(-1)[:count],
         )
-        return
     kept = np.asarray(grouping.from_groups(events.reshape(shape), fmt, -1, x.shape))
-    yield Rounded(groups.reshape(-1), after.reshape(-1), kept.reshape(-1))
+    return Rounded(groups.reshape(-1), after.reshape(-1), kept.reshape(-1))
 
 
 def _round_rows(

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-PIECE = 1 << 20
+PIECE = 1 << 19
 """Elements that are read at a time, as far as blocks and tiles allow."""
 
 LARGEST_PIECE = 1 << 23
@@ -156,11 +156,18 @@ def _box(extents: list[tuple[int, int]]) -> list[int]:
 
 
 def _boxes(extents: list[int], sizes: list[int]) -> Iterator[list[slice]]:
-    """Yield boxes that cover an array, in the order of the file."""
-    starts = (range(0, extent, size) for extent, size in zip(extents, sizes, strict=True))
-    for corner in product(*starts):
-        ends = (min(a + s, n) for a, s, n in zip(corner, sizes, extents, strict=True))
-        yield [slice(a, b) for a, b in zip(corner, ends, strict=True)]
+    """Yield boxes that cover an array of three axes, in the order of the file."""
+    outer, middle, inner = extents
+    a, b, c = sizes
+    # `itertools.product` would hold all starts in memory, and a file may declare any shape.
+    for i in range(0, outer, a):
+        for j in range(0, middle, b):
+            for k in range(0, inner, c):
+                yield [
+                    slice(i, min(i + a, outer)),
+                    slice(j, min(j + b, middle)),
+                    slice(k, min(k + c, inner)),
+                ]
 
 
 def checked_shape(shape: Any, what: str) -> tuple[int, ...]:

@@ -1,8 +1,14 @@
 """Analyse all tensors of some files, and go on where one is damaged."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from precsim.analysis.files.finding import find_files, missing_tensors, open_tensors
 from precsim.analysis.files.measure import measure
@@ -51,6 +57,17 @@ def analyse_files(
         If a path does not exist or is of a kind that is not read.
     """
     files = files_of(paths)
+    with ThreadPoolExecutor(_cores()) as pool:
+        return _analysed(paths, files, specs, on_bytes, partial(_in_order, pool))
+
+
+def _analysed(
+    paths: Sequence[Path],
+    files: Sequence[Path],
+    specs: Mapping[str, RoundingSpec],
+    on_bytes: Callable[[float], None],
+    run: Callable[..., Iterable[Any]],
+) -> FileReport:
     tensors: list[TensorOutcome] = []
     skipped: list[tuple[str, Skipped]] = []
     failures: dict[str, str] = {}
@@ -70,7 +87,7 @@ def analyse_files(
                             skipped.append((str(file), tensor))
                         continue
                     try:
-                        tensors.append(measure(tensor, specs, str(file), on_bytes))
+                        tensors.append(measure(tensor, specs, str(file), on_bytes, run))
                     except (ValueError, OSError) as error:
                         failures[name] = _reason(error)
         except (ValueError, OSError) as error:
@@ -78,6 +95,30 @@ def analyse_files(
     return FileReport(
         formats=tuple(specs), tensors=tuple(tensors), skipped=tuple(skipped), failures=failures
     )
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Any], Any], pieces: Iterable[Any]
+) -> Iterator[Any]:
+    """Apply a function to pieces side by side, few at a time; yield the results in order."""
+    pieces = iter(pieces)
+    first = list(islice(pieces, 2))
+    if len(first) < 2:  # what is small needs no thread
+        yield from map(function, first)
+        return
+    left: deque[Future[Any]] = deque(pool.submit(function, piece) for piece in first)
+    del first
+    for piece in pieces:
+        if len(left) > _cores():
+            yield left.popleft().result()
+        left.append(pool.submit(function, piece))
+    while left:
+        yield left.popleft().result()
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:

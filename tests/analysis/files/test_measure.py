@@ -1,6 +1,7 @@
 """What is told of a stored tensor is what rounding the whole tensor in memory tells."""
 
 import math
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +16,7 @@ from precsim.analysis.files.finding import open_tensors
 from precsim.analysis.files.measure import measure, parse_formats
 from precsim.analysis.files.outcome import TensorOutcome, total
 from precsim.analysis.files.stored import StoredTensor
+from precsim.analysis.files.walk import analyse_files
 
 random = np.random.default_rng(5)
 NORMAL = random.normal(size=(6, 40)) * 0.02
@@ -31,13 +33,13 @@ TENSORS: dict[str, np.ndarray] = {
     "bfloat": SPREAD.astype(ml_dtypes.bfloat16),
     "e4m3": (8 * NORMAL).astype(ml_dtypes.float8_e4m3fn),
     "e5m2": SPREAD.astype(ml_dtypes.float8_e5m2),
-    "large": np.float32([[3e4, 7e4, -1e5, 2.0**-20]]),
-    "positive": np.float32([0.0, 1e-3, 0.5]),
+    "large": np.array([[3e4, 7e4, -1e5, 2.0**-20]], np.float32),
+    "positive": np.array([0.0, 1e-3, 0.5], np.float32),
     "cube": random.normal(size=(2, 3, 33)).astype(np.float32),
     "one": np.array(3.3, np.float32),
     "empty": np.zeros((0, 4), np.float32),
     "zeros": np.array([[0.0, -0.0]], np.float32),
-    "subnormal": np.float32([[1e-40, 3e-45, -2e-39]]),
+    "subnormal": np.array([[1e-40, 3e-45, -2e-39]], np.float32),
 }
 FORMATS = [
     *("fp16", "bf16", "e4m3", "e5m2:saturate", "e2m1:rtz", "q3.4", "uq2.6", "fp64", "e8m0"),
@@ -131,6 +133,34 @@ def test_what_a_carrier_cannot_hold_is_refused(outcomes: dict[str, TensorOutcome
     assert "nvfp4" in outcomes["double"].refusals
 
 
+def test_large_tensors_are_summed_up_by_compiled_programs(tmp_path: Path) -> None:
+    """Pieces of a tensor of 300,000 elements, side by side; the last one is not full."""
+    x = (random.normal(size=(3, 100_001)) * 0.02).astype(np.float32)
+    x[1, 5], x[2, 100_000] = 70_000.0, 1e-40
+    np.save(tmp_path / "x.npy", x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored, "PIECE", 1 << 17)
+        report = analyse_files([tmp_path / "x.npy"], parse_formats(["fp16", "e5m2:saturate"]))
+    (outcome,) = report.tensors
+    for fmt, found in outcome.formats.items():
+        rates = ps.errors.range_rates(x, fmt)
+        counts = found.underflowed, found.subnormal, found.overflowed, found.saturated
+        assert counts == (rates.underflowed, rates.subnormal, rates.overflowed, rates.saturated)
+        assert same(found.sqnr, ps.sqnr(ps.round_to(x, fmt), x))
+        assert found.best_exponent is not None
+        assert found.best_sqnr is not None
+        scaled = np.ldexp(x.astype(np.float64), found.best_exponent)
+        assert same(found.best_sqnr, ps.sqnr(ps.round_to(scaled, fmt), scaled))
+    small = x[np.abs(x) < 1].reshape(1, -1)  # here a larger scale is better
+    np.save(tmp_path / "x.npy", small)
+    (outcome,) = analyse_files([tmp_path / "x.npy"], parse_formats(["fp16"])).tensors
+    found = outcome.formats["fp16"]
+    assert found.best_exponent == 19
+    scaled = np.ldexp(small, 19)
+    assert found.best_sqnr is not None
+    assert same(found.best_sqnr, ps.sqnr(ps.round_to(scaled, "fp16"), scaled))
+
+
 def test_extents_merge() -> None:
     x = np.concatenate([TENSORS["spread"].ravel(), [0.0, 1e30, 1e-40]]).astype(np.float32)
     merged = Extent()
@@ -141,7 +171,9 @@ def test_extents_merge() -> None:
         assert getattr(merged, name) == getattr(whole, name)
     assert merged.exponent == whole.exponent
     assert math.isclose(merged.signal, whole.signal, rel_tol=1e-12)
-    tiny = extent_of(np.float64([1e-300])).merge(extent_of(np.float64([3e-310])))
+    tiny = extent_of(np.array([1e-300], np.float64)).merge(
+        extent_of(np.array([3e-310], np.float64))
+    )
     assert (tiny.amax, tiny.smallest) == (1e-300, 3e-310)
 
 

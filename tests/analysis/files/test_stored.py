@@ -41,7 +41,8 @@ def test_pieces_hold_every_element_once(
     assert sorted(np.concatenate([*found, []])) == list(range(x.size))
     rows, elements = (1, 1, *shape)[-2:]
     for piece in pieces:
-        assert piece.size <= max(12, np.prod(np.minimum((rows, elements), granule)))
+        least = min(rows, granule.rows) * min(elements, granule.elements)
+        assert piece.size <= max(12, least)
         # A piece is a part of rows: neighbours along its last axis are neighbours in the tensor.
         first = np.unravel_index(np.asarray(piece[0, 0, 0], int), (1, *shape))
         assert first[-1] % granule.elements == 0
@@ -76,4 +77,5 @@ def test_large_runs_are_read_in_pieces(tmp_path: Path) -> None:
     _, pieces = pieces_of(path, Granule(1, 48))
     assert max(piece.size for piece in pieces) <= stored.PIECE
     assert sum(piece.size for piece in pieces) == 3 << 20
-    assert {piece.shape[2] % 48 for piece in pieces[:-1:2]} == {0}
+    ends = {piece.shape[2] for piece in pieces if piece.shape[2] % 48}
+    assert ends == {(1 << 20) % (stored.PIECE // 48 * 48)}
