@@ -25,46 +25,40 @@ _LARGEST_POWER = 1000
 
 
 class Losses(NamedTuple):
-    """What a rounding loses; squared errors apart for numbers above and below a threshold."""
+    """What a rounding loses: how often each of `EVENTS` occurs, and the sum of squared errors."""
 
     counts: np.ndarray
-    """Of each of `EVENTS`."""
     noise: float
-    noise_below: float
 
     def plus(self, other: "Losses") -> "Losses":
         """Return the losses of both."""
-        return Losses(
-            self.counts + other.counts,
-            self.noise + other.noise,
-            self.noise_below + other.noise_below,
-        )
+        return Losses(self.counts + other.counts, self.noise + other.noise)
 
 
-NONE = Losses(np.zeros(len(EVENTS), np.int64), 0.0, 0.0)
+NONE = Losses(np.zeros(len(EVENTS), np.int64), 0.0)
 
 
-def losses_of_numbers(x: np.ndarray, spec: RoundingSpec, below: float, power: int) -> Losses:
-    """Round numbers to a format of single numbers and sum up; errors are in units of 2**-power."""
+def losses_of_numbers(x: np.ndarray, spec: RoundingSpec, power: int, least: float = 0.0) -> Losses:
+    """Round numbers to a format of single numbers and sum up.
+
+    Errors are in units of ``2**-power``; those of magnitudes below `least` are left out.
+    """
     flat = x.reshape(-1)
     found = NONE
     whole = flat.size - flat.size % _CHUNK if abs(power) < _LARGEST_POWER else 0
-    end = flat.dtype.type(below)
+    unit, end = np.float64(2.0**power if whole else 0.0), flat.dtype.type(least)
     for first in range(0, whole, _CHUNK):
         chunk = flat[first : first + _CHUNK].reshape(_ROWS, _COLUMNS)
-        unit = np.float64(2.0**power)
-        packed, noise, noise_below = call(_sums, spec, chunk, end, unit, x64=True)
-        counts = [((np.asarray(packed) >> (8 * k)) & 0xFF).sum() for k in range(len(EVENTS))]
-        sums = (float(np.asarray(part).sum()) for part in (noise, noise_below))
-        found = found.plus(Losses(np.array(counts, np.int64), *sums))
+        packed, noise = map(np.asarray, call(_sums, spec, chunk, end, unit, x64=True))
+        counts = [((packed >> (8 * k)) & 0xFF).sum() for k in range(len(EVENTS))]
+        found = found.plus(Losses(np.array(counts, np.int64), float(noise.sum())))
     if whole < flat.size:
-        rest = round_numbers(flat[whole:], spec)
-        found = found.plus(losses_of(rest, below, power))
+        found = found.plus(losses_of(round_numbers(flat[whole:], spec), power, least))
     return found
 
 
 def losses_of(
-    rounded: Rounded, below: float, power: int, weights: np.ndarray | None = None
+    rounded: Rounded, power: int, least: float = 0.0, weights: np.ndarray | None = None
 ) -> Losses:
     """Sum up what a rounding did to numbers, each of which counts once or `weights` times."""
     counts = []
@@ -74,33 +68,26 @@ def losses_of(
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         error = np.subtract(rounded.after, rounded.before, dtype=np.float64)
         squares = np.square(np.ldexp(error, power) if power else error)
-        is_below = np.abs(rounded.before) < below
-        if weights is not None:
-            # Filled-up zeros at the end have no weight.
-            squares, is_below = squares[: weights.size] * weights, is_below[: weights.size]
-        noise_below = float(squares[is_below].sum())
-        noise = float(squares[~is_below].sum())
-    return Losses(np.array(counts, np.int64), noise, noise_below)
+        if least:
+            squares[np.abs(rounded.before) < least] = 0.0
+        if weights is not None:  # filled-up zeros at the end have none
+            squares = squares[: weights.size] * weights
+        return Losses(np.array(counts, np.int64), float(squares.sum()))
 
 
-def _sums(spec: RoundingSpec, x: Array, below: Array, unit: Array) -> tuple[Array, Array, Array]:
+def _sums(spec: RoundingSpec, x: Array, least: Array, unit: Array) -> tuple[Array, Array]:
     """Return for each column the counts, a byte each, and the squared errors, in one pass."""
     after = round_array(x, None, spec)
     masks = event_masks(classify(x, after, spec))
     packed: Any = 0
     for k, mask in enumerate(masks):
         packed = packed + mask.reshape(x.shape).astype(np.uint32) * np.uint32(1 << (8 * k))
-    error = (after.astype(np.float64) - x.astype(np.float64)) * unit
-    squares, carrier = error * error, as_carrier(x)[1]
-    u = carrier.uint
-    magnitude = bitcast(x, carrier.uint_dtype) & u(carrier.sign_bit - 1)
-    is_below = magnitude < bitcast(below, carrier.uint_dtype)
-    zero: Any = squares.dtype.type(0)
-    return (
-        packed.sum(axis=0, dtype=np.uint32),
-        select(is_below, zero, squares).sum(axis=0),
-        select(is_below, squares, zero).sum(axis=0),
-    )
+    carrier = as_carrier(x)[1]
+    magnitude = bitcast(x, carrier.uint_dtype) & carrier.uint(carrier.sign_bit - 1)
+    is_counted = magnitude >= bitcast(least, carrier.uint_dtype)
+    before, after = (select(is_counted, n, carrier.float_dtype(0)) for n in (x, after))
+    error: Any = (after.astype(np.float64) - before.astype(np.float64)) * unit
+    return packed.sum(axis=0, dtype=np.uint32), (error * error).sum(axis=0)
 
 
 def threshold(spec: RoundingSpec) -> float:

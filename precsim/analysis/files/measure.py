@@ -44,6 +44,9 @@ from precsim.rounding.scaled import grouping
 from precsim.rounding.scaled.block import set_specials_apart
 from precsim.rounding.spec import RoundingSpec
 
+_FEW = 0.1
+"""The share of numbers up to which rounding them apart is faster than rounding all again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
@@ -60,21 +63,21 @@ class _Trial:
         return self.is_wide or bool(self.best and self.best < 0)
 
     @property
-    def below(self) -> float:
-        """The magnitude below which the best scale changes a relative error."""
+    def least(self) -> float:
+        """The magnitude from which on the best scale changes no relative error."""
         if not self.best:
             return 0.0
         return threshold(self.spec) if self.best > 0 else math.inf
 
 
 class _Found(NamedTuple):
-    """The losses without a scale and, of numbers below the trial's threshold, with the best one."""
+    """The losses without a scale, and the squared errors with the best one."""
 
     plain: Losses
-    scaled: Losses
+    best_noise: float
 
     def plus(self, other: "_Found") -> "_Found":
-        return _Found(self.plain.plus(other.plain), self.scaled.plus(other.scaled))
+        return _Found(self.plain.plus(other.plain), self.best_noise + other.best_noise)
 
 
 def parse_formats(names: Sequence[str]) -> dict[str, RoundingSpec]:
@@ -155,7 +158,7 @@ def measure(
         found = {t: _of_codes(t, dtype, used, counts[used], extent) for t in by_codes}
     left = [trial for trial in trials if trial not in found]
     if left:
-        found |= dict.fromkeys(left, _Found(NONE, NONE))
+        found |= dict.fromkeys(left, _Found(NONE, 0.0))
         granule = _granule([trial.spec for trial in left], tensor.shape)
         amax = _amax(tensor, granule, left, extent)
         measured = partial(_of_piece, left, extent, amax)
@@ -220,16 +223,15 @@ def _of_codes(
     power = -extent.exponent
     if scaled_format(trial.spec.format) is not None:
         x = numbers_of_codes(dtype)[used].reshape(1, 1, -1)
-        rounded = round_groups(x, trial.spec, extent, 0.0)
-        return _Found(losses_of(rounded, 0.0, power, weights), NONE)
+        plain = losses_of(round_groups(x, trial.spec, extent, 0.0), power, weights=weights)
+        return _Found(plain, plain.noise)
     table = rounded_codes(dtype, trial.spec, 0, trial.is_wide)
-    plain = losses_of(_chosen(table, used), trial.below, power, weights)
+    plain = losses_of(_chosen(table, used), power, weights=weights)
     if not trial.best:
-        return _Found(plain, NONE)
-    below = np.abs(table.before[used]) < trial.below
+        return _Found(plain, plain.noise)
     table = rounded_codes(dtype, trial.spec, trial.best, trial.scaled_is_wide)
-    small = _chosen(table, used[below])
-    return _Found(plain, losses_of(small, 0.0, power - trial.best, weights[below]))
+    scaled = losses_of(_chosen(table, used), power - trial.best, weights=weights)
+    return _Found(plain, scaled.noise)
 
 
 def _chosen(table: Rounded, codes: np.ndarray) -> Rounded:
@@ -243,18 +245,32 @@ def _of_piece(
     x, power = as_numbers(piece), -extent.exponent
     found = []
     for trial in trials:
-        numbers = times_power(x, 0, wide=trial.is_wide)
-        if scaled_format(trial.spec.format) is not None:
-            rounded = round_groups(numbers, trial.spec, extent, amax)
-            found.append(_Found(losses_of(rounded, 0.0, power), NONE))
+        if scaled_format(trial.spec.format) is None:
+            found.append(_of_numbers(trial, x, power))
             continue
-        plain, scaled = losses_of_numbers(numbers, trial.spec, trial.below, power), NONE
-        if trial.best:
-            small = x[np.abs(x) < trial.below]
-            small = times_power(small, trial.best, wide=trial.scaled_is_wide)
-            scaled = losses_of_numbers(small, trial.spec, 0.0, power - trial.best)
-        found.append(_Found(plain, scaled))
+        numbers = times_power(x, 0, wide=trial.is_wide)
+        plain = losses_of(round_groups(numbers, trial.spec, extent, amax), power)
+        found.append(_Found(plain, plain.noise))
     return found
+
+
+def _of_numbers(trial: _Trial, x: np.ndarray, power: int) -> _Found:
+    """Return what happens to numbers; those that the best scale changes are rounded again."""
+    numbers = times_power(x, 0, wide=trial.is_wide)
+    if not trial.best:
+        plain = losses_of_numbers(numbers, trial.spec, power)
+        return _Found(plain, plain.noise)
+    again = np.abs(x) < trial.least
+    if np.count_nonzero(again) > _FEW * x.size:
+        plain, noise, again = losses_of_numbers(numbers, trial.spec, power), 0.0, np.True_
+    else:
+        plain = losses_of_numbers(numbers, trial.spec, power, trial.least)
+        noise = plain.noise
+        small = losses_of_numbers(numbers[again], trial.spec, power)
+        plain = plain._replace(noise=noise + small.noise)
+    scaled = times_power(x[again], trial.best, wide=trial.scaled_is_wide)
+    scaled_noise = losses_of_numbers(scaled, trial.spec, power - trial.best).noise
+    return _Found(plain, noise + scaled_noise)
 
 
 def _granule(specs: Sequence[RoundingSpec], shape: tuple[int, ...]) -> Granule:
@@ -299,15 +315,10 @@ def _amax_of_sound_blocks(tensor: StoredTensor, granule: Granule, spec: Rounding
 
 def _outcome(trial: _Trial, found: _Found, extent: Extent) -> FormatOutcome:
     sqnr = partial(ratio, extent.signal, has_specials=extent.has_specials)
-    plain = found.plain
-    noise = plain.noise + plain.noise_below
-    best = None if trial.best is None else noise
-    if trial.best:
-        best = found.scaled.noise + (plain.noise if trial.best > 0 else 0.0)
     return FormatOutcome(
-        **dict(zip(EVENTS, map(int, plain.counts), strict=True)),
-        noise=noise,
-        sqnr=sqnr(noise),
+        **dict(zip(EVENTS, map(int, found.plain.counts), strict=True)),
+        noise=found.plain.noise,
+        sqnr=sqnr(found.plain.noise),
         best_exponent=trial.best,
-        best_sqnr=None if best is None else sqnr(best),
+        best_sqnr=None if trial.best is None else sqnr(found.best_noise),
     )
