@@ -6,6 +6,7 @@ from benchmarks import (
     calls,
     compilation,
     emulation,
+    files,
     matmuls,
     native,
     operations,
@@ -27,6 +28,7 @@ def all_cases() -> list[Case]:
         *native.cases(),
         *compilation.cases(),
         *emulation.cases(),
+        *files.cases(),
         *startup.cases(),
     ]
 

@@ -1,15 +1,13 @@
 """`Losses`: range events and squared errors of a rounding, summed over numbers."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast
+from precsim._arrays import Array, bitcast, namespace
 from precsim._calls import call
 from precsim.analysis.files.rounded import EVENTS, Rounded, event_masks, round_numbers
 from precsim.formats.carrier import as_carrier, select
-from precsim.formats.floating import FloatFormat
 from precsim.rounding.events import classify
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.spec import RoundingSpec
@@ -38,10 +36,17 @@ class Losses(NamedTuple):
 NONE = Losses(np.zeros(len(EVENTS), np.int64), 0.0)
 
 
-def losses_of_numbers(x: np.ndarray, spec: RoundingSpec, power: int, least: float = 0.0) -> Losses:
+def losses_of_numbers(
+    x: np.ndarray,
+    spec: RoundingSpec,
+    power: int,
+    events: tuple[str, ...] = EVENTS,
+    least: float = 0.0,
+) -> Losses:
     """Round numbers to a format of single numbers and sum up.
 
-    Errors are in units of ``2**-power``; those of magnitudes below `least` are left out.
+    Errors are in units of ``2**-power``; those of magnitudes below `least` are left out. Other
+    events than `events` are known not to occur, or of no interest.
     """
     flat = x.reshape(-1)
     found = NONE
@@ -49,7 +54,7 @@ def losses_of_numbers(x: np.ndarray, spec: RoundingSpec, power: int, least: floa
     unit, end = np.float64(2.0**power if whole else 0.0), flat.dtype.type(least)
     for first in range(0, whole, _CHUNK):
         chunk = flat[first : first + _CHUNK].reshape(_ROWS, _COLUMNS)
-        packed, noise = map(np.asarray, call(_sums, spec, chunk, end, unit, x64=True))
+        packed, noise = map(np.asarray, call(_sums, (spec, events), chunk, end, unit, x64=True))
         counts = [((packed >> (8 * k)) & 0xFF).sum() for k in range(len(EVENTS))]
         found = found.plus(Losses(np.array(counts, np.int64), float(noise.sum())))
     if whole < flat.size:
@@ -75,24 +80,21 @@ def losses_of(
         return Losses(np.array(counts, np.int64), float(squares.sum()))
 
 
-def _sums(spec: RoundingSpec, x: Array, least: Array, unit: Array) -> tuple[Array, Array]:
+def _sums(
+    option: tuple[RoundingSpec, tuple[str, ...]], x: Array, least: Array, unit: Array
+) -> tuple[Array, Array]:
     """Return for each column the counts, a byte each, and the squared errors, in one pass."""
+    spec, events = option
     after = round_array(x, None, spec)
     masks = event_masks(classify(x, after, spec))
-    packed: Any = 0
-    for k, mask in enumerate(masks):
-        packed = packed + mask.reshape(x.shape).astype(np.uint32) * np.uint32(1 << (8 * k))
+    packed: Any = namespace(x).zeros(x.shape, np.uint32)
+    for k, name in enumerate(EVENTS):
+        if name in events:
+            mask = masks[k].reshape(x.shape).astype(np.uint32)
+            packed = packed + mask * np.uint32(1 << (8 * k))
     carrier = as_carrier(x)[1]
     magnitude = bitcast(x, carrier.uint_dtype) & carrier.uint(carrier.sign_bit - 1)
     is_counted = magnitude >= bitcast(least, carrier.uint_dtype)
     before, after = (select(is_counted, n, carrier.float_dtype(0)) for n in (x, after))
     error: Any = (after.astype(np.float64) - before.astype(np.float64)) * unit
     return packed.sum(axis=0, dtype=np.uint32), (error * error).sum(axis=0)
-
-
-def threshold(spec: RoundingSpec) -> float:
-    """Return the magnitude from which on a larger scale changes no relative error."""
-    fmt = spec.format
-    if isinstance(fmt, FloatFormat):
-        return 0.0 if fmt.exponent_bits is None else float(fmt.min_normal)
-    return math.inf

@@ -22,7 +22,6 @@ from precsim.analysis.files.losses import (
     Losses,
     losses_of,
     losses_of_numbers,
-    threshold,
 )
 from precsim.analysis.files.outcome import FormatOutcome, TensorOutcome, ratio
 from precsim.analysis.files.rounded import (
@@ -32,7 +31,7 @@ from precsim.analysis.files.rounded import (
     rounded_codes,
     times_power,
 )
-from precsim.analysis.files.scales import best_exponent, carrier_for
+from precsim.analysis.files.scales import best_exponent, carrier_for, possible_events, threshold
 from precsim.analysis.files.stored import Granule, StoredTensor
 from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.block import BlockFormat
@@ -56,6 +55,8 @@ class _Trial:
     spec: RoundingSpec
     is_wide: bool
     best: int | None
+    events: tuple[str, ...]
+    """Those that can occur."""
 
     @property
     def scaled_is_wide(self) -> bool:
@@ -202,7 +203,10 @@ def _trials(
             refusals[name] = f"{own.name} numbers are rounded first where this format is computed"
             continue
         best, is_wide = best_exponent(extent, spec, carrier), carrier is not own
-        trials.append(_Trial(name=name, spec=spec, is_wide=is_wide, best=best))
+        events = EVENTS
+        if scaled_format(spec.format) is None:
+            events = possible_events(extent, spec, carrier)
+        trials.append(_Trial(name=name, spec=spec, is_wide=is_wide, best=best, events=events))
     return trials, refusals
 
 
@@ -224,11 +228,11 @@ def _of_codes(
     if scaled_format(trial.spec.format) is not None:
         x = numbers_of_codes(dtype)[used].reshape(1, 1, -1)
         plain = losses_of(round_groups(x, trial.spec, extent, 0.0), power, weights=weights)
-        return _Found(plain, plain.noise)
+        return _unscaled(plain)
     table = rounded_codes(dtype, trial.spec, 0, trial.is_wide)
     plain = losses_of(_chosen(table, used), power, weights=weights)
     if not trial.best:
-        return _Found(plain, plain.noise)
+        return _unscaled(plain)
     table = rounded_codes(dtype, trial.spec, trial.best, trial.scaled_is_wide)
     scaled = losses_of(_chosen(table, used), power - trial.best, weights=weights)
     return _Found(plain, scaled.noise)
@@ -250,27 +254,31 @@ def _of_piece(
             continue
         numbers = times_power(x, 0, wide=trial.is_wide)
         plain = losses_of(round_groups(numbers, trial.spec, extent, amax), power)
-        found.append(_Found(plain, plain.noise))
+        found.append(_unscaled(plain))
     return found
 
 
 def _of_numbers(trial: _Trial, x: np.ndarray, power: int) -> _Found:
     """Return what happens to numbers; those that the best scale changes are rounded again."""
     numbers = times_power(x, 0, wide=trial.is_wide)
+    rounded = partial(losses_of_numbers, numbers, trial.spec, power, trial.events)
     if not trial.best:
-        plain = losses_of_numbers(numbers, trial.spec, power)
-        return _Found(plain, plain.noise)
+        return _unscaled(rounded())
     again = np.abs(x) < trial.least
     if np.count_nonzero(again) > _FEW * x.size:
-        plain, noise, again = losses_of_numbers(numbers, trial.spec, power), 0.0, np.True_
+        plain, noise, again = rounded(), 0.0, np.True_
     else:
-        plain = losses_of_numbers(numbers, trial.spec, power, trial.least)
+        plain = rounded(trial.least)
         noise = plain.noise
-        small = losses_of_numbers(numbers[again], trial.spec, power)
+        small = losses_of_numbers(numbers[again], trial.spec, power, ())
         plain = plain._replace(noise=noise + small.noise)
     scaled = times_power(x[again], trial.best, wide=trial.scaled_is_wide)
-    scaled_noise = losses_of_numbers(scaled, trial.spec, power - trial.best).noise
+    scaled_noise = losses_of_numbers(scaled, trial.spec, power - trial.best, ()).noise
     return _Found(plain, noise + scaled_noise)
+
+
+def _unscaled(plain: Losses) -> _Found:
+    return _Found(plain, plain.noise)
 
 
 def _granule(specs: Sequence[RoundingSpec], shape: tuple[int, ...]) -> Granule:

@@ -1,8 +1,9 @@
-"""The power of two by which a tensor is best multiplied before it is rounded to a format."""
+"""What the extent of a tensor tells: its best scale for a format, and what can happen there."""
 
 import math
 
 from precsim.analysis.files.extent import Extent
+from precsim.analysis.files.rounded import EVENTS
 from precsim.formats.carrier import FLOAT64, Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
@@ -27,18 +28,46 @@ def best_exponent(extent: Extent, spec: RoundingSpec, carrier: Carrier) -> int |
         return None
     if not fmt.is_signed and extent.lowest < 0:
         return None
-    positive, negative = first_beyond(spec, carrier)
-    highest = min(
-        _largest_below(end, magnitude, carrier)
-        for end, magnitude in ((positive, extent.highest), (negative, -extent.lowest))
-        if magnitude
-    )
+    highest = _largest_exponent(extent, spec, carrier)
     if isinstance(fmt, FixedPointFormat):
         return highest
     least = math.frexp(float(fmt.min_normal))[1] - math.frexp(extent.smallest)[1]
     if least <= highest:
         return min(max(0, least), highest)
     return highest
+
+
+def possible_events(extent: Extent, spec: RoundingSpec, carrier: Carrier) -> tuple[str, ...]:
+    """Return which range events the numbers of an extent can have in a format of numbers."""
+    fmt = spec.format
+    assert isinstance(fmt, (FloatFormat, FixedPointFormat))
+    events: tuple[str, ...] = EVENTS
+    has_zero = isinstance(fmt, FixedPointFormat) or fmt.has_zero
+    if extent.has_specials or not extent.amax or not has_zero:
+        return events
+    if _largest_exponent(extent, spec, carrier) >= 0:
+        events = tuple(e for e in events if e not in ("overflowed", "saturated"))
+    if extent.smallest >= threshold(spec):
+        events = tuple(e for e in events if e not in ("underflowed", "subnormal"))
+    return events
+
+
+def threshold(spec: RoundingSpec) -> float:
+    """Return the smallest normal magnitude; where there is none, infinity or 0."""
+    fmt = spec.format
+    if isinstance(fmt, FloatFormat):
+        return 0.0 if fmt.exponent_bits is None else float(fmt.min_normal)
+    return math.inf
+
+
+def _largest_exponent(extent: Extent, spec: RoundingSpec, carrier: Carrier) -> int:
+    """Return the largest k for which no number times ``2**k`` is beyond the range."""
+    positive, negative = first_beyond(spec, carrier)
+    return min(
+        _largest_below(end, magnitude, carrier)
+        for end, magnitude in ((positive, extent.highest), (negative, -extent.lowest))
+        if magnitude
+    )
 
 
 def _largest_below(end: int, magnitude: float, carrier: Carrier) -> int:
