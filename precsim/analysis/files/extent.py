@@ -10,6 +10,9 @@ import numpy as np
 
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
 
+_FEW = 1 << 12
+"""Numbers up to which sorting their codes is faster than a table of all codes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
@@ -134,10 +137,17 @@ def numbers_of_codes(dtype: Any) -> np.ndarray:
     return numbers
 
 
-def count_codes(pieces: Iterable[np.ndarray], dtype: Any) -> np.ndarray:
-    """Return how often each code of a dtype occurs."""
-    counts = np.zeros(1 << (8 * dtype.itemsize), np.int64)
-    for piece in pieces:
-        codes = np.ascontiguousarray(piece, dtype).view(f"u{dtype.itemsize}").reshape(-1)
-        counts += np.bincount(codes, minlength=counts.size)
-    return counts
+def count_codes(pieces: Iterable[np.ndarray], dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes of a dtype that occur in pieces of a tensor, and how often each does."""
+    codes = (np.ascontiguousarray(p, dtype).view(f"u{dtype.itemsize}").reshape(-1) for p in pieces)
+    first = next(codes, None)
+    if first is None or first.size < _FEW:  # few numbers are all in one piece
+        empty = np.zeros(0, f"u{dtype.itemsize}")
+        return np.unique(
+            empty if first is None else np.concatenate([first, *codes]), return_counts=True
+        )
+    counts = np.bincount(first, minlength=1 << (8 * dtype.itemsize))
+    for piece in codes:
+        counts += np.bincount(piece, minlength=counts.size)
+    used = np.flatnonzero(counts)
+    return used, counts[used]

@@ -141,22 +141,20 @@ def measure(
     fewer are counted by their codes in the first; formats without blocks take no second one then.
     Memory: about ten pieces.
     """
-    counts: np.ndarray | None = None
     by_code = is_counted_by_code(tensor.dtype)
     passes = 1 if by_code and all(map(_is_of_whole_tensor, specs.values())) else 2
     read = partial(_read, tensor, lambda count: on_bytes(count / passes))
     if by_code:
         dtype = tensor.dtype.newbyteorder("=")
-        counts = count_codes(read(Granule()), dtype)
-        used = np.flatnonzero(counts)
-        extent = extent_of(numbers_of_codes(dtype)[used], counts[used])
+        used, counts = count_codes(read(Granule()), dtype)
+        extent = extent_of(numbers_of_codes(dtype)[used], counts)
     else:
         extent = _merged(run(_extent, read(Granule())))
     trials, refusals = _trials(tensor, specs, extent)
     found = {}
-    if counts is not None:
+    if by_code:
         by_codes = (trial for trial in trials if _is_of_whole_tensor(trial.spec))
-        found = {t: _of_codes(t, dtype, used, counts[used], extent) for t in by_codes}
+        found = {t: _of_codes(t, dtype, used, counts, extent) for t in by_codes}
     left = [trial for trial in trials if trial not in found]
     if left:
         found |= dict.fromkeys(left, _Found(NONE, 0.0))

@@ -80,9 +80,9 @@ def times_power(x: np.ndarray, exponent: int, *, wide: bool) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):  # codes that no tensor has; NaN
         x = x.astype(np.float64) if wide else x
         if abs(exponent) < -np.finfo(x.dtype).minexp:  # `ldexp` takes ten times as long
-            scaled: np.ndarray = x * x.dtype.type(2.0**exponent) if exponent else x
-            return scaled
-        return np.ldexp(x, exponent)
+            return np.multiply(x, x.dtype.type(2.0**exponent)) if exponent else x
+        scaled: np.ndarray = np.ldexp(x, exponent)
+        return scaled
 
 
 def round_groups(x: np.ndarray, spec: RoundingSpec, extent: Extent, amax: float) -> Rounded:

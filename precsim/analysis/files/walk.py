@@ -16,6 +16,8 @@ from precsim.analysis.files.outcome import TensorOutcome
 from precsim.analysis.files.stored import Skipped
 from precsim.rounding.spec import RoundingSpec
 
+_MOST_CORES = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReport:
@@ -98,8 +100,9 @@ def _analysed(
 
 
 def _cores() -> int:
+    """Return how many pieces are worked on side by side; each takes memory."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, _MOST_CORES)
 
 
 def _in_order(

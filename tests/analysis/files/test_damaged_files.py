@@ -282,16 +282,16 @@ def test_names_are_only_names(tmp_path: Path) -> None:
 
 
 def test_a_file_larger_than_the_memory_for_it(tmp_path: Path) -> None:
-    """Half a gigabyte of zeros, of which nothing is on the disk, in 64 MiB."""
+    """A quarter of a gigabyte of zeros, of which nothing is on the disk, in 64 MiB."""
     path = tmp_path / "x.npy"
     with path.open("wb") as file:
-        file.write(npy_of(npy_header("'<f2'", shape="(65536, 4096)")))
-        file.truncate(file.tell() + 2 * 65536 * 4096)
+        file.write(npy_of(npy_header("'<f2'", shape="(32768, 4096)")))
+        file.truncate(file.tell() + 2 * 32768 * 4096)
     tracemalloc.start()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (tensor,) = analysed(path).tensors
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (tensor.extent.elements, tensor.extent.zeros) == (65536 * 4096, 65536 * 4096)
+    assert (tensor.extent.elements, tensor.extent.zeros) == (32768 * 4096, 32768 * 4096)
     assert peak < 2**26
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
