@@ -70,8 +70,8 @@ def _print_tables(report: FileReport) -> None:
     for table in tables(report):
         console.print(table)
     for file, item in report.skipped:
-        facts = f"{shown(item.name)} {item.dtype}".strip()
-        print_words(f"not analysed: {facts or shown(file)} ({item.reason})")
+        place = f"{file}:{item.name}" if item.name else file
+        print_words(f"not analysed: {shown(place)} {item.dtype} ({item.reason})")
     if report.tensors:
         for text in LEGEND:
             print_words(text)

@@ -24,7 +24,7 @@ from precsim.analysis.files.stored import Skipped, StoredTensor, checked_shape
 MAX_HEADER = 1 << 25
 """Bytes of the largest header that is read, enough for 200,000 tensors."""
 
-_MAX_VALUES = 1 << 22
+_MAX_VALUES = 1 << 21
 """JSON values in a header; each may take a hundred bytes of memory."""
 
 _FLOATS: dict[str, Any] = {

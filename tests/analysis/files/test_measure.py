@@ -161,6 +161,16 @@ def test_large_tensors_are_summed_up_by_compiled_programs(tmp_path: Path) -> Non
     assert same(found.best_sqnr, ps.sqnr(ps.round_to(scaled, "fp16"), scaled))
 
 
+@pytest.mark.skipif(not hasattr(ps.errors, "predict"), reason="there are no predictions here")
+@pytest.mark.parametrize("name", ["normal", "spread", "large", "positive", "zeros"])
+def test_predictions_have_the_same_counts(name: str, outcomes: dict[str, TensorOutcome]) -> None:
+    statistics = ps.errors.statistics(np.atleast_1d(TENSORS[name]))
+    for fmt in ("fp16", "bf16", "e4m3", "e5m2:saturate", "e2m1:rtz", "q3.4"):
+        found, predicted = outcomes[name].formats[fmt], ps.errors.predict(statistics, fmt)
+        for event in rounded.EVENTS:
+            assert getattr(found, event) == getattr(predicted, event), (fmt, event)
+
+
 def test_extents_merge() -> None:
     x = np.concatenate([TENSORS["spread"].ravel(), [0.0, 1e30, 1e-40]]).astype(np.float32)
     merged = Extent()
