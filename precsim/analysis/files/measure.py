@@ -139,7 +139,7 @@ def measure(
     -----
     At most two passes: the first finds the extent, which decides scales. Numbers of 16 bits or
     fewer are counted by their codes in the first; formats without blocks take no second one then.
-    Memory: about ten pieces.
+    Memory: about ten pieces at a time that `run` works on.
     """
     by_code = is_counted_by_code(tensor.dtype)
     passes = 1 if by_code and all(map(_is_of_whole_tensor, specs.values())) else 2
@@ -159,8 +159,8 @@ def measure(
     if left:
         found |= dict.fromkeys(left, _Found(NONE, 0.0))
         granule = _granule([trial.spec for trial in left], tensor.shape)
-        amax = _amax(tensor, granule, left, extent)
-        measured = partial(_of_piece, left, extent, amax)
+        amax = [_amax(tensor, granule, trial, extent) for trial in left]
+        measured = partial(_of_piece, left, amax, extent)
         for losses in run(measured, read(granule)):
             found |= {t: found[t].plus(new) for t, new in zip(left, losses, strict=True)}
     return TensorOutcome(
@@ -241,17 +241,17 @@ def _chosen(table: Rounded, codes: np.ndarray) -> Rounded:
 
 
 def _of_piece(
-    trials: Sequence[_Trial], extent: Extent, amax: float, piece: np.ndarray
+    trials: Sequence[_Trial], amax: Sequence[float], extent: Extent, piece: np.ndarray
 ) -> list[_Found]:
     """Return what happens to a piece of a tensor in each trial."""
     x, power = as_numbers(piece), -extent.exponent
     found = []
-    for trial in trials:
+    for trial, largest in zip(trials, amax, strict=True):
         if scaled_format(trial.spec.format) is None:
             found.append(_of_numbers(trial, x, power))
             continue
         numbers = times_power(x, 0, wide=trial.is_wide)
-        plain = losses_of(round_groups(numbers, trial.spec, extent, amax), power)
+        plain = losses_of(round_groups(numbers, trial.spec, extent, largest), power)
         found.append(_unscaled(plain))
     return found
 
@@ -262,15 +262,15 @@ def _of_numbers(trial: _Trial, x: np.ndarray, power: int) -> _Found:
     rounded = partial(losses_of_numbers, numbers, trial.spec, power, trial.events)
     if not trial.best:
         return _unscaled(rounded())
-    again = np.abs(x) < trial.least
-    if np.count_nonzero(again) > _FEW * x.size:
-        plain, noise, again = rounded(), 0.0, np.True_
+    is_small = np.abs(x) < trial.least
+    if np.count_nonzero(is_small) > _FEW * x.size:
+        plain, noise, again = rounded(), 0.0, x
     else:
-        plain = rounded(trial.least)
+        plain, again = rounded(trial.least), x[is_small]
         noise = plain.noise
-        small = losses_of_numbers(numbers[again], trial.spec, power, ())
+        small = losses_of_numbers(numbers[is_small], trial.spec, power, ())
         plain = plain._replace(noise=noise + small.noise)
-    scaled = times_power(x[again], trial.best, wide=trial.scaled_is_wide)
+    scaled = times_power(again, trial.best, wide=trial.scaled_is_wide)
     scaled_noise = losses_of_numbers(scaled, trial.spec, power - trial.best, ()).noise
     return _Found(plain, noise + scaled_noise)
 
@@ -294,18 +294,12 @@ def _granule_of(fmt: ScaledFormat, shape: tuple[int, ...]) -> Granule:
     return Granule(1, fmt.block_size or 1)
 
 
-def _amax(
-    tensor: StoredTensor, granule: Granule, trials: Sequence[_Trial], extent: Extent
-) -> float:
+def _amax(tensor: StoredTensor, granule: Granule, trial: _Trial, extent: Extent) -> float:
     """Return the largest magnitude that decides the scale of a tensor of blocks."""
-    specs = [
-        trial.spec
-        for trial in trials
-        if isinstance(trial.spec.format, BlockFormat) and trial.spec.format.tensor_scale
-    ]
-    if not specs or not extent.has_specials:
-        return extent.amax
-    return max(_amax_of_sound_blocks(tensor, granule, spec) for spec in specs)
+    fmt = trial.spec.format
+    if extent.has_specials and isinstance(fmt, BlockFormat) and fmt.tensor_scale is not None:
+        return _amax_of_sound_blocks(tensor, granule, trial.spec)
+    return extent.amax
 
 
 def _amax_of_sound_blocks(tensor: StoredTensor, granule: Granule, spec: RoundingSpec) -> float:

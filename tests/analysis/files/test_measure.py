@@ -43,7 +43,15 @@ TENSORS: dict[str, np.ndarray] = {
 }
 FORMATS = [
     *("fp16", "bf16", "e4m3", "e5m2:saturate", "e2m1:rtz", "q3.4", "uq2.6", "fp64", "e8m0"),
-    *("mxfp8", "mxfp4_rceil", "nvfp4", "int8", "uint4", "int4_symmetric_block32"),
+    *(
+        "mxfp8",
+        "mxfp4_rceil",
+        "nvfp4",
+        "nvfp4:saturate_infinity",
+        "int8",
+        "uint4",
+        "int4_symmetric_block32",
+    ),
     *("e4m3:scale=tensor", "e4m3:scale=2x32", "e4m3:scale=row"),
 ]
 
