@@ -111,7 +111,8 @@ def _rows(tensor: TensorOutcome) -> Iterator[str]:
         there = (scale(outcome.best_exponent), decibels(outcome.best_sqnr))
         yield f"<tr>{_text(name)}{cells}{''.join(f'<td>{escape(c)}</td>' for c in there)}</tr>"
     for name, reason in tensor.refusals.items():
-        yield f'<tr>{_text(name)}<td class="text" colspan="{columns - 1}">{escape(reason)}</td></tr>'
+        cell = f'<td class="text" colspan="{columns - 1}">{escape(reason)}</td>'
+        yield f"<tr>{_text(name)}{cell}</tr>"
 
 
 def _cells(outcome: FormatOutcome, elements: int, nonzero: int) -> str:

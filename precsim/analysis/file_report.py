@@ -15,15 +15,15 @@ from precsim.analysis.files.outcome import FormatOutcome, TensorOutcome, Total, 
 from precsim.analysis.files.walk import FileReport
 
 _RANGE = (
-    "Underflow: nonzero numbers that become 0; subnormal: results below the smallest normal number; "
-    "both as a share of the nonzero numbers. Overflow: finite numbers that become infinity or NaN; "
+    "Underflow: nonzero numbers that become 0; subnormal: results below the smallest normal "
+    "number; both as a share of the nonzero numbers. Overflow: finite numbers that become infinity or NaN; "
     "saturated: numbers beyond the range that become its end; both as a share of all numbers."
 )
 _RATIO = (
     "SQNR: 10 log10 of the sum of squares over the sum of squared errors; 6 dB are a bit. It is "
     "inf without any error, -inf where a number became infinite, nan where one is NaN; that of all "
-    "tensors leaves out tensors that hold infinities or NaN. Best scale: the power of two that loses "
-    "least to the range; formats with scales of their own have none."
+    "tensors leaves out tensors that hold infinities or NaN. Best scale: the power of two that "
+    "loses least to the range; formats with scales of their own have none."
 )
 LEGEND = (_RANGE, _RATIO)
 """What the columns mean."""

@@ -124,7 +124,8 @@ def read_index(path: Path) -> dict[str, str]:
         is_plain = isinstance(shard, str) and Path(shard).name == shard
         if not is_plain or not shard.lower().endswith(".safetensors"):
             raise ValueError(
-                f"{path} names the shard {str(shard)[:60]!r}; allowed are .safetensors files beside it"
+                f"{path} names the shard {str(shard)[:60]!r}; allowed are .safetensors files "
+                "beside it"
             )
     return shards
 

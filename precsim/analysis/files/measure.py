@@ -96,8 +96,8 @@ def parse_formats(names: Sequence[str]) -> dict[str, RoundingSpec]:
             raise ValueError(f"format is {name!r}; allowed are roundings without random bits")
         if isinstance(fmt, AffineFormat) and fmt.granularity is Granularity.CHANNEL:
             raise ValueError(
-                f"format is {name!r}, whose scales are those of channels; allowed are scales of the "
-                "whole tensor and of blocks along its last axis"
+                f"format is {name!r}, whose scales are those of channels; allowed are scales of "
+                "the whole tensor and of blocks along its last axis"
             )
     return specs
 
