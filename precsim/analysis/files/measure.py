@@ -198,7 +198,7 @@ def _trials(
     for name, spec in specs.items():
         carrier = carrier_for(spec, own)
         if carrier is None:
-            refusals[name] = f"{own.name} numbers are rounded first where this format is computed"
+            refusals[name] = f"takes no {own.name} numbers"
             continue
         best, is_wide = best_exponent(extent, spec, carrier), carrier is not own
         events = EVENTS
