@@ -6,6 +6,7 @@ from benchmarks import (
     calls,
     compilation,
     emulation,
+    files,
     matmuls,
     native,
     operations,
@@ -29,6 +30,7 @@ def all_cases() -> list[Case]:
         *compilation.cases(),
         *emulation.cases(),
         *what_if.cases(),
+        *files.cases(),
         *startup.cases(),
     ]
 
