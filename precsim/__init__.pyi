@@ -12,6 +12,8 @@ from precsim.analysis.bounds import gamma as gamma
 from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
 from precsim.analysis.comparison import PolicySummary as PolicySummary
 from precsim.analysis.comparison import summarise as summarise
+from precsim.analysis.dumps.compare import DumpComparison as DumpComparison
+from precsim.analysis.dumps.compare import compare_dumps as compare_dumps
 from precsim.analysis.errors import backward_error as backward_error
 from precsim.analysis.errors import relative_error as relative_error
 from precsim.analysis.errors import sqnr as sqnr

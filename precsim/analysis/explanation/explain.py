@@ -10,9 +10,7 @@ import numpy as np
 
 from precsim._arrays import as_array
 from precsim.analysis.bounds import matmul_bound
-from precsim.analysis.errors import ulp_error
-from precsim.analysis.explanation import products
-from precsim.analysis.explanation.measures import (
+from precsim.analysis.differences import (
     Flat,
     are_equal,
     differences,
@@ -20,6 +18,8 @@ from precsim.analysis.explanation.measures import (
     flat,
     relative_distance,
 )
+from precsim.analysis.errors import ulp_error
+from precsim.analysis.explanation import products
 from precsim.analysis.tables import html_table, json_text, text_table
 from precsim.formats.arguments import shown
 from precsim.formats.floating import FloatFormat
@@ -53,9 +53,10 @@ class Attempt:
 
     Examples
     --------
-    >>> import numpy as np, precsim as ps
-    >>> ps.explain(np.float32([0.5]), np.float32([0.7]), candidates={"half": lambda: 0.5}).by
-    ('half',)
+    >>> import precsim as ps
+    >>> found = ps.explain(0.5, 0.7, candidates={"half": lambda: 0.5, "third": lambda: 1 / 3})
+    >>> [(attempt.name, attempt.equal) for attempt in found.attempts]
+    [('half', 1.0), ('third', 0.0)]
     """
 
     name: str
@@ -90,7 +91,7 @@ class Explanation:
     Examples
     --------
     >>> import numpy as np, precsim as ps
-    >>> found = ps.explain(np.float32([1.0, 3.0]), np.float32([1.0, 3.01]))
+    >>> found = ps.explain(np.float32([1.0, 3.01]), np.float32([1.0, 3.0]))
     >>> found.different, found.by, found.share_of_bound
     (1, (), None)
     """

@@ -2,6 +2,7 @@
 
 import json
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -226,7 +227,7 @@ def test_table_and_html() -> None:
     assert json.loads(found.to_json())["attempts"][0]["name"] == "tf32_tf32_fp32"
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "shapes": (
         lambda: ps.explain(A, B),
         r"got has shape \(5, 32\), want \(32, 7\); allowed is one",
