@@ -18,8 +18,8 @@ from precsim.analysis.errors import backward_error as backward_error
 from precsim.analysis.errors import relative_error as relative_error
 from precsim.analysis.errors import sqnr as sqnr
 from precsim.analysis.errors import ulp_error as ulp_error
-from precsim.analysis.explanation.explain import Explanation as Explanation
 from precsim.analysis.explanation.explain import explain as explain
+from precsim.analysis.explanation.result import Explanation as Explanation
 from precsim.arithmetic.conversion import convert as convert
 from precsim.arithmetic.elementary.elementary import erf as erf
 from precsim.arithmetic.elementary.elementary import exp as exp

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from precsim._arrays import as_array, is_array
-from precsim.formats.registry import get_format
+from precsim.rounding.round_to import round_to
+
+NARROW = ("bf16", "fp16")
+"""Formats that products of wider operands are rounded to."""
 
 
 class Flat(NamedTuple):
@@ -16,8 +19,11 @@ class Flat(NamedTuple):
     """float64, or float32 and narrower numbers in it, shape (n,)."""
     shapes: tuple[tuple[int, ...], ...]
     """Of its arrays."""
-    format: str
-    """Name of the format of the dtype; of the widest one where there are several."""
+
+    @property
+    def shown(self) -> str:
+        """The shapes, for a message."""
+        return ", ".join(map(str, self.shapes))
 
 
 def flat(result: Any, argument: str) -> Flat:
@@ -30,10 +36,8 @@ def flat(result: Any, argument: str) -> Flat:
             )
     if not arrays:
         raise TypeError(f"{argument} has no arrays; allowed are arrays and pytrees of arrays")
-    floats = [x.dtype for x in arrays if x.dtype.kind in "fV"] or [np.dtype(np.float64)]
-    widest = max(floats, key=lambda dtype: dtype.itemsize)
     values = np.concatenate([x.astype(np.float64).ravel() for x in arrays])
-    return Flat(values, tuple(x.shape for x in arrays), str(get_format(widest)))
+    return Flat(values, tuple(x.shape for x in arrays))
 
 
 def _leaves(result: Any) -> Iterator[Any]:
@@ -82,3 +86,16 @@ def relative_distance(x: np.ndarray, y: np.ndarray) -> float:
     size = float(np.linalg.norm(y[np.isfinite(y)]))
     distance = float(np.linalg.norm(differences(x, y)))
     return distance / size if size else float("inf") if distance else 0.0
+
+
+def is_of(values: np.ndarray, name: str) -> bool:
+    """Return whether a format has all numbers."""
+    if name == "fp32":
+        with np.errstate(over="ignore"):
+            return bool(are_equal(values, values.astype(np.float32).astype(np.float64)).all())
+    return bool(are_equal(values, np.asarray(round_to(values, name))).all())
+
+
+def format_of(values: np.ndarray) -> str:
+    """Return the narrowest format that has all numbers."""
+    return next((name for name in (*NARROW, "fp32") if is_of(values, name)), "fp64")

@@ -196,7 +196,7 @@ def _unlikeness(ours: Sequence[Moments], theirs: Sequence[Moments]) -> np.ndarra
     size = np.maximum(np.maximum(x[..., 1], y[..., 1]), 1e-300)
     with np.errstate(invalid="ignore"):
         apart: np.ndarray = np.nan_to_num(np.abs(x - y).sum(-1) / size, nan=1.0, posinf=1.0)
-    return np.clip(apart, 0.0, 1.0)
+    return np.asarray(np.clip(apart, 0.0, 1.0))
 
 
 def _shape_likeness(ours: Sequence[Shape], theirs: Sequence[Shape]) -> np.ndarray:
