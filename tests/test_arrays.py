@@ -108,6 +108,7 @@ EXEMPT = {
     # Two arrays, of which one is the rounding of the other; trees of parameters, functions, runs.
     "count_events",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
+    "explain", "compare_dumps", "audit_loss_scale", "track_drift",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
     # Optimizers, their states, pictures.
     *vars(ps.optax), *vars(ps.plots),
