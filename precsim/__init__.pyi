@@ -8,10 +8,10 @@ from precsim import options as options
 from precsim import oracle as oracle
 from precsim import plots as plots
 from precsim import replay as replay
+from precsim.analysis.along_training.audit import audit_loss_scale as audit_loss_scale
 from precsim.analysis.along_training.drift import Drift as Drift
 from precsim.analysis.along_training.drift import track_drift as track_drift
 from precsim.analysis.along_training.loss_scale_audit import LossScaleAudit as LossScaleAudit
-from precsim.analysis.along_training.loss_scale_audit import audit_loss_scale as audit_loss_scale
 from precsim.analysis.bounds import gamma as gamma
 from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
 from precsim.analysis.comparison import PolicySummary as PolicySummary

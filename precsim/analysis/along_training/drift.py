@@ -106,16 +106,14 @@ class Drift:
     @property
     def sentence(self) -> str:
         """What was found, in one sentence."""
-        if not self.paths:
-            return "the states have no floating-point tensors in common"
         last = self.relative()[:, -1]
         worst = int(np.argmax(np.nan_to_num(last, nan=np.inf)))
-        inherited = _ratio(self.inherited, self.total)[worst, -1]
+        local, inherited = (self.relative(kind)[worst, -1] for kind in KINDS[1:])
         swallowed = self.swallowed.sum() / max(self.updates.sum(), 1)
         return (
             f"after {self.steps} steps {self.paths[worst]} is farthest from the shadow, by "
-            f"{last[worst]:.2g} of its norm, {100 * inherited:.3g} % of that inherited from earlier "
-            f"steps; {100 * swallowed:.3g} % of all updates are swallowed"
+            f"{last[worst]:.2g} of its norm (local {local:.2g}, inherited {inherited:.2g}); "
+            f"{100 * swallowed:.3g} % of all updates are swallowed"
         )
 
     def __str__(self) -> str:

@@ -44,6 +44,11 @@ def plot_heat_map(
     is_logarithmic : bool
         Whether the colours are logarithmic. Then numbers that are not positive stay white.
 
+    Returns
+    -------
+    None
+        The axes hold what is drawn.
+
     Raises
     ------
     TypeError
