@@ -105,7 +105,7 @@ def explain(
     if fun is None and isinstance(candidates, Sequence):
         raise ValueError("candidates are names, and fun is not given; allowed are both")
     share = None
-    if fun is not None and products.is_known(fun) and len(args) == 2:
+    if fun is not None and _is_product(fun, args, candidates):
         problem = SampledProduct(args, ours, theirs)
         share = problem.share_of_bound()
         groups = problem.groups(fun, candidates)
@@ -123,6 +123,17 @@ def explain(
         attempts=attempts,
         untried=untried,
     )
+
+
+def _is_product(fun: Callable[..., Any], args: Sequence[Any], candidates: Any) -> bool:
+    """Return whether a function is a matrix product of its two arguments."""
+    if products.is_known(fun, args):
+        return True
+    if isinstance(candidates, Mapping):
+        return False  # nothing of the function itself is needed
+    from precsim.analysis.explanation import functions
+
+    return functions.is_product(fun, args)
 
 
 def _tried(groups: Sequence[Sequence[Try]]) -> tuple[tuple[Attempt, ...], int]:

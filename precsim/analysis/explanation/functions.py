@@ -1,9 +1,10 @@
 """Arithmetics that a whole function may have had: itself on this machine, and policies."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from precsim._arrays import is_array
 from precsim.formats.arguments import shown
 
 _PRODUCTS = {"dot_general", "conv_general_dilated", "ragged_dot_general"}
@@ -20,15 +21,15 @@ class Computation:
 
 def computations(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[list[Computation]]:
     """Return ways to compute a function, those that need no emulation first."""
-    import jax
-
+    compiled = _compiled(fun)
     itself = [
         Computation(name="fun", meaning="the function as it runs here", run=fun),
-        Computation(
-            name="jax.jit(fun)", meaning="the function compiled by XLA here", run=jax.jit(fun)
-        ),
+        Computation(name="jax.jit(fun)", meaning="the function compiled by XLA", run=compiled),
     ]
-    has_products = bool(_primitives(fun, args) & _PRODUCTS)
+    from precsim.transform.jaxprs import equations
+
+    primitives = {eqn.primitive.name for eqn in equations(_program(fun, args))}
+    has_products = bool(primitives & _PRODUCTS)
     tiers = [_operands, _formats, _machines] if has_products else [_formats]
     emulated = [[under(fun, *named) for named in tier()] for tier in (*tiers, _orders)]
     return [itself, *emulated]
@@ -36,28 +37,67 @@ def computations(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[list[Co
 
 def under(fun: Callable[..., Any], policy: str, meaning: str) -> Computation:
     """Return the computation of a function under a policy."""
-    import jax
-
     from precsim.transform.emulate import emulate
 
-    return Computation(name=policy, meaning=meaning, run=jax.jit(emulate(fun, policy)))
+    return Computation(name=policy, meaning=meaning, run=_compiled(emulate(fun, policy)))
 
 
-def _primitives(fun: Callable[..., Any], args: tuple[Any, ...]) -> set[str]:
+def is_product(fun: Callable[..., Any], args: Sequence[Any]) -> bool:
+    """Return whether all that a function does is to multiply its two arguments, as a @ b does.
+
+    They have up to two dimensions.
+    """
+    from precsim.transform.jaxprs import inner_jaxprs, opened
+
+    if len(args) != 2 or not all(map(is_array, args)):
+        return False
+    program = opened(_program(fun, tuple(args)))
+    while len(program.eqns) == 1:
+        eqn = program.eqns[0]
+        if list(eqn.invars) != list(program.invars) or eqn.outvars != program.outvars:
+            return False
+        inner = list(inner_jaxprs(eqn))
+        if len(inner) != 1:
+            dimensions = [atom.aval.ndim for atom in eqn.invars]
+            return eqn.primitive.name == "dot_general" and _is_matmul(eqn.params, dimensions)
+        program = inner[0]
+    return False
+
+
+def _is_matmul(params: Any, dimensions: Sequence[int]) -> bool:
+    contracted, batch = params["dimension_numbers"]
+    last = dimensions[0] - 1, max(dimensions[1] - 2, 0)
+    is_plain = tuple(map(tuple, contracted)) == ((last[0],), (last[1],))
+    return is_plain and not any(batch) and max(dimensions) <= 2
+
+
+def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function compiled for the arrays among its arguments."""
+
+    def run(*args: Any) -> Any:
+        import jax
+
+        from precsim.transform.tracing import flattened
+
+        flat = flattened(fun, args, {})
+        return jax.jit(flat.fun)(*flat.arrays)
+
+    return run
+
+
+def _program(fun: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     import jax
 
-    from precsim.transform.jaxprs import equations
     from precsim.transform.tracing import flattened
 
     try:
         flat = flattened(fun, args, {})
-        program = jax.make_jaxpr(flat.fun)(*flat.arrays)
+        return jax.make_jaxpr(flat.fun)(*flat.arrays)
     except (TypeError, jax.errors.JAXTypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TypeError(
             f"fun is {shown(fun)}; allowed are products and functions that JAX can trace: {reason}"
         ) from None
-    return {eqn.primitive.name for eqn in equations(program)}
 
 
 def products_by(spec: str) -> str:

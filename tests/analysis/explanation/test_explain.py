@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.analysis.explanation.functions import is_product
 
 K = 32
 
@@ -58,6 +59,28 @@ def test_planted_reversed_order_is_named() -> None:
     assert found.by == ("fp32_fp32_fp32 reversed",)
     assert found.share_of_bound is not None
     assert 0 < found.share_of_bound < 1
+
+
+PRODUCTS: dict[str, Callable[..., Any]] = {
+    "lambda": lambda a, b: a @ b,
+    "einsum": lambda a, b: jnp.einsum("ik,kj->ij", a, b),
+    "compiled": jax.jit(jnp.dot),
+}
+
+
+@pytest.mark.parametrize("fun", PRODUCTS.values(), ids=PRODUCTS)
+def test_products_are_known_by_what_they_do(fun: Callable[..., Any]) -> None:
+    got = ps.matmul(A, B, "h100:bf16", backend="reference")
+    found = ps.explain(got, WANT, fun=fun, args=(A, B), candidates=["bf16_bf16_fp32", "h100:bf16"])
+    assert found.by == ("h100:bf16",)
+    assert found.share_of_bound is not None
+
+
+def test_other_functions_are_no_products() -> None:
+    square = A[:, :5]
+    for fun in (lambda a, b: b @ a, lambda a, b: a.T @ b, lambda a, b: a @ b + 1):
+        assert not is_product(fun, (square, square))
+    assert not is_product(lambda a: a, (square,))
 
 
 def test_planted_lanes_are_named() -> None:
@@ -143,10 +166,10 @@ def test_equal_results_need_no_explanation() -> None:
 
 
 def network(w: dict[str, jax.Array], x: Any) -> Any:
-    return {"y": jnp.maximum(x @ w["first"], 0) @ w["second"]}
+    return {"y": jnp.maximum(x @ w["first"], 0)}
 
 
-WEIGHTS = {"first": jnp.asarray(B), "second": jnp.asarray(B[:7, :3])}
+WEIGHTS = {"first": jnp.asarray(B)}
 TF32 = "fwd=tf32_tf32_fp32,dgrad=tf32_tf32_fp32,wgrad=tf32_tf32_fp32"
 
 
