@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.analysis.along_training.batches import arguments_of_steps
 from precsim.analysis.along_training.cotangents import (
     EXPONENTS,
     counted_gradient,
@@ -72,10 +73,10 @@ def audit_loss_scale(
     Raises
     ------
     TypeError
-        If `loss_fn` is neither a function nor a TrainConfig.
+        If `loss_fn` is neither a function nor a TrainConfig, or `batches` has no tuples.
     ValueError
-        If a format is not of that kind, `underflow` is not between 0 and 1, or a scale is no power
-        of two.
+        If a format is not of that kind, `underflow` is not between 0 and 1, a scale is no power of
+        two, or there are no steps.
 
     Notes
     -----
@@ -162,8 +163,6 @@ def _audited(steps: Steps, scale: LossScale, fmt: FloatFormat, threshold: float)
             found = steps.send(is_finite or isinstance(scale, NoLossScale))
     except StopIteration:
         pass
-    if not used:
-        raise ValueError("batches has no steps; allowed is one at least")
     counts = np.stack(totals)
     return LossScaleAudit(
         format=str(fmt),
@@ -189,7 +188,7 @@ def _steps(
 ) -> Steps:
     """Train with the user's loss function."""
     state = None if optimizer is None else optimizer.init(params)
-    for k, batch in enumerate(batches):
+    for k, batch in enumerate(arguments_of_steps(batches)):
         _, grads, counts = gradient(params, *batch)
         is_taken = yield jax.device_get(counts)
         if optimizer is not None and is_taken:

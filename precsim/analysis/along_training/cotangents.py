@@ -78,7 +78,7 @@ def counted_gradient(
                 seen[name] = zeros
                 return _probed(x, probes.get(name, zeros), precision)
 
-            flat, tree = jax.tree_util.tree_flatten_with_path(params)
+            flat, tree = jax.tree_util.tree_flatten_with_path(jax.tree.map(jnp.asarray, params))
             leaves = [through(_path(path), x) if is_float(x) else x for path, x in flat]
             context = Context(
                 policy=policy,
@@ -102,7 +102,7 @@ def counted_gradient(
 
 
 def _path(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return jax.tree_util.keystr(path, simple=True, separator="/") or "parameters"
 
 
 def _compute(through: Callable[[str, Array], Array], op: Operation) -> list[Value]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.analysis.along_training.batches import arguments_of_steps
 from precsim.analysis.tables import html_table, json_text, text_table
 from precsim.formats.arguments import not_allowed, shown
 from precsim.transform.emulate import emulate
@@ -180,7 +181,8 @@ def track_drift(
     Raises
     ------
     TypeError
-        If `step` or `low` cannot be called, or a step does not return a state like the one given.
+        If `step` or `low` cannot be called, a step does not return a state like the one given, or
+        `batches` has no tuples.
     ValueError
         If the policy is unknown, there are no steps, or the states have no tensor in common.
 
@@ -217,11 +219,9 @@ def track_drift(
     paths = _common(_leaves(shadow), _leaves(run))
     compiled = jax.jit(_measured(step, low, paths))
     history = []
-    for batch in batches:
+    for batch in arguments_of_steps(batches):
         shadow, run, measured = compiled(shadow, run, *batch)
         history.append(measured)
-    if not history:
-        raise ValueError("batches has no steps; allowed is one at least")
     rows = jax.device_get(history)
     stacked = {name: np.stack([row[name] for row in rows], axis=1) for name in rows[0]}
     counts = ("updates", "swallowed")

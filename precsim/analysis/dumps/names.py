@@ -6,10 +6,11 @@ are paired so that the sum of their likeness is the largest (the assignment prob
 solves); between equally likely partners their values decide.
 """
 
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -171,9 +172,18 @@ def _name_likeness(rest: Sequence[str], others: Sequence[str]) -> np.ndarray:
     table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-30)
     likeness = (table[: len(rest)] @ table[len(rest) :].T).astype(np.float64)
     numbers = [tuple(part for part in parts if part.isdecimal()) for parts in split]
-    worth = [[_worth(x, y) for y in numbers[len(rest) :]] for x in numbers[: len(rest)]]
-    weighted: np.ndarray = likeness * np.array(worth)
+    weighted: np.ndarray = likeness * _table(_worth, numbers[: len(rest)], numbers[len(rest) :])
     return weighted
+
+
+def _table(
+    function: Callable[[Any, Any], float], ours: Sequence[Any], theirs: Sequence[Any]
+) -> Any:
+    """Return what a function makes of all pairs, computed once for each pair of different ones."""
+    kinds = [list(dict.fromkeys(side)) for side in (ours, theirs)]
+    table = np.array([[function(x, y) for y in kinds[1]] for x in kinds[0]])
+    places = [{kind: n for n, kind in enumerate(side)} for side in kinds]
+    return table[np.ix_([places[0][x] for x in ours], [places[1][y] for y in theirs])]
 
 
 def _worth(x: tuple[str, ...], y: tuple[str, ...]) -> float:
@@ -201,10 +211,10 @@ def _unlikeness(ours: Sequence[Moments], theirs: Sequence[Moments]) -> np.ndarra
 
 def _shape_likeness(ours: Sequence[Shape], theirs: Sequence[Shape]) -> np.ndarray:
     """Return 1 for the same sizes of axes in any order, 0 for other numbers of elements."""
-    sizes = [
-        np.array([np.prod(shape, dtype=np.int64) for shape in side]) for side in (ours, theirs)
-    ]
-    alike = np.where(sizes[0][:, None] == sizes[1], _RESHAPED, 0.0)
-    axes = [[tuple(sorted(shape)) for shape in side] for side in (ours, theirs)]
-    permuted = np.array([[x == y for y in axes[1]] for x in axes[0]])
-    return np.where(permuted, 1.0, alike)
+    return np.asarray(_table(_fit, list(map(tuple, ours)), list(map(tuple, theirs))))
+
+
+def _fit(x: Shape, y: Shape) -> float:
+    if sorted(x) == sorted(y):
+        return 1.0
+    return _RESHAPED if math.prod(x) == math.prod(y) else 0.0

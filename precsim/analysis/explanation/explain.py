@@ -64,7 +64,7 @@ def explain(
     Raises
     ------
     TypeError
-        If `got` or `want` are no real numbers, or JAX cannot trace `fun`.
+        If `got` or `want` are no real numbers, `args` is no tuple, or JAX cannot trace `fun`.
     ValueError
         If shapes differ or do not fit `fun`, or a candidate is unknown.
 
@@ -102,6 +102,8 @@ def explain(
         raise ValueError(f"got has shape {ours.shown}, want {theirs.shown}; allowed is one")
     if fun is not None and not callable(fun):
         raise TypeError(f"fun is {shown(fun)}; allowed is a function, such as jax.numpy.matmul")
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"args is {shown(args)}; allowed is a tuple, such as (a, b)")
     if fun is None and isinstance(candidates, Sequence):
         raise ValueError("candidates are names, and fun is not given; allowed are both")
     share = None

@@ -150,6 +150,8 @@ def test_bad_arguments_are_one_line() -> None:
         ps.track_drift(step, 3, STATE, BATCHES)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batches has no steps"):
         ps.track_drift(lambda w: w, "bf16", one, [])
+    with pytest.raises(TypeError, match="batches is 3; allowed are iterables of tuples"):
+        ps.track_drift(lambda w: w, "bf16", one, 3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"step returned .*; allowed are a state like"):
         ps.track_drift(lambda w: (w, w, w), "bf16", one, [()])
     with pytest.raises(ValueError, match="state has no floating-point leaf in common"):

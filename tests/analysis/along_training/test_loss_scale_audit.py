@@ -141,7 +141,7 @@ def test_zeros_bear_every_scale_and_infinities_none() -> None:
     found = ps.audit_loss_scale(linear, ONES, batches, "e=fp16", loss_scale=1)
     assert found.windows[1].largest == 0
     assert found.first_overflow() == 2
-    assert found.largest["0" if "0" in found.largest else ""][0] < -1000
+    assert found.largest["parameters"][0] < -1000
 
 
 def test_report_and_traces(audit: ps.LossScaleAudit) -> None:
@@ -169,6 +169,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "fixed point": (lambda: ps.audit_loss_scale(loss, policy="q3.8"), "fmt is q3.8; allowed are"),
     "share": (lambda: ps.audit_loss_scale(loss, underflow=2), "underflow is 2; allowed is between"),
     "no steps": (lambda: ps.audit_loss_scale(loss, WEIGHTS, []), "batches has no steps"),
+    "batch": (
+        lambda: ps.audit_loss_scale(loss, WEIGHTS, list(ONES)),
+        r"batches\[0\] is .*; allowed are",
+    ),
     "scale": (
         lambda: ps.audit_loss_scale(loss, WEIGHTS, BATCHES, loss_scale=3),
         "loss_scale is 3; allowed are powers of two",

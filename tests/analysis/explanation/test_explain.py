@@ -257,6 +257,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "not a product's": (lambda: ps.explain(A, A, fun=np.matmul, args=(A, B)), "got has shape"),
     "no function": (lambda: ps.explain(A, A, fun=3), "fun is 3"),  # type: ignore[arg-type]
+    "args": (lambda: ps.explain(A, A, fun=np.sqrt, args=A), "args is .*; allowed is a tuple"),  # type: ignore[arg-type]
     "complex": (lambda: ps.explain(A + 1j, A), "got has dtype complex"),
     "names without a function": (lambda: ps.explain(A, A, candidates=["bf16"]), "fun is not given"),
     "unknown spec": (
