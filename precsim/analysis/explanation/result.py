@@ -102,7 +102,7 @@ class Explanation:
             return f"got has the bits of want in all {self.elements} elements"
         return (
             f"got differs from want in {self.different} of {self.elements} elements, by up to "
-            f"{self.ulps:.3g} ulps of {self.format}"
+            f"{self.ulps:.3g} ulps of {self.format} (relative distance {self.distance:.2g})"
         )
 
     def _within(self) -> str:
@@ -153,7 +153,7 @@ class Explanation:
         return html_table(self.sentence, _HEADER, self._rows()[:_LISTED])
 
 
-_HEADER = ("arithmetic", "% equal", "distance", "want", "meaning")
+_HEADER = ("arithmetic", "% equal", "distance", "= want", "meaning")
 
 
 Try = Callable[[], list[Attempt]]
