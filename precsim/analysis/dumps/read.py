@@ -1,6 +1,7 @@
 """Dumps of tensors: npz, safetensors, npy, folders of them, mappings. Nothing is unpickled."""
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -119,20 +120,22 @@ def _of_npy(path: Path) -> Tensor:
 
 def _of_npz(path: Path) -> Iterator[tuple[str, Tensor]]:
     with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            if member.endswith(".npy"):
-                name = member.removesuffix(".npy")
+        for member in archive.infolist():
+            if member.filename.endswith(".npy"):
+                name = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
-                    shape = _shape_of_npy(file)
+                    shape, dtype = _header_of_npy(file)
+                if math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise ValueError(f"{name} declares {shape} of {dtype} and is shorter")
                 yield name, Tensor(shape, partial(_member, path, name))
 
 
-def _shape_of_npy(file: Any) -> tuple[int, ...]:
+def _header_of_npy(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     v1 = np.lib.format.read_array_header_1_0
     read = v1 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape: tuple[int, ...] = read(file)[0]
-    return shape
+    shape, _, dtype = read(file)
+    return shape, dtype
 
 
 def _member(path: Path, name: str) -> np.ndarray:

@@ -1,6 +1,8 @@
 """The first difference of two dumps is found, whatever the names, axes, files and dtypes."""
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,6 +186,17 @@ def broken_npz(folder: Path) -> Path:
     return path
 
 
+def too_large(folder: Path) -> Path:
+    """Write an npz whose member declares more than memory holds."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)}
+    )
+    with zipfile.ZipFile(folder / "x.npz", "w") as archive:
+        archive.writestr("x.npy", head.getvalue() + bytes(64))
+    return folder / "x.npz"
+
+
 def objects(folder: Path) -> Path:
     path = folder / "x.npy"
     np.save(path, np.array([{}], object), allow_pickle=True)
@@ -211,7 +224,7 @@ def text(folder: Path) -> Path:
     return path
 
 
-BAD = [broken_npz, objects, objects_inside, broken_safetensors, nothing, text]
+BAD = [broken_npz, too_large, objects, objects_inside, broken_safetensors, nothing, text]
 
 
 @pytest.mark.parametrize("make", BAD, ids=lambda make: make.__name__)
