@@ -13,7 +13,7 @@ import precsim as ps
 RNG = np.random.default_rng(11)
 STATE = {
     "layer0": {"w": RNG.normal(size=(3, 4)).astype(np.float32), "b": np.zeros(4, np.float32)},
-    "layer1": {"w": RNG.normal(size=(4, 2)).astype(np.float32)},
+    "layer1": {"w": RNG.normal(size=4).astype(np.float32)},
     "count": np.int32(0),
 }
 BATCHES = [(RNG.normal(size=(5, 3)).astype(np.float32),) for _ in range(4)]
@@ -22,8 +22,7 @@ BATCHES = [(RNG.normal(size=(5, 3)).astype(np.float32),) for _ in range(4)]
 def step(state: Any, x: Any) -> Any:
     def loss(layers: Any) -> Any:
         first, second = layers
-        hidden = jnp.maximum(x @ first["w"] + first["b"], 0)
-        return jnp.sum((hidden @ second["w"]) ** 2)
+        return jnp.sum((jnp.maximum(x @ first["w"] + first["b"], 0) * second["w"]) ** 2)
 
     layers = state["layer0"], state["layer1"]
     new = jax.tree.map(lambda w, g: w - 2.0**-9 * g, layers, jax.grad(loss)(layers))
