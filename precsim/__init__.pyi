@@ -8,6 +8,11 @@ from precsim import options as options
 from precsim import oracle as oracle
 from precsim import plots as plots
 from precsim import replay as replay
+from precsim.analysis.account.analyze import analyze as analyze
+from precsim.analysis.account.analyze import analyzer as analyzer
+from precsim.analysis.account.report import Report as Report
+from precsim.analysis.account.rows import GroupRow as GroupRow
+from precsim.analysis.account.rows import OperationRow as OperationRow
 from precsim.analysis.along_training.audit import audit_loss_scale as audit_loss_scale
 from precsim.analysis.along_training.drift import Drift as Drift
 from precsim.analysis.along_training.drift import track_drift as track_drift
