@@ -8,6 +8,7 @@ from precsim.analysis.plots.figures import COLUMN_WIDTH as COLUMN_WIDTH
 from precsim.analysis.plots.figures import PAGE_WIDTH as PAGE_WIDTH
 from precsim.analysis.plots.figures import figure as figure
 from precsim.analysis.plots.figures import save_figure as save_figure
+from precsim.analysis.plots.heat_map import plot_heat_map as plot_heat_map
 from precsim.analysis.plots.looks import format_color as format_color
 from precsim.analysis.plots.looks import line_styles as line_styles
 from precsim.analysis.plots.runs import plot_loss_curves as plot_loss_curves

@@ -103,10 +103,9 @@ EXEMPT = {
     "gamma", "probabilistic_gamma", "order_bound",
     "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
     # Two arrays, one the rounding of the other; statistics; trees of parameters, functions, runs.
-    "count_events", "predict",
+    "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
-    "analyze", "analyzer",
     # Optimizers, their states, pictures.
     *vars(ps.optax), *vars(ps.plots),
 }  # fmt: skip
