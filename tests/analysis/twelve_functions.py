@@ -17,7 +17,7 @@ class Plain(NamedTuple):
     """A function, with arguments for it."""
 
     fun: Callable[..., Any]
-    args: tuple[np.ndarray, ...]
+    args: tuple[Any, ...]
 
 
 def dot(x: Any, y: Any) -> Any:
@@ -152,28 +152,28 @@ def matrix_exponential(a: Any) -> Any:
 
 def _sevenths(count: int, *, factor: int = 37, modulus: int = 101, offset: int = 0) -> np.ndarray:
     """Return multiples of 1/7, the same everywhere."""
-    return np.float32((np.arange(count) * factor % modulus + offset) / 7)
+    return ((np.arange(count) * factor % modulus + offset) / 7).astype(np.float32)
 
 
 def _inverses(size: int) -> np.ndarray:
     """Return Hilbert's matrix."""
-    return np.float32(1 / (np.arange(size)[:, None] + np.arange(size) + 1))
+    return (1 / (np.arange(size)[:, None] + np.arange(size) + 1)).astype(np.float32)
 
 
 _CIRCLE = np.arange(4) / 4 * np.pi
-_SYMMETRIC = np.float32(np.array([[7, 2, 1], [2, 5, 3], [1, 3, 4]]) / 3)
-_FALLING = np.float32(np.array([[-5, 2, 1], [3, -4, 1], [1, 2, -6]]) / 3)
+_SYMMETRIC = np.array([[7, 2, 1], [2, 5, 3], [1, 3, 4]], np.float32) / np.float32(3)
+_FALLING = np.array([[-5, 2, 1], [3, -4, 1], [1, 2, -6]], np.float32) / np.float32(3)
 
 FUNCTIONS: dict[str, Plain] = {
     "dot": Plain(dot, (_sevenths(32, offset=-50), _sevenths(32, factor=11, modulus=17))),
-    "horner": Plain(horner, (np.float32([2.4, 1.7]),)),
+    "horner": Plain(horner, (np.array([2.4, 1.7], np.float32),)),
     "quadratic": Plain(quadratic, (np.float32(1.1), np.float32(60.3), np.float32(0.7))),
     "one_pass_variance": Plain(one_pass_variance, (_sevenths(16, modulus=13, offset=70),)),
     "two_pass_variance": Plain(two_pass_variance, (_sevenths(16, modulus=13, offset=70),)),
     "euler": Plain(euler, (np.float32(0.1), np.float32(0.07))),
     "runge_kutta": Plain(runge_kutta, (np.float32(0.1), np.float32(0.3))),
     "lu": Plain(lu, (_inverses(4),)),
-    "power_iteration": Plain(power_iteration, (_SYMMETRIC, np.float32([1, 0.3, 0.2]))),
+    "power_iteration": Plain(power_iteration, (_SYMMETRIC, np.array([1, 0.3, 0.2], np.float32))),
     "softmax": Plain(softmax, (_sevenths(8, offset=-50),)),
     "logsumexp": Plain(logsumexp, (_sevenths(8, modulus=5, offset=-17),)),
     "fft": Plain(
@@ -181,8 +181,8 @@ FUNCTIONS: dict[str, Plain] = {
         (
             _sevenths(8, offset=-50),
             _sevenths(8, factor=11, modulus=17),
-            np.float32(np.cos(_CIRCLE)),
-            np.float32(-np.sin(_CIRCLE)),
+            np.cos(_CIRCLE).astype(np.float32),
+            (-np.sin(_CIRCLE)).astype(np.float32),
         ),
     ),
     "kahan_sum": Plain(kahan_sum, (_sevenths(32, offset=-30),)),
@@ -191,7 +191,7 @@ FUNCTIONS: dict[str, Plain] = {
 """By name; the variance and the steps have two functions each."""
 
 
-def exactly(fun: Callable[..., Any], *args: np.ndarray) -> Any:
+def exactly(fun: Callable[..., Any], *args: Any) -> Any:
     """Return what a function gives in float64, as NumPy arrays."""
     with jax.enable_x64(True):
         wide = [jnp.asarray(x, jnp.float64) for x in args]
