@@ -52,7 +52,9 @@ def interpret(program: Any, operands: Sequence[Value], context: Context) -> list
     for n, eqn in enumerate(jaxpr.eqns):
         here, names = _context_of(eqn, n, context)
         with jax.named_scope(names) if names else nullcontext():
-            results = (context.compute or _apply)(Operation(here, eqn, list(map(read, eqn.invars))))
+            results = (context.compute or by_rule)(
+                Operation(here, eqn, list(map(read, eqn.invars)))
+            )
         known.update(zip(eqn.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
 
@@ -89,7 +91,7 @@ def _kind(eqn: Any, policy: Policy) -> str:
     return next((name for name in reversed(called) if kind_of(name)), "")
 
 
-def _apply(op: Operation) -> list[Value]:
+def by_rule(op: Operation) -> list[Value]:
     """Return the results of one operation."""
     has_programs = next(jaxprs.inner_jaxprs(op.eqn), None) is not None
     if has_programs and runs_as_it_is(op):
