@@ -12,6 +12,8 @@ from precsim.analysis.bounds import gamma as gamma
 from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
 from precsim.analysis.comparison import PolicySummary as PolicySummary
 from precsim.analysis.comparison import summarise as summarise
+from precsim.analysis.delta_debugging import FragileParts as FragileParts
+from precsim.analysis.delta_debugging import fragile_parts as fragile_parts
 from precsim.analysis.digits import SignificantDigits as SignificantDigits
 from precsim.analysis.digits import significant_digits as significant_digits
 from precsim.analysis.errors import backward_error as backward_error
