@@ -171,7 +171,9 @@ def run(
         Value(jnp.asarray(x), None, None, Origin.WEIGHTS if w else Origin.ACTIVATIONS)
         for x, w in zip(arrays, origins, strict=True)
     ]
-    results = [_output(v, context, n) for n, v in enumerate(evaluate(program, values, context))]
+    results = [
+        rounded_output(v, context, n) for n, v in enumerate(evaluate(program, values, context))
+    ]
     return jax.tree.unflatten(jax.tree.structure(shape), results)
 
 
@@ -182,7 +184,7 @@ def _are_weights(args: Any, kwargs: Any, params: int | None) -> list[bool]:
     return cast("list[bool]", jax.tree.leaves((tuple(flags), others)))
 
 
-def _output(value: Value, context: Context, n: int) -> Array:
+def rounded_output(value: Value, context: Context, n: int) -> Array:
     """Return a result of the whole function, rounded to the policy's format for those."""
     spec, y = context.policy.output, value.array
     if spec is None or not is_float(y) or rounds_nothing(spec, y.dtype):

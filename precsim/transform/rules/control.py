@@ -145,7 +145,7 @@ def _turn(
     return results
 
 
-def _is_stochastic(op: Operation) -> bool:
+def is_stochastic(op: Operation) -> bool:
     """Return whether any rounding of the policy may need random bits: each turn has its own."""
     policies = [op.context.policy, *[rule.policy for rule in op.context.policy.rules]]
     return any("sr" in str(policy) for policy in policies)
@@ -179,7 +179,7 @@ def _scan(op: Operation, carried: list[Value]) -> list[Value]:
     fixed, rows = op.operands[:first], op.operands[last:]
     known: list[Value] = []
     length, params = op.params["length"], op.params
-    numbers = jnp.arange(length, dtype=jnp.uint32) if _is_stochastic(op) else None
+    numbers = jnp.arange(length, dtype=jnp.uint32) if is_stochastic(op) else None
 
     def body(state: list[Array], row: Any) -> tuple[list[Array], list[Array]]:
         number, arrays = row
