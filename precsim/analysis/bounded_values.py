@@ -1,5 +1,6 @@
 """Numbers of an emulated program, each with a bound on its distance from the exact one."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -100,7 +101,8 @@ class Walk:
         """Write down an operation that adds to the errors; return its error, times its factor."""
         key = op.context.path, id(op.eqn)
         scope = f" in {op.scope}" if op.scope else ""
-        self.places.setdefault(key, f"{op.name} at {op.line or jaxprs.NOWHERE}{scope}")
+        line = re.split(r"[/\\](?=[^/\\]*:)", op.line)[-1] or jaxprs.NOWHERE
+        self.places.setdefault(key, f"{op.name} at {line}{scope}")
         if self.weights is None:
             return error
         return product(error, self.weights[list(self.places).index(key)])

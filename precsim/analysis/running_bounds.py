@@ -186,7 +186,8 @@ def _shares(
     for n, one in enumerate(weights):
         alone = zip(evaluate(one), scales, strict=True)
         parts[n] = sum(float(np.sum(b)) / scale for b, scale in alone if scale)
-    return parts / parts.sum()
+    total = float(parts.sum())
+    return np.asarray(parts / total) if total else None
 
 
 def _compute(op: Operation, walk: Walk) -> Any:

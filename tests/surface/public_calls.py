@@ -281,7 +281,7 @@ EXEMPT: dict[str, str] = {
             *("Policy", "Rule", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
             *("Divergence", "RunComparison", "BitDifference", "BitLog", "Kernel"),
             *("Events", "RangeRates", "ExponentHistogram", "Coverage", "Gain"),
-            *("SignificantDigits", "FragileParts"),
+            *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -297,7 +297,9 @@ EXEMPT: dict[str, str] = {
     ),
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
     **dict.fromkeys(("autocast", "coverage", "emulate", "measure_gain", "strict"), OF_FUNCTIONS),
-    **dict.fromkeys(("significant_digits", "fragile_parts"), OF_FUNCTIONS),
+    **dict.fromkeys(
+        ("significant_digits", "fragile_parts", "tolerance", "running_bound"), OF_FUNCTIONS
+    ),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "calibrate": "reads its sample before anything is traced",
     "Scale": "holds numbers; tests/products/scaled/test_given.py is about it",
