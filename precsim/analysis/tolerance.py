@@ -192,21 +192,16 @@ def _pair(values: np.ndarray, bounds: np.ndarray) -> tuple[float, float]:
     # The exact result is at least this large.
     size = np.maximum(np.abs(values.ravel().astype(float)) - bound, 0)
     ratios = np.divide(bound, size, out=np.zeros_like(bound), where=size > 0)
-    pairs = [
-        (r, float(np.maximum(np.max(bound - r * size), 0)))
-        for r in (0.0, *np.quantile(ratios, np.linspace(0, 1, 32)).tolist())
-    ]
-
     total = float(size.sum())
 
-    def cost(pair: tuple[float, float]) -> float:
-        rtol, atol = pair
-        allowed = atol * size.size + rtol * total
-        return (
-            allowed * 1.05 if atol > 1e-12 * bound.max() else allowed
-        )  # rtol alone, if it will do
+    def cost(rtol: float) -> float:
+        atol = max(float(np.max(bound - rtol * size)), 0.0)
+        allowed: float = atol * size.size + rtol * total
+        is_mixed = atol > 1e-12 * float(bound.max())
+        return 1.05 * allowed if is_mixed else allowed  # rtol alone, if it will do
 
-    rtol = _rounded_up(min(pairs, key=cost)[0])
+    candidates: list[float] = [0.0, *np.quantile(ratios, np.linspace(0, 1, 32)).tolist()]
+    rtol = _rounded_up(min(candidates, key=cost))
     return rtol, _rounded_up(float(np.max(bound - rtol * size)))
 
 
