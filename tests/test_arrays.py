@@ -106,8 +106,7 @@ EXEMPT = {
     "gamma", "probabilistic_gamma", "order_bound",
     "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
     # Two arrays, of which one is the rounding of the other; trees of parameters, functions, runs.
-    "count_events",
-    "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
+    "count_events", "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
     "significant_digits", "fragile_parts", "tolerance", "running_bound",
     # Optimizers, their states, pictures.
