@@ -15,7 +15,7 @@ import numpy as np
 from precsim.analysis.float64 import in_float64, wide_dtype
 from precsim.formats.arguments import not_allowed, shown
 from precsim.transform import jaxprs
-from precsim.transform.emulate import run
+from precsim.transform.emulate import results_of, traced
 from precsim.transform.interpreter import by_rule
 from precsim.transform.operation import RULES, Context, How, Operation
 from precsim.transform.policy import Policy
@@ -243,19 +243,21 @@ def _two_precisions(
     fun: Callable[..., Any], args: Any, low: Policy, high: Policy, by: str, seed: int
 ) -> tuple[list[str], Callable[[np.ndarray], Any]]:
     """Return the names of the parts, and the function of which of them are in the high policy."""
-    flat = flattened(fun, args, {})
+    program, operands, tree = traced(fun, args, {}, 0, low)
     places: dict[str, int] = {}
 
-    def both(is_high: Any, *arrays: Any) -> Any:
+    def both(is_high: Any, arrays: Sequence[Any]) -> Any:
         compute = partial(_compute, low=low, high=high, by=by, places=places, is_high=is_high)
         context = Context(
             policy=low, backend="auto", strict=True, key=jax.random.key(seed), compute=compute
         )
-        return run(flat.fun, arrays, {}, 0, context)
+        values = [v._replace(array=x) for v, x in zip(operands, arrays, strict=True)]
+        return jax.tree.unflatten(tree, results_of(program, values, context))
 
-    jax.eval_shape(both, None, *flat.arrays)  # finds the parts
+    arrays = [value.array for value in operands]
+    jax.eval_shape(partial(both, None), arrays)  # finds the parts
     compiled = jax.jit(both)
-    return list(places), lambda is_high: compiled(is_high, *flat.arrays)
+    return list(places), lambda is_high: compiled(is_high, arrays)
 
 
 def _compute(

@@ -14,12 +14,13 @@ from precsim._arrays import Array
 from precsim.analysis.random_rounding import compute_at_random, stochastic
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
+from precsim.transform.emulate import traced
 from precsim.transform.interpreter import evaluate
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context
 from precsim.transform.policy import Policy
-from precsim.transform.tracing import check_function, flattened
-from precsim.transform.values import Format, Origin, Value, format_of, real_dtype
+from precsim.transform.tracing import check_function
+from precsim.transform.values import Format, format_of, real_dtype
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,17 +159,14 @@ def significant_digits(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {shown(confidence)}; allowed are numbers between 0 and 1")
     random = stochastic(Policy.parse(policy))
-    flat = flattened(fun, args, {})
-    program, shape = jax.make_jaxpr(flat.fun, return_shape=True)(*flat.arrays)
-
+    program, operands, tree = traced(fun, args, {}, 0, random)
     formats: list[Format | None] = []
 
     def once(key: Array) -> list[Array]:
         context = Context(
             policy=random, backend="emulated", strict=True, key=key, compute=compute_at_random
         )
-        values = [Value(jnp.asarray(x), None, None, Origin.ACTIVATIONS) for x in flat.arrays]
-        results = evaluate(program, values, context)
+        results = evaluate(program, operands, context)
         formats[:] = [value.format for value in results]
         return [value.array for value in results]
 
@@ -176,7 +174,6 @@ def significant_digits(
         keys = jax.vmap(lambda n: fold_in(jax.random.key(seed), n))(jnp.arange(samples))
         runs = [np.asarray(leaf) for leaf in jax.jit(jax.vmap(once))(keys)]
     found = [_of_runs(x, fmt, confidence) for x, fmt in zip(runs, formats, strict=True)]
-    tree = jax.tree.structure(shape)
     mean, digits, deviation = (
         jax.tree.unflatten(tree, column) for column in zip(*found, strict=True)
     )

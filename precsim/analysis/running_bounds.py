@@ -16,12 +16,12 @@ from precsim.analysis.error_propagation import distance
 from precsim.analysis.float64 import in_float64
 from precsim.analysis.local_errors import Likelihood, unit_of
 from precsim.transform import jaxprs
-from precsim.transform.emulate import rounded_output
+from precsim.transform.emulate import rounded_output, traced
 from precsim.transform.interpreter import interpret
 from precsim.transform.operation import Context, Operation
 from precsim.transform.policy import Policy
-from precsim.transform.tracing import check_function, flattened
-from precsim.transform.values import Origin, Value, is_float
+from precsim.transform.tracing import check_function
+from precsim.transform.values import is_float
 
 
 class BoundedRun(NamedTuple):
@@ -128,8 +128,7 @@ def bounded_run(
     """Run a function under a policy with bounds; see `running_bound`."""
     check_function(fun)
     policy = Policy.parse(policy)
-    flat = flattened(fun, args, {})
-    program, shape = jax.make_jaxpr(flat.fun, return_shape=True)(*flat.arrays)
+    program, inputs, tree = traced(fun, args, {}, 0, policy)
     names = {eqn.primitive.name for eqn in jaxprs.equations(program)}
     if confidence is not None and "while" in names:
         raise ValueError(
@@ -145,13 +144,14 @@ def bounded_run(
             key=jax.random.key(seed),
             compute=partial(_compute, walk=walk),
         )
-        operands: Any = [exact(Value(x, None, None, Origin.ACTIVATIONS)) for x in arrays]
+        pairs = zip(inputs, arrays, strict=True)
+        operands: Any = [exact(each._replace(array=x)) for each, x in pairs]
         results = [as_bounded(result) for result in interpret(program, operands, context)]
         outputs = [_output(each, context, n) for n, each in enumerate(results)]
         return [each.array for each in outputs], [each.bound for each in outputs]
 
     with jax.enable_x64(True):
-        arrays = [jnp.asarray(x) for x in flat.arrays]
+        arrays = [each.array for each in inputs]
         first = Walk()
         jax.eval_shape(partial(run, first), arrays)
         walk = replace(first, likelihood=Likelihood(confidence, max(1, first.num_sums)))
@@ -168,7 +168,7 @@ def bounded_run(
         bounds=bounds,
         places=tuple(walk.places.values()),
         shares=shares,
-        tree=jax.tree.structure(shape),
+        tree=tree,
     )
 
 

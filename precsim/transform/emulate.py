@@ -1,9 +1,9 @@
 """`emulate`: any JAX function under a policy."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -158,23 +158,45 @@ def _key(seed: Any) -> Array:
     return cast("Array", seed)
 
 
+class Traced(NamedTuple):
+    """The program of a function for certain arguments."""
+
+    program: Any
+    """What `jax.make_jaxpr` gives."""
+    operands: list[Value]
+    """The arrays among the arguments."""
+    tree: Any
+    """The structure of the result."""
+
+
+def traced(
+    fun: Callable[..., Any], args: Any, kwargs: Any, params: int | None, policy: Policy
+) -> Traced:
+    """Trace a function for these arguments; refuse a policy whose rules do not match."""
+    weights = _are_weights(args, kwargs, params)
+    flat, arrays, is_array = flattened(fun, args, kwargs)
+    program, shape = jax.make_jaxpr(flat, return_shape=True)(*arrays)
+    _check_rules(policy, program)
+    origins = [w for w, yes in zip(weights, is_array, strict=True) if yes]
+    operands = [
+        Value(jnp.asarray(x), None, None, Origin.WEIGHTS if w else Origin.ACTIVATIONS)
+        for x, w in zip(arrays, origins, strict=True)
+    ]
+    return Traced(program, operands, jax.tree.structure(shape))
+
+
+def results_of(program: Any, operands: Sequence[Value], context: Context) -> list[Array]:
+    """Return the results of a whole program under a context."""
+    found = enumerate(evaluate(program, operands, context))
+    return [rounded_output(value, context, n) for n, value in found]
+
+
 def run(
     fun: Callable[..., Any], args: Any, kwargs: Any, params: int | None, context: Context
 ) -> Any:
     """Trace a function for these arguments and evaluate its program under a context."""
-    weights = _are_weights(args, kwargs, params)
-    flat, arrays, is_array = flattened(fun, args, kwargs)
-    program, shape = jax.make_jaxpr(flat, return_shape=True)(*arrays)
-    _check_rules(context.policy, program)
-    origins = [w for w, yes in zip(weights, is_array, strict=True) if yes]
-    values = [
-        Value(jnp.asarray(x), None, None, Origin.WEIGHTS if w else Origin.ACTIVATIONS)
-        for x, w in zip(arrays, origins, strict=True)
-    ]
-    results = [
-        rounded_output(v, context, n) for n, v in enumerate(evaluate(program, values, context))
-    ]
-    return jax.tree.unflatten(jax.tree.structure(shape), results)
+    program, operands, tree = traced(fun, args, kwargs, params, context.policy)
+    return jax.tree.unflatten(tree, results_of(program, operands, context))
 
 
 def _are_weights(args: Any, kwargs: Any, params: int | None) -> list[bool]:
