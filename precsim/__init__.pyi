@@ -8,6 +8,10 @@ from precsim import options as options
 from precsim import oracle as oracle
 from precsim import plots as plots
 from precsim import replay as replay
+from precsim.analysis.account.analyze import analyze as analyze
+from precsim.analysis.account.report import Report as Report
+from precsim.analysis.account.rows import GroupRow as GroupRow
+from precsim.analysis.account.rows import OperationRow as OperationRow
 from precsim.analysis.bounds import gamma as gamma
 from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
 from precsim.analysis.comparison import PolicySummary as PolicySummary

@@ -5,11 +5,20 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from precsim._arrays import Array
-from precsim.analysis.bounded_values import Bounded, Walk, bounded, differs_anywhere, exact, spoiled
+from precsim.analysis.account.wide import bind_wide
+from precsim.analysis.bounded_values import (
+    Bounded,
+    Walk,
+    bounded,
+    differs_anywhere,
+    exact,
+    in_float64,
+    spoiled,
+)
 from precsim.analysis.error_propagation import STEPS, distance, elementwise
-from precsim.analysis.float64 import bind_in_float64, in_float64
 from precsim.analysis.local_errors import (
     EXACT,
     Unit,
@@ -22,7 +31,7 @@ from precsim.analysis.local_errors import (
 )
 from precsim.arithmetic.sums.order import SEQUENTIAL, Order
 from precsim.rounding.spec import RoundingSpec
-from precsim.transform.interpreter import by_rule
+from precsim.transform.interpreter import apply
 from precsim.transform.operation import RULES as EMULATED
 from precsim.transform.operation import Operation
 from precsim.transform.rounded import Place, nearest_value
@@ -67,17 +76,22 @@ def _brought(op: Operation, given: list[Bounded], spec: RoundingSpec, walk: Walk
     return found
 
 
+def _bind(op: Operation, arrays: list[Any]) -> list[Any]:
+    """Return the results of an operation in float64."""
+    return bind_wide(op.eqn, arrays, np.float64)
+
+
 def _wide(given: list[Bounded]) -> list[Array]:
     return [in_float64(each.array) for each in given]
 
 
 def computed(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Bound arithmetic and functions of numbers."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     given = _brought(op, given, op.spec, walk)
     x, b = _wide(given), [each.bound for each in given]
     inherited = elementwise(op.name, x, b, op.params)
-    (true,) = bind_in_float64(op.eqn, x)
+    (true,) = _bind(op, x)
     spec = result_spec(op, op.spec)
     unit = stored(op, unit_of(spec), spec)
     if EMULATED.get(op.name) is not rounded_once:
@@ -87,7 +101,7 @@ def computed(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
 
 def summed(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Bound sums, by the bound of their order."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     spec = op.policy.reductions
     given = _brought(op, given, spec, walk)
     last = result_spec(op, spec)
@@ -96,7 +110,7 @@ def summed(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     x = _wide(given)
     unit = EXACT if n == 1 else sum_unit(order, n, last, walk.of_sums(op))
     (true,), (over,), (inherited,) = (
-        bind_in_float64(op.eqn, arrays)
+        _bind(op, arrays)
         for arrays in (
             x,
             [jnp.abs(each) if real else each for each, real in _reals(x)],
@@ -129,7 +143,7 @@ def _number_of_terms(op: Operation) -> int:
 
 def multiplied(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Bound products and convolutions, by the bound of their sums' order."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     ranges, given = given[2:], given[:2]
     x, b = _wide(given), [each.bound for each in given]
     policy = op.policy
@@ -143,7 +157,7 @@ def multiplied(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]
     sizes = [jnp.abs(each) for each in x]
 
     def times(left: Any, right: Any) -> Any:
-        return bind_in_float64(op.eqn, [left, right, *others])[0]
+        return _bind(op, [left, right, *others])[0]
 
     unit, last = product_units(op, _products_per_sum(op), walk.of_sums(op))
     over = times(*sizes)
@@ -177,9 +191,9 @@ def _products_per_sum(op: Operation) -> int:
 
 def moved(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Move bounds as the numbers; largest ones are taken alike."""
-    values = by_rule(op)
+    values = apply(op)
     arrays = [each.bound if each.is_real else each.array for each in given]
-    bounds = bind_in_float64(op.eqn, arrays)
+    bounds = _bind(op, arrays)
     is_unsure = differs_anywhere(given)
     return [
         spoiled(bounded(v, b), is_unsure) if is_float(v.array) else spoiled(exact(v), is_unsure)
@@ -189,7 +203,7 @@ def moved(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
 
 def extremal(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Bound maxima and minima: no error is larger than the largest of the operands'."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     if op.name in ("reduce_max", "reduce_min"):
         return [bounded(value, jnp.max(given[0].bound, axis=op.params["axes"], initial=0))]
     if op.name in ("cummax", "cummin", "sort"):  # one operand
@@ -203,7 +217,7 @@ def extremal(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
 
 def chosen(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Bound a choice; where the exact one may be another, by the distance of the cases."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     which, *cases = given
     (taken,) = op.bind(which.array, *[each.bound for each in cases])
     if not is_float(value.array):
@@ -218,7 +232,7 @@ def chosen(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
 
 def compared(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Say where the exact program may find another answer."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     if op.name == "is_finite":
         return [bounded(value, jnp.isinf(given[0].bound))]
     room = sum(each.bound for each in given)
@@ -228,7 +242,7 @@ def compared(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
 
 def found(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Say where the largest or smallest element may be another one."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     sign, axes = (1 if op.name == "argmax" else -1), op.params["axes"]
     x, bound = sign * in_float64(given[0].array), given[0].bound
     surely = jnp.max(x - bound, axis=axes, keepdims=True)
@@ -239,18 +253,18 @@ def found(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
 
 def jumped(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Bound functions that jump: by their values at both ends."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     (each,) = given
     if op.name in ("neg", "abs"):
         return [bounded(value, each.bound)]
     x = in_float64(each.array)
-    (low,), (high,) = (bind_in_float64(op.eqn, [end]) for end in (x - each.bound, x + each.bound))
+    (low,), (high,) = (_bind(op, [end]) for end in (x - each.bound, x + each.bound))
     return [bounded(value, distance(high, low))]
 
 
 def converted(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Bound a conversion between dtypes."""
-    (value,) = by_rule(op)
+    (value,) = apply(op)
     (each,) = given
     x = in_float64(each.array)
     if is_float(value.array) and each.is_real:
@@ -261,7 +275,7 @@ def converted(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     if is_float(value.array):
         return [spoiled(exact(value), each.bound)]
     if each.is_real:
-        low, high = (bind_in_float64(op.eqn, [x + sign * each.bound])[0] for sign in (-1, 1))
+        low, high = (_bind(op, [x + sign * each.bound])[0] for sign in (-1, 1))
         return [bounded(value, (each.bound > 0) & ((low != high) | (each.array == 0)))]
     return [bounded(value, each.bound)]
 

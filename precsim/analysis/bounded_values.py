@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from precsim._arrays import Array
+from precsim.analysis.account.wide import widen
 from precsim.analysis.error_propagation import product
 from precsim.analysis.local_errors import Likelihood
 from precsim.transform import jaxprs
@@ -15,6 +17,12 @@ from precsim.transform.values import Value, is_float
 
 _SLACK = 1 + 2.0**-30
 """Covers the rounding of the bounds themselves, which are computed in float64."""
+
+
+def in_float64(x: Any) -> Array:
+    """Return real numbers in float64, exactly; other arrays as they are."""
+    wide: Array = widen(x, np.float64)
+    return wide
 
 
 class Bounded(NamedTuple):

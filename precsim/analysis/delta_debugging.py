@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim.analysis.float64 import in_float64, wide_dtype
+from precsim.analysis.account.wide import evaluate_wide, widen
 from precsim.formats.arguments import not_allowed, shown
 from precsim.transform import jaxprs
-from precsim.transform.emulate import results_of, traced
-from precsim.transform.interpreter import by_rule
+from precsim.transform.emulate import check_rules, key_of, output, trace
+from precsim.transform.interpreter import apply, evaluate
 from precsim.transform.operation import RULES, Context, How, Operation
 from precsim.transform.policy import Policy
-from precsim.transform.tracing import check_function, flattened
+from precsim.transform.tracing import check_function
 from precsim.transform.values import Value, is_inexact
 
 PARTS = ("scope", "line", "primitive", "operation", "rule")
@@ -149,8 +149,7 @@ def fragile_parts(
     a policy with rules for these scopes, but for how XLA fuses what is left in float32. An error
     that is not finite is above any tolerance.
 
-    The reference is the function itself, called with float64 arguments in JAX's 64-bit mode. A
-    function that names float32 inside computes that part in float32.
+    The reference is the program of the function for these arguments, every operation in float64.
 
     Source: Zeller and Hildebrandt, Simplifying and isolating failure-inducing input, IEEE
     Transactions on Software Engineering 28(2), 2002; Rubio-Gonzalez et al., Precimonious, SC 2013.
@@ -243,16 +242,20 @@ def _two_precisions(
     fun: Callable[..., Any], args: Any, low: Policy, high: Policy, by: str, seed: int
 ) -> tuple[list[str], Callable[[np.ndarray], Any]]:
     """Return the names of the parts, and the function of which of them are in the high policy."""
-    program, operands, tree = traced(fun, args, {}, 0, low)
+    traced = trace(fun, args, {}, 0)
+    check_rules(low, traced.program)
+    operands = traced.values()
     places: dict[str, int] = {}
 
     def both(is_high: Any, arrays: Sequence[Any]) -> Any:
         compute = partial(_compute, low=low, high=high, by=by, places=places, is_high=is_high)
         context = Context(
-            policy=low, backend="auto", strict=True, key=jax.random.key(seed), compute=compute
+            policy=low, backend="auto", strict=True, key=key_of(seed), compute=compute
         )
         values = [v._replace(array=x) for v, x in zip(operands, arrays, strict=True)]
-        return jax.tree.unflatten(tree, results_of(program, values, context))
+        found = evaluate(traced.program, values, context)
+        results = [output(value, context, n) for n, value in enumerate(found)]
+        return jax.tree.unflatten(jax.tree.structure(traced.shape), results)
 
     arrays = [value.array for value in operands]
     jax.eval_shape(partial(both, None), arrays)  # finds the parts
@@ -287,7 +290,7 @@ def _under(op: Operation, policy: Policy) -> Operation:
 
 def _treated(op: Operation) -> tuple[list[Value], How | None]:
     """Return the results of an operation, and how it was treated."""
-    results, records = by_rule(op), op.context.records or {}
+    results, records = apply(op), op.context.records or {}
     return results, next((record.how for record in records.values()), None)
 
 
@@ -305,18 +308,19 @@ def _part(op: Operation, low: Policy, by: str) -> str:
 
 
 def _exactly(fun: Callable[..., Any], args: Any) -> Any:
-    """Return the result of a function of float64 arguments."""
-    flat = flattened(fun, args, {})
+    """Return the result of the function's program in float64."""
+    traced = trace(fun, args, {}, 0)
     with jax.enable_x64(True):
-        return jax.jit(flat.fun)(*map(in_float64, flat.arrays))
+        arrays = [widen(x, np.float64) for x in traced.arrays]
+        run = jax.jit(lambda arrays: evaluate_wide(traced.program, arrays, np.float64))
+        leaves = [np.asarray(leaf) for leaf in run(arrays)]
+    return jax.tree.unflatten(jax.tree.structure(traced.shape), leaves)
 
 
 def _numbers(tree: Any, of: Callable[[Any], Any] | None) -> np.ndarray:
     """Return all numbers of a result in one vector of float64, or of complex128."""
-    leaves = jax.tree.leaves(tree if of is None else of(tree))
-    wide = [
-        np.asarray(leaf).astype(wide_dtype(leaf.dtype)).ravel() for leaf in map(np.asarray, leaves)
-    ]
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree if of is None else of(tree))]
+    wide = [np.ravel(leaf).astype(np.result_type(leaf, np.float64)) for leaf in leaves]
     return np.concatenate(wide) if wide else np.zeros(0)
 
 

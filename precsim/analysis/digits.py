@@ -14,7 +14,7 @@ from precsim._arrays import Array
 from precsim.analysis.random_rounding import compute_at_random, stochastic
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
-from precsim.transform.emulate import traced
+from precsim.transform.emulate import check_rules, key_of, trace
 from precsim.transform.interpreter import evaluate
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context
@@ -159,23 +159,25 @@ def significant_digits(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {shown(confidence)}; allowed are numbers between 0 and 1")
     random = stochastic(Policy.parse(policy))
-    program, operands, tree = traced(fun, args, {}, 0, random)
+    traced = trace(fun, args, {}, 0)
+    check_rules(random, traced.program)
     formats: list[Format | None] = []
 
     def once(key: Array) -> list[Array]:
         context = Context(
             policy=random, backend="emulated", strict=True, key=key, compute=compute_at_random
         )
-        results = evaluate(program, operands, context)
+        results = evaluate(traced.program, traced.values(), context)
         formats[:] = [value.format for value in results]
         return [value.array for value in results]
 
     with jax.enable_x64(True):
-        keys = jax.vmap(lambda n: fold_in(jax.random.key(seed), n))(jnp.arange(samples))
+        keys = jax.vmap(lambda n: fold_in(key_of(seed), n))(jnp.arange(samples))
         runs = [np.asarray(leaf) for leaf in jax.jit(jax.vmap(once))(keys)]
     found = [_of_runs(x, fmt, confidence) for x, fmt in zip(runs, formats, strict=True)]
+    tree = jax.tree.structure(traced.shape)
     mean, digits, deviation = (
-        jax.tree.unflatten(tree, column) for column in zip(*found, strict=True)
+        jax.tree.unflatten(tree, list(column)) for column in zip(*found, strict=True)
     )
     return SignificantDigits(
         mean=mean, digits=digits, deviation=deviation, samples=samples, confidence=confidence

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
-from precsim.analysis.float64 import bind_in_float64, in_float64
+from precsim.analysis.account.wide import bind_wide, widen
 from precsim.arithmetic.sums.order import PAIRWISE, SEQUENTIAL
 from precsim.formats.scaled import scaled_format
 from precsim.products.dot_general import arrange
@@ -19,7 +19,7 @@ from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
-from precsim.transform.interpreter import by_rule
+from precsim.transform.interpreter import apply
 from precsim.transform.operation import RULES, Operation
 from precsim.transform.policy import Policy, Rule
 from precsim.transform.rules.elementwise import rounded_once
@@ -81,9 +81,9 @@ def compute_at_random(op: Operation) -> list[Value]:
     if rule is sum_over_axes and is_real and op.policy.reduction_order == PAIRWISE:
         return [_pairwise(op)]
     if rule not in (rounded_once, correctly_rounded, computed) or not is_real:
-        return by_rule(op)
+        return apply(op)
     operands = [_operand(op, n, op.spec) for n in range(len(op.operands))]
-    results = bind_in_float64(op.eqn, operands)
+    results = bind_wide(op.eqn, operands, np.float64)
     return [
         op.result(_rounded(op, y, op.spec, f"result {n}"), op.spec.format, n=n)
         for n, y in enumerate(results)
@@ -93,7 +93,7 @@ def compute_at_random(op: Operation) -> list[Value]:
 def _operand(op: Operation, n: int, spec: RoundingSpec) -> Array:
     """Return an operand in float64, in the format of a spec."""
     value = op.operands[n]
-    x = in_float64(value.array)
+    x = widen(value.array, np.float64)
     is_of_format = is_known(value, spec.format) or rounds_nothing(spec, value.array.dtype)
     return x if is_of_format else _rounded(op, x, spec, f"operand {n}")
 
@@ -138,7 +138,7 @@ def _multiplied(op: Operation) -> list[Value]:
     part = parts.pop()
     is_plain = part is not None and not scaled_format(part.format)
     if part is None or parts or not is_plain or policy.tensor_scaling != "none":
-        return by_rule(op)
+        return apply(op)
     a, b = (_operand(op, n, _rounding(part)) for n in range(2))
     spec = specs.pop()
     is_sequential = spec.order == SEQUENTIAL and spec.product is None and spec.adder is None
@@ -148,7 +148,7 @@ def _multiplied(op: Operation) -> list[Value]:
         value._replace(array=x.astype(widened(value.array).dtype))
         for value, x in zip(op.operands, (a, b), strict=True)
     ]
-    return by_rule(replace(op, operands=operands))
+    return apply(replace(op, operands=operands))
 
 
 def _product_of(op: Operation, a: Array, b: Array, spec: MatmulSpec) -> Value:

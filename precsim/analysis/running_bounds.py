@@ -11,12 +11,11 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.analysis import bounded_loops, bounded_rules
-from precsim.analysis.bounded_values import Bounded, Walk, as_bounded, exact
+from precsim.analysis.bounded_values import Bounded, Walk, as_bounded, exact, in_float64
 from precsim.analysis.error_propagation import distance
-from precsim.analysis.float64 import in_float64
 from precsim.analysis.local_errors import Likelihood, unit_of
 from precsim.transform import jaxprs
-from precsim.transform.emulate import rounded_output, traced
+from precsim.transform.emulate import check_rules, key_of, output, trace
 from precsim.transform.interpreter import interpret
 from precsim.transform.operation import Context, Operation
 from precsim.transform.policy import Policy
@@ -128,7 +127,9 @@ def bounded_run(
     """Run a function under a policy with bounds; see `running_bound`."""
     check_function(fun)
     policy = Policy.parse(policy)
-    program, inputs, tree = traced(fun, args, {}, 0, policy)
+    traced = trace(fun, args, {}, 0)
+    check_rules(policy, traced.program)
+    program = traced.program
     names = {eqn.primitive.name for eqn in jaxprs.equations(program)}
     if confidence is not None and "while" in names:
         raise ValueError(
@@ -136,12 +137,14 @@ def bounded_run(
             "number of its sums is not known"
         )
 
+    inputs = traced.values()
+
     def run(walk: Walk, arrays: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         context = Context(
             policy=policy,
             backend="auto",
             strict=True,
-            key=jax.random.key(seed),
+            key=key_of(seed),
             compute=partial(_compute, walk=walk),
         )
         pairs = zip(inputs, arrays, strict=True)
@@ -168,7 +171,7 @@ def bounded_run(
         bounds=bounds,
         places=tuple(walk.places.values()),
         shares=shares,
-        tree=tree,
+        tree=jax.tree.structure(traced.shape),
     )
 
 
@@ -221,7 +224,7 @@ def _makes_numbers(op: Operation) -> bool:
 
 def _output(each: Bounded, context: Context, n: int) -> Bounded:
     """Return a result as the policy rounds it."""
-    y = rounded_output(each.value, context, n)
+    y = output(each.value, context, n)
     if not is_float(y) or context.policy.output is None:
         return each._replace(value=each.value._replace(array=y))
     unit = unit_of(context.policy.output)

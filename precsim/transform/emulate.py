@@ -1,7 +1,7 @@
 """`emulate`: any JAX function under a policy."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 
 for _kind in (
     "control",
+    "derivatives",
     "elementwise",
     "functions",
     "movement",
@@ -130,7 +131,7 @@ def emulate(
         raise TypeError(f"strict is {shown(strict)}; allowed are True, False")
     if params is not None:
         params = integer(params, "params", 0)
-    key = _key(seed)
+    key = key_of(seed)
 
     @wraps(fun)
     def emulated(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -144,7 +145,7 @@ def emulate(
     return emulated
 
 
-def _key(seed: Any) -> Array:
+def key_of(seed: Any) -> Array:
     """Return the key of a seed, or a key as it is."""
     if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         with jax.ensure_compile_time_eval():  # the same key wherever the function is traced
@@ -158,45 +159,42 @@ def _key(seed: Any) -> Array:
     return cast("Array", seed)
 
 
-class Traced(NamedTuple):
-    """The program of a function for certain arguments."""
-
-    program: Any
-    """What `jax.make_jaxpr` gives."""
-    operands: list[Value]
-    """The arrays among the arguments."""
-    tree: Any
-    """The structure of the result."""
-
-
-def traced(
-    fun: Callable[..., Any], args: Any, kwargs: Any, params: int | None, policy: Policy
-) -> Traced:
-    """Trace a function for these arguments; refuse a policy whose rules do not match."""
-    weights = _are_weights(args, kwargs, params)
-    flat, arrays, is_array = flattened(fun, args, kwargs)
-    program, shape = jax.make_jaxpr(flat, return_shape=True)(*arrays)
-    _check_rules(policy, program)
-    origins = [w for w, yes in zip(weights, is_array, strict=True) if yes]
-    operands = [
-        Value(jnp.asarray(x), None, None, Origin.WEIGHTS if w else Origin.ACTIVATIONS)
-        for x, w in zip(arrays, origins, strict=True)
-    ]
-    return Traced(program, operands, jax.tree.structure(shape))
-
-
-def results_of(program: Any, operands: Sequence[Value], context: Context) -> list[Array]:
-    """Return the results of a whole program under a context."""
-    found = enumerate(evaluate(program, operands, context))
-    return [rounded_output(value, context, n) for n, value in found]
-
-
 def run(
     fun: Callable[..., Any], args: Any, kwargs: Any, params: int | None, context: Context
 ) -> Any:
     """Trace a function for these arguments and evaluate its program under a context."""
-    program, operands, tree = traced(fun, args, kwargs, params, context.policy)
-    return jax.tree.unflatten(tree, results_of(program, operands, context))
+    traced = trace(fun, args, kwargs, params)
+    check_rules(context.policy, traced.program)
+    values = evaluate(traced.program, traced.values(), context)
+    results = [output(value, context, n) for n, value in enumerate(values)]
+    return jax.tree.unflatten(jax.tree.structure(traced.shape), results)
+
+
+class Traced(NamedTuple):
+    """The program of a function, for certain arguments."""
+
+    program: Any
+    shape: Any
+    """Of the result, as `jax.eval_shape` gives it."""
+    arrays: list[Any]
+    """The arguments that are arrays."""
+    origins: list[Origin]
+    """What each of them is."""
+
+    def values(self) -> list[Value]:
+        """Return the arguments as values of the program."""
+        pairs = zip(self.arrays, self.origins, strict=True)
+        return [Value(jnp.asarray(x), None, None, origin) for x, origin in pairs]
+
+
+def trace(fun: Callable[..., Any], args: Any, kwargs: Any, params: int | None) -> Traced:
+    """Return the program of a function for these arguments."""
+    weights = _are_weights(args, kwargs, params)
+    flat, arrays, is_array = flattened(fun, args, kwargs)
+    program, shape = jax.make_jaxpr(flat, return_shape=True)(*arrays)
+    flags = [w for w, yes in zip(weights, is_array, strict=True) if yes]
+    origins = [Origin.WEIGHTS if w else Origin.ACTIVATIONS for w in flags]
+    return Traced(program, shape, arrays, origins)
 
 
 def _are_weights(args: Any, kwargs: Any, params: int | None) -> list[bool]:
@@ -206,7 +204,7 @@ def _are_weights(args: Any, kwargs: Any, params: int | None) -> list[bool]:
     return cast("list[bool]", jax.tree.leaves((tuple(flags), others)))
 
 
-def rounded_output(value: Value, context: Context, n: int) -> Array:
+def output(value: Value, context: Context, n: int) -> Array:
     """Return a result of the whole function, rounded to the policy's format for those."""
     spec, y = context.policy.output, value.array
     if spec is None or not is_float(y) or rounds_nothing(spec, y.dtype):
@@ -216,7 +214,7 @@ def rounded_output(value: Value, context: Context, n: int) -> Array:
     return nearest_value(widened(y), spec, Place(context.key, f"output {n}")).astype(y.dtype)
 
 
-def _check_rules(policy: Policy, program: Any) -> None:
+def check_rules(policy: Policy, program: Any) -> None:
     """Refuse a policy with a rule that matches no scope of a program."""
     if not policy.rules:
         return

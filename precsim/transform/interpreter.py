@@ -50,11 +50,9 @@ def interpret(program: Any, operands: Sequence[Value], context: Context) -> list
         return _constant(np.asarray(atom.val, atom.aval.dtype))
 
     for n, eqn in enumerate(jaxpr.eqns):
-        here, names = _context_of(eqn, n, context)
+        here, names = context_of(eqn, n, context)
         with jax.named_scope(names) if names else nullcontext():
-            results = (context.compute or by_rule)(
-                Operation(here, eqn, list(map(read, eqn.invars)))
-            )
+            results = (context.compute or apply)(Operation(here, eqn, list(map(read, eqn.invars))))
         known.update(zip(eqn.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
 
@@ -74,7 +72,7 @@ def _constant(array: Any) -> Value:
     return Value(array, None, number)
 
 
-def _context_of(eqn: Any, n: int, context: Context) -> tuple[Context, str]:
+def context_of(eqn: Any, n: int, context: Context) -> tuple[Context, str]:
     """Return the context of an equation, and the names that it adds to the scope around."""
     names, is_backward = jaxprs.scope_of(eqn.source_info.name_stack)
     scope = "/".join(filter(None, (context.scope, names, _kind(eqn, context.policy))))
@@ -91,7 +89,7 @@ def _kind(eqn: Any, policy: Policy) -> str:
     return next((name for name in reversed(called) if kind_of(name)), "")
 
 
-def by_rule(op: Operation) -> list[Value]:
+def apply(op: Operation) -> list[Value]:
     """Return the results of one operation."""
     has_programs = next(jaxprs.inner_jaxprs(op.eqn), None) is not None
     if has_programs and runs_as_it_is(op):

@@ -95,6 +95,8 @@ class Context:
         writes them down once.
     times : int
         How often this runs: the turns of the scans around, multiplied.
+    count : callable, optional
+        It is told the path of each `while_loop` that ends, and how many turns it took.
     """
 
     policy: Policy
@@ -108,6 +110,7 @@ class Context:
     compute: "Rule | None" = field(default=None, compare=False)
     records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
     times: int = 1
+    count: Callable[[str, Any], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What each operation of a program contributes to the error of its result."""

@@ -1,0 +1,290 @@
+"""The account of a function: its change, and the share that each operation has in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim._arrays import Array
+from precsim.analysis.account.loops import HOLDING
+from precsim.analysis.account.measures import FIELDS, SUMMED, Item, error_of
+from precsim.analysis.account.walk import (
+    Ledger,
+    Plan,
+    Strand,
+    errors_on_path,
+    places,
+    strand_of,
+    walk,
+)
+from precsim.analysis.account.wide import evaluate_wide, widen
+from precsim.transform import jaxprs
+from precsim.transform.emulate import Traced, check_rules, output
+from precsim.transform.interpreter import evaluate
+from precsim.transform.operation import Context, How, Record
+from precsim.transform.values import Value
+
+DTYPES: dict[str, np.dtype[Any]] = {"fp64": np.dtype("f8"), "fp32": np.dtype("f4")}
+NODES = {1: ((0.5, 1.0),), 3: ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))}
+"""Number of nodes -> places on the path from exact to emulated, and their weights."""
+
+
+_SMALL = 1 << 20
+"""Numbers of a program that is compiled without optimisation, a turn of each loop counted."""
+_HASTY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+"""Options of XLA on a CPU: compilation takes a third of the time."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was found, as NumPy arrays.
+
+    Parameters
+    ----------
+    emulated, exact : pytree
+        Results of the emulated run, and of the exact run on the branches of the emulated one.
+    value, aligned, reference : float
+        The scalar of the emulated run, of the exact one, and of the reference, which takes branches
+        and turns of its own.
+    shares, through : dict
+        Parts of ``value - aligned``, by key of the operation: its own, and what it passes on.
+    measures : dict
+        By key, an array for each name in `FIELDS`. With turns told apart they are axes.
+    records : dict
+        What each operation is, by key.
+    operands : dict
+        Keys of the operations whose results it takes.
+    elements : dict
+        How many numbers its results have.
+    """
+
+    emulated: Any
+    exact: Any
+    value: float
+    aligned: float
+    reference: float
+    shares: dict[str, np.ndarray]
+    through: dict[str, np.ndarray]
+    measures: dict[str, dict[str, np.ndarray]]
+    records: dict[str, Record]
+    operands: dict[str, frozenset[str]]
+    elements: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A traced function, ready to be run for arrays of the same shapes.
+
+    Parameters
+    ----------
+    traced : Traced
+        The function's program.
+    context : Context
+        Policy, backend, key of the emulated run.
+    of : callable, optional
+        The scalar that is asked about, a function of the result.
+    reference : str
+        "fp64" or "fp32".
+    nodes : int
+        1 (midpoint) or 3 (Simpson).
+    each : bool
+        Whether turns of loops are told apart.
+    recompute : bool
+        Whether the inside of calls and loops is computed again.
+    """
+
+    traced: Traced
+    context: Context
+    of: Callable[[Any], Any] | None
+    reference: str
+    nodes: int
+    each: bool
+    recompute: bool
+    _compiled: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _counts: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the policy's rules, and that all programs inside can be run."""
+        check_rules(self.context.policy, self.traced.program)
+        for eqn in jaxprs.equations(self.traced.program):
+            if eqn.primitive.name == "shard_map":
+                raise NotImplementedError(
+                    f"'shard_map' at {jaxprs.source_line(eqn) or jaxprs.NOWHERE} has no account; allowed "
+                    "are functions of one device"
+                )
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the reference's arithmetic."""
+        return DTYPES[self.reference]
+
+    def run(self, arrays: list[Any]) -> Account:
+        """Return the account for these arguments."""
+        program = jaxprs.opened(self.traced.program)
+        dtypes = [atom.aval.dtype for atom in program.invars]
+        arrays = [jnp.asarray(x, d) for x, d in zip(arrays, dtypes, strict=True)]
+        turns = self._turns(arrays)
+        target = self._target()
+        with jax.enable_x64(self.dtype == np.float64 or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
+            return self._run(arrays, turns, target)
+
+    def _run(self, arrays: list[Any], turns: dict[str, tuple[int, int]], target: Any) -> Account:
+        has_branches = self._has("cond", "while")
+        kind = tuple(sorted(turns.items()))
+        if kind not in self._compiled:
+            plan = Plan(self.dtype, jnp.zeros(()), self.each, turns, HOLDING, self.recompute)
+            run = jax.value_and_grad(
+                lambda shares, t, arrays: self._walked(shares, arrays, replace(plan, t=t), target),
+                has_aux=True,
+            )
+            options = self._options()
+            wide = jax.jit(
+                lambda arrays: target(*self._reference(arrays)), compiler_options=options
+            )
+            self._compiled[kind] = jax.jit(run, compiler_options=options), wide, plan
+        run, wide, plan = self._compiled[kind]
+        program = self.traced.program
+        found = dict(places(program, self.each, turns))
+        found |= {f"/output {n}": () for n in range(len(jaxprs.opened(program).outvars))}
+        zeros = {
+            key: {name: np.zeros(shape, self.dtype) for name in ("share", "through")}
+            for key, shape in found.items()
+        }
+        shares, aux = zeros, None
+        for t, weight in NODES[self.nodes]:
+            (_, aux), gradient = run(zeros, np.asarray(t, self.dtype), arrays)
+            gradient = jax.device_get(gradient)
+            shares = jax.tree.map(lambda s, g, w=weight: s + w * g, shares, gradient)
+        emulated, exact, value, aligned, tables = jax.device_get(aux)
+        tree = jax.tree.structure(self.traced.shape)
+        measured = _by_operation(tables, plan)
+        return Account(
+            emulated=jax.tree.unflatten(tree, emulated),
+            exact=jax.tree.unflatten(tree, exact),
+            value=float(value),
+            aligned=float(aligned),
+            reference=float(wide(arrays) if has_branches else aligned),
+            shares={k: np.asarray(shares[k]["share"]) for k in measured},
+            through={k: np.asarray(shares[k]["through"]) for k in measured},
+            measures=measured,
+            records=dict(plan.records),
+            operands=dict(plan.operands),
+            elements=dict(plan.elements),
+        )
+
+    def _options(self) -> dict[str, Any]:
+        """Return the compiler's options: a small program runs soon, so it is to compile soon."""
+        counts = [a.aval.size for e in jaxprs.equations(self.traced.program) for a in e.outvars]
+        is_small = sum(counts) < _SMALL and jax.default_backend() == "cpu"
+        return _HASTY if is_small else {}
+
+    def _has(self, *names: str) -> bool:
+        return any(e.primitive.name in names for e in jaxprs.equations(self.traced.program))
+
+    def _values(self, arrays: list[Any]) -> list[Value]:
+        return replace_arrays(self.traced, arrays).values()
+
+    def _turns(self, arrays: list[Any]) -> dict[str, tuple[int, int]]:
+        """Return how many turns each `while_loop` takes in the emulated run."""
+        if not self._has("while"):
+            return {}
+        if "turns" not in self._compiled:
+            context = replace(self.context, records={}, count=self._count)
+            self._compiled["turns"] = jax.jit(
+                lambda arrays: [
+                    v.array for v in evaluate(self.traced.program, self._values(arrays), context)
+                ],
+                compiler_options=self._options(),
+            )
+        self._counts.clear()
+        jax.block_until_ready(self._compiled["turns"](arrays))  # type: ignore[no-untyped-call]
+        jax.effects_barrier()  # type: ignore[no-untyped-call]
+        return dict(self._counts)
+
+    def _count(self, path: str, turns: Any) -> None:
+        """Take note of the turns of a loop that has ended."""
+        least, most = self._counts.get(path, (int(turns), int(turns)))
+        self._counts[path] = min(least, int(turns)), max(most, int(turns))
+
+    def _reference(self, arrays: list[Any]) -> Any:
+        """Return the results of the reference, twice, as `_target` takes them."""
+        wide = [widen(x, self.dtype) for x in arrays]
+        results = evaluate_wide(self.traced.program, wide, self.dtype)
+        return results, results, results
+
+    def _target(self) -> Callable[..., Array]:
+        """Return the scalar as a function of wide results, and of the emulated and exact ones.
+
+        Without a function of the user's it is the result itself, if that is one number, else the
+        length of the results along the direction in which they have moved.
+        """
+        dtype = self.dtype
+        if self.of is None:
+            leaves = jax.tree.leaves(self.traced.shape)
+            floats = [n for n, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)]
+            if len(leaves) == 1 and leaves[0].shape == () and floats:
+                return lambda results, *_: results[0].real
+            return lambda results, emulated, exact: _along(
+                *([x[n] for n in floats] for x in (results, emulated, exact))
+            )
+        program = jax.make_jaxpr(self.of)(self.traced.shape)
+        return lambda results, *_: evaluate_wide(program, results, dtype)[0]
+
+    def _walked(self, shares: Any, arrays: list[Any], plan: Plan, target: Any) -> Any:
+        """Return the scalar on the path, and what else was found."""
+        context, ledger = replace(self.context, records={}), Ledger()
+        strands = [strand_of(value, self.dtype) for value in self._values(arrays)]
+        results = walk(self.traced.program, strands, context, "", shares, plan, ledger)
+        results = [self._last(s, n, shares, context, plan, ledger) for n, s in enumerate(results)]
+        emulated = [s.value.array for s in results]
+        wide, exact = [widen(x, self.dtype) for x in emulated], [s.exact for s in results]
+        still = jax.lax.stop_gradient((wide, exact))
+        scalar = target([s.path for s in results], *still)
+        value, aligned = target(wide, *still), target(exact, *still)
+        return scalar, (emulated, exact, value, aligned, ledger.closed("", plan))
+
+    def _last(
+        self, strand: Strand, n: int, shares: Any, context: Context, plan: Plan, ledger: Ledger
+    ) -> Strand:
+        """Return a result; where the policy rounds results that is an operation of its own."""
+        rounded, key = output(strand.value, context, n), f"/output {n}"
+        if rounded is strand.value.array or context.policy.output is None:
+            return strand
+        emulated, local = widen(rounded, plan.dtype), widen(strand.value.array, plan.dtype)
+        fmt = context.policy.output.format
+        ledger.add(Item(key, emulated, local, strand.exact, fmt), plan)
+        plan.operands[key], plan.elements[key] = strand.sources, emulated.size
+        plan.records[key] = Record("result", "", "", False, How.ROUNDED, "", str(fmt), 1)
+        moved = errors_on_path(emulated, local, strand.exact, key, shares, plan)
+        return Strand(strand.value._replace(array=rounded), strand.exact, strand.path + moved)
+
+
+def _by_operation(tables: dict[str, Any], plan: Plan) -> dict[str, dict[str, np.ndarray]]:
+    """Return the measures of each operation, of all its results together."""
+    found: dict[str, Any] = {}
+    for ledger, table in tables.items():
+        for n, key in enumerate(plan.ledgers[ledger]):
+            own = np.asarray(table)[..., n, :]
+            if key in found:
+                count, old = len(SUMMED), found[key]
+                most = np.maximum(old[..., count:], own[..., count:])
+                own = np.concatenate([old[..., :count] + own[..., :count], most], -1)
+            found[key] = own
+    return {key: {name: own[..., k] for k, name in enumerate(FIELDS)} for key, own in found.items()}
+
+
+def replace_arrays(traced: Traced, arrays: list[Any]) -> Traced:
+    """Return a traced function with other arguments."""
+    return traced._replace(arrays=arrays)
+
+
+def _along(results: list[Any], emulated: list[Any], exact: list[Any]) -> Array:
+    """Return the component of results along the error of the emulated ones."""
+    steps = [error_of(x, y) for x, y in zip(emulated, exact, strict=True)]
+    size = jnp.sqrt(sum(jnp.sum(jnp.abs(s) ** 2) for s in steps))
+    unit = jnp.where(size > 0, size, 1)
+    parts = [jnp.sum((jnp.conj(s) * x).real) for s, x in zip(steps, results, strict=True)]
+    return sum(parts[1:], parts[0]) / unit

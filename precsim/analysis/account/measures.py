@@ -1,0 +1,129 @@
+"""What is measured of operations: their own error, the inherited one, what left the range.
+
+All operations of a program are measured at once: their numbers lie one after the other in one
+array, so that the compiler meets each measure once and not once an operation.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim._arrays import Array, bitcast
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.transform.values import Format
+
+SUMMED = (
+    *("error2", "size2", "inherited2", "total2", "exact2"),
+    *("underflowed", "subnormal", "overflowed", "saturated", "nan", "not_finite", "differing"),
+)
+LARGEST = ("max_relative", "max_ulps")
+FIELDS = (*SUMMED, *LARGEST)
+_BLOCK = 256
+"""Numbers that are summed together; an operation has a whole number of such blocks."""
+
+
+class Item(NamedTuple):
+    """A result to be measured."""
+
+    key: str
+    """Of the operation."""
+    emulated: Any
+    local: Any
+    """The exact result for the emulated operands."""
+    exact: Any
+    """The result of the exact program."""
+    format: Format | None
+    """To which it was rounded; None: it was only compared or chosen."""
+
+
+def over_turns(found: Array) -> Array:
+    """Return the measures of all turns of a loop together."""
+    count = len(SUMMED)
+    return jnp.concatenate([found[..., :count].sum(0), found[..., count:].max(0, initial=0)], -1)
+
+
+def error_of(emulated: Array, local: Array) -> Array:
+    """Return what an operation errs by; 0 where one of the numbers is not finite."""
+    both = jnp.isfinite(emulated) & jnp.isfinite(local)
+    return jnp.where(both, emulated - local, jnp.zeros((), local.dtype))
+
+
+def measured(items: list[Item], dtype: Any) -> Array:
+    """Return the measures of some results, shape (results, fields)."""
+    if not items:
+        return jnp.zeros((0, len(FIELDS)), dtype)
+    blocks = [_blocks(item, dtype) for item in items]
+    emulated, local, exact = (jnp.concatenate(parts) for parts in zip(*blocks, strict=True))
+    counts = [len(part[0]) for part in blocks]
+    of_block = np.repeat(np.arange(len(items)), counts)
+    ends = np.stack([_ends(item.format) for item in items]).astype(dtype)[of_block]
+    least, largest, beyond, ulp, smallest = (ends[:, n, None] for n in range(5))
+    error = error_of(emulated, local)
+    size, was = jnp.abs(emulated), jnp.abs(local)
+    sums = [
+        error * error,
+        _finite_square(local),
+        error_of(local, exact) ** 2,
+        error_of(emulated, exact) ** 2,
+        _finite_square(exact),
+        (size == 0) & (was > 0),
+        (size > 0) & (size < least),
+        jnp.isfinite(local) & (size == jnp.inf),
+        (was >= beyond) & (size <= largest),
+        jnp.isnan(emulated) & ~jnp.isnan(local),
+        ~(size < jnp.inf),
+        (emulated != exact) & ~(jnp.isnan(emulated) & jnp.isnan(exact)),
+    ]
+    maxima = [
+        jnp.where(was > 0, jnp.abs(error) / jnp.where(was > 0, was, 1), 0),
+        jnp.abs(error) / (jnp.maximum(_power_below(local), smallest) * ulp),
+    ]
+    added = jnp.stack([x.sum(1, dtype=dtype) for x in sums], -1)
+    most = jnp.stack([x.max(1) for x in maxima], -1)
+    added = jax.ops.segment_sum(added, of_block, len(items), indices_are_sorted=True)
+    most = jax.ops.segment_max(most, of_block, len(items), indices_are_sorted=True)
+    return jnp.concatenate([added, most], -1)
+
+
+def _blocks(item: Item, dtype: Any) -> list[Array]:
+    """Return the three arrays of a result as rows of blocks, filled up with zeros."""
+    found: list[Array] = []
+    for x in item[1:4]:
+        is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
+        flat = jnp.ravel(jnp.stack([x.real, x.imag]) if is_complex else x).astype(dtype)
+        found.append(jnp.pad(flat, (0, -flat.size % _BLOCK)).reshape(-1, _BLOCK))
+    return found
+
+
+def _finite_square(x: Array) -> Array:
+    return jnp.where(jnp.isfinite(x), x * x, 0)
+
+
+def _power_below(x: Array) -> Array:
+    """Return the largest power of two that is not above the magnitude of a number."""
+    limits = np.finfo(x.dtype)
+    uint = np.dtype(f"uint{limits.bits}").type
+    return bitcast(bitcast(x, uint) & uint((2**limits.nexp - 1) << limits.nmant), x.dtype)
+
+
+def _ends(fmt: Format | None) -> np.ndarray:
+    """Return what tells the events of a format.
+
+    These are the least normal number, the largest number, what rounds to more than that, an ulp of
+    the numbers from 1 to 2, and the power of two below which ulps do not shrink.
+    """
+    inf = np.inf
+    if fmt is None:
+        return np.array([0.0, inf, inf, 1.0, 1.0])
+    if isinstance(fmt, FixedPointFormat):
+        step = 2.0**-fmt.fraction_bits
+        largest = 2.0**fmt.integer_bits - step
+        return np.array([0.0, largest, largest + step / 2, step, inf])
+    ulp = 2.0 ** (1 - fmt.precision)
+    if fmt.exponent_bits is None:
+        return np.array([0.0, inf, inf, ulp, 2.0**-1000])
+    half = 2.0 ** (fmt.emax - fmt.precision) if fmt.emax < 1023 else inf
+    least, largest = fmt.min_normal, fmt.max_finite
+    return np.array([least, largest, largest + half, ulp, least])

@@ -1,0 +1,204 @@
+"""`Report`: the account of a function, row by row, and grouped by scope, primitive or line."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from precsim.analysis.account.account import Account
+from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a function loses under a policy, where, and why.
+
+    Parameters
+    ----------
+    policy, reference : str
+        The emulated arithmetic, and that of the exact run.
+    of : str
+        Name of the function whose scalar is asked about; empty without one.
+    nodes : int
+        Nodes on the path.
+    value, reference_value : float
+        The scalar in the emulated and in the exact run.
+    aligned_value : float
+        The scalar of the exact run on the branches of the emulated one.
+    rows : tuple of OperationRow
+        In the order in which they are first computed.
+    result, reference_result : pytree
+        The results of the emulated and of the exact run, as NumPy arrays.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, precsim as ps
+    >>> report = ps.analyze(lambda x: jnp.exp(x) - 1, jnp.float32(0.01), policy="fp16")
+    >>> [(row.primitive, row.share == report.change) for row in report.rows]
+    [('exp', True), ('sub', False)]
+    >>> report.closes
+    True
+    """
+
+    policy: str
+    reference: str
+    of: str
+    nodes: int
+    value: float
+    reference_value: float
+    aligned_value: float
+    rows: tuple[OperationRow, ...]
+    result: Any
+    reference_result: Any
+
+    @property
+    def change(self) -> float:
+        """The measured change of the scalar: emulated less exact."""
+        return self.value - self.reference_value
+
+    @property
+    def remainder(self) -> float:
+        """What the shares do not explain: the change less their sum."""
+        return self.change - math.fsum(row.share for row in self.rows)
+
+    @property
+    def gross(self) -> float:
+        """The sum of the magnitudes of all shares; far above the change where they cancel."""
+        return math.fsum(abs(row.share) for row in self.rows)
+
+    @property
+    def closes(self) -> bool:
+        """Whether the remainder is at most 1 % of the gross, and nothing stands against that."""
+        return not self.obstacles and abs(self.remainder) <= 0.01 * self.gross
+
+    @property
+    def first_not_finite(self) -> OperationRow | None:
+        """The first operation with a result that is infinite or NaN, but not in the exact run."""
+        bad = (row for row in self.rows if row.overflowed or row.nan)
+        return next(bad, None)
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Why there is no account, a sentence each; empty if there is one."""
+        found = []
+        bad = self.first_not_finite
+        if bad is not None:
+            kind = "overflowed" if bad.overflowed else "became NaN"
+            count = bad.overflowed or bad.nan
+            found.append(f"{count} results of {_named(bad)} {kind}: shares do not account for that")
+        if self.aligned_value != self.reference_value and not _same(
+            self.aligned_value, self.reference_value
+        ):
+            parted = [row for row in self.rows if row.differing and row.primitive in _BRANCHING]
+            names = ", ".join(_named(row) for row in parted) or "a loop or a branch"
+            found.append(
+                f"{names} went another way than in the exact run: the shares are of the way taken"
+            )
+        return tuple(found)
+
+    def top(self, k: int = 3) -> tuple[str, ...]:
+        """Return what loses most, in one sentence each.
+
+        Parameters
+        ----------
+        k : int
+            How many sentences there are at most.
+
+        Returns
+        -------
+        tuple of str
+            An operation counts for the larger of two parts of the change: what its own roundings
+            make, and what it amplifies of the errors that its operands bring.
+        """
+        found = [
+            (size, text)
+            for row in self.rows
+            for size, text in _losses(row, self.change, self.gross)
+        ]
+        found.sort(key=lambda pair: -pair[0])
+        return tuple(text for size, text in found[:k] if size > 0)
+
+    def by_scope(self, depth: int | None = None) -> tuple[GroupRow, ...]:
+        """Return the operations of each scope together, forward and backward pass apart.
+
+        Parameters
+        ----------
+        depth : int, optional
+            How many parts of a scope count; all by default.
+
+        Returns
+        -------
+        tuple of GroupRow
+            The largest magnitude of the share first.
+        """
+        return grouped(self.rows, lambda row: "/".join(row.scope.split("/")[:depth]))
+
+    def by_primitive(self) -> tuple[GroupRow, ...]:
+        """Return the operations of each primitive together, the largest share first."""
+        return grouped(self.rows, lambda row: row.primitive)
+
+    def by_line(self) -> tuple[GroupRow, ...]:
+        """Return the operations of each source line together, the largest share first."""
+        return grouped(self.rows, lambda row: short(row.line))
+
+
+_BRANCHING = ("while", "cond")
+
+
+def _same(x: float, y: float) -> bool:
+    return math.isclose(x, y, rel_tol=1e-9) or (math.isnan(x) and math.isnan(y))
+
+
+def _named(row: OperationRow) -> str:
+    """Return an operation in words: its source text, or its name, and where it stands."""
+    what = f"`{row.source}`" if row.source else f"'{row.primitive}'"
+    where = f" at {row.where}" if row.where else ""
+    kind = f" ({row.primitive}{', backward' if row.is_backward else ''})" if row.source else ""
+    return f"{what}{where}{kind}"
+
+
+_LOSING = 10.0
+"""Amplifications beyond it are called so."""
+
+
+def _losses(row: OperationRow, change: float, gross: float) -> Iterator[tuple[float, str]]:
+    """Yield what an operation loses: a size to compare, and a sentence.
+
+    What an operation amplifies is a sum of errors, some of which may have cancelled: it counts as
+    much of the gross as it passes on of the change.
+    """
+    if row.share:
+        times = f", run {row.times} times," if row.times > 1 else ""
+        worst = f"up to {row.max_ulps:.2g} ulp" if row.max_ulps else "no error"
+        made = f"makes {_percent(row.share, change)} of the change by its own rounding"
+        yield abs(row.share), f"{_named(row)}{times} {made} to {row.format} ({worst})"
+    if row.condition > _LOSING and row.inherited_error > 0:
+        passed = min(abs(row.through / change), 1) * gross if change else abs(row.through)
+        cause = "cancellation" if row.primitive in _ADDING else "an ill-conditioned operation"
+        grown = f"{row.incoming_error:.1g} into {row.inherited_error:.1g}"
+        text = f"{_named(row)} amplifies a relative error of {grown}: {cause}"
+        yield passed * (1 - 1 / row.condition), text
+
+
+_ADDING = ("add", "sub", "add_any", "reduce_sum", "dot_general", "conv_general_dilated", "cumsum")
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.3g} %" if whole else f"{part:.2g}"
+
+
+def report_of(account: Account, *, policy: str, reference: str, nodes: int, of: str) -> Report:
+    """Return an account as a report."""
+    rows = tuple(rows_of(account))
+    return Report(
+        policy,
+        reference,
+        of,
+        nodes,
+        account.value,
+        account.reference,
+        account.aligned,
+        rows,
+        account.emulated,
+        account.exact,
+    )
