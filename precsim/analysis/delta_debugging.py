@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim.analysis.account.wide import evaluate_wide, widen
+from precsim.analysis.compiling import compiler_options
 from precsim.formats.arguments import not_allowed, shown
 from precsim.transform import jaxprs
 from precsim.transform.emulate import check_rules, key_of, output, trace
@@ -259,7 +260,7 @@ def _two_precisions(
 
     arrays = [value.array for value in operands]
     jax.eval_shape(partial(both, None), arrays)  # finds the parts
-    compiled = jax.jit(both)
+    compiled = jax.jit(both, compiler_options=compiler_options(traced.program))
     return list(places), lambda is_high: compiled(is_high, arrays)
 
 
@@ -312,7 +313,10 @@ def _exactly(fun: Callable[..., Any], args: Any) -> Any:
     traced = trace(fun, args, {}, 0)
     with jax.enable_x64(True):
         arrays = [widen(x, np.float64) for x in traced.arrays]
-        run = jax.jit(lambda arrays: evaluate_wide(traced.program, arrays, np.float64))
+        run = jax.jit(
+            lambda arrays: evaluate_wide(traced.program, arrays, np.float64),
+            compiler_options=compiler_options(traced.program),
+        )
         leaves = [np.asarray(leaf) for leaf in run(arrays)]
     return jax.tree.unflatten(jax.tree.structure(traced.shape), leaves)
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from precsim._arrays import Array
+from precsim.analysis.compiling import compiler_options
 from precsim.analysis.random_rounding import compute_at_random, stochastic
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
@@ -173,7 +174,8 @@ def significant_digits(
 
     with jax.enable_x64(True):
         keys = jax.vmap(lambda n: fold_in(key_of(seed), n))(jnp.arange(samples))
-        runs = [np.asarray(leaf) for leaf in jax.jit(jax.vmap(once))(keys)]
+        run = jax.jit(jax.vmap(once), compiler_options=compiler_options(traced.program))
+        runs = [np.asarray(leaf) for leaf in run(keys)]
     found = [_of_runs(x, fmt, confidence) for x, fmt in zip(runs, formats, strict=True)]
     tree = jax.tree.structure(traced.shape)
     mean, digits, deviation = (

@@ -12,6 +12,7 @@ import numpy as np
 from precsim._arrays import Array
 from precsim.analysis import bounded_loops, bounded_rules
 from precsim.analysis.bounded_values import Bounded, Walk, as_bounded, exact, in_float64
+from precsim.analysis.compiling import compiler_options
 from precsim.analysis.error_propagation import distance
 from precsim.analysis.local_errors import Likelihood, unit_of
 from precsim.transform import jaxprs
@@ -159,7 +160,10 @@ def bounded_run(
         jax.eval_shape(partial(run, first), arrays)
         walk = replace(first, likelihood=Likelihood(confidence, max(1, first.num_sums)))
 
-        compiled = jax.jit(lambda weights, arrays: run(replace(walk, weights=weights), arrays))
+        compiled = jax.jit(
+            lambda weights, arrays: run(replace(walk, weights=weights), arrays),
+            compiler_options=compiler_options(program),
+        )
         weights = np.eye(len(walk.places))
         values, bounds = compiled(weights.sum(axis=0), arrays)
         bounds = [np.asarray(b) for b in bounds]

@@ -33,7 +33,9 @@ def network(fragile: tuple[int, ...], weights: Any, x: Any) -> Any:
 X = np.array([[0.3, -0.2, 0.5, 0.1, -0.4, 0.2, -0.1, 0.6]], np.float32)
 
 
-@pytest.mark.parametrize("fragile", [(7,), (2, 9)], ids=str)
+@pytest.mark.parametrize(
+    "fragile", [pytest.param((7,), marks=pytest.mark.slow), (2, 9)], ids=["one", "two"]
+)
 def test_planted_fragile_layers_of_twelve_are_found(fragile: tuple[int, ...]) -> None:
     fun = partial(network, fragile)
     found = ps.fragile_parts(fun, _weights(), X, policy="e=bf16", tolerance=0.2)

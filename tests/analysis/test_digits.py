@@ -91,6 +91,7 @@ def test_operands_of_products_are_random() -> None:
     assert found.deviation.item() > 0.1
 
 
+@pytest.mark.slow
 def test_policies_with_every_kind_of_product_run() -> None:
     a = np.full((1, 32), 1.1, np.float32)
     for product in ("h100:bf16", "int8_int8_int32"):
