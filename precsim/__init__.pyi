@@ -24,6 +24,7 @@ from precsim.analysis.errors import backward_error as backward_error
 from precsim.analysis.errors import relative_error as relative_error
 from precsim.analysis.errors import sqnr as sqnr
 from precsim.analysis.errors import ulp_error as ulp_error
+from precsim.analysis.running_bounds import running_bound as running_bound
 from precsim.analysis.tolerance import Contribution as Contribution
 from precsim.analysis.tolerance import Tolerance as Tolerance
 from precsim.analysis.tolerance import tolerance as tolerance

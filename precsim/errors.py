@@ -12,6 +12,5 @@ from precsim.analysis.ranges import ExponentHistogram as ExponentHistogram
 from precsim.analysis.ranges import RangeRates as RangeRates
 from precsim.analysis.ranges import exponent_histogram as exponent_histogram
 from precsim.analysis.ranges import range_rates as range_rates
-from precsim.analysis.running_bounds import running_bound as running_bound
 from precsim.rounding.events import Events as Events
 from precsim.rounding.events import count_events as count_events

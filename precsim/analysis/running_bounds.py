@@ -89,10 +89,12 @@ def running_bound(
     larger of two errors: the one that it has in this run, against its exact result in float64, and
     the one that theory allows: u times its result, plus half a unit of the subnormals; for sums and
     products the bound of their order times the sum of the magnitudes; in float32 left to the
-    platform, any order and 4 u for functions. So the bounds hold for this run whatever the format
-    (saturation and fixed point included), and within the range of the format for every other run
-    with the same specs. Scales of blocks and tensors are measured only, and tensor cores are taken
-    to lose a unit of their last place with every product.
+    platform, any order and 4 u for functions. So the bounds are guaranteed for this run, whatever
+    the format, saturation and fixed point included. For other runs with the same specs (another
+    order of float32, other random bits) they hold to first order, within the range of the format:
+    their u counts on numbers that differ from these by as little as the bounds say. Scales of
+    blocks and tensors are measured only, and tensor cores are taken to lose a unit of their last
+    place with every product.
 
     Where a choice depends on a rounded number that may fall the other way, the distance of the
     cases counts. The bounds are computed in float64 and enlarged by 2**-30 at each operation. They
@@ -106,7 +108,7 @@ def running_bound(
     --------
     >>> import jax.numpy as jnp, numpy as np, precsim as ps
     >>> x = np.array([1.1, 2.2, 3.3], np.float32)
-    >>> bound = ps.errors.running_bound(jnp.sum, x, policy="fp16")
+    >>> bound = ps.running_bound(jnp.sum, x, policy="fp16")
     >>> error = abs(float(ps.emulate(jnp.sum, "fp16")(x)) - float(np.sum(x, dtype=float)))
     >>> f"{error:.1g} {bound:.1g}"
     '0.002 0.01'

@@ -132,11 +132,11 @@ def tolerance(
     Raises
     ------
     TypeError, ValueError, NotImplementedError
-        As of `precsim.errors.running_bound`.
+        As of `precsim.running_bound`.
 
     Notes
     -----
-    The errors are bounded element by element by `precsim.errors.running_bound`, which says what
+    The errors are bounded element by element by `precsim.running_bound`, which says what
     holds. ``atol + rtol * |exact|`` is above every bound, and of all such pairs the one with the
     least sum over the elements among 33 candidates; both are rounded up to two digits.
     An exact result is what the function has in float64. Two implementations in the same formats may

@@ -97,7 +97,7 @@ def test_errors_of_operands_become_no_more_than_the_bound() -> None:
 
 
 def bound_of(fun: Any, *args: Any, policy: str = "bf16") -> Any:
-    return ps.errors.running_bound(fun, *args, policy=policy)
+    return ps.running_bound(fun, *args, policy=policy)
 
 
 def test_choices_that_may_fall_the_other_way() -> None:
@@ -171,14 +171,14 @@ def test_products_of_tensor_cores_and_scaled_operands() -> None:
 def test_probable_bounds_are_smaller_for_long_sums() -> None:
     x = np.ones(4096, np.float32) / 3
     always, likely = (
-        ps.errors.running_bound(jnp.sum, x, policy="fp32", confidence=c) for c in (None, 0.99)
+        ps.running_bound(jnp.sum, x, policy="fp32", confidence=c) for c in (None, 0.99)
     )
     assert likely < always / 4
     spins = lambda x: jax.lax.while_loop(lambda y: y > 1, lambda y: y / 2, x)
     with pytest.raises(
         ValueError, match=r"confidence is 0\.9; allowed for a function with a while"
     ):
-        ps.errors.running_bound(spins, np.float32(3), policy="fp32", confidence=0.9)
+        ps.running_bound(spins, np.float32(3), policy="fp32", confidence=0.9)
 
 
 def test_operations_without_a_bound_are_refused() -> None:
