@@ -108,7 +108,7 @@ EXEMPT = {
     # Two arrays, of which one is the rounding of the other; trees of parameters, functions, runs.
     "count_events", "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
-    "significant_digits", "fragile_parts", "tolerance", "running_bound",
+    "analyze", "analyzer", "significant_digits", "fragile_parts", "tolerance", "running_bound",
     # Optimizers, their states, pictures.
     *vars(ps.optax), *vars(ps.plots),
 }  # fmt: skip

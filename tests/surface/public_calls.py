@@ -282,6 +282,7 @@ EXEMPT: dict[str, str] = {
             *("Divergence", "RunComparison", "BitDifference", "BitLog", "Kernel"),
             *("Events", "RangeRates", "ExponentHistogram", "Coverage", "Gain"),
             *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
+            *("Report", "OperationRow", "GroupRow"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -300,6 +301,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(
         ("significant_digits", "fragile_parts", "tolerance", "running_bound"), OF_FUNCTIONS
     ),
+    **dict.fromkeys(("analyze", "analyzer"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "calibrate": "reads its sample before anything is traced",
     "Scale": "holds numbers; tests/products/scaled/test_given.py is about it",
