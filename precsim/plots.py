@@ -1,5 +1,6 @@
 """Pictures in one style: figures of one or two columns, a colour per format, training runs."""
 
+from precsim.analysis.plots.bounds import plot_bounds as plot_bounds
 from precsim.analysis.plots.curves import finish as finish
 from precsim.analysis.plots.curves import plot_curves as plot_curves
 from precsim.analysis.plots.curves import plot_published as plot_published

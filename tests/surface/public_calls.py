@@ -285,6 +285,7 @@ EXEMPT: dict[str, str] = {
             *("TensorStatistics", "BlockStatistics", "Prediction", "Choice", "Recommendation"),
             "ScaleStatistics",
             *("Explanation", "DumpComparison", "LossScaleAudit", "Drift"),
+            *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
             *("Report", "OperationRow", "GroupRow"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
@@ -302,6 +303,9 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
     **dict.fromkeys(("audit_loss_scale", "track_drift"), A_RUN),
     **dict.fromkeys(("autocast", "coverage", "emulate", "measure_gain", "strict"), OF_FUNCTIONS),
+    **dict.fromkeys(
+        ("significant_digits", "fragile_parts", "tolerance", "running_bound"), OF_FUNCTIONS
+    ),
     **dict.fromkeys(("analyze", "analyzer"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "statistics": "has tables of fixed size under JAX only; tests/analysis/test_statistics.py has jit, "
