@@ -124,7 +124,7 @@ def analyze(
     traced = trace(fun, args, dict(kwargs or {}), params)
     analysis = Analysis(traced, context, of, reference, nodes, turns == "each", recompute)
     account = analysis.run(traced.arrays)
-    return report_of(account, policy=str(policy), reference=reference, nodes=nodes, of=_name(of))
+    return report_of(account, policy=policy.name, reference=reference, nodes=nodes, of=_name(of))
 
 
 def _check_choice(name: str, given: object, allowed: tuple[str, ...]) -> None:

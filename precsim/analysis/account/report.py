@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from rich.table import Table
+
 from precsim.analysis.account.account import Account
 from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short
+from precsim.analysis.account.tables import table, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,28 @@ class Report:
     def by_line(self) -> tuple[GroupRow, ...]:
         """Return the operations of each source line together, the largest share first."""
         return grouped(self.rows, lambda row: short(row.line))
+
+    def table(self, by: str = "operation", k: int = 20) -> Table:
+        """Return the rows with the largest shares as a table for terminals.
+
+        Parameters
+        ----------
+        by : {"operation", "scope", "primitive", "line"}
+            What a row stands for.
+        k : int
+            How many rows there are at most. The last line says how many there are in all.
+
+        Returns
+        -------
+        rich.table.Table
+            For ``rich.print`` or the `print` of a console. Long names are broken into lines where
+            there is no room; numbers are not. Columns that say nothing are left out.
+        """
+        return table(self, by, k)
+
+    def __str__(self) -> str:
+        """Return a text of at most 100 columns: headline, what loses most, the largest shares."""
+        return text(self)
 
 
 _BRANCHING = ("while", "cond")
