@@ -9,6 +9,7 @@ from precsim import oracle as oracle
 from precsim import plots as plots
 from precsim import replay as replay
 from precsim.analysis.account.analyze import analyze as analyze
+from precsim.analysis.account.analyze import analyzer as analyzer
 from precsim.analysis.account.report import Report as Report
 from precsim.analysis.account.rows import GroupRow as GroupRow
 from precsim.analysis.account.rows import OperationRow as OperationRow

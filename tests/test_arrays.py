@@ -109,6 +109,7 @@ EXEMPT = {
     "count_events",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
+    "analyze", "analyzer",
     # Optimizers, their states, pictures.
     *vars(ps.optax), *vars(ps.plots),
 }  # fmt: skip

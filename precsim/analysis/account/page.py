@@ -199,7 +199,7 @@ _HEAD = (
 
 
 def _table(rows: Sequence[OperationRow], report: Stated) -> str:
-    cells = [
+    cells: list[tuple[str, ...]] = [
         (
             *(place(row), operation(row), row.format, str(row.times), str(row.elements)),
             *(share(row.share, report.change), f"{row.local_error:.2g}", f"{row.max_ulps:.2g}"),

@@ -102,7 +102,7 @@ class GroupRow(NamedTuple):
     >>> import jax.numpy as jnp, precsim as ps
     >>> report = ps.analyze(lambda x: jnp.sin(x) + jnp.cos(x), jnp.float32(0.5), policy="bf16")
     >>> [(row.name, row.operations) for row in report.by_primitive()]
-    [('cos', 1), ('sin', 1), ('add', 1)]
+    [('add', 1), ('cos', 1), ('sin', 1)]
     """
 
     name: str
