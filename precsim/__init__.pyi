@@ -13,6 +13,9 @@ from precsim.analysis.account.analyze import analyzer as analyzer
 from precsim.analysis.account.report import Report as Report
 from precsim.analysis.account.rows import GroupRow as GroupRow
 from precsim.analysis.account.rows import OperationRow as OperationRow
+from precsim.analysis.account.steps import ShareMap as ShareMap
+from precsim.analysis.account.steps import analyze_steps as analyze_steps
+from precsim.analysis.account.steps import share_map as share_map
 from precsim.analysis.bounds import gamma as gamma
 from precsim.analysis.bounds import probabilistic_gamma as probabilistic_gamma
 from precsim.analysis.comparison import PolicySummary as PolicySummary
