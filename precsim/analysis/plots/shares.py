@@ -1,14 +1,12 @@
 """Pictures of reports: shares as bars, and shares of scopes along a training."""
 
 import math
-import textwrap
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
-from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from precsim.analysis.plots.checks import instance
@@ -17,11 +15,12 @@ from precsim.formats.arguments import integer
 
 if TYPE_CHECKING:
     from precsim.analysis.account.report import Report
-    from precsim.analysis.account.steps import ShareMap
 
 _MORE, _LESS = "#D55E00", "#0072B2"
 _NAME = 26
-"""Letters of a name in a line."""
+"""Letters of a name; a longer one keeps its end."""
+_ROWS = 7
+"""Names that have room in an inch of height."""
 _DECADES = 3
 """Of the shares that the colours of a map tell apart on a logarithmic scale."""
 
@@ -75,7 +74,7 @@ def plot_shares(axes: Axes, report: "Report", *, by: str = "scope", k: int = 12)
     bars = [(group_name(group, by), group.share * scale) for group in found]
     if len(bars) > k:
         bars[k:] = [(f"{len(bars) - k} others", math.fsum(share for _, share in bars[k:]))]
-    names = [_lines(name if math.isfinite(x) else f"{name} ({x:g})") for name, x in bars]
+    names = [_short(name if math.isfinite(x) else f"{name} ({x:g})") for name, x in bars]
     shares = [x if math.isfinite(x) else 0.0 for _, x in bars]
     colors = [_LESS if x < 0 else _MORE for x in shares]
     axes.barh(range(len(bars)), shares, 0.7, color=colors)
@@ -87,16 +86,12 @@ def plot_shares(axes: Axes, report: "Report", *, by: str = "scope", k: int = 12)
     axes.set(xlabel=unit)
 
 
-def _lines(name: str) -> str:
-    """Return a name in lines; one of more than two keeps its end."""
-    parts = textwrap.wrap(name.replace("/", "/ "), _NAME)
-    kept = parts if len(parts) < 3 else ["…", *parts[-2:]]
-    return "\n".join(part.replace("/ ", "/") for part in kept)
+def _short(name: str) -> str:
+    """Return a name, or the end of a long one."""
+    return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
 
 
-def plot_share_map(
-    axes: Axes, shares: "ShareMap | Mapping[int, Report] | Iterable[tuple[int, Report]]"
-) -> None:
+def plot_share_map(axes: Axes, shares: Any) -> None:
     """Draw the shares of each scope at each step of a training as colours.
 
     Parameters
@@ -104,7 +99,8 @@ def plot_share_map(
     axes : Axes
         Where to draw.
     shares : ShareMap, or what `share_map` takes
-        Scopes are rows, the first one of the program at the top; steps are columns.
+        Scopes are rows, the first one of the program at the top; steps are columns. Some rows have
+        no name where there is no room for all.
 
     Returns
     -------
@@ -142,6 +138,8 @@ def plot_share_map(
         raise ValueError(
             f"shares have the steps {found.steps.tolist()}; allowed is each once, and at least one"
         )
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     cells = np.ma.masked_invalid(found.shares[:, order])
     largest = float(np.abs(cells).max()) if cells.count() else 0.0
     largest = largest or 1.0
@@ -150,20 +148,21 @@ def plot_share_map(
         _edges(steps), np.arange(len(found.scopes) + 1), cells, cmap="RdBu_r", norm=norm
     )
     axes.set_facecolor("0.75")
-    axes.set_yticks(np.arange(len(found.scopes)) + 0.5, [_lines(name) for name in found.scopes])
+    every = -(-len(found.scopes) // max(1, int(axes.bbox.height / figure.dpi * _ROWS)))
+    axes.set_yticks(
+        np.arange(len(found.scopes))[::every] + 0.5, [_short(n) for n in found.scopes[::every]]
+    )
     axes.set_ylim(len(found.scopes), 0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(visible=False)
     axes.set(xlabel="step")
     scale = axes.inset_axes((1.03, 0, 0.04, 1))
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    made = figure.colorbar(mesh, cax=scale, label="share of the scope")
+    made = figure.colorbar(mesh, cax=scale, label="share")
     made.set_ticks([-largest, -largest / 30, 0, largest / 30, largest])
     made.ax.set_yticklabels([f"{x:.1g}" for x in made.get_ticks()])
     made.minorticks_off()
     if np.ma.is_masked(cells):
-        axes.add_patch(Patch(color="0.75", label="no finite share"))
+        axes.add_patch(Rectangle((steps[0], 0), 0, 0, color="0.75", label="no finite share"))
         finish(axes)
 
 
