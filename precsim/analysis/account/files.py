@@ -1,4 +1,4 @@
-"""Reports as files: JSON that can be read again, CSV with one row an operation."""
+"""Reports as files: JSON that can be read again, CSV of the operations, TensorBoard's scalars."""
 
 import csv
 import io
@@ -8,8 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from precsim.analysis.account.rows import OperationRow
+from precsim.analysis.account.rows import EVENTS, OperationRow
 from precsim.analysis.account.stated import Stated
+from precsim.analysis.account.words import group_name
 from precsim.formats.arguments import shown
 from precsim.training.replay.files import write_whole
 
@@ -105,6 +106,32 @@ def csv_of(report: Stated) -> str:
 
 def _cell(value: Any) -> str:
     return " ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+
+
+def scalars_of(report: Stated) -> dict[str, float]:
+    """Return the numbers of a report by the tags under which TensorBoard shows them."""
+    found = {name: getattr(report, name) for name in ("value", "change", "remainder", "gross")}
+    for group in report.by_scope():
+        name = group_name(group, "scope")
+        found[f"share/{name}"] = group.share
+        if math.isfinite(group.sqnr):
+            found[f"sqnr/{name}"] = group.sqnr
+        for event in EVENTS:
+            if count := getattr(group, event):
+                found[f"{event}/{name}"] = float(count)
+    return {f"precsim/{tag}": value for tag, value in found.items()}
+
+
+def add_scalars(report: Stated, writer: Any, step: int) -> None:
+    """Give the numbers of a report to a writer."""
+    add = getattr(writer, "add_scalar", None) or getattr(writer, "scalar", None)
+    if not callable(add):
+        raise TypeError(
+            f"writer is {shown(writer)}; allowed is what has add_scalar(tag, value, step), "
+            "or scalar(tag, value, step)"
+        )
+    for tag, value in scalars_of(report).items():
+        add(tag, value, step)
 
 
 def written(text: str, path: str | Path | None, overwrite: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from rich.table import Table
 
 from precsim.analysis.account.account import Account
-from precsim.analysis.account.files import csv_of, fields_of, json_of, written
+from precsim.analysis.account.files import add_scalars, csv_of, fields_of, json_of, written
 from precsim.analysis.account.page import notebook, page
 from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short
 from precsim.analysis.account.tables import table, text
@@ -265,6 +265,31 @@ class Report:
             If the file exists (without `overwrite`) or cannot be written.
         """
         return written(page(self, pictures), path, overwrite)
+
+    def write_scalars(self, writer: Any, step: int) -> None:
+        """Give the report's numbers to a writer of TensorBoard.
+
+        Parameters
+        ----------
+        writer : object
+            It has ``add_scalar(tag, value, step)``, as the writers of tensorboardX and PyTorch, or
+            ``scalar(tag, value, step)``, as that of Flax.
+        step : int
+            Number of the step.
+
+        Returns
+        -------
+        None
+            The writer has got value, change, remainder and gross, and by scope the share, the
+            SQNR where it is finite, and the range events that there are. All tags begin with
+            "precsim/".
+
+        Raises
+        ------
+        TypeError
+            If the writer has neither of these methods.
+        """
+        add_scalars(self, writer, step)
 
     def _repr_html_(self) -> str:
         """Return headline, sentences, bars and the largest shares for a notebook."""

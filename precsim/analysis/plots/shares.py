@@ -148,7 +148,8 @@ def plot_share_map(axes: Axes, shares: Any) -> None:
         _edges(steps), np.arange(len(found.scopes) + 1), cells, cmap="RdBu_r", norm=norm
     )
     axes.set_facecolor("0.75")
-    every = -(-len(found.scopes) // max(1, int(axes.bbox.height / figure.dpi * _ROWS)))
+    room = max(1, int(axes.bbox.height / figure.dpi * _ROWS))
+    every = max(1, -(-len(found.scopes) // room))
     axes.set_yticks(
         np.arange(len(found.scopes))[::every] + 0.5, [_short(n) for n in found.scopes[::every]]
     )
