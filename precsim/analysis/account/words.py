@@ -38,10 +38,10 @@ def verdict(report: Stated) -> tuple[str, ...]:
         return tuple(f"There is no account: {reason}." for reason in report.obstacles)
     if not report.gross and not report.change:
         return ("Nothing is lost: no rounding changes the result.",)
-    part = percent(abs(report.remainder), report.gross) if report.gross else "all"
-    left = (
-        f"the shares sum to the change except for {number(report.remainder)}, {part} of their gross"
-    )
+    left = "the shares sum to the change"
+    if report.remainder:
+        part = percent(abs(report.remainder), report.gross) if report.gross else "all"
+        left += f" except for {number(report.remainder)}, {part} of their gross"
     if report.closes:
         return (f"The account closes: {left}.",)
     return (f"The account does not close: {left}.",)

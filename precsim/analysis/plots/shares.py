@@ -153,7 +153,7 @@ def plot_share_map(axes: Axes, shares: Any) -> None:
     axes.set_yticks(
         np.arange(len(found.scopes))[::every] + 0.5, [_short(n) for n in found.scopes[::every]]
     )
-    axes.set_ylim(len(found.scopes), 0)
+    axes.set_ylim(max(len(found.scopes), 1), 0)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(visible=False)
     axes.set(xlabel="step")

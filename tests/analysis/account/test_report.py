@@ -83,11 +83,11 @@ def test_print_says_headline_and_largest_shares():
     text = str(REPORT)
     assert "bf16 against fp64" in text
     assert "value 1.5, reference 1, change 0.5, remainder 0, gross 1.5 (3 times the change)" in text
-    assert "The account closes" in text
+    assert "The account closes: the shares sum to the change." in text
     assert "cancellation" not in text
     assert "an ill-conditioned operation" in " ".join(text.split())
     assert "+150" in text
-    assert "3 underflowed, 2 subnormal" in text.replace("\n", " ")
+    assert "3 underflowed, 2" in text
     assert "4 operations. Shares are in % of the change." in text
 
 
@@ -103,10 +103,6 @@ def test_print_says_why_there_is_no_account():
     assert "The account does not close: the shares sum to the change except for 0.3" in str(
         open_account
     )
-
-
-def _letters(text):
-    return re.sub(r"[\s─]", "", text)
 
 
 @pytest.mark.parametrize("by", ["operation", "scope", "primitive", "line"])

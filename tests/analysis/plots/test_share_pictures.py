@@ -33,7 +33,7 @@ def test_bars_are_shares_in_percent_of_the_change():
         widths = [bar.get_width() for bar in axes[0].patches]
         names = [label.get_text() for label in axes[0].get_yticklabels()]
     assert widths == [150, -100, 50]
-    assert names == ["layer0", "…ention/softmax[heads]/bold", "2 others"]
+    assert names == ["layer0", "…ntion/softmax[heads]/bold", "2 others"]
     assert axes[0].get_xlabel() == "share of the change (%)"
 
 
