@@ -15,3 +15,5 @@ from precsim.analysis.plots.looks import line_styles as line_styles
 from precsim.analysis.plots.runs import plot_loss_curves as plot_loss_curves
 from precsim.analysis.plots.runs import plot_loss_gaps as plot_loss_gaps
 from precsim.analysis.plots.runs import plot_weight_drift as plot_weight_drift
+from precsim.analysis.plots.shares import plot_share_map as plot_share_map
+from precsim.analysis.plots.shares import plot_shares as plot_shares

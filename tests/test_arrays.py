@@ -104,6 +104,7 @@ EXEMPT = {
     "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
     # Two arrays, one the rounding of the other; statistics; trees of parameters, functions, runs.
     "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
+    "analyze_steps", "share_map",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
     "significant_digits", "fragile_parts", "tolerance", "running_bound",

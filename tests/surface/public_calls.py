@@ -286,7 +286,7 @@ EXEMPT: dict[str, str] = {
             "ScaleStatistics",
             *("Explanation", "DumpComparison", "LossScaleAudit", "Drift"),
             *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
-            *("Report", "OperationRow", "GroupRow"),
+            *("Report", "OperationRow", "GroupRow", "ShareMap"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -300,13 +300,13 @@ EXEMPT: dict[str, str] = {
         ),
         EXACT,
     ),
-    **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise"), A_RUN),
+    **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise", "share_map"), A_RUN),
     **dict.fromkeys(("audit_loss_scale", "track_drift"), A_RUN),
     **dict.fromkeys(("autocast", "coverage", "emulate", "measure_gain", "strict"), OF_FUNCTIONS),
     **dict.fromkeys(
         ("significant_digits", "fragile_parts", "tolerance", "running_bound"), OF_FUNCTIONS
     ),
-    **dict.fromkeys(("analyze", "analyzer"), OF_FUNCTIONS),
+    **dict.fromkeys(("analyze", "analyzer", "analyze_steps"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "statistics": "has tables of fixed size under JAX only; tests/analysis/test_statistics.py has jit, "
     "vmap and devices",
