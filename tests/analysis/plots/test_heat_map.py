@@ -15,6 +15,7 @@ def test_rows_steps_and_gaps() -> None:
         drawn = np.ma.getmaskarray(np.ma.asarray(mesh.get_array()))
         assert drawn.tolist() == [[False, True, True], [False, True, False]]
         assert isinstance(mesh.norm, LogNorm)
+        assert mesh.get_coordinates()[0, :, 0].tolist() == [5, 15, 25, 35]  # steps in the middle
         assert axes[0].yaxis_inverted()
         assert [text.get_text() for text in axes[0].get_yticklabels()] == ["first", "second"]
 
