@@ -51,13 +51,12 @@ def analyze_steps(
     seed : int or jax.Array
         As of `emulate`. Step n has the key ``jax.random.fold_in(jax.random.key(seed), n)``.
 
-    Yields
-    ------
-    int
-        Number of the step, from 1 on.
-    Report
-        The errors of this step alone: both of its runs begin with the state of the emulated
-        training. Its `result` is the next state, from which the training goes on.
+    Returns
+    -------
+    iterator of (int, Report)
+        For each step that is analysed its number, from 1 on, and a report of the errors of this
+        step alone: both of its runs begin with the state of the emulated training. The report's
+        `result` is the next state, from which the training goes on.
 
     Raises
     ------

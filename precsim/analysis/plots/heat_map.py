@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator
 
 from precsim.analysis.plots.checks import by_label, numbers
 from precsim.analysis.plots.curves import panel
@@ -13,6 +15,9 @@ from precsim.formats.arguments import shown
 
 _COLORS = "cividis"
 """A scale that colour-blind readers see as others do, and that is monotonic in grey."""
+
+_LETTERS = 26
+"""Letters of a row's name; a longer one keeps its end."""
 
 _LABELS = 16
 """Rows that have a label at most; of more, every second, every third, ... has one."""
@@ -79,16 +84,38 @@ def plot_heat_map(
     drawn = np.ma.masked_where(~is_drawn, table)
     norm = _norm(drawn, is_logarithmic)
     counts = np.arange(1, table.shape[1] + 1) if steps is None else np.asarray(steps)
-    edges = np.append(counts - 0.5, counts[-1:] + 0.5)
-    mesh = axes.pcolormesh(edges, np.arange(len(found) + 1) - 0.5, drawn, cmap=_COLORS, norm=norm)
-    labelled = range(0, len(found), -(-len(found) // _LABELS))
-    axes.set_yticks(labelled, [list(found)[n] for n in labelled])
-    axes.invert_yaxis()
+    draw_cells(axes, counts, list(found), drawn, cmap=_COLORS, norm=norm, label=label)
     axes.set(xlabel=xlabel)
+
+
+def draw_cells(
+    axes: Axes, steps: np.ndarray, names: Sequence[str], cells: Any, *, label: str, **colors: Any
+) -> Colorbar:
+    """Draw cells, shape (names, steps), with the names of the rows and a scale of the colours."""
+    mesh = axes.pcolormesh(_edges(steps), np.arange(len(names) + 1) - 0.5, cells, **colors)
+    every = -(-len(names) // _LABELS) or 1
+    axes.set_yticks(range(0, len(names), every), [short_name(name) for name in names[::every]])
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(visible=False)
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.colorbar(mesh, ax=axes, label=label)
+    return figure.colorbar(mesh, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label=label)
+
+
+def short_name(name: str) -> str:
+    """Return a name, or the end of a long one."""
+    return name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}"
+
+
+def _edges(steps: np.ndarray) -> np.ndarray:
+    """Return where the column of each step begins, and where the last one ends."""
+    if not steps.size:
+        return np.zeros(1)
+    middles = (steps[1:] + steps[:-1]) / 2
+    first = steps[0] - (middles[0] - steps[0] if middles.size else 0.5)
+    last = steps[-1] + (steps[-1] - middles[-1] if middles.size else 0.5)
+    return np.concatenate([[first], middles, [last]])
 
 
 def _norm(drawn: Any, is_logarithmic: bool) -> Normalize:

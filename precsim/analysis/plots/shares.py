@@ -7,20 +7,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from precsim.analysis.plots.checks import instance
 from precsim.analysis.plots.curves import finish, panel
+from precsim.analysis.plots.heat_map import draw_cells, short_name
 from precsim.formats.arguments import integer
 
 if TYPE_CHECKING:
     from precsim.analysis.account.report import Report
 
 _MORE, _LESS = "#D55E00", "#0072B2"
-_NAME = 26
-"""Letters of a name; a longer one keeps its end."""
-_ROWS = 7
-"""Names that have room in an inch of height."""
 _DECADES = 3
 """Of the shares that the colours of a map tell apart on a logarithmic scale."""
 
@@ -74,7 +70,7 @@ def plot_shares(axes: Axes, report: "Report", *, by: str = "scope", k: int = 12)
     bars = [(group_name(group, by), group.share * scale) for group in found]
     if len(bars) > k:
         bars[k:] = [(f"{len(bars) - k} others", math.fsum(share for _, share in bars[k:]))]
-    names = [_short(name if math.isfinite(x) else f"{name} ({x:g})") for name, x in bars]
+    names = [short_name(name if math.isfinite(x) else f"{name} ({x:g})") for name, x in bars]
     shares = [x if math.isfinite(x) else 0.0 for _, x in bars]
     colors = [_LESS if x < 0 else _MORE for x in shares]
     axes.barh(range(len(bars)), shares, 0.7, color=colors)
@@ -84,11 +80,6 @@ def plot_shares(axes: Axes, report: "Report", *, by: str = "scope", k: int = 12)
     axes.grid(visible=False, axis="y")
     unit = "share of the change (%)" if is_share(report.change) else "share"
     axes.set(xlabel=unit)
-
-
-def _short(name: str) -> str:
-    """Return a name, or the end of a long one."""
-    return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
 
 
 def plot_share_map(axes: Axes, shares: Any) -> None:
@@ -138,38 +129,15 @@ def plot_share_map(axes: Axes, shares: Any) -> None:
         raise ValueError(
             f"shares have the steps {found.steps.tolist()}; allowed is each once, and at least one"
         )
-    figure = axes.get_figure(root=True)
-    assert figure is not None
     cells = np.ma.masked_invalid(found.shares[:, order])
-    largest = float(np.abs(cells).max()) if cells.count() else 0.0
-    largest = largest or 1.0
+    largest = (float(np.abs(cells).max()) if cells.count() else 0.0) or 1.0
     norm = SymLogNorm(largest * 10.0**-_DECADES, vmin=-largest, vmax=largest, base=10)
-    mesh = axes.pcolormesh(
-        _edges(steps), np.arange(len(found.scopes) + 1), cells, cmap="RdBu_r", norm=norm
-    )
+    scale = draw_cells(axes, steps, found.scopes, cells, cmap="RdBu_r", norm=norm, label="share")
+    scale.set_ticks([-largest, -largest / 30, 0, largest / 30, largest])
+    scale.ax.set_yticklabels([f"{x:.1g}" for x in scale.get_ticks()])
+    scale.minorticks_off()
     axes.set_facecolor("0.75")
-    room = max(1, int(axes.bbox.height / figure.dpi * _ROWS))
-    every = max(1, -(-len(found.scopes) // room))
-    axes.set_yticks(
-        np.arange(len(found.scopes))[::every] + 0.5, [_short(n) for n in found.scopes[::every]]
-    )
-    axes.set_ylim(max(len(found.scopes), 1), 0)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.grid(visible=False)
     axes.set(xlabel="step")
-    scale = axes.inset_axes((1.03, 0, 0.04, 1))
-    made = figure.colorbar(mesh, cax=scale, label="share")
-    made.set_ticks([-largest, -largest / 30, 0, largest / 30, largest])
-    made.ax.set_yticklabels([f"{x:.1g}" for x in made.get_ticks()])
-    made.minorticks_off()
     if np.ma.is_masked(cells):
         axes.add_patch(Rectangle((steps[0], 0), 0, 0, color="0.75", label="no finite share"))
         finish(axes)
-
-
-def _edges(steps: np.ndarray) -> np.ndarray:
-    """Return where the column of each step begins, and where the last one ends."""
-    middles = (steps[1:] + steps[:-1]) / 2
-    first = steps[0] - (middles[0] - steps[0] if middles.size else 0.5)
-    last = steps[-1] + (steps[-1] - middles[-1] if middles.size else 0.5)
-    return np.concatenate([[first], middles, [last]])

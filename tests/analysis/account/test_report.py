@@ -18,7 +18,7 @@ def _row(**given):
     counts = ("underflowed", "subnormal", "overflowed", "saturated", "nan", "not_finite")
     plain = {
         "primitive": "mul",
-        "line": "/home/me/model.py:12:4 (loss)",
+        "line": "src/model.py:12:4 (loss)",
         "source": "y = x * w",
         "scope": "",
         "is_backward": False,

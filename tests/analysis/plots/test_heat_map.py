@@ -1,5 +1,7 @@
 """Heat maps: rows from the top down, and nothing drawn where there is no number."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.colors import LogNorm
@@ -11,10 +13,11 @@ def test_rows_steps_and_gaps() -> None:
     rows = {"first": [1e-3, np.nan, 0.0], "second": [1e-2, np.inf, 1e-1]}
     with ps.plots.figure() as axes:
         ps.plots.plot_heat_map(axes[0], rows, label="drift", steps=[10, 20, 30])
-        (mesh,) = axes[0].collections
+        mesh: Any = axes[0].collections[0]
         drawn = np.ma.getmaskarray(np.ma.asarray(mesh.get_array()))
         assert drawn.tolist() == [[False, True, True], [False, True, False]]
         assert isinstance(mesh.norm, LogNorm)
+        assert mesh.get_coordinates()[0, :, 0].tolist() == [5, 15, 25, 35]  # steps in the middle
         assert axes[0].yaxis_inverted()
         assert [text.get_text() for text in axes[0].get_yticklabels()] == ["first", "second"]
 
