@@ -6,12 +6,14 @@ from benchmarks import (
     calls,
     compilation,
     emulation,
+    files,
     matmuls,
     native,
     operations,
     roundings,
     startup,
     training,
+    what_if,
 )
 from benchmarks.case import Case
 
@@ -27,6 +29,8 @@ def all_cases() -> list[Case]:
         *native.cases(),
         *compilation.cases(),
         *emulation.cases(),
+        *what_if.cases(),
+        *files.cases(),
         *startup.cases(),
     ]
 

@@ -69,11 +69,19 @@ def _tick_faults(axes: Axes) -> Iterator[str]:
 
 
 def _bar_faults(axes: Axes) -> Iterator[str]:
-    bars = [bar for group in axes.containers if isinstance(group, BarContainer) for bar in group]
-    if bars and axes.get_yscale() != "linear":
-        yield "bars on a logarithmic scale"
-    if any(bar.get_y() != 0 for bar in bars) or (bars and axes.get_ylim()[0] > 0):
-        yield "bars that do not start at zero"
+    groups = [group for group in axes.containers if isinstance(group, BarContainer)]
+    for group in groups:
+        is_flat = group.orientation == "horizontal"
+        scale, (low, high) = (
+            (axes.get_xscale(), axes.get_xlim())
+            if is_flat
+            else (axes.get_yscale(), axes.get_ylim())
+        )
+        if scale != "linear":
+            yield "bars on a logarithmic scale"
+        starts = [bar.get_x() if is_flat else bar.get_y() for bar in group]
+        if any(starts) or not low <= 0 <= high:
+            yield "bars that do not start at zero"
 
 
 def _hatch_faults(axes: Axes) -> Iterator[str]:

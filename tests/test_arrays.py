@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,17 @@ FILTERS = np.ones((1, 2, 1), np.float32)
 CONTRACT = (((1,), (0,)), ((), ()))
 
 NUMBERS: dict[str, Callable[[Any], Any]] = {
+    **{
+        name: partial(lambda name, x: getattr(ps.ieee, name)(x, 1.0), name)
+        for name in (
+            *("equal", "greater", "less", "less_equal", "maximum", "maximum_number", "minimum"),
+            *("minimum_number", "not_equal", "total_order"),
+        )
+    },
+    **{
+        name: partial(lambda name, x: getattr(ps, name)(x, "fp16"), name)
+        for name in ("erf", "exp", "log", "reciprocal", "rsqrt", "sigmoid", "sqrt", "tanh")
+    },
     "absolute_error": lambda x: ps.errors.absolute_error(x, 1.0),
     "accumulate": lambda x: ps.accumulate(x, "fp16"),
     "add": lambda x: ps.add(x, 1.0, "fp16"),
@@ -40,40 +52,25 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "einsum": lambda x: ps.einsum(SPEC)("ij,jk", x, ONE, preferred_element_type=np.float32),
     "embedding": lambda x: ps.embedding(x, [1, 0], "fp16"),
     "encode": lambda x: ps.encode(x, "fp16"),
-    "equal": lambda x: ps.ieee.equal(x, 1.0),
-    "erf": lambda x: ps.erf(x, "fp16"),
-    "exp": lambda x: ps.exp(x, "fp16"),
     "exponent_histogram": ps.errors.exponent_histogram,
     "fma": lambda x: ps.fma(1.0, 2.0, x, "fp16"),
-    "greater": lambda x: ps.ieee.greater(x, 1.0),
     "greater_equal": lambda x: ps.ieee.greater_equal(1.0, x),
-    "less": lambda x: ps.ieee.less(x, 1.0),
-    "less_equal": lambda x: ps.ieee.less_equal(x, 1.0),
-    "log": lambda x: ps.log(x, "fp16"),
     "matmul": lambda x: ps.matmul(x, x, SPEC),
-    "maximum": lambda x: ps.ieee.maximum(x, 1.0),
-    "maximum_number": lambda x: ps.ieee.maximum_number(x, 1.0),
-    "minimum": lambda x: ps.ieee.minimum(x, 1.0),
-    "minimum_number": lambda x: ps.ieee.minimum_number(x, 1.0),
     "multiply": lambda x: ps.multiply(x, 3.0, "fp16"),
-    "not_equal": lambda x: ps.ieee.not_equal(x, 1.0),
     "quantize": lambda x: ps.quantize(x, "mxfp4").codes,
+    "recommend": lambda x: ps.recommend(x, sqnr=30)["values"].bits,
+    "scale_statistics": lambda x: ps.errors.scale_statistics(x, "mxfp4").codes,
+    "statistics": lambda x: float(ps.errors.statistics(x).amax),
     "range_rates": lambda x: tuple(ps.errors.range_rates(x, "e4m3")),
-    "reciprocal": lambda x: ps.reciprocal(x, "fp16"),
     "relative_error": lambda x: ps.relative_error(x, 1.0),
     "round_to": lambda x: ps.round_to(x, "e2m1"),
-    "rsqrt": lambda x: ps.rsqrt(x, "fp16"),
     "scaled_matmul": lambda x: ps.scaled_matmul(
         x, x, "h100:e4m3:promote128", a_scales=x[:, :1], b_scales=x[:1], backend="reference"
     ),
     "segment_sum": lambda x: ps.segment_sum(x, [1, 0], "fp16", num_segments=2),
-    "sigmoid": lambda x: ps.sigmoid(x, "fp16"),
     "sqnr": lambda x: ps.sqnr(x, ONE),
-    "sqrt": lambda x: ps.sqrt(x, "fp16"),
     "subtract": lambda x: ps.subtract(1.0, x, "fp16"),
-    "tanh": lambda x: ps.tanh(x, "fp16"),
     "to_integer": lambda x: ps.ieee.to_integer(x, "int8"),
-    "total_order": lambda x: ps.ieee.total_order(x, 1.0),
     "ulp": lambda x: ps.ulp(x, "e4m3"),
     "ulp_error": lambda x: ps.ulp_error(x, 1.0, "e4m3"),
 }
@@ -105,11 +102,12 @@ EXEMPT = {
     "compute_exact", "decode_exact", "encode_exact", "fused_dot_exact", "round_exact", "ulp_exact",
     "gamma", "probabilistic_gamma", "order_bound",
     "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
-    # Two arrays, of which one is the rounding of the other; trees of parameters, functions, runs.
-    "count_events",
+    # Two arrays, one the rounding of the other; statistics; trees of parameters, functions, runs.
+    "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
+    "analyze_steps", "share_map",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
-    "analyze", "analyzer",
+    "significant_digits", "fragile_parts", "tolerance", "running_bound",
     # Optimizers, their states, pictures.
     *vars(ps.optax), *vars(ps.plots),
 }  # fmt: skip
@@ -332,7 +330,8 @@ def test_a_list_of_rows_of_different_shapes_is_refused_in_one_line() -> None:
 SHAPES = [(), (1,), (0,), (0, 3), (2, 0), (1, 1)]
 OF_ANY_SHAPE = set(NUMBERS) - {
     "accumulate", "backward_error", "calibrate", "conv", *DROP_INS, "embedding", "exponent_histogram", "matmul",
-    "quantize", "range_rates", "scaled_matmul", "segment_sum", "sqnr",
+    "quantize", "range_rates", "recommend", "scale_statistics", "scaled_matmul", "segment_sum", "sqnr",
+    "statistics",
 }  # fmt: skip
 
 

@@ -70,6 +70,11 @@ RUN: dict[str, Callable[[], Any]] = {
     "bounds": lambda: (ps.gamma(100, "bf16"), ps.errors.order_bound("pairwise", 100, "bf16")),
     "errors": lambda: (ps.sqnr(X[0, :3], POSITIVE[:3]), ps.ulp_error(POSITIVE, POSITIVE, "bf16")),
     "ranges": lambda: ps.errors.range_rates(X, "e4m3"),
+    "what if": lambda: [
+        ps.errors.predict(ps.errors.statistics(X, block_size=2), spec).underflowed
+        for spec in ("e4m3", "fp16")
+    ],
+    "recommend": lambda: ps.recommend(POSITIVE, sqnr=20)["values"].bits,
     "events": lambda: ps.errors.count_events(X, ps.round_to(X, "e4m3"), "e4m3"),
     "oracle": lambda: ps.oracle.round_exact(1.1, "fp16").value,
     "show": lambda: _shown("show", "1.1", "fp16"),

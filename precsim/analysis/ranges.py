@@ -1,6 +1,6 @@
 """How values lie in the range of a format: rates of range events, and exponents."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,7 +14,55 @@ from precsim.rounding.scaled.measures import classify_scaled
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
 
-class RangeRates(Events):
+class _Counts(Protocol):
+    """What has counts of range events: `RangeRates`, and predictions of them."""
+
+    @property
+    def elements(self) -> Any: ...
+    @property
+    def nonzero(self) -> Any: ...
+    @property
+    def underflowed(self) -> Any: ...
+    @property
+    def subnormal(self) -> Any: ...
+    @property
+    def overflowed(self) -> Any: ...
+    @property
+    def saturated(self) -> Any: ...
+
+
+class Shares:
+    """Rates of range events, whose names say what they are a share of."""
+
+    __slots__ = ()
+
+    @property
+    def underflow_of_all(self: _Counts) -> Any:
+        """Underflowed elements as a share of all elements; zeros (as after a ReLU) dilute it."""
+        return _share(self.underflowed, self.elements)
+
+    @property
+    def underflow_of_nonzero(self: _Counts) -> Any:
+        """Underflowed elements as a share of those that could: the nonzero ones."""
+        return _share(self.underflowed, self.nonzero)
+
+    @property
+    def subnormal_of_nonzero(self: _Counts) -> Any:
+        """Subnormal results as a share of the nonzero inputs."""
+        return _share(self.subnormal, self.nonzero)
+
+    @property
+    def overflow_of_all(self: _Counts) -> Any:
+        """Overflowed elements as a share of all elements."""
+        return _share(self.overflowed, self.elements)
+
+    @property
+    def saturation_of_all(self: _Counts) -> Any:
+        """Saturated elements as a share of all elements."""
+        return _share(self.saturated, self.elements)
+
+
+class RangeRates(Shares, Events):
     """Counts of range events, and rates whose names say what they are a share of.
 
     The fields are those of `precsim.rounding.events.Events`, as integers. A share of nothing
@@ -31,31 +79,6 @@ class RangeRates(Events):
     """
 
     __slots__ = ()
-
-    @property
-    def underflow_of_all(self) -> Any:
-        """Underflowed elements as a share of all elements; zeros (as after a ReLU) dilute it."""
-        return _share(self.underflowed, self.elements)
-
-    @property
-    def underflow_of_nonzero(self) -> Any:
-        """Underflowed elements as a share of those that could: the nonzero ones."""
-        return _share(self.underflowed, self.nonzero)
-
-    @property
-    def subnormal_of_nonzero(self) -> Any:
-        """Subnormal results as a share of the nonzero inputs."""
-        return _share(self.subnormal, self.nonzero)
-
-    @property
-    def overflow_of_all(self) -> Any:
-        """Overflowed elements as a share of all elements."""
-        return _share(self.overflowed, self.elements)
-
-    @property
-    def saturation_of_all(self) -> Any:
-        """Saturated elements as a share of all elements."""
-        return _share(self.saturated, self.elements)
 
 
 def _share(part: Any, whole: Any) -> Any:

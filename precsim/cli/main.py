@@ -13,6 +13,7 @@ from precsim.formats.arguments import nearest, unknown
 
 COMMANDS = {
     "train": "train one network under several policies, and tell what each lost",
+    "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
     "show": "show a number in several formats: bits, value, error, neighbours",
     "formats": "list the formats with their precision and range",
@@ -130,7 +131,8 @@ def _parser(command: str | None) -> tuple[argparse.ArgumentParser, list[str]]:
         prog="precsim",
         description="What does a computation lose in a number format, where, and why?",
         epilog="Each command has --help. Exit status: 0; 1 if train --compare-bits or bisect finds a "
-        "difference; 2 for bad input or a failure, with one line that says why; 130 if interrupted.",
+        "difference, or analyze cannot read a part; 2 for bad input or a failure, with one line that "
+        "says why; 130 if interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"precsim {__version__}")

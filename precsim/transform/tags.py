@@ -43,20 +43,39 @@ tag_both.defvjp(_tag_forward, _tag_backward)
 
 def tagged_values(fun: Callable[..., Any], *args: Any) -> dict[str, Any]:
     """Return the named values of ``fun(*args)``, in the order of computation, from one program."""
-    closed = jax.make_jaxpr(fun)(*args)
+    names, run = with_tagged_values(fun, *args)
+    values = jax.jit(lambda *args: run(*args)[1])(*args)
+    return dict(zip(names, values, strict=True))
+
+
+def with_tagged_values(
+    fun: Callable[..., Any], *args: Any
+) -> tuple[tuple[str, ...], Callable[..., tuple[Any, list[Any]]]]:
+    """Return the names in a function of such arguments, and the function with the named values.
+
+    It returns a pair: what `fun` returns, and the values in the order of computation.
+    """
+    closed, shape = jax.make_jaxpr(fun, return_shape=True)(*args)
     jaxpr = closed.jaxpr
     found = {
         eqn.params["name"].removeprefix(_PREFIX): eqn.outvars[0]
         for eqn in jaxpr.eqns
         if eqn.primitive.name == "name" and eqn.params["name"].startswith(_PREFIX)
     }
+    paths = [f"result {n}" for n in range(len(jaxpr.outvars))]
     shown = Jaxpr(
         jaxpr.constvars,
         jaxpr.invars,
-        list(found.values()),
+        [*jaxpr.outvars, *found.values()],
         jaxpr.eqns,
         jaxpr.effects,
-        jaxpr.debug_info._replace(result_paths=tuple(found)),
+        jaxpr.debug_info._replace(result_paths=(*paths, *found)),
     )
-    run = jax.jit(jaxpr_as_fun(ClosedJaxpr(shown, closed.consts)))
-    return dict(zip(found, run(*jax.tree.leaves(args)), strict=True))
+    flat = jaxpr_as_fun(ClosedJaxpr(shown, closed.consts))
+
+    def run(*args: Any) -> tuple[Any, list[Any]]:
+        results = list(flat(*jax.tree.leaves(args)))
+        own = len(jaxpr.outvars)
+        return jax.tree.unflatten(jax.tree.structure(shape), results[:own]), results[own:]
+
+    return tuple(found), run

@@ -21,6 +21,7 @@ from precsim.analysis.account.walk import (
     walk,
 )
 from precsim.analysis.account.wide import evaluate_wide, widen
+from precsim.analysis.compiling import compiler_options
 from precsim.transform import jaxprs
 from precsim.transform.emulate import Traced, check_rules, output
 from precsim.transform.interpreter import evaluate
@@ -30,12 +31,6 @@ from precsim.transform.values import Value
 DTYPES: dict[str, np.dtype[Any]] = {"fp64": np.dtype("f8"), "fp32": np.dtype("f4")}
 NODES = {1: ((0.5, 1.0),), 3: ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))}
 """Number of nodes -> places on the path from exact to emulated, and their weights."""
-
-
-_SMALL = 1 << 20
-"""Numbers of a program that is compiled without optimisation, a turn of each loop counted."""
-_HASTY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-"""Options of XLA on a CPU: compilation takes a third of the time."""
 
 
 @dataclass(frozen=True)
@@ -121,26 +116,31 @@ class Analysis:
         """Of the reference's arithmetic."""
         return DTYPES[self.reference]
 
-    def run(self, arrays: list[Any]) -> Account:
-        """Return the account for these arguments."""
+    def run(self, arrays: list[Any], key: Any = None) -> Account:
+        """Return the account for these arguments, with the random bits of a key if one is given."""
         program = jaxprs.opened(self.traced.program)
         dtypes = [atom.aval.dtype for atom in program.invars]
         arrays = [jnp.asarray(x, d) for x, d in zip(arrays, dtypes, strict=True)]
-        turns = self._turns(arrays)
+        key = self.context.key if key is None else key
+        turns = self._turns(arrays, key)
         target = self._target()
         with jax.enable_x64(self.dtype == np.float64 or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
-            return self._run(arrays, turns, target)
+            return self._run(arrays, key, turns, target)
 
-    def _run(self, arrays: list[Any], turns: dict[str, tuple[int, int]], target: Any) -> Account:
+    def _run(
+        self, arrays: list[Any], key: Any, turns: dict[str, tuple[int, int]], target: Any
+    ) -> Account:
         has_branches = self._has("cond", "while")
         kind = tuple(sorted(turns.items()))
         if kind not in self._compiled:
             plan = Plan(self.dtype, jnp.zeros(()), self.each, turns, HOLDING, self.recompute)
             run = jax.value_and_grad(
-                lambda shares, t, arrays: self._walked(shares, arrays, replace(plan, t=t), target),
+                lambda shares, t, arrays, key: self._walked(
+                    shares, arrays, key, replace(plan, t=t), target
+                ),
                 has_aux=True,
             )
-            options = self._options()
+            options = compiler_options(self.traced.program)
             wide = jax.jit(
                 lambda arrays: target(*self._reference(arrays)), compiler_options=options
             )
@@ -155,7 +155,7 @@ class Analysis:
         }
         shares, aux = zeros, None
         for t, weight in NODES[self.nodes]:
-            (_, aux), gradient = run(zeros, np.asarray(t, self.dtype), arrays)
+            (_, aux), gradient = run(zeros, np.asarray(t, self.dtype), arrays, key)
             gradient = jax.device_get(gradient)
             shares = jax.tree.map(lambda s, g, w=weight: s + w * g, shares, gradient)
         emulated, exact, value, aligned, tables = jax.device_get(aux)
@@ -175,32 +175,28 @@ class Analysis:
             elements=dict(plan.elements),
         )
 
-    def _options(self) -> dict[str, Any]:
-        """Return the compiler's options: a small program runs soon, so it is to compile soon."""
-        counts = [a.aval.size for e in jaxprs.equations(self.traced.program) for a in e.outvars]
-        is_small = sum(counts) < _SMALL and jax.default_backend() == "cpu"
-        return _HASTY if is_small else {}
-
     def _has(self, *names: str) -> bool:
         return any(e.primitive.name in names for e in jaxprs.equations(self.traced.program))
 
     def _values(self, arrays: list[Any]) -> list[Value]:
         return replace_arrays(self.traced, arrays).values()
 
-    def _turns(self, arrays: list[Any]) -> dict[str, tuple[int, int]]:
+    def _turns(self, arrays: list[Any], key: Any) -> dict[str, tuple[int, int]]:
         """Return how many turns each `while_loop` takes in the emulated run."""
         if not self._has("while"):
             return {}
         if "turns" not in self._compiled:
             context = replace(self.context, records={}, count=self._count)
+
+            def run(arrays: list[Any], key: Any) -> list[Any]:
+                values, here = self._values(arrays), replace(context, key=key)
+                return [v.array for v in evaluate(self.traced.program, values, here)]
+
             self._compiled["turns"] = jax.jit(
-                lambda arrays: [
-                    v.array for v in evaluate(self.traced.program, self._values(arrays), context)
-                ],
-                compiler_options=self._options(),
+                run, compiler_options=compiler_options(self.traced.program)
             )
         self._counts.clear()
-        jax.block_until_ready(self._compiled["turns"](arrays))  # type: ignore[no-untyped-call]
+        jax.block_until_ready(self._compiled["turns"](arrays, key))  # type: ignore[no-untyped-call]
         jax.effects_barrier()  # type: ignore[no-untyped-call]
         return dict(self._counts)
 
@@ -233,9 +229,9 @@ class Analysis:
         program = jax.make_jaxpr(self.of)(self.traced.shape)
         return lambda results, *_: evaluate_wide(program, results, dtype)[0]
 
-    def _walked(self, shares: Any, arrays: list[Any], plan: Plan, target: Any) -> Any:
+    def _walked(self, shares: Any, arrays: list[Any], key: Any, plan: Plan, target: Any) -> Any:
         """Return the scalar on the path, and what else was found."""
-        context, ledger = replace(self.context, records={}), Ledger()
+        context, ledger = replace(self.context, records={}, key=key), Ledger()
         strands = [strand_of(value, self.dtype) for value in self._values(arrays)]
         results = walk(self.traced.program, strands, context, "", shares, plan, ledger)
         results = [self._last(s, n, shares, context, plan, ledger) for n, s in enumerate(results)]

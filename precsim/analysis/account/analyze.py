@@ -172,6 +172,27 @@ def analyzer(
     >>> [f"{find(jnp.float32(x)).change:.1e}" for x in (0.5, 1.0)]
     ['-2.8e-04', '4.7e-04']
     """
+    key = key_of(seed)
+    find = analyses(
+        fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, key
+    )
+    return lambda *args, **kwargs: find(args, kwargs, key)
+
+
+def analyses(
+    fun: Callable[..., Any],
+    policy: str | Policy,
+    reference: str,
+    of: Callable[[Any], Any] | None,
+    nodes: int,
+    turns: str,
+    recompute: bool,
+    strict: bool,
+    backend: str,
+    params: int | None,
+    key: Any,
+) -> Callable[[Any, Any, Any], Report]:
+    """Return a function of arguments, keyword arguments and a key: what `analyzer` compiles."""
     policy = Policy.parse(policy)
     check_function(fun)
     _check_choice("reference", reference, tuple(DTYPES))
@@ -181,10 +202,10 @@ def analyzer(
         raise ValueError(f"nodes is {nodes}; allowed are 1 (midpoint) and 3 (Simpson's rule)")
     if of is not None and not callable(of):
         raise TypeError(f"of is {shown(of)}; allowed is a function of the result")
-    context = Context(policy=policy, backend=backend, strict=strict, key=key_of(seed))
+    context = Context(policy=policy, backend=backend, strict=strict, key=key)
     kept: dict[Any, Analysis] = {}
 
-    def find(*args: Any, **kwargs: Any) -> Report:
+    def find(args: Any, kwargs: Any, key: Any) -> Report:
         flat = flattened(fun, args, kwargs)
         kind = _kind(flat, args, kwargs)
         analysis = kept.get(kind)
@@ -193,9 +214,9 @@ def analyzer(
             is_each = turns == "each"
             analysis = Analysis(traced, context, of, reference, nodes, is_each, recompute)
             kept[kind] = analysis
-        account = analysis.run(flat.arrays)
+        account = analysis.run(flat.arrays, key)
         return report_of(
-            account, policy=str(policy), reference=reference, nodes=nodes, of=_name(of)
+            account, policy=policy.name, reference=reference, nodes=nodes, of=_name(of)
         )
 
     return find

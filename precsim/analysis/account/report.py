@@ -1,12 +1,18 @@
 """`Report`: the account of a function, row by row, and grouped by scope, primitive or line."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
+
+from rich.table import Table
 
 from precsim.analysis.account.account import Account
+from precsim.analysis.account.files import add_scalars, csv_of, fields_of, json_of, written
+from precsim.analysis.account.page import notebook, page
 from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short
+from precsim.analysis.account.tables import table, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +158,154 @@ class Report:
     def by_line(self) -> tuple[GroupRow, ...]:
         """Return the operations of each source line together, the largest share first."""
         return grouped(self.rows, lambda row: short(row.line))
+
+    def table(self, by: str = "operation", k: int = 20) -> Table:
+        """Return the rows with the largest shares as a table for terminals.
+
+        Parameters
+        ----------
+        by : {"operation", "scope", "primitive", "line"}
+            What a row stands for.
+        k : int
+            How many rows there are at most. The last line says how many there are in all.
+
+        Returns
+        -------
+        rich.table.Table
+            For ``rich.print`` or the `print` of a console. Long names are broken into lines where
+            there is no room; numbers are not. Columns that say nothing are left out.
+        """
+        return table(self, by, k)
+
+    def __str__(self) -> str:
+        """Return a text of at most 100 columns: headline, what loses most, the largest shares."""
+        return text(self)
+
+    def to_json(self, path: str | Path | None = None, *, overwrite: bool = False) -> str:
+        """Return the report as JSON, and write it to a file if one is named.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            Where to write.
+        overwrite : bool
+            Whether a file that is there is replaced.
+
+        Returns
+        -------
+        str
+            All but `result` and `reference_result`; `from_json` reads it. Numbers that JSON lacks
+            are the strings "nan", "inf" and "-inf".
+
+        Raises
+        ------
+        OSError
+            If the file exists (without `overwrite`) or cannot be written.
+        """
+        return written(json_of(self), path, overwrite)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the report that `to_json` has written; its `result` is None.
+
+        Parameters
+        ----------
+        text : str
+            JSON.
+
+        Returns
+        -------
+        Report
+            Equal numbers, equal rows.
+
+        Raises
+        ------
+        ValueError
+            If the text is no JSON, or something of a report is missing or of another type.
+        """
+        return cls(**fields_of(text), result=None, reference_result=None)
+
+    def to_csv(self, path: str | Path | None = None, *, overwrite: bool = False) -> str:
+        """Return the operations as CSV, one in a line, and write it to a file if one is named.
+
+        Parameters
+        ----------
+        path, overwrite
+            As of `to_json`.
+
+        Returns
+        -------
+        str
+            The columns are the fields of `OperationRow`. ``pandas.read_csv`` reads all as
+            numbers but the strings; `turns` are numbers with spaces between them.
+
+        Raises
+        ------
+        OSError
+            If the file exists (without `overwrite`) or cannot be written.
+        """
+        return written(csv_of(self), path, overwrite)
+
+    def to_html(
+        self,
+        path: str | Path | None = None,
+        *,
+        pictures: Iterable[Any] = (),
+        overwrite: bool = False,
+    ) -> str:
+        """Return the report as one page of HTML, and write it to a file if one is named.
+
+        Parameters
+        ----------
+        path, overwrite
+            As of `to_json`.
+        pictures : iterable of Figure
+            Figures of matplotlib to show as well, such as those of `plots.figure`.
+
+        Returns
+        -------
+        str
+            The page needs no other file, no network and no scripts: headline, sentences, bars by
+            scope, line and primitive, shares along the program, what left the range, pictures,
+            and all operations.
+
+        Raises
+        ------
+        TypeError
+            If a picture is no figure.
+        OSError
+            If the file exists (without `overwrite`) or cannot be written.
+        """
+        return written(page(self, pictures), path, overwrite)
+
+    def write_scalars(self, writer: Any, step: int) -> None:
+        """Give the report's numbers to a writer of TensorBoard.
+
+        Parameters
+        ----------
+        writer : object
+            It has ``add_scalar(tag, value, step)``, as the writers of tensorboardX and PyTorch, or
+            ``scalar(tag, value, step)``, as that of Flax.
+        step : int
+            Number of the step.
+
+        Returns
+        -------
+        None
+            The writer has got value, change, remainder and gross, and by scope the share, the
+            SQNR where it is finite, and the range events that there are. All tags begin with
+            "precsim/".
+
+        Raises
+        ------
+        TypeError
+            If the writer has neither of these methods.
+        """
+        add_scalars(self, writer, step)
+
+    def _repr_html_(self) -> str:
+        """Return headline, sentences, bars and the largest shares for a notebook."""
+        return notebook(self)
 
 
 _CLOSED = 0.01

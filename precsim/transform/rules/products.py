@@ -35,7 +35,7 @@ def leaves(op: Operation) -> bool:
     if op.context.backend == "emulated" or op.is_exact_everywhere:
         return False
     dtypes = {real_dtype(x.dtype) for x in op.arrays if is_inexact(x)}
-    own, dgrad, wgrad, _ = _roles(op)
+    own, dgrad, wgrad, _ = roles(op)
     specs = (own,) if op.context.is_backward else (own, dgrad, wgrad)
     return all(leaves_products(spec, dtypes) for spec in specs)
 
@@ -49,7 +49,7 @@ def _left(op: Operation) -> list[Value] | None:
     return op.as_it_is()
 
 
-def _roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
+def roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
     """Return the specs of the product and of its gradients, and whether the operands change places.
 
     A spec's left operand is the activation and its right one the weight; in `dgrad` they are the
@@ -105,7 +105,7 @@ def product(op: Operation) -> list[Value]:
     if (left_as_it_is := _left(op)) is not None:
         return left_as_it_is
     left, right = op.operands
-    spec, dgrad, wgrad, swaps = _roles(op)
+    spec, dgrad, wgrad, swaps = roles(op)
     op.record(How.PRODUCT, spec)
     (contracted, batch) = op.params["dimension_numbers"]
     a, b = widened(left.array), widened(right.array)
@@ -150,7 +150,7 @@ def convolution(op: Operation) -> list[Value]:
     if (left_as_it_is := _left(op)) is not None:
         return left_as_it_is
     left, right = op.operands
-    spec, dgrad, wgrad, _ = _roles(op)
+    spec, dgrad, wgrad, _ = roles(op)
     op.record(How.PRODUCT, spec)
     run = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
     options = {name: op.params[name] for name in _OPTIONS}
@@ -188,7 +188,7 @@ def ragged(op: Operation) -> list[Value]:
         raise NotImplementedError(
             f"ragged_dot_general has dimension numbers {numbers}; allowed are those of jax.lax.ragged_dot"
         )
-    spec, dgrad, wgrad, _ = _roles(op)
+    spec, dgrad, wgrad, _ = roles(op)
     op.record(How.PRODUCT, spec)
     run = dot_general(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
     a, b = widened(a), widened(b)

@@ -201,7 +201,9 @@ def dependents(account: Account, path: str) -> set[str]:
 def _asked(result: Any) -> Any:
     """Return a fixed projection of the results, or their distance from the exact ones."""
     _, wants_projection, exact, found = result
-    found, exact = (jnp.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in (found, exact))
+    found, exact = (
+        jnp.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in (found, exact)
+    )
     weights = np.random.default_rng(0).standard_normal(found.size).astype(np.float32)
     distance = jnp.sqrt(jnp.sum((found - exact) ** 2))
     return jnp.where(wants_projection > 0, found @ weights, distance)

@@ -127,14 +127,20 @@ def probabilistic_gamma(
             f"confidence is {confidence} and lambda_ is {lambda_}; exactly one must be given"
         )
     if confidence is not None:
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence is {confidence}; allowed is between 0 and 1")
-        lambda_ = math.sqrt(2 * math.log(2 * num_results * n / (1 - confidence))) / (1 - u)
+        lambda_ = deviations(n, confidence, num_results) / (1 - u)
     assert lambda_ is not None
     if not 0 < lambda_ < math.inf:
         raise ValueError(f"lambda_ is {lambda_}; allowed are positive numbers")
     exponent = lambda_ * math.sqrt(n) * u + n * u * u / (1 - u)
     return math.expm1(exponent) if exponent < 709 else math.inf
+
+
+def deviations(n: int, confidence: float, num_results: int) -> float:
+    """Return ``lambda (1 - u)``: the deviations that sums of n terms keep within at once."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; allowed is between 0 and 1")
+    num_results = integer(num_results, "num_results", 1)
+    return math.sqrt(2 * math.log(2 * num_results * n / (1 - confidence)))
 
 
 def matmul_bound(

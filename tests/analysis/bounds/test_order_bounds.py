@@ -7,7 +7,7 @@ import pytest
 
 import precsim as ps
 from experiments import summation_orders
-from precsim.analysis import order_bounds
+from precsim.analysis.bounds import order_bounds
 
 
 def test_formulas() -> None:
@@ -54,6 +54,42 @@ def test_errors_keep_their_bounds(accumulator: str, monkeypatch: pytest.MonkeyPa
     for order in summation_orders.ORDERS:
         error = summation_orders.largest_error(order, 30, accumulator)
         assert 0 < error <= ps.errors.order_bound(order, 30, accumulator)
+
+
+def test_probable_bounds() -> None:
+    bound = ps.errors.order_bound
+    assert bound("sequential", 10**4, "fp32", confidence=0.99) == ps.probabilistic_gamma(
+        10**4, "fp32", confidence=0.99
+    )
+    for order in ("sequential", "blocked10", "pairwise"):
+        likely = [bound(order, 10**4, "fp32", confidence=c) for c in (0.9, 0.99, 0.999999)]
+        assert likely == sorted(likely)
+        assert likely[-1] <= bound(order, 10**4, "fp32")
+        assert bound(order, 2, "fp32", confidence=0.99) == bound(order, 2, "fp32")
+        assert likely[1] < bound(order, 10**4, "fp32", confidence=0.99, num_results=100) or (
+            order == "pairwise"
+        )
+    for order in ("kahan", "two_sum", "exact"):
+        assert bound(order, 100, "bf16", confidence=0.9) == bound(order, 100, "bf16")
+    assert bound("sequential", 10**5, "bf16:sr", confidence=0.9) < math.inf  # n u is beyond 1
+    with pytest.raises(
+        ValueError, match="allowed with a confidence are formats rounded to nearest"
+    ):
+        bound("sequential", 10, "bf16:rtz", confidence=0.9)
+    with pytest.raises(ValueError, match="confidence is 1; allowed is between 0 and 1"):
+        bound("exact", 10, "bf16", confidence=1)
+
+
+@pytest.mark.parametrize("order", ["sequential", "pairwise"])
+def test_stochastic_errors_keep_their_probable_bounds(order: str) -> None:
+    x = np.random.default_rng(0).uniform(0, 1, (2000, 40)).astype(np.float32)
+    x = ps.round_to(x, "bf16")
+    bits = np.random.default_rng(1).integers(0, 1 << 32, x.shape, np.uint32)
+    sums = ps.accumulate(x, "bf16:sr", axis=1, order=order, random_bits=bits)
+    errors = np.abs(sums - x.sum(1, dtype=float)) / x.sum(1, dtype=float)
+    bound = ps.errors.order_bound(order, 40, "bf16:sr", confidence=0.9)
+    assert np.mean(errors > bound) < 0.1
+    assert bound < 10 * np.quantile(errors, 0.999)
 
 
 # Twelve values of 11 bits, found by climbing.

@@ -1,0 +1,246 @@
+"""A report as one HTML page that needs nothing else: no network, no scripts, no other files."""
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from typing import Any
+
+from precsim import __version__
+from precsim.analysis.account.drawing import along, bar
+from precsim.analysis.account.rows import GroupRow, OperationRow
+from precsim.analysis.account.stated import Stated
+from precsim.analysis.account.tables import operation, place
+from precsim.analysis.account.words import (
+    decibel,
+    events,
+    factor,
+    figures,
+    group_name,
+    groups,
+    is_share,
+    share,
+    title,
+    verdict,
+)
+from precsim.formats.arguments import shown
+
+_BARS = 30
+"""Bars of a chart at most."""
+
+_STYLE = """
+.precsim{--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--page:#fff;--band:#f3f5f7;--more:#c2410c;
+--less:#0369a1;color:var(--ink);font:15px/1.45 system-ui,sans-serif}
+@media (prefers-color-scheme:dark){.precsim{--ink:#e6edf3;--soft:#9aa5b1;--line:#3b434c;
+--page:#14181d;--band:#1f252c;--more:#fb923c;--less:#60b5f0}}
+.precsim h1{font-size:1.5em;line-height:1.2;margin:.2em 0 .5em;overflow-wrap:anywhere}
+.precsim h2{font-size:1.12em;margin:1.8em 0 .4em}
+.precsim p{margin:.4em 0}.precsim .soft{color:var(--soft);font-size:.92em}
+.precsim .verdict{font-weight:600}
+.precsim dl{display:flex;flex-wrap:wrap;gap:.4em 2em;margin:.6em 0}
+.precsim dt{color:var(--soft);font-size:.85em}
+.precsim dd{margin:0;font-size:1.12em;font-variant-numeric:tabular-nums}
+.precsim ol{padding-left:1.5em;margin:.4em 0}.precsim li{margin:.3em 0;overflow-wrap:anywhere}
+.precsim .wide{overflow-x:auto;margin:.4em 0}
+.precsim table{border-collapse:collapse;font-size:.87em;font-variant-numeric:tabular-nums}
+.precsim th,.precsim td{padding:.22em .6em;text-align:left;vertical-align:top;
+border-bottom:1px solid var(--line);background:none}
+.precsim th{vertical-align:bottom;color:var(--soft);font-weight:600}
+.precsim .n{text-align:right;white-space:nowrap}
+.precsim tr{break-inside:avoid}.precsim thead{display:table-header-group}
+.precsim .bars{width:100%;table-layout:fixed}.precsim .bars td{overflow-wrap:anywhere}
+.precsim .bars th:nth-child(1){width:34%}.precsim .bars th:nth-child(n+3){width:4.6em}
+.precsim th.n{white-space:normal}
+.precsim svg.bar{display:block;width:100%;height:1.1em}
+.precsim svg.along{display:block;width:100%;height:190px}
+.precsim .more{fill:var(--more)}.precsim .less{fill:var(--less)}
+.precsim .axis,.precsim polyline{fill:none;vector-effect:non-scaling-stroke}
+.precsim .axis{stroke:var(--soft);stroke-width:1}
+.precsim polyline{stroke:var(--ink);stroke-width:1.5;stroke-linejoin:round}
+.precsim .runs{display:flex}.precsim .runs span{box-sizing:border-box;overflow:hidden;
+text-overflow:ellipsis;white-space:nowrap;font-size:.75em;color:var(--soft);min-width:0;
+border-left:1px solid var(--line);padding:2px 0 0 3px}
+.precsim figure{margin:.6em 0;break-inside:avoid}
+.precsim img{max-width:100%;height:auto;background:#fff}
+.precsim .keep{break-inside:avoid}
+"""
+_PAGE = """
+body{margin:0;background:#fff}main{max-width:66em;margin:0 auto;padding:1.2em 1em 3em;
+background:var(--page)}
+@media (prefers-color-scheme:dark){body{background:#14181d}}
+@media print{body{background:#fff}.precsim{--ink:#000;--soft:#444;--line:#bbb;--page:#fff;
+--more:#c2410c;--less:#0369a1;font-size:10pt}main{max-width:none;padding:0}
+.precsim .wide{overflow:visible}.precsim .all table{font-size:6.8pt}
+.precsim .all td,.precsim .all th{padding:.15em .3em;overflow-wrap:anywhere}
+.precsim .all .n{overflow-wrap:normal}}
+@page{margin:14mm}
+"""
+
+
+def page(report: Stated, pictures: Iterable[Any]) -> str:
+    """Return the whole page."""
+    parts = [
+        _headline(report),
+        _sentences(report, 5),
+        _bars(report, "scope"),
+        _bars(report, "line"),
+        _bars(report, "primitive"),
+        _depth(report),
+        _ranges(report),
+        *map(_picture, pictures),
+        _operations(report),
+        f'<p class="soft">Made by precsim {escape(__version__)}.</p>',
+    ]
+    name = escape(f"Rounding errors: {title(report)}")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{name}</title><style>{_STYLE}{_PAGE}</style></head>\n"
+        f'<body><main class="precsim">{"".join(parts)}</main></body></html>\n'
+    )
+
+
+def notebook(report: Stated) -> str:
+    """Return the first part of the page, for the output of a cell."""
+    parts = (_headline(report), _sentences(report, 3), _bars(report, "scope"))
+    table = _table(sorted(report.rows, key=lambda row: -abs(row.share))[:10], report)
+    count = f'<p class="soft">{min(10, len(report.rows))} of {len(report.rows)} operations</p>'
+    return f'<div class="precsim"><style>{_STYLE}</style>{"".join(parts)}{table}{count}</div>'
+
+
+def _headline(report: Stated) -> str:
+    said = "".join(
+        f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in figures(report).items()
+    )
+    closing = "".join(f'<p class="verdict">{escape(line)}</p>' for line in verdict(report))
+    return f"<h1>{escape(title(report))}</h1>{closing}<dl>{said}</dl>"
+
+
+def _sentences(report: Stated, k: int) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.top(k))
+    return f"<section><h2>What loses most</h2><ol>{items}</ol></section>" if items else ""
+
+
+def _unit(report: Stated) -> str:
+    return "share, %" if is_share(report.change) else "share"
+
+
+def _bars(report: Stated, by: str) -> str:
+    """Return the shares of groups as bars, with the SQNR of their own roundings."""
+    every = groups(report, by)
+    if len(every) < 2:
+        return ""
+    some = every[:_BARS]
+    largest = max((abs(g.share) for g in some if math.isfinite(g.share)), default=0)
+    body = "".join(_bar_row(g, by, largest, report) for g in some)
+    rest = f'<p class="soft">The first {_BARS} of {len(every)}.</p>' if len(every) > _BARS else ""
+    return (
+        f'<section class="keep"><h2>Shares by {by}</h2><table class="bars"><thead><tr>'
+        f'<th>{by}</th><th></th><th class="n">{_unit(report)}</th><th class="n">SQNR, dB</th>'
+        f"</tr></thead><tbody>{body}</tbody></table>{rest}</section>"
+    )
+
+
+def _bar_row(group: GroupRow, by: str, largest: float, report: Stated) -> str:
+    part = (
+        group.share / report.change * abs(report.change) if is_share(report.change) else group.share
+    )
+    return (
+        f"<tr><td>{escape(group_name(group, by))}</td><td>{bar(part, largest)}</td>"
+        f'<td class="n">{share(group.share, report.change)}</td>'
+        f'<td class="n">{decibel(group.sqnr)}</td></tr>'
+    )
+
+
+def _depth(report: Stated) -> str:
+    if len(report.rows) < 2:
+        return ""
+    names = [f"{place(row)} {operation(row)}" for row in report.rows]
+    return (
+        '<section class="keep"><h2>Shares along the program</h2>'
+        '<p class="soft">A bar for each operation, first to last; the line is their running sum, '
+        "which ends at the change less the remainder. Below: scopes.</p>"
+        f"{along(report.rows, names)}</section>"
+    )
+
+
+def _ranges(report: Stated) -> str:
+    """Return the operations whose results left the range of their format."""
+    cells = [
+        (place(row), operation(row), row.format, events(row), str(row.elements * row.times))
+        for row in report.rows
+        if events(row)
+    ]
+    if not cells:
+        return ""
+    head = ("where", "operation", "format", "left the range", "of")
+    return (
+        "<section><h2>What left the range of its format</h2>"
+        f"{_html_table(head, cells, numeric=('of',))}</section>"
+    )
+
+
+def _operations(report: Stated) -> str:
+    return (
+        f'<section class="all"><h2>All operations</h2>{_table(report.rows, report)}'
+        '<p class="soft">In the order of the program. Own error, inherited error: root mean '
+        "squares, relative. Factor: by how much the operation amplifies the relative error of its "
+        "operands. SQNR: of its own rounding.</p></section>"
+    )
+
+
+_HEAD = (
+    *("where", "operation", "format", "runs", "numbers", "share", "own error", "ulp at most"),
+    *("inherited error", "factor", "SQNR, dB", "left the range"),
+)
+
+
+def _table(rows: Sequence[OperationRow], report: Stated) -> str:
+    cells: list[tuple[str, ...]] = [
+        (
+            *(place(row), operation(row), row.format, str(row.times), str(row.elements)),
+            *(share(row.share, report.change), f"{row.local_error:.2g}", f"{row.max_ulps:.2g}"),
+            *(f"{row.inherited_error:.2g}", factor(row.condition), decibel(row.sqnr), events(row)),
+        )
+        for row in rows
+    ]
+    head = [_unit(report) if name == "share" else name for name in _HEAD]
+    if not any(row[-1] for row in cells):
+        head, cells = head[:-1], [row[:-1] for row in cells]
+    return _html_table(head, cells, numeric=head[3:11])
+
+
+def _html_table(head: Sequence[str], cells: Iterable[Sequence[str]], numeric: Sequence[str]) -> str:
+    kinds = [' class="n"' if name in numeric else "" for name in head]
+
+    def line(tag: str, row: Sequence[str]) -> Iterator[str]:
+        pairs = zip(kinds, row, strict=True)
+        yield f"<tr>{''.join(f'<{tag}{kind}>{escape(c)}</{tag}>' for kind, c in pairs)}</tr>"
+
+    body = "".join(part for row in cells for part in line("td", row))
+    return (
+        f'<div class="wide"><table><thead>{"".join(line("th", head))}</thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _picture(figure: Any) -> str:
+    """Return a figure of matplotlib as a picture inside the page."""
+    if not callable(getattr(figure, "savefig", None)):
+        raise TypeError(f"pictures has {shown(figure)}; allowed are matplotlib's Figures")
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    data = base64.b64encode(file.getvalue()).decode()
+    name = escape(_caption(figure))
+    caption = f"<figcaption class='soft'>{name}</figcaption>" if name else ""
+    return f'<figure><img alt="{name}" src="data:image/svg+xml;base64,{data}">{caption}</figure>'
+
+
+def _caption(figure: Any) -> str:
+    """Return the title of a figure, or else what its axes show."""
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    labels = [f"{a.get_ylabel()} over {a.get_xlabel()}" for a in figure.axes if a.get_xlabel()]
+    return next((text for text in (*titles, *labels) if text), "")

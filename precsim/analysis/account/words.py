@@ -1,0 +1,107 @@
+"""A report in words and numbers: its headline, what left the range, shares, decibels."""
+
+import math
+from typing import Any
+
+from precsim.analysis.account.rows import EVENTS, GroupRow
+from precsim.analysis.account.stated import Stated
+from precsim.formats.arguments import not_allowed
+
+GROUPINGS = ("scope", "primitive", "line")
+"""What operations can have in common."""
+_EVENT_WORDS = dict(zip(EVENTS, (*EVENTS[:-1], "NaN"), strict=True))
+_NONE = {"scope": "(no scope)", "line": "(no line)", "primitive": "(no name)"}
+
+
+def groups(report: Stated, by: str) -> tuple[GroupRow, ...]:
+    """Return the rows of a report by what they have in common, the largest share first."""
+    if by not in GROUPINGS:
+        raise not_allowed("by", by, GROUPINGS)
+    found: tuple[GroupRow, ...] = getattr(report, f"by_{by}")()
+    return found
+
+
+def group_name(group: GroupRow, by: str) -> str:
+    """Return what the operations of a group have in common, and whether they are backward."""
+    return (group.name or _NONE[by]) + (", backward" if group.is_backward else "")
+
+
+def title(report: Stated) -> str:
+    """Return which arithmetic is compared with which, and what is asked about."""
+    asked = f", asked about: {report.of}" if report.of else ""
+    return f"{report.policy} against {report.reference}{asked}"
+
+
+def verdict(report: Stated) -> tuple[str, ...]:
+    """Return whether the account closes, a sentence each."""
+    if report.obstacles:
+        return tuple(f"There is no account: {reason}." for reason in report.obstacles)
+    if not report.gross and not report.change:
+        return ("Nothing is lost: no rounding changes the result.",)
+    left = "the shares sum to the change"
+    if report.remainder:
+        part = percent(abs(report.remainder), report.gross) if report.gross else "all"
+        left += f" except for {number(report.remainder)}, {part} of their gross"
+    if report.closes:
+        return (f"The account closes: {left}.",)
+    return (f"The account does not close: {left}.",)
+
+
+def figures(report: Stated) -> dict[str, str]:
+    """Return the numbers of the headline by name."""
+    gross = number(report.gross)
+    if report.change and math.isfinite(report.change):
+        gross += f" ({report.gross / abs(report.change):.3g} times the change)"
+    return {
+        "value": number(report.value),
+        "reference": number(report.reference_value),
+        "change": number(report.change),
+        "remainder": number(report.remainder),
+        "gross": gross,
+    }
+
+
+def events(row: Any) -> str:
+    """Return what left the range in an operation, or in a group of them; empty if nothing did."""
+    counts = ((getattr(row, name), word) for name, word in _EVENT_WORDS.items())
+    return ", ".join(f"{count} {word}" for count, word in counts if count)
+
+
+def number(x: float) -> str:
+    """Return a number in six digits at most."""
+    return f"{x:.6g}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a part in percent."""
+    return f"{100 * part / whole:.2g} %"
+
+
+def is_share(change: float) -> bool:
+    """Return whether shares are told in percent of the change, and not as they are."""
+    return bool(change) and math.isfinite(change)
+
+
+def share(part: float, change: float) -> str:
+    """Return a share, with its sign, in percent of the magnitude of the change, without the sign %.
+
+    A share that has the sign of the change is positive. Where there is no change to compare with,
+    the share is told as it is.
+    """
+    found = 100 * part / change if is_share(change) else part
+    return "0" if not found else f"{found:+.3g}"
+
+
+def share_heading(change: float) -> str:
+    """Return what the numbers of `share` are."""
+    return "share\n%" if is_share(change) else "share"
+
+
+def decibel(x: float) -> str:
+    """Return an SQNR; "exact" where roundings change nothing."""
+    return "exact" if x == math.inf else f"{x:.1f}"
+
+
+def factor(x: float) -> str:
+    """Return how much an operation amplifies; nothing where no error comes in."""
+    return "" if math.isnan(x) else f"{x:.2g}"

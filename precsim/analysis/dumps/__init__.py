@@ -1,0 +1,1 @@
+"""Two dumps of tensors compared: read, aligned by name and shape, measured."""

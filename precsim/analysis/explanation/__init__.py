@@ -1,0 +1,1 @@
+"""Which arithmetic made an array: differences explained by candidates that reproduce them."""

@@ -1,0 +1,1 @@
+"""Tensors in files that people have: .safetensors, .npz, .npy, and folders of them."""

@@ -1,0 +1,283 @@
+"""Reports for people: text, tables, JSON, CSV, pages, scalars; of rows that are made by hand."""
+
+import csv
+import io
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+import precsim as ps
+
+OperationRow = ps.OperationRow
+
+
+def _row(**given):
+    counts = ("underflowed", "subnormal", "overflowed", "saturated", "nan", "not_finite")
+    plain = {
+        "primitive": "mul",
+        "line": "src/model.py:12:4 (loss)",
+        "source": "y = x * w",
+        "scope": "",
+        "is_backward": False,
+        "how": "rounded once",
+        "format": "bf16",
+        "times": 1,
+        "elements": 4,
+        "share": 0.0,
+        "through": 0.0,
+        "local_error": 0.001,
+        "max_relative": 0.002,
+        "max_ulps": 0.5,
+        "inherited_error": 0.0,
+        "total_error": 0.001,
+        "incoming_error": 0.0,
+        "condition": math.nan,
+        "sqnr": 50.0,
+        "turns": (),
+        "error2": 1e-5,
+        "size2": 1.0,
+        "differing": 4,
+        **dict.fromkeys(counts, 0),
+    }
+    return OperationRow(**(plain | given))
+
+
+def _report(*rows, policy="bf16", value=1.5, reference_value=1.0):
+    return ps.Report(
+        policy=policy,
+        reference="fp64",
+        of="",
+        nodes=1,
+        value=value,
+        reference_value=reference_value,
+        aligned_value=reference_value,
+        rows=rows,
+        result=None,
+        reference_result=None,
+    )
+
+
+LONG = "model/encoder/layer_with_a_long_name/attention/softmax[heads]/bold"
+REPORT = _report(
+    _row(share=0.75, scope="layer0", primitive="dot_general", format="bf16_bf16_fp32->bf16"),
+    _row(share=-0.5, scope=LONG, condition=3e4, inherited_error=0.3, through=0.4),
+    _row(share=0.25, scope="layer0", is_backward=True, underflowed=3, subnormal=2),
+    _row(line="", source="", sqnr=math.inf, error2=0.0, times=7, turns=(0.25, -0.25)),
+)
+HOSTILE = _report(
+    _row(share=0.5, scope="<script>alert(1)</script>", source='"><img src=x onerror=y>'),
+    _row(share=-0.1, scope="[red]&amp;[/red]", format="'<b>'", primitive="]]>"),
+    policy="<i>bf16</i>",
+)
+EMPTY = _report(value=1.0)
+BROKEN = _report(
+    _row(share=math.nan, overflowed=2, not_finite=2), _row(share=math.inf), value=math.inf
+)
+EVERY = pytest.mark.parametrize("report", [REPORT, HOSTILE, EMPTY, BROKEN])
+
+
+def test_print_says_headline_and_largest_shares():
+    text = str(REPORT)
+    assert "bf16 against fp64" in text
+    assert "value 1.5, reference 1, change 0.5, remainder 0, gross 1.5 (3 times the change)" in text
+    assert "The account closes: the shares sum to the change." in text
+    assert "cancellation" not in text
+    assert "an ill-conditioned operation" in " ".join(text.split())
+    assert "+150" in text
+    assert "3 underflowed, 2" in text
+    assert "4 operations. Shares are in % of the change." in text
+
+
+@EVERY
+def test_print_has_at_most_100_columns(report):
+    assert max(map(len, str(report).split("\n"))) <= 100
+
+
+def test_print_says_why_there_is_no_account():
+    assert "There is no account: 2 results of `y = x * w` at model.py:12 (mul)" in str(BROKEN)
+    assert "Nothing is lost" in str(EMPTY)
+    open_account = _report(_row(share=0.2))
+    assert "The account does not close: the shares sum to the change except for 0.3" in str(
+        open_account
+    )
+
+
+@pytest.mark.parametrize("by", ["operation", "scope", "primitive", "line"])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_tables_fit_the_terminal_and_lose_nothing(by, width):
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None).print(REPORT.table(by, 3))
+    lines = file.getvalue().split("\n")
+    assert max(map(len, lines)) <= width
+    assert "…" not in file.getvalue()
+    words = {"operation": ("+150", "-100", "3e+04"), "scope": ("+150", "+50"), "line": ("+50",)}
+    for word in words.get(by, ()):
+        assert word in file.getvalue()
+    if by == "operation":
+        assert "3 of 4 operations" in file.getvalue()
+        assert sum(map(file.getvalue().count, "[]")) == 2
+
+
+def test_tables_leave_out_columns_that_say_nothing():
+    headings = [str(c.header) for c in _report(_row(share=0.5)).table().columns]
+    assert headings == ["where", "operation", "format", "share\n%", "SQNR\ndB"]
+
+
+def test_shares_without_a_change_are_told_as_they_are():
+    report = _report(_row(share=1e-3), _row(share=-1e-3), value=1.0)
+    assert "+0.001" in str(report)
+    assert "%" not in str(report.table().columns[3].header)
+
+
+@EVERY
+def test_json_is_read_again(report):
+    again = ps.Report.from_json(report.to_json())
+    assert str(again) == str(report)
+    assert repr(again.rows) == repr(report.rows)  # nan is not equal to itself
+    assert again.to_json() == report.to_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "text is no JSON"),
+        ("[" * 100_000, "text is no JSON"),
+        ("[]", "text is []; allowed is an object"),
+        ('{"policy": "bf16"}', "text has no 'reference'"),
+        (REPORT.to_json().replace('"nodes": 1', '"nodes": true'), "nodes of text is True"),
+        (REPORT.to_json().replace('"rows": [', '"rows": [3,'), "row 0 of text is 3"),
+        (
+            REPORT.to_json().replace('"share": 0.75', '"share": "x"'),
+            "share of row 0 of text is 'x'",
+        ),
+        (REPORT.to_json().replace('"share": 0.75', f'"share": 1{"0" * 400}'), "share of row 0"),
+        (REPORT.to_json().replace('"turns": []', '"turns": 1'), "turns of row 0 of text is 1"),
+    ],
+)
+def test_bad_json_gets_one_line(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        ps.Report.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_csv_has_a_row_for_each_operation():
+    table = list(csv.DictReader(io.StringIO(REPORT.to_csv())))
+    assert [float(row["share"]) for row in table] == [row.share for row in REPORT.rows]
+    assert table[1]["scope"] == LONG
+    assert table[3]["sqnr"] == "inf"
+    assert table[3]["turns"] == "0.25 -0.25"
+    assert tuple(table[0]) == OperationRow._fields
+
+
+@pytest.mark.parametrize("method", ["to_json", "to_csv", "to_html"])
+def test_files_are_never_replaced_unless_told(method, tmp_path):
+    write, path = getattr(REPORT, method), tmp_path / "report"
+    assert write(path) == path.read_text("utf-8")
+    with pytest.raises(FileExistsError, match="which exists; allowed with overwrite=True"):
+        write(path)
+    write(str(path), overwrite=True)
+    with pytest.raises(FileNotFoundError, match="whose folder does not exist"):
+        write(tmp_path / "no" / "report")
+    with pytest.raises(IsADirectoryError, match="which is a folder"):
+        write(tmp_path)
+    with pytest.raises(TypeError, match="path is 3; allowed are names of files"):
+        write(3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class _Page(HTMLParser):
+    """What a page consists of; tags that are not closed are an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.words, self.inside = [], [], [], []
+        self.feed(text)
+        assert self.inside == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "onerror")]
+        if tag not in ("meta", "img", "br"):
+            self.inside.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.inside.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@EVERY
+@pytest.mark.parametrize("method", ["to_html", "_repr_html_"])
+def test_pages_are_whole_and_need_nothing_else(report, method):
+    page = _Page(getattr(report, method)())
+    assert not {"script", "link", "iframe", "i", "b"} & set(page.tags)
+    assert page.links == []
+    assert any("against fp64" in words for words in page.words)
+
+
+def test_pages_show_text_as_it_is():
+    words = _Page(HOSTILE.to_html()).words
+    assert any("<script>alert(1)</script>" in each for each in words)
+    assert any("[red]&amp;[/red]" in each for each in words)
+
+
+def test_pages_have_all_parts():
+    words = _Page(REPORT.to_html()).words
+    titles = ("What loses most", "Shares by scope", "Shares along the program", "All operations")
+    assert set(titles) < set(words)
+    assert "What left the range of its format" in words
+    assert "3 underflowed, 2 subnormal" in words
+
+
+def test_pages_hold_pictures():
+    with ps.plots.figure() as axes:
+        axes[0].set(xlabel="step", ylabel="<loss>")
+        axes[0].plot([1, 2])
+    page = _Page(REPORT.to_html(pictures=[axes[0].figure]))
+    assert [link[:26] for link in page.links] == ["data:image/svg+xml;base64,"]
+    assert "<loss> over step" in page.words
+    with pytest.raises(TypeError, match="pictures has 3; allowed are matplotlib's Figures"):
+        REPORT.to_html(pictures=[3])
+
+
+def test_pages_of_long_programs_have_few_bars():
+    report = _report(*(_row(share=(-1.0) ** n * n, scope=f"s{n}") for n in range(2000)))
+    page = report.to_html()
+    assert page.count("<title>s") <= 2 * 400
+    assert page.count("s1999") >= 1
+    assert "The first 30 of 2000." in page
+
+
+class _Writer:
+    def __init__(self):
+        self.found = {}
+
+    def add_scalar(self, tag, value, step):
+        self.found[tag] = value, step
+
+
+def test_scalars_go_to_any_writer():
+    writer, other = _Writer(), type("Other", (), {})()
+    other.scalar = writer.add_scalar
+    for each in (writer, other):
+        writer.found.clear()
+        REPORT.write_scalars(each, 5)
+        assert writer.found["precsim/share/layer0"] == (0.75, 5)
+        assert writer.found["precsim/underflowed/layer0, backward"] == (3.0, 5)
+        assert "precsim/sqnr/(no scope)" not in writer.found
+    with pytest.raises(TypeError, match="writer is 3; allowed is what has add_scalar"):
+        REPORT.write_scalars(3, 5)
+
+
+def test_bad_arguments_of_tables():
+    with pytest.raises(ValueError, match="by is 'layer'; allowed are 'operation', 'scope'"):
+        REPORT.table("layer")
+    with pytest.raises(ValueError, match="k is -1; allowed are integers from 0 on"):
+        REPORT.table(k=-1)

@@ -1,0 +1,83 @@
+"""Tolerances: no error of a run exceeds them, and their texts say where they come from."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.analysis.bounds.tolerance import _pair
+from tests.analysis.twelve_functions import FUNCTIONS, exactly
+
+
+@pytest.mark.parametrize("name", ["quadratic", "lu", "softmax"])
+def test_a_test_with_the_tolerance_passes(name: str) -> None:
+    fun, args = FUNCTIONS[name]
+    found = ps.tolerance(fun, *args, policy="fp32")
+    exact = jax.tree.leaves(exactly(fun, *args))
+    leaves = [jax.tree.leaves(tree) for tree in (found.value, found.rtol, found.atol)]
+    for got, want, rtol, atol in zip(leaves[0], exact, *leaves[1:], strict=True):
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
+        assert atol < 1e-4
+
+
+def test_text_names_what_contributes_most() -> None:
+    fun, args = FUNCTIONS["quadratic"]
+    found = ps.tolerance(fun, *args, policy="fp32")
+    assert found.contributions[0].place.startswith("sqrt at twelve_functions.py:")
+    assert sum(part.share for part in found.contributions) == pytest.approx(1)
+    lines = str(found).splitlines()
+    assert lines[0].startswith("rtol=")
+    assert lines[1] == "what 'fp32' may lose:"
+    assert "sqrt at twelve_functions.py" in lines[2]
+    assert "<pre>rtol=" in found._repr_html_()
+
+
+def test_trees_and_what_has_no_bound() -> None:
+    def fun(x: Any) -> Any:
+        return {"a": x * x, "n": jnp.argmax(x), "over": x * 1e38 * 10}
+
+    found = ps.tolerance(fun, np.array([1.1, 20.0], np.float32), policy="fp32")
+    assert found.rtol["a"] < 1e-6
+    assert found.atol["n"] == 0
+    assert found.atol["over"] == np.inf
+    assert found.contributions == ()
+    assert "['over']: no bound: an overflow" in str(found)
+
+
+def test_pairs_cover_every_bound() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        values = random.normal(size=20) * 10.0 ** random.integers(-3, 3, 20)
+        bounds = np.abs(random.normal(size=20)) * 10.0 ** random.integers(-6, -1, 20)
+        rtol, atol = _pair(values, bounds)
+        exact = np.maximum(np.abs(values) - bounds, 0)
+        assert (bounds <= atol + rtol * exact + 1e-15).all()
+    assert _pair(np.full(1, 3.0), np.zeros(1)) == (0.0, 0.0)
+    rtol, atol = _pair(np.full(1, 1000.0), np.ones(1))
+    assert atol == 0
+    assert 1 / 999 <= rtol <= 1.1e-3
+
+
+def test_probability_is_in_the_text() -> None:
+    x = np.ones(1000, np.float32) / 3
+    found = ps.tolerance(jnp.sum, x, policy="fp32", confidence=0.99)
+    assert found.confidence == 0.99
+    assert "may lose with probability 0.99" in str(found)
+    assert found.rtol < ps.tolerance(jnp.sum, x, policy="fp32").rtol / 2
+
+
+def test_measured_against_bound_in_one_picture() -> None:
+    with ps.plots.figure() as axes:
+        ps.plots.plot_bounds(axes[0], {"fp16": ([1e-3, 1e-2, 0, np.inf], [1e-4, 0, 0, 1])})
+        lines = axes[0].lines
+        assert np.asarray(lines[0].get_xdata()).tolist() == [1e-3, 1e-2]
+        assert axes[0].get_xscale() == axes[0].get_yscale() == "log"
+        assert lines[1].get_label() == "error = bound"
+    with (
+        pytest.raises(TypeError, match=r"allowed are pairs \(bound, measured\)"),
+        ps.plots.figure() as axes,
+    ):
+        ps.plots.plot_bounds(axes[0], {"fp16": 3})  # type: ignore[dict-item]
