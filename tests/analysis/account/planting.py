@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     kind: str
     operation: str
     growth: float
-    """Error of the results over that without the planting."""
+    """Error of the results, over the gross of all operations without the planting."""
     rank: int
     """Place of the bad operation among the shares of the distance; 1 is the largest."""
     part: float
@@ -146,7 +146,7 @@ class Soil:
         return Outcome(
             kind,
             f"{grown.records[path].primitive} {path}",
-            grown.value / distance.value,
+            grown.value / gross(distance, distance.shares),
             1 + sum(size > sizes[path] for size in sizes.values()),
             sizes[path] / sum(sizes.values()),
             _ratio(moved, gross(before, apart)),
@@ -157,8 +157,8 @@ class Soil:
 def blind(garden: Garden, seed: int, count: int, *, least: float = 2.0) -> Iterator[Outcome]:
     """Yield the outcomes of plantings that are drawn by seed, each with arguments of its own.
 
-    Those that increase the error of the results less than by a factor of `least` are not bad
-    operations; others are drawn for them, and not more than ten for each.
+    Operations whose `growth` is less than `least` are not bad: the error is of the size that all
+    others make anyway. Others are drawn for them, and not more than ten for each.
     """
     rng = np.random.default_rng(seed)
     soil = Soil(garden.fun, garden.arguments(rng))

@@ -8,7 +8,7 @@ from tests.analysis.account.gardens import Garden, gardens
 from tests.analysis.account.planting import blind
 
 BAD = 2.0
-"""Growth of the error from which an operation counts as bad."""
+"""Error of the results, in what all good operations lose, from which an operation is bad."""
 
 
 def _small(x, y):
