@@ -4,7 +4,7 @@ Sums are long enough for their order to matter.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import flax.linen as nn
@@ -14,12 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-
-class Garden(NamedTuple):
-    """A function of arrays, and what makes its arguments."""
-
-    fun: Callable[..., Any]
-    arguments: Callable[[np.random.Generator], tuple[Any, ...]]
+from tests.analysis.account.planting import Garden
 
 
 def _normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
@@ -41,7 +36,7 @@ class _Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        x = x + nn.SelfAttention(2, deterministic=True)(nn.LayerNorm()(x))
+        x = x + nn.MultiHeadDotProductAttention(2, deterministic=True)(nn.LayerNorm()(x))
         return x + nn.Dense(x.shape[-1])(nn.gelu(nn.Dense(32)(nn.LayerNorm()(x))))
 
 
@@ -105,12 +100,11 @@ def _optax() -> Garden:
     return Garden(step, arguments)
 
 
-def gardens() -> dict[str, Garden]:
-    """Return the models by name."""
-    return {
-        "attention, Flax": _linen(_Attention(), 1, 8, 256),
-        "convolutions, Flax": _linen(_Convolutions(), 1, 32, 32, 3),
-        "perceptron and gradient, Equinox": _equinox(),
-        "LSTM, Haiku": _haiku(),
-        "Adam, optax": _optax(),
-    }
+GARDENS: dict[str, Callable[[], Garden]] = {
+    "convolutions, Flax": lambda: _linen(_Convolutions(), 1, 32, 32, 3),
+    "attention, Flax": lambda: _linen(_Attention(), 1, 8, 256),
+    "perceptron and gradient, Equinox": _equinox,
+    "LSTM, Haiku": _haiku,
+    "Adam, optax": _optax,
+}
+"""What makes the models, by name."""

@@ -18,7 +18,6 @@ from precsim.transform.interpreter import apply
 from precsim.transform.operation import Context, How, Operation
 from precsim.transform.policy import Policy
 from precsim.transform.values import Value
-from tests.analysis.account.gardens import Garden
 
 BASE = "c=fp16,o=fp16,red=bf16"
 KINDS = {
@@ -29,6 +28,13 @@ KINDS = {
 }
 """By name: the policy of a bad operation, and what operations it can befall."""
 NOTHING = np.array([-1, -1], np.int32)
+
+
+class Garden(NamedTuple):
+    """A function of arrays, and what makes its arguments."""
+
+    fun: Callable[..., Any]
+    arguments: Callable[[np.random.Generator], tuple[Any, ...]]
 
 
 class Outcome(NamedTuple):

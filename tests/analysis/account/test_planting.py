@@ -4,8 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.analysis.account.gardens import Garden, gardens
-from tests.analysis.account.planting import blind
+from tests.analysis.account.planting import Garden, blind
+
+MODELS = ("convolutions, Flax", "attention, Flax", "perceptron and gradient, Equinox")
+MODELS += ("LSTM, Haiku", "Adam, optax")
 
 BAD = 2.0
 """Error of the results, in what all good operations lose, from which an operation is bad."""
@@ -22,15 +24,18 @@ def test_a_bad_operation_comes_first():
     assert len(found) == 12
     assert {o.operation.partition(" ")[0] for o in found} == {"exp", "mul", "add", "div"}
     assert [o for o in found if o.rank != 1] == []
-    assert max(o.moved for o in found) < 0.1
+    assert np.median([o.moved for o in found]) < 0.05
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5), ids=list(gardens()))
-def test_twenty_bad_operations_come_first(seed):
-    garden = list(gardens().values())[seed]
-    found = [o for o in blind(garden, seed, 20, least=BAD) if o.growth >= BAD]
-    print(*found, sep="\n")
+@pytest.mark.parametrize("model", MODELS)
+def test_twenty_bad_operations_come_first(model):
+    for package in ("flax", "equinox", "haiku"):
+        pytest.importorskip(package)
+    from tests.analysis.account.gardens import GARDENS
+
+    garden = GARDENS[model]()
+    found = [o for o in blind(garden, 0, 20, least=BAD) if o.growth >= BAD]
     assert len(found) == 20
-    assert sum(o.rank == 1 for o in found) == 20
+    assert [o for o in found if o.rank != 1] == []
     assert np.median([o.moved for o in found]) < 0.05

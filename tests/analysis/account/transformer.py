@@ -41,7 +41,8 @@ def batch(rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
     return x[:, :-1], x[:, 1:]
 
 
-def _normalised(x: Any, gain: Any) -> Any:
+def normalised(x: Any, gain: Any) -> Any:
+    """Return numbers of mean 0 and variance 1, times a gain."""
     centred = x - x.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * gain
 
@@ -58,8 +59,8 @@ def _attention(p: Any, h: Any) -> Any:
 
 
 def _layer(h: Any, p: Any) -> tuple[Any, None]:
-    h = h + _attention(p, _normalised(h, p["gains"][0]))
-    u = _normalised(h, p["gains"][1]) @ p["up"]
+    h = h + _attention(p, normalised(h, p["gains"][0]))
+    u = normalised(h, p["gains"][1]) @ p["up"]
     return h + (u * jax.nn.sigmoid(1.702 * u)) @ p["down"], None
 
 
