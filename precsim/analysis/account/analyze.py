@@ -174,7 +174,7 @@ def analyzer(
     """
     key = key_of(seed)
     find = analyses(
-        fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, key
+        fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, key, once=False
     )
     return lambda *args, **kwargs: find(args, kwargs, key)
 
@@ -191,6 +191,8 @@ def analyses(
     backend: str,
     params: int | None,
     key: Any,
+    *,
+    once: bool,
 ) -> Callable[[Any, Any, Any], Report]:
     """Return a function of arguments, keyword arguments and a key: what `analyzer` compiles."""
     policy = Policy.parse(policy)
@@ -212,7 +214,7 @@ def analyses(
         if analysis is None:
             traced = trace(fun, args, kwargs, params)
             is_each = turns == "each"
-            analysis = Analysis(traced, context, of, reference, nodes, is_each, recompute)
+            analysis = Analysis(traced, context, of, reference, nodes, is_each, recompute, once)
             kept[kind] = analysis
         account = analysis.run(flat.arrays, key)
         return report_of(

@@ -182,7 +182,7 @@ def _order(key: str) -> list[int]:
 
 def _row(account: Account, key: str, sizes: dict[str, float]) -> OperationRow:
     measures, record = account.measures[key], account.records[key]
-    total = {name: float(np.sum(measures[name])) for name in SUMMED}
+    total = {name: _sum(measures[name]) for name in SUMMED}
     incoming = max((sizes.get(k, 0.0) for k in _sources(account.operands, key)), default=0.0)
     inherited = _relative(measures, "inherited2", "exact2")
     share = account.shares[key]
@@ -213,8 +213,13 @@ def _row(account: Account, key: str, sizes: dict[str, float]) -> OperationRow:
     )
 
 
+def _sum(x: np.ndarray) -> float:
+    """Return the sum of one number or of those of all turns."""
+    return float(x.sum() if x.ndim else x)
+
+
 def _relative(measures: dict[str, np.ndarray], error: str, size: str) -> float:
-    errors, sizes = float(np.sum(measures[error])), float(np.sum(measures[size]))
+    errors, sizes = _sum(measures[error]), _sum(measures[size])
     if not sizes:
         return math.inf if errors else 0.0
     return math.sqrt(errors / sizes)
