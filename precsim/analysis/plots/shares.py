@@ -58,7 +58,7 @@ def plot_shares(axes: Axes, report: "Report", *, by: str = "scope", k: int = 12)
     >>> report = ps.analyze(lambda x: jnp.exp(x) - 1, jnp.float32(0.01), policy="fp16")
     >>> with ps.plots.figure() as axes:
     ...     ps.plots.plot_shares(axes[0], report, by="primitive")
-    >>> [bar.get_width() for bar in axes[0].patches]
+    >>> [round(bar.get_width(), 6) for bar in axes[0].patches]
     [100.0, 0.0]
     """
     from precsim.analysis.account.report import Report
