@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from precsim.analysis.file_page import page
-from precsim.analysis.file_report import LEGEND, as_csv, as_json, shown, tables
 from precsim.analysis.files.measure import parse_formats
+from precsim.analysis.files.page import page
+from precsim.analysis.files.report import LEGEND, as_csv, as_json, shown, tables
 from precsim.analysis.files.walk import FileReport, analyse_files, files_of
 from precsim.cli.console import PlainConsole
 from precsim.cli.output import naming_options, print_error, print_words

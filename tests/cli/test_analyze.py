@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import precsim as ps
-from precsim.analysis import file_report
+from precsim.analysis.files import report as file_report
 from precsim.cli import analyze
 from precsim.cli.main import main
 

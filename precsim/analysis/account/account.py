@@ -21,6 +21,7 @@ from precsim.analysis.account.walk import (
     walk,
 )
 from precsim.analysis.account.wide import evaluate_wide, widen
+from precsim.analysis.compiling import compiler_options
 from precsim.transform import jaxprs
 from precsim.transform.emulate import Traced, check_rules, output
 from precsim.transform.interpreter import evaluate
@@ -30,12 +31,6 @@ from precsim.transform.values import Value
 DTYPES: dict[str, np.dtype[Any]] = {"fp64": np.dtype("f8"), "fp32": np.dtype("f4")}
 NODES = {1: ((0.5, 1.0),), 3: ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))}
 """Number of nodes -> places on the path from exact to emulated, and their weights."""
-
-
-_SMALL = 1 << 20
-"""Numbers of a program that is compiled without optimisation, a turn of each loop counted."""
-_HASTY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-"""Options of XLA on a CPU: compilation takes a third of the time."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +140,7 @@ class Analysis:
                 ),
                 has_aux=True,
             )
-            options = self._options()
+            options = compiler_options(self.traced.program)
             wide = jax.jit(
                 lambda arrays: target(*self._reference(arrays)), compiler_options=options
             )
@@ -180,12 +175,6 @@ class Analysis:
             elements=dict(plan.elements),
         )
 
-    def _options(self) -> dict[str, Any]:
-        """Return the compiler's options: a small program runs soon, so it is to compile soon."""
-        counts = [a.aval.size for e in jaxprs.equations(self.traced.program) for a in e.outvars]
-        is_small = sum(counts) < _SMALL and jax.default_backend() == "cpu"
-        return _HASTY if is_small else {}
-
     def _has(self, *names: str) -> bool:
         return any(e.primitive.name in names for e in jaxprs.equations(self.traced.program))
 
@@ -203,7 +192,9 @@ class Analysis:
                 values, here = self._values(arrays), replace(context, key=key)
                 return [v.array for v in evaluate(self.traced.program, values, here)]
 
-            self._compiled["turns"] = jax.jit(run, compiler_options=self._options())
+            self._compiled["turns"] = jax.jit(
+                run, compiler_options=compiler_options(self.traced.program)
+            )
         self._counts.clear()
         jax.block_until_ready(self._compiled["turns"](arrays, key))  # type: ignore[no-untyped-call]
         jax.effects_barrier()  # type: ignore[no-untyped-call]

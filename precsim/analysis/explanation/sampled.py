@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import as_array
-from precsim.analysis.bounds import matmul_bound
+from precsim.analysis.bounds.gamma import matmul_bound
 from precsim.analysis.differences import (
     NARROW,
     Flat,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.analysis.delta_debugging import smallest
+from precsim.analysis.fragility.delta_debugging import smallest
 
 LAYERS, WIDTH = 12, 8
 

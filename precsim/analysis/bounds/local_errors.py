@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim.analysis.bounds import gamma
-from precsim.analysis.order_bounds import order_bound
+from precsim.analysis.bounds.gamma import gamma
+from precsim.analysis.bounds.order_bounds import order_bound
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Kahan, Order, TwoSum
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat

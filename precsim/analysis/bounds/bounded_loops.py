@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from precsim._arrays import Array
-from precsim.analysis.bounded_values import Bounded, as_bounded, exact, spoiled
+from precsim.analysis.bounds.bounded_values import Bounded, as_bounded, exact, spoiled
 from precsim.transform import jaxprs
 from precsim.transform.interpreter import declared, interpret
 from precsim.transform.noise import fold_in

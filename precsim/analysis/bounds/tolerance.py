@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from precsim.analysis.running_bounds import bounded_run
+from precsim.analysis.bounds.running_bounds import bounded_run
 from precsim.transform.policy import Policy
 
 _SHOWN = 6

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from precsim.analysis.block_statistics import BELOW, ENERGY_EXPONENTS, BlockStatistics
-from precsim.analysis.cells import FIRST
-from precsim.analysis.rounded_cells import (
+from precsim.analysis.what_if.block_statistics import BELOW, ENERGY_EXPONENTS, BlockStatistics
+from precsim.analysis.what_if.cells import FIRST
+from precsim.analysis.what_if.rounded_cells import (
     Cells,
     count_events_of,
     errors_of,
     mean_square,
     signed_cells,
 )
-from precsim.analysis.statistics import TensorStatistics
+from precsim.analysis.what_if.statistics import TensorStatistics
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.fixed_point import FixedPointFormat

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from precsim._arrays import Array
 from precsim.analysis.compiling import compiler_options
-from precsim.analysis.random_rounding import compute_at_random, stochastic
+from precsim.analysis.fragility.random_rounding import compute_at_random, stochastic
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
 from precsim.transform.emulate import check_rules, key_of, trace

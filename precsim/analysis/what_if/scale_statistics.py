@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import ArrayLike, is_traced
-from precsim.analysis.block_statistics import to_blocks
+from precsim.analysis.what_if.block_statistics import to_blocks
 from precsim.formats.arguments import axis_of
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import as_carrier

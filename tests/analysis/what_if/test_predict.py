@@ -16,7 +16,7 @@ from precsim.formats.carrier import FLOAT32, FLOAT64
 from precsim.rounding.events import classify
 from precsim.rounding.kernel.kernel import round_array
 from precsim.training.data import digits
-from tests.analysis.test_statistics import patterns
+from tests.analysis.what_if.test_statistics import patterns
 
 F32: Any = np.float32
 NUMBERS = [*ps.list_formats(kind="float"), *ps.list_formats(kind="fixed")]

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
-from precsim.analysis import bounded_loops, bounded_rules
-from precsim.analysis.bounded_values import Bounded, Walk, as_bounded, exact, in_float64
+from precsim.analysis.bounds import bounded_loops, bounded_rules
+from precsim.analysis.bounds.bounded_values import Bounded, Walk, as_bounded, exact, in_float64
+from precsim.analysis.bounds.error_propagation import distance
+from precsim.analysis.bounds.local_errors import Likelihood, unit_of
 from precsim.analysis.compiling import compiler_options
-from precsim.analysis.error_propagation import distance
-from precsim.analysis.local_errors import Likelihood, unit_of
 from precsim.transform import jaxprs
 from precsim.transform.emulate import check_rules, key_of, output, trace
 from precsim.transform.interpreter import interpret

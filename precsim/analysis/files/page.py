@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from precsim.analysis.file_report import (
+from precsim.analysis.files.outcome import FormatOutcome, TensorOutcome, nonzero, total
+from precsim.analysis.files.report import (
     LEGEND,
     about,
     decibels,
@@ -13,7 +14,6 @@ from precsim.analysis.file_report import (
     shares,
     shown,
 )
-from precsim.analysis.files.outcome import FormatOutcome, TensorOutcome, nonzero, total
 from precsim.analysis.files.walk import FileReport
 
 _STYLE = """

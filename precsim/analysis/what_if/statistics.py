@@ -8,9 +8,14 @@ import numpy as np
 
 from precsim._arrays import Array, ArrayLike, bitcast, is_jax, namespace
 from precsim._calls import has_jax, on_cpu, with_automatic_axes
-from precsim.analysis.block_statistics import BlockStatistics, of_blocks, register, to_blocks
-from precsim.analysis.cells import num_cells, num_columns, places
 from precsim.analysis.ranges import ExponentHistogram
+from precsim.analysis.what_if.block_statistics import (
+    BlockStatistics,
+    of_blocks,
+    register,
+    to_blocks,
+)
+from precsim.analysis.what_if.cells import num_cells, num_columns, places
 from precsim.formats.arguments import axis_of, integer
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier, as_carrier, is_narrow_float, select
 
@@ -32,7 +37,7 @@ class TensorStatistics:
     ----------
     counts : ndarray or jax.Array of int, shape (n, columns)
         A row for each exponent from `first_exponent` on; columns are those of
-        `precsim.analysis.cells`.
+        `precsim.analysis.what_if.cells`.
     specials : ndarray or jax.Array of int, shape (4,)
         Zeros (of either sign), infinities, minus infinities, NaN.
     amax : ndarray or jax.Array of float, shape ()

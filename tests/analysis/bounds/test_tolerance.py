@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.analysis.tolerance import _pair
+from precsim.analysis.bounds.tolerance import _pair
 from tests.analysis.twelve_functions import FUNCTIONS, exactly
 
 

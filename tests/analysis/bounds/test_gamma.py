@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.analysis.bounds import matmul_bound
+from precsim.analysis.bounds.gamma import matmul_bound
 
 
 def sequential_dot(

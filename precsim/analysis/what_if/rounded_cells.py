@@ -1,14 +1,14 @@
 """What a rounding does to cells: range events, and mean square errors.
 
-Each cell of `precsim.analysis.cells` is rounded through its first and its last number, by the one
-kernel.
+Each cell of `precsim.analysis.what_if.cells` is rounded through its first and its last number, by
+the one kernel.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from precsim.analysis.cells import LEADING, SEEN, WINDOWS, ends
+from precsim.analysis.what_if.cells import LEADING, SEEN, WINDOWS, ends
 from precsim.formats.carrier import FLOAT64
 from precsim.formats.layout import Layout
 from precsim.rounding.events import Events, classify

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.analysis.cells import ends, num_cells, places
-from precsim.analysis.statistics import COMPILED_FROM
+from precsim.analysis.what_if.cells import ends, num_cells, places
+from precsim.analysis.what_if.statistics import COMPILED_FROM
 from precsim.errors import BlockStatistics, TensorStatistics
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
 

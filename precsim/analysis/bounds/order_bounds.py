@@ -2,7 +2,7 @@
 
 import math
 
-from precsim.analysis.bounds import (
+from precsim.analysis.bounds.gamma import (
     UnitRoundoff,
     deviations,
     gamma,

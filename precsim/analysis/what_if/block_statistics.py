@@ -1,8 +1,8 @@
 """What is kept of a tensor's blocks: exponents of their largest numbers, and numbers beside these.
 
 In a block format of rule "floor" a number is rounded relative to the exponent of the largest number
-of its block. So numbers are counted in the cells of `precsim.analysis.cells` by how many binades
-they are below that exponent; and their energies are added up by the same, for the errors.
+of its block. So numbers are counted in the cells of `precsim.analysis.what_if.cells` by how many
+binades they are below that exponent; and their energies are added up by the same, for the errors.
 """
 
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ import numpy as np
 
 from precsim._arrays import Array, bitcast, count_true, is_jax, namespace
 from precsim._calls import has_jax
-from precsim.analysis.cells import FIRST, Places, num_cells
+from precsim.analysis.what_if.cells import FIRST, Places, num_cells
 from precsim.formats.carrier import FLOAT32, Carrier, floor_log2, select
 
 BELOW = 48

@@ -9,7 +9,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.analysis.account.wide import bind_wide
-from precsim.analysis.bounded_values import (
+from precsim.analysis.bounds.bounded_values import (
     Bounded,
     Walk,
     bounded,
@@ -18,8 +18,8 @@ from precsim.analysis.bounded_values import (
     in_float64,
     spoiled,
 )
-from precsim.analysis.error_propagation import STEPS, distance, elementwise
-from precsim.analysis.local_errors import (
+from precsim.analysis.bounds.error_propagation import STEPS, distance, elementwise
+from precsim.analysis.bounds.local_errors import (
     EXACT,
     Unit,
     operand_specs,

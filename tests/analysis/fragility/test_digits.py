@@ -66,7 +66,7 @@ def test_special_values_trees_and_integers() -> None:
 
 
 def test_formula_by_hand() -> None:
-    from precsim.analysis.digits import _of_runs
+    from precsim.analysis.fragility.digits import _of_runs
 
     runs = np.array([1.0, 1.1, 1.2], np.float32)
     mean, digits, deviation = _of_runs(runs, None, 0.95)

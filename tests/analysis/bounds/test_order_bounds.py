@@ -7,7 +7,7 @@ import pytest
 
 import precsim as ps
 from experiments import summation_orders
-from precsim.analysis import order_bounds
+from precsim.analysis.bounds import order_bounds
 
 
 def test_formulas() -> None:

@@ -9,8 +9,8 @@ import pytest
 import scipy.special
 
 import precsim as ps
-from precsim.analysis.error_propagation import elementwise
-from precsim.analysis.running_bounds import bounded_run
+from precsim.analysis.bounds.error_propagation import elementwise
+from precsim.analysis.bounds.running_bounds import bounded_run
 from tests.analysis.twelve_functions import FUNCTIONS, exactly
 
 FORMATS = ("fp32", "bf16", "fp16", "tf32", "e4m3:saturate", "q5.10", "bf16:sr", "fp16:rtz")

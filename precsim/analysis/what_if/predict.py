@@ -12,9 +12,10 @@ from itertools import pairwise
 import numpy as np
 
 from precsim._arrays import is_traced
-from precsim.analysis.cells import num_cells, places, window_columns
 from precsim.analysis.ranges import Shares
-from precsim.analysis.rounded_cells import (
+from precsim.analysis.what_if.cells import num_cells, places, window_columns
+from precsim.analysis.what_if.predict_blocks import predict_blocks
+from precsim.analysis.what_if.rounded_cells import (
     Cells,
     Errors,
     best_window,
@@ -25,8 +26,7 @@ from precsim.analysis.rounded_cells import (
     signed_cells,
     sum_in_window,
 )
-from precsim.analysis.statistics import TensorStatistics
-from precsim.analysis.what_if_blocks import predict_blocks
+from precsim.analysis.what_if.statistics import TensorStatistics
 from precsim.formats.carrier import FLOAT64
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.kernel.limits import limits

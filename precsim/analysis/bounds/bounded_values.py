@@ -9,8 +9,8 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.analysis.account.wide import widen
-from precsim.analysis.error_propagation import product
-from precsim.analysis.local_errors import Likelihood
+from precsim.analysis.bounds.error_propagation import product
+from precsim.analysis.bounds.local_errors import Likelihood
 from precsim.transform import jaxprs
 from precsim.transform.operation import Operation
 from precsim.transform.values import Value, is_float

@@ -10,8 +10,8 @@ import numpy as np
 from precsim._arrays import is_array, is_traced
 from precsim.analysis.errors import sqnr as measured_sqnr
 from precsim.analysis.ranges import range_rates
-from precsim.analysis.statistics import TensorStatistics, statistics
-from precsim.analysis.what_if import Prediction, exponent_of, predict
+from precsim.analysis.what_if.predict import Prediction, exponent_of, predict
+from precsim.analysis.what_if.statistics import TensorStatistics, statistics
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import as_carrier
 from precsim.formats.floating import FloatFormat

@@ -1,0 +1,1 @@
+"""What other formats would do to numbers that were counted once."""

@@ -1,0 +1,206 @@
+"""Bad operations, planted one at a time into emulated programs; a run says which one, and how bad.
+
+An analysis is compiled once: its program takes an array ``[kind, place]``, and every operation
+chooses by it between its own result and bad ones.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim.analysis.account.account import Account, Analysis
+from precsim.transform.emulate import key_of, trace
+from precsim.transform.interpreter import apply
+from precsim.transform.operation import Context, How, Operation
+from precsim.transform.policy import Policy
+from precsim.transform.values import Value
+from tests.analysis.account.gardens import Garden
+
+BASE = "c=fp16,o=fp16,red=bf16"
+KINDS = {
+    "3 bits": ("float(e=5,p=3)", (How.ROUNDED, How.COMPUTED)),
+    "sequential order": (f"{BASE},order=sequential", (How.SUM,)),
+    "flushed subnormals": (f"{BASE},e=fp16:flush_after_rounding", (How.ROUNDED, How.COMPUTED)),
+    "narrow accumulator": (f"{BASE},acc=float(e=8,p=4)", (How.PRODUCT,)),
+}
+"""By name: the policy of a bad operation, and what operations it can befall."""
+NOTHING = np.array([-1, -1], np.int32)
+
+
+class Outcome(NamedTuple):
+    """What an account says of a planting."""
+
+    model: str
+    kind: str
+    operation: str
+    growth: float
+    """Error of the results over that without the planting."""
+    rank: int
+    """Place of the bad operation among the shares of the distance; 1 is the largest."""
+    part: float
+    """Its share over the sum of the magnitudes of all."""
+    moved: float
+    """What the shares of operations that do not depend on it moved by, over their gross."""
+    swollen: float
+    """Gross of the operations that do depend on it, over the same without the planting."""
+
+
+@dataclass
+class Soil:
+    """A function into which bad operations can be planted.
+
+    Parameters
+    ----------
+    fun : callable
+        A function of arrays.
+    args : tuple
+        Arguments of the shapes that it will have.
+    places : list
+        The paths of the operations, in the order in which they are first traced.
+    """
+
+    fun: Callable[..., Any]
+    args: tuple[Any, ...]
+    places: list[str] = field(default_factory=list)
+    analysis: Analysis = field(init=False)
+    nowhere: Any = field(init=False)
+    chosen: Any = None
+
+    def __post_init__(self) -> None:
+        """Trace the function."""
+        policies = [(Policy.parse(text), hows) for text, hows in KINDS.values()]
+
+        def computed(op: Operation) -> list[Value]:
+            """Return the results of an operation, bad ones where it is the chosen one."""
+            path, context = op.context.path, op.context
+            if path == "/0":
+                self.chosen = op.operands[0].array
+            values = apply(op)
+            record = (context.records or {}).get((path, id(op.eqn)))
+            if record is None or not any(record.how in hows for _, hows in policies):
+                return values
+            if path not in self.places:
+                self.places.append(path)
+            place = self.places.index(path)
+            for kind, (policy, hows) in enumerate(policies):
+                if record.how in hows:
+                    bad = apply(replace(op, context=replace(context, policy=policy, records=None)))
+                    is_it = (self.chosen == jnp.array([kind, place])).all()
+                    values = [
+                        good._replace(array=jnp.where(is_it, worse.array, good.array))
+                        for good, worse in zip(values, bad, strict=True)
+                    ]
+            return values
+
+        def planted(chosen: Any, wants: Any, exact: Any, args: Any) -> Any:
+            return chosen + 1, wants, exact, self.fun(*args)
+
+        context = Context(
+            policy=Policy.parse(BASE),
+            backend="auto",
+            strict=True,
+            key=key_of(0),
+            compute=computed,
+        )
+        shape = jax.eval_shape(self.fun, *self.args)
+        self.nowhere = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape)
+        traced = trace(planted, (NOTHING, np.float32(0), self.nowhere, self.args), {}, None)
+        self.analysis = Analysis(traced, context, _asked, "fp64", 1, False, False)
+
+    def accounts(self, args: Any, exact: Any, planting: Any = NOTHING) -> tuple[Account, Account]:
+        """Return the accounts of the distance from the exact results, and of a projection."""
+        asked = (np.float32(wants_projection) for wants_projection in (0, 1))
+        return tuple(self.analysis.run(jax.tree.leaves((planting, a, exact, args))) for a in asked)
+
+    def candidates(self, account: Account) -> dict[str, list[int]]:
+        """Return the operations that each kind of planting can befall, by number."""
+        found: dict[str, list[int]] = {}
+        for kind, (_, hows) in KINDS.items():
+            for n, path in enumerate(self.places):
+                is_one = account.records[path].how in hows
+                if kind == "flushed subnormals":
+                    is_one = is_one and account.measures[path]["subnormal"].sum() > 0
+                if is_one:
+                    found.setdefault(kind, []).append(n)
+        return found
+
+    def outcome(self, model: str, kind: str, place: int, args: Any) -> Outcome:
+        """Plant, and compare with the account without the planting."""
+        exact = self.accounts(args, self.nowhere)[0].exact[3]
+        distance, before = self.accounts(args, exact)
+        planting = np.array([list(KINDS).index(kind), place], np.int32)
+        grown, after = self.accounts(args, exact, planting)
+        path = self.places[place]
+        sizes = {key: abs(share.sum()) for key, share in grown.shares.items()}
+        above = dependents(grown, path)
+        others = [key for key in grown.shares if key != path]
+        apart = [key for key in others if key not in above]
+        for key in apart:  # what does not depend on the planting errs by the same bits
+            assert before.measures[key]["error2"] == after.measures[key]["error2"]
+        moved = sum(abs(after.shares[k].sum() - before.shares[k].sum()) for k in apart)
+        return Outcome(
+            model,
+            kind,
+            f"{grown.records[path].primitive} {path}",
+            grown.value / distance.value,
+            1 + sum(size > sizes[path] for size in sizes.values()),
+            sizes[path] / sum(sizes.values()),
+            moved / gross(before, apart) if gross(before, apart) else 0.0,
+            gross(after, above) / gross(before, above) if above else 1.0,
+        )
+
+
+def blind(
+    model: str, garden: Garden, seed: int, count: int, *, least: float = 2.0
+) -> Iterator[Outcome]:
+    """Yield the outcomes of plantings that are drawn by seed, each with arguments of its own.
+
+    Those that increase the error of the results less than by a factor of `least` are not bad
+    operations; others are drawn for them, and not more than ten for each.
+    """
+    rng = np.random.default_rng(seed)
+    soil = Soil(garden.fun, garden.arguments(rng))
+    for _ in range(10 * count):
+        args = garden.arguments(rng)
+        found = soil.candidates(soil.accounts(args, soil.nowhere)[0])
+        kind = list(found)[rng.integers(len(found))]
+        outcome = soil.outcome(model, kind, int(rng.choice(found[kind])), args)
+        yield outcome
+        count -= outcome.growth >= least
+        if not count:
+            return
+
+
+def gross(account: Account, keys: Iterable[str]) -> float:
+    """Return the sum of the magnitudes of shares."""
+    return float(sum(abs(account.shares[key].sum()) for key in keys))
+
+
+def dependents(account: Account, path: str) -> set[str]:
+    """Return the operations that take what an operation computes, directly or not."""
+    takers: dict[str, set[str]] = {}
+    for taker, given in account.operands.items():
+        for key in given:
+            takers.setdefault(key, set()).add(taker)
+    seen: set[str] = set()
+    rest = [path]
+    while rest:
+        new = takers.get(rest.pop(), set()) - seen
+        seen |= new
+        rest.extend(new)
+    return {key for key in seen - {path} if key in account.shares}
+
+
+def _asked(result: Any) -> Any:
+    """Return a fixed projection of the results, or their distance from the exact ones."""
+    _, wants_projection, exact, found = result
+    found, exact = (
+        jnp.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in (found, exact)
+    )
+    weights = np.random.default_rng(0).standard_normal(found.size).astype(np.float32)
+    distance = jnp.sqrt(jnp.sum((found - exact) ** 2))
+    return jnp.where(wants_projection > 0, found @ weights, distance)
