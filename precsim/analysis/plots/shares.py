@@ -58,8 +58,8 @@ def plot_shares(axes: Axes, report: "Report", *, by: str = "scope", k: int = 12)
     >>> report = ps.analyze(lambda x: jnp.exp(x) - 1, jnp.float32(0.01), policy="fp16")
     >>> with ps.plots.figure() as axes:
     ...     ps.plots.plot_shares(axes[0], report, by="primitive")
-    >>> [round(bar.get_width(), 6) for bar in axes[0].patches]
-    [100.0, 0.0]
+    >>> [f"{bar.get_width():.0f}" for bar in axes[0].patches]
+    ['100', '0']
     """
     from precsim.analysis.account.report import Report
     from precsim.analysis.account.words import group_name, groups, is_share
