@@ -28,10 +28,6 @@ from precsim.analysis.bounds.tolerance import Tolerance as Tolerance
 from precsim.analysis.bounds.tolerance import tolerance as tolerance
 from precsim.analysis.comparison import PolicySummary as PolicySummary
 from precsim.analysis.comparison import summarise as summarise
-from precsim.analysis.delta_debugging import FragileParts as FragileParts
-from precsim.analysis.delta_debugging import fragile_parts as fragile_parts
-from precsim.analysis.digits import SignificantDigits as SignificantDigits
-from precsim.analysis.digits import significant_digits as significant_digits
 from precsim.analysis.dumps.compare import DumpComparison as DumpComparison
 from precsim.analysis.dumps.compare import compare_dumps as compare_dumps
 from precsim.analysis.errors import backward_error as backward_error
@@ -44,11 +40,6 @@ from precsim.analysis.fragility.delta_debugging import FragileParts as FragilePa
 from precsim.analysis.fragility.delta_debugging import fragile_parts as fragile_parts
 from precsim.analysis.fragility.digits import SignificantDigits as SignificantDigits
 from precsim.analysis.fragility.digits import significant_digits as significant_digits
-from precsim.analysis.recommend import recommend as recommend
-from precsim.analysis.running_bounds import running_bound as running_bound
-from precsim.analysis.tolerance import Contribution as Contribution
-from precsim.analysis.tolerance import Tolerance as Tolerance
-from precsim.analysis.tolerance import tolerance as tolerance
 from precsim.analysis.what_if.recommend import recommend as recommend
 from precsim.arithmetic.conversion import convert as convert
 from precsim.arithmetic.elementary.elementary import erf as erf

@@ -60,6 +60,7 @@ def measured(items: list[Item], dtype: Any) -> Array:
     of_block = np.repeat(np.arange(len(items)), counts)
     ends = np.stack([_ends(item.format) for item in items]).astype(dtype)[of_block]
     least, largest, beyond, ulp, smallest = (ends[:, n, None] for n in range(5))
+    is_choice = np.array([item.format is None for item in items])[of_block][:, None]
     error = error_of(emulated, local)
     size, was = jnp.abs(emulated), jnp.abs(local)
     sums = [
@@ -74,7 +75,7 @@ def measured(items: list[Item], dtype: Any) -> Array:
         (was >= beyond) & (size <= largest),
         jnp.isnan(emulated) & ~jnp.isnan(local),
         ~(size < jnp.inf),
-        (emulated != exact) & ~(jnp.isnan(emulated) & jnp.isnan(exact)),
+        (emulated != exact) & ~(jnp.isnan(emulated) & jnp.isnan(exact)) & is_choice,
     ]
     maxima = [
         jnp.where(was > 0, jnp.abs(error) / jnp.where(was > 0, was, 1), 0),

@@ -75,7 +75,7 @@ class Report:
     @property
     def closes(self) -> bool:
         """Whether the remainder is at most 1 % of the gross, and nothing stands against that."""
-        return not self.obstacles and abs(self.remainder) <= 0.01 * self.gross
+        return not self.obstacles
 
     @property
     def first_not_finite(self) -> OperationRow | None:
@@ -100,7 +100,19 @@ class Report:
             found.append(
                 f"{names} went another way than in the exact run: the shares are of the way taken"
             )
+        if self.rows and not found and not abs(self.remainder) <= _CLOSED * self.gross:
+            found.append(self._bent())
         return tuple(found)
+
+    def _bent(self) -> str:
+        """Return why shares do not sum to the change although nothing broke on the way."""
+        left = 100 * abs(self.remainder) / self.gross if self.gross else math.inf
+        worst = max(self.rows, key=lambda row: row.total_error)
+        causes = [f"the error of {_named(worst)} is {worst.total_error:.2g} of its result"]
+        parted = sum(row.differing for row in self.rows)
+        causes += [f"{parted} comparisons or choices fell differently"] if parted else []
+        text = f"the shares leave {left:.2g} % of the gross: {', and '.join(causes)}"
+        return text + ("; nodes=3 leaves less" if self.nodes == 1 else "")
 
     def top(self, k: int = 3) -> tuple[str, ...]:
         """Return what loses most, in one sentence each.
@@ -296,6 +308,8 @@ class Report:
         return notebook(self)
 
 
+_CLOSED = 0.01
+"""Largest remainder of an account that closes, as a part of the gross."""
 _BRANCHING = ("while", "cond")
 
 

@@ -149,8 +149,8 @@ class Soil:
             grown.value / distance.value,
             1 + sum(size > sizes[path] for size in sizes.values()),
             sizes[path] / sum(sizes.values()),
-            moved / gross(before, apart) if gross(before, apart) else 0.0,
-            gross(after, above) / gross(before, above) if above else 1.0,
+            _ratio(moved, gross(before, apart)),
+            _ratio(gross(after, above), gross(before, above)),
         )
 
 
@@ -178,6 +178,10 @@ def blind(
 def gross(account: Account, keys: Iterable[str]) -> float:
     """Return the sum of the magnitudes of shares."""
     return float(sum(abs(account.shares[key].sum()) for key in keys))
+
+
+def _ratio(x: float, y: float) -> float:
+    return x / y if y else 0.0
 
 
 def dependents(account: Account, path: str) -> set[str]:

@@ -137,6 +137,25 @@ def test_overflow_is_reported_and_not_shared() -> None:
     assert "overflowed" in report.obstacles[0]
 
 
+def test_errors_too_large_for_the_path_are_reported() -> None:
+    fun = lambda x: 1 / ((x + 1) - 1)
+    report = ps.analyze(fun, jnp.float32(0.1), policy="float(e=8,p=4)")
+    (sentence,) = report.obstacles
+    assert sentence.startswith("the shares leave 1.2 % of the gross: the error of `fun = ")
+    assert sentence.endswith("(sub) is 0.25 of its result; nodes=3 leaves less")
+    assert not report.closes
+
+
+def test_only_choices_fall_differently() -> None:
+    fun = lambda x: jnp.where(x + 0.01 > 1.0, x * 1.1, x * 1.3).sum()
+    report = ps.analyze(fun, jnp.linspace(0.9, 1.1, 16), policy="float(e=8,p=4)")
+    found = {row.primitive: row.differing for row in report.rows}
+    assert found["gt"] > 0
+    assert set(found) > {"gt", "add", "mul"}
+    assert sum(found.values()) == found["gt"]
+    assert f"{found['gt']} comparisons or choices fell differently" in report.obstacles[0]
+
+
 def test_a_branch_taken_differently_is_reported() -> None:
     def fun(x: Any) -> Any:
         return jax.lax.cond(x + 0.001 > x, lambda x: 2 * x, lambda x: 3 * x, x)
