@@ -136,7 +136,12 @@ def grouped(
     for row in rows:
         groups[key(row), row.is_backward].append(row)
     found = [_group(name, back, rows) for (name, back), rows in groups.items()]
-    return tuple(sorted(found, key=lambda group: -abs(group.share)))
+    return tuple(sorted(found, key=largest_first))
+
+
+def largest_first(row: OperationRow | GroupRow) -> float:
+    """Return the key of an order by the magnitude of the share, NaN first."""
+    return -math.inf if math.isnan(row.share) else -abs(row.share)
 
 
 def _group(name: str, is_backward: bool, rows: list[OperationRow]) -> GroupRow:
