@@ -11,7 +11,7 @@ from rich.table import Table
 from precsim.analysis.account.account import Account
 from precsim.analysis.account.files import add_scalars, csv_of, fields_of, json_of, written
 from precsim.analysis.account.page import notebook, page
-from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short
+from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short, summed
 from precsim.analysis.account.tables import table, text
 from precsim.analysis.account.words import is_share
 
@@ -66,12 +66,12 @@ class Report:
     @property
     def remainder(self) -> float:
         """What the shares do not explain: the change less their sum."""
-        return self.change - math.fsum(row.share for row in self.rows)
+        return self.change - summed(row.share for row in self.rows)
 
     @property
     def gross(self) -> float:
         """The sum of the magnitudes of all shares; far above the change where they cancel."""
-        return math.fsum(abs(row.share) for row in self.rows)
+        return summed(abs(row.share) for row in self.rows)
 
     @property
     def closes(self) -> bool:

@@ -74,7 +74,9 @@ HOSTILE = _report(
 )
 EMPTY = _report(value=1.0)
 BROKEN = _report(
-    _row(share=math.nan, overflowed=2, not_finite=2), _row(share=math.inf), value=math.inf
+    _row(share=math.nan, overflowed=2, not_finite=2),
+    *(_row(share=share, scope="\ud800") for share in (math.inf, -math.inf, 1e308, 1e308)),
+    value=math.inf,
 )
 EVERY = pytest.mark.parametrize("report", [REPORT, HOSTILE, EMPTY, BROKEN])
 
@@ -225,7 +227,8 @@ class _Page(HTMLParser):
 
 @EVERY
 @pytest.mark.parametrize("method", ["to_html", "_repr_html_"])
-def test_pages_are_whole_and_need_nothing_else(report, method):
+def test_pages_are_whole_and_need_nothing_else(report, method, tmp_path):
+    report.to_html(tmp_path / "page.html")
     page = _Page(getattr(report, method)())
     assert not {"script", "link", "iframe", "i", "b"} & set(page.tags)
     assert page.links == []
