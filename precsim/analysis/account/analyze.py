@@ -113,20 +113,11 @@ def analyze(
     >>> report.top(1)[0].endswith("amplifies a relative error of 0.0002 into 1: cancellation")
     True
     """
-    find = analyzer(
-        fun,
-        policy=policy,
-        reference=reference,
-        of=of,
-        nodes=nodes,
-        turns=turns,
-        recompute=recompute,
-        strict=strict,
-        backend=backend,
-        params=params,
-        seed=seed,
+    key = key_of(seed)
+    find = analyses(
+        fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, key, once=True
     )
-    return find(*args, **dict(kwargs or {}))
+    return find(args, dict(kwargs or {}), key)
 
 
 def analyzer(
@@ -174,7 +165,18 @@ def analyzer(
     """
     key = key_of(seed)
     find = analyses(
-        fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, key, once=False
+        fun,
+        policy,
+        reference,
+        of,
+        nodes,
+        turns,
+        recompute,
+        strict,
+        backend,
+        params,
+        key,
+        once=False,
     )
     return lambda *args, **kwargs: find(args, kwargs, key)
 
