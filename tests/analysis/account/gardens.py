@@ -108,8 +108,8 @@ def _optax() -> Garden:
 def gardens() -> dict[str, Garden]:
     """Return the models by name."""
     return {
-        "attention, Flax": _linen(_Attention(), 2, 8, 512),
-        "convolutions, Flax": _linen(_Convolutions(), 2, 32, 32, 3),
+        "attention, Flax": _linen(_Attention(), 1, 8, 256),
+        "convolutions, Flax": _linen(_Convolutions(), 1, 32, 32, 3),
         "perceptron and gradient, Equinox": _equinox(),
         "LSTM, Haiku": _haiku(),
         "Adam, optax": _optax(),

@@ -34,11 +34,10 @@ NOTHING = np.array([-1, -1], np.int32)
 class Outcome(NamedTuple):
     """What an account says of a planting."""
 
-    model: str
     kind: str
     operation: str
     growth: float
-    """Error of the results over that without the planting."""
+    """Error of the results, over the gross of all operations without the planting."""
     rank: int
     """Place of the bad operation among the shares of the distance; 1 is the largest."""
     part: float
@@ -111,10 +110,13 @@ class Soil:
         traced = trace(planted, (NOTHING, np.float32(0), self.nowhere, self.args), {}, None)
         self.analysis = Analysis(traced, context, _asked, "fp64", 1, False, False)
 
-    def accounts(self, args: Any, exact: Any, planting: Any = NOTHING) -> tuple[Account, Account]:
-        """Return the accounts of the distance from the exact results, and of a projection."""
-        asked = (np.float32(wants_projection) for wants_projection in (0, 1))
-        return tuple(self.analysis.run(jax.tree.leaves((planting, a, exact, args))) for a in asked)
+    def account(
+        self, args: Any, exact: Any = None, *, of_projection: bool, planting: Any = NOTHING
+    ) -> Account:
+        """Return the account of the distance from the exact results, or of a projection."""
+        exact = self.nowhere if exact is None else exact
+        asked = planting, np.float32(of_projection), exact, args
+        return self.analysis.run(jax.tree.leaves(asked))
 
     def candidates(self, account: Account) -> dict[str, list[int]]:
         """Return the operations that each kind of planting can befall, by number."""
@@ -128,25 +130,23 @@ class Soil:
                     found.setdefault(kind, []).append(n)
         return found
 
-    def outcome(self, model: str, kind: str, place: int, args: Any) -> Outcome:
-        """Plant, and compare with the account without the planting."""
-        exact = self.accounts(args, self.nowhere)[0].exact[3]
-        distance, before = self.accounts(args, exact)
+    def outcome(self, kind: str, place: int, args: Any, before: Account) -> Outcome:
+        """Plant, and compare with the account of the projection without the planting."""
+        exact, path = before.exact[3], self.places[place]
         planting = np.array([list(KINDS).index(kind), place], np.int32)
-        grown, after = self.accounts(args, exact, planting)
-        path = self.places[place]
+        distance = self.account(args, exact, of_projection=False)
+        grown = self.account(args, exact, of_projection=False, planting=planting)
+        after = self.account(args, exact, of_projection=True, planting=planting)
         sizes = {key: abs(share.sum()) for key, share in grown.shares.items()}
         above = dependents(grown, path)
-        others = [key for key in grown.shares if key != path]
-        apart = [key for key in others if key not in above]
+        apart = [key for key in grown.shares if key != path and key not in above]
         for key in apart:  # what does not depend on the planting errs by the same bits
             assert before.measures[key]["error2"] == after.measures[key]["error2"]
         moved = sum(abs(after.shares[k].sum() - before.shares[k].sum()) for k in apart)
         return Outcome(
-            model,
             kind,
             f"{grown.records[path].primitive} {path}",
-            grown.value / distance.value,
+            grown.value / gross(distance, distance.shares),
             1 + sum(size > sizes[path] for size in sizes.values()),
             sizes[path] / sum(sizes.values()),
             _ratio(moved, gross(before, apart)),
@@ -154,21 +154,20 @@ class Soil:
         )
 
 
-def blind(
-    model: str, garden: Garden, seed: int, count: int, *, least: float = 2.0
-) -> Iterator[Outcome]:
+def blind(garden: Garden, seed: int, count: int, *, least: float = 2.0) -> Iterator[Outcome]:
     """Yield the outcomes of plantings that are drawn by seed, each with arguments of its own.
 
-    Those that increase the error of the results less than by a factor of `least` are not bad
-    operations; others are drawn for them, and not more than ten for each.
+    Operations whose `growth` is less than `least` are not bad: the error is of the size that all
+    others make anyway. Others are drawn for them, and not more than ten for each.
     """
     rng = np.random.default_rng(seed)
     soil = Soil(garden.fun, garden.arguments(rng))
     for _ in range(10 * count):
         args = garden.arguments(rng)
-        found = soil.candidates(soil.accounts(args, soil.nowhere)[0])
+        before = soil.account(args, of_projection=True)
+        found = soil.candidates(before)
         kind = list(found)[rng.integers(len(found))]
-        outcome = soil.outcome(model, kind, int(rng.choice(found[kind])), args)
+        outcome = soil.outcome(kind, int(rng.choice(found[kind])), args, before)
         yield outcome
         count -= outcome.growth >= least
         if not count:

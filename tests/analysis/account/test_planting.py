@@ -8,7 +8,7 @@ from tests.analysis.account.gardens import Garden, gardens
 from tests.analysis.account.planting import blind
 
 BAD = 2.0
-"""Growth of the error from which an operation counts as bad."""
+"""Error of the results, in what all good operations lose, from which an operation is bad."""
 
 
 def _small(x, y):
@@ -17,7 +17,7 @@ def _small(x, y):
 
 def test_a_bad_operation_comes_first():
     draw = lambda rng: tuple(rng.random(32, np.float32) for _ in range(2))
-    outcomes = list(blind("small", Garden(_small, draw), seed=0, count=12, least=BAD))
+    outcomes = list(blind(Garden(_small, draw), seed=0, count=12, least=BAD))
     found = [o for o in outcomes if o.growth >= BAD]
     assert len(found) == 12
     assert {o.operation.partition(" ")[0] for o in found} == {"exp", "mul", "add", "div"}
@@ -26,12 +26,11 @@ def test_a_bad_operation_comes_first():
 
 
 @pytest.mark.slow
-def test_a_hundred_blind_plantings():
-    found = []
-    for seed, (model, garden) in enumerate(gardens().items()):
-        found += [o for o in blind(model, garden, seed, 20) if o.growth >= BAD]
+@pytest.mark.parametrize("seed", range(5), ids=list(gardens()))
+def test_twenty_bad_operations_come_first(seed):
+    garden = list(gardens().values())[seed]
+    found = [o for o in blind(garden, seed, 20, least=BAD) if o.growth >= BAD]
     print(*found, sep="\n")
-    assert len(found) == 100
-    assert len({o.kind for o in found}) == 4
-    assert sum(o.rank == 1 for o in found) >= 99
+    assert len(found) == 20
+    assert sum(o.rank == 1 for o in found) == 20
     assert np.median([o.moved for o in found]) < 0.05
