@@ -3,6 +3,7 @@
 import difflib
 
 from benchmarks import (
+    analysis,
     calls,
     compilation,
     emulation,
@@ -29,6 +30,7 @@ def all_cases() -> list[Case]:
         *native.cases(),
         *compilation.cases(),
         *emulation.cases(),
+        *analysis.cases(),
         *what_if.cases(),
         *files.cases(),
         *startup.cases(),

@@ -1,8 +1,9 @@
 """The account of a function: its change, and the share that each operation has in it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,8 @@ class Analysis:
         Whether turns of loops are told apart.
     recompute : bool
         Whether the inside of calls and loops is computed again.
+    once : bool
+        Whether it runs a few times only: then it compiles sooner, and runs longer.
     """
 
     traced: Traced
@@ -98,6 +101,7 @@ class Analysis:
     nodes: int
     each: bool
     recompute: bool
+    once: bool = True
     _compiled: dict[Any, Any] = field(default_factory=dict, repr=False)
     _counts: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
@@ -123,41 +127,42 @@ class Analysis:
         arrays = [jnp.asarray(x, d) for x, d in zip(arrays, dtypes, strict=True)]
         key = self.context.key if key is None else key
         turns = self._turns(arrays, key)
-        target = self._target()
         with jax.enable_x64(self.dtype == np.float64 or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
-            return self._run(arrays, key, turns, target)
+            kind = tuple(sorted(turns.items()))
+            if kind not in self._compiled:
+                self._compiled[kind] = self._compile(turns)
+            return self._run(self._compiled[kind], arrays, key)
 
-    def _run(
-        self, arrays: list[Any], key: Any, turns: dict[str, tuple[int, int]], target: Any
-    ) -> Account:
+    def _compile(self, turns: dict[str, tuple[int, int]]) -> "_Programs":
+        """Return the programs that make an account, for these numbers of turns."""
+        program, target, dtype = self.traced.program, self._target(), self.dtype
+        plan = Plan(dtype, jnp.zeros(()), self.each, turns, HOLDING, self.recompute)
+        shapes = dict(places(program, self.each, turns))
+        shapes |= {f"/output {n}": () for n in range(len(jaxprs.opened(program).outvars))}
+
+        def run(t: Array, arrays: list[Any], key: Any) -> Any:
+            zeros = {
+                name: {kind: jnp.zeros(shape, dtype) for kind in ("share", "through")}
+                for name, shape in shapes.items()
+            }
+            walked = lambda x: self._walked(x, arrays, key, replace(plan, t=t), target)
+            _, back, aux = jax.vjp(walked, zeros, has_aux=True)
+            (found,) = back(jnp.ones((), dtype))
+            both = [jnp.ravel(found[k][kind]) for kind in ("share", "through") for k in shapes]
+            return jnp.concatenate(both), aux  # one array: there may be thousands of shares
+
+        options = compiler_options(program) if self.once else {}
         has_branches = self._has("cond", "while")
-        kind = tuple(sorted(turns.items()))
-        if kind not in self._compiled:
-            plan = Plan(self.dtype, jnp.zeros(()), self.each, turns, HOLDING, self.recompute)
-            run = jax.value_and_grad(
-                lambda shares, t, arrays, key: self._walked(
-                    shares, arrays, key, replace(plan, t=t), target
-                ),
-                has_aux=True,
-            )
-            options = compiler_options(self.traced.program)
-            wide = jax.jit(
-                lambda arrays: target(*self._reference(arrays)), compiler_options=options
-            )
-            self._compiled[kind] = jax.jit(run, compiler_options=options), wide, plan
-        run, wide, plan = self._compiled[kind]
-        program = self.traced.program
-        found = dict(places(program, self.each, turns))
-        found |= {f"/output {n}": () for n in range(len(jaxprs.opened(program).outvars))}
-        zeros = {
-            key: {name: np.zeros(shape, self.dtype) for name in ("share", "through")}
-            for key, shape in found.items()
-        }
-        shares, aux = zeros, None
+        wide = jax.jit(lambda x: target(*self._reference(x)), compiler_options=options)
+        compiled = jax.jit(run, compiler_options=options)
+        return _Programs(compiled, wide if has_branches else None, plan, shapes)
+
+    def _run(self, programs: "_Programs", arrays: list[Any], key: Any) -> Account:
+        shares, aux, plan = np.zeros((), self.dtype), None, programs.plan
         for t, weight in NODES[self.nodes]:
-            (_, aux), gradient = run(zeros, np.asarray(t, self.dtype), arrays, key)
-            gradient = jax.device_get(gradient)
-            shares = jax.tree.map(lambda s, g, w=weight: s + w * g, shares, gradient)
+            found, aux = programs.run(np.asarray(t, self.dtype), arrays, key)
+            shares = shares + weight * np.asarray(found)
+        own, through = _apart(np.asarray(shares), programs.shapes)
         emulated, exact, value, aligned, tables = jax.device_get(aux)
         tree = jax.tree.structure(self.traced.shape)
         measured = _by_operation(tables, plan)
@@ -166,9 +171,9 @@ class Analysis:
             exact=jax.tree.unflatten(tree, exact),
             value=float(value),
             aligned=float(aligned),
-            reference=float(wide(arrays) if has_branches else aligned),
-            shares={k: np.asarray(shares[k]["share"]) for k in measured},
-            through={k: np.asarray(shares[k]["through"]) for k in measured},
+            reference=float(aligned if programs.reference is None else programs.reference(arrays)),
+            shares={k: own[k] for k in measured},
+            through={k: through[k] for k in measured},
             measures=measured,
             records=dict(plan.records),
             operands=dict(plan.operands),
@@ -270,6 +275,27 @@ def _by_operation(tables: dict[str, Any], plan: Plan) -> dict[str, dict[str, np.
                 own = np.concatenate([old[..., :count] + own[..., :count], most], -1)
             found[key] = own
     return {key: {name: own[..., k] for k, name in enumerate(FIELDS)} for key, own in found.items()}
+
+
+class _Programs(NamedTuple):
+    """What is compiled for one kind of arguments."""
+
+    run: Callable[..., Any]
+    """From t, arguments and key to the shares, in one vector, and to what else was found."""
+    reference: Callable[..., Any] | None
+    """From the arguments to the scalar of the reference, where that may branch by itself."""
+    plan: Plan
+    shapes: dict[str, tuple[int, ...]]
+    """Of the shares of each operation."""
+
+
+def _apart(vector: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> list[dict[str, np.ndarray]]:
+    """Return the two parts of the shares in one vector, by key."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1]
+    return [
+        {k: x.reshape(shapes[k]) for k, x in zip(shapes, np.split(part, ends), strict=True)}
+        for part in np.split(vector, 2)
+    ]
 
 
 def replace_arrays(traced: Traced, arrays: list[Any]) -> Traced:

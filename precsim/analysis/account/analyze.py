@@ -113,20 +113,11 @@ def analyze(
     >>> report.top(1)[0].endswith("amplifies a relative error of 0.0002 into 1: cancellation")
     True
     """
-    find = analyzer(
-        fun,
-        policy=policy,
-        reference=reference,
-        of=of,
-        nodes=nodes,
-        turns=turns,
-        recompute=recompute,
-        strict=strict,
-        backend=backend,
-        params=params,
-        seed=seed,
+    key = key_of(seed)
+    find = analyses(
+        fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, key, once=True
     )
-    return find(*args, **dict(kwargs or {}))
+    return find(args, dict(kwargs or {}), key)
 
 
 def analyzer(
@@ -174,7 +165,18 @@ def analyzer(
     """
     key = key_of(seed)
     find = analyses(
-        fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, key
+        fun,
+        policy,
+        reference,
+        of,
+        nodes,
+        turns,
+        recompute,
+        strict,
+        backend,
+        params,
+        key,
+        once=False,
     )
     return lambda *args, **kwargs: find(args, kwargs, key)
 
@@ -191,6 +193,8 @@ def analyses(
     backend: str,
     params: int | None,
     key: Any,
+    *,
+    once: bool,
 ) -> Callable[[Any, Any, Any], Report]:
     """Return a function of arguments, keyword arguments and a key: what `analyzer` compiles."""
     policy = Policy.parse(policy)
@@ -212,7 +216,7 @@ def analyses(
         if analysis is None:
             traced = trace(fun, args, kwargs, params)
             is_each = turns == "each"
-            analysis = Analysis(traced, context, of, reference, nodes, is_each, recompute)
+            analysis = Analysis(traced, context, of, reference, nodes, is_each, recompute, once)
             kept[kind] = analysis
         account = analysis.run(flat.arrays, key)
         return report_of(

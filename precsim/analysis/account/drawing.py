@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import accumulate, groupby
 
-from precsim.analysis.account.rows import OperationRow
+from precsim.analysis.account.rows import OperationRow, summed
 
 _MOST = 400
 """Bars along a program at most; operations next to each other share one."""
@@ -39,8 +39,8 @@ def along(rows: Sequence[OperationRow], names: Sequence[str]) -> str:
     shares = [row.share if math.isfinite(row.share) else 0.0 for row in rows]
     running = list(accumulate(shares))
     bins = list(_bins(len(rows)))
-    ups = [math.fsum(s for s in shares[a:b] if s > 0) for a, b in bins]
-    downs = [math.fsum(s for s in shares[a:b] if s < 0) for a, b in bins]
+    ups = [summed(s for s in shares[a:b] if s > 0) for a, b in bins]
+    downs = [summed(s for s in shares[a:b] if s < 0) for a, b in bins]
     largest = max([0.0, *map(abs, (*ups, *downs, *running))])
     width = 800 / max(len(bins), 1)
     parts = []

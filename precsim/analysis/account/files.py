@@ -147,5 +147,5 @@ def written(text: str, path: str | Path | None, overwrite: bool) -> str:
         raise FileExistsError(f"path is {file}, which exists; allowed with overwrite=True")
     if not file.parent.is_dir():
         raise FileNotFoundError(f"path is {file}, whose folder does not exist")
-    write_whole(file, text)
+    write_whole(file, text.encode("utf-8", "replace"))
     return text

@@ -9,7 +9,7 @@ from typing import Any
 
 from precsim import __version__
 from precsim.analysis.account.drawing import along, bar
-from precsim.analysis.account.rows import GroupRow, OperationRow
+from precsim.analysis.account.rows import GroupRow, OperationRow, largest_first
 from precsim.analysis.account.stated import Stated
 from precsim.analysis.account.tables import operation, place
 from precsim.analysis.account.words import (
@@ -72,8 +72,8 @@ background:var(--page)}
 @media print{body{background:#fff}.precsim{--ink:#000;--soft:#444;--line:#bbb;--page:#fff;
 --more:#c2410c;--less:#0369a1;font-size:10pt}main{max-width:none;padding:0}
 .precsim .wide{overflow:visible}.precsim .all table{font-size:6.8pt}
-.precsim .all td,.precsim .all th{padding:.15em .3em;overflow-wrap:anywhere}
-.precsim .all .n{overflow-wrap:normal}}
+.precsim .all td,.precsim .all th{padding:.15em .3em}
+.precsim .all td:nth-child(1),.precsim .all td:nth-child(3){overflow-wrap:anywhere}}
 @page{margin:14mm}
 """
 
@@ -105,7 +105,7 @@ def page(report: Stated, pictures: Iterable[Any]) -> str:
 def notebook(report: Stated) -> str:
     """Return the first part of the page, for the output of a cell."""
     parts = (_headline(report), _sentences(report, 3), _bars(report, "scope"))
-    table = _table(sorted(report.rows, key=lambda row: -abs(row.share))[:10], report)
+    table = _table(sorted(report.rows, key=largest_first)[:10], report)
     count = f'<p class="soft">{min(10, len(report.rows))} of {len(report.rows)} operations</p>'
     return f'<div class="precsim"><style>{_STYLE}</style>{"".join(parts)}{table}{count}</div>'
 

@@ -11,8 +11,9 @@ from rich.table import Table
 from precsim.analysis.account.account import Account
 from precsim.analysis.account.files import add_scalars, csv_of, fields_of, json_of, written
 from precsim.analysis.account.page import notebook, page
-from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short
+from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short, summed
 from precsim.analysis.account.tables import table, text
+from precsim.analysis.account.words import is_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,12 @@ class Report:
     @property
     def remainder(self) -> float:
         """What the shares do not explain: the change less their sum."""
-        return self.change - math.fsum(row.share for row in self.rows)
+        return self.change - summed(row.share for row in self.rows)
 
     @property
     def gross(self) -> float:
         """The sum of the magnitudes of all shares; far above the change where they cancel."""
-        return math.fsum(abs(row.share) for row in self.rows)
+        return summed(abs(row.share) for row in self.rows)
 
     @property
     def closes(self) -> bool:
@@ -132,9 +133,10 @@ class Report:
             (size, text)
             for row in self.rows
             for size, text in _losses(row, self.change, self.gross)
+            if size > 0  # which NaN is not
         ]
         found.sort(key=lambda pair: -pair[0])
-        return tuple(text for size, text in found[:k] if size > 0)
+        return tuple(text for _, text in found[:k])
 
     def by_scope(self, depth: int | None = None) -> tuple[GroupRow, ...]:
         """Return the operations of each scope together, forward and backward pass apart.
@@ -352,7 +354,7 @@ _ADDING = ("add", "sub", "add_any", "reduce_sum", "dot_general", "conv_general_d
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.3g} %" if whole else f"{part:.2g}"
+    return f"{100 * part / whole:.3g} %" if is_share(whole) else f"{part:.2g}"
 
 
 def report_of(account: Account, *, policy: str, reference: str, nodes: int, of: str) -> Report:

@@ -136,7 +136,21 @@ def grouped(
     for row in rows:
         groups[key(row), row.is_backward].append(row)
     found = [_group(name, back, rows) for (name, back), rows in groups.items()]
-    return tuple(sorted(found, key=lambda group: -abs(group.share)))
+    return tuple(sorted(found, key=largest_first))
+
+
+def summed(parts: Iterable[float]) -> float:
+    """Return a sum, correctly rounded where it is finite."""
+    parts = list(parts)
+    try:
+        return math.fsum(parts)
+    except (OverflowError, ValueError):  # beyond the largest float, or infinity less infinity
+        return float(sum(parts))
+
+
+def largest_first(row: OperationRow | GroupRow) -> float:
+    """Return the key of an order by the magnitude of the share, NaN first."""
+    return -math.inf if math.isnan(row.share) else -abs(row.share)
 
 
 def _group(name: str, is_backward: bool, rows: list[OperationRow]) -> GroupRow:
@@ -145,9 +159,9 @@ def _group(name: str, is_backward: bool, rows: list[OperationRow]) -> GroupRow:
         name,
         is_backward,
         len(rows),
-        math.fsum(row.share for row in rows),
-        math.fsum(abs(row.share) for row in rows),
-        _decibel(math.fsum(r.size2 for r in rows), math.fsum(r.error2 for r in rows)),
+        summed(row.share for row in rows),
+        summed(abs(row.share) for row in rows),
+        _decibel(summed(r.size2 for r in rows), summed(r.error2 for r in rows)),
         max(conditions, default=math.nan),
         *(sum(getattr(row, kind) for row in rows) for kind in (*EVENTS, "differing")),
     )
@@ -182,7 +196,7 @@ def _order(key: str) -> list[int]:
 
 def _row(account: Account, key: str, sizes: dict[str, float]) -> OperationRow:
     measures, record = account.measures[key], account.records[key]
-    total = {name: float(np.sum(measures[name])) for name in SUMMED}
+    total = {name: _sum(measures[name]) for name in SUMMED}
     incoming = max((sizes.get(k, 0.0) for k in _sources(account.operands, key)), default=0.0)
     inherited = _relative(measures, "inherited2", "exact2")
     share = account.shares[key]
@@ -213,8 +227,13 @@ def _row(account: Account, key: str, sizes: dict[str, float]) -> OperationRow:
     )
 
 
+def _sum(x: np.ndarray) -> float:
+    """Return the sum of one number or of those of all turns."""
+    return float(x.sum() if x.ndim else x)
+
+
 def _relative(measures: dict[str, np.ndarray], error: str, size: str) -> float:
-    errors, sizes = float(np.sum(measures[error])), float(np.sum(measures[size]))
+    errors, sizes = _sum(measures[error]), _sum(measures[size])
     if not sizes:
         return math.inf if errors else 0.0
     return math.sqrt(errors / sizes)

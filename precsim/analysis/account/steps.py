@@ -87,7 +87,18 @@ def analyze_steps(
     """
     every, key = integer(every, "every", 1), key_of(seed)
     find = analyses(
-        step, policy, reference, of, nodes, "together", recompute, strict, backend, 0, key
+        step,
+        policy,
+        reference,
+        of,
+        nodes,
+        "together",
+        recompute,
+        strict,
+        backend,
+        0,
+        key,
+        once=False,
     )
     return _steps(step, find, state, batches, every, Policy.parse(policy), strict, backend, key)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from precsim.analysis.account.rows import OperationRow
+from precsim.analysis.account.rows import OperationRow, largest_first
 from precsim.analysis.account.stated import Stated
 from precsim.analysis.account.words import (
     GROUPINGS,
@@ -62,7 +62,7 @@ def table(report: Stated, by: str, k: int) -> Table:
 
 def _operations(report: Stated, k: int) -> Table:
     """Return the operations with the largest shares, and those that left the range."""
-    every = sorted(report.rows, key=lambda row: (-abs(row.share), not events(row)))
+    every = sorted(report.rows, key=lambda row: (largest_first(row), not events(row)))
     some, change = every[:k], report.change
     columns = [
         _Column("where", [place(row) for row in some]),

@@ -35,16 +35,14 @@ def title(report: Stated) -> str:
 def verdict(report: Stated) -> tuple[str, ...]:
     """Return whether the account closes, a sentence each."""
     if report.obstacles:
-        return tuple(f"There is no account: {reason}." for reason in report.obstacles)
+        return tuple(f"The account does not close: {reason}." for reason in report.obstacles)
     if not report.gross and not report.change:
         return ("Nothing is lost: no rounding changes the result.",)
-    left = "the shares sum to the change"
+    left = "The account closes: the shares sum to the change"
     if report.remainder:
         part = percent(abs(report.remainder), report.gross) if report.gross else "all"
         left += f" except for {number(report.remainder)}, {part} of their gross"
-    if report.closes:
-        return (f"The account closes: {left}.",)
-    return (f"The account does not close: {left}.",)
+    return (f"{left}.",)
 
 
 def figures(report: Stated) -> dict[str, str]:
@@ -89,7 +87,7 @@ def share(part: float, change: float) -> str:
     the share is told as it is.
     """
     found = 100 * part / change if is_share(change) else part
-    return "0" if not found else f"{found:+.3g}"
+    return f"{found:+.3g}" if found and not math.isnan(found) else f"{abs(found):g}"
 
 
 def share_heading(change: float) -> str:

@@ -58,10 +58,11 @@ def plot_shares(axes: Axes, report: "Report", *, by: str = "scope", k: int = 12)
     >>> report = ps.analyze(lambda x: jnp.exp(x) - 1, jnp.float32(0.01), policy="fp16")
     >>> with ps.plots.figure() as axes:
     ...     ps.plots.plot_shares(axes[0], report, by="primitive")
-    >>> [bar.get_width() for bar in axes[0].patches]
-    [100.0, 0.0]
+    >>> [f"{bar.get_width():.0f}" for bar in axes[0].patches]
+    ['100', '0']
     """
     from precsim.analysis.account.report import Report
+    from precsim.analysis.account.rows import summed
     from precsim.analysis.account.words import group_name, groups, is_share
 
     axes, k = panel(axes), integer(k, "k", 1)
@@ -69,7 +70,7 @@ def plot_shares(axes: Axes, report: "Report", *, by: str = "scope", k: int = 12)
     scale = 100 / report.change if is_share(report.change) else 1.0
     bars = [(group_name(group, by), group.share * scale) for group in found]
     if len(bars) > k:
-        bars[k:] = [(f"{len(bars) - k} others", math.fsum(share for _, share in bars[k:]))]
+        bars[k:] = [(f"{len(bars) - k} others", summed(share for _, share in bars[k:]))]
     names = [short_name(name if math.isfinite(x) else f"{name} ({x:g})") for name, x in bars]
     shares = [x if math.isfinite(x) else 0.0 for _, x in bars]
     colors = [_LESS if x < 0 else _MORE for x in shares]

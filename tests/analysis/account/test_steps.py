@@ -23,9 +23,14 @@ def _step(state, x):
 START = jnp.float32([0.7, 0.2]), jnp.int32(0)
 
 
+def _decay(state, x):
+    w, count = state
+    return w - w * x, count + 1
+
+
 def _emulated(policy, key):
     state, states = START, []
-    run = jax.jit(lambda s, x, k: ps.emulate(_step, policy, seed=k)(s, x))
+    run = jax.jit(lambda s, x, k: ps.emulate(_decay, policy, seed=k)(s, x))
     for n, batch in enumerate(BATCHES, 1):
         state = run(state, batch, jax.random.fold_in(key, n))
         states.append(state)
@@ -34,7 +39,7 @@ def _emulated(policy, key):
 
 def test_states_are_those_of_emulate_analysed_or_not():
     states, key = _emulated("bf16:sr", jax.random.key(3)), jax.random.key(3)
-    found = list(ps.analyze_steps(_step, START, BATCHES, policy="bf16:sr", every=2, seed=key))
+    found = list(ps.analyze_steps(_decay, START, BATCHES, policy="bf16:sr", every=2, seed=key))
     assert [n for n, _ in found] == [1, 3, 5]
     for n, report in found:
         for ours, theirs in zip(report.result, states[n - 1], strict=True):
