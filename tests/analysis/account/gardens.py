@@ -3,8 +3,9 @@
 Sums are long enough for their order to matter.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import flax.linen as nn
@@ -18,7 +19,7 @@ from tests.analysis.account.planting import Garden
 
 
 def _normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
-    return (rng.standard_normal(shape) * scale).astype(np.float32)
+    return np.asarray(rng.standard_normal(shape) * scale, np.float32)
 
 
 def _filled(rng: np.random.Generator, tree: Any) -> Any:
@@ -26,7 +27,7 @@ def _filled(rng: np.random.Generator, tree: Any) -> Any:
 
     def fill(x: Any) -> np.ndarray:
         size = np.prod(x.shape[:-1]) if x.ndim > 1 else 25
-        return _normal(rng, *x.shape, scale=float(size) ** -0.5) + (x.ndim == 1)
+        return _normal(rng, *x.shape, scale=1 / math.sqrt(size)) + (x.ndim == 1)
 
     return jax.tree.map(fill, tree)
 
@@ -46,7 +47,8 @@ class _Convolutions(nn.Module):
     @nn.compact
     def __call__(self, x: Any) -> Any:
         x = nn.relu(nn.BatchNorm(use_running_average=False)(nn.Conv(4, (3, 3))(x)))
-        return nn.Dense(5)(nn.avg_pool(x, (2, 2), (2, 2)).mean((1, 2)))
+        pool = cast("Any", nn.avg_pool)
+        return nn.Dense(5)(pool(x, (2, 2), (2, 2)).mean((1, 2)))
 
 
 def _linen(model: nn.Module, *shape: int) -> Garden:
@@ -75,10 +77,10 @@ def _haiku() -> Garden:
     """An LSTM over six inputs."""
 
     def net(x: Any) -> Any:
-        cell = hk.LSTM(16)
-        return hk.Linear(4)(hk.dynamic_unroll(cell, x, cell.initial_state(x.shape[1]))[0][-1])
+        cell, unroll = hk.LSTM(16), cast("Any", hk.dynamic_unroll)
+        return hk.Linear(4)(unroll(cell, x, cell.initial_state(x.shape[1]))[0][-1])
 
-    model = hk.without_apply_rng(hk.transform(net))
+    model: Any = hk.without_apply_rng(hk.transform(net))
     weights = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((6, 4, 8)))
     return Garden(model.apply, lambda rng: (_filled(rng, weights), _normal(rng, 6, 4, 8)))
 
