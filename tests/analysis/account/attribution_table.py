@@ -81,6 +81,10 @@ def rows(experiments: Sequence[Experiment], seeds: Sequence[int]) -> Iterator[st
                 sums = [1 - r[nodes].remainder / r[nodes].change for r in found]
                 cells.append(_range(sums, ".4f"))
             cells.append(f"{max(abs(r[1].remainder) / r[1].gross for r in found):.2%}")
+            mild = [r for r in found if r[1].gross < 10 * abs(r[1].change)]
+            for nodes in (1, 3):
+                left = [abs(r[nodes].remainder / r[nodes].change) for r in mild]
+                cells.append(f"{max(left, default=0):.2%}")
             count = sum(row.share != 0 for row in found[0][1].rows)
             yield f"| {experiment.name}, {count} operations | {name} | {' | '.join(cells)} |"
 
@@ -91,7 +95,8 @@ def _range(numbers: Sequence[float], form: str) -> str:
 
 HEADER = (
     "| change of | format | gross / change | first order | midpoint | Simpson "
-    "| remainder / gross, midpoint |\n|---|---|---|---|---|---|---|"
+    "| remainder / gross, midpoint | remainder / change*, midpoint | the same, Simpson |\n"
+    "|---|---|---|---|---|---|---|---|---|"
 )
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Sums are long enough for their order to matter.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -27,7 +26,7 @@ def _filled(rng: np.random.Generator, tree: Any) -> Any:
 
     def fill(x: Any) -> np.ndarray:
         size = np.prod(x.shape[:-1]) if x.ndim > 1 else 25
-        return _normal(rng, *x.shape, scale=1 / math.sqrt(size)) + (x.ndim == 1)
+        return _normal(rng, *x.shape, scale=float(size) ** -0.5) + np.float32(x.ndim == 1)
 
     return jax.tree.map(fill, tree)
 

@@ -3,7 +3,6 @@
 Nothing names a dtype, so that the same text trains it and is analysed.
 """
 
-import math
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +17,7 @@ def weights(rng: np.random.RandomState, layers: int) -> Any:
     """Return the weights before training; those of the layers lie one behind the other."""
 
     def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
-        return np.asarray(rng.randn(*shape) * scale / math.sqrt(shape[-2]), np.float32)
+        return np.asarray(rng.randn(*shape) * scale * float(shape[-2]) ** -0.5, np.float32)
 
     return {
         "words": normal(WORDS, WIDTH, scale=0.8),
