@@ -37,5 +37,11 @@ def test_a_hundred_bad_operations() -> None:
         found += [o for o in blind(make(), 0, 20, least=BAD) if o.growth >= BAD]
     assert len(found) == 100
     assert len({o.kind for o in found}) == 4
-    assert sum(o.rank == 1 for o in found) >= 99
+    worse = [o for o in found if o.growth >= 4]
+    assert len(worse) > 70
+    assert [o for o in worse if o.rank != 1] == []
+    # A planting gives later operations other roundings. One of them can be larger than a mild
+    # planting, as that of a long sum in bfloat16 was: the account is right to say so.
+    assert sum(o.rank == 1 for o in found) >= 97
+    assert max(o.rank for o in found) <= 2
     assert np.median([o.moved for o in found]) < 0.05
