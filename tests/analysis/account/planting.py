@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
     kind: str
     operation: str
     growth: float
-    """Error of the results, over the gross of all operations without the planting."""
+    """Error of the results, over what it was before, or over the gross if that is larger."""
     rank: int
     """Place of the bad operation among the shares of the distance; 1 is the largest."""
     part: float
@@ -152,7 +152,7 @@ class Soil:
         return Outcome(
             kind,
             f"{grown.records[path].primitive} {path}",
-            grown.value / gross(distance, distance.shares),
+            grown.value / max(distance.value, gross(distance, distance.shares)),
             1 + sum(size > sizes[path] for size in sizes.values()),
             sizes[path] / sum(sizes.values()),
             _ratio(moved, gross(before, apart)),
