@@ -50,7 +50,18 @@ _HOLDING = frozenset(
 _WIDEST = frozenset(
     [
         *("add", "add_any", "mul", "square", "integer_pow", "neg", "abs", "sign", "max", "min"),
-        *("tanh", "logistic", "erf", "clamp", "select_n", "floor", "ceil", "round", "is_finite"),
+        *(
+            "one_minus_square",
+            "tanh",
+            "logistic",
+            "erf",
+            "clamp",
+            "select_n",
+            "floor",
+            "ceil",
+            "round",
+            "is_finite",
+        ),
         *("eq", "ne", "lt", "le", "gt", "ge", "argmax", "argmin", "reduce_max", "reduce_min"),
         *("reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "rev", "copy"),
         *("slice", "dynamic_slice", "dynamic_update_slice", "gather", "concatenate", "pad"),

@@ -111,6 +111,12 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
     return len(constants), len(carried)
 
 
+def cotangents_of(found: Any) -> list[Any]:
+    """Return the cotangents that a backward rule has found; JAX 0.11.2 returns logs beside them."""
+    is_pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], list)
+    return list(found[0] if is_pair else found)
+
+
 NOWHERE = "a place that JAX does not tell"
 _TRACING = str(Path(__file__).parent / "tracing.py")
 

@@ -57,8 +57,14 @@ def analyze(
         Whether the turns of a loop make one row of the report, or each has its own share.
     recompute : bool
         Whether what is inside calls and loops is computed a second time instead of stored.
-    strict, backend, params, seed
-        As of `emulate`.
+    strict : bool
+        As of `emulate`, and so are `backend`, `params` and `seed`.
+    backend : {"auto", "emulated", "native"}
+        What computes products.
+    params : int, optional
+        Position of the argument that holds the parameters.
+    seed : int or jax.Array
+        Seed or key of stochastic rounding.
     kwargs : mapping, optional
         Keyword arguments of `fun`.
 
@@ -138,8 +144,28 @@ def analyzer(
 
     Parameters
     ----------
-    fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, seed
-        As of `analyze`.
+    fun : callable
+        As of `analyze`, and so are all others.
+    policy : str or Policy
+        The emulated arithmetic.
+    reference : {"fp64", "fp32"}
+        Arithmetic of the exact run.
+    of : callable, optional
+        The scalar that is asked about.
+    nodes : {1, 3}
+        Nodes on the path.
+    turns : {"together", "each"}
+        How the turns of loops are shown.
+    recompute : bool
+        Whether what is inside calls and loops is computed twice.
+    strict : bool
+        Whether an operation without a rule is refused.
+    backend : {"auto", "emulated", "native"}
+        What computes products.
+    params : int, optional
+        Position of the argument that holds the parameters.
+    seed : int or jax.Array
+        Seed or key of stochastic rounding.
 
     Returns
     -------

@@ -44,10 +44,22 @@ def analyze_steps(
         Where the training begins: parameters, the optimizer's state.
     batches : iterable of pytrees of arrays
         One for each step, all of the same shapes.
-    policy, reference, of, nodes, recompute, strict, backend
-        As of `analyze`; `of` is a function of the next state.
+    policy : str or Policy
+        As of `analyze`, and so are the further options.
     every : int
         The first step is analysed, and each `every`-th after it. The others run emulated.
+    reference : {"fp64", "fp32"}
+        Arithmetic of the exact run.
+    of : callable, optional
+        The scalar that is asked about, a function of the next state.
+    nodes : {1, 3}
+        Nodes on the path.
+    recompute : bool
+        Whether what is inside calls and loops is computed twice.
+    strict : bool
+        Whether an operation without a rule is refused.
+    backend : {"auto", "emulated", "native"}
+        What computes products.
     seed : int or jax.Array
         As of `emulate`. Step n has the key ``jax.random.fold_in(jax.random.key(seed), n)``.
 

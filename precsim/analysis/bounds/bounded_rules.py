@@ -299,6 +299,7 @@ _ELEMENTWISE = (
     *("add", "add_any", "sub", "mul", "square", "div", "sqrt", "cbrt", "integer_pow", "pow"),
     *("exp", "exp2", "expm1", "log", "log1p", "rsqrt", "sin", "cos", "tan", "asin", "acos", "atan"),
     *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "logistic"),
+    "one_minus_square",
 )
 _MOVED = (
     *("reshape", "transpose", "broadcast_in_dim", "slice", "dynamic_slice", "concatenate", "pad"),

@@ -52,6 +52,7 @@ ARITHMETIC: dict[str, Callable[[Arrays, Arrays], Any]] = {
         product(jnp.abs(x[0]), b[1]) + product(jnp.abs(x[1]), b[0]) + product(b[0], b[1])
     ),
     "square": lambda x, b: product(2 * jnp.abs(x[0]) + b[0], b[0]),
+    "one_minus_square": lambda x, b: product(2 * jnp.abs(x[0]) + b[0], b[0]),
     "div": _quotient,
     "sqrt": _square_root,
     "cbrt": _cube_root,

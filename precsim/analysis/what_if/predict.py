@@ -38,7 +38,16 @@ from precsim.rounding.spec import RoundingSpec, SpecLike
 class Prediction(Shares):
     """What a rounding would do to a tensor: range events, and the error.
 
-    The counts are those of `precsim.errors.RangeRates`, and so are the shares.
+    Parameters
+    ----------
+    spec : RoundingSpec
+        Format and rule.
+    scale : float
+        What the numbers are multiplied with first.
+    elements, nonzero, underflowed, subnormal, overflowed, saturated, nan : int
+        Counts as of `precsim.errors.RangeRates`; so are the shares.
+    sqnr : float
+        In dB, as `precsim.sqnr` of the rounded numbers, both multiplied with `scale`.
 
     Examples
     --------
@@ -59,7 +68,6 @@ class Prediction(Shares):
     saturated: int
     nan: int
     sqnr: float
-    """In dB, as `precsim.sqnr` of the rounded numbers, both multiplied with `scale`."""
 
 
 def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> Prediction:

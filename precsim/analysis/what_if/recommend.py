@@ -35,6 +35,25 @@ _SCALE_BITS = 32
 class Choice:
     """What was chosen for one tensor.
 
+    Parameters
+    ----------
+    name : str
+        Where the tensor is in the tree, "layers/0/w".
+    elements : int
+        Its elements.
+    spec : RoundingSpec, optional
+        None if no format loses so little.
+    scale : float
+        What the tensor is multiplied with before it is rounded: a power of two.
+    bits : float
+        Bits per element, scales included; NaN without format.
+    predicted : Prediction, optional
+        None for formats that have to be measured, too.
+    measured : Prediction, optional
+        What rounding the tensor did, if asked for.
+    refused : mapping
+        Formats that could not be predicted for this tensor, and why.
+
     Examples
     --------
     >>> import precsim as ps
@@ -44,25 +63,25 @@ class Choice:
     """
 
     name: str
-    """Where the tensor is in the tree, "layers/0/w"."""
     elements: int
     spec: RoundingSpec | None
-    """None if no format loses so little."""
     scale: float
-    """What the tensor is multiplied with before it is rounded: a power of two."""
     bits: float
-    """Bits per element, scales included; NaN without format."""
     predicted: Prediction | None
-    """None for formats that have to be measured, too."""
     measured: Prediction | None
-    """What rounding the tensor did, if asked for."""
     refused: Mapping[str, str]
-    """Formats that could not be predicted for this tensor, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """The choices for all tensors; printed as a table.
+
+    Parameters
+    ----------
+    choices : tuple of Choice
+        One for each tensor.
+    loss : str
+        The loss that was stated.
 
     Examples
     --------
@@ -78,7 +97,6 @@ class Recommendation:
 
     choices: tuple[Choice, ...]
     loss: str
-    """The loss that was stated."""
 
     def __getitem__(self, name: str) -> Choice:
         """Return the choice for the tensor of a name."""

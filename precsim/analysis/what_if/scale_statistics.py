@@ -20,6 +20,22 @@ class ScaleStatistics:
 
     Blocks are in the order of the array with the axis of the blocks last.
 
+    Parameters
+    ----------
+    format : BlockFormat
+        With the rule of the scales.
+    codes : ndarray, shape (blocks,)
+        Codes of the scales.
+    scales : ndarray, shape (blocks,)
+        Their values; NaN where a block has a NaN or an infinity.
+    tensor_scale : float, optional
+        NVFP4: the scale of the whole tensor, beside those of the blocks.
+    amax : ndarray, shape (blocks,)
+        Largest magnitudes.
+    crest : ndarray, shape (blocks,)
+        Crest factors, largest magnitude / root mean square: 1 if all magnitudes of a block are
+        equal, the root of the block size if all but one are 0, NaN for a block of zeros.
+
     Examples
     --------
     >>> import numpy as np, precsim as ps
@@ -31,19 +47,10 @@ class ScaleStatistics:
 
     format: BlockFormat
     codes: np.ndarray
-    """Codes of the scales, shape (blocks,)."""
     scales: np.ndarray
-    """Their values, shape (blocks,); NaN where a block has a NaN or an infinity."""
     tensor_scale: float | None
-    """NVFP4: the scale of the whole tensor, beside those of the blocks."""
     amax: np.ndarray
-    """Largest magnitudes, shape (blocks,)."""
     crest: np.ndarray
-    """Crest factors, largest magnitude / root mean square, shape (blocks,).
-
-    1 if all magnitudes of a block are equal, the root of the block size if all but one are 0. NaN
-    for a block of zeros.
-    """
 
     @property
     def counts(self) -> dict[float, int]:

@@ -75,7 +75,8 @@ def with_own_gradient(op: Operation) -> list[Value]:
         key, saved = residuals
         if not op.params["symbolic_zeros"]:
             cotangents = [jnp.zeros(g.shape, g.dtype) if _is_no_array(g) else g for g in cotangents]
-        found = _gradients(backward_rule.call_wrapped, [*saved, *cotangents], op.inside(key=key))
+        rule = lambda *arrays: jaxprs.cotangents_of(backward_rule.call_wrapped(*arrays))
+        found = _gradients(rule, [*saved, *cotangents], op.inside(key=key))
         pairs = zip(found, op.operands, strict=True)
         return None, *(g if is_inexact(x.array) else None for g, x in pairs)
 

@@ -5,6 +5,7 @@ import io
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,9 +15,9 @@ import precsim as ps
 OperationRow = ps.OperationRow
 
 
-def _row(**given):
+def _row(**given: Any) -> Any:
     counts = ("underflowed", "subnormal", "overflowed", "saturated", "nan", "not_finite")
-    plain = {
+    plain: dict[str, Any] = {
         "primitive": "mul",
         "line": "src/model.py:12:4 (loss)",
         "source": "y = x * w",
@@ -45,7 +46,7 @@ def _row(**given):
     return OperationRow(**(plain | given))
 
 
-def _report(*rows, policy="bf16", value=1.5, reference_value=1.0):
+def _report(*rows: Any, policy: Any = "bf16", value: Any = 1.5, reference_value: Any = 1.0) -> Any:
     return ps.Report(
         policy=policy,
         reference="fp64",
@@ -81,7 +82,7 @@ BROKEN = _report(
 EVERY = pytest.mark.parametrize("report", [REPORT, HOSTILE, EMPTY, BROKEN])
 
 
-def test_print_says_headline_and_largest_shares():
+def test_print_says_headline_and_largest_shares() -> None:
     text = str(REPORT)
     assert "bf16 against fp64" in text
     assert "value 1.5, reference 1, change 0.5, remainder 0, gross 1.5 (3 times the change)" in text
@@ -94,11 +95,11 @@ def test_print_says_headline_and_largest_shares():
 
 
 @EVERY
-def test_print_has_at_most_100_columns(report):
+def test_print_has_at_most_100_columns(report: Any) -> None:
     assert max(map(len, str(report).split("\n"))) <= 100
 
 
-def test_shares_that_are_nan_come_first_and_do_not_mix_up_the_others():
+def test_shares_that_are_nan_come_first_and_do_not_mix_up_the_others() -> None:
     shares = (0.1, math.nan, 0.3, math.nan, 0.2)
     report = _report(*(_row(share=x, scope=f"s{n}") for n, x in enumerate(shares)))
     assert [group.name for group in report.by_scope()] == ["s1", "s3", "s2", "s4", "s0"]
@@ -108,7 +109,7 @@ def test_shares_that_are_nan_come_first_and_do_not_mix_up_the_others():
     assert len(report.top(5)) == 3
 
 
-def test_print_says_why_there_is_no_account():
+def test_print_says_why_there_is_no_account() -> None:
     assert "The account does not close: 2 results of `y = x * w` at model.py:12 (mul)" in str(
         BROKEN
     )
@@ -119,7 +120,7 @@ def test_print_says_why_there_is_no_account():
 
 @pytest.mark.parametrize("by", ["operation", "scope", "primitive", "line"])
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_tables_fit_the_terminal_and_lose_nothing(by, width):
+def test_tables_fit_the_terminal_and_lose_nothing(by: Any, width: Any) -> None:
     file = io.StringIO()
     Console(file=file, width=width, color_system=None).print(REPORT.table(by, 3))
     lines = file.getvalue().split("\n")
@@ -133,19 +134,19 @@ def test_tables_fit_the_terminal_and_lose_nothing(by, width):
         assert sum(map(file.getvalue().count, "[]")) == 2
 
 
-def test_tables_leave_out_columns_that_say_nothing():
+def test_tables_leave_out_columns_that_say_nothing() -> None:
     headings = [str(c.header) for c in _report(_row(share=0.5)).table().columns]
     assert headings == ["where", "operation", "format", "share\n%", "SQNR\ndB"]
 
 
-def test_shares_without_a_change_are_told_as_they_are():
+def test_shares_without_a_change_are_told_as_they_are() -> None:
     report = _report(_row(share=1e-3), _row(share=-1e-3), value=1.0)
     assert "+0.001" in str(report)
     assert "%" not in str(report.table().columns[3].header)
 
 
 @EVERY
-def test_json_is_read_again(report):
+def test_json_is_read_again(report: Any) -> None:
     again = ps.Report.from_json(report.to_json())
     assert str(again) == str(report)
     assert repr(again.rows) == repr(report.rows)  # nan is not equal to itself
@@ -169,13 +170,13 @@ def test_json_is_read_again(report):
         (REPORT.to_json().replace('"turns": []', '"turns": 1'), "turns of row 0 of text is 1"),
     ],
 )
-def test_bad_json_gets_one_line(text, message):
+def test_bad_json_gets_one_line(text: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         ps.Report.from_json(text)
     assert "\n" not in str(caught.value)
 
 
-def test_csv_has_a_row_for_each_operation():
+def test_csv_has_a_row_for_each_operation() -> None:
     table = list(csv.DictReader(io.StringIO(REPORT.to_csv())))
     assert [float(row["share"]) for row in table] == [row.share for row in REPORT.rows]
     assert table[1]["scope"] == LONG
@@ -185,7 +186,7 @@ def test_csv_has_a_row_for_each_operation():
 
 
 @pytest.mark.parametrize("method", ["to_json", "to_csv", "to_html"])
-def test_files_are_never_replaced_unless_told(method, tmp_path):
+def test_files_are_never_replaced_unless_told(method: Any, tmp_path: Any) -> None:
     write, path = getattr(REPORT, method), tmp_path / "report"
     assert write(path) == path.read_text("utf-8")
     with pytest.raises(FileExistsError, match="which exists; allowed with overwrite=True"):
@@ -203,31 +204,34 @@ def test_files_are_never_replaced_unless_told(method, tmp_path):
 class _Page(HTMLParser):
     """What a page consists of; tags that are not closed are an error."""
 
-    def __init__(self, text):
+    def __init__(self, text: Any) -> None:
         super().__init__()
-        self.tags, self.links, self.words, self.inside = [], [], [], []
+        self.tags: list[str] = []
+        self.links: list[Any] = []
+        self.words: list[str] = []
+        self.inside: list[str] = []
         self.feed(text)
         assert self.inside == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: Any, attrs: Any) -> None:
         self.tags.append(tag)
         self.links += [value for name, value in attrs if name in ("src", "href", "onerror")]
         if tag not in ("meta", "img", "br"):
             self.inside.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: Any, attrs: Any) -> None:
         self.tags.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         assert self.inside.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         self.words.append(data)
 
 
 @EVERY
 @pytest.mark.parametrize("method", ["to_html", "_repr_html_"])
-def test_pages_are_whole_and_need_nothing_else(report, method, tmp_path):
+def test_pages_are_whole_and_need_nothing_else(report: Any, method: Any, tmp_path: Any) -> None:
     report.to_html(tmp_path / "page.html")
     page = _Page(getattr(report, method)())
     assert not {"script", "link", "iframe", "i", "b"} & set(page.tags)
@@ -235,13 +239,13 @@ def test_pages_are_whole_and_need_nothing_else(report, method, tmp_path):
     assert any("against fp64" in words for words in page.words)
 
 
-def test_pages_show_text_as_it_is():
+def test_pages_show_text_as_it_is() -> None:
     words = _Page(HOSTILE.to_html()).words
     assert any("<script>alert(1)</script>" in each for each in words)
     assert any("[red]&amp;[/red]" in each for each in words)
 
 
-def test_pages_have_all_parts():
+def test_pages_have_all_parts() -> None:
     words = _Page(REPORT.to_html()).words
     titles = ("What loses most", "Shares by scope", "Shares along the program", "All operations")
     assert set(titles) < set(words)
@@ -249,7 +253,7 @@ def test_pages_have_all_parts():
     assert "3 underflowed, 2 subnormal" in words
 
 
-def test_pages_hold_pictures():
+def test_pages_hold_pictures() -> None:
     with ps.plots.figure() as axes:
         axes[0].set(xlabel="step", ylabel="<loss>")
         axes[0].plot([1, 2])
@@ -260,7 +264,7 @@ def test_pages_hold_pictures():
         REPORT.to_html(pictures=[3])
 
 
-def test_pages_of_long_programs_have_few_bars():
+def test_pages_of_long_programs_have_few_bars() -> None:
     report = _report(*(_row(share=(-1.0) ** n * n, scope=f"s{n}") for n in range(2000)))
     page = report.to_html()
     assert page.count("<title>s") <= 2 * 400
@@ -269,14 +273,14 @@ def test_pages_of_long_programs_have_few_bars():
 
 
 class _Writer:
-    def __init__(self):
-        self.found = {}
+    def __init__(self) -> None:
+        self.found: dict[Any, Any] = {}
 
-    def add_scalar(self, tag, value, step):
+    def add_scalar(self, tag: Any, value: Any, step: Any) -> None:
         self.found[tag] = value, step
 
 
-def test_scalars_go_to_any_writer():
+def test_scalars_go_to_any_writer() -> None:
     writer, other = _Writer(), type("Other", (), {})()
     other.scalar = writer.add_scalar
     for each in (writer, other):
@@ -289,7 +293,7 @@ def test_scalars_go_to_any_writer():
         REPORT.write_scalars(3, 5)
 
 
-def test_bad_arguments_of_tables():
+def test_bad_arguments_of_tables() -> None:
     with pytest.raises(ValueError, match="by is 'layer'; allowed are 'operation', 'scope'"):
         REPORT.table("layer")
     with pytest.raises(ValueError, match="k is -1; allowed are integers from 0 on"):

@@ -1,6 +1,7 @@
 """A training analysed step by step: the bits of `emulate`, compiled once, and the map of shares."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import precsim as ps
 BATCHES = [jnp.float32([n, 1 - n]) / 8 for n in range(5)]
 
 
-def _step(state, x):
+def _step(state: Any, x: Any) -> Any:
     w, count = state
     with jax.named_scope("layer"):
         error = w * x - 0.3
@@ -23,12 +24,12 @@ def _step(state, x):
 START = jnp.float32([0.7, 0.2]), jnp.int32(0)
 
 
-def _decay(state, x):
+def _decay(state: Any, x: Any) -> Any:
     w, count = state
     return w - w * x, count + 1
 
 
-def _emulated(policy, key):
+def _emulated(policy: Any, key: Any) -> Any:
     state, states = START, []
     run = jax.jit(lambda s, x, k: ps.emulate(_decay, policy, seed=k)(s, x))
     for n, batch in enumerate(BATCHES, 1):
@@ -37,7 +38,7 @@ def _emulated(policy, key):
     return states
 
 
-def test_states_are_those_of_emulate_analysed_or_not():
+def test_states_are_those_of_emulate_analysed_or_not() -> None:
     states, key = _emulated("bf16:sr", jax.random.key(3)), jax.random.key(3)
     found = list(ps.analyze_steps(_decay, START, BATCHES, policy="bf16:sr", every=2, seed=key))
     assert [n for n, _ in found] == [1, 3, 5]
@@ -47,10 +48,10 @@ def test_states_are_those_of_emulate_analysed_or_not():
         assert report.closes
 
 
-def test_map_of_shares():
+def test_map_of_shares() -> Any:
     traced = []
 
-    def step(state, x):
+    def step(state: Any, x: Any) -> Any:
         traced.append(x)
         return _step(state, x)
 
@@ -68,8 +69,8 @@ def test_map_of_shares():
     assert ps.share_map([]).shares.shape == (0, 0)
 
 
-def test_steps_run_when_they_are_asked_for():
-    def batches():
+def test_steps_run_when_they_are_asked_for() -> Any:
+    def batches() -> Any:
         yield BATCHES[0]
         raise AssertionError("asked for too early")
 
@@ -84,18 +85,18 @@ def test_steps_run_when_they_are_asked_for():
         ({"reference": "fp16"}, "reference is 'fp16'; allowed are 'fp64', 'fp32'"),
     ],
 )
-def test_bad_options_get_one_line_at_the_call(call, message):
+def test_bad_options_get_one_line_at_the_call(call: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         ps.analyze_steps(_step, START, BATCHES, policy="bf16", **call)
 
 
-def test_a_step_returns_a_state():
+def test_a_step_returns_a_state() -> None:
     with pytest.raises(ValueError, match=r"step returns .*float32\[2\].*; allowed is a state such"):
         next(ps.analyze_steps(lambda s, x: s[0] * x, START, BATCHES, policy="bf16"))
 
 
-def test_maps_take_pairs_only():
+def test_maps_take_pairs_only() -> None:
     with pytest.raises(TypeError, match="reports has 3; allowed are pairs of a step and its Repo"):
-        ps.share_map([3])
+        ps.share_map([3])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="allowed are pairs of a step and its Report"):
-        ps.share_map([(1, 2)])
+        ps.share_map([(1, 2)])  # type: ignore[list-item]
