@@ -36,6 +36,12 @@ def flattened(fun: Callable[..., Any], args: Any, kwargs: Any) -> Flat:
     return Flat(flat, arrays, is_array)
 
 
+def with_arrays(tree: Any) -> Any:
+    """Return a tree in which numbers with a point are arrays, as `jax.jit` would make them."""
+    as_array = lambda x: jax.numpy.asarray(x) if isinstance(x, (float, complex)) else x
+    return jax.tree.map(as_array, tree)
+
+
 def check_function(fun: object) -> None:
     """Refuse what cannot be called."""
     if not callable(fun):

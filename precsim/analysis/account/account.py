@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,11 +24,12 @@ from precsim.analysis.account.walk import (
 )
 from precsim.analysis.account.wide import evaluate_wide, widen
 from precsim.analysis.compiling import compiler_options
+from precsim.formats.arguments import shown
 from precsim.transform import jaxprs
 from precsim.transform.emulate import Traced, check_rules, output
 from precsim.transform.interpreter import evaluate
 from precsim.transform.operation import Context, How, Record
-from precsim.transform.values import Value
+from precsim.transform.values import Value, is_float
 
 DTYPES: dict[str, np.dtype[Any]] = {"fp64": np.dtype("f8"), "fp32": np.dtype("f4")}
 NODES = {1: ((0.5, 1.0),), 3: ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))}
@@ -41,7 +43,7 @@ class Account:
     Parameters
     ----------
     emulated, exact : pytree
-        Results of the emulated run, and of the exact run on the branches of the emulated one.
+        Results of the emulated run, and of the reference.
     value, aligned, reference : float
         The scalar of the emulated run, of the exact one, and of the reference, which takes branches
         and turns of its own.
@@ -153,7 +155,7 @@ class Analysis:
 
         options = compiler_options(program) if self.once else {}
         has_branches = self._has("cond", "while")
-        wide = jax.jit(lambda x: target(*self._reference(x)), compiler_options=options)
+        wide = jax.jit(partial(self._reference, target=target), compiler_options=options)
         compiled = jax.jit(run, compiler_options=options)
         return _Programs(compiled, wide if has_branches else None, plan, shapes)
 
@@ -164,6 +166,10 @@ class Analysis:
             shares = shares + weight * np.asarray(found)
         own, through = _apart(np.asarray(shares), programs.shapes)
         emulated, exact, value, aligned, tables = jax.device_get(aux)
+        reference = aligned
+        if programs.reference is not None:  # on branches of its own
+            exact, own_value, reference = jax.device_get(programs.reference(arrays, emulated))
+            aligned, value = aligned + (own_value - value), own_value
         tree = jax.tree.structure(self.traced.shape)
         measured = _by_operation(tables, plan)
         return Account(
@@ -171,7 +177,7 @@ class Analysis:
             exact=jax.tree.unflatten(tree, exact),
             value=float(value),
             aligned=float(aligned),
-            reference=float(aligned if programs.reference is None else programs.reference(arrays)),
+            reference=float(reference),
             shares={k: own[k] for k in measured},
             through={k: through[k] for k in measured},
             measures=measured,
@@ -210,28 +216,33 @@ class Analysis:
         least, most = self._counts.get(path, (int(turns), int(turns)))
         self._counts[path] = min(least, int(turns)), max(most, int(turns))
 
-    def _reference(self, arrays: list[Any]) -> Any:
-        """Return the results of the reference, twice, as `_target` takes them."""
+    def _reference(self, arrays: list[Any], emulated: list[Any], *, target: Any) -> Any:
+        """Return the results of the reference, and the scalar of the emulated ones and of them."""
         wide = [widen(x, self.dtype) for x in arrays]
-        results = evaluate_wide(self.traced.program, wide, self.dtype)
-        return results, results, results
+        exact = evaluate_wide(self.traced.program, wide, self.dtype)
+        wide = [widen(x, self.dtype) for x in emulated]
+        return exact, target(wide, wide, exact), target(exact, wide, exact)
 
     def _target(self) -> Callable[..., Array]:
         """Return the scalar as a function of wide results, and of the emulated and exact ones.
 
-        Without a function of the user's it is the result itself, if that is one number, else the
-        length of the results along the direction in which they have moved.
+        Without a function of the user's it is the result itself, if that is one real number, else
+        the distance from the exact results, along the direction in which they have moved.
         """
         dtype = self.dtype
         if self.of is None:
             leaves = jax.tree.leaves(self.traced.shape)
             floats = [n for n, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)]
-            if len(leaves) == 1 and leaves[0].shape == () and floats:
-                return lambda results, *_: results[0].real
+            if not floats:
+                raise ValueError("fun returns no floating-point number; allowed are those that do")
+            if len(leaves) == 1 and leaves[0].shape == () and is_float(leaves[0]):
+                return lambda results, *_: results[0]
             return lambda results, emulated, exact: _along(
                 *([x[n] for n in floats] for x in (results, emulated, exact))
             )
-        program = jax.make_jaxpr(self.of)(self.traced.shape)
+        program, shape = jax.make_jaxpr(self.of, return_shape=True)(self.traced.shape)
+        if not (hasattr(shape, "dtype") and shape.shape == () and is_float(shape)):
+            raise TypeError(f"of returns {shown(shape)}; allowed is one real number")
         return lambda results, *_: evaluate_wide(program, results, dtype)[0]
 
     def _walked(self, shares: Any, arrays: list[Any], key: Any, plan: Plan, target: Any) -> Any:
@@ -283,7 +294,8 @@ class _Programs(NamedTuple):
     run: Callable[..., Any]
     """From t, arguments and key to the shares, in one vector, and to what else was found."""
     reference: Callable[..., Any] | None
-    """From the arguments to the scalar of the reference, where that may branch by itself."""
+    """From arguments and emulated results to those of the reference, where that may branch by
+    itself, and to the scalars of both."""
     plan: Plan
     shapes: dict[str, tuple[int, ...]]
     """Of the shares of each operation."""
@@ -304,9 +316,10 @@ def replace_arrays(traced: Traced, arrays: list[Any]) -> Traced:
 
 
 def _along(results: list[Any], emulated: list[Any], exact: list[Any]) -> Array:
-    """Return the component of results along the error of the emulated ones."""
+    """Return how far results are from the exact ones, along the error of the emulated ones."""
     steps = [error_of(x, y) for x, y in zip(emulated, exact, strict=True)]
     size = jnp.sqrt(sum(jnp.sum(jnp.abs(s) ** 2) for s in steps))
     unit = jnp.where(size > 0, size, 1)
-    parts = [jnp.sum((jnp.conj(s) * x).real) for s, x in zip(steps, results, strict=True)]
+    every = zip(steps, results, exact, strict=True)
+    parts = [jnp.sum((jnp.conj(s) * error_of(x, y)).real) for s, x, y in every]
     return sum(parts[1:], parts[0]) / unit

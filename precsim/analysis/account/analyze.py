@@ -12,7 +12,7 @@ from precsim.products.backends import BACKENDS
 from precsim.transform.emulate import key_of, trace
 from precsim.transform.operation import Context
 from precsim.transform.policy import Policy
-from precsim.transform.tracing import Flat, check_function, flattened
+from precsim.transform.tracing import Flat, check_function, flattened, with_arrays
 
 TURNS = ("together", "each")
 
@@ -84,8 +84,11 @@ def analyze(
 
     Notes
     -----
-    The emulated result has the bits of ``emulate(fun, policy)(*args)``. Let e[i] be the error that
-    operation i commits there: its result less the exact result of the operands it is given. The
+    The emulated result has the bits of ``emulate(fun, policy)(*args)``, but for operations that the
+    policy leaves in float32: XLA may fuse those in other ways. Let e[i] be the error that operation
+    i commits there: its result less the exact result of the operands it is given. So it includes
+    the rounding of operands to the format, as of float32 arguments. Numbers of Python with a point
+    become arrays, as under `jax.jit`; integers stay as they are. The
     path F(t) is the exact program with t e[i] added behind each operation: F(0) is the exact run,
     F(1) the emulated one. The change F(1) - F(0) is an integral over t of the sum of
     ``dF/de[i] * e[i]``; the share of operation i is its summand, at t = 1/2 for one node. What is
@@ -123,6 +126,8 @@ def analyze(
     find = analyses(
         fun, policy, reference, of, nodes, turns, recompute, strict, backend, params, key, once=True
     )
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs is {shown(kwargs)}; allowed is a dict of keyword arguments")
     return find(args, dict(kwargs or {}), key)
 
 
@@ -232,11 +237,21 @@ def analyses(
         raise ValueError(f"nodes is {nodes}; allowed are 1 (midpoint) and 3 (Simpson's rule)")
     if of is not None and not callable(of):
         raise TypeError(f"of is {shown(of)}; allowed is a function of the result")
+    for name, value in (("recompute", recompute), ("strict", strict)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} is {shown(value)}; allowed are True, False")
+    if params is not None:
+        params = integer(params, "params", 0)
     context = Context(policy=policy, backend=backend, strict=strict, key=key)
     kept: dict[Any, Analysis] = {}
 
     def find(args: Any, kwargs: Any, key: Any) -> Report:
+        args, kwargs = with_arrays((args, kwargs))
         flat = flattened(fun, args, kwargs)
+        if any(isinstance(x, jax.core.Tracer) for x in flat.arrays):
+            raise TypeError(
+                "args are traced by JAX; allowed are arrays: call it outside jit and grad"
+            )
         kind = _kind(flat, args, kwargs)
         analysis = kept.get(kind)
         if analysis is None:

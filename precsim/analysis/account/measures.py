@@ -58,8 +58,11 @@ def measured(items: list[Item], dtype: Any) -> Array:
     emulated, local, exact = (jnp.concatenate(parts) for parts in zip(*blocks, strict=True))
     counts = [len(part[0]) for part in blocks]
     of_block = np.repeat(np.arange(len(items)), counts)
-    ends = np.stack([_ends(item.format) for item in items]).astype(dtype)[of_block]
-    least, largest, beyond, ulp, smallest = (ends[:, n, None] for n in range(5))
+    ends = np.stack([_ends(item.format) for item in items])
+    with np.errstate(over="ignore"):  # of float32, if that is the reference
+        ends = np.maximum(ends, [0, 0, 0, 0, np.finfo(dtype).tiny / ends.min(0)[3], 0])
+        ends = ends.astype(dtype)[of_block]
+    least, largest, beyond, ulp, smallest, top = (ends[:, n, None] for n in range(6))
     is_choice = np.array([item.format is None for item in items])[of_block][:, None]
     error = error_of(emulated, local)
     size, was = jnp.abs(emulated), jnp.abs(local)
@@ -69,17 +72,17 @@ def measured(items: list[Item], dtype: Any) -> Array:
         error_of(local, exact) ** 2,
         error_of(emulated, exact) ** 2,
         _finite_square(exact),
-        (size == 0) & (was > 0),
-        (size > 0) & (size < least),
+        (size == 0) & (was > 0) & (was < least),
+        (size > 0) & (size < least) & (top == jnp.inf),
         jnp.isfinite(local) & (size == jnp.inf),
         (was >= beyond) & (size <= largest),
         jnp.isnan(emulated) & ~jnp.isnan(local),
-        ~(size < jnp.inf),
+        ~(size < jnp.inf) & jnp.isfinite(exact),
         (emulated != exact) & ~(jnp.isnan(emulated) & jnp.isnan(exact)) & is_choice,
     ]
     maxima = [
         jnp.where(was > 0, jnp.abs(error) / jnp.where(was > 0, was, 1), 0),
-        jnp.abs(error) / (jnp.maximum(_power_below(local), smallest) * ulp),
+        jnp.abs(error) / (jnp.clip(_power_below(local), smallest, top) * ulp),
     ]
     added = jnp.stack([x.sum(1, dtype=dtype) for x in sums], -1)
     most = jnp.stack([x.max(1) for x in maxima], -1)
@@ -112,19 +115,20 @@ def _power_below(x: Array) -> Array:
 def _ends(fmt: Format | None) -> np.ndarray:
     """Return what tells the events of a format.
 
-    These are the least normal number, the largest number, what rounds to more than that, an ulp of
-    the numbers from 1 to 2, and the power of two below which ulps do not shrink.
+    These are the least normal number (of fixed point, the step), the largest number, what rounds to
+    more than that, an ulp of the numbers from 1 to 2, and the powers of two below and above which
+    ulps stay the same.
     """
     inf = np.inf
     if fmt is None:
-        return np.array([0.0, inf, inf, 1.0, 1.0])
+        return np.array([0.0, inf, inf, 1.0, 1.0, inf])
     if isinstance(fmt, FixedPointFormat):
         step = 2.0**-fmt.fraction_bits
         largest = 2.0**fmt.integer_bits - step
-        return np.array([0.0, largest, largest + step / 2, step, inf])
+        return np.array([step, largest, largest + step / 2, step, 1.0, 1.0])
     ulp = 2.0 ** (1 - fmt.precision)
     if fmt.exponent_bits is None:
-        return np.array([0.0, inf, inf, ulp, 2.0**-1000])
+        return np.array([0.0, inf, inf, ulp, 2.0**-1000, inf])
     half = 2.0 ** (fmt.emax - fmt.precision) if fmt.emax < 1023 else inf
     least, largest = fmt.min_normal, fmt.max_finite
-    return np.array([least, largest, largest + half, ulp, least])
+    return np.array([least, largest, largest + half, ulp, least, inf])

@@ -13,7 +13,8 @@ from precsim.analysis.account.files import add_scalars, csv_of, fields_of, json_
 from precsim.analysis.account.page import notebook, page
 from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short, summed
 from precsim.analysis.account.tables import table, text
-from precsim.analysis.account.words import is_share
+from precsim.analysis.account.words import is_share, percent
+from precsim.formats.arguments import integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,7 @@ class Report:
     @property
     def first_not_finite(self) -> OperationRow | None:
         """The first operation with a result that is infinite or NaN, but not in the exact run."""
-        bad = (row for row in self.rows if row.overflowed or row.nan)
-        return next(bad, None)
+        return next((row for row in self.rows if row.not_finite), None)
 
     @property
     def obstacles(self) -> tuple[str, ...]:
@@ -90,9 +90,11 @@ class Report:
         found = []
         bad = self.first_not_finite
         if bad is not None:
-            kind = "overflowed" if bad.overflowed else "became NaN"
-            count = bad.overflowed or bad.nan
-            found.append(f"{count} results of {_named(bad)} {kind}: shares do not account for that")
+            count = "1 result" if bad.not_finite == 1 else f"{bad.not_finite} results"
+            kind = "overflowed" if bad.overflowed else "became infinite or NaN"
+            found.append(f"{count} of {_named(bad)} {kind}: shares do not account for that")
+        elif not math.isfinite(self.reference_value):
+            found.append(f"the exact run gives {self.reference_value}")
         if self.aligned_value != self.reference_value and not _same(
             self.aligned_value, self.reference_value
         ):
@@ -107,13 +109,15 @@ class Report:
 
     def _bent(self) -> str:
         """Return why shares do not sum to the change although nothing broke on the way."""
-        left = 100 * abs(self.remainder) / self.gross if self.gross else math.inf
         worst = max(self.rows, key=lambda row: row.total_error)
-        causes = [f"the error of {_named(worst)} is {worst.total_error:.2g} of its result"]
+        causes = [f"the result of {_named(worst)} is off by {worst.total_error:.2g} of its size"]
         parted = sum(row.differing for row in self.rows)
-        causes += [f"{parted} comparisons or choices fell differently"] if parted else []
-        text = f"the shares leave {left:.2g} % of the gross: {', and '.join(causes)}"
-        return text + ("; nodes=3 leaves less" if self.nodes == 1 else "")
+        if parted:
+            fell = "1 comparison or choice" if parted == 1 else f"{parted} comparisons or choices"
+            causes.append(f"{fell} fell differently")
+        left = f"{percent(abs(self.remainder), self.gross)} of the gross" if self.gross else "all"
+        text = f"the shares leave {left}: {', and '.join(causes)}"
+        return text + ("; try nodes=3" if self.nodes == 1 and not parted else "")
 
     def top(self, k: int = 3) -> tuple[str, ...]:
         """Return what loses most, in one sentence each.
@@ -151,6 +155,7 @@ class Report:
         tuple of GroupRow
             The largest magnitude of the share first.
         """
+        depth = None if depth is None else integer(depth, "depth", 1)
         return grouped(self.rows, lambda row: "/".join(row.scope.split("/")[:depth]))
 
     def by_primitive(self) -> tuple[GroupRow, ...]:
@@ -340,7 +345,7 @@ def _losses(row: OperationRow, change: float, gross: float) -> Iterator[tuple[fl
     if row.share:
         times = f", run {row.times} times," if row.times > 1 else ""
         worst = f"up to {row.max_ulps:.2g} ulp" if row.max_ulps else "no error"
-        made = f"makes {_percent(row.share, change)} of the change by its own rounding"
+        made = f"makes {_percent(row.share, change)} by rounding its operands and result"
         yield abs(row.share), f"{_named(row)}{times} {made} to {row.format} ({worst})"
     if row.condition > _LOSING and row.inherited_error > 0:
         passed = min(abs(row.through / change), 1) * gross if change else abs(row.through)
@@ -354,7 +359,9 @@ _ADDING = ("add", "sub", "add_any", "reduce_sum", "dot_general", "conv_general_d
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.3g} %" if is_share(whole) else f"{part:.2g}"
+    if is_share(whole):
+        return f"{100 * part / whole:.3g} % of the change"
+    return f"{part:.2g} (no change to compare with)"
 
 
 def report_of(account: Account, *, policy: str, reference: str, nodes: int, of: str) -> Report:

@@ -48,7 +48,7 @@ class OperationRow(NamedTuple):
     elements: int
     """Numbers in one result."""
     share: float
-    """Its part of the change: what its own roundings make."""
+    """Its part of the change: what its own roundings make, those of its operands included."""
     through: float
     """The part of the change that its operands bring and its result passes on."""
     local_error: float
@@ -68,7 +68,7 @@ class OperationRow(NamedTuple):
     sqnr: float
     """Of its own roundings, in decibel; inf where they change nothing."""
     underflowed: int
-    """Results that became 0."""
+    """Results below the smallest normal number that became 0."""
     subnormal: int
     """Results below the smallest normal number."""
     overflowed: int
@@ -78,7 +78,7 @@ class OperationRow(NamedTuple):
     nan: int
     """Results that became NaN."""
     not_finite: int
-    """Results that are infinite or NaN."""
+    """Results that are infinite or NaN, and finite in the exact run."""
     differing: int
     """Elements of a comparison or choice that fell differently from the exact run."""
     turns: tuple[float, ...]

@@ -16,6 +16,7 @@ from precsim.analysis.account.words import group_name
 from precsim.formats.arguments import integer, shown
 from precsim.transform.emulate import emulate, key_of
 from precsim.transform.policy import Policy
+from precsim.transform.tracing import with_arrays
 
 
 def analyze_steps(
@@ -145,7 +146,8 @@ def _steps(
 def _strong(tree: Any) -> Any:
     """Return a tree whose arrays are of a dtype of their own: others would be compiled apart."""
     return jax.tree.map(
-        lambda x: jnp.asarray(x, x.dtype) if getattr(x, "weak_type", False) else x, tree
+        lambda x: jnp.asarray(x, x.dtype) if getattr(x, "weak_type", False) else x,
+        with_arrays(tree),
     )
 
 

@@ -20,7 +20,7 @@ from precsim.transform.emulate import check_rules, key_of, output, trace
 from precsim.transform.interpreter import interpret
 from precsim.transform.operation import Context, Operation
 from precsim.transform.policy import Policy
-from precsim.transform.tracing import check_function
+from precsim.transform.tracing import check_function, with_arrays
 from precsim.transform.values import is_float
 
 
@@ -130,7 +130,7 @@ def bounded_run(
     """Run a function under a policy with bounds; see `running_bound`."""
     check_function(fun)
     policy = Policy.parse(policy)
-    traced = trace(fun, args, {}, 0)
+    traced = trace(fun, with_arrays(args), {}, 0)
     check_rules(policy, traced.program)
     program = traced.program
     names = {eqn.primitive.name for eqn in jaxprs.equations(program)}

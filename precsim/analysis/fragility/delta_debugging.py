@@ -20,7 +20,7 @@ from precsim.transform.emulate import check_rules, key_of, output, trace
 from precsim.transform.interpreter import apply, evaluate
 from precsim.transform.operation import RULES, Context, How, Operation
 from precsim.transform.policy import Policy
-from precsim.transform.tracing import check_function
+from precsim.transform.tracing import check_function, with_arrays
 from precsim.transform.values import Value, is_inexact
 
 PARTS = ("scope", "line", "primitive", "operation", "rule")
@@ -243,7 +243,7 @@ def _two_precisions(
     fun: Callable[..., Any], args: Any, low: Policy, high: Policy, by: str, seed: int
 ) -> tuple[list[str], Callable[[np.ndarray], Any]]:
     """Return the names of the parts, and the function of which of them are in the high policy."""
-    traced = trace(fun, args, {}, 0)
+    traced = trace(fun, with_arrays(args), {}, 0)
     check_rules(low, traced.program)
     operands = traced.values()
     places: dict[str, int] = {}
@@ -310,7 +310,7 @@ def _part(op: Operation, low: Policy, by: str) -> str:
 
 def _exactly(fun: Callable[..., Any], args: Any) -> Any:
     """Return the result of the function's program in float64."""
-    traced = trace(fun, args, {}, 0)
+    traced = trace(fun, with_arrays(args), {}, 0)
     with jax.enable_x64(True):
         arrays = [widen(x, np.float64) for x in traced.arrays]
         run = jax.jit(

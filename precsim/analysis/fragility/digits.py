@@ -20,7 +20,7 @@ from precsim.transform.interpreter import evaluate
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context
 from precsim.transform.policy import Policy
-from precsim.transform.tracing import check_function
+from precsim.transform.tracing import check_function, with_arrays
 from precsim.transform.values import Format, format_of, real_dtype
 
 
@@ -160,7 +160,7 @@ def significant_digits(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {shown(confidence)}; allowed are numbers between 0 and 1")
     random = stochastic(Policy.parse(policy))
-    traced = trace(fun, args, {}, 0)
+    traced = trace(fun, with_arrays(args), {}, 0)
     check_rules(random, traced.program)
     formats: list[Format | None] = []
 

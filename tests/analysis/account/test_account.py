@@ -141,8 +141,8 @@ def test_errors_too_large_for_the_path_are_reported() -> None:
     fun = lambda x: 1 / ((x + 1) - 1)
     report = ps.analyze(fun, jnp.float32(0.1), policy="float(e=8,p=4)")
     (sentence,) = report.obstacles
-    assert sentence.startswith("the shares leave 1.2 % of the gross: the error of `fun = ")
-    assert sentence.endswith("(sub) is 0.25 of its result; nodes=3 leaves less")
+    assert sentence.startswith("the shares leave 1.2 % of the gross: the result of `fun = ")
+    assert sentence.endswith("(sub) is off by 0.25 of its size; try nodes=3")
     assert not report.closes
 
 
@@ -183,3 +183,81 @@ def test_results_rounded_by_the_policy_are_an_operation() -> None:
 def test_bad_options_get_one_line(options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         ps.analyze(jnp.sin, jnp.float32(1), policy="bf16", **options)
+
+
+BRANCHING: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "cond": (lambda x, i: jax.lax.cond(i > 2, lambda x: x * 0.1, lambda x: x * 0.3, x), (3,)),
+    "switch": (lambda x, i: jax.lax.switch(i, [jnp.sin, jnp.cos], x), (1,)),
+    "while": (lambda x, n: jax.lax.fori_loop(0, n, lambda _, y: y * 0.9, x), (3,)),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHING)
+def test_results_of_many_numbers_behind_branches(name: str) -> None:
+    fun, (number,) = BRANCHING[name]
+    report = ps.analyze(fun, jnp.float32([2.1, 3.3]), jnp.int32(number), policy="bf16")
+    distance = np.linalg.norm(np.asarray(report.result, np.float64) - report.reference_result)
+    np.testing.assert_allclose(report.change, distance, rtol=1e-9)
+    assert report.reference_value == 0
+    assert report.closes
+
+
+def test_the_reference_takes_its_own_branch() -> None:
+    def fun(x: Any) -> Any:
+        return jax.lax.cond(x[0] + 0.001 > 1, jnp.exp, lambda x: x * 2, x)
+
+    report = ps.analyze(fun, jnp.float32([0.9999, 2]), policy="bf16")
+    np.testing.assert_allclose(report.reference_result, np.exp([0.9999, 2]), rtol=1e-6)
+    distance = np.linalg.norm(np.asarray(report.result, np.float64) - report.reference_result)
+    np.testing.assert_allclose(report.change, distance, rtol=1e-9)
+    assert "went another way" in report.obstacles[0]
+
+
+def test_a_division_by_a_zero_of_the_format_is_reported() -> None:
+    def fun(x: Any) -> Any:
+        return 1 / (1 / (1 - x) + 1)
+
+    report = ps.analyze(fun, jnp.float32(0.9999), policy="bf16")
+    assert report.first_not_finite is not None
+    assert report.first_not_finite.primitive == "div"
+    assert "1 result of" in report.obstacles[0]
+
+
+def test_cancellation_to_zero_is_no_underflow() -> None:
+    report = ps.analyze(lambda x: x - 1, jnp.float32(1.003), policy="bf16")
+    assert report.rows[0].underflowed == 0
+    report = ps.analyze(lambda x: x * 1e-9, jnp.float32(1.0), policy="fp16")
+    assert report.rows[0].underflowed == 1
+
+
+def test_ulps_of_fixed_point_and_of_a_float32_reference() -> None:
+    report = ps.analyze(lambda x: jnp.tanh(x).sum(), _numbers(8), policy="q3.8")
+    assert 0 < report.rows[0].max_ulps < 2
+    report = ps.analyze(lambda x: (x * x).sum(), _numbers(8), policy="bf16", reference="fp32")
+    assert all(0 <= row.max_ulps < 2 for row in report.rows)
+
+
+def test_numbers_of_python_are_rounded_too() -> None:
+    report = ps.analyze(lambda x: (1 + x) - 1, 1e-4, policy="fp16")
+    assert report.value == 0
+    assert report.reference_value == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fun", "options", "message"),
+    [
+        (lambda x: x > 0, {}, "fun returns no floating-point number"),
+        (jnp.sin, {"of": lambda y: y > 0}, "of returns ShapeDtypeStruct"),
+        (jnp.sin, {"recompute": "no"}, "recompute is 'no'; allowed are True, False"),
+        (jnp.sin, {"kwargs": [1]}, r"kwargs is \[1\]; allowed is a dict"),
+        (jnp.sin, {"params": "x"}, "params is 'x'"),
+    ],
+)
+def test_what_cannot_be_asked_gets_one_line(fun: Any, options: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        ps.analyze(fun, jnp.ones(3), policy="bf16", **options)
+
+
+def test_inside_jit_it_is_refused() -> None:
+    with pytest.raises(TypeError, match="args are traced by JAX"):
+        jax.jit(lambda x: ps.analyze(jnp.sin, x, policy="bf16").change)(jnp.ones(()))
