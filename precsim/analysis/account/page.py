@@ -188,7 +188,12 @@ def _operations(report: Stated) -> str:
         f'<section class="all"><h2>All operations</h2>{_table(report.rows, report)}'
         '<p class="soft">In the order of the program. Own error, inherited error: root mean '
         "squares, relative. Factor: by how much the operation amplifies the relative error of its "
-        "operands. SQNR: of its own rounding.</p></section>"
+        "operands. SQNR: of its own rounding. Own rounding includes that of its operands to the "
+        "format.</p>"
+        '<p class="soft">Value and reference: the number asked about, in the emulated and in the '
+        "exact run; of results of many numbers, their distance from the exact ones. Change: the "
+        "first less the second. Remainder: what the shares leave of it. Gross: the sum of their "
+        "magnitudes, larger than the change where they cancel.</p></section>"
     )
 
 

@@ -133,6 +133,7 @@ class Report:
             An operation counts for the larger of two parts of the change: what its own roundings
             make, and what it amplifies of the errors that its operands bring.
         """
+        k = integer(k, "k", 1)
         found = [
             (size, text)
             for row in self.rows

@@ -138,10 +138,12 @@ class LossScaleAudit:
         """What was found, in one sentence."""
         window, steps = self.window, len(self.used)
         if window.smallest <= window.largest:
-            text = f"all {steps} steps bear loss scales from {_power(window.smallest)} to "
+            every = "the one step bears" if steps == 1 else f"all {steps} steps bear"
+            text = f"{every} loss scales from {_power(window.smallest)} to "
             text += _power(window.largest)
         else:
-            text = f"no loss scale suits all {steps} steps"
+            every = "the one step" if steps == 1 else f"all {steps} steps"
+            text = f"no loss scale suits {every}"
         first = self.first_overflow()
         if first is not None:
             place = self.place_of_overflow(first)

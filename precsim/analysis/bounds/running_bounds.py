@@ -15,6 +15,7 @@ from precsim.analysis.bounds.bounded_values import Bounded, Walk, as_bounded, ex
 from precsim.analysis.bounds.error_propagation import distance
 from precsim.analysis.bounds.local_errors import Likelihood, unit_of
 from precsim.analysis.compiling import compiler_options
+from precsim.formats.arguments import shown
 from precsim.transform import jaxprs
 from precsim.transform.emulate import check_rules, key_of, output, trace
 from precsim.transform.interpreter import interpret
@@ -129,6 +130,10 @@ def bounded_run(
 ) -> BoundedRun:
     """Run a function under a policy with bounds; see `running_bound`."""
     check_function(fun)
+    is_number = isinstance(confidence, (int, float)) and not isinstance(confidence, bool)
+    if confidence is not None and not (is_number and 0 < confidence < 1):
+        allowed = "allowed are None and numbers between 0 and 1"
+        raise ValueError(f"confidence is {shown(confidence)}; {allowed}")
     policy = Policy.parse(policy)
     traced = trace(fun, with_arrays(args), {}, 0)
     check_rules(policy, traced.program)

@@ -126,6 +126,8 @@ class DumpComparison:
     def sentence(self) -> str:
         """What was found, in one sentence."""
         first, count = self.first, len(self.pairs)
+        if not count:
+            return f"no tensor of one has a partner in the other{self._alone()}"
         if first is None:
             return f"none of {count} tensors differs{self._alone()}"
         before = self.pairs.index(first)
