@@ -3,6 +3,7 @@
 import enum
 import operator
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, TypeVar
 
 _LISTED = 12
@@ -109,3 +110,13 @@ def _slips(x: str, y: str) -> int:
             if i > 1 and j > 1 and x[i - 2 : i] == y[j - 1] + y[j - 2]:
                 d[i, j] = min(d[i, j], d[i - 2, j - 2] + 1)
     return d[len(x), len(y)]
+
+
+def number_within(value: object, name: str, least: float, most: float) -> float:
+    """Return a number between two others, which are allowed too; refuse anything else."""
+    allowed = f"allowed are numbers from {least:g} to {most:g}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {shown(value)}; {allowed}")
+    if not least <= float(value) <= most:
+        raise ValueError(f"{name} is {shown(value)}; {allowed}")
+    return float(value)

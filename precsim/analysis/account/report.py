@@ -156,7 +156,7 @@ class Report:
         tuple of GroupRow
             The largest magnitude of the share first.
         """
-        depth = None if depth is None else integer(depth, "depth", 1)
+        depth = None if depth is None else integer(depth, "depth", 0)
         return grouped(self.rows, lambda row: "/".join(row.scope.split("/")[:depth]))
 
     def by_primitive(self) -> tuple[GroupRow, ...]:

@@ -12,7 +12,7 @@ from precsim.analysis.errors import sqnr as measured_sqnr
 from precsim.analysis.ranges import range_rates
 from precsim.analysis.what_if.predict import Prediction, exponent_of, predict
 from precsim.analysis.what_if.statistics import TensorStatistics, statistics
-from precsim.formats.arguments import shown
+from precsim.formats.arguments import number_within, shown
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import as_carrier
 from precsim.formats.floating import FloatFormat
@@ -218,9 +218,12 @@ def recommend(
     """
     if sqnr is None and underflow is None:
         raise ValueError("sqnr and underflow are None; allowed is a number for one or both")
+    if sqnr is not None:
+        number_within(sqnr, "sqnr", -1e3, 1e3)
     shares = {"underflow": underflow, "overflow": overflow, "saturation": saturation}
-    for name, value in {"sqnr": sqnr, **shares}.items():
-        _check_limit(name, value, math.inf if name == "sqnr" else 1.0)
+    for name, value in shares.items():
+        if value is not None:
+            number_within(value, name, 0, 1)
     if isinstance(formats, str):
         raise TypeError(f"formats is {shown(formats)}; allowed is a list of formats")
     limits = _Limits(sqnr=sqnr, underflow=underflow, overflow=overflow, saturation=saturation)
@@ -234,18 +237,6 @@ def recommend(
         for name, leaf in named_leaves(values)
     ]
     return Recommendation(choices=tuple(choices), loss=str(limits))
-
-
-def _check_limit(name: str, value: Any, most: float) -> None:
-    """Refuse a limit that is no number, not finite, or beyond what a share can be."""
-    if value is None:
-        return
-    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    allowed = "finite numbers" if most == math.inf else "numbers from 0 to 1"
-    if not is_number:
-        raise TypeError(f"{name} is {shown(value)}; allowed are {allowed}")
-    if not (-most if most == math.inf else 0.0) <= float(value) <= most or math.isinf(value):
-        raise ValueError(f"{name} is {shown(value)}; allowed are {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)

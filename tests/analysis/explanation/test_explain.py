@@ -153,7 +153,7 @@ def test_batches_and_large_products_are_checked_whole() -> None:
 
 
 def test_vectors_and_float64_products() -> None:
-    x, y = A[0].astype(np.float64), B[:, 0].astype(np.float64)
+    x, y = A.astype(np.float64), B[:, 0].astype(np.float64)
     got = ps.matmul(x / 3, y, "fp64_fp64_fp64:pairwise", backend="reference")
     found = ps.explain(got, np.nextafter(got, np.inf), fun=np.dot, args=(x / 3, y))
     assert "fp64_fp64_fp64:pairwise" in found.by

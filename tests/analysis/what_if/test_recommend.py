@@ -128,3 +128,17 @@ def test_blocks_by_exponent_are_the_scales_of_mx() -> None:
     assert blocks is not None
     scales = ps.errors.scale_statistics(x, "mxfp4").counts
     assert {2.0 ** (n - 2): count for n, count in blocks.by_exponent().items()} == scales
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sqnr": float("nan")}, "sqnr is nan; allowed are numbers from -1000 to 1000"),
+        ({"sqnr": "a"}, "sqnr is 'a'; allowed are numbers from -1000 to 1000"),
+        ({"underflow": 2}, "underflow is 2; allowed are numbers from 0 to 1"),
+        ({"sqnr": 3, "formats": "fp16"}, "formats is 'fp16'; allowed is a list of formats"),
+    ],
+)
+def test_limits_out_of_range_get_one_line(options: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        ps.recommend([1.0, 2.0], **options)
