@@ -190,7 +190,7 @@ class Analysis:
         return any(e.primitive.name in names for e in jaxprs.equations(self.traced.program))
 
     def _values(self, arrays: list[Any]) -> list[Value]:
-        return replace_arrays(self.traced, arrays).values()
+        return self.traced._replace(arrays=arrays).values()
 
     def _turns(self, arrays: list[Any], key: Any) -> dict[str, tuple[int, int]]:
         """Return how many turns each `while_loop` takes in the emulated run."""
@@ -308,11 +308,6 @@ def _apart(vector: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> list[dict[
         {k: x.reshape(shapes[k]) for k, x in zip(shapes, np.split(part, ends), strict=True)}
         for part in np.split(vector, 2)
     ]
-
-
-def replace_arrays(traced: Traced, arrays: list[Any]) -> Traced:
-    """Return a traced function with other arguments."""
-    return traced._replace(arrays=arrays)
 
 
 def _along(results: list[Any], emulated: list[Any], exact: list[Any]) -> Array:

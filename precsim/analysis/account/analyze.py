@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from precsim._arrays import is_traced
 from precsim.analysis.account.account import DTYPES, NODES, Analysis
 from precsim.analysis.account.report import Report, report_of
 from precsim.formats.arguments import integer, shown
@@ -248,7 +249,7 @@ def analyses(
     def find(args: Any, kwargs: Any, key: Any) -> Report:
         args, kwargs = with_arrays((args, kwargs))
         flat = flattened(fun, args, kwargs)
-        if any(isinstance(x, jax.core.Tracer) for x in flat.arrays):
+        if any(map(is_traced, flat.arrays)):
             raise TypeError(
                 "args are traced by JAX; allowed are arrays: call it outside jit and grad"
             )
