@@ -249,11 +249,11 @@ def _check_model(model: str, task: str) -> None:
     """Refuse a task that the default model, which the user need not have named, cannot learn."""
     if model != TrainConfig(policy=Policy.parse("fp32")).model or task not in TASKS:
         return
-    fitting = [name for name, each in MODELS.items() if each.reads == TASKS[task].has]
+    fitting = [name for name, each in MODELS.items() if TASKS[task].has in each.reads]
     if model not in fitting:
         raise ValueError(
             f"--task is {task!r}, which has {TASKS[task].has}; model {model!r} reads "
-            f"{MODELS[model].reads} (give --model {' or '.join(fitting)})"
+            f"{' or '.join(MODELS[model].reads)} (give --model {' or '.join(fitting)})"
         )
 
 
@@ -267,7 +267,7 @@ def _data(config: TrainConfig) -> Data:
 
 def _check_size(config: TrainConfig, data: Data) -> None:
     """Refuse batches larger than the data, and runs whose order of examples fills the memory."""
-    size, count = config.batch_size, len(data.train_labels)
+    size, count = config.batch_size, len(data.train_targets)
     if size > count:
         raise ValueError(
             f"--batch-size is {size}; allowed for task {config.task!r} are 1 to {count}, the number "

@@ -136,8 +136,8 @@ def _stored(path: Path, policy: str) -> Path:
 
 def data_hash(data: Data) -> str:
     """Return the SHA-256 of the examples and labels for training."""
-    digest = hashlib.sha256(np.ascontiguousarray(data.train_images).tobytes())
-    digest.update(np.ascontiguousarray(data.train_labels).tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(data.train_inputs).tobytes())
+    digest.update(np.ascontiguousarray(data.train_targets).tobytes())
     return digest.hexdigest()
 
 

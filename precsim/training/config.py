@@ -87,10 +87,10 @@ class TrainConfig:
             if value not in allowed:
                 raise not_allowed(name, value, allowed)
         model, task = MODELS[self.model], TASKS[self.task]
-        if model.reads != task.has:
-            allowed_models = [repr(name) for name, m in MODELS.items() if m.reads == task.has]
+        if task.has not in model.reads:
+            allowed_models = [repr(name) for name, m in MODELS.items() if task.has in m.reads]
             raise ValueError(
-                f"model is {self.model!r}, which reads {model.reads}; allowed for task "
+                f"model is {self.model!r}, which reads {' or '.join(model.reads)}; allowed for task "
                 f"{self.task!r}, which has {task.has}, are {', '.join(allowed_models)}"
             )
         if self.data_dir and not task.reads_folder:

@@ -14,7 +14,7 @@ from precsim._arrays import Array
 from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
-from precsim.training.data.dataset import Data
+from precsim.training.data.dataset import Data, Problem
 from precsim.training.data.registry import TASKS
 from precsim.training.layers import Layers
 from precsim.training.models.registry import MODELS
@@ -124,7 +124,7 @@ def _run(
     start = time.perf_counter()
     snapshots = {0: _to_numpy(state.params)}
     step = _compiled_step(
-        _without_schedule(config), *map(jax.typeof, run.batch(0)), data.classes, backend
+        _without_schedule(config), *map(jax.typeof, run.batch(0)), data.problem, backend
     )
     compiled = time.perf_counter()
 
@@ -236,13 +236,13 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
 
 def _prepared(data: Data, config: TrainConfig, backend: str) -> PreparedRun:
     rng = np.random.default_rng([config.seed, 1])
-    images, labels = data.train_images, data.train_labels
-    weights = MODELS[config.model].load().init(rng, images.shape[1:], data.classes)
-    order = batches(len(labels), config)
+    inputs, targets = data.train_inputs, data.train_targets
+    weights = MODELS[config.model].load().init(rng, data.problem)
+    order = batches(len(targets), config)
     return PreparedRun(
         initial_state(config, weights),
         _step(_without_schedule(config), backend),
-        lambda k: (jnp.asarray(images[order[k]]), jnp.asarray(labels[order[k]])),
+        lambda k: (jnp.asarray(inputs[order[k]]), jnp.asarray(targets[order[k]])),
     )
 
 
@@ -262,13 +262,13 @@ def _step(config: TrainConfig, backend: str) -> Step:
 
 @lru_cache(maxsize=64)
 def _compiled_step(
-    config: TrainConfig, images: Any, labels: Any, classes: int, backend: str
+    config: TrainConfig, inputs: Any, targets: Any, problem: Problem, backend: str
 ) -> Step:
     """Compile the step, for batches of these types, once for all such runs."""
     model = MODELS[config.model].load()
-    weights = model.init(np.random.default_rng(0), images.shape[1:], classes)
+    weights = model.init(np.random.default_rng(0), problem)
     step = _step(config, backend)
-    return compile_step(step, initial_state(config, weights), images, labels)
+    return compile_step(step, initial_state(config, weights), inputs, targets)
 
 
 def batches(size: int, config: TrainConfig) -> np.ndarray:
@@ -284,8 +284,8 @@ def _test(data: Data, config: TrainConfig, params: Any, backend: str) -> tuple[f
     """Return the fraction of test images classified correctly, and the untrusted products."""
     predict = _predictor(_without_schedule(config), backend)
     key = fold_in(jax.random.key(config.seed), config.steps)
-    classes, untrusted = predict(params, data.test_images, key)
-    return float(np.mean(np.asarray(classes) == data.test_labels)), int(untrusted)
+    classes, untrusted = predict(params, data.test_inputs, key)
+    return float(np.mean(np.asarray(classes) == data.test_targets)), int(untrusted)
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ import precsim as ps
 from precsim.training import loop
 from precsim.training import watched as products
 from precsim.training.data import digits
+from precsim.training.data.dataset import Problem
 from precsim.training.models.initial import he_normal
 from precsim.training.models.registry import MODELS
 from precsim.training.step import initial_state, make_step
@@ -30,14 +31,17 @@ class OneLayer(SimpleNamespace):
     """Softmax regression, which compiles in a third of the time; counts how often it is traced."""
 
     def __init__(self) -> None:
-        super().__init__(traces=0, reads="images")
+        super().__init__(traces=0, reads=("images",), is_plain=False)
 
     def load(self) -> "OneLayer":
         return self
 
-    def init(self, rng: Any, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
-        size = int(np.prod(shape))
-        return {"w": he_normal(rng, (size, classes)), "b": np.zeros(classes, np.float32)}
+    def init(self, rng: Any, problem: Problem) -> dict[str, np.ndarray]:
+        size = int(np.prod(problem.shape))
+        return {
+            "w": he_normal(rng, (size, problem.classes)),
+            "b": np.zeros(problem.classes, np.float32),
+        }
 
     def apply(self, params: Any, images: Any, layers: Any) -> Any:
         self.traces += 1
@@ -145,19 +149,19 @@ def test_every_image_once_an_epoch() -> None:
 def test_policies_start_from_the_same_weights(small: Small) -> None:
     for run in small[0].values():
         rng = np.random.default_rng([run.config.seed, 1])
-        exact = OneLayer().init(rng, (8, 8, 1), 10)["w"]
+        exact = OneLayer().init(rng, Problem((8, 8, 1), "float32", (), 10))["w"]
         fmt = run.config.policy.params.format
         assert_same_bits(run.snapshots[0]["w"], ps.round_to(exact, str(fmt)))
 
 
 def test_digits_are_split_without_overlap_and_exact_in_5_bits() -> None:
     data, other = digits.load(0), digits.load(1)
-    assert (len(data.train_images), len(data.test_images), data.classes) == (1437, 360, 10)
-    pixels = np.concatenate([data.train_images, data.test_images])
+    assert (len(data.train_inputs), len(data.test_inputs), data.classes) == (1437, 360, 10)
+    pixels = np.concatenate([data.train_inputs, data.test_inputs])
     assert (pixels * 16 == np.round(pixels * 16)).all()
     assert (pixels.min(), pixels.max()) == (0, 1)
-    assert not np.array_equal(data.train_labels, other.train_labels)
-    everything = [np.concatenate([d.train_labels, d.test_labels]) for d in (data, other)]
+    assert not np.array_equal(data.train_targets, other.train_targets)
+    everything = [np.concatenate([d.train_targets, d.test_targets]) for d in (data, other)]
     assert np.array_equal(np.sort(everything[0]), np.sort(everything[1]))
 
 
@@ -166,7 +170,7 @@ def test_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> No
     read = digits.load(0)
     monkeypatch.setattr(digits, "find_spec", lambda name: None)
     given = digits.load(0)
-    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+    for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         assert_same_bits(getattr(read, name), getattr(given, name), name)
 
 
@@ -270,7 +274,9 @@ class TwoRoundings(OneLayer):
 def counted(model: OneLayer) -> Any:
     """Return the metrics of a step, as shapes."""
     config = ps.TrainConfig(policy="fp16", batch_size=2)  # type: ignore[arg-type]
-    state = initial_state(config, model.init(np.random.default_rng(0), (2, 2, 1), 3))
+    state = initial_state(
+        config, model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
+    )
     step = make_step(config, model.apply, "auto")
     return jax.eval_shape(step, state, np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, np.int32))[1]
 

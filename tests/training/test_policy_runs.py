@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import precsim as ps
+from precsim.training.data.dataset import Problem
 from precsim.training.recipes.optimizers import buffers_of, make_optimizer
 from precsim.training.step import initial_state, make_step
 from precsim.training.watched import UNGUARDED
@@ -50,7 +51,9 @@ def two_steps(policy: ps.Policy, optimizer: str) -> Any:
     """Trace two steps of a tiny training; whatever a training refuses, it refuses then."""
     config = ps.TrainConfig(policy=policy, optimizer=optimizer, batch_size=2)
     model = OneLayer()
-    state = initial_state(config, model.init(np.random.default_rng(0), (2, 2, 1), 3))
+    state = initial_state(
+        config, model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
+    )
     step = make_step(config, model.apply, f"auto{UNGUARDED}")
     x, y = np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, np.int32)
     return jax.eval_shape(lambda state: step(step(state, x, y)[0], x, y), state)
@@ -119,7 +122,9 @@ def taken_steps(policy: str, optimizer: str, count: int) -> list[Any]:
     """Return (state, metrics) of the steps of a tiny training."""
     options: Any = {"policy": ps.Policy.parse(policy), "optimizer": optimizer, "batch_size": 2}
     config, model = ps.TrainConfig(**options), OneLayer()
-    state = initial_state(config, model.init(np.random.default_rng(0), (2, 2, 1), 3))
+    state = initial_state(
+        config, model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
+    )
     step = jax.jit(make_step(config, model.apply, f"auto{UNGUARDED}"))
     x = np.random.default_rng(1).random((2, 2, 2, 1)).astype(np.float32)
     taken = []

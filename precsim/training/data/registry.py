@@ -16,6 +16,10 @@ class Task:
     has: str
     """What an example is: "images" or "characters"."""
     reads_folder: bool = False
+    loss: str = "cross_entropy"
+    """What is made small; "cross_entropy" of classes, "mse" of numbers."""
+    metric: str = "accuracy"
+    """What is measured on the examples for testing: "accuracy", "perplexity", "rmse"."""
 
 
 TASKS = {

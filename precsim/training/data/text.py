@@ -31,7 +31,7 @@ def load(data_dir: str) -> Data:
     rows = tokens[: windows * (CONTEXT + 1)].reshape(windows, -1)
     train, test = np.split(rows, [windows * 9 // 10])
     test = test[:_MAX_TEST]
-    return Data(train[:, :-1], train[:, 1:], test[:, :-1], test[:, 1:], CLASSES)
+    return Data(train[:, :-1], train[:, 1:], test[:, :-1], test[:, 1:], CLASSES, (CLASSES,))
 
 
 def _topics() -> str:

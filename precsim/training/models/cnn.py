@@ -5,15 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.training.data.dataset import Problem
 from precsim.training.layers import Layers, max_pool
 from precsim.training.models.initial import he_normal
 
 CHANNELS = (8, 16)
 
 
-def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
+def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:
     """Return weights by He's rule for images whose height and width 4 divides; biases zero."""
-    height, width, channels = shape
+    height, width, channels = problem.shape
     first, second = CHANNELS
     size = height // 4 * (width // 4) * second
     return {
@@ -21,8 +22,8 @@ def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict
         "conv1/b": np.zeros(first, np.float32),
         "conv2/w": he_normal(rng, (3, 3, first, second)),
         "conv2/b": np.zeros(second, np.float32),
-        "output/w": he_normal(rng, (size, classes)),
-        "output/b": np.zeros(classes, np.float32),
+        "output/w": he_normal(rng, (size, problem.classes)),
+        "output/b": np.zeros(problem.classes, np.float32),
     }
 
 

@@ -5,19 +5,20 @@ from collections.abc import Mapping
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.training.data.dataset import Problem
 from precsim.training.layers import Layers
 from precsim.training.models.initial import he_normal
 
 
-def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
-    """Return weights by He's rule for images of `shape`, 64 hidden units; float32, biases zero."""
-    size = int(np.prod(shape))
+def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:
+    """Return weights by He's rule for images, 64 hidden units; float32, biases zero."""
+    size = int(np.prod(problem.shape))
     hidden = 64
     return {
         "hidden/w": he_normal(rng, (size, hidden)),
         "hidden/b": np.zeros(hidden, np.float32),
-        "output/w": he_normal(rng, (hidden, classes)),
-        "output/b": np.zeros(classes, np.float32),
+        "output/w": he_normal(rng, (hidden, problem.classes)),
+        "output/b": np.zeros(problem.classes, np.float32),
     }
 
 

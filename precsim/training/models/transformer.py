@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.training.data.dataset import Problem
 from precsim.training.layers import Layers
 
 WIDTH = 64
@@ -18,11 +19,11 @@ HEADS = 4
 BLOCKS = ("block0", "block1")
 
 
-def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
+def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:
     """Return weights for contexts (length,): normal, variance 1 / fan_in; gains 1, biases 0."""
     weights = {
-        "tokens": _normal(rng, (classes, WIDTH), 1.0),
-        "places": _normal(rng, (shape[0], WIDTH), 1.0),
+        "tokens": _normal(rng, (problem.classes, WIDTH), 1.0),
+        "places": _normal(rng, (problem.shape[0], WIDTH), 1.0),
     }
     for block in BLOCKS:
         for norm in ("norm1", "norm2"):
@@ -36,8 +37,8 @@ def init(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> dict
             weights[f"{block}/{name}/w"] = _normal(rng, (rows, columns), rows**-0.5)
             weights[f"{block}/{name}/b"] = np.zeros(columns, np.float32)
     weights |= _norm("norm")
-    weights["output/w"] = _normal(rng, (WIDTH, classes), WIDTH**-0.5)
-    weights["output/b"] = np.zeros(classes, np.float32)
+    weights["output/w"] = _normal(rng, (WIDTH, problem.classes), WIDTH**-0.5)
+    weights["output/b"] = np.zeros(problem.classes, np.float32)
     return weights
 
 

@@ -114,7 +114,7 @@ def test_the_first_number_that_overflows(spec: str, end: float) -> None:
 def weights_and_gradients() -> dict[str, np.ndarray]:
     """Return those of a network of two layers that has learnt handwritten digits a while."""
     data = digits.load(0)
-    x, y = jnp.asarray(data.train_images.reshape(-1, 64)), jnp.asarray(data.train_labels)
+    x, y = jnp.asarray(data.train_inputs.reshape(-1, 64)), jnp.asarray(data.train_targets)
     rng = np.random.default_rng(0)
     params = {
         "w1": jnp.asarray(rng.standard_normal((64, 128)) / 8, jnp.float32),

@@ -38,19 +38,19 @@ def test_other_characters_are_question_marks() -> None:
     assert text.encode("").shape == (0,)
 
 
-def test_labels_are_the_next_characters(folder: Path) -> None:
+def test_targets_are_the_next_characters(folder: Path) -> None:
     data = text.load(str(folder))
     assert data.classes == 96
-    assert data.train_images.shape == (27, text.CONTEXT)
-    assert data.test_images.shape == (3, text.CONTEXT)
+    assert data.train_inputs.shape == (27, text.CONTEXT)
+    assert data.test_inputs.shape == (3, text.CONTEXT)
     for images, labels in (
-        (data.train_images, data.train_labels),
-        (data.test_images, data.test_labels),
+        (data.train_inputs, data.train_targets),
+        (data.test_inputs, data.test_targets),
     ):
         assert np.array_equal(images[:, 1:], labels[:, :-1])
-    whole = np.concatenate([data.train_images, data.train_labels[:, -1:]], axis=1)
+    whole = np.concatenate([data.train_inputs, data.train_targets[:, -1:]], axis=1)
     assert text.decode(whole) == TEXT[: 27 * 33]
-    assert text.decode(data.test_images[0]) == TEXT[27 * 33 : 27 * 33 + 32]
+    assert text.decode(data.test_inputs[0]) == TEXT[27 * 33 : 27 * 33 + 32]
 
 
 def test_a_text_too_short_is_refused(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_text_too_short_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the text has 659 characters; allowed are 660 or more"):
         text.load(str(tmp_path))
     (tmp_path / "text.txt").write_text("x" * 660)
-    assert len(text.load(str(tmp_path)).test_images) == 2
+    assert len(text.load(str(tmp_path)).test_inputs) == 2
 
 
 def test_a_missing_text_is_named(tmp_path: Path) -> None:
@@ -68,10 +68,10 @@ def test_a_missing_text_is_named(tmp_path: Path) -> None:
 
 def test_without_a_folder_the_topics_of_python() -> None:
     data = text.load("")
-    assert len(data.train_images) > 10_000
-    assert len(data.test_images) == 256
-    assert text.decode(data.train_images[0]).isascii()
-    assert "assert" in text.decode(data.train_images[:30])
+    assert len(data.train_inputs) > 10_000
+    assert len(data.test_inputs) == 256
+    assert text.decode(data.train_inputs[0]).isascii()
+    assert "assert" in text.decode(data.train_inputs[:30])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_models_and_tasks_have_to_fit(settings: dict[str, str], message: str) ->
 
 
 def test_weights_of_the_transformer() -> None:
-    weights = transformer.init(np.random.default_rng(0), (32,), 96)
+    weights = transformer.init(np.random.default_rng(0), text.load("").problem)
     assert weights["places"].shape == (32, transformer.WIDTH)
     assert weights["output/w"].shape == (transformer.WIDTH, 96)
     assert all(w.dtype == np.float32 for w in weights.values())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.training.data.dataset import Problem
 from precsim.training.replay.bits import differing_element, state_arrays
 from precsim.training.step import initial_state, make_step
 from precsim.training.watched import UNGUARDED
@@ -266,7 +267,7 @@ def test_tags_are_no_operations_of_a_compiled_program() -> None:
 def test_every_value_of_a_training_step_has_a_name_and_the_bits_that_the_step_uses() -> None:
     config = ps.TrainConfig(policy="fp32", batch_size=2)  # type: ignore[arg-type]
     model, rng = OneLayer(), np.random.default_rng(0)
-    state = initial_state(config, model.init(rng, (8, 8, 1), 10))
+    state = initial_state(config, model.init(rng, Problem((8, 8, 1), "float32", (), 10)))
     step = make_step(config, model.apply, f"auto{UNGUARDED}")
     batch = single(rng.uniform(0, 1, (2, 8, 8, 1))), np.array([3, 7], np.int32)
     values = tagged_values(step, state, *batch)
