@@ -28,6 +28,11 @@ def load_object(text: str, argument: str) -> Any:
     ------
     ValueError
         If there is no such module or function; one line says which.
+
+    Examples
+    --------
+    >>> load_object("collections:OrderedDict", "--data")
+    OrderedDict()
     """
     module_name, colon, name = text.partition(":")
     if not (colon and all(map(str.isidentifier, f"{module_name}.{name}".split(".")))):
@@ -37,7 +42,7 @@ def load_object(text: str, argument: str) -> Any:
     factory = _attribute(_module(module_name, text, argument), name, text, argument)
     if not callable(factory):
         raise ValueError(  # noqa: TRY004 (the text is the argument)
-            f"{argument} is {shown(text)}, a {type(factory).__name__}; allowed is a function of no "
+            f"{argument} is {shown(text)}, of type {type(factory).__name__}; allowed is a function of no "
             "arguments"
         )
     _refuse_arguments(factory, text, argument)

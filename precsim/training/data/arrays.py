@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from precsim.formats.arguments import shown
+from precsim.training.data.checked import as_arrays
 from precsim.training.data.dataset import Data
 from precsim.training.data.files import (
     MOST_BYTES,
@@ -27,7 +28,6 @@ from precsim.training.data.files import (
     read_all,
     read_up_to,
 )
-from precsim.training.data.own import as_arrays
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 _MOST_OF_HEADER = 10_000
@@ -104,7 +104,7 @@ def _array(file: IO[bytes], most: int) -> np.ndarray:
     head = io.BytesIO(read_up_to(file, _MOST_OF_HEADER))
     shape, is_fortran, dtype = _header(head)
     if dtype.kind not in "biuf":
-        raise ValueError(f"it has dtype {shown(dtype)}; allowed are integers and floats")
+        raise ValueError(f"it has dtype {dtype.name}; allowed are integers and floats")
     if any(size < 0 for size in shape):
         raise ValueError(f"it declares shape {shown(shape)}; allowed are sizes from 0 on")
     declared = math.prod(shape) * dtype.itemsize

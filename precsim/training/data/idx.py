@@ -27,8 +27,8 @@ def load(data_dir: str) -> Data:
     test, test_labels = _part(folder, "t10k")
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(
-            f"images for training have shape {train.shape[1:]}, those for testing "
-            f"{test.shape[1:]}; allowed is one shape"
+            f"images for training in {named(folder)} have shape {train.shape[1:-1]}, those for "
+            f"testing {test.shape[1:-1]}; allowed is one shape"
         )
     return Data(pixels(train), train_labels, pixels(test), test_labels, CLASSES)
 

@@ -1,5 +1,6 @@
 """Images in folders, a folder for each class, as ImageNet is stored."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from precsim.training.data.files import (
     folder_of,
     listed,
     named,
+    read_all,
 )
 
 SIZE = 32
@@ -21,6 +23,7 @@ SIZE = 32
 ENDINGS = (".png", ".jpg", ".jpeg", ".ppm")
 _FORMATS = ("PNG", "JPEG", "PPM")
 _MOST_PIXELS = 2**25
+_MOST_OF_FILE = 2**26
 
 
 def load(data_dir: str) -> Data:
@@ -80,15 +83,20 @@ def _read(classes: list[Path], names: list[str]) -> tuple[np.ndarray, np.ndarray
 
 def _image(path: Path) -> np.ndarray:
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "task 'images' needs the package Pillow, which reads them: pip install pillow"
         ) from None
+    # From a copy: Pillow reads pieces of the lengths that are declared, and takes memory for them.
+    content = io.BytesIO(read_all(path, _MOST_OF_FILE))
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
-            # Pillow takes memory for what the header declares: no more than the file can hold.
-            most = min(_MOST_PIXELS, 8 * MOST_DEFLATED * path.stat().st_size)
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(content, formats=_FORMATS) as image,
+        ):
+            # So it does for the pixels that the header declares: no more than the file can hold.
+            most = min(_MOST_PIXELS, 8 * MOST_DEFLATED * content.getbuffer().nbytes)
             if image.width * image.height > most:
                 raise ValueError(
                     f"it declares {image.width} x {image.height} pixels; allowed are {most} for a "
@@ -96,6 +104,10 @@ def _image(path: Path) -> np.ndarray:
                 )
             square = ImageOps.fit(image.convert("RGB"), (SIZE, SIZE), Image.Resampling.BILINEAR)
             return np.asarray(square)
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{named(path)} is no image that can be read; allowed are {', '.join(_FORMATS)}"
+        ) from None
     except Exception as error:  # noqa: BLE001 (decoders raise all sorts)
         reason = first_line(error) or type(error).__name__
         raise ValueError(

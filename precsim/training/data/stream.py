@@ -1,0 +1,154 @@
+"""Batches that come one after the other, read where a run needs them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from precsim.formats.arguments import integer, shown
+from precsim.training.data.checked import classes_of, examples, ids_of, pair, refuse_other_types
+from precsim.training.data.dataset import Problem, problem_of
+
+_FORMS = (
+    "(x, y), (x_train, y_train, x_test, y_test), {'train': (x, y), 'test': (x, y)}, an iterable "
+    "of batches (inputs, targets), or a function of no arguments that returns one"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Batches that come one after the other.
+
+    Parameters
+    ----------
+    batches : callable or iterable
+        A function of no arguments that returns an iterable of batches ``(inputs, targets)``, all of
+        the same shapes; it is called again where a run needs more batches, starts again or goes
+        on from a checkpoint. An iterable is taken anew there; an iterator, which gives its batches
+        once, is refused there.
+    test : tuple, optional
+        ``(inputs, targets)`` for testing; without it nothing is tested.
+    classes : int, optional
+        Number of classes, where targets are integers; each batch is checked for it. Without it, it
+        is one more than the largest target of the first batch and of the part for testing.
+    ids : tuple of int
+        How many integers an input can be.
+
+    Examples
+    --------
+    >>> stream = Stream(batches=lambda: ((np.ones((2, 3)), [k, k]) for k in range(5)), classes=5)
+    >>> stream.problem.shape, stream.batch(4)[1].tolist()
+    ((3,), [4, 4])
+    """
+
+    batches: Callable[[], Iterable[Any]]
+    test: Any = None
+    classes: int | None = None
+    ids: tuple[int, ...] = ()
+    _reader: "_Reader" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the part for testing; nothing is read of the batches."""
+        batches: Any = self.batches
+        is_text = isinstance(batches, (str, bytes, Mapping))
+        if not is_text and isinstance(batches, Iterable):
+            object.__setattr__(self, "batches", _Repeated(batches))
+        elif is_text or not callable(batches):
+            raise ValueError(f"data is {shown(batches)}; allowed are {_FORMS}")
+        if self.classes is not None:
+            object.__setattr__(self, "classes", integer(self.classes, "classes", 0))
+        if self.test is not None:
+            test = examples(*pair(self.test, "test"), "x_test", "y_test")
+            object.__setattr__(self, "test", test)
+        object.__setattr__(self, "_reader", _Reader(self.batches, self.classes))
+
+    def batch(self, step: int) -> tuple[Any, np.ndarray]:
+        """Return the inputs and targets of a step, as arrays.
+
+        Batches before it are read if they have not been; for a step before the last one that was
+        read, everything is read anew.
+        """
+        return self._reader.batch(step)
+
+    @property
+    def problem(self) -> Problem:
+        """What a model has to know of the data; the first batch is read."""
+        inputs, targets = self.batch(0)
+        parts = {"the targets of batch 0": targets}
+        every: tuple[Any, ...] = (inputs,)
+        if self.test is not None:
+            refuse_other_types(inputs, self.test[0], "the inputs of batch 0", "x_test")
+            refuse_other_types(targets, self.test[1], "the targets of batch 0", "y_test")
+            parts["y_test"], every = self.test[1], (inputs, self.test[0])
+        classes = classes_of(parts, self.classes or None)
+        is_rated = not classes and targets.ndim == 1
+        ids = ids_of(every, "the inputs of batch 0", is_rated=is_rated, given=self.ids)
+        return problem_of(inputs, targets, classes, ids)
+
+
+class _Repeated:
+    """A function that returns an iterable, again and again unless it is an iterator."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches, self._is_used = batches, False
+
+    def __call__(self) -> Iterable[Any]:
+        if self._is_used and isinstance(self._batches, Iterator):
+            raise ValueError(
+                "data is an iterator, which gives its batches once, and the run needs them again or "
+                "needs more; allowed is a function of no arguments that returns a new iterator"
+            )
+        self._is_used = True
+        return self._batches
+
+
+class _Reader:
+    """The batches of a function, by number; one is kept."""
+
+    def __init__(self, batches: Callable[[], Iterable[Any]], classes: int | None) -> None:
+        self._batches, self._classes = batches, classes
+        self._step = -1
+        self._last: Any = None
+        self._first: Any = None
+        self._iterator: Iterator[Any] = iter(())
+
+    def batch(self, step: int) -> tuple[Any, np.ndarray]:
+        if step < self._step:
+            self._step, self._iterator = -1, iter(())
+        while self._step < step:
+            self._last = self._checked(self._next(), self._step + 1)
+            self._step += 1
+        return self._last  # type: ignore[no-any-return]
+
+    def _next(self) -> Any:
+        """Return the next batch, of a new iterable where one has ended."""
+        for batch in self._iterator:
+            return batch
+        batches = self._batches()
+        if not isinstance(batches, Iterable):
+            raise ValueError(  # noqa: TRY004 (the function is the argument, not what it returns)
+                f"data is a function that returns {shown(batches)}; allowed is an iterable of "
+                "batches (inputs, targets)"
+            )
+        self._iterator = iter(batches)
+        for batch in self._iterator:
+            return batch
+        raise ValueError("data has no batches; allowed is at least one (inputs, targets)")
+
+    def _checked(self, batch: Any, step: int) -> tuple[Any, np.ndarray]:
+        name = f"batch {step}"
+        names = f"the inputs of {name}", f"the targets of {name}"
+        inputs, targets = examples(*pair(batch, name), *names)
+        if self._classes and targets.dtype == np.int32:
+            classes_of({names[1]: targets}, self._classes)
+        if self._first is None:
+            self._first = inputs, targets
+        for each, first, said in zip((inputs, targets), self._first, names, strict=True):
+            refuse_other_types(first, each, said.replace(name, "batch 0"), said)
+        if len(targets) != len(self._first[1]):
+            raise ValueError(
+                f"{name} has {len(targets)} examples, batch 0 has {len(self._first[1])}; allowed "
+                "are batches of one size (drop the last one of an epoch)"
+            )
+        return inputs, targets
