@@ -73,8 +73,8 @@ class Stream:
 
     @property
     def problem(self) -> Problem:
-        """What a model has to know of the data; the first batch is read."""
-        inputs, targets = self.batch(0)
+        """What a model has to know of the data; the first batch is read unless it has been."""
+        inputs, targets = self._reader.first()
         parts = {"the targets of batch 0": targets}
         every: tuple[Any, ...] = (inputs,)
         if self.test is not None:
@@ -121,6 +121,10 @@ class _Reader:
             self._step += 1
         return self._last  # type: ignore[no-any-return]
 
+    def first(self) -> tuple[Any, np.ndarray]:
+        """Return the first batch, which is read once, however often a run starts again."""
+        return self.batch(0) if self._first is None else self._first
+
     def _next(self) -> Any:
         """Return the next batch, of a new iterable where one has ended."""
         for batch in self._iterator:
@@ -140,8 +144,7 @@ class _Reader:
         name = f"batch {step}"
         names = f"the inputs of {name}", f"the targets of {name}"
         inputs, targets = examples(*pair(batch, name), *names)
-        if self._classes and targets.dtype == np.int32:
-            classes_of({names[1]: targets}, self._classes)
+        classes_of({names[1]: targets}, self._classes or None)
         if self._first is None:
             self._first = inputs, targets
         for each, first, said in zip((inputs, targets), self._first, names, strict=True):

@@ -185,6 +185,7 @@ def test_an_iterator_gives_its_batches_once() -> None:
     stream = stream_of(batches())
     assert stream.problem.classes == 2
     assert [stream.batch(k)[1].tolist()[0] for k in (0, 1, 2)] == [0, 1, 2]
+    assert stream.problem.classes == 2  # which is known without reading anew
     message = "data is an iterator, which gives its batches once, and the run needs them again"
     for step in (3, 0):
         with pytest.raises(ValueError, match=message):
