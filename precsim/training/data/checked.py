@@ -33,20 +33,20 @@ def as_arrays(
     classes: int | None = None,
     ids: tuple[int, ...] = (),
 ) -> Data:
-    """Return arrays as data; without a part for testing, it is that for training."""
+    """Return arrays as data; without a part for testing, that part is empty."""
     inputs, targets = examples(x, y, names[0], names[1])
-    test_inputs, test_targets = inputs, targets
+    test_inputs, test_targets = _empty(inputs), targets[:0]
+    parts = {names[1]: targets}
     if x_test is not None or y_test is not None:
         test_inputs, test_targets = examples(x_test, y_test, names[2], names[3])
         refuse_other_types(inputs, test_inputs, names[0], names[2])
         refuse_other_types(targets, test_targets, names[1], names[3])
-    parts = {names[1]: targets, names[-1]: test_targets}
+        parts[names[3]] = test_targets
     count = classes_of(parts, classes)
     is_rated = not count and targets.ndim == 1
-    return Data(
-        inputs, targets, test_inputs, test_targets, count,
-        ids_of((inputs, test_inputs), names[0], is_rated=is_rated, given=ids),
-    )  # fmt: skip
+    every = (inputs, test_inputs)[: len(parts)]
+    found = ids_of(every, names[0], is_rated=is_rated, given=ids)
+    return Data(inputs, targets, test_inputs, test_targets, count, found)
 
 
 def examples(x: Any, y: Any, x_name: str, y_name: str) -> tuple[Any, np.ndarray]:
@@ -79,6 +79,16 @@ def _leaves(x: Any) -> Iterator[np.ndarray]:
             yield from _leaves(part)
     else:
         yield x
+
+
+def _empty(x: Any) -> Any:
+    """Return inputs without any example."""
+    if isinstance(x, dict):
+        return {key: _empty(part) for key, part in x.items()}
+    if isinstance(x, tuple):
+        parts = [_empty(part) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else tuple(parts)
+    return x[:0]
 
 
 def _array(x: Any, name: str) -> np.ndarray:

@@ -23,8 +23,7 @@ def as_data(
         JAX, or lists. Inputs may be dictionaries and tuples of arrays that have their first axis in
         common. Floats become float32, integers int32.
     test : tuple, optional
-        ``(x, y)`` for testing, where `data` has none. Without it, arrays are tested on the examples
-        for training.
+        ``(x, y)`` for testing, where `data` has none. Without it nothing is tested.
     classes : int, optional
         Number of classes, where targets are integers; else one more than the largest target.
     ids : tuple of int
@@ -53,7 +52,7 @@ def as_data(
         given = {"test": test, "classes": classes, "ids": ids or None}
         if any(value is not None for value in given.values()):
             raise ValueError("data is a Stream, which has test, classes and ids of its own")
-        return data
+        return _looked_at(data)
     if isinstance(data, Data):
         _refuse_second_test(test)
         own = (data.classes or None) if classes is None else classes
@@ -76,7 +75,13 @@ def as_data(
             return as_arrays(x, y, names=("x", "y"), classes=classes, ids=ids)
         names = ("x_train", "y_train", "x_test", "y_test")
         return as_arrays(x, y, *pair(test, "test"), names=names, classes=classes, ids=ids)
-    return Stream(batches=data, test=test, classes=classes, ids=ids)
+    return _looked_at(Stream(batches=data, test=test, classes=classes, ids=ids))
+
+
+def _looked_at(stream: Stream) -> Stream:
+    """Read the first batch of a stream now, so that what is wrong with it is said now."""
+    assert stream.problem is not None
+    return stream
 
 
 def _are_pairs(data: Any) -> bool:

@@ -33,7 +33,7 @@ class Task:
     needs_folder: bool = False
     """Whether there are no data without a folder."""
     loss: str = "cross_entropy"
-    """What is made small; "cross_entropy" of classes, "mse" of numbers; empty as `has`."""
+    """What is made small; a name of a loss; empty as `has`."""
     metric: str = "accuracy"
     """What is measured on the examples for testing: "accuracy", "perplexity", "rmse"."""
 
@@ -46,7 +46,9 @@ TASKS = {
     "digits": Task(lambda seed, _: digits.load(seed), "images"),
     "mnist5k": Task(lambda seed, _: digits.load_mnist5k(seed), "images"),
     "text": Task(lambda _, folder: text.load(folder), "characters", reads_folder=True),
-    "masked": Task(masked.load, "masked characters", reads_folder=True),
+    "masked": Task(
+        masked.load, "masked characters", reads_folder=True, loss="masked_cross_entropy"
+    ),
     "ratings": Task(lambda seed, _: ratings.load(seed), "ratings", loss="mse", metric="rmse"),
     "regression": Task(lambda seed, _: regression.load(seed), "numbers", loss="mse", metric="rmse"),
     "mnist": _in_files(idx.load, "images"),

@@ -1,5 +1,7 @@
 """Batches that come one after the other, read where a run needs them."""
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +26,9 @@ class Stream:
     ----------
     batches : callable or iterable
         A function of no arguments that returns an iterable of batches ``(inputs, targets)``, all of
-        the same shapes; it is called again where a run needs more batches, starts again or goes
-        on from a checkpoint. An iterable is taken anew there; an iterator, which gives its batches
-        once, is refused there.
+        the same shapes. It is called once for a look at the first batch, and again where a run
+        starts, needs more batches, or goes on from a checkpoint. An iterable is taken anew there; an
+        iterator, which gives its batches once, is refused there after the first time.
     test : tuple, optional
         ``(inputs, targets)`` for testing; without it nothing is tested.
     classes : int, optional
@@ -38,7 +40,7 @@ class Stream:
     Examples
     --------
     >>> stream = Stream(batches=lambda: ((np.ones((2, 3)), [k, k]) for k in range(5)), classes=5)
-    >>> stream.problem.shape, stream.batch(4)[1].tolist()
+    >>> stream.problem.shape, stream.reader()(4)[1].tolist()
     ((3,), [4, 4])
     """
 
@@ -46,14 +48,16 @@ class Stream:
     test: Any = None
     classes: int | None = None
     ids: tuple[int, ...] = ()
-    _reader: "_Reader" = field(init=False, repr=False, compare=False)
+    _first: "_First" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the part for testing; nothing is read of the batches."""
         batches: Any = self.batches
         is_text = isinstance(batches, (str, bytes, Mapping))
-        if not is_text and isinstance(batches, Iterable):
-            object.__setattr__(self, "batches", _Repeated(batches))
+        if not is_text and isinstance(batches, Iterator):
+            object.__setattr__(self, "batches", _Once(batches))
+        elif not is_text and isinstance(batches, Iterable):
+            object.__setattr__(self, "batches", lambda: batches)
         elif is_text or not callable(batches):
             raise ValueError(f"data is {shown(batches)}; allowed are {_FORMS}")
         if self.classes is not None:
@@ -61,46 +65,78 @@ class Stream:
         if self.test is not None:
             test = examples(*pair(self.test, "test"), "x_test", "y_test")
             object.__setattr__(self, "test", test)
-        object.__setattr__(self, "_reader", _Reader(self.batches, self.classes))
+        object.__setattr__(self, "_first", _First(self))
 
-    def batch(self, step: int) -> tuple[Any, np.ndarray]:
-        """Return the inputs and targets of a step, as arrays.
+    @property
+    def test_inputs(self) -> Any:
+        """Of the part for testing; None without one."""
+        return None if self.test is None else self.test[0]
 
-        Batches before it are read if they have not been; for a step before the last one that was
-        read, everything is read anew.
-        """
-        return self._reader.batch(step)
+    @property
+    def test_targets(self) -> np.ndarray | None:
+        """Of the part for testing; None without one."""
+        return None if self.test is None else self.test[1]
 
     @property
     def problem(self) -> Problem:
-        """What a model has to know of the data; the first batch is read unless it has been."""
-        inputs, targets = self._reader.first()
-        parts = {"the targets of batch 0": targets}
-        every: tuple[Any, ...] = (inputs,)
-        if self.test is not None:
-            refuse_other_types(inputs, self.test[0], "the inputs of batch 0", "x_test")
-            refuse_other_types(targets, self.test[1], "the targets of batch 0", "y_test")
-            parts["y_test"], every = self.test[1], (inputs, self.test[0])
-        classes = classes_of(parts, self.classes or None)
-        is_rated = not classes and targets.ndim == 1
-        ids = ids_of(every, "the inputs of batch 0", is_rated=is_rated, given=self.ids)
-        return problem_of(inputs, targets, classes, ids)
+        """What a model has to know of the data; the first batch is read, once."""
+        return self._first.problem
+
+    def reader(self) -> Callable[[int], tuple[Any, np.ndarray]]:
+        """Return ``batch(step)``, the inputs and targets of a step, as arrays.
+
+        Batches before it are read if they have not been; for a step before the last one that was
+        read, all are read anew. Runs side by side take a reader each.
+        """
+        return _Reader(self.batches, self.classes).batch
 
 
-class _Repeated:
-    """A function that returns an iterable, again and again unless it is an iterator."""
+class _Once:
+    """A function that returns an iterator once, of which a first batch may be looked at before."""
 
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self._batches, self._is_used = batches, False
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches: Iterator[Any] | None = batches
 
-    def __call__(self) -> Iterable[Any]:
-        if self._is_used and isinstance(self._batches, Iterator):
+    def look(self) -> Iterable[Any]:
+        """Return the first batch, in a tuple of one, or of none."""
+        batches = self()
+        seen = tuple(itertools.islice(batches, 1))
+        self._batches = itertools.chain(seen, batches)
+        return seen
+
+    def __call__(self) -> Iterator[Any]:
+        batches, self._batches = self._batches, None
+        if batches is None:
             raise ValueError(
-                "data is an iterator, which gives its batches once, and the run needs them again or "
+                "data is an iterator, which gives its batches once, and a run needs them again or "
                 "needs more; allowed is a function of no arguments that returns a new iterator"
             )
-        self._is_used = True
-        return self._batches
+        return batches
+
+
+class _First:
+    """The first batch of a stream, read once."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    @functools.cached_property
+    def problem(self) -> Problem:
+        """What a model has to know of the data."""
+        stream, batches = self._stream, self._stream.batches
+        read = batches.look if isinstance(batches, _Once) else batches
+        inputs, targets = _Reader(read, stream.classes).batch(0)
+        parts = {"the targets of batch 0": targets}
+        every: tuple[Any, ...] = (inputs,)
+        if stream.test is not None:
+            x_test, y_test = stream.test
+            refuse_other_types(inputs, x_test, "the inputs of batch 0", "x_test")
+            refuse_other_types(targets, y_test, "the targets of batch 0", "y_test")
+            parts["y_test"], every = y_test, (inputs, x_test)
+        classes = classes_of(parts, stream.classes or None)
+        is_rated = not classes and targets.ndim == 1
+        ids = ids_of(every, "the inputs of batch 0", is_rated=is_rated, given=stream.ids)
+        return problem_of(inputs, targets, classes, ids)
 
 
 class _Reader:
@@ -120,10 +156,6 @@ class _Reader:
             self._last = self._checked(self._next(), self._step + 1)
             self._step += 1
         return self._last  # type: ignore[no-any-return]
-
-    def first(self) -> tuple[Any, np.ndarray]:
-        """Return the first batch, which is read once, however often a run starts again."""
-        return self.batch(0) if self._first is None else self._first
 
     def _next(self) -> Any:
         """Return the next batch, of a new iterable where one has ended."""

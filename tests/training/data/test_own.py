@@ -46,9 +46,10 @@ def test_every_form_gives_the_same_arrays(name: str) -> None:
     assert data.problem == Problem((3,), "float32", (), 5)
 
 
-def test_without_a_part_for_testing_it_is_that_for_training() -> None:
+def test_without_a_part_for_testing_it_is_empty() -> None:
     data = arrays_of((X, Y))
-    assert data.test_inputs is data.train_inputs
+    assert (data.test_inputs.shape, data.test_targets.shape) == ((0, 3), (0,))
+    assert arrays_of(({"a": (X,)}, Y)).test_inputs["a"][0].shape == (0, 3)
     assert data.classes == 4
     assert arrays_of((X, Y), test=(X_TEST, Y_TEST)).classes == 5
     assert arrays_of({"train": (X, Y)}, test=(X_TEST, Y_TEST), classes=9).classes == 9
@@ -173,26 +174,28 @@ def stream_of(data: Any, **options: Any) -> Stream:
 def test_batches_by_number_over_epochs_and_again(data: Any) -> None:
     stream = stream_of(data)
     assert stream.problem == Problem((3,), "float32", (), 2)
+    assert (stream.test_inputs, stream.test_targets) == (None, None)
+    batch, beside = stream.reader(), stream.reader()
     steps = [0, 1, 2, 3, 4, 4, 1, 9]
-    found = [stream.batch(k)[1].tolist() for k in steps]
-    assert found == [[k % 3, k % 3 + 1] for k in steps]
-    inputs, targets = stream.batch(4)
+    found = [(batch(k)[1].tolist(), beside(5)[1].tolist()) for k in steps]
+    assert found == [([k % 3, k % 3 + 1], [2, 3]) for k in steps]
+    inputs, targets = batch(4)
     assert_same_bits(inputs, (X[:2] + 1).astype(np.float32))
     assert targets.dtype == np.int32
 
 
 def test_an_iterator_gives_its_batches_once() -> None:
     stream = stream_of(batches())
-    assert stream.problem.classes == 2
-    assert [stream.batch(k)[1].tolist()[0] for k in (0, 1, 2)] == [0, 1, 2]
+    batch = stream.reader()
+    assert [batch(k)[1].tolist()[0] for k in (0, 1, 2)] == [0, 1, 2]
     assert stream.problem.classes == 2  # which is known without reading anew
-    message = "data is an iterator, which gives its batches once, and the run needs them again"
-    for step in (3, 0):
+    message = "data is an iterator, which gives its batches once, and a run needs them again"
+    for reader, step in ((batch, 3), (batch, 0), (stream.reader(), 0)):
         with pytest.raises(ValueError, match=message):
-            stream.batch(step)
+            reader(step)
 
 
-def test_nothing_is_read_before_it_is_needed() -> None:
+def test_no_more_is_read_than_is_needed() -> None:
     read: list[int] = []
 
     def counted() -> Iterator[Any]:
@@ -201,12 +204,12 @@ def test_nothing_is_read_before_it_is_needed() -> None:
             yield batch
 
     stream = stream_of(counted)
-    assert read == []
     assert stream.problem.classes == 2
-    assert read == [0]
-    stream.batch(0)
-    stream.batch(1)
-    assert read == [0, 1]
+    assert read == [0]  # a look
+    batch = stream.reader()
+    batch(0)
+    batch(1)
+    assert read == [0, 0, 1]
 
 
 def test_classes_and_ids_of_a_stream() -> None:
@@ -233,9 +236,8 @@ REFUSED_BATCHES: dict[str, tuple[Any, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED_BATCHES)
 def test_batches_refused_in_one_line(name: str) -> None:
     data, options, message = REFUSED_BATCHES[name]
-    stream = stream_of(data, **options)
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
-        (stream.problem, stream.batch(1))
+        stream_of(data, **options).reader()(1)
     assert message in str(error.value)
 
 
@@ -255,7 +257,7 @@ def test_what_a_stream_raises_is_raised() -> None:
         yield X, Y
         raise OSError("the disk is gone")
 
-    stream = stream_of(broken)
-    stream.batch(0)
+    batch = stream_of(broken).reader()
+    batch(0)
     with pytest.raises(OSError, match="the disk is gone"):
-        stream.batch(1)
+        batch(1)

@@ -45,7 +45,7 @@ def checked(task: str, data: Data) -> None:
     assert bool(problem.ids) == (problem.dtype == "int32")
     if known.has:
         assert kind_of(problem) == known.has.removeprefix("masked ")
-        assert usual_loss(problem)[0] == known.loss
+        assert usual_loss(problem)[0] == known.loss.removeprefix("masked_")
         assert (known.metric == "rmse") == (known.loss == "mse")
 
 
