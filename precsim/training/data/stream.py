@@ -27,8 +27,8 @@ class Stream:
     batches : callable or iterable
         A function of no arguments that returns an iterable of batches ``(inputs, targets)``, all of
         the same shapes. It is called once for a look at the first batch, and again where a run
-        starts, needs more batches, or goes on from a checkpoint. An iterable is taken anew there; an
-        iterator, which gives its batches once, is refused there after the first time.
+        starts, needs more batches, or goes on from a checkpoint. An iterable is taken anew there;
+        an iterator, which gives its batches once, is refused after the first time.
     test : tuple, optional
         ``(inputs, targets)`` for testing; without it nothing is tested.
     classes : int, optional
