@@ -174,7 +174,8 @@ def add_result(path: Path, result: TrainResult) -> None:
 
 def _add_metrics(metrics: Path, result: TrainResult) -> None:
     is_new = not metrics.exists()
-    backward = np.sum(list(result.backward_events.values()), axis=0)
+    none = np.zeros((len(result.losses), len(Events._fields)), np.int64)
+    backward = sum(result.backward_events.values(), none)
     try:
         with metrics.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
