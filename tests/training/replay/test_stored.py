@@ -15,9 +15,9 @@ import precsim as ps
 from precsim.analysis.bisect import bisect_runs
 from precsim.training.replay import files, stored
 from precsim.training.replay.bits import load_state
-from precsim.training.replay.checkpoint import load_weights, save_weights
 from precsim.training.replay.files import file_name, write_whole
 from precsim.training.replay.stored import read_run
+from precsim.training.replay.weights import load_weights, save_weights
 from tests.training.conftest import single
 
 STATE = {"b": single([0.5, -2.0]), "w": single([[1, 2], [3, 4]])}
