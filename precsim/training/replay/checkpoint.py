@@ -14,13 +14,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from precsim.formats.arguments import integer, shown
 from precsim.training.replay.files import write_whole
-from precsim.training.replay.leaves import Leaf, described, kind_of, leaf_of, placed, tensor_of
+from precsim.training.replay.leaves import (
+    Leaf,
+    described,
+    kind_of,
+    leaf_of,
+    placed,
+    stands_for,
+    tensor_of,
+)
 
 _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 _VERSION = 1
+_BESIDE = "arrays/"
+"""What the names of arrays beside the state begin with; the path of no leaf does."""
 _FIELDS = {"version", "about", "structure", "leaves"}
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -35,6 +46,8 @@ class Checkpoint:
         The state; without `like`, a dict of its leaves by path.
     about : mapping
         What `save_checkpoint` was told of the run.
+    arrays : dict of str to ndarray
+        The arrays beside the state.
     file : Path
         The file that has it.
 
@@ -50,11 +63,17 @@ class Checkpoint:
 
     state: Any
     about: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
     file: Path
 
 
 def save_checkpoint(
-    folder: str | Path, state: Any, *, about: Mapping[str, Any] | None = None, keep: int = 2
+    folder: str | Path,
+    state: Any,
+    *,
+    about: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, Any] | None = None,
+    keep: int = 2,
 ) -> Path:
     """Write a state to a new file, whole or not at all, and delete the oldest checkpoints.
 
@@ -67,6 +86,8 @@ def save_checkpoint(
         Python.
     about : mapping, optional
         What the caller says of the run, for example its step; anything that JSON has.
+    arrays : mapping of str to array, optional
+        Arrays beside the state, whose shapes no `like` knows beforehand, such as the losses so far.
     keep : int
         How many checkpoints stay, this one included.
 
@@ -107,6 +128,8 @@ def save_checkpoint(
     keep = integer(keep, "keep", least=1)
     folder = Path(folder)
     leaves = _described(state)
+    beside = {f"{_BESIDE}{name}": np.asarray(x) for name, x in (arrays or {}).items()}
+    leaves |= {name: described(x, name) for name, x in beside.items()}
     document = _document(about or {}, jax.tree.structure(state), leaves)
     tensors = {name: tensor_of(array) for name, (_, array) in leaves.items() if array is not None}
     digest = _digest(document, {name: x.tobytes() for name, x in tensors.items()})
@@ -130,8 +153,9 @@ def load_checkpoint(folder: str | Path, like: Any = None) -> Checkpoint:
         A folder that `save_checkpoint` wrote to.
     like : pytree, optional
         A state of the same structure, for example the one before the first step. What is loaded
-        has its types, its libraries (NumPy or JAX) and its places on devices. None: the leaves come
-        as NumPy arrays, random keys and numbers of Python, in a dict by path.
+        has its types, its libraries (NumPy or JAX) and its places on devices. Where it has a number
+        of Python, the file may have an array of one number. None: the leaves come as NumPy arrays,
+        random keys and numbers of Python, in a dict by path.
 
     Returns
     -------
@@ -183,7 +207,7 @@ def load_checkpoint(folder: str | Path, like: Any = None) -> Checkpoint:
         if damages:
             warnings.warn(f"{damages[0]}; {path.name} is used", UserWarning, stacklevel=2)
         state = found.leaves if like is None else _as(like, found)
-        return Checkpoint(state=state, about=found.about, file=path)
+        return Checkpoint(state=state, about=found.about, arrays=found.arrays, file=path)
     raise ValueError(damages[0] + ("" if len(damages) == 1 else "; the others are damaged, too"))
 
 
@@ -198,7 +222,7 @@ def _described(state: Any) -> dict[str, Leaf]:
     leaves: dict[str, Leaf] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         name = jax.tree_util.keystr(path)
-        if name in leaves:
+        if name in leaves or name.startswith(_BESIDE):
             raise ValueError(f"state has two leaves of the path {name}; paths have to differ")
         leaves[name] = described(leaf, name)
     return leaves
@@ -245,9 +269,10 @@ class _Content(NamedTuple):
     path: Path
     about: dict[str, Any]
     structure: list[Any]
-    kinds: dict[str, str]
-    """Path -> what a leaf is, besides its value."""
+    words: dict[str, Any]
+    """Path -> what describes a leaf."""
     leaves: dict[str, Any]
+    arrays: dict[str, np.ndarray]
 
 
 def _read(path: Path) -> _Content:
@@ -301,8 +326,12 @@ def _checked(path: Path, document: Any, data: Mapping[str, bytearray]) -> _Conte
             leaves[name] = leaf_of(description, data.get(name))
         except ValueError as error:
             raise ValueError(f"leaf {shown(name)}: {error}") from None
-    kinds = {name: kind_of(description) for name, description in words.items()}
-    return _Content(path, document["about"], document["structure"], kinds, leaves)
+    arrays = {
+        name.removeprefix(_BESIDE): leaves.pop(name)
+        for name in list(leaves)
+        if name.startswith(_BESIDE)
+    }
+    return _Content(path, document["about"], document["structure"], words, leaves, arrays)
 
 
 def _as(like: Any, found: _Content) -> Any:
@@ -313,14 +342,18 @@ def _as(like: Any, found: _Content) -> Any:
         what = "a leaf that like has not" if name in found.leaves else "not the leaf"
         raise ValueError(f"{found.path} has {what}: {name or 'the whole state'}")
     for name, leaf in wanted.items():
-        if found.kinds[name] != kind_of(leaf.about):
+        theirs = found.words[name]
+        if not stands_for(leaf.about, theirs):
             raise ValueError(
-                f"{found.path}: leaf {name} is {found.kinds[name]}; like has {kind_of(leaf.about)}"
+                f"{found.path}: leaf {name} is {kind_of(theirs)}; like has {kind_of(leaf.about)}"
             )
     nodes = _nodes(tree)
     if found.structure != nodes:
         pairs = zip([*found.structure, "nothing"], [*nodes, "nothing"], strict=False)
         here, there = next((x, y) for x, y in pairs if x != y)
         raise ValueError(f"{found.path} has {shown(here)} where like has {shown(there)}")
-    leaves = zip(wanted, jax.tree.leaves(like), strict=True)
-    return tree.unflatten([placed(found.leaves[name], leaf) for name, leaf in leaves])
+    made = [
+        placed(found.leaves[name], found.words[name], leaf)
+        for name, leaf in zip(wanted, jax.tree.leaves(like), strict=True)
+    ]
+    return tree.unflatten(made)

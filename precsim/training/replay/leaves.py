@@ -140,20 +140,28 @@ def kind_of(about: Description) -> str:
     if "number" in about:
         return f"a Python {about['number']}"
     words = f"{about.get('dtype')}{about.get('shape')}".replace(" ", "")
-    if "key" in about:
-        return f"a random key {about['key']} of {words}"
-    return f"{words} of weak type" if about.get("weak") else words
+    return f"a random key {about['key']} of {words}" if "key" in about else words
 
 
-def placed(leaf: Any, like: Any) -> Any:
-    """Return a leaf of a file in the library and at the place of another one of its kind."""
-    if isinstance(like, jax.Array):
-        if isinstance(leaf, np.ndarray):
-            leaf = _as_jax(leaf, is_weak=bool(like.weak_type))
-        return jax.device_put(leaf, like.sharding) if like.committed else leaf
-    if isinstance(like, np.generic):
-        return leaf[()]
-    return leaf
+def stands_for(about: Description, other: Description) -> bool:
+    """Return whether a leaf of a state has the place for another one.
+
+    A number of Python has it for any single number: the first step makes an array of it.
+    """
+    is_number = other.get("shape") == [] and "key" not in other
+    return kind_of(about) == kind_of(other) or ("number" in about and is_number)
+
+
+def placed(leaf: Any, about: Description, like: Any) -> Any:
+    """Return a leaf of a file in the library and at the place of another one."""
+    if isinstance(leaf, np.ndarray):
+        if isinstance(like, np.ndarray):
+            return leaf
+        if isinstance(like, np.generic):
+            return leaf[()]
+        leaf = _as_jax(leaf, is_weak=bool(about.get("weak")))
+    is_placed = isinstance(like, jax.Array) and like.committed
+    return jax.device_put(leaf, like.sharding) if is_placed else leaf
 
 
 def _as_jax(array: np.ndarray, *, is_weak: bool) -> Array:

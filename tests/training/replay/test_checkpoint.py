@@ -110,8 +110,19 @@ def test_weak_types_stay_weak(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, given)
     found = load_checkpoint(tmp_path, like=given).state
     assert (found["weak"].weak_type, found["strong"].weak_type) == (True, False)
-    with pytest.raises(ValueError, match=r"leaf \['weak'\] is float32\[\] of weak type; like has"):
-        load_checkpoint(tmp_path, like={"weak": jnp.float32(0), "strong": jnp.float32(0)})
+    other = load_checkpoint(tmp_path, like={"weak": jnp.float32(0), "strong": jnp.float32(0)}).state
+    assert (other["weak"].weak_type, other["strong"].weak_type) == (True, False)
+
+
+def test_a_number_of_python_stands_for_the_array_that_a_step_makes_of_it(tmp_path: Path) -> None:
+    start = ps.DynamicLossScale()
+    save_checkpoint(tmp_path, start.adjust(jnp.asarray(False)))
+    found = load_checkpoint(tmp_path, like=start).state
+    assert (float(found.factor), int(found.skipped)) == (2.0**14, 1)
+    assert isinstance(found.factor, jax.Array)
+    told = refusal(tmp_path, ps.DynamicLossScale(factor=single([1, 2])))
+    assert told is not None
+    assert told.endswith("leaf .factor is float32[]; like has float32[2]")
 
 
 def test_what_differs_from_like_is_named(tmp_path: Path) -> None:
@@ -202,6 +213,31 @@ def test_other_tools_read_the_weights(tmp_path: Path) -> None:
     with safe_open(file, "np") as opened:
         assert opened.get_tensor("['w']").tolist() == [1, 2]
         assert json.loads(opened.metadata()["checkpoint"])["about"] == {"step": 7}
+
+
+def test_arrays_beside_the_state_need_no_like(tmp_path: Path) -> None:
+    losses = {"losses": single([3, 2, 1]), "events/block0/scores": np.ones((2, 7), np.int64)}
+    save_checkpoint(tmp_path, {"w": 1}, arrays=losses)
+    found = load_checkpoint(tmp_path, like={"w": 0})
+    assert found.state == {"w": 1}
+    assert {name: x.tolist() for name, x in found.arrays.items()} == {
+        name: x.tolist() for name, x in losses.items()
+    }
+    with pytest.raises(TypeError, match="leaf arrays/names of dtype <U1; allowed"):
+        save_checkpoint(tmp_path, {}, arrays={"names": ["a"]})
+
+
+def test_the_recipe_with_orbax_keeps_each_bit(tmp_path: Path) -> None:
+    pytest.importorskip("orbax.checkpoint")
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "resume-a-run.md"
+    recipe = page.read_text("utf-8").partition(":name: orbax\n")[2].partition("```")[0]
+    delayed = ps.DelayedScale.start("e4m3:scale=tensor", length=3).update(single([7]))
+    narrow = jnp.asarray([1.5, -2], jnp.float8_e4m3fn)
+    given = jax.tree.map(jnp.asarray, {"amax": delayed, "w": narrow, "scale": ps.NoLossScale()})
+    given["key"] = jax.random.key(1)
+    names: dict[str, Any] = {"folder": tmp_path.absolute(), "state": given, "jax": jax}
+    exec(recipe, names)  # noqa: S102
+    assert_same_state(names["restored"], given)
 
 
 @pytest.fixture

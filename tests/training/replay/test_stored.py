@@ -74,11 +74,10 @@ def test_a_full_disk_names_the_file_and_leaves_the_former_content(
     path = tmp_path / "a"
     write_whole(path, "before")
 
-    def full(self: Path, content: bytes) -> None:
-        self.touch()
+    def full(file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"a cannot be written: No space left on device") as error:
         write_whole(path, "after")
     assert error.value.errno == errno.ENOSPC
