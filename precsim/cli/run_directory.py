@@ -20,8 +20,8 @@ from precsim import __version__
 from precsim.analysis.comparison import event_rates, summarise, weight_drift
 from precsim.rounding.events import Events
 from precsim.training.config import TrainConfig
-from precsim.training.replay.checkpoint import save_weights
 from precsim.training.replay.files import file_name, unwritten, write_whole
+from precsim.training.replay.weights import save_weights
 from precsim.training.result import TrainResult
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
