@@ -214,7 +214,8 @@ def _flat(weights: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _total(events: dict[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(sum(e.sum(axis=0, dtype=np.int64) for e in events.values()))
+    none = np.zeros(len(Events._fields), np.int64)
+    return sum((e.sum(axis=0, dtype=np.int64) for e in events.values()), none)
 
 
 def _percent(part: float, whole: float) -> float:

@@ -20,7 +20,7 @@ from precsim.analysis.report import LEGEND
 from precsim.cli import run_directory
 from precsim.cli import train as command
 from precsim.cli.main import main
-from precsim.training.replay.checkpoint import load_weights
+from precsim.training.replay.weights import load_weights
 from tests.training.conftest import single
 from tests.training.test_loop import one_layer
 

@@ -32,7 +32,7 @@ def places(policy: Policy, model: str = "transformer") -> dict[str, Policy]:
 
     tokens = np.zeros((2, 4), np.int32)
     layers = Noted(policy=policy, backend=f"auto{UNGUARDED}", key=jax.random.key(0))
-    weights = module.init(np.random.default_rng(0), (4,), 5)
+    weights = module.init(np.random.default_rng(0), Problem((4,), "int32", (4,), 5, (5,)))
     jax.eval_shape(lambda params: module.apply(params, tokens, layers), weights)
     layers.check_rules()
     return used
