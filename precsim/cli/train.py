@@ -119,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         default="",
         metavar="FOLDER",
-        help="folder with text.txt, for task text (default: Python's own documentation)",
+        help="folder with the files of the task, see docs/reference/data.md (default: none)",
     )
     parser.add_argument(
         "--out",
