@@ -1,7 +1,7 @@
 """One operation of an emulated program, as its rule sees it; rules stand in a registry."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
+from precsim.formats.tile import TileFormat
+from precsim.rounding.scaled.scale import Scale
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform import jaxprs
 from precsim.transform.policy import Policy
@@ -97,6 +99,10 @@ class Context:
         How often this runs: the turns of the scans around, multiplied.
     count : callable, optional
         It is told the path of each `while_loop` that ends, and how many turns it took.
+    scales : mapping of str to Scale, optional
+        Delayed scales of operands of products, by their names; see `transform.tensor_scaling`.
+    observe : callable, optional
+        It is told the name, format and largest magnitude of each such operand.
     """
 
     policy: Policy
@@ -111,6 +117,8 @@ class Context:
     records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
     times: int = 1
     count: Callable[[str, Any], None] | None = field(default=None, compare=False)
+    scales: Mapping[str, Scale] | None = field(default=None, compare=False)
+    observe: Callable[[str, TileFormat, Array], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

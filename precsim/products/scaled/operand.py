@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
+from precsim._loops import computed_once
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import Carrier, as_carrier
@@ -70,6 +71,7 @@ def scaled_operand(
         elements, patterns = _codes(groups, rounding, fmt, carrier)
         if not as_integers:
             elements = elements.astype(carrier.float_dtype)
+    elements, patterns = computed_once(elements), computed_once(patterns)
     scales = bitcast(patterns, carrier.float_dtype)
     return Scaled(
         _from_groups(elements, scaling, x.shape), _spread(scales, scaling, x.shape, stretch)
