@@ -15,6 +15,7 @@ from precsim.formats.carrier import FLOAT32
 from precsim.products.backends import Specs
 from precsim.products.emulated import emulated_matmul
 from precsim.products.operands import NO_NOISE, Operands, expanded, squeezed
+from precsim.products.preparation import operand_bits
 from precsim.products.scaled.given import Given, of_product
 from precsim.products.scaled.operand import scaled_operand
 from precsim.products.scaled.product import Scales, scaled_sums
@@ -107,7 +108,9 @@ def multiply_elements(
     @jax.custom_jvp
     def multiply_them(a: Array, b: Array, given: Scales, random_bits: Array | None) -> Array:
         quantize = partial(scaled_operand, as_integers=False, stretch=None)
-        x, y = quantize(a, spec.lhs, given[0]), quantize(b, spec.rhs, given[1])
+        of_a, of_b = operand_bits(random_bits, a, b, spec)
+        x = quantize(a, spec.lhs, given[0], random_bits=of_a)
+        y = quantize(b, spec.rhs, given[1], random_bits=of_b)
         total = run(x.elements, y.elements, spec.elements, random_bits)
         scales = (None if s is None else s.reshape(()) for s in (x.scales, y.scales))
         total = scaled_sums(total, *scales)

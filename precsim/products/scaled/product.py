@@ -11,6 +11,7 @@ from precsim._loops import computed_once, repeat
 from precsim.arithmetic.elementwise import add, fma, multiply
 from precsim.formats.carrier import FLOAT32, select
 from precsim.formats.tile import TileFormat
+from precsim.products.preparation import operand_bits
 from precsim.products.scaled.integer import integer_matmul
 from precsim.products.scaled.operand import scaled_operand
 from precsim.products.specs.scaling import scaling_of
@@ -43,8 +44,10 @@ def scaled_product(
         return _as_rows(a, b, c, spec, random_bits, run, given)
     stretch, as_integers = spec.stretch, spec.has_register
     quantize = partial(scaled_operand, as_integers=as_integers, stretch=stretch)
-    x = quantize(a, spec.lhs, given[0])
-    y = quantize(xp.swapaxes(b, -1, -2), spec.rhs, given[1])
+    of_a, of_b = operand_bits(random_bits, a, b, spec)
+    x = quantize(a, spec.lhs, given[0], random_bits=of_a)
+    of_b = None if of_b is None else xp.swapaxes(of_b, -1, -2)
+    y = quantize(xp.swapaxes(b, -1, -2), spec.rhs, given[1], random_bits=of_b)
     row_scales, column_scales = x.scales, y.scales
     if column_scales is not None:
         column_scales = xp.swapaxes(column_scales, -1, -2)
@@ -76,7 +79,7 @@ def scaled_sums(
     bits = bitcast(total, FLOAT32.uint_dtype)
     magnitude, sign = bits & u(FLOAT32.sign_bit - 1), bits & u(FLOAT32.sign_bit)
     is_special, is_nan = magnitude >= u(FLOAT32.infinity), magnitude > u(FLOAT32.infinity)
-    exponent: Array = np.int32(0)
+    exponent: Any = np.int32(0)
     for scale in (left, right):
         if scale is not None:
             power = bitcast(scale, FLOAT32.uint_dtype)

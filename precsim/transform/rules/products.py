@@ -163,7 +163,7 @@ def _noise(
     noise = {}
     for role, spec, shape in zip(("forward", "dgrad", "wgrad"), specs, shapes, strict=True):
         modes = spec.accumulator.mode, (spec.output or spec.accumulator).mode
-        if RoundingMode.STOCHASTIC in modes:
+        if RoundingMode.STOCHASTIC in modes or spec.has_random_operands:
             noise[role] = bits_at(op.context.key, f"{op.context.path}/{role}", shape)
     return noise or None
 
