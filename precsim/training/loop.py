@@ -14,8 +14,9 @@ from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.data.batches import batches_of
 from precsim.training.data.dataset import Data
-from precsim.training.data.own import Stream, as_data
+from precsim.training.data.own import as_data
 from precsim.training.data.registry import TASKS
+from precsim.training.data.stream import Stream
 from precsim.training.gradients import first_tensor_scales
 from precsim.training.losses import Loss, Metric
 from precsim.training.own_objects import load_object
