@@ -34,10 +34,9 @@ def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:
 def apply(params: Mapping[str, Array], pairs: Array) -> Array:
     """Return ratings (batch,) of pairs (batch, 2): the numbers of a user and of an item."""
     users, items = pairs[:, 0], pairs[:, 1]
+    user, item = embed(params, "users", users), embed(params, "items", items)
     with jax.named_scope("product"):
-        match: Array = jnp.einsum(
-            "bf,bf->b", embed(params, "users", users), embed(params, "items", items)
-        )
+        match: Array = jnp.einsum("bf,bf->b", user, item)
+    biases = embed(params, "user_bias", users) + embed(params, "item_bias", items)
     with jax.named_scope("mean"):
-        biases = embed(params, "user_bias", users) + embed(params, "item_bias", items)
         return match + biases + params["mean/b"]

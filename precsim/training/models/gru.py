@@ -34,7 +34,7 @@ def apply(params: Mapping[str, Array], inputs: Array) -> Array:
     return sequences.read(params, inputs, _cell, WIDTH, 1)
 
 
-def _cell(params: Mapping[str, Array], x: Array, states: tuple[Array, ...]) -> tuple[Array, ...]:
+def _cell(params: Mapping[str, Array], x: Array, states: sequences.States) -> sequences.States:
     (state,) = states
     gates = jax.nn.sigmoid(dense(params, "gates", jnp.concatenate([x, state], axis=1)))
     update, reset = jnp.split(gates, 2, axis=1)

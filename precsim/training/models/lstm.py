@@ -34,7 +34,7 @@ def apply(params: Mapping[str, Array], inputs: Array) -> Array:
     return sequences.read(params, inputs, _cell, WIDTH, 2)
 
 
-def _cell(params: Mapping[str, Array], x: Array, states: tuple[Array, ...]) -> tuple[Array, ...]:
+def _cell(params: Mapping[str, Array], x: Array, states: sequences.States) -> sequences.States:
     output, memory = states
     gates = dense(params, "gates", jnp.concatenate([x, output], axis=1))
     enter, keep, new, leave = jnp.split(gates, 4, axis=1)

@@ -17,9 +17,9 @@ from precsim.training.models import batch_norm
 from precsim.training.models.initial import he_normal, lecun_normal, zeros
 from precsim.training.models.plain_layers import conv, dense
 
-FIRST = 8
+FIRST = 16
 """Channels of the first, ordinary convolution."""
-BLOCKS = {"block1": 16, "block2": 16}
+BLOCKS = {"block1": 32, "block2": 32}
 """Channels of each depthwise-separable convolution; the first one halves the image."""
 
 

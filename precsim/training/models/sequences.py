@@ -1,7 +1,7 @@
 """What a recurrent network reads, place by place, and what it answers.
 
-Images are read row by row. Tokens are embedded first. The answer is one per place, or one for
-each example, from the last state; then the state stands still where a text has ended.
+Images are read row by row. Tokens are embedded first. The answer is one per place, or one for all
+from the last state. In the second case padding changes no state, before a text or behind it.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +15,12 @@ from precsim.training.models.initial import lecun_normal, normal, zeros
 from precsim.training.models.plain_layers import dense, embed
 
 PADDING = 0
-"""The token behind the end of a text, where an answer is for the whole text."""
+"""The token that fills up texts of one answer each; where each place has one, it is as others."""
 
-Cell = Callable[[Mapping[str, Array], Array, tuple[Array, ...]], tuple[Array, ...]]
+States = tuple[Array, ...]
+"""Each (batch, width)."""
+
+Cell = Callable[[Mapping[str, Array], Array, States], States]
 """The new states after one place, of the weights, the place (batch, features) and the states."""
 
 
@@ -44,9 +47,9 @@ def is_pooled(params: Mapping[str, Array]) -> bool:
     return "pooled/w" in params
 
 
-def is_text(tokens: Array) -> Array:
-    """Return which tokens belong to a text; the first one always does."""
-    return (tokens != PADDING) | (jnp.arange(tokens.shape[1]) == 0)
+def is_read(params: Mapping[str, Array], tokens: Array) -> Array:
+    """Return which tokens are not padding."""
+    return tokens != PADDING if is_pooled(params) else jnp.ones(tokens.shape, bool)
 
 
 def read(
@@ -59,23 +62,19 @@ def read(
     """
     if inputs.ndim == 4:
         places = inputs.reshape(*inputs.shape[:2], -1)
+        moves = jnp.ones(places.shape[:2], bool)
     else:
         places = embed(params, "tokens", inputs)
-    has_end = inputs.ndim == 2 and is_pooled(params)
-    goes_on = is_text(inputs) if has_end else jnp.ones(places.shape[:2], bool)
+        moves = is_read(params, inputs)
 
-    def turn(
-        states: tuple[Array, ...], place: tuple[Array, Array]
-    ) -> tuple[tuple[Array, ...], Array]:
-        x, moves = place
-        new = cell(params, x, states)
-        states = tuple(
-            jnp.where(moves[:, None], y, old) for y, old in zip(new, states, strict=True)
-        )
-        return states, states[0]
+    def turn(old: States, place: tuple[Array, Array]) -> tuple[States, Array]:
+        x, is_moved = place
+        pairs = zip(cell(params, x, old), old, strict=True)
+        new = tuple(jnp.where(is_moved[:, None], after, before) for after, before in pairs)
+        return new, new[0]
 
     start = (jnp.zeros((len(inputs), width), places.dtype),) * num_states
-    (last, *_), every = lax.scan(turn, start, (places.swapaxes(0, 1), goes_on.T))
+    (last, *_), every = lax.scan(turn, start, (places.swapaxes(0, 1), moves.T))
     if is_pooled(params):
         return dense(params, "pooled", last)
     return dense(params, "output", every.swapaxes(0, 1))
