@@ -88,3 +88,13 @@ def test_page_says_how_many_weights_a_model_has_on_its_task(name: str) -> None:
     problem = TASKS[MODELS[name].task].load(0, "").problem
     params = MODELS[name].load().init(np.random.default_rng(0), problem)
     assert rows_of_the_page()[name][2] == f"{sum(w.size for w in params.values()):,}"
+
+
+@pytest.mark.parametrize(("name", "kind"), BOTH)
+def test_page_names_each_layer_of_a_model(name: str, kind: str) -> None:
+    section = PAGE.read_text(encoding="utf-8").partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w/]+)`", section))
+    layers = {weight.rpartition("/")[0] or weight for weight in started(name, PROBLEMS[kind])[1]}
+    if name == "transformer":  # the two blocks have the same layers
+        layers = {part for layer in layers for part in layer.split("/")}
+    assert layers - named == set()
