@@ -13,12 +13,12 @@ import numpy as np
 from jax import Array
 
 from precsim.training.data.dataset import Problem
-from precsim.training.models.initial import lecun_normal, zeros
+from precsim.training.models.initial import he_normal, zeros
 from precsim.training.models.plain_layers import average_pool, conv, dense, image_size
 
 
 def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:
-    """Return weights of variance 1 / fan_in for images whose height and width 4 divides."""
+    """Return weights of variance 2 / fan_in for images whose height and width 4 divides."""
     height, width, channels = image_size(problem, "lenet")
     shapes = {
         "conv1": (5, 5, channels, 6),
@@ -29,7 +29,7 @@ def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:
     }
     weights = {}
     for name, shape in shapes.items():
-        weights[f"{name}/w"] = lecun_normal(rng, shape)
+        weights[f"{name}/w"] = he_normal(rng, shape)
         weights[f"{name}/b"] = zeros(shape[-1])
     return weights
 

@@ -19,11 +19,11 @@ HIDDEN = 32
 
 
 def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:
-    """Return weights for ``problem.ids`` users and items, by He's rule; biases 0."""
+    """Return weights for ``problem.ids`` users and items: features of deviation 0.3, biases 0."""
     users, items = problem.ids
     return {
-        "users/w": normal(rng, (users, FEATURES), 1.0),
-        "items/w": normal(rng, (items, FEATURES), 1.0),
+        "users/w": normal(rng, (users, FEATURES), 0.3),
+        "items/w": normal(rng, (items, FEATURES), 0.3),
         "hidden/w": he_normal(rng, (2 * FEATURES, HIDDEN)),
         "hidden/b": zeros(HIDDEN),
         "output/w": lecun_normal(rng, (HIDDEN, 1)),

@@ -31,15 +31,15 @@ def started(name: str, problem: Problem) -> tuple[Any, dict[str, np.ndarray], An
 def examples(problem: Problem, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Return random inputs and targets."""
     rng = np.random.default_rng(1)
-    shape = count, *problem.shape
-    inputs = rng.random(shape)
-    if problem.ids:
-        inputs = rng.integers(min(problem.ids), size=shape)
-    targets = rng.random((count, *problem.target_shape))
-    if problem.classes:
-        targets = rng.integers(problem.classes, size=targets.shape)
-    kind = np.int32 if problem.classes else np.float32
-    return inputs.astype(problem.dtype), targets.astype(kind)
+
+    def drawn(shape: tuple[int, ...], below: int) -> np.ndarray:
+        size = count, *shape
+        if below:
+            return rng.integers(below, size=size, dtype=np.int32)
+        return rng.random(size, np.float32)
+
+    inputs = drawn(problem.shape, min(problem.ids, default=0))
+    return inputs, drawn(problem.target_shape, problem.classes)
 
 
 def loss_of(model: Any, problem: Problem) -> Callable[..., tuple[Any, Any]]:

@@ -10,7 +10,7 @@ from precsim.training.models.batch_norm import MOMENTUM, BatchNorms, init_state,
 from precsim.training.models.plain_layers import EPSILON
 
 U = 2.0**-24
-PARAMS = weights("batch_norm", 3)
+PARAMS: Any = weights("batch_norm", 3)
 X = np.random.default_rng(0).normal(2, 3, (4, 5, 2, 3)).astype(np.float32)
 COUNT = X[..., 0].size
 
@@ -64,7 +64,8 @@ def test_testing_normalises_by_the_running_statistics_and_keeps_them() -> None:
     }
     y, new = normalised(X, state, False)
     assert all(new[name] is x for name, x in state.items())
-    expected = (X - np.float64([1, 2, 3])) / np.sqrt(np.float64([4, 16, 1]) + EPSILON)
+    mean, variance = (x.astype(np.float64) for x in state.values())
+    expected = (X - mean) / np.sqrt(variance + EPSILON)
     assert np.all(np.abs(np.float64(y) - expected) <= ps.errors.gamma(6, U) * np.abs(expected))
 
 

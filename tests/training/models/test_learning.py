@@ -1,4 +1,4 @@
-"""Each plain model learns its default task, in float32 with optax, and others that it reads."""
+"""Each plain model learns its default task, in float32 with optax: `adam`, learning rate 0.005."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from precsim.training.data.registry import TASKS
 from tests.training.models.conftest import loss_of, started
 
 
-def trained(name: str, task: str, optimizer: Any, steps: int) -> tuple[Any, float, np.ndarray]:
+def trained(name: str, task: str, steps: int) -> tuple[Any, float, np.ndarray]:
     """Return the data, the loss on the examples for testing, and the outputs there."""
     data = TASKS[task].load(0, "")
     model, params, state = started(name, data.problem)
-    loss = loss_of(model, data.problem)
+    loss, optimizer = loss_of(model, data.problem), optax.adam(5e-3)
 
     @jax.jit
     def step(params: Any, state: Any, optimizer_state: Any, x: Any, targets: Any) -> Any:
@@ -49,7 +49,7 @@ def trained(name: str, task: str, optimizer: Any, steps: int) -> tuple[Any, floa
     ],
 )
 def test_classes_of_digits(name: str, accuracy: float, steps: int) -> None:
-    data, _, outputs = trained(name, "digits", optax.adam(5e-3), steps)
+    data, _, outputs = trained(name, "digits", steps)
     assert np.mean(outputs.argmax(-1) == data.test_targets) > accuracy
 
 
@@ -61,7 +61,7 @@ def test_classes_of_digits(name: str, accuracy: float, steps: int) -> None:
 def test_characters_are_predicted_better_than_by_their_frequency(
     name: str, task: str, steps: int
 ) -> None:
-    data, loss, _ = trained(name, task, optax.adam(5e-3), steps)
+    data, loss, _ = trained(name, task, steps)
     counts = np.bincount(data.train_targets[data.train_targets >= 0])
     shares = counts[counts > 0] / counts.sum()
     assert loss < -np.sum(shares * np.log(shares)) - 0.4
@@ -71,14 +71,14 @@ def test_characters_are_predicted_better_than_by_their_frequency(
 @pytest.mark.parametrize(
     ("name", "task", "share", "steps"),
     [
-        ("linear", "regression", 0.6, 500),
-        ("recommender", "ratings", 0.5, 1000),
+        ("linear", "regression", 0.75, 500),
+        ("recommender", "ratings", 0.4, 1000),
         ("factorisation", "ratings", 0.25, 1000),
     ],
 )
 def test_numbers_are_predicted_better_than_by_their_mean(
     name: str, task: str, share: float, steps: int
 ) -> None:
-    data, loss, outputs = trained(name, task, optax.adam(1e-2), steps)
+    data, loss, outputs = trained(name, task, steps)
     assert outputs.shape == data.test_targets.shape
     assert loss < share * jnp.var(data.test_targets)

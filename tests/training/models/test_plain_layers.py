@@ -1,5 +1,7 @@
 """Layers in plain JAX against the same in NumPy, in float64 with exact or bounded results."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ U = 2.0**-24
 RNG = np.random.default_rng(0)
 
 
-def small(*shape: int) -> np.ndarray:
+def small(*shape: int) -> Any:
     """Return integers of at most 4 in size: their products and sums are exact in float32."""
     return RNG.integers(-4, 5, shape).astype(np.float32)
 
@@ -39,7 +41,7 @@ def test_average_pool_is_the_mean_of_squares_of_four() -> None:
 
 def test_embed_and_dense() -> None:
     params = {"e/w": small(5, 3), "d/w": small(3, 2), "d/b": small(2)}
-    ids = np.array([[0, 4], [2, 2]], np.int32)
+    ids: Any = np.array([[0, 4], [2, 2]], np.int32)
     rows = plain_layers.embed(params, "e", ids)
     np.testing.assert_array_equal(rows, params["e/w"][ids])
     expected = params["e/w"][ids] @ params["d/w"] + params["d/b"]
@@ -47,8 +49,8 @@ def test_embed_and_dense() -> None:
 
 
 def test_layer_norm_has_mean_0_and_variance_1() -> None:
-    x = RNG.normal(3, 2, (4, 16)).astype(np.float32)
-    params = {"n/gain": np.ones(16, np.float32), "n/bias": np.zeros(16, np.float32)}
+    x: Any = RNG.normal(3, 2, (4, 16)).astype(np.float32)
+    params: dict[str, Any] = {"n/gain": np.ones(16, np.float32), "n/bias": np.zeros(16, np.float32)}
     y = np.asarray(plain_layers.layer_norm(params, "n", x), np.float64)
     exact = x.astype(np.float64)
     mean, variance = exact.mean(-1, keepdims=True), exact.var(-1, keepdims=True)

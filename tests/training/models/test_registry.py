@@ -50,7 +50,8 @@ def test_weights_are_float32_and_decided_by_the_seed(name: str, kind: str) -> No
     again = model.init(np.random.default_rng(0), PROBLEMS[kind])
     assert params.keys() == again.keys()
     for weight, w in params.items():
-        assert (w.dtype, type(w)) == (np.float32, np.ndarray)
+        assert isinstance(w, np.ndarray)
+        assert w.dtype == np.float32
         assert w.tobytes() == again[weight].tobytes()
 
 
