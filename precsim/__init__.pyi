@@ -28,6 +28,8 @@ from precsim.analysis.bounds.tolerance import Tolerance as Tolerance
 from precsim.analysis.bounds.tolerance import tolerance as tolerance
 from precsim.analysis.comparison import PolicySummary as PolicySummary
 from precsim.analysis.comparison import summarise as summarise
+from precsim.analysis.cost.cost import Cost as Cost
+from precsim.analysis.cost.cost import cost as cost
 from precsim.analysis.dumps.compare import DumpComparison as DumpComparison
 from precsim.analysis.dumps.compare import compare_dumps as compare_dumps
 from precsim.analysis.errors import backward_error as backward_error

@@ -107,7 +107,7 @@ EXEMPT = {
     "analyze_steps", "share_map",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
-    "significant_digits", "fragile_parts", "tolerance", "running_bound",
+    "significant_digits", "fragile_parts", "tolerance", "running_bound", "cost",
     # Optimizers, their states, pictures.
     *vars(ps.optax), *vars(ps.plots),
 }  # fmt: skip

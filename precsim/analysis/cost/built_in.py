@@ -38,11 +38,12 @@ def task_of(config: TrainConfig) -> Task:
         with jax.named_scope("loss"):
             return platform.cross_entropy(logits, targets.reshape(-1))
 
+    like: Any = jax.ShapeDtypeStruct
     return Task(
         loss,
-        {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()},
-        jax.ShapeDtypeStruct((size, *problem.shape), problem.dtype),
-        jax.ShapeDtypeStruct((size, *problem.target_shape), "int32"),
+        {name: like(x.shape, x.dtype) for name, x in weights.items()},
+        like((size, *problem.shape), problem.dtype),
+        like((size, *problem.target_shape), "int32"),
     )
 
 
@@ -73,10 +74,12 @@ class PlainLayers:
     def conv(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:
         """Convolve with "SAME" padding and add a bias."""
         with jax.named_scope(name):
+            image, kernel = jnp.asarray(x), jnp.asarray(w)
+            numbers = ("NHWC", "HWIO", "NHWC")
             y = jax.lax.conv_general_dilated(
-                x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                image, kernel, (1, 1), "SAME", dimension_numbers=numbers
             )
-            return jnp.asarray(y + b)
+            return y + jnp.asarray(b)
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def cost(
     ----------
     fun : callable, TrainConfig or int
         A loss, with an optimizer: a step of its training. A function without one: a call. A config:
-        a step of that run. A number: the weights alone of a model with so many parameters, all of
+        a step of that run. A number: the weights alone of a model with this many parameters, all of
         them operands of products.
     *args : pytree of arrays
         Arguments of a callable, or `jax.ShapeDtypeStruct` instead of arrays. Only shapes and dtypes
@@ -198,8 +198,8 @@ def cost(
     >>> for policy in ("fp32", "bf16_mixed"):
     ...     found = ps.cost(loss, w, x, policy=policy, optimizer="adam")
     ...     print(found.weights, found.masters, found.gradients, found.activations)
-    8192 0 8192 6144
-    4096 8192 4096 3072
+    8192 0 8192 10240
+    4096 8192 4096 5120
     """
     if isinstance(fun, TrainConfig):
         return _of_config(fun, args, policy, optimizer)
@@ -321,16 +321,19 @@ def _of_update(optimizer: Any, weights: Any, policy: Policy) -> int:
 
 
 def _of_parameters(count: Any, policy: Policy, optimizer: Any) -> Cost:
-    """Return what so many weights need, of which nothing else is known."""
+    """Return what this many weights need, of which nothing else is known."""
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
         raise TypeError(
             f"fun is {shown(count)}; allowed are a function, a TrainConfig, or a number of parameters"
         )
     size = integer(count, "fun", 1)
-    weights = jax.ShapeDtypeStruct((size,), np.dtype(np.float32))
+    like: Any = jax.ShapeDtypeStruct
+    weights = like((size,), np.dtype(np.float32))
     specs = (policy.forward.rhs, policy.dgrad.rhs)
     roles = ("forward", "dgrad") if optimizer is not None else ("forward",)
-    copies = {copy_for(s, size, role) for s, role in zip(specs, roles, strict=False) if s is not None}
+    copies = {
+        copy_for(s, size, role) for s, role in zip(specs, roles, strict=False) if s is not None
+    }
     working, masters, scales = memory.weight_bits(
         copies, size, weights.dtype, policy, is_trained=optimizer is not None
     )

@@ -1,6 +1,6 @@
 """Bytes that a training step keeps, by what they are for, from its flat program."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -115,19 +115,16 @@ def optimizer_bits(optimizer: Any, weights: Any, policy: Policy) -> float:
     except ValueError:  # all buffers are one vector, as in optax.flatten
         buffers = [leaf.ndim > 0 for leaf in jax.tree.leaves(state)]
     fmt = policy.optimizer_state.format
-    pairs = zip(jax.tree.leaves(state), buffers, strict=True)
-    total = sum(_sized(x, lambda d: stored_bits(fmt, d) if own else dtype_bits(d)) for x, own in pairs)
+    total = 0.0
+    for leaf, is_buffer in zip(jax.tree.leaves(state), buffers, strict=True):
+        bits = stored_bits(fmt, leaf.dtype) if is_buffer else dtype_bits(leaf.dtype)
+        total += leaf.size * bits
     if policy.is_compensated:
-        each = policy.params.format
-        total += sum(_sized(x, lambda d: stored_bits(each, d)) for x in jax.tree.leaves(weights))
+        for leaf in jax.tree.leaves(weights):
+            total += leaf.size * stored_bits(policy.params.format, leaf.dtype)
     return total
-
-
-def _sized(x: Any, bits: Callable[[Any], float]) -> float:
-    return x.size * bits(x.dtype)
 
 
 def loss_scale_bytes(policy: Policy) -> int:
     """Return the bytes of the state of the loss scale: its numbers are 32 bits wide."""
     return 4 * len(jax.tree.leaves(as_loss_scale(policy.loss_scale)))
-

@@ -64,7 +64,8 @@ def contracted(step: Step, n: int) -> int:
     if step.op.name == "ragged_dot_general":
         return _shape(step, 0)[-1]
     kernel = _shape(step, 1)
-    return math.prod(kernel) // max(kernel[params["dimension_numbers"].rhs_spec[0]], 1)
+    filters: int = kernel[params["dimension_numbers"].rhs_spec[0]]
+    return math.prod(kernel) // max(filters, 1)
 
 
 def multiply_adds(step: Step) -> int:
@@ -93,8 +94,8 @@ def _of_convolution(step: Step) -> int:
         strict=True,
     )
     window = math.prod(_meetings(*place) for place in places)
-    others = (result[d] for d in numbers.out_spec[:2])
-    return window * math.prod(others) * kernel[numbers.rhs_spec[1]]
+    others: int = math.prod(result[d] for d in numbers.out_spec[:2]) * kernel[numbers.rhs_spec[1]]
+    return window * others
 
 
 def _meetings(
@@ -106,7 +107,7 @@ def _meetings(
 
 
 def other_operations(step: Step) -> int:
-    """Return the operations of a step that is no product: additions, roots, exponentials."""
+    """Return the operations of a step other than a product: additions, roots, exponentials."""
     eqn, name = step.op.eqn, step.op.name
     if name in _FREE or not all(map(is_inexact, step.results)):
         return 0

@@ -29,8 +29,10 @@ _HELD = {
 """Primitive -> parameter with the one program that it runs once, on all its operands."""
 
 _REARRANGES = frozenset(
-    ["reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "copy", "copy_p", "name"]
-    + ["stop_gradient", "convert_element_type", "reduce_precision"]
+    [
+        *("reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "copy", "copy_p"),
+        *("name", "stop_gradient", "convert_element_type", "reduce_precision"),
+    ]
 )
 """Primitives with one operand, whose result a machine need not store beside it."""
 
@@ -169,8 +171,9 @@ class _Opening:
     ) -> list[Tensor]:
         """Open the body of a loop, once, and the condition of a `while_loop`."""
         inside = op.inside(turns=int(op.params.get("length", 1)))
-        carried = [_made(op, x, times=inside.times) for x in first]
         body = op.params["jaxpr" if asked is None else "body_jaxpr"]
+        turns = jaxprs.opened(body).invars[len(fixed) : len(fixed) + len(first)]
+        carried = [_made(op, atom.aval, times=inside.times) for atom in turns]
         results = self.run(body, [*fixed, *carried, *rows], inside)
         goes_on = []
         if asked is not None:
