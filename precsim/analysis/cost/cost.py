@@ -17,9 +17,10 @@ from precsim.analysis.cost.operations import (
     product_of,
 )
 from precsim.analysis.cost.program import Program, flat_program
-from precsim.analysis.cost.storage import copy_for, in_bytes, stored_bits
+from precsim.analysis.cost.storage import copy_for, stored_bits
 from precsim.analysis.tables import html_table, json_text, text_table
 from precsim.formats.arguments import integer, shown
+from precsim.formats.storage import in_bytes
 from precsim.training.config import TrainConfig
 from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.optimizers import make_optimizer

@@ -11,10 +11,10 @@ from precsim.analysis.cost.storage import (
     Copy,
     copy_for,
     dtype_bits,
-    element_bits,
     scale_bits,
     stored_bits,
 )
+from precsim.formats.storage import element_bits
 from precsim.training.recipes.loss_scaling import as_loss_scale
 from precsim.training.recipes.optimizers import find_buffers
 from precsim.transform.policy import Policy

@@ -20,7 +20,7 @@ from precsim.transform.policy import Policy
 from precsim.transform.rules.control import CALLS
 from precsim.transform.values import Origin, Value, common_origin, is_inexact
 
-_HELD = {
+HELD = {
     **dict.fromkeys(CALLS, "jaxpr"),
     **dict.fromkeys(("remat2", "checkpoint", "remat", "shard_map"), "jaxpr"),
     **dict.fromkeys(("custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
@@ -138,8 +138,8 @@ class _Opening:
     def _results(self, op: Operation) -> list[Tensor]:
         params, tensors = op.params, cast("list[Tensor]", op.arrays)
         match op.name:
-            case name if name in _HELD:
-                program = params.get(_HELD[name], params.get("call_jaxpr"))
+            case name if name in HELD:
+                program = params.get(HELD[name], params.get("call_jaxpr"))
                 return self.run(program, tensors, op.inside(str(params.get("name", ""))))
             case "cond":
                 runs = [self.run(b, tensors[1:], op.inside()) for b in params["branches"]]
