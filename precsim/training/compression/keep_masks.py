@@ -47,8 +47,9 @@ def keep_masks(inner: Any, masks: Any) -> Any:
     The inner optimizer sees weights and gradients that are 0 where the mask is False, so its
     buffers and masters stay 0 there. The update of a weight that is out is ``-w``, and ``w - w`` is
     0 in every format and every rounding mode, stochastic and compensated ones too, by
-    `optax.apply_updates` and by `ps.apply_updates`. Weights that are not 0 yet are taken out by the
-    first update. What is kept has the bits that `inner` gives it.
+    `optax.apply_updates` and by `ps.apply_updates` (compensation has to start at 0, with weights in
+    the format). Weights that are not 0 yet are taken out by the first update. What is kept has the
+    bits that `inner` gives it.
 
     Examples
     --------

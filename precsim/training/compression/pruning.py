@@ -112,7 +112,7 @@ def prune(
 
 
 def _sizes(weights: np.ndarray, kind: str) -> np.ndarray:
-    """Return the magnitudes of weights, or norms of groups, in a shape that broadcasts to theirs."""
+    """Return magnitudes of weights, or norms of groups in a shape that broadcasts to theirs."""
     wide = np.abs(weights.astype(np.float64))
     if kind == "weights":
         return wide
