@@ -247,7 +247,8 @@ def _policy(text: str) -> Policy:
 
 def _check_model(model: str, task: str) -> None:
     """Refuse a task that the default model, which the user need not have named, cannot learn."""
-    if model != TrainConfig(policy=Policy.parse("fp32")).model or task not in TASKS:
+    is_default = model == TrainConfig(policy=Policy.parse("fp32")).model
+    if not is_default or task not in TASKS or not TASKS[task].has:
         return
     fitting = [name for name, each in MODELS.items() if TASKS[task].has in each.reads]
     if model not in fitting:
