@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from precsim.training.config import TrainConfig
+from precsim.training.data.batches import batches_of
 from precsim.training.functions import platform
 from precsim.training.loop import load_data
 from precsim.training.losses import loss_named
@@ -29,7 +30,7 @@ def task_of(config: TrainConfig) -> Task:
     network, size = plain_network(setup, data.problem), config.batch_size
     like: Any = jax.ShapeDtypeStruct
     rows = lambda x: like((size, *x.shape[1:]), x.dtype)
-    inputs, targets = jax.tree.map(rows, (data.train_inputs, data.train_targets))
+    inputs, targets = jax.tree.map(rows, batches_of(data, config)(0))
     weights, state = jax.tree.map(
         lambda x: like(np.shape(x), x.dtype), network.init(config.seed, inputs)
     )
