@@ -130,8 +130,8 @@ class Policy:
 
     Notes
     -----
-    As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p``
-    params, ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc``
+    As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp, whose long
+    keys "params", "compute" and "output" stand for the first three: ``p`` params, ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc``
     accumulator, ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a
     rounding or "kahan", ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling,
     ``fn`` functions, ``red`` reductions, ``order`` their order, ``softmax``, ``norm``, ``out``;
