@@ -6,8 +6,8 @@ two fields:
 
 * ``scales``: a `Scale` for each operand by its name, or None where there is no history: then an
   operand's own largest magnitude decides.
-* ``observe(name, format, amax)`` is told of each operand under delayed scaling: its name, the tile
-  format of its elements, and its largest magnitude, a float32 array of shape ().
+* ``watch``, whose ``operand(name, format, amax)`` is told of each operand under delayed scaling:
+  its name, the tile format of its elements, and its largest magnitude, float32 of shape ().
 
 An operand's name is ``PATH/lhs`` or ``PATH/rhs``: the path of the product's equation, and the side
 on which its spec has the operand. It is the same in each pass of a program. So a training needs

@@ -1,18 +1,22 @@
 """Matrix products and convolutions, by the policy's three specs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax.numpy as jnp
 
 from precsim._arrays import Array
+from precsim._loops import computed_once
+from precsim.formats.scaled import scaled_format
 from precsim.products.conv_general_dilated import conv_general_dilated
 from precsim.products.dot_general import arrange, dot_general
 from precsim.products.matmul import matmul
 from precsim.products.scaled.differentiated import largest_magnitude, multiply_elements
 from precsim.products.scaled.product import NO_SCALES, Scales
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
 from precsim.transform.identity import leaves_products
 from precsim.transform.noise import bits_at
@@ -28,6 +32,9 @@ from precsim.transform.values import (
     real_dtype,
     widened,
 )
+
+Noise: TypeAlias = dict[str, Array] | None
+"""The random bits of a product and of its gradients."""
 
 if TYPE_CHECKING:
     from precsim.rounding.scaled.scale import Scale
@@ -101,8 +108,8 @@ def _delayed_scales(op: Operation, arrays: tuple[Array, Array], spec: MatmulSpec
     for x, side in zip(arrays, SIDES, strict=True):
         part, name = getattr(spec, side), f"{context.path}/{side}"
         is_delayed = part is not None and part != getattr(own, side)
-        if is_delayed and context.observe is not None:
-            context.observe(name, part.format, largest_magnitude(x))
+        if is_delayed and context.watch is not None:
+            context.watch.operand(name, part.format, largest_magnitude(x))
         found.append(given.get(name) if is_delayed else None)
     left, right = found
     return left, right
@@ -124,11 +131,10 @@ def product(op: Operation) -> list[Value]:
     """Multiply; the gradients of the operands are products by `dgrad` and `wgrad`."""
     if (left_as_it_is := _left(op)) is not None:
         return left_as_it_is
-    left, right = op.operands
     spec, dgrad, wgrad, swaps = roles(op)
     op.record(How.PRODUCT, spec)
     (contracted, batch) = op.params["dimension_numbers"]
-    a, b = widened(left.array), widened(right.array)
+    a, b = _operands(op, spec, swaps=swaps)
     if swaps:
         a, b, contracted, batch = b, a, contracted[::-1], batch[::-1]
     rows, rows_shape = arrange(a, batch[0], contracted[0], contract_last=True)
@@ -136,18 +142,20 @@ def product(op: Operation) -> list[Value]:
     shapes = ((*rows.shape[:-1], columns.shape[-1]), rows.shape, columns.shape)
     noise = _noise(op, (spec, dgrad, wgrad), shapes)
     backend = op.context.backend
-    own = (noise or {}).get("forward")
     given = _delayed_scales(op, (rows, columns), spec)
-    if given == NO_SCALES:
-        y = matmul(
+
+    def run(a: Any, b: Any, spec: MatmulSpec, bits: Any) -> Any:
+        return matmul(a, b, spec, backend=backend, random_bits=bits)
+
+    def multiply(spec: MatmulSpec, noise: Noise) -> Array:
+        if given != NO_SCALES:
+            own = (noise or {}).get("forward")
+            return jnp.asarray(multiply_elements(run, rows, columns, spec, given, own))
+        return matmul(
             rows, columns, spec, dgrad=dgrad, wgrad=wgrad, backend=backend, random_bits=noise
         )
-    else:
 
-        def run(a: Any, b: Any, spec: MatmulSpec, bits: Any) -> Any:
-            return matmul(a, b, spec, backend=backend, random_bits=bits)
-
-        y = multiply_elements(run, rows, columns, spec, given, own)
+    y = _rounded(op, multiply, spec, noise)
     shared = tuple(a.shape[d] for d in batch[0])
     y = y.reshape(*shared, *rows_shape, *columns_shape)
     if swaps:
@@ -156,9 +164,35 @@ def product(op: Operation) -> list[Value]:
     return [_finish(op, y, spec)]
 
 
+def _operands(op: Operation, spec: MatmulSpec, *, swaps: bool = False) -> list[Array]:
+    """Return both operands in the carrier; where roundings are counted, rounded already."""
+    arrays = [widened(value.array) for value in op.operands[:2]]
+    sides = (spec.rhs, spec.lhs) if swaps else (spec.lhs, spec.rhs)
+    is_direct = op.is_watched and spec.rotation is None and not spec.has_random_operands
+    for n, side in enumerate(sides if is_direct else ()):
+        if side is not None and scaled_format(side.format) is None:
+            arrays[n] = op.brought(n, side)
+    return arrays
+
+
+def _rounded(
+    op: Operation, multiply: Callable[[MatmulSpec, Noise], Array], spec: MatmulSpec, noise: Noise
+) -> Array:
+    """Return a product; where roundings are counted, the last one is made apart."""
+    output = spec.output
+    is_apart = op.is_watched and output is not None and not spec.has_random_operands
+    if not is_apart or spec.accumulator.mode is RoundingMode.STOCHASTIC:
+        return multiply(spec, noise)
+    assert output is not None
+    y = multiply(replace(spec, output=None), None)
+    result = computed_once(round_array(y, None if noise is None else noise["forward"], output))
+    op.note(y, result, output)
+    return result
+
+
 def _noise(
     op: Operation, specs: tuple[MatmulSpec, ...], shapes: tuple[tuple[int, ...], ...]
-) -> dict[str, Array] | None:
+) -> Noise:
     """Return the random bits of a product and of its gradients, of those that need some."""
     noise = {}
     for role, spec, shape in zip(("forward", "dgrad", "wgrad"), specs, shapes, strict=True):
@@ -173,26 +207,27 @@ def convolution(op: Operation) -> list[Value]:
     """Convolve; the gradients of image and kernel are convolutions by `dgrad` and `wgrad`."""
     if (left_as_it_is := _left(op)) is not None:
         return left_as_it_is
-    left, right = op.operands
     spec, dgrad, wgrad, _ = roles(op)
     op.record(How.PRODUCT, spec)
     options = {name: op.params[name] for name in _OPTIONS}
-    x, w = widened(left.array), widened(right.array)
+    x, w = _operands(op, spec)
     shapes = op.eqn.outvars[0].aval.shape, x.shape, w.shape
     noise = _noise(op, (spec, dgrad, wgrad), shapes)
     backend = op.context.backend
     given = _delayed_scales(op, (x, w), spec)
-    if given == NO_SCALES:
-        convolve = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=backend)
-        y = convolve(x, w, **options, random_bits=noise)
-    else:
 
-        def run(x: Any, w: Any, spec: MatmulSpec, bits: Any) -> Any:
-            own = None if bits is None else {"forward": bits}
-            return conv_general_dilated(spec, backend=backend)(x, w, **options, random_bits=own)
+    def run(x: Any, w: Any, spec: MatmulSpec, bits: Any) -> Any:
+        own = None if bits is None else {"forward": bits}
+        return conv_general_dilated(spec, backend=backend)(x, w, **options, random_bits=own)
 
-        y = jnp.asarray(multiply_elements(run, x, w, spec, given, (noise or {}).get("forward")))
-    return [_finish(op, y, spec)]
+    def convolve(spec: MatmulSpec, noise: Noise) -> Array:
+        if given != NO_SCALES:
+            own = (noise or {}).get("forward")
+            return jnp.asarray(multiply_elements(run, x, w, spec, given, own))
+        whole = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=backend)
+        return whole(x, w, **options, random_bits=noise)
+
+    return [_finish(op, _rounded(op, convolve, spec, noise), spec)]
 
 
 _OPTIONS = (
