@@ -2,9 +2,9 @@
 
 Under "current" the largest magnitude of an operand decides its scale. Under "delayed" those of
 earlier steps do. They are state, which a training keeps (`training.gradients`). The interpreter's
-`Context` has ``scales``, a `Scale` for each operand by its name, and its ``watch`` is told the name,
-format and largest magnitude of each operand. Where there are no scales (in the first pass, over
-shapes, and outside of trainings) an operand's own largest magnitude decides.
+`Context` has ``scales``, a `Scale` for each operand by its name, and its ``watch`` is told the
+name, format and largest magnitude of each operand. Where there are no scales (in the first pass,
+over shapes, and outside of trainings) an operand's own largest magnitude decides.
 
 An operand's name is ``PATH/lhs`` or ``PATH/rhs``: the path of the product's equation, and the side
 on which its spec has the operand. It is the same in each pass of a program.

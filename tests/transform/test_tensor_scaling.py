@@ -3,11 +3,11 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.formats.tile import TileFormat
 from precsim.transform.emulate import run
 from precsim.transform.operation import Context
 from precsim.transform.tensor_scaling import Delayed, delayed
@@ -47,77 +47,79 @@ def test_other_tensor_scalings_are_refused(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def evaluated(fun: Any, *args: Any, scales: Any = None) -> tuple[Any, Watch]:
-    """Run a function under the policy as a training does; with what was observed."""
+def context(watch: Watch | None, scales: Any = None) -> Context:
+    policy, key = ps.Policy.parse(POLICY), jax.random.key(0)
+    settings: Any = {"policy": policy, "backend": "auto", "strict": True, "key": key}
+    return Context(watch=watch, scales=scales, **settings)
+
+
+def observed(fun: Any) -> dict[str, TileFormat]:
+    """Return the operands under delayed scaling, from a pass over shapes."""
     watch = Watch()
-    context = Context(
-        policy=ps.Policy.parse(POLICY),
-        backend="auto",
-        strict=True,
-        key=jax.random.key(0),
-        watch=watch,
-        scales=scales,
-    )
-    return run(fun, args, {}, 0, context), watch
+    jax.eval_shape(lambda w, x: run(fun, (w, x), {}, 0, context(watch)), W, X)
+    return watch.formats
 
 
-def test_products_take_the_scales_of_the_steps_before() -> None:
+def evaluated(fun: Any, scales: Any) -> tuple[Any, dict[str, Any]]:
+    """Run a function as a training does; with the largest magnitudes of the operands."""
+
+    @jax.jit
+    def both(w: Any, x: Any) -> Any:
+        watch = Watch()
+        y = run(fun, (w, x), {}, 0, context(watch, scales))
+        return y, watch.closed().largest
+
+    y, largest = both(W, X)
+    return y, largest
+
+
+def multiply(w: Any, x: Any) -> Any:
+    return x @ w
+
+
+def convolve(w: Any, x: Any) -> Any:
+    """Convolve with windows of one pixel, which is a product."""
+    numbers = ("NWC", "WIO", "NWC")
+    y = jax.lax.conv_general_dilated(x[None], w[None], (1,), "VALID", dimension_numbers=numbers)
+    return y[0]
+
+
+@pytest.mark.parametrize("fun", [multiply, convolve])
+def test_products_take_the_scales_of_the_steps_before(fun: Any) -> None:
     """An operand is rounded with the scale that it is given, whatever its own numbers are."""
-
-    def f(w: Any, x: Any) -> Any:
-        return x @ w
-
-    _, watch = evaluated(f, W, X)
-    names = sorted(watch.formats)
-    assert [name.rpartition("/")[2] for name in names] == ["lhs", "rhs"]
-    largest = {name: float(np.abs(x).max()) for name, x in zip(names, (X, W), strict=True)}
-    assert {name: float(x) for name, x in watch.closed().largest.items()} == largest
-    options = delayed("delayed[4]")
+    formats, options = observed(fun), delayed("delayed[4]")
     assert options is not None
-    states = {name: options.start(watch.formats[name]) for name in names}
-    states = {name: states[name].update(8 * np.float32(largest[name])) for name in names}
+    names = sorted(formats)
+    assert [name.rpartition("/")[2] for name in names] == ["lhs", "rhs"]
+    states = {name: options.start(formats[name]) for name in names}
+    states = {
+        name: states[name].update(5 * np.abs(x).max(keepdims=True).reshape(1))
+        for name, x in zip(names, (X, W), strict=True)
+    }
     scales = {name: state.scale for name, state in states.items()}
-    found, _ = evaluated(f, W, X, scales=scales)
-    spec = "e4m3[scale=tensor]_e4m3[scale=tensor]_fp32->bf16"
+    found, largest = evaluated(fun, scales)
+    assert [float(largest[name]) for name in names] == [np.abs(X).max(), np.abs(W).max()]
+    spec = "e4m3[scale=tensor:saturate]_e4m3[scale=tensor:saturate]_fp32->bf16"
     given = {"a": scales[names[0]], "b": scales[names[1]]}
-    np.testing.assert_array_equal(found, ps.matmul(X, W, spec, scales=given))
-    assert not np.array_equal(found, ps.matmul(X, W, spec))
-    # Without a history the operands themselves decide.
-    np.testing.assert_array_equal(ps.emulate(f, POLICY)(W, X), ps.matmul(X, W, spec))
+    expected = ps.matmul(X, W, spec, scales=given, backend="reference")
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(found, ps.matmul(X, W, spec, backend="reference"))
 
 
-def test_convolutions_take_them_too() -> None:
-    """A convolution of one pixel is a product: the same scales give the same bits."""
-
-    def convolve(w: Any, x: Any) -> Any:
-        return jax.lax.conv_general_dilated(
-            x[None], w[None], (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
-        )[0]
-
-    _, watch = evaluated(convolve, W, X)
-    scales = {name: ps.Scale(scale=F(0.02)) for name in watch.formats}
-    assert len(scales) == 2
-    found, _ = evaluated(convolve, W, X, scales=scales)
+def test_without_a_history_operands_themselves_decide() -> None:
     spec = "e4m3[scale=tensor]_e4m3[scale=tensor]_fp32->bf16"
-    given = {"a": ps.Scale(scale=F(0.02)), "b": ps.Scale(scale=F(0.02))}
-    np.testing.assert_array_equal(found, ps.matmul(X, W, spec, scales=given))
+    expected = ps.matmul(X, W, spec, backend="reference")
+    np.testing.assert_array_equal(jax.jit(ps.emulate(multiply, POLICY))(W, X), expected)
 
 
 def test_a_derivative_of_products_with_delayed_scales_is_refused() -> None:
-    def f(w: Any, x: Any) -> Any:
-        return jnp.sum(x @ w)
+    scales = {name: ps.Scale(scale=F(0.02)) for name in observed(multiply)}
 
-    _, watch = evaluated(f, W, X)
-    scales = {name: ps.Scale(scale=F(0.02)) for name in watch.formats}
-    context = Context(
-        policy=ps.Policy.parse(POLICY),
-        backend="auto",
-        strict=True,
-        key=jax.random.key(0),
-        scales=scales,
-    )
+    def f(w: Any) -> Any:
+        return run(multiply, (w, X), {}, 0, context(None, scales))
+
     with pytest.raises(TypeError, match=r"allowed is emulate\(grad\(f\)\)"):
-        jax.grad(lambda w: run(f, (w, X), {}, 0, context))(W)
+        jax.eval_shape(jax.jacrev(f), W)
 
 
 def test_rotated_operands_have_no_delayed_scales() -> None:
