@@ -136,9 +136,10 @@ class Policy:
     ``wgrad`` whole products, ``e`` elementwise, ``update`` a rounding or "kahan", ``opt`` optimizer
     state, ``scale`` loss scale, ``tensor`` tensor scaling, ``fn`` functions, ``red`` reductions,
     ``order`` their order, ``softmax``, ``norm``, ``out``; fp32 where nothing is said. A preset may
-    come first: ``"bf16,update=bf16:sr"``. Rules follow, each after a ";", as ``SCOPE:SETTINGS``. Settings change the policy before the first ";": a
-    preset replaces products, tensor scaling, elementwise and reductions, and a key what it names.
-    ``p``, ``update``, ``opt``, ``scale`` and ``out`` are not allowed there. None is written "none".
+    come first: ``"bf16,update=bf16:sr"``. Rules follow, each after a ";", as ``SCOPE:SETTINGS``.
+    Settings change the policy before the first ";": a preset replaces products, tensor scaling,
+    elementwise and reductions, and a key what it names. ``p``, ``update``, ``opt``, ``scale`` and
+    ``out`` are not allowed there. None is written "none".
     ``Policy.parse(str(policy)) == policy``.
 
     Examples
