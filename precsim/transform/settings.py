@@ -38,6 +38,9 @@ FIELDS = {
 PARTS = {"lhs": "c", "rhs": "c", "accumulator": "acc", "output": "o"}
 """Part of a product -> key that sets it in all products."""
 
+JMP = {"params": "p", "compute": "c", "output": "o"}
+"""Long key of jmp -> key."""
+
 _KEYS = ("p", "c", "o", "acc", *list(FIELDS)[1:])
 
 
@@ -112,6 +115,7 @@ def _settings(text: str) -> dict[str, str]:
     settings: dict[str, str] = {}
     for part in filter(None, _split(text)):
         key, equals, value = part.partition("=")
+        key = JMP.get(key, key)
         if not equals or key not in _KEYS or not value:
             raise ValueError(
                 f"policy setting {shown(part)} is not understood; keys are {', '.join(_KEYS)}"
