@@ -221,7 +221,7 @@ def _loss_scale_options(text: str | None) -> dict[str, Any]:
             continue
         if key not in _LOSS_SCALE_OPTIONS:
             known = (*_LOSS_SCALE_OPTIONS, "redo")
-            raise ValueError(unknown("option of the loss scale", part, known))
+            raise ValueError(unknown("option of the loss scale", key, known))
         field, is_allowed, allowed = _LOSS_SCALE_OPTIONS[key]
         if field in fields:
             raise ValueError(f"loss scale gives {key} twice: {shown(text)}")

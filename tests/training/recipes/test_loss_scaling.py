@@ -176,7 +176,10 @@ def test_options_of_a_dynamic_scale_are_part_of_the_policy_string() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("dynamic[intervall=2]", "unknown option of the loss scale 'intervall=2'; did you mean"),
+        (
+            "dynamic[intervall=2]",
+            "unknown option of the loss scale 'intervall'; did you mean 'interval'",
+        ),
         (
             "dynamic[interval=1.5]",
             "interval of the loss scale is '1.5'; allowed are integers from 1",
