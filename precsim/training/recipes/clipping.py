@@ -1,6 +1,5 @@
 """Gradient clipping in stated arithmetic, after unscaling: the same bits on every device."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,15 +90,7 @@ def clip(gradient: Any, clipping: Clipping) -> Any:
     """
     if clipping.norm is not None:
         norm, bound = global_norm(gradient), np.float32(clipping.norm)
-        if clipping.rule == "optax":
-            shorter: Callable[[Array], Array] = lambda x: p.multiply(p.divide(x, norm), bound)
-            is_within = norm < bound
-        else:
-            factor = jnp.minimum(p.divide(bound, p.add(norm, _TORCH_EPSILON)), _ONE)
-            shorter = lambda x: p.multiply(x, factor)
-            is_within = factor == _ONE
-        kept = lambda x: jnp.where(is_within, x, shorter(x))
-        gradient = map_joined(kept, gradient)
+        gradient = map_joined(lambda x: _shortened(x, norm, bound, clipping.rule), gradient)
     if clipping.value is not None:
         largest = np.float32(clipping.value)
         gradient = map_joined(lambda x: _bounded(x, largest), gradient)
@@ -116,7 +107,7 @@ def global_norm(tree: Any) -> Array:
     """
     leaves = [widened(x) for x in jax.tree.leaves(tree) if is_trained(x)]
     if not leaves:
-        return jnp.float32(0)
+        return jnp.zeros((), jnp.float32)
     x = joined(leaves)
     magnitudes = bitcast(x, jnp.uint32) & jnp.uint32(FLOAT32.sign_bit - 1)
     field = jnp.max(magnitudes, initial=0) >> jnp.uint32(FLOAT32.trailing)
@@ -127,6 +118,14 @@ def global_norm(tree: Any) -> Array:
     norm = p.sqrt(p.sum(p.multiply(squares, squares), 0))
     result: Array = p.multiply(norm, _power_of_two(field))
     return result
+
+
+def _shortened(x: Array, norm: Array, bound: np.float32, rule: str) -> Array:
+    if rule == "optax":
+        shorter = p.multiply(p.divide(x, norm), bound)
+        return jnp.where(norm < bound, x, shorter)
+    factor = jnp.minimum(p.divide(bound, p.add(norm, _TORCH_EPSILON)), _ONE)
+    return jnp.where(factor == _ONE, x, p.multiply(x, factor))
 
 
 def _bounded(x: Array, largest: np.float32) -> Array:
