@@ -89,15 +89,6 @@ def test_every_field_survives_jit_and_tree_map(state: LossScale) -> None:
     assert as_floats(jax.jit(lambda s: s)(state)) == expected
 
 
-def test_floor_holds_under_jit() -> None:
-    """What jmp's defect led to: a floor of 32 that a compiled step passed through."""
-    state = ps.DynamicLossScale(factor=64.0, min_factor=32.0)
-    adjust = jax.jit(lambda s, ok: s.adjust(ok))
-    for _ in range(3):
-        state = adjust(state, False)
-    assert float(state.factor) == 32.0
-
-
 def test_no_compilation_after_the_first_adjustment() -> None:
     traces = []
 
@@ -110,15 +101,6 @@ def test_no_compilation_after_the_first_adjustment() -> None:
     for _ in range(4):
         state = adjust(state, jnp.asarray(True))
     assert len(traces) <= 2  # numbers of Python at first, arrays from then on
-
-
-def test_unscales_with_the_factor_that_was_used() -> None:
-    """mpx 0.1.8 unscaled with the next factor: value and gradient were half on steps that grow."""
-    state = ps.DynamicLossScale(factor=1024.0, growth_interval=1)
-    run = ps.value_and_grad(lambda w: jnp.sum(w * 3.0), "fp16_mixed", loss_scale=state)
-    loss, grad, after, finite = jax.jit(run)(jnp.ones(2))
-    assert float(after.factor) == 2048.0
-    assert (float(loss), grad.tolist(), bool(finite)) == (6.0, [3.0, 3.0], True)
 
 
 def test_value_and_grad_with_aux_and_arguments() -> None:
