@@ -111,7 +111,7 @@ def test_marin_and_maxtext_drop_the_amax_of_all_microbatches_but_the_last() -> N
     """Gradient accumulation kept the last amax only: the scale clips, "no error and no NaN"."""
     batch = single([[1.0], [8.0], [2.0], [0.5]])
 
-    def run(part: Any, n: Any) -> Any:
+    def run(part: Any, n: Any, passed_on: Any) -> Any:
         return Measured(jnp.sum(part), {"amax": jnp.abs(part).max()}), part[0]
 
     measured, gradient, _ = jax.jit(lambda x: accumulate_gradients(run, x, 4))(batch)
@@ -177,7 +177,7 @@ def test_pytorch_recomputes_with_other_roundings() -> None:
 
 def test_jax_reduces_gradients_before_it_widens_them() -> None:
     """Gradients in bf16 are summed in bf16 and only then cast: 1000 x 1e-3 is 0.5, not 1."""
-    run = lambda part, n: (Measured(()), part[0])
+    run = lambda part, n, passed_on: (Measured(()), part[0])
     rows = jnp.full((1000, 1), 1e-3, jnp.bfloat16)
     _, gradient, _ = jax.jit(lambda x: accumulate_gradients(run, x, 1000))(rows)
     assert gradient.dtype == np.float32

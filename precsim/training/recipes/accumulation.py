@@ -97,40 +97,45 @@ class Measured(NamedTuple):
     """The loss, and counts of events: their sums are kept."""
     largest: Any = ()
     """Largest magnitudes, such as an amax: the largest of all microbatches is kept."""
+    passed_on: Any = ()
+    """What the next microbatch starts from, such as running means: the last is kept."""
 
 
 def accumulate_gradients(
-    run: Callable[[Any, Array], tuple[Measured, Any]],
+    run: Callable[[Any, Array, Any], tuple[Measured, Any]],
     batch: Any,
     count: int,
     accumulator: Accumulator = FLOAT32_SUM,
     *,
     key: Array | None = None,
-    step: Array | int = 0,
+    passed_on: Any = (),
 ) -> tuple[Measured, Any, Array]:
     """Return what the microbatches of a batch measure, their mean gradient, and if all are finite.
 
     Parameters
     ----------
     run : callable
-        ``run(microbatch, n)`` returns what the n-th one measures, and the gradient of its mean
-        loss, a tree of float32 arrays (others, such as float0, stay as they are). Under loss
-        scaling it is the scaled gradient, and so is the mean: unscale it, then test, then clip.
+        ``run(microbatch, n, passed_on)`` returns what the n-th one measures, and the gradient of
+        its mean loss, a tree of float32 arrays (others, such as float0, stay as they are). Under
+        loss scaling it is the scaled gradient, and so is the mean: unscale it, test it, clip it.
     batch : pytree of arrays
         Examples along the first axis; the first B / `count` of them are the first microbatch.
     count : int
         Number of microbatches.
     accumulator : Accumulator
         Arithmetic of the sum: from +0, ``s = fl(s + g)``, microbatch by microbatch.
-    key, step : jax.Array, int
-        For mode sr: noise depends on (key, step, microbatch, path of the leaf, element index).
+    key : jax.Array, optional
+        That of the step, for mode sr: noise depends on (key, microbatch, path of the leaf, element
+        index).
+    passed_on : pytree of arrays
+        What the first microbatch starts from.
 
     Returns
     -------
     tuple
         (measured, mean gradient, finite): sums, not means, of what is summed; `finite` says whether
-        each microbatch's gradient and the mean are finite, so that a saturating accumulator hides
-        nothing.
+        the gradient of each microbatch is finite, and the mean, so that a saturating accumulator
+        hides nothing.
 
     Raises
     ------
@@ -139,24 +144,23 @@ def accumulate_gradients(
 
     Notes
     -----
-    One loop, so that a microbatch is compiled once. One microbatch is run as it is, without any
-    accumulator.
+    One loop, so that a microbatch is compiled once.
     """
-    if count == 1:
-        measured, gradient = run(batch, jnp.int32(0))
-        return measured, gradient, all_finite(gradient)
     for x in jax.tree.leaves(batch):
         if x.shape[0] % count:
-            raise ValueError(f"count is {count}; allowed are divisors of the batch, {x.shape[0]}")
+            raise ValueError(
+                f"accumulate is {count}; allowed are divisors of the batch, {x.shape[0]} examples"
+            )
     parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
     first = jax.tree.map(lambda x: x[0], parts)
-    measured, like = jax.tree.map(_zeros, jax.eval_shape(run, first, jnp.int32(0)))
+    shapes = jax.eval_shape(run, first, jnp.int32(0), passed_on)
+    measured, like = jax.tree.map(_zeros, shapes)
     total = widened(_trained(like))
-    noise = None if key is None else fold_in(fold_in(key, step), _PLACE)
+    noise = None if key is None else fold_in(key, _PLACE)
     share = np.float32(count)
 
     def body(state: _State, part: Any) -> tuple[_State, None]:
-        measured, gradient = run(part, state.n)
+        measured, gradient = run(part, state.n, state.measured.passed_on)
         finite = all_finite(gradient)
         new = widened(_trained(gradient))
         if accumulator.divides_first:
@@ -173,10 +177,11 @@ def accumulate_gradients(
         total, lost = added if accumulator.is_compensated else (added, None)
         summed = jax.tree.map(_plus, state.measured.summed, measured.summed)
         largest = jax.tree.map(jnp.maximum, state.measured.largest, measured.largest)
-        both = Measured(summed, largest)
-        return _State(state.n + 1, both, state.finite & finite, total, lost), None
+        all_so_far = Measured(summed, largest, measured.passed_on)
+        return _State(state.n + 1, all_so_far, state.finite & finite, total, lost), None
 
     lost = total if accumulator.is_compensated else None
+    measured = measured._replace(passed_on=passed_on)
     start = _State(jnp.int32(0), measured, jnp.asarray(True), total, lost)
     start = as_varying(lambda state: body(state, first)[0], start)
     last, _ = lax.scan(body, start, parts)
