@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
 from importlib import import_module
@@ -29,6 +29,7 @@ from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
 from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
+from precsim.training.recipes.clipping import CLIP_RULES
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy
 from precsim.transform.presets import PRESETS
@@ -55,6 +56,12 @@ _SETTINGS = (
     "seed",
     "backend",
     "data_dir",
+    "accumulate",
+    "accumulator",
+    "clip_norm",
+    "clip_value",
+    "clip_rule",
+    "delay",
 )
 _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS}
 
@@ -101,11 +108,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="NAME",
             help=f"{said}: {', '.join(allowed)} (default: {first or 'that of the model'})",
         )
-    numbers = {
+    numbers: dict[str, tuple[Callable[[str], Any], str, str]] = {
         "steps": (_whole, "N", "optimizer steps"),
         "batch_size": (_whole, "N", "training examples in a step"),
         "learning_rate": (_real, "X", "step size of the optimizer"),
         "seed": (_whole, "N", "decides the first weights, the order of the data, and random bits"),
+        "accumulate": (_whole, "N", "microbatches whose gradients a step adds up"),
+        "accumulator": (str, "FORMAT", "format of these sums, with :sr, :kahan, :first"),
+        "clip_norm": (_real, "X", "largest norm of a gradient"),
+        "clip_value": (_real, "X", "largest magnitude of a gradient's elements"),
+        "clip_rule": (str, "NAME", f"the formula of --clip-norm: {', '.join(CLIP_RULES)}"),
+        "delay": (_whole, "N", "steps between a gradient and the update by it"),
     }
     for name, (kind, metavar, said) in numbers.items():
         parser.add_argument(
@@ -113,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=kind,
             default=getattr(default, name),
             metavar=metavar,
-            help=f"{said} (default: %(default)s)",
+            help=f"{said} (default: {'none' if getattr(default, name) is None else '%(default)s'})",
         )
     parser.add_argument(
         "--data-dir",
