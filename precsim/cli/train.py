@@ -25,6 +25,7 @@ from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.data.dataset import Data
+from precsim.training.data.own import Stream
 from precsim.training.data.registry import TASKS
 from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
@@ -196,8 +197,7 @@ def run(args: argparse.Namespace) -> int:
     data = _data(configs[0])
     _check_size(configs[0], data)
     for config in configs:
-        if config.policy.rules:
-            check_policy(data, config)
+        check_policy(data, config)
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
@@ -257,7 +257,7 @@ def _check_model(model: str, task: str) -> None:
         )
 
 
-def _data(config: TrainConfig) -> Data:
+def _data(config: TrainConfig) -> Data | Stream:
     """Return the data that all runs share."""
     try:
         return load_data(config)
@@ -265,8 +265,10 @@ def _data(config: TrainConfig) -> Data:
         raise ValueError(str(error)) from None
 
 
-def _check_size(config: TrainConfig, data: Data) -> None:
+def _check_size(config: TrainConfig, data: Data | Stream) -> None:
     """Refuse batches larger than the data, and runs whose order of examples fills the memory."""
+    if isinstance(data, Stream):
+        return
     size, count = config.batch_size, len(data.train_targets)
     if size > count:
         raise ValueError(
@@ -329,7 +331,7 @@ def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> li
 
 
 def _train_all(
-    data: Data, configs: list[TrainConfig], progress: Progress
+    data: Data | Stream, configs: list[TrainConfig], progress: Progress
 ) -> Iterator[tuple[TrainConfig, TrainResult | Exception]]:
     """Train in threads; yield what becomes of each run as it ends."""
     stopped = threading.Event()

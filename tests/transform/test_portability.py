@@ -14,7 +14,7 @@ from precsim.training.data.dataset import Problem
 from precsim.training.models import cnn, mlp, transformer
 from precsim.training.step import initial_state, make_step
 from precsim.training.watched import UNGUARDED
-from tests.training.conftest import single
+from tests.training.conftest import layered, single
 
 X = jnp.ones((3, 3))
 
@@ -121,9 +121,10 @@ def test_a_training_step_is_portable_from_end_to_end(policy: str, model: str) ->
     module: Any = {"mlp": mlp, "cnn": cnn, "transformer": transformer}[model]
     shape, classes = ((8,), 96) if is_text else ((8, 8, 1), 10)
     state = initial_state(
-        config, module.init(np.random.default_rng(0), Problem(shape, "float32", (), classes))
+        layered(config),
+        module.init(np.random.default_rng(0), Problem(shape, "float32", (), classes)),
     )
-    step = make_step(config, module.apply, f"auto{UNGUARDED}")
+    step = make_step(layered(config, module), f"auto{UNGUARDED}")
     x = np.zeros((2, *shape), np.int32 if is_text else np.float32)
     y = np.zeros((2, 8) if is_text else 2, np.int32)
     assert ps.replay.find_unportable(lambda *args: step(*args)[0], state, x, y) == ()
@@ -133,9 +134,9 @@ def found_in_a_step(model: Any, **options: Any) -> list[str]:
     """Return what is not portable in a step of a model of digits."""
     config = ps.TrainConfig(batch_size=2, **options)
     state = initial_state(
-        config, model.init(np.random.default_rng(0), Problem((8, 8, 1), "float32", (), 10))
+        layered(config), model.init(np.random.default_rng(0), Problem((8, 8, 1), "float32", (), 10))
     )
-    step = make_step(config, model.apply, f"{config.backend}{UNGUARDED}")
+    step = make_step(layered(config, model), f"{config.backend}{UNGUARDED}")
     x, y = single(np.zeros((2, 8, 8, 1))), np.zeros(2, np.int32)
     return list(ps.replay.find_unportable(lambda *args: step(*args)[0], state, x, y))
 

@@ -1,18 +1,22 @@
 """Matrix products and convolutions, by the policy's three specs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeAlias
 
 import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
+from precsim.formats.scaled import scaled_format
 from precsim.formats.tile import TileFormat
 from precsim.products.conv_general_dilated import conv_general_dilated
 from precsim.products.dot_general import arrange, dot_general
 from precsim.products.matmul import matmul
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.identity import leaves_products
@@ -28,6 +32,9 @@ from precsim.transform.values import (
     real_dtype,
     widened,
 )
+
+Noise: TypeAlias = dict[str, Array] | None
+"""The random bits of a product and of its gradients."""
 
 
 def leaves(op: Operation) -> bool:
@@ -104,26 +111,24 @@ def product(op: Operation) -> list[Value]:
     """Multiply; the gradients of the operands are products by `dgrad` and `wgrad`."""
     if (left_as_it_is := _left(op)) is not None:
         return left_as_it_is
-    left, right = op.operands
     spec, dgrad, wgrad, swaps = roles(op)
     op.record(How.PRODUCT, spec)
     (contracted, batch) = op.params["dimension_numbers"]
-    a, b = widened(left.array), widened(right.array)
+    a, b = _operands(op, spec, swaps=swaps)
     if swaps:
         a, b, contracted, batch = b, a, contracted[::-1], batch[::-1]
     rows, rows_shape = arrange(a, batch[0], contracted[0], contract_last=True)
     columns, columns_shape = arrange(b, batch[1], contracted[1], contract_last=False)
     shapes = ((*rows.shape[:-1], columns.shape[-1]), rows.shape, columns.shape)
     noise = _noise(op, (spec, dgrad, wgrad), shapes)
-    y = matmul(
-        rows,
-        columns,
-        spec,
-        dgrad=dgrad,
-        wgrad=wgrad,
-        backend=op.context.backend,
-        random_bits=noise,
-    )
+
+    def multiply(spec: MatmulSpec, noise: Noise) -> Array:
+        backend = op.context.backend
+        return matmul(
+            rows, columns, spec, dgrad=dgrad, wgrad=wgrad, backend=backend, random_bits=noise
+        )
+
+    y = _rounded(op, multiply, spec, noise)
     shared = tuple(a.shape[d] for d in batch[0])
     y = y.reshape(*shared, *rows_shape, *columns_shape)
     if swaps:
@@ -132,9 +137,32 @@ def product(op: Operation) -> list[Value]:
     return [_finish(op, y, spec)]
 
 
+def _operands(op: Operation, spec: MatmulSpec, *, swaps: bool = False) -> list[Array]:
+    """Return both operands in the carrier; where roundings are counted, rounded already."""
+    arrays = [widened(value.array) for value in op.operands[:2]]
+    sides = (spec.rhs, spec.lhs) if swaps else (spec.lhs, spec.rhs)
+    for n, side in enumerate(sides if op.is_watched else ()):
+        if side is not None and scaled_format(side.format) is None:
+            arrays[n] = op.brought(n, side)
+    return arrays
+
+
+def _rounded(
+    op: Operation, multiply: Callable[[MatmulSpec, Noise], Array], spec: MatmulSpec, noise: Noise
+) -> Array:
+    """Return a product; where roundings are counted, the last one is made apart."""
+    output = spec.output
+    if not op.is_watched or output is None or spec.accumulator.mode is RoundingMode.STOCHASTIC:
+        return multiply(spec, noise)
+    y = multiply(replace(spec, output=None), None)
+    result = round_array(y, None if noise is None else noise["forward"], output)
+    op.note(y, result, output)
+    return result
+
+
 def _noise(
     op: Operation, specs: tuple[MatmulSpec, ...], shapes: tuple[tuple[int, ...], ...]
-) -> dict[str, Array] | None:
+) -> Noise:
     """Return the random bits of a product and of its gradients, of those that need some."""
     noise = {}
     for role, spec, shape in zip(("forward", "dgrad", "wgrad"), specs, shapes, strict=True):
@@ -149,16 +177,18 @@ def convolution(op: Operation) -> list[Value]:
     """Convolve; the gradients of image and kernel are convolutions by `dgrad` and `wgrad`."""
     if (left_as_it_is := _left(op)) is not None:
         return left_as_it_is
-    left, right = op.operands
     spec, dgrad, wgrad, _ = roles(op)
     op.record(How.PRODUCT, spec)
-    run = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
     options = {name: op.params[name] for name in _OPTIONS}
-    x, w = widened(left.array), widened(right.array)
+    x, w = _operands(op, spec)
     shapes = op.eqn.outvars[0].aval.shape, x.shape, w.shape
     noise = _noise(op, (spec, dgrad, wgrad), shapes)
-    y = run(x, w, **options, random_bits=noise)
-    return [_finish(op, y, spec)]
+
+    def convolve(spec: MatmulSpec, noise: Noise) -> Array:
+        run = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
+        return run(x, w, **options, random_bits=noise)
+
+    return [_finish(op, _rounded(op, convolve, spec, noise), spec)]
 
 
 _OPTIONS = (

@@ -1,0 +1,124 @@
+"""What decides a training step, besides its data: config, model, loss, measure, optimizer."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import optax
+
+from precsim.arithmetic.sums.order import PAIRWISE
+from precsim.formats.arguments import shown
+from precsim.rounding.spec import RoundingSpec
+from precsim.training.config import TrainConfig
+from precsim.training.data.dataset import Problem
+from precsim.training.data.registry import TASKS
+from precsim.training.losses import Loss, Metric, loss_named, metric_named
+from precsim.training.models.registry import MODELS
+from precsim.training.network import Network, as_network, checked_weights, of_module
+from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
+from precsim.transform.policy import Policy
+
+
+@dataclass(frozen=True, eq=False)
+class Layered:
+    """A model that computes with `Layers`; a module with `init` and `apply`."""
+
+    name: str
+    module: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What decides a step. Equal setups share what is compiled."""
+
+    config: TrainConfig
+    model: Layered | Network
+    loss: str | Loss
+    metric: str | Metric
+    optimizer: optax.GradientTransformation | None = None
+    """None: that of the config."""
+
+    @property
+    def rule(self) -> optax.GradientTransformation:
+        """The optimizer."""
+        return make_optimizer(self.config) if self.optimizer is None else self.optimizer
+
+    def buffers(self, state: Any) -> Any:
+        """Return which leaves of the optimizer's state are buffers, one per weight."""
+        if self.optimizer is None:
+            return buffers_of(self.config, state)
+        return find_buffers(self.optimizer, state)
+
+    @property
+    def metric_name(self) -> str:
+        """What is measured on the examples for testing."""
+        is_name = isinstance(self.metric, str)
+        return str(self.metric if is_name else getattr(self.metric, "__name__", "metric"))
+
+    def without_schedule(self) -> "Setup":
+        """Forget what the compiled functions do not depend on."""
+        return replace(self, config=replace(self.config, steps=1, seed=0, snapshots=1))
+
+    def initial(self, problem: Problem | None, inputs: Any) -> tuple[Any, Any]:
+        """Return the first weights and the first state of the model, for a batch of examples."""
+        if isinstance(self.model, Layered):
+            rng = np.random.default_rng([self.config.seed, 1])
+            return self.model.module.init(rng, problem), ()
+        weights, state = self.model.init(self.config.seed, inputs)
+        return checked_weights(self.model, weights), state
+
+
+def setup_of(
+    config: TrainConfig,
+    problem: Problem | None,
+    *,
+    model: Any = None,
+    loss: str | Loss | None = None,
+    metric: str | Metric | None = None,
+    optimizer: Any = None,
+) -> Setup:
+    """Return the setup of a run; what is None is that of the config and of the data."""
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"optimizer is {shown(optimizer)}; allowed is one of optax")
+    task = TASKS.get(config.task)
+    is_known = model is None and task is not None
+    if loss is None:
+        loss = task.loss if is_known and task else _usual(problem, "cross_entropy", "mse")
+    if metric is None:
+        metric = task.metric if is_known and task else _usual(problem, "accuracy", "rmse")
+    loss_named(loss), metric_named(metric)
+    found = _registered(config.model, problem) if model is None else as_network(model)
+    if isinstance(found, Layered):
+        for policy in (config.policy, *(rule.policy for rule in config.policy.rules)):
+            _refuse_what_functions_cannot(found.name, policy)
+    return Setup(config, found, loss, metric, optimizer)
+
+
+def _usual(problem: Problem | None, of_classes: str, of_numbers: str) -> str:
+    """Return the usual choice for classes or for numbers as targets."""
+    return of_numbers if problem is not None and not problem.classes else of_classes
+
+
+@lru_cache(maxsize=64)
+def _registered(name: str, problem: Problem) -> Layered | Network:
+    module = MODELS[name].load()
+    return of_module(name, module, problem) if MODELS[name].is_plain else Layered(name, module)
+
+
+def _refuse_what_functions_cannot(name: str, policy: Policy) -> None:
+    """Refuse roundings and orders inside the functions of a model that computes with `Layers`."""
+    fp32 = RoundingSpec.parse("fp32")
+    for part in ("reductions", "softmax", "normalisation", "output"):
+        spec = getattr(policy, part)
+        is_default = spec is None or (part == "reductions" and spec == policy.elementwise)
+        if not is_default and spec != fp32:
+            raise ValueError(
+                f"{part} of the policy is '{spec}'; allowed in a training of {name!r} is 'fp32', in which "
+                "softmax, normalisation and their sums are computed, whatever the policy"
+            )
+    if policy.reduction_order != PAIRWISE:
+        raise ValueError(
+            f"reduction_order of the policy is '{policy.reduction_order}'; allowed in a training of {name!r} is "
+            "'pairwise', the default, as its functions have orders of their own"
+        )
