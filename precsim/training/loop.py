@@ -1,7 +1,8 @@
 """`train`: a whole run, in the style of a script that one can read."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from precsim._arrays import Array
 from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
+from precsim.training.control.carried import carried_over
+from precsim.training.control.control import Control, as_control, begin, checked_policies
+from precsim.training.control.schedule import Schedule
 from precsim.training.data.batches import batches_of
 from precsim.training.data.dataset import Data
 from precsim.training.data.own import as_data
@@ -23,7 +27,7 @@ from precsim.training.own_objects import load_object
 from precsim.training.recipes.leaves import by_name
 from precsim.training.result import TrainResult, stacked
 from precsim.training.scores import test_score
-from precsim.training.setup import Layered, Setup, setup_of
+from precsim.training.setup import Layered, Setup, for_policies, setup_of
 from precsim.training.step import (
     Metrics,
     Step,
@@ -46,6 +50,7 @@ def train(
     loss: str | Loss | None = None,
     metric: str | Metric | None = None,
     optimizer: Any = None,
+    control: str | Control | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
 ) -> TrainResult:
@@ -73,6 +78,9 @@ def train(
         ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
     optimizer : optax.GradientTransformation, optional
         Any optimizer of optax, with any schedule.
+    control : str or Control, optional
+        What decides the policy of each step, instead of the config's: a `options.Schedule` or its
+        string, such as "bf16@0,fp32@500", or a `options.Feedback`.
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
     on_state : callable, optional
@@ -124,29 +132,44 @@ def train(
     """
     source = load_data(config) if data is None else as_data(data, test=test)
     own = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
-    return train_on(source, config, **own, on_step=on_step, on_state=on_state)
+    return train_on(source, config, control=control, on_step=on_step, on_state=on_state, **own)
 
 
 def train_on(
     data: Data | Stream,
     config: TrainConfig,
     *,
+    control: str | Control | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
     **own: Any,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
-    setup = setup_of(config, data.problem, **own)
+    setup, control = _controlled(data, config, control, own)
     backends = [config.backend]
     if isinstance(setup.model, Layered):
         # Emulated products first run without their general branch, which is slow to compile. In the
         # rare run that leaves the range where they are exact, everything is repeated with it.
         backends.insert(0, config.backend + UNGUARDED)
     for backend in backends:
-        result = _run(data, setup, on_step, on_state, backend)
+        result = _run(data, setup, control, on_step, on_state, backend)
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
+
+
+def _controlled(
+    data: Data | Stream, config: TrainConfig, given: Any, own: Mapping[str, Any]
+) -> tuple[Setup, Control]:
+    """Return the setup of the first step, and what decides the policies."""
+    if given is None:
+        setup = setup_of(config, data.problem, **own)
+        return setup, Schedule(starts=(0,), policies=(config.policy,))
+    control = as_control(given)
+    policies = checked_policies(control)
+    first = replace(policies[0], name=control.name)
+    setup = setup_of(replace(config, policy=first), data.problem, **own)
+    return for_policies(setup, policies, data.problem), control
 
 
 def load_data(config: TrainConfig) -> Data | Stream:
@@ -164,22 +187,24 @@ def load_data(config: TrainConfig) -> Data | Stream:
 def _run(
     data: Data | Stream,
     setup: Setup,
+    control: Control,
     on_step: Callable[[int, float], None] | None,
     on_state: Callable[[int, TrainState], None] | None,
     backend: str,
 ) -> TrainResult | None:
     """Train; None if the bits of a product cannot be trusted."""
     config = setup.config
-    if not config.policy.rules and isinstance(setup.model, Layered):
-        for spec in config.policy.products:  # with rules, tracing finds which products there are
+    for policy in control.may_use() if isinstance(setup.model, Layered) else ():
+        for spec in () if policy.rules else policy.products:  # of rules, tracing finds which
             resolve_backend(spec, config.backend)
-    run = _prepared(data, setup, backend)
+    run, controller, used = _prepared(data, setup, backend), begin(control), [setup]
     state = run.state
 
     start = time.perf_counter()
     snapshots = {0: _to_numpy(state.params)}
     step = _compiled(setup, backend, state, *run.batch(0))
     compiled = time.perf_counter()
+    compiling = compiled - start
 
     if on_state is not None:
         on_state(0, state)
@@ -187,11 +212,18 @@ def _run(
     history: list[Metrics] = []
     last_report = compiled
     for k in range(config.steps):
+        if (policy := controller.decide(k)) != setup.config.policy:
+            since, old, setup = time.perf_counter(), setup, setup.under(policy)
+            state = _carried(state, old, setup, backend, *run.batch(k))
+            step = _compiled(setup, backend, state, *run.batch(k))
+            used.append(setup)
+            compiling += time.perf_counter() - since
         state, metrics = step(state, *run.batch(k))
         if k == 0:
             first_gradient = _to_numpy(metrics.gradient)
         gradient = metrics.gradient
         history.append(metrics._replace(gradient={}))
+        controller.observe(k + 1, history, jax.device_get)
         if on_state is not None:
             on_state(k + 1, state)
         if k + 1 in keep:
@@ -220,24 +252,34 @@ def _run(
         first_gradient=first_gradient,
         last_gradient=_to_numpy(gradient),
         snapshots=snapshots,
-        backend=_backends(setup, done[0].forward_events),
-        compile_seconds=compiled - start,
-        run_seconds=finished - compiled,
+        backend=_backends(used, done[0].forward_events),
+        compile_seconds=compiling,
+        run_seconds=finished - start - compiling,
+        decisions=tuple(controller.decisions),
     )
 
 
-def _backends(setup: Setup, places: Any) -> str:
+def _carried(state: TrainState, old: Setup, new: Setup, backend: str, *batch: Any) -> TrainState:
+    """Return the state for a step under another policy."""
+    scales = first_tensor_scales(new, backend, state.params, state.model_state, *batch)
+    return carried_over(state, old, new, scales)
+
+
+def _backends(setups: Sequence[Setup], places: Any) -> str:
     """Return which backends ran the products, joined by "+"."""
+    return "+".join(sorted(set().union(*(_backends_of(setup, places) for setup in setups))))
+
+
+def _backends_of(setup: Setup, places: Any) -> set[str]:
     policy, backend = setup.config.policy, setup.config.backend
     used = {spec for place in places for spec in policy.at(place).products}
     is_layered = isinstance(setup.model, Layered)
-    names = {
+    return {
         "native"
         if backend != "emulated" and not is_layered and leaves_products(spec, [np.dtype("f4")])
         else resolve_backend(spec, backend)
         for spec in (used if is_layered else policy.products)
     }
-    return "+".join(sorted(names))
 
 
 def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
@@ -330,7 +372,7 @@ def _step(setup: Setup, backend: str) -> Step:
 def _compiled(setup: Setup, backend: str, *arguments: Any) -> Step:
     """Compile the step for a state and a batch like these, once for all such runs."""
     leaves, structure = jax.tree.flatten(arguments)
-    types = tuple(jax.typeof(leaf) for leaf in leaves)
+    types = tuple(jax.typeof(leaf).strip_weak_type() for leaf in leaves)
     return _compiled_step(setup.without_schedule(), backend, types, structure)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from precsim.training.config import TrainConfig
+from precsim.training.control.control import Decision
 
 Weights = dict[str, np.ndarray]
 
@@ -54,6 +55,8 @@ class TrainResult:
         Time to compile the step.
     run_seconds : float
         Time of all steps.
+    decisions : tuple of Decision
+        The policies of the run: first step, policy, reason.
 
     Examples
     --------
@@ -79,6 +82,7 @@ class TrainResult:
     backend: str
     compile_seconds: float
     run_seconds: float
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def test_accuracy(self) -> float:
@@ -97,5 +101,7 @@ class TrainResult:
 
 
 def stacked(steps: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Return place -> events of each step, int64 of shape (steps, 7)."""
-    return {place: np.array([s[place] for s in steps], np.int64) for place in steps[0]}
+    """Return place -> events of each step, int64 of shape (steps, 7); zeros where none were."""
+    places = dict.fromkeys(place for step in steps for place in step)
+    none = np.zeros(7, np.int64)
+    return {place: np.array([s.get(place, none) for s in steps], np.int64) for place in places}

@@ -1,5 +1,6 @@
 """What decides a training step, besides its data: config, model, loss, measure, optimizer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -61,6 +62,10 @@ class Setup:
         """What is measured on the examples for testing."""
         is_name = isinstance(self.metric, str)
         return str(self.metric if is_name else getattr(self.metric, "__name__", "metric"))
+
+    def under(self, policy: Policy) -> "Setup":
+        """Return the same with another policy."""
+        return replace(self, config=replace(self.config, policy=policy))
 
     def without_schedule(self) -> "Setup":
         """Forget what the compiled functions do not depend on."""
@@ -127,6 +132,13 @@ def _registered(name: str, problem: Problem) -> Layered | Network:
 def _without_layers(model: Layered, problem: Problem) -> Network:
     """Return a model that computes with `Layers` in plain JAX."""
     return of_layers(model.name, model.module, problem)
+
+
+def for_policies(setup: Setup, policies: Iterable[Policy], problem: Problem) -> Setup:
+    """Return a setup whose model can be trained under each of several policies."""
+    if isinstance(setup.model, Layered) and not all(map(_is_for_layers, policies)):
+        return replace(setup, model=_without_layers(setup.model, problem))
+    return setup
 
 
 def plain_network(setup: Setup, problem: Problem) -> Network:
