@@ -6,9 +6,10 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from precsim.analysis.comparison import PolicySummary, event_rates, summarise
 from precsim.analysis.report import LEGEND, comparison_tables, places_table
-from precsim.cli import cache, run_directory, verify
+from precsim.cli import cache, resume, run_directory, verify
 from precsim.cli.console import PlainConsole
 from precsim.cli.output import naming_options, print_rows, reported
 from precsim.cli.progress import Progress, live_screen
@@ -29,6 +30,7 @@ from precsim.training.data.own import Stream
 from precsim.training.data.registry import TASKS
 from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
+from precsim.training.replay.progress import Checkpoints
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy
 from precsim.transform.presets import PRESETS
@@ -56,7 +58,7 @@ _SETTINGS = (
     "backend",
     "data_dir",
 )
-_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS}
+_OPTIONS = {name: resume.option(name) for name in _SETTINGS}
 
 
 _MOST_EXAMPLES = 2**27
@@ -75,7 +77,7 @@ docs/tutorials/first-training.md explains the tables, column by column."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declare the options. Without a default is what --resume reads in the folder of the run."""
     default = TrainConfig(policy="fp32")  # type: ignore[arg-type]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
@@ -97,7 +99,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         first = getattr(default, name)
         parser.add_argument(
             f"--{name}",
-            default=first,
             metavar="NAME",
             help=f"{said}: {', '.join(allowed)} (default: {first})",
         )
@@ -111,13 +112,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             _OPTIONS[name],
             type=kind,
-            default=getattr(default, name),
             metavar=metavar,
-            help=f"{said} (default: %(default)s)",
+            help=f"{said} (default: {getattr(default, name)})",
         )
     parser.add_argument(
         "--data-dir",
-        default="",
         metavar="FOLDER",
         help="folder with text.txt, for task text (default: Python's own documentation)",
     )
@@ -148,6 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="with --verify-bits: a stored run (folder or hashes.json) to compare with (default: none)",
     )
+    resume.add_arguments(parser, _whole)
     parser.add_argument(
         "--json", action="store_true", help="print JSON instead of tables (default: off)"
     )
@@ -172,13 +172,17 @@ def _real(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Train, print the tables, write the run directory."""
     integer(args.jobs, "--jobs", 1)
-    settings = {name: getattr(args, name) for name in _SETTINGS}
+    default = TrainConfig(policy=Policy.parse("fp32"))
+    usual = {name: getattr(default, name) for name in _SETTINGS}
+    begun, settings = resume.settings_of(args, usual)
     if args.verify_bits is None and args.compare_bits is not None:
         raise ValueError("--compare-bits is given without --verify-bits N")
     if args.verify_bits is not None:
         integer(args.verify_bits, "--verify-bits", 1)
     reference = ("fp32",) if args.verify_bits is None else ()
     policies = [_policy(text) for text in (*reference, *(args.policy or DEFAULT_POLICIES))]
+    if begun is not None:
+        policies = resume.same_policies(args, policies, begun)
     _check_model(args.model, args.task)
     with naming_options(_OPTIONS):
         named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
@@ -190,8 +194,8 @@ def run(args: argparse.Namespace) -> int:
         for spec in () if policy.rules else policy.products:
             resolve_backend(spec, args.backend)
     kind = "train" if args.verify_bits is None else "bits"
-    path = args.out or Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
-    if args.out is not None or not path.exists():
+    path = args.resume or args.out or Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    if begun is None and (args.out is not None or not path.exists()):
         run_directory.check_place(path)
     run_directory.require_device()
     data = _data(configs[0])
@@ -201,29 +205,46 @@ def run(args: argparse.Namespace) -> int:
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
-    path = (run_directory.create if args.out is None else run_directory.reuse)(path)
+    if begun is None:
+        path = (run_directory.create if args.out is None else run_directory.reuse)(path)
+        if args.checkpoint_every is None:
+            return _train(args, path, data, configs, about)
+    with resume.going_on(args, path, begun, settings, policies, about) as (every, about):
+        return _train(args, path, data, configs, about, every)
+
+
+def _train(
+    args: argparse.Namespace,
+    path: Path,
+    data: Data | Stream,
+    configs: list[TrainConfig],
+    about: dict[str, Any],
+    every: int | None = None,
+) -> int:
+    """Train, show and write, with checkpoints every so many steps."""
     console = PlainConsole(stderr=args.json, highlight=False)
-    progress = Progress(list(named), args.steps, args.jobs)
+    progress = Progress([c.policy.name for c in configs], args.steps, args.jobs)
     results: dict[str, TrainResult] = {}
     rows: list[PolicySummary] = []
     weights: dict[str, str] = {}
     failures: dict[str, str] = {}
+    kept = partial(resume.checkpoints_of, path, every)
 
     def finished() -> list[Any]:
         return comparison_tables(rows, console.width)[:1] if rows else []
 
     try:
         with live_screen(progress, console, finished):
-            for config, outcome in _train_all(data, configs, progress):
+            for config, outcome in _train_all(data, configs, progress, kept):
                 name = config.policy.name
-                if not results:
+                if not results and every is None:
                     run_directory.require_empty(path)
                 with reported(name, failures, with_traceback=args.traceback):
                     if isinstance(outcome, Exception):
                         raise outcome
                     results[name] = outcome
                     run_directory.add_result(path, outcome)
-                    weights[name] = run_directory.weights_file(outcome)
+                    weights[name] = run_directory.weights_file(config.policy)
                     done = _in_order(results, configs)
                     rows = [summarise(result, done[0]) for result in done]
                     content = run_directory.summary(done, weights, about)
@@ -291,7 +312,7 @@ def _finish(
     failures: dict[str, str],
 ) -> None:
     """Print the tables, draw the pictures, and at last write whether everything is there."""
-    files = dict(run_directory.FILES)
+    files = run_directory.FILES | (resume.FILES if (path / run_directory.OPTIONS).exists() else {})
     try:
         if not args.json:
             _print_tables(console, results)
@@ -306,7 +327,7 @@ def _finish(
     if args.json:
         print(json.dumps(content, indent=2))
         return
-    if len(files) > len(run_directory.FILES):
+    if any(name.endswith(".png") for name in files):
         files["*.svg"] = "each picture once more, as lines and text"
     print(f"{path}:")
     print_rows(list(files.items()), label=24)
@@ -331,7 +352,10 @@ def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> li
 
 
 def _train_all(
-    data: Data | Stream, configs: list[TrainConfig], progress: Progress
+    data: Data | Stream,
+    configs: list[TrainConfig],
+    progress: Progress,
+    kept: Callable[[Policy], Checkpoints | None],
 ) -> Iterator[tuple[TrainConfig, TrainResult | Exception]]:
     """Train in threads; yield what becomes of each run as it ends."""
     stopped = threading.Event()
@@ -345,7 +369,8 @@ def _train_all(
                         raise KeyboardInterrupt
                     follow(done, loss)
 
-                return train_on(data, config, on_step=on_step)
+                checkpoints = kept(config.policy)
+                return train_on(data, config, on_step=on_step, checkpoints=checkpoints)
 
         runs = {pool.submit(train_one, config): config for config in configs}
         # The first thread that has nothing left to train loads what draws the pictures.
