@@ -59,7 +59,7 @@ _SETTINGS = (
     "data_dir",
 )
 _OPTIONS = {name: resume.option(name) for name in _SETTINGS}
-
+_USUAL = {name: getattr(TrainConfig(policy=Policy.parse("fp32")), name) for name in _SETTINGS}
 
 _MOST_EXAMPLES = 2**27
 """Examples of a whole run, at most: their order, a gigabyte then, is made before the first step."""
@@ -78,7 +78,6 @@ docs/tutorials/first-training.md explains the tables, column by column."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options. Without a default is what --resume reads in the folder of the run."""
-    default = TrainConfig(policy="fp32")  # type: ignore[arg-type]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
@@ -96,11 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "backend": (BACKENDS, "what computes matrix products; auto never changes a result"),
     }
     for name, (allowed, said) in choices.items():
-        first = getattr(default, name)
         parser.add_argument(
             f"--{name}",
             metavar="NAME",
-            help=f"{said}: {', '.join(allowed)} (default: {first})",
+            help=f"{said}: {', '.join(allowed)} (default: {_USUAL[name]})",
         )
     numbers = {
         "steps": (_whole, "N", "optimizer steps"),
@@ -113,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _OPTIONS[name],
             type=kind,
             metavar=metavar,
-            help=f"{said} (default: {getattr(default, name)})",
+            help=f"{said} (default: {_USUAL[name]})",
         )
     parser.add_argument(
         "--data-dir",
@@ -172,9 +170,7 @@ def _real(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Train, print the tables, write the run directory."""
     integer(args.jobs, "--jobs", 1)
-    default = TrainConfig(policy=Policy.parse("fp32"))
-    usual = {name: getattr(default, name) for name in _SETTINGS}
-    begun, settings = resume.settings_of(args, usual)
+    begun, settings = resume.settings_of(args, _USUAL)
     if args.verify_bits is None and args.compare_bits is not None:
         raise ValueError("--compare-bits is given without --verify-bits N")
     if args.verify_bits is not None:

@@ -1,16 +1,24 @@
 """How far a run has come: written and read again as it was, and never for another run."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+import optax
 import pytest
 
+import precsim as ps
+from precsim.training import loop
+from precsim.training.data.own import Stream
 from precsim.training.replay import progress
 from precsim.training.replay.checkpoint import save_checkpoint
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress
 from tests.training.conftest import single
+from tests.training.test_loop import config, one_layer
 
 RUN = {"policy": "bf16", "steps": 3, "data": "0123"}
 STATE = {"params": {"hidden/w": single([1, 2])}, "key": jax.random.key(0)}
@@ -96,3 +104,116 @@ def test_other_versions_go_on_and_say_so(tmp_path: Path, monkeypatch: pytest.Mon
 def test_wrong_fields(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="every is 0; allowed are integers from 1 on"):
         Checkpoints(folder=tmp_path, every=0)
+
+
+class Killed(Exception):
+    """Ends a training in the middle of it."""
+
+
+def until(step: int) -> Callable[[int, Any], None]:
+    def on_state(done: int, state: Any) -> None:
+        if done == step:
+            raise Killed
+
+    return on_state
+
+
+Train: TypeAlias = partial[ps.TrainResult]
+
+
+def own_model() -> Train:
+    """A network of functions, batches one by one, an optimizer with a schedule, compensation."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(3, 4, 2)).astype(np.float32)
+    batches = [(x, x @ single([[2], [-1]])) for x in inputs]
+    model = (lambda key: {"w": np.zeros((2, 1), np.float32)}, lambda weights, x: x @ weights["w"])
+    rule = optax.adam(optax.cosine_decay_schedule(0.1, 7))
+    own = {"model": model, "data": Stream(lambda: batches), "optimizer": rule, "loss": "mse"}
+    return partial(ps.train, config("bf16_kahan", steps=7), **own)
+
+
+@pytest.fixture(scope="module", params=["layered", "own"])
+def train(request: pytest.FixtureRequest) -> Iterator[Train]:
+    if request.param == "own":
+        yield own_model()
+        return
+    with one_layer():
+        settings = {"steps": 7, "snapshots": 3, "optimizer": "adam", "learning_rate": 0.1}
+        yield partial(ps.train, config("bf16_sr,scale=dynamic", **settings))
+
+
+@pytest.fixture(scope="module")
+def whole(train: Train) -> tuple[ps.TrainResult, str]:
+    """What is never interrupted: the result, and the hash of the state at its end."""
+    states = {}
+    result = train(on_state=lambda done, state: states.update({done: ps.replay.hash_state(state)}))
+    return result, states[7][""]
+
+
+def measures(result: ps.TrainResult) -> Any:
+    found = {name: value for name, value in asdict(result).items() if name != "config"}
+    del found["compile_seconds"], found["run_seconds"]
+    return found
+
+
+@pytest.mark.parametrize("kills", [(1,), (2, 5), (6,), (3, 3, 7)])
+def test_a_killed_run_ends_with_the_same_bits(
+    train: Train, whole: tuple[ps.TrainResult, str], kills: tuple[int, ...], tmp_path: Path
+) -> None:
+    result, final = whole
+    compiled = loop._compiled_step.cache_info().misses
+    kept = Checkpoints(folder=tmp_path, every=2)
+    for step in kills:
+        with pytest.raises(Killed):
+            train(checkpoints=kept, on_state=until(step))
+    seen: dict[int, Any] = {}
+    resumed = train(
+        checkpoints=kept, on_state=lambda k, s: seen.update({k: ps.replay.hash_state(s)})
+    )
+    assert min(seen) == (max(kills) - 1) // 2 * 2
+    assert seen[7][""] == final
+    again = train(checkpoints=kept, on_state=until(7))  # which makes no step
+    for one in (resumed, again):
+        assert repr(list(measures(one))) == repr(list(measures(result)))
+        assert same(measures(one), measures(result))
+        assert list(one.forward_events) == list(result.forward_events)
+    assert loop._compiled_step.cache_info().misses == compiled
+
+
+def test_another_run_does_not_take_the_folder(train: Train, tmp_path: Path) -> None:
+    kept = Checkpoints(folder=tmp_path, every=1)
+    with pytest.raises(Killed):
+        train(checkpoints=kept, on_state=until(2))
+    other = partial(train.func, config("fp32", steps=9), *train.args[1:], **train.keywords)
+    with pytest.raises(ValueError, match=f"^{tmp_path}.* is of a run whose policy is 'p=bf16"):
+        other(checkpoints=kept)
+
+
+def test_bits_that_cannot_be_trusted_are_never_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has left the fast range goes on with guards, also after it was killed."""
+    backends = []
+    made = loop._compiled
+
+    def untrusted(setup: Any, backend: str, *arguments: Any) -> Any:
+        backends.append(backend)
+        step = made(setup, "emulated:unguarded", *arguments)
+        if not backend.endswith("unguarded"):
+            return step
+
+        def marked(state: Any, *batch: Any) -> Any:
+            state, metrics = step(state, *batch)
+            return state, metrics._replace(untrusted=metrics.untrusted + (state.step == 4))
+
+        return marked
+
+    monkeypatch.setattr(loop, "_compiled", untrusted)
+    kept = Checkpoints(folder=tmp_path, every=3)
+    with one_layer():
+        run = partial(ps.train, config("fp16", steps=7, backend="emulated"), checkpoints=kept)
+        result = run()
+        assert run().losses.tolist() == result.losses.tolist()
+    assert backends == ["emulated:unguarded", "emulated"]
+    assert ps.replay.load_checkpoint(tmp_path / "unguarded").about["step"] == 3
+    assert ps.replay.load_checkpoint(tmp_path / "guarded").about["step"] == 7
