@@ -118,6 +118,7 @@ def _checked(path: Path, usual: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in found["settings"].items():
             if usual[name] is not None and type(value) is not type(usual[name]):
                 raise ValueError(f"its {name} is {shown(value)}")
+        integer(found["checkpoint_every"], "its checkpoint_every", 1)
         if not found["policies"]:
             raise ValueError("it has no policies")
         found["policies"] = [_named(name, text) for name, text in found["policies"].items()]
