@@ -5,12 +5,9 @@ import json
 import os
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from datetime import datetime
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +17,17 @@ from precsim.analysis.comparison import PolicySummary, event_rates, summarise
 from precsim.analysis.report import LEGEND, comparison_tables, places_table
 from precsim.cli import cache, resume, run_directory, verify
 from precsim.cli.console import PlainConsole
+from precsim.cli.jobs import train_all
 from precsim.cli.output import naming_options, print_rows, reported
 from precsim.cli.progress import Progress, live_screen
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.data.dataset import Data
-from precsim.training.data.own import Stream
 from precsim.training.data.registry import TASKS
+from precsim.training.data.stream import Stream
 from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
-from precsim.training.replay.progress import Checkpoints
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy
 from precsim.transform.presets import PRESETS
@@ -48,18 +45,11 @@ DEFAULT_POLICIES = (
 """Policies of the main job."""
 
 _SETTINGS = (
-    "model",
-    "task",
-    "steps",
-    "batch_size",
-    "learning_rate",
-    "optimizer",
-    "seed",
-    "backend",
+    *("model", "task", "steps", "batch_size", "learning_rate", "optimizer", "seed", "backend"),
     "data_dir",
 )
 _OPTIONS = {name: resume.option(name) for name in _SETTINGS}
-_USUAL = {name: getattr(TrainConfig(policy=Policy.parse("fp32")), name) for name in _SETTINGS}
+_USUAL = {f.name: f.default for f in fields(TrainConfig) if f.name in _SETTINGS}
 
 _MOST_EXAMPLES = 2**27
 """Examples of a whole run, at most: their order, a gigabyte then, is made before the first step."""
@@ -89,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"with rules ;SCOPE:SETTINGS, or FILE.toml ({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
     )
     choices: dict[str, tuple[Iterable[str], str]] = {
-        "model": (MODELS, "the network"),
-        "task": (TASKS, "what it learns"),
+        "model": (MODELS, "the network, or MODULE:FUNCTION, which returns yours"),
+        "task": (TASKS, "what it learns, or MODULE:FUNCTION, which returns your data"),
         "optimizer": (OPTIMIZERS, "how it learns"),
         "backend": (BACKENDS, "what computes matrix products; auto never changes a result"),
     }
@@ -98,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}",
             metavar="NAME",
-            help=f"{said}: {', '.join(allowed)} (default: {_USUAL[name]})",
+            help=f"{said}: {', '.join(allowed)} (default: {_USUAL[name] or 'that of the model'})",
         )
     numbers = {
         "steps": (_whole, "N", "optimizer steps"),
@@ -183,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
     with naming_options(_OPTIONS):
         named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
     configs = list(named.values())
+    settings["task"] = configs[0].task
     verify.set_flags(configs)
     for policy in policies:  # refuse before anything is trained or written
         if policy != named[policy.name].policy:
@@ -224,14 +215,17 @@ def _train(
     rows: list[PolicySummary] = []
     weights: dict[str, str] = {}
     failures: dict[str, str] = {}
-    kept = partial(resume.checkpoints_of, path, every)
+
+    def train_one(config: TrainConfig, on_step: Callable[[int, float], None]) -> TrainResult:
+        kept = resume.checkpoints_of(path, every, config.policy)
+        return train_on(data, config, on_step=on_step, checkpoints=kept)
 
     def finished() -> list[Any]:
         return comparison_tables(rows, console.width)[:1] if rows else []
 
     try:
         with live_screen(progress, console, finished):
-            for config, outcome in _train_all(data, configs, progress, kept):
+            for config, outcome in train_all(train_one, configs, progress):
                 name = config.policy.name
                 if not results and every is None:
                     run_directory.require_empty(path)
@@ -264,7 +258,7 @@ def _policy(text: str) -> Policy:
 
 def _check_model(model: str, task: str) -> None:
     """Refuse a task that the default model, which the user need not have named, cannot learn."""
-    if model != TrainConfig(policy=Policy.parse("fp32")).model or task not in TASKS:
+    if model != _USUAL["model"] or not TASKS.get(task) or not TASKS[task].has:
         return
     fitting = [name for name, each in MODELS.items() if TASKS[task].has in each.reads]
     if model not in fitting:
@@ -345,52 +339,3 @@ def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> li
     """Return the finished runs in the order asked for, once the float32 run is among them."""
     names = [config.policy.name for config in configs]
     return [results[name] for name in names if name in results] if names[0] in results else []
-
-
-def _train_all(
-    data: Data | Stream,
-    configs: list[TrainConfig],
-    progress: Progress,
-    kept: Callable[[Policy], Checkpoints | None],
-) -> Iterator[tuple[TrainConfig, TrainResult | Exception]]:
-    """Train in threads; yield what becomes of each run as it ends."""
-    stopped = threading.Event()
-    with ThreadPoolExecutor(progress.jobs) as pool:
-
-        def train_one(config: TrainConfig) -> TrainResult:
-            with progress.of(config.policy.name) as follow:
-
-                def on_step(done: int, loss: float) -> None:
-                    if stopped.is_set():
-                        raise KeyboardInterrupt
-                    follow(done, loss)
-
-                checkpoints = kept(config.policy)
-                return train_on(data, config, on_step=on_step, checkpoints=checkpoints)
-
-        runs = {pool.submit(train_one, config): config for config in configs}
-        # The first thread that has nothing left to train loads what draws the pictures.
-        pool.submit(import_module, "precsim.analysis.plots.runs")
-        interruption: BaseException | None = None
-        try:
-            for run in as_completed(runs):
-                if run.cancelled():
-                    continue
-                error = run.exception()
-                if error is None:
-                    yield runs[run], run.result()
-                elif isinstance(error, Exception):
-                    yield runs[run], error
-                else:
-                    # The others stop at their next report; what has ended is still handed out.
-                    # Each is cancelled by itself: of those that a pool drops, nobody would hear.
-                    interruption = error
-                    stopped.set()
-                    for other in runs:
-                        other.cancel()
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        if interruption is not None:
-            raise interruption

@@ -13,7 +13,6 @@ import pytest
 
 import precsim as ps
 from precsim.training import loop
-from precsim.training.data.own import Stream
 from precsim.training.replay import progress
 from precsim.training.replay.checkpoint import save_checkpoint
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress
@@ -128,7 +127,7 @@ def own_model() -> Train:
     batches = [(x, x @ single([[2], [-1]])) for x in inputs]
     model = (lambda key: {"w": np.zeros((2, 1), np.float32)}, lambda weights, x: x @ weights["w"])
     rule = optax.adam(optax.cosine_decay_schedule(0.1, 7))
-    own = {"model": model, "data": Stream(lambda: batches), "optimizer": rule, "loss": "mse"}
+    own = {"model": model, "data": lambda: batches, "optimizer": rule}
     return partial(ps.train, config("bf16_kahan", steps=7), **own)
 
 
