@@ -9,4 +9,7 @@ from precsim.training.loop import prepare_run as prepare_run
 from precsim.training.replay.bits import BitDifference as BitDifference
 from precsim.training.replay.bits import BitLog as BitLog
 from precsim.training.replay.bits import hash_state as hash_state
+from precsim.training.replay.checkpoint import Checkpoint as Checkpoint
+from precsim.training.replay.checkpoint import load_checkpoint as load_checkpoint
+from precsim.training.replay.checkpoint import save_checkpoint as save_checkpoint
 from precsim.transform.portability import find_unportable as find_unportable

@@ -106,8 +106,9 @@ EXEMPT = {
     "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
     "analyze_steps", "share_map",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
+    "save_checkpoint", "load_checkpoint",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
-    "significant_digits", "fragile_parts", "tolerance", "running_bound",
+    "significant_digits", "fragile_parts", "tolerance", "running_bound", "cost",
     # Optimizers, their states, pictures.
     *vars(ps.optax), *vars(ps.plots),
 }  # fmt: skip

@@ -19,8 +19,12 @@ class PolicySummary:
         Name of the policy.
     definition : str
         The policy, in the policy grammar.
+    metric : str
+        What `test_score` is: "accuracy", "perplexity", "rmse", ...
+    test_score : float
+        The metric of the examples for testing; NaN of none.
     test_accuracy_percent : float
-        Test images classified correctly.
+        Test examples classified correctly; NaN where that is not the metric.
     final_loss : float
         Mean training loss over the last twentieth of the steps.
     loss_gap : float
@@ -69,6 +73,8 @@ class PolicySummary:
 
     policy: str
     definition: str
+    metric: str
+    test_score: float
     test_accuracy_percent: float
     final_loss: float
     loss_gap: float
@@ -131,6 +137,8 @@ def summarise(result: TrainResult, reference: TrainResult) -> PolicySummary:
     return PolicySummary(
         policy=result.config.policy.name,
         definition=str(result.config.policy),
+        metric=result.metric,
+        test_score=result.test_score,
         test_accuracy_percent=100 * result.test_accuracy,
         final_loss=final,
         loss_gap=final - reference_final,
@@ -206,7 +214,8 @@ def _flat(weights: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _total(events: dict[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(sum(e.sum(axis=0, dtype=np.int64) for e in events.values()))
+    none = np.zeros(len(Events._fields), np.int64)
+    return sum((e.sum(axis=0, dtype=np.int64) for e in events.values()), none)
 
 
 def _percent(part: float, whole: float) -> float:

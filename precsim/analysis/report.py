@@ -21,8 +21,8 @@ class _Column(NamedTuple):
 
 
 _POLICY = _Column("policy", "policy")
+_ACCURACY = _Column("test\naccuracy\n%", "test_accuracy_percent")
 _COST = (
-    _Column("test\naccuracy\n%", "test_accuracy_percent"),
     _Column("loss\ngap", "loss_gap"),
     _Column("weight\ndrift", "weight_drift"),
     _Column("skipped\nsteps", "skipped_steps"),
@@ -57,7 +57,12 @@ def comparison_tables(summaries: Sequence[PolicySummary], width: int) -> list[Ta
         never cut off; long names are broken into lines.
     """
     backends = sorted({summary.backend for summary in summaries})
-    cost = _COST if len(backends) == 1 else (*_COST, _Column("backend", "backend"))
+    metrics = list(dict.fromkeys(summary.metric for summary in summaries))
+    is_accuracy = metrics == ["accuracy"]
+    score = _ACCURACY if is_accuracy else _Column(f"test\n{'/'.join(metrics)}", "test_score")
+    cost: tuple[_Column, ...] = (score, *_COST)
+    if len(backends) > 1:
+        cost = (*cost, _Column("backend", "backend"))
     rows = {column: [_cell(s, column.field) for s in summaries] for column in (*cost, *_CAUSES)}
     sizes = {
         column: max(map(len, [*column.heading.split("\n"), *cells]))
@@ -112,6 +117,8 @@ def _cell(summary: PolicySummary, name: str) -> str:
         return f"{value:.1f}"
     if name == "test_accuracy_percent":
         return f"{value:.2f}"
+    if name == "test_score":
+        return f"{value:.4g}"
     if name == "loss_gap":
         return "0" if value == 0 else f"{value:+.3f}"
     return _percent(value) if name.endswith("_percent") else _one_digit(value)

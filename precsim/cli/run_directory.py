@@ -20,8 +20,8 @@ from precsim import __version__
 from precsim.analysis.comparison import event_rates, summarise, weight_drift
 from precsim.rounding.events import Events
 from precsim.training.config import TrainConfig
-from precsim.training.replay.checkpoint import save_weights
 from precsim.training.replay.files import file_name, unwritten, write_whole
+from precsim.training.replay.weights import save_weights
 from precsim.training.result import TrainResult
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
@@ -174,7 +174,8 @@ def add_result(path: Path, result: TrainResult) -> None:
 
 def _add_metrics(metrics: Path, result: TrainResult) -> None:
     is_new = not metrics.exists()
-    backward = np.sum(list(result.backward_events.values()), axis=0)
+    none = np.zeros((len(result.losses), len(Events._fields)), np.int64)
+    backward = sum(result.backward_events.values(), none)
     try:
         with metrics.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

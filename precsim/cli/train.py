@@ -26,6 +26,7 @@ from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
+from precsim.training.data.stream import Stream
 from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
 from precsim.training.result import TrainResult
@@ -87,18 +88,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"with rules ;SCOPE:SETTINGS, or FILE.toml ({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
     )
     choices: dict[str, tuple[Iterable[str], str]] = {
-        "model": (MODELS, "the network"),
-        "task": (TASKS, "what it learns"),
+        "model": (MODELS, "the network, or MODULE:FUNCTION, which returns yours"),
+        "task": (TASKS, "what it learns, or MODULE:FUNCTION, which returns your data"),
         "optimizer": (OPTIMIZERS, "how it learns"),
         "backend": (BACKENDS, "what computes matrix products; auto never changes a result"),
     }
     for name, (allowed, said) in choices.items():
-        first = getattr(default, name)
+        first = getattr(default, name) if name != "task" else ""
         parser.add_argument(
             f"--{name}",
             default=first,
             metavar="NAME",
-            help=f"{said}: {', '.join(allowed)} (default: {first})",
+            help=f"{said}: {', '.join(allowed)} (default: {first or 'that of the model'})",
         )
     numbers = {
         "steps": (_whole, "N", "optimizer steps"),
@@ -182,6 +183,7 @@ def run(args: argparse.Namespace) -> int:
     with naming_options(_OPTIONS):
         named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
     configs = list(named.values())
+    settings["task"] = configs[0].task
     verify.set_flags(configs)
     for policy in policies:  # refuse before anything is trained or written
         if policy != named[policy.name].policy:
@@ -196,8 +198,7 @@ def run(args: argparse.Namespace) -> int:
     data = _data(configs[0])
     _check_size(configs[0], data)
     for config in configs:
-        if config.policy.rules:
-            check_policy(data, config)
+        check_policy(data, config)
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
@@ -247,7 +248,8 @@ def _policy(text: str) -> Policy:
 
 def _check_model(model: str, task: str) -> None:
     """Refuse a task that the default model, which the user need not have named, cannot learn."""
-    if model != TrainConfig(policy=Policy.parse("fp32")).model or task not in TASKS:
+    is_default = model == TrainConfig(policy=Policy.parse("fp32")).model
+    if not is_default or not TASKS.get(task) or not TASKS[task].has:
         return
     fitting = [name for name, each in MODELS.items() if TASKS[task].has in each.reads]
     if model not in fitting:
@@ -257,7 +259,7 @@ def _check_model(model: str, task: str) -> None:
         )
 
 
-def _data(config: TrainConfig) -> Data:
+def _data(config: TrainConfig) -> Data | Stream:
     """Return the data that all runs share."""
     try:
         return load_data(config)
@@ -265,8 +267,10 @@ def _data(config: TrainConfig) -> Data:
         raise ValueError(str(error)) from None
 
 
-def _check_size(config: TrainConfig, data: Data) -> None:
+def _check_size(config: TrainConfig, data: Data | Stream) -> None:
     """Refuse batches larger than the data, and runs whose order of examples fills the memory."""
+    if isinstance(data, Stream):
+        return
     size, count = config.batch_size, len(data.train_targets)
     if size > count:
         raise ValueError(
@@ -329,7 +333,7 @@ def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> li
 
 
 def _train_all(
-    data: Data, configs: list[TrainConfig], progress: Progress
+    data: Data | Stream, configs: list[TrainConfig], progress: Progress
 ) -> Iterator[tuple[TrainConfig, TrainResult | Exception]]:
     """Train in threads; yield what becomes of each run as it ends."""
     stopped = threading.Event()

@@ -21,6 +21,7 @@ from precsim.products.native.refusal import RECOMMENDED_FLAGS, native_refusal
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
+from precsim.training.data.stream import Stream
 from precsim.training.loop import train_on
 from precsim.training.replay.bits import BitLog
 from precsim.training.replay.files import file_name
@@ -42,7 +43,9 @@ def set_flags(configs: list[TrainConfig]) -> None:
         os.environ["XLA_FLAGS"] = RECOMMENDED_FLAGS
 
 
-def run(args: argparse.Namespace, path: Path, data: Data, configs: list[TrainConfig]) -> int:
+def run(
+    args: argparse.Namespace, path: Path, data: Data | Stream, configs: list[TrainConfig]
+) -> int:
     """Train each policy, print and store the hashes.
 
     Return 1 if one differs from the stored run, 2 if a run failed.
@@ -66,7 +69,9 @@ def run(args: argparse.Namespace, path: Path, data: Data, configs: list[TrainCon
     return 2 if failures else int(any(log.difference is not None for log in logs))
 
 
-def _run(config: TrainConfig, data: Data, log: BitLog, console: Console, *, is_quiet: bool) -> None:
+def _run(
+    config: TrainConfig, data: Data | Stream, log: BitLog, console: Console, *, is_quiet: bool
+) -> None:
     """Train by one policy, whose hashes are stored as the run goes on."""
     assert log.folder is not None
     reason = emulated_because(config)
@@ -102,7 +107,7 @@ def _content(log: BitLog) -> dict[str, Any]:
     }
 
 
-def _log(config: TrainConfig, data: Data, args: argparse.Namespace) -> BitLog:
+def _log(config: TrainConfig, data: Data | Stream, args: argparse.Namespace) -> BitLog:
     """Return the log of a run, with the stored run that it is compared with; nothing is written."""
     name = config.policy.name
     stored = None if args.compare_bits is None else _stored(args.compare_bits, name)
@@ -134,10 +139,15 @@ def _stored(path: Path, policy: str) -> Path:
     return own if own.is_dir() else path
 
 
-def data_hash(data: Data) -> str:
-    """Return the SHA-256 of the examples and labels for training."""
-    digest = hashlib.sha256(np.ascontiguousarray(data.train_inputs).tobytes())
-    digest.update(np.ascontiguousarray(data.train_targets).tobytes())
+def data_hash(data: Data | Stream) -> str:
+    """Return the SHA-256 of the examples and targets for training; "" of batches one by one."""
+    if isinstance(data, Stream):
+        return ""
+    import jax
+
+    digest = hashlib.sha256()
+    for part in (*jax.tree.leaves(data.train_inputs), data.train_targets):
+        digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 
 

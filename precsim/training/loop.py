@@ -2,23 +2,28 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
-from precsim.training.data.dataset import Data, Problem
+from precsim.training.data.batches import batches_of
+from precsim.training.data.dataset import Data
+from precsim.training.data.own import as_data
 from precsim.training.data.registry import TASKS
-from precsim.training.layers import Layers
-from precsim.training.models.registry import MODELS
+from precsim.training.data.stream import Stream
+from precsim.training.gradients import first_tensor_scales
+from precsim.training.losses import Loss, Metric
+from precsim.training.own_objects import load_object
+from precsim.training.recipes.leaves import by_name
 from precsim.training.result import TrainResult, stacked
+from precsim.training.scores import test_score
+from precsim.training.setup import Layered, Setup, setup_of
 from precsim.training.step import (
     Metrics,
     Step,
@@ -29,12 +34,18 @@ from precsim.training.step import (
 )
 from precsim.training.switches import with_default_switches
 from precsim.training.watched import UNGUARDED
-from precsim.transform.noise import fold_in
+from precsim.transform.identity import leaves_products
 
 
 def train(
     config: TrainConfig,
     *,
+    model: Any = None,
+    data: Any = None,
+    test: Any = None,
+    loss: str | Loss | None = None,
+    metric: str | Metric | None = None,
+    optimizer: Any = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
 ) -> TrainResult:
@@ -43,7 +54,25 @@ def train(
     Parameters
     ----------
     config : TrainConfig
-        The run.
+        The run. What is given besides replaces its model, its task, its optimizer.
+    model : optional
+        A model of your own: a pair (init, apply) of functions, a pair (weights, apply), a module of
+        Flax (Linen or NNX) or Equinox, or what Haiku's `transform` returns. ``init(key, inputs)``
+        makes the weights, ``apply(weights, inputs)`` the outputs of a batch. Equinox modules are
+        called once per example.
+    data : optional
+        Data of your own: (inputs, targets), (inputs, targets, test inputs, test targets), a dict
+        with "train" and "test", or batches (inputs, targets): an iterable, or a function that
+        returns one.
+    test : pair, optional
+        (inputs, targets) for testing, where `data` has none.
+    loss : {"cross_entropy", "masked_cross_entropy", "mse"} or callable, optional
+        ``loss(outputs, targets)`` returns one number, computed in float32, outside the policy. By
+        default the cross-entropy for targets that are integers, the mean squared error for others.
+    metric : {"accuracy", "perplexity", "rmse"} or callable, optional
+        ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
+    optimizer : optax.GradientTransformation, optional
+        Any optimizer of optax, with any schedule.
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
     on_state : callable, optional
@@ -53,7 +82,7 @@ def train(
     Returns
     -------
     TrainResult
-        Losses, accuracy, weights along the run, and the events of every rounding.
+        Losses, score on the test examples, weights along the run, and the events of every rounding.
 
     Raises
     ------
@@ -61,14 +90,20 @@ def train(
         If `backend="native"` and a product of the policy has no native kernel, or if a rule of the
         policy decides nothing in the model.
     TypeError
-        If `config` is no `TrainConfig`.
+        If `config` is no `TrainConfig`, or `model`, `data`, `loss` or `optimizer` are none.
+    NotImplementedError
+        If a model has an operation that `emulate` cannot round.
 
     Notes
     -----
     Data order, initial weights and random bits depend on `seed` only: runs that differ in their
-    policy are comparable step by step. Softmax and cross-entropy are in float32, outside the
-    policy. The places of the model are the scopes of the policy's rules. One compilation serves all
-    steps. JAX's global switches (64-bit types, promotion of ranks and dtypes) change no bit.
+    policy are comparable step by step. The loss is in float32, outside the policy. The places of
+    the model are the scopes of the policy's rules. One compilation serves all steps. JAX's global
+    switches (64-bit types, promotion of ranks and dtypes) change no bit.
+
+    Of the built-in models mlp, cnn and transformer, the products and the values between layers are
+    rounded. Of all others, and of yours, every operation is: the program of the loss and its
+    gradient runs as under ``emulate(jax.value_and_grad(loss), policy)``.
 
     Examples
     --------
@@ -76,56 +111,74 @@ def train(
     >>> result = ps.train(ps.TrainConfig(policy="fp16", steps=3))
     >>> result.losses.shape, result.backend, result.skipped_steps
     ((3,), 'emulated', 0)
+
+    A model and data of one's own: the line y = 2 x, learnt from four points.
+
+    >>> import numpy as np, optax
+    >>> x = np.float32([[-1], [0], [1], [2]])
+    >>> model = ({"slope": np.zeros(1)}, lambda weights, x: x * weights["slope"])
+    >>> config = ps.TrainConfig(policy="bf16", steps=60, batch_size=4)
+    >>> result = ps.train(config, model=model, data=(x, 2 * x), optimizer=optax.sgd(0.1))
+    >>> result.weights["slope"].tolist()
+    [2.0]
     """
-    return train_on(load_data(config), config, on_step=on_step, on_state=on_state)
+    source = load_data(config) if data is None else as_data(data, test=test)
+    own = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
+    return train_on(source, config, **own, on_step=on_step, on_state=on_state)
 
 
 def train_on(
-    data: Data,
+    data: Data | Stream,
     config: TrainConfig,
     *,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
+    **own: Any,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
-    # Emulated products first run without their general branch, which is slow to compile. In the
-    # rare run that leaves the range where they are exact, everything is repeated with it.
-    for backend in (config.backend + UNGUARDED, config.backend):
-        result = _run(data, config, on_step, on_state, backend)
+    setup = setup_of(config, data.problem, **own)
+    backends = [config.backend]
+    if isinstance(setup.model, Layered):
+        # Emulated products first run without their general branch, which is slow to compile. In the
+        # rare run that leaves the range where they are exact, everything is repeated with it.
+        backends.insert(0, config.backend + UNGUARDED)
+    for backend in backends:
+        result = _run(data, setup, on_step, on_state, backend)
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
 
 
-def load_data(config: TrainConfig) -> Data:
+def load_data(config: TrainConfig) -> Data | Stream:
     """Return the data of a task."""
     if not isinstance(config, TrainConfig):
         raise TypeError(
             f"config is {shown(config)}; allowed is a TrainConfig, for example TrainConfig(policy='bf16')"
         )
+    if config.task not in TASKS:
+        return as_data(load_object(config.task, "task"))
     return TASKS[config.task].load(config.seed, config.data_dir)
 
 
 @with_default_switches
 def _run(
-    data: Data,
-    config: TrainConfig,
+    data: Data | Stream,
+    setup: Setup,
     on_step: Callable[[int, float], None] | None,
     on_state: Callable[[int, TrainState], None] | None,
     backend: str,
 ) -> TrainResult | None:
     """Train; None if the bits of a product cannot be trusted."""
-    if not config.policy.rules:  # else tracing finds which products there are
-        for spec in config.policy.products:
+    config = setup.config
+    if not config.policy.rules and isinstance(setup.model, Layered):
+        for spec in config.policy.products:  # with rules, tracing finds which products there are
             resolve_backend(spec, config.backend)
-    run = _prepared(data, config, backend)
+    run = _prepared(data, setup, backend)
     state = run.state
 
     start = time.perf_counter()
     snapshots = {0: _to_numpy(state.params)}
-    step = _compiled_step(
-        _without_schedule(config), *map(jax.typeof, run.batch(0)), data.problem, backend
-    )
+    step = _compiled(setup, backend, state, *run.batch(0))
     compiled = time.perf_counter()
 
     if on_state is not None:
@@ -150,15 +203,14 @@ def _run(
                 return None
     done = jax.device_get(history)
     finished = time.perf_counter()
-    score, untrusted = _test(data, config, state.params, backend)
+    score, untrusted = test_score(data, setup, state, backend)
     if untrusted or any(m.untrusted for m in done):
         return None
-    used = {spec for place in done[0].forward_events for spec in config.policy.at(place).products}
-    names = sorted({resolve_backend(spec, config.backend) for spec in used})
     return TrainResult(
         config=config,
         losses=np.array([m.loss for m in done]),
-        test_accuracy=score,
+        metric=setup.metric_name,
+        test_score=score,
         taken=np.array([m.finite for m in done]),
         loss_scales=np.array([m.factor for m in done]),
         nonzero_updates=np.array([m.nonzero_updates for m in done]),
@@ -168,15 +220,33 @@ def _run(
         first_gradient=first_gradient,
         last_gradient=_to_numpy(gradient),
         snapshots=snapshots,
-        backend="+".join(names),
+        backend=_backends(setup, done[0].forward_events),
         compile_seconds=compiled - start,
         run_seconds=finished - compiled,
     )
 
 
-def check_policy(data: Data, config: TrainConfig) -> None:
+def _backends(setup: Setup, places: Any) -> str:
+    """Return which backends ran the products, joined by "+"."""
+    policy, backend = setup.config.policy, setup.config.backend
+    used = {spec for place in places for spec in policy.at(place).products}
+    is_layered = isinstance(setup.model, Layered)
+    names = {
+        "native"
+        if backend != "emulated" and not is_layered and leaves_products(spec, [np.dtype("f4")])
+        else resolve_backend(spec, backend)
+        for spec in (used if is_layered else policy.products)
+    }
+    return "+".join(sorted(names))
+
+
+def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
     """Refuse, by a pass over shapes, a policy that does not fit the model or the backend."""
-    run = _prepared(data, config, config.backend + UNGUARDED)
+    setup = setup_of(config, data.problem, **own)
+    if isinstance(setup.model, Layered) and not config.policy.rules:
+        return
+    unguarded = UNGUARDED if isinstance(setup.model, Layered) else ""
+    run = _prepared(data, setup, config.backend + unguarded)
     jax.eval_shape(run.step, run.state, *run.batch(0))
 
 
@@ -231,76 +301,43 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
     (1, True)
     """
     data = load_data(config)
-    return _prepared(data, config, config.backend + ("" if is_guarded else UNGUARDED))
+    setup = setup_of(config, data.problem)
+    is_unguarded = isinstance(setup.model, Layered) and not is_guarded
+    return _prepared(data, setup, config.backend + (UNGUARDED if is_unguarded else ""))
 
 
-def _prepared(data: Data, config: TrainConfig, backend: str) -> PreparedRun:
-    rng = np.random.default_rng([config.seed, 1])
-    inputs, targets = data.train_inputs, data.train_targets
-    weights = MODELS[config.model].load().init(rng, data.problem)
-    order = batches(len(targets), config)
+def _prepared(data: Data | Stream, setup: Setup, backend: str) -> PreparedRun:
+    batch = batches_of(data, setup.config)
+    inputs, targets = batch(0)
+    weights, model_state = setup.initial(data.problem, inputs)
+    scales = first_tensor_scales(setup, backend, weights, model_state, inputs, targets)
     return PreparedRun(
-        initial_state(config, weights),
-        _step(_without_schedule(config), backend),
-        lambda k: (jnp.asarray(inputs[order[k]]), jnp.asarray(targets[order[k]])),
+        initial_state(setup, weights, model_state, scales),
+        _step(setup.without_schedule(), backend),
+        batch,
     )
 
 
-def _without_schedule(config: TrainConfig) -> TrainConfig:
-    """Forget what the compiled functions do not depend on."""
-    return replace(config, steps=1, seed=0, snapshots=1)
-
-
 @lru_cache(maxsize=64)
-def _step(config: TrainConfig, backend: str) -> Step:
+def _step(setup: Setup, backend: str) -> Step:
     """Return one function for all runs that differ in seed, steps and snapshots only.
 
     JAX compiles it once.
     """
-    return make_step(config, MODELS[config.model].load().apply, backend)
+    return make_step(setup, backend)
+
+
+def _compiled(setup: Setup, backend: str, *arguments: Any) -> Step:
+    """Compile the step for a state and a batch like these, once for all such runs."""
+    leaves, structure = jax.tree.flatten(arguments)
+    types = tuple(jax.typeof(leaf) for leaf in leaves)
+    return _compiled_step(setup.without_schedule(), backend, types, structure)
 
 
 @lru_cache(maxsize=64)
-def _compiled_step(
-    config: TrainConfig, inputs: Any, targets: Any, problem: Problem, backend: str
-) -> Step:
-    """Compile the step, for batches of these types, once for all such runs."""
-    model = MODELS[config.model].load()
-    weights = model.init(np.random.default_rng(0), problem)
-    step = _step(config, backend)
-    return compile_step(step, initial_state(config, weights), inputs, targets)
+def _compiled_step(setup: Setup, backend: str, types: tuple[Any, ...], structure: Any) -> Step:
+    return compile_step(_step(setup, backend), *jax.tree.unflatten(structure, types))
 
 
-def batches(size: int, config: TrainConfig) -> np.ndarray:
-    """Return indices of each step's batch, (steps, batch_size): a new permutation each epoch."""
-    rng = np.random.default_rng([config.seed, 2])
-    need = config.steps * config.batch_size
-    epochs = -(-need // size)
-    stream = np.concatenate([rng.permutation(size) for _ in range(epochs)])
-    return stream[:need].reshape(config.steps, config.batch_size)
-
-
-def _test(data: Data, config: TrainConfig, params: Any, backend: str) -> tuple[float, int]:
-    """Return the fraction of test images classified correctly, and the untrusted products."""
-    predict = _predictor(_without_schedule(config), backend)
-    key = fold_in(jax.random.key(config.seed), config.steps)
-    classes, untrusted = predict(params, data.test_inputs, key)
-    return float(np.mean(np.asarray(classes) == data.test_targets)), int(untrusted)
-
-
-@lru_cache(maxsize=64)
-def _predictor(config: TrainConfig, backend: str) -> Callable[..., tuple[Any, Any]]:
-    model = MODELS[config.model].load()
-
-    @jax.jit
-    @with_default_switches
-    def predict(params: Any, images: Any, key: Any) -> tuple[Any, Any]:
-        layers = Layers(policy=config.policy, backend=backend, key=key)
-        classes = jnp.argmax(model.apply(params, images, layers), axis=-1)
-        return classes, sum(watched.untrusted for watched in layers.events.values())
-
-    return predict
-
-
-def _to_numpy(tree: Any) -> Any:
-    return {name: np.asarray(leaf).copy() for name, leaf in tree.items()}
+def _to_numpy(tree: Any) -> dict[str, np.ndarray]:
+    return {name: np.asarray(leaf).copy() for name, leaf in by_name(tree).items()}

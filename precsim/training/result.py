@@ -26,8 +26,10 @@ class TrainResult:
         The run's configuration.
     losses : np.ndarray
         Training loss of each step's batch, unscaled, shape (steps,).
-    test_accuracy : float
-        Fraction of test images classified correctly, by the policy's own forward pass.
+    metric : str
+        What `test_score` is: "accuracy", "perplexity", "rmse", or the name of a function.
+    test_score : float
+        The metric of the examples for testing, by the policy's own forward pass; NaN of none.
     taken : np.ndarray
         Whether each step was taken (not skipped for an overflow), shape (steps,).
     loss_scales : np.ndarray
@@ -63,7 +65,8 @@ class TrainResult:
 
     config: TrainConfig
     losses: np.ndarray
-    test_accuracy: float
+    metric: str
+    test_score: float
     taken: np.ndarray
     loss_scales: np.ndarray
     nonzero_updates: np.ndarray
@@ -76,6 +79,11 @@ class TrainResult:
     backend: str
     compile_seconds: float
     run_seconds: float
+
+    @property
+    def test_accuracy(self) -> float:
+        """Fraction of test examples that are classified correctly; NaN if not measured."""
+        return self.test_score if self.metric == "accuracy" else float("nan")
 
     @property
     def weights(self) -> Weights:

@@ -1,7 +1,7 @@
 """One operation of an emulated program, as its rule sees it; rules stand in a registry."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
+from precsim.rounding.scaled.scale import Scale
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform import jaxprs
 from precsim.transform.policy import Policy
@@ -25,6 +26,7 @@ from precsim.transform.values import (
     rounds_nothing,
     widened,
 )
+from precsim.transform.watch import Watch
 
 
 class How(enum.StrEnum):
@@ -97,6 +99,11 @@ class Context:
         How often this runs: the turns of the scans around, multiplied.
     count : callable, optional
         It is told the path of each `while_loop` that ends, and how many turns it took.
+    watch : Watch, optional
+        It is told of each rounding, and of the largest magnitude of each operand under delayed
+        scaling. Then the program is not differentiated.
+    scales : mapping of str to Scale, optional
+        Delayed scales of operands of products, by their names; see `transform.tensor_scaling`.
     """
 
     policy: Policy
@@ -111,6 +118,8 @@ class Context:
     records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
     times: int = 1
     count: Callable[[str, Any], None] | None = field(default=None, compare=False)
+    watch: Watch | None = field(default=None, compare=False)
+    scales: Mapping[str, Scale] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,11 @@ class Operation:
         """The operands without what is known of them."""
         return [value.array for value in self.operands]
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether roundings are counted; then nothing is differentiated."""
+        return self.context.watch is not None
+
     def bind(self, *arrays: Array) -> list[Array]:
         """Run the program's own operation."""
         return jaxprs.bind(self.eqn, arrays)
@@ -183,7 +197,16 @@ class Operation:
         if is_known(value, spec.format):
             return widened(value.array)
         place = Place(self.context.key, f"{self.context.path}/operand {n}")
-        return nearest_value(widened(value.array), spec, place)
+        y = nearest_value(widened(value.array), spec, place)
+        self.note(value.array, y, spec)
+        return y
+
+    def note(self, before: Array, after: Array, spec: RoundingSpec) -> None:
+        """Let a rounding be counted, if anybody counts."""
+        context = self.context
+        if context.watch is not None:
+            pair = widened(before), widened(after)
+            context.watch.rounding(context.scope, *pair, spec, is_backward=context.is_backward)
 
     def result(
         self, y: Array, fmt: Format | None, *, cotangent: RoundingSpec | None = None, n: int = 0
@@ -199,14 +222,15 @@ class Operation:
                 fmt = own
                 y = nearest_value(y, RoundingSpec(format=own), self.place)
             y = y.astype(dtype)
-        if cotangent is not None and not rounds_nothing(cotangent, dtype):
+        if cotangent is not None and not self.is_watched and not rounds_nothing(cotangent, dtype):
             y = with_rounded_cotangent(y, cotangent, self.place)
         origin = common_origin(self.operands, is_backward=self.context.is_backward)
         return Value(y, fmt, None, origin)
 
     def rounded(self, y: Array, spec: RoundingSpec, n: int = 0) -> Value:
         """Round a computed array, and in the backward pass its cotangent."""
-        y = nearest_value(y, spec, self.place)
+        before, y = y, nearest_value(y, spec, self.place)
+        self.note(before, y, spec)
         return self.result(y, spec.format, cotangent=spec, n=n)
 
     def as_it_is(self) -> list[Value]:
@@ -230,13 +254,24 @@ class Operation:
                 times=context.times,
             )
 
-    def inside(self, name: str = "", *, key: Array | None = None, turns: int = 1) -> Context:
-        """Return the context of a program that the operation holds, and runs this often."""
+    def inside(
+        self,
+        name: str = "",
+        *,
+        key: Array | None = None,
+        turns: int = 1,
+        watch: Watch | None = None,
+    ) -> Context:
+        """Return the context of a program that the operation holds, and runs this often.
+
+        `watch` counts inside, where that is a loop or a branch.
+        """
         context = self.context
         scope = "/".join(part for part in (context.scope, name) if part)
         key = context.key if key is None else key
         times = context.times * turns
-        return replace(context, scope=scope, line=self.line, key=key, times=times)
+        watch = context.watch if watch is None else watch
+        return replace(context, scope=scope, line=self.line, key=key, times=times, watch=watch)
 
 
 def _formats(atoms: Sequence[Any]) -> str:

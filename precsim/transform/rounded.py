@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim._linear import linear_map
+from precsim._loops import computed_once
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
@@ -37,7 +38,7 @@ def nearest_value(x: Array, spec: RoundingSpec, place: Place) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _straight_through(x: Array, bits: Array | None, spec: RoundingSpec) -> Array:
-    return round_array(x, bits, spec)
+    return computed_once(round_array(x, bits, spec))
 
 
 @_straight_through.defjvp

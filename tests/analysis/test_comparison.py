@@ -31,7 +31,8 @@ def result(policy: str = "bf16", **changes: Any) -> ps.TrainResult:
     fields: dict[str, Any] = {
         "config": ps.TrainConfig(policy=policy, steps=STEPS),  # type: ignore[arg-type]
         "losses": np.linspace(2, 1, STEPS),
-        "test_accuracy": 0.875,
+        "metric": "accuracy",
+        "test_score": 0.875,
         "taken": np.ones(STEPS, bool),
         "loss_scales": np.full(STEPS, 4.0),
         "nonzero_updates": np.full(STEPS, 8.0),

@@ -12,7 +12,7 @@ import precsim as ps
 from precsim.cli import run_directory
 from precsim.cli import train as command
 from precsim.cli.main import main
-from precsim.training.replay.checkpoint import load_weights
+from precsim.training.replay.weights import load_weights
 from tests.cli.test_train import replace_train
 
 

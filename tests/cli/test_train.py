@@ -20,7 +20,7 @@ from precsim.analysis.report import LEGEND
 from precsim.cli import run_directory
 from precsim.cli import train as command
 from precsim.cli.main import main
-from precsim.training.replay.checkpoint import load_weights
+from precsim.training.replay.weights import load_weights
 from tests.training.conftest import single
 from tests.training.test_loop import one_layer
 
@@ -28,6 +28,8 @@ STEPS = 3
 TABLE = {
     "policy",
     "definition",
+    "metric",
+    "test_score",
     "test_accuracy_percent",
     "final_loss",
     "loss_gap",
@@ -240,7 +242,8 @@ def made(config: ps.TrainConfig, loss: float = 1.0) -> ps.TrainResult:
     return ps.TrainResult(
         config=config,
         losses=np.full(steps, loss),
-        test_accuracy=0.5,
+        metric="accuracy",
+        test_score=0.5,
         taken=np.ones(steps, bool),
         loss_scales=np.ones(steps),
         nonzero_updates=np.ones(steps),

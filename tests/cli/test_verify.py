@@ -14,7 +14,7 @@ from precsim.cli import verify
 from precsim.cli.main import main
 from precsim.training import loop
 from precsim.training.data import digits
-from precsim.training.replay.checkpoint import load_weights, save_weights
+from precsim.training.replay.weights import load_weights, save_weights
 from tests.training.test_loop import one_layer
 
 WORDS = ["train", "--policy", "h100_bf16", "--steps", "4", "--batch-size", "8", "--verify-bits"]

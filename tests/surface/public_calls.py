@@ -257,7 +257,7 @@ EXEMPT: dict[str, str] = {
             *("absolute_error", "relative_error", "ulp_error", "backward_error", "sqnr"),
             *("range_rates", "exponent_histogram", "hash_state", "find_divergence"),
             *("count_events", "predict", "recommend", "scale_statistics", "explain"),
-            "compare_dumps",
+            *("compare_dumps", "save_checkpoint", "load_checkpoint"),
         ),
         ON_THE_HOST,
     ),
@@ -280,13 +280,13 @@ EXEMPT: dict[str, str] = {
             "Specials",
             *("ScaleRule", "RoundingSpec", "MatmulSpec", "FusedBlock", "NativeProduct", "Flags"),
             *("Policy", "Rule", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
-            *("Divergence", "RunComparison", "BitDifference", "BitLog", "Kernel"),
+            *("Divergence", "RunComparison", "BitDifference", "BitLog", "Checkpoint", "Kernel"),
             *("Events", "RangeRates", "ExponentHistogram", "Coverage", "Gain"),
             *("TensorStatistics", "BlockStatistics", "Prediction", "Choice", "Recommendation"),
             "ScaleStatistics",
             *("Explanation", "DumpComparison", "LossScaleAudit", "Drift"),
             *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
-            *("Report", "OperationRow", "GroupRow", "ShareMap"),
+            *("Report", "OperationRow", "GroupRow", "ShareMap", "Cost"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -306,7 +306,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(
         ("significant_digits", "fragile_parts", "tolerance", "running_bound"), OF_FUNCTIONS
     ),
-    **dict.fromkeys(("analyze", "analyzer", "analyze_steps"), OF_FUNCTIONS),
+    **dict.fromkeys(("analyze", "analyzer", "analyze_steps", "cost"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "statistics": "has tables of fixed size under JAX only; tests/analysis/test_statistics.py has jit, "
     "vmap and devices",

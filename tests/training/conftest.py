@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 import precsim as ps
-from precsim.training import loop
+from precsim.training import loop, scores, setup
+from precsim.training.setup import Layered, Setup
 
 DISTINCT = ps.Policy.parse(
     "fwd=fp16_fp16_fp32->fp16,dgrad=e5m2_e4m3_fp32->bf16,wgrad=e4m3_bf16_fp16,e=bf16"
@@ -24,8 +25,13 @@ def assert_same_bits(got: Any, expected: Any, note: object = "") -> None:
 
 def forget_compiled() -> None:
     """Let the next run of each configuration trace and compile its step again."""
-    for made in (loop._step, loop._compiled_step, loop._predictor):
+    for made in (loop._step, loop._compiled_step, scores._predictor, setup._registered):
         made.cache_clear()
+
+
+def layered(config: ps.TrainConfig, model: Any = None) -> Setup:
+    """Return the setup of a model that computes with `Layers`."""
+    return Setup(config, Layered("model", model), "cross_entropy", "accuracy")
 
 
 def single(values: Any) -> np.ndarray:

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.training import loop
 from precsim.training import watched as products
-from precsim.training.data import digits
+from precsim.training.data import digits, files
+from precsim.training.data.batches import batches
 from precsim.training.data.dataset import Problem
 from precsim.training.models.initial import he_normal
 from precsim.training.models.registry import MODELS
 from precsim.training.step import initial_state, make_step
-from tests.training.conftest import assert_same_bits, forget_compiled
+from tests.training.conftest import assert_same_bits, forget_compiled, layered
 
 CONFIG: dict[str, Any] = {"steps": 40, "learning_rate": 0.1, "snapshots": 2}
 
@@ -132,18 +132,18 @@ def test_results_are_complete(small: Small) -> None:
 
 
 def test_seed_alone_decides_the_data_order() -> None:
-    orders = [loop.batches(1437, config(p, steps=100)) for p in ("bf16", "q3.8_sr", "fp32")]
+    orders = [batches(1437, config(p, steps=100)) for p in ("bf16", "q3.8_sr", "fp32")]
     assert all(np.array_equal(orders[0], order) for order in orders)
-    assert not np.array_equal(orders[0], loop.batches(1437, config("bf16", steps=100, seed=1)))
-    longer = loop.batches(1437, config("bf16", steps=200))
+    assert not np.array_equal(orders[0], batches(1437, config("bf16", steps=100, seed=1)))
+    longer = batches(1437, config("bf16", steps=200))
     assert np.array_equal(longer[:100], orders[0])
 
 
 def test_every_image_once_an_epoch() -> None:
-    order = loop.batches(10, config("fp32", steps=6, batch_size=5))
+    order = batches(10, config("fp32", steps=6, batch_size=5))
     for epoch in order.reshape(3, 10):
         assert sorted(epoch) == list(range(10))
-    assert loop.batches(3, config("fp32", steps=2, batch_size=5)).shape == (2, 5)
+    assert batches(3, config("fp32", steps=2, batch_size=5)).shape == (2, 5)
 
 
 def test_policies_start_from_the_same_weights(small: Small) -> None:
@@ -168,7 +168,7 @@ def test_digits_are_split_without_overlap_and_exact_in_5_bits() -> None:
 def test_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read from its file, or by its function where the file is not found."""
     read = digits.load(0)
-    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
     given = digits.load(0)
     for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         assert_same_bits(getattr(read, name), getattr(given, name), name)
@@ -275,9 +275,9 @@ def counted(model: OneLayer) -> Any:
     """Return the metrics of a step, as shapes."""
     config = ps.TrainConfig(policy="fp16", batch_size=2)  # type: ignore[arg-type]
     state = initial_state(
-        config, model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
+        layered(config), model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
     )
-    step = make_step(config, model.apply, "auto")
+    step = make_step(layered(config, model), "auto")
     return jax.eval_shape(step, state, np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, np.int32))[1]
 
 

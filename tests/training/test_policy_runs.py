@@ -15,6 +15,7 @@ from precsim.training.recipes.optimizers import buffers_of, make_optimizer
 from precsim.training.step import initial_state, make_step
 from precsim.training.watched import UNGUARDED
 from precsim.transform.noise import bits_at, fold_in
+from tests.training.conftest import layered
 from tests.training.test_loop import OneLayer, one_layer
 
 FORMATS = ("fp16", "bf16:rtz", "e4m3:saturate", "q3.8", "float(e=8,p=14)", "e5m2:sr8", "uq0.8")
@@ -52,9 +53,9 @@ def two_steps(policy: ps.Policy, optimizer: str) -> Any:
     config = ps.TrainConfig(policy=policy, optimizer=optimizer, batch_size=2)
     model = OneLayer()
     state = initial_state(
-        config, model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
+        layered(config), model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
     )
-    step = make_step(config, model.apply, f"auto{UNGUARDED}")
+    step = make_step(layered(config, model), f"auto{UNGUARDED}")
     x, y = np.zeros((2, 2, 2, 1), np.float32), np.zeros(2, np.int32)
     return jax.eval_shape(lambda state: step(step(state, x, y)[0], x, y), state)
 
@@ -123,9 +124,9 @@ def taken_steps(policy: str, optimizer: str, count: int) -> list[Any]:
     options: Any = {"policy": ps.Policy.parse(policy), "optimizer": optimizer, "batch_size": 2}
     config, model = ps.TrainConfig(**options), OneLayer()
     state = initial_state(
-        config, model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
+        layered(config), model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
     )
-    step = jax.jit(make_step(config, model.apply, f"auto{UNGUARDED}"))
+    step = jax.jit(make_step(layered(config, model), f"auto{UNGUARDED}"))
     x = np.random.default_rng(1).random((2, 2, 2, 1)).astype(np.float32)
     taken = []
     for _ in range(count):

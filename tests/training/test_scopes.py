@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.training.data.dataset import Problem
 from precsim.training.layers import Layers
 from precsim.training.models.registry import MODELS
+from precsim.training.network import Network
+from precsim.training.setup import Layered, setup_of
 from precsim.training.watched import UNGUARDED
 from precsim.transform.policy import Policy
 from tests.training.conftest import assert_same_bits
@@ -30,7 +33,7 @@ def places(policy: Policy, model: str = "transformer") -> dict[str, Policy]:
 
     tokens = np.zeros((2, 4), np.int32)
     layers = Noted(policy=policy, backend=f"auto{UNGUARDED}", key=jax.random.key(0))
-    weights = module.init(np.random.default_rng(0), (4,), 5)
+    weights = module.init(np.random.default_rng(0), Problem((4,), "int32", (4,), 5, (5,)))
     jax.eval_shape(lambda params: module.apply(params, tokens, layers), weights)
     layers.check_rules()
     return used
@@ -108,22 +111,21 @@ def test_bits_of_three_rules_are_those_by_hand() -> None:
     assert_same_bits(dw, ps.matmul(rounded.T, cotangent, "e5m2_e5m2_fp32", backend="reference"))
 
 
+DIGITS = Problem((8, 8, 1), "float32", (), 10)
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text",
     [
-        (
-            "bf16,softmax=bf16",
-            "softmax of the policy is 'bf16'; allowed in a training is 'fp32', in",
-        ),
-        ("bf16,norm=fp16", "normalisation of the policy is 'fp16'; allowed"),
-        ("bf16,out=bf16", "output of the policy is 'bf16'; allowed"),
-        ("bf16,red=fp16", "reductions of the policy is 'fp16'; allowed"),
-        ("bf16,order=kahan", "reduction_order of the policy is 'kahan'; allowed in a training is"),
-        ("fp32;output:softmax=bf16", "softmax of the policy is 'bf16'; allowed in a training"),
+        *("bf16,softmax=bf16", "bf16,norm=fp16", "bf16,out=bf16", "bf16,red=fp16"),
+        *("bf16,order=kahan", "fp32;output:softmax=bf16", "fp8_delayed"),
     ],
 )
-def test_roles_that_a_training_has_not_are_refused(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match="allowed in a training") as error:
-        ps.TrainConfig(policy=Policy.parse(text))
-    assert message in str(error.value)
-    ps.TrainConfig(policy=Policy.parse("bf16,softmax=fp32,norm=fp32,red=fp32;output:red=fp32"))
+def test_what_layers_have_not_runs_under_emulate(text: str) -> None:
+    setup = setup_of(ps.TrainConfig(policy=Policy.parse(text)), DIGITS)
+    assert isinstance(setup.model, Network)
+
+
+def test_what_layers_have_runs_by_them() -> None:
+    allowed = Policy.parse("bf16,softmax=fp32,norm=fp32,red=fp32;output:red=fp32")
+    assert isinstance(setup_of(ps.TrainConfig(policy=allowed), DIGITS).model, Layered)

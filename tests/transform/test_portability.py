@@ -14,7 +14,7 @@ from precsim.training.data.dataset import Problem
 from precsim.training.models import cnn, mlp, transformer
 from precsim.training.step import initial_state, make_step
 from precsim.training.watched import UNGUARDED
-from tests.training.conftest import single
+from tests.training.conftest import layered, single
 
 X = jnp.ones((3, 3))
 
@@ -121,9 +121,10 @@ def test_a_training_step_is_portable_from_end_to_end(policy: str, model: str) ->
     module: Any = {"mlp": mlp, "cnn": cnn, "transformer": transformer}[model]
     shape, classes = ((8,), 96) if is_text else ((8, 8, 1), 10)
     state = initial_state(
-        config, module.init(np.random.default_rng(0), Problem(shape, "float32", (), classes))
+        layered(config),
+        module.init(np.random.default_rng(0), Problem(shape, "float32", (), classes)),
     )
-    step = make_step(config, module.apply, f"auto{UNGUARDED}")
+    step = make_step(layered(config, module), f"auto{UNGUARDED}")
     x = np.zeros((2, *shape), np.int32 if is_text else np.float32)
     y = np.zeros((2, 8) if is_text else 2, np.int32)
     assert ps.replay.find_unportable(lambda *args: step(*args)[0], state, x, y) == ()
@@ -132,9 +133,9 @@ def test_a_training_step_is_portable_from_end_to_end(policy: str, model: str) ->
 def test_a_training_step_with_the_functions_of_the_platform_is_not_portable() -> None:
     config = ps.TrainConfig(policy="h100_bf16,fn=platform", batch_size=2)  # type: ignore[arg-type]
     state = initial_state(
-        config, mlp.init(np.random.default_rng(0), Problem((8, 8, 1), "float32", (), 10))
+        layered(config), mlp.init(np.random.default_rng(0), Problem((8, 8, 1), "float32", (), 10))
     )
-    step = make_step(config, mlp.apply, f"auto{UNGUARDED}")
+    step = make_step(layered(config, mlp), f"auto{UNGUARDED}")
     x, y = single(np.zeros((2, 8, 8, 1))), np.zeros(2, np.int32)
     found = names(lambda *args: step(*args)[0], state, x, y)
     assert {"exp", "reduce_sum", "div"} <= set(found)

@@ -62,3 +62,20 @@ def parted(vector: Array, like: Sequence[Array]) -> list[Array]:
     ends = np.cumsum([x.size for x in like])[:-1].tolist()
     parts = jnp.split(computed_once(vector), ends)
     return [part.reshape(x.shape) for part, x in zip(parts, like, strict=True)]
+
+
+def leaf_name(path: Sequence[Any]) -> str:
+    """Return the keys of a path, joined by "/"."""
+    return "/".join(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
+    """Apply ``function(name, leaf)`` to the trained leaves of a tree."""
+    apply = lambda path, leaf: function(leaf_name(path), leaf) if is_trained(leaf) else leaf
+    return jax.tree_util.tree_map_with_path(apply, tree)
+
+
+def by_name(tree: Any) -> dict[str, Any]:
+    """Return the trained leaves of a tree by their names."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {leaf_name(path): leaf for path, leaf in leaves if is_trained(leaf)}

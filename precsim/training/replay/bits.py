@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim.formats.arguments import integer
-from precsim.training.replay.checkpoint import load_weights, save_weights
 from precsim.training.replay.stored import (
     Hashes,
     StoredRun,
@@ -20,6 +19,7 @@ from precsim.training.replay.stored import (
     state_path,
     write_run,
 )
+from precsim.training.replay.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

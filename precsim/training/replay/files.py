@@ -1,6 +1,7 @@
 """Files of a run: names that every system takes, and contents that are whole or absent."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def file_name(name: str) -> str:
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file in one piece: an interruption leaves the former content, or no file.
 
+    All bytes are on the disk before the file has its name.
+
     Raises
     ------
     OSError
@@ -45,7 +48,10 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """
     draft = path.with_name(f"{path.name}.tmp")
     try:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        with draft.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
         raise unwritten(path, error) from None

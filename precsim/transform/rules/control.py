@@ -19,6 +19,7 @@ from precsim.transform.interpreter import evaluate
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import Value, common_origin, is_float, is_known
+from precsim.transform.watch import NOTHING, Counts, Watch, over_turns, together, united, zeros_like
 
 CALLS = ("jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr", "core_closed_call")
 
@@ -67,6 +68,8 @@ def left(op: Operation) -> list[Value]:
 def computed_again(op: Operation) -> list[Value]:
     """Interpret under `jax.checkpoint`: random bits depend on places, so they come out alike."""
     params, context = op.params, op.inside()
+    if op.is_watched:  # of what runs forward only, nothing is computed again
+        return evaluate(params["jaxpr"], op.operands, context)
     results: list[Value] = []
 
     def run(key: Array, *arrays: Array) -> list[Array]:
@@ -95,18 +98,25 @@ def with_arrays(values: Sequence[Value], arrays: Sequence[Any]) -> list[Value]:
 def branched(op: Operation) -> list[Value]:
     """Interpret each branch; what is known of a result is what all branches know."""
     index, *operands = op.operands
+    arrays = [value.array for value in operands]
     known: list[list[Value]] = []
 
-    def branch(program: Any) -> Callable[..., list[Array]]:
-        def run(*arrays: Array) -> list[Array]:
-            values = evaluate(program, with_arrays(operands, arrays), op.inside())
+    def branch(program: Any) -> Callable[..., tuple[list[Array], Counts]]:
+        def run(*arrays: Array) -> tuple[list[Array], Counts]:
+            watch = watch_inside(op)
+            context = op.inside(watch=watch)
+            values = evaluate(program, with_arrays(operands, arrays), context)
             known.append(values)
-            return [value.array for value in values]
+            return [value.array for value in values], counted(watch)
 
         return run
 
     branches = [branch(program) for program in op.params["branches"]]
-    outputs = lax.switch(index.array, branches, *[value.array for value in operands])
+    if op.context.watch is not None:
+        branches = united(branches, *arrays)
+    outputs, counts = lax.switch(index.array, branches, *arrays)
+    if op.context.watch is not None:
+        op.context.watch.add(counts)
     return [
         _joined([values[n] for values in known], y, op.context.is_backward)
         for n, y in enumerate(outputs)
@@ -143,17 +153,32 @@ def _still(before: Sequence[Value], after: Sequence[Value]) -> bool:
     return all(old.format is None or is_known(new, old.format) for old, new in pairs)
 
 
+def watch_inside(op: Operation) -> Watch | None:
+    """Return what counts in one turn, or in one branch, of an operation."""
+    return None if op.context.watch is None else Watch(op.context.watch.formats)
+
+
+def counted(watch: Watch | None) -> Counts:
+    """Return what has been counted, as arrays that may leave a loop."""
+    return NOTHING if watch is None else watch.closed()
+
+
 class _Unknown(Exception):
     """A turn of a loop leaves numbers that are not known to be of the format."""
 
 
 def _turn(
-    op: Operation, program: Any, values: list[Value], carried: list[Value], number: Any
+    op: Operation,
+    program: Any,
+    values: list[Value],
+    carried: list[Value],
+    number: Any,
+    watch: Watch | None = None,
 ) -> list[Value]:
     """Evaluate one turn of a loop; random bits differ from turn to turn."""
     key = None if number is None else fold_in(op.context.key, number)
     turns = int(op.params.get("length", 1))
-    results = evaluate(program, values, op.inside(key=key, turns=turns))
+    results = evaluate(program, values, op.inside(key=key, turns=turns, watch=watch))
     if not _still(carried, results[: len(carried)]):
         raise _Unknown
     return results
@@ -195,19 +220,22 @@ def _scan(op: Operation, carried: list[Value]) -> list[Value]:
     length, params = op.params["length"], op.params
     numbers = jnp.arange(length, dtype=jnp.uint32) if is_stochastic(op) else None
 
-    def body(state: list[Array], row: Any) -> tuple[list[Array], list[Array]]:
+    def body(state: list[Array], row: Any) -> tuple[list[Array], tuple[list[Array], Counts]]:
         number, arrays = row
+        watch = watch_inside(op)
         others = with_arrays(rows, arrays)
         values = [*fixed, *with_arrays(carried, state), *others]
-        known[:] = _turn(op, params["jaxpr"], values, carried, number)
+        known[:] = _turn(op, params["jaxpr"], values, carried, number, watch)
         results = [value.array for value in known]
-        return results[: len(state)], results[len(state) :]
+        return results[: len(state)], (results[len(state) :], counted(watch))
 
     start = [value.array for value in carried]
     inputs = numbers, [value.array for value in rows]
-    after, stacked = lax.scan(
+    after, (stacked, counts) = lax.scan(
         body, start, inputs, length=length, reverse=params["reverse"], unroll=params["unroll"]
     )
+    if op.context.watch is not None:
+        op.context.watch.add(over_turns(counts))
     return [*with_arrays(carried, after), *with_arrays(known[len(start) :], stacked)]
 
 
@@ -225,7 +253,8 @@ def _while(op: Operation, carried: list[Value]) -> list[Value]:
 
     def answer(arrays: Any) -> Array:
         values = [*asked, *with_arrays(carried, arrays)]
-        found: Array = evaluate(params["cond_jaxpr"], values, op.inside())[0].array
+        context = op.inside(watch=watch_inside(op))  # what the condition rounds is not counted
+        found: Array = evaluate(params["cond_jaxpr"], values, context)[0].array
         return found  # under vmap an array: those that have ended keep their state
 
     def kept(goes_on: Array, new: Array, old: Array) -> Array:
@@ -233,17 +262,23 @@ def _while(op: Operation, carried: list[Value]) -> list[Value]:
         return jnp.where(goes_on.reshape(shape), new, old)
 
     def body(state: Any) -> Any:
-        number, arrays = state
+        number, arrays, counts = state
+        watch = watch_inside(op)
         values = [*fixed, *with_arrays(carried, arrays)]
-        results = _turn(op, params["body_jaxpr"], values, carried, number)
+        results = _turn(op, params["body_jaxpr"], values, carried, number, watch)
         new = [value.array for value in results]
         if params["cond_jaxpr"].out_avals[0].ndim:
             goes_on = answer(arrays)
             new = [kept(goes_on, x, old) for x, old in zip(new, arrays, strict=True)]
-        return number + np.uint32(1), new
+        return number + np.uint32(1), new, together(counts, counted(watch))
 
     start = jnp.zeros((), jnp.uint32), [value.array for value in carried]
-    turns, after = lax.while_loop(lambda state: jnp.any(answer(state[1])), body, start)
+    counts = zeros_like(jax.eval_shape(lambda: body((*start, None))[2]))
+    turns, after, counts = lax.while_loop(
+        lambda state: jnp.any(answer(state[1])), body, (*start, counts)
+    )
+    if op.context.watch is not None:
+        op.context.watch.add(counts)
     if op.context.count is not None:
         jax.debug.callback(partial(op.context.count, op.context.path), turns)
     return with_arrays(carried, after)
@@ -257,7 +292,8 @@ def on_shards(op: Operation) -> list[Value]:
 
     def run(key: Array, *arrays: Array) -> tuple[Array, ...]:
         values = with_arrays(op.operands, arrays)
-        results[:] = evaluate(params["jaxpr"], values, op.inside(key=key))
+        context = op.inside(key=key, watch=watch_inside(op))  # counts of shards are not added up
+        results[:] = evaluate(params["jaxpr"], values, context)
         return tuple(value.array for value in results)
 
     everywhere: Any = jax.sharding.PartitionSpec

@@ -15,13 +15,15 @@ from precsim._arrays import Array
 from precsim.transform import jaxprs
 from precsim.transform.interpreter import evaluate, evaluate_function
 from precsim.transform.operation import Context, Operation, rule
-from precsim.transform.rules.control import known_results, with_arrays
+from precsim.transform.rules.control import known_results, watch_inside, with_arrays
 from precsim.transform.values import Value, common_origin, is_inexact
 
 
 @rule("custom_jvp_call")
 def with_own_tangent(op: Operation) -> list[Value]:
     """Interpret the function and keep its own rule for tangents, which runs as it is."""
+    if op.is_watched:  # then nothing is differentiated
+        return evaluate(op.params["call_jaxpr"], op.operands, op.inside())
     (_, tangent_rule), _ = jaxprs.parameters_to_bind(op.eqn)
     results: list[Value] = []
 
@@ -45,6 +47,8 @@ def with_own_tangent(op: Operation) -> list[Value]:
 @rule("custom_vjp_call")
 def with_own_gradient(op: Operation) -> list[Value]:
     """Interpret the function, and what it computes forward and backward under differentiation."""
+    if op.is_watched:
+        return evaluate(op.params["call_jaxpr"], op.operands, op.inside())
     (_, forward_rule, backward_rule), others = jaxprs.parameters_to_bind(op.eqn)
     count = len(op.eqn.outvars)
     results: list[Value] = []
@@ -123,7 +127,8 @@ def solved(op: Operation) -> list[Value]:
     def interpreted(program: Any, fixed: list[Value]) -> Callable[..., list[Array]]:
         def run(arrays: list[Array]) -> list[Array]:
             values = [*fixed, *(Value(x, origin=origin) for x in arrays)]
-            return [value.array for value in evaluate(program, values, op.inside())]
+            context = op.inside(watch=watch_inside(op))  # a solver's roundings are not counted
+            return [value.array for value in evaluate(program, values, context)]
 
         return run
 

@@ -112,11 +112,15 @@ def correctly_rounded(op: Operation) -> list[Value]:
         op.record(How.ROUNDED, spec)
         looked_up = with_gradient_of(unrounded, lambda _, x: _looked_up(table, x, spec))
         y = looked_up(op.context.key, x)
+        if op.is_watched:
+            op.note(unrounded(x), y, spec)
         return [op.result(y, spec.format, cotangent=spec)]
     if op.name in _INTEGER and _is_provable(spec):
         op.record(How.ROUNDED, spec)
         bits = random_bits(spec, op.place, x.shape)
         y = _INTEGER[op.name](x, spec, random_bits=bits)
+        if op.is_watched:
+            op.note(unrounded(x), y, spec)
         return [op.result(y, spec.format, cotangent=spec)]
     op.record(How.COMPUTED, spec)
     return [op.rounded(unrounded(x), spec)]

@@ -1,6 +1,7 @@
 """Reductions, cumulative and scattered sums: in a stated order, every partial sum rounded."""
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,22 @@ def _is_left(op: Operation, spec: RoundingSpec) -> bool:
         return True
     op.record(How.SUM, f"{spec}, {op.policy.reduction_order}")
     return False
+
+
+def _finished(
+    op: Operation,
+    unrounded: Callable[..., Array],
+    emulated: Callable[..., Array],
+    spec: RoundingSpec,
+    *arrays: Array,
+) -> list[Value]:
+    """Return the sums that `emulated` makes, with the derivative of the program's own."""
+    if op.is_watched:
+        y = emulated(op.context.key, *arrays)
+        op.note(unrounded(*arrays), y, spec)
+    else:
+        y = with_gradient_of(unrounded, emulated)(op.context.key, *arrays)
+    return [op.result(y, spec.format, cotangent=op.spec)]
 
 
 def summed(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Array:
@@ -74,9 +91,7 @@ def sum_over_axes(op: Operation) -> list[Value]:
         rows = x.transpose(*sorted(axes), *kept).reshape(-1, *shape)
         return summed(op, rows, spec, op.place._replace(key=key))
 
-    unrounded = lambda x: jnp.sum(x, axis=axes)
-    y = with_gradient_of(unrounded, emulated)(op.context.key, x)
-    return [op.result(y, spec.format, cotangent=op.spec)]
+    return _finished(op, lambda x: jnp.sum(x, axis=axes), emulated, spec, x)
 
 
 @rule("cumsum")
@@ -107,9 +122,7 @@ def cumulative(op: Operation) -> list[Value]:
         _, rows = lax.scan(step, jnp.zeros_like(rows[0]), (rows, bits), reverse=reverse)
         return jnp.moveaxis(rows, 0, axis)
 
-    unrounded = lambda x: lax.cumsum(x, axis, reverse)
-    y = with_gradient_of(unrounded, emulated)(op.context.key, x)
-    return [op.result(y, spec.format, cotangent=op.spec)]
+    return _finished(op, lambda x: lax.cumsum(x, axis, reverse), emulated, spec, x)
 
 
 @rule("reduce_window_sum")
@@ -135,8 +148,7 @@ def over_windows(op: Operation) -> list[Value]:
             windows.append(lax.slice(x, first, last, strides))
         return summed(op, jnp.stack(windows), spec, op.place._replace(key=key))
 
-    y = with_gradient_of(lambda x: op.bind(x)[0], emulated)(op.context.key, x)
-    return [op.result(y, spec.format, cotangent=op.spec)]
+    return _finished(op, lambda x: op.bind(x)[0], emulated, spec, x)
 
 
 @rule("scatter-add", "scatter_add", "scatter-sub", "scatter_sub")
@@ -161,8 +173,7 @@ def scattered(op: Operation) -> list[Value]:
         return jnp.where(is_hit, _plus(op, old, totals, spec, place), old).reshape(target.shape)
 
     unrounded = lambda *arrays: op.bind(*arrays)[0]
-    y = with_gradient_of(unrounded, emulated)(op.context.key, target, indices, updates)
-    return [op.result(y, spec.format, cotangent=op.spec)]
+    return _finished(op, unrounded, emulated, spec, target, indices, updates)
 
 
 def _places(target: Array, indices: Array, updates: Array, params: Any) -> Array:

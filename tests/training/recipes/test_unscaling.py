@@ -12,7 +12,7 @@ import precsim as ps
 from precsim.training.data.dataset import Problem
 from precsim.training.step import initial_state, make_step
 from precsim.training.watched import UNGUARDED
-from tests.training.conftest import assert_same_bits, single
+from tests.training.conftest import assert_same_bits, layered, single
 from tests.training.test_loop import OneLayer
 
 OVERFLOWS = f"scale=dynamic@{2.0**126}"
@@ -197,9 +197,9 @@ def test_steps_are_those_of_train(settings: str, optimizer: Any, rule: Any) -> N
     config = ps.TrainConfig(policy=policy, optimizer=optimizer, learning_rate=0.1, seed=7)
     model = OneLayer()
     state = initial_state(
-        config, model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
+        layered(config), model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
     )
-    step = jax.jit(make_step(config, model.apply, f"auto{UNGUARDED}"))
+    step = jax.jit(make_step(layered(config, model), f"auto{UNGUARDED}"))
     ours = ps.optax.apply_unscaled(rule, policy.loss_scale)
     params = jax.tree.map(lambda w: w.astype(jnp.bfloat16), state.params)
     found, update = ours.init(params), jax.jit(ours.update)

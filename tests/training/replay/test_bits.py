@@ -18,7 +18,7 @@ from precsim.training.replay.bits import differing_element, state_arrays
 from precsim.training.step import initial_state, make_step
 from precsim.training.watched import UNGUARDED
 from precsim.transform.tags import tag, tag_both, tagged_values
-from tests.training.conftest import assert_same_bits, single
+from tests.training.conftest import assert_same_bits, layered, single
 from tests.training.test_loop import OneLayer
 
 STATE = {"b": single([0.5, -2.0, 3.0]), "w": single([[1, 2], [3, 4]])}
@@ -267,8 +267,8 @@ def test_tags_are_no_operations_of_a_compiled_program() -> None:
 def test_every_value_of_a_training_step_has_a_name_and_the_bits_that_the_step_uses() -> None:
     config = ps.TrainConfig(policy="fp32", batch_size=2)  # type: ignore[arg-type]
     model, rng = OneLayer(), np.random.default_rng(0)
-    state = initial_state(config, model.init(rng, Problem((8, 8, 1), "float32", (), 10)))
-    step = make_step(config, model.apply, f"auto{UNGUARDED}")
+    state = initial_state(layered(config), model.init(rng, Problem((8, 8, 1), "float32", (), 10)))
+    step = make_step(layered(config, model), f"auto{UNGUARDED}")
     batch = single(rng.uniform(0, 1, (2, 8, 8, 1))), np.array([3, 7], np.int32)
     values = tagged_values(step, state, *batch)
     names = list(values)

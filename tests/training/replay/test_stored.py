@@ -15,9 +15,9 @@ import precsim as ps
 from precsim.analysis.bisect import bisect_runs
 from precsim.training.replay import files, stored
 from precsim.training.replay.bits import load_state
-from precsim.training.replay.checkpoint import load_weights, save_weights
 from precsim.training.replay.files import file_name, write_whole
 from precsim.training.replay.stored import read_run
+from precsim.training.replay.weights import load_weights, save_weights
 from tests.training.conftest import single
 
 STATE = {"b": single([0.5, -2.0]), "w": single([[1, 2], [3, 4]])}
@@ -74,11 +74,10 @@ def test_a_full_disk_names_the_file_and_leaves_the_former_content(
     path = tmp_path / "a"
     write_whole(path, "before")
 
-    def full(self: Path, content: bytes) -> None:
-        self.touch()
+    def full(file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"a cannot be written: No space left on device") as error:
         write_whole(path, "after")
     assert error.value.errno == errno.ENOSPC

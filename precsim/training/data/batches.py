@@ -1,0 +1,39 @@
+"""Which examples each step takes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from precsim.training.config import TrainConfig
+from precsim.training.data.dataset import Data
+from precsim.training.data.stream import Stream
+
+Batch = tuple[Any, Any]
+"""Inputs and targets, arrays of JAX."""
+
+
+def batches_of(data: Data | Stream, config: TrainConfig) -> Callable[[int], Batch]:
+    """Return ``batch(k)``, the examples of the step after `k` steps."""
+    if isinstance(data, Stream):
+        read = data.reader()
+        return lambda k: jax.tree.map(jnp.asarray, read(k))
+    inputs, targets = data.train_inputs, data.train_targets
+    order = batches(len(targets), config)
+
+    def batch(k: int) -> Batch:
+        rows: Batch = jax.tree.map(lambda x: jnp.asarray(x[order[k]]), (inputs, targets))
+        return rows
+
+    return batch
+
+
+def batches(size: int, config: TrainConfig) -> np.ndarray:
+    """Return indices of each step's batch, (steps, batch_size): a new permutation each epoch."""
+    rng = np.random.default_rng([config.seed, 2])
+    need = config.steps * config.batch_size
+    epochs = -(-need // size)
+    stream = np.concatenate([rng.permutation(size) for _ in range(epochs)])
+    return stream[:need].reshape(config.steps, config.batch_size)

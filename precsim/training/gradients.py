@@ -1,0 +1,233 @@
+"""The gradient of a step: of a model that computes with `Layers`, and of any other one.
+
+Both return the loss, the gradient of every weight, and the events of every rounding, by place.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from precsim._arrays import Array
+from precsim.rounding.scaled.delayed import DelayedScale
+from precsim.rounding.scaled.scale import Scale
+from precsim.training.layers import Layers
+from precsim.training.losses import loss_named
+from precsim.training.network import Network
+from precsim.training.recipes.gradients import scaled_gradient
+from precsim.training.recipes.leaves import is_trained
+from precsim.training.recipes.loss_scaling import LossScale
+from precsim.training.setup import Layered, Setup
+from precsim.training.watched import Watched, probe
+from precsim.transform.emulate import check_rules, trace
+from precsim.transform.interpreter import evaluate
+from precsim.transform.operation import Context
+from precsim.transform.policy import Policy, Rule
+from precsim.transform.tensor_scaling import delayed
+from precsim.transform.values import Value
+from precsim.transform.watch import Watch
+
+LOSS = "precsim_loss"
+"""The scope of the loss, which is computed in float32, outside the policy."""
+
+
+class Found(NamedTuple):
+    """What one evaluation of loss and gradient returns."""
+
+    loss: Array
+    """Not scaled."""
+    scaled: Any
+    """The gradient of factor * loss."""
+    model_state: Any
+    """What the model keeps besides its weights."""
+    forward: dict[str, Array]
+    """Place -> int32 events of shape (7,)."""
+    backward: dict[str, Array]
+    largest: dict[str, Array]
+    """Path of an operand of a product -> its largest magnitude."""
+    untrusted: Array
+    """Products whose bits cannot be trusted."""
+
+
+Gradient = Callable[[Any, Any, Any, Any, LossScale, Array, Mapping[str, Scale]], Found]
+"""``gradient(params, model_state, inputs, targets, loss_scale, key, tensor_scales)``."""
+
+
+def make_gradient(setup: Setup, backend: str) -> Gradient:
+    """Return the gradient of a setup's loss under its policy."""
+    model = setup.model
+    if isinstance(model, Layered):
+        return _layered(setup, model.module.apply, backend)
+    return _emulated(setup, model, backend)
+
+
+def _layered(setup: Setup, apply: Callable[..., Any], backend: str) -> Gradient:
+    """Return the gradient of a model that computes with `Layers`."""
+    policy = setup.config.policy
+
+    def gradient(
+        params: Any,
+        state: Any,
+        inputs: Any,
+        labels: Any,
+        scale: LossScale,
+        key: Array,
+        scales: Mapping[str, Scale],
+    ) -> Found:
+        def loss_fn(params: dict[str, Array], probes: dict[str, Watched] | None) -> Any:
+            layers = Layers(policy=policy, backend=backend, key=key, probes=probes)
+            logits = apply(params, inputs, layers)
+            logits = logits.reshape(-1, logits.shape[-1])
+            loss = layers.functions.cross_entropy(logits, labels.reshape(-1))
+            layers.check_rules()
+            return loss, layers.events
+
+        # A pass over shapes finds the places of the model: none can be forgotten.
+        _, places = jax.eval_shape(lambda params: loss_fn(params, None), params)
+        probes = {place: probe() for place in places}
+        trained = lambda both: loss_fn(*both)
+        (loss, forward), (scaled, backward) = scaled_gradient(
+            trained, (params, probes), scale, has_aux=True
+        )
+        backward = jax.tree.map(lambda x: x.astype(jnp.int32), backward)
+        untrusted = sum(w.untrusted for w in (*forward.values(), *backward.values()))
+        return Found(
+            loss,
+            scaled,
+            state,
+            {place: watched.events for place, watched in forward.items()},
+            {place: watched.events for place, watched in backward.items()},
+            {},
+            jnp.asarray(untrusted, jnp.int32),
+        )
+
+    return gradient
+
+
+def _emulated(setup: Setup, network: Network, backend: str) -> Gradient:
+    """Return the gradient of any model: the program of loss and gradient, interpreted."""
+    policy, program = _with_loss_apart(setup.config.policy), _program(setup, network)
+
+    def gradient(
+        params: Any,
+        state: Any,
+        inputs: Any,
+        targets: Any,
+        scale: LossScale,
+        key: Array,
+        scales: Mapping[str, Scale],
+    ) -> Found:
+        factor = jnp.asarray(scale.factor, jnp.float32)
+        arguments = (params, state, inputs, targets, factor, key)
+        watch = Watch()
+        results = run_program(program, arguments, policy, backend, key, watch, scales)
+        value, after, scaled = results
+        counts = watch.closed()
+        forward, backward = _by_place(counts.forward), _by_place(counts.backward)
+        return Found(value, scaled, after, forward, backward, counts.largest, jnp.int32(0))
+
+    return gradient
+
+
+def _program(setup: Setup, network: Network) -> Callable[..., Any]:
+    """Return the function whose program is interpreted: loss, state after it, gradient."""
+    loss = loss_named(setup.loss)
+
+    def program(
+        params: Any, state: Any, inputs: Any, targets: Any, factor: Array, key: Array
+    ) -> Any:
+        def loss_fn(params: Any) -> tuple[Array, Any]:
+            outputs, after = network.apply(params, state, inputs, key, True)
+            with jax.named_scope(LOSS):
+                return loss(outputs, targets), after
+
+        return _pulled_back(factor, loss_fn, params)
+
+    return program
+
+
+def first_tensor_scales(
+    setup: Setup, backend: str, params: Any, state: Any, inputs: Any, targets: Any
+) -> dict[str, DelayedScale]:
+    """Return the state of each operand under delayed scaling, found by a pass over shapes."""
+    policy = setup.config.policy
+    options = {delayed(p.tensor_scaling) for p in (policy, *(rule.policy for rule in policy.rules))}
+    options.discard(None)
+    if not options or isinstance(setup.model, Layered):
+        return {}
+    if len(options) > 1:
+        raise ValueError(
+            f"policy {policy.name!r} has several delayed scalings; allowed is one for all its rules"
+        )
+    watch, program, apart = Watch(), _program(setup, setup.model), _with_loss_apart(policy)
+
+    def run(*arguments: Any) -> Any:
+        return run_program(program, arguments, apart, backend, arguments[-1], watch)
+
+    jax.eval_shape(run, params, state, inputs, targets, jnp.float32(1), jax.random.key(0))
+    (first,) = options
+    assert first is not None
+    return {name: first.start(fmt) for name, fmt in sorted(watch.formats.items())}
+
+
+def _pulled_back(factor: Array, loss_fn: Callable[[Any], Any], params: Any) -> Any:
+    """Return the loss, the state after it, and the gradient of factor * loss."""
+    value, pull_back, after = jax.vjp(loss_fn, params, has_aux=True)
+    _check_loss(value)
+    (scaled,) = pull_back(factor.astype(value.dtype))
+    return value, after, scaled
+
+
+def _check_loss(value: Any) -> None:
+    """Refuse a loss that is no real number."""
+    if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(
+            f"loss returned shape {jnp.shape(value)} of {jnp.result_type(value)}; allowed is one "
+            "real number"
+        )
+
+
+def _by_place(events: Mapping[str, Array]) -> dict[str, Array]:
+    """Return events by place; what stands in no named scope belongs to the model."""
+    return {place or "model": counts for place, counts in sorted(events.items())}
+
+
+def run_program(
+    program: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    policy: Policy,
+    backend: str,
+    key: Array,
+    watch: Watch | None,
+    scales: Mapping[str, Scale] | None = None,
+) -> Any:
+    """Return what a function of (params, ...) returns under a policy.
+
+    The weights are numbers of the policy's format for them.
+    """
+    traced = trace(program, arguments, {}, 0)
+    check_rules(policy, traced.program)
+    context = Context(
+        policy=policy, backend=backend, strict=True, key=key, watch=watch, scales=scales
+    )
+    stored = policy.params.format if policy.update.format == policy.params.format else None
+    count = len(jax.tree.leaves(arguments[0]))
+    values = traced.values()
+    values[:count] = [_stored(value, stored) for value in values[:count]]
+    results = [value.array for value in evaluate(traced.program, values, context)]
+    return jax.tree.unflatten(jax.tree.structure(traced.shape), results)
+
+
+def _stored(value: Value, fmt: Any) -> Value:
+    return value._replace(format=fmt) if is_trained(value.array) else value
+
+
+@lru_cache(maxsize=256)
+def _with_loss_apart(policy: Policy) -> Policy:
+    """Return a policy that leaves the loss in float32."""
+    plain = replace(Policy.parse("fp32"), name="")
+    rules = (Rule(LOSS, plain), *policy.rules)
+    return replace(policy, name=policy.name, rules=rules)

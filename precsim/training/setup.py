@@ -1,0 +1,151 @@
+"""What decides a training step, besides its data: config, model, loss, measure, optimizer."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import optax
+
+from precsim.arithmetic.sums.order import PAIRWISE
+from precsim.formats.arguments import shown
+from precsim.rounding.spec import RoundingSpec
+from precsim.training.config import TrainConfig
+from precsim.training.data.dataset import Problem, kind_of, usual_loss
+from precsim.training.data.registry import TASKS
+from precsim.training.losses import Loss, Metric, loss_named, metric_named
+from precsim.training.models.registry import MODELS
+from precsim.training.network import (
+    Network,
+    as_network,
+    checked_weights,
+    of_layers,
+    of_module,
+)
+from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
+from precsim.transform.policy import Policy
+
+
+@dataclass(frozen=True, eq=False)
+class Layered:
+    """A model that computes with `Layers`; a module with `init` and `apply`."""
+
+    name: str
+    module: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What decides a step. Equal setups share what is compiled."""
+
+    config: TrainConfig
+    model: Layered | Network
+    loss: str | Loss
+    metric: str | Metric
+    optimizer: optax.GradientTransformation | None = None
+    """None: that of the config."""
+
+    @property
+    def rule(self) -> optax.GradientTransformation:
+        """The optimizer."""
+        return make_optimizer(self.config) if self.optimizer is None else self.optimizer
+
+    def buffers(self, state: Any) -> Any:
+        """Return which leaves of the optimizer's state are buffers, one per weight."""
+        if self.optimizer is None:
+            return buffers_of(self.config, state)
+        return find_buffers(self.optimizer, state)
+
+    @property
+    def metric_name(self) -> str:
+        """What is measured on the examples for testing."""
+        is_name = isinstance(self.metric, str)
+        return str(self.metric if is_name else getattr(self.metric, "__name__", "metric"))
+
+    def without_schedule(self) -> "Setup":
+        """Forget what the compiled functions do not depend on."""
+        return replace(self, config=replace(self.config, steps=1, seed=0, snapshots=1))
+
+    def initial(self, problem: Problem, inputs: Any) -> tuple[Any, Any]:
+        """Return the first weights and the first state of the model, for a batch of examples."""
+        if isinstance(self.model, Layered):
+            rng = np.random.default_rng([self.config.seed, 1])
+            return self.model.module.init(rng, problem), ()
+        weights, state = self.model.init(self.config.seed, inputs)
+        return checked_weights(self.model, weights), state
+
+
+def setup_of(
+    config: TrainConfig,
+    problem: Problem,
+    *,
+    model: Any = None,
+    loss: str | Loss | None = None,
+    metric: str | Metric | None = None,
+    optimizer: Any = None,
+) -> Setup:
+    """Return the setup of a run; what is None is that of the config and of the data."""
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"optimizer is {shown(optimizer)}; allowed is one of optax")
+    task = TASKS.get(config.task)
+    own_loss, own_metric = usual_loss(problem)
+    if loss is None:
+        loss = (model is None and task and task.loss) or own_loss
+    if metric is None:
+        metric = (model is None and task and task.metric) or own_metric
+    loss_named(loss), metric_named(metric)
+    if model is None and config.model in MODELS:
+        _refuse_other_kind(config.model, problem)
+    found = _registered(config.model, problem) if model is None else as_network(model)
+    if isinstance(found, Layered) and not _is_for_layers(config.policy):
+        assert problem is not None
+        found = _without_layers(found, problem)
+    return Setup(config, found, loss, metric, optimizer)
+
+
+def _refuse_other_kind(name: str, problem: Problem) -> None:
+    """Refuse data that a model of the registry cannot read."""
+    kind, reads = kind_of(problem), MODELS[name].reads
+    if kind not in {each.removeprefix("masked ") for each in reads}:
+        raise ValueError(
+            f"model is {name!r}, which reads {' or '.join(reads)}; the data are {kind}"
+        )
+
+
+@lru_cache(maxsize=64)
+def _registered(name: str, problem: Problem) -> Layered | Network:
+    module = MODELS[name].load()
+    return of_module(name, module, problem) if MODELS[name].is_plain else Layered(name, module)
+
+
+@lru_cache(maxsize=64)
+def _without_layers(model: Layered, problem: Problem) -> Network:
+    """Return a model that computes with `Layers` in plain JAX."""
+    return of_layers(model.name, model.module, problem)
+
+
+def plain_network(setup: Setup, problem: Problem) -> Network:
+    """Return the model of a setup in plain JAX."""
+    model = setup.model
+    return _without_layers(model, problem) if isinstance(model, Layered) else model
+
+
+@lru_cache(maxsize=256)
+def _is_for_layers(policy: Policy) -> bool:
+    """Return whether `Layers` has all that a policy says; else the model runs under `emulate`.
+
+    `Layers` computes softmax, normalisation and their sums in float32, in orders of their own, and
+    has no state for delayed scaling.
+    """
+    fp32 = RoundingSpec.parse("fp32")
+    for each in (policy, *(rule.policy for rule in policy.rules)):
+        given = [each.softmax, each.normalisation, each.output]
+        given += [each.reductions] if each.reductions != each.elementwise else []
+        if any(spec not in (None, fp32) for spec in given) or each.reduction_order != PAIRWISE:
+            return False
+        products = (each.forward, each.dgrad, each.wgrad)
+        if any(spec.rotation is not None or spec.has_random_operands for spec in products):
+            return False
+        if each.tensor_scaling not in ("none", "current"):
+            return False
+    return True
