@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from precsim.analysis.cost import memory
-from precsim.analysis.cost.built_in import task_of
+from precsim.analysis.cost.built_in import Task, task_of, with_loss_apart
 from precsim.analysis.cost.operations import (
     format_of_product,
     multiply_adds,
@@ -238,15 +238,15 @@ def cost(
 def _of_config(config: TrainConfig, args: Any, policy: Any, optimizer: Any) -> Cost:
     if args:
         raise ValueError(f"args are {shown(args)}; allowed with a config are none")
-    task = task_of(config)
-    return cost(
-        task.loss,
-        task.weights,
-        task.inputs,
-        task.targets,
-        policy=config.policy if policy is None else policy,
-        optimizer=make_optimizer(config) if optimizer is None else optimizer,
-    )
+    chosen = Policy.parse(config.policy if policy is None else policy)
+    rule = make_optimizer(config) if optimizer is None else optimizer
+    return of_task(task_of(config), chosen, rule)
+
+
+def of_task(task: Task, policy: Policy, optimizer: Any) -> Cost:
+    """Return the cost of a step of a run, with its loss in float32."""
+    found = cost(task.loss, *task.arrays, policy=with_loss_apart(policy), optimizer=optimizer)
+    return replace(found, policy=policy.name)
 
 
 def _optimizer(given: Any) -> Any:
