@@ -25,8 +25,8 @@ from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.data.dataset import Data
-from precsim.training.data.own import Stream
 from precsim.training.data.registry import TASKS
+from precsim.training.data.stream import Stream
 from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
 from precsim.training.result import TrainResult

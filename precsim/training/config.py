@@ -45,7 +45,8 @@ class TrainConfig:
     backend : {"auto", "emulated", "native"}
         How products are computed, see `matmul`.
     data_dir : str
-        Folder with ``text.txt``, for task "text"; empty: the running Python's documentation.
+        Folder with the files of the task, which some need; empty for task "text": the running
+        Python's documentation.
     snapshots : int
         How many times along the run the weights are kept, besides the start.
 
@@ -88,7 +89,7 @@ class TrainConfig:
             if value not in allowed and not is_own:
                 raise not_allowed(name, value, allowed)
         model, task = MODELS.get(self.model), TASKS.get(self.task)
-        if model is not None and task is not None and task.has not in model.reads:
+        if model and task and task.has and task.has not in model.reads:
             allowed_models = [repr(name) for name, m in MODELS.items() if task.has in m.reads]
             raise ValueError(
                 f"model is {self.model!r}, which reads {' or '.join(model.reads)}; allowed for task "
@@ -97,6 +98,10 @@ class TrainConfig:
         if self.data_dir and not (task and task.reads_folder):
             raise ValueError(
                 f"data_dir is {shown(self.data_dir)}; task {self.task!r} reads no files"
+            )
+        if task and task.needs_folder and not self.data_dir:
+            raise ValueError(
+                f"data_dir is ''; allowed for task {self.task!r} is the folder with its files"
             )
         for name in ("steps", "batch_size", "snapshots"):
             object.__setattr__(self, name, integer(getattr(self, name), name, 1))

@@ -14,8 +14,10 @@ from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.data.batches import batches_of
 from precsim.training.data.dataset import Data
-from precsim.training.data.own import Stream, as_data
+from precsim.training.data.own import as_data
 from precsim.training.data.registry import TASKS
+from precsim.training.data.stream import Stream
+from precsim.training.gradients import first_tensor_scales
 from precsim.training.losses import Loss, Metric
 from precsim.training.own_objects import load_object
 from precsim.training.recipes.leaves import by_name
@@ -306,9 +308,11 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
 
 def _prepared(data: Data | Stream, setup: Setup, backend: str) -> PreparedRun:
     batch = batches_of(data, setup.config)
-    weights, model_state = setup.initial(data.problem, batch(0)[0])
+    inputs, targets = batch(0)
+    weights, model_state = setup.initial(data.problem, inputs)
+    scales = first_tensor_scales(setup, backend, weights, model_state, inputs, targets)
     return PreparedRun(
-        initial_state(setup, weights, model_state),
+        initial_state(setup, weights, model_state, scales),
         _step(setup.without_schedule(), backend),
         batch,
     )

@@ -11,7 +11,7 @@ from precsim.arithmetic.sums.order import PAIRWISE
 from precsim.formats.arguments import shown
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
-from precsim.training.data.dataset import Problem
+from precsim.training.data.dataset import Problem, kind_of, usual_loss
 from precsim.training.data.registry import TASKS
 from precsim.training.losses import Loss, Metric, loss_named, metric_named
 from precsim.training.models.registry import MODELS
@@ -60,7 +60,7 @@ class Setup:
         """Forget what the compiled functions do not depend on."""
         return replace(self, config=replace(self.config, steps=1, seed=0, snapshots=1))
 
-    def initial(self, problem: Problem | None, inputs: Any) -> tuple[Any, Any]:
+    def initial(self, problem: Problem, inputs: Any) -> tuple[Any, Any]:
         """Return the first weights and the first state of the model, for a batch of examples."""
         if isinstance(self.model, Layered):
             rng = np.random.default_rng([self.config.seed, 1])
@@ -71,7 +71,7 @@ class Setup:
 
 def setup_of(
     config: TrainConfig,
-    problem: Problem | None,
+    problem: Problem,
     *,
     model: Any = None,
     loss: str | Loss | None = None,
@@ -82,12 +82,14 @@ def setup_of(
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer is {shown(optimizer)}; allowed is one of optax")
     task = TASKS.get(config.task)
-    is_known = model is None and task is not None
+    own_loss, own_metric = usual_loss(problem)
     if loss is None:
-        loss = task.loss if is_known and task else _usual(problem, "cross_entropy", "mse")
+        loss = (model is None and task and task.loss) or own_loss
     if metric is None:
-        metric = task.metric if is_known and task else _usual(problem, "accuracy", "rmse")
+        metric = (model is None and task and task.metric) or own_metric
     loss_named(loss), metric_named(metric)
+    if model is None and config.model in MODELS:
+        _refuse_other_kind(config.model, problem)
     found = _registered(config.model, problem) if model is None else as_network(model)
     if isinstance(found, Layered):
         for policy in (config.policy, *(rule.policy for rule in config.policy.rules)):
@@ -95,9 +97,13 @@ def setup_of(
     return Setup(config, found, loss, metric, optimizer)
 
 
-def _usual(problem: Problem | None, of_classes: str, of_numbers: str) -> str:
-    """Return the usual choice for classes or for numbers as targets."""
-    return of_numbers if problem is not None and not problem.classes else of_classes
+def _refuse_other_kind(name: str, problem: Problem) -> None:
+    """Refuse data that a model of the registry cannot read."""
+    kind, reads = kind_of(problem), MODELS[name].reads
+    if kind not in {each.removeprefix("masked ") for each in reads}:
+        raise ValueError(
+            f"model is {name!r}, which reads {' or '.join(reads)}; the data are {kind}"
+        )
 
 
 @lru_cache(maxsize=64)

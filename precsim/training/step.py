@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.rounding.round_to import round_to
+from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import functions_of
 from precsim.training.gradients import make_gradient
@@ -34,6 +35,8 @@ class TrainState:
     optimizer_state: Any
     compensation: Any
     """Kahan's buffers, or None."""
+    tensor_scales: dict[str, DelayedScale]
+    """Of each operand under delayed scaling, by its name; see `transform.tensor_scaling`."""
     loss_scale: LossScale
     step: Array
     key: Array
@@ -57,7 +60,12 @@ class Metrics(NamedTuple):
 
 
 @with_default_switches
-def initial_state(setup: Setup, weights: Any, model_state: Any = ()) -> TrainState:
+def initial_state(
+    setup: Setup,
+    weights: Any,
+    model_state: Any = (),
+    tensor_scales: dict[str, DelayedScale] | None = None,
+) -> TrainState:
     """Return the state before the first step: weights rounded to the policy's storage format."""
     config, policy = setup.config, setup.config.policy
     nearest = RoundingSpec(format=policy.params.format)
@@ -67,6 +75,7 @@ def initial_state(setup: Setup, weights: Any, model_state: Any = ()) -> TrainSta
         model_state=model_state,
         optimizer_state=setup.rule.init(params),
         compensation=jax.tree.map(jnp.zeros_like, params) if policy.is_compensated else None,
+        tensor_scales=jax.tree.map(jnp.asarray, tensor_scales or {}),
         loss_scale=as_loss_scale(policy.loss_scale),
         step=jnp.int32(0),
         key=jax.random.key(config.seed),
@@ -95,7 +104,10 @@ def make_step(setup: Setup, backend: str) -> Step:
     def step(state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, Metrics]:
         state = replace(state, loss_scale=jax.tree.map(_narrow, state.loss_scale))
         key = fold_in(state.key, state.step)
-        found = gradient(state.params, state.model_state, inputs, targets, state.loss_scale, key)
+        scales = {name: history.scale for name, history in state.tensor_scales.items()}
+        found = gradient(
+            state.params, state.model_state, inputs, targets, state.loss_scale, key, scales
+        )
         grads = state.loss_scale.unscale(found.scaled)
         finite = all_finite(grads)
         grads = map_named(lambda name, g: tag(g, f"gradient of {name}"), grads)
@@ -131,6 +143,10 @@ def make_step(setup: Setup, backend: str) -> Step:
             optimizer_state=choose(optimizer_state, state.optimizer_state),
             model_state=choose(found.model_state, state.model_state),
             compensation=choose(compensation, state.compensation),
+            tensor_scales={
+                name: history.update(found.largest[name])
+                for name, history in state.tensor_scales.items()
+            },
             loss_scale=state.loss_scale.adjust(finite),
             step=state.step + 1,
             key=state.key,

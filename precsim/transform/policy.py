@@ -23,8 +23,8 @@ from precsim.transform.settings import (
     write_settings,
     write_toml,
 )
+from precsim.transform.tensor_scaling import tensor_scaling_text
 
-TENSOR_SCALINGS = ("none", "current")
 FUNCTIONS = ("platform", "portable")
 _FP32 = RoundingSpec.parse("fp32")
 _ONCE = ("params", "update", "is_compensated", "optimizer_state", "loss_scale", "output")
@@ -95,10 +95,14 @@ class Policy:
         Block and affine formats count along the last axis of each buffer.
     loss_scale : str
         "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
-    tensor_scaling : {"none", "current"}
-        "current": each operand of a product is scaled by the power of two that brings its largest
-        element just inside its format, and the result is scaled back exactly. Operands in block,
-        affine and tile formats have scales of their own.
+    tensor_scaling : str
+        "none"; "current": each operand of a product is scaled by the power of two that brings its
+        largest element just inside its format, and the result is scaled back exactly; "delayed":
+        the scale follows from the operand's largest elements in the steps before, see
+        `DelayedScale`. Its options stand in brackets: the length of the history, "max" or
+        "most_recent", "margin=N", "pow2" for powers of two, as in "delayed[16,most_recent]".
+        Outside of trainings there are no steps before, and the operand itself decides. Operands in
+        block, affine and tile formats have scales of their own.
     functions : {"platform", "portable"}
         What computes everything that is not a matrix product (activations, softmax, cross-entropy,
         normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same
@@ -196,10 +200,7 @@ class Policy:
             raise ValueError(
                 f"update is '{self.update}'; a compensated update rounds to params, '{self.params}'"
             )
-        if self.tensor_scaling not in TENSOR_SCALINGS:
-            raise ValueError(
-                f"tensor scaling is {shown(self.tensor_scaling)}; allowed are 'none', 'current'"
-            )
+        fill(self, "tensor_scaling", tensor_scaling_text(self.tensor_scaling))
         if self.functions not in FUNCTIONS:
             raise ValueError(
                 f"functions are {shown(self.functions)}; allowed are {', '.join(map(repr, FUNCTIONS))}"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
+from precsim._loops import computed_once
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import Carrier, as_carrier
@@ -39,6 +40,7 @@ def scaled_operand(
     *,
     as_integers: bool,
     stretch: int | None,
+    random_bits: Array | None = None,
 ) -> Scaled:
     """Quantize an operand whose K is last; `stretch` products in a row have the same scales.
 
@@ -48,9 +50,9 @@ def scaled_operand(
         return Scaled(x, None)
     fmt = scaled_format(rounding.format)
     if fmt is None:
-        return Scaled(round_array(x, None, rounding), None)
+        return Scaled(round_array(x, random_bits, rounding), None)
     if isinstance(fmt, BlockFormat):
-        q = quantize_array(x, None, rounding, -1)
+        q = quantize_array(x, random_bits, rounding, -1)
         whole = q.tensor_scale
         scales = None if whole is None else whole.reshape((1,) * x.ndim)
         return Scaled(dequantize_array(replace(q, tensor_scale=None)), scales)
@@ -58,18 +60,20 @@ def scaled_operand(
     assert scaling is not None
     carrier = as_carrier(x)[1]
     if given is not None:
-        elements, scales = with_scale(x, rounding, given)
+        elements, scales = with_scale(x, rounding, given, random_bits)
         if not as_integers:
             elements = elements.astype(carrier.float_dtype)
         return Scaled(elements, scales.reshape((1,) * x.ndim))
     groups = _to_groups(bitcast(x, carrier.uint_dtype), scaling)
+    bits = None if random_bits is None else _to_groups(random_bits, scaling)
     if isinstance(fmt, TileFormat):
-        tiles = tile.round_tiles(groups, None, rounding, carrier)
+        tiles = tile.round_tiles(groups, bits, rounding, carrier)
         elements, patterns = bitcast(tiles.elements, carrier.float_dtype), tiles.scales
     else:
-        elements, patterns = _codes(groups, rounding, fmt, carrier)
+        elements, patterns = _codes(groups, bits, rounding, fmt, carrier)
         if not as_integers:
             elements = elements.astype(carrier.float_dtype)
+    elements, patterns = computed_once(elements), computed_once(patterns)
     scales = bitcast(patterns, carrier.float_dtype)
     return Scaled(
         _from_groups(elements, scaling, x.shape), _spread(scales, scaling, x.shape, stretch)
@@ -77,10 +81,10 @@ def scaled_operand(
 
 
 def _codes(
-    groups: Array, rounding: RoundingSpec, fmt: AffineFormat, carrier: Carrier
+    groups: Array, bits: Array | None, rounding: RoundingSpec, fmt: AffineFormat, carrier: Carrier
 ) -> tuple[Array, Array]:
     """Return codes minus zero points, int32, and the patterns of scales."""
-    quantized = affine.quantize_groups(groups, None, rounding, carrier)
+    quantized = affine.quantize_groups(groups, bits, rounding, carrier)
     steps = quantized.codes.astype(np.int32) - quantized.zero_points[..., None]
     return steps, quantized.scales
 
