@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="NAME", help=f"{', '.join(MODELS)} (default: {default.model})"
     )
     parser.add_argument(
-        "--task", metavar="NAME", help=f"{', '.join(TASKS)} (default: the first for the model)"
+        "--task", metavar="NAME", help=f"{', '.join(TASKS)} (default: that of the model)"
     )
     parser.add_argument(
         "--batch-size", type=int, metavar="N",
@@ -92,7 +92,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     found = {name: value for name in names if (value := getattr(args, name)) is not None}
     model = MODELS.get(found.get("model", ""))
     if model is not None and "task" not in found:
-        found["task"] = next(name for name, task in TASKS.items() if task.has in model.reads)
+        found["task"] = model.task
     return found
 
 

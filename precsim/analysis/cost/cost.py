@@ -69,8 +69,8 @@ class Cost:
     activations : int
         Bytes of what the backward pass reads of the forward pass, examples included.
     scales : int
-        Bytes of the loss scale's state, and of scales of whole arrays, rows and channels. Those of
-        blocks and tiles count with their elements.
+        Bytes of the state of the loss scale and of delayed scales, and of scales of whole arrays,
+        rows and channels. Those of blocks and tiles count with their elements.
     rows : tuple of CostRow
         Operations by role and format.
 
@@ -279,7 +279,7 @@ def _of_program(program: Program, weights: Any, policy: Policy, optimizer: Any) 
         working, masters, scales = working + parts[0], masters + parts[1], scales + parts[2]
     if is_training:
         activations, more = memory.activation_bits(program)
-        scales += more + 8 * memory.loss_scale_bytes(policy)
+        scales += more + 8 * memory.loss_scale_bytes(policy) + 8 * memory.history_bytes(program)
         gradients = memory.gradient_bits(program)
         state = memory.optimizer_bits(optimizer, weights, policy)
         rows[("update", str(policy.update.format))] += _of_update(optimizer, weights, policy)
