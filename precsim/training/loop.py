@@ -1,8 +1,7 @@
 """`train`: a whole run, in the style of a script that one can read."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,8 +13,8 @@ from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.control.carried import carried_over
-from precsim.training.control.control import Control, as_control, begin, checked_policies
-from precsim.training.control.schedule import Schedule
+from precsim.training.control.control import Control
+from precsim.training.control.controller import Controller, begin, controlled
 from precsim.training.data.batches import batches_of
 from precsim.training.data.dataset import Data
 from precsim.training.data.own import as_data
@@ -25,9 +24,10 @@ from precsim.training.gradients import first_tensor_scales
 from precsim.training.losses import Loss, Metric
 from precsim.training.own_objects import load_object
 from precsim.training.recipes.leaves import by_name
-from precsim.training.result import TrainResult, stacked
+from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
+from precsim.training.result import TrainResult, result_of
 from precsim.training.scores import test_score
-from precsim.training.setup import Layered, Setup, for_policies, setup_of
+from precsim.training.setup import Layered, Setup, backends_of, setup_of
 from precsim.training.step import (
     Metrics,
     Step,
@@ -38,7 +38,6 @@ from precsim.training.step import (
 )
 from precsim.training.switches import with_default_switches
 from precsim.training.watched import UNGUARDED
-from precsim.transform.identity import leaves_products
 
 
 def train(
@@ -51,6 +50,7 @@ def train(
     metric: str | Metric | None = None,
     optimizer: Any = None,
     control: str | Control | None = None,
+    checkpoints: Checkpoints | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
 ) -> TrainResult:
@@ -78,14 +78,17 @@ def train(
         ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
     optimizer : optax.GradientTransformation, optional
         Any optimizer of optax, with any schedule.
-    control : str or Control, optional
-        What decides the policy of each step, instead of the config's: a `options.Schedule` or its
-        string, such as "bf16@0,fp32@500", or a `options.Feedback`.
+    control : str, options.Schedule, options.Feedback or alike, optional
+        What decides the policy of each step, instead of the config's: a schedule or its string,
+        such as "bf16@0,fp32@500", or what the steps before measured.
+    checkpoints : ps.replay.Checkpoints, optional
+        A folder for the state and everything measured. A run that was killed goes on from there
+        when it is called again, and ends with the same bits.
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
     on_state : callable, optional
-        Called as ``on_state(steps_done, state)`` before the first step and after each; a run that
-        has to be repeated starts again with 0. For example a `BitLog`.
+        Called as ``on_state(steps_done, state)`` before the first step that is made and after
+        each; a run that has to be repeated starts again with 0. For example a `BitLog`.
 
     Returns
     -------
@@ -95,8 +98,8 @@ def train(
     Raises
     ------
     ValueError
-        If `backend="native"` and a product of the policy has no native kernel, or if a rule of the
-        policy decides nothing in the model.
+        If `backend="native"` and a product of the policy has no native kernel, if a rule of the
+        policy decides nothing in the model, or if the folder has checkpoints of another run.
     TypeError
         If `config` is no `TrainConfig`, or `model`, `data`, `loss` or `optimizer` are none.
     NotImplementedError
@@ -131,8 +134,9 @@ def train(
     [2.0]
     """
     source = load_data(config) if data is None else as_data(data, test=test)
-    own = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
-    return train_on(source, config, control=control, on_step=on_step, on_state=on_state, **own)
+    own: dict[str, Any] = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
+    own |= {"checkpoints": checkpoints, "on_step": on_step, "on_state": on_state}
+    return train_on(source, config, control=control, **own)
 
 
 def train_on(
@@ -140,36 +144,27 @@ def train_on(
     config: TrainConfig,
     *,
     control: str | Control | None = None,
+    checkpoints: Checkpoints | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
     **own: Any,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
-    setup, control = _controlled(data, config, control, own)
+    setup, control = controlled(control, config, data.problem, own)
     backends = [config.backend]
     if isinstance(setup.model, Layered):
         # Emulated products first run without their general branch, which is slow to compile. In the
         # rare run that leaves the range where they are exact, everything is repeated with it.
         backends.insert(0, config.backend + UNGUARDED)
+    if checkpoints is not None and checkpoints.below(_GUARDED).folder.exists():
+        backends = backends[-1:]  # the short way has been left before
     for backend in backends:
-        result = _run(data, setup, control, on_step, on_state, backend)
+        name = _UNGUARDED if backend.endswith(UNGUARDED) else _GUARDED
+        kept = checkpoints and checkpoints.below(name)
+        result = _run(data, setup, control, kept, on_step, on_state, backend)
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
-
-
-def _controlled(
-    data: Data | Stream, config: TrainConfig, given: Any, own: Mapping[str, Any]
-) -> tuple[Setup, Control]:
-    """Return the setup of the first step, and what decides the policies."""
-    if given is None:
-        setup = setup_of(config, data.problem, **own)
-        return setup, Schedule(starts=(0,), policies=(config.policy,))
-    control = as_control(given)
-    policies = checked_policies(control)
-    first = replace(policies[0], name=control.name)
-    setup = setup_of(replace(config, policy=first), data.problem, **own)
-    return for_policies(setup, policies, data.problem), control
 
 
 def load_data(config: TrainConfig) -> Data | Stream:
@@ -183,103 +178,107 @@ def load_data(config: TrainConfig) -> Data | Stream:
     return TASKS[config.task].load(config.seed, config.data_dir)
 
 
+_GUARDED, _UNGUARDED = "guarded", "unguarded"
+"""Folders of checkpoints: what one way to compute has stored is nothing for the other."""
+
+
 @with_default_switches
 def _run(
     data: Data | Stream,
     setup: Setup,
     control: Control,
+    checkpoints: Checkpoints | None,
     on_step: Callable[[int, float], None] | None,
     on_state: Callable[[int, TrainState], None] | None,
     backend: str,
 ) -> TrainResult | None:
     """Train; None if the bits of a product cannot be trusted."""
-    config = setup.config
+    config, controller = setup.config, begin(control)
     for policy in control.may_use() if isinstance(setup.model, Layered) else ():
         for spec in () if policy.rules else policy.products:  # of rules, tracing finds which
             resolve_backend(spec, config.backend)
-    run, controller, used = _prepared(data, setup, backend), begin(control), [setup]
-    state = run.state
+    run = _prepared(data, setup, backend)
+    first = {0: _to_numpy(run.state.params)}
+    progress = Progress(state=run.state, controller=controller, snapshots=first)
+    if checkpoints is not None:
+        known = data if isinstance(data, Data) else run.batch(0)
+        progress.run = run_identity(setup, known, run.state) | {"control": str(control)}
 
-    start = time.perf_counter()
-    snapshots = {0: _to_numpy(state.params)}
-    step = _compiled(setup, backend, state, *run.batch(0))
-    compiled = time.perf_counter()
-    compiling = compiled - start
+        def state_after(known: Controller) -> TrainState:
+            last = known.last(setup)
+            return carried_over(run.state, setup, last, backend, *run.batch(0))
+
+        found = load_progress(checkpoints.folder, progress, Metrics, state_after)
+        progress = found or progress
+    if progress.score is None:
+        if not _go_on(progress, run, setup, checkpoints, on_step, on_state, backend):
+            return None
+        last = progress.controller.last(setup)
+        progress.score, untrusted = test_score(data, last, progress.state, backend)
+        if untrusted:
+            return None
+        if checkpoints is not None:
+            progress.save(checkpoints)
+    used, places = progress.controller.setups(setup), progress.history[0].forward_events
+    backends = set().union(*(backends_of(each, places) for each in used))
+    return result_of(progress, config, setup.metric_name, "+".join(sorted(backends)))
+
+
+def _go_on(
+    progress: Progress,
+    run: "PreparedRun",
+    setup: Setup,
+    checkpoints: Checkpoints | None,
+    on_step: Callable[[int, float], None] | None,
+    on_state: Callable[[int, TrainState], None] | None,
+    backend: str,
+) -> bool:
+    """Make the steps that are left; False if the bits of a product cannot be trusted."""
+    steps = setup.config.steps
+    keep = set(np.unique(np.linspace(0, steps, setup.config.snapshots + 1).astype(int)))
+    last_report = since = time.perf_counter()
+    setup, step = progress.controller.last(setup), None
+
+    def settled() -> bool:
+        """Fetch what was measured, and return whether its bits can be trusted."""
+        nonlocal since
+        progress.history = jax.device_get(progress.history)
+        progress.run_seconds += time.perf_counter() - since
+        since = time.perf_counter()
+        return not any(m.untrusted for m in progress.history)
 
     if on_state is not None:
-        on_state(0, state)
-    keep = set(np.unique(np.linspace(0, config.steps, config.snapshots + 1).astype(int)))
-    history: list[Metrics] = []
-    last_report = compiled
-    for k in range(config.steps):
-        if (policy := controller.decide(k)) != setup.config.policy:
-            since, old, setup = time.perf_counter(), setup, setup.under(policy)
-            state = _carried(state, old, setup, backend, *run.batch(k))
-            step = _compiled(setup, backend, state, *run.batch(k))
-            used.append(setup)
-            compiling += time.perf_counter() - since
-        state, metrics = step(state, *run.batch(k))
+        on_state(progress.done, progress.state)
+    for k in range(progress.done, steps):
+        if (policy := progress.controller.decide(k)) != setup.config.policy:
+            old, setup, step = setup, setup.under(policy), None
+            progress.state = carried_over(progress.state, old, setup, backend, *run.batch(k))
+        if step is None:
+            start = time.perf_counter()
+            step = _compiled(setup, backend, progress.state, *run.batch(k))
+            progress.compile_seconds += time.perf_counter() - start
+            since += time.perf_counter() - start
+        progress.state, metrics = step(progress.state, *run.batch(k))
         if k == 0:
-            first_gradient = _to_numpy(metrics.gradient)
+            progress.first_gradient = _to_numpy(metrics.gradient)
         gradient = metrics.gradient
-        history.append(metrics._replace(gradient={}))
-        controller.observe(k + 1, history, jax.device_get)
+        progress.history.append(metrics._replace(gradient={}))
+        progress.controller.observe(progress.history, jax.device_get)
         if on_state is not None:
-            on_state(k + 1, state)
+            on_state(k + 1, progress.state)
         if k + 1 in keep:
-            snapshots[k + 1] = _to_numpy(state.params)
+            progress.snapshots[k + 1] = _to_numpy(progress.state.params)
         if on_step is not None and time.perf_counter() - last_report > 0.2:
             on_step(k + 1, float(metrics.loss))
             last_report = time.perf_counter()
             if metrics.untrusted:
-                return None
-    done = jax.device_get(history)
-    finished = time.perf_counter()
-    score, untrusted = test_score(data, setup, state, backend)
-    if untrusted or any(m.untrusted for m in done):
-        return None
-    return TrainResult(
-        config=config,
-        losses=np.array([m.loss for m in done]),
-        metric=setup.metric_name,
-        test_score=score,
-        taken=np.array([m.finite for m in done]),
-        loss_scales=np.array([m.factor for m in done]),
-        nonzero_updates=np.array([m.nonzero_updates for m in done]),
-        swallowed_updates=np.array([m.swallowed_updates for m in done]),
-        forward_events=stacked([m.forward_events for m in done]),
-        backward_events=stacked([m.backward_events for m in done]),
-        first_gradient=first_gradient,
-        last_gradient=_to_numpy(gradient),
-        snapshots=snapshots,
-        backend=_backends(used, done[0].forward_events),
-        compile_seconds=compiling,
-        run_seconds=finished - start - compiling,
-        decisions=tuple(controller.decisions),
-    )
-
-
-def _carried(state: TrainState, old: Setup, new: Setup, backend: str, *batch: Any) -> TrainState:
-    """Return the state for a step under another policy."""
-    scales = first_tensor_scales(new, backend, state.params, state.model_state, *batch)
-    return carried_over(state, old, new, scales)
-
-
-def _backends(setups: Sequence[Setup], places: Any) -> str:
-    """Return which backends ran the products, joined by "+"."""
-    return "+".join(sorted(set().union(*(_backends_of(setup, places) for setup in setups))))
-
-
-def _backends_of(setup: Setup, places: Any) -> set[str]:
-    policy, backend = setup.config.policy, setup.config.backend
-    used = {spec for place in places for spec in policy.at(place).products}
-    is_layered = isinstance(setup.model, Layered)
-    return {
-        "native"
-        if backend != "emulated" and not is_layered and leaves_products(spec, [np.dtype("f4")])
-        else resolve_backend(spec, backend)
-        for spec in (used if is_layered else policy.products)
-    }
+                return False
+        if checkpoints is not None and (k + 1) % checkpoints.every == 0 and k + 1 < steps:
+            if not settled():
+                return False
+            progress.save(checkpoints)
+    progress.last_gradient = _to_numpy(gradient)
+    return settled()
 
 
 def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from precsim.training.config import TrainConfig
 from precsim.training.control.control import Decision
+from precsim.training.replay.progress import Progress
 
 Weights = dict[str, np.ndarray]
 
@@ -98,6 +99,31 @@ class TrainResult:
     def skipped_steps(self) -> int:
         """Steps skipped because a gradient was not finite."""
         return int((~self.taken).sum())
+
+
+def result_of(progress: Progress, config: TrainConfig, metric: str, backend: str) -> TrainResult:
+    """Return what a run has measured."""
+    done = progress.history
+    assert progress.score is not None
+    return TrainResult(
+        config=config,
+        losses=np.array([m.loss for m in done]),
+        metric=metric,
+        test_score=progress.score,
+        taken=np.array([m.finite for m in done]),
+        loss_scales=np.array([m.factor for m in done]),
+        nonzero_updates=np.array([m.nonzero_updates for m in done]),
+        swallowed_updates=np.array([m.swallowed_updates for m in done]),
+        forward_events=stacked([m.forward_events for m in done]),
+        backward_events=stacked([m.backward_events for m in done]),
+        first_gradient=progress.first_gradient,
+        last_gradient=progress.last_gradient,
+        snapshots=progress.snapshots,
+        backend=backend,
+        compile_seconds=progress.compile_seconds,
+        run_seconds=progress.run_seconds,
+        decisions=tuple(progress.controller.decisions),
+    )
 
 
 def stacked(steps: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import optax
 
 from precsim.arithmetic.sums.order import PAIRWISE
 from precsim.formats.arguments import shown
+from precsim.products.backends import resolve_backend
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Problem, kind_of, usual_loss
@@ -24,6 +25,7 @@ from precsim.training.network import (
     of_module,
 )
 from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
+from precsim.transform.identity import leaves_products
 from precsim.transform.policy import Policy
 
 
@@ -139,6 +141,19 @@ def for_policies(setup: Setup, policies: Iterable[Policy], problem: Problem) -> 
     if isinstance(setup.model, Layered) and not all(map(_is_for_layers, policies)):
         return replace(setup, model=_without_layers(setup.model, problem))
     return setup
+
+
+def backends_of(setup: Setup, places: Iterable[str]) -> set[str]:
+    """Return which backends run the products of a model that has these places."""
+    policy, backend = setup.config.policy, setup.config.backend
+    used = {spec for place in places for spec in policy.at(place).products}
+    is_layered = isinstance(setup.model, Layered)
+    return {
+        "native"
+        if backend != "emulated" and not is_layered and leaves_products(spec, [np.dtype("f4")])
+        else resolve_backend(spec, backend)
+        for spec in (used if is_layered else policy.products)
+    }
 
 
 def plain_network(setup: Setup, problem: Problem) -> Network:

@@ -1,6 +1,5 @@
 """The state of a training carried from one policy to the next."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from precsim.rounding.round_to import round_to
 from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.spec import RoundingSpec
+from precsim.training.gradients import first_tensor_scales
 from precsim.training.recipes.leaves import map_trained
 from precsim.training.recipes.loss_scaling import as_loss_scale, narrowed
 from precsim.training.recipes.rounded_leaves import round_leaves
@@ -18,15 +18,16 @@ from precsim.training.step import TrainState
 
 
 def carried_over(
-    state: TrainState, old: Setup, new: Setup, scales: Mapping[str, DelayedScale]
+    state: TrainState, old: Setup, new: Setup, backend: str, inputs: Any, targets: Any
 ) -> TrainState:
     """Return the state for a step under another policy.
 
     What is stored in another format is rounded to nearest there: weights, buffers of the optimizer
     and of compensation. A buffer of compensation begins at zero. A loss scale that the policies
-    have in common stays, another one begins. Of `scales`, those of the new policy before its first
-    step, the ones that the state has already keep their histories.
+    have in common stays, another one begins. Delayed scales of the same operands keep their
+    histories. `inputs` and `targets` are a batch, of which only the shapes matter.
     """
+    scales = first_tensor_scales(new, backend, state.params, state.model_state, inputs, targets)
     before, after = old.config.policy, new.config.policy
     params, compensation = state.params, state.compensation
     if before.params.format != after.params.format:

@@ -1,11 +1,10 @@
 """`Control`: what decides the policy of each step, and the log of its decisions."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from precsim.formats.arguments import shown
-from precsim.training.control.schedule import Schedule, policy_text
+from precsim.training.control.schedule import Schedule
 from precsim.transform.policy import Policy
 
 
@@ -13,7 +12,8 @@ from precsim.transform.policy import Policy
 class Control(Protocol):
     """What decides the policy of each step: a schedule, or what the steps before measured.
 
-    Its state is made of numbers, strings, lists and dicts, so that it can be stored as JSON.
+    Its state is made of numbers, strings, lists and dicts, as JSON has them. Its string says all
+    that decides it: a run goes on only under the same one.
     """
 
     @property
@@ -62,35 +62,6 @@ class Decision(NamedTuple):
     """The policy, in its grammar."""
     reason: str
     """Why."""
-
-
-@dataclass(slots=True)
-class Controller:
-    """The control of one run: its state, and its decisions so far."""
-
-    control: Control
-    state: Any
-    decisions: list[Decision]
-
-    def decide(self, step: int) -> Policy:
-        """Return the policy of a step, and log it if it differs from the one before."""
-        policy = self.control.policy(self.state, step)
-        text = policy_text(policy)
-        if not self.decisions or self.decisions[-1].policy != text:
-            reason = self.control.reason(self.state, step)
-            self.decisions.append(Decision(step, text, reason))
-        return policy
-
-    def observe(self, step: int, history: Sequence[Any], fetch: Callable[[Any], Any]) -> None:
-        """Show the control what the last steps measured, where it is time."""
-        every = self.control.every
-        if every and step % every == 0:
-            self.state = self.control.observe(self.state, step, fetch(history[-every:]))
-
-
-def begin(control: Control) -> Controller:
-    """Return the controller of a run before its first step."""
-    return Controller(control, control.start(), [])
 
 
 def as_control(given: Any) -> Control:

@@ -78,6 +78,6 @@ def test_braces_count_together() -> None:
     ],
 )
 def test_wrong_schedules_are_refused(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match="^[^\n]+$") as raised:
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as raised:
         Schedule.parse(text)
     assert said in str(raised.value)
