@@ -61,15 +61,14 @@ class Feedback:
 
     Examples
     --------
-    In 8-bit fixed point the first layer's gradients underflow:
+    The hidden layer has been in trouble in one window, so it is in float32:
 
     >>> import precsim as ps
-    >>> control = ps.options.Feedback(levels=("q3.4", "fp32"), every=2)
-    >>> run = ps.train(ps.TrainConfig(policy="fp32", steps=4), control=control)
-    >>> [decision.step for decision in run.decisions]
-    [0, 2]
-    >>> run.decisions[1].reason.partition(",")[0]
-    'hidden: 99.6 % of nonzero numbers became 0'
+    >>> control = ps.options.Feedback(levels=("q3.4", "fp32"))
+    >>> state = control.start() | {"level": {"hidden": 1}}
+    >>> policy = control.policy(state, 50)
+    >>> str(policy.at("hidden").forward), str(policy.at("output").forward)
+    ('fp32_fp32_fp32', 'q3.4_q3.4_fp32->q3.4')
     """
 
     levels: tuple[Policy, ...]
