@@ -1,6 +1,6 @@
 """An operand with scales: the elements that are multiplied, and what their sums are scaled by."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,7 +82,8 @@ def _times_block_scales(
     carrier = as_carrier(x)[1]
     groups = grouping.to_groups(bitcast(x, carrier.uint_dtype), fmt, -1)
     bits = None if random_bits is None else grouping.to_groups(random_bits, fmt, -1)
-    found = block.Rounded(*map(_settled, block.round_blocks(groups, bits, rounding, carrier)))
+    parts: Any = map(_settled, block.round_blocks(groups, bits, rounding, carrier))
+    found = block.Rounded(*parts)
     whole, scales = found.tensor_scale, found.scales[..., None]
     blocks = found._replace(scales=scales, tensor_scale=None)
     values = computed_once(block.values_of(blocks, fmt, carrier))
