@@ -28,6 +28,10 @@ from precsim.analysis.bounds.tolerance import Tolerance as Tolerance
 from precsim.analysis.bounds.tolerance import tolerance as tolerance
 from precsim.analysis.comparison import PolicySummary as PolicySummary
 from precsim.analysis.comparison import summarise as summarise
+from precsim.analysis.compression.compress import Compression as Compression
+from precsim.analysis.compression.compress import compress as compress
+from precsim.analysis.cost.cost import Cost as Cost
+from precsim.analysis.cost.cost import cost as cost
 from precsim.analysis.dumps.compare import DumpComparison as DumpComparison
 from precsim.analysis.dumps.compare import compare_dumps as compare_dumps
 from precsim.analysis.errors import backward_error as backward_error
@@ -91,6 +95,7 @@ from precsim.rounding.scaled.quantized import Quantized as Quantized
 from precsim.rounding.scaled.scale import Scale as Scale
 from precsim.rounding.spec import RoundingSpec as RoundingSpec
 from precsim.rounding.ulp import ulp as ulp
+from precsim.training.compression.pruning import prune as prune
 from precsim.training.config import TrainConfig as TrainConfig
 from precsim.training.loop import train as train
 from precsim.training.recipes.gradients import value_and_grad as value_and_grad

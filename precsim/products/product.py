@@ -140,7 +140,8 @@ def _batchable(spec: MatmulSpec, backend: str) -> Callable[..., Array]:
 
     @product.def_vmap
     def of_batch(size: int, batched: list[Any], *operands: Any) -> tuple[Array, bool]:
-        if spec.has_tensor_scale:  # each array of the batch has its own
+        # Each array of the batch has a scale, or random bits, of its own.
+        if spec.has_tensor_scale or spec.has_random_operands:
             axes = [0 if is_batched else None for is_batched in batched]
             return jax.vmap(run, axes, axis_size=size)(*operands), True
         a_batched, b_batched = batched[0], batched[1] or not batched[0]

@@ -6,6 +6,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.products.orders.ordered import ordered_matmul
+from precsim.products.preparation import operand_bits, rotated_operands
 from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
@@ -25,12 +26,14 @@ def reference_matmul(
 
     Shapes (..., M, K), (..., K, N) and (..., M, N); one carrier dtype.
     """
+    a, b, spec = rotated_operands(a, b, spec)
     if spec.has_scales:
         total = scaled_product(a, b, c, spec, random_bits, _product, given)
     else:
         if not spec.is_block_scaled:
-            a = a if spec.lhs is None else round_to(a, spec.lhs)
-            b = b if spec.rhs is None else round_to(b, spec.rhs)
+            of_a, of_b = operand_bits(random_bits, a, b, spec)
+            a = a if spec.lhs is None else round_to(a, spec.lhs, random_bits=of_a)
+            b = b if spec.rhs is None else round_to(b, spec.rhs, random_bits=of_b)
         total = _product(a, b, c, spec, random_bits)
     return total if spec.output is None else round_to(total, spec.output, random_bits=random_bits)
 

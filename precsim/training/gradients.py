@@ -10,11 +10,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from precsim._arrays import Array
+from precsim.arithmetic.elementwise import divide
+from precsim.rounding.scaled.delayed import DelayedScale
+from precsim.rounding.scaled.scale import Scale
+from precsim.training.config import TrainConfig
 from precsim.training.layers import Layers
 from precsim.training.losses import loss_named
 from precsim.training.network import Network
+from precsim.training.recipes.accumulation import (
+    Accumulator,
+    Measured,
+    accumulate_gradients,
+)
 from precsim.training.recipes.gradients import scaled_gradient
 from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.loss_scaling import LossScale
@@ -22,8 +32,10 @@ from precsim.training.setup import Layered, Setup
 from precsim.training.watched import Watched, probe
 from precsim.transform.emulate import check_rules, trace
 from precsim.transform.interpreter import evaluate
+from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context
 from precsim.transform.policy import Policy, Rule
+from precsim.transform.tensor_scaling import delayed
 from precsim.transform.values import Value
 from precsim.transform.watch import Watch
 
@@ -47,18 +59,60 @@ class Found(NamedTuple):
     """Path of an operand of a product -> its largest magnitude."""
     untrusted: Array
     """Products whose bits cannot be trusted."""
+    finite: Any = True
+    """Whether the gradient of each microbatch is finite, where there are several."""
 
 
-Gradient = Callable[[Any, Any, Any, Any, LossScale, Array], Found]
-"""``gradient(params, model_state, inputs, targets, loss_scale, key)``."""
+Gradient = Callable[[Any, Any, Any, Any, LossScale, Array, Mapping[str, Scale]], Found]
+"""``gradient(params, model_state, inputs, targets, loss_scale, key, tensor_scales)``."""
 
 
 def make_gradient(setup: Setup, backend: str) -> Gradient:
     """Return the gradient of a setup's loss under its policy."""
     model = setup.model
     if isinstance(model, Layered):
-        return _layered(setup, model.module.apply, backend)
-    return _emulated(setup, model, backend)
+        gradient = _layered(setup, model.module.apply, backend)
+    else:
+        gradient = _emulated(setup, model, backend)
+    count = setup.config.accumulate
+    return gradient if count == 1 else _in_microbatches(gradient, setup.config)
+
+
+def _in_microbatches(gradient: Gradient, config: TrainConfig) -> Gradient:
+    """Return the mean loss and gradient of microbatches, and all that they count."""
+    count, accumulator = config.accumulate, Accumulator.parse(config.accumulator)
+
+    def mean(
+        params: Any,
+        state: Any,
+        inputs: Any,
+        targets: Any,
+        scale: LossScale,
+        key: Array,
+        scales: Mapping[str, Scale],
+    ) -> Found:
+        def run(part: Any, n: Array, state: Any) -> tuple[Measured, Any]:
+            inputs, targets = part
+            found = gradient(params, state, inputs, targets, scale, fold_in(key, n), scales)
+            summed = found.loss, found.forward, found.backward, found.untrusted
+            return Measured(summed, found.largest, found.model_state), found.scaled
+
+        measured, scaled, finite = accumulate_gradients(
+            run, (inputs, targets), count, accumulator, key=key, passed_on=state
+        )
+        loss, forward, backward, untrusted = measured.summed
+        return Found(
+            divide(loss, np.float32(count), "fp32"),
+            scaled,
+            measured.passed_on,
+            forward,
+            backward,
+            measured.largest,
+            untrusted,
+            finite,
+        )
+
+    return mean
 
 
 def _layered(setup: Setup, apply: Callable[..., Any], backend: str) -> Gradient:
@@ -66,7 +120,13 @@ def _layered(setup: Setup, apply: Callable[..., Any], backend: str) -> Gradient:
     policy = setup.config.policy
 
     def gradient(
-        params: Any, state: Any, inputs: Any, labels: Any, scale: LossScale, key: Array
+        params: Any,
+        state: Any,
+        inputs: Any,
+        labels: Any,
+        scale: LossScale,
+        key: Array,
+        scales: Mapping[str, Scale],
     ) -> Found:
         def loss_fn(params: dict[str, Array], probes: dict[str, Watched] | None) -> Any:
             layers = Layers(policy=policy, backend=backend, key=key, probes=probes)
@@ -100,7 +160,32 @@ def _layered(setup: Setup, apply: Callable[..., Any], backend: str) -> Gradient:
 
 def _emulated(setup: Setup, network: Network, backend: str) -> Gradient:
     """Return the gradient of any model: the program of loss and gradient, interpreted."""
-    policy, loss = _with_loss_apart(setup.config.policy), loss_named(setup.loss)
+    policy, program = _with_loss_apart(setup.config.policy), _program(setup, network)
+
+    def gradient(
+        params: Any,
+        state: Any,
+        inputs: Any,
+        targets: Any,
+        scale: LossScale,
+        key: Array,
+        scales: Mapping[str, Scale],
+    ) -> Found:
+        factor = jnp.asarray(scale.factor, jnp.float32)
+        arguments = (params, state, inputs, targets, factor, key)
+        watch = Watch()
+        results = run_program(program, arguments, policy, backend, key, watch, scales)
+        value, after, scaled = results
+        counts = watch.closed()
+        forward, backward = _by_place(counts.forward), _by_place(counts.backward)
+        return Found(value, scaled, after, forward, backward, counts.largest, jnp.int32(0))
+
+    return gradient
+
+
+def _program(setup: Setup, network: Network) -> Callable[..., Any]:
+    """Return the function whose program is interpreted: loss, state after it, gradient."""
+    loss = loss_named(setup.loss)
 
     def program(
         params: Any, state: Any, inputs: Any, targets: Any, factor: Array, key: Array
@@ -110,22 +195,33 @@ def _emulated(setup: Setup, network: Network, backend: str) -> Gradient:
             with jax.named_scope(LOSS):
                 return loss(outputs, targets), after
 
-        given = factor, loss_fn, params
-        return _pulled_back(*given)
+        return _pulled_back(factor, loss_fn, params)
 
-    def gradient(
-        params: Any, state: Any, inputs: Any, targets: Any, scale: LossScale, key: Array
-    ) -> Found:
-        factor = jnp.asarray(scale.factor, jnp.float32)
-        arguments = (params, state, inputs, targets, factor, key)
-        watch = Watch()
-        results = run_program(program, arguments, policy, backend, key, watch)
-        value, after, scaled = results
-        counts = watch.closed()
-        forward, backward = _by_place(counts.forward), _by_place(counts.backward)
-        return Found(value, scaled, after, forward, backward, counts.largest, jnp.int32(0))
+    return program
 
-    return gradient
+
+def first_tensor_scales(
+    setup: Setup, backend: str, params: Any, state: Any, inputs: Any, targets: Any
+) -> dict[str, DelayedScale]:
+    """Return the state of each operand under delayed scaling, found by a pass over shapes."""
+    policy = setup.config.policy
+    options = {delayed(p.tensor_scaling) for p in (policy, *(rule.policy for rule in policy.rules))}
+    options.discard(None)
+    if not options or isinstance(setup.model, Layered):
+        return {}
+    if len(options) > 1:
+        raise ValueError(
+            f"policy {policy.name!r} has several delayed scalings; allowed is one for all its rules"
+        )
+    watch, program, apart = Watch(), _program(setup, setup.model), _with_loss_apart(policy)
+
+    def run(*arguments: Any) -> Any:
+        return run_program(program, arguments, apart, backend, arguments[-1], watch)
+
+    jax.eval_shape(run, params, state, inputs, targets, jnp.float32(1), jax.random.key(0))
+    (first,) = options
+    assert first is not None
+    return {name: first.start(fmt) for name, fmt in sorted(watch.formats.items())}
 
 
 def _pulled_back(factor: Array, loss_fn: Callable[[Any], Any], params: Any) -> Any:
@@ -157,6 +253,7 @@ def run_program(
     backend: str,
     key: Array,
     watch: Watch | None,
+    scales: Mapping[str, Scale] | None = None,
 ) -> Any:
     """Return what a function of (params, ...) returns under a policy.
 
@@ -164,7 +261,9 @@ def run_program(
     """
     traced = trace(program, arguments, {}, 0)
     check_rules(policy, traced.program)
-    context = Context(policy=policy, backend=backend, strict=True, key=key, watch=watch)
+    context = Context(
+        policy=policy, backend=backend, strict=True, key=key, watch=watch, scales=scales
+    )
     stored = policy.params.format if policy.update.format == policy.params.format else None
     count = len(jax.tree.leaves(arguments[0]))
     values = traced.values()

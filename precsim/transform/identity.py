@@ -53,8 +53,10 @@ def leaves_products(spec: MatmulSpec, dtypes: Iterable[Any]) -> bool:
     The order of its sum is then the platform's.
     """
     parts = (spec.lhs, spec.rhs, spec.product, spec.adder, spec.accumulator, spec.output)
-    return spec.order == SEQUENTIAL and all(
-        part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes
+    return (
+        spec.order == SEQUENTIAL
+        and spec.rotation is None
+        and all(part is None or rounds_nothing(part, dtype) for part in parts for dtype in dtypes)
     )
 
 

@@ -1,7 +1,7 @@
 """One operation of an emulated program, as its rule sees it; rules stand in a registry."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
+from precsim.rounding.scaled.scale import Scale
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform import jaxprs
 from precsim.transform.policy import Policy
@@ -99,7 +100,10 @@ class Context:
     count : callable, optional
         It is told the path of each `while_loop` that ends, and how many turns it took.
     watch : Watch, optional
-        It is told of each rounding. Then the program is not differentiated.
+        It is told of each rounding, and of the largest magnitude of each operand under delayed
+        scaling. Then the program is not differentiated.
+    scales : mapping of str to Scale, optional
+        Delayed scales of operands of products, by their names; see `transform.tensor_scaling`.
     """
 
     policy: Policy
@@ -115,6 +119,7 @@ class Context:
     times: int = 1
     count: Callable[[str, Any], None] | None = field(default=None, compare=False)
     watch: Watch | None = field(default=None, compare=False)
+    scales: Mapping[str, Scale] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from precsim.transform.settings import (
     write_settings,
     write_toml,
 )
+from precsim.transform.tensor_scaling import delayed, tensor_scaling_text
 
-TENSOR_SCALINGS = ("none", "current")
 FUNCTIONS = ("platform", "portable")
 _FP32 = RoundingSpec.parse("fp32")
 _ONCE = ("params", "update", "is_compensated", "optimizer_state", "loss_scale", "output")
@@ -95,10 +95,14 @@ class Policy:
         Block and affine formats count along the last axis of each buffer.
     loss_scale : str
         "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
-    tensor_scaling : {"none", "current"}
-        "current": each operand of a product is scaled by the power of two that brings its largest
-        element just inside its format, and the result is scaled back exactly. Operands in block,
-        affine and tile formats have scales of their own.
+    tensor_scaling : str
+        "none"; "current": each operand of a product is scaled by the power of two that brings its
+        largest element just inside its format, and the result is scaled back exactly; "delayed":
+        the scale follows from the operand's largest elements in the steps before, see
+        `DelayedScale`. Its options stand in brackets: the length of the history, "max" or
+        "most_recent", "margin=N", "pow2" for powers of two, as in "delayed[16,most_recent]".
+        Outside of trainings there are no steps before, and the operand itself decides. Operands in
+        block, affine and tile formats have scales of their own.
     functions : {"platform", "portable"}
         What computes everything that is not a matrix product (activations, softmax, cross-entropy,
         normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same
@@ -127,14 +131,15 @@ class Policy:
     Notes
     -----
     As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p``
-    params, ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc``
-    accumulator, ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a
-    rounding or "kahan", ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling,
-    ``fn`` functions, ``red`` reductions, ``order`` their order, ``softmax``, ``norm``, ``out``;
-    fp32 where nothing is said. A preset may come first: ``"bf16,update=bf16:sr"``. Rules follow,
-    each after a ";", as ``SCOPE:SETTINGS``. Settings change the policy before the first ";": a
-    preset replaces products, tensor scaling, elementwise and reductions, and a key what it names.
-    ``p``, ``update``, ``opt``, ``scale`` and ``out`` are not allowed there. None is written "none".
+    params, ``c`` operands of all products and elementwise, ``o`` outputs of all products (also by
+    jmp's long names "params", "compute", "output"), ``acc`` accumulator, ``fwd``, ``dgrad``,
+    ``wgrad`` whole products, ``e`` elementwise, ``update`` a rounding or "kahan", ``opt`` optimizer
+    state, ``scale`` loss scale, ``tensor`` tensor scaling, ``fn`` functions, ``red`` reductions,
+    ``order`` their order, ``softmax``, ``norm``, ``out``; fp32 where nothing is said. A preset may
+    come first: ``"bf16,update=bf16:sr"``. Rules follow, each after a ";", as ``SCOPE:SETTINGS``.
+    Settings change the policy before the first ";": a preset replaces products, tensor scaling,
+    elementwise and reductions, and a key what it names. ``p``, ``update``, ``opt``, ``scale`` and
+    ``out`` are not allowed there. None is written "none".
     ``Policy.parse(str(policy)) == policy``.
 
     Examples
@@ -196,10 +201,16 @@ class Policy:
             raise ValueError(
                 f"update is '{self.update}'; a compensated update rounds to params, '{self.params}'"
             )
-        if self.tensor_scaling not in TENSOR_SCALINGS:
-            raise ValueError(
-                f"tensor scaling is {shown(self.tensor_scaling)}; allowed are 'none', 'current'"
-            )
+        fill(self, "tensor_scaling", tensor_scaling_text(self.tensor_scaling))
+        for name in ("forward", "dgrad", "wgrad"):
+            if (
+                getattr(self, name).rotation is not None
+                and delayed(self.tensor_scaling) is not None
+            ):
+                raise ValueError(
+                    f"{name} is '{getattr(self, name)}'; allowed with tensor=delayed are products "
+                    "without a rotation"
+                )
         if self.functions not in FUNCTIONS:
             raise ValueError(
                 f"functions are {shown(self.functions)}; allowed are {', '.join(map(repr, FUNCTIONS))}"

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.formats.tile import TileFormat
 from precsim.rounding.events import Events, classify
 from precsim.rounding.spec import RoundingSpec
 
@@ -49,11 +50,12 @@ class Watch:
 
     Parameters
     ----------
-    factors : mapping of str to Any
-        Path of an operand of a product -> the state of its delayed scale.
+    formats : dict of str to TileFormat
+        Path of an operand under delayed scaling -> the format of its elements; filled while the
+        program is traced, also by what counts inside.
     """
 
-    factors: Mapping[str, Any] = field(default_factory=dict)
+    formats: dict[str, TileFormat] = field(default_factory=dict)
     _waiting: dict[tuple[RoundingSpec, Any], list[_Rounding]] = field(default_factory=dict)
     _counts: Counts = NOTHING
 
@@ -66,8 +68,9 @@ class Watch:
         if sum(each.before.size for each in waiting) > _MOST:
             self._count(spec, before.dtype)
 
-    def operand(self, path: str, amax: Array) -> None:
-        """Note the largest magnitude of an operand of a product."""
+    def operand(self, path: str, fmt: TileFormat, amax: Array) -> None:
+        """Note the largest magnitude of an operand of a product under delayed scaling."""
+        self.formats[path] = fmt
         self.add(Counts({}, {}, {path: amax}))
 
     def closed(self) -> Counts:

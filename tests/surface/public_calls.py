@@ -286,7 +286,7 @@ EXEMPT: dict[str, str] = {
             "ScaleStatistics",
             *("Explanation", "DumpComparison", "LossScaleAudit", "Drift"),
             *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
-            *("Report", "OperationRow", "GroupRow", "ShareMap"),
+            *("Report", "OperationRow", "GroupRow", "ShareMap", "Cost"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -306,7 +306,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(
         ("significant_digits", "fragile_parts", "tolerance", "running_bound"), OF_FUNCTIONS
     ),
-    **dict.fromkeys(("analyze", "analyzer", "analyze_steps"), OF_FUNCTIONS),
+    **dict.fromkeys(("analyze", "analyzer", "analyze_steps", "cost"), OF_FUNCTIONS),
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "statistics": "has tables of fixed size under JAX only; tests/analysis/test_statistics.py has jit, "
     "vmap and devices",

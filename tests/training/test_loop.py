@@ -12,7 +12,7 @@ import pytest
 
 import precsim as ps
 from precsim.training import watched as products
-from precsim.training.data import digits
+from precsim.training.data import digits, files
 from precsim.training.data.batches import batches
 from precsim.training.data.dataset import Problem
 from precsim.training.models.initial import he_normal
@@ -31,7 +31,7 @@ class OneLayer(SimpleNamespace):
     """Softmax regression, which compiles in a third of the time; counts how often it is traced."""
 
     def __init__(self) -> None:
-        super().__init__(traces=0, reads=("images",), is_plain=False)
+        super().__init__(traces=0, reads=("images",), task="digits", is_plain=False)
 
     def load(self) -> "OneLayer":
         return self
@@ -168,7 +168,7 @@ def test_digits_are_split_without_overlap_and_exact_in_5_bits() -> None:
 def test_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read from its file, or by its function where the file is not found."""
     read = digits.load(0)
-    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
     given = digits.load(0)
     for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         assert_same_bits(getattr(read, name), getattr(given, name), name)

@@ -30,6 +30,8 @@ def native_refusal(spec: MatmulSpec, shapes: Shapes | None = None) -> str | None
         )
     if spec.has_scales:
         return "operands with scales are quantized by precsim, which emulates their products"
+    if spec.has_random_operands or spec.rotation is not None:
+        return "operands are rotated or rounded stochastically, which precsim emulates"
     if isinstance(spec.order, FusedBlock):
         if spec.order.sticky:
             return "no tensor core keeps a sticky bit"

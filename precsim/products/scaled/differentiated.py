@@ -1,5 +1,6 @@
 """Products whose scales are given, under JAX: gradients are such products, too."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +15,12 @@ from precsim.formats.carrier import FLOAT32
 from precsim.products.backends import Specs
 from precsim.products.emulated import emulated_matmul
 from precsim.products.operands import NO_NOISE, Operands, expanded, squeezed
+from precsim.products.preparation import operand_bits
 from precsim.products.scaled.given import Given, of_product
+from precsim.products.scaled.operand import scaled_operand
+from precsim.products.scaled.product import Scales, scaled_sums
+from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.kernel.kernel import round_array
 
 
 def run_with_scales(operands: Operands, given: Given, specs: Specs) -> Array:
@@ -73,10 +79,51 @@ def _amax_of_cotangent(given: Given, g: Array) -> Given:
     zeros: Given = jax.tree.map(_no_gradient, given)
     if zeros.g is None:
         return zeros
-    magnitudes = bitcast(g, np.uint32) & np.uint32(FLOAT32.sign_bit - 1)
-    amax = bitcast(magnitudes.max(initial=np.uint32(0)), np.float32)
+    amax = largest_magnitude(g)
     scale = jax.tree.map(lambda zero: zero + amax, zeros.g.scale)
     return zeros._replace(g=replace(zeros.g, scale=scale))
+
+
+def largest_magnitude(x: Array) -> Array:
+    """Return the largest magnitude of a float32 array, NaN and infinity above all others."""
+    magnitudes = bitcast(x, np.uint32) & np.uint32(FLOAT32.sign_bit - 1)
+    return bitcast(magnitudes.max(initial=np.uint32(0)), np.float32)
+
+
+def multiply_elements(
+    run: Callable[..., Array],
+    a: Array,
+    b: Array,
+    spec: MatmulSpec,
+    given: Scales,
+    random_bits: Array | None = None,
+) -> Array:
+    """Return a product, or a convolution, whose operands have scales for the whole array.
+
+    ``run(a, b, spec, random_bits)`` multiplies the elements. `given`: the scales of left and right
+    operand; one that is None follows from the operand. The result times the scales is rounded to
+    the output.
+    """
+
+    @jax.custom_jvp
+    def multiply_them(a: Array, b: Array, given: Scales, random_bits: Array | None) -> Array:
+        quantize = partial(scaled_operand, as_integers=False, stretch=None)
+        of_a, of_b = operand_bits(random_bits, a, b, spec)
+        x = quantize(a, spec.lhs, given[0], random_bits=of_a)
+        y = quantize(b, spec.rhs, given[1], random_bits=of_b)
+        total = run(x.elements, y.elements, spec.elements, random_bits)
+        scales = (None if s is None else s.reshape(()) for s in (x.scales, y.scales))
+        total = scaled_sums(total, *scales)
+        return total if spec.output is None else round_array(total, random_bits, spec.output)
+
+    @multiply_them.defjvp
+    def refuse(primals: Any, tangents: Any) -> Any:
+        raise TypeError(
+            "a product with delayed scales is differentiated; allowed is emulate(grad(f)), in which "
+            "each product has a history of its own"
+        )
+
+    return multiply_them(a, b, given, random_bits)
 
 
 def _no_gradient(x: Any) -> Any:

@@ -68,5 +68,5 @@ def _takes(operand: RoundingSpec | None, name: str) -> bool:
 
 
 def _is_stochastic(spec: MatmulSpec) -> bool:
-    parts = spec.accumulator, spec.output
+    parts = spec.lhs, spec.rhs, spec.accumulator, spec.output
     return any(part is not None and part.mode is RoundingMode.STOCHASTIC for part in parts)

@@ -1,11 +1,11 @@
 """An operand with scales: the elements that are multiplied, and what their sums are scaled by."""
 
-from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
+from precsim._loops import computed_once
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import Carrier, as_carrier
@@ -13,8 +13,7 @@ from precsim.formats.scaled import scaled_format
 from precsim.formats.tile import TileFormat
 from precsim.products.specs.scaling import Scaling, scaling_of
 from precsim.rounding.kernel.kernel import round_array
-from precsim.rounding.scaled import affine, grouping, tile
-from precsim.rounding.scaled.quantized import dequantize_array, quantize_array
+from precsim.rounding.scaled import affine, block, grouping, tile
 from precsim.rounding.scaled.scale import Scale, with_scale
 from precsim.rounding.spec import RoundingSpec
 
@@ -39,6 +38,7 @@ def scaled_operand(
     *,
     as_integers: bool,
     stretch: int | None,
+    random_bits: Array | None = None,
 ) -> Scaled:
     """Quantize an operand whose K is last; `stretch` products in a row have the same scales.
 
@@ -48,39 +48,60 @@ def scaled_operand(
         return Scaled(x, None)
     fmt = scaled_format(rounding.format)
     if fmt is None:
-        return Scaled(round_array(x, None, rounding), None)
+        return Scaled(round_array(x, random_bits, rounding), None)
     if isinstance(fmt, BlockFormat):
-        q = quantize_array(x, None, rounding, -1)
-        whole = q.tensor_scale
-        scales = None if whole is None else whole.reshape((1,) * x.ndim)
-        return Scaled(dequantize_array(replace(q, tensor_scale=None)), scales)
+        return _times_block_scales(x, random_bits, rounding, fmt)
     scaling = scaling_of(rounding)
     assert scaling is not None
     carrier = as_carrier(x)[1]
     if given is not None:
-        elements, scales = with_scale(x, rounding, given)
+        elements, scales = with_scale(x, rounding, given, random_bits)
         if not as_integers:
             elements = elements.astype(carrier.float_dtype)
         return Scaled(elements, scales.reshape((1,) * x.ndim))
     groups = _to_groups(bitcast(x, carrier.uint_dtype), scaling)
+    bits = None if random_bits is None else _to_groups(random_bits, scaling)
     if isinstance(fmt, TileFormat):
-        tiles = tile.round_tiles(groups, None, rounding, carrier)
+        tiles = tile.round_tiles(groups, bits, rounding, carrier)
         elements, patterns = bitcast(tiles.elements, carrier.float_dtype), tiles.scales
     else:
-        elements, patterns = _codes(groups, rounding, fmt, carrier)
+        elements, patterns = _codes(groups, bits, rounding, fmt, carrier)
         if not as_integers:
             elements = elements.astype(carrier.float_dtype)
+    elements, patterns = computed_once(elements), computed_once(patterns)
     scales = bitcast(patterns, carrier.float_dtype)
     return Scaled(
         _from_groups(elements, scaling, x.shape), _spread(scales, scaling, x.shape, stretch)
     )
 
 
+def _times_block_scales(
+    x: Array, random_bits: Array | None, rounding: RoundingSpec, fmt: BlockFormat
+) -> Scaled:
+    """Return elements times the scales of their blocks, and the scale of the array, if any."""
+    carrier = as_carrier(x)[1]
+    groups = grouping.to_groups(bitcast(x, carrier.uint_dtype), fmt, -1)
+    bits = None if random_bits is None else grouping.to_groups(random_bits, fmt, -1)
+    parts: Any = map(_settled, block.round_blocks(groups, bits, rounding, carrier))
+    found = block.Rounded(*parts)
+    whole, scales = found.tensor_scale, found.scales[..., None]
+    blocks = found._replace(scales=scales, tensor_scale=None)
+    values = computed_once(block.values_of(blocks, fmt, carrier))
+    values = bitcast(grouping.from_groups(values, fmt, -1, x.shape), carrier.float_dtype)
+    if whole is None:
+        return Scaled(values, None)
+    return Scaled(values, bitcast(whole, carrier.float_dtype).reshape((1,) * x.ndim))
+
+
+def _settled(x: Array | None) -> Array | None:
+    return None if x is None else computed_once(x)
+
+
 def _codes(
-    groups: Array, rounding: RoundingSpec, fmt: AffineFormat, carrier: Carrier
+    groups: Array, bits: Array | None, rounding: RoundingSpec, fmt: AffineFormat, carrier: Carrier
 ) -> tuple[Array, Array]:
     """Return codes minus zero points, int32, and the patterns of scales."""
-    quantized = affine.quantize_groups(groups, None, rounding, carrier)
+    quantized = affine.quantize_groups(groups, bits, rounding, carrier)
     steps = quantized.codes.astype(np.int32) - quantized.zero_points[..., None]
     return steps, quantized.scales
 

@@ -6,12 +6,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from precsim._arrays import Array, entry, namespace
-from precsim._loops import repeat
+from precsim._arrays import Array, bitcast, entry, namespace
+from precsim._loops import computed_once, repeat
 from precsim.arithmetic.elementwise import add, fma, multiply
+from precsim.formats.carrier import FLOAT32, select
+from precsim.formats.tile import TileFormat
+from precsim.products.preparation import operand_bits
 from precsim.products.scaled.integer import integer_matmul
 from precsim.products.scaled.operand import scaled_operand
+from precsim.products.specs.scaling import scaling_of
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.scaled import float_steps
 from precsim.rounding.scaled.scale import Scale
 
 Scales: TypeAlias = tuple[Scale | None, Scale | None]
@@ -39,8 +44,10 @@ def scaled_product(
         return _as_rows(a, b, c, spec, random_bits, run, given)
     stretch, as_integers = spec.stretch, spec.has_register
     quantize = partial(scaled_operand, as_integers=as_integers, stretch=stretch)
-    x = quantize(a, spec.lhs, given[0])
-    y = quantize(xp.swapaxes(b, -1, -2), spec.rhs, given[1])
+    of_a, of_b = operand_bits(random_bits, a, b, spec)
+    x = quantize(a, spec.lhs, given[0], random_bits=of_a)
+    of_b = None if of_b is None else xp.swapaxes(of_b, -1, -2)
+    y = quantize(xp.swapaxes(b, -1, -2), spec.rhs, given[1], random_bits=of_b)
     row_scales, column_scales = x.scales, y.scales
     if column_scales is not None:
         column_scales = xp.swapaxes(column_scales, -1, -2)
@@ -55,7 +62,42 @@ def scaled_product(
     total = run_elements(x.elements, right)
     if not (spec.scales_sums and a.shape[-1]):
         return total
-    return multiply(total, _both_scales(row_scales, column_scales), "fp32")
+    are_powers = given == NO_SCALES and _are_powers(spec)
+    return scaled_sums(total, row_scales, column_scales, are_powers=are_powers)
+
+
+def scaled_sums(
+    total: Array, left: Array | None, right: Array | None, *, are_powers: bool = False
+) -> Array:
+    """Return ``fl32(total * fl32(left * right))``; `are_powers`: scales are powers of two, or NaN.
+
+    Powers that are chosen from data are 2**-127 or above.
+    """
+    if not are_powers:
+        return computed_once(multiply(total, computed_once(_both_scales(left, right)), "fp32"))
+    u = FLOAT32.uint
+    bits = bitcast(total, FLOAT32.uint_dtype)
+    magnitude, sign = bits & u(FLOAT32.sign_bit - 1), bits & u(FLOAT32.sign_bit)
+    is_special, is_nan = magnitude >= u(FLOAT32.infinity), magnitude > u(FLOAT32.infinity)
+    exponent: Any = np.int32(0)
+    for scale in (left, right):
+        if scale is not None:
+            power = bitcast(scale, FLOAT32.uint_dtype)
+            exponent = exponent + float_steps.exponent_of(power, FLOAT32)
+            is_nan = is_nan | (power > u(FLOAT32.infinity))
+    finite = select(is_special, u(0), bits)
+    product = float_steps.times_power_of_two(finite, exponent, FLOAT32)
+    # The product of two scales may be 0 or infinite.
+    beyond, below = exponent > np.int32(FLOAT32.bias), exponent < np.int32(FLOAT32.lsb_min)
+    product = select(is_special | beyond, sign | u(FLOAT32.infinity), select(below, sign, product))
+    is_nan = is_nan | (below & is_special) | (beyond & (magnitude == u(0)))
+    return bitcast(select(is_nan, u(FLOAT32.quiet_nan), product), np.float32)
+
+
+def _are_powers(spec: MatmulSpec) -> bool:
+    """Return whether all scales that multiply sums are powers of two."""
+    parts = [part for part in (spec.lhs, spec.rhs) if scaling_of(part) is not None]
+    return all(isinstance(x.format, TileFormat) and x.format.is_power_of_two for x in parts if x)
 
 
 def add_stretches(
@@ -91,8 +133,8 @@ def add_stretches(
         return entry(scales, j) if scales.shape[0] > 1 else scales[0]
 
     def add_stretch(j: Any, total: Array) -> Array:
-        part = run(entry(left, j), entry(right, j))
-        scale = _both_scales(scale_of(rows, j), scale_of(columns, j))
+        part = computed_once(run(entry(left, j), entry(right, j)))
+        scale = computed_once(_both_scales(scale_of(rows, j), scale_of(columns, j)))
         if contracts:
             return fma(scale, part, total, "fp32")
         return add(total, multiply(scale, part, "fp32"), "fp32")

@@ -38,6 +38,9 @@ from precsim.products.specs.spellings import likely_spellings
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 
+ROTATION = 16
+"""Elements along K that a random Hadamard transform mixes."""
+
 _LONGEST = 1000
 """Characters of a string; the longest that a spec prints has some 300."""
 
@@ -52,7 +55,8 @@ class MatmulSpec:
     ----------
     lhs, rhs : RoundingSpec, str or None
         How the operands are rounded first; None takes them as they are. Block, affine and tile
-        formats ("mxfp8", "int8", "e4m3:scale=1x128") choose scales first; see "Scaled operands".
+        formats ("mxfp8", "int8", "e4m3:scale=1x128") choose scales first; see "Scaled operands". In
+        mode sr their bits are made from `matmul`'s `random_bits`.
     accumulator : RoundingSpec or str
         How each partial sum is rounded. In mode sr its bits are made from `matmul`'s `random_bits`.
         For two affine operands also "intN" (up to "int32"), a register of integers: it wraps, or
@@ -69,17 +73,20 @@ class MatmulSpec:
         `accumulate`. "exact": the exact sum of the products, rounded to the accumulator once.
         "fusedLxF": as a tensor core, see `FusedBlock`. It takes block formats for both operands or
         none.
+    rotation : int, optional
+        16: both operands are rotated along K first, 16 elements at a time, by a random Hadamard
+        transform, which spreads large elements over their neighbours. The product stays the same
+        but for roundings.
 
     Raises
     ------
     ValueError
-        If a field is unknown, or stochastic rounding is asked for elsewhere than in the accumulator
-        or the output.
+        If a field is unknown, or stochastic rounding is asked for in `product` or `adder`.
 
     Notes
     -----
-    As a string: ``LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER][:product=FORMAT][:adder=FORMAT]``, for
-    example ``"bf16_bf16_fp32->bf16"`` or ``"q3.8_q3.8_fp32->q3.8[sr]"``. Each format may have
+    As a string: ``LHS_RHS_ACCUMULATOR[->OUTPUT][:ORDER][:product=FORMAT][:adder=FORMAT][:rht=16]``,
+    for example ``"bf16_bf16_fp32->bf16"`` or ``"q3.8_q3.8_fp32->q3.8[sr]"``. Each format may have
     rounding options in brackets; ``raw`` stands for None. ``str(spec)`` gives such a string. A
     format with an underscore in its name has an alias without one. The string of a tensor core is
     ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, for example ``"h100:e4m3:promote128"``.
@@ -113,6 +120,7 @@ class MatmulSpec:
     adder: RoundingSpec | None = None
     output: RoundingSpec | None = None
     order: Order | FusedBlock = SEQUENTIAL
+    rotation: int | None = None
 
     def __post_init__(self) -> None:
         """Turn strings into specs and check."""
@@ -144,13 +152,20 @@ class MatmulSpec:
             raise ValueError(
                 f"adder is '{self.adder}'; allowed with order 'exact' is None, since it rounds once"
             )
-        for name in ("lhs", "rhs", "product", "adder"):
+        for name in ("product", "adder"):
             value = getattr(self, name)
             if value is not None and value.mode is RoundingMode.STOCHASTIC:
                 raise ValueError(
-                    f"{name} is '{value}'; stochastic rounding is allowed in the accumulator and the output "
-                    "(round the operands with round_to first)"
+                    f"{name} is '{value}'; stochastic rounding is allowed in the operands, the "
+                    "accumulator and the output"
                 )
+        if self.is_block_scaled and (self.rotation is not None or self.has_random_operands):
+            raise ValueError(
+                f"spec is '{self}'; allowed for the block formats of a tensor core are operands "
+                "rounded to nearest, without a rotation"
+            )
+        if self.rotation not in (None, ROTATION):
+            raise ValueError(f"rotation is {shown(self.rotation)}; allowed are None, {ROTATION}")
 
     @property
     def core(self) -> Core:
@@ -200,13 +215,24 @@ class MatmulSpec:
         return has_any and not self.is_block_scaled
 
     @property
+    def has_random_operands(self) -> bool:
+        """Whether an operand is rounded stochastically."""
+        parts = (self.lhs, self.rhs)
+        return any(x is not None and x.mode is RoundingMode.STOCHASTIC for x in parts)
+
+    @property
+    def needs_seeds(self) -> bool:
+        """Whether something before the output is rounded stochastically."""
+        return self.has_random_operands or self.accumulator.mode is RoundingMode.STOCHASTIC
+
+    @property
     def elements(self) -> "MatmulSpec":
         """The product of the elements of scaled operands; of a stretch, where scales change."""
         order = self.order
         if isinstance(order, FusedBlock) and self.stretch is not None:
             order = replace(order, schedule=FLAT)
         lhs, rhs = map(element_rounding, (self.lhs, self.rhs))
-        return replace(self, lhs=lhs, rhs=rhs, order=order, output=None)
+        return replace(self, lhs=lhs, rhs=rhs, order=order, output=None, rotation=None)
 
     @property
     def stretch(self) -> int | None:
@@ -251,8 +277,10 @@ class MatmulSpec:
 
     @classmethod
     def _from_string(cls, text: str) -> "MatmulSpec":
-        if (machine := parse_machine(text)) is not None:
-            return cls(**machine)  # type: ignore[arg-type]
+        bare = text.removesuffix(f":rht={ROTATION}")
+        if (machine := parse_machine(bare)) is not None:
+            rotation = None if bare == text else ROTATION
+            return cls(**machine, rotation=rotation)  # type: ignore[arg-type]
         head, *options = split_outside_brackets(text, ":")
         operands, arrow, output = head.partition("->")
         pieces = split_operands(operands, (3,))
@@ -275,6 +303,9 @@ class MatmulSpec:
                 fields["order"] = replace(order, schedule=parse_schedule(option))
                 continue
             key, equals, value = option.partition("=")
+            if key == "rht" and value == str(ROTATION) and "rotation" not in fields:
+                fields["rotation"] = ROTATION
+                continue
             is_format = equals and key in ("product", "adder")
             key = key if is_format else "order"
             if key in fields:
@@ -293,8 +324,9 @@ class MatmulSpec:
     def __str__(self) -> str:
         """Return the shortest string that parses to this spec."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
+        rotation = "" if values.pop("rotation") is None else f":rht={self.rotation}"
         if (name := machine_name(values)) is not None:
-            return name
+            return name + rotation
         register = register_name(self.accumulator) if self.has_register else None
         pieces = piece(self.lhs), piece(self.rhs), register or piece(self.accumulator)
         text = "_".join(pieces)
@@ -305,7 +337,7 @@ class MatmulSpec:
         for name in ("product", "adder"):
             if getattr(self, name) is not None:
                 text += f":{name}={piece(getattr(self, name))}"
-        return text
+        return text + rotation
 
 
 def _has_blocks(operand: RoundingSpec | None) -> bool:

@@ -8,7 +8,7 @@ saturates or is infinite, as asked.
 from functools import lru_cache
 
 from precsim._arrays import Array, namespace
-from precsim.formats.carrier import Carrier
+from precsim.formats.carrier import Carrier, bit_length, decompose, select
 from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
@@ -52,3 +52,31 @@ def divide(x: Array, y: Array, carrier: Carrier, overflow: OverflowMode = INFINI
     return rounded(
         wide.divide(wide.unpack(x, carrier), wide.unpack(y, carrier), carrier), carrier, overflow
     )
+
+
+def times_power_of_two(x: Array, exponent: Array, carrier: Carrier) -> Array:
+    """Return x * 2**exponent; about 30 operations, where `multiply` has 100."""
+    xp = namespace(x)
+    u, i = carrier.uint, carrier.signed
+    magnitude = x & u(carrier.sign_bit - 1)
+    significand, lsb = decompose(magnitude, carrier)
+    missing = i(carrier.precision) - bit_length(significand, carrier)
+    # The leading bit, two guard bits below, and one bit for all that is shifted out.
+    leading = lsb + exponent - missing + i(carrier.trailing)
+    whole = (significand << missing.astype(carrier.uint_dtype)) << u(2)
+    below = xp.clip(i(carrier.emin) - leading, i(0), i(carrier.precision + 3))
+    below = below.astype(carrier.uint_dtype)
+    kept = whole >> below
+    kept = kept | ((kept << below) != whole).astype(carrier.uint_dtype)
+    # Three quarters of the last place are rounded up, a half only to an even last place.
+    up = (((kept & u(3)) + ((kept >> u(2)) & u(1))) > u(2)).astype(carrier.uint_dtype)
+    field = (xp.maximum(leading, i(carrier.emin)) + i(carrier.bias - 1)).astype(carrier.uint_dtype)
+    result = (field << u(carrier.trailing)) + (kept >> u(2)) + up
+    result = select(leading > i(carrier.bias), u(carrier.infinity), result)
+    return (x ^ magnitude) | select(magnitude == u(0), u(0), result)
+
+
+def exponent_of(power: Array, carrier: Carrier) -> Array:
+    """Return the exponents of powers of two from half the smallest normal number on."""
+    field = power >> carrier.uint(carrier.trailing)
+    return field.astype(carrier.int_dtype) - carrier.signed(carrier.bias)

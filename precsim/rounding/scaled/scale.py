@@ -52,7 +52,9 @@ if has_jax():
     )
 
 
-def with_scale(x: Array, spec: RoundingSpec, given: Scale) -> tuple[Array, Array]:
+def with_scale(
+    x: Array, spec: RoundingSpec, given: Scale, random_bits: Array | None = None
+) -> tuple[Array, Array]:
     """Return elements of a float32 array, and their scale of shape (1,); NaN where they are lost.
 
     Elements of an affine format are int32, without the zero point.
@@ -60,17 +62,18 @@ def with_scale(x: Array, spec: RoundingSpec, given: Scale) -> tuple[Array, Array
     xp = namespace(x)
     scale = bitcast(xp.asarray(given.scale, np.float32).reshape(1), _U)
     bits = bitcast(x, _U).reshape(1, -1)
+    draws = None if random_bits is None else random_bits.reshape(1, -1)
     fmt = spec.format
     if isinstance(fmt, TileFormat):
         factors = inverse(scale) if given.factor is None else _pattern(xp.asarray(given.factor))
-        elements, lost = tile.round_tiles(bits, None, spec, FLOAT32, factors)
+        elements, lost = tile.round_tiles(bits, draws, spec, FLOAT32, factors)
         scale = select(lost > _U(FLOAT32.infinity), lost, scale)
         return bitcast(elements, np.float32).reshape(x.shape), bitcast(scale, np.float32)
     assert isinstance(fmt, AffineFormat)
     bits, is_lost = set_specials_apart(bits, spec, FLOAT32)
     zero = xp.asarray(fmt.middle if given.zero_point is None else given.zero_point, np.int32)
     element = replace(spec, format=fmt.element)
-    steps = affine.integer_quotient(bits, scale[:, None], element, None, FLOAT32)
+    steps = affine.integer_quotient(bits, scale[:, None], element, draws, FLOAT32)
     least, most = (np.int32(code) - zero for code in (fmt.min_code, fmt.max_code))
     scale = select(is_lost, _U(FLOAT32.quiet_nan), scale)
     return xp.clip(steps, least, most).reshape(x.shape), bitcast(scale, np.float32)

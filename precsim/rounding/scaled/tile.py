@@ -16,7 +16,7 @@ changes no bit. Source: NVIDIA/TransformerEngine, common/recipe/recipe_common.cu
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from precsim._arrays import Array
+from precsim._arrays import Array, namespace
 from precsim._loops import computed_once, repeat
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.tile import TileFormat
@@ -68,35 +68,52 @@ def multiply_by_factors(
     keeps = fmt.element.has_nan
     bits, is_lost = set_specials_apart(bits, spec, carrier, keeps_elements=keeps)
     magnitude = bits & u(carrier.sign_bit - 1)
-    if factors is None:
+    if chooses := factors is None:
         amax = magnitude.max(axis=-1, initial=carrier.uint_dtype(0))
         factors, scales = map(computed_once, factors_of(amax, fmt, carrier))
     else:
         scales = float_steps.divide(_one(factors, carrier), factors, carrier)
     is_special = magnitude >= u(carrier.infinity)
     finite = select(is_special, u(0), bits)
-    products = float_steps.multiply(finite, factors[..., None], carrier)
+    if chooses and fmt.is_power_of_two:
+        exponents = float_steps.exponent_of(factors, carrier)
+        products = float_steps.times_power_of_two(finite, exponents[..., None], carrier)
+    else:
+        products = computed_once(float_steps.multiply(finite, factors[..., None], carrier))
     return Products(select(is_special, bits, products), scales, is_lost)
 
 
 def factors_of(amax: Array, fmt: TileFormat, carrier: Carrier) -> tuple[Array, Array]:
     """Return what elements are multiplied with before they are rounded, and scales; patterns."""
-    u = carrier.uint
-    one = _one(amax, carrier)
+    u, i = carrier.uint, carrier.signed
     is_usable = (amax != u(0)) & (amax < u(carrier.infinity))
-    largest = float_steps.constant(amax, largest_element(fmt.element, carrier), carrier)
+    largest = largest_element(fmt.element, carrier)
+    if fmt.is_power_of_two:
+        # Patterns grow with the values: the difference of two exponents, and a borrow of fractions.
+        room = i(largest) - amax.astype(carrier.int_dtype)
+        exponent = namespace(amax).minimum(room >> i(carrier.trailing), i(carrier.bias))
+        exponent = select(is_usable, exponent, i(0))
+        return _power_of_two(exponent, carrier), _power_of_two(-exponent, carrier)
+    one = _one(amax, carrier)
 
     def divide(_: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         dividend, divisor, _before = state
         quotient = float_steps.divide(dividend, divisor, carrier, float_steps.SATURATE)
-        if fmt.is_power_of_two:
-            power = quotient & u(carrier.infinity)
-            quotient = select(power != u(0), power, quotient)  # a subnormal scale is one already
         return one, quotient, divisor
 
     # Twice in a loop, which is compiled once: max / amax, then 1 divided by that.
-    _, scales, factors = repeat(2, divide, (largest, select(is_usable, amax, largest), one))
+    dividend = float_steps.constant(amax, largest, carrier)
+    _, scales, factors = repeat(2, divide, (dividend, select(is_usable, amax, dividend), one))
     return factors, scales
+
+
+def _power_of_two(exponent: Array, carrier: Carrier) -> Array:
+    """Return patterns of powers of two from half the smallest normal number on."""
+    field = (exponent + carrier.signed(carrier.bias)).astype(carrier.uint_dtype)
+    half_of_smallest = carrier.uint(1 << (carrier.trailing - 1))
+    return select(
+        field == carrier.uint(0), half_of_smallest, field << carrier.uint(carrier.trailing)
+    )
 
 
 def _one(like: Array, carrier: Carrier) -> Array:

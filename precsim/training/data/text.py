@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from precsim.training.data.dataset import Data
+from precsim.training.data.files import find, read_text
 
 CONTEXT = 32
 """Characters that a model sees at once."""
@@ -21,32 +22,28 @@ def load(data_dir: str) -> Data:
     names. Those change from one version of Python to the next: to compare runs bit by bit, give
     them the same file.
     """
-    text = _topics() if not data_dir else _read(Path(data_dir) / "text.txt")
+    train, test = windows(data_dir)
+    return Data(train[:, :-1], train[:, 1:], test[:, :-1], test[:, 1:], CLASSES, (CLASSES,))
+
+
+def windows(data_dir: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the windows of a text, (n, 33), for training and for testing."""
+    text = read_text(find(Path(data_dir), "text.txt")) if data_dir else _topics()
     tokens = encode(text)
-    windows = len(tokens) // (CONTEXT + 1)
-    if windows < 20:
+    count = len(tokens) // (CONTEXT + 1)
+    if count < 20:
         raise ValueError(
             f"the text has {len(tokens)} characters; allowed are {20 * (CONTEXT + 1)} or more"
         )
-    rows = tokens[: windows * (CONTEXT + 1)].reshape(windows, -1)
-    train, test = np.split(rows, [windows * 9 // 10])
-    test = test[:_MAX_TEST]
-    return Data(train[:, :-1], train[:, 1:], test[:, :-1], test[:, 1:], CLASSES, (CLASSES,))
+    rows = tokens[: count * (CONTEXT + 1)].reshape(count, -1)
+    train, test = np.split(rows, [count * 9 // 10])
+    return train, test[:_MAX_TEST]
 
 
 def _topics() -> str:
     from pydoc_data.topics import topics
 
     return "\n".join(topics[name] for name in sorted(topics))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"--data-dir has no {path.name} (looked for {path})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error.reason}") from None
 
 
 def encode(text: str) -> np.ndarray:

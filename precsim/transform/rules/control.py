@@ -155,7 +155,7 @@ def _still(before: Sequence[Value], after: Sequence[Value]) -> bool:
 
 def watch_inside(op: Operation) -> Watch | None:
     """Return what counts in one turn, or in one branch, of an operation."""
-    return None if op.context.watch is None else Watch(op.context.watch.factors)
+    return None if op.context.watch is None else Watch(op.context.watch.formats)
 
 
 def counted(watch: Watch | None) -> Counts:

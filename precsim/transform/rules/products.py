@@ -3,26 +3,26 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax.numpy as jnp
 
 from precsim._arrays import Array
-from precsim.formats.carrier import FLOAT32
-from precsim.formats.floating import FloatFormat
+from precsim._loops import computed_once
 from precsim.formats.scaled import scaled_format
-from precsim.formats.tile import TileFormat
 from precsim.products.conv_general_dilated import conv_general_dilated
 from precsim.products.dot_general import arrange, dot_general
 from precsim.products.matmul import matmul
+from precsim.products.scaled.differentiated import largest_magnitude, multiply_elements
+from precsim.products.scaled.product import NO_SCALES, Scales
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
-from precsim.rounding.spec import RoundingSpec
 from precsim.transform.identity import leaves_products
 from precsim.transform.noise import bits_at
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.policy import Policy
+from precsim.transform.tensor_scaling import delayed, with_tensor_scale
 from precsim.transform.values import (
     Format,
     Origin,
@@ -35,6 +35,11 @@ from precsim.transform.values import (
 
 Noise: TypeAlias = dict[str, Array] | None
 """The random bits of a product and of its gradients."""
+
+if TYPE_CHECKING:
+    from precsim.rounding.scaled.scale import Scale
+
+SIDES = ("lhs", "rhs")
 
 
 def leaves(op: Operation) -> bool:
@@ -62,37 +67,52 @@ def roles(op: Operation) -> tuple[MatmulSpec, MatmulSpec, MatmulSpec, bool]:
     A spec's left operand is the activation and its right one the weight; in `dgrad` they are the
     cotangent and the weight, in `wgrad` the activation and the cotangent.
     """
-    policy, (left, right) = op.policy, op.operands[:2]
-    if policy.tensor_scaling == "current":
-        policy = _scaled_by_tensor(policy)
-    origins = left.origin, right.origin
-    if not op.context.is_backward:
-        swaps = origins[0] is Origin.WEIGHTS and origins[1] is not Origin.WEIGHTS
-        return policy.forward, policy.dgrad, policy.wgrad, swaps
-    if Origin.WEIGHTS in origins:
-        swaps = origins[0] is Origin.WEIGHTS and origins[1] is not Origin.WEIGHTS
-        return policy.dgrad, policy.dgrad, policy.wgrad, swaps
-    swaps = origins[0] is Origin.COTANGENTS and origins[1] is Origin.ACTIVATIONS
-    return policy.wgrad, policy.dgrad, policy.wgrad, swaps
+    policy = _with_tensor_scales(op.policy)
+    role, swaps = _role(op)
+    own: MatmulSpec = getattr(policy, role)
+    return own, policy.dgrad, policy.wgrad, swaps
+
+
+def _role(op: Operation) -> tuple[str, bool]:
+    """Return which of the policy's specs is the product's, and whether operands change places."""
+    origins = [value.origin for value in op.operands[:2]]
+    has_weights = Origin.WEIGHTS in origins
+    if op.context.is_backward and not has_weights:
+        return "wgrad", origins == [Origin.COTANGENTS, Origin.ACTIVATIONS]
+    swaps = has_weights and origins[1] is not Origin.WEIGHTS
+    return "dgrad" if op.context.is_backward else "forward", swaps
 
 
 @lru_cache(maxsize=64)
-def _scaled_by_tensor(policy: Policy) -> Policy:
-    """Return a policy whose operands have a power of two as scale, which fits the largest one."""
+def _with_tensor_scales(policy: Policy) -> Policy:
+    """Return a policy whose operands have the scales that its tensor scaling says."""
+    if policy.tensor_scaling == "none":
+        return policy
     specs = {}
     for role in ("forward", "dgrad", "wgrad"):
         spec = getattr(policy, role)
-        sides = {side: _scaled(getattr(spec, side)) for side in ("lhs", "rhs")}
+        sides = {
+            side: with_tensor_scale(getattr(spec, side), policy.tensor_scaling) for side in SIDES
+        }
         specs[role] = replace(spec, **sides)
     return replace(policy, name="", **specs)
 
 
-def _scaled(operand: RoundingSpec | None) -> RoundingSpec | None:
-    if operand is None or not isinstance(operand.format, FloatFormat):
-        return operand
-    if operand.format.fits(FLOAT32) and operand.format.precision < FLOAT32.precision:
-        return replace(operand, format=TileFormat(element=operand.format, is_power_of_two=True))
-    return operand
+def _delayed_scales(op: Operation, arrays: tuple[Array, Array], spec: MatmulSpec) -> Scales:
+    """Tell of the operands under delayed scaling; return their scales, None without a history."""
+    context, given = op.context, op.context.scales or {}
+    if delayed(op.policy.tensor_scaling) is None:
+        return NO_SCALES
+    own = getattr(op.policy, _role(op)[0])
+    found: list[Scale | None] = []
+    for x, side in zip(arrays, SIDES, strict=True):
+        part, name = getattr(spec, side), f"{context.path}/{side}"
+        is_delayed = part is not None and part != getattr(own, side)
+        if is_delayed and context.watch is not None:
+            context.watch.operand(name, part.format, largest_magnitude(x))
+        found.append(given.get(name) if is_delayed else None)
+    left, right = found
+    return left, right
 
 
 def _format(spec: MatmulSpec) -> Format | None:
@@ -121,9 +141,16 @@ def product(op: Operation) -> list[Value]:
     columns, columns_shape = arrange(b, batch[1], contracted[1], contract_last=False)
     shapes = ((*rows.shape[:-1], columns.shape[-1]), rows.shape, columns.shape)
     noise = _noise(op, (spec, dgrad, wgrad), shapes)
+    backend = op.context.backend
+    given = _delayed_scales(op, (rows, columns), spec)
+
+    def run(a: Any, b: Any, spec: MatmulSpec, bits: Any) -> Any:
+        return matmul(a, b, spec, backend=backend, random_bits=bits)
 
     def multiply(spec: MatmulSpec, noise: Noise) -> Array:
-        backend = op.context.backend
+        if given != NO_SCALES:
+            own = (noise or {}).get("forward")
+            return jnp.asarray(multiply_elements(run, rows, columns, spec, given, own))
         return matmul(
             rows, columns, spec, dgrad=dgrad, wgrad=wgrad, backend=backend, random_bits=noise
         )
@@ -141,7 +168,8 @@ def _operands(op: Operation, spec: MatmulSpec, *, swaps: bool = False) -> list[A
     """Return both operands in the carrier; where roundings are counted, rounded already."""
     arrays = [widened(value.array) for value in op.operands[:2]]
     sides = (spec.rhs, spec.lhs) if swaps else (spec.lhs, spec.rhs)
-    for n, side in enumerate(sides if op.is_watched else ()):
+    is_direct = op.is_watched and spec.rotation is None and not spec.has_random_operands
+    for n, side in enumerate(sides if is_direct else ()):
         if side is not None and scaled_format(side.format) is None:
             arrays[n] = op.brought(n, side)
     return arrays
@@ -152,10 +180,12 @@ def _rounded(
 ) -> Array:
     """Return a product; where roundings are counted, the last one is made apart."""
     output = spec.output
-    if not op.is_watched or output is None or spec.accumulator.mode is RoundingMode.STOCHASTIC:
+    is_apart = op.is_watched and output is not None and not spec.has_random_operands
+    if not is_apart or spec.accumulator.mode is RoundingMode.STOCHASTIC:
         return multiply(spec, noise)
+    assert output is not None
     y = multiply(replace(spec, output=None), None)
-    result = round_array(y, None if noise is None else noise["forward"], output)
+    result = computed_once(round_array(y, None if noise is None else noise["forward"], output))
     op.note(y, result, output)
     return result
 
@@ -166,8 +196,8 @@ def _noise(
     """Return the random bits of a product and of its gradients, of those that need some."""
     noise = {}
     for role, spec, shape in zip(("forward", "dgrad", "wgrad"), specs, shapes, strict=True):
-        modes = spec.accumulator.mode, (spec.output or spec.accumulator).mode
-        if RoundingMode.STOCHASTIC in modes:
+        output = spec.output or spec.accumulator
+        if spec.needs_seeds or output.mode is RoundingMode.STOCHASTIC:
             noise[role] = bits_at(op.context.key, f"{op.context.path}/{role}", shape)
     return noise or None
 
@@ -183,10 +213,19 @@ def convolution(op: Operation) -> list[Value]:
     x, w = _operands(op, spec)
     shapes = op.eqn.outvars[0].aval.shape, x.shape, w.shape
     noise = _noise(op, (spec, dgrad, wgrad), shapes)
+    backend = op.context.backend
+    given = _delayed_scales(op, (x, w), spec)
+
+    def run(x: Any, w: Any, spec: MatmulSpec, bits: Any) -> Any:
+        own = None if bits is None else {"forward": bits}
+        return conv_general_dilated(spec, backend=backend)(x, w, **options, random_bits=own)
 
     def convolve(spec: MatmulSpec, noise: Noise) -> Array:
-        run = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
-        return run(x, w, **options, random_bits=noise)
+        if given != NO_SCALES:
+            own = (noise or {}).get("forward")
+            return jnp.asarray(multiply_elements(run, x, w, spec, given, own))
+        whole = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=backend)
+        return whole(x, w, **options, random_bits=noise)
 
     return [_finish(op, _rounded(op, convolve, spec, noise), spec)]
 

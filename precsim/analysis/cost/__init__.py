@@ -1,0 +1,1 @@
+"""What a computation costs under a policy: bytes that are kept, operations that are done."""

@@ -1,0 +1,46 @@
+"""How many bits numbers of a format take in memory, their scales included."""
+
+import math
+
+from precsim.formats.affine import AffineFormat, Granularity
+from precsim.formats.block import BlockFormat
+from precsim.formats.registry import AnyFormat
+from precsim.formats.scaled import ScaledFormat
+from precsim.formats.tile import TileFormat
+
+_SCALE_BITS = 32
+"""A scale of a whole array, row or channel is a float32."""
+
+
+def element_bits(fmt: AnyFormat) -> float:
+    """Return the bits of an element, its part of the scale of a block or tile included."""
+    bits = fmt.bits_per_element if isinstance(fmt, ScaledFormat) else fmt.width
+    if bits is None:
+        raise ValueError(
+            f"format is {fmt}, whose exponents have no limit; allowed are formats with a width"
+        )
+    return float(bits)
+
+
+def scale_bits(fmt: AnyFormat, groups: int) -> int:
+    """Return the bits of the scales of a whole array, or of each of its rows or channels."""
+    if isinstance(fmt, BlockFormat):
+        return 0 if fmt.tensor_scale is None else _SCALE_BITS
+    if isinstance(fmt, AffineFormat):
+        zero_point = 0 if fmt.is_symmetric else fmt.bits
+        return 0 if fmt.granularity is Granularity.BLOCK else groups * (_SCALE_BITS + zero_point)
+    if isinstance(fmt, TileFormat):
+        return 0 if fmt.along is not None else groups * _SCALE_BITS
+    return 0
+
+
+def has_one_scale(fmt: AnyFormat) -> bool:
+    """Return whether a format has one scale for a whole array, and none for parts of it."""
+    if isinstance(fmt, TileFormat):
+        return fmt.across is None
+    return isinstance(fmt, AffineFormat) and fmt.granularity is Granularity.TENSOR
+
+
+def in_bytes(bits: float) -> int:
+    """Return the bytes that bits need."""
+    return math.ceil(bits / 8)

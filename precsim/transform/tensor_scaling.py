@@ -1,0 +1,98 @@
+"""Tensor scaling of a policy: one scale for each whole operand of a product.
+
+Under "current" the largest magnitude of an operand decides its scale. Under "delayed" those of
+earlier steps do. They are state, which a training keeps (`training.gradients`). The interpreter's
+`Context` has ``scales``, a `Scale` for each operand by its name, and its ``watch`` is told the
+name, format and largest magnitude of each operand. Where there are no scales (in the first pass,
+over shapes, and outside of trainings) an operand's own largest magnitude decides.
+
+An operand's name is ``PATH/lhs`` or ``PATH/rhs``: the path of the product's equation, and the side
+on which its spec has the operand. It is the same in each pass of a program.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from precsim.formats.arguments import shown
+from precsim.formats.carrier import FLOAT32
+from precsim.formats.floating import FloatFormat
+from precsim.formats.tile import POWER_OF_TWO, TileFormat
+from precsim.rounding.scaled.delayed import ALGORITHMS, DelayedScale
+from precsim.rounding.spec import RoundingSpec
+
+_ALLOWED = "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """The options of delayed scaling; they are those of `DelayedScale`."""
+
+    length: int = 1024
+    algorithm: str = ALGORITHMS[0]
+    margin: int = 0
+    is_power_of_two: bool = False
+
+    def start(self, fmt: TileFormat) -> DelayedScale:
+        """Return the state of an operand before the first step."""
+        options = {"length": self.length, "algorithm": self.algorithm, "margin": self.margin}
+        return DelayedScale.start(fmt, **options)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        """Return the string that parses to these options: those that are no defaults."""
+        usual = Delayed()
+        parts = [
+            str(self.length) if self.length != usual.length else "",
+            self.algorithm if self.algorithm != usual.algorithm else "",
+            f"margin={self.margin}" if self.margin != usual.margin else "",
+            POWER_OF_TWO if self.is_power_of_two else "",
+        ]
+        text = ",".join(filter(None, parts))
+        return f"delayed[{text}]" if text else "delayed"
+
+
+def tensor_scaling_text(given: object) -> str:
+    """Return a tensor scaling as a policy writes it; refuse what is none."""
+    if given in ("none", "current"):
+        return str(given)
+    options = delayed(str(given))
+    if options is None:
+        raise ValueError(f"tensor scaling is {shown(given)}; allowed are {_ALLOWED}")
+    return str(options)
+
+
+def delayed(text: str) -> Delayed | None:
+    """Return the options of delayed scaling; None if a tensor scaling is another one."""
+    match = re.fullmatch(r"delayed(?:\[([^\[\]]*)\])?", text)
+    if match is None:
+        return None
+    found: dict[str, int | str | bool] = {}
+    for part in filter(None, (match[1] or "").split(",")):
+        key, _, value = part.partition("=")
+        if part.isdecimal():
+            name, chosen = "length", int(part)
+        elif part in ALGORITHMS:
+            name, chosen = "algorithm", part
+        elif key == "margin" and value.isdecimal():
+            name, chosen = "margin", int(value)
+        elif part == POWER_OF_TWO:
+            name, chosen = "is_power_of_two", True
+        else:
+            name, chosen = part, part
+        if name in found or name not in Delayed.__dataclass_fields__:
+            raise ValueError(f"tensor scaling is {shown(text)}; allowed are {_ALLOWED}")
+        found[name] = chosen
+    options = Delayed(**found)  # type: ignore[arg-type]
+    options.start(TileFormat(element="e4m3"))  # refuses a length or a margin out of range
+    return options
+
+
+def with_tensor_scale(operand: RoundingSpec | None, scaling: str) -> RoundingSpec | None:
+    """Return the rounding of an operand with a scale, if it is to a float narrower than float32."""
+    if scaling == "none" or operand is None or not isinstance(operand.format, FloatFormat):
+        return operand
+    if not operand.format.fits(FLOAT32) or operand.format.precision >= FLOAT32.precision:
+        return operand
+    options = delayed(scaling)
+    is_power_of_two = options is None or options.is_power_of_two
+    fmt = TileFormat(element=operand.format, is_power_of_two=is_power_of_two)
+    return replace(operand, format=fmt)
