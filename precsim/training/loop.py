@@ -22,7 +22,7 @@ from precsim.training.losses import Loss, Metric
 from precsim.training.own_objects import load_object
 from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
-from precsim.training.result import TrainResult, stacked
+from precsim.training.result import TrainResult
 from precsim.training.scores import test_score
 from precsim.training.setup import Layered, Setup, setup_of
 from precsim.training.step import (
@@ -203,22 +203,22 @@ def _run(
             return None
         if checkpoints is not None:
             progress.save(checkpoints)
-    done = progress.history
+    steps = progress.measured
     return TrainResult(
         config=config,
-        losses=np.array([m.loss for m in done]),
+        losses=steps.loss,
         metric=setup.metric_name,
         test_score=progress.score,
-        taken=np.array([m.finite for m in done]),
-        loss_scales=np.array([m.factor for m in done]),
-        nonzero_updates=np.array([m.nonzero_updates for m in done]),
-        swallowed_updates=np.array([m.swallowed_updates for m in done]),
-        forward_events=stacked([m.forward_events for m in done]),
-        backward_events=stacked([m.backward_events for m in done]),
+        taken=steps.finite,
+        loss_scales=steps.factor,
+        nonzero_updates=steps.nonzero_updates,
+        swallowed_updates=steps.swallowed_updates,
+        forward_events={place: x.astype(np.int64) for place, x in steps.forward_events.items()},
+        backward_events={place: x.astype(np.int64) for place, x in steps.backward_events.items()},
         first_gradient=progress.first_gradient,
         last_gradient=progress.last_gradient,
         snapshots=progress.snapshots,
-        backend=_backends(setup, done[0].forward_events),
+        backend=_backends(setup, steps.forward_events),
         compile_seconds=progress.compile_seconds,
         run_seconds=progress.run_seconds,
     )
@@ -244,10 +244,10 @@ def _go_on(
     def settled() -> bool:
         """Fetch what was measured, and return whether its bits can be trusted."""
         nonlocal since
-        progress.history = jax.device_get(progress.history)
+        progress.settle()
         progress.run_seconds += time.perf_counter() - since
         since = time.perf_counter()
-        return not any(m.untrusted for m in progress.history)
+        return not progress.measured.untrusted.any()
 
     if on_state is not None:
         on_state(progress.done, progress.state)
@@ -256,7 +256,7 @@ def _go_on(
         if k == 0:
             progress.first_gradient = _to_numpy(metrics.gradient)
         gradient = metrics.gradient
-        progress.history.append(metrics._replace(gradient={}))
+        progress.recent.append(metrics._replace(gradient={}))
         if on_state is not None:
             on_state(k + 1, progress.state)
         if k + 1 in keep:

@@ -1,8 +1,6 @@
 """`TrainResult`: what a training run measured."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -94,8 +92,3 @@ class TrainResult:
     def skipped_steps(self) -> int:
         """Steps skipped because a gradient was not finite."""
         return int((~self.taken).sum())
-
-
-def stacked(steps: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Return place -> events of each step, int64 of shape (steps, 7)."""
-    return {place: np.array([s[place] for s in steps], np.int64) for place in steps[0]}

@@ -94,8 +94,10 @@ class Progress:
     """Everything that changes from step to step."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Which run it is, see `run_identity`."""
-    history: list[Any] = field(default_factory=list)
-    """What each step has measured: a named tuple of arrays, and of dicts of arrays by name."""
+    measured: Any = None
+    """A named tuple of arrays, and of dicts of arrays by name, whose rows are steps."""
+    recent: list[Any] = field(default_factory=list)
+    """What later steps have measured, one by one, on the device."""
     snapshots: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     first_gradient: dict[str, np.ndarray] = field(default_factory=dict)
     last_gradient: dict[str, np.ndarray] = field(default_factory=dict)
@@ -107,14 +109,23 @@ class Progress:
     @property
     def done(self) -> int:
         """Steps that were made."""
-        return len(self.history)
+        rows = jax.tree.leaves(self.measured)
+        return (len(rows[0]) if rows else 0) + len(self.recent)
+
+    def settle(self) -> None:
+        """Fetch what was measured."""
+        if not self.recent:
+            return
+        new = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(self.recent))
+        before = jax.tree.map(lambda x: x[:0], new) if self.measured is None else self.measured
+        self.measured = jax.tree.map(lambda *x: np.concatenate(x), before, new)
+        self.recent = []
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Write a checkpoint."""
-        self.history = jax.device_get(self.history)
-        columns = jax.tree.map(lambda *x: np.stack(x), *self.history)
+        self.settle()
         gradients = {"first": self.first_gradient, "last": self.last_gradient}
-        arrays = _joined("history", columns._asdict()) | _joined("gradient", gradients)
+        arrays = _joined("measured", self.measured._asdict()) | _joined("gradient", gradients)
         arrays |= _joined("snapshot", {str(k): x for k, x in self.snapshots.items()})
         about = {
             "step": self.done,
@@ -149,16 +160,17 @@ def load_progress(folder: Path, start: Progress, measured: type[Any]) -> Progres
     about = found.about
     _check_run(found.file, about.get("run"), start.run)
     _check_environment(found.file, about.get("environment"))
-    history, gradient, snapshots = (
-        _parted(name, found.arrays) for name in ("history", "gradient", "snapshot")
+    rows, gradient, snapshots = (
+        _parted(name, found.arrays) for name in ("measured", "gradient", "snapshot")
     )
     try:
-        columns = measured(**{name: history.get(name, {}) for name in measured._fields})
-        steps = range(about["step"])
+        steps = measured(**{name: rows.get(name, {}) for name in measured._fields})
+        if any(len(x) != about["step"] for x in jax.tree.leaves(steps)):
+            raise ValueError(f"its measures are not those of {about['step']} steps")
         return Progress(
             state=found.state,
             run=start.run,
-            history=[jax.tree.map(lambda x, k=k: x[k], columns) for k in steps],
+            measured=steps,
             snapshots={int(k): weights for k, weights in snapshots.items()},
             first_gradient=gradient["first"],
             last_gradient=gradient.get("last", {}),

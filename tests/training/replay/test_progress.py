@@ -42,7 +42,7 @@ def some(done: int) -> Progress:
     return Progress(
         state=STATE,
         run=RUN,
-        history=[measured(k) for k in range(done)],
+        recent=[measured(k) for k in range(done)],
         snapshots={0: {"hidden/w": single([0, 0])}, done: {"hidden/w": single([1, 2])}},
         first_gradient={"hidden/w": single([3, np.nan])},
         last_gradient={"hidden/w": single([5, -0.0])},
@@ -63,8 +63,9 @@ def test_progress_comes_back_as_it_was(tmp_path: Path) -> None:
     found = load_progress(tmp_path, START, Measured)
     assert found is not None
     assert found.done == 2
-    assert [type(m) for m in found.history] == [Measured, Measured]
-    for name in ("history", "snapshots", "first_gradient", "last_gradient"):
+    assert type(found.measured) is Measured
+    assert found.measured.loss.tolist() == [1, 0.5]
+    for name in ("measured", "snapshots", "first_gradient", "last_gradient"):
         assert same(getattr(found, name), getattr(before, name)), name
     assert list(found.snapshots) == [0, 2]
     assert (found.compile_seconds, found.run_seconds, found.score) == (1.5, 0.25, None)
@@ -90,6 +91,25 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     save_checkpoint(other, STATE, about={"step": 1})
     with pytest.raises(ValueError, match="of a run whose policy is None; this one has 'bf16'"):
         load_progress(other, START, Measured)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"step": 3}, "its measures are not those of 3 steps"),
+        ({"step": 2}, "'first'"),
+    ],
+)
+def test_a_checkpoint_that_lies_is_one_line(
+    about: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    environment = progress._environment()
+    arrays = {"measured/loss": single([1, 2]), "measured/finite": np.ones(2, bool)}
+    save_checkpoint(
+        tmp_path, STATE, about=about | {"run": RUN, "environment": environment}, arrays=arrays
+    )
+    with pytest.raises(ValueError, match=f"no checkpoint of a training: {message}"):
+        load_progress(tmp_path, START, Measured)
 
 
 def test_other_versions_go_on_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
