@@ -148,7 +148,7 @@ def own_model() -> Train:
     model = (lambda key: {"w": np.zeros((2, 1), np.float32)}, lambda weights, x: x @ weights["w"])
     rule = optax.adam(optax.cosine_decay_schedule(0.1, 7))
     own = {"model": model, "data": lambda: batches, "optimizer": rule}
-    return partial(ps.train, config("bf16_kahan", steps=7), **own)
+    return partial(ps.train, config("p=bf16,update=kahan", steps=7), **own)
 
 
 @pytest.fixture(scope="module", params=["layered", "own"])
@@ -158,7 +158,8 @@ def train(request: pytest.FixtureRequest) -> Iterator[Train]:
         return
     with one_layer():
         settings = {"steps": 7, "snapshots": 3, "optimizer": "adam", "learning_rate": 0.1}
-        yield partial(ps.train, config("bf16_sr,scale=dynamic", **settings))
+        policy = "p=bf16,update=bf16:sr,scale=dynamic"
+        yield partial(ps.train, config(policy, backend="native", **settings))
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_bits_that_cannot_be_trusted_are_never_stored(
 
     def untrusted(setup: Any, backend: str, *arguments: Any) -> Any:
         backends.append(backend)
-        step = made(setup, "emulated:unguarded", *arguments)
+        step = made(setup, "native:unguarded", *arguments)
         if not backend.endswith("unguarded"):
             return step
 
@@ -230,9 +231,9 @@ def test_bits_that_cannot_be_trusted_are_never_stored(
     monkeypatch.setattr(loop, "_compiled", untrusted)
     kept = Checkpoints(folder=tmp_path, every=3)
     with one_layer():
-        run = partial(ps.train, config("fp16", steps=7, backend="emulated"), checkpoints=kept)
+        run = partial(ps.train, config("fp32", steps=7, backend="native"), checkpoints=kept)
         result = run()
         assert run().losses.tolist() == result.losses.tolist()
-    assert backends == ["emulated:unguarded", "emulated"]
+    assert backends == ["native:unguarded", "native"]
     assert ps.replay.load_checkpoint(tmp_path / "unguarded").about["step"] == 3
     assert ps.replay.load_checkpoint(tmp_path / "guarded").about["step"] == 7
