@@ -28,6 +28,7 @@ from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
 from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
+from precsim.training.recipes.clipping import CLIP_RULES
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy
 from precsim.transform.presets import PRESETS
@@ -47,6 +48,12 @@ DEFAULT_POLICIES = (
 _SETTINGS = (
     *("model", "task", "steps", "batch_size", "learning_rate", "optimizer", "seed", "backend"),
     "data_dir",
+    "accumulate",
+    "accumulator",
+    "clip_norm",
+    "clip_value",
+    "clip_rule",
+    "delay",
 )
 _OPTIONS = {name: resume.option(name) for name in _SETTINGS}
 _USUAL = {f.name: f.default for f in fields(TrainConfig) if f.name in _SETTINGS}
@@ -90,23 +97,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="NAME",
             help=f"{said}: {', '.join(allowed)} (default: {_USUAL[name] or 'that of the model'})",
         )
-    numbers = {
+    numbers: dict[str, tuple[Callable[[str], Any], str, str]] = {
         "steps": (_whole, "N", "optimizer steps"),
         "batch_size": (_whole, "N", "training examples in a step"),
         "learning_rate": (_real, "X", "step size of the optimizer"),
         "seed": (_whole, "N", "decides the first weights, the order of the data, and random bits"),
+        "accumulate": (_whole, "N", "microbatches whose gradients a step adds up"),
+        "accumulator": (str, "FORMAT", "format of these sums, with :sr, :kahan, :first"),
+        "clip_norm": (_real, "X", "largest norm of a gradient"),
+        "clip_value": (_real, "X", "largest magnitude of a gradient's elements"),
+        "clip_rule": (str, "NAME", f"the formula of --clip-norm: {', '.join(CLIP_RULES)}"),
+        "delay": (_whole, "N", "steps between a gradient and the update by it"),
     }
     for name, (kind, metavar, said) in numbers.items():
         parser.add_argument(
             _OPTIONS[name],
             type=kind,
             metavar=metavar,
-            help=f"{said} (default: {_USUAL[name]})",
+            help=f"{said} (default: {'none' if _USUAL[name] is None else _USUAL[name]})",
         )
     parser.add_argument(
         "--data-dir",
         metavar="FOLDER",
-        help="folder with text.txt, for task text (default: Python's own documentation)",
+        help="folder with the files of the task, see docs/reference/data.md (default: none)",
     )
     parser.add_argument(
         "--out",
