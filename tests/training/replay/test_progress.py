@@ -140,26 +140,32 @@ def until(step: int) -> Callable[[int, Any], None]:
 Train: TypeAlias = partial[ps.TrainResult]
 
 
-def own_model() -> Train:
-    """A network of functions, batches one by one, an optimizer with a schedule, compensation."""
+def own_model(policy: str, **settings: Any) -> Train:
+    """A network of functions, batches one by one, an optimizer with a schedule."""
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(3, 4, 2)).astype(np.float32)
     batches = [(x, x @ single([[2], [-1]])) for x in inputs]
     model = (lambda key: {"w": np.zeros((2, 1), np.float32)}, lambda weights, x: x @ weights["w"])
     rule = optax.adam(optax.cosine_decay_schedule(0.1, 7))
     own = {"model": model, "data": lambda: batches, "optimizer": rule}
-    return partial(ps.train, config("p=bf16,update=kahan", steps=7), **own)
+    return partial(ps.train, config(policy, steps=7, batch_size=4, **settings), **own)
 
 
-@pytest.fixture(scope="module", params=["layered", "own"])
+@pytest.fixture(
+    scope="module", params=["layered", "own", pytest.param("all state", marks=pytest.mark.slow)]
+)
 def train(request: pytest.FixtureRequest) -> Iterator[Train]:
-    if request.param == "own":
-        yield own_model()
-        return
-    with one_layer():
-        settings = {"steps": 7, "snapshots": 3, "optimizer": "adam", "learning_rate": 0.1}
-        policy = "p=bf16,update=bf16:sr,scale=dynamic"
-        yield partial(ps.train, config(policy, backend="native", **settings))
+    match request.param:
+        case "layered":
+            with one_layer():
+                settings = {"steps": 7, "snapshots": 3, "optimizer": "adam", "learning_rate": 0.1}
+                policy = "p=bf16,update=bf16:sr,scale=dynamic"
+                yield partial(ps.train, config(policy, backend="native", **settings))
+        case "own":
+            yield own_model("p=bf16,update=kahan", clip_norm=1.0, delay=1)
+        case _:
+            policy = "fp8_delayed,p=bf16,update=kahan,scale=dynamic"
+            yield own_model(policy, accumulate=2, delay=2)
 
 
 @pytest.fixture(scope="module")
