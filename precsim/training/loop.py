@@ -219,7 +219,7 @@ def _run(
             return None
         if checkpoints is not None:
             progress.save(checkpoints)
-    used, places = progress.controller.setups(setup), progress.history[0].forward_events
+    used, places = progress.controller.setups(setup), progress.measured.forward_events
     backends = set().union(*(backends_of(each, places) for each in used))
     return result_of(progress, config, setup.metric_name, "+".join(sorted(backends)))
 
@@ -242,10 +242,10 @@ def _go_on(
     def settled() -> bool:
         """Fetch what was measured, and return whether its bits can be trusted."""
         nonlocal since
-        progress.history = jax.device_get(progress.history)
+        progress.settle()
         progress.run_seconds += time.perf_counter() - since
         since = time.perf_counter()
-        return not any(m.untrusted for m in progress.history)
+        return not progress.measured.untrusted.any()
 
     if on_state is not None:
         on_state(progress.done, progress.state)
@@ -262,8 +262,8 @@ def _go_on(
         if k == 0:
             progress.first_gradient = _to_numpy(metrics.gradient)
         gradient = metrics.gradient
-        progress.history.append(metrics._replace(gradient={}))
-        progress.controller.observe(progress.history, jax.device_get)
+        progress.recent.append(metrics._replace(gradient={}))
+        progress.controller.observe(progress.done, progress.last)
         if on_state is not None:
             on_state(k + 1, progress.state)
         if k + 1 in keep:
