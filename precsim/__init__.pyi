@@ -30,6 +30,8 @@ from precsim.analysis.comparison import PolicySummary as PolicySummary
 from precsim.analysis.comparison import summarise as summarise
 from precsim.analysis.compression.compress import Compression as Compression
 from precsim.analysis.compression.compress import compress as compress
+from precsim.analysis.compression.fix_scales import FixedScales as FixedScales
+from precsim.analysis.compression.fix_scales import fix_scales as fix_scales
 from precsim.analysis.cost.cost import Cost as Cost
 from precsim.analysis.cost.cost import cost as cost
 from precsim.analysis.dumps.compare import DumpComparison as DumpComparison

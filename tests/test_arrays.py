@@ -106,7 +106,7 @@ EXEMPT = {
     "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
     "analyze_steps", "share_map",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
-    "save_checkpoint", "load_checkpoint",
+    "save_checkpoint", "load_checkpoint", "compress", "prune", "fix_scales",
     "prepare_run", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
     "significant_digits", "fragile_parts", "tolerance", "running_bound", "cost",
     # Optimizers, their states, pictures.
