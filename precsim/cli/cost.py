@@ -87,13 +87,9 @@ def _config(policy: Any, **settings: Any) -> TrainConfig:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what was given, and a task that the model can learn."""
+    """Return what was given."""
     names = (*_OF_STEPS, "optimizer")
-    found = {name: value for name in names if (value := getattr(args, name)) is not None}
-    model = MODELS.get(found.get("model", ""))
-    if model is not None and "task" not in found:
-        found["task"] = model.task
-    return found
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 
 def _of_model(config: TrainConfig, policies: Sequence[Policy]) -> list[Cost]:

@@ -1,7 +1,7 @@
-"""precsim's own networks as plain functions: their mathematics without what emulates it."""
+"""The step of a run as a plain function: its mathematics without what emulates it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ from precsim.training.functions import platform
 from precsim.training.gradients import LOSS
 from precsim.training.loop import load_data
 from precsim.training.losses import cross_entropy, loss_named
-from precsim.training.setup import Layered, setup_of
+from precsim.training.setup import plain_network, setup_of
 from precsim.transform.policy import Policy, Rule
 
 
@@ -31,23 +31,17 @@ def task_of(config: TrainConfig) -> Task:
     """Return what a run computes in each step, for arrays that have a shape and no numbers."""
     data = load_data(config)
     setup = setup_of(config, data.problem)
-    model, named = setup.model, loss_named(setup.loss)
+    network, named = plain_network(setup, data.problem), loss_named(setup.loss)
     measure = _cross_entropy if named is cross_entropy else named
     inputs, targets = _batch(data, config)
-    if isinstance(model, Layered):
-        weights, state = setup.initial(data.problem, inputs)
-    else:
-        weights, state = jax.eval_shape(lambda x: model.init(0, x), inputs)
+    weights, state = jax.eval_shape(lambda x: network.init(config.seed, x), inputs)
 
     def loss(params: Any, state: Any, inputs: Any, targets: Any) -> Any:
-        if isinstance(model, Layered):
-            outputs = model.module.apply(params, inputs, PlainLayers())
-        else:
-            outputs, _ = model.apply(params, state, inputs, jax.random.key(0), True)
+        outputs, _ = network.apply(params, state, inputs, jax.random.key(0), True)
         with jax.named_scope(LOSS):
             return measure(outputs, targets)
 
-    return Task(loss, (_shapes(weights), _shapes(state), inputs, targets))
+    return Task(loss, (weights, state, inputs, targets))
 
 
 def with_loss_apart(policy: Policy) -> Policy:
@@ -61,68 +55,10 @@ def _cross_entropy(logits: Array, targets: Array) -> Array:
 
 
 def _batch(data: Any, config: TrainConfig) -> Any:
-    """Return the shapes of a batch."""
+    """Return the shapes of a batch; of arrays, without taking any."""
+    like: Any = jax.ShapeDtypeStruct
     if not isinstance(data, Data):
-        return _shapes(batches_of(data, config)(0))
-    size = config.batch_size
+        batch = batches_of(data, config)(0)
+        return jax.tree.map(lambda x: like(np.shape(x), jnp.result_type(x)), batch)
     examples = data.train_inputs, data.train_targets
-    return jax.tree.map(lambda x: _like((size, *x.shape[1:]), x.dtype), examples)
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda x: _like(np.shape(x), jnp.result_type(x)), tree)
-
-
-_like: Any = jax.ShapeDtypeStruct
-
-
-@dataclass(frozen=True, slots=True)
-class PlainLayers:
-    """The operations of `Layers` without roundings, each in the scope of its place."""
-
-    functions: Any = field(default_factory=lambda: ScopedFunctions({}))
-
-    def data(self, name: str, x: Array) -> Array:
-        """Return the data as they are."""
-        return x
-
-    def rounded(self, name: str, x: Array) -> Array:
-        """Return values as they are."""
-        return x
-
-    def linear(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:
-        """Return x @ w + b."""
-        with jax.named_scope(name):
-            return x @ w + b
-
-    def product(self, name: str, a: Array, b: Array) -> Array:
-        """Return a @ b."""
-        with jax.named_scope(name):
-            return a @ b
-
-    def conv(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:
-        """Convolve with "SAME" padding and add a bias."""
-        with jax.named_scope(name):
-            image, kernel = jnp.asarray(x), jnp.asarray(w)
-            numbers = ("NHWC", "HWIO", "NHWC")
-            y = jax.lax.conv_general_dilated(
-                image, kernel, (1, 1), "SAME", dimension_numbers=numbers
-            )
-            return y + jnp.asarray(b)
-
-
-@dataclass(frozen=True, slots=True)
-class ScopedFunctions:
-    """The platform's functions, in the scopes of a training: ``softmax 1``, ``softmax 2``."""
-
-    calls: dict[str, int]
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        """Return a function in its scope."""
-
-        def call(*args: Any) -> Any:
-            self.calls[name] = self.calls.get(name, 0) + 1
-            with jax.named_scope(f"{name} {self.calls[name]}"):
-                return getattr(platform, name)(*args)
-
-        return call
+    return jax.tree.map(lambda x: like((config.batch_size, *x.shape[1:]), x.dtype), examples)
