@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
 from precsim.training import watched as products
-from precsim.training.functions import functions_of
+from precsim.training.functions import EXACT, functions_of
 from precsim.training.watched import Setting, Watched
 from precsim.transform.policy import Policy
 from precsim.transform.tags import tag, tag_both
@@ -48,7 +48,7 @@ class Layers:
     @property
     def functions(self) -> "Functions":
         """The policy's functions: a module of `precsim.training.functions`, its results tagged."""
-        return Functions(self.policy, self.calls)
+        return Functions(self.policy, self.backend, self.calls)
 
     def check_rules(self) -> None:
         """Refuse a rule that decides nothing in the model that has run."""
@@ -122,9 +122,14 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """Functions whose results get names, which are their scopes: ``softmax 1``, ``softmax 2``."""
+    """Functions whose results get names, which are their scopes: ``softmax 1``, ``softmax 2``.
+
+    The cross-entropy is portable, too, where all else is the same on every device: products that
+    are not the platform's own, and no function of the platform's but exact ones.
+    """
 
     policy: Policy
+    backend: str
     calls: dict[str, int]
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -133,12 +138,19 @@ class Functions:
         def call(*args: Any) -> Any:
             self.calls[name] = self.calls.get(name, 0) + 1
             label = _label(name, self.calls[name])
-            result = getattr(functions_of(self.policy.at(label).functions), name)(*args)
+            result = getattr(functions_of(self._chosen(name, label)), name)(*args)
             if isinstance(result, tuple):
                 return result  # of a fork: the gradients of its branches are tagged elsewhere
             return tag_both(result, label)
 
         return call
+
+    def _chosen(self, name: str, label: str) -> str:
+        """Return which functions compute a call."""
+        is_native = self.backend.removesuffix(products.UNGUARDED) == "native"
+        if name == "cross_entropy" and not is_native and set(self.calls) <= {name, *EXACT}:
+            return "portable"
+        return self.policy.at(label).functions
 
 
 def _label(name: str, call: int) -> str:

@@ -85,6 +85,11 @@ def setup_of(
     optimizer: Any = None,
 ) -> Setup:
     """Return the setup of a run; what is None is that of the config and of the data."""
+    if config.delay >= config.steps:
+        raise ValueError(
+            f"delay is {config.delay}; allowed with steps {config.steps} are 0 to "
+            f"{config.steps - 1}, as a later gradient is never applied"
+        )
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer is {shown(optimizer)}; allowed is one of optax")
     task = TASKS.get(config.task)

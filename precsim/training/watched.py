@@ -105,13 +105,15 @@ def watched_product(
             scale, inverse = current_scale(x, operand)
             inverses.append(inverse)
             scaled = flush(x * scale)
-        rounded = computed_once(round_array(scaled, None, operand))
+        noise = noise_for(key, f"{setting.name}/{role}/{name}", x.shape, operand)
+        rounded = computed_once(round_array(scaled, noise, operand))
         if name in watch:
             watched = _with(watched, _count_anew(scaled, rounded, operand))
         operands.append(rounded)
     left, right = operands
     shape = *a.shape[:-1], b.shape[-1]
-    seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
+    path = f"{setting.name}/{role}/accumulator"
+    seeds = bits_at(key, path, shape) if spec.needs_seeds else None
     total, untrusted = _multiply(left, right, replace(spec, output=None), seeds, setting.backend)
     watched = watched._replace(untrusted=watched.untrusted + untrusted)
     total = computed_once(flush(total))

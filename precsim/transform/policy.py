@@ -23,7 +23,7 @@ from precsim.transform.settings import (
     write_settings,
     write_toml,
 )
-from precsim.transform.tensor_scaling import tensor_scaling_text
+from precsim.transform.tensor_scaling import delayed, tensor_scaling_text
 
 FUNCTIONS = ("platform", "portable")
 _FP32 = RoundingSpec.parse("fp32")
@@ -131,14 +131,15 @@ class Policy:
     Notes
     -----
     As a string: a preset ("bf16_mixed", ...), or ``KEY=VALUE,...`` in the manner of jmp: ``p``
-    params, ``c`` operands of all products and elementwise, ``o`` outputs of all products, ``acc``
-    accumulator, ``fwd``, ``dgrad``, ``wgrad`` whole products, ``e`` elementwise, ``update`` a
-    rounding or "kahan", ``opt`` optimizer state, ``scale`` loss scale, ``tensor`` tensor scaling,
-    ``fn`` functions, ``red`` reductions, ``order`` their order, ``softmax``, ``norm``, ``out``;
-    fp32 where nothing is said. A preset may come first: ``"bf16,update=bf16:sr"``. Rules follow,
-    each after a ";", as ``SCOPE:SETTINGS``. Settings change the policy before the first ";": a
-    preset replaces products, tensor scaling, elementwise and reductions, and a key what it names.
-    ``p``, ``update``, ``opt``, ``scale`` and ``out`` are not allowed there. None is written "none".
+    params, ``c`` operands of all products and elementwise, ``o`` outputs of all products (also by
+    jmp's long names "params", "compute", "output"), ``acc`` accumulator, ``fwd``, ``dgrad``,
+    ``wgrad`` whole products, ``e`` elementwise, ``update`` a rounding or "kahan", ``opt`` optimizer
+    state, ``scale`` loss scale, ``tensor`` tensor scaling, ``fn`` functions, ``red`` reductions,
+    ``order`` their order, ``softmax``, ``norm``, ``out``; fp32 where nothing is said. A preset may
+    come first: ``"bf16,update=bf16:sr"``. Rules follow, each after a ";", as ``SCOPE:SETTINGS``.
+    Settings change the policy before the first ";": a preset replaces products, tensor scaling,
+    elementwise and reductions, and a key what it names. ``p``, ``update``, ``opt``, ``scale`` and
+    ``out`` are not allowed there. None is written "none".
     ``Policy.parse(str(policy)) == policy``.
 
     Examples
@@ -201,6 +202,15 @@ class Policy:
                 f"update is '{self.update}'; a compensated update rounds to params, '{self.params}'"
             )
         fill(self, "tensor_scaling", tensor_scaling_text(self.tensor_scaling))
+        for name in ("forward", "dgrad", "wgrad"):
+            if (
+                getattr(self, name).rotation is not None
+                and delayed(self.tensor_scaling) is not None
+            ):
+                raise ValueError(
+                    f"{name} is '{getattr(self, name)}'; allowed with tensor=delayed are products "
+                    "without a rotation"
+                )
         if self.functions not in FUNCTIONS:
             raise ValueError(
                 f"functions are {shown(self.functions)}; allowed are {', '.join(map(repr, FUNCTIONS))}"

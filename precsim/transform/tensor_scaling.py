@@ -1,19 +1,13 @@
 """Tensor scaling of a policy: one scale for each whole operand of a product.
 
 Under "current" the largest magnitude of an operand decides its scale. Under "delayed" those of
-earlier steps do. They are state, which a training keeps. The interpreter's `Context` therefore has
-two fields:
-
-* ``scales``: a `Scale` for each operand by its name, or None where there is no history: then an
-  operand's own largest magnitude decides.
-* ``watch``, whose ``operand(name, format, amax)`` is told of each operand under delayed scaling:
-  its name, the tile format of its elements, and its largest magnitude, float32 of shape ().
+earlier steps do. They are state, which a training keeps (`training.gradients`). The interpreter's
+`Context` has ``scales``, a `Scale` for each operand by its name, and its ``watch`` is told the
+name, format and largest magnitude of each operand. Where there are no scales (in the first pass,
+over shapes, and outside of trainings) an operand's own largest magnitude decides.
 
 An operand's name is ``PATH/lhs`` or ``PATH/rhs``: the path of the product's equation, and the side
-on which its spec has the operand. It is the same in each pass of a program. So a training needs
-three lines: once, in a pass over shapes without scales, ``histories[name] = options.start(format)``
-for each operand observed; before each step ``scales = {name: h.scale for name, h in ...}``; after
-it ``histories[name].update(amax)``. Inside a loop, an operand is observed in each turn.
+on which its spec has the operand. It is the same in each pass of a program.
 """
 
 import re

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import precsim as ps
 from precsim.training import watched as products
-from precsim.training.layers import Layers, max_pool
+from precsim.training.layers import Functions, Layers, max_pool
 from precsim.training.watched import UNGUARDED, Setting, probe
 from tests.training.conftest import DISTINCT, assert_same_bits, single
 
@@ -120,3 +121,21 @@ def test_max_pool_is_the_maximum_of_squares() -> None:
     (x,) = normal((2, 4, 6, 3))
     expected = x.reshape(2, 2, 2, 3, 2, 3).max(axis=(2, 4))
     assert_same_bits(max_pool(jnp.asarray(x)), expected)
+
+
+@pytest.mark.parametrize(
+    ("policy", "backend", "before", "expected"),
+    [
+        ("bf16", "auto", "relu", "portable"),
+        ("bf16", f"emulated{UNGUARDED}", "relu", "portable"),
+        ("bf16", f"native{UNGUARDED}", "relu", "platform"),
+        ("bf16", "emulated", "softmax", "platform"),
+        ("h100_bf16", "native", "softmax", "portable"),
+    ],
+)
+def test_the_cross_entropy_is_stated_where_all_else_is(
+    policy: str, backend: str, before: str, expected: str
+) -> None:
+    calls = {before: 1, "cross_entropy": 1}
+    functions = Functions(ps.Policy.parse(policy), backend, calls)
+    assert functions._chosen("cross_entropy", "cross_entropy 1") == expected

@@ -1,7 +1,6 @@
 """An operand with scales: the elements that are multiplied, and what their sums are scaled by."""
 
-from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from precsim.formats.scaled import scaled_format
 from precsim.formats.tile import TileFormat
 from precsim.products.specs.scaling import Scaling, scaling_of
 from precsim.rounding.kernel.kernel import round_array
-from precsim.rounding.scaled import affine, grouping, tile
-from precsim.rounding.scaled.quantized import dequantize_array, quantize_array
+from precsim.rounding.scaled import affine, block, grouping, tile
 from precsim.rounding.scaled.scale import Scale, with_scale
 from precsim.rounding.spec import RoundingSpec
 
@@ -52,10 +50,7 @@ def scaled_operand(
     if fmt is None:
         return Scaled(round_array(x, random_bits, rounding), None)
     if isinstance(fmt, BlockFormat):
-        q = quantize_array(x, random_bits, rounding, -1)
-        whole = q.tensor_scale
-        scales = None if whole is None else whole.reshape((1,) * x.ndim)
-        return Scaled(dequantize_array(replace(q, tensor_scale=None)), scales)
+        return _times_block_scales(x, random_bits, rounding, fmt)
     scaling = scaling_of(rounding)
     assert scaling is not None
     carrier = as_carrier(x)[1]
@@ -78,6 +73,28 @@ def scaled_operand(
     return Scaled(
         _from_groups(elements, scaling, x.shape), _spread(scales, scaling, x.shape, stretch)
     )
+
+
+def _times_block_scales(
+    x: Array, random_bits: Array | None, rounding: RoundingSpec, fmt: BlockFormat
+) -> Scaled:
+    """Return elements times the scales of their blocks, and the scale of the array, if any."""
+    carrier = as_carrier(x)[1]
+    groups = grouping.to_groups(bitcast(x, carrier.uint_dtype), fmt, -1)
+    bits = None if random_bits is None else grouping.to_groups(random_bits, fmt, -1)
+    parts: Any = map(_settled, block.round_blocks(groups, bits, rounding, carrier))
+    found = block.Rounded(*parts)
+    whole, scales = found.tensor_scale, found.scales[..., None]
+    blocks = found._replace(scales=scales, tensor_scale=None)
+    values = computed_once(block.values_of(blocks, fmt, carrier))
+    values = bitcast(grouping.from_groups(values, fmt, -1, x.shape), carrier.float_dtype)
+    if whole is None:
+        return Scaled(values, None)
+    return Scaled(values, bitcast(whole, carrier.float_dtype).reshape((1,) * x.ndim))
+
+
+def _settled(x: Array | None) -> Array | None:
+    return None if x is None else computed_once(x)
 
 
 def _codes(

@@ -133,8 +133,8 @@ def add_stretches(
         return entry(scales, j) if scales.shape[0] > 1 else scales[0]
 
     def add_stretch(j: Any, total: Array) -> Array:
-        part = run(entry(left, j), entry(right, j))
-        scale = _both_scales(scale_of(rows, j), scale_of(columns, j))
+        part = computed_once(run(entry(left, j), entry(right, j)))
+        scale = computed_once(_both_scales(scale_of(rows, j), scale_of(columns, j)))
         if contracts:
             return fma(scale, part, total, "fp32")
         return add(total, multiply(scale, part, "fp32"), "fp32")

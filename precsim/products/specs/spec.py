@@ -75,7 +75,8 @@ class MatmulSpec:
         none.
     rotation : int, optional
         16: both operands are rotated along K first, 16 elements at a time, by a random Hadamard
-        transform. The product stays the same but for roundings, which large elements spoil less.
+        transform, which spreads large elements over their neighbours. The product stays the same
+        but for roundings.
 
     Raises
     ------
@@ -218,6 +219,11 @@ class MatmulSpec:
         """Whether an operand is rounded stochastically."""
         parts = (self.lhs, self.rhs)
         return any(x is not None and x.mode is RoundingMode.STOCHASTIC for x in parts)
+
+    @property
+    def needs_seeds(self) -> bool:
+        """Whether something before the output is rounded stochastically."""
+        return self.has_random_operands or self.accumulator.mode is RoundingMode.STOCHASTIC
 
     @property
     def elements(self) -> "MatmulSpec":

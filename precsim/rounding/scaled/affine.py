@@ -78,7 +78,7 @@ def round_to_steps(
         scale = computed_once(_scale(width, half - 1, carrier))
         zero = (scale & u(0)).astype(np.int32) + np.int32(half)
     else:
-        width = _sum(highest, lowest, carrier)
+        width = _sum(computed_once(highest), computed_once(lowest), carrier)
         scale = computed_once(_scale(width, 2 * half - 1, carrier))
         unsigned = FixedPointFormat(
             name="", integer_bits=fmt.bits, fraction_bits=0, is_signed=False
@@ -86,7 +86,7 @@ def round_to_steps(
         zero = integer_quotient(lowest, scale, RoundingSpec(format=unsigned), None, carrier)
         zero = computed_once(zero)
     element = replace(spec, format=fmt.element)
-    steps = integer_quotient(bits, scale[..., None], element, random_bits, carrier)
+    steps = computed_once(integer_quotient(bits, scale[..., None], element, random_bits, carrier))
     return Steps(steps + zero[..., None], scale, zero, is_lost)
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from precsim._arrays import Array, namespace
+from precsim._loops import computed_once
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.codec import code_dtype, decode_bits, encode_bits
@@ -20,7 +21,7 @@ from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import InfinityMode, OverflowMode, RoundingMode
-from precsim.rounding.scaled import nvfp4
+from precsim.rounding.scaled import float_steps, nvfp4
 from precsim.rounding.scaled.float_steps import constant, rounded
 from precsim.rounding.spec import RoundingSpec
 
@@ -29,6 +30,14 @@ class Blocks(NamedTuple):
     """Codes of the elements and of the scales; the pattern of the array's scale, if any."""
 
     codes: Array
+    scales: Array
+    tensor_scale: Array | None
+
+
+class Rounded(NamedTuple):
+    """Patterns of the elements and of the scales; that of the array's scale, if any."""
+
+    elements: Array
     scales: Array
     tensor_scale: Array | None
 
@@ -45,6 +54,20 @@ class Quotients(NamedTuple):
 def quantize_blocks(
     bits: Array, random_bits: Array | None, spec: RoundingSpec, carrier: Carrier
 ) -> Blocks:
+    """Choose the scales of blocks and round their elements; as codes."""
+    fmt = spec.format
+    assert isinstance(fmt, BlockFormat)
+    found = round_blocks(bits, random_bits, spec, carrier)
+    return Blocks(
+        encode_bits(found.elements, fmt.element, carrier).astype(code_dtype(fmt.element)),
+        encode_bits(found.scales, fmt.scale, carrier).astype(code_dtype(fmt.scale)),
+        found.tensor_scale,
+    )
+
+
+def round_blocks(
+    bits: Array, random_bits: Array | None, spec: RoundingSpec, carrier: Carrier
+) -> Rounded:
     """Choose the scales of blocks and round their elements."""
     fmt = spec.format
     assert isinstance(fmt, BlockFormat)
@@ -58,11 +81,7 @@ def quantize_blocks(
         random_bits=random_bits,
     )
     scale = select(quotients.is_lost, carrier.uint(carrier.quiet_nan), quotients.scales)
-    return Blocks(
-        encode_bits(elements, fmt.element, carrier).astype(code_dtype(fmt.element)),
-        encode_bits(scale, fmt.scale, carrier).astype(code_dtype(fmt.scale)),
-        quotients.tensor_scale,
-    )
+    return Rounded(elements, scale, quotients.tensor_scale)
 
 
 def divide_by_scales(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Quotients:
@@ -82,7 +101,7 @@ def divide_by_scales(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Quoti
         scale, tensor_scale = chosen.scale, chosen.tensor_scale
         exact = wide.Packed(chosen.elements, bits & u(0), bits & u(0))
     else:
-        scale = _exact_scale(amax, fmt, carrier)
+        scale = computed_once(_exact_scale(amax, fmt, carrier))
         exact = _quotient(bits, scale[..., None], fmt.scale, carrier)
     if keeps_specials:
         exact = wide.Packed(
@@ -98,10 +117,20 @@ def dequantize_blocks(blocks: Blocks, fmt: BlockFormat, carrier: Carrier) -> Arr
 
     Scales broadcast to the codes.
     """
-    u = carrier.uint
     element = decode_bits(blocks.codes.astype(carrier.uint_dtype), fmt.element, carrier)
     scale = decode_bits(blocks.scales.astype(carrier.uint_dtype), fmt.scale, carrier)
-    value = times_scales(element, scale, blocks.tensor_scale, carrier)
+    return values_of(Rounded(element, scale, blocks.tensor_scale), fmt, carrier)
+
+
+def values_of(blocks: Rounded, fmt: BlockFormat, carrier: Carrier) -> Array:
+    """Return the patterns of element * scale (* tensor scale); scales broadcast to the elements."""
+    u = carrier.uint
+    element, scale = blocks.elements, blocks.scales
+    if fmt.scale.precision == 1 and blocks.tensor_scale is None:
+        exponent = float_steps.exponent_of(scale, carrier)
+        value = float_steps.times_power_of_two(element, exponent, carrier)
+    else:
+        value = times_scales(element, scale, blocks.tensor_scale, carrier)
     is_special = (element & u(carrier.sign_bit - 1)) >= u(carrier.infinity)
     value = select(is_special, element, value)
     is_nan = (scale > u(carrier.infinity)) | (is_special & (scale == u(0)))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from precsim._arrays import Array, namespace
+from precsim._loops import computed_once
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.carrier import FLOAT32 as F32
 from precsim.formats.carrier import is_zero, select
@@ -40,22 +41,22 @@ def quotients(bits: Array, amax: Array, fmt: BlockFormat) -> Quotients:
     1 for a tensor scale of 0, and a zero element stays 0.
     """
     rule = _torchao if fmt.scale_rule is ScaleRule.TORCHAO else _transformer_engine
-    return rule(bits, amax, amax.max(initial=F32.uint_dtype(0)), fmt)
+    return rule(bits, computed_once(amax), amax.max(initial=F32.uint_dtype(0)), fmt)
 
 
 def _torchao(bits: Array, amax: Array, tensor_amax: Array, fmt: BlockFormat) -> Quotients:
     u = F32.uint
     element_max, scale_max = _largest_values(fmt)
     tensor_scale = _divide_by(tensor_amax, element_max * scale_max)
-    tensor_scale = select(tensor_scale == u(0), u(_ONE), tensor_scale)
+    tensor_scale = computed_once(select(tensor_scale == u(0), u(_ONE), tensor_scale))
     ratio = divide(_divide_by(amax, element_max), tensor_scale | (amax & u(0)), F32)
     ratio = namespace(amax).maximum(ratio, u(_pattern(fmt.scale.min_normal)))
-    scale = _to_scale(ratio, fmt)
-    inverse = divide(constant(tensor_scale, _ONE, F32), tensor_scale, F32)
+    scale = computed_once(_to_scale(ratio, fmt))
+    inverse = computed_once(divide(constant(tensor_scale, _ONE, F32), tensor_scale, F32))
     is_infinite = inverse == u(F32.infinity)
-    inverse = divide(inverse | (scale & u(0)), scale, F32)
+    inverse = computed_once(divide(inverse | (scale & u(0)), scale, F32))
     is_infinite = is_infinite | (inverse == u(F32.infinity))
-    elements = multiply(bits, inverse[..., None], F32)
+    elements = computed_once(multiply(bits, inverse[..., None], F32))
     beyond = (bits & u(F32.sign_bit)) | u(F32.infinity)
     elements = select(is_infinite[..., None] & ~is_zero(bits, F32), beyond, elements)
     return Quotients(scale, tensor_scale, _clamp(elements, element_max))
@@ -74,17 +75,18 @@ def _transformer_engine(
         F32,
         SATURATE,
     )
-    encode = select(is_zero, largest, encode)
-    decode = divide(constant(encode, _ONE, F32), encode, F32)
+    encode = computed_once(select(is_zero, largest, encode))
+    decode = computed_once(divide(constant(encode, _ONE, F32), encode, F32))
     reciprocal = constant(encode, _pattern(1 / element_max), F32)
-    multiplier = multiply(encode, reciprocal, F32)
-    scale = _to_scale(multiply(amax, multiplier | (amax & u(0)), F32, SATURATE), fmt)
-    product = multiply(scale, decode | (scale & u(0)), F32)
+    multiplier = computed_once(multiply(encode, reciprocal, F32))
+    ratio = computed_once(multiply(amax, multiplier | (amax & u(0)), F32, SATURATE))
+    scale = computed_once(_to_scale(ratio, fmt))
+    product = computed_once(multiply(scale, decode | (scale & u(0)), F32))
     is_zero = product == u(0)
     divisor = select(is_zero, u(_ONE), product)
     inverse = divide(constant(divisor, _ONE, F32), divisor, F32, SATURATE)
-    inverse = select(is_zero, largest, inverse)
-    elements = _clamp(multiply(bits, inverse[..., None], F32), element_max)
+    inverse = computed_once(select(is_zero, largest, inverse))
+    elements = _clamp(computed_once(multiply(bits, inverse[..., None], F32)), element_max)
     # The code of -0 is not used: the library's comparisons take it for 0.
     elements = select(elements == u(F32.sign_bit), u(0), elements)
     return Quotients(scale, decode, elements)

@@ -196,8 +196,8 @@ def _noise(
     """Return the random bits of a product and of its gradients, of those that need some."""
     noise = {}
     for role, spec, shape in zip(("forward", "dgrad", "wgrad"), specs, shapes, strict=True):
-        modes = spec.accumulator.mode, (spec.output or spec.accumulator).mode
-        if RoundingMode.STOCHASTIC in modes or spec.has_random_operands:
+        output = spec.output or spec.accumulator
+        if spec.needs_seeds or output.mode is RoundingMode.STOCHASTIC:
             noise[role] = bits_at(op.context.key, f"{op.context.path}/{role}", shape)
     return noise or None
 

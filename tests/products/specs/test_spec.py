@@ -89,10 +89,8 @@ def test_fields() -> None:
         ("bf16_bf16_fp32:output=bf16", "order is 'output=bf16'"),
         ("bf16_bf16_fp32:product=bf16:product=fp16", "gives product twice"),
         ("bf16_bf16_fp32:sequential:sequential", "gives order twice"),
-        (
-            "bf16[sr]_bf16_fp32",
-            "lhs is 'bf16:sr'; stochastic rounding is allowed in the accumulator and the output",
-        ),
+        ("bf16_bf16_fp32:rht=8", "order is 'rht=8'"),
+        ("b200:mxfp8:rht=16", "allowed for the block formats of a tensor core are operands"),
         ("bf16_bf16_fp32:product=bf16[sr]", "product is 'bf16:sr'; stochastic"),
         ("bf16_bf16_fp32:adder=bf16[sr]", "adder is 'bf16:sr'; stochastic"),
     ],
