@@ -1,7 +1,5 @@
 """The choices that specs are made of: rounding rules, orders of sums, schedules of kernels."""
 
-from precsim.analysis.compression.fix_scales import FixedScales as FixedScales
-from precsim.analysis.compression.fix_scales import fix_scales as fix_scales
 from precsim.arithmetic.sums.order import Blocked as Blocked
 from precsim.arithmetic.sums.order import Exact as Exact
 from precsim.arithmetic.sums.order import Kahan as Kahan

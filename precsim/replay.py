@@ -12,4 +12,5 @@ from precsim.training.replay.bits import hash_state as hash_state
 from precsim.training.replay.checkpoint import Checkpoint as Checkpoint
 from precsim.training.replay.checkpoint import load_checkpoint as load_checkpoint
 from precsim.training.replay.checkpoint import save_checkpoint as save_checkpoint
+from precsim.training.replay.progress import Checkpoints as Checkpoints
 from precsim.transform.portability import find_unportable as find_unportable

@@ -19,3 +19,23 @@ def public_objects() -> dict[str, object]:
 def last_parts() -> set[str]:
     """Return the public names without their themes."""
     return {name.rpartition(".")[2] for name in public_objects()}
+
+
+NOT_OF_ARRAYS = {
+    # They take codes and scales, which `quantize` made, or bytes.
+    "dequantize", "unpack_codes",
+    # Python numbers, names, formats, records.
+    "compute_exact", "decode_exact", "encode_exact", "fused_dot_exact", "round_exact", "ulp_exact",
+    "gamma", "probabilistic_gamma", "order_bound",
+    "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
+    # Two arrays, one the rounding of the other; statistics; trees of parameters, functions, runs.
+    "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
+    "analyze_steps", "share_map",
+    "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
+    "save_checkpoint", "load_checkpoint",
+    "prepare_run", "list_models", "list_policies", "list_tasks", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
+    "significant_digits", "fragile_parts", "tolerance", "running_bound", "cost",
+    # Optimizers, their states, pictures.
+    *vars(precsim.optax), *vars(precsim.plots),
+}  # fmt: skip
+"""Public functions that no array of numbers goes into, or none that a dtype could change."""

@@ -105,12 +105,22 @@ def multiply(x: Any, y: Any) -> Array:
 
 
 def divide(x: Any, y: Any) -> Array:
-    """Return x / y, rounded to nearest, flushed; about 100 integer operations."""
+    """Return x / y, rounded to nearest, flushed."""
     return _apart(_divide, x, y)
 
 
 def _divide(x: Array, y: Array) -> Array:
-    return flush(divide_rounded(x, y, "fp32"))
+    return _faster("divide", divide_rounded, x, y)
+
+
+def _faster(name: str, by_integers: Callable[..., Array], *arrays: Array) -> Array:
+    """Apply a function, and flush; by float64, which is faster, where XLA compiles it."""
+    if not any(map(is_jax, arrays)):
+        return flush(by_integers(*arrays, "fp32"))
+    from precsim._lax_arrays import plain
+    from precsim.arithmetic.elementary import float64
+
+    return flush(float64.apply(name, *map(plain, arrays)))
 
 
 def sqrt(x: Array) -> Array:
@@ -159,7 +169,7 @@ def exp(x: Array) -> Array:
 
 
 def _exp(x: Array) -> Array:
-    return flush(exp_rounded(x, "fp32"))
+    return _faster("exp", exp_rounded, x)
 
 
 def log(x: Array) -> Array:
@@ -168,7 +178,7 @@ def log(x: Array) -> Array:
 
 
 def _log(x: Array) -> Array:
-    return flush(log_rounded(x, "fp32"))
+    return _faster("log", log_rounded, x)
 
 
 def tanh(x: Array) -> Array:

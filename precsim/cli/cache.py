@@ -12,6 +12,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from precsim.cli.output import print_note
+
 MOST_BYTES = 2**29
 """Of the programs that are kept, at most, when a command begins."""
 
@@ -88,7 +90,7 @@ def _settings() -> dict[str, Any]:
         shrink(folder / "programs", MOST_BYTES)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
         reason = getattr(error, "strerror", None) or error
-        _print_note(f"compiled programs are not kept in {folder or 'a folder'}: {reason}")
+        print_note(f"compiled programs are not kept in {folder or 'a folder'}: {reason}")
         return {}
     return {
         "jax_compilation_cache_dir": str(programs),
@@ -170,13 +172,8 @@ def _told_once() -> Iterator[None]:
                 show(message, *args, **options)
             elif not is_told:
                 is_told = True
-                _print_note(f"{message}; no result changes; to mend it, delete {_told_to_jax()}")
+                print_note(f"{message}; no result changes; to mend it, delete {_told_to_jax()}")
 
         warnings.showwarning = told
         warnings.filterwarnings("always", _BROKEN)
         yield
-
-
-def _print_note(text: str) -> None:
-    with suppress(OSError):
-        print(f"precsim: note: {' '.join(text.split())}", file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from precsim.analysis.cost.built_in import task_of
-from precsim.analysis.cost.cost import Cost, cost
+from precsim.analysis.cost.cost import Cost, cost, of_task
 from precsim.analysis.cost.table import LEGEND, cost_table
 from precsim.cli.console import PlainConsole
 from precsim.cli.output import naming_options, print_words
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="NAME", help=f"{', '.join(MODELS)} (default: {default.model})"
     )
     parser.add_argument(
-        "--task", metavar="NAME", help=f"{', '.join(TASKS)} (default: the first for the model)"
+        "--task", metavar="NAME", help=f"{', '.join(TASKS)} (default: that of the model)"
     )
     parser.add_argument(
         "--batch-size", type=int, metavar="N",
@@ -87,16 +87,11 @@ def _config(policy: Any, **settings: Any) -> TrainConfig:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what was given, and a task that the model can learn."""
+    """Return what was given."""
     names = (*_OF_STEPS, "optimizer")
-    found = {name: value for name in names if (value := getattr(args, name)) is not None}
-    model = MODELS.get(found.get("model", ""))
-    if model is not None and "task" not in found:
-        found["task"] = next(name for name, task in TASKS.items() if task.has in model.reads)
-    return found
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 
 def _of_model(config: TrainConfig, policies: Sequence[Policy]) -> list[Cost]:
     task = task_of(config)
-    arrays = task.weights, task.inputs, task.targets
-    return [cost(task.loss, *arrays, policy=p, optimizer=config.optimizer) for p in policies]
+    return [of_task(task, policy, config.optimizer) for policy in policies]

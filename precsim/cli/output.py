@@ -88,6 +88,12 @@ def print_error(message: str) -> None:
         print(f"precsim: error: {' '.join(words)}", file=sys.stderr, flush=True)
 
 
+def print_note(text: str) -> None:
+    """Print one line to standard error that nothing depends on."""
+    with suppress(OSError):
+        print(f"precsim: note: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
 def is_expected(error: BaseException) -> bool:
     """Return whether an error is one of input or files, whose message says all."""
     return isinstance(error, (ValueError, OSError))

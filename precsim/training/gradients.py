@@ -10,13 +10,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from precsim._arrays import Array
+from precsim.arithmetic.elementwise import divide
 from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.scaled.scale import Scale
+from precsim.training.config import TrainConfig
 from precsim.training.layers import Layers
 from precsim.training.losses import loss_named
 from precsim.training.network import Network
+from precsim.training.recipes.accumulation import (
+    Accumulator,
+    Measured,
+    accumulate_gradients,
+)
 from precsim.training.recipes.gradients import scaled_gradient
 from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.loss_scaling import LossScale
@@ -24,6 +32,7 @@ from precsim.training.setup import Layered, Setup
 from precsim.training.watched import Watched, probe
 from precsim.transform.emulate import check_rules, trace
 from precsim.transform.interpreter import evaluate
+from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context
 from precsim.transform.policy import Policy, Rule
 from precsim.transform.tensor_scaling import delayed
@@ -50,6 +59,8 @@ class Found(NamedTuple):
     """Path of an operand of a product -> its largest magnitude."""
     untrusted: Array
     """Products whose bits cannot be trusted."""
+    finite: Any = True
+    """Whether the gradient of each microbatch is finite, where there are several."""
 
 
 Gradient = Callable[[Any, Any, Any, Any, LossScale, Array, Mapping[str, Scale]], Found]
@@ -60,8 +71,48 @@ def make_gradient(setup: Setup, backend: str) -> Gradient:
     """Return the gradient of a setup's loss under its policy."""
     model = setup.model
     if isinstance(model, Layered):
-        return _layered(setup, model.module.apply, backend)
-    return _emulated(setup, model, backend)
+        gradient = _layered(setup, model.module.apply, backend)
+    else:
+        gradient = _emulated(setup, model, backend)
+    count = setup.config.accumulate
+    return gradient if count == 1 else _in_microbatches(gradient, setup.config)
+
+
+def _in_microbatches(gradient: Gradient, config: TrainConfig) -> Gradient:
+    """Return the mean loss and gradient of microbatches, and all that they count."""
+    count, accumulator = config.accumulate, Accumulator.parse(config.accumulator)
+
+    def mean(
+        params: Any,
+        state: Any,
+        inputs: Any,
+        targets: Any,
+        scale: LossScale,
+        key: Array,
+        scales: Mapping[str, Scale],
+    ) -> Found:
+        def run(part: Any, n: Array, state: Any) -> tuple[Measured, Any]:
+            inputs, targets = part
+            found = gradient(params, state, inputs, targets, scale, fold_in(key, n), scales)
+            summed = found.loss, found.forward, found.backward, found.untrusted
+            return Measured(summed, found.largest, found.model_state), found.scaled
+
+        measured, scaled, finite = accumulate_gradients(
+            run, (inputs, targets), count, accumulator, key=key, passed_on=state
+        )
+        loss, forward, backward, untrusted = measured.summed
+        return Found(
+            divide(loss, np.float32(count), "fp32"),
+            scaled,
+            measured.passed_on,
+            forward,
+            backward,
+            measured.largest,
+            untrusted,
+            finite,
+        )
+
+    return mean
 
 
 def _layered(setup: Setup, apply: Callable[..., Any], backend: str) -> Gradient:

@@ -48,7 +48,7 @@ class Layers:
     @property
     def functions(self) -> "Functions":
         """The policy's functions: a module of `precsim.training.functions`, its results tagged."""
-        return Functions(self.policy, self.calls)
+        return Functions(self.policy, self.backend, self.calls)
 
     def check_rules(self) -> None:
         """Refuse a rule that decides nothing in the model that has run."""
@@ -122,9 +122,13 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """Functions whose results get names, which are their scopes: ``softmax 1``, ``softmax 2``."""
+    """Functions whose results get names, which are their scopes: ``softmax 1``, ``softmax 2``.
+
+    The cross-entropy is always portable, unless products are the platform's own.
+    """
 
     policy: Policy
+    backend: str
     calls: dict[str, int]
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -133,12 +137,18 @@ class Functions:
         def call(*args: Any) -> Any:
             self.calls[name] = self.calls.get(name, 0) + 1
             label = _label(name, self.calls[name])
-            result = getattr(functions_of(self.policy.at(label).functions), name)(*args)
+            result = getattr(functions_of(self._chosen(name, label)), name)(*args)
             if isinstance(result, tuple):
                 return result  # of a fork: the gradients of its branches are tagged elsewhere
             return tag_both(result, label)
 
         return call
+
+    def _chosen(self, name: str, label: str) -> str:
+        """Return which functions compute a call."""
+        is_native = self.backend.removesuffix(products.UNGUARDED) == "native"
+        is_stated = name == "cross_entropy" and not is_native
+        return "portable" if is_stated else self.policy.at(label).functions
 
 
 def _label(name: str, call: int) -> str:

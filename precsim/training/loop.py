@@ -21,6 +21,7 @@ from precsim.training.gradients import first_tensor_scales
 from precsim.training.losses import Loss, Metric
 from precsim.training.own_objects import load_object
 from precsim.training.recipes.leaves import by_name
+from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
 from precsim.training.result import TrainResult, stacked
 from precsim.training.scores import test_score
 from precsim.training.setup import Layered, Setup, setup_of
@@ -46,6 +47,7 @@ def train(
     loss: str | Loss | None = None,
     metric: str | Metric | None = None,
     optimizer: Any = None,
+    checkpoints: Checkpoints | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
 ) -> TrainResult:
@@ -73,11 +75,14 @@ def train(
         ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
     optimizer : optax.GradientTransformation, optional
         Any optimizer of optax, with any schedule.
+    checkpoints : ps.replay.Checkpoints, optional
+        A folder for the state and everything measured. A run that was killed goes on from there
+        when it is called again, and ends with the same bits.
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
     on_state : callable, optional
-        Called as ``on_state(steps_done, state)`` before the first step and after each; a run that
-        has to be repeated starts again with 0. For example a `BitLog`.
+        Called as ``on_state(steps_done, state)`` before the first step that is made and after
+        each; a run that has to be repeated starts again with 0. For example a `BitLog`.
 
     Returns
     -------
@@ -87,8 +92,8 @@ def train(
     Raises
     ------
     ValueError
-        If `backend="native"` and a product of the policy has no native kernel, or if a rule of the
-        policy decides nothing in the model.
+        If `backend="native"` and a product of the policy has no native kernel, if a rule of the
+        policy decides nothing in the model, or if the folder has checkpoints of another run.
     TypeError
         If `config` is no `TrainConfig`, or `model`, `data`, `loss` or `optimizer` are none.
     NotImplementedError
@@ -123,14 +128,16 @@ def train(
     [2.0]
     """
     source = load_data(config) if data is None else as_data(data, test=test)
-    own = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
-    return train_on(source, config, **own, on_step=on_step, on_state=on_state)
+    own: dict[str, Any] = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
+    own |= {"checkpoints": checkpoints, "on_step": on_step, "on_state": on_state}
+    return train_on(source, config, **own)
 
 
 def train_on(
     data: Data | Stream,
     config: TrainConfig,
     *,
+    checkpoints: Checkpoints | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
     **own: Any,
@@ -142,8 +149,12 @@ def train_on(
         # Emulated products first run without their general branch, which is slow to compile. In the
         # rare run that leaves the range where they are exact, everything is repeated with it.
         backends.insert(0, config.backend + UNGUARDED)
+    if checkpoints is not None and checkpoints.below(_GUARDED).folder.exists():
+        backends = backends[-1:]  # the short way has been left before
     for backend in backends:
-        result = _run(data, setup, on_step, on_state, backend)
+        name = _UNGUARDED if backend.endswith(UNGUARDED) else _GUARDED
+        kept = checkpoints and checkpoints.below(name)
+        result = _run(data, setup, kept, on_step, on_state, backend)
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
@@ -160,10 +171,15 @@ def load_data(config: TrainConfig) -> Data | Stream:
     return TASKS[config.task].load(config.seed, config.data_dir)
 
 
+_GUARDED, _UNGUARDED = "guarded", "unguarded"
+"""Folders of checkpoints: what one way to compute has stored is nothing for the other."""
+
+
 @with_default_switches
 def _run(
     data: Data | Stream,
     setup: Setup,
+    checkpoints: Checkpoints | None,
     on_step: Callable[[int, float], None] | None,
     on_state: Callable[[int, TrainState], None] | None,
     backend: str,
@@ -174,56 +190,88 @@ def _run(
         for spec in config.policy.products:  # with rules, tracing finds which products there are
             resolve_backend(spec, config.backend)
     run = _prepared(data, setup, backend)
-    state = run.state
-
-    start = time.perf_counter()
-    snapshots = {0: _to_numpy(state.params)}
-    step = _compiled(setup, backend, state, *run.batch(0))
-    compiled = time.perf_counter()
-
-    if on_state is not None:
-        on_state(0, state)
-    keep = set(np.unique(np.linspace(0, config.steps, config.snapshots + 1).astype(int)))
-    history: list[Metrics] = []
-    last_report = compiled
-    for k in range(config.steps):
-        state, metrics = step(state, *run.batch(k))
-        if k == 0:
-            first_gradient = _to_numpy(metrics.gradient)
-        gradient = metrics.gradient
-        history.append(metrics._replace(gradient={}))
-        if on_state is not None:
-            on_state(k + 1, state)
-        if k + 1 in keep:
-            snapshots[k + 1] = _to_numpy(state.params)
-        if on_step is not None and time.perf_counter() - last_report > 0.2:
-            on_step(k + 1, float(metrics.loss))
-            last_report = time.perf_counter()
-            if metrics.untrusted:
-                return None
-    done = jax.device_get(history)
-    finished = time.perf_counter()
-    score, untrusted = test_score(data, setup, state, backend)
-    if untrusted or any(m.untrusted for m in done):
-        return None
+    progress = Progress(state=run.state, snapshots={0: _to_numpy(run.state.params)})
+    if checkpoints is not None:
+        known = data if isinstance(data, Data) else run.batch(0)
+        progress.run = run_identity(setup, known, run.state)
+        progress = load_progress(checkpoints.folder, progress, Metrics) or progress
+    if progress.score is None:
+        if not _go_on(progress, run, setup, checkpoints, on_step, on_state, backend):
+            return None
+        progress.score, untrusted = test_score(data, setup, progress.state, backend)
+        if untrusted:
+            return None
+        if checkpoints is not None:
+            progress.save(checkpoints)
+    done = progress.history
     return TrainResult(
         config=config,
         losses=np.array([m.loss for m in done]),
         metric=setup.metric_name,
-        test_score=score,
+        test_score=progress.score,
         taken=np.array([m.finite for m in done]),
         loss_scales=np.array([m.factor for m in done]),
         nonzero_updates=np.array([m.nonzero_updates for m in done]),
         swallowed_updates=np.array([m.swallowed_updates for m in done]),
         forward_events=stacked([m.forward_events for m in done]),
         backward_events=stacked([m.backward_events for m in done]),
-        first_gradient=first_gradient,
-        last_gradient=_to_numpy(gradient),
-        snapshots=snapshots,
+        first_gradient=progress.first_gradient,
+        last_gradient=progress.last_gradient,
+        snapshots=progress.snapshots,
         backend=_backends(setup, done[0].forward_events),
-        compile_seconds=compiled - start,
-        run_seconds=finished - compiled,
+        compile_seconds=progress.compile_seconds,
+        run_seconds=progress.run_seconds,
     )
+
+
+def _go_on(
+    progress: Progress,
+    run: "PreparedRun",
+    setup: Setup,
+    checkpoints: Checkpoints | None,
+    on_step: Callable[[int, float], None] | None,
+    on_state: Callable[[int, TrainState], None] | None,
+    backend: str,
+) -> bool:
+    """Make the steps that are left; False if the bits of a product cannot be trusted."""
+    steps = setup.config.steps
+    keep = set(np.unique(np.linspace(0, steps, setup.config.snapshots + 1).astype(int)))
+    start = time.perf_counter()
+    step = _compiled(setup, backend, run.state, *run.batch(progress.done))
+    last_report = since = time.perf_counter()
+    progress.compile_seconds += since - start
+
+    def settled() -> bool:
+        """Fetch what was measured, and return whether its bits can be trusted."""
+        nonlocal since
+        progress.history = jax.device_get(progress.history)
+        progress.run_seconds += time.perf_counter() - since
+        since = time.perf_counter()
+        return not any(m.untrusted for m in progress.history)
+
+    if on_state is not None:
+        on_state(progress.done, progress.state)
+    for k in range(progress.done, steps):
+        progress.state, metrics = step(progress.state, *run.batch(k))
+        if k == 0:
+            progress.first_gradient = _to_numpy(metrics.gradient)
+        gradient = metrics.gradient
+        progress.history.append(metrics._replace(gradient={}))
+        if on_state is not None:
+            on_state(k + 1, progress.state)
+        if k + 1 in keep:
+            progress.snapshots[k + 1] = _to_numpy(progress.state.params)
+        if on_step is not None and time.perf_counter() - last_report > 0.2:
+            on_step(k + 1, float(metrics.loss))
+            last_report = time.perf_counter()
+            if metrics.untrusted:
+                return False
+        if checkpoints is not None and (k + 1) % checkpoints.every == 0 and k + 1 < steps:
+            if not settled():
+                return False
+            progress.save(checkpoints)
+    progress.last_gradient = _to_numpy(gradient)
+    return settled()
 
 
 def _backends(setup: Setup, places: Any) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
 from precsim.training.data.dataset import Problem
+from precsim.training.plain_layers import PlainLayers
 from precsim.training.recipes.leaves import is_trained
 
 _ALLOWED = (
@@ -230,6 +231,18 @@ def of_module(name: str, module: Any, problem: Problem) -> Network:
         if has_state:
             return module.apply(weights, inputs, state, is_training)
         return module.apply(weights, inputs), state
+
+    return Network(name, init, run)
+
+
+def of_layers(name: str, module: Any, problem: Problem) -> Network:
+    """Return the network of one of precsim's own models that computes with `Layers`."""
+
+    def init(seed: int, inputs: Any) -> tuple[Any, Any]:
+        return module.init(np.random.default_rng([seed, 1]), problem), ()
+
+    def run(weights: Any, state: Any, inputs: Any, key: Array, is_training: bool) -> Any:
+        return module.apply(weights, inputs, PlainLayers()), state
 
     return Network(name, init, run)
 

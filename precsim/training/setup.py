@@ -15,7 +15,13 @@ from precsim.training.data.dataset import Problem, kind_of, usual_loss
 from precsim.training.data.registry import TASKS
 from precsim.training.losses import Loss, Metric, loss_named, metric_named
 from precsim.training.models.registry import MODELS
-from precsim.training.network import Network, as_network, checked_weights, of_module
+from precsim.training.network import (
+    Network,
+    as_network,
+    checked_weights,
+    of_layers,
+    of_module,
+)
 from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
 from precsim.transform.policy import Policy
 
@@ -79,6 +85,11 @@ def setup_of(
     optimizer: Any = None,
 ) -> Setup:
     """Return the setup of a run; what is None is that of the config and of the data."""
+    if config.delay >= config.steps:
+        raise ValueError(
+            f"delay is {config.delay}; allowed with steps {config.steps} are 0 to "
+            f"{config.steps - 1}, as a later gradient is never applied"
+        )
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer is {shown(optimizer)}; allowed is one of optax")
     task = TASKS.get(config.task)
@@ -91,9 +102,9 @@ def setup_of(
     if model is None and config.model in MODELS:
         _refuse_other_kind(config.model, problem)
     found = _registered(config.model, problem) if model is None else as_network(model)
-    if isinstance(found, Layered):
-        for policy in (config.policy, *(rule.policy for rule in config.policy.rules)):
-            _refuse_what_functions_cannot(found.name, policy)
+    if isinstance(found, Layered) and not _is_for_layers(config.policy):
+        assert problem is not None
+        found = _without_layers(found, problem)
     return Setup(config, found, loss, metric, optimizer)
 
 
@@ -112,19 +123,34 @@ def _registered(name: str, problem: Problem) -> Layered | Network:
     return of_module(name, module, problem) if MODELS[name].is_plain else Layered(name, module)
 
 
-def _refuse_what_functions_cannot(name: str, policy: Policy) -> None:
-    """Refuse roundings and orders inside the functions of a model that computes with `Layers`."""
+@lru_cache(maxsize=64)
+def _without_layers(model: Layered, problem: Problem) -> Network:
+    """Return a model that computes with `Layers` in plain JAX."""
+    return of_layers(model.name, model.module, problem)
+
+
+def plain_network(setup: Setup, problem: Problem) -> Network:
+    """Return the model of a setup in plain JAX."""
+    model = setup.model
+    return _without_layers(model, problem) if isinstance(model, Layered) else model
+
+
+@lru_cache(maxsize=256)
+def _is_for_layers(policy: Policy) -> bool:
+    """Return whether `Layers` has all that a policy says; else the model runs under `emulate`.
+
+    `Layers` computes softmax, normalisation and their sums in float32, in orders of their own, and
+    has no state for delayed scaling.
+    """
     fp32 = RoundingSpec.parse("fp32")
-    for part in ("reductions", "softmax", "normalisation", "output"):
-        spec = getattr(policy, part)
-        is_default = spec is None or (part == "reductions" and spec == policy.elementwise)
-        if not is_default and spec != fp32:
-            raise ValueError(
-                f"{part} of the policy is '{spec}'; allowed in a training of {name!r} is 'fp32', in which "
-                "softmax, normalisation and their sums are computed, whatever the policy"
-            )
-    if policy.reduction_order != PAIRWISE:
-        raise ValueError(
-            f"reduction_order of the policy is '{policy.reduction_order}'; allowed in a training of {name!r} is "
-            "'pairwise', the default, as its functions have orders of their own"
-        )
+    for each in (policy, *(rule.policy for rule in policy.rules)):
+        given = [each.softmax, each.normalisation, each.output]
+        given += [each.reductions] if each.reductions != each.elementwise else []
+        if any(spec not in (None, fp32) for spec in given) or each.reduction_order != PAIRWISE:
+            return False
+        products = (each.forward, each.dgrad, each.wgrad)
+        if any(spec.rotation is not None or spec.has_random_operands for spec in products):
+            return False
+        if each.tensor_scaling not in ("none", "current"):
+            return False
+    return True

@@ -1,7 +1,7 @@
 """One training step, compiled once per policy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +12,18 @@ from precsim.rounding.round_to import round_to
 from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import functions_of
-from precsim.training.gradients import make_gradient
-from precsim.training.recipes.leaves import is_trained, map_named, map_trained
-from precsim.training.recipes.loss_scaling import LossScale, all_finite, as_loss_scale
+from precsim.training.gradients import Found, make_gradient
+from precsim.training.recipes.clipping import clip
+from precsim.training.recipes.gradients import until_finite
+from precsim.training.recipes.leaves import map_named, map_trained
+from precsim.training.recipes.loss_scaling import (
+    LossScale,
+    all_finite,
+    as_loss_scale,
+    narrowed,
+)
 from precsim.training.recipes.rounded_leaves import round_leaves
+from precsim.training.recipes.stale_gradients import StaleGradients, exchange, no_gradients
 from precsim.training.recipes.updates import apply_updates, count_swallowed
 from precsim.training.setup import Setup
 from precsim.training.switches import with_default_switches
@@ -41,6 +49,8 @@ class TrainState:
     step: Array
     key: Array
     """Made from the seed; the random bits of a step depend on it and on `step`."""
+    stale: StaleGradients | None = None
+    """Gradients that are applied later, with a delay."""
 
 
 class Metrics(NamedTuple):
@@ -79,6 +89,7 @@ def initial_state(
         loss_scale=as_loss_scale(policy.loss_scale),
         step=jnp.int32(0),
         key=jax.random.key(config.seed),
+        stale=no_gradients(params, config.delay) if config.delay else None,
     )
 
 
@@ -102,16 +113,24 @@ def make_step(setup: Setup, backend: str) -> Step:
 
     @with_default_switches
     def step(state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, Metrics]:
-        state = replace(state, loss_scale=jax.tree.map(_narrow, state.loss_scale))
         key = fold_in(state.key, state.step)
         scales = {name: history.scale for name, history in state.tensor_scales.items()}
-        found = gradient(
-            state.params, state.model_state, inputs, targets, state.loss_scale, key, scales
-        )
-        grads = state.loss_scale.unscale(found.scaled)
-        finite = all_finite(grads)
+
+        def attempt(scale: LossScale) -> tuple[tuple[Found, Any], Array]:
+            inputs_of_step = (state.params, state.model_state, inputs, targets)
+            found = gradient(*inputs_of_step, scale, key, scales)
+            grads = scale.unscale(found.scaled)
+            return (found, grads), all_finite(grads) & found.finite
+
+        first = narrowed(state.loss_scale)
+        (found, grads), scale, finite = until_finite(attempt, first)
         grads = map_named(lambda name, g: tag(g, f"gradient of {name}"), grads)
-        updates, optimizer_state = optimizer.update(grads, state.optimizer_state, state.params)
+        # Only a loss scale can react to an overflow; without one the step is taken as it is.
+        usable = keep = finite | (policy.loss_scale == "none")
+        applied, stale = clip(grads, setup.config.clipping), state.stale
+        if stale is not None:
+            applied, keep, stale = exchange(stale, applied, usable)
+        updates, optimizer_state = optimizer.update(applied, state.optimizer_state, state.params)
         optimizer_state = round_leaves(
             optimizer_state,
             policy.optimizer_state,
@@ -132,29 +151,28 @@ def make_step(setup: Setup, backend: str) -> Step:
         flush = functions_of(policy.functions).flush
         params = map_named(lambda name, w: tag(flush(w), f"new {name}"), params)
         nonzero, swallowed = count_swallowed(state.params, updates, params)
-        # Only a loss scale can react to an overflow; without one the step is taken as it is.
-        keep = finite | (policy.loss_scale == "none")
 
-        def choose(new: Any, old: Any) -> Any:
+        def choose(new: Any, old: Any, keep: Array = keep) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old)
 
         next_state = TrainState(
             params=choose(params, state.params),
             optimizer_state=choose(optimizer_state, state.optimizer_state),
-            model_state=choose(found.model_state, state.model_state),
+            model_state=choose(found.model_state, state.model_state, usable),
             compensation=choose(compensation, state.compensation),
             tensor_scales={
                 name: history.update(found.largest[name])
                 for name, history in state.tensor_scales.items()
             },
-            loss_scale=state.loss_scale.adjust(finite),
+            loss_scale=scale.adjust(finite),
             step=state.step + 1,
             key=state.key,
+            stale=stale,
         )
         metrics = Metrics(
             loss=found.loss,
             finite=keep,
-            factor=_factor(state.loss_scale),
+            factor=jnp.asarray(scale.factor, jnp.float32),
             nonzero_updates=jnp.where(keep, nonzero, 0),
             swallowed_updates=jnp.where(keep, swallowed, 0),
             forward_events=found.forward,
@@ -165,12 +183,3 @@ def make_step(setup: Setup, backend: str) -> Step:
         return next_state, metrics
 
     return step
-
-
-def _narrow(leaf: Any) -> Array:
-    """Return a number of Python, or one that JAX took for 64 bits wide, in 32 bits."""
-    return jnp.asarray(leaf, jnp.float32 if is_trained(leaf) else jnp.int32)
-
-
-def _factor(loss_scale: LossScale) -> Array:
-    return jnp.asarray(loss_scale.factor, jnp.float32)

@@ -31,8 +31,12 @@ _EXACT = frozenset(
 _ROUNDED_ALIKE = {"add", "sub", "mul", "add_any"}
 """Float32 operations that every device rounds to nearest; a compiler may join a mul and an add."""
 
-_PROVED = {"precsim.native_tensor_core", "precsim.tensor_core_tiles"}
-"""Jitted functions of `precsim.products` whose bits were compared with those of integers."""
+_PROVED = {
+    "precsim.native_tensor_core",
+    "precsim.tensor_core_tiles",
+    "precsim.float64_function",
+}
+"""Jitted functions of precsim whose bits were compared with those of integers."""
 
 _UNORDERED = {"scatter-add", "scatter-mul", "reduce", "reduce_window"}
 """They apply an operation to many numbers, in an order that is the platform's."""

@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -180,17 +180,67 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+_LOSS_SCALE_OPTIONS: dict[str, tuple[str, Callable[[float], bool], str]] = {
+    "interval": ("growth_interval", lambda x: x >= 1 and x % 1 == 0, "integers from 1"),
+    "growth": ("growth_factor", lambda x: x > 1, "numbers above 1"),
+    "backoff": ("backoff_factor", lambda x: x < 1, "numbers between 0 and 1"),
+    "min": ("min_factor", lambda x: True, "numbers from 2**-126 to 2**126"),
+    "max": ("max_factor", lambda x: True, "numbers from 2**-126 to 2**126"),
+}
+"""Option of a dynamic loss scale -> field of `DynamicLossScale`, what it can be, in words."""
+
+
 def loss_scale_text(given: object) -> str:
     """Return a loss scale, given as text or number, as a policy writes it; refuse what is none."""
+    read_loss_scale(given)
+    return str(given)
+
+
+def read_loss_scale(given: object) -> tuple[str, dict[str, Any]]:
+    """Return "none", "static" or "dynamic", and the fields that a loss scale gives."""
     text = str(given)
-    number = text.removeprefix("dynamic@")
-    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", number):
-        is_allowed = text in ("none", "dynamic")
-    else:
-        is_allowed = 2.0**-126 <= float(number) <= 2.0**126  # normal in float32, like its inverse
-    if not is_allowed:
+    if text == "none":
+        return "none", {}
+    is_dynamic = re.fullmatch(r"dynamic(@[^\[]+)?(\[(.+)\])?", text)
+    number = text if is_dynamic is None else (is_dynamic[1] or "")[1:]
+    fields = {"factor": _positive(number)} if number or is_dynamic is None else {}
+    if None in fields.values():
         raise ValueError(
             f"loss scale is {shown(given)}; allowed are 'none', 'dynamic', a number from 2**-126 to "
-            "2**126, 'dynamic@' and such a number"
+            "2**126, 'dynamic@' and such a number, and options after it, as in "
+            "'dynamic@1024[interval=200,growth=2,backoff=0.5,min=1,max=65536,redo]'"
         )
-    return text
+    if is_dynamic is None:
+        return "static", fields
+    return "dynamic", fields | _loss_scale_options(is_dynamic[3])
+
+
+def _loss_scale_options(text: str | None) -> dict[str, Any]:
+    """Return the fields that ``OPTION=NUMBER,...,redo`` gives."""
+    fields: dict[str, Any] = {}
+    for part in text.split(",") if text else ():
+        key, _, value = part.partition("=")
+        if part == "redo":
+            fields["redo"] = True
+            continue
+        if key not in _LOSS_SCALE_OPTIONS:
+            known = (*_LOSS_SCALE_OPTIONS, "redo")
+            raise ValueError(unknown("option of the loss scale", key, known))
+        field, is_allowed, allowed = _LOSS_SCALE_OPTIONS[key]
+        if field in fields:
+            raise ValueError(f"loss scale gives {key} twice: {shown(text)}")
+        number = _positive(value)
+        if number is None or not is_allowed(number):
+            raise ValueError(f"{key} of the loss scale is {shown(value)}; allowed are {allowed}")
+        fields[field] = int(number) if key == "interval" else number
+    if fields.get("min_factor", 0.0) > fields.get("max_factor", float("inf")):
+        raise ValueError(f"loss scale has {shown(text)}; allowed is a min up to its max")
+    return fields
+
+
+def _positive(text: str) -> float | None:
+    """Return a number that is normal in float32, like its inverse, else None."""
+    if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text):
+        return None
+    number = float(text)
+    return number if 2.0**-126 <= number <= 2.0**126 else None

@@ -173,7 +173,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--task", "text", "--model", "cnn"], "--model is 'cnn', which reads images; allowed for"),
         (["--policy"], "argument --policy: expected at least one argument"),
         (["--model", "rnn"], "--model is 'rnn'; allowed are 'mlp', 'cnn'"),
-        (["--task", "mnist"], "--task is 'mnist'; allowed are 'digits'"),
+        (["--task", "mnits"], "--task is 'mnits'; allowed are 'digits'"),
         (["--optimizer", "adm"], "did you mean 'adam'?"),
         (["--backend", "gpu"], "--backend is 'gpu'; allowed are 'auto', 'emulated', 'native'"),
         (["--backend", "native", "--policy", "q3.8"], "no native kernel computes 'q3.8_q3.8_fp32"),

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import precsim as ps
 from precsim.training import watched as products
-from precsim.training.layers import Layers, max_pool
+from precsim.training.layers import Functions, Layers, max_pool
 from precsim.training.watched import UNGUARDED, Setting, probe
 from tests.training.conftest import DISTINCT, assert_same_bits, single
 
@@ -120,3 +121,21 @@ def test_max_pool_is_the_maximum_of_squares() -> None:
     (x,) = normal((2, 4, 6, 3))
     expected = x.reshape(2, 2, 2, 3, 2, 3).max(axis=(2, 4))
     assert_same_bits(max_pool(jnp.asarray(x)), expected)
+
+
+@pytest.mark.parametrize(
+    ("policy", "backend", "expected"),
+    [
+        ("bf16", "auto", "portable"),
+        ("bf16", f"emulated{UNGUARDED}", "portable"),
+        ("bf16;cross_entropy*:fn=platform", "emulated", "portable"),
+        ("bf16", f"native{UNGUARDED}", "platform"),
+        ("h100_bf16", "native", "portable"),
+    ],
+)
+def test_the_cross_entropy_is_stated_where_products_are(
+    policy: str, backend: str, expected: str
+) -> None:
+    functions = Functions(ps.Policy.parse(policy), backend, {})
+    assert functions._chosen("cross_entropy", "cross_entropy 1") == expected
+    assert functions._chosen("relu", "relu 1") == ps.Policy.parse(policy).functions

@@ -31,7 +31,7 @@ class OneLayer(SimpleNamespace):
     """Softmax regression, which compiles in a third of the time; counts how often it is traced."""
 
     def __init__(self) -> None:
-        super().__init__(traces=0, reads=("images",), is_plain=False)
+        super().__init__(traces=0, reads=("images",), task="digits", is_plain=False)
 
     def load(self) -> "OneLayer":
         return self

@@ -7,7 +7,7 @@ import pytest
 
 import precsim as ps
 
-OPERATIONS = {"fp32": 4750, "bf16": 4660, "fp16_mixed": 6800, "q3.8_sr": 9400, "h100_bf16": 15000}
+OPERATIONS = {"fp32": 5900, "bf16": 5800, "fp16_mixed": 8000, "q3.8_sr": 10600, "h100_bf16": 8900}
 """Operations in the program that XLA gets, functions counted once; a tenth more than there are."""
 
 
@@ -28,4 +28,4 @@ def test_kernels_of_a_step() -> None:
     assert text is not None
     assert text.count(" fusion(") <= 115
     # Computed once, though used by the product, its range and the counts (with copies: 9,700).
-    assert text.count(" = ") <= 4000
+    assert text.count(" = ") <= 5000

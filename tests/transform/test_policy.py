@@ -139,10 +139,8 @@ def test_errors_say_what_is_allowed(text: str, message: str) -> None:
         ({"learning_rate": 0.0}, "learning_rate is 0.0; allowed are positive numbers"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"learning_rate": float("inf")}, "learning_rate is inf"),
-        (
-            {"model": "mpl"},
-            "model is 'mpl'; allowed are 'mlp', 'cnn', 'transformer'; did you mean 'mlp'?",
-        ),
+        ({"model": "mpl"}, "model is 'mpl'; allowed are 'mlp', 'cnn', 'transformer', 'linear'"),
+        ({"model": "mpl"}, "; did you mean 'mlp'?"),
         ({"task": "digit"}, "did you mean 'digits'?"),
         ({"optimizer": "zzz"}, "optimizer is 'zzz'; allowed are 'sgd', 'momentum', 'adam'"),
         ({"backend": "reference"}, "backend is 'reference'; allowed are 'auto', 'emulated'"),

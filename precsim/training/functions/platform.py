@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from precsim._arrays import Array
+from precsim._arrays import Array, bitcast
+from precsim.formats.carrier import FLOAT32
 from precsim.training.functions.portable import LAYER_NORM_EPSILON
 
 
@@ -30,8 +31,12 @@ def scale(x: Array, factor: float) -> Array:
 
 
 def relu(x: Array) -> Array:
-    """Return max(x, 0)."""
-    return jax.nn.relu(x)
+    """Return max(x, 0); the gradient at 0 is 0. NaN stays, and has gradient 0.
+
+    From bit patterns: in a floating-point comparison a CPU counts subnormal numbers as 0.
+    """
+    is_positive = bitcast(x, jnp.uint32) - jnp.uint32(1) < jnp.uint32(FLOAT32.infinity)
+    return jnp.where(is_positive, x, jnp.where(jnp.isnan(x), jax.lax.stop_gradient(x), 0))
 
 
 def gelu(x: Array) -> Array:

@@ -154,13 +154,17 @@ softmax.defvjp(_softmax_forward, _softmax_backward)
 
 @jax.custom_vjp
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Return the mean of ``log(sum(exp(x - max))) - (x[label] - max)``; shapes (N, C) and (N,)."""
+    """Return the mean of ``log(sum(exp(x - max))) - (x[label] - max)``; shapes (N, C) and (N,).
+
+    Logits below `portable.SMALLEST` count as 0.
+    """
     return _cross_entropy_forward(logits, labels)[0]
 
 
 def _cross_entropy_forward(
     logits: Array, labels: Array
 ) -> tuple[Array, tuple[Array, Array, Array]]:
+    logits = p.flush(logits)
     powers, total = _powers(logits)
     of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     own = p.subtract(of_label, jnp.max(logits, axis=-1, keepdims=True))

@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from precsim._calls import compiled
 from precsim.training.models.initial import ones, zeros
-from precsim.training.models.plain_layers import EPSILON
+from precsim.training.models.jax_layers import EPSILON
 
 MOMENTUM = 0.9
 """The share of the old running statistics in the new ones."""

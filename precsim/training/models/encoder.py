@@ -16,7 +16,7 @@ from jax import Array
 from precsim.training.data.dataset import Problem
 from precsim.training.models import sequences
 from precsim.training.models.initial import lecun_normal, normal, ones, zeros
-from precsim.training.models.plain_layers import dense, embed, layer_norm
+from precsim.training.models.jax_layers import dense, embed, layer_norm
 
 WIDTH = 64
 HEADS = 4

@@ -14,7 +14,7 @@ from jax import Array
 
 from precsim.training.data.dataset import Problem
 from precsim.training.models.initial import normal, zeros
-from precsim.training.models.plain_layers import embed
+from precsim.training.models.jax_layers import embed
 
 FEATURES = 8
 

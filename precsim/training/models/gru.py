@@ -15,7 +15,7 @@ from jax import Array
 from precsim.training.data.dataset import Problem
 from precsim.training.models import sequences
 from precsim.training.models.initial import lecun_normal, zeros
-from precsim.training.models.plain_layers import dense
+from precsim.training.models.jax_layers import dense
 
 WIDTH = 64
 

@@ -14,7 +14,7 @@ from jax import Array
 
 from precsim.training.data.dataset import Problem
 from precsim.training.models.initial import he_normal, zeros
-from precsim.training.models.plain_layers import average_pool, conv, dense, image_size
+from precsim.training.models.jax_layers import average_pool, conv, dense, image_size
 
 
 def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from jax import Array
 
 from precsim.training.data.dataset import Problem
 from precsim.training.models.initial import zeros
-from precsim.training.models.plain_layers import dense
+from precsim.training.models.jax_layers import dense
 
 
 def init(rng: np.random.Generator, problem: Problem) -> dict[str, np.ndarray]:

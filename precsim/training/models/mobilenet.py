@@ -15,7 +15,7 @@ from jax import Array
 from precsim.training.data.dataset import Problem
 from precsim.training.models import batch_norm
 from precsim.training.models.initial import he_normal, lecun_normal, zeros
-from precsim.training.models.plain_layers import conv, dense
+from precsim.training.models.jax_layers import conv, dense
 
 FIRST = 16
 """Channels of the first, ordinary convolution."""

@@ -12,7 +12,7 @@ from jax import Array
 
 from precsim.training.data.dataset import Problem
 from precsim.training.models.initial import he_normal, lecun_normal, normal, zeros
-from precsim.training.models.plain_layers import dense, embed
+from precsim.training.models.jax_layers import dense, embed
 
 FEATURES = 16
 HIDDEN = 32

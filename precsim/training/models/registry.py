@@ -36,16 +36,16 @@ def _plain(name: str, *reads: str, task: str = "digits") -> Model:
 
 
 MODELS = {
-    "linear": _plain("linear", "numbers", task="regression"),
-    "logistic": _plain("logistic", "images"),
     "mlp": _layered("mlp", "images", "digits"),
     "cnn": _layered("cnn", "images", "digits"),
+    "transformer": _layered("transformer", "characters", "text"),
+    "linear": _plain("linear", "numbers", task="regression"),
+    "logistic": _plain("logistic", "images"),
     "lenet": _plain("lenet", "images"),
     "mobilenet": _plain("mobilenet", "images"),
     "resnet": _plain("resnet", "images"),
     "gru": _plain("gru", "images", "characters", "sentences"),
     "lstm": _plain("lstm", "images", "characters", "sentences"),
-    "transformer": _layered("transformer", "characters", "text"),
     "encoder": _plain("encoder", "masked characters", "sentences", task="masked"),
     "recommender": _plain("recommender", "ratings", task="ratings"),
     "factorisation": _plain("factorisation", "ratings", task="ratings"),

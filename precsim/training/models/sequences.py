@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from precsim.training.data.dataset import Problem
 from precsim.training.models.initial import lecun_normal, normal, zeros
-from precsim.training.models.plain_layers import dense, embed
+from precsim.training.models.jax_layers import dense, embed
 
 PADDING = 0
 """The token that fills up texts of one answer each; where each place has one, it is as others."""

@@ -1,13 +1,24 @@
 """`value_and_grad` with loss scaling around it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
+from precsim._arrays import Array
+from precsim._loops import as_varying
 from precsim.formats.arguments import integer, shown
-from precsim.training.recipes.loss_scaling import LossScale, all_finite, as_loss_scale
+from precsim.training.recipes.loss_scaling import (
+    DynamicLossScale,
+    LossScale,
+    all_finite,
+    as_loss_scale,
+    narrowed,
+)
 from precsim.transform.policy import Policy
 
 
@@ -85,10 +96,14 @@ def value_and_grad(
             return loss_fn(*given, **kwargs)
 
         chosen = tuple([args[n] for n in where])
-        value, scaled = scaled_gradient(loss, chosen, state, has_aux=has_aux)
-        gradient = state.unscale(scaled[0] if several is None else scaled)
-        finite = all_finite(gradient)
-        return value, gradient, state.adjust(finite), finite
+
+        def attempt(scale: LossScale) -> tuple[Any, Array]:
+            value, scaled = scaled_gradient(loss, chosen, scale, has_aux=has_aux)
+            gradient = scale.unscale(scaled[0] if several is None else scaled)
+            return (value, gradient), all_finite(gradient)
+
+        (value, gradient), used, finite = until_finite(attempt, state)
+        return value, gradient, used.adjust(finite), finite
 
     return run
 
@@ -119,6 +134,53 @@ def scaled_gradient(
     # The loss itself is not scaled: the factor could make it infinite.
     (scaled,) = pull_back(loss_scale.scale(jnp.ones_like(value)).astype(value.dtype))
     return ((value, *aux) if has_aux else value), scaled
+
+
+class _Attempt(NamedTuple):
+    """An attempt at a step, and the loss scale of the next one, should that be wanted."""
+
+    scale: DynamicLossScale
+    finite: Array
+    result: list[Any]
+    smaller: DynamicLossScale
+
+
+def until_finite(
+    attempt: Callable[[LossScale], tuple[Any, Array]], loss_scale: LossScale
+) -> tuple[Any, LossScale, Array]:
+    """Return the result of an attempt, the loss scale it used, and whether it was finite.
+
+    `attempt` returns its result and whether that is finite. One attempt, except where the loss
+    scale has `redo`: then attempts follow with a factor that backs off, until one is finite or the
+    factor is at its floor. That is one loop, which compiles the attempt once. Events of the
+    attempts before the last one are not in the result.
+    """
+    if not (isinstance(loss_scale, DynamicLossScale) and loss_scale.redo):
+        result, finite = attempt(loss_scale)
+        return result, loss_scale, finite
+    first = cast("DynamicLossScale", narrowed(loss_scale))
+    structure: Any
+    shapes, structure = jax.tree.flatten(jax.eval_shape(attempt, first)[0])
+    carried = [n for n, x in enumerate(shapes) if x.dtype != jax.dtypes.float0]
+
+    def again(last: _Attempt) -> Array:
+        smaller: Array = last.smaller.factor < last.scale.factor
+        return ~last.finite & smaller
+
+    def once_more(last: _Attempt) -> _Attempt:
+        result, finite = attempt(last.smaller)
+        leaves = jax.tree.leaves(result)
+        smaller = replace(last.smaller.adjust(jnp.asarray(False)), skipped=first.skipped)
+        return _Attempt(last.smaller, finite, [leaves[n] for n in carried], smaller)
+
+    nothing = [jnp.zeros(shapes[n].shape, shapes[n].dtype) for n in carried]
+    unused = replace(first, factor=jnp.float32(jnp.inf))
+    start = _Attempt(unused, jnp.asarray(False), nothing, first)
+    last = lax.while_loop(again, once_more, as_varying(once_more, start))
+    leaves = [np.zeros(x.shape, x.dtype) for x in shapes]
+    for n, leaf in zip(carried, last.result, strict=True):
+        leaves[n] = leaf
+    return structure.unflatten(leaves), last.scale, last.finite
 
 
 def _check_loss(loss: Any) -> None:

@@ -1,6 +1,6 @@
 """Loss scaling keeps small gradients from underflow (Micikevicius et al., ICLR 2018)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from precsim._arrays import Array, count_true
 from precsim.arithmetic.elementwise import divide, multiply
 from precsim.training.recipes.leaves import is_trained, joined, map_joined, map_trained
-from precsim.transform.settings import loss_scale_text
+from precsim.transform.settings import read_loss_scale
 
 
 @jax.tree_util.register_dataclass
@@ -101,11 +101,18 @@ class DynamicLossScale:
         Finite steps since the last change of S.
     skipped : int
         Steps skipped so far.
+    redo : bool
+        Whether a step with a gradient that is not finite is repeated on the same batch, by
+        `value_and_grad` and `train`, with a factor that has backed off, until its gradient is
+        finite or the factor has reached the floor. Only then is the step skipped, and counted.
 
     Notes
     -----
     Gradients have to be unscaled with the state that scaled them, before `adjust`; test them for
-    finiteness after any all-reduce. All fields are leaves of the pytree: none is lost under jit.
+    finiteness after any all-reduce. All fields but `redo`, which is static, are leaves of the
+    pytree: none is lost under jit. As text, in a policy and elsewhere:
+    ``dynamic@32768[interval=2000,growth=2,backoff=0.5,min=1,max=16777216,redo]``, where each part
+    after ``dynamic`` may be missing.
     Defaults are those of PyTorch's GradScaler, except for the start (2**15, since 2**16 is not
     finite in fp16).
 
@@ -125,6 +132,7 @@ class DynamicLossScale:
     max_factor: Any = 2.0**24
     finite_steps: Any = 0
     skipped: Any = 0
+    redo: bool = field(default=False, metadata={"static": True})
 
     def scale(self, tree: Any) -> Any:
         """Multiply every differentiable leaf by the factor; others stay as they are."""
@@ -177,15 +185,17 @@ def as_loss_scale(given: str | float | LossScale) -> LossScale:
     """Return a loss scale as it is, or the one that a policy's string or a number stands for."""
     if isinstance(given, LossScale):
         return given
-    text = loss_scale_text(given)
-    if text == "none":
-        return NoLossScale()
-    if text == "dynamic":
-        return DynamicLossScale()
-    _, at, factor = text.rpartition("@")
-    if at:
-        return DynamicLossScale(factor=float(factor))
-    return StaticLossScale(factor=float(factor))
+    kind, fields = read_loss_scale(given)
+    kinds = {"none": NoLossScale, "static": StaticLossScale, "dynamic": DynamicLossScale}
+    scale: LossScale = kinds[kind](**fields)
+    return scale
+
+
+def narrowed(loss_scale: LossScale) -> LossScale:
+    """Return a loss scale whose numbers are arrays of 32 bits, as those of a loop have to be."""
+    narrow = lambda x: jnp.asarray(x, jnp.float32 if is_trained(x) else jnp.int32)
+    narrow_scale: LossScale = jax.tree.map(narrow, loss_scale)
+    return narrow_scale
 
 
 def all_finite(tree: Any) -> Array:

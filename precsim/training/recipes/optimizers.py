@@ -1,4 +1,4 @@
-"""The optimizers of a run: optax's, or the same rules in portable arithmetic."""
+"""The optimizers of a run: SGD in portable arithmetic, Adam as optax has it or portable too."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ _ONE = np.float32(1)
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Return the optimizer of a config; portable where its policy's functions are."""
+    """Return the optimizer of a config, portable where that is cheap or its policy says so."""
     rule = _rule(config)
     # Flattened, the portable one is one kernel for all weights.
     return optax.flatten(rule) if config.policy.functions == "portable" else rule
@@ -33,10 +33,10 @@ def _rule(config: TrainConfig) -> optax.GradientTransformation:
         case "adamw":
             adamw = portable_adamw if is_portable else optax.adamw
             return adamw(rate, weight_decay=_WEIGHT_DECAY)
-        case "momentum":
-            return (portable_sgd if is_portable else optax.sgd)(rate, momentum=_MOMENTUM)
-        case _:
-            return (portable_sgd if is_portable else optax.sgd)(rate)
+        case name:
+            sgd = portable_sgd(rate, momentum=_MOMENTUM if name == "momentum" else None)
+            # Buffers stand where optax.sgd has them: random bits depend on the path.
+            return sgd if is_portable else optax.chain(sgd)
 
 
 def buffers_of(config: TrainConfig, state: Any) -> Any:

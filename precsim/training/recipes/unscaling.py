@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import optax
 
 from precsim._arrays import Array
-from precsim.training.recipes.leaves import is_trained, map_trained, widened
+from precsim.training.recipes.leaves import map_trained, widened
 from precsim.training.recipes.loss_scaling import (
+    DynamicLossScale,
     LossScale,
     NoLossScale,
     all_finite,
     as_loss_scale,
+    narrowed,
 )
 
 
@@ -74,12 +76,15 @@ def apply_unscaled(inner: Any, loss_scale: LossScale | str | float = "dynamic") 
     ([0.0, 0.0], 512.0, 1)
     """
     first = as_loss_scale(loss_scale)
+    if isinstance(first, DynamicLossScale) and first.redo:
+        raise ValueError(
+            "loss_scale has redo; allowed is one without, as an optimizer cannot repeat a step"
+        )
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Any) -> UnscaledState:
-        narrow = lambda x: jnp.asarray(x, jnp.float32 if is_trained(x) else jnp.int32)
         return UnscaledState(
-            loss_scale=jax.tree.map(narrow, first),
+            loss_scale=narrowed(first),
             inner_state=inner.init(widened(params)),
             is_finite=jnp.asarray(True),
         )

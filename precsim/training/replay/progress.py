@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from precsim import __version__
 from precsim.formats.arguments import integer, shown
+from precsim.training.replay.bits import hash_state
 from precsim.training.replay.checkpoint import load_checkpoint, save_checkpoint
+from precsim.training.setup import Setup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +37,14 @@ class Checkpoints:
 
     Examples
     --------
-    >>> from precsim.training.replay.progress import Checkpoints
-    >>> Checkpoints(folder="run", every=100).keep
-    2
+    >>> import tempfile, precsim as ps
+    >>> config = ps.TrainConfig(policy="fp16_mixed", steps=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kept = ps.replay.Checkpoints(folder=folder, every=2)
+    ...     result = ps.train(config, checkpoints=kept)
+    ...     again = ps.train(config, checkpoints=kept)  # nothing is left to do
+    >>> again.losses.tolist() == result.losses.tolist()
+    True
     """
 
     folder: Path
@@ -50,6 +57,34 @@ class Checkpoints:
         for name in ("every", "keep"):
             object.__setattr__(self, name, integer(getattr(self, name), name, least=1))
 
+    def below(self, name: str) -> "Checkpoints":
+        """Return the same in a subfolder."""
+        return replace(self, folder=self.folder / name)
+
+
+_SAID_OTHERWISE = ("policy", "model", "task", "data_dir")
+"""Fields of a config that `run_identity` has in other words, by what they stand for."""
+
+
+def run_identity(setup: Setup, data: Any, start: Any) -> dict[str, Any]:
+    """Return what two runs have in common if one may go on with the other's checkpoints.
+
+    `data` is the data, or the first batch where batches are read one by one; `start` is the state
+    before the first step.
+    """
+    config = setup.config
+    chosen = (f.name for f in fields(config) if f.name not in _SAID_OTHERWISE)
+    settings = {name: getattr(config, name) for name in chosen}
+    return {
+        "policy": str(config.policy),
+        "model": setup.model.name,
+        "loss": getattr(setup.loss, "__qualname__", str(setup.loss)),
+        "metric": setup.metric_name,
+        **{name: x if isinstance(x, (int, float)) else str(x) for name, x in settings.items()},
+        "data": hash_state(data)[""],
+        "first state": hash_state(start)[""],
+    }
+
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
@@ -57,13 +92,15 @@ class Progress:
 
     state: Any
     """Everything that changes from step to step."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """Which run it is, see `run_identity`."""
     history: list[Any] = field(default_factory=list)
-    """What each step has measured: a named tuple of arrays, and of dicts of arrays."""
+    """What each step has measured: a named tuple of arrays, and of dicts of arrays by name."""
     snapshots: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     first_gradient: dict[str, np.ndarray] = field(default_factory=dict)
     last_gradient: dict[str, np.ndarray] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    """What compiling and running took, up to here."""
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
     score: float | None = None
     """Of the trained weights; None before the end."""
 
@@ -72,8 +109,8 @@ class Progress:
         """Steps that were made."""
         return len(self.history)
 
-    def save(self, checkpoints: Checkpoints, run: Mapping[str, Any]) -> None:
-        """Write a checkpoint; `run` says which run this is."""
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Write a checkpoint."""
         self.history = jax.device_get(self.history)
         columns = jax.tree.map(lambda *x: np.stack(x), *self.history)
         gradients = {"first": self.first_gradient, "last": self.last_gradient}
@@ -81,21 +118,20 @@ class Progress:
         arrays |= _joined("snapshot", {str(k): x for k, x in self.snapshots.items()})
         about = {
             "step": self.done,
-            "run": dict(run),
+            "run": dict(self.run),
             "environment": _environment(),
-            "seconds": self.seconds,
+            "compile_seconds": self.compile_seconds,
+            "run_seconds": self.run_seconds,
             "score": None if self.score is None else self.score.hex(),
         }
         folder, keep = checkpoints.folder, checkpoints.keep
         save_checkpoint(folder, self.state, about=about, arrays=arrays, keep=keep)
 
 
-def load_progress(
-    folder: Path, state: Any, run: Mapping[str, Any], measured: type[Any]
-) -> Progress | None:
+def load_progress(folder: Path, start: Progress, measured: type[Any]) -> Progress | None:
     """Return how far a run has come; None if its folder has no checkpoint.
 
-    `state` is the one before the first step, `measured` the named tuple of what a step measures.
+    `start` is the run before its first step, `measured` the named tuple of what a step measures.
 
     Raises
     ------
@@ -103,25 +139,35 @@ def load_progress(
         If the checkpoint is of another run; the message says what differs.
     """
     try:
-        found = load_checkpoint(folder, like=state)
+        found = load_checkpoint(folder, like=start.state)
     except FileNotFoundError:
         return None
-    _check_run(found.file, found.about.get("run"), run)
-    _check_environment(found.file, found.about.get("environment"))
+    except ValueError:
+        other = load_checkpoint(folder)
+        _check_run(other.file, other.about.get("run"), start.run)  # which says more
+        raise
+    about = found.about
+    _check_run(found.file, about.get("run"), start.run)
+    _check_environment(found.file, about.get("environment"))
     history, gradient, snapshots = (
         _parted(name, found.arrays) for name in ("history", "gradient", "snapshot")
     )
-    columns = measured(**{name: history.get(name, {}) for name in measured._fields})
-    score = found.about["score"]
-    return Progress(
-        state=found.state,
-        history=[jax.tree.map(lambda x, k=k: x[k], columns) for k in range(found.about["step"])],
-        snapshots={int(k): weights for k, weights in snapshots.items()},
-        first_gradient=gradient["first"],
-        last_gradient=gradient["last"],
-        seconds=found.about["seconds"],
-        score=None if score is None else float.fromhex(score),
-    )
+    try:
+        columns = measured(**{name: history.get(name, {}) for name in measured._fields})
+        steps = range(about["step"])
+        return Progress(
+            state=found.state,
+            run=start.run,
+            history=[jax.tree.map(lambda x, k=k: x[k], columns) for k in steps],
+            snapshots={int(k): weights for k, weights in snapshots.items()},
+            first_gradient=gradient["first"],
+            last_gradient=gradient.get("last", {}),
+            compile_seconds=float(about["compile_seconds"]),
+            run_seconds=float(about["run_seconds"]),
+            score=None if about["score"] is None else float.fromhex(about["score"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"{found.file} is no checkpoint of a training: {error}") from None
 
 
 def _check_run(file: Path, theirs: Any, ours: Mapping[str, Any]) -> None:
@@ -161,8 +207,10 @@ def _joined(first: str, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return arrays, and dicts of arrays, by their joined names."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        parts = value if isinstance(value, Mapping) else {"": value}
-        found |= {f"{first}/{name}/{part}": array for part, array in parts.items()}
+        if isinstance(value, Mapping):
+            found |= {f"{first}/{name}/{part}": array for part, array in value.items()}
+        else:
+            found[f"{first}/{name}"] = value
     return found
 
 
@@ -171,9 +219,9 @@ def _parted(first: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for joined, array in arrays.items():
         if joined.startswith(f"{first}/"):
-            _, name, part = joined.split("/", 2)
+            _, name, *part = joined.split("/", 2)
             if part:
-                found.setdefault(name, {})[part] = array
+                found.setdefault(name, {})[part[0]] = array
             else:
                 found[name] = array
     return found

@@ -33,7 +33,7 @@ def write_idx(folder: Path) -> None:
     """Two of the files are plain, two are compressed."""
     for part, count, ending in (("train", TRAIN, ""), ("t10k", TEST, ".gz")):
         for name, values in (
-            (f"{part}-images-idx3-ubyte", codes(count, 5, 4)),
+            (f"{part}-images-idx3-ubyte", codes(count, 8, 4)),
             (f"{part}-labels-idx1-ubyte", labels(count)),
         ):
             content = idx_bytes(values)
@@ -95,9 +95,9 @@ def write_csv(folder: Path) -> None:
 
 def arrays() -> dict[str, Any]:
     return {
-        "x_train": random(1).normal(size=(TRAIN, 4, 3)),
+        "x_train": random(1).normal(size=(TRAIN, 8, 4)),
         "y_train": np.arange(TRAIN) % 3,
-        "x_test": random(2).normal(size=(TEST, 4, 3)).astype(np.float32),
+        "x_test": random(2).normal(size=(TEST, 8, 4)).astype(np.float32),
         "y_test": np.arange(TEST, dtype=np.uint8),
     }
 

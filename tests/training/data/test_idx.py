@@ -21,9 +21,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_pixels_and_labels_of_the_published_split(folder: Path) -> None:
     data = idx.load(str(folder))
-    assert data.train_inputs.shape == (TRAIN, 5, 4, 1)
-    assert data.test_inputs.shape == (TEST, 5, 4, 1)
-    assert np.array_equal(data.train_inputs[..., 0] * 256, codes(TRAIN, 5, 4))
+    assert data.train_inputs.shape == (TRAIN, 8, 4, 1)
+    assert data.test_inputs.shape == (TEST, 8, 4, 1)
+    assert np.array_equal(data.train_inputs[..., 0] * 256, codes(TRAIN, 8, 4))
     assert data.train_inputs.dtype == np.float32
     assert np.array_equal(data.test_targets, labels(TEST))
     assert data.classes == 10
@@ -38,20 +38,20 @@ def test_folders_inside(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "other magic": (IMAGES, struct.pack(">4I", 0x801, 7, 5, 4), "number 0x00000801; allowed for"),
-    "floats": (IMAGES, struct.pack(">4I", 0xD03, 7, 5, 4), "0x00000d03; allowed for an IDX file"),
+    "other magic": (IMAGES, struct.pack(">4I", 0x801, 7, 8, 4), "number 0x00000801; allowed for"),
+    "floats": (IMAGES, struct.pack(">4I", 0xD03, 7, 8, 4), "0x00000d03; allowed for an IDX file"),
     "short header": (IMAGES, b"\0\0\x08\x03\0", "ends inside its header of 16 bytes"),
     "empty": (LABELS, b"", "ends inside its header of 8 bytes"),
-    "no image": (IMAGES, struct.pack(">4I", 0x803, 0, 5, 4), "shape (0, 5, 4); allowed are sizes"),
+    "no image": (IMAGES, struct.pack(">4I", 0x803, 0, 8, 4), "shape (0, 8, 4); allowed are sizes"),
     "huge": (
         IMAGES,
         struct.pack(">4I", 0x803, *[2**32 - 1] * 3) + bytes(9),
         "takes 79228162458924105385300197375 bytes; it can hold 9 at most",
     ),
-    "truncated": (IMAGES, idx_bytes(codes(7, 5, 4))[:-1], "takes 140 bytes; it can hold 139"),
-    "too long": (IMAGES, idx_bytes(codes(7, 5, 4)) + b"\0", "takes 140 bytes; it holds more"),
+    "truncated": (IMAGES, idx_bytes(codes(7, 8, 4))[:-1], "takes 224 bytes; it can hold 223"),
+    "too long": (IMAGES, idx_bytes(codes(7, 8, 4)) + b"\0", "takes 224 bytes; it holds more"),
     "counts": (LABELS, idx_bytes(labels(6)), "has 7 images, "),
-    "shapes": (IMAGES, idx_bytes(codes(7, 4, 5)), "have shape (4, 5), those for testing (5, 4)"),
+    "shapes": (IMAGES, idx_bytes(codes(7, 4, 8)), "have shape (4, 8), those for testing (8, 4)"),
     "label": (
         LABELS,
         idx_bytes(np.array([0, 1, 2, 3, 4, 10, 6], np.uint8)),

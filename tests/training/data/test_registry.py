@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+import precsim as ps
 from precsim.training.data import (
     files,
     image_folder,
@@ -18,6 +21,7 @@ from precsim.training.data import (
 )
 from precsim.training.data.dataset import Data, kind_of, usual_loss
 from precsim.training.data.registry import TASKS
+from precsim.training.models.registry import MODELS
 from tests.training.data.small_files import WRITERS
 
 KINDS = {"images", "characters", "masked characters", "sentences", "ratings", "numbers"}
@@ -113,3 +117,46 @@ def test_the_page_states_what_the_code_does() -> None:
     ]
     words = " ".join(page.split())
     assert [each for each in said if each not in words] == []
+
+
+FITTING = [
+    (model, task)
+    for model, each in MODELS.items()
+    for task, known in TASKS.items()
+    if each.is_plain and task != "mnist5k" and (known.has or "images") in each.reads
+]
+
+
+@pytest.mark.parametrize(("model", "task"), FITTING)
+def test_models_read_the_tasks_of_their_kinds(model: str, task: str, tmp_path: Path) -> None:
+    """Outputs have an axis of classes more than the targets, or their shape; shapes only."""
+    form = next((form for form in WRITERS if form[0] == task), None)
+    if form is not None:
+        WRITERS[form](tmp_path)
+    data = TASKS[task].load(0, "" if form is None else str(tmp_path))
+    module, problem = MODELS[model].load(), data.problem
+    weights = module.init(np.random.default_rng(0), problem)
+    state = module.init_state(weights) if hasattr(module, "init_state") else None
+
+    def outputs_of(x: Any) -> Any:
+        if state is None:
+            return module.apply(weights, x)
+        return module.apply(weights, x, state, is_training=True)[0]
+
+    outputs = jax.eval_shape(outputs_of, data.train_inputs[:2])
+    classes = (problem.classes,) if problem.classes else ()
+    assert outputs.shape == (2, *problem.target_shape, *classes)
+
+
+def test_models_of_the_registry_refuse_data_of_other_kinds() -> None:
+    data = (np.array([[1, 2]]), np.array([1.5]))
+    with pytest.raises(
+        ValueError, match="model is 'mlp', which reads images; the data are ratings"
+    ):
+        ps.train(ps.TrainConfig(policy=ps.Policy.parse("fp32")), data=data)
+
+
+def test_tasks_that_need_a_folder_are_refused_before_anything_is_read() -> None:
+    message = "data_dir is ''; allowed for task 'mnist' is the folder with its files"
+    with pytest.raises(ValueError, match=message):
+        ps.TrainConfig(policy=ps.Policy.parse("fp32"), task="mnist")

@@ -77,8 +77,11 @@ def test_without_a_folder_the_topics_of_python() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "digits"}, "for task 'digits', which has images, are 'mlp', 'cnn'"),
-        ({"model": "mlp"}, "for task 'text', which has characters, are 'transformer'"),
+        ({"task": "digits"}, "for task 'digits', which has images, are 'logistic', 'mlp', 'cnn'"),
+        (
+            {"model": "mlp"},
+            "for task 'text', which has characters, are 'gru', 'lstm', 'transformer'",
+        ),
         ({"model": "cnn", "task": "mnist5k", "data_dir": "x"}, "task 'mnist5k' reads no files"),
     ],
 )

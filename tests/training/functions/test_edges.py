@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim.training.functions import portable
+from precsim.training.functions import platform, portable
 from tests.training.conftest import assert_same_bits, single
 from tests.training.functions.test_portable import gelu_bits
 
@@ -14,6 +14,25 @@ def test_relu_and_its_gradient_at_zero_are_positive_zero() -> None:
     y, back = jax.vjp(portable.relu, jnp.asarray(x))
     assert_same_bits(y, single([0, 0, 2, 0]))
     assert_same_bits(back(jnp.full(4, 3.0))[0], single([0, 0, 3, 0]))
+
+
+def test_relu_of_the_platform_sees_subnormal_numbers_and_keeps_nan() -> None:
+    """Defect: compiled for a CPU it made a subnormal number 0, and dropped its gradient."""
+    x = single([1e-40, -1e-40, 0, -0.0, 1, -1, np.inf, -np.inf, np.nan, -np.nan])
+    with jax.numpy_dtype_promotion("standard"):
+        y, back = jax.vjp(jax.jit(platform.relu), jnp.asarray(x))
+        gradient = back(jnp.ones(10))[0]
+    expected = np.where((x > 0) | np.isnan(x), x, single(0))
+    assert_same_bits(y, expected)
+    assert_same_bits(gradient, single(x > 0))
+
+
+def test_logits_that_are_subnormal_count_as_zero_in_the_portable_cross_entropy() -> None:
+    labels = jnp.array([0, 1])
+    both = jax.jit(jax.value_and_grad(portable.cross_entropy))
+    tiny, zero = (both(jnp.asarray(single([[x, 0], [-x, 3 * x]])), labels) for x in (1e-39, 0))
+    assert_same_bits(tiny[0], zero[0])
+    assert_same_bits(tiny[1], zero[1])
 
 
 def test_gradients_of_gain_and_bias_are_summed_first_axis_first() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 import precsim as ps
 from precsim.training.models.batch_norm import MOMENTUM, BatchNorms, init_state, weights
-from precsim.training.models.plain_layers import EPSILON
+from precsim.training.models.jax_layers import EPSILON
 
 U = 2.0**-24
 PARAMS: Any = weights("batch_norm", 3)

@@ -73,6 +73,7 @@ def test_no_scale_changes_nothing() -> None:
             max_factor=64.0,
             finite_steps=3,
             skipped=2,
+            redo=True,
         ),
     ],
 )
@@ -81,18 +82,11 @@ def test_every_field_survives_jit_and_tree_map(state: LossScale) -> None:
     expected = as_floats(state)
     assert as_floats(jax.tree.map(lambda x: x, state)) == expected
     leaves, structure = jax.tree.flatten(state)
-    assert len(leaves) == len(expected)
+    is_static = [field.name for field in fields(state) if field.metadata.get("static")]
+    assert is_static == (["redo"] if isinstance(state, ps.DynamicLossScale) else [])
+    assert len(leaves) == len(expected) - len(is_static)
     assert as_floats(jax.tree.unflatten(structure, leaves)) == expected
     assert as_floats(jax.jit(lambda s: s)(state)) == expected
-
-
-def test_floor_holds_under_jit() -> None:
-    """What jmp's defect led to: a floor of 32 that a compiled step passed through."""
-    state = ps.DynamicLossScale(factor=64.0, min_factor=32.0)
-    adjust = jax.jit(lambda s, ok: s.adjust(ok))
-    for _ in range(3):
-        state = adjust(state, False)
-    assert float(state.factor) == 32.0
 
 
 def test_no_compilation_after_the_first_adjustment() -> None:
@@ -107,15 +101,6 @@ def test_no_compilation_after_the_first_adjustment() -> None:
     for _ in range(4):
         state = adjust(state, jnp.asarray(True))
     assert len(traces) <= 2  # numbers of Python at first, arrays from then on
-
-
-def test_unscales_with_the_factor_that_was_used() -> None:
-    """mpx 0.1.8 unscaled with the next factor: value and gradient were half on steps that grow."""
-    state = ps.DynamicLossScale(factor=1024.0, growth_interval=1)
-    run = ps.value_and_grad(lambda w: jnp.sum(w * 3.0), "fp16_mixed", loss_scale=state)
-    loss, grad, after, finite = jax.jit(run)(jnp.ones(2))
-    assert float(after.factor) == 2048.0
-    assert (float(loss), grad.tolist(), bool(finite)) == (6.0, [3.0, 3.0], True)
 
 
 def test_value_and_grad_with_aux_and_arguments() -> None:
@@ -146,6 +131,58 @@ def test_loss_scales_of_policies() -> None:
     assert as_loss_scale("1024") == ps.StaticLossScale(factor=1024.0)
 
 
+OPTIONS = "dynamic@64[interval=3,growth=4,backoff=0.25,min=2,max=512,redo]"
+
+
+def test_options_of_a_dynamic_scale_are_part_of_the_policy_string() -> None:
+    """jmp and mpx have them as arguments of a class only: a run's string does not say them."""
+    expected = ps.DynamicLossScale(
+        factor=64.0,
+        growth_interval=3,
+        growth_factor=4.0,
+        backoff_factor=0.25,
+        min_factor=2.0,
+        max_factor=512.0,
+        redo=True,
+    )
+    assert as_loss_scale(OPTIONS) == expected
+    policy = ps.Policy.parse(f"fp16_mixed,scale={OPTIONS},update=bf16:sr;layer1:e=bf16,o=fp32")
+    assert policy.loss_scale == OPTIONS
+    for again in (ps.Policy.parse(str(policy)), ps.Policy.from_toml(policy.to_toml())):
+        assert again == policy
+        assert as_loss_scale(again.loss_scale) == expected
+    assert as_loss_scale("dynamic[redo]") == ps.DynamicLossScale(redo=True)
+    assert as_loss_scale("dynamic[min=0.5]") == ps.DynamicLossScale(min_factor=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "dynamic[intervall=2]",
+            "unknown option of the loss scale 'intervall'; did you mean 'interval'",
+        ),
+        (
+            "dynamic[interval=1.5]",
+            "interval of the loss scale is '1.5'; allowed are integers from 1",
+        ),
+        ("dynamic[growth=1]", "growth of the loss scale is '1'; allowed are numbers above 1"),
+        ("dynamic[backoff=2]", "backoff of the loss scale is '2'; allowed are numbers between 0"),
+        ("dynamic[min=0]", "min of the loss scale is '0'; allowed are numbers from 2"),
+        ("dynamic[max=1e300]", "max of the loss scale is '1e300'; allowed are numbers from 2"),
+        ("dynamic[min=4,max=2]", "loss scale has 'min=4,max=2'; allowed is a min up to its max"),
+        ("dynamic[min=4,min=2]", "loss scale gives min twice"),
+        ("dynamic[]", r"loss scale is 'dynamic\[\]'; allowed are 'none', 'dynamic'"),
+        ("1024[redo]", r"loss scale is '1024\[redo\]'; allowed are 'none', 'dynamic'"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        as_loss_scale(text)
+    with pytest.raises(ValueError, match=said):
+        ps.Policy.parse(f"fp16_mixed,scale={text}")
+
+
 def weight_gradient(x: Any, target: Any) -> Any:
     """Return the loss of one fp16 product: its cotangent is the target times the loss scale."""
     spec = "fp16_fp16_fp32->fp16"
@@ -161,6 +198,53 @@ def test_from_a_scale_that_overflows_to_one_that_does_not() -> None:
         _, grad, state, finite = run(state, jnp.ones((1, 1)))
     assert (float(state.factor), int(state.skipped), bool(finite)) == (4096.0, 4, True)
     assert grad.tolist() == [[10.0]]
+
+
+def test_redo_takes_no_step_to_find_the_scale() -> None:
+    """The same search in one step: 4 attempts fail, none of them skips the step."""
+    loss = weight_gradient(single([[10.0]]), 1.0)
+    traces = []
+
+    @jax.jit
+    def run(state: ps.DynamicLossScale, w: Any) -> Any:
+        traces.append(1)
+        return ps.value_and_grad(loss, "fp16_mixed", loss_scale=state)(w)
+
+    state: Any = ps.DynamicLossScale(factor=2.0**16, finite_steps=5, redo=True)
+    value, grad, state, finite = run(state, jnp.ones((1, 1)))
+    assert (float(value), grad.tolist(), bool(finite)) == (10, [[10.0]], True)
+    assert (float(state.factor), int(state.finite_steps), int(state.skipped)) == (4096, 1, 0)
+    _, grad, state, _ = run(state, jnp.ones((1, 1)))
+    assert (float(state.factor), int(state.finite_steps), int(state.skipped)) == (4096, 2, 0)
+    assert len(traces) == 2  # numbers of Python at first, arrays from then on
+    once = ps.DynamicLossScale(factor=4096.0)
+    assert_same_bits(
+        ps.value_and_grad(loss, "fp16_mixed", loss_scale=once)(jnp.ones((1, 1)))[1], grad
+    )
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_redo_ends_at_the_floor_and_skips_once(bad: float) -> None:
+    """A batch with a NaN is never finite: no factor of the loss can mend it."""
+    state = ps.DynamicLossScale(factor=64.0, min_factor=4.0, skipped=2, redo=True)
+    run = ps.value_and_grad(lambda w: jnp.sum(w * bad), "fp32", loss_scale=state)
+    _, _, after, finite = jax.jit(run)(jnp.ones(2))
+    assert not bool(finite)
+    assert (float(after.factor), int(after.finite_steps), int(after.skipped)) == (4, 0, 3)
+
+
+def test_redo_keeps_what_is_not_differentiable_and_what_the_loss_returns_besides() -> None:
+    params = {"w": jnp.full(2, 2.0), "count": jnp.arange(3)}
+
+    def loss(p: Any) -> Any:
+        return jnp.sum(p["w"] * p["count"][2]), {"count": p["count"], "w": p["w"]}
+
+    state = ps.DynamicLossScale(factor=2.0**127, max_factor=2.0**126, redo=True)
+    run = ps.value_and_grad(loss, "fp32", loss_scale=state, has_aux=True)
+    (value, aux), gradient, after, finite = run(params)
+    assert (float(value), bool(finite), float(after.factor)) == (8, True, 2.0**126)
+    assert (gradient["w"].tolist(), gradient["count"].dtype) == ([2, 2], jax.dtypes.float0)
+    assert aux["count"].dtype == np.int32
 
 
 def test_power_of_two_scaling_without_underflow_changes_no_bit_of_the_updates() -> None:

@@ -1,19 +1,27 @@
 """How far a run has come: written and read again as it was, and never for another run."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+import optax
 import pytest
 
+import precsim as ps
+from precsim.training import loop
 from precsim.training.replay import progress
 from precsim.training.replay.checkpoint import save_checkpoint
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress
 from tests.training.conftest import single
+from tests.training.test_loop import config, one_layer
 
 RUN = {"policy": "bf16", "steps": 3, "data": "0123"}
 STATE = {"params": {"hidden/w": single([1, 2])}, "key": jax.random.key(0)}
+START = Progress(state=STATE, run=RUN)
 
 
 class Measured(NamedTuple):
@@ -33,11 +41,13 @@ def measured(k: int) -> Measured:
 def some(done: int) -> Progress:
     return Progress(
         state=STATE,
+        run=RUN,
         history=[measured(k) for k in range(done)],
         snapshots={0: {"hidden/w": single([0, 0])}, done: {"hidden/w": single([1, 2])}},
         first_gradient={"hidden/w": single([3, np.nan])},
         last_gradient={"hidden/w": single([5, -0.0])},
-        seconds={"compile": 1.5, "run": 0.25},
+        compile_seconds=1.5,
+        run_seconds=0.25,
     )
 
 
@@ -47,47 +57,162 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_progress_comes_back_as_it_was(tmp_path: Path) -> None:
-    assert load_progress(tmp_path, STATE, RUN, Measured) is None
+    assert load_progress(tmp_path, START, Measured) is None
     before = some(2)
-    before.save(Checkpoints(folder=tmp_path, every=1), RUN)
-    found = load_progress(tmp_path, STATE, RUN, Measured)
+    before.save(Checkpoints(folder=tmp_path, every=1))
+    found = load_progress(tmp_path, START, Measured)
     assert found is not None
     assert found.done == 2
     assert [type(m) for m in found.history] == [Measured, Measured]
     for name in ("history", "snapshots", "first_gradient", "last_gradient"):
         assert same(getattr(found, name), getattr(before, name)), name
     assert list(found.snapshots) == [0, 2]
-    assert (found.seconds, found.score) == (before.seconds, None)
+    assert (found.compile_seconds, found.run_seconds, found.score) == (1.5, 0.25, None)
 
 
 def test_a_score_keeps_each_bit(tmp_path: Path) -> None:
     for score in (0.1 + 0.2, float("nan")):
         before = some(3)
         before.score = score
-        before.save(Checkpoints(folder=tmp_path, every=1), RUN)
-        found = load_progress(tmp_path, STATE, RUN, Measured)
+        before.save(Checkpoints(folder=tmp_path, every=1))
+        found = load_progress(tmp_path, START, Measured)
         assert found is not None
         assert repr(found.score) == repr(score)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    some(1).save(Checkpoints(folder=tmp_path, every=1), RUN)
-    with pytest.raises(ValueError, match=r"of a run whose steps is 3; this one has 30 \(name an"):
-        load_progress(tmp_path, STATE, RUN | {"steps": 30}, Measured)
+    some(1).save(Checkpoints(folder=tmp_path, every=1))
+    for state in (STATE, {"other": 0}):
+        longer = Progress(state=state, run=RUN | {"steps": 30})
+        with pytest.raises(ValueError, match=r"of a run whose steps is 3; this one has 30 \(name"):
+            load_progress(tmp_path, longer, Measured)
     other = tmp_path / "own"
     save_checkpoint(other, STATE, about={"step": 1})
     with pytest.raises(ValueError, match="of a run whose policy is None; this one has 'bf16'"):
-        load_progress(other, STATE, RUN, Measured)
+        load_progress(other, START, Measured)
 
 
 def test_other_versions_go_on_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(progress, "_environment", lambda: {"jax": "0.1"})
-        some(1).save(Checkpoints(folder=tmp_path, every=1), RUN)
+        some(1).save(Checkpoints(folder=tmp_path, every=1))
     with pytest.warns(UserWarning, match=r"written with precsim None, and .* goes on: bits may"):
-        assert load_progress(tmp_path, STATE, RUN, Measured) is not None
+        assert load_progress(tmp_path, START, Measured) is not None
 
 
 def test_wrong_fields(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="every is 0; allowed are integers from 1 on"):
         Checkpoints(folder=tmp_path, every=0)
+
+
+class Killed(Exception):
+    """Ends a training in the middle of it."""
+
+
+def until(step: int) -> Callable[[int, Any], None]:
+    def on_state(done: int, state: Any) -> None:
+        if done == step:
+            raise Killed
+
+    return on_state
+
+
+Train: TypeAlias = partial[ps.TrainResult]
+
+
+def own_model() -> Train:
+    """A network of functions, batches one by one, an optimizer with a schedule, compensation."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(3, 4, 2)).astype(np.float32)
+    batches = [(x, x @ single([[2], [-1]])) for x in inputs]
+    model = (lambda key: {"w": np.zeros((2, 1), np.float32)}, lambda weights, x: x @ weights["w"])
+    rule = optax.adam(optax.cosine_decay_schedule(0.1, 7))
+    own = {"model": model, "data": lambda: batches, "optimizer": rule}
+    return partial(ps.train, config("bf16_kahan", steps=7), **own)
+
+
+@pytest.fixture(scope="module", params=["layered", "own"])
+def train(request: pytest.FixtureRequest) -> Iterator[Train]:
+    if request.param == "own":
+        yield own_model()
+        return
+    with one_layer():
+        settings = {"steps": 7, "snapshots": 3, "optimizer": "adam", "learning_rate": 0.1}
+        yield partial(ps.train, config("bf16_sr,scale=dynamic", **settings))
+
+
+@pytest.fixture(scope="module")
+def whole(train: Train) -> tuple[ps.TrainResult, str]:
+    """What is never interrupted: the result, and the hash of the state at its end."""
+    states = {}
+    result = train(on_state=lambda done, state: states.update({done: ps.replay.hash_state(state)}))
+    return result, states[7][""]
+
+
+def measures(result: ps.TrainResult) -> Any:
+    found = {name: value for name, value in asdict(result).items() if name != "config"}
+    del found["compile_seconds"], found["run_seconds"]
+    return found
+
+
+@pytest.mark.parametrize("kills", [(1,), (2, 5), (6,), (3, 3, 7)])
+def test_a_killed_run_ends_with_the_same_bits(
+    train: Train, whole: tuple[ps.TrainResult, str], kills: tuple[int, ...], tmp_path: Path
+) -> None:
+    result, final = whole
+    compiled = loop._compiled_step.cache_info().misses
+    kept = Checkpoints(folder=tmp_path, every=2)
+    for step in kills:
+        with pytest.raises(Killed):
+            train(checkpoints=kept, on_state=until(step))
+    seen: dict[int, Any] = {}
+    resumed = train(
+        checkpoints=kept, on_state=lambda k, s: seen.update({k: ps.replay.hash_state(s)})
+    )
+    assert min(seen) == (max(kills) - 1) // 2 * 2
+    assert seen[7][""] == final
+    again = train(checkpoints=kept, on_state=until(7))  # which makes no step
+    for one in (resumed, again):
+        assert repr(list(measures(one))) == repr(list(measures(result)))
+        assert same(measures(one), measures(result))
+        assert list(one.forward_events) == list(result.forward_events)
+    assert loop._compiled_step.cache_info().misses == compiled
+
+
+def test_another_run_does_not_take_the_folder(train: Train, tmp_path: Path) -> None:
+    kept = Checkpoints(folder=tmp_path, every=1)
+    with pytest.raises(Killed):
+        train(checkpoints=kept, on_state=until(2))
+    other = partial(train.func, config("fp32", steps=9), *train.args[1:], **train.keywords)
+    with pytest.raises(ValueError, match=f"^{tmp_path}.* is of a run whose policy is 'p=bf16"):
+        other(checkpoints=kept)
+
+
+def test_bits_that_cannot_be_trusted_are_never_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has left the fast range goes on with guards, also after it was killed."""
+    backends = []
+    made = loop._compiled
+
+    def untrusted(setup: Any, backend: str, *arguments: Any) -> Any:
+        backends.append(backend)
+        step = made(setup, "emulated:unguarded", *arguments)
+        if not backend.endswith("unguarded"):
+            return step
+
+        def marked(state: Any, *batch: Any) -> Any:
+            state, metrics = step(state, *batch)
+            return state, metrics._replace(untrusted=metrics.untrusted + (state.step == 4))
+
+        return marked
+
+    monkeypatch.setattr(loop, "_compiled", untrusted)
+    kept = Checkpoints(folder=tmp_path, every=3)
+    with one_layer():
+        run = partial(ps.train, config("fp16", steps=7, backend="emulated"), checkpoints=kept)
+        result = run()
+        assert run().losses.tolist() == result.losses.tolist()
+    assert backends == ["emulated:unguarded", "emulated"]
+    assert ps.replay.load_checkpoint(tmp_path / "unguarded").about["step"] == 3
+    assert ps.replay.load_checkpoint(tmp_path / "guarded").about["step"] == 7
