@@ -21,7 +21,8 @@ def patterns(count: int, seed: int) -> np.ndarray:
     ends = U([0, 1, 2, 3, (1 << 23) - 1, 1 << 23, (1 << 23) + 1, FLOAT32.infinity - 1])
     magnitudes: np.ndarray = np.concatenate([any_kind, subnormal, near, ends])
     signs: np.ndarray = rng.integers(0, 2, magnitudes.size, dtype=np.uint32) << U(31)
-    return magnitudes | signs
+    result: np.ndarray = magnitudes | signs
+    return result
 
 
 @pytest.mark.parametrize("seed", range(3))
