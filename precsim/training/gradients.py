@@ -251,7 +251,7 @@ def run_program(
     The weights are numbers of the policy's format for them.
     """
     traced = trace(program, arguments, {}, 0)
-    check_rules(policy, traced.program)
+    check_rules(_without_loss(policy), traced.program)
     context = Context(
         policy=policy, backend=backend, strict=True, key=key, watch=watch, scales=scales
     )
@@ -272,4 +272,11 @@ def _with_loss_apart(policy: Policy) -> Policy:
     """Return a policy that leaves the loss in float32."""
     plain = replace(Policy.parse("fp32"), name="")
     rules = (Rule(LOSS, plain), *policy.rules)
+    return replace(policy, name=policy.name, rules=rules)
+
+
+@lru_cache(maxsize=256)
+def _without_loss(policy: Policy) -> Policy:
+    """Return a policy without the rule for the loss, which may have no operation."""
+    rules = tuple(rule for rule in policy.rules if rule.scope != LOSS)
     return replace(policy, name=policy.name, rules=rules)
