@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from precsim.analysis.cost.built_in import task_of
-from precsim.analysis.cost.cost import Cost, cost
+from precsim.analysis.cost.cost import Cost, cost, of_task
 from precsim.analysis.cost.table import LEGEND, cost_table
 from precsim.cli.console import PlainConsole
 from precsim.cli.output import naming_options, print_words
@@ -94,5 +94,4 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _of_model(config: TrainConfig, policies: Sequence[Policy]) -> list[Cost]:
     task = task_of(config)
-    arrays = task.weights, task.inputs, task.targets
-    return [cost(task.loss, *arrays, policy=p, optimizer=config.optimizer) for p in policies]
+    return [of_task(task, policy, config.optimizer) for policy in policies]

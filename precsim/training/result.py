@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from precsim.training.config import TrainConfig
+from precsim.training.control.control import Decision
+from precsim.training.replay.progress import Progress
 
 Weights = dict[str, np.ndarray]
 
@@ -54,6 +56,8 @@ class TrainResult:
         Time to compile the step.
     run_seconds : float
         Time of all steps.
+    decisions : tuple of Decision
+        The policies of the run: first step, policy, reason.
 
     Examples
     --------
@@ -79,6 +83,7 @@ class TrainResult:
     backend: str
     compile_seconds: float
     run_seconds: float
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def test_accuracy(self) -> float:
@@ -96,6 +101,33 @@ class TrainResult:
         return int((~self.taken).sum())
 
 
+def result_of(progress: Progress, config: TrainConfig, metric: str, backend: str) -> TrainResult:
+    """Return what a run has measured."""
+    done = progress.history
+    assert progress.score is not None
+    return TrainResult(
+        config=config,
+        losses=np.array([m.loss for m in done]),
+        metric=metric,
+        test_score=progress.score,
+        taken=np.array([m.finite for m in done]),
+        loss_scales=np.array([m.factor for m in done]),
+        nonzero_updates=np.array([m.nonzero_updates for m in done]),
+        swallowed_updates=np.array([m.swallowed_updates for m in done]),
+        forward_events=stacked([m.forward_events for m in done]),
+        backward_events=stacked([m.backward_events for m in done]),
+        first_gradient=progress.first_gradient,
+        last_gradient=progress.last_gradient,
+        snapshots=progress.snapshots,
+        backend=backend,
+        compile_seconds=progress.compile_seconds,
+        run_seconds=progress.run_seconds,
+        decisions=tuple(progress.controller.decisions),
+    )
+
+
 def stacked(steps: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Return place -> events of each step, int64 of shape (steps, 7)."""
-    return {place: np.array([s[place] for s in steps], np.int64) for place in steps[0]}
+    """Return place -> events of each step, int64 of shape (steps, 7); zeros where none were."""
+    places = dict.fromkeys(place for step in steps for place in step)
+    none = np.zeros(7, np.int64)
+    return {place: np.array([s.get(place, none) for s in steps], np.int64) for place in places}

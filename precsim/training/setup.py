@@ -1,5 +1,6 @@
 """What decides a training step, besides its data: config, model, loss, measure, optimizer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -9,6 +10,7 @@ import optax
 
 from precsim.arithmetic.sums.order import PAIRWISE
 from precsim.formats.arguments import shown
+from precsim.products.backends import resolve_backend
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Problem, kind_of, usual_loss
@@ -29,6 +31,7 @@ from precsim.training.network import (
     of_module,
 )
 from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
+from precsim.transform.identity import leaves_products
 from precsim.transform.policy import Policy
 
 
@@ -73,6 +76,10 @@ class Setup:
         """What is measured on the examples for testing."""
         is_name = isinstance(self.metric, str)
         return str(self.metric if is_name else getattr(self.metric, "__name__", "metric"))
+
+    def under(self, policy: Policy) -> "Setup":
+        """Return the same with another policy."""
+        return replace(self, config=replace(self.config, policy=policy))
 
     def without_schedule(self) -> "Setup":
         """Forget what the compiled functions do not depend on."""
@@ -139,6 +146,26 @@ def _registered(name: str, problem: Problem) -> Layered | Network:
 def _without_layers(model: Layered, problem: Problem) -> Network:
     """Return a model that computes with `Layers` in plain JAX."""
     return of_layers(model.name, model.module, problem)
+
+
+def for_policies(setup: Setup, policies: Iterable[Policy], problem: Problem) -> Setup:
+    """Return a setup whose model can be trained under each of several policies."""
+    if isinstance(setup.model, Layered) and not all(map(_is_for_layers, policies)):
+        return replace(setup, model=_without_layers(setup.model, problem))
+    return setup
+
+
+def backends_of(setup: Setup, places: Iterable[str]) -> set[str]:
+    """Return which backends run the products of a model that has these places."""
+    policy, backend = setup.config.policy, setup.config.backend
+    used = {spec for place in places for spec in policy.at(place).products}
+    is_layered = isinstance(setup.model, Layered)
+    return {
+        "native"
+        if backend != "emulated" and not is_layered and leaves_products(spec, [np.dtype("f4")])
+        else resolve_backend(spec, backend)
+        for spec in (used if is_layered else policy.products)
+    }
 
 
 def plain_network(setup: Setup, problem: Problem) -> Network:

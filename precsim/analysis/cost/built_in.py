@@ -1,52 +1,72 @@
-"""The step of a run as a plain function: its mathematics without what emulates it."""
+"""precsim's own networks as plain functions: their mathematics without what emulates it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from precsim._arrays import Array
 from precsim.training.config import TrainConfig
 from precsim.training.data.batches import batches_of
+from precsim.training.data.dataset import Data
 from precsim.training.functions import platform
+from precsim.training.gradients import LOSS
 from precsim.training.loop import load_data
-from precsim.training.losses import loss_named
+from precsim.training.losses import cross_entropy, loss_named
 from precsim.training.setup import plain_network, setup_of
+from precsim.transform.policy import Policy, Rule
 
 
 class Task(NamedTuple):
-    """A loss of weights, inputs and targets, and what stands for these."""
+    """A loss, and what stands for its arguments: weights, state, inputs, targets."""
 
     loss: Callable[..., Any]
-    weights: Any
-    inputs: Any
-    targets: Any
+    arrays: tuple[Any, Any, Any, Any]
 
 
 def task_of(config: TrainConfig) -> Task:
     """Return what a run computes in each step, for arrays that have a shape and no numbers."""
     data = load_data(config)
     setup = setup_of(config, data.problem)
-    network, size = plain_network(setup, data.problem), config.batch_size
-    like: Any = jax.ShapeDtypeStruct
-    rows = lambda x: like((size, *x.shape[1:]), x.dtype)
-    inputs, targets = jax.tree.map(rows, batches_of(data, config)(0))
-    weights, state = jax.tree.map(
-        lambda x: like(np.shape(x), x.dtype), network.init(config.seed, inputs)
-    )
+    named = loss_named(setup.loss)
+    measure = _cross_entropy if named is cross_entropy else named
+    inputs, targets = _batch(data, config)
+    problem = data.problem
+    model = plain_network(setup, problem)
+    weights, state = model.init(0, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), inputs))
 
-    def loss(params: Any, inputs: Any, targets: Any) -> Any:
-        outputs, _ = network.apply(params, state_of(state), inputs, jax.random.key(0), True)
-        with jax.named_scope("loss"):
-            if setup.loss == "cross_entropy":
-                return platform.cross_entropy(
-                    outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1)
-                )
-            return loss_named(setup.loss)(outputs, targets)
+    def loss(params: Any, state: Any, inputs: Any, targets: Any) -> Any:
+        outputs, _ = model.apply(params, state, inputs, jax.random.key(0), True)
+        with jax.named_scope(LOSS):
+            return measure(outputs, targets)
 
-    return Task(loss, weights, inputs, targets)
+    return Task(loss, (_shapes(weights), _shapes(state), inputs, targets))
 
 
-def state_of(state: Any) -> Any:
-    """Return zeros in place of the state of a model, which costs no operations."""
-    return jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), state)
+def with_loss_apart(policy: Policy) -> Policy:
+    """Return a policy that leaves the loss in float32, as a training does."""
+    return replace(policy, rules=(Rule(LOSS, Policy.parse("fp32")), *policy.rules))
+
+
+def _cross_entropy(logits: Array, targets: Array) -> Array:
+    """Return the loss that trainings compute in stated arithmetic, as its mathematics has it."""
+    return platform.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
+
+
+def _batch(data: Any, config: TrainConfig) -> Any:
+    """Return the shapes of a batch."""
+    if not isinstance(data, Data):
+        return _shapes(batches_of(data, config)(0))
+    size = config.batch_size
+    examples = data.train_inputs, data.train_targets
+    return jax.tree.map(lambda x: _like((size, *x.shape[1:]), x.dtype), examples)
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda x: _like(np.shape(x), jnp.result_type(x)), tree)
+
+
+_like: Any = jax.ShapeDtypeStruct

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from precsim.analysis.cost import memory
-from precsim.analysis.cost.built_in import task_of
+from precsim.analysis.cost.built_in import Task, task_of, with_loss_apart
 from precsim.analysis.cost.operations import (
     format_of_product,
     multiply_adds,
@@ -69,8 +69,8 @@ class Cost:
     activations : int
         Bytes of what the backward pass reads of the forward pass, examples included.
     scales : int
-        Bytes of the loss scale's state, and of scales of whole arrays, rows and channels. Those of
-        blocks and tiles count with their elements.
+        Bytes of the state of the loss scale and of delayed scales, and of scales of whole arrays,
+        rows and channels. Those of blocks and tiles count with their elements.
     rows : tuple of CostRow
         Operations by role and format.
 
@@ -238,15 +238,15 @@ def cost(
 def _of_config(config: TrainConfig, args: Any, policy: Any, optimizer: Any) -> Cost:
     if args:
         raise ValueError(f"args are {shown(args)}; allowed with a config are none")
-    task = task_of(config)
-    return cost(
-        task.loss,
-        task.weights,
-        task.inputs,
-        task.targets,
-        policy=config.policy if policy is None else policy,
-        optimizer=make_optimizer(config) if optimizer is None else optimizer,
-    )
+    chosen = Policy.parse(config.policy if policy is None else policy)
+    rule = make_optimizer(config) if optimizer is None else optimizer
+    return of_task(task_of(config), chosen, rule)
+
+
+def of_task(task: Task, policy: Policy, optimizer: Any) -> Cost:
+    """Return the cost of a step of a run, with its loss in float32."""
+    found = cost(task.loss, *task.arrays, policy=with_loss_apart(policy), optimizer=optimizer)
+    return replace(found, policy=policy.name)
 
 
 def _optimizer(given: Any) -> Any:
@@ -279,7 +279,7 @@ def _of_program(program: Program, weights: Any, policy: Policy, optimizer: Any) 
         working, masters, scales = working + parts[0], masters + parts[1], scales + parts[2]
     if is_training:
         activations, more = memory.activation_bits(program)
-        scales += more + 8 * memory.loss_scale_bytes(policy)
+        scales += more + 8 * memory.loss_scale_bytes(policy) + 8 * memory.history_bytes(program)
         gradients = memory.gradient_bits(program)
         state = memory.optimizer_bits(optimizer, weights, policy)
         rows[("update", str(policy.update.format))] += _of_update(optimizer, weights, policy)

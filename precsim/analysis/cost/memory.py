@@ -18,6 +18,7 @@ from precsim.formats.storage import element_bits
 from precsim.training.recipes.loss_scaling import as_loss_scale
 from precsim.training.recipes.optimizers import find_buffers
 from precsim.transform.policy import Policy
+from precsim.transform.tensor_scaling import delayed
 from precsim.transform.values import Origin, is_inexact
 
 
@@ -122,6 +123,20 @@ def optimizer_bits(optimizer: Any, weights: Any, policy: Policy) -> float:
     if policy.is_compensated:
         for leaf in jax.tree.leaves(weights):
             total += leaf.size * stored_bits(policy.params.format, leaf.dtype)
+    return total
+
+
+def history_bytes(program: Program) -> int:
+    """Return the bytes of delayed scales: a factor and a history for each operand of a product."""
+    total = 0
+    for step in program.steps:
+        found, options = product_of(step), delayed(step.op.policy.tensor_scaling)
+        if found is not None and options is not None:
+            own = getattr(step.op.policy, found.role)
+            changed = [
+                side for side in ("lhs", "rhs") if getattr(found.spec, side) != getattr(own, side)
+            ]
+            total += 4 * len(changed) * (1 + options.length)
     return total
 
 

@@ -1,7 +1,7 @@
 """How far a training has come: all that it needs to go on, on disk, and as it was."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from precsim import __version__
 from precsim.formats.arguments import integer, shown
+from precsim.training.control.controller import Controller
 from precsim.training.replay.bits import hash_state
 from precsim.training.replay.checkpoint import load_checkpoint, save_checkpoint
 from precsim.training.setup import Setup
@@ -92,6 +93,8 @@ class Progress:
 
     state: Any
     """Everything that changes from step to step."""
+    controller: Controller
+    """What decides the policies, and its decisions."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Which run it is, see `run_identity`."""
     history: list[Any] = field(default_factory=list)
@@ -111,7 +114,7 @@ class Progress:
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Write a checkpoint."""
-        self.history = jax.device_get(self.history)
+        self.history = _with_all_places(jax.device_get(self.history))
         columns = jax.tree.map(lambda *x: np.stack(x), *self.history)
         gradients = {"first": self.first_gradient, "last": self.last_gradient}
         arrays = _joined("history", columns._asdict()) | _joined("gradient", gradients)
@@ -119,6 +122,7 @@ class Progress:
         about = {
             "step": self.done,
             "run": dict(self.run),
+            "control": self.controller.to_json(),
             "environment": _environment(),
             "compile_seconds": self.compile_seconds,
             "run_seconds": self.run_seconds,
@@ -128,10 +132,16 @@ class Progress:
         save_checkpoint(folder, self.state, about=about, arrays=arrays, keep=keep)
 
 
-def load_progress(folder: Path, start: Progress, measured: type[Any]) -> Progress | None:
+def load_progress(
+    folder: Path,
+    start: Progress,
+    measured: type[Any],
+    state_after: Callable[[Controller], Any],
+) -> Progress | None:
     """Return how far a run has come; None if its folder has no checkpoint.
 
     `start` is the run before its first step, `measured` the named tuple of what a step measures.
+    `state_after` makes a state as it is after the decisions of a controller.
 
     Raises
     ------
@@ -145,7 +155,8 @@ def load_progress(folder: Path, start: Progress, measured: type[Any]) -> Progres
     except ValueError:
         other = load_checkpoint(folder)
         _check_run(other.file, other.about.get("run"), start.run)  # which says more
-        raise
+        known = start.controller.after(other.about["control"])
+        found = load_checkpoint(folder, like=state_after(known))
     about = found.about
     _check_run(found.file, about.get("run"), start.run)
     _check_environment(found.file, about.get("environment"))
@@ -157,6 +168,7 @@ def load_progress(folder: Path, start: Progress, measured: type[Any]) -> Progres
         steps = range(about["step"])
         return Progress(
             state=found.state,
+            controller=start.controller.after(about["control"]),
             run=start.run,
             history=[jax.tree.map(lambda x, k=k: x[k], columns) for k in steps],
             snapshots={int(k): weights for k, weights in snapshots.items()},
@@ -201,6 +213,24 @@ def _check_environment(file: Path, theirs: Any) -> None:
             UserWarning,
             stacklevel=4,
         )
+
+
+def _with_all_places(history: list[Any]) -> list[Any]:
+    """Return what steps measured with the same names in each of their dicts, zeros for new ones."""
+    columns = {
+        field: {name: value for step in history for name, value in getattr(step, field).items()}
+        for field in history[0]._fields
+        if isinstance(getattr(history[0], field), Mapping)
+    }
+    return [
+        step._replace(
+            **{
+                field: {n: getattr(step, field).get(n, np.zeros_like(x)) for n, x in every.items()}
+                for field, every in columns.items()
+            }
+        )
+        for step in history
+    ]
 
 
 def _joined(first: str, tree: Mapping[str, Any]) -> dict[str, Any]:

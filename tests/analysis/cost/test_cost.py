@@ -73,6 +73,12 @@ def test_an_array_that_is_read_in_two_formats_is_stored_twice() -> None:
     assert found.scales == 4 * 4  # two weights, two activations
 
 
+def test_histories_of_delayed_scales_count() -> None:
+    histories = step("fp8_current,tensor=delayed[16]").scales - step("fp8_current").scales
+    operands = 2 * (2 + 2 + 1)  # of both products forward and for weights, of one for activations
+    assert histories == operands * (16 + 1) * 4
+
+
 def test_scales_of_blocks_count_with_their_elements() -> None:
     found = step("fwd=mxfp8_mxfp8_fp32,dgrad=mxfp8_mxfp8_fp32,wgrad=mxfp8_mxfp8_fp32")
     first, second = INPUTS * HIDDEN, HIDDEN * OUTPUTS
@@ -165,6 +171,13 @@ def test_narrow_arrays_of_a_program_are_not_widened() -> None:
     w, x = like((4, 4), jnp.bfloat16), like((2, 4), jnp.bfloat16)
     found = ps.cost(lambda w, x: jnp.sum(x @ w), w, x, policy="fp32", optimizer="adam")
     assert (found.weights, found.gradients) == (32, 32)
+
+
+def test_models_in_plain_jax_are_known() -> None:
+    found = ps.cost(any_config(policy="bf16_mixed", model="recommender", task="ratings"))
+    assert found.masters == 2 * found.weights > 0
+    assert found.products("forward") > 0
+    assert "fp32" in {row.format for row in found.rows if row.role == "other"}  # the loss
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
