@@ -46,6 +46,7 @@ def train(
     model: Any = None,
     data: Any = None,
     test: Any = None,
+    classes: int | None = None,
     loss: str | Loss | None = None,
     metric: str | Metric | None = None,
     optimizer: Any = None,
@@ -71,9 +72,13 @@ def train(
         returns one.
     test : pair, optional
         (inputs, targets) for testing, where `data` has none.
+    classes : int, optional
+        How many classes the targets of `data` have, where they are integers; by default one more
+        than the largest.
     loss : {"cross_entropy", "masked_cross_entropy", "mse"} or callable, optional
         ``loss(outputs, targets)`` returns one number, computed in float32, outside the policy. By
-        default the cross-entropy for targets that are integers, the mean squared error for others.
+        default the cross-entropy for targets that are integers (over those that are not -1), the
+        mean squared error for others.
     metric : {"accuracy", "perplexity", "rmse"} or callable, optional
         ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
     optimizer : optax.GradientTransformation, optional
@@ -133,7 +138,13 @@ def train(
     >>> result.weights["slope"].tolist()
     [2.0]
     """
-    source = load_data(config) if data is None else as_data(data, test=test)
+    if data is None:
+        for name, given in {"test": test, "classes": classes}.items():
+            if given is not None:
+                raise ValueError(f"{name} is given without data, which it belongs to")
+        source = load_data(config)
+    else:
+        source = as_data(data, test=test, classes=classes)
     own: dict[str, Any] = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
     own |= {"checkpoints": checkpoints, "on_step": on_step, "on_state": on_state}
     return train_on(source, config, control=control, **own)
