@@ -46,6 +46,7 @@ def train(
     model: Any = None,
     data: Any = None,
     test: Any = None,
+    classes: int | None = None,
     loss: str | Loss | None = None,
     metric: str | Metric | None = None,
     optimizer: Any = None,
@@ -71,9 +72,13 @@ def train(
         returns one.
     test : pair, optional
         (inputs, targets) for testing, where `data` has none.
+    classes : int, optional
+        How many classes the targets of `data` have, where they are integers; by default one more
+        than the largest.
     loss : {"cross_entropy", "masked_cross_entropy", "mse"} or callable, optional
         ``loss(outputs, targets)`` returns one number, computed in float32, outside the policy. By
-        default the cross-entropy for targets that are integers, the mean squared error for others.
+        default the cross-entropy for targets that are integers (over those that are not -1), the
+        mean squared error for others.
     metric : {"accuracy", "perplexity", "rmse"} or callable, optional
         ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
     optimizer : optax.GradientTransformation, optional
@@ -133,7 +138,13 @@ def train(
     >>> result.weights["slope"].tolist()
     [2.0]
     """
-    source = load_data(config) if data is None else as_data(data, test=test)
+    if data is None:
+        for name, given in {"test": test, "classes": classes}.items():
+            if given is not None:
+                raise ValueError(f"{name} is given without data, which it belongs to")
+        source = load_data(config)
+    else:
+        source = as_data(data, test=test, classes=classes)
     own: dict[str, Any] = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
     own |= {"checkpoints": checkpoints, "on_step": on_step, "on_state": on_state}
     return train_on(source, config, control=control, **own)
@@ -219,7 +230,7 @@ def _run(
             return None
         if checkpoints is not None:
             progress.save(checkpoints)
-    used, places = progress.controller.setups(setup), progress.history[0].forward_events
+    used, places = progress.controller.setups(setup), progress.measured.forward_events
     backends = set().union(*(backends_of(each, places) for each in used))
     return result_of(progress, config, setup.metric_name, "+".join(sorted(backends)))
 
@@ -242,10 +253,10 @@ def _go_on(
     def settled() -> bool:
         """Fetch what was measured, and return whether its bits can be trusted."""
         nonlocal since
-        progress.history = jax.device_get(progress.history)
+        progress.settle()
         progress.run_seconds += time.perf_counter() - since
         since = time.perf_counter()
-        return not any(m.untrusted for m in progress.history)
+        return not progress.measured.untrusted.any()
 
     if on_state is not None:
         on_state(progress.done, progress.state)
@@ -262,8 +273,8 @@ def _go_on(
         if k == 0:
             progress.first_gradient = _to_numpy(metrics.gradient)
         gradient = metrics.gradient
-        progress.history.append(metrics._replace(gradient={}))
-        progress.controller.observe(progress.history, jax.device_get)
+        progress.recent.append(metrics._replace(gradient={}))
+        progress.controller.observe(progress.done, progress.last)
         if on_state is not None:
             on_state(k + 1, progress.state)
         if k + 1 in keep:

@@ -8,10 +8,15 @@ from precsim.transform.presets import PRESETS
 def list_policies() -> tuple[str, ...]:
     """Return the names of the policies that precsim knows, each of which `Policy.parse` reads.
 
+    Returns
+    -------
+    tuple of str
+        The names, in the order of the registry.
+
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.options.list_policies()[:3]
+    >>> ps.list_policies()[:3]
     ('fp32', 'bf16', 'bf16_mixed')
     """
     return tuple(PRESETS)
@@ -20,11 +25,16 @@ def list_policies() -> tuple[str, ...]:
 def list_models() -> tuple[str, ...]:
     """Return the names of the models that `TrainConfig` knows.
 
+    Returns
+    -------
+    tuple of str
+        The names, in the order of the registry.
+
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.options.list_models()[:3]
-    ('linear', 'logistic', 'mlp')
+    >>> ps.list_models()[:3]
+    ('mlp', 'cnn', 'transformer')
     """
     return tuple(MODELS)
 
@@ -32,10 +42,15 @@ def list_models() -> tuple[str, ...]:
 def list_tasks() -> tuple[str, ...]:
     """Return the names of the data sets that `TrainConfig` knows.
 
+    Returns
+    -------
+    tuple of str
+        The names, in the order of the registry.
+
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.options.list_tasks()[:3]
+    >>> ps.list_tasks()[:3]
     ('digits', 'mnist5k', 'text')
     """
     return tuple(TASKS)

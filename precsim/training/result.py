@@ -1,8 +1,6 @@
 """`TrainResult`: what a training run measured."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -103,19 +101,19 @@ class TrainResult:
 
 def result_of(progress: Progress, config: TrainConfig, metric: str, backend: str) -> TrainResult:
     """Return what a run has measured."""
-    done = progress.history
+    steps = progress.measured
     assert progress.score is not None
     return TrainResult(
         config=config,
-        losses=np.array([m.loss for m in done]),
+        losses=steps.loss,
         metric=metric,
         test_score=progress.score,
-        taken=np.array([m.finite for m in done]),
-        loss_scales=np.array([m.factor for m in done]),
-        nonzero_updates=np.array([m.nonzero_updates for m in done]),
-        swallowed_updates=np.array([m.swallowed_updates for m in done]),
-        forward_events=stacked([m.forward_events for m in done]),
-        backward_events=stacked([m.backward_events for m in done]),
+        taken=steps.finite,
+        loss_scales=steps.factor,
+        nonzero_updates=steps.nonzero_updates,
+        swallowed_updates=steps.swallowed_updates,
+        forward_events={place: x.astype(np.int64) for place, x in steps.forward_events.items()},
+        backward_events={place: x.astype(np.int64) for place, x in steps.backward_events.items()},
         first_gradient=progress.first_gradient,
         last_gradient=progress.last_gradient,
         snapshots=progress.snapshots,
@@ -124,10 +122,3 @@ def result_of(progress: Progress, config: TrainConfig, metric: str, backend: str
         run_seconds=progress.run_seconds,
         decisions=tuple(progress.controller.decisions),
     )
-
-
-def stacked(steps: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Return place -> events of each step, int64 of shape (steps, 7); zeros where none were."""
-    places = dict.fromkeys(place for step in steps for place in step)
-    none = np.zeros(7, np.int64)
-    return {place: np.array([s.get(place, none) for s in steps], np.int64) for place in places}

@@ -14,8 +14,14 @@ from precsim.products.backends import resolve_backend
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Problem, kind_of, usual_loss
-from precsim.training.data.registry import TASKS
-from precsim.training.losses import Loss, Metric, loss_named, metric_named
+from precsim.training.losses import (
+    Loss,
+    Metric,
+    check_outputs,
+    check_targets,
+    loss_named,
+    metric_named,
+)
 from precsim.training.models.registry import MODELS
 from precsim.training.network import (
     Network,
@@ -47,6 +53,12 @@ class Setup:
     metric: str | Metric
     optimizer: optax.GradientTransformation | None = None
     """None: that of the config."""
+    classes: int = 0
+    """Of the targets; 0 where they are numbers."""
+
+    def check_outputs(self, outputs: Any, targets: Any) -> None:
+        """Refuse outputs of the model that the loss cannot compare with targets."""
+        check_outputs(self.loss, outputs, targets, self.classes)
 
     @property
     def rule(self) -> optax.GradientTransformation:
@@ -99,20 +111,20 @@ def setup_of(
         )
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer is {shown(optimizer)}; allowed is one of optax")
-    task = TASKS.get(config.task)
     own_loss, own_metric = usual_loss(problem)
-    if loss is None:
-        loss = (model is None and task and task.loss) or own_loss
+    loss = own_loss if loss is None else loss
     if metric is None:
-        metric = (model is None and task and task.metric) or own_metric
+        metric = "rmse" if loss == "mse" else own_metric
     loss_named(loss), metric_named(metric)
+    check_targets("loss", loss, problem.classes)
+    check_targets("metric", metric, problem.classes)
     if model is None and config.model in MODELS:
         _refuse_other_kind(config.model, problem)
     found = _registered(config.model, problem) if model is None else as_network(model)
     if isinstance(found, Layered) and not _is_for_layers(config.policy):
         assert problem is not None
         found = _without_layers(found, problem)
-    return Setup(config, found, loss, metric, optimizer)
+    return Setup(config, found, loss, metric, optimizer, problem.classes)
 
 
 def _refuse_other_kind(name: str, problem: Problem) -> None:

@@ -29,11 +29,11 @@ class Controller:
             self.decisions.append(Decision(step, text, reason))
         return policy
 
-    def observe(self, history: Sequence[Any], fetch: Callable[[Any], Any]) -> None:
+    def observe(self, step: int, last: Callable[[int], Sequence[Any]]) -> None:
         """Show the control what the last steps measured, where it is time."""
-        every, step = self.control.every, len(history)
+        every = self.control.every
         if every and step % every == 0:
-            self.state = self.control.observe(self.state, step, fetch(history[-every:]))
+            self.state = self.control.observe(self.state, step, last(every))
 
     def setups(self, setup: Setup) -> list[Setup]:
         """Return the setups of the policies so far."""
