@@ -102,6 +102,9 @@ from precsim.rounding.spec import RoundingSpec as RoundingSpec
 from precsim.rounding.ulp import ulp as ulp
 from precsim.training.compression.pruning import prune as prune
 from precsim.training.config import TrainConfig as TrainConfig
+from precsim.training.control.control import Decision as Decision
+from precsim.training.control.feedback import Feedback as Feedback
+from precsim.training.control.schedule import Schedule as Schedule
 from precsim.training.loop import train as train
 from precsim.training.names import list_models as list_models
 from precsim.training.names import list_policies as list_policies

@@ -83,7 +83,7 @@ def train(
         ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
     optimizer : optax.GradientTransformation, optional
         Any optimizer of optax, with any schedule.
-    control : str, options.Schedule, options.Feedback or alike, optional
+    control : str, Schedule, Feedback or alike, optional
         What decides the policy of each step, instead of the config's: a schedule or its string,
         such as "bf16@0,fp32@500", or what the steps before measured.
     checkpoints : ps.replay.Checkpoints, optional

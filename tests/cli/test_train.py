@@ -342,7 +342,7 @@ def test_schedules_are_further_runs(
     assert main(["train", *words]) == 0
     content = json.loads(capsys.readouterr().out)
     assert [p["policy"] for p in content["policies"]] == ["fp32", *texts]
-    assert controls == {"fp32": None} | {text: ps.options.Schedule.parse(text) for text in texts}
+    assert controls == {"fp32": None} | {text: ps.Schedule.parse(text) for text in texts}
 
 
 @pytest.mark.parametrize(

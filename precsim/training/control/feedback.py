@@ -64,7 +64,7 @@ class Feedback:
     The hidden layer has been in trouble in one window, so it is in float32:
 
     >>> import precsim as ps
-    >>> control = ps.options.Feedback(levels=("q3.4", "fp32"))
+    >>> control = ps.Feedback(levels=("q3.4", "fp32"))
     >>> state = control.start() | {"level": {"hidden": 1}}
     >>> policy = control.policy(state, 50)
     >>> str(policy.at("hidden").forward), str(policy.at("output").forward)

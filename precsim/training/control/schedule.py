@@ -62,10 +62,10 @@ class Schedule:
     Examples
     --------
     >>> import precsim as ps
-    >>> schedule = ps.options.Schedule.parse("bf16@0,fp32@500")
+    >>> schedule = ps.Schedule.parse("bf16@0,fp32@500")
     >>> schedule.at(499).name, schedule.at(500).name
     ('bf16', 'fp32')
-    >>> print(ps.options.Schedule.parse("cyclic[100]:q3.{4..8}"))
+    >>> print(ps.Schedule.parse("cyclic[100]:q3.{4..8}"))
     q3.4@0,q3.5@24,q3.6@42,q3.7@59,q3.8@77,@100
     """
 
