@@ -12,13 +12,17 @@ on which its spec has the operand. It is the same in each pass of a program.
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from precsim.formats.arguments import shown
-from precsim.formats.carrier import FLOAT32
+from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
+from precsim.formats.layout import BINARY32
 from precsim.formats.tile import POWER_OF_TWO, TileFormat
-from precsim.rounding.scaled.delayed import ALGORITHMS, DelayedScale
+from precsim.rounding.modes import AMAX_ALGORITHMS, LARGEST_MARGIN
 from precsim.rounding.spec import RoundingSpec
+
+if TYPE_CHECKING:
+    from precsim.rounding.scaled.delayed import DelayedScale
 
 _ALLOWED = "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]'"
 
@@ -28,12 +32,19 @@ class Delayed:
     """The options of delayed scaling; they are those of `DelayedScale`."""
 
     length: int = 1024
-    algorithm: str = ALGORITHMS[0]
+    algorithm: str = AMAX_ALGORITHMS[0]
     margin: int = 0
     is_power_of_two: bool = False
 
-    def start(self, fmt: TileFormat) -> DelayedScale:
+    def __post_init__(self) -> None:
+        """Check the length and the margin."""
+        integer(self.length, "length of tensor=delayed", 1)
+        integer(self.margin, "margin of tensor=delayed", 0, LARGEST_MARGIN)
+
+    def start(self, fmt: TileFormat) -> "DelayedScale":
         """Return the state of an operand before the first step."""
+        from precsim.rounding.scaled.delayed import DelayedScale  # which needs NumPy
+
         options = {"length": self.length, "algorithm": self.algorithm, "margin": self.margin}
         return DelayedScale.start(fmt, **options)  # type: ignore[arg-type]
 
@@ -70,7 +81,7 @@ def delayed(text: str) -> Delayed | None:
         key, _, value = part.partition("=")
         if part.isdecimal():
             name, chosen = "length", int(part)
-        elif part in ALGORITHMS:
+        elif part in AMAX_ALGORITHMS:
             name, chosen = "algorithm", part
         elif key == "margin" and value.isdecimal():
             name, chosen = "margin", int(value)
@@ -81,16 +92,14 @@ def delayed(text: str) -> Delayed | None:
         if name in found or name not in Delayed.__dataclass_fields__:
             raise ValueError(f"tensor scaling is {shown(text)}; allowed are {_ALLOWED}")
         found[name] = chosen
-    options = Delayed(**found)  # type: ignore[arg-type]
-    options.start(TileFormat(element="e4m3"))  # refuses a length or a margin out of range
-    return options
+    return Delayed(**found)  # type: ignore[arg-type]
 
 
 def with_tensor_scale(operand: RoundingSpec | None, scaling: str) -> RoundingSpec | None:
     """Return the rounding of an operand with a scale, if it is to a float narrower than float32."""
     if scaling == "none" or operand is None or not isinstance(operand.format, FloatFormat):
         return operand
-    if not operand.format.fits(FLOAT32) or operand.format.precision >= FLOAT32.precision:
+    if not operand.format.fits(BINARY32) or operand.format.precision >= BINARY32.precision:
         return operand
     options = delayed(scaling)
     is_power_of_two = options is None or options.is_power_of_two
