@@ -100,6 +100,9 @@ from precsim.rounding.ulp import ulp as ulp
 from precsim.training.compression.pruning import prune as prune
 from precsim.training.config import TrainConfig as TrainConfig
 from precsim.training.loop import train as train
+from precsim.training.names import list_models as list_models
+from precsim.training.names import list_policies as list_policies
+from precsim.training.names import list_tasks as list_tasks
 from precsim.training.recipes.gradients import value_and_grad as value_and_grad
 from precsim.training.recipes.loss_scaling import DynamicLossScale as DynamicLossScale
 from precsim.training.recipes.loss_scaling import NoLossScale as NoLossScale

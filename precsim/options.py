@@ -18,7 +18,4 @@ from precsim.rounding.modes import OverflowMode as OverflowMode
 from precsim.rounding.modes import RoundingMode as RoundingMode
 from precsim.rounding.modes import StochasticVariant as StochasticVariant
 from precsim.rounding.modes import SubnormalMode as SubnormalMode
-from precsim.training.names import list_models as list_models
-from precsim.training.names import list_policies as list_policies
-from precsim.training.names import list_tasks as list_tasks
 from precsim.transform.policy import Rule as Rule

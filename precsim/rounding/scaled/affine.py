@@ -78,7 +78,7 @@ def round_to_steps(
         scale = computed_once(_scale(width, half - 1, carrier))
         zero = (scale & u(0)).astype(np.int32) + np.int32(half)
     else:
-        width = _sum(*map(computed_once, (highest, lowest)), carrier)
+        width = _sum(computed_once(highest), computed_once(lowest), carrier)
         scale = computed_once(_scale(width, 2 * half - 1, carrier))
         unsigned = FixedPointFormat(
             name="", integer_bits=fmt.bits, fraction_bits=0, is_signed=False
