@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from precsim.training.config import TrainConfig
+from precsim.training.control.control import Decision
+from precsim.training.replay.progress import Progress
 
 Weights = dict[str, np.ndarray]
 
@@ -52,6 +54,8 @@ class TrainResult:
         Time to compile the step.
     run_seconds : float
         Time of all steps.
+    decisions : tuple of Decision
+        The policies of the run: first step, policy, reason.
 
     Examples
     --------
@@ -77,6 +81,7 @@ class TrainResult:
     backend: str
     compile_seconds: float
     run_seconds: float
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def test_accuracy(self) -> float:
@@ -92,3 +97,28 @@ class TrainResult:
     def skipped_steps(self) -> int:
         """Steps skipped because a gradient was not finite."""
         return int((~self.taken).sum())
+
+
+def result_of(progress: Progress, config: TrainConfig, metric: str, backend: str) -> TrainResult:
+    """Return what a run has measured."""
+    steps = progress.measured
+    assert progress.score is not None
+    return TrainResult(
+        config=config,
+        losses=steps.loss,
+        metric=metric,
+        test_score=progress.score,
+        taken=steps.finite,
+        loss_scales=steps.factor,
+        nonzero_updates=steps.nonzero_updates,
+        swallowed_updates=steps.swallowed_updates,
+        forward_events={place: x.astype(np.int64) for place, x in steps.forward_events.items()},
+        backward_events={place: x.astype(np.int64) for place, x in steps.backward_events.items()},
+        first_gradient=progress.first_gradient,
+        last_gradient=progress.last_gradient,
+        snapshots=progress.snapshots,
+        backend=backend,
+        compile_seconds=progress.compile_seconds,
+        run_seconds=progress.run_seconds,
+        decisions=tuple(progress.controller.decisions),
+    )

@@ -13,6 +13,8 @@ import pytest
 
 import precsim as ps
 from precsim.training import loop
+from precsim.training.control.controller import Controller, begin
+from precsim.training.control.schedule import Schedule
 from precsim.training.replay import progress
 from precsim.training.replay.checkpoint import save_checkpoint
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress
@@ -21,7 +23,12 @@ from tests.training.test_loop import config, one_layer
 
 RUN = {"policy": "bf16", "steps": 3, "data": "0123"}
 STATE = {"params": {"hidden/w": single([1, 2])}, "key": jax.random.key(0)}
-START = Progress(state=STATE, run=RUN)
+CONTROLLER = begin(Schedule.parse("fp32@0"))
+START = Progress(state=STATE, run=RUN, controller=CONTROLLER)
+
+
+def after(controller: Controller) -> Any:
+    return STATE
 
 
 class Measured(NamedTuple):
@@ -41,6 +48,7 @@ def measured(k: int) -> Measured:
 def some(done: int) -> Progress:
     return Progress(
         state=STATE,
+        controller=CONTROLLER,
         run=RUN,
         recent=[measured(k) for k in range(done)],
         snapshots={0: {"hidden/w": single([0, 0])}, done: {"hidden/w": single([1, 2])}},
@@ -57,10 +65,10 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_progress_comes_back_as_it_was(tmp_path: Path) -> None:
-    assert load_progress(tmp_path, START, Measured) is None
+    assert load_progress(tmp_path, START, Measured, after) is None
     before = some(2)
     before.save(Checkpoints(folder=tmp_path, every=1))
-    found = load_progress(tmp_path, START, Measured)
+    found = load_progress(tmp_path, START, Measured, after)
     assert found is not None
     assert found.done == 2
     assert type(found.measured) is Measured
@@ -76,7 +84,7 @@ def test_a_score_keeps_each_bit(tmp_path: Path) -> None:
         before = some(3)
         before.score = score
         before.save(Checkpoints(folder=tmp_path, every=1))
-        found = load_progress(tmp_path, START, Measured)
+        found = load_progress(tmp_path, START, Measured, after)
         assert found is not None
         assert repr(found.score) == repr(score)
 
@@ -84,13 +92,13 @@ def test_a_score_keeps_each_bit(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     some(1).save(Checkpoints(folder=tmp_path, every=1))
     for state in (STATE, {"other": 0}):
-        longer = Progress(state=state, run=RUN | {"steps": 30})
+        longer = Progress(state=state, controller=CONTROLLER, run=RUN | {"steps": 30})
         with pytest.raises(ValueError, match=r"of a run whose steps is 3; this one has 30 \(name"):
-            load_progress(tmp_path, longer, Measured)
+            load_progress(tmp_path, longer, Measured, after)
     other = tmp_path / "own"
     save_checkpoint(other, STATE, about={"step": 1})
     with pytest.raises(ValueError, match="of a run whose policy is None; this one has 'bf16'"):
-        load_progress(other, START, Measured)
+        load_progress(other, START, Measured, after)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +111,11 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_that_lies_is_one_line(
     about: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    environment = progress._environment()
+    said = {"environment": progress._environment(), "control": {"state": None, "decisions": []}}
     arrays = {"measured/loss": single([1, 2]), "measured/finite": np.ones(2, bool)}
-    save_checkpoint(
-        tmp_path, STATE, about=about | {"run": RUN, "environment": environment}, arrays=arrays
-    )
+    save_checkpoint(tmp_path, STATE, about=about | {"run": RUN} | said, arrays=arrays)
     with pytest.raises(ValueError, match=f"no checkpoint of a training: {message}"):
-        load_progress(tmp_path, START, Measured)
+        load_progress(tmp_path, START, Measured, after)
 
 
 def test_other_versions_go_on_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +123,7 @@ def test_other_versions_go_on_and_say_so(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(progress, "_environment", lambda: {"jax": "0.1"})
         some(1).save(Checkpoints(folder=tmp_path, every=1))
     with pytest.warns(UserWarning, match=r"written with precsim None, and .* goes on: bits may"):
-        assert load_progress(tmp_path, START, Measured) is not None
+        assert load_progress(tmp_path, START, Measured, after) is not None
 
 
 def test_wrong_fields(tmp_path: Path) -> None:
