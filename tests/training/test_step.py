@@ -85,10 +85,9 @@ def test_all_at_once_on_a_model_of_layers() -> None:
             "task": "digits",
             "steps": 4,
             "accumulate": 2,
-            "accumulator": "bf16:sr",
+            "accumulator": "bf16",
             "clip_norm": 1.0,
             "delay": 1,
-            "optimizer": "adam",
         }
         result = ps.train(ps.TrainConfig(**config))
     assert result.taken.tolist() == [False, True, True, True]
