@@ -66,7 +66,13 @@ def named_scripts() -> dict[str, tuple[str, list[str]]]:
 SCRIPTS = named_scripts()
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if (FOLDER / f"{n}.md").exists() else pytest.mark.slow)
+        for n in SCRIPTS
+    ],
+)
 def test_script_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
     script, results = SCRIPTS[name]
     assert len(script.splitlines()) < MAX_LINES
