@@ -295,6 +295,7 @@ EXEMPT: dict[str, str] = {
             *("Explanation", "DumpComparison", "LossScaleAudit", "Drift"),
             *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
             *("Report", "OperationRow", "GroupRow", "ShareMap", "Cost"),
+            *("Assignment", "AssignedPlace", "Schedule", "Feedback", "Decision"),
             *("Compression", "FixedScales"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
@@ -310,7 +311,7 @@ EXEMPT: dict[str, str] = {
         EXACT,
     ),
     **dict.fromkeys(("train", "prepare_run", "bisect_runs", "summarise", "share_map"), A_RUN),
-    **dict.fromkeys(("audit_loss_scale", "track_drift"), A_RUN),
+    **dict.fromkeys(("assign_formats", "audit_loss_scale", "track_drift"), A_RUN),
     **dict.fromkeys(("autocast", "coverage", "emulate", "measure_gain", "strict"), OF_FUNCTIONS),
     **dict.fromkeys(
         ("significant_digits", "fragile_parts", "tolerance", "running_bound"), OF_FUNCTIONS
