@@ -68,7 +68,7 @@ def rows(
 ) -> list[dict[str, str]]:
     """Return a row for each cell that is finished and whose model has its float32 run."""
     found = []
-    for model, policy in sorted(cells, key=lambda cell: ps.options.list_models().index(cell[0])):
+    for model, policy in sorted(cells, key=lambda cell: ps.list_models().index(cell[0])):
         reference, result = results.get((model, "fp32")), results.get((model, policy))
         if (model, policy) in failures:
             found.append({"model": model, "policy": policy, "metric": failures[model, policy]})
@@ -108,8 +108,8 @@ def write(folder: Path, found: list[dict[str, str]]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    policies = [name for name in ps.options.list_policies() if name not in ALIASES]
-    parser.add_argument("--models", nargs="+", default=ps.options.list_models())
+    policies = [name for name in ps.list_policies() if name not in ALIASES]
+    parser.add_argument("--models", nargs="+", default=ps.list_models())
     parser.add_argument("--policies", nargs="+", default=policies)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=32)

@@ -30,6 +30,8 @@ from precsim.analysis.comparison import PolicySummary as PolicySummary
 from precsim.analysis.comparison import summarise as summarise
 from precsim.analysis.compression.compress import Compression as Compression
 from precsim.analysis.compression.compress import compress as compress
+from precsim.analysis.compression.fix_scales import FixedScales as FixedScales
+from precsim.analysis.compression.fix_scales import fix_scales as fix_scales
 from precsim.analysis.cost.cost import Cost as Cost
 from precsim.analysis.cost.cost import cost as cost
 from precsim.analysis.dumps.compare import DumpComparison as DumpComparison
@@ -98,6 +100,9 @@ from precsim.rounding.ulp import ulp as ulp
 from precsim.training.compression.pruning import prune as prune
 from precsim.training.config import TrainConfig as TrainConfig
 from precsim.training.loop import train as train
+from precsim.training.names import list_models as list_models
+from precsim.training.names import list_policies as list_policies
+from precsim.training.names import list_tasks as list_tasks
 from precsim.training.recipes.gradients import value_and_grad as value_and_grad
 from precsim.training.recipes.loss_scaling import DynamicLossScale as DynamicLossScale
 from precsim.training.recipes.loss_scaling import NoLossScale as NoLossScale

@@ -1,7 +1,5 @@
 """The choices that specs are made of: rounding rules, orders of sums, schedules of kernels."""
 
-from precsim.analysis.compression.fix_scales import FixedScales as FixedScales
-from precsim.analysis.compression.fix_scales import fix_scales as fix_scales
 from precsim.arithmetic.sums.order import Blocked as Blocked
 from precsim.arithmetic.sums.order import Exact as Exact
 from precsim.arithmetic.sums.order import Kahan as Kahan
@@ -20,7 +18,4 @@ from precsim.rounding.modes import OverflowMode as OverflowMode
 from precsim.rounding.modes import RoundingMode as RoundingMode
 from precsim.rounding.modes import StochasticVariant as StochasticVariant
 from precsim.rounding.modes import SubnormalMode as SubnormalMode
-from precsim.training.names import list_models as list_models
-from precsim.training.names import list_policies as list_policies
-from precsim.training.names import list_tasks as list_tasks
 from precsim.transform.policy import Rule as Rule

@@ -32,7 +32,7 @@ NOT_OF_ARRAYS = {
     "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
     "analyze_steps", "share_map",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
-    "save_checkpoint", "load_checkpoint",
+    "save_checkpoint", "load_checkpoint", "compress", "prune", "fix_scales",
     "prepare_run", "list_models", "list_policies", "list_tasks", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
     "significant_digits", "fragile_parts", "tolerance", "running_bound", "cost",
     # Optimizers, their states, pictures.

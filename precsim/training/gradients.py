@@ -18,7 +18,7 @@ from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.scaled.scale import Scale
 from precsim.training.config import TrainConfig
 from precsim.training.layers import Layers
-from precsim.training.losses import loss_named
+from precsim.training.losses import checked_loss, loss_named
 from precsim.training.network import Network
 from precsim.training.recipes.accumulation import (
     Accumulator,
@@ -191,9 +191,10 @@ def _program(setup: Setup, network: Network) -> Callable[..., Any]:
         params: Any, state: Any, inputs: Any, targets: Any, factor: Array, key: Array
     ) -> Any:
         def loss_fn(params: Any) -> tuple[Array, Any]:
-            outputs, after = network.apply(params, state, inputs, key, True)
+            outputs, after = network(params, state, inputs, key, True)
+            setup.check_outputs(outputs, targets)
             with jax.named_scope(LOSS):
-                return loss(outputs, targets), after
+                return checked_loss(loss(outputs, targets)), after
 
         return _pulled_back(factor, loss_fn, params)
 
@@ -227,18 +228,8 @@ def first_tensor_scales(
 def _pulled_back(factor: Array, loss_fn: Callable[[Any], Any], params: Any) -> Any:
     """Return the loss, the state after it, and the gradient of factor * loss."""
     value, pull_back, after = jax.vjp(loss_fn, params, has_aux=True)
-    _check_loss(value)
     (scaled,) = pull_back(factor.astype(value.dtype))
     return value, after, scaled
-
-
-def _check_loss(value: Any) -> None:
-    """Refuse a loss that is no real number."""
-    if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise TypeError(
-            f"loss returned shape {jnp.shape(value)} of {jnp.result_type(value)}; allowed is one "
-            "real number"
-        )
 
 
 def _by_place(events: Mapping[str, Array]) -> dict[str, Array]:
@@ -260,7 +251,7 @@ def run_program(
     The weights are numbers of the policy's format for them.
     """
     traced = trace(program, arguments, {}, 0)
-    check_rules(policy, traced.program)
+    check_rules(_without_loss(policy), traced.program)
     context = Context(
         policy=policy, backend=backend, strict=True, key=key, watch=watch, scales=scales
     )
@@ -281,4 +272,11 @@ def _with_loss_apart(policy: Policy) -> Policy:
     """Return a policy that leaves the loss in float32."""
     plain = replace(Policy.parse("fp32"), name="")
     rules = (Rule(LOSS, plain), *policy.rules)
+    return replace(policy, name=policy.name, rules=rules)
+
+
+@lru_cache(maxsize=256)
+def _without_loss(policy: Policy) -> Policy:
+    """Return a policy without the rule for the loss, which may have no operation."""
+    rules = tuple(rule for rule in policy.rules if rule.scope != LOSS)
     return replace(policy, name=policy.name, rules=rules)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
 from precsim.training import watched as products
-from precsim.training.functions import EXACT, functions_of
+from precsim.training.functions import functions_of
 from precsim.training.watched import Setting, Watched
 from precsim.transform.policy import Policy
 from precsim.transform.tags import tag, tag_both
@@ -124,8 +124,7 @@ class Layers:
 class Functions:
     """Functions whose results get names, which are their scopes: ``softmax 1``, ``softmax 2``.
 
-    The cross-entropy is portable, too, where all else is the same on every device: products that
-    are not the platform's own, and no function of the platform's but exact ones.
+    The cross-entropy is always portable, unless products are the platform's own.
     """
 
     policy: Policy
@@ -148,9 +147,8 @@ class Functions:
     def _chosen(self, name: str, label: str) -> str:
         """Return which functions compute a call."""
         is_native = self.backend.removesuffix(products.UNGUARDED) == "native"
-        if name == "cross_entropy" and not is_native and set(self.calls) <= {name, *EXACT}:
-            return "portable"
-        return self.policy.at(label).functions
+        is_stated = name == "cross_entropy" and not is_native
+        return "portable" if is_stated else self.policy.at(label).functions
 
 
 def _label(name: str, call: int) -> str:

@@ -12,6 +12,9 @@ from precsim._arrays import Array
 from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
+from precsim.training.control.carried import carried_over
+from precsim.training.control.control import Control
+from precsim.training.control.controller import Controller, begin, controlled
 from precsim.training.data.batches import batches_of
 from precsim.training.data.dataset import Data
 from precsim.training.data.own import as_data
@@ -22,9 +25,9 @@ from precsim.training.losses import Loss, Metric
 from precsim.training.own_objects import load_object
 from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
-from precsim.training.result import TrainResult, stacked
+from precsim.training.result import TrainResult, result_of
 from precsim.training.scores import test_score
-from precsim.training.setup import Layered, Setup, setup_of
+from precsim.training.setup import Layered, Setup, backends_of, setup_of
 from precsim.training.step import (
     Metrics,
     Step,
@@ -35,7 +38,6 @@ from precsim.training.step import (
 )
 from precsim.training.switches import with_default_switches
 from precsim.training.watched import UNGUARDED
-from precsim.transform.identity import leaves_products
 
 
 def train(
@@ -44,9 +46,11 @@ def train(
     model: Any = None,
     data: Any = None,
     test: Any = None,
+    classes: int | None = None,
     loss: str | Loss | None = None,
     metric: str | Metric | None = None,
     optimizer: Any = None,
+    control: str | Control | None = None,
     checkpoints: Checkpoints | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
@@ -68,13 +72,20 @@ def train(
         returns one.
     test : pair, optional
         (inputs, targets) for testing, where `data` has none.
+    classes : int, optional
+        How many classes the targets of `data` have, where they are integers; by default one more
+        than the largest.
     loss : {"cross_entropy", "masked_cross_entropy", "mse"} or callable, optional
         ``loss(outputs, targets)`` returns one number, computed in float32, outside the policy. By
-        default the cross-entropy for targets that are integers, the mean squared error for others.
+        default the cross-entropy for targets that are integers (over those that are not -1), the
+        mean squared error for others.
     metric : {"accuracy", "perplexity", "rmse"} or callable, optional
         ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
     optimizer : optax.GradientTransformation, optional
         Any optimizer of optax, with any schedule.
+    control : str, options.Schedule, options.Feedback or alike, optional
+        What decides the policy of each step, instead of the config's: a schedule or its string,
+        such as "bf16@0,fp32@500", or what the steps before measured.
     checkpoints : ps.replay.Checkpoints, optional
         A folder for the state and everything measured. A run that was killed goes on from there
         when it is called again, and ends with the same bits.
@@ -127,23 +138,30 @@ def train(
     >>> result.weights["slope"].tolist()
     [2.0]
     """
-    source = load_data(config) if data is None else as_data(data, test=test)
+    if data is None:
+        for name, given in {"test": test, "classes": classes}.items():
+            if given is not None:
+                raise ValueError(f"{name} is given without data, which it belongs to")
+        source = load_data(config)
+    else:
+        source = as_data(data, test=test, classes=classes)
     own: dict[str, Any] = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
     own |= {"checkpoints": checkpoints, "on_step": on_step, "on_state": on_state}
-    return train_on(source, config, **own)
+    return train_on(source, config, control=control, **own)
 
 
 def train_on(
     data: Data | Stream,
     config: TrainConfig,
     *,
+    control: str | Control | None = None,
     checkpoints: Checkpoints | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
     **own: Any,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
-    setup = setup_of(config, data.problem, **own)
+    setup, control = controlled(control, config, data.problem, own)
     backends = [config.backend]
     if isinstance(setup.model, Layered):
         # Emulated products first run without their general branch, which is slow to compile. In the
@@ -154,7 +172,7 @@ def train_on(
     for backend in backends:
         name = _UNGUARDED if backend.endswith(UNGUARDED) else _GUARDED
         kept = checkpoints and checkpoints.below(name)
-        result = _run(data, setup, kept, on_step, on_state, backend)
+        result = _run(data, setup, control, kept, on_step, on_state, backend)
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
@@ -179,49 +197,42 @@ _GUARDED, _UNGUARDED = "guarded", "unguarded"
 def _run(
     data: Data | Stream,
     setup: Setup,
+    control: Control,
     checkpoints: Checkpoints | None,
     on_step: Callable[[int, float], None] | None,
     on_state: Callable[[int, TrainState], None] | None,
     backend: str,
 ) -> TrainResult | None:
     """Train; None if the bits of a product cannot be trusted."""
-    config = setup.config
-    if not config.policy.rules and isinstance(setup.model, Layered):
-        for spec in config.policy.products:  # with rules, tracing finds which products there are
+    config, controller = setup.config, begin(control)
+    for policy in control.may_use() if isinstance(setup.model, Layered) else ():
+        for spec in () if policy.rules else policy.products:  # of rules, tracing finds which
             resolve_backend(spec, config.backend)
     run = _prepared(data, setup, backend)
-    progress = Progress(state=run.state, snapshots={0: _to_numpy(run.state.params)})
+    first = {0: _to_numpy(run.state.params)}
+    progress = Progress(state=run.state, controller=controller, snapshots=first)
     if checkpoints is not None:
         known = data if isinstance(data, Data) else run.batch(0)
-        progress.run = run_identity(setup, known, run.state)
-        progress = load_progress(checkpoints.folder, progress, Metrics) or progress
+        progress.run = run_identity(setup, known, run.state) | {"control": str(control)}
+
+        def state_after(known: Controller) -> TrainState:
+            last = known.last(setup)
+            return carried_over(run.state, setup, last, backend, *run.batch(0))
+
+        found = load_progress(checkpoints.folder, progress, Metrics, state_after)
+        progress = found or progress
     if progress.score is None:
         if not _go_on(progress, run, setup, checkpoints, on_step, on_state, backend):
             return None
-        progress.score, untrusted = test_score(data, setup, progress.state, backend)
+        last = progress.controller.last(setup)
+        progress.score, untrusted = test_score(data, last, progress.state, backend)
         if untrusted:
             return None
         if checkpoints is not None:
             progress.save(checkpoints)
-    done = progress.history
-    return TrainResult(
-        config=config,
-        losses=np.array([m.loss for m in done]),
-        metric=setup.metric_name,
-        test_score=progress.score,
-        taken=np.array([m.finite for m in done]),
-        loss_scales=np.array([m.factor for m in done]),
-        nonzero_updates=np.array([m.nonzero_updates for m in done]),
-        swallowed_updates=np.array([m.swallowed_updates for m in done]),
-        forward_events=stacked([m.forward_events for m in done]),
-        backward_events=stacked([m.backward_events for m in done]),
-        first_gradient=progress.first_gradient,
-        last_gradient=progress.last_gradient,
-        snapshots=progress.snapshots,
-        backend=_backends(setup, done[0].forward_events),
-        compile_seconds=progress.compile_seconds,
-        run_seconds=progress.run_seconds,
-    )
+    used, places = progress.controller.setups(setup), progress.measured.forward_events
+    backends = set().union(*(backends_of(each, places) for each in used))
+    return result_of(progress, config, setup.metric_name, "+".join(sorted(backends)))
 
 
 def _go_on(
@@ -236,27 +247,34 @@ def _go_on(
     """Make the steps that are left; False if the bits of a product cannot be trusted."""
     steps = setup.config.steps
     keep = set(np.unique(np.linspace(0, steps, setup.config.snapshots + 1).astype(int)))
-    start = time.perf_counter()
-    step = _compiled(setup, backend, run.state, *run.batch(progress.done))
     last_report = since = time.perf_counter()
-    progress.compile_seconds += since - start
+    setup, step = progress.controller.last(setup), None
 
     def settled() -> bool:
         """Fetch what was measured, and return whether its bits can be trusted."""
         nonlocal since
-        progress.history = jax.device_get(progress.history)
+        progress.settle()
         progress.run_seconds += time.perf_counter() - since
         since = time.perf_counter()
-        return not any(m.untrusted for m in progress.history)
+        return not progress.measured.untrusted.any()
 
     if on_state is not None:
         on_state(progress.done, progress.state)
     for k in range(progress.done, steps):
+        if (policy := progress.controller.decide(k)) != setup.config.policy:
+            old, setup, step = setup, setup.under(policy), None
+            progress.state = carried_over(progress.state, old, setup, backend, *run.batch(k))
+        if step is None:
+            start = time.perf_counter()
+            step = _compiled(setup, backend, progress.state, *run.batch(k))
+            progress.compile_seconds += time.perf_counter() - start
+            since += time.perf_counter() - start
         progress.state, metrics = step(progress.state, *run.batch(k))
         if k == 0:
             progress.first_gradient = _to_numpy(metrics.gradient)
         gradient = metrics.gradient
-        progress.history.append(metrics._replace(gradient={}))
+        progress.recent.append(metrics._replace(gradient={}))
+        progress.controller.observe(progress.done, progress.last)
         if on_state is not None:
             on_state(k + 1, progress.state)
         if k + 1 in keep:
@@ -272,20 +290,6 @@ def _go_on(
             progress.save(checkpoints)
     progress.last_gradient = _to_numpy(gradient)
     return settled()
-
-
-def _backends(setup: Setup, places: Any) -> str:
-    """Return which backends ran the products, joined by "+"."""
-    policy, backend = setup.config.policy, setup.config.backend
-    used = {spec for place in places for spec in policy.at(place).products}
-    is_layered = isinstance(setup.model, Layered)
-    names = {
-        "native"
-        if backend != "emulated" and not is_layered and leaves_products(spec, [np.dtype("f4")])
-        else resolve_backend(spec, backend)
-        for spec in (used if is_layered else policy.products)
-    }
-    return "+".join(sorted(names))
 
 
 def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
@@ -378,7 +382,7 @@ def _step(setup: Setup, backend: str) -> Step:
 def _compiled(setup: Setup, backend: str, *arguments: Any) -> Step:
     """Compile the step for a state and a batch like these, once for all such runs."""
     leaves, structure = jax.tree.flatten(arguments)
-    types = tuple(jax.typeof(leaf) for leaf in leaves)
+    types = tuple(jax.typeof(leaf).strip_weak_type() for leaf in leaves)
     return _compiled_step(setup.without_schedule(), backend, types, structure)
 
 

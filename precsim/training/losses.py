@@ -1,5 +1,6 @@
 """Losses and measures of outputs against targets, by name; always in float32."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,61 @@ METRICS: dict[str, Metric] = {
     "perplexity": perplexity,
     "rmse": root_mean_squared_error,
 }
+
+
+OF_CLASSES = ("cross_entropy", "masked_cross_entropy", "accuracy", "perplexity")
+"""Losses and measures whose targets are classes."""
+
+
+def check_targets(argument: str, given: str | Loss | Metric, classes: int) -> None:
+    """Refuse a loss or measure of classes where targets are numbers."""
+    if given in OF_CLASSES and not classes:
+        other = "mse" if argument == "loss" else "rmse"
+        raise ValueError(
+            f"{argument} is {given!r}, of classes, and the targets are numbers; allowed are {other!r} "
+            "and a function of (outputs, targets)"
+        )
+
+
+def check_outputs(loss: str | Loss, outputs: Any, targets: Any, classes: int) -> None:
+    """Refuse outputs of a model that a loss of this file cannot compare with targets."""
+    if callable(loss):
+        return
+    if not hasattr(outputs, "shape"):
+        raise TypeError(
+            f"the outputs of the model are a {type(outputs).__name__}; allowed for loss {loss!r} is "
+            "one array"
+        )
+    shape, goal, count = outputs.shape, targets.shape, outputs.size
+    if loss in OF_CLASSES:
+        is_fitting = len(shape) > 0 and shape[-1] >= classes
+        goal, count = (*goal, classes), math.prod(shape[:-1])
+    else:
+        is_fitting = True
+    if not is_fitting or count != targets.size:
+        raise ValueError(
+            f"the outputs of the model have shape {shape}; allowed for loss {loss!r} and these targets "
+            f"is {goal}"
+        )
+
+
+def checked_loss(value: Any) -> Array:
+    """Return a loss; refuse what is no real number."""
+    if not jax.tree_util.all_leaves([value]) or value is None:
+        raise TypeError(f"loss returned a {type(value).__name__}; allowed is one real number")
+    if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(
+            f"loss returned shape {jnp.shape(value)} of {jnp.result_type(value)}; allowed is one "
+            "real number"
+        )
+    return jnp.asarray(value)
+
+
+def checked_score(value: Any) -> float:
+    """Return the measure of outputs; refuse what is no number."""
+    if isinstance(value, (bool, int, float)) or getattr(value, "shape", None) == ():
+        return float(value)
+    raise TypeError(f"metric returned {shown(value)}; allowed is one number")
 
 
 def loss_named(loss: str | Loss) -> Loss:

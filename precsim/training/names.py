@@ -11,7 +11,7 @@ def list_policies() -> tuple[str, ...]:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.options.list_policies()[:3]
+    >>> ps.list_policies()[:3]
     ('fp32', 'bf16', 'bf16_mixed')
     """
     return tuple(PRESETS)
@@ -23,7 +23,7 @@ def list_models() -> tuple[str, ...]:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.options.list_models()[:3]
+    >>> ps.list_models()[:3]
     ('linear', 'logistic', 'mlp')
     """
     return tuple(MODELS)
@@ -35,7 +35,7 @@ def list_tasks() -> tuple[str, ...]:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.options.list_tasks()[:3]
+    >>> ps.list_tasks()[:3]
     ('digits', 'mnist5k', 'text')
     """
     return tuple(TASKS)

@@ -5,8 +5,8 @@ may have state that no gradient changes, such as the running means of batch norm
 """
 
 import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -28,11 +28,12 @@ _TRAINING = ("is_training", "training", "train")
 """What models call the argument that is true while they learn."""
 _TESTING = ("deterministic", "inference", "use_running_average")
 """What they call its opposite."""
+_MODES = (*_TRAINING, *_TESTING)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Network:
-    """A model as two functions of pytrees.
+    """A model as two functions of pytrees. What is compiled depends on `apply` only.
 
     Parameters
     ----------
@@ -45,33 +46,29 @@ class Network:
     """
 
     name: str
-    init: Callable[[int, Any], tuple[Any, Any]]
+    init: Callable[[int, Any], tuple[Any, Any]] = field(compare=False)
     apply: Callable[[Any, Any, Any, Array, bool], tuple[Any, Any]]
+
+    def __call__(
+        self, weights: Any, state: Any, inputs: Any, key: Array, is_training: bool
+    ) -> tuple[Any, Any]:
+        """Apply the model; what it raises says which model, and of which inputs."""
+        try:
+            return self.apply(weights, state, inputs, key, is_training)
+        except Exception as error:
+            types = jax.tree.map(lambda x: jax.typeof(x).str_short(), inputs)
+            error.add_note(f"raised by model {self.name}, applied to inputs {types}")
+            raise
 
 
 def as_network(model: Any) -> Network:
     """Return the network of a user's model; TypeError, in one line, for anything else.
 
-    The same functions, and equal modules of Linen, make the same network, so that what has been
-    compiled for one run serves the next one.
+    The same function, equal modules of Linen, and modules of NNX and Equinox that differ in their
+    weights only have equal networks, so that what has been compiled for one run serves the next.
     """
     if isinstance(model, Network):
         return model
-    is_mutable = any(cls.__module__.startswith("flax.nnx") for cls in type(model).__mro__)
-    try:
-        return _built(model) if is_mutable else _built_once(model)
-    except TypeError as error:
-        if "unhashable" in str(error) or "hash" in str(error):
-            return _built(model)
-        raise
-
-
-@lru_cache(maxsize=64)
-def _built_once(model: Any) -> Network:
-    return _built(model)
-
-
-def _built(model: Any) -> Network:
     kinds = {
         "flax.linen.module": _of_linen,
         "flax.nnx.module": _of_nnx,
@@ -94,12 +91,36 @@ def _is_equinox(x: Any) -> bool:
     return any(cls.__module__.startswith("equinox.") for cls in type(x).__mro__)
 
 
+def _same(make: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function makes: the same object for equal arguments, if they have a hash."""
+    try:
+        hash(arguments)
+    except TypeError:
+        return make(*arguments)
+    return _kept(make, *arguments)
+
+
+@lru_cache(maxsize=64)
+def _kept(make: Callable[..., Any], *arguments: Hashable) -> Any:
+    return make(*arguments)
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function; none if Python does not know them."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _others(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters besides the first one, the weights."""
+    return dict([*_parameters(function).items()][1:])
+
+
 def _accepted(function: Callable[..., Any], names: Iterable[str]) -> list[str]:
     """Return which of these names a function has as parameters."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return []
+    parameters = _parameters(function)
     return [name for name in names if name in parameters]
 
 
@@ -112,35 +133,104 @@ def _mode(function: Callable[..., Any], *, is_training: bool) -> dict[str, bool]
 def _of_functions(first: Any, apply: Callable[..., Any]) -> Network:
     """Return the network of (init, apply) or (weights, apply).
 
-    `init` takes a key and, if it has a second parameter, a batch of examples. `apply` takes the
-    weights and the examples; a key or a state in the ways of Haiku; and the mode by its name.
+    `init` takes nothing, a key, or a key and a batch of examples. `apply` takes the weights and the
+    examples; between or after them, by their names, a state, a key and the mode. Weights that are
+    no floats (integers, booleans, random keys) are part of the state.
     """
-    is_haiku = type(first).__module__.startswith("haiku") or (
-        _accepted(apply, ("rng",)) != [] and callable(first)
-    )
-    has_state = _accepted(apply, ("state",)) != []
+    name = getattr(apply, "__qualname__", type(apply).__name__)
+    has_state = "state" in _others(apply)
 
     def init(seed: int, inputs: Any) -> tuple[Any, Any]:
-        if not callable(first):
-            return first, ()
-        key = jax.random.key(seed)
-        count = len(inspect.signature(first).parameters)
-        made = first(key) if count == 1 else first(key, inputs)
-        return made if has_state else (made, ())
+        made = _made(first, seed, inputs) if callable(first) else first
+        if callable(first) and has_state:
+            if not (isinstance(made, tuple) and len(made) == 2):
+                raise TypeError(
+                    f"init of model {name} returned {shown(made)}; allowed is a pair (weights, "
+                    "state), as apply takes a state"
+                )
+            weights, state = made
+        else:
+            weights, state = made, ()
+        _refuse_other_leaves(name, weights)
+        fixed = jax.tree.map(lambda x: None if is_trained(x) else _as_array(x), weights)
+        return jax.tree.map(lambda x: x if is_trained(x) else None, weights), (fixed, state)
+
+    return Network(name, init, _same(_run_of_function, apply))
+
+
+def _run_of_function(apply: Callable[..., Any]) -> Callable[..., Any]:
+    has_state = "state" in _others(apply)
 
     def run(weights: Any, state: Any, inputs: Any, key: Array, is_training: bool) -> Any:
-        options: dict[str, Any] = dict(_mode(apply, is_training=is_training))
-        given = [weights, state] if has_state and is_haiku else [weights]
-        if is_haiku:
-            given.append(key)
-        elif _accepted(apply, ("key",)):
-            options["key"] = key
-        if has_state and not is_haiku:
-            options["state"] = state
-        found = apply(*given, inputs, **options)
-        return found if has_state else (found, state)
+        fixed, state = state
+        either = lambda weight, other: other if weight is None else weight
+        whole = jax.tree.map(either, weights, fixed, is_leaf=lambda x: x is None)
+        named = {"state": state, "key": key, "rng": key}
+        modes = _mode(_written(apply), is_training=is_training)
+        found = _called(apply, whole, inputs, named | modes)
+        outputs, state = found if has_state else (found, state)
+        return outputs, (fixed, state)
 
-    return Network(getattr(apply, "__qualname__", "function"), init, run)
+    return run
+
+
+def _written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that the user has written, which Haiku hides behind (*args, **kwargs)."""
+    return getattr(function, "_original_fn", function)
+
+
+def _made(init: Callable[..., Any], seed: int, inputs: Any) -> Any:
+    """Call `init` with a key, a batch of examples, and the mode, as far as it has to have them."""
+    key, parameters = jax.random.key(seed), _parameters(init).values()
+    kinds = [each.kind for each in parameters]
+    needed = [
+        each
+        for each in parameters
+        if each.kind in _POSITIONAL and each.default is inspect.Parameter.empty
+    ]
+    modes = _mode(_written(init), is_training=True) if _written(init) is not init else {}
+    if inspect.Parameter.VAR_POSITIONAL in kinds or len(needed) > 1:
+        return init(key, inputs, **modes)
+    if any(kind in _POSITIONAL for kind in kinds):
+        return init(key)
+    return init(**dict.fromkeys(_accepted(init, ("key", "rng")), key))
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _called(
+    function: Callable[..., Any], weights: Any, inputs: Any, named: Mapping[str, Any]
+) -> Any:
+    """Call ``function(weights, inputs)`` with those of the named values that it takes."""
+    before: list[Any] = []
+    options: dict[str, Any] = {}
+    has_inputs = False
+    for name, parameter in _others(function).items():
+        if name in named and (has_inputs or parameter.kind not in _POSITIONAL):
+            options[name] = named[name]
+        elif name in named:
+            before.append(named[name])
+        else:
+            has_inputs = True
+    if _written(function) is not function:
+        options |= {name: named[name] for name in _accepted(_written(function), _MODES)}
+    return function(weights, *before, inputs, **options)
+
+
+def _refuse_other_leaves(name: str, weights: Any) -> None:
+    """Refuse what is neither an array of numbers nor a number, such as a string."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        dtype = getattr(leaf, "dtype", np.asarray(leaf).dtype if np.isscalar(leaf) else None)
+        if dtype is None or (isinstance(dtype, np.dtype) and dtype.kind in "OSUmM"):
+            raise TypeError(
+                f"weights{jax.tree_util.keystr(path)} of model {name} is {shown(leaf)}; allowed are "
+                "arrays of numbers"
+            )
+
+
+def _as_array(leaf: Any) -> Array:
+    return leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf))
 
 
 def _of_linen(module: Any) -> Network:
@@ -153,7 +243,13 @@ def _of_linen(module: Any) -> Network:
         variables: dict[str, Any] = dict(
             module.init(rngs, inputs, **_mode(call, is_training=False))
         )
-        return variables.pop("params"), variables
+        return variables.pop("params", {}), variables
+
+    return Network(type(module).__name__, init, _same(_run_of_linen, module))
+
+
+def _run_of_linen(module: Any) -> Callable[..., Any]:
+    call = type(module).__call__
 
     def run(weights: Any, state: Any, inputs: Any, key: Array, is_training: bool) -> Any:
         variables = {"params": weights, **state}
@@ -162,7 +258,7 @@ def _of_linen(module: Any) -> Network:
             return module.apply(variables, inputs, **mode), state
         return module.apply(variables, inputs, **mode, mutable=list(state), rngs={"dropout": key})
 
-    return Network(type(module).__name__, init, run)
+    return run
 
 
 def _of_nnx(module: Any) -> Network:
@@ -171,10 +267,16 @@ def _of_nnx(module: Any) -> Network:
 
     parts: Any = nnx.split(module, nnx.Param, ...)
     graph, weights, others = parts
-    call = type(module).__call__
 
     def init(seed: int, inputs: Any) -> tuple[Any, Any]:
         return weights, others
+
+    run = _same(_run_of_nnx, graph, type(module).__call__)
+    return Network(type(module).__name__, init, run)
+
+
+def _run_of_nnx(graph: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    from flax import nnx
 
     def run(weights: Any, state: Any, inputs: Any, key: Array, is_training: bool) -> Any:
         merged = nnx.merge(graph, weights, state, copy=True)
@@ -185,7 +287,7 @@ def _of_nnx(module: Any) -> Network:
         after: Any = nnx.split(merged, nnx.Param, ...)
         return outputs, after[2]
 
-    return Network(type(module).__name__, init, run)
+    return run
 
 
 def _of_equinox(module: Any, state: Any = ()) -> Network:
@@ -196,11 +298,19 @@ def _of_equinox(module: Any, state: Any = ()) -> Network:
     import equinox as eqx
 
     weights, static = eqx.partition(module, eqx.is_inexact_array)
-    call = type(module).__call__
     has_state = not isinstance(state, tuple) or state != ()
 
     def init(seed: int, inputs: Any) -> tuple[Any, Any]:
         return weights, state
+
+    run = _same(_run_of_equinox, static, has_state)
+    return Network(type(module).__name__, init, run)
+
+
+def _run_of_equinox(static: Any, has_state: bool) -> Callable[..., Any]:
+    import equinox as eqx
+
+    call = type(static).__call__
 
     def run(weights: Any, state: Any, inputs: Any, key: Array, is_training: bool) -> Any:
         whole = eqx.nn.inference_mode(eqx.combine(weights, static), value=not is_training)
@@ -216,7 +326,7 @@ def _of_equinox(module: Any, state: Any = ()) -> Network:
             return jax.vmap(one, in_axes=axes)(inputs, keys), state
         return jax.vmap(one, in_axes=axes, out_axes=(0, None), axis_name="batch")(inputs, keys)
 
-    return Network(type(module).__name__, init, run)
+    return run
 
 
 def of_module(name: str, module: Any, problem: Problem) -> Network:

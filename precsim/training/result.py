@@ -1,12 +1,12 @@
 """`TrainResult`: what a training run measured."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from precsim.training.config import TrainConfig
+from precsim.training.control.control import Decision
+from precsim.training.replay.progress import Progress
 
 Weights = dict[str, np.ndarray]
 
@@ -54,6 +54,8 @@ class TrainResult:
         Time to compile the step.
     run_seconds : float
         Time of all steps.
+    decisions : tuple of Decision
+        The policies of the run: first step, policy, reason.
 
     Examples
     --------
@@ -79,6 +81,7 @@ class TrainResult:
     backend: str
     compile_seconds: float
     run_seconds: float
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def test_accuracy(self) -> float:
@@ -96,6 +99,26 @@ class TrainResult:
         return int((~self.taken).sum())
 
 
-def stacked(steps: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Return place -> events of each step, int64 of shape (steps, 7)."""
-    return {place: np.array([s[place] for s in steps], np.int64) for place in steps[0]}
+def result_of(progress: Progress, config: TrainConfig, metric: str, backend: str) -> TrainResult:
+    """Return what a run has measured."""
+    steps = progress.measured
+    assert progress.score is not None
+    return TrainResult(
+        config=config,
+        losses=steps.loss,
+        metric=metric,
+        test_score=progress.score,
+        taken=steps.finite,
+        loss_scales=steps.factor,
+        nonzero_updates=steps.nonzero_updates,
+        swallowed_updates=steps.swallowed_updates,
+        forward_events={place: x.astype(np.int64) for place, x in steps.forward_events.items()},
+        backward_events={place: x.astype(np.int64) for place, x in steps.backward_events.items()},
+        first_gradient=progress.first_gradient,
+        last_gradient=progress.last_gradient,
+        snapshots=progress.snapshots,
+        backend=backend,
+        compile_seconds=progress.compile_seconds,
+        run_seconds=progress.run_seconds,
+        decisions=tuple(progress.controller.decisions),
+    )

@@ -10,7 +10,7 @@ import numpy as np
 
 from precsim.training.gradients import run_program
 from precsim.training.layers import Layers
-from precsim.training.losses import metric_named
+from precsim.training.losses import checked_score, metric_named
 from precsim.training.network import Network
 from precsim.training.setup import Layered, Setup
 from precsim.training.switches import with_default_switches
@@ -32,7 +32,8 @@ def test_score(data: Any, setup: Setup, state: Any, backend: str) -> tuple[float
         outputs, untrusted = run(state.params, inputs, key)
     else:
         outputs, untrusted = _in_parts(run, state, inputs, key, len(targets)), 0
-    return float(metric(jax.tree.map(np.asarray, outputs), np.asarray(targets))), int(untrusted)
+    score = checked_score(metric(jax.tree.map(np.asarray, outputs), np.asarray(targets)))
+    return score, int(untrusted)
 
 
 test_score.__test__ = False  # type: ignore[attr-defined]  # for pytest

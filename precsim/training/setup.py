@@ -1,5 +1,6 @@
 """What decides a training step, besides its data: config, model, loss, measure, optimizer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -9,11 +10,18 @@ import optax
 
 from precsim.arithmetic.sums.order import PAIRWISE
 from precsim.formats.arguments import shown
+from precsim.products.backends import resolve_backend
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Problem, kind_of, usual_loss
-from precsim.training.data.registry import TASKS
-from precsim.training.losses import Loss, Metric, loss_named, metric_named
+from precsim.training.losses import (
+    Loss,
+    Metric,
+    check_outputs,
+    check_targets,
+    loss_named,
+    metric_named,
+)
 from precsim.training.models.registry import MODELS
 from precsim.training.network import (
     Network,
@@ -23,6 +31,7 @@ from precsim.training.network import (
     of_module,
 )
 from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
+from precsim.transform.identity import leaves_products
 from precsim.transform.policy import Policy
 
 
@@ -44,6 +53,12 @@ class Setup:
     metric: str | Metric
     optimizer: optax.GradientTransformation | None = None
     """None: that of the config."""
+    classes: int = 0
+    """Of the targets; 0 where they are numbers."""
+
+    def check_outputs(self, outputs: Any, targets: Any) -> None:
+        """Refuse outputs of the model that the loss cannot compare with targets."""
+        check_outputs(self.loss, outputs, targets, self.classes)
 
     @property
     def rule(self) -> optax.GradientTransformation:
@@ -61,6 +76,10 @@ class Setup:
         """What is measured on the examples for testing."""
         is_name = isinstance(self.metric, str)
         return str(self.metric if is_name else getattr(self.metric, "__name__", "metric"))
+
+    def under(self, policy: Policy) -> "Setup":
+        """Return the same with another policy."""
+        return replace(self, config=replace(self.config, policy=policy))
 
     def without_schedule(self) -> "Setup":
         """Forget what the compiled functions do not depend on."""
@@ -92,20 +111,20 @@ def setup_of(
         )
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer is {shown(optimizer)}; allowed is one of optax")
-    task = TASKS.get(config.task)
     own_loss, own_metric = usual_loss(problem)
-    if loss is None:
-        loss = (model is None and task and task.loss) or own_loss
+    loss = own_loss if loss is None else loss
     if metric is None:
-        metric = (model is None and task and task.metric) or own_metric
+        metric = "rmse" if loss == "mse" else own_metric
     loss_named(loss), metric_named(metric)
+    check_targets("loss", loss, problem.classes)
+    check_targets("metric", metric, problem.classes)
     if model is None and config.model in MODELS:
         _refuse_other_kind(config.model, problem)
     found = _registered(config.model, problem) if model is None else as_network(model)
     if isinstance(found, Layered) and not _is_for_layers(config.policy):
         assert problem is not None
         found = _without_layers(found, problem)
-    return Setup(config, found, loss, metric, optimizer)
+    return Setup(config, found, loss, metric, optimizer, problem.classes)
 
 
 def _refuse_other_kind(name: str, problem: Problem) -> None:
@@ -127,6 +146,26 @@ def _registered(name: str, problem: Problem) -> Layered | Network:
 def _without_layers(model: Layered, problem: Problem) -> Network:
     """Return a model that computes with `Layers` in plain JAX."""
     return of_layers(model.name, model.module, problem)
+
+
+def for_policies(setup: Setup, policies: Iterable[Policy], problem: Problem) -> Setup:
+    """Return a setup whose model can be trained under each of several policies."""
+    if isinstance(setup.model, Layered) and not all(map(_is_for_layers, policies)):
+        return replace(setup, model=_without_layers(setup.model, problem))
+    return setup
+
+
+def backends_of(setup: Setup, places: Iterable[str]) -> set[str]:
+    """Return which backends run the products of a model that has these places."""
+    policy, backend = setup.config.policy, setup.config.backend
+    used = {spec for place in places for spec in policy.at(place).products}
+    is_layered = isinstance(setup.model, Layered)
+    return {
+        "native"
+        if backend != "emulated" and not is_layered and leaves_products(spec, [np.dtype("f4")])
+        else resolve_backend(spec, backend)
+        for spec in (used if is_layered else policy.products)
+    }
 
 
 def plain_network(setup: Setup, problem: Problem) -> Network:

@@ -62,7 +62,7 @@ def test_table_of_a_model_fits_60_columns(
     [
         ("--parameters 9 --model mlp", "--model is given beside --parameters; allowed is one of"),
         ("--parameters 0", "--parameters is 0; allowed are integers from 1 on"),
-        ("--model gpt", "--model is 'gpt'; allowed are 'mlp'"),
+        ("--model gpt", "--model is 'gpt'; allowed are '"),
         ("--batch-size 0", "--batch-size is 0; allowed are integers from 1 on"),
         ("--optimizer adm", "--optimizer is 'adm'; allowed are 'sgd'"),
         ("--policy bf17", "unknown policy 'bf17'"),

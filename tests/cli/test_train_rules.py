@@ -39,7 +39,6 @@ def test_a_string_and_a_file_train_the_same(
         (["bf16;head:p=bf16"], "rule 'head': p= is given; p, update, opt, scale, out exist once"),
         (["bf16;head:bf61"], "rule 'head': unknown policy 'bf61'; did you mean 'bf16'?"),
         (["bf16;head"], "rule 'head' is not understood; a rule is SCOPE:SETTINGS"),
-        (["bf16,softmax=bf16"],),
         (["no/such.toml"], "no/such.toml cannot be read: No such file"),
         (["fp32;hidden:q3.8", "--backend", "native"], "no native kernel computes 'q3.8_q3.8_fp32"),
     ],

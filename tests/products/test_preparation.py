@@ -86,13 +86,13 @@ def test_a_rotation_changes_a_product_by_roundings_only() -> None:
 def test_gradients_of_a_product_with_stochastic_cotangents() -> None:
     """The bits of a gradient's operands come from that gradient's random bits."""
     a, b = data(3, 16), data(16, 2, seed=6)
-    bits = {"dgrad": seeds(3, 16), "wgrad": seeds(16, 2, seed=7)}
-    specs: dict[str, Any] = {"dgrad": "e5m2[sr]_bf16_fp32", "wgrad": "bf16_e5m2[sr]_fp32:rht=16"}
+    bits: Any = {"dgrad": seeds(3, 16), "wgrad": seeds(16, 2, seed=7)}
+    specs: Any = {"dgrad": "e5m2[sr]_bf16_fp32", "wgrad": "bf16_e5m2[sr]_fp32:rht=16"}
     g = data(3, 2, seed=8)
     _, pull = jax.vjp(
         lambda a, b: ps.matmul(a, b, "bf16_bf16_fp32", random_bits=bits, **specs), a, b
     )
     da, db = pull(jnp.asarray(g))
-    exact: dict[str, Any] = {"backend": "reference"}
+    exact: Any = {"backend": "reference"}
     assert_same_bits(da, ps.matmul(g, b.T, specs["dgrad"], random_bits=bits["dgrad"], **exact))
     assert_same_bits(db, ps.matmul(a.T, g, specs["wgrad"], random_bits=bits["wgrad"], **exact))

@@ -287,6 +287,7 @@ EXEMPT: dict[str, str] = {
             *("Explanation", "DumpComparison", "LossScaleAudit", "Drift"),
             *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
             *("Report", "OperationRow", "GroupRow", "ShareMap", "Cost"),
+            *("Compression", "FixedScales"),
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
@@ -307,6 +308,10 @@ EXEMPT: dict[str, str] = {
         ("significant_digits", "fragile_parts", "tolerance", "running_bound"), OF_FUNCTIONS
     ),
     **dict.fromkeys(("analyze", "analyzer", "analyze_steps", "cost"), OF_FUNCTIONS),
+    **dict.fromkeys(
+        ("compress", "prune"), "reads the numbers of weights before anything is traced"
+    ),
+    "fix_scales": "reads the numbers of batches before anything is traced",
     "find_unportable": "is itself a transformation: it looks into a function's program",
     "statistics": "has tables of fixed size under JAX only; tests/analysis/test_statistics.py has jit, "
     "vmap and devices",

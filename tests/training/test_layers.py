@@ -124,18 +124,18 @@ def test_max_pool_is_the_maximum_of_squares() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "backend", "before", "expected"),
+    ("policy", "backend", "expected"),
     [
-        ("bf16", "auto", "relu", "portable"),
-        ("bf16", f"emulated{UNGUARDED}", "relu", "portable"),
-        ("bf16", f"native{UNGUARDED}", "relu", "platform"),
-        ("bf16", "emulated", "softmax", "platform"),
-        ("h100_bf16", "native", "softmax", "portable"),
+        ("bf16", "auto", "portable"),
+        ("bf16", f"emulated{UNGUARDED}", "portable"),
+        ("bf16;cross_entropy*:fn=platform", "emulated", "portable"),
+        ("bf16", f"native{UNGUARDED}", "platform"),
+        ("h100_bf16", "native", "portable"),
     ],
 )
-def test_the_cross_entropy_is_stated_where_all_else_is(
-    policy: str, backend: str, before: str, expected: str
+def test_the_cross_entropy_is_stated_where_products_are(
+    policy: str, backend: str, expected: str
 ) -> None:
-    calls = {before: 1, "cross_entropy": 1}
-    functions = Functions(ps.Policy.parse(policy), backend, calls)
+    functions = Functions(ps.Policy.parse(policy), backend, {})
     assert functions._chosen("cross_entropy", "cross_entropy 1") == expected
+    assert functions._chosen("relu", "relu 1") == ps.Policy.parse(policy).functions

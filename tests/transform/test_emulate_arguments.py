@@ -79,8 +79,8 @@ def test_formats_are_policies() -> None:
         "c=float(e=6,p=10),p=float(e=6,p=10),o=float(e=6,p=10)"
     )
     assert parse("q3.8:sr") == parse("q3.8_sr")
-    with pytest.raises(ValueError, match="policy is 'int8', a format with scales; allowed are"):
-        parse("int8")
+    with pytest.raises(ValueError, match="policy is 'uint8', a format with scales; allowed are"):
+        parse("uint8")
 
 
 def test_results_of_a_rule_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,9 @@ def test_a_training_step_with_the_functions_of_the_platform_is_not_portable() ->
 
 
 @pytest.mark.parametrize(("model", "optimizer"), [(mlp, "sgd"), (cnn, "momentum")])
-def test_models_of_exact_functions_are_portable_by_default(model: Any, optimizer: str) -> None:
+def test_steps_of_perceptrons_and_convolutions_are_portable_by_default(
+    model: Any, optimizer: str
+) -> None:
     """Defect: their loss and SGD were XLA's, so that only XLA could repeat a run's bits."""
     options = {"policy": "h100_bf16,fn=platform,scale=dynamic", "optimizer": optimizer}
     assert found_in_a_step(model, **options) == []

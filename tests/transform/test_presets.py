@@ -83,7 +83,7 @@ def test_recipes_run_in_both_orders(name: str) -> None:
 def test_int8_is_the_straight_through_estimator() -> None:
     """Both gradients multiply by what the forward product multiplied by: quantized operands."""
     policy = ps.Policy.parse("int8")
-    g = np.array([[0.5, -0.25], [1.0, 0.125]], np.float32)
+    g = np.asarray([[0.5, -0.25], [1.0, 0.125]], np.float32)
     x, w = ps.round_to(X, "int8"), ps.round_to(W, "int8_symmetric")
     wgrad = ps.matmul(X.T, g, policy.wgrad, backend="reference")
     dgrad = ps.matmul(g, W.T, policy.dgrad, backend="reference")

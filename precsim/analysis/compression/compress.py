@@ -140,7 +140,7 @@ def compress(
     them, and with masks one bit for each weight beside the elements that are kept.
 
     Run the result under a policy for the activations: ``ps.emulate(apply, policy)(found.params,
-    x)``, or with scales fixed beforehand by `ps.options.fix_scales`.
+    x)``, or with scales fixed beforehand by `ps.fix_scales`.
 
     Examples
     --------

@@ -46,7 +46,7 @@ class FixedScales:
     --------
     >>> import numpy as np, precsim as ps
     >>> x = np.float32([[0.5, -1.0]])
-    >>> fixed = ps.options.fix_scales(lambda w, x: x @ w, "int8", np.eye(2, dtype="f4"), [(x,)])
+    >>> fixed = ps.fix_scales(lambda w, x: x @ w, "int8", np.eye(2, dtype="f4"), [(x,)])
     >>> list(fixed.scales)
     ['dot_general/0:0']
     """
@@ -124,7 +124,7 @@ def fix_scales(
     >>> def apply(w, x):
     ...     return x @ w
     >>> w, x = np.eye(2, dtype=np.float32), np.float32([[0.5, -1.0]])
-    >>> fixed = ps.options.fix_scales(apply, "int4_symmetric", w, [(x,), (0.5 * x,)])
+    >>> fixed = ps.fix_scales(apply, "int4_symmetric", w, [(x,), (0.5 * x,)])
     >>> fixed(w, np.float32([[7.0, 0.3]])).round(4).tolist()
     [[1.0, 0.2857]]
     """

@@ -1,4 +1,4 @@
-"""precsim's own networks as plain functions: their mathematics without what emulates it."""
+"""The step of a run as a plain function: its mathematics without what emulates it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,19 +31,17 @@ def task_of(config: TrainConfig) -> Task:
     """Return what a run computes in each step, for arrays that have a shape and no numbers."""
     data = load_data(config)
     setup = setup_of(config, data.problem)
-    named = loss_named(setup.loss)
+    network, named = plain_network(setup, data.problem), loss_named(setup.loss)
     measure = _cross_entropy if named is cross_entropy else named
     inputs, targets = _batch(data, config)
-    problem = data.problem
-    model = plain_network(setup, problem)
-    weights, state = model.init(0, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), inputs))
+    weights, state = jax.eval_shape(lambda x: network.init(config.seed, x), inputs)
 
     def loss(params: Any, state: Any, inputs: Any, targets: Any) -> Any:
-        outputs, _ = model.apply(params, state, inputs, jax.random.key(0), True)
+        outputs, _ = network.apply(params, state, inputs, jax.random.key(0), True)
         with jax.named_scope(LOSS):
             return measure(outputs, targets)
 
-    return Task(loss, (_shapes(weights), _shapes(state), inputs, targets))
+    return Task(loss, (weights, state, inputs, targets))
 
 
 def with_loss_apart(policy: Policy) -> Policy:
@@ -57,16 +55,10 @@ def _cross_entropy(logits: Array, targets: Array) -> Array:
 
 
 def _batch(data: Any, config: TrainConfig) -> Any:
-    """Return the shapes of a batch."""
+    """Return the shapes of a batch; of arrays, without taking any."""
+    like: Any = jax.ShapeDtypeStruct
     if not isinstance(data, Data):
-        return _shapes(batches_of(data, config)(0))
-    size = config.batch_size
+        batch = batches_of(data, config)(0)
+        return jax.tree.map(lambda x: like(np.shape(x), jnp.result_type(x)), batch)
     examples = data.train_inputs, data.train_targets
-    return jax.tree.map(lambda x: _like((size, *x.shape[1:]), x.dtype), examples)
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda x: _like(np.shape(x), jnp.result_type(x)), tree)
-
-
-_like: Any = jax.ShapeDtypeStruct
+    return jax.tree.map(lambda x: like((config.batch_size, *x.shape[1:]), x.dtype), examples)

@@ -1,6 +1,6 @@
 """An operand with scales: the elements that are multiplied, and what their sums are scaled by."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,19 +82,13 @@ def _times_block_scales(
     carrier = as_carrier(x)[1]
     groups = grouping.to_groups(bitcast(x, carrier.uint_dtype), fmt, -1)
     bits = None if random_bits is None else grouping.to_groups(random_bits, fmt, -1)
-    parts: Any = map(_settled, block.round_blocks(groups, bits, rounding, carrier))
-    found = block.Rounded(*parts)
-    whole, scales = found.tensor_scale, found.scales[..., None]
-    blocks = found._replace(scales=scales, tensor_scale=None)
-    values = computed_once(block.values_of(blocks, fmt, carrier))
+    elements, scales, whole = block.round_blocks(groups, bits, rounding, carrier)
+    elements, scales = computed_once(elements), computed_once(scales)[..., None]
+    values = computed_once(block.values_of(block.Rounded(elements, scales, None), fmt, carrier))
     values = bitcast(grouping.from_groups(values, fmt, -1, x.shape), carrier.float_dtype)
     if whole is None:
         return Scaled(values, None)
     return Scaled(values, bitcast(whole, carrier.float_dtype).reshape((1,) * x.ndim))
-
-
-def _settled(x: Array | None) -> Array | None:
-    return None if x is None else computed_once(x)
 
 
 def _codes(

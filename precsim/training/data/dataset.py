@@ -21,6 +21,8 @@ class Problem(NamedTuple):
     """Number of classes; 0 where targets are numbers."""
     ids: tuple[int, ...] = ()
     """How many integers an input can be: the vocabulary of tokens, or users and items."""
+    is_masked: bool = False
+    """Whether some targets are -1, which do not count."""
 
 
 class Data(NamedTuple):
@@ -49,9 +51,11 @@ class Data(NamedTuple):
 
 def problem_of(inputs: Any, targets: np.ndarray, classes: int, ids: tuple[int, ...]) -> Problem:
     """Return what a model has to know of data with such examples."""
+    is_masked = classes > 0 and targets.size > 0 and int(targets.min()) < 0
+    goal = (targets.shape[1:], classes, ids, is_masked)
     if not isinstance(inputs, np.ndarray):
-        return Problem((), STRUCTURE, targets.shape[1:], classes, ids)
-    return Problem(inputs.shape[1:], inputs.dtype.name, targets.shape[1:], classes, ids)
+        return Problem((), STRUCTURE, *goal)
+    return Problem(inputs.shape[1:], inputs.dtype.name, *goal)
 
 
 def kind_of(problem: Problem) -> str:
@@ -67,7 +71,9 @@ def kind_of(problem: Problem) -> str:
 
 def usual_loss(problem: Problem) -> tuple[str, str]:
     """Return the loss and the metric that fit the targets."""
-    return ("cross_entropy", "accuracy") if problem.classes else ("mse", "rmse")
+    if not problem.classes:
+        return "mse", "rmse"
+    return ("masked_cross_entropy" if problem.is_masked else "cross_entropy"), "accuracy"
 
 
 def shuffled(

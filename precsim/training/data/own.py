@@ -45,8 +45,8 @@ def as_data(
     --------
     >>> import numpy as np
     >>> data = as_data((np.ones((4, 3)), [0, 2, 1, 2]))
-    >>> data.problem
-    Problem(shape=(3,), dtype='float32', target_shape=(), classes=3, ids=())
+    >>> data.problem.shape, data.problem.dtype, data.problem.classes
+    ((3,), 'float32', 3)
     """
     if isinstance(data, Stream):
         given = {"test": test, "classes": classes, "ids": ids or None}

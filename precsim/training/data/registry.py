@@ -32,10 +32,6 @@ class Task:
     """Whether the folder of a run changes the data."""
     needs_folder: bool = False
     """Whether there are no data without a folder."""
-    loss: str = "cross_entropy"
-    """What is made small; a name of a loss; empty as `has`."""
-    metric: str = "accuracy"
-    """What is measured on the examples for testing: "accuracy", "perplexity", "rmse"."""
 
 
 def _in_files(load: Callable[[str], Data], has: str) -> Task:
@@ -46,25 +42,14 @@ TASKS = {
     "digits": Task(lambda seed, _: digits.load(seed), "images"),
     "mnist5k": Task(lambda seed, _: digits.load_mnist5k(seed), "images"),
     "text": Task(lambda _, folder: text.load(folder), "characters", reads_folder=True),
-    "masked": Task(
-        masked.load, "masked characters", reads_folder=True, loss="masked_cross_entropy"
-    ),
-    "ratings": Task(lambda seed, _: ratings.load(seed), "ratings", loss="mse", metric="rmse"),
-    "regression": Task(lambda seed, _: regression.load(seed), "numbers", loss="mse", metric="rmse"),
+    "masked": Task(masked.load, "masked characters", reads_folder=True),
+    "ratings": Task(lambda seed, _: ratings.load(seed), "ratings"),
+    "regression": Task(lambda seed, _: regression.load(seed), "numbers"),
     "mnist": _in_files(idx.load, "images"),
     "fashion": _in_files(idx.load, "images"),
     "cifar10": _in_files(cifar10.load, "images"),
     "images": _in_files(image_folder.load, "images"),
     "imdb": _in_files(sentences.load, "sentences"),
-    "movielens": Task(
-        movielens.load, "ratings", reads_folder=True, needs_folder=True, loss="mse", metric="rmse"
-    ),
-    "arrays": Task(
-        lambda _, folder: arrays.load(folder),
-        "",
-        reads_folder=True,
-        needs_folder=True,
-        loss="",
-        metric="",
-    ),
+    "movielens": Task(movielens.load, "ratings", reads_folder=True, needs_folder=True),
+    "arrays": Task(lambda _, folder: arrays.load(folder), "", reads_folder=True, needs_folder=True),
 }

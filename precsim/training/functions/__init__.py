@@ -1,15 +1,12 @@
 """What a network computes besides its matrix products, twice: by the platform, and portably.
 
 Both modules have the same functions. `platform` is what XLA makes of jax.numpy: it is fast, but
-the bits of all but `EXACT` depend on the device and the version. `portable` has the same bits
-everywhere, forward and backward.
+the bits (of all but relu, which rounds nothing) depend on the device and the version. `portable`
+has the same bits everywhere, forward and backward.
 """
 
 import importlib
 from typing import Any
-
-EXACT = ("relu",)
-"""Functions of `platform` that have the same bits on every device, since they round nothing."""
 
 
 def functions_of(name: str) -> Any:

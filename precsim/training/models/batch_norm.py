@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
@@ -54,14 +55,14 @@ class BatchNorms:
                 axes = tuple(range(x.ndim - 1))
                 mean = x.mean(axes)
                 centred = x - mean
-                variance = (centred * centred).mean(axes)
+                variance = jnp.square(centred).mean(axes)
                 self._move(f"{name}/mean", mean)
                 self._move(f"{name}/variance", variance)
             else:
                 centred = x - self.state[f"{name}/mean"]
                 variance = self.state[f"{name}/variance"]
-            normalised: Array = centred * lax.rsqrt(variance + EPSILON)
-            return normalised * self.params[f"{name}/gain"] + self.params[f"{name}/bias"]
+            scale = self.params[f"{name}/gain"] * lax.rsqrt(variance + EPSILON)
+            return centred * scale + self.params[f"{name}/bias"]
 
     def _move(self, name: str, new: Array) -> None:
         self.state[name] = _moved(self.state[name], lax.stop_gradient(new))

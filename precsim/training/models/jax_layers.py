@@ -52,7 +52,7 @@ def layer_norm(params: Params, name: str, x: Array) -> Array:
     """Return rows of mean 0 and variance 1, times gain, plus bias (Ba et al., 2016)."""
     with jax.named_scope(name):
         centred = x - x.mean(-1, keepdims=True)
-        variance = (centred * centred).mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
         normalised: Array = centred * lax.rsqrt(variance + EPSILON)
         return normalised * params[f"{name}/gain"] + params[f"{name}/bias"]
 

@@ -1,7 +1,7 @@
 """How far a training has come: all that it needs to go on, on disk, and as it was."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from precsim import __version__
 from precsim.formats.arguments import integer, shown
+from precsim.training.control.controller import Controller
 from precsim.training.replay.bits import hash_state
 from precsim.training.replay.checkpoint import load_checkpoint, save_checkpoint
 from precsim.training.setup import Setup
@@ -92,10 +93,14 @@ class Progress:
 
     state: Any
     """Everything that changes from step to step."""
+    controller: Controller
+    """What decides the policies, and its decisions."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Which run it is, see `run_identity`."""
-    history: list[Any] = field(default_factory=list)
-    """What each step has measured: a named tuple of arrays, and of dicts of arrays by name."""
+    measured: Any = None
+    """A named tuple of arrays, and of dicts of arrays by name, whose rows are steps."""
+    recent: list[Any] = field(default_factory=list)
+    """What later steps have measured, one by one, on the device."""
     snapshots: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     first_gradient: dict[str, np.ndarray] = field(default_factory=dict)
     last_gradient: dict[str, np.ndarray] = field(default_factory=dict)
@@ -107,18 +112,34 @@ class Progress:
     @property
     def done(self) -> int:
         """Steps that were made."""
-        return len(self.history)
+        rows = jax.tree.leaves(self.measured)
+        return (len(rows[0]) if rows else 0) + len(self.recent)
+
+    def settle(self) -> None:
+        """Fetch what was measured."""
+        if not self.recent:
+            return
+        one_by_one = [jax.tree.map(lambda x: x[None], m) for m in jax.device_get(self.recent)]
+        parts = one_by_one if self.measured is None else [self.measured, *one_by_one]
+        self.measured = jax.tree.map(lambda *x: np.concatenate(x), *_with_all_places(parts))
+        self.recent = []
+
+    def last(self, count: int) -> list[Any]:
+        """Return what each of the last steps measured."""
+        self.settle()
+        steps = range(self.done - count, self.done)
+        return [jax.tree.map(lambda x, k=k: x[k], self.measured) for k in steps]
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Write a checkpoint."""
-        self.history = jax.device_get(self.history)
-        columns = jax.tree.map(lambda *x: np.stack(x), *self.history)
+        self.settle()
         gradients = {"first": self.first_gradient, "last": self.last_gradient}
-        arrays = _joined("history", columns._asdict()) | _joined("gradient", gradients)
+        arrays = _joined("measured", self.measured._asdict()) | _joined("gradient", gradients)
         arrays |= _joined("snapshot", {str(k): x for k, x in self.snapshots.items()})
         about = {
             "step": self.done,
             "run": dict(self.run),
+            "control": self.controller.to_json(),
             "environment": _environment(),
             "compile_seconds": self.compile_seconds,
             "run_seconds": self.run_seconds,
@@ -128,10 +149,16 @@ class Progress:
         save_checkpoint(folder, self.state, about=about, arrays=arrays, keep=keep)
 
 
-def load_progress(folder: Path, start: Progress, measured: type[Any]) -> Progress | None:
+def load_progress(
+    folder: Path,
+    start: Progress,
+    measured: type[Any],
+    state_after: Callable[[Controller], Any],
+) -> Progress | None:
     """Return how far a run has come; None if its folder has no checkpoint.
 
     `start` is the run before its first step, `measured` the named tuple of what a step measures.
+    `state_after` makes a state as it is after the decisions of a controller.
 
     Raises
     ------
@@ -145,20 +172,23 @@ def load_progress(folder: Path, start: Progress, measured: type[Any]) -> Progres
     except ValueError:
         other = load_checkpoint(folder)
         _check_run(other.file, other.about.get("run"), start.run)  # which says more
-        raise
+        known = start.controller.after(other.about["control"])
+        found = load_checkpoint(folder, like=state_after(known))
     about = found.about
     _check_run(found.file, about.get("run"), start.run)
     _check_environment(found.file, about.get("environment"))
-    history, gradient, snapshots = (
-        _parted(name, found.arrays) for name in ("history", "gradient", "snapshot")
+    rows, gradient, snapshots = (
+        _parted(name, found.arrays) for name in ("measured", "gradient", "snapshot")
     )
     try:
-        columns = measured(**{name: history.get(name, {}) for name in measured._fields})
-        steps = range(about["step"])
+        steps = measured(**{name: rows.get(name, {}) for name in measured._fields})
+        if any(len(x) != about["step"] for x in jax.tree.leaves(steps)):
+            raise ValueError(f"its measures are not those of {about['step']} steps")
         return Progress(
             state=found.state,
+            controller=start.controller.after(about["control"]),
             run=start.run,
-            history=[jax.tree.map(lambda x, k=k: x[k], columns) for k in steps],
+            measured=steps,
             snapshots={int(k): weights for k, weights in snapshots.items()},
             first_gradient=gradient["first"],
             last_gradient=gradient.get("last", {}),
@@ -201,6 +231,23 @@ def _check_environment(file: Path, theirs: Any) -> None:
             UserWarning,
             stacklevel=4,
         )
+
+
+def _with_all_places(parts: list[Any]) -> list[Any]:
+    """Return what steps measured with the same names in each of their dicts, zeros for new ones."""
+    fields = [f for f in parts[0]._fields if isinstance(getattr(parts[0], f), Mapping)]
+    every = {
+        field: {name: x for part in parts for name, x in getattr(part, field).items()}
+        for field in fields
+    }
+
+    def filled(part: Any, field: str) -> dict[str, np.ndarray]:
+        own: dict[str, np.ndarray] = getattr(part, field)
+        rows = len(part.loss)
+        none = {name: np.zeros((rows, *x.shape[1:]), x.dtype) for name, x in every[field].items()}
+        return none | own
+
+    return [part._replace(**{field: filled(part, field) for field in fields}) for part in parts]
 
 
 def _joined(first: str, tree: Mapping[str, Any]) -> dict[str, Any]:

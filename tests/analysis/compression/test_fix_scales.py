@@ -10,7 +10,7 @@ import pytest
 import precsim as ps
 
 F32: Any = np.float32
-any_fix: Any = ps.options.fix_scales
+any_fix: Any = ps.fix_scales
 RNG = np.random.default_rng(9)
 PARAMS = [RNG.normal(size=shape).astype(np.float32) for shape in ((8, 16), (16, 4))]
 BATCHES = [(RNG.normal(size=(32, 8)).astype(np.float32),) for _ in range(3)]
@@ -26,7 +26,7 @@ def apply(params: Any, x: Any) -> Any:
     ("spec", "method"), [("int8", "minmax"), ("int4", "mse"), ("e4m3:scale=tensor", "percentile")]
 )
 def test_scales_and_results_by_hand(spec: str, method: str) -> None:
-    fixed = ps.options.fix_scales(apply, spec, PARAMS, BATCHES, method=method, percentile=99.0)
+    fixed = ps.fix_scales(apply, spec, PARAMS, BATCHES, method=method, percentile=99.0)
     every = np.concatenate([x for (x,) in BATCHES])
     hidden = np.maximum(np.asarray(jnp.asarray(every) @ PARAMS[0]), 0)
     scales = [ps.calibrate(a, spec, method=method, percentile=99.0) for a in (every, hidden)]
@@ -38,12 +38,12 @@ def test_scales_and_results_by_hand(spec: str, method: str) -> None:
 
 def test_values_are_those_of_the_format_with_the_scale_of_its_own() -> None:
     x, w = BATCHES[0][0], np.eye(8, dtype=np.float32)
-    fixed = ps.options.fix_scales(lambda w, x: x @ w, "int8", w, [(x,)])
+    fixed = ps.fix_scales(lambda w, x: x @ w, "int8", w, [(x,)])
     np.testing.assert_allclose(fixed(w, x), ps.round_to(x, "int8"), rtol=1e-6)
 
 
 def test_under_a_policy_and_with_compressed_weights() -> None:
-    fixed = ps.options.fix_scales(apply, "int8", PARAMS, BATCHES)
+    fixed = ps.fix_scales(apply, "int8", PARAMS, BATCHES)
     (x,) = BATCHES[0]
     exact, plain = apply(PARAMS, x), fixed(PARAMS, x)
     assert ps.sqnr(plain, exact) > 35
@@ -57,7 +57,7 @@ def test_under_a_policy_and_with_compressed_weights() -> None:
 
 def test_numbers_beyond_the_batches_become_their_end() -> None:
     w = np.eye(1, dtype=np.float32)
-    fixed = ps.options.fix_scales(lambda w, x: x @ w, "int8", w, [(F32([[0.0], [1.0]]),)])
+    fixed = ps.fix_scales(lambda w, x: x @ w, "int8", w, [(F32([[0.0], [1.0]]),)])
     assert fixed(w, F32([[5.0], [-5.0]])).tolist() == [[1.0], [0.0]]
 
 
@@ -65,7 +65,7 @@ def test_both_operands_of_attention_have_scales_and_weights_have_none() -> None:
     def scores(w: Any, x: Any) -> Any:
         return jax.checkpoint(lambda q: q @ q.T)(x @ w)
 
-    fixed = ps.options.fix_scales(scores, "int8", PARAMS[0], BATCHES)
+    fixed = ps.fix_scales(scores, "int8", PARAMS[0], BATCHES)
     assert [name.rpartition(":")[2] for name in fixed.scales] == ["0", "0", "1"]
 
 

@@ -19,10 +19,10 @@ def patterns(count: int, seed: int) -> np.ndarray:
     powers = rng.integers(1, 255, count, dtype=np.uint32) << U(23)
     near = powers + rng.integers(-2, 3, count).astype(np.uint32)
     ends = U([0, 1, 2, 3, (1 << 23) - 1, 1 << 23, (1 << 23) + 1, FLOAT32.infinity - 1])
-    magnitudes = np.concatenate([any_kind, subnormal, near, ends])
-    signs = rng.integers(0, 2, magnitudes.size, dtype=np.uint32) << U(31)
-    patterns: np.ndarray = magnitudes | signs
-    return patterns
+    magnitudes: np.ndarray = np.concatenate([any_kind, subnormal, near, ends])
+    signs: np.ndarray = rng.integers(0, 2, magnitudes.size, dtype=np.uint32) << U(31)
+    result: np.ndarray = magnitudes | signs
+    return result
 
 
 @pytest.mark.parametrize("seed", range(3))

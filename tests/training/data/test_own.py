@@ -170,7 +170,9 @@ def stream_of(data: Any, **options: Any) -> Stream:
     return found
 
 
-@pytest.mark.parametrize("data", [batches, list(batches()), Stream(batches=batches)], ids=str)
+@pytest.mark.parametrize(
+    "data", [batches, list(batches()), Stream(batches=batches)], ids=["function", "list", "stream"]
+)
 def test_batches_by_number_over_epochs_and_again(data: Any) -> None:
     stream = stream_of(data)
     assert stream.problem == Problem((3,), "float32", (), 2)

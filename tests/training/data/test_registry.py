@@ -49,8 +49,10 @@ def checked(task: str, data: Data) -> None:
     assert bool(problem.ids) == (problem.dtype == "int32")
     if known.has:
         assert kind_of(problem) == known.has.removeprefix("masked ")
-        assert usual_loss(problem)[0] == known.loss.removeprefix("masked_")
-        assert (known.metric == "rmse") == (known.loss == "mse")
+        of_classes = ("cross_entropy", "accuracy") if problem.classes else ("mse", "rmse")
+        is_masked = known.has == "masked characters"
+        expected = ("masked_cross_entropy", "accuracy") if is_masked else of_classes
+        assert usual_loss(problem) == expected
 
 
 @pytest.mark.parametrize("task", ["digits", "text", "masked", "ratings", "regression"])
@@ -88,8 +90,7 @@ def test_the_page_has_a_row_and_a_section_for_each_task() -> None:
     folders = {(False, False): "-", (True, False): "may be given", (True, True): "needed"}
     expected = [
         f"| `{name}` | {task.has or 'as the files say'} "
-        f"| {folders[task.reads_folder, task.needs_folder]} "
-        f"| {task.loss or 'by the targets'} | {task.metric or 'by the targets'} |"
+        f"| {folders[task.reads_folder, task.needs_folder]} |"
         for name, task in TASKS.items()
     ]
     assert [line for line in page.splitlines() if re.match(r"\| `\w+` \|", line)] == expected

@@ -13,6 +13,8 @@ import pytest
 
 import precsim as ps
 from precsim.training import loop
+from precsim.training.control.controller import Controller, begin
+from precsim.training.control.schedule import Schedule
 from precsim.training.replay import progress
 from precsim.training.replay.checkpoint import save_checkpoint
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress
@@ -21,7 +23,12 @@ from tests.training.test_loop import config, one_layer
 
 RUN = {"policy": "bf16", "steps": 3, "data": "0123"}
 STATE = {"params": {"hidden/w": single([1, 2])}, "key": jax.random.key(0)}
-START = Progress(state=STATE, run=RUN)
+CONTROLLER = begin(Schedule.parse("fp32@0"))
+START = Progress(state=STATE, run=RUN, controller=CONTROLLER)
+
+
+def after(controller: Controller) -> Any:
+    return STATE
 
 
 class Measured(NamedTuple):
@@ -41,8 +48,9 @@ def measured(k: int) -> Measured:
 def some(done: int) -> Progress:
     return Progress(
         state=STATE,
+        controller=CONTROLLER,
         run=RUN,
-        history=[measured(k) for k in range(done)],
+        recent=[measured(k) for k in range(done)],
         snapshots={0: {"hidden/w": single([0, 0])}, done: {"hidden/w": single([1, 2])}},
         first_gradient={"hidden/w": single([3, np.nan])},
         last_gradient={"hidden/w": single([5, -0.0])},
@@ -57,14 +65,15 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_progress_comes_back_as_it_was(tmp_path: Path) -> None:
-    assert load_progress(tmp_path, START, Measured) is None
+    assert load_progress(tmp_path, START, Measured, after) is None
     before = some(2)
     before.save(Checkpoints(folder=tmp_path, every=1))
-    found = load_progress(tmp_path, START, Measured)
+    found = load_progress(tmp_path, START, Measured, after)
     assert found is not None
     assert found.done == 2
-    assert [type(m) for m in found.history] == [Measured, Measured]
-    for name in ("history", "snapshots", "first_gradient", "last_gradient"):
+    assert type(found.measured) is Measured
+    assert found.measured.loss.tolist() == [1, 0.5]
+    for name in ("measured", "snapshots", "first_gradient", "last_gradient"):
         assert same(getattr(found, name), getattr(before, name)), name
     assert list(found.snapshots) == [0, 2]
     assert (found.compile_seconds, found.run_seconds, found.score) == (1.5, 0.25, None)
@@ -75,7 +84,7 @@ def test_a_score_keeps_each_bit(tmp_path: Path) -> None:
         before = some(3)
         before.score = score
         before.save(Checkpoints(folder=tmp_path, every=1))
-        found = load_progress(tmp_path, START, Measured)
+        found = load_progress(tmp_path, START, Measured, after)
         assert found is not None
         assert repr(found.score) == repr(score)
 
@@ -83,13 +92,30 @@ def test_a_score_keeps_each_bit(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     some(1).save(Checkpoints(folder=tmp_path, every=1))
     for state in (STATE, {"other": 0}):
-        longer = Progress(state=state, run=RUN | {"steps": 30})
+        longer = Progress(state=state, controller=CONTROLLER, run=RUN | {"steps": 30})
         with pytest.raises(ValueError, match=r"of a run whose steps is 3; this one has 30 \(name"):
-            load_progress(tmp_path, longer, Measured)
+            load_progress(tmp_path, longer, Measured, after)
     other = tmp_path / "own"
     save_checkpoint(other, STATE, about={"step": 1})
     with pytest.raises(ValueError, match="of a run whose policy is None; this one has 'bf16'"):
-        load_progress(other, START, Measured)
+        load_progress(other, START, Measured, after)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"step": 3}, "its measures are not those of 3 steps"),
+        ({"step": 2}, "'first'"),
+    ],
+)
+def test_a_checkpoint_that_lies_is_one_line(
+    about: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    said = {"environment": progress._environment(), "control": {"state": None, "decisions": []}}
+    arrays = {"measured/loss": single([1, 2]), "measured/finite": np.ones(2, bool)}
+    save_checkpoint(tmp_path, STATE, about=about | {"run": RUN} | said, arrays=arrays)
+    with pytest.raises(ValueError, match=f"no checkpoint of a training: {message}"):
+        load_progress(tmp_path, START, Measured, after)
 
 
 def test_other_versions_go_on_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +123,7 @@ def test_other_versions_go_on_and_say_so(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(progress, "_environment", lambda: {"jax": "0.1"})
         some(1).save(Checkpoints(folder=tmp_path, every=1))
     with pytest.warns(UserWarning, match=r"written with precsim None, and .* goes on: bits may"):
-        assert load_progress(tmp_path, START, Measured) is not None
+        assert load_progress(tmp_path, START, Measured, after) is not None
 
 
 def test_wrong_fields(tmp_path: Path) -> None:
@@ -120,25 +146,32 @@ def until(step: int) -> Callable[[int, Any], None]:
 Train: TypeAlias = partial[ps.TrainResult]
 
 
-def own_model() -> Train:
-    """A network of functions, batches one by one, an optimizer with a schedule, compensation."""
+def own_model(policy: str, **settings: Any) -> Train:
+    """A network of functions, batches one by one, an optimizer with a schedule."""
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(3, 4, 2)).astype(np.float32)
     batches = [(x, x @ single([[2], [-1]])) for x in inputs]
     model = (lambda key: {"w": np.zeros((2, 1), np.float32)}, lambda weights, x: x @ weights["w"])
     rule = optax.adam(optax.cosine_decay_schedule(0.1, 7))
     own = {"model": model, "data": lambda: batches, "optimizer": rule}
-    return partial(ps.train, config("bf16_kahan", steps=7), **own)
+    return partial(ps.train, config(policy, steps=7, batch_size=4, **settings), **own)
 
 
-@pytest.fixture(scope="module", params=["layered", "own"])
+@pytest.fixture(
+    scope="module", params=["layered", "own", pytest.param("all state", marks=pytest.mark.slow)]
+)
 def train(request: pytest.FixtureRequest) -> Iterator[Train]:
-    if request.param == "own":
-        yield own_model()
-        return
-    with one_layer():
-        settings = {"steps": 7, "snapshots": 3, "optimizer": "adam", "learning_rate": 0.1}
-        yield partial(ps.train, config("bf16_sr,scale=dynamic", **settings))
+    match request.param:
+        case "layered":
+            with one_layer():
+                settings = {"steps": 7, "snapshots": 3, "optimizer": "adam", "learning_rate": 0.1}
+                policy = "p=bf16,update=bf16:sr,scale=dynamic"
+                yield partial(ps.train, config(policy, backend="native", **settings))
+        case "own":
+            yield own_model("p=bf16,update=kahan", clip_norm=1.0, delay=1)
+        case _:
+            policy = "fp8_delayed,p=bf16,update=kahan,scale=dynamic"
+            yield own_model(policy, accumulate=2, delay=2)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +230,7 @@ def test_bits_that_cannot_be_trusted_are_never_stored(
 
     def untrusted(setup: Any, backend: str, *arguments: Any) -> Any:
         backends.append(backend)
-        step = made(setup, "emulated:unguarded", *arguments)
+        step = made(setup, "native:unguarded", *arguments)
         if not backend.endswith("unguarded"):
             return step
 
@@ -210,9 +243,9 @@ def test_bits_that_cannot_be_trusted_are_never_stored(
     monkeypatch.setattr(loop, "_compiled", untrusted)
     kept = Checkpoints(folder=tmp_path, every=3)
     with one_layer():
-        run = partial(ps.train, config("fp16", steps=7, backend="emulated"), checkpoints=kept)
+        run = partial(ps.train, config("fp32", steps=7, backend="native"), checkpoints=kept)
         result = run()
         assert run().losses.tolist() == result.losses.tolist()
-    assert backends == ["emulated:unguarded", "emulated"]
+    assert backends == ["native:unguarded", "native"]
     assert ps.replay.load_checkpoint(tmp_path / "unguarded").about["step"] == 3
     assert ps.replay.load_checkpoint(tmp_path / "guarded").about["step"] == 7
