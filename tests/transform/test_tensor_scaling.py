@@ -186,3 +186,16 @@ def test_a_loss_scale_of_a_layer_is_no_secret_of_derivatives() -> None:
 def test_wrong_factors_on_cotangents_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=f"tensor scaling is '{text}'; allowed are 'none'"):
         ps.Policy.parse(f"tensor={text}")
+
+
+def test_a_training_counts_the_roundings_of_a_scaled_layer() -> None:
+    """A factor that saves nothing changes neither weights nor the number of roundings."""
+    model = ({"w": np.zeros(2, np.float32)}, lambda p, x: x @ p["w"])
+    data = F(RANDOM.normal(size=(4, 2))), F([1, 2, 3, 4])
+    found = []
+    for rule in ("", ",tensor=cotangents@1024"):
+        policy: Any = TWO_LAYERS + rule
+        config = ps.TrainConfig(policy=policy, steps=1, batch_size=4)
+        result = ps.train(config, model=model, data=data, loss="mse")
+        found.append((result.weights["w"].tolist(), result.backward_events["model"].tolist()))
+    assert found[0] == found[1]

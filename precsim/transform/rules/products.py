@@ -223,7 +223,8 @@ def _rounded(
         bits = bits_at(op.context.key, f"{op.context.path}/unscaled", y.shape)
         is_random = last.mode is RoundingMode.STOCHASTIC
         result = computed_once(round_array(y, bits if is_random else None, last))
-        op.note(y, result, last)
+        if output is not None:
+            op.note(y, result, output)
         return result
     is_apart = op.is_watched and output is not None and not spec.has_random_operands
     if not is_apart or spec.accumulator.mode is RoundingMode.STOCHASTIC:
