@@ -17,14 +17,18 @@ on which its spec has the operand. It is the same in each pass of a program.
 import math
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from precsim.formats.arguments import shown
-from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
+from precsim.formats.layout import BINARY32
 from precsim.formats.tile import POWER_OF_TWO, TileFormat
-from precsim.rounding.scaled.delayed import ALGORITHMS, DelayedScale
 from precsim.rounding.spec import RoundingSpec
 
+if TYPE_CHECKING:
+    from precsim.rounding.scaled.delayed import DelayedScale
+
+_ALGORITHMS = ("max", "most_recent")
 _ALLOWED = (
     "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]', "
     "'cotangents@S' with a power of two S from 2**-100 to 2**100"
@@ -36,12 +40,14 @@ class Delayed:
     """The options of delayed scaling; they are those of `DelayedScale`."""
 
     length: int = 1024
-    algorithm: str = ALGORITHMS[0]
+    algorithm: str = "max"
     margin: int = 0
     is_power_of_two: bool = False
 
-    def start(self, fmt: TileFormat) -> DelayedScale:
+    def start(self, fmt: TileFormat) -> "DelayedScale":
         """Return the state of an operand before the first step."""
+        from precsim.rounding.scaled.delayed import DelayedScale
+
         options = {"length": self.length, "algorithm": self.algorithm, "margin": self.margin}
         return DelayedScale.start(fmt, **options)  # type: ignore[arg-type]
 
@@ -88,7 +94,7 @@ def delayed(text: str) -> Delayed | None:
         key, _, value = part.partition("=")
         if part.isdecimal():
             name, chosen = "length", int(part)
-        elif part in ALGORITHMS:
+        elif part in _ALGORITHMS:
             name, chosen = "algorithm", part
         elif key == "margin" and value.isdecimal():
             name, chosen = "margin", int(value)
@@ -110,7 +116,7 @@ def with_tensor_scale(operand: RoundingSpec | None, scaling: str) -> RoundingSpe
         return operand
     if operand is None or not isinstance(operand.format, FloatFormat):
         return operand
-    if not operand.format.fits(FLOAT32) or operand.format.precision >= FLOAT32.precision:
+    if not operand.format.fits(BINARY32) or operand.format.precision >= BINARY32.precision:
         return operand
     options = delayed(scaling)
     is_power_of_two = options is None or options.is_power_of_two

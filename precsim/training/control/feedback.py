@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -130,9 +130,10 @@ class Feedback:
         places = sorted(set(level) - {_ALL}, key=lambda name: (-name.count("/"), name))
         rules = [Rule(name, self.levels[level[name]]) for name in places if level[name] > base]
         if not (rules or state["corrected"]):
-            return self.levels[base]
+            return cast("Policy", self.levels[base])
         stored = self._stored(base, state["corrected"])
-        return replace(self.levels[base], name="", rules=tuple(rules), **stored)
+        whole: Policy = replace(self.levels[base], name="", rules=tuple(rules), **stored)
+        return whole
 
     def _stored(self, base: int, corrected: int) -> dict[str, Any]:
         """Return how weights are stored and updated."""
