@@ -20,6 +20,9 @@ from precsim.analysis.along_training.audit import audit_loss_scale as audit_loss
 from precsim.analysis.along_training.drift import Drift as Drift
 from precsim.analysis.along_training.drift import track_drift as track_drift
 from precsim.analysis.along_training.loss_scale_audit import LossScaleAudit as LossScaleAudit
+from precsim.analysis.assignment.assign import AssignedPlace as AssignedPlace
+from precsim.analysis.assignment.assign import Assignment as Assignment
+from precsim.analysis.assignment.assign import assign_formats as assign_formats
 from precsim.analysis.bounds.gamma import gamma as gamma
 from precsim.analysis.bounds.gamma import probabilistic_gamma as probabilistic_gamma
 from precsim.analysis.bounds.running_bounds import running_bound as running_bound

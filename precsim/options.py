@@ -18,4 +18,7 @@ from precsim.rounding.modes import OverflowMode as OverflowMode
 from precsim.rounding.modes import RoundingMode as RoundingMode
 from precsim.rounding.modes import StochasticVariant as StochasticVariant
 from precsim.rounding.modes import SubnormalMode as SubnormalMode
+from precsim.training.control.control import Decision as Decision
+from precsim.training.control.feedback import Feedback as Feedback
+from precsim.training.control.schedule import Schedule as Schedule
 from precsim.transform.policy import Rule as Rule

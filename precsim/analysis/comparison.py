@@ -136,7 +136,7 @@ def summarise(result: TrainResult, reference: TrainResult) -> PolicySummary:
     final, reference_final = final_loss(result), final_loss(reference)
     return PolicySummary(
         policy=result.config.policy.name,
-        definition=str(result.config.policy),
+        definition=_definition(result),
         metric=result.metric,
         test_score=result.test_score,
         test_accuracy_percent=100 * result.test_accuracy,
@@ -159,6 +159,13 @@ def summarise(result: TrainResult, reference: TrainResult) -> PolicySummary:
         compile_seconds=result.compile_seconds,
         run_seconds=result.run_seconds,
     )
+
+
+def _definition(result: TrainResult) -> str:
+    """Return the policy, or those of a schedule with their steps."""
+    if len(result.decisions) < 2:
+        return str(result.config.policy)
+    return ",".join(f"{each.policy}@{each.step}" for each in result.decisions)
 
 
 def final_loss(result: TrainResult) -> float:

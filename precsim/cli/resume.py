@@ -139,9 +139,10 @@ def same_policies(
 ) -> list[Policy]:
     """Return the policies of the run; refuse others, where --policy is given."""
     stored: list[Policy] = begun["policies"]
-    if args.policy and {policy.name: policy for policy in given} != {p.name: p for p in stored}:
+    texts = [*(args.policy or ()), *(args.schedule or ())]
+    if texts and {policy.name: policy for policy in given} != {p.name: p for p in stored}:
         raise ValueError(
-            f"--policy is {' '.join(args.policy)}; the run in {args.resume} has "
+            f"--policy is {' '.join(texts)}; the run in {args.resume} has "
             f"{' '.join(policy.name for policy in stored)} (leave it out, or begin another run)"
         )
     return stored

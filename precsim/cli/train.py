@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from precsim.cli.progress import Progress, live_screen
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
+from precsim.training.control.schedule import first_policy, schedule_from
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
@@ -84,6 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="POLICY",
         help=f"policies to compare with fp32: {', '.join(PRESETS)}, KEY=VALUE,..., "
         f"with rules ;SCOPE:SETTINGS, or FILE.toml ({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
+    )
+    parser.add_argument(
+        "--schedule",
+        nargs="+",
+        action="extend",
+        metavar="SCHEDULE",
+        help="policies by step, each a further run: POLICY@STEP,POLICY@STEP,..., "
+        "ramp[STEPS]:POLICY<POLICY or cyclic[STEPS]:POLICY<POLICY (default: none)",
     )
     choices: dict[str, tuple[Iterable[str], str]] = {
         "model": (MODELS, "the network, or MODULE:FUNCTION, which returns yours"),
@@ -179,7 +188,11 @@ def run(args: argparse.Namespace) -> int:
     if args.verify_bits is not None:
         integer(args.verify_bits, "--verify-bits", 1)
     reference = ("fp32",) if args.verify_bits is None else ()
-    policies = [_policy(text) for text in (*reference, *(args.policy or DEFAULT_POLICIES))]
+    texts = args.policy or (() if args.schedule else DEFAULT_POLICIES)
+    policies = [_policy(text) for text in (*reference, *texts)]
+    policies += map(first_policy, args.schedule or ())
+    if args.verify_bits is not None and args.schedule:
+        raise ValueError("--schedule is given with --verify-bits; allowed is one of them")
     if begun is not None:
         policies = resume.same_policies(args, policies, begun)
     _check_model(args.model, args.task)
@@ -201,7 +214,9 @@ def run(args: argparse.Namespace) -> int:
     data = _data(configs[0])
     _check_size(configs[0], data)
     for config in configs:
-        check_policy(data, config)
+        schedule = schedule_from(config.policy)
+        for policy in schedule.policies if schedule else (config.policy,):
+            check_policy(data, replace(config, policy=policy))
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
@@ -231,7 +246,8 @@ def _train(
 
     def train_one(config: TrainConfig, on_step: Callable[[int, float], None]) -> TrainResult:
         kept = resume.checkpoints_of(path, every, config.policy)
-        return train_on(data, config, on_step=on_step, checkpoints=kept)
+        control = schedule_from(config.policy)
+        return train_on(data, config, control=control, on_step=on_step, checkpoints=kept)
 
     def finished() -> list[Any]:
         return comparison_tables(rows, console.width)[:1] if rows else []

@@ -8,6 +8,11 @@ from precsim.transform.presets import PRESETS
 def list_policies() -> tuple[str, ...]:
     """Return the names of the policies that precsim knows, each of which `Policy.parse` reads.
 
+    Returns
+    -------
+    tuple of str
+        The names, in the order of the registry.
+
     Examples
     --------
     >>> import precsim as ps
@@ -20,17 +25,27 @@ def list_policies() -> tuple[str, ...]:
 def list_models() -> tuple[str, ...]:
     """Return the names of the models that `TrainConfig` knows.
 
+    Returns
+    -------
+    tuple of str
+        The names, in the order of the registry.
+
     Examples
     --------
     >>> import precsim as ps
     >>> ps.list_models()[:3]
-    ('linear', 'logistic', 'mlp')
+    ('mlp', 'cnn', 'transformer')
     """
     return tuple(MODELS)
 
 
 def list_tasks() -> tuple[str, ...]:
     """Return the names of the data sets that `TrainConfig` knows.
+
+    Returns
+    -------
+    tuple of str
+        The names, in the order of the registry.
 
     Examples
     --------

@@ -6,21 +6,33 @@ earlier steps do. They are state, which a training keeps (`training.gradients`).
 name, format and largest magnitude of each operand. Where there are no scales (in the first pass,
 over shapes, and outside of trainings) an operand's own largest magnitude decides.
 
+Under "cotangents@S" the cotangents that enter a product of the backward pass are multiplied by the
+power of two S before they are rounded, and its result is divided by S before that is: a loss scale
+of one layer, in a rule.
+
 An operand's name is ``PATH/lhs`` or ``PATH/rhs``: the path of the product's equation, and the side
 on which its spec has the operand. It is the same in each pass of a program.
 """
 
+import math
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from precsim.formats.arguments import shown
-from precsim.formats.carrier import FLOAT32
+from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
+from precsim.formats.layout import BINARY32
 from precsim.formats.tile import POWER_OF_TWO, TileFormat
-from precsim.rounding.scaled.delayed import ALGORITHMS, DelayedScale
+from precsim.rounding.modes import AMAX_ALGORITHMS, LARGEST_MARGIN
 from precsim.rounding.spec import RoundingSpec
 
-_ALLOWED = "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]'"
+if TYPE_CHECKING:
+    from precsim.rounding.scaled.delayed import DelayedScale
+
+_ALLOWED = (
+    "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]', "
+    "'cotangents@S' with a power of two S from 2**-100 to 2**100"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +40,19 @@ class Delayed:
     """The options of delayed scaling; they are those of `DelayedScale`."""
 
     length: int = 1024
-    algorithm: str = ALGORITHMS[0]
+    algorithm: str = AMAX_ALGORITHMS[0]
     margin: int = 0
     is_power_of_two: bool = False
 
-    def start(self, fmt: TileFormat) -> DelayedScale:
+    def __post_init__(self) -> None:
+        """Check the length and the margin."""
+        integer(self.length, "length of tensor=delayed", 1)
+        integer(self.margin, "margin of tensor=delayed", 0, LARGEST_MARGIN)
+
+    def start(self, fmt: TileFormat) -> "DelayedScale":
         """Return the state of an operand before the first step."""
+        from precsim.rounding.scaled.delayed import DelayedScale  # which needs NumPy
+
         options = {"length": self.length, "algorithm": self.algorithm, "margin": self.margin}
         return DelayedScale.start(fmt, **options)  # type: ignore[arg-type]
 
@@ -52,12 +71,22 @@ class Delayed:
 
 def tensor_scaling_text(given: object) -> str:
     """Return a tensor scaling as a policy writes it; refuse what is none."""
-    if given in ("none", "current"):
+    if given in ("none", "current") or of_cotangents(str(given)) is not None:
         return str(given)
     options = delayed(str(given))
     if options is None:
         raise ValueError(f"tensor scaling is {shown(given)}; allowed are {_ALLOWED}")
     return str(options)
+
+
+def of_cotangents(text: str) -> float | None:
+    """Return the factor on the cotangents; None if a tensor scaling is another one."""
+    match = re.fullmatch(r"cotangents@(\d+(?:\.\d+)?)", text)
+    if match is None:
+        return None
+    factor = float(match[1])
+    is_allowed = 2.0**-100 <= factor <= 2.0**100 and math.frexp(factor)[0] == 0.5
+    return factor if is_allowed else None
 
 
 def delayed(text: str) -> Delayed | None:
@@ -70,7 +99,7 @@ def delayed(text: str) -> Delayed | None:
         key, _, value = part.partition("=")
         if part.isdecimal():
             name, chosen = "length", int(part)
-        elif part in ALGORITHMS:
+        elif part in AMAX_ALGORITHMS:
             name, chosen = "algorithm", part
         elif key == "margin" and value.isdecimal():
             name, chosen = "margin", int(value)
@@ -81,16 +110,16 @@ def delayed(text: str) -> Delayed | None:
         if name in found or name not in Delayed.__dataclass_fields__:
             raise ValueError(f"tensor scaling is {shown(text)}; allowed are {_ALLOWED}")
         found[name] = chosen
-    options = Delayed(**found)  # type: ignore[arg-type]
-    options.start(TileFormat(element="e4m3"))  # refuses a length or a margin out of range
-    return options
+    return Delayed(**found)  # type: ignore[arg-type]
 
 
 def with_tensor_scale(operand: RoundingSpec | None, scaling: str) -> RoundingSpec | None:
     """Return the rounding of an operand with a scale, if it is to a float narrower than float32."""
-    if scaling == "none" or operand is None or not isinstance(operand.format, FloatFormat):
+    if scaling == "none" or of_cotangents(scaling) is not None:
         return operand
-    if not operand.format.fits(FLOAT32) or operand.format.precision >= FLOAT32.precision:
+    if operand is None or not isinstance(operand.format, FloatFormat):
+        return operand
+    if not operand.format.fits(BINARY32) or operand.format.precision >= BINARY32.precision:
         return operand
     options = delayed(scaling)
     is_power_of_two = options is None or options.is_power_of_two

@@ -20,14 +20,22 @@ from precsim.training.network import as_network
 from precsim.training.setup import setup_of
 from tests.training.conftest import assert_same_bits, single
 
+train: Any = ps.train
+"""Takes what no type allows."""
+
+
+def config(policy: str, **settings: Any) -> ps.TrainConfig:
+    return ps.TrainConfig(policy=ps.Policy.parse(policy), **settings)
+
+
 X = single(np.random.default_rng(0).normal(size=(8, 3)))
 Y = np.arange(8) % 2
 NUMBERS = single(Y)
 WEIGHTS = {"w": np.ones((3, 2)), "b": np.zeros(2)}
 # Products by XLA and few roundings, which compiles in a fifth of the time.
 QUICK: dict[str, Any] = {"steps": 3, "batch_size": 4, "backend": "native", "snapshots": 1}
-BF16 = ps.TrainConfig(policy="p=bf16,e=bf16", **QUICK)
-FP32 = ps.TrainConfig(policy="fp32", **QUICK)
+BF16 = config("p=bf16,e=bf16", **QUICK)
+FP32 = config("fp32", **QUICK)
 
 
 def linear(weights: Any, x: Any) -> Any:
@@ -240,7 +248,7 @@ FORMS: dict[str, Any] = {
     "key after": (WEIGHTS, with_noise),
     "key before": (WEIGHTS, lambda weights, rng, x: with_noise(weights, x, rng)),
     "state": (lambda key: (WEIGHTS, {"calls": jnp.int32(0)}), with_count),
-    "weights called state": (WEIGHTS, lambda state, x: linear(state, x)),
+    "weights called state": (WEIGHTS, lambda state, x: x @ state["w"]),
 }
 
 
@@ -342,7 +350,7 @@ SENTENCES = Problem((4,), "int32", (), 2, (9,))
 
 def test_targets_decide_the_loss() -> None:
     """Whoever made the model and the data; the task that a config names has no part in it."""
-    masked = ps.TrainConfig(policy="fp32", model="encoder")
+    masked = config("fp32", model="encoder")
     assert setup_of(masked, SENTENCES).loss == "cross_entropy"
     task = load_data(masked).problem
     assert setup_of(masked, task).loss == "masked_cross_entropy"
@@ -356,17 +364,17 @@ def test_batches_for_a_model_of_precsim() -> None:
     """Their first batch decides the number of classes, unless it is given."""
     images = np.zeros((4, 8, 8, 1))
     batches = [(images, [0, 1, 0, 1]), (images, [0, 1, 2, 3])]
-    config = ps.TrainConfig(policy="fp32", model="logistic", steps=2)
+    logistic = config("fp32", model="logistic", steps=2)
     with pytest.raises(
         ValueError, match=r"^the targets of batch 1 has class 3; allowed are 0 to 1"
     ):
-        ps.train(config, data=batches)
+        ps.train(logistic, data=batches)
     given = as_data(batches, classes=4)
     assert given.problem.classes == 4
-    check_policy(given, config)
+    check_policy(given, logistic)
     for name in ("classes", "test"):
         with pytest.raises(ValueError, match=f"^{name} is given without data"):
-            ps.train(FP32, **{name: 4})
+            train(FP32, **{name: 4})
 
 
 def test_an_iterator_that_ends_too_early() -> None:

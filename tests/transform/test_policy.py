@@ -129,7 +129,7 @@ def test_errors_say_what_is_allowed(text: str, message: str) -> None:
             "reads images; allowed for task 'text', which has characters, are 'transformer'",
         ),
         (
-            {"model": "transformer"},
+            {"model": "transformer", "task": "digits"},
             "reads characters; allowed for task 'digits', which has images, are 'mlp', 'cnn'",
         ),
         ({"batch_size": -1}, "batch_size is -1"),

@@ -49,11 +49,9 @@ class Decision(NamedTuple):
     Examples
     --------
     >>> import precsim as ps
-    >>> config = ps.TrainConfig(policy="fp32", steps=3)
-    >>> for decision in ps.train(config, control="bf16@0,fp32@2").decisions:
-    ...     print(decision)
-    Decision(step=0, policy='bf16', reason='schedule')
-    Decision(step=2, policy='fp32', reason='schedule')
+    >>> config = ps.TrainConfig(policy="fp32", model="logistic", steps=1)
+    >>> ps.train(config, control="bf16@0,fp32@500").decisions
+    (Decision(step=0, policy='bf16', reason='schedule'),)
     """
 
     step: int

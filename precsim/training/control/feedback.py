@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,8 +45,8 @@ class Feedback:
     release : float
         A place is calm in a window in which it measures less than this fraction of a bound.
     patience : int
-        A place is lowered by a level after this many calm windows in a row, and after twice as many
-        each time that it has to be raised again.
+        A place is lowered by a level after this many calm windows in a row, and the next time after
+        twice as many.
 
     Raises
     ------
@@ -56,20 +56,19 @@ class Feedback:
     Notes
     -----
     What stands in no scope is raised with the whole model. A raised place measures its new format,
-    so calm says little of the lower one: the control tries it, and waits longer after each failure.
+    so calm says little of the lower one: the control tries it, and waits longer each time.
     Each decision has a line of reasons in `TrainResult.decisions`.
 
     Examples
     --------
-    In 8-bit fixed point the first layer's gradients underflow:
+    The hidden layer has been in trouble in one window, so it is in float32:
 
     >>> import precsim as ps
-    >>> control = ps.options.Feedback(levels=("q3.4", "fp32"), every=2)
-    >>> run = ps.train(ps.TrainConfig(policy="fp32", steps=4), control=control)
-    >>> [decision.step for decision in run.decisions]
-    [0, 2]
-    >>> run.decisions[1].reason.partition(",")[0]
-    'hidden: 99.6 % of nonzero numbers became 0'
+    >>> control = ps.options.Feedback(levels=("q3.4", "fp32"))
+    >>> state = control.start() | {"level": {"hidden": 1}}
+    >>> policy = control.policy(state, 50)
+    >>> str(policy.at("hidden").forward), str(policy.at("output").forward)
+    ('fp32_fp32_fp32', 'q3.4_q3.4_fp32->q3.4')
     """
 
     levels: tuple[Policy, ...]
@@ -119,7 +118,7 @@ class Feedback:
 
     def start(self) -> dict[str, Any]:
         """Return the state before the first step: all places at the first level."""
-        return {"level": {}, "calm": {}, "returns": {}, "corrected": 0, "reason": "first level"}
+        return {"level": {}, "calm": {}, "lowered": {}, "corrected": 0, "reason": "first level"}
 
     def policy(self, state: Any, step: int) -> Policy:
         """Return the policy of a state: that of the whole model, with a rule for each place above.
@@ -130,9 +129,10 @@ class Feedback:
         places = sorted(set(level) - {_ALL}, key=lambda name: (-name.count("/"), name))
         rules = [Rule(name, self.levels[level[name]]) for name in places if level[name] > base]
         if not (rules or state["corrected"]):
-            return self.levels[base]
+            return cast("Policy", self.levels[base])
         stored = self._stored(base, state["corrected"])
-        return replace(self.levels[base], name="", rules=tuple(rules), **stored)
+        whole: Policy = replace(self.levels[base], name="", rules=tuple(rules), **stored)
+        return whole
 
     def _stored(self, base: int, corrected: int) -> dict[str, Any]:
         """Return how weights are stored and updated."""
@@ -190,15 +190,15 @@ class Feedback:
         level, base = state["level"].get(place, 0), state["level"].get(_ALL, 0)
         level = max(level, base)
         state["calm"][place] = state["calm"].get(place, 0) + 1 if trouble < self.release else 0
-        returns = state["returns"].get(place, 0)
         if trouble > 1 and level + 1 < len(self.levels):
             state["level"][place] = level + 1
-            state["returns"][place] = returns + 1
             said.append(f"{label}: {words}: raised to {policy_text(self.levels[level + 1])}")
         elif level > (0 if place == _ALL else base):
-            wanted = self.patience * 2 ** max(returns - 1, 0)
+            times = state["lowered"].get(place, 0)
+            wanted = self.patience * 2**times
             if state["calm"][place] >= wanted:
                 state["level"][place], state["calm"][place] = level - 1, 0
+                state["lowered"][place] = times + 1
                 lower = policy_text(self.levels[level - 1])
                 said.append(f"{label}: calm for {wanted} windows: lowered to {lower}")
 

@@ -4,7 +4,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -174,6 +174,21 @@ class Schedule:
     def observe(self, state: Any, step: int, measured: Sequence[Any]) -> Any:
         """Return the state after some steps: as it was."""
         return state
+
+
+def first_policy(text: str) -> Policy:
+    """Return the first policy of a schedule, under the schedule's name."""
+    schedule = Schedule.parse(text)
+    return replace(schedule.policies[0], name=schedule.name)
+
+
+def schedule_from(policy: Policy) -> Schedule | None:
+    """Return the schedule of which `first_policy` returned a policy; None for any other one."""
+    try:
+        schedule = Schedule.parse(policy.name)
+    except ValueError:
+        return None
+    return schedule if schedule.policies[0] == policy else None
 
 
 def policy_text(policy: Policy) -> str:

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import precsim as ps
@@ -19,6 +19,7 @@ POLICIES = (
 )
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_strings_parse_to_the_same_schedule(data: st.DataObject) -> None:
     policies = data.draw(st.lists(st.sampled_from(POLICIES), min_size=1, max_size=4))

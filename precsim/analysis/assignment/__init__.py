@@ -1,0 +1,1 @@
+"""The cheapest format for each layer under a bound: the choice, trained and shown."""
