@@ -338,7 +338,7 @@ def test_schedules_are_further_runs(
     """Each has its own name; without --policy they are compared with fp32 alone."""
     replace_train(monkeypatch, draws=False)
     controls: dict[str, Any] = {}
-    made_results = command.train_on
+    made_results: Any = vars(command)["train_on"]
 
     def train_on(data: Any, config: ps.TrainConfig, **options: Any) -> ps.TrainResult:
         controls[config.policy.name] = options["control"]
