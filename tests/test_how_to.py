@@ -1,7 +1,7 @@
-"""Each how-to page has one complete script, of under 40 lines, that runs and warns of nothing.
+"""Each how-to page has complete scripts, of under 40 lines, that run and warn of nothing.
 
-Where a page shows what its script prints, it prints that. A page of a library that is not installed
-is skipped by name.
+Where a page shows what a script prints, below it, it prints that. A script of a library that is not
+installed is skipped by name.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from precsim.cli.main import main
+
 FOLDER = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.name != "index.md")
 MAX_LINES = 40
@@ -22,6 +24,18 @@ def blocks(page: Path, language: str) -> list[str]:
     """Return the blocks of a language of a page."""
     pattern = rf"^```{language}\n(.*?)^```"
     return re.findall(pattern, page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def scripts(page: Path) -> list[tuple[str, list[str]]]:
+    """Return the scripts of a page, each with what the page shows below it, before the next one."""
+    pattern = r"^```(python|text)\n(.*?)^```"
+    found: list[tuple[str, list[str]]] = []
+    for kind, text in re.findall(pattern, page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        if kind == "python":
+            found.append((text, []))
+        else:
+            found[-1][1].append(text)
+    return found
 
 
 def imported(script: str) -> list[str]:
@@ -40,24 +54,59 @@ def is_alike(shown: str, printed: str) -> bool:
     return distance < 1.5 * 10.0 ** -len(shown.partition(".")[2])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_script_runs_and_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
-    (script,) = blocks(page, "python")
+def named_scripts() -> dict[str, tuple[str, list[str]]]:
+    """Return all scripts: that of a page by its name, further ones by their numbers."""
+    return {
+        page.stem + (f"-{number}" if number > 1 else ""): script
+        for page in PAGES
+        for number, script in enumerate(scripts(page), 1)
+    }
+
+
+SCRIPTS = named_scripts()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if (FOLDER / f"{n}.md").exists() else pytest.mark.slow)
+        for n in SCRIPTS
+    ],
+)
+def test_script_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
+    script, results = SCRIPTS[name]
     assert len(script.splitlines()) < MAX_LINES
-    missing = [name for name in imported(script) if importlib.util.find_spec(name) is None]
+    missing = [each for each in imported(script) if importlib.util.find_spec(each) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")
-    path = tmp_path / f"{page.stem}_script.py"
+    path = tmp_path / f"{name}_script.py"
     path.write_text(script, "utf-8")
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         runpy.run_path(str(path), run_name="__main__")
     printed = output.getvalue()
     assert printed
-    for shown in blocks(page, "text"):
+    for shown in results:
         assert len(shown.split()) == len(printed.split()), printed
         pairs = zip(shown.split(), printed.split(), strict=True)
         assert all(is_alike(*pair) for pair in pairs), printed
+
+
+def test_each_page_has_a_script() -> None:
+    assert SCRIPTS.keys() >= {page.stem for page in PAGES}
+
+
+def test_line_of_the_shell_trains_a_model_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = FOLDER / "train-your-own-model.md"
+    (module,), (line,) = blocks(page, "py"), blocks(page, "sh")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text(module, "utf-8")
+    assert main(line.split()[1:]) == 0
+    assert "bf16_kahan" in capsys.readouterr().out
+    assert (tmp_path / "lines").is_dir()
 
 
 def test_index_lists_every_page() -> None:

@@ -226,3 +226,9 @@ class StochasticVariant(enum.StrEnum):
     """The fraction is rounded to N bits first, ties up."""
     C = "c"
     """The fraction is rounded to N bits first, ties to even."""
+
+
+AMAX_ALGORITHMS = ("max", "most_recent")
+"""Which entry of the history of a delayed scale its factor follows from."""
+LARGEST_MARGIN = 100
+"""Powers of two by which that factor may be smaller, at most."""

@@ -105,15 +105,13 @@ def watched_product(
             scale, inverse = current_scale(x, operand)
             inverses.append(inverse)
             scaled = flush(x * scale)
-        noise = noise_for(key, f"{setting.name}/{role}/{name}", x.shape, operand)
-        rounded = computed_once(round_array(scaled, noise, operand))
+        rounded = computed_once(round_array(scaled, None, operand))
         if name in watch:
             watched = _with(watched, _count_anew(scaled, rounded, operand))
         operands.append(rounded)
     left, right = operands
     shape = *a.shape[:-1], b.shape[-1]
-    path = f"{setting.name}/{role}/accumulator"
-    seeds = bits_at(key, path, shape) if spec.needs_seeds else None
+    seeds = noise_for(key, f"{setting.name}/{role}/accumulator", shape, spec.accumulator)
     total, untrusted = _multiply(left, right, replace(spec, output=None), seeds, setting.backend)
     watched = watched._replace(untrusted=watched.untrusted + untrusted)
     total = computed_once(flush(total))

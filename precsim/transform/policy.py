@@ -94,7 +94,7 @@ class Policy:
         Format of momentum and similar buffers; in mode sr the bits come from seed, step and path.
         Block and affine formats count along the last axis of each buffer.
     loss_scale : str
-        "none", a number such as "1024", "dynamic", or "dynamic@65536" with the first factor.
+        "none", "1024", "dynamic", "dynamic@65536[OPTIONS]" as `DynamicLossScale` has them.
     tensor_scaling : str
         "none"; "current": each operand of a product is scaled by the power of two that brings its
         largest element just inside its format, and the result is scaled back exactly; "delayed":
@@ -102,7 +102,9 @@ class Policy:
         `DelayedScale`. Its options stand in brackets: the length of the history, "max" or
         "most_recent", "margin=N", "pow2" for powers of two, as in "delayed[16,most_recent]".
         Outside of trainings there are no steps before, and the operand itself decides. Operands in
-        block, affine and tile formats have scales of their own.
+        block, affine and tile formats have scales of their own. "cotangents@1024", in a rule: the
+        loss scale of a layer. The cotangents of its products in the backward pass of the program
+        are multiplied by this power of two before they are rounded, and the results divided.
     functions : {"platform", "portable"}
         What computes everything that is not a matrix product (activations, softmax, cross-entropy,
         normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same

@@ -6,10 +6,15 @@ earlier steps do. They are state, which a training keeps (`training.gradients`).
 name, format and largest magnitude of each operand. Where there are no scales (in the first pass,
 over shapes, and outside of trainings) an operand's own largest magnitude decides.
 
+Under "cotangents@S" the cotangents that enter a product of the backward pass are multiplied by the
+power of two S before they are rounded, and its result is divided by S before that is: a loss scale
+of one layer, in a rule.
+
 An operand's name is ``PATH/lhs`` or ``PATH/rhs``: the path of the product's equation, and the side
 on which its spec has the operand. It is the same in each pass of a program.
 """
 
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -24,7 +29,10 @@ if TYPE_CHECKING:
     from precsim.rounding.scaled.delayed import DelayedScale
 
 _ALGORITHMS = ("max", "most_recent")
-_ALLOWED = "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]'"
+_ALLOWED = (
+    "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]', "
+    "'cotangents@S' with a power of two S from 2**-100 to 2**100"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,22 @@ class Delayed:
 
 def tensor_scaling_text(given: object) -> str:
     """Return a tensor scaling as a policy writes it; refuse what is none."""
-    if given in ("none", "current"):
+    if given in ("none", "current") or of_cotangents(str(given)) is not None:
         return str(given)
     options = delayed(str(given))
     if options is None:
         raise ValueError(f"tensor scaling is {shown(given)}; allowed are {_ALLOWED}")
     return str(options)
+
+
+def of_cotangents(text: str) -> float | None:
+    """Return the factor on the cotangents; None if a tensor scaling is another one."""
+    match = re.fullmatch(r"cotangents@(\d+(?:\.\d+)?)", text)
+    if match is None:
+        return None
+    factor = float(match[1])
+    is_allowed = 2.0**-100 <= factor <= 2.0**100 and math.frexp(factor)[0] == 0.5
+    return factor if is_allowed else None
 
 
 def delayed(text: str) -> Delayed | None:
@@ -94,7 +112,9 @@ def delayed(text: str) -> Delayed | None:
 
 def with_tensor_scale(operand: RoundingSpec | None, scaling: str) -> RoundingSpec | None:
     """Return the rounding of an operand with a scale, if it is to a float narrower than float32."""
-    if scaling == "none" or operand is None or not isinstance(operand.format, FloatFormat):
+    if scaling == "none" or of_cotangents(scaling) is not None:
+        return operand
+    if operand is None or not isinstance(operand.format, FloatFormat):
         return operand
     if not operand.format.fits(BINARY32) or operand.format.precision >= BINARY32.precision:
         return operand

@@ -1,6 +1,7 @@
 """`precsim cost`: the table, JSON, a number of parameters, bad input."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +47,22 @@ def test_a_model_has_activations_and_operations(capsys: pytest.CaptureFixture[st
         "other",
         "update",
     }
+
+
+def test_a_model_and_data_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "import numpy as np",
+        "model = lambda: ({'w': np.ones((4, 3), np.float32)}, lambda p, x: x @ p['w'])",
+        "data = lambda: (np.ones((16, 4), np.float32), np.zeros(16, np.int32))",
+    ]
+    (tmp_path / "own_module_of_costs.py").write_text("\n".join(lines), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["--model", "own_module_of_costs:model", "--task", "own_module_of_costs:data"]
+    options = [*names, "--batch-size", "8", "--policy", "bf16_mixed", "--json"]
+    (found,) = json.loads(output(*options, capsys=capsys))["costs"]
+    assert (found["weights"], found["masters"]) == (24, 48)
 
 
 def test_table_of_a_model_fits_60_columns(

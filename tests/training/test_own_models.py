@@ -248,7 +248,7 @@ FORMS: dict[str, Any] = {
     "key after": (WEIGHTS, with_noise),
     "key before": (WEIGHTS, lambda weights, rng, x: with_noise(weights, x, rng)),
     "state": (lambda key: (WEIGHTS, {"calls": jnp.int32(0)}), with_count),
-    "weights called state": (WEIGHTS, lambda state, x: linear(state, x)),  # noqa: PLW0108
+    "weights called state": (WEIGHTS, lambda state, x: x @ state["w"]),
 }
 
 

@@ -125,3 +125,77 @@ def test_a_derivative_of_products_with_delayed_scales_is_refused() -> None:
 def test_rotated_operands_have_no_delayed_scales() -> None:
     with pytest.raises(ValueError, match="wgrad is 'e4m3_e4m3_fp32:rht=16'; allowed with tensor"):
         ps.Policy.parse("fp8_delayed,wgrad=e4m3_e4m3_fp32:rht=16")
+
+
+TWO_LAYERS = "fwd=fp32_fp32_fp32,dgrad=e5m2_fp32_fp32,wgrad=fp32_e5m2_fp32"
+
+
+WEIGHTS = {"a": F(np.full((4, 3), 0.5)), "b": F(np.full((3, 2), 2.0))}
+DATA = F(np.ones((2, 4))), F(np.full((2, 2), 2.0**-18))
+"""Inputs, and the cotangents of the results, which E5M2 does not have."""
+
+
+def loss_of_two_layers(weights: Any, inputs: Any, cotangents: Any) -> Any:
+    with jax.named_scope("one"):
+        h = inputs @ weights["a"]
+    with jax.named_scope("two"):
+        return (h @ weights["b"] * cotangents).sum()
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("", (0, 0)),
+        (";two:tensor=cotangents@1024", (8, 4)),
+    ],
+)
+def test_a_loss_scale_of_one_layer(rule: str, expected: tuple[float, float]) -> None:
+    """Its cotangents are scaled before they are rounded; what leaves the layer is unscaled."""
+    run = ps.emulate(jax.grad(loss_of_two_layers), TWO_LAYERS + rule)
+    gradient = jax.jit(run)(WEIGHTS, *DATA)
+    for name, times in zip("ab", expected, strict=True):
+        assert (np.asarray(gradient[name]) == times * 2.0**-18).all()
+    policy = ps.Policy.parse(TWO_LAYERS + rule)
+    assert ps.Policy.parse(str(policy)) == policy
+
+
+def test_a_loss_scale_of_a_convolution() -> None:
+    image, kernel = F(np.ones((1, 4, 4, 1))), F(np.full((1, 1, 1, 1), 2.0))
+
+    def loss(kernel: Any, image: Any, cotangents: Any) -> Any:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+        return (y * cotangents).sum()
+
+    for factor, expected in ((1, 0.0), (16, 2.0**-14)):
+        run = ps.emulate(jax.grad(loss), f"{TWO_LAYERS},tensor=cotangents@{factor}")
+        gradient = jax.jit(run)(kernel, image, image * F(2.0**-18))
+        assert float(gradient[0, 0, 0, 0]) == expected
+
+
+def test_a_loss_scale_of_a_layer_is_no_secret_of_derivatives() -> None:
+    """A derivative of the emulated function would lack the factor: it is refused."""
+    policy = TWO_LAYERS + ";two:tensor=cotangents@1024"
+    run = ps.emulate(loss_of_two_layers, policy)
+    assert float(run(WEIGHTS, *DATA)) == 48 * 2.0**-18
+    with pytest.raises(NotImplementedError, match=r"allowed is to emulate its gradient"):
+        jax.grad(run)(WEIGHTS, *DATA)
+
+
+@pytest.mark.parametrize("text", ["cotangents", "cotangents@3", "cotangents@0", "cotangents@1e30"])
+def test_wrong_factors_on_cotangents_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"tensor scaling is '{text}'; allowed are 'none'"):
+        ps.Policy.parse(f"tensor={text}")
+
+
+def test_a_training_counts_the_roundings_of_a_scaled_layer() -> None:
+    """A factor that saves nothing changes neither weights nor the number of roundings."""
+    model = ({"w": np.zeros(2, np.float32)}, lambda p, x: x @ p["w"])
+    data = F(RANDOM.normal(size=(4, 2))), F([1, 2, 3, 4])
+    found = []
+    for rule in ("", ",tensor=cotangents@1024"):
+        policy: Any = TWO_LAYERS + rule
+        config = ps.TrainConfig(policy=policy, steps=1, batch_size=4)
+        result = ps.train(config, model=model, data=data, loss="mse")
+        found.append((result.weights["w"].tolist(), result.backward_events["model"].tolist()))
+    assert found[0] == found[1]

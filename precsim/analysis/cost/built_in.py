@@ -16,6 +16,8 @@ from precsim.training.functions import platform
 from precsim.training.gradients import LOSS
 from precsim.training.loop import load_data
 from precsim.training.losses import cross_entropy, loss_named
+from precsim.training.models.registry import MODELS
+from precsim.training.own_objects import load_object
 from precsim.training.setup import plain_network, setup_of
 from precsim.transform.policy import Policy, Rule
 
@@ -30,7 +32,9 @@ class Task(NamedTuple):
 def task_of(config: TrainConfig) -> Task:
     """Return what a run computes in each step, for arrays that have a shape and no numbers."""
     data = load_data(config)
-    setup = setup_of(config, data.problem)
+    is_own = config.model not in MODELS
+    own = load_object(config.model, "model") if is_own else None
+    setup = setup_of(config, data.problem, model=own)
     network, named = plain_network(setup, data.problem), loss_named(setup.loss)
     measure = _cross_entropy if named is cross_entropy else named
     inputs, targets = _batch(data, config)

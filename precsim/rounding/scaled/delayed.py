@@ -10,13 +10,12 @@ from precsim.formats.arguments import integer, not_allowed
 from precsim.formats.carrier import FLOAT32, as_carrier, select
 from precsim.formats.registry import get_format
 from precsim.formats.tile import TileFormat
+from precsim.rounding.modes import AMAX_ALGORITHMS, LARGEST_MARGIN
 from precsim.rounding.scaled import float_steps
 from precsim.rounding.scaled.block import largest_element
 from precsim.rounding.scaled.scale import Scale, inverse
 
-ALGORITHMS = ("max", "most_recent")
 _U = FLOAT32.uint_dtype
-_LARGEST_MARGIN = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +75,14 @@ class DelayedScale:
             raise ValueError(
                 f"fmt is {found}; allowed are elements with one scale, for example 'e4m3:scale=tensor'"
             )
-        if algorithm not in ALGORITHMS:
-            raise not_allowed("algorithm", algorithm, ALGORITHMS)
+        if algorithm not in AMAX_ALGORITHMS:
+            raise not_allowed("algorithm", algorithm, AMAX_ALGORITHMS)
         return cls(
             factor=np.ones((), np.float32),
             history=np.zeros(integer(length, "length", 1), np.float32),
             format=found,
             algorithm=algorithm,
-            margin=integer(margin, "margin", 0, _LARGEST_MARGIN),
+            margin=integer(margin, "margin", 0, LARGEST_MARGIN),
         )
 
     @property

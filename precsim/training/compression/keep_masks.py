@@ -69,7 +69,8 @@ def keep_masks(inner: Any, masks: Any) -> Any:
     inner = optax.with_extra_args_support(inner)
 
     def init(params: Any) -> MaskedState:
-        return MaskedState(inner.init(_masked(params, masks, "params")))
+        has_arrays = bool(jax.tree.leaves(params))  # optax asks with a tree that has none, too
+        return MaskedState(inner.init(_masked(params, masks, "params") if has_arrays else params))
 
     def update(
         updates: Any, state: MaskedState, params: Any = None, **extra: Any

@@ -45,6 +45,11 @@ def apply_unscaled(inner: Any, loss_scale: LossScale | str | float = "dynamic") 
         Its state is a named tuple (`loss_scale`, `inner_state`, `is_finite`). Extra arguments reach
         `inner`.
 
+    Raises
+    ------
+    ValueError
+        If `loss_scale` is none, or has `redo`.
+
     Notes
     -----
     The gradient is that of a loss scaled with `scale_loss`. It is unscaled in float32 with the

@@ -39,7 +39,7 @@ class Checkpoints:
     Examples
     --------
     >>> import tempfile, precsim as ps
-    >>> config = ps.TrainConfig(policy="fp16_mixed", steps=3)
+    >>> config = ps.TrainConfig(policy="fp32", model="linear", steps=3)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     kept = ps.replay.Checkpoints(folder=folder, every=2)
     ...     result = ps.train(config, checkpoints=kept)

@@ -5,10 +5,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim._loops import computed_once
+from precsim.arithmetic.elementwise import multiply as exact_multiply
 from precsim.formats.scaled import scaled_format
 from precsim.products.conv_general_dilated import conv_general_dilated
 from precsim.products.dot_general import arrange, dot_general
@@ -18,11 +20,12 @@ from precsim.products.scaled.product import NO_SCALES, Scales
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
+from precsim.rounding.spec import RoundingSpec
 from precsim.transform.identity import leaves_products
 from precsim.transform.noise import bits_at
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.policy import Policy
-from precsim.transform.tensor_scaling import delayed, with_tensor_scale
+from precsim.transform.tensor_scaling import delayed, of_cotangents, with_tensor_scale
 from precsim.transform.values import (
     Format,
     Origin,
@@ -155,7 +158,7 @@ def product(op: Operation) -> list[Value]:
             rows, columns, spec, dgrad=dgrad, wgrad=wgrad, backend=backend, random_bits=noise
         )
 
-    y = _rounded(op, multiply, spec, noise)
+    y = _closed(op, _rounded(op, multiply, spec, noise))
     shared = tuple(a.shape[d] for d in batch[0])
     y = y.reshape(*shared, *rows_shape, *columns_shape)
     if swaps:
@@ -169,10 +172,42 @@ def _operands(op: Operation, spec: MatmulSpec, *, swaps: bool = False) -> list[A
     arrays = [widened(value.array) for value in op.operands[:2]]
     sides = (spec.rhs, spec.lhs) if swaps else (spec.lhs, spec.rhs)
     is_direct = op.is_watched and spec.rotation is None and not spec.has_random_operands
-    for n, side in enumerate(sides if is_direct else ()):
-        if side is not None and scaled_format(side.format) is None:
+    factor = _cotangent_factor(op)
+    # A cotangent is the left operand of a spec for dgrad, the right one of a spec for wgrad.
+    cotangent = (_role(op)[0] == "wgrad") != swaps
+    for n, side in enumerate(sides):
+        is_scaled = factor is not None and n == cotangent
+        if is_scaled:
+            arrays[n] = exact_multiply(arrays[n], jnp.float32(factor), "fp32")
+        if not is_direct or side is None or scaled_format(side.format) is not None:
+            continue
+        if is_scaled:
+            rounded = round_array(arrays[n], None, side)
+            op.note(arrays[n], rounded, side)
+            arrays[n] = rounded
+        else:
             arrays[n] = op.brought(n, side)
     return arrays
+
+
+def _cotangent_factor(op: Operation) -> float | None:
+    """Return the factor on the cotangent that is an operand; None where none is scaled."""
+    return of_cotangents(op.policy.tensor_scaling) if op.context.is_backward else None
+
+
+@jax.custom_vjp
+def _without_gradient(y: Array) -> Array:
+    return y
+
+
+def _refuse_gradient(_: None, g: Array) -> tuple[Array]:
+    raise NotImplementedError(
+        "an emulated function with tensor=cotangents@S is differentiated; allowed is to emulate its "
+        "gradient, emulate(jax.grad(f), policy), as trainings do"
+    )
+
+
+_without_gradient.defvjp(lambda y: (y, None), _refuse_gradient)
 
 
 def _rounded(
@@ -180,6 +215,17 @@ def _rounded(
 ) -> Array:
     """Return a product; where roundings are counted, the last one is made apart."""
     output = spec.output
+    if (factor := _cotangent_factor(op)) is not None:
+        is_seeded = spec.accumulator.mode is RoundingMode.STOCHASTIC
+        y = multiply(replace(spec, output=None), noise if is_seeded else None)
+        y = exact_multiply(y, jnp.float32(1 / factor), "fp32")
+        last = output or RoundingSpec(format=spec.accumulator.format)
+        bits = bits_at(op.context.key, f"{op.context.path}/unscaled", y.shape)
+        is_random = last.mode is RoundingMode.STOCHASTIC
+        result = computed_once(round_array(y, bits if is_random else None, last))
+        if output is not None:
+            op.note(y, result, output)
+        return result
     is_apart = op.is_watched and output is not None and not spec.has_random_operands
     if not is_apart or spec.accumulator.mode is RoundingMode.STOCHASTIC:
         return multiply(spec, noise)
@@ -188,6 +234,12 @@ def _rounded(
     result = computed_once(round_array(y, None if noise is None else noise["forward"], output))
     op.note(y, result, output)
     return result
+
+
+def _closed(op: Operation, y: Array) -> Array:
+    """Return a product; where its own gradient would lack the factor on cotangents, without one."""
+    is_open = op.context.is_backward or of_cotangents(op.policy.tensor_scaling) is None
+    return y if is_open else jnp.asarray(_without_gradient(y))
 
 
 def _noise(
@@ -227,7 +279,7 @@ def convolution(op: Operation) -> list[Value]:
         whole = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=backend)
         return whole(x, w, **options, random_bits=noise)
 
-    return [_finish(op, _rounded(op, convolve, spec, noise), spec)]
+    return [_finish(op, _closed(op, _rounded(op, convolve, spec, noise)), spec)]
 
 
 _OPTIONS = (
@@ -253,6 +305,10 @@ def ragged(op: Operation) -> list[Value]:
         and tuple(numbers.lhs_ragged_dimensions) == (0,)
         and tuple(numbers.rhs_group_dimensions) == (0,)
     )
+    if of_cotangents(op.policy.tensor_scaling) is not None:
+        raise NotImplementedError(
+            "ragged_dot has tensor=cotangents@S; allowed are dot_general and convolutions"
+        )
     if not is_usual:
         raise NotImplementedError(
             f"ragged_dot_general has dimension numbers {numbers}; allowed are those of jax.lax.ragged_dot"

@@ -34,7 +34,10 @@ def gradients(k: int) -> Any:
     }
 
 
-@pytest.mark.parametrize("name", INNER)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("stochastic", "masters")]
+
+
+@pytest.mark.parametrize("name", ["kahan", *SLOW])
 def test_weights_that_are_out_stay_zero_and_others_have_their_bits(name: str) -> None:
     trained = {key: PARAMS[key] for key in ("w", "b")}
     masks = {key: MASKS[key] for key in trained}
@@ -54,7 +57,7 @@ def test_weights_that_are_out_stay_zero_and_others_have_their_bits(name: str) ->
     assert np.any(np.asarray(ours["w"]) != 0)
 
 
-@pytest.mark.parametrize("rounding", ["bf16:sr", "e4m3:rtn:saturate", "q3.4"])
+@pytest.mark.parametrize("rounding", ["bf16:sr", "e4m3:rtn:saturate"])
 def test_updates_of_precsim_keep_them_too(rounding: str) -> None:
     optimizer = any_keep(optax.sgd(0.1), MASKS)
     params: Any = PARAMS | {"w": ps.round_to(W, rounding.partition(":")[0])}
@@ -98,3 +101,23 @@ def test_narrow_weights_and_jit() -> None:
 def test_refusals(call: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["bf16_sr", "bf16_kahan"])
+def test_masks_are_kept_in_a_training(policy: str) -> None:
+    config: Any = ps.TrainConfig
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(16, 4)).astype(np.float32)
+    weights = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
+    masks = ps.prune(weights, 0.5)
+    result = ps.train(
+        config(policy=policy, steps=3, batch_size=8),
+        model=(weights, lambda params, x: x @ params["w"]),
+        data=(x, x[:, :3]),
+        loss="mse",
+        optimizer=any_keep(optax.sgd(0.1, momentum=0.9), masks),
+    )
+    trained = result.weights["w"]
+    assert np.all(trained[~masks["w"]] == 0)
+    assert np.all(trained[masks["w"]] != weights["w"][masks["w"]])

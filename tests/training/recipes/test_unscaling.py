@@ -214,3 +214,8 @@ def test_steps_are_those_of_train(settings: str, optimizer: Any, rule: Any) -> N
             assert_same_bits(params[name].astype(jnp.float32), w, name)
     skipped = state.loss_scale.skipped  # type: ignore[union-attr]
     assert (int(skipped) > 0) == (OVERFLOWS in settings)
+
+
+def test_an_optimizer_cannot_repeat_a_step() -> None:
+    with pytest.raises(ValueError, match="loss_scale has redo; allowed is one without"):
+        ps.optax.apply_unscaled(optax.sgd(0.1), "dynamic[redo]")

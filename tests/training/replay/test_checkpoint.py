@@ -229,7 +229,7 @@ def test_arrays_beside_the_state_need_no_like(tmp_path: Path) -> None:
 
 def test_the_recipe_with_orbax_keeps_each_bit(tmp_path: Path) -> None:
     pytest.importorskip("orbax.checkpoint")
-    page = Path(__file__).parents[3] / "docs" / "how-to" / "resume-a-run.md"
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "checkpoint-your-own-loop.md"
     recipe = page.read_text("utf-8").partition(":name: orbax\n")[2].partition("```")[0]
     delayed = ps.DelayedScale.start("e4m3:scale=tensor", length=3).update(single([7]))
     narrow = jnp.asarray([1.5, -2], jnp.float8_e4m3fn)
