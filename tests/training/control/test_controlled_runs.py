@@ -22,9 +22,12 @@ def run(policy: str, seed: int, control: ps.Feedback | None = None) -> ps.TrainR
 
 def mean_bits(result: ps.TrainResult) -> float:
     ends = [decision.step for decision in result.decisions[1:]] + [len(result.losses)]
-    widths = [ps.Policy.parse(each.policy).params.format.width for each in result.decisions]
-    parts = zip(result.decisions, ends, widths, strict=True)
-    return float(sum((end - first.step) * width for first, end, width in parts) / ends[-1])
+    total = 0
+    for first, end in zip(result.decisions, ends, strict=True):
+        width = ps.Policy.parse(first.policy).params.format.width
+        assert width is not None
+        total += (end - first.step) * width
+    return total / ends[-1]
 
 
 @pytest.mark.slow
