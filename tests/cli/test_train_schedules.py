@@ -20,7 +20,7 @@ def test_schedules_are_further_runs(
     controls: dict[str, Any] = {}
     made_results: Any = vars(command)["train_on"]
 
-    def train_on(data: Any, config: ps.TrainConfig, **options: Any) -> ps.TrainResult:
+    def train_on(data: Any, config: ps.TrainConfig, **options: Any) -> Any:
         controls[config.policy.name] = options["control"]
         return made_results(data, config, **options)
 
