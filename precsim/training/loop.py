@@ -22,6 +22,7 @@ from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
 from precsim.training.gradients import first_tensor_scales
 from precsim.training.losses import Loss, Metric
+from precsim.training.models.registry import MODELS
 from precsim.training.own_objects import load_object
 from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
@@ -292,9 +293,20 @@ def _go_on(
     return settled()
 
 
+def _setup(data: Data | Stream, config: TrainConfig, **own: Any) -> Setup:
+    """Return the setup of a run; a model of precsim has to know all classes before it reads them."""
+    is_built_in = own.get("model") is None and config.model in MODELS
+    if is_built_in and isinstance(data, Stream) and data.problem.classes and not data.classes:
+        raise ValueError(
+            f"classes is not given; model {config.model!r} needs their number, which the first batch "
+            "alone does not say"
+        )
+    return setup_of(config, data.problem, **own)
+
+
 def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
     """Refuse, by a pass over shapes, a policy that does not fit the model or the backend."""
-    setup = setup_of(config, data.problem, **own)
+    setup = _setup(data, config, **own)
     if isinstance(setup.model, Layered) and not config.policy.rules:
         return
     unguarded = UNGUARDED if isinstance(setup.model, Layered) else ""
@@ -353,7 +365,7 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
     (1, True)
     """
     data = load_data(config)
-    setup = setup_of(config, data.problem)
+    setup = _setup(data, config)
     is_unguarded = isinstance(setup.model, Layered) and not is_guarded
     return _prepared(data, setup, config.backend + (UNGUARDED if is_unguarded else ""))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -30,6 +31,7 @@ from precsim.training.network import (
     of_layers,
     of_module,
 )
+from precsim.training.own_objects import load_object
 from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
 from precsim.transform.identity import leaves_products
 from precsim.transform.policy import Policy
@@ -91,7 +93,9 @@ class Setup:
             rng = np.random.default_rng([self.config.seed, 1])
             return self.model.module.init(rng, problem), ()
         weights, state = self.model.init(self.config.seed, inputs)
-        return checked_weights(self.model, weights), state
+        # A step takes over the memory of what it is given; the user's arrays stay theirs.
+        own = jax.tree.map(lambda x: x.copy() if isinstance(x, jax.Array) else x, state)
+        return checked_weights(self.model, weights), own
 
 
 def setup_of(
@@ -120,6 +124,8 @@ def setup_of(
     check_targets("metric", metric, problem.classes)
     if model is None and config.model in MODELS:
         _refuse_other_kind(config.model, problem)
+    elif model is None:
+        model = load_object(config.model, "model")
     found = _registered(config.model, problem) if model is None else as_network(model)
     if isinstance(found, Layered) and not _is_for_layers(config.policy):
         assert problem is not None
