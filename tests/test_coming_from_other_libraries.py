@@ -107,7 +107,8 @@ def factors(scale: Any, adjust: Any, steps: int) -> list[float]:
     found = []
     for _ in range(steps):
         scale = adjust(scale)
-        found.append(float(getattr(scale, "factor", getattr(scale, "scale", None))))
+        factor: Any = getattr(scale, "factor", getattr(scale, "scale", None))
+        found.append(float(factor))
     return found
 
 

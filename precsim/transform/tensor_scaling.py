@@ -19,16 +19,16 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from precsim.formats.arguments import integer, shown
+from precsim.formats.arguments import shown
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32
 from precsim.formats.tile import POWER_OF_TWO, TileFormat
-from precsim.rounding.modes import AMAX_ALGORITHMS, LARGEST_MARGIN
 from precsim.rounding.spec import RoundingSpec
 
 if TYPE_CHECKING:
     from precsim.rounding.scaled.delayed import DelayedScale
 
+_ALGORITHMS = ("max", "most_recent")
 _ALLOWED = (
     "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]', "
     "'cotangents@S' with a power of two S from 2**-100 to 2**100"
@@ -40,18 +40,13 @@ class Delayed:
     """The options of delayed scaling; they are those of `DelayedScale`."""
 
     length: int = 1024
-    algorithm: str = AMAX_ALGORITHMS[0]
+    algorithm: str = "max"
     margin: int = 0
     is_power_of_two: bool = False
 
-    def __post_init__(self) -> None:
-        """Check the length and the margin."""
-        integer(self.length, "length of tensor=delayed", 1)
-        integer(self.margin, "margin of tensor=delayed", 0, LARGEST_MARGIN)
-
     def start(self, fmt: TileFormat) -> "DelayedScale":
         """Return the state of an operand before the first step."""
-        from precsim.rounding.scaled.delayed import DelayedScale  # which needs NumPy
+        from precsim.rounding.scaled.delayed import DelayedScale
 
         options = {"length": self.length, "algorithm": self.algorithm, "margin": self.margin}
         return DelayedScale.start(fmt, **options)  # type: ignore[arg-type]
@@ -99,7 +94,7 @@ def delayed(text: str) -> Delayed | None:
         key, _, value = part.partition("=")
         if part.isdecimal():
             name, chosen = "length", int(part)
-        elif part in AMAX_ALGORITHMS:
+        elif part in _ALGORITHMS:
             name, chosen = "algorithm", part
         elif key == "margin" and value.isdecimal():
             name, chosen = "margin", int(value)
@@ -110,7 +105,9 @@ def delayed(text: str) -> Delayed | None:
         if name in found or name not in Delayed.__dataclass_fields__:
             raise ValueError(f"tensor scaling is {shown(text)}; allowed are {_ALLOWED}")
         found[name] = chosen
-    return Delayed(**found)  # type: ignore[arg-type]
+    options = Delayed(**found)  # type: ignore[arg-type]
+    options.start(TileFormat(element="e4m3"))  # refuses a length or a margin out of range
+    return options
 
 
 def with_tensor_scale(operand: RoundingSpec | None, scaling: str) -> RoundingSpec | None:

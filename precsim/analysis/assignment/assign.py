@@ -254,6 +254,11 @@ def assign_formats(
     )
 
 
+def _placed(named: dict[str, np.ndarray], like: Any) -> Any:
+    """Return weights by name in the tree that they come from."""
+    return map_named(lambda name, _: named[name], like)
+
+
 def _bound(given: Any, name: str) -> float:
     return float("inf") if given is None else float(real(given, name))
 
@@ -297,7 +302,7 @@ class _Problem:
         found: dict[str, float] = {}
         for step in steps:
             named = run.snapshots[step]
-            weights = map_named(lambda name, _, named=named: named[name], self.first[0])
+            weights = _placed(named, self.first[0])
             report = find(weights, *self.batch(min(step, run.config.steps - 1)))
             shares: dict[str, float] = {}
             for row in report.rows:

@@ -110,7 +110,8 @@ def test_decisions_are_logged_once_and_their_state_is_json() -> None:
     controller = begin(Feedback(levels=LEVELS, every=2))
     for step in range(6):
         controller.decide(step)
-        controller.observe(window(hidden=6 * (step == 1))[:1] * (step + 1), lambda x: x)
+        measured = window(hidden=6 * (step == 1))
+        controller.observe(step + 1, {2: measured}.__getitem__)
     assert [decision.step for decision in controller.decisions] == [0, 2]
     again = controller.after(controller.to_json())
     assert (again.state, again.decisions) == (controller.state, controller.decisions)
