@@ -22,13 +22,12 @@ from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
 from precsim.training.gradients import first_tensor_scales
 from precsim.training.losses import Loss, Metric
-from precsim.training.models.registry import MODELS
 from precsim.training.own_objects import load_object
 from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
 from precsim.training.result import TrainResult, result_of
 from precsim.training.scores import test_score
-from precsim.training.setup import Layered, Setup, backends_of, setup_of
+from precsim.training.setup import Layered, Setup, backends_of, check_classes, setup_of
 from precsim.training.step import (
     Metrics,
     Step,
@@ -162,6 +161,7 @@ def train_on(
     **own: Any,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
+    check_classes(data, config, own.get("model"))
     setup, control = controlled(control, config, data.problem, own)
     backends = [config.backend]
     if isinstance(setup.model, Layered):
@@ -293,20 +293,10 @@ def _go_on(
     return settled()
 
 
-def _setup(data: Data | Stream, config: TrainConfig, **own: Any) -> Setup:
-    """Return the setup of a run; a model of precsim has to know all classes before it reads them."""
-    is_built_in = own.get("model") is None and config.model in MODELS
-    if is_built_in and isinstance(data, Stream) and data.problem.classes and not data.classes:
-        raise ValueError(
-            f"classes is not given; model {config.model!r} needs their number, which the first batch "
-            "alone does not say"
-        )
-    return setup_of(config, data.problem, **own)
-
-
 def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
     """Refuse, by a pass over shapes, a policy that does not fit the model or the backend."""
-    setup = _setup(data, config, **own)
+    check_classes(data, config, own.get("model"))
+    setup = setup_of(config, data.problem, **own)
     if isinstance(setup.model, Layered) and not config.policy.rules:
         return
     unguarded = UNGUARDED if isinstance(setup.model, Layered) else ""
@@ -365,7 +355,7 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
     (1, True)
     """
     data = load_data(config)
-    setup = _setup(data, config)
+    setup = setup_of(config, data.problem)
     is_unguarded = isinstance(setup.model, Layered) and not is_guarded
     return _prepared(data, setup, config.backend + (UNGUARDED if is_unguarded else ""))
 

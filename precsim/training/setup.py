@@ -14,7 +14,8 @@ from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
-from precsim.training.data.dataset import Problem, kind_of, usual_loss
+from precsim.training.data.dataset import Data, Problem, kind_of, usual_loss
+from precsim.training.data.stream import Stream
 from precsim.training.losses import (
     Loss,
     Metric,
@@ -131,6 +132,16 @@ def setup_of(
         assert problem is not None
         found = _without_layers(found, problem)
     return Setup(config, found, loss, metric, optimizer, problem.classes)
+
+
+def check_classes(data: Data | Stream, config: TrainConfig, model: Any) -> None:
+    """Refuse batches whose classes a model of precsim cannot know before it reads them all."""
+    is_built_in = model is None and config.model in MODELS
+    if is_built_in and isinstance(data, Stream) and data.problem.classes and not data.classes:
+        raise ValueError(
+            f"classes is not given; model {config.model!r} needs their number, which the first batch "
+            "alone does not say"
+        )
 
 
 def _refuse_other_kind(name: str, problem: Problem) -> None:
