@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -364,7 +365,7 @@ def test_targets_decide_the_loss() -> None:
 def test_batches_for_a_model_of_precsim() -> None:
     """The number of classes has to be given: the first batch need not have all."""
     batches = [(np.zeros((4, 8, 8, 1)), [0, 1, 2, 3])]
-    config = ps.TrainConfig(policy="fp32", model="logistic", steps=2)
+    config = replace(FP32, model="logistic", task="digits")
     with pytest.raises(ValueError, match=r"^classes is not given; model 'logistic' needs"):
         ps.train(config, data=batches)
     check_policy(as_data(batches, classes=5), config)
@@ -390,8 +391,7 @@ def test_a_model_that_a_config_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "def make():\n    return {'w': [[1.0]]}, lambda weights, x: x[:, :1] * weights['w'][0][0]\n"
     )
     (tmp_path / "own_model_of_a_test.py").write_text(text, "utf-8")
-    config = ps.TrainConfig(policy="fp32", model="own_model_of_a_test:make", batch_size=4)
-    check_policy(as_data((X, NUMBERS)), config)
+    check_policy(as_data((X, NUMBERS)), replace(FP32, model="own_model_of_a_test:make"))
 
 
 def test_an_iterator_that_ends_too_early() -> None:
