@@ -64,19 +64,27 @@ def names() -> dict[str, Any]:
     }
 
 
-def test_all_lines_of_ours_run() -> None:
-    """A policy that a line names is understood, and a function runs under it."""
+def ran() -> tuple[dict[str, Any], set[str]]:
+    """Run all lines of ours; return the names that they leave, and their policies."""
     known, policies = names(), set()
     for row in ROWS:
         exec(row.ours, known)  # noqa: S102
         policies.add(str(ps.Policy.parse(known["policy"])))
-    for policy in policies:
-        shapes = jax.eval_shape(
-            ps.emulate(loss_fn, policy), known["params"], known["x"], known["y"]
-        )
-        assert shapes.shape == ()
+    return known, policies
+
+
+def test_all_lines_of_ours_run() -> None:
+    _, policies = ran()
     assert len(policies) > 15
     assert PACKAGES == ["torch", "keras", "jmp", "transformer_engine", "flax", "optax"]
+
+
+@pytest.mark.slow
+def test_a_function_runs_under_each_policy_of_the_page() -> None:
+    known, policies = ran()
+    arguments = known["params"], known["x"], known["y"]
+    for policy in policies:
+        assert jax.eval_shape(ps.emulate(loss_fn, policy), *arguments).shape == ()
 
 
 @pytest.mark.parametrize("package", PACKAGES)

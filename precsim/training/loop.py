@@ -27,7 +27,7 @@ from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
 from precsim.training.result import TrainResult, result_of
 from precsim.training.scores import test_score
-from precsim.training.setup import Layered, Setup, backends_of, setup_of
+from precsim.training.setup import Layered, Setup, backends_of, check_classes, setup_of
 from precsim.training.step import (
     Metrics,
     Step,
@@ -161,6 +161,7 @@ def train_on(
     **own: Any,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
+    check_classes(data, config, own.get("model"))
     setup, control = controlled(control, config, data.problem, own)
     backends = [config.backend]
     if isinstance(setup.model, Layered):
@@ -294,6 +295,7 @@ def _go_on(
 
 def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
     """Refuse, by a pass over shapes, a policy that does not fit the model or the backend."""
+    check_classes(data, config, own.get("model"))
     setup = setup_of(config, data.problem, **own)
     if isinstance(setup.model, Layered) and not config.policy.rules:
         return

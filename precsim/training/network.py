@@ -358,7 +358,7 @@ def of_layers(name: str, module: Any, problem: Problem) -> Network:
 
 
 def checked_weights(network: Network, weights: Any) -> Any:
-    """Return the weights as float32 arrays of JAX; refuse a model that has none."""
+    """Return the weights as new float32 arrays; refuse a model that has none."""
     leaves = jax.tree_util.tree_leaves_with_path(weights)
     if not any(is_trained(leaf) for _, leaf in leaves):
         raise TypeError(f"model {network.name} has no weights; allowed are models that have some")
@@ -368,5 +368,5 @@ def checked_weights(network: Network, weights: Any) -> Any:
                 f"weights{jax.tree_util.keystr(path)} of model {network.name} are complex; allowed "
                 "are real numbers"
             )
-    as_float32 = lambda leaf: jnp.asarray(leaf, jnp.float32) if is_trained(leaf) else leaf
+    as_float32 = lambda leaf: jnp.array(leaf, jnp.float32) if is_trained(leaf) else leaf
     return jax.tree.map(as_float32, weights)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -13,7 +14,8 @@ from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.config import TrainConfig
-from precsim.training.data.dataset import Problem, kind_of, usual_loss
+from precsim.training.data.dataset import Data, Problem, kind_of, usual_loss
+from precsim.training.data.stream import Stream
 from precsim.training.losses import (
     Loss,
     Metric,
@@ -30,6 +32,7 @@ from precsim.training.network import (
     of_layers,
     of_module,
 )
+from precsim.training.own_objects import load_object
 from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
 from precsim.transform.identity import leaves_products
 from precsim.transform.policy import Policy
@@ -91,7 +94,9 @@ class Setup:
             rng = np.random.default_rng([self.config.seed, 1])
             return self.model.module.init(rng, problem), ()
         weights, state = self.model.init(self.config.seed, inputs)
-        return checked_weights(self.model, weights), state
+        # A step takes over the memory of what it is given; the user's arrays stay theirs.
+        own = jax.tree.map(lambda x: x.copy() if isinstance(x, jax.Array) else x, state)
+        return checked_weights(self.model, weights), own
 
 
 def setup_of(
@@ -120,11 +125,23 @@ def setup_of(
     check_targets("metric", metric, problem.classes)
     if model is None and config.model in MODELS:
         _refuse_other_kind(config.model, problem)
+    elif model is None:
+        model = load_object(config.model, "model")
     found = _registered(config.model, problem) if model is None else as_network(model)
     if isinstance(found, Layered) and not _is_for_layers(config.policy):
         assert problem is not None
         found = _without_layers(found, problem)
     return Setup(config, found, loss, metric, optimizer, problem.classes)
+
+
+def check_classes(data: Data | Stream, config: TrainConfig, model: Any) -> None:
+    """Refuse batches whose classes a model of precsim cannot know before it reads them all."""
+    is_built_in = model is None and config.model in MODELS
+    if is_built_in and isinstance(data, Stream) and data.problem.classes and not data.classes:
+        raise ValueError(
+            f"classes is not given; model {config.model!r} needs their number, which the first batch "
+            "alone does not say"
+        )
 
 
 def _refuse_other_kind(name: str, problem: Problem) -> None:

@@ -3,6 +3,8 @@
 import functools
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -361,20 +363,35 @@ def test_targets_decide_the_loss() -> None:
 
 
 def test_batches_for_a_model_of_precsim() -> None:
-    """Their first batch decides the number of classes, unless it is given."""
-    images = np.zeros((4, 8, 8, 1))
-    batches = [(images, [0, 1, 0, 1]), (images, [0, 1, 2, 3])]
-    logistic = config("fp32", model="logistic", steps=2)
-    with pytest.raises(
-        ValueError, match=r"^the targets of batch 1 has class 3; allowed are 0 to 1"
-    ):
-        ps.train(logistic, data=batches)
-    given = as_data(batches, classes=4)
-    assert given.problem.classes == 4
-    check_policy(given, logistic)
+    """The number of classes has to be given: the first batch need not have all."""
+    batches = [(np.zeros((4, 8, 8, 1)), [0, 1, 2, 3])]
+    config = replace(FP32, model="logistic", task="digits")
+    with pytest.raises(ValueError, match=r"^classes is not given; model 'logistic' needs"):
+        ps.train(config, data=batches)
+    check_policy(as_data(batches, classes=5), config)
     for name in ("classes", "test"):
+        given: dict[str, Any] = {name: 4}
         with pytest.raises(ValueError, match=f"^{name} is given without data"):
-            train(FP32, **{name: 4})
+            ps.train(FP32, **given)
+
+
+def test_arrays_of_the_user_stay_theirs() -> None:
+    """A step takes over the memory of its state, which is none of theirs."""
+    weights, state = jax.tree.map(jnp.float32, WEIGHTS), {"calls": jnp.int32(0)}
+    setup = setup_of(FP32, as_data((X, Y)).problem, model=(lambda: (weights, state), with_count))
+    for leaf in jax.tree.leaves(setup.initial(as_data((X, Y)).problem, X)):
+        leaf.delete()
+    assert [float(weights["w"].sum()), int(state["calls"])] == [6, 0]
+
+
+def test_a_model_that_a_config_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "def make():\n    return {'w': [[1.0]]}, lambda weights, x: x[:, :1] * weights['w'][0][0]\n"
+    )
+    (tmp_path / "own_model_of_a_test.py").write_text(text, "utf-8")
+    check_policy(as_data((X, NUMBERS)), replace(FP32, model="own_model_of_a_test:make"))
 
 
 def test_an_iterator_that_ends_too_early() -> None:

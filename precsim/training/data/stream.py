@@ -88,7 +88,7 @@ class Stream:
         Batches before it are read if they have not been; for a step before the last one that was
         read, all are read anew. Runs side by side take a reader each.
         """
-        return _Reader(self.batches, self.problem.classes).batch
+        return _Reader(self.batches, self.classes).batch
 
 
 class _Once:

@@ -82,7 +82,8 @@ def test_inputs_may_be_structures_with_one_first_axis() -> None:
         (X, X[:, 0], "numbers", (), "mse"),
         (Y[:, None] % [[2, 3]], X[:, 0], "ratings", (2, 3), "mse"),
         (Y[:, None] % [[2, 3]], Y, "sentences", (3,), "cross_entropy"),
-        (Y.reshape(2, 3), Y.reshape(2, 3) - 1, "characters", (4,), "cross_entropy"),
+        (Y.reshape(2, 3), Y.reshape(2, 3) - 1, "characters", (4,), "masked_cross_entropy"),
+        (Y.reshape(2, 3), Y.reshape(2, 3), "characters", (4,), "cross_entropy"),
         (Y - 1, Y, "sentences", (), "cross_entropy"),
     ],
 )
