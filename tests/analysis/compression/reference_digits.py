@@ -88,3 +88,35 @@ def mlp(params: Any, x: Any) -> Any:
     x = x.reshape(-1, 64)
     x = jax.nn.relu(x @ params["hidden"]["w"] + params["hidden"]["b"])
     return x @ params["output"]["w"] + params["output"]["b"]
+
+
+def cnn_init(key: Any, *, is_depthwise: bool) -> Any:
+    """Return two convolutions and a dense layer: 6,090 numbers, or 2,154 of a separable one."""
+    keys = jax.random.split(key, 4)
+    second = {"w": he(keys[1], 3, 3, 16, 32), "b": jnp.zeros(32)}
+    if is_depthwise:
+        second = {"w": he(keys[1], 3, 3, 1, 16), "b": jnp.zeros(16)}
+    params = {
+        "first": {"w": he(keys[0], 3, 3, 1, 16), "b": jnp.zeros(16)},
+        "second": second,
+        "output": {"w": he(keys[2], 128, 10), "b": jnp.zeros(10)},
+    }
+    if is_depthwise:
+        params["point"] = {"w": he(keys[3], 1, 1, 16, 32), "b": jnp.zeros(32)}
+    return params
+
+
+def cnn(params: Any, x: Any) -> Any:
+    """Return logits; a layer "point" makes the second convolution a separable one."""
+    names = ["first", "second", *(["point"] if "point" in params else [])]
+    for name in names:
+        with jax.named_scope(name):
+            w = params[name]["w"]
+            x = jax.lax.conv_general_dilated(
+                x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=x.shape[-1] // w.shape[2],
+            )  # fmt: skip
+            x = jax.nn.relu(x + params[name]["b"])
+        if name == "first" or name == names[-1]:
+            x = x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2, -1).max((2, 4))
+    return x.reshape(x.shape[0], -1) @ params["output"]["w"] + params["output"]["b"]
