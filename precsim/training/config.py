@@ -41,8 +41,9 @@ class TrainConfig:
     learning_rate : float
         Step size.
     optimizer : {"sgd", "momentum", "adam", "adamw"}
-        optax.sgd, optax.sgd with momentum 0.9, optax.adam, or optax.adamw with weight decay 0.01;
-        the same rules in portable arithmetic where the policy's functions are portable.
+        optax.sgd, optax.sgd with momentum 0.9, optax.adam, or optax.adamw with weight decay 0.01.
+        The first two are in portable arithmetic, one rounding an operation; the others where the
+        policy's functions are portable.
     seed : int
         Decides split, initial weights, data order and random bits; the same for every policy.
     backend : {"auto", "emulated", "native"}

@@ -113,7 +113,8 @@ def train(
     Notes
     -----
     Data order, initial weights and random bits depend on `seed` only: runs that differ in their
-    policy are comparable step by step. The loss is in float32, outside the policy. The places of
+    policy are comparable step by step. The loss is in float32, outside the policy;
+    docs/explanation/what-a-run-computes.md has every operation. The places of
     the model are the scopes of the policy's rules. One compilation serves all steps. JAX's global
     switches (64-bit types, promotion of ranks and dtypes) change no bit.
 

@@ -18,7 +18,7 @@ def test_help_shows_every_default_and_the_exit_statuses(
     options = text.partition("options:")[2].partition("exit status:")[0]
     for option in re.split(r" (?=--[a-z]+(?:-[a-z]+)? )", options)[2:]:
         assert "(default: " in option, option
-    for value in ("900", "32", "0.01", "digits", "mlp", "sgd", "auto"):
+    for value in ("900", "32", "0.01", "that of the model", "mlp", "sgd", "auto"):
         assert f"(default: {value})" in text
     for status in ("0 everything", "1 with --compare-bits", "2 the input", "130 interrupted"):
         assert status in text.partition("exit status:")[2]

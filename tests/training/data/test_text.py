@@ -77,10 +77,10 @@ def test_without_a_folder_the_topics_of_python() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "digits"}, "for task 'digits', which has images, are 'logistic', 'mlp', 'cnn'"),
+        ({"task": "digits"}, "for task 'digits', which has images, are 'mlp', 'cnn', 'logistic'"),
         (
             {"model": "mlp"},
-            "for task 'text', which has characters, are 'gru', 'lstm', 'transformer'",
+            "for task 'text', which has characters, are 'transformer', 'gru', 'lstm'",
         ),
         ({"model": "cnn", "task": "mnist5k", "data_dir": "x"}, "task 'mnist5k' reads no files"),
     ],

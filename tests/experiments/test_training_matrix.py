@@ -1,0 +1,39 @@
+"""The matrix of models and policies: a cell is a run against its float32 run."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+import precsim as ps
+from experiments import training_matrix
+
+SETTINGS = {"steps": 2, "snapshots": 1}
+CELLS = [("linear", "fp32"), ("linear", "bf16_mixed"), ("gru", "fp32"), ("linear", "q3.8")]
+
+
+def test_a_row_is_a_run_against_its_float32_run(tmp_path: Path) -> None:
+    results = {cell: training_matrix.run(*cell, SETTINGS) for cell in CELLS[:2]}
+    failures = {("linear", "q3.8"): "ValueError: why"}
+    found = training_matrix.rows(CELLS, results, failures)
+    assert [row["policy"] for row in found] == ["fp32", "bf16_mixed", "q3.8"]
+    assert found[0]["loss gap"] == "+0.000"
+    summary = ps.summarise(results["linear", "bf16_mixed"], results["linear", "fp32"])
+    assert found[1]["test score"] == f"{summary.test_score:.4g}"
+    assert found[2]["metric"] == "ValueError: why"
+    training_matrix.write(tmp_path, found)
+    with (tmp_path / "training_matrix.csv").open(newline="") as file:
+        assert list(csv.DictReader(file))[1]["policy"] == "bf16_mixed"
+    lines = (tmp_path / "training_matrix.md").read_text().splitlines()
+    assert len(lines) == 2 + len(found)
+
+
+def test_all_models_and_policies_are_the_default() -> None:
+    options = training_matrix._parser().parse_args([])
+    assert tuple(options.models) == ps.list_models()
+    assert set(ps.list_policies()) - set(options.policies) == set(training_matrix.ALIASES)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        training_matrix.main(["--model", "mlp", "--speed", "fast"])
