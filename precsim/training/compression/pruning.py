@@ -38,7 +38,7 @@ def prune(
         last axis (an output). "channels": of one index along the last axis of kernels of three or
         more axes (a filter of a convolution); matrices are kept. Groups go by their 2-norms.
     only : str
-        Pattern of the paths of the arrays to prune, such as "hidden/*" or "w"; its parts match
+        Pattern of the paths of the arrays to prune, such as ``"hidden/*"`` or "w"; its parts match
         consecutive parts of a path.
     together : bool
         Whether all arrays share one threshold; else each loses the same share.

@@ -162,12 +162,6 @@ def load_checkpoint(folder: str | Path, like: Any = None) -> Checkpoint:
     Checkpoint
         State, what was said of the run, and the file.
 
-    Warns
-    -----
-    UserWarning
-        If a newer file is damaged (cut short, changed, contradicting itself), and an older one is
-        used in its place. The message names both.
-
     Raises
     ------
     FileNotFoundError
@@ -175,6 +169,12 @@ def load_checkpoint(folder: str | Path, like: Any = None) -> Checkpoint:
     ValueError
         If all its checkpoints are damaged, or the state's structure is not that of `like`: other
         paths, shapes, dtypes, or static fields, such as the format of a `DelayedScale`.
+
+    Warns
+    -----
+    UserWarning
+        If a newer file is damaged (cut short, changed, contradicting itself), and an older one is
+        used in its place. The message names both.
 
     Notes
     -----
