@@ -18,7 +18,7 @@ class TrainResult:
     Events are integers; their columns are those of `rounding.events.Events`. Each rounding of a
     step counts once: an operand of a product that a former rounding has put into the operand's
     format is not counted again. Of a model under `emulate`, operands in formats with scales (tensor
-    scaling, MX, int8) are not counted. Counts of the backward pass of a model of `Layers` (mlp, cnn,
+    scaling, MX, int8) are not counted. Backward counts of a model of `Layers` (mlp, cnn,
     transformer) are exact up to 2**24 per place and step.
 
     Parameters
