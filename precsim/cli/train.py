@@ -24,6 +24,7 @@ from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.control.schedule import first_policy, schedule_from
+from precsim.training.data.batches import MOST_EXAMPLES
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
@@ -58,9 +59,6 @@ _SETTINGS = (
 )
 _OPTIONS = {name: resume.option(name) for name in _SETTINGS}
 _USUAL = {f.name: f.default for f in fields(TrainConfig) if f.name in _SETTINGS}
-
-_MOST_EXAMPLES = 2**27
-"""Examples of a whole run, at most: their order, a gigabyte then, is made before the first step."""
 
 _WORDS = "docs/explanation/words.md#policies lists keys and values"
 
@@ -315,10 +313,10 @@ def _check_size(config: TrainConfig, data: Data | Stream) -> None:
             f"--batch-size is {size}; allowed for task {config.task!r} are 1 to {count}, the number "
             "of its training examples"
         )
-    if config.steps * size > _MOST_EXAMPLES:
+    if config.steps * size > MOST_EXAMPLES:
         raise ValueError(
             f"--steps is {config.steps}; allowed with --batch-size {size} are 1 to "
-            f"{_MOST_EXAMPLES // size}"
+            f"{MOST_EXAMPLES // size}"
         )
 
 

@@ -11,6 +11,9 @@ from precsim.training.config import TrainConfig
 from precsim.training.data.dataset import Data
 from precsim.training.data.stream import Stream
 
+MOST_EXAMPLES = 2**27
+"""Examples of a whole run, at most: their order, a gigabyte then, is made before the first step."""
+
 Batch = tuple[Any, Any]
 """Inputs and targets, arrays of JAX."""
 
@@ -32,8 +35,13 @@ def batches_of(data: Data | Stream, config: TrainConfig) -> Callable[[int], Batc
 
 def batches(size: int, config: TrainConfig) -> np.ndarray:
     """Return indices of each step's batch, (steps, batch_size): a new permutation each epoch."""
-    rng = np.random.default_rng([config.seed, 2])
     need = config.steps * config.batch_size
+    if need > MOST_EXAMPLES:
+        raise ValueError(
+            f"batch_size is {config.batch_size}, with {config.steps} steps; allowed are {MOST_EXAMPLES} "
+            "examples in all steps together"
+        )
+    rng = np.random.default_rng([config.seed, 2])
     epochs = -(-need // size)
     stream = np.concatenate([rng.permutation(size) for _ in range(epochs)])
     return stream[:need].reshape(config.steps, config.batch_size)
