@@ -1,5 +1,6 @@
 """Tables of training comparisons, for the terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -118,7 +119,7 @@ def _cell(summary: PolicySummary, name: str) -> str:
     if name == "test_accuracy_percent":
         return f"{value:.2f}"
     if name == "test_score":
-        return f"{value:.4g}"
+        return "-" if math.isnan(value) else f"{value:.4g}"
     if name == "loss_gap":
         return "0" if value == 0 else f"{value:+.3f}"
     return _percent(value) if name.endswith("_percent") else _one_digit(value)

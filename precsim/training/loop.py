@@ -80,9 +80,9 @@ def train(
         default the cross-entropy for targets that are integers (over those that are not -1), the
         mean squared error for others.
     metric : {"accuracy", "perplexity", "rmse"} or callable, optional
-        ``metric(outputs, targets)`` of all examples for testing, in NumPy arrays.
+        ``metric(outputs, targets)`` of all test examples, in NumPy, at the end (tried before, too).
     optimizer : optax.GradientTransformation, optional
-        Any optimizer of optax, with any schedule.
+        Any optimizer of optax whose updates need gradients and weights alone, with any schedule.
     control : str, Schedule, Feedback or alike, optional
         What decides the policy of each step, instead of the config's: a schedule or its string,
         such as "bf16@0,fp32@500", or what the steps before measured.
@@ -113,10 +113,10 @@ def train(
     Notes
     -----
     Data order, initial weights and random bits depend on `seed` only: runs that differ in their
-    policy are comparable step by step. The loss is in float32, outside the policy;
-    docs/explanation/what-a-run-computes.md has every operation. The places of
-    the model are the scopes of the policy's rules. One compilation serves all steps. JAX's global
-    switches (64-bit types, promotion of ranks and dtypes) change no bit.
+    policy are comparable step by step. The loss is in float32, outside the policy; each operation
+    is in docs/explanation/what-a-run-computes.md. The places of the model are the scopes of the
+    policy's rules. One compilation serves all steps. JAX's global switches (64-bit types, promotion
+    of ranks and dtypes) change no bit.
 
     Of the built-in models mlp, cnn and transformer, the products and the values between layers are
     rounded. Of all others, and of yours, every operation is: the program of the loss and its
@@ -224,6 +224,8 @@ def _run(
         found = load_progress(checkpoints.folder, progress, Metrics, state_after)
         progress = found or progress
     if progress.score is None:
+        if not (isinstance(setup.metric, str) and isinstance(setup.loss, str)):
+            test_score(data, setup, run.state, backend)  # fails now, and not after the last step
         if not _go_on(progress, run, setup, checkpoints, on_step, on_state, backend):
             return None
         last = progress.controller.last(setup)

@@ -1,6 +1,5 @@
 """Losses and measures of outputs against targets, by name; always in float32."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -102,13 +101,13 @@ def check_outputs(loss: str | Loss, outputs: Any, targets: Any, classes: int) ->
             f"the outputs of the model are a {type(outputs).__name__}; allowed for loss {loss!r} is "
             "one array"
         )
-    shape, goal, count = outputs.shape, targets.shape, outputs.size
+    shape, goal = outputs.shape, targets.shape
     if loss in OF_CLASSES:
-        is_fitting = len(shape) > 0 and shape[-1] >= classes
-        goal, count = (*goal, classes), math.prod(shape[:-1])
-    else:
-        is_fitting = True
-    if not is_fitting or count != targets.size:
+        is_fitting = shape[:-1] == goal and shape[-1] >= classes
+        goal = (*goal, classes)
+    else:  # a last axis of one number may be left out
+        is_fitting = shape in (goal, (*goal, 1)) or goal == (*shape, 1)
+    if not is_fitting:
         raise ValueError(
             f"the outputs of the model have shape {shape}; allowed for loss {loss!r} and these targets "
             f"is {goal}"

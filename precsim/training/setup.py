@@ -123,10 +123,15 @@ def setup_of(
     loss_named(loss), metric_named(metric)
     check_targets("loss", loss, problem.classes)
     check_targets("metric", metric, problem.classes)
+    if loss == "cross_entropy" and problem.is_masked:
+        raise ValueError(
+            "loss is 'cross_entropy', and some targets are -1; allowed is 'masked_cross_entropy', which "
+            "does not count those"
+        )
     if model is None and config.model in MODELS:
         _refuse_other_kind(config.model, problem)
     elif model is None:
-        model = load_object(config.model, "model")
+        model = as_network(load_object(config.model, "model"))
     found = _registered(config.model, problem) if model is None else as_network(model)
     if isinstance(found, Layered) and not _is_for_layers(config.policy):
         assert problem is not None

@@ -145,6 +145,10 @@ def refuse_other_types(one: Any, other: Any, one_name: str, other_name: str) -> 
         )
 
 
+_MOST_ROWS = 10_000_000
+"""Classes or ids that are taken for such, at most: a model has weights for each of them."""
+
+
 def classes_of(parts: dict[str, np.ndarray], given: int | None) -> int:
     """Return the number of classes of targets, by name; 0 if they are numbers."""
     name, targets = next(iter(parts.items()))
@@ -153,6 +157,10 @@ def classes_of(parts: dict[str, np.ndarray], given: int | None) -> int:
             raise ValueError(f"classes is {shown(given)}, and {name} has floats; allowed is None")
         return 0
     largest = max(int(part.max()) for part in parts.values())
+    if given is None and largest >= _MOST_ROWS:
+        raise ValueError(
+            f"{name} has class {largest}; allowed are 0 to {_MOST_ROWS - 1}, unless classes is given"
+        )
     most = largest + 1 if given is None else integer(given, "classes", 1)
     for each, part in parts.items():
         # One target per place may be -1, which the loss does not count.
@@ -187,4 +195,9 @@ def ids_of(parts: tuple[Any, ...], name: str, *, is_rated: bool, given: tuple[in
         return allowed
     if min(int(part.min()) for part in parts) < 0:
         return ()  # these are numbers
+    if int(highest.max()) >= _MOST_ROWS:
+        raise ValueError(
+            f"{name} has the id {int(highest.max())}; allowed are 0 to {_MOST_ROWS - 1}, as a model has a row "
+            "of weights for each"
+        )
     return tuple(int(each) + 1 for each in highest)
