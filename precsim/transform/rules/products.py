@@ -231,7 +231,8 @@ def _rounded(
         return multiply(spec, noise)
     assert output is not None
     y = multiply(replace(spec, output=None), None)
-    result = computed_once(round_array(y, None if noise is None else noise["forward"], output))
+    bits = (noise or {}).get("forward")
+    result = computed_once(round_array(y, bits, output))
     op.note(y, result, output)
     return result
 
