@@ -77,8 +77,12 @@ def test_stochastic_bits_are_the_same_when_counted() -> None:
 def test_random_bits_of_gradients_alone_are_no_obstacle() -> None:
     """The operands of gradients are rounded stochastically there, those of the product are not."""
     policy = "fwd=bf16_bf16_fp32->bf16,dgrad=bf16[sr]_bf16_fp32,wgrad=bf16_bf16[sr]_fp32,e=fp32"
-    (found,), _ = watched(lambda w, x: x @ w, policy, W, X)
-    expected = np.asarray(jax.jit(ps.emulate(lambda w, x: x @ w, policy))(W, X))
+
+    def product(w: Any, x: Any) -> Any:
+        return x @ w
+
+    (found,), _ = watched(product, policy, W, X)
+    expected = np.asarray(jax.jit(ps.emulate(product, policy))(W, X))
     assert found.tobytes() == expected.tobytes()
 
 

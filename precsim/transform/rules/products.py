@@ -231,8 +231,8 @@ def _rounded(
         return multiply(spec, noise)
     assert output is not None
     y = multiply(replace(spec, output=None), None)
-    bits = (noise or {}).get("forward")
-    result = computed_once(round_array(y, bits, output))
+    own = (noise or {}).get("forward")
+    result = computed_once(round_array(y, own, output))
     op.note(y, result, output)
     return result
 
