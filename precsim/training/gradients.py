@@ -160,7 +160,7 @@ def _layered(setup: Setup, apply: Callable[..., Any], backend: str) -> Gradient:
 
 def _emulated(setup: Setup, network: Network, backend: str) -> Gradient:
     """Return the gradient of any model: the program of loss and gradient, interpreted."""
-    policy, program = _with_loss_apart(setup.config.policy), _program(setup, network)
+    policy, program = with_loss_apart(setup.config.policy), _program(setup, network)
 
     def gradient(
         params: Any,
@@ -214,7 +214,7 @@ def first_tensor_scales(
         raise ValueError(
             f"policy {policy.name!r} has several delayed scalings; allowed is one for all its rules"
         )
-    watch, program, apart = Watch(), _program(setup, setup.model), _with_loss_apart(policy)
+    watch, program, apart = Watch(), _program(setup, setup.model), with_loss_apart(policy)
 
     def run(*arguments: Any) -> Any:
         return run_program(program, arguments, apart, backend, arguments[-1], watch)
@@ -268,7 +268,7 @@ def _stored(value: Value, fmt: Any) -> Value:
 
 
 @lru_cache(maxsize=256)
-def _with_loss_apart(policy: Policy) -> Policy:
+def with_loss_apart(policy: Policy) -> Policy:
     """Return a policy that leaves the loss in float32."""
     plain = replace(Policy.parse("fp32"), name="")
     rules = (Rule(LOSS, plain), *policy.rules)

@@ -1,7 +1,6 @@
 """The step of a run as a plain function: its mathematics without what emulates it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +15,7 @@ from precsim.training.functions import platform
 from precsim.training.gradients import LOSS
 from precsim.training.loop import load_data
 from precsim.training.losses import cross_entropy, loss_named
-from precsim.training.models.registry import MODELS
-from precsim.training.own_objects import load_object
 from precsim.training.setup import plain_network, setup_of
-from precsim.transform.policy import Policy, Rule
 
 
 class Task(NamedTuple):
@@ -32,9 +28,7 @@ class Task(NamedTuple):
 def task_of(config: TrainConfig) -> Task:
     """Return what a run computes in each step, for arrays that have a shape and no numbers."""
     data = load_data(config)
-    is_own = config.model not in MODELS
-    own = load_object(config.model, "model") if is_own else None
-    setup = setup_of(config, data.problem, model=own)
+    setup = setup_of(config, data.problem)
     network, named = plain_network(setup, data.problem), loss_named(setup.loss)
     measure = _cross_entropy if named is cross_entropy else named
     inputs, targets = _batch(data, config)
@@ -46,11 +40,6 @@ def task_of(config: TrainConfig) -> Task:
             return measure(outputs, targets)
 
     return Task(loss, (weights, state, inputs, targets))
-
-
-def with_loss_apart(policy: Policy) -> Policy:
-    """Return a policy that leaves the loss in float32, as a training does."""
-    return replace(policy, rules=(Rule(LOSS, Policy.parse("fp32")), *policy.rules))
 
 
 def _cross_entropy(logits: Array, targets: Array) -> Array:

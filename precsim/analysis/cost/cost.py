@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from precsim.analysis.cost import memory
-from precsim.analysis.cost.built_in import Task, task_of, with_loss_apart
+from precsim.analysis.cost.built_in import Task, task_of
 from precsim.analysis.cost.operations import (
     format_of_product,
     multiply_adds,
@@ -22,6 +22,7 @@ from precsim.analysis.tables import html_table, json_text, text_table
 from precsim.formats.arguments import integer, shown
 from precsim.formats.storage import in_bytes
 from precsim.training.config import TrainConfig
+from precsim.training.gradients import with_loss_apart
 from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.optimizers import make_optimizer
 from precsim.transform.emulate import check_rules, trace
