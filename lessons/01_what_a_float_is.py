@@ -271,7 +271,7 @@ def figure_number_line() -> Figure:
             panel.set_yticks([0, 1], ["E = 0", "E > 0"])
             panel.set(xlabel="value", ylabel="exponent field", ylim=(-0.6, 1.6), title=title)
             panel.grid(axis="y", visible=False)
-            panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=2)
+            ps.plots.finish(panel)
     return drawn(axes)
 
 
