@@ -104,7 +104,7 @@ def _():
 
     The IEEE 754 standard defines further modes. They do not ask which neighbour is nearer:
 
-    | mode | goes | short for |
+    | mode | goes | think of |
     |---|---|---|
     | `rtz` | toward zero | cut off the digits |
     | `rtp` | up, toward +∞ | plus |

@@ -85,8 +85,8 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    With a largest term of 2^k, everything below 2^(k − F) is cut off. The spaces are those of a
-    *fixed-point* number for the time of one step.
+    With a largest term of 2^k, everything below 2^(k − F) is cut off: for the time of one step, the
+    terms are *fixed-point* numbers.
 
     Example, on an A100 (F = 24): the accumulator is 2²³, the products are −2²³ and −0.625. Exactly, the
     sum is −0.625.

@@ -37,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table() -> str:
     """Return the list of the lessons as a table in Markdown, as docs/lessons/index.md has it."""
-    lessons = [(int(name[:2]), name, load(name).LESSON) for name in discover()]
     rows = [
-        f"| {number} | {lesson.title} | {lesson.goal} | {lesson.minutes} | `{name}.py` |"
-        for number, name, lesson in lessons
+        f"| {int(name[:2])} | {lesson.title} | {lesson.goal} | {lesson.minutes} |"
+        for name in discover()
+        for lesson in [load(name).LESSON]
     ]
-    return "\n".join(["| | lesson | goal | minutes | file |", "|---|---|---|---|---|", *rows])
+    return "\n".join(["| | lesson | goal | minutes |", "|---|---|---|---|", *rows])
 
 
 def _parser() -> argparse.ArgumentParser:
