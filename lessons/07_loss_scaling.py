@@ -1,3 +1,5 @@
+"""Lesson 7: a marimo notebook."""
+
 import marimo
 
 app = marimo.App(app_title="7. Loss scaling")
@@ -59,10 +61,9 @@ def in_fp16(gradient: float, scale: float = 1.0) -> float:
 @app.cell
 def _():
     gradients = (1e-3, 3e-6, 2e-8, 1e-9)
-    lines = ["| gradient | in fp16 | times 1024, in fp16, divided by 1024 |", "|---|---|---|"]
-    for g in gradients:
-        lines.append(f"| {g:g} | {in_fp16(g):.4g} | {in_fp16(g, 1024):.4g} |")
-    mo.md("\n".join(lines))
+    head = ["| gradient | in fp16 | times 1024, in fp16, divided by 1024 |", "|---|---|---|"]
+    rows = [f"| {g:g} | {in_fp16(g):.4g} | {in_fp16(g, 1024):.4g} |" for g in gradients]
+    mo.md("\n".join(head + rows))
     return
 
 
@@ -390,8 +391,7 @@ def prediction_dynamic() -> Prediction:
     return Prediction(
         question="The scale begins at 2²⁴, the window is as above. How does S go on?",
         options=(
-            "It falls in the first steps, then it climbs along the upper edge, with a setback now"
-            " and then.",
+            "It falls in the first steps, then climbs along the upper edge, with setbacks.",
             "It falls in the first steps, and then stays in the middle of the window.",
             "It falls step by step during the whole training.",
         ),

@@ -1,3 +1,5 @@
+"""Lesson 8: a marimo notebook."""
+
 import marimo
 
 app = marimo.App(app_title="8. fp8, MX and scaling")

@@ -1,3 +1,5 @@
+"""Lesson 9: a marimo notebook."""
+
 import marimo
 
 app = marimo.App(app_title="9. Fixed point and affine quantisation")

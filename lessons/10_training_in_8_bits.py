@@ -1,3 +1,5 @@
+"""Lesson 10: a marimo notebook."""
+
 import marimo
 
 app = marimo.App(app_title="10. Training in 8 bits")
@@ -5,6 +7,7 @@ app = marimo.App(app_title="10. Training in 8 bits")
 with app.setup:
     import functools
     from collections.abc import Callable
+    from fractions import Fraction
     from typing import NamedTuple
 
     import marimo as mo
@@ -164,13 +167,16 @@ def exercise_probability() -> Exercise:
     """Ask with which probability stochastic rounding takes the step."""
     return Exercise(
         question="**Exercise 2.** With which probability does 1 + 0.001 become 1 + 1/256?",
-        right=0.001 / STEP,
+        right=Fraction(1, 1000) / Fraction(STEP),
         within=0.005,
         why="0.001 is 0.256 of a step. On average the weight moves by 0.256 × 1/256 = 0.001, just as"
         " it should.",
         mistakes=(
             Mistake(answer=0.001, hint="Measure the distance in steps of 1/256."),
-            Mistake(answer=1 - 0.001 / STEP, hint="That is the probability to stay at 1."),
+            Mistake(
+                answer=1 - Fraction(1, 1000) / Fraction(STEP),
+                hint="That is the probability to stay at 1.",
+            ),
             Mistake(
                 answer=0.5,
                 hint="The coin is not fair: the nearer a value, the more often it is taken.",
@@ -310,8 +316,8 @@ def _():
 def prediction_training() -> Prediction:
     """Ask which trainings learn."""
     return Prediction(
-        question="E4M3 has 4 significant bits, q3.8 has 11 for numbers near 8 and 8 for numbers near"
-        " 1. Which of the four trainings learn?",
+        question="E4M3 has 4 significant bits, q3.8 has 9 for numbers between"
+        " 1 and 2. Which of the four trainings learn?",
         options=(
             "Only fp32: the others have too few bits.",
             "fp32, q3.8 and q3.8_sr. With 4 significant bits, fp8 learns nothing.",
