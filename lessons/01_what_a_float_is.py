@@ -4,7 +4,7 @@ import marimo
 
 app = marimo.App(app_title="1. What a float is")
 
-with app.setup:
+with app.setup(hide_code=True):
     from decimal import Decimal
     from fractions import Fraction
 
@@ -53,7 +53,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_binary_fraction() -> Exercise:
     """Ask for binary digits: those of x < 1 are the trailing bits of 1 + x."""
     code = int(ps.encode(1 + 13 / 16, "float(e=3,p=5)"))
@@ -81,7 +81,7 @@ def exercise_binary_fraction() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_1 = mo.ui.text(label="digits")
     mo.vstack([exercise_binary_fraction(), answer_1])
@@ -123,7 +123,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_value_of_bits() -> Exercise:
     """Ask for the value of one code of the tiny format."""
     value = Fraction(float(ps.decode(np.uint8(0b010010), TINY)))
@@ -157,7 +157,7 @@ def exercise_value_of_bits() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_2 = mo.ui.text(label="value")
     mo.vstack([exercise_value_of_bits(), answer_2])
@@ -170,7 +170,7 @@ def _(answer_2):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_bits_of_value() -> Exercise:
     """Ask for the code of a value in the tiny format."""
     code = f"{int(ps.encode(5.0, TINY)):06b}"
@@ -203,7 +203,7 @@ def exercise_bits_of_value() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_3 = mo.ui.text(label="bits")
     mo.vstack([exercise_bits_of_value(), answer_3])
@@ -227,7 +227,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_number_line() -> Prediction:
     """Ask how the values of a format are spread."""
     return Prediction(
@@ -245,14 +245,14 @@ def prediction_number_line() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def tiny_values() -> np.ndarray:
     """Return the positive finite values and zero, in the order of their codes."""
     values = np.asarray(ps.decode(np.arange(32, dtype=np.uint8), TINY), np.float64)
     return values[np.isfinite(values)]
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_number_line() -> Figure:
     """Draw every value of the tiny format from zero on: all of them, and those near zero."""
     values = tiny_values()
@@ -275,7 +275,7 @@ def figure_number_line() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter = mo.ui.radio(prediction_number_line().letters, inline=True)
     mo.vstack([prediction_number_line(), letter])
@@ -303,7 +303,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_table() -> Figure:
     """Draw the table of all values with sign 0: exponent fields down, significands across."""
     codes = np.arange(32, dtype=np.uint8).reshape(8, 4)
@@ -323,13 +323,13 @@ def figure_table() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     picture(figure_table())
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_smallest() -> Exercise:
     """Ask for the smallest positive value."""
     smallest = Fraction(TINY.min_subnormal)
@@ -363,7 +363,7 @@ def exercise_smallest() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_4 = mo.ui.text(label="value")
     mo.vstack([exercise_smallest(), answer_4])
@@ -376,7 +376,7 @@ def _(answer_4):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_count() -> Exercise:
     """Ask how many finite values there are."""
     every = np.asarray(ps.decode(np.arange(64, dtype=np.uint8), TINY))
@@ -409,7 +409,7 @@ def exercise_count() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_5 = mo.ui.text(label="number")
     mo.vstack([exercise_count(), answer_5])
@@ -435,13 +435,13 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def stored_tenth(name: str) -> float:
     """Return what a format stores for 0.1."""
     return float(ps.round_to(np.float64(0.1), name))
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     names = ("e4m3", "bf16", "fp16", "fp32", "fp64")
     rows = [f"| {name} | {Decimal(stored_tenth(name))} |" for name in names]
@@ -449,7 +449,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_exponent_of_tenth() -> Exercise:
     """Ask for the exponent field of 0.1 in fp16."""
     code = int(ps.encode(np.float32(stored_tenth("fp16")), "fp16"))
@@ -478,7 +478,7 @@ def exercise_exponent_of_tenth() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_6 = mo.ui.text(label="bits")
     mo.vstack([exercise_exponent_of_tenth(), answer_6])

@@ -39,6 +39,7 @@ def test_lesson_is_whole(name: str) -> None:
         assert exercise.hints
         assert exercise.why
         assert text.count(f"exercise_{key}()") == 3  # its definition, its question, its check
+        assert f"@app.function(hide_code=True)\ndef exercise_{key}()" in text  # hides the answer
 
 
 @pytest.mark.parametrize("name", LESSONS)

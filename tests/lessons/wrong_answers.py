@@ -43,4 +43,41 @@ WRONG: dict[str, dict[str, dict[str, str]]] = {
             "1011": "You wrote 4 bits",
         },
     },
+    "02": {
+        "tie": {"5": "half up", "4.5": "not a value", "3": "last bit 0"},
+        "mode": {"rtp": "toward +∞", "rtz": "smaller", "RNE": "tie", "down": "number line"},
+        "ulp": {
+            "1/128": "between 1 and 2",
+            "2**-8": "half an ulp between 1 and 2",
+            "1/32": "power of two is not",
+            "0.1": "How many steps",
+        },
+        "unit_roundoff": {"2**-10": "machine epsilon", "2**-12": "Count again", "3": "precision p"},
+        "coin": {"0.5": "fair coin", "3/4": "go down", "0": "never goes up", "1/8": "Divide"},
+        "twice": {
+            "1.25": "*once*",
+            "1.125": "first step",
+            "2": "power of two",
+            "1.3": "First step",
+        },
+    },
+    "03": {
+        "ones": {
+            "1024": "hidden bit",
+            "4096": "earlier",
+            "65504": "largest value",
+            "2047": "One more one",
+            "300": "256 as a power of two",
+        },
+        "last_term": {
+            "64": "a tie",
+            "33": "whole gap",
+            "32": "whole gap",
+            "129": "four times",
+            "70": "2⁷ steps",
+        },
+        "order": {"5": "exact sum", "4.5": "not a value", "6": "to even", "7": "before you go on"},
+        "tournament": {"1023": "*one* number", "512": "first round", "11": "rounds", "9": "second"},
+        "kahan": {"256": "kept in c", "257": "no 257", "-258": "sign", "260": "What is c"},
+    },
 }
