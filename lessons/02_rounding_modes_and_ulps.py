@@ -202,8 +202,8 @@ def exercise_ulp() -> Exercise:
             ),
             Mistake(answer=right / 4, hint="That is half an ulp between 1 and 2."),
             Mistake(
-                answer=2 * Fraction(1, 256),
-                hint="Count the steps: precision 8 includes the hidden bit, so there are 2⁷ steps.",
+                answer=2 * right,
+                hint="From 2 to 4 there are 2⁷ steps: of the precision 8, one bit is hidden.",
             ),
         ),
         hints=(

@@ -49,7 +49,8 @@ WRONG: dict[str, dict[str, dict[str, str]]] = {
         "ulp": {
             "1/128": "between 1 and 2",
             "2**-8": "half an ulp between 1 and 2",
-            "1/32": "power of two is not",
+            "1/32": "one bit is hidden",
+            "1/16": "power of two is not",
             "0.1": "How many steps",
         },
         "unit_roundoff": {"2**-10": "machine epsilon", "2**-12": "Count again", "3": "precision p"},
