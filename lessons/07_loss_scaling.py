@@ -4,15 +4,17 @@ import marimo
 
 app = marimo.App(app_title="7. Loss scaling")
 
-with app.setup:
-    import functools
+with app.setup(hide_code=True):
+    import inspect
     import math
 
     import marimo as mo
     import numpy as np
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     import precsim as ps
+    from lessons.digits_audit import audit
     from lessons.exercises import Exercise, Lesson, Mistake, Prediction
     from lessons.pictures import drawn, picture
 
@@ -23,15 +25,6 @@ with app.setup:
         minutes=20,
         needs="Lesson 6: the ranges of fp16 and bf16. What a gradient is.",
     )
-    SCALE = ps.DynamicLossScale(factor=2.0**24, growth_interval=20)
-
-    @functools.cache
-    def audit() -> ps.LossScaleAudit:
-        """Train on digits for 200 steps, and note the exponents of all gradients."""
-        config = ps.TrainConfig(
-            policy="fp16_mixed", steps=200, batch_size=256, learning_rate=0.5, snapshots=1
-        )
-        return ps.audit_loss_scale(config, loss_scale=SCALE)
 
 
 @app.cell(hide_code=True)
@@ -52,13 +45,13 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def in_fp16(gradient: float, scale: float = 1.0) -> float:
     """Return what fp16 keeps of a gradient that is scaled first, unscaled again."""
     return float(ps.round_to(np.float64(gradient * scale), "fp16")) / scale
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     gradients = (1e-3, 3e-6, 2e-8, 1e-9)
     head = ["| gradient | in fp16 | times 1024, in fp16, divided by 1024 |", "|---|---|---|"]
@@ -67,7 +60,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_smallest_scale() -> Exercise:
     """Ask for the smallest power of two that saves a gradient."""
     scale = next(2**k for k in range(30) if in_fp16(1e-8, 2**k))
@@ -99,7 +92,7 @@ def exercise_smallest_scale() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_1 = mo.ui.text(label="scale")
     mo.vstack([exercise_smallest_scale(), answer_1])
@@ -129,7 +122,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_forgotten() -> Exercise:
     """Ask what happens if the gradients are not divided by the scale again."""
     rate, scale = 0.01, 1024
@@ -154,7 +147,7 @@ def exercise_forgotten() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_2 = mo.ui.text(label="rate")
     mo.vstack([exercise_forgotten(), answer_2])
@@ -179,7 +172,13 @@ def _():
     return
 
 
-@app.function
+@app.cell(hide_code=True)
+def _():
+    mo.md(f"```python\n{inspect.getsource(audit)}```")
+    return
+
+
+@app.function(hide_code=True)
 def prediction_histogram() -> Prediction:
     """Ask how gradients move in the course of a training."""
     return Prediction(
@@ -198,7 +197,7 @@ def prediction_histogram() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_histogram() -> Figure:
     """Draw the exponents of the backward pass at the start and at the end of the training."""
     counts = audit().counts
@@ -214,20 +213,20 @@ def figure_histogram() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_1 = mo.ui.radio(prediction_histogram().letters, inline=True)
     mo.vstack([prediction_histogram(), letter_1])
     return (letter_1,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_1):
     prediction_histogram().reveal(letter_1.value, figure_histogram())
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     shares = ["| loss scale | lost at step 1 | lost at step 200 |", "|---|---|---|"]
     for power in (0, 4, 8, 12, 16):
@@ -248,7 +247,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_largest_scale() -> Exercise:
     """Ask for the largest power of two that does not overflow."""
     scale = max(2**k for k in range(30) if math.isfinite(in_fp16(10.0, 2**k)))
@@ -274,7 +273,7 @@ def exercise_largest_scale() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_3 = mo.ui.text(label="scale")
     mo.vstack([exercise_largest_scale(), answer_3])
@@ -296,7 +295,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_windows() -> Figure:
     """Draw the scales that each step bears."""
     with ps.plots.figure(1, width=12, height=7) as axes:
@@ -306,8 +305,8 @@ def figure_windows() -> Figure:
     return drawn(axes)
 
 
-@app.function
-def draw_windows(panel: object) -> None:
+@app.function(hide_code=True)
+def draw_windows(panel: Axes) -> None:
     """Draw the window of each step as a band."""
     steps = np.arange(1, len(audit().used) + 1)
     smallest, largest = (np.array(end) for end in zip(*audit().windows, strict=True))
@@ -320,13 +319,13 @@ def draw_windows(panel: object) -> None:
     panel.tick_params(axis="y", which="minor", labelleft=False)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     picture(figure_windows())
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_window() -> Exercise:
     """Ask for the largest scale that all steps bear."""
     window, tops = audit().window, [each.largest for each in audit().windows]
@@ -358,7 +357,7 @@ def exercise_window() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_4 = mo.ui.text(label="scale")
     mo.vstack([exercise_window(), answer_4])
@@ -385,7 +384,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_dynamic() -> Prediction:
     """Ask for the path of a dynamic scale."""
     return Prediction(
@@ -402,7 +401,7 @@ def prediction_dynamic() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_dynamic() -> Figure:
     """Draw the path of the dynamic scale through the windows, and the steps skipped."""
     used, skipped = audit().used, audit().overflows()
@@ -419,22 +418,22 @@ def figure_dynamic() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_2 = mo.ui.radio(prediction_dynamic().letters, inline=True)
     mo.vstack([prediction_dynamic(), letter_2])
     return (letter_2,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_2):
     prediction_dynamic().reveal(letter_2.value, figure_dynamic())
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
-    first = audit().first_overflow()
+    first = audit().first_overflow() or 1
     mo.md(
         f"Step {first} overflows in: *{audit().place_of_overflow(first)}*. Gradients of weights are"
         " sums over all examples of a batch, so they are the largest numbers."
@@ -442,16 +441,16 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def skipped_steps(start: float, largest_gradient: float) -> int:
     """Return how many steps a dynamic scale skips until a gradient fits."""
     scale, skipped = ps.DynamicLossScale(factor=start), 0
     while not math.isfinite(in_fp16(largest_gradient, float(scale.factor))):
-        scale, skipped = scale.adjust(False), skipped + 1
+        scale, skipped = scale.adjust(np.zeros((), bool)), skipped + 1
     return skipped
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_skipped() -> Exercise:
     """Ask how many steps are skipped until the scale fits."""
     skipped = skipped_steps(2.0**16, 10.0)
@@ -483,7 +482,7 @@ def exercise_skipped() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_5 = mo.ui.text(label="steps")
     mo.vstack([exercise_skipped(), answer_5])

@@ -4,7 +4,7 @@ import marimo
 
 app = marimo.App(app_title="8. fp8, MX and scaling")
 
-with app.setup:
+with app.setup(hide_code=True):
     import math
 
     import marimo as mo
@@ -30,7 +30,7 @@ with app.setup:
         return fmt
 
     E4M3 = float_format("e4m3")
-    BLOCK = np.float32([100, 40, -20, 5, 3, -1, 0.5, 0.2])
+    BLOCK = np.array([100, 40, -20, 5, 3, -1, 0.5, 0.2], np.float32)
 
 
 @app.cell(hide_code=True)
@@ -56,7 +56,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_largest() -> Exercise:
     """Ask for the largest finite value of E4M3."""
     largest = int(E4M3.max_finite)
@@ -82,7 +82,7 @@ def exercise_largest() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_1 = mo.ui.text(label="value")
     mo.vstack([exercise_largest(), answer_1])
@@ -95,7 +95,7 @@ def _(answer_1):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     table = ["| format | largest | smallest normal | smallest | unit roundoff |"]
     table.append("|---|---|---|---|---|")
@@ -122,7 +122,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_scale_of_data() -> Prediction:
     """Ask how the quality of a float depends on the size of the data."""
     return Prediction(
@@ -142,7 +142,7 @@ def prediction_scale_of_data() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def sqnr_by_scale(spec: str, powers: np.ndarray) -> np.ndarray:
     """Return the SQNR of normal numbers times 2**k, each rounded without a scale, in decibel."""
     x = np.random.default_rng(0).standard_normal(2000).astype(np.float32)
@@ -150,7 +150,7 @@ def sqnr_by_scale(spec: str, powers: np.ndarray) -> np.ndarray:
     return np.array([float(ps.sqnr(each, ps.round_to(each, spec))) for each in scaled])
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_scale_of_data() -> Figure:
     """Draw the SQNR of two 8-bit floats and an 8-bit fixed point over the size of the data."""
     powers = np.arange(-18, 19)
@@ -170,14 +170,14 @@ def figure_scale_of_data() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_1 = mo.ui.radio(prediction_scale_of_data().letters, inline=True)
     mo.vstack([prediction_scale_of_data(), letter_1])
     return (letter_1,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_1):
     prediction_scale_of_data().reveal(letter_1.value, figure_scale_of_data())
     return
@@ -198,7 +198,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_scale() -> Exercise:
     """Ask for the largest power of two that leaves a tensor in the range of E4M3."""
     amax = 0.03
@@ -230,7 +230,7 @@ def exercise_scale() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_2 = mo.ui.text(label="scale")
     mo.vstack([exercise_scale(), answer_2])
@@ -243,7 +243,7 @@ def _(answer_2):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_outlier() -> Prediction:
     """Ask what one large element does to all others."""
     return Prediction(
@@ -261,7 +261,7 @@ def prediction_outlier() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def sqnr_of_others(spec: str, outliers: np.ndarray) -> np.ndarray:
     """Return the SQNR of a tensor's other elements when one of them is an outlier, in decibel."""
     x = np.random.default_rng(1).standard_normal(2000).astype(np.float32)
@@ -272,7 +272,7 @@ def sqnr_of_others(spec: str, outliers: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_outlier() -> Figure:
     """Draw how well the other elements are rounded, over the size of one outlier."""
     outliers = 2.0 ** np.arange(2, 12)
@@ -294,14 +294,14 @@ def figure_outlier() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_2 = mo.ui.radio(prediction_outlier().letters, inline=True)
     mo.vstack([prediction_outlier(), letter_2])
     return (letter_2,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_2):
     prediction_outlier().reveal(letter_2.value, figure_outlier())
     return
@@ -325,7 +325,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_block_scale() -> Exercise:
     """Ask for the scale of a block by the rule of the standard."""
     scale = int(ps.decode(ps.quantize(BLOCK, "mxfp4").scales, "e8m0")[0])
@@ -351,7 +351,7 @@ def exercise_block_scale() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_3 = mo.ui.text(label="scale")
     mo.vstack([exercise_block_scale(), answer_3])
@@ -364,7 +364,7 @@ def _(answer_3):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_small_element() -> Exercise:
     """Ask what becomes of a small element beside a large one."""
     after = ps.round_to(BLOCK, "mxfp4")
@@ -390,7 +390,7 @@ def exercise_small_element() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_4 = mo.ui.text(label="value")
     mo.vstack([exercise_small_element(), answer_4])
@@ -403,7 +403,7 @@ def _(answer_4):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_block() -> Figure:
     """Draw the numbers of a block, and what MXFP4 and NVFP4 make of them."""
     x = np.random.default_rng(3).standard_normal(32).astype(np.float32)
@@ -412,9 +412,9 @@ def figure_block() -> Figure:
         panel = axes[0]
         place = np.arange(1, 33)
         panel.plot(place, x, "o", color="black", markerfacecolor="none", label="exact")
-        for fmt, marker, color in (("mxfp4", "x", "#882255"), ("nvfp4", "+", "#0072B2")):
+        for fmt, marker in (("mxfp4", "x"), ("nvfp4", "+")):
             after = ps.round_to(x, fmt)
-            label = f"{fmt}: {np.sum(after == 0)} are 0"
+            color, label = ps.plots.format_color(fmt), f"{fmt}: {np.sum(after == 0)} are 0"
             panel.plot(place, after, marker, color=color, markeredgewidth=1, label=label)
         panel.axvline(16.5, color="0.5", linewidth=0.6, linestyle="--")
         panel.set(xlabel="place in the block of 32", ylabel="value")
@@ -423,7 +423,7 @@ def figure_block() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     picture(figure_block())
     return
@@ -442,7 +442,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_bits() -> Exercise:
     """Ask for the bits of an element of NVFP4, with its part of the scale."""
     return Exercise(
@@ -463,7 +463,7 @@ def exercise_bits() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_5 = mo.ui.text(label="bits")
     mo.vstack([exercise_bits(), answer_5])
@@ -486,16 +486,16 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def quality(name: str) -> tuple[float, float]:
     """Return the bits of a number and the SQNR in decibel, for normal numbers."""
     x = np.random.default_rng(0).standard_normal(2048).astype(np.float32)
     fmt = ps.get_format(name)
-    bits = fmt.width if isinstance(fmt, ps.FloatFormat) else fmt.bits_per_element
-    return bits, float(ps.sqnr(x, ps.round_to(x, name)))
+    bits = getattr(fmt, "bits_per_element", None) or getattr(fmt, "width", 0)
+    return float(bits), float(ps.sqnr(x, ps.round_to(x, name)))
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     rows = ["| format | bits a number | SQNR in dB |", "|---|---|---|"]
     for name in ("e4m3", "mxfp8_e4m3", "mxfp8_e5m2", "mxint8", "mxfp6_e2m3", "nvfp4", "mxfp4"):
@@ -505,7 +505,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_best() -> Exercise:
     """Ask which format of about eight bits is best for normal numbers."""
     names = ("e4m3", "mxfp8_e4m3", "mxfp8_e5m2", "mxint8")
@@ -538,7 +538,7 @@ def exercise_best() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_6 = mo.ui.text(label="format")
     mo.vstack([exercise_best(), answer_6])

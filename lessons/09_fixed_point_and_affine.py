@@ -4,7 +4,9 @@ import marimo
 
 app = marimo.App(app_title="9. Fixed point and affine quantisation")
 
-with app.setup:
+with app.setup(hide_code=True):
+    from fractions import Fraction
+
     import marimo as mo
     import numpy as np
     from matplotlib.figure import Figure
@@ -24,7 +26,7 @@ with app.setup:
         ps.FixedPointFormat(name=f"q3.{bits}", integer_bits=3, fraction_bits=bits)
         for bits in (4, 8)
     )
-    RANGE = np.float32([-1, 3])
+    RANGE = np.array([-1, 3], np.float32)
 
 
 @app.cell(hide_code=True)
@@ -52,13 +54,13 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def code_of(value: float, spec: str) -> int:
     """Return the code of a value, rounded to q3.8 by a rule."""
     return int(ps.round_to(np.float64(value), spec) * 2**Q38.fraction_bits)
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_code() -> Exercise:
     """Ask for the code of a value in q3.8."""
     return Exercise(
@@ -79,13 +81,13 @@ def exercise_code() -> Exercise:
                 answer=round(0.3 * 2**7),
                 hint="You multiplied by 2⁷. The sign does not take one of the 8 fraction bits.",
             ),
-            Mistake(answer=76.8, hint="The code is a whole number: round."),
+            Mistake(answer=Fraction("76.8"), hint="The code is a whole number: round."),
         ),
         hints=("Multiply by 2⁸ = 256.", "0.3 × 256 = 76.8. Which whole number is nearest?"),
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_1 = mo.ui.text(label="code")
     mo.vstack([exercise_code(), answer_1])
@@ -98,7 +100,7 @@ def _(answer_1):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_largest() -> Exercise:
     """Ask for the largest value of q3.4."""
     largest = float(ps.round_to(np.float64(100), Q34))
@@ -126,7 +128,7 @@ def exercise_largest() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_2 = mo.ui.text(label="value")
     mo.vstack([exercise_largest(), answer_2])
@@ -151,7 +153,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_errors() -> Prediction:
     """Ask which of two 8-bit formats errs less, and where."""
     return Prediction(
@@ -169,7 +171,7 @@ def prediction_errors() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_errors() -> Figure:
     """Draw the largest errors of q3.4 and E4M3, for values from one power of two to the next."""
     edges = 2.0 ** np.arange(-7, 4)
@@ -189,14 +191,14 @@ def figure_errors() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_1 = mo.ui.radio(prediction_errors().letters, inline=True)
     mo.vstack([prediction_errors(), letter_1])
     return (letter_1,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_1):
     prediction_errors().reveal(letter_1.value, figure_errors())
     return
@@ -215,7 +217,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_shift() -> Exercise:
     """Ask for the code of a negative value, rounded down."""
     down, to_zero = code_of(-0.2, "q3.8:rtn"), code_of(-0.2, "q3.8:rtz")
@@ -240,7 +242,7 @@ def exercise_shift() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_3 = mo.ui.text(label="code")
     mo.vstack([exercise_shift(), answer_3])
@@ -265,7 +267,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_overflow() -> Prediction:
     """Ask what wrapping does to a wave that is too high."""
     return Prediction(
@@ -283,7 +285,7 @@ def prediction_overflow() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_overflow() -> Figure:
     """Draw a wave that is too high, saturated and wrapped."""
     time = np.linspace(0, 2, 400)
@@ -292,27 +294,28 @@ def figure_overflow() -> Figure:
         for panel, overflow in zip(axes, ("saturate", "wrap"), strict=True):
             panel.plot(time, wave, color="0.6", linestyle="--", label="exact")
             stored = ps.round_to(wave, "q3.4", overflow=overflow)
-            panel.plot(time, stored, label=f"q3.4, {overflow}")
+            color = ps.plots.format_color("q3.4")
+            panel.plot(time, stored, color=color, label=f"q3.4, {overflow}")
             panel.set(xlabel="time", ylabel="value", ylim=(-11, 11))
             panel.set_title(f"A wave of height 10 in q3.4: {overflow}")
             ps.plots.finish(panel)
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_2 = mo.ui.radio(prediction_overflow().letters, inline=True)
     mo.vstack([prediction_overflow(), letter_2])
     return (letter_2,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_2):
     prediction_overflow().reveal(letter_2.value, figure_overflow())
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_wrap() -> Exercise:
     """Ask for a sum that wraps."""
     total, width = 7.5 + 1.25, 2.0 ** (Q34.integer_bits + 1)
@@ -341,7 +344,7 @@ def exercise_wrap() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_4 = mo.ui.text(label="result")
     mo.vstack([exercise_wrap(), answer_4])
@@ -373,7 +376,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_zero_point() -> Exercise:
     """Ask for the zero point of a tensor."""
     zero = int(np.asarray(ps.quantize(RANGE, "uint8").zero_points)[0])
@@ -400,7 +403,7 @@ def exercise_zero_point() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_5 = mo.ui.text(label="zero point")
     mo.vstack([exercise_zero_point(), answer_5])
@@ -413,9 +416,9 @@ def _(answer_5):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
-    small = np.float32([-1, -0.25, 0, 0.5, 3])
+    small = np.array([-1, -0.25, 0, 0.5, 3], np.float32)
     stored = ps.quantize(small, "uint8")
     lines = ["| value | code | stands for | error |", "|---|---|---|---|"]
     for value, code, again in zip(small, stored.codes, ps.dequantize(stored), strict=True):
@@ -437,14 +440,14 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def codes_used(name: str) -> int:
     """Return how many codes values from 0 to 6 take."""
     activations = np.linspace(0, 6, 3001).astype(np.float32)
     return int(np.unique(ps.quantize(activations, name).codes).size)
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_symmetric() -> Exercise:
     """Ask how many codes are of use for positive values in the symmetric form."""
     used = codes_used("int8_symmetric")
@@ -470,7 +473,7 @@ def exercise_symmetric() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_6 = mo.ui.text(label="codes")
     mo.vstack([exercise_symmetric(), answer_6])
@@ -483,7 +486,7 @@ def _(answer_6):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_channels() -> Figure:
     """Draw the SQNR of each channel with one scale for all, and with a scale for each."""
     sizes = 2.0 ** -np.arange(8)
@@ -518,7 +521,7 @@ def _():
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     picture(figure_channels())
     return

@@ -4,19 +4,17 @@ import marimo
 
 app = marimo.App(app_title="10. Training in 8 bits")
 
-with app.setup:
-    import functools
-    from collections.abc import Callable
+with app.setup(hide_code=True):
+    import inspect
     from fractions import Fraction
-    from typing import NamedTuple
 
     import marimo as mo
     import numpy as np
     from matplotlib.figure import Figure
-    from sklearn.datasets import load_digits
 
     import precsim as ps
     from lessons.exercises import Exercise, Lesson, Mistake, Prediction
+    from lessons.hand_training import RATE, Run, exact, fp8, one_weight, q38, q38_sr, train
     from lessons.pictures import drawn
 
     LESSON = Lesson(
@@ -26,59 +24,7 @@ with app.setup:
         minutes=20,
         needs="Stochastic rounding (lesson 2), scales (lesson 8), fixed point (lesson 9).",
     )
-    STEP, RATE = 2.0**-8, 0.02
-    Rounding = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-    class Run(NamedTuple):
-        """What a training leaves: test accuracy after each step, share of swallowed updates."""
-
-        accuracy: np.ndarray
-        swallowed: float
-
-    def exact(x: np.ndarray, bits: np.random.Generator) -> np.ndarray:
-        """Leave a tensor as it is, in float32."""
-        return x
-
-    def fp8(x: np.ndarray, bits: np.random.Generator) -> np.ndarray:
-        """Round to E4M3 with a scale that follows from the largest element."""
-        scale = np.float32(2.0 ** np.floor(np.log2(448 / np.abs(x).max())))
-        return ps.round_to(x * scale, "e4m3:saturate") / scale
-
-    def q38(x: np.ndarray, bits: np.random.Generator) -> np.ndarray:
-        """Round to steps of 1/256, to nearest."""
-        return ps.round_to(x, "q3.8")
-
-    def q38_sr(x: np.ndarray, bits: np.random.Generator) -> np.ndarray:
-        """Round to steps of 1/256, stochastically."""
-        random_bits = bits.integers(2**32, size=x.shape, dtype=np.uint32)
-        return ps.round_to(x, "q3.8:sr", random_bits=random_bits)
-
-    @functools.cache
-    def digits() -> tuple[np.ndarray, np.ndarray]:
-        """Return images of handwritten digits, and their names, in random order."""
-        data = load_digits()
-        order = np.random.default_rng(0).permutation(len(data.target))
-        return (data.data / 16).astype(np.float32)[order], data.target[order]
-
-    @functools.cache
-    def train(operands: Rounding, weights: Rounding, rate: float = RATE, steps: int = 300) -> Run:
-        """Train one layer on digits; round operands of products and stored weights by a rule."""
-        images, names = digits()
-        order, bits = np.random.default_rng(0), np.random.default_rng(1)
-        w = weights((0.1 * order.standard_normal((64, 10))).astype(np.float32), bits)
-        accuracy, nonzero, swallowed = [], 0, 0
-        for _ in range(steps):
-            batch = order.integers(0, 1437, 32)
-            x = operands(images[batch], bits)
-            z = np.exp(x @ operands(w, bits))
-            error = z / z.sum(1, keepdims=True) - np.eye(10, dtype=np.float32)[names[batch]]
-            gradient = x.T @ operands(error / 32, bits)
-            after = weights(w - np.float32(rate) * gradient, bits)
-            nonzero += np.count_nonzero(gradient)
-            swallowed += np.count_nonzero((after == w) & (gradient != 0))
-            w = after
-            accuracy.append(np.mean((images[1437:] @ w).argmax(1) == names[1437:]))
-        return Run(np.array(accuracy), swallowed / nonzero)
+    STEP = 2.0**-8
 
 
 @app.cell(hide_code=True)
@@ -99,26 +45,13 @@ def _():
     return
 
 
-@app.function
-def one_weight(mode: str, seed: int = 0) -> np.ndarray:
-    """Return a weight in q3.8 after 0, 1, ..., 1000 updates of 0.001, rounded by a mode."""
-    random_bits = np.random.default_rng(seed).integers(2**32, size=1000, dtype=np.uint32)
-    path = [np.float32(1)]
-    for each in random_bits:
-        drawn_bits = each if mode == "sr" else None
-        path.append(
-            ps.round_to(path[-1] + np.float32(0.001), f"q3.8:{mode}", random_bits=drawn_bits)
-        )
-    return np.array(path)
-
-
-@app.function
+@app.function(hide_code=True)
 def exercise_swallowed() -> Exercise:
     """Ask for a weight after many updates that are rounded to nearest."""
     return Exercise(
         question="**Exercise 1.** The sums are rounded to nearest. Which value has the weight after"
         " a thousand updates?",
-        right=float(one_weight("rne")[-1]),
+        right=float(one_weight("rne")[-1, 0]),
         why="1.001 lies between 1 and 1 + 1/256 = 1.0039, nearer to 1. So the sum is 1 again, and"
         " the next update meets the same fate. All thousand are **swallowed**.",
         mistakes=(
@@ -139,7 +72,7 @@ def exercise_swallowed() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_1 = mo.ui.text(label="weight")
     mo.vstack([exercise_swallowed(), answer_1])
@@ -162,7 +95,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_probability() -> Exercise:
     """Ask with which probability stochastic rounding takes the step."""
     return Exercise(
@@ -190,7 +123,7 @@ def exercise_probability() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_2 = mo.ui.text(label="probability")
     mo.vstack([exercise_probability(), answer_2])
@@ -203,7 +136,7 @@ def _(answer_2):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_one_weight() -> Prediction:
     """Ask how a weight moves under stochastic rounding."""
     return Prediction(
@@ -221,7 +154,7 @@ def prediction_one_weight() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_one_weight() -> Figure:
     """Draw a weight that takes a thousand small updates, by two kinds of rounding."""
     count = np.arange(1001)
@@ -229,29 +162,28 @@ def figure_one_weight() -> Figure:
         panel = axes[0]
         panel.plot(count, 1 + 0.001 * count, color="black", linestyle="--", label="exact")
         panel.plot(count, one_weight("rne"), color="#D55E00", label="to nearest")
-        for seed in range(5):
-            label = "stochastic, five times" if seed == 0 else None
-            panel.plot(count, one_weight("sr", seed), color="#56B4E9", linewidth=0.8, label=label)
+        labels = ["stochastic, five times", *["_"] * 4]
+        panel.plot(count, one_weight("sr", 5), color="#56B4E9", linewidth=0.8, label=labels)
         panel.set(xlabel="updates of 0.001", ylabel="weight")
         panel.set_title("A weight in q3.8, where a step is 0.0039")
         ps.plots.finish(panel)
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_1 = mo.ui.radio(prediction_one_weight().letters, inline=True)
     mo.vstack([prediction_one_weight(), letter_1])
     return (letter_1,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_1):
     prediction_one_weight().reveal(letter_1.value, figure_one_weight())
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_bf16() -> Exercise:
     """Ask for the largest power of two that bf16 swallows next to 1."""
     lost = max(2.0**-k for k in range(20) if float(ps.add(1.0, 2.0**-k, "bf16")) == 1)
@@ -278,7 +210,7 @@ def exercise_bf16() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_3 = mo.ui.text(label="update")
     mo.vstack([exercise_bf16(), answer_3])
@@ -296,8 +228,8 @@ def _():
     mo.md("""
     ## A network by hand
 
-    Now 640 weights learn to tell ten handwritten digits apart, in 300 steps of 32 images. The
-    function `train` at the top of this notebook is the whole program, in NumPy. Two places round:
+    Now 640 weights learn to tell ten handwritten digits apart, in 300 steps of 32 images. Two
+    places round:
 
     * the **operands** of the products: images, weights as the product sees them, errors;
     * the **weights** as they are stored, after each update.
@@ -308,11 +240,19 @@ def _():
     | fp8 | E4M3, with a scale for each tensor | float32 |
     | q3.8 | steps of 1/256, to nearest | steps of 1/256, to nearest |
     | q3.8_sr | steps of 1/256, stochastic | steps of 1/256, stochastic |
+
+    Here is the whole program, in NumPy. `operands` and `weights` are functions that round.
     """)
     return
 
 
-@app.function
+@app.cell(hide_code=True)
+def _():
+    mo.md(f"```python\n{inspect.getsource(train)}```")
+    return
+
+
+@app.function(hide_code=True)
 def prediction_training() -> Prediction:
     """Ask which trainings learn."""
     return Prediction(
@@ -331,7 +271,7 @@ def prediction_training() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def runs() -> dict[str, Run]:
     """Return the four trainings by name."""
     return {
@@ -342,7 +282,7 @@ def runs() -> dict[str, Run]:
     }
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_training() -> Figure:
     """Draw the test accuracy of the four trainings over their steps."""
     with ps.plots.figure(1, width=12, height=6.5) as axes:
@@ -358,20 +298,20 @@ def figure_training() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_2 = mo.ui.radio(prediction_training().letters, inline=True)
     mo.vstack([prediction_training(), letter_2])
     return (letter_2,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_2):
     prediction_training().reveal(letter_2.value, figure_training())
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     table = ["| training | test accuracy | swallowed updates |", "|---|---|---|"]
     for label, run in runs().items():
@@ -389,7 +329,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_blame() -> Exercise:
     """Ask which of the two roundings stops q3.8 from learning."""
     alone = {
@@ -421,7 +361,7 @@ def exercise_blame() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_4 = mo.ui.text(label="place")
     mo.vstack([exercise_blame(), answer_4])
@@ -434,7 +374,7 @@ def _(answer_4):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_gradient() -> Exercise:
     """Ask how large a gradient must be to move a weight in q3.8."""
     least = STEP / 2 / RATE
@@ -460,7 +400,7 @@ def exercise_gradient() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_5 = mo.ui.text(label="gradient")
     mo.vstack([exercise_gradient(), answer_5])
@@ -473,7 +413,7 @@ def _(answer_5):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     rates = ["| learning rate | fp32 | q3.8 | swallowed in q3.8 |", "|---|---|---|---|"]
     for each in (0.005, RATE, 0.2):

@@ -4,19 +4,23 @@ import marimo
 
 app = marimo.App(app_title="11. Reading an error report")
 
-with app.setup:
-    import functools
+with app.setup(hide_code=True):
+    import inspect
     import math
 
-    import jax
-    import jax.numpy as jnp
     import marimo as mo
-    import numpy as np
     from matplotlib.figure import Figure
 
     import precsim as ps
     from lessons.exercises import Exercise, Lesson, Mistake, Prediction
     from lessons.pictures import drawn
+    from lessons.wrong_variance import (
+        model,
+        report_of_model,
+        report_of_variance,
+        result,
+        variance,
+    )
 
     LESSON = Lesson(
         title="Reading an error report",
@@ -24,56 +28,6 @@ with app.setup:
         minutes=20,
         needs="Rounding (lesson 2). Enough Python to read a function of five lines.",
     )
-    X = np.float32([100, 101, 102, 103])
-
-    def variance(x: jax.Array) -> jax.Array:
-        """Mean square minus squared mean."""
-        with jax.named_scope("squares"):
-            mean_square = jnp.mean(x**2)
-        with jax.named_scope("mean"):
-            mean = jnp.mean(x)
-        with jax.named_scope("difference"):
-            return mean_square - mean**2
-
-    def two_pass(x: jax.Array) -> jax.Array:
-        """Mean square of what is left without the mean."""
-        centred = x - jnp.mean(x)
-        return jnp.mean(centred**2)
-
-    def model(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-        """Return the loss of two layers with a normalisation between them."""
-        with jax.named_scope("first"):
-            h = jnp.tanh(x @ weights["first"]) + 4
-        with jax.named_scope("norm"):
-            mean = jnp.mean(h, -1, keepdims=True)
-            spread = jnp.mean(h**2, -1, keepdims=True) - mean**2
-            h = (h - mean) / jnp.sqrt(spread + 0.01)
-        with jax.named_scope("second"):
-            z = h @ weights["second"]
-        with jax.named_scope("loss"):
-            return jnp.mean(z**2)
-
-    @functools.cache
-    def report_of_variance() -> ps.Report:
-        """Return the account of the variance in fp16."""
-        return ps.analyze(variance, X, policy="fp16")
-
-    @functools.cache
-    def report_of_model(policy: str) -> ps.Report:
-        """Return the account of the model under a policy."""
-        random = np.random.default_rng(1)
-        weights = {
-            "first": random.normal(0, 0.3, (8, 16)).astype(np.float32),
-            "second": random.normal(0, 0.3, (16, 4)).astype(np.float32),
-        }
-        x = random.normal(0, 1, (16, 8)).astype(np.float32)
-        return ps.analyze(model, weights, x, policy=policy)
-
-    @functools.cache
-    def in_format(function: str, policy: str) -> float:
-        """Return what a function of this lesson gives for X under a policy."""
-        chosen = {"variance": variance, "two_pass": two_pass}[function]
-        return float(jax.jit(ps.emulate(chosen, policy))(X))
 
 
 @app.cell(hide_code=True)
@@ -89,17 +43,19 @@ def _():
 
     The variance of 100, 101, 102, 103 is 1.25. The function `variance` computes it as statistics
     books do: the mean of the squares minus the square of the mean.
+    """)
+    return
 
-    ```python
-    def variance(x):
-        with jax.named_scope("squares"):
-            mean_square = jnp.mean(x**2)
-        with jax.named_scope("mean"):
-            mean = jnp.mean(x)
-        with jax.named_scope("difference"):
-            return mean_square - mean**2
-    ```
 
+@app.cell(hide_code=True)
+def _():
+    mo.md(f"```python\n{inspect.getsource(variance)}```")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md("""
     In fp16 it returns 0. `ps.analyze(variance, x, policy="fp16")` runs the function twice, in fp16
     and in float64, and divides the difference of the results among the operations. Each gets a
     **share**: the part of the error that its own roundings make.
@@ -107,7 +63,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_change() -> Exercise:
     """Ask for the change of the result."""
     report = report_of_variance()
@@ -131,7 +87,7 @@ def exercise_change() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_1 = mo.ui.text(label="change")
     mo.vstack([exercise_change(), answer_1])
@@ -144,7 +100,7 @@ def _(answer_1):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_shares() -> Prediction:
     """Ask which part of the variance makes the error."""
     return Prediction(
@@ -153,8 +109,7 @@ def prediction_shares() -> Prediction:
         " error?",
         options=(
             "The subtraction, alone.",
-            "The squares: x² and their mean, and the square of the mean. The subtraction makes no"
-            " error.",
+            "The squares: x² and their mean, and the square of the mean; not the subtraction.",
             "All operations, each about as much as the others.",
         ),
         right="B",
@@ -165,7 +120,7 @@ def prediction_shares() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_shares() -> Figure:
     """Draw the shares of the operations of the variance."""
     rows = report_of_variance().rows
@@ -184,14 +139,14 @@ def figure_shares() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_1 = mo.ui.radio(prediction_shares().letters, inline=True)
     mo.vstack([prediction_shares(), letter_1])
     return (letter_1,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_1):
     prediction_shares().reveal(letter_1.value, figure_shares())
     return
@@ -210,13 +165,13 @@ def _():
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     mo.md(f"```text\n{report_of_variance()}\n```")
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_culprit() -> Exercise:
     """Ask which operation amplifies the errors."""
     rows = report_of_variance().rows
@@ -245,7 +200,7 @@ def exercise_culprit() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_2 = mo.ui.text(label="operation")
     mo.vstack([exercise_culprit(), answer_2])
@@ -258,7 +213,7 @@ def _(answer_2):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_gross() -> Exercise:
     """Ask for the gross from the shares."""
     report = report_of_variance()
@@ -284,7 +239,7 @@ def exercise_gross() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_3 = mo.ui.text(label="gross")
     mo.vstack([exercise_gross(), answer_3])
@@ -313,12 +268,12 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_remedy() -> Exercise:
     """Ask which remedy works."""
     results = {
-        "difference": in_format("variance", "fp16;difference:fp32"),
-        "two_pass": in_format("two_pass", "fp16"),
+        "difference": result("variance", "fp16;difference:fp32"),
+        "two_pass": result("two_pass", "fp16"),
     }
     works = min(results, key=lambda name: abs(results[name] - 1.25))
     return Exercise(
@@ -347,7 +302,7 @@ def exercise_remedy() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_4 = mo.ui.text(label="proposal")
     mo.vstack([exercise_remedy(), answer_4])
@@ -368,24 +323,17 @@ def _():
     A report of a model has hundreds of rows. So ask for **scopes** first: `report.by_scope()` adds
     up the shares of each layer. This model has two layers with a normalisation between them, which
     subtracts the mean of 16 numbers and divides by their standard deviation.
-
-    ```python
-    with jax.named_scope("first"):
-        h = jnp.tanh(x @ weights["first"]) + 4
-    with jax.named_scope("norm"):
-        mean = jnp.mean(h, -1, keepdims=True)
-        spread = jnp.mean(h**2, -1, keepdims=True) - mean**2
-        h = (h - mean) / jnp.sqrt(spread + 0.01)
-    with jax.named_scope("second"):
-        z = h @ weights["second"]
-    with jax.named_scope("loss"):
-        return jnp.mean(z**2)
-    ```
     """)
     return
 
 
-@app.function
+@app.cell(hide_code=True)
+def _():
+    mo.md(f"```python\n{inspect.getsource(model)}```")
+    return
+
+
+@app.function(hide_code=True)
 def prediction_model() -> Prediction:
     """Ask which scope of the model makes most of the error."""
     return Prediction(
@@ -405,7 +353,7 @@ def prediction_model() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_model() -> Figure:
     """Draw the shares of the scopes of the model, as it is and mended."""
     with ps.plots.figure(2, height=4.2) as axes:
@@ -425,20 +373,20 @@ def figure_model() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter_2 = mo.ui.radio(prediction_model().letters, inline=True)
     mo.vstack([prediction_model(), letter_2])
     return (letter_2,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter_2):
     prediction_model().reveal(letter_2.value, figure_model())
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_rule() -> Exercise:
     """Ask for the rule that mends the model."""
     before, after = (abs(report_of_model(p).change) for p in ("fp16", "fp16;norm:fp32"))
@@ -472,7 +420,7 @@ def exercise_rule() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_5 = mo.ui.text(label="rule")
     mo.vstack([exercise_rule(), answer_5])
@@ -496,7 +444,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_overflow() -> Exercise:
     """Ask for the smallest whole number whose square overflows in fp16."""
     first = next(n for n in range(1, 1000) if math.isinf(ps.multiply(float(n), float(n), "fp16")))
@@ -515,7 +463,7 @@ def exercise_overflow() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_6 = mo.ui.text(label="number")
     mo.vstack([exercise_overflow(), answer_6])

@@ -4,7 +4,7 @@ import marimo
 
 app = marimo.App(app_title="12. Popular claims, measured")
 
-with app.setup:
+with app.setup(hide_code=True):
     import math
     from dataclasses import dataclass
 
@@ -81,7 +81,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_range() -> Claim:
     """Measure which float32 numbers fp16 keeps."""
     every = fp32_code(math.inf) - 1
@@ -98,20 +98,20 @@ def claim_range() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_1 = guesses()
     mo.vstack([claim_range().ask(), guess_1])
     return (guess_1,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_1):
     claim_range().reveal(guess_1.value)
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_infinite() -> Exercise:
     """Ask where infinity begins in fp16."""
     first = next(n for n in range(65504, 65600) if math.isinf(rounded(n, "fp16")))
@@ -137,7 +137,7 @@ def exercise_infinite() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_1 = mo.ui.text(label="number")
     mo.vstack([exercise_infinite(), answer_1])
@@ -150,7 +150,7 @@ def _(answer_1):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_pi() -> Claim:
     """Measure what 16 and 8 bits keep of 3.14159."""
     found = ", ".join(f"{n}: {rounded(3.14159, n):.9g}" for n in ("fp16", "bf16", "e4m3", "e5m2"))
@@ -164,20 +164,20 @@ def claim_pi() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_2 = guesses()
     mo.vstack([claim_pi().ask(), guess_2])
     return (guess_2,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_2):
     claim_pi().reveal(guess_2.value)
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_fixed() -> Claim:
     """Measure the code of 3.14 in fixed point."""
     stored = rounded(3.14, "q3.8")
@@ -192,20 +192,20 @@ def claim_fixed() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_3 = guesses()
     mo.vstack([claim_fixed().ask(), guess_3])
     return (guess_3,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_3):
     claim_fixed().reveal(guess_3.value)
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_back() -> Claim:
     """Measure what a round trip through fp16 restores."""
     back = float(np.float32(rounded(3.14159, "fp16")))
@@ -221,14 +221,14 @@ def claim_back() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_4 = guesses()
     mo.vstack([claim_back().ask(), guess_4])
     return (guess_4,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_4):
     claim_back().reveal(guess_4.value)
     return
@@ -242,7 +242,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def prediction_sum() -> Prediction:
     """Ask where a long sum ends in bf16."""
     return Prediction(
@@ -259,7 +259,7 @@ def prediction_sum() -> Prediction:
     )
 
 
-@app.function
+@app.function(hide_code=True)
 def figure_sum() -> Figure:
     """Draw the partial sums of 0.1 in three formats."""
     count = np.arange(0, 10001, 100)
@@ -281,20 +281,20 @@ def figure_sum() -> Figure:
     return drawn(axes)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     letter = mo.ui.radio(prediction_sum().letters, inline=True)
     mo.vstack([prediction_sum(), letter])
     return (letter,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(letter):
     prediction_sum().reveal(letter.value, figure_sum())
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_sum() -> Claim:
     """Compare two orders of one sum."""
     tenths = np.full(10000, 0.1)
@@ -310,20 +310,20 @@ def claim_sum() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_5 = guesses()
     mo.vstack([claim_sum().ask(), guess_5])
     return (guess_5,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_5):
     claim_sum().reveal(guess_5.value)
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_stall() -> Exercise:
     """Ask where a sum of ones stops in fp16."""
     stall = int(ps.accumulate(np.ones(5000), "fp16"))
@@ -347,7 +347,7 @@ def exercise_stall() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_2 = mo.ui.text(label="value")
     mo.vstack([exercise_stall(), answer_2])
@@ -360,7 +360,7 @@ def _(answer_2):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_update() -> Claim:
     """Add small updates to a weight in three formats."""
     updates = np.concatenate([[1.0], np.full(1000, 1e-4)]).astype(np.float32)
@@ -376,14 +376,14 @@ def claim_update() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_6 = guesses()
     mo.vstack([claim_update().ask(), guess_6])
     return (guess_6,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_6):
     claim_update().reveal(guess_6.value)
     return
@@ -397,7 +397,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_mean() -> Claim:
     """Measure the gradient of a mean over many pixels in fp16."""
     size = 32 * 1024 * 1024
@@ -413,20 +413,20 @@ def claim_mean() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_7 = guesses()
     mo.vstack([claim_mean().ask(), guess_7])
     return (guess_7,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_7):
     claim_mean().reveal(guess_7.value)
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_adam() -> Claim:
     """Round the constants of Adam to 16 bits."""
     return Claim(
@@ -440,20 +440,20 @@ def claim_adam() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_8 = guesses()
     mo.vstack([claim_adam().ask(), guess_8])
     return (guess_8,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_8):
     claim_adam().reveal(guess_8.value)
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_epsilon() -> Exercise:
     """Ask for the smallest power of ten that fp16 keeps."""
     least = min(10.0**-k for k in range(12) if rounded(10.0**-k, "fp16"))
@@ -480,7 +480,7 @@ def exercise_epsilon() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_3 = mo.ui.text(label="epsilon")
     mo.vstack([exercise_epsilon(), answer_3])
@@ -493,7 +493,7 @@ def _(answer_3):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_softmax() -> Claim:
     """Compute exponentials in fp16."""
     high, low = (float(ps.exp(x, "fp16")) for x in (12.0, -17.5))
@@ -508,20 +508,20 @@ def claim_softmax() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_9 = guesses()
     mo.vstack([claim_softmax().ask(), guess_9])
     return (guess_9,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_9):
     claim_softmax().reveal(guess_9.value)
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_exponential() -> Exercise:
     """Ask for the largest whole number whose exponential is finite in fp16."""
     last = max(n for n in range(20) if math.isfinite(ps.exp(float(n), "fp16")))
@@ -539,7 +539,7 @@ def exercise_exponential() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_4 = mo.ui.text(label="n")
     mo.vstack([exercise_exponential(), answer_4])
@@ -560,7 +560,7 @@ def _():
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def claim_memory() -> Claim:
     """Count the bytes of training BERT-base."""
     lines = ["| policy | weights | float32 copy | gradients | Adam | all, in GB |"]
@@ -581,20 +581,20 @@ def claim_memory() -> Claim:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     guess_10 = guesses()
     mo.vstack([claim_memory().ask(), guess_10])
     return (guess_10,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(guess_10):
     claim_memory().reveal(guess_10.value)
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_megabytes() -> Exercise:
     """Ask for the memory of ten million weights."""
     count = 10_000_000
@@ -613,7 +613,7 @@ def exercise_megabytes() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_5 = mo.ui.text(label="MB")
     mo.vstack([exercise_megabytes(), answer_5])
@@ -626,7 +626,7 @@ def _(answer_5):
     return
 
 
-@app.function
+@app.function(hide_code=True)
 def exercise_bytes() -> Exercise:
     """Ask for the bytes of a weight in mixed precision with Adam."""
     million = 10**6
@@ -647,7 +647,7 @@ def exercise_bytes() -> Exercise:
     )
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     answer_6 = mo.ui.text(label="bytes")
     mo.vstack([exercise_bytes(), answer_6])
