@@ -31,6 +31,12 @@ def rounded(x: float, spec: str) -> float:
     return float(ps.round_to(np.float64(x), spec))
 
 
+@app.function(hide_code=True)
+def unit_roundoff(name: str) -> Fraction:
+    """Return half the gap above 1."""
+    return Fraction(float(ps.ulp(np.float64(1), name))) / 2
+
+
 @app.cell(hide_code=True)
 def _():
     LESSON
@@ -260,10 +266,10 @@ def figure_relative_error() -> Figure:
     """Draw the relative error of rounding to nearest, and the unit roundoff."""
     x = np.linspace(1, 14, 4161)
     error = np.abs(ps.round_to(x, TINY) - x) / x
-    u = ps.get_format(TINY).unit_roundoff
+    u = unit_roundoff(TINY)
     with ps.plots.figure(1, width=ps.plots.PAGE_WIDTH, height=5.5) as axes:
         axes[0].plot(x, error, label="relative error")
-        axes[0].axhline(u, color="black", linestyle="--", label=f"unit roundoff u = {Fraction(u)}")
+        axes[0].axhline(float(u), color="black", linestyle="--", label=f"unit roundoff u = {u}")
         axes[0].set_xscale("log", base=2)
         axes[0].set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
         axes[0].set(xlabel="number", ylabel="relative error", ylim=(0, 0.14))
@@ -288,7 +294,7 @@ def _(letter):
 @app.function(hide_code=True)
 def exercise_unit_roundoff() -> Exercise:
     """Ask for the unit roundoff of fp16."""
-    right = Fraction(float(ps.get_format("fp16").unit_roundoff))
+    right = unit_roundoff("fp16")
     return Exercise(
         question="**Exercise 4.** fp16 stores 10 bits of the significand. Which unit roundoff u"
         " does it have?",

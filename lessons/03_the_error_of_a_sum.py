@@ -5,6 +5,9 @@ import marimo
 app = marimo.App(app_title="3. The error of a sum")
 
 with app.setup(hide_code=True):
+    import functools
+    from fractions import Fraction
+
     import marimo as mo
     import numpy as np
     from matplotlib.figure import Figure
@@ -21,6 +24,12 @@ with app.setup(hide_code=True):
         needs="Lesson 2: ulps, ties to even.",
     )
     TINY = "float(e=3,p=3)"
+
+
+@app.function(hide_code=True)
+def unit_roundoff(name: str) -> Fraction:
+    """Return half the gap above 1."""
+    return Fraction(float(ps.ulp(np.float64(1), name))) / 2
 
 
 @app.cell(hide_code=True)
@@ -48,7 +57,7 @@ def _():
 @app.function(hide_code=True)
 def exercise_ones() -> Exercise:
     """Ask where a sum of ones stops."""
-    right = 2 ** int(ps.get_format("fp16").precision)
+    right = int(1 / unit_roundoff("fp16"))
     return Exercise(
         question="**Exercise 1.** fp16 has precision 11. Add ones, one after the other. At which"
         " sum does it stop?",
@@ -118,7 +127,8 @@ def prediction_harmonic() -> Prediction:
     )
 
 
-@app.function(hide_code=True)
+@app.function
+@functools.cache
 def running_sums(spec: str, n: int = 1200) -> np.ndarray:
     """Return the sums of the first 1, 2, ..., n terms; float64 holds each exact sum of two."""
     terms = ps.round_to(1 / np.arange(1.0, n + 1), spec)
@@ -399,7 +409,7 @@ def figure_orders() -> Figure:
     """Draw the mean relative errors of four ways to add."""
     with ps.plots.figure(1, height=6.5) as axes:
         ps.plots.plot_curves(axes[0], errors_of_orders(), marker="o")
-        u = ps.get_format("bf16").unit_roundoff
+        u = float(unit_roundoff("bf16"))
         axes[0].axhline(u, color="black", linestyle="--", label="unit roundoff")
         axes[0].set_xscale("log", base=2)
         axes[0].set_yscale("log")

@@ -5,6 +5,7 @@ import marimo
 app = marimo.App(app_title="4. Dot products and bounds")
 
 with app.setup(hide_code=True):
+    import functools
     from fractions import Fraction
 
     import marimo as mo
@@ -23,6 +24,12 @@ with app.setup(hide_code=True):
         needs="Lesson 2 (unit roundoff) and lesson 3 (sums).",
     )
     SIZES = (16, 128, 1024)
+
+
+@app.function(hide_code=True)
+def unit_roundoff(name: str) -> Fraction:
+    """Return half the gap above 1."""
+    return Fraction(float(ps.ulp(np.float64(1), name))) / 2
 
 
 @app.cell(hide_code=True)
@@ -94,7 +101,7 @@ def _(answer_1):
 @app.function(hide_code=True)
 def exercise_bound() -> Exercise:
     """Ask for the bound n u."""
-    n, u = 100, Fraction(float(ps.get_format("fp16").unit_roundoff))
+    n, u = 100, unit_roundoff("fp16")
     return Exercise(
         question=f"**Exercise 2.** fp16 has precision 11. How large is n u for n = {n}? (Two digits"
         " are enough.)",
@@ -262,7 +269,8 @@ def prediction_bound() -> Prediction:
     )
 
 
-@app.function(hide_code=True)
+@app.function
+@functools.cache
 def largest_errors(signed: bool, accumulator: str) -> list[float]:
     """Return the largest backward error of many dot products of fp16 numbers, for each size."""
     random = np.random.default_rng(4)

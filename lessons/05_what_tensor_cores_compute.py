@@ -191,7 +191,7 @@ def prediction_stairs() -> Prediction:
 @app.function(hide_code=True)
 def figure_stairs() -> Figure:
     """Draw what three machines make of 2**23 - 2**23 + x."""
-    x = np.arange(0, 2 + 1 / 32, 1 / 32)
+    x = np.arange(0, 2, 1 / 32)
     with ps.plots.figure(1, width=ps.plots.PAGE_WIDTH, height=6.0) as axes:
         axes[0].plot(x, x, "--", color="black", label="exact")
         for name, style in (("v100", "-"), ("a100", "-."), ("h100", ":")):

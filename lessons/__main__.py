@@ -13,6 +13,9 @@ from lessons.frame import discover, faults_of, find, load
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run or export the lessons; return 1 if one fails, 2 for a name that is not known."""
     options = _parser().parse_args(arguments)
+    if options.list:
+        print(table())
+        return 0
     try:
         names = [find(word) for word in options.names] or discover()
     except LookupError as problem:
@@ -32,11 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(failed)
 
 
+def table() -> str:
+    """Return the list of the lessons as a table in Markdown, as docs/lessons/index.md has it."""
+    lessons = [(int(name[:2]), name, load(name).LESSON) for name in discover()]
+    rows = [
+        f"| {number} | {lesson.title} | {lesson.goal} | {lesson.minutes} | `{name}.py` |"
+        for number, name, lesson in lessons
+    ]
+    return "\n".join(["| | lesson | goal | minutes | file |", "|---|---|---|---|---|", *rows])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lessons", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="01, 01_what_a_float_is, ... (all)"
     )
+    parser.add_argument("--list", action="store_true", help="print a table of the lessons")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write files there")
     parser.add_argument(
         "--to", nargs="+", choices=KINDS, default=KINDS, help=f"kinds of file ({' '.join(KINDS)})"

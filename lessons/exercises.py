@@ -96,7 +96,7 @@ class Exercise:
         if is_alike(given, self.right, self.within):
             return Verdict(is_right=True, message=f"**Right.** {self.why}".strip())
         for mistake in self.mistakes:
-            if is_alike(given, mistake.answer, min(self.within, Fraction(1, 10**6))):
+            if is_alike(given, mistake.answer, max(self.within, Fraction(1, 10**6))):
                 return self._wrong(mistake.hint, self.hints)
         if hint := _general_mistake(given, self.right):
             return self._wrong(hint, self.hints)
