@@ -6,10 +6,12 @@ app = marimo.App(app_title="11. Reading an error report")
 
 with app.setup(hide_code=True):
     import inspect
+    import io
     import math
 
     import marimo as mo
     from matplotlib.figure import Figure
+    from rich.console import Console
 
     import precsim as ps
     from lessons.exercises import Exercise, Lesson, Mistake, Prediction
@@ -157,17 +159,23 @@ def _():
     mo.md("""
     ## The report
 
-    Read it from the top. The first lines give the change and the **gross**, the sum of the
+    Read it from the top. The first line gives the change and the **gross**, the sum of the
     magnitudes of all shares. Then come the three operations that matter most. In the table,
     **SQNR** is how well an operation rounds its own result, in decibel, and **factor** is by how
-    much it enlarges the relative error of what it gets.
+    much it enlarges the relative error of what it gets. `print(report)` shows all of this.
     """)
     return
 
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(f"```text\n{report_of_variance()}\n```")
+    numbered = "\n".join(f"1. {line}" for line in report_of_variance().top())
+    paper = Console(width=72, file=io.StringIO())
+    paper.print(report_of_variance().table())
+    mo.md(
+        f"Change {report_of_variance().change:g}, gross {report_of_variance().gross:g}. What loses"
+        f" most:\n\n{numbered}\n\n```text\n{paper.file.getvalue()}```"
+    )
     return
 
 
