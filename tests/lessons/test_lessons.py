@@ -12,10 +12,11 @@ pytest.importorskip("marimo")
 from lessons.__main__ import main
 from lessons.export import export
 from lessons.frame import FOLDER, discover, exercises, faults_of, figures, find, load, predictions
-from tests.lessons.wrong_answers import WRONG
+from tests.lessons import wrong_answers, wrong_answers_7_to_12
 from tests.picture_faults import picture_faults
 
 LESSONS = discover()
+WRONG = wrong_answers.WRONG | wrong_answers_7_to_12.WRONG
 
 
 @pytest.mark.parametrize("name", LESSONS)
