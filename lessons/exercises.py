@@ -156,7 +156,7 @@ class Prediction:
         if letter is not None:
             verdict = "As you predicted." if letter == self.right else f"You predicted {letter}."
             return marimo.Html(_as_html(verdict) + shown)
-        if marimo.app_meta().mode in ("edit", "run"):
+        if marimo.app_meta().mode in ("edit", "run") and "fold" not in marimo.cli_args():
             return marimo.md("*Choose a letter: the figure opens then.*")
         return marimo.Html(folded("Open it when you have predicted", shown))
 

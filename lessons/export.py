@@ -70,6 +70,7 @@ def _without_fields(text: str) -> str:
 def write_jupyter(name: str, path: Path) -> None:
     """Write a Jupyter notebook with its outputs, made by marimo; its fields are left out."""
     source, to = str(FOLDER / f"{name}.py"), ["--include-outputs", "--force", "-o", str(path)]
+    to += ["--", "--fold"]  # figures stand folded, as nobody can choose a letter
     python_path = [str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     subprocess.run(
         [sys.executable, "-m", "marimo", "-q", "export", "ipynb", source, *to],
@@ -78,7 +79,10 @@ def write_jupyter(name: str, path: Path) -> None:
     )
     notebook = json.loads(path.read_text("utf-8"))
     for cell in notebook["cells"]:
-        if "outputs" in cell:
+        for output in cell.get("outputs", []):
+            for kind, lines in output.get("data", {}).items():
+                output["data"][kind] = _without_fields("".join(lines))
+        if "outputs" in cell:  # fields that stand alone, such as sliders
             cell["outputs"] = [each for each in cell["outputs"] if "marimo-" not in str(each)]
     note = _IN_JUPYTER.format(name=next(iter(exercises(load(name)))))
     first = {"cell_type": "markdown", "id": "jupyter", "metadata": {}, "source": note}

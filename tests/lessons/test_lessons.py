@@ -117,3 +117,5 @@ def test_jupyter_notebook_has_outputs_and_no_dead_fields(tmp_path: Path) -> None
     outputs = [str(o) for cell in notebook.cells for o in cell.get("outputs", [])]
     assert len(outputs) > 5
     assert not any("marimo-" in output for output in outputs)
+    assert sum("<strong>Exercise " in output for output in outputs) == 6
+    assert any("Open it when you have predicted" in output for output in outputs)
