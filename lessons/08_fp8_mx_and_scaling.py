@@ -491,8 +491,8 @@ def quality(name: str) -> tuple[float, float]:
     """Return the bits of a number and the SQNR in decibel, for normal numbers."""
     x = np.random.default_rng(0).standard_normal(2048).astype(np.float32)
     fmt = ps.get_format(name)
-    bits = getattr(fmt, "bits_per_element", None) or getattr(fmt, "width", 0)
-    return float(bits), float(ps.sqnr(x, ps.round_to(x, name)))
+    bits = fmt.bits_per_element if isinstance(fmt, ps.BlockFormat) else float_format(name).width
+    return float(bits or 0), float(ps.sqnr(x, ps.round_to(x, name)))
 
 
 @app.cell(hide_code=True)

@@ -170,11 +170,11 @@ def _():
 @app.cell(hide_code=True)
 def _():
     numbered = "\n".join(f"1. {line}" for line in report_of_variance().top())
-    paper = Console(width=72, file=io.StringIO())
-    paper.print(report_of_variance().table())
+    paper = io.StringIO()
+    Console(width=72, file=paper).print(report_of_variance().table())
     mo.md(
         f"Change {report_of_variance().change:g}, gross {report_of_variance().gross:g}. What loses"
-        f" most:\n\n{numbered}\n\n```text\n{paper.file.getvalue()}```"
+        f" most:\n\n{numbered}\n\n```text\n{paper.getvalue()}```"
     )
     return
 
