@@ -17,6 +17,7 @@ COMMANDS = {
     "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
     "show": "show a number in several formats: bits, value, error, neighbours",
+    "walk": "evaluate an expression step by step, and explain each rounding",
     "formats": "list the formats with their precision and range",
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
