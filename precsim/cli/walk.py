@@ -19,6 +19,8 @@ examples:
 
 _KEPT, _CUT, _TAKEN = "36", "1;31", "1"
 """Colours of the bits that are kept and cut off, and of the neighbour that is taken."""
+_INDENT = 14
+"""Characters before the content of a row."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,15 +137,26 @@ def _rows(rounding: Rounding) -> list[Row]:
     ):
         if value is not None:
             is_taken = value == rounding.value
-            text = f"{exact_text(value)}   {bits}".rstrip()
-            words = [(word, _TAKEN if is_taken else "") for word in text.split(" ")]
-            rows.append((f"{label} <-" if is_taken else label, words))
+            rows += _value_rows(f"{label} <-" if is_taken else label, value, bits, is_taken)
     if rounding.value not in (rounding.below, rounding.above):
-        rows.append(("becomes", f"{exact_text(rounding.value)}   {rounding.bits}".rstrip()))
+        rows += _value_rows("becomes", rounding.value, rounding.bits, False)
     rows.append(("because", rounding.reason))
     if rounding.flags not in ((), ("inexact",)):
         rows.append(("flags", ", ".join(rounding.flags)))
     return rows
+
+
+def _value_rows(label: str, value: float, bits: str, is_taken: bool) -> list[Row]:
+    """Return a value and its bits, in two rows if one has no room."""
+    text = exact_text(value)
+    colour = _TAKEN if is_taken else ""
+    lines = [f"{text}   {bits}" if bits else text]
+    if len(lines[0]) > columns() - _INDENT and bits:
+        lines = [text, bits]
+    return [
+        ("" if k else label, [(word, colour) for word in line.split(" ")])
+        for k, line in enumerate(lines)
+    ]
 
 
 def _alignment_rows(alignment: Alignment) -> list[Row]:
@@ -151,7 +164,7 @@ def _alignment_rows(alignment: Alignment) -> list[Row]:
     total = sum(term.kept for term in alignment.terms)
     digits = max(abs(n).bit_length() for n in (*(t.kept for t in alignment.terms), total))
     digits = max(digits, alignment.largest - alignment.unit + 1)
-    room = max(columns() - 14 - digits - 4, 4)
+    room = max(columns() - _INDENT - digits - 4, 4)
     cut = f"bits below 2**{alignment.unit} are cut off"
     rows: list[Row] = [("aligned", f"to the largest exponent, {alignment.largest}; {cut}")]
     for number, term in enumerate(alignment.terms, 1):
