@@ -11,7 +11,7 @@ MAX_LENGTH = 1_000
 MAX_PARENTHESES = 50
 _MAX_BITS = 200_000
 """Larger results of powers and products are refused."""
-_FEW_DIGITS, _FIRST_DIGITS, _SHORT_QUOTIENT = 44, 20, 24
+_FEW_DIGITS, _FIRST_DIGITS, _SHORT_QUOTIENT = 30, 20, 16
 """Digits that `exact_text` writes of an exact number, of the beginning of others, of a quotient."""
 
 _HEX = r"0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?"

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from precsim.formats.written import approximate, exact_text
+from precsim.formats.written import approximate, exact_decimal, exact_text
+
+_MAX_BITS = 4_000
+"""Of a quotient that JSON has in full; of a larger one it has the first digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +68,11 @@ class Rounding:
         """Return all of it as JSON has it; exact numbers are strings."""
         return {
             "spec": self.spec,
-            "exact": exact_text(self.exact),
-            "value": exact_text(self.value),
+            "exact": _said(self.exact),
+            "value": _said(self.value),
             "bits": self.bits or None,
-            "below": None if self.below is None else exact_text(self.below),
-            "above": None if self.above is None else exact_text(self.above),
+            "below": None if self.below is None else _said(self.below),
+            "above": None if self.above is None else _said(self.above),
             "below_bits": self.below_bits or None,
             "above_bits": self.above_bits or None,
             "position": None if self.position is None else approximate(self.position),
@@ -142,10 +145,10 @@ class Alignment:
         terms = [
             {
                 "text": term.text,
-                "value": exact_text(term.value),
+                "value": _said(term.value),
                 "exponent": term.exponent,
                 "kept": term.kept,
-                "lost": exact_text(term.lost),
+                "lost": _said(term.lost),
             }
             for term in self.terms
         ]
@@ -250,8 +253,8 @@ class Walk:
             "expression": self.expression,
             "spec": self.spec,
             "steps": [step.as_dict() for step in self.steps],
-            "value": exact_text(self.value),
-            "exact": self.exact_text,
+            "value": _said(self.value),
+            "exact": self.exact_text if self.has_roots else _said(self.exact),
             "ulps": None if self.ulps is None else approximate(self.ulps),
         }
 
@@ -269,3 +272,11 @@ class Walk:
         error = "" if self.ulps is None else f"; error {approximate(self.ulps)} ulp"
         without = f"without rounding {self.exact_text}{error}"
         return "\n".join([*lines, f"result {exact_text(self.value)}; {without}"])
+
+
+def _said(value: Fraction | float) -> str:
+    """Write a number for JSON: a float in decimal, a fraction as a quotient, with all digits."""
+    if isinstance(value, float):
+        return exact_decimal(value)
+    bits = value.numerator.bit_length() + value.denominator.bit_length()
+    return str(value) if bits <= _MAX_BITS else exact_text(value)
