@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from precsim.cli import modes, scaled
-from precsim.cli.formats import NOTES, facts, kind_of
+from precsim.cli.format_rows import NOTES, facts, kind_of
 from precsim.cli.output import Row, print_rows, print_words
 from precsim.cli.scaled import ShownScaled
 from precsim.cli.shown import Shown, describe, describe_code, neighbours
