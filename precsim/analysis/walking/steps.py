@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from precsim.formats import notebook
 from precsim.formats.written import approximate, exact_decimal, exact_text
 
 _MAX_BITS = 4_000
@@ -262,6 +263,25 @@ class Walk:
         """Return all of it as JSON; exact numbers are strings."""
         return json.dumps(self.as_dict(), indent=1)
 
+    def _repr_html_(self) -> str:
+        """Return the steps as a table for a notebook."""
+        header = ("step", "numbers", "exact", "rounded", "bits", "why")
+        rows = [
+            (
+                step.name if step.name == step.formula else f"{step.name} = {step.formula}",
+                step.numbers,
+                exact_text(step.rounding.exact),
+                exact_text(step.rounding.value),
+                step.rounding.bits,
+                step.rounding.reason,
+            )
+            for step in self.steps
+        ]
+        title = notebook.paragraph(f"{self.expression} in {self.spec}", "title")
+        cores = [notebook.table(*_terms(step)) for step in self.steps if step.alignment]
+        end = notebook.paragraph(str(self).rpartition("\n")[2])
+        return notebook.fragment(title, notebook.table(header, rows), *cores, end)
+
     def __str__(self) -> str:
         """Return a line for each step, and one for the result."""
         lines = [f"{self.expression} in {self.spec}"]
@@ -272,6 +292,23 @@ class Walk:
         error = "" if self.ulps is None else f"; error {approximate(self.ulps)} ulp"
         without = f"without rounding {self.exact_text}{error}"
         return "\n".join([*lines, f"result {exact_text(self.value)}; {without}"])
+
+
+def _terms(step: Step) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of the terms of a tensor core's step."""
+    assert step.alignment is not None
+    unit = f"2**{step.alignment.unit}"
+    header = (f"term of {step.name}", "value", "exponent", f"kept, in {unit}", "cut off")
+    return header, [
+        (
+            term.text,
+            exact_text(term.value),
+            str(term.exponent),
+            str(term.kept),
+            exact_text(term.lost),
+        )
+        for term in step.alignment.terms
+    ]
 
 
 def _said(value: Fraction | float) -> str:
