@@ -83,9 +83,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print_words(f"{_shortened(found.expression)} in {found.spec}", first=_TAKEN)
     _print_inputs(found)
+    was_short = False
     for step in found.steps:
         if step.operation != "input":
+            is_short = step.alignment is None and step.rounding.is_exact
+            if not (is_short and was_short):
+                print()
             _print_step(step)
+            was_short = is_short
     _print_result(found)
     return 0
 
@@ -107,13 +112,13 @@ def _print_inputs(found: Walk) -> None:
     for step in inputs:
         if step.rounding.is_exact:
             exact.setdefault(step.rounding.spec, []).append(_shortened(step.name))
-    for spec, names in exact.items():
+    if exact:
         print()
+    for spec, names in exact.items():
         print_words(f"Exact in {spec}: {', '.join(names)}")
 
 
 def _print_step(step: Step) -> None:
-    print()
     rounding, value = step.rounding, exact_text(step.rounding.value)
     head = f"{step.name} = {_shortened(step.formula)}"
     if step.alignment is None and rounding.is_exact:

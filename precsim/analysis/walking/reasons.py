@@ -119,8 +119,8 @@ def _reason(
         return _overflow(rounding, spec)
     if value == rounding.exact:
         return "exact"
-    is_flushed = isinstance(fmt, FloatFormat) and spec.subnormals in _FLUSHING
-    if is_flushed and abs(rounding.exact) < fmt.min_normal:
+    can_flush = spec.subnormals in _FLUSHING
+    if can_flush and isinstance(fmt, FloatFormat) and abs(rounding.exact) < fmt.min_normal:
         return f"below the smallest normal value; {spec.subnormals} makes it {exact_text(value)}"
     if rounding.position is None:
         return f"the nearest value of {fmt.name}"
