@@ -18,6 +18,7 @@ from precsim.cli.main import main
 
 FOLDER = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.name != "index.md")
+COMMANDS = FOLDER.parent / "reference" / "cli.md"
 MAX_LINES = 40
 
 
@@ -110,7 +111,9 @@ def test_line_of_the_shell_trains_a_model_of_ones_own(
     assert (tmp_path / "lines").is_dir()
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "console")], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page", [p for p in (*PAGES, COMMANDS) if blocks(p, "console")], ids=lambda p: p.stem
+)
 def test_console_blocks_show_what_is_printed(
     page: Path,
     tmp_path: Path,

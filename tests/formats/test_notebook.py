@@ -23,7 +23,7 @@ SHOWN: dict[str, Any] = {
     "walk": ps.walk("0.1 + 0.2", "fp16"),
     "core": ps.walk("dot([2**12, 1], [2**12, 0.75])", "h100:fp16"),
     "value": ps.oracle.round_exact(1e6, "fp16"),
-    "explanation": ps.explain(np.float32([1.0, 3.01]), np.float32([1.0, 3.0])),
+    "explanation": ps.explain(np.array([1.0, 3.01], "f4"), np.array([1.0, 3.0], "f4")),
 }
 
 

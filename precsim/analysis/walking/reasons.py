@@ -119,12 +119,15 @@ def _reason(
         return _overflow(rounding, spec)
     if value == rounding.exact:
         return "exact"
-    can_flush = spec.subnormals in _FLUSHING
-    if can_flush and isinstance(fmt, FloatFormat) and abs(rounding.exact) < fmt.min_normal:
+    if isinstance(fmt, FloatFormat) and spec.subnormals in _FLUSHING and _is_tiny(rounding, fmt):
         return f"below the smallest normal value; {spec.subnormals} makes it {exact_text(value)}"
     if rounding.position is None:
         return f"the nearest value of {fmt.name}"
     return _between(rounding, spec, random_bits)
+
+
+def _is_tiny(rounding: Rounding, fmt: FloatFormat) -> bool:
+    return abs(Fraction(rounding.exact)) < Fraction(fmt.min_normal)
 
 
 def _plain(value: float) -> str:

@@ -45,7 +45,7 @@ def test_ticks_are_the_values() -> None:
         ps.plots.plot_values(axes[0], ["e2m1", "e4m3", "q3.4"])
     marks = [line for line in axes[0].lines if line.get_marker() == "|"]
     for name, line in zip(("q3.4", "e4m3", "e2m1"), marks, strict=True):
-        values = np.unique(np.asarray(ps.decode(np.arange(1 << ps.get_format(name).width), name)))
+        values = np.unique(np.asarray(ps.decode(np.arange(256 if name != "e2m1" else 16), name)))
         expected = values[(values >= 0) & (values <= 6)]
         assert np.array_equal(line.get_xdata(), expected), name
 

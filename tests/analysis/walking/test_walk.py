@@ -13,7 +13,7 @@ import precsim as ps
 from precsim.analysis.walking.reasons import explain_rounding
 from precsim.analysis.walking.walk import walk
 
-FORMATS = ("fp16", "bf16", "e4m3", "e5m2:saturate", "q3.4", "fp32:rtz", "binary8p4se", "e2m1:rtp")
+FORMATS = ("fp16", "e5m2:saturate", "q3.4", "fp32:rtz", "binary8p4se")
 
 
 def same(x: float, y: float) -> bool:
@@ -67,7 +67,7 @@ def test_sums_of_negative_zeros_are_those_of_accumulate() -> None:
     for spec in ("fp16", "fp16:rtn", "e4m3fnuz"):
         for name, order in (("sum", "sequential"), ("pairwise", "pairwise"), ("kahan", "kahan")):
             for count in (1, 2, 3):
-                expected = float(ps.accumulate(np.float64([-0.0] * count), spec, order=order))
+                expected = float(ps.accumulate(np.array([-0.0] * count), spec, order=order))
                 text = f"{name}([{', '.join(['-0'] * count)}])"
                 assert same(walk(text, spec).value, expected), (spec, text)
 
