@@ -6,7 +6,10 @@ from fractions import Fraction
 from precsim.analysis.walking.steps import Alignment, Rounding, Step, Walk
 from precsim.analysis.walking.walk import walk
 from precsim.cli.output import Row, columns, print_rows, print_words
+from precsim.cli.show import FIELD_STYLES
+from precsim.formats.fields import fields_of
 from precsim.formats.written import approximate, exact_text
+from precsim.rounding.spec import RoundingSpec
 
 _EPILOG = """\
 examples:
@@ -18,7 +21,7 @@ examples:
   precsim walk 'dot([1, 2], [0.1, 3], bf16_bf16_fp32, c=7)'"""
 
 _KEPT, _CUT, _TAKEN = "36", "1;31", "1"
-"""Colours of the bits that are kept and cut off, and of the neighbour that is taken."""
+"""Colours of the bits that are kept and cut off; of the number that is taken, and of titles."""
 _INDENT = 14
 """Characters before the content of a row."""
 
@@ -81,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(found.to_json())
         return 0
-    print_words(f"{_shortened(found.expression)} in {found.spec}", first=_TAKEN)
+    print_words(f"{_shortened(found.expression)} in {found.spec}")
     _print_inputs(found)
     was_short = False
     for step in found.steps:
@@ -135,32 +138,39 @@ def _print_step(step: Step) -> None:
 
 def _rows(rounding: Rounding) -> list[Row]:
     """Return the lines of a rounding: the exact number, its neighbours, which one and why."""
-    rows: list[Row] = [("exact", exact_text(rounding.exact))]
-    for label, value, bits in (
+    shown = [
         ("lower", rounding.below, rounding.below_bits),
         ("upper", rounding.above, rounding.above_bits),
-    ):
-        if value is not None:
-            is_taken = value == rounding.value
-            rows += _value_rows(f"{label} <-" if is_taken else label, value, bits, is_taken)
+    ]
     if rounding.value not in (rounding.below, rounding.above):
-        rows += _value_rows("becomes", rounding.value, rounding.bits, False)
+        shown.append(("becomes", rounding.value, rounding.bits))
+    rows: list[Row] = [("exact", exact_text(rounding.exact))]
+    found = [(label, value, bits) for label, value, bits in shown if value is not None]
+    width = max(len(exact_text(value)) for _, value, _ in found)
+    room = columns() - _INDENT - 3 - max(len(bits) for _, _, bits in found)
+    for label, value, bits in found:
+        is_taken = value == rounding.value
+        text = (exact_text(value), _TAKEN if is_taken or label == "becomes" else "")
+        label_shown = f"{label} <-" if is_taken and label != "becomes" else label
+        words = _bit_words(bits, rounding.spec)
+        if not words or width > room:
+            rows += [(label_shown, [text]), *([("", words)] if words else [])]
+        else:
+            gap = [("", "")] * (2 + width - len(text[0]))
+            rows.append((label_shown, [text, *gap, *words]))
     rows.append(("because", rounding.reason))
     if rounding.flags not in ((), ("inexact",)):
         rows.append(("flags", ", ".join(rounding.flags)))
     return rows
 
 
-def _value_rows(label: str, value: float, bits: str, is_taken: bool) -> list[Row]:
-    """Return a value and its bits, in two rows if one has no room."""
-    text = exact_text(value)
-    colour = _TAKEN if is_taken else ""
-    lines = [f"{text}   {bits}" if bits else text]
-    if len(lines[0]) > columns() - _INDENT and bits:
-        lines = [text, bits]
+def _bit_words(bits: str, spec: str) -> list[tuple[str, str]]:
+    """Return the fields of a code, each in its colour."""
+    if not bits:
+        return []
+    fields = fields_of(0, RoundingSpec.parse(spec).format)
     return [
-        ("" if k else label, [(word, colour) for word in line.split(" ")])
-        for k, line in enumerate(lines)
+        (word, FIELD_STYLES[field.name]) for word, field in zip(bits.split(), fields, strict=True)
     ]
 
 
@@ -200,8 +210,9 @@ def _print_result(found: Walk) -> None:
     print()
     print_words("result", first=_TAKEN)
     rows: list[Row] = [("value", exact_text(found.value))]
-    if found.steps[-1].rounding.bits and found.steps[-1].rounding.value == found.value:
-        rows.append(("bits", found.steps[-1].rounding.bits))
+    last = found.steps[-1].rounding
+    if last.bits and last.value == found.value:
+        rows.append(("bits", _bit_words(last.bits, last.spec)))
     rows.append(("unrounded", found.exact_text))
     rows.append(("error", _error(found)))
     print_rows(rows)

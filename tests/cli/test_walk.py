@@ -79,7 +79,7 @@ def test_0_1_plus_0_2(capsys: pytest.CaptureFixture[str]) -> None:
 r1 = 0.1 + 0.2
   numbers     0.0999755859375 + 0.199951171875
   exact       0.2999267578125
-  lower <-    0.2998046875   0 01101 0011001100
+  lower <-    0.2998046875     0 01101 0011001100
   upper       0.300048828125   0 01101 0011001101
   because     half way, a tie: rne takes the even one, whose last bit is 0
 

@@ -147,6 +147,12 @@ def test_roots_are_said_to_be_about() -> None:
     assert ps.walk("sqrt(9)", "fp32").exact_text == "3"
 
 
+def test_spaces_are_one_space_and_numbers_behind_operators_have_parentheses() -> None:
+    found = ps.walk(" -3\n +\t-0.5 ", "fp16")
+    assert found.expression == "-3 + -0.5"
+    assert found.steps[-1].formula == "-3 + (-0.5)"
+
+
 def test_json_has_everything() -> None:
     found = json.loads(ps.walk("dot([1, 2**12], [0.3, 2**12], h100:fp16)", "fp32").to_json())
     assert found["steps"][-1]["alignment"]["terms"][0]["exponent"] == -2
