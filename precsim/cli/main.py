@@ -22,9 +22,7 @@ COMMANDS = {
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 
-_NUMBER = re.compile(
-    r"-(\d|\.\d|\(|inf|nan|pi|e\b|sqrt|fma|sum|dot|kahan)[\w.+/*^()\[\], =-]*\Z", re.IGNORECASE
-)
+_NUMBER = re.compile(r"-(\d|\.\d|\(|inf|nan|pi|e\b|\w+\()[\w.+/*^()\[\], =-]*\Z", re.IGNORECASE)
 
 
 class _Parser(argparse.ArgumentParser):
