@@ -208,8 +208,8 @@ def exercise_backward() -> Exercise:
         f" 30.4. A computer says {float(computed):g}. How large is the backward error? (Two digits.)",
         right=right,
         within=0.03,
-        why=f"0.15 / 30.4 is about {right:.4f}. The relative error is 19 times as large,"
-        " 0.09, but 18 parts of 19 are the fault of the problem, not of the computer.",
+        why=f"0.15 / 30.4 is about {right:.4f}. The relative error, 0.09, is 19 times as large: this"
+        " factor is that of the problem, not of the computer.",
         mistakes=(
             Mistake(
                 answer=Fraction(15, 160),

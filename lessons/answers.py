@@ -18,7 +18,11 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] 
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-_LARGEST_POWER = 4096
+_LARGEST_BASE, _LARGEST_POWER, _LONGEST = (
+    1024,
+    4096,
+    200,
+)  # what a learner may type; more would take long
 
 
 def is_bits(answer: Answer) -> bool:
@@ -42,34 +46,42 @@ def read(text: object, right: Answer) -> Fraction | float | str:
 
 def number(text: object) -> Fraction | float:
     """Return the exact number; infinities and NaN are floats."""
+    try:
+        return _number(text)
+    except (ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+        examples = "0.625, 5/8, 2**-3, 1.5 * 2**4, 1e-3, inf"
+        raise ValueError(f"{text!r} is no number. You can write {examples}.") from None
+
+
+def _number(text: Any) -> Fraction | float:
     if not isinstance(text, str):
-        value: Any = getattr(text, "item", lambda: text)()  # scalars of NumPy and JAX
-        if isinstance(value, float) and not math.isfinite(value):
-            return value
-        return Fraction(value)
+        value = getattr(text, "item", lambda: text)()  # scalars of NumPy and JAX
+        return value if isinstance(value, float) and not math.isfinite(value) else Fraction(value)
+    if len(text) > _LONGEST:
+        raise ValueError(text)
     plain = text.strip().casefold().replace("−", "-").replace("^", "**").replace("·", "*")
     plain = plain.replace("×", "*").replace("_", "")
     sign = -1.0 if plain.startswith("-") else 1.0
     if (word := plain.lstrip("+-")) in _SPECIAL:
         return sign * _SPECIAL[word]
-    try:
-        return _value(ast.parse(plain, mode="eval").body, plain)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        examples = "0.625, 5/8, 2**-3, 1.5 * 2**4, 1e-3, inf"
-        raise ValueError(f"{text!r} is no number. You can write {examples}.") from None
+    return _value(ast.parse(plain, mode="eval").body, plain)
 
 
 def _value(node: ast.expr, text: str) -> Fraction:
     match node:
         case ast.Constant():
-            return Fraction(ast.get_source_segment(text, node) or "")
+            digits = ast.get_source_segment(text, node) or ""
+            if abs(int(digits.partition("e")[2] or 0)) > _LARGEST_POWER:
+                raise ValueError(text)
+            return Fraction(digits)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_value(operand, text)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
             return _value(operand, text)
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             base, power = _value(left, text), _value(right, text)
-            if power.denominator != 1 or abs(power) > _LARGEST_POWER or abs(base) > 64:
+            size = max(abs(base.numerator), base.denominator)
+            if power.denominator != 1 or abs(power) > _LARGEST_POWER or size > _LARGEST_BASE:
                 raise ValueError(text)
             return Fraction(base ** int(power))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATIONS:

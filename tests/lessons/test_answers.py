@@ -39,11 +39,35 @@ def test_infinities_and_nan() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["one", "1/0", "2**99999999", "9**9**9", "__import__('os')", "(" * 9999, "1,5", "0x"]
+    "text",
+    [
+        "one",
+        "1/0",
+        "2**99999999",
+        "9**9**9",
+        "__import__('os')",
+        "(" * 9999,
+        "1,5",
+        "0x",
+        "1e999999999",
+        "1e-99999",
+        "0x1e5",
+        "1" * 300,
+        "1j",
+        "",
+        "(64**4096)**4096",
+        "((1/7)**4096)**4096",
+    ],
 )
 def test_what_is_no_number_is_said(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no number\. You can write 0\.625, 5/8"):
         number(text)
+
+
+@pytest.mark.parametrize("given", [None, [1, 2], np.arange(3), 1j])
+def test_what_cannot_be_a_number_is_said(given: object) -> None:
+    with pytest.raises(ValueError, match="is no number"):
+        number(given)
 
 
 def test_bits_have_spaces_anywhere() -> None:
