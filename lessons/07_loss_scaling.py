@@ -513,7 +513,8 @@ def _():
 
     ```python
     policy = "fp16_mixed,scale=dynamic@16777216[interval=20]"
-    run = ps.train(ps.TrainConfig(policy=policy, steps=200, batch_size=256, learning_rate=0.5))
+    sizes = {"steps": 200, "batch_size": 256, "learning_rate": 0.5}
+    run = ps.train(ps.TrainConfig(policy=policy, **sizes))
     run.loss_scales, run.skipped_steps
     ```
     """)

@@ -261,8 +261,8 @@ def _():
     ## Beyond the range
 
     A fixed-point format has no infinity. A result beyond the range can **saturate**, that is, stay
-    at the largest value. Or the bits that do not fit are simply lost, as in whole numbers of C or
-    NumPy: then the result **wraps** around.
+    at the largest value. Or the bits that do not fit are simply lost, as in the integers of NumPy:
+    then the result **wraps** around.
     """)
     return
 

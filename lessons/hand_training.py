@@ -53,22 +53,25 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def train(operands: Rounding, weights: Rounding, rate: float = RATE) -> Run:
-    """Train on 1,437 images for 300 steps; round operands and stored weights by a rule each."""
+    """Train for 300 steps; round operands and stored weights by a rule."""
     images, names = digits()
     order, bits = np.random.default_rng(0), np.random.default_rng(1)
-    w = weights((0.1 * order.standard_normal((64, 10))).astype(np.float32), bits)
+    start = 0.1 * order.standard_normal((64, 10))
+    w = weights(start.astype(np.float32), bits)
     accuracy, nonzero, swallowed = [], 0, 0
     for _ in range(300):
         batch = order.integers(0, 1437, 32)
         x = operands(images[batch], bits)
         z = np.exp(x @ operands(w, bits))
-        error = z / z.sum(1, keepdims=True) - np.eye(10, dtype=np.float32)[names[batch]]
+        target = np.eye(10, dtype=np.float32)[names[batch]]
+        error = z / z.sum(1, keepdims=True) - target
         gradient = x.T @ operands(error / 32, bits)
         after = weights(w - np.float32(rate) * gradient, bits)
         nonzero += int(np.count_nonzero(gradient))
         swallowed += int(np.count_nonzero((after == w) & (gradient != 0)))
         w = after
-        accuracy.append(np.mean((images[1437:] @ w).argmax(1) == names[1437:]))
+        answers = (images[1437:] @ w).argmax(1)
+        accuracy.append(np.mean(answers == names[1437:]))
     return Run(np.array(accuracy), swallowed / nonzero)
 
 
