@@ -441,7 +441,8 @@ def _():
     * The order of a sum is part of its result. Two programs that add in two orders give two results.
     * Pairwise sums, blocks and Kahan's sum keep the error small. GPUs and libraries add in blocks.
 
-    At home: `ps.accumulate(x, "bf16", order="kahan")`, and `ps.errors.order_bound` for the bound.
+    At home: `precsim walk "kahan([256, 1, 1])" --format bf16` shows the steps of exercise 5. In Python,
+    `ps.accumulate(x, "bf16", order="kahan")` adds, and `ps.errors.order_bound` bounds the error.
     """)
     return
 

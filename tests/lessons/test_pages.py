@@ -36,9 +36,11 @@ def test_teachers_page_has_a_section_for_the_lesson(name: str) -> None:
     assert notebook.LESSON.minutes == sum(minutes), minutes
 
 
-def test_commands_for_the_blackboard_work(capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_for_the_blackboard_and_at_home_work(capsys: pytest.CaptureFixture[str]) -> None:
     lines = re.findall(r"^precsim (.*)$", TEACHERS, flags=re.MULTILINE)
-    assert len(lines) >= 4
+    lessons = "".join(path.read_text("utf-8") for path in FOLDER.glob("*_*.py"))
+    lines += re.findall(r"`precsim ((?:show|walk) [^`]+)`", lessons)
+    assert len(lines) >= 10
     for line in lines:
         assert precsim(shlex.split(line)) == 0
         assert capsys.readouterr().out
