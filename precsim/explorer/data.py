@@ -87,7 +87,7 @@ def tensor(asked: Asked) -> Tensor:
     if asked.get("example"):
         made = EXAMPLES[read.choice(asked, "example", EXAMPLES)]
         return _tensor(made.values(), made.said)
-    return _tensor(read.numbers(asked, "values", MOST_TYPED), "typed")
+    return _tensor(read.numbers(asked, "values", MOST_TYPED), "your numbers")
 
 
 def _content(asked: Asked) -> bytes:

@@ -63,7 +63,7 @@ def tensor_core(asked: Asked) -> dict[str, Any]:
         "result": stored(value, core.sums) if scale is None else {"short": short(value)},
         "exact": near(exact),
         "once": rounded(exact, RoundingSpec(format=core.sums))["short"],
-        "error": error(value, exact, core.sums),
+        "errors": error(value, exact, core.sums),
     }
 
 
