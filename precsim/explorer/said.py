@@ -18,8 +18,10 @@ Number = Fraction | float
 
 _SHORT = 18
 """Characters of a decimal that stands in a field; a longer one is written in hexadecimal."""
-_ROOM = ((2, 2.8), (1, 1.1))
+_ROOM = ((2, 3.0), (1, 1.1))
 """Row of labels -> percent of the axis that a character takes: on every screen, on wide ones."""
+_BEFORE = {"start": 0.0, "middle": 0.5, "end": 1.0}
+"""Side of a label -> the part of it that stands before its place."""
 _EDGE = 8
 """Percent at the ends of an axis where a label stands beside its place."""
 
@@ -27,6 +29,11 @@ _EDGE = 8
 def is_finite(exact: Number) -> bool:
     """Return whether a number is finite; fractions are, also those beyond every float."""
     return isinstance(exact, Fraction) or math.isfinite(exact)
+
+
+def magnitude(exact: Number) -> Number:
+    """Return a number without its sign."""
+    return -exact if exact < 0 else exact
 
 
 def short(value: float) -> str:
@@ -214,18 +221,16 @@ def labels(texts: Sequence[str], places: Sequence[float]) -> list[dict[str, Any]
     >>> [(each["row"], each["side"]) for each in found]
     [(2, 'start'), (1, 'start'), (2, 'middle'), (2, 'end')]
     """
+    sides = ["start" if p < _EDGE else "end" if p > 100 - _EDGE else "middle" for p in places]
     rows = [0] * len(texts)
     for row, room in _ROOM:
-        taken: list[int] = []
+        taken: list[tuple[float, float]] = []
         for k in sorted(range(len(texts)), key=lambda k: min(k, len(texts) - 1 - k)):
-            size = len(texts[k]) + 2
-            is_free = all(
-                abs(places[k] - places[i]) >= room * (size + len(texts[i])) / 2 for i in taken
-            )
-            if not rows[k] and is_free:
+            width = room * (len(texts[k]) + 1)
+            first = places[k] - width * _BEFORE[sides[k]]
+            if not rows[k] and all(first + width <= a or first >= b for a, b in taken):
                 rows[k] = row
-                taken.append(k)
-    sides = ["start" if p < _EDGE else "end" if p > 100 - _EDGE else "middle" for p in places]
+                taken.append((first, first + width))
     return [{"row": row, "side": side} for row, side in zip(rows, sides, strict=True)]
 
 

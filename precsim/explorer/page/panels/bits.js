@@ -88,8 +88,8 @@ function draw(said) {
     ),
     said.why ? h("p", { class: "why" }, `Why: ${said.why}.`) : null,
     h("div", { class: "columns" }, facts(left.filter(Boolean)), facts(right.filter(Boolean))),
-    h("h2", {}, `The format ${said.name}`),
-    h("p", { class: "muted" }, said.size),
+    h("h2", {}, "The format"),
+    h("p", { class: "muted" }, `${said.name}: ${said.size}`),
     facts(said.facts, { class: "facts wide" }),
   ].filter(Boolean);
 }
