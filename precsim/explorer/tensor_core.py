@@ -10,6 +10,7 @@ from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.said import Number, error, is_finite, near, rounded, short, stored
 from precsim.formats.reals import floor_log2
+from precsim.formats.registry import get_format
 from precsim.products.specs.core import Core, CoreOperand
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
@@ -62,7 +63,7 @@ def tensor_core(asked: Asked) -> dict[str, Any]:
         "are_rounded": [*given[0], *given[1], first] != [*a, *b, c],
         "steps": told.steps,
         "scale": None if scale is None else short(scale),
-        "result": stored(value, core.sums) if scale is None else {"short": short(value)},
+        "result": stored(value, core.sums if scale is None else get_format("fp32")),
         "exact": near(exact),
         "once": rounded(exact, RoundingSpec(format=core.sums))["short"],
         "errors": error(value, exact, core.sums),
