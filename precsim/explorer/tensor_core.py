@@ -142,18 +142,21 @@ def _rows(found: Aligned, texts: Sequence[str], value: float) -> dict[str, Any]:
     last = min(map(_last_place, ends))
     low = max(min(last, found.unit), found.unit - _PLACES_CUT)
     unit = Fraction(2) ** found.unit
-    rows = []
+    rows: list[dict[str, Any]] = []
     for text, term, part, size in zip(texts, found.terms, found.kept, sizes, strict=True):
         lost = Fraction(term.value) - part * unit
-        rows.append(
-            {
-                "text": text,
-                "value": near(term.value),
-                "bits": _bits(Fraction(term.value), high, low),
-                "lost": "0" if not lost else near(lost),
-                "goes_on": bool(size and _last_place(size) < low),
-            }
-        )
+        row = {
+            "text": text,
+            "value": near(term.value),
+            "bits": _bits(Fraction(term.value), high, low),
+            "lost": "0" if not lost else near(lost),
+            "goes_on": bool(size and _last_place(size) < low),
+            "count": 1,
+        }
+        if rows and rows[-1] | {"count": 1} == row:
+            rows[-1]["count"] += 1
+        else:
+            rows.append(row)
     return {
         "rows": rows,
         "places": [_place(e, found, high) for e in range(high, low - 1, -1)],

@@ -61,7 +61,7 @@ def test_each_gpu_keeps_another_part(machine: str, result: str, lost: str) -> No
     assert found["exact"] == "-0.875"
     (step,) = found["steps"]
     assert step["lost"] == lost
-    terms = sum(Fraction(row["lost"]) for row in step["rows"])
+    terms = sum(row["count"] * Fraction(row["lost"]) for row in step["rows"])
     assert terms == Fraction(lost)
 
 
@@ -81,6 +81,14 @@ def test_drawn_bits_are_the_terms(machine: str) -> None:
             assert drawn == value or abs(drawn - value) <= abs(value) / 1000  # four digits
         unit = int(step["unit"].removeprefix("2^"))
         assert step["kept"] == high - unit + 1
+
+
+def test_equal_terms_are_one_row_and_counted() -> None:
+    """What an H100 keeps of 31 products 2**-6 beside 448 in e4m3: nothing."""
+    (step,) = asked("h100:e4m3", a="1 x 31, 448", b="2^-6 x 31, 1", c="0")["steps"]
+    assert [row["count"] for row in step["rows"]] == [31, 1, 1]
+    assert step["rows"][0]["lost"] == "0.015625"
+    assert (step["result"], step["lost"]) == ("448", "0.484375")
 
 
 @pytest.mark.parametrize("c", ["nan", "inf"])

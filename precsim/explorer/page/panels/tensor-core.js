@@ -81,12 +81,18 @@ function step(said, at) {
     h(
       "tr",
       {},
-      h("th", { scope: "row", title: each.value }, each.text),
+      h(
+        "th",
+        { scope: "row", title: each.value },
+        each.text,
+        each.count === 1 ? "" : `, ${each.count} times`,
+      ),
       bits(each.bits, said.kept, "term"),
       h(
         "td",
         { class: "lost number" },
         each.lost === "0" ? "" : each.lost,
+        each.lost === "0" || each.count === 1 ? "" : " each",
         each.goes_on ? " …" : "",
       ),
     ),
@@ -164,7 +170,7 @@ export default {
       ["on h100", { ...FAMOUS, machine: "h100", operands: "fp16" }],
       [
         "e4m3 on h100",
-        { a: "1 x 31, 448", b: "0.0625 x 31, 1", c: "0", machine: "h100", operands: "e4m3" },
+        { a: "1 x 31, 448", b: "2^-6 x 31, 1", c: "0", machine: "h100", operands: "e4m3" },
       ],
     ]),
   ],
