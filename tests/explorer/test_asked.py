@@ -44,6 +44,7 @@ def test_lists_that_are_refused(text: str, said: str) -> None:
 def test_a_format_of_ones_own_is_that_of_the_constructor() -> None:
     for name in ps.list_formats(kind="float"):
         fmt = ps.get_format(name)
+        assert isinstance(fmt, ps.FloatFormat)
         names = ("precision", "exponent_bits", "bias", "has_subnormals", "is_signed")
         fields = {field: getattr(fmt, field) for field in (*names, "has_negative_zero")}
         assert made({"kind": "float", "specials": str(fmt.specials), **fields}) == fmt

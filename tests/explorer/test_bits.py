@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -78,8 +79,9 @@ def test_every_rule_that_the_format_has_is_told(name: str) -> None:
             assert row["value"] == exact_decimal(value)
         for part, kind in (("overflow", OverflowMode), ("subnormals", SubnormalMode)):
             for member in kind:
+                changes: dict[str, Any] = {part: member}
                 try:
-                    rule = ps.RoundingSpec(format=fmt, **{part: member})
+                    rule = ps.RoundingSpec(format=fmt, **changes)
                 except ValueError:
                     assert (part, str(member)) not in told
                     continue

@@ -12,7 +12,7 @@ NUMBERS = [0.11, -0.42, 0.9, 1.3, -0.07, 0.003, 2.4, -6.5, 0.0, 96.0] * 4
 
 @pytest.mark.parametrize("name", ps.list_formats(kind="block"))
 def test_elements_and_scales_are_those_of_quantize(name: str) -> None:
-    numbers = np.float32(NUMBERS)
+    numbers = np.array(NUMBERS, np.float32)
     given = ", ".join(map(exact_decimal, numbers.tolist()))
     found = answer({"question": "block", "values": given, "format": name})
     stored = ps.quantize(numbers, name)

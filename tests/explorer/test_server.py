@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from precsim.explorer.answers import answer
 from precsim.explorer.server import HOST, LARGEST_REQUEST, Server, page_files
 
-JSON = {"Content-Type": "application/json"}
 ASKED = {"question": "number", "value": "0.1", "format": "e4m3"}
 
 
@@ -27,11 +26,14 @@ def server() -> Iterator[Server]:
 
 
 def sent(
-    server: Server, method: str, path: str, body: bytes | None = None, **headers: str
+    server: Server,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     connection = HTTPConnection(HOST, server.server_address[1], timeout=10)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(method, path, body, named)
+    connection.request(method, path, body, headers or {})
     response = connection.getresponse()
     found = response.status, dict(response.getheaders()), response.read()
     connection.close()
@@ -40,9 +42,8 @@ def sent(
 
 def asked(server: Server, request: Any, **headers: str) -> tuple[int, Any]:
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
-    status, _, content = sent(
-        server, "POST", "/ask", body, Content_Type="application/json", **headers
-    )
+    named = {"Content-Type": "application/json", **headers}
+    status, _, content = sent(server, "POST", "/ask", body, named)
     return status, json.loads(content)
 
 
@@ -97,14 +98,14 @@ def test_other_sites_cannot_ask(server: Server, headers: dict[str, str]) -> None
         403,
         {"error": "only the page of this server may ask"},
     )
-    assert sent(server, "GET", "/", **headers)[0] == 403
+    assert sent(server, "GET", "/", headers=headers)[0] == 403
 
 
 def test_a_form_of_another_site_cannot_ask(server: Server) -> None:
     """A form sends no JSON, and a script that sends JSON is asked for its origin first."""
     body = json.dumps(ASKED).encode()
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
-        status, _, content = sent(server, "POST", "/ask", body, Content_Type=kind)
+        status, _, content = sent(server, "POST", "/ask", body, {"Content-Type": kind})
         assert (status, json.loads(content)) == (415, {"error": "a request is JSON"})
     assert sent(server, "OPTIONS", "/ask")[0] == 501
 

@@ -27,11 +27,11 @@ WAYS = [(spec, m) for m in METHODS for spec in FORMATS[: 1 if m in ("kahan", "tw
 
 @pytest.mark.parametrize(("spec", "method"), WAYS)
 def test_sums_have_the_bits_of_accumulate(spec: str, method: str) -> None:
-    addends = np.asarray(ps.round_to(np.float64(ADDENDS), spec))
+    addends = np.asarray(ps.round_to(np.array(ADDENDS), spec))
     for arranged in ARRANGEMENTS.values():
         given = arranged(addends.tolist())
         total = summed(given, parse_order(method), Steps(ps.RoundingSpec.parse(spec)))
-        expected = ps.accumulate(np.float64(given), spec, order=method)
+        expected = ps.accumulate(np.array(given), spec, order=method)
         assert exact_decimal(total) == exact_decimal(expected.item())
 
 
@@ -41,8 +41,8 @@ def test_stochastic_sums_have_the_bits_of_accumulate(method: str) -> None:
 
     spec = ps.RoundingSpec.parse("bf16:sr")
     addends = [0.0625, 0.3, 1.7, 0.011] * 4
-    draws = np.uint32([bits_at(Word(5), k) for k in range(len(addends))])
-    expected = ps.accumulate(np.float64(addends), spec, order=method, random_bits=draws)
+    draws = np.array([bits_at(Word(5), k) for k in range(len(addends))], np.uint32)
+    expected = ps.accumulate(np.array(addends), spec, order=method, random_bits=draws)
     total = summed(addends, parse_order(method), Steps(spec, seed=5))
     assert total == expected.item()
 

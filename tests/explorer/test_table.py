@@ -1,5 +1,7 @@
 """Value tables: every code once, with its value, class and name."""
 
+from typing import Any
+
 import pytest
 
 import precsim as ps
@@ -38,11 +40,11 @@ def test_classes_and_names_of_e4m3() -> None:
 
 def test_larger_formats_have_pages() -> None:
     seen: list[str] = []
-    first = 0
-    while first is not None:
-        found = answer({"question": "table", "format": "float(e=4,p=6)", "first": str(first)})
+    after: Any = 0
+    while after is not None:
+        found = answer({"question": "table", "format": "float(e=4,p=6)", "first": str(after)})
         seen += [row["code"] for row in found["rows"]]
-        first = found["after"]
+        after = found["after"]
     assert seen == [f"{code:#05x}" for code in range(1 << 10)]
     last = answer({"question": "table", "format": "fp16", "first": "65280"})
     assert (last["before"], last["after"], len(last["rows"])) == (65024, None, 256)
