@@ -54,14 +54,14 @@ export function read() {
   }
 }
 
-// Change what is chosen, and tell those who draw it.
-export function set(changes) {
+// Change what is chosen, and tell those who draw it; what is drawn already changes quietly.
+export function set(changes, { quietly = false } = {}) {
   for (const [key, value] of Object.entries(changes)) {
     if (value === DEFAULTS[key]) chosen.delete(key);
     else chosen.set(key, value);
   }
   history.replaceState(null, "", address(panel));
-  for (const listener of listeners) listener(Object.keys(changes));
+  for (const listener of listeners) listener(Object.keys(changes), quietly);
 }
 
 // The address of a panel with all that is chosen.
