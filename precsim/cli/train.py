@@ -28,8 +28,9 @@ from precsim.training.data.batches import MOST_EXAMPLES
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
-from precsim.training.loop import check_policy, load_data, train_on
+from precsim.training.loop import check_policy, train_on
 from precsim.training.models.registry import MODELS
+from precsim.training.prepared import load_data
 from precsim.training.recipes.clipping import CLIP_RULES
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy

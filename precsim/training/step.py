@@ -12,7 +12,7 @@ from precsim.rounding.round_to import round_to
 from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import functions_of
-from precsim.training.gradients import Found, make_gradient
+from precsim.training.gradients import Found, Given, make_gradient
 from precsim.training.recipes.clipping import clip
 from precsim.training.recipes.gradients import until_finite
 from precsim.training.recipes.leaves import map_named, map_trained
@@ -117,8 +117,8 @@ def make_step(setup: Setup, backend: str) -> Step:
         scales = {name: history.scale for name, history in state.tensor_scales.items()}
 
         def attempt(scale: LossScale) -> tuple[tuple[Found, Any], Array]:
-            inputs_of_step = (state.params, state.model_state, inputs, targets)
-            found = gradient(*inputs_of_step, scale, key, scales)
+            both = state.params, state.model_state
+            found = gradient(Given(*both, inputs, targets, scale, key, scales))
             grads = scale.unscale(found.scaled)
             return (found, grads), all_finite(grads) & found.finite
 

@@ -16,9 +16,10 @@ import pytest
 import precsim as ps
 from precsim.training.data.dataset import Problem
 from precsim.training.data.own import as_data
-from precsim.training.loop import check_policy, load_data
+from precsim.training.loop import check_policy
 from precsim.training.losses import checked_score
 from precsim.training.network import as_network
+from precsim.training.prepared import load_data
 from precsim.training.setup import setup_of
 from tests.training.conftest import assert_same_bits, single
 
