@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from precsim.products.backends import resolve_backend
@@ -16,7 +18,8 @@ from precsim.training.data.dataset import Data
 from precsim.training.data.own import as_data
 from precsim.training.data.stream import Stream
 from precsim.training.losses import Loss, Metric
-from precsim.training.prepared import PreparedRun, compiled_for, load_data, prepared
+from precsim.training.parallel.devices import Devices
+from precsim.training.prepared import PreparedRun, compiled_for, load_data, placed, prepared
 from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
 from precsim.training.result import TrainResult, result_of
@@ -42,6 +45,7 @@ def train(
     optimizer: Any = None,
     control: str | Control | None = None,
     checkpoints: Checkpoints | None = None,
+    devices: int | str | Devices = 1,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
 ) -> TrainResult:
@@ -79,6 +83,10 @@ def train(
     checkpoints : ps.replay.Checkpoints, optional
         A folder for the state and everything measured. A run that was killed goes on from there
         when it is called again, and ends with the same bits.
+    devices : int or str
+        How many devices share out each step, of all processes: ``2`` for the config's `shards`,
+        ``"4x2"`` for the shards and, in pairs, the columns of each product. The number of devices
+        changes no bit where the policy's functions are portable.
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
     on_state : callable, optional
@@ -137,7 +145,12 @@ def train(
     else:
         source = as_data(data, test=test, classes=classes)
     own: dict[str, Any] = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
-    own |= {"checkpoints": checkpoints, "on_step": on_step, "on_state": on_state}
+    own |= {
+        "checkpoints": checkpoints,
+        "devices": devices,
+        "on_step": on_step,
+        "on_state": on_state,
+    }
     return train_on(source, config, control=control, **own)
 
 
@@ -147,12 +160,14 @@ def train_on(
     *,
     control: str | Control | None = None,
     checkpoints: Checkpoints | None = None,
+    devices: int | str | Devices = 1,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
     **own: Any,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
     check_classes(data, config, own.get("model"))
+    own["mesh"] = Devices.parse(devices).mesh()
     setup, control = controlled(control, config, data.problem, own)
     backends = [config.backend]
     if isinstance(setup.model, Layered):
@@ -202,13 +217,17 @@ def _run(
 
         found = load_progress(checkpoints.folder, progress, Metrics, state_after)
         progress = found or progress
+        if found and setup.mesh is not None:
+            progress.state = placed(progress.state, setup.mesh)
     if progress.score is None:
         if not (isinstance(setup.metric, str) and isinstance(setup.loss, str)):
-            test_score(data, setup, run.state, backend)  # fails now, and not after the last step
+            test_score(
+                data, setup, _local(run.state), backend
+            )  # fails now, and not after the last step
         if not _go_on(progress, run, setup, checkpoints, on_step, on_state, backend):
             return None
         last = progress.controller.last(setup)
-        progress.score, untrusted = test_score(data, last, progress.state, backend)
+        progress.score, untrusted = test_score(data, last, _local(progress.state), backend)
         if untrusted:
             return None
         if checkpoints is not None:
@@ -247,6 +266,8 @@ def _go_on(
         if (policy := progress.controller.decide(k)) != setup.config.policy:
             old, setup, step = setup, setup.under(policy), None
             progress.state = carried_over(progress.state, old, setup, backend, *run.batch(k))
+            if setup.mesh is not None:
+                progress.state = placed(progress.state, setup.mesh)
         if step is None:
             start = time.perf_counter()
             step = compiled_for(setup, backend, progress.state, *run.batch(k))
@@ -284,6 +305,13 @@ def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
     unguarded = UNGUARDED if isinstance(setup.model, Layered) else ""
     run = prepared(data, setup, config.backend + unguarded)
     jax.eval_shape(run.step, run.state, *run.batch(0))
+
+
+def _local(state: TrainState) -> TrainState:
+    """Return the state of a run on several devices as one has it, for the examples for testing."""
+    fetch = lambda x: jnp.asarray(np.asarray(x)) if len(x.devices()) > 1 else x
+    params, model_state = jax.tree.map(fetch, (state.params, state.model_state))
+    return replace(state, params=params, model_state=model_state)
 
 
 def _to_numpy(tree: Any) -> dict[str, np.ndarray]:

@@ -1,10 +1,12 @@
 """A run before its first step: state, step and batches; each step is compiled once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from precsim._arrays import Array
 from precsim.formats.arguments import shown
@@ -16,8 +18,16 @@ from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
 from precsim.training.gradients import first_tensor_scales
 from precsim.training.own_objects import load_object
+from precsim.training.parallel.devices import everywhere, place, shared_out
 from precsim.training.setup import Layered, Setup, setup_of
-from precsim.training.step import Step, TrainState, compile_step, initial_state, make_step
+from precsim.training.step import (
+    Step,
+    TrainState,
+    compile_step,
+    initial_state,
+    make_step,
+    state_shardings,
+)
 from precsim.training.watched import UNGUARDED
 
 
@@ -93,11 +103,19 @@ def prepared(data: Data | Stream, setup: Setup, backend: str) -> PreparedRun:
     inputs, targets = batch(0)
     weights, model_state = setup.initial(data.problem, inputs)
     scales = first_tensor_scales(setup, backend, weights, model_state, inputs, targets)
-    return PreparedRun(
-        initial_state(setup, weights, model_state, scales),
-        _step(setup.without_schedule(), backend),
-        batch,
-    )
+    state = initial_state(setup, weights, model_state, scales)
+    if (mesh := setup.mesh) is not None:
+        state = placed(state, mesh)
+        own, batch = batch, lambda k: place(own(k), shared_out(mesh))
+    return PreparedRun(state, _step(setup.without_schedule(), backend), batch)
+
+
+def placed(state: TrainState, mesh: Mesh) -> TrainState:
+    """Put a state where the steps on several devices want it."""
+    where = state_shardings(state, mesh)
+    residuals = where.residuals and place(state.residuals, where.residuals)
+    rest: TrainState = place(replace(state, residuals=None), everywhere(mesh))
+    return replace(rest, residuals=residuals)
 
 
 @lru_cache(maxsize=64)
@@ -118,4 +136,5 @@ def compiled_for(setup: Setup, backend: str, *arguments: Any) -> Step:
 
 @lru_cache(maxsize=64)
 def _compiled_step(setup: Setup, backend: str, types: tuple[Any, ...], structure: Any) -> Step:
-    return compile_step(_step(setup, backend), *jax.tree.unflatten(structure, types))
+    state, inputs, targets = jax.tree.unflatten(structure, types)
+    return compile_step(_step(setup, backend), state, inputs, targets, setup.mesh)
