@@ -132,10 +132,10 @@ def _summed(how: AllReduce, parts: Array) -> Array:
 
 def in_chunks(vectors: Array, count: int) -> Array:
     """Return vectors (R, n) as (R, count, ceil(n / count)), filled up with zeros."""
-    xp = namespace(vectors)
     ranks, size = vectors.shape
     length = -(-size // count)
-    filled = xp.pad(vectors, ((0, 0), (0, count * length - size)))
+    pad: Any = namespace(vectors).pad
+    filled: Array = pad(vectors, ((0, 0), (0, count * length - size)))
     return filled.reshape(ranks, count, length)
 
 
@@ -144,27 +144,32 @@ def sum_chunks(parts: Array, chunks: Any, how: AllReduce) -> Array:
 
     `parts` has shape (R, number of chunks, length), `chunks` says which ones they are.
     """
-    xp, ranks = namespace(parts), parts.shape[0]
+    xp: Any = namespace(parts)
+    ranks = parts.shape[0]
     rounded = round_to(parts, how.rounding)
-    plus = lambda x, y: add(x, y, how.rounding)
+
+    def plus(x: Array, y: Array) -> Array:
+        return add(x, y, how.rounding)
+
     if how.algorithm == "ring":
         order = (np.arange(ranks)[:, None] + chunks) % ranks
         rounded = xp.take_along_axis(rounded, order[:, :, None], axis=0)
     if how.algorithm in ("ring", "sequential"):
-        total = rounded[0]
+        total: Array = rounded[0]
         for k in range(1, ranks):
             total = plus(total, rounded[k])
         return total
     if how.algorithm == "tree":
         return _of_tree(rounded, plus, 0)
+    if how.algorithm == "platform":
+        of_platform: Array = rounded.sum(0)
+        return of_platform
     while len(rounded) > 1:
         half = len(rounded) // 2
-        is_halving = how.algorithm == "halving"
-        first, second = (
-            (rounded[:half], rounded[half:])
-            if is_halving
-            else (rounded[: 2 * half : 2], rounded[1 : 2 * half : 2])
-        )
+        if how.algorithm == "halving":
+            first, second = rounded[:half], rounded[half:]
+        else:
+            first, second = rounded[: 2 * half : 2], rounded[1 : 2 * half : 2]
         rounded = xp.concatenate([plus(first, second), rounded[2 * half :]])
     return rounded[0]
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax import lax
 
 from precsim._arrays import Array
 
 COLUMNS = "precsim_columns"
 """The axis of a mesh: inside `jax.shard_map` over it, products are shared out."""
+
+lax: Any = jax.lax
+"""JAX's collectives have no types."""
 
 LEAST_COLUMNS = 8
 """Of a device. Kernels of GPUs have the bits of their models from so many columns on."""

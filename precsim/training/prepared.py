@@ -99,6 +99,7 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
 
 
 def prepared(data: Data | Stream, setup: Setup, backend: str) -> PreparedRun:
+    """Return the start of a run on these data."""
     batch = batches_of(data, setup.config)
     inputs, targets = batch(0)
     weights, model_state = setup.initial(data.problem, inputs)

@@ -7,7 +7,7 @@ from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 
-ALGORITHMS = ("doubling", "halving", "ring", "tree", "sequential")
+ALGORITHMS = ("doubling", "halving", "ring", "tree", "sequential", "platform")
 """Names of algorithms; `AllReduce` says in which order each adds."""
 
 _FEEDBACK = "feedback"
@@ -19,7 +19,7 @@ class AllReduce:
 
     Parameters
     ----------
-    algorithm : {"doubling", "halving", "ring", "tree", "sequential"}
+    algorithm : {"doubling", "halving", "ring", "tree", "sequential", "platform"}
         The order of the additions, for R ranks:
 
         * ``doubling``: neighbours first, then pairs of neighbours, and so on (recursive doubling);
@@ -29,7 +29,9 @@ class AllReduce:
           at rank c and is passed on to c + 1, c + 2, ... (modulo R), each adding its part;
         * ``tree``: a binary tree of ranks in order, odd ranks its leaves; a rank adds to its part
           that of its lower child, then that of its upper child;
-        * ``sequential``: rank 0, 1, 2, ...
+        * ``sequential``: rank 0, 1, 2, ...;
+        * ``platform``: what XLA and the devices do by themselves, in float32. Its bits depend on
+          them and on their number: it is for comparison.
     rounding : RoundingSpec or str
         Format and rule of what travels: each part is rounded by it, then each sum.
     has_feedback : bool
@@ -49,8 +51,9 @@ class AllReduce:
     Examples
     --------
     >>> import precsim as ps
-    >>> ps.options.AllReduce.parse("ring:bf16:feedback").has_feedback, str(ps.options.AllReduce.parse("tree"))
-    (True, 'tree')
+    >>> how = ps.options.AllReduce.parse("ring:bf16:feedback")
+    >>> how.has_feedback, str(how.rounding), str(how)
+    (True, 'bf16', 'ring:bf16:feedback')
     """
 
     algorithm: str = "doubling"
@@ -66,6 +69,10 @@ class AllReduce:
         if spec.mode is RoundingMode.STOCHASTIC:
             raise ValueError(f"rounding of an all-reduce is '{spec}'; allowed are modes but sr")
         object.__setattr__(self, "rounding", spec)
+        if self.algorithm == "platform" and (
+            self.has_feedback or spec != RoundingSpec.parse("fp32")
+        ):
+            raise ValueError(f"all_reduce is '{self}'; allowed for 'platform' is 'platform' alone")
 
     @classmethod
     def parse(cls, text: "str | AllReduce") -> "AllReduce":
@@ -77,8 +84,8 @@ class AllReduce:
         algorithm, *rest = text.split(":")
         if "" in rest:
             raise ValueError(
-                f"all_reduce is {shown(text)}; allowed is ALGORITHM[:ROUNDING][:{_FEEDBACK}], such as "
-                f"'ring:bf16:{_FEEDBACK}'"
+                f"all_reduce is {shown(text)}; allowed is ALGORITHM[:ROUNDING][:{_FEEDBACK}], such "
+                f"as 'ring:bf16:{_FEEDBACK}'"
             )
         has_feedback = rest[-1:] == [_FEEDBACK]
         rounding = ":".join(rest[:-1] if has_feedback else rest)

@@ -7,14 +7,18 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from precsim.formats.arguments import integer, shown
 from precsim.products.columns import COLUMNS
 
 SHARDS = "precsim_shards"
 """The axis of a mesh along which the shards of a batch are shared out."""
+
+partition: Any = jax.sharding.PartitionSpec
+"""JAX's own name has no types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +105,12 @@ class Devices:
 
 def everywhere(mesh: Mesh) -> NamedSharding:
     """Return the sharding of what each device has."""
-    return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(mesh, partition())
 
 
 def shared_out(mesh: Mesh) -> NamedSharding:
     """Return the sharding of what is divided along its first axis among the devices for data."""
-    return NamedSharding(mesh, PartitionSpec(SHARDS))
+    return NamedSharding(mesh, partition(SHARDS))
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
@@ -117,7 +121,7 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
 def _placed(x: Any, sharding: NamedSharding) -> Any:
     if isinstance(x, jax.Array) and x.sharding == sharding:
         return x
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         bits = _placed(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))
     there = np.asarray(x)
@@ -130,6 +134,7 @@ def fetched(tree: Any) -> Any:
     def fetch(x: Any) -> Any:
         if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
             return x
+        assert isinstance(x.sharding, NamedSharding)
         return _gather(x.sharding.mesh)(x)
 
     return jax.tree.map(fetch, tree)

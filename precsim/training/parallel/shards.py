@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from precsim._arrays import Array
 from precsim.arithmetic.collectives import in_chunks, sum_chunks
@@ -18,7 +18,7 @@ from precsim.arithmetic.elementwise import add, divide, multiply, subtract
 from precsim.arithmetic.sums.all_reduce import AllReduce
 from precsim.rounding.round_to import round_to
 from precsim.training.gradients import Found, Given, Gradient
-from precsim.training.parallel.devices import SHARDS
+from precsim.training.parallel.devices import SHARDS, partition
 from precsim.training.recipes.leaves import is_trained, joined, parted, widened
 from precsim.training.recipes.loss_scaling import all_finite
 from precsim.transform.noise import fold_in
@@ -79,12 +79,7 @@ def in_shards(gradient: Gradient, count: int, how: AllReduce, mesh: Mesh | None)
 
     def whole(given: Given) -> Found:
         _check(given, count)
-        first = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((x.shape[0] // count, *x.shape[1:]), x.dtype),
-            (given.inputs, given.targets),
-        )
-        of_first = given._replace(inputs=first[0], targets=first[1], residuals=None)
-        like = jax.eval_shape(gradient, of_first).scaled
+        like = jax.eval_shape(lambda given: gradient(_first(given, count)), given).scaled
         found, vector = run(given, jnp.arange(count, dtype=jnp.int32))
         return found._replace(scaled=_as_gradient(vector, like))
 
@@ -93,11 +88,11 @@ def in_shards(gradient: Gradient, count: int, how: AllReduce, mesh: Mesh | None)
 
 def _shared_out(of_device: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Run on all devices of a mesh; each gets its shards and returns what all have in common."""
-    all_of_it, share = PartitionSpec(), PartitionSpec(SHARDS)
-    taken = Given(*[all_of_it] * len(Given._fields))
+    all_of_it, share = partition(), partition(SHARDS)
+    everything: Any = all_of_it
+    taken = Given(**dict.fromkeys(Given._fields, everything))
     taken = taken._replace(inputs=share, targets=share, residuals=share)
-    fields: list[Any] = [all_of_it] * len(Found._fields)
-    returned = Found(*fields)._replace(residuals=share)
+    returned = Found(**dict.fromkeys(Found._fields, everything))._replace(residuals=share)
     return jax.shard_map(
         of_device,
         mesh=mesh,
@@ -105,6 +100,14 @@ def _shared_out(of_device: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]
         out_specs=(returned, all_of_it),
         check_vma=False,
     )
+
+
+def _first(given: Given, count: int) -> Given:
+    """Return what the first shard is given."""
+    inputs, targets = jax.tree.map(
+        lambda x: x[: x.shape[0] // count], (given.inputs, given.targets)
+    )
+    return given._replace(inputs=inputs, targets=targets)
 
 
 def _check(given: Given, count: int) -> None:
@@ -135,6 +138,9 @@ def _all_reduced(vectors: Array, count: int, how: AllReduce, mesh: Mesh | None) 
     first: where each device has a power of two of them, it adds those up before it sends any.
     """
     local, size = vectors.shape
+    if how.algorithm == "platform":
+        own = vectors.sum(0)
+        return own if mesh is None else jnp.asarray(lax.psum(own, SHARDS))
     if how.algorithm == "doubling" and local & (local - 1) == 0:
         vectors = sum_chunks(vectors[:, None], np.zeros(1, int), how)
         count //= local

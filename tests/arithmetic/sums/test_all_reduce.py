@@ -30,5 +30,5 @@ def test_different_strings_are_different_all_reduces() -> None:
 
 @pytest.mark.parametrize("text", ["", "ring:", "ring::feedback", "ring:feedback:bf16", "bf16"])
 def test_other_strings_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"allowed|known|unknown|empty"):
         ps.options.AllReduce.parse(text)
