@@ -4,6 +4,7 @@ from precsim.analysis.bisect import Divergence as Divergence
 from precsim.analysis.bisect import RunComparison as RunComparison
 from precsim.analysis.bisect import bisect_runs as bisect_runs
 from precsim.analysis.bisect import find_divergence as find_divergence
+from precsim.training.parallel.devices import Devices as Devices
 from precsim.training.prepared import PreparedRun as PreparedRun
 from precsim.training.prepared import prepare_run as prepare_run
 from precsim.training.replay.bits import BitDifference as BitDifference

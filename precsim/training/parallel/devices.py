@@ -46,8 +46,8 @@ class Devices:
 
     Examples
     --------
-    >>> from precsim.training.parallel.devices import Devices
-    >>> Devices.parse("4x2"), Devices.parse(2).count
+    >>> import precsim as ps
+    >>> ps.replay.Devices.parse("4x2"), ps.replay.Devices.parse(2).count
     (Devices(data=4, tensor=2), 2)
     """
 
