@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from precsim.products.backends import resolve_backend
@@ -221,13 +219,11 @@ def _run(
             progress.state = placed(progress.state, setup.mesh)
     if progress.score is None:
         if not (isinstance(setup.metric, str) and isinstance(setup.loss, str)):
-            test_score(
-                data, setup, _local(run.state), backend
-            )  # fails now, and not after the last step
+            test_score(data, setup, run.state, backend)  # fails now, and not after the last step
         if not _go_on(progress, run, setup, checkpoints, on_step, on_state, backend):
             return None
         last = progress.controller.last(setup)
-        progress.score, untrusted = test_score(data, last, _local(progress.state), backend)
+        progress.score, untrusted = test_score(data, last, progress.state, backend)
         if untrusted:
             return None
         if checkpoints is not None:
@@ -305,13 +301,6 @@ def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
     unguarded = UNGUARDED if isinstance(setup.model, Layered) else ""
     run = prepared(data, setup, config.backend + unguarded)
     jax.eval_shape(run.step, run.state, *run.batch(0))
-
-
-def _local(state: TrainState) -> TrainState:
-    """Return the state of a run on several devices as one has it, for the examples for testing."""
-    fetch = lambda x: jnp.asarray(np.asarray(x)) if len(x.devices()) > 1 else x
-    params, model_state = jax.tree.map(fetch, (state.params, state.model_state))
-    return replace(state, params=params, model_state=model_state)
 
 
 def _to_numpy(tree: Any) -> dict[str, np.ndarray]:

@@ -79,7 +79,7 @@ class Devices:
         return self.data * self.tensor
 
     def mesh(self) -> Mesh | None:
-        """Return the mesh of these devices; None for one device of one process.
+        """Return the mesh of these devices; None for the only one.
 
         Raises
         ------
@@ -97,10 +97,22 @@ class Devices:
             raise ValueError(
                 f"devices is {self.count}; allowed are {said} {len(there)}, which JAX sees{simulated}"
             )
-        if self.count == 1:
+        # Where a process sees several GPUs, kernels are trusted inside `shard_map` only.
+        if self.count == 1 and (len(there) == 1 or there[0].platform == "cpu"):
             return None
         chosen = np.array(there[: self.count]).reshape(self.data, self.tensor)
         return Mesh(chosen, (SHARDS, COLUMNS))
+
+
+def on_each(mesh: Mesh | None, run: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that every device of a mesh runs, each on the same arrays.
+
+    Products are shared out by columns.
+    """
+    if mesh is None:
+        return jax.jit(run)
+    same = partition()
+    return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=same, out_specs=same, check_vma=False))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
