@@ -79,9 +79,8 @@ def in_shards(gradient: Gradient, count: int, how: AllReduce, mesh: Mesh | None)
 
     def whole(given: Given) -> Found:
         _check(given, count)
-        like = jax.eval_shape(lambda given: gradient(_first(given, count)), given).scaled
         found, vector = run(given, jnp.arange(count, dtype=jnp.int32))
-        return found._replace(scaled=_as_gradient(vector, like))
+        return found._replace(scaled=_as_gradient(vector, given.params))
 
     return whole
 
@@ -100,14 +99,6 @@ def _shared_out(of_device: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]
         out_specs=(returned, all_of_it),
         check_vma=False,
     )
-
-
-def _first(given: Given, count: int) -> Given:
-    """Return what the first shard is given."""
-    inputs, targets = jax.tree.map(
-        lambda x: x[: x.shape[0] // count], (given.inputs, given.targets)
-    )
-    return given._replace(inputs=inputs, targets=targets)
 
 
 def _check(given: Given, count: int) -> None:
@@ -187,17 +178,14 @@ def _common(rows: Array) -> Array:
     return _mean(rows) if rows.dtype == np.float32 and len(rows) > 1 else rows[0]
 
 
-def _as_gradient(vector: Array, like: Any) -> Any:
-    """Return a vector as a gradient of these shapes; what is not trained has zeros of float0."""
+def _as_gradient(vector: Array, params: Any) -> Any:
+    """Return a vector as a gradient of these weights; what is not trained has zeros of float0."""
     structure: Any
-    leaves, structure = jax.tree.flatten(like)
+    leaves, structure = jax.tree.flatten(params)
     where = [n for n, leaf in enumerate(leaves) if is_trained(leaf)]
-    for n, new in zip(where, parted(vector, [leaves[n] for n in where]), strict=True):
-        leaves[n] = new
-    rest = set(range(len(leaves))) - set(where)
-    for n in rest:
-        leaves[n] = np.zeros(leaves[n].shape, leaves[n].dtype)
-    return structure.unflatten(leaves)
+    new = dict(zip(where, parted(vector, [leaves[n] for n in where]), strict=True))
+    none = lambda leaf: np.zeros(jnp.shape(leaf), jax.dtypes.float0)
+    return structure.unflatten([new.get(n, none(leaf)) for n, leaf in enumerate(leaves)])
 
 
 def first_residuals(params: Any, count: int) -> Array:
