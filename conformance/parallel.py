@@ -89,7 +89,7 @@ def _norm(weights: dict[str, Any], others: dict[str, Any] | None) -> float:
     for name, w in weights.items():
         other = 0 if others is None else others[name].astype(np.float64)
         total += float(np.sum((w.astype(np.float64) - other) ** 2))
-    return total**0.5
+    return float(total**0.5)
 
 
 def train(
@@ -100,7 +100,7 @@ def train(
 
     fields = dict(CASES[case])
     config = ps.TrainConfig(
-        policy=fields.pop("policy"),
+        policy=ps.Policy.parse(fields.pop("policy")),
         steps=args.steps,
         backend=args.backend,
         snapshots=1,

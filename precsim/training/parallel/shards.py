@@ -183,9 +183,10 @@ def _as_gradient(vector: Array, params: Any) -> Any:
     structure: Any
     leaves, structure = jax.tree.flatten(params)
     where = [n for n, leaf in enumerate(leaves) if is_trained(leaf)]
-    new = dict(zip(where, parted(vector, [leaves[n] for n in where]), strict=True))
-    none = lambda leaf: np.zeros(jnp.shape(leaf), jax.dtypes.float0)
-    return structure.unflatten([new.get(n, none(leaf)) for n, leaf in enumerate(leaves)])
+    new: list[Any] = [np.zeros(jnp.shape(leaf), jax.dtypes.float0) for leaf in leaves]
+    for n, part in zip(where, parted(vector, [leaves[n] for n in where]), strict=True):
+        new[n] = part
+    return structure.unflatten(new)
 
 
 def first_residuals(params: Any, count: int) -> Array:
