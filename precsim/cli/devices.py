@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from precsim.formats.arguments import integer
 from precsim.training.config import TrainConfig
@@ -76,14 +77,15 @@ def together(args: argparse.Namespace) -> Iterator[None]:
             process_id=args.process,
             initialization_timeout=_LONGEST_WAIT,
         )
-    except Exception as error:
+    except (RuntimeError, ValueError, OSError) as error:  # XLA's errors are RuntimeErrors
         first = str(error).splitlines()[0][:200]
         raise ValueError(
             f"--coordinator is {args.coordinator}, and the {args.processes} processes have not met "
             f"there: {first}"
         ) from None
     yield
-    jax.distributed.shutdown()  # waits for the others; after an error they are not waited for
+    shutdown: Any = jax.distributed.shutdown
+    shutdown()  # waits for the others; after an error they are not waited for
 
 
 def follow(args: argparse.Namespace, data: Data | Stream, configs: Sequence[TrainConfig]) -> None:

@@ -293,6 +293,7 @@ EXEMPT: dict[str, str] = {
             "Specials",
             *("ScaleRule", "RoundingSpec", "MatmulSpec", "FusedBlock", "NativeProduct", "Flags"),
             *("Policy", "Rule", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
+            *("AllReduce", "Devices"),
             *(
                 "Divergence",
                 "RunComparison",

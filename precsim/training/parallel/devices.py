@@ -133,6 +133,8 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
 def _placed(x: Any, sharding: NamedSharding) -> Any:
     if isinstance(x, jax.Array) and x.sharding == sharding:
         return x
+    if not hasattr(x, "dtype"):
+        x = jnp.asarray(x)
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         bits = _placed(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))

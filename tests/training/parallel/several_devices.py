@@ -19,7 +19,10 @@ STEPS = 3
 def own_model() -> dict[str, Any]:
     """A small network of one's own, whose numbers come from integers."""
     rng = np.random.default_rng(5)
-    draw = lambda *shape: rng.integers(-9, 10, shape).astype(np.float32) / 16
+
+    def draw(*shape: int) -> Any:
+        return rng.integers(-9, 10, shape).astype(np.float32) / 16
+
     weights = {"v": draw(6, 32), "w": draw(32, 16), "count": np.int32(3)}
 
     def apply(weights: Any, x: Any) -> Any:
