@@ -31,6 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--devices", nargs="+", default=["1"], metavar="DATA[xTENSOR]")
     parser.add_argument("--backend", default="emulated", help="emulated or native")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, help="of a step (default: that of the case)")
     parser.add_argument("--shards", type=int, default=8, help="parts of a batch")
     parser.add_argument("--all-reduce", default="doubling", help="how their gradients are added")
     parser.add_argument("--platform", action="store_true", help="also with the platform's sums")
@@ -99,6 +100,8 @@ def train(
     import precsim as ps
 
     fields = dict(CASES[case])
+    if args.batch_size is not None:
+        fields["batch_size"] = args.batch_size
     config = ps.TrainConfig(
         policy=ps.Policy.parse(fields.pop("policy")),
         steps=args.steps,

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser, whole: Callable[[str], int]) 
     parser.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
-        help="of several processes: where the first one listens; each is started with the same "
-        "options, but for --process (default: none)",
+        help="of several processes: where the first one listens; they are started with the same "
+        "options, each with its number (default: none)",
     )
     parser.add_argument(
         "--processes", type=whole, metavar="P", help="how many there are (default: none)"
