@@ -10,6 +10,7 @@ import io
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from precsim.cli.main import main
 
 FOLDER = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.name != "index.md")
+COMMANDS = FOLDER.parent / "reference" / "cli.md"
 MAX_LINES = 40
 
 
@@ -114,6 +116,7 @@ def test_line_of_the_shell_trains_a_model_of_ones_own(
     assert (tmp_path / "lines").is_dir()
 
 
+<<<<<<< HEAD
 @pytest.mark.slow
 def test_tasks_of_a_job_array_are_run_resumed_and_merged(tmp_path: Path) -> None:
     page = FOLDER / "cluster.md"
@@ -152,6 +155,26 @@ def test_figure_of_ones_own_is_found_and_checked(
     assert run_experiments(["g98", "--out", str(tmp_path / "out")]) == 0
     assert "3/3" in capsys.readouterr().out
     del sys.modules["experiments.g98_counting"]
+=======
+@pytest.mark.parametrize(
+    "page", [p for p in (*PAGES, COMMANDS) if blocks(p, "console")], ids=lambda p: p.stem
+)
+def test_console_blocks_show_what_is_printed(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    for block in blocks(page, "console"):
+        line, _, shown = block.partition("\n")
+        prompt, program, *words = shlex.split(line)
+        assert (prompt, program) == ("$", "precsim")
+        assert main(words) == 0
+        assert capsys.readouterr().out == shown
+>>>>>>> main
 
 
 def test_index_lists_every_page() -> None:
