@@ -116,7 +116,6 @@ def test_line_of_the_shell_trains_a_model_of_ones_own(
     assert (tmp_path / "lines").is_dir()
 
 
-<<<<<<< HEAD
 @pytest.mark.slow
 def test_tasks_of_a_job_array_are_run_resumed_and_merged(tmp_path: Path) -> None:
     page = FOLDER / "cluster.md"
@@ -155,7 +154,8 @@ def test_figure_of_ones_own_is_found_and_checked(
     assert run_experiments(["g98", "--out", str(tmp_path / "out")]) == 0
     assert "3/3" in capsys.readouterr().out
     del sys.modules["experiments.g98_counting"]
-=======
+
+
 @pytest.mark.parametrize(
     "page", [p for p in (*PAGES, COMMANDS) if blocks(p, "console")], ids=lambda p: p.stem
 )
@@ -174,7 +174,6 @@ def test_console_blocks_show_what_is_printed(
         assert (prompt, program) == ("$", "precsim")
         assert main(words) == 0
         assert capsys.readouterr().out == shown
->>>>>>> main
 
 
 def test_index_lists_every_page() -> None:
