@@ -97,13 +97,13 @@ def tiles(
     if sort == "random bits":
         made = []
         for shape, fmt in zip(shapes, formats, strict=True):
-            bits = {"fp32": 32, "fp16": 16, "bf16": 16}.get(fmt, 8)
+            bits = int(ps.get_format(fmt).width)
             made.append(rng.integers(0, 2**bits, shape).astype(f"u{bits // 8}"))
         return made[0], made[1], made[2]
     a, b, c = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
     if sort == "near zero":  # products about the smallest values of the accumulator, c often zero
-        smallest = float(ps.get_format(accumulator).smallest_subnormal)
-        scale = max(smallest**0.5, float(ps.get_format(operand).smallest_subnormal))
+        smallest = float(ps.get_format(accumulator).min_subnormal)
+        scale = max(smallest**0.5, float(ps.get_format(operand).min_subnormal))
         a, b = a * np.float32(scale), b * np.float32(scale)
         a *= rng.random(a.shape) < 0.1
         c = np.where(rng.random(c.shape) < 0.5, np.copysign(0, c), c * np.float32(smallest))
