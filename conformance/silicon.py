@@ -3,12 +3,13 @@
     python -m conformance.silicon                    # an NVIDIA GPU and nvcc; every kind
     python -m conformance.silicon fp16_fp16 --tiles 5000 --machine h100
 
-`tensor_core.cu` is compiled on the spot: `mma.sync`, whose blocks are those of the model. Hopper
-runs it for operands of 8 bits as two products of fp16, and has a wider instruction of its own
-(`wgmma`, which XLA's kernels use); so these kinds are compared with both. Tiles are of four sorts: random bit patterns (NaN,
+`tensor_core.cu` is compiled on the spot; its instruction is `mma.sync`. Hopper has a wider one of
+its own for operands of 8 bits (`wgmma`, which XLA's kernels use); these kinds are compared with
+its model, and with two products of fp16. Tiles are of four sorts: random bit patterns (NaN,
 infinities, subnormals, zeros of both signs), numbers near one, numbers whose sums round to zero,
-and sums that cancel. Prints one row a kind: results, those that differ, zeros of either sign. NaN
-counts as equal to NaN. Exit status 1 if a result differs.
+and sums that cancel. Prints one row for each explanation of a kind: results, those that differ,
+zeros of either sign. NaN counts as equal to NaN. Exit status 1 if no explanation of a kind has all
+its bits.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import numpy as np
 SOURCE = Path(__file__).with_name("tensor_core.cu")
 KINDS = ("fp16_fp16", "fp16_fp32", "bf16_fp32", "e4m3_fp16", "e4m3_fp32", "e5m2_fp16", "e5m2_fp32")
 WIDTHS = {"fp32": 32, "fp16": 16, "bf16": 16, "e4m3": 8, "e5m2": 8}
-SMALLEST = {
+SMALLEST: dict[str, float] = {
     "fp32": 2.0**-149,
     "fp16": 2.0**-24,
     "bf16": 2.0**-133,
