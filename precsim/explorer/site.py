@@ -1,0 +1,135 @@
+"""The explorer as a folder of static files: the real package runs in the reader's browser tab.
+
+::
+
+    npm ci
+    python -m precsim.explorer.site FOLDER
+
+Any server of static files can serve the folder. It holds the page, the modules of precsim that need
+only the standard library, and Pyodide, which is CPython compiled for browsers. Nothing is loaded
+from elsewhere, so the page works offline too.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import precsim
+
+PAGE = Path(__file__).parent / "page"
+TAB = Path(__file__).parent / "tab"
+PYODIDE = "314.0.7"
+"""The version of the npm package ``pyodide`` that the page is tested with."""
+
+RUNTIME = (
+    "package.json",
+    "pyodide-lock.json",
+    "pyodide.asm.mjs",
+    "pyodide.asm.wasm",
+    "pyodide.mjs",
+    "python_stdlib.zip",
+)
+"""What a browser loads of that package, and the file that names its version and licence."""
+
+# Run by a Python without packages: prints the files of the modules that it can import.
+_LOADS_ALONE = """
+import contextlib, importlib, json, pkgutil, sys
+sys.path.insert(0, sys.argv[1])
+import precsim
+files = [precsim.__file__]
+for found in pkgutil.walk_packages(precsim.__path__, "precsim."):
+    with contextlib.suppress(ImportError):
+        if not found.name.endswith("__main__"):
+            files.append(importlib.import_module(found.name).__file__)
+print(json.dumps(files))
+"""
+
+
+def bare_modules() -> list[Path]:
+    """Return the files of the modules of precsim that load with the standard library alone.
+
+    A Python without packages imports every module and prints which it could import. So a browser
+    meets no missing module that such a Python does not miss as well.
+    """
+    root = Path(precsim.__file__).parent.parent
+    command = [sys.executable, "-I", "-S", "-c", _LOADS_ALONE, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return sorted(Path(file) for file in json.loads(done.stdout))
+
+
+def write_package(file: Path) -> None:
+    """Write these modules as a zip file, equal bytes from equal sources."""
+    root = Path(precsim.__file__).parent
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as package:
+        for path in [root / "__init__.pyi", *bare_modules()]:
+            name = path.relative_to(root.parent).as_posix()
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            package.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def runtime_fault(runtime: Path) -> str | None:
+    """Say in one line what keeps a folder from being the runtime; None where it is one."""
+    wanted = f"`npm install --no-save pyodide@{PYODIDE}` brings it"
+    missing = [name for name in RUNTIME if not (runtime / name).is_file()]
+    if missing:
+        return f"runtime {str(runtime)!r} has no {missing[0]}; {wanted}"
+    version = json.loads((runtime / "package.json").read_text("utf-8")).get("version")
+    if version != PYODIDE:
+        return f"runtime {str(runtime)!r} is pyodide {version}; {wanted}"
+    return None
+
+
+def build(folder: Path, runtime: Path) -> str | None:
+    """Write the page into a folder, and the runtime where there is one.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the page goes. It is created; files of the same names are replaced.
+    runtime : Path
+        The npm package ``pyodide``, for example ``node_modules/pyodide``.
+
+    Returns
+    -------
+    str or None
+        One line that says why the page has no runtime, or None. The page then says so too.
+    """
+    shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+    shutil.copytree(TAB, folder, dirs_exist_ok=True)  # its transport.js replaces the page's
+    write_package(folder / "precsim.zip")
+    target = folder / "pyodide"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    fault = runtime_fault(runtime)
+    for name in RUNTIME if fault is None else ():
+        shutil.copyfile(runtime / name, target / name)
+    loaded = [folder / "precsim.zip", *target.iterdir()]
+    made = {"pyodide": PYODIDE, "bytes": sum(file.stat().st_size for file in loaded), "fault": fault}
+    (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
+    return fault
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the page; return 1 where it has no runtime."""
+    parser = argparse.ArgumentParser(prog="python -m precsim.explorer.site", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", type=Path, help="where the page goes")
+    text = "the npm package pyodide (default: %(default)s)"
+    parser.add_argument("--runtime", type=Path, default="node_modules/pyodide", help=text)
+    given = parser.parse_args(arguments)
+    fault = build(given.folder, given.runtime)
+    if fault:
+        sys.stderr.write(f"error: {fault}\n")
+        return 1
+    size = sum(path.stat().st_size for path in given.folder.rglob("*") if path.is_file())
+    sys.stdout.write(f"wrote {given.folder} ({size / 1e6:.1f} MB); any static server serves it\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
