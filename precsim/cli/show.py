@@ -8,14 +8,14 @@ from fractions import Fraction
 from typing import Any
 
 from precsim.cli import scaled
-from precsim.cli.code import Field, fits, parse_code, shortened
 from precsim.cli.formats import NOTES, facts, kind_of
-from precsim.cli.number import CONSTANTS, exact_decimal, hex_float, parse_number
 from precsim.cli.output import Row, print_rows, print_words
 from precsim.cli.scaled import ShownScaled
 from precsim.cli.shown import Shown, describe, describe_code
 from precsim.formats.arguments import shown as quoted
+from precsim.formats.fields import Field, fits, parse_code, shortened
 from precsim.formats.registry import get_format
+from precsim.formats.written import CONSTANTS, exact_decimal, hex_float, parse_number
 from precsim.rounding.spec import RoundingSpec
 
 DEFAULT_FORMATS = ("fp32", "fp16", "bf16", "e4m3")

@@ -11,10 +11,10 @@ import pytest
 
 import precsim as ps
 from precsim.cli.main import main
-from precsim.cli.number import exact_decimal, parse_number
 from precsim.cli.show import rows
 from precsim.cli.shown import Shown, describe, describe_code
 from precsim.formats.registry import list_formats
+from precsim.formats.written import exact_decimal, parse_number
 from precsim.rounding.spec import RoundingSpec
 
 

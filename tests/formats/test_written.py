@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from precsim.cli.number import CONSTANTS, approximate, exact_decimal, hex_float, parse_number
+from precsim.formats.written import CONSTANTS, approximate, exact_decimal, hex_float, parse_number
 
 NUMBERS = [
     ("3.14", Fraction(157, 50)),
