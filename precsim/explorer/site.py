@@ -34,18 +34,22 @@ RUNTIME = (
     "pyodide.mjs",
     "python_stdlib.zip",
 )
-"""What a browser loads of that package, and the file that names its version and licence."""
+"""What a browser loads of that package, and the file that names its version and license."""
 
 # Run by a Python without packages: prints the files of the modules that it can import.
 _LOADS_ALONE = """
-import contextlib, importlib, json, pkgutil, sys
+import importlib, json, pkgutil, sys
 sys.path.insert(0, sys.argv[1])
 import precsim
 files = [precsim.__file__]
 for found in pkgutil.walk_packages(precsim.__path__, "precsim."):
-    with contextlib.suppress(ImportError):
-        if not found.name.endswith("__main__"):
-            files.append(importlib.import_module(found.name).__file__)
+    if found.name.endswith("__main__"):
+        continue
+    try:
+        files.append(importlib.import_module(found.name).__file__)
+    except ModuleNotFoundError as error:
+        if error.name.startswith("precsim"):
+            raise
 print(json.dumps(files))
 """
 
@@ -58,7 +62,7 @@ def bare_modules() -> list[Path]:
     """
     root = Path(precsim.__file__).parent.parent
     command = [sys.executable, "-I", "-S", "-c", _LOADS_ALONE, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return sorted(Path(file) for file in json.loads(done.stdout))
 
 
@@ -108,7 +112,7 @@ def build(folder: Path, runtime: Path) -> str | None:
     fault = runtime_fault(runtime)
     for name in RUNTIME if fault is None else ():
         shutil.copyfile(runtime / name, target / name)
-    loaded = [folder / "precsim.zip", *target.iterdir()]
+    loaded = [folder / "precsim.zip", *target.iterdir()]  # what worker.js shows the progress of
     made = {"pyodide": PYODIDE, "bytes": sum(file.stat().st_size for file in loaded), "fault": fault}
     (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
     return fault

@@ -38,7 +38,7 @@ async function start() {
 import json, sys
 sys.path.insert(0, "/${packageFile}")
 from precsim.explorer.answers import answer
-lambda text: json.dumps(answer(json.loads(text)))
+lambda text: json.dumps(answer(json.loads(text)), allow_nan=False)
 `);
   return (request) => JSON.parse(answer(JSON.stringify(request)));
 }
@@ -51,5 +51,10 @@ started.then(
 
 self.onmessage = async ({ data: { number, request } }) => {
   const answer = await started;
-  postMessage({ number, answer: answer(request) });
+  try {
+    postMessage({ number, answer: answer(request) });
+  } catch (error) {
+    const lines = error.message.trim().split("\n"); // of a traceback the last one says what happened
+    postMessage({ number, answer: { error: lines.at(-1) } });
+  }
 };
