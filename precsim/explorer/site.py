@@ -20,9 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import precsim
+from precsim.explorer.bytecode import write_member
 
 PAGE = Path(__file__).parent / "page"
 TAB = Path(__file__).parent / "tab"
+BYTECODE = Path(__file__).parent / "bytecode.mjs"
 PYODIDE = "314.0.7"
 """The version of the npm package ``pyodide`` that the page is tested with."""
 
@@ -69,15 +71,15 @@ def bare_modules() -> list[Path]:
 def write_package(file: Path) -> None:
     """Write these modules as a zip file, equal bytes from equal sources."""
     root = Path(precsim.__file__).parent
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as package:
+    with zipfile.ZipFile(file, "w") as package:
         for path in [root / "__init__.pyi", *bare_modules()]:
-            name = path.relative_to(root.parent).as_posix()
-            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            package.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            write_member(package, path.relative_to(root.parent).as_posix(), path.read_bytes())
 
 
 def runtime_fault(runtime: Path) -> str | None:
     """Say in one line what keeps a folder from being the runtime; None where it is one."""
+    if shutil.which("node") is None:
+        return "node, which compiles the modules for the page, is not installed"
     wanted = f"`npm install --no-save pyodide@{PYODIDE}` brings it"
     missing = [name for name in RUNTIME if not (runtime / name).is_file()]
     if missing:
@@ -86,6 +88,30 @@ def runtime_fault(runtime: Path) -> str | None:
     if version != PYODIDE:
         return f"runtime {str(runtime)!r} is pyodide {version}; {wanted}"
     return None
+
+
+def write_page(folder: Path) -> None:
+    """Write all except the runtime into a folder; files of the same names are replaced."""
+    shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+    shutil.copytree(TAB, folder, dirs_exist_ok=True)  # its transport.js replaces the page's
+    write_package(folder / "precsim.zip")
+
+
+def copy_runtime(runtime: Path, folder: Path) -> str | None:
+    """Copy the runtime into a folder that is made anew; return why there is none, or None."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    fault = runtime_fault(runtime)
+    for name in RUNTIME if fault is None else ():
+        shutil.copyfile(runtime / name, folder / name)
+    return fault
+
+
+def write_facts(folder: Path, fault: str | None) -> None:
+    """Write what the page has to know before Python runs: made.json, which worker.js reads."""
+    loaded = [folder / "precsim.zip", *(folder / "pyodide").iterdir()]
+    made = {"bytes": sum(file.stat().st_size for file in loaded), "fault": fault}
+    (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
 
 
 def build(folder: Path, runtime: Path) -> str | None:
@@ -103,18 +129,11 @@ def build(folder: Path, runtime: Path) -> str | None:
     str or None
         One line that says why the page has no runtime, or None. The page then says so too.
     """
-    shutil.copytree(PAGE, folder, dirs_exist_ok=True)
-    shutil.copytree(TAB, folder, dirs_exist_ok=True)  # its transport.js replaces the page's
-    write_package(folder / "precsim.zip")
-    target = folder / "pyodide"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    fault = runtime_fault(runtime)
-    for name in RUNTIME if fault is None else ():
-        shutil.copyfile(runtime / name, target / name)
-    loaded = [folder / "precsim.zip", *target.iterdir()]  # what worker.js shows the progress of
-    made = {"pyodide": PYODIDE, "bytes": sum(file.stat().st_size for file in loaded), "fault": fault}
-    (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
+    write_page(folder)
+    fault = copy_runtime(runtime, folder / "pyodide")
+    if fault is None:
+        subprocess.run(["node", BYTECODE, folder.resolve()], check=True)
+    write_facts(folder, fault)
     return fault
 
 

@@ -2,7 +2,7 @@
 // It is sent {number, request} and sends {number, answer}. While it starts it sends {loaded}, the
 // percentage of the bytes that have come, then {ready}, the answer to "about", or {failed}, a line.
 
-const packageFile = "precsim.zip";
+import { packageFile, start } from "./python.js";
 
 // Count the bytes of everything that is fetched from here on, by Pyodide too.
 function countBytes(total) {
@@ -26,24 +26,16 @@ function countBytes(total) {
   };
 }
 
-async function start() {
+async function startHere() {
   const made = await (await fetch("made.json")).json();
   if (made.fault) throw new Error(made.fault);
   countBytes(made.bytes);
-  const file = fetch(packageFile).then((response) => response.arrayBuffer());
+  const bytes = fetch(packageFile).then((response) => response.arrayBuffer());
   const { loadPyodide } = await import("./pyodide/pyodide.mjs");
-  const python = await loadPyodide();
-  python.FS.writeFile(`/${packageFile}`, new Uint8Array(await file));
-  const answer = python.runPython(`
-import json, sys
-sys.path.insert(0, "/${packageFile}")
-from precsim.explorer.answers import answer
-lambda text: json.dumps(answer(json.loads(text)), allow_nan=False)
-`);
-  return (request) => JSON.parse(answer(JSON.stringify(request)));
+  return (await start(loadPyodide, bytes)).answer;
 }
 
-const started = start();
+const started = startHere();
 started.then(
   (answer) => postMessage({ ready: answer({ question: "about" }) }),
   (error) => postMessage({ failed: `Python cannot be loaded into this tab: ${error.message}` }),
