@@ -23,6 +23,7 @@ LAYERS = (
     "transform",
     "training",
     "analysis",
+    "explorer",
     "cli",
 )
 OUTER = ("benchmarks", "conformance", "experiments")

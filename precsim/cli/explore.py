@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         Where to add them.
     """
     parser.add_argument(
-        "--port", type=int, default=0, help="where the page is served (default: any port that is free)"
+        "--port",
+        type=int,
+        default=0,
+        help="where the page is served (default: any port that is free)",
     )
     parser.add_argument(
         "--no-browser", action="store_true", help="only print the address, and open nothing"

@@ -18,6 +18,7 @@ COMMANDS = {
     "bisect": "find the first step and operation at which two stored runs part",
     "explore": "open a page of formats, roundings, sums and tensor cores in the browser",
     "show": "show a number in several formats: bits, value, error, neighbours",
+    "walk": "evaluate an expression step by step, and explain each rounding",
     "formats": "list the formats with their precision and range",
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from precsim.explorer import bits
+from precsim.explorer import bits, blocks, choices, data, line, ranges, sums, table
 from precsim.explorer.asked import Asked, choice
 
 Answer = dict[str, Any]
@@ -40,7 +40,7 @@ def answer(request: Any) -> Answer:
     """
     try:
         if not isinstance(request, Mapping):
-            raise ValueError("a request is a JSON object with the name of a question")
+            raise TypeError("a request is a JSON object with the name of a question")
         return QUESTIONS[choice(request, "question", QUESTIONS)](request)
     except (ValueError, TypeError) as error:
         return {"error": " ".join(str(error).split())}
@@ -73,8 +73,18 @@ def _many(asked: Asked) -> Answer:
 QUESTIONS: dict[str, Callable[[Asked], Answer]] = {
     "about": _about,
     "many": _many,
-    "formats": bits.formats,
+    "formats": choices.formats,
     "number": bits.number,
     "code": bits.code,
+    "roundings": bits.roundings,
+    "line": line.line,
+    "table": table.table,
+    "examples": data.examples,
+    "tensors": data.tensors,
+    "histogram": ranges.histogram,
+    "loss_scales": ranges.loss_scales,
+    "block": blocks.block,
+    "sum": sums.sum_steps,
+    "orders": sums.sum_orders,
 }
 """Question -> what answers it."""

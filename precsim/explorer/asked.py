@@ -6,13 +6,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from precsim.cli.number import parse_number
 from precsim.formats.arguments import integer, not_allowed, shown
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY64
 from precsim.formats.registry import AnyFormat, Format, get_format
 from precsim.formats.scaled import refuse_scaled
+from precsim.formats.written import parse_number
 from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec
 
@@ -35,7 +35,7 @@ def text(asked: Asked, name: str, *, most: int = LONGEST_NAME) -> str:
     """Return a text of a request."""
     given = asked.get(name)
     if not isinstance(given, str):
-        raise ValueError(f"{name} is {shown(given)}; allowed are texts")
+        raise TypeError(f"{name} is {shown(given)}; allowed are texts")
     if len(given) > most:
         raise ValueError(f"{name} has {len(given)} characters; allowed are at most {most}")
     return given

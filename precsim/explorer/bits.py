@@ -1,73 +1,139 @@
-"""Bits of one number: what it becomes in a format, what a code means, which formats there are."""
+"""One number in one format, one code, and every rule of rounding."""
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from precsim.cli.code import parse_code
-from precsim.cli.formats import entry, facts
-from precsim.cli.number import exact_decimal, hex_float
-from precsim.cli.shown import Shown, describe, describe_code
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.formats.registry import get_format, list_formats
-from precsim.rounding.oracle import ulp_exact
+from precsim.explorer.said import Number, coded, plain, rounded, short
+from precsim.formats.fields import check_fields, derivation, parse_code, shortened
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.numbers import Format
+from precsim.formats.oracle import decode_exact
+from precsim.rounding.modes import RoundingMode
+from precsim.rounding.neighbours import neighbours_exact
+from precsim.rounding.oracle import round_exact, ulp_exact
 from precsim.rounding.spec import RoundingSpec
-
-_SHORT = 24
-"""Characters of a decimal that stands in a field of the page; a longer one is hexadecimal."""
-
-
-def formats(asked: Asked) -> dict[str, Any]:
-    """List the formats that can be chosen, by kind."""
-    kinds = ("float", "fixed", "block")
-    return {
-        "kinds": {kind: [_listed(name) for name in list_formats(kind=kind)] for kind in kinds},
-        "rule": {name: [str(member) for member in kind] for name, kind in read.RULE.items()},
-        "fields": {kind: list(fields) for kind, fields in read.FIELDS.items()},
-    }
-
-
-def _listed(name: str) -> dict[str, Any]:
-    known = entry(get_format(name))
-    return {key: known.get(key) for key in ("name", "width", "aliases")}
 
 
 def number(asked: Asked) -> dict[str, Any]:
     """Say what a number becomes in a format, under a rule."""
-    spec = read.spec(asked)
-    read.number_format(asked)
-    exact = read.number(asked)
-    shown = describe(exact, spec, read.whole(asked, "random_bits", 0, 0, 2**32 - 1))
-    assert isinstance(shown, Shown)
-    return {"given": plain(exact), **_said(shown, spec)}
+    spec, exact = _spec(asked), read.number(asked)
+    said = rounded(exact, spec, read.whole(asked, "random_bits", 0, 0, 2**32 - 1))
+    return {"given": plain(exact), **said, **_around(said, exact, spec)}
 
 
 def code(asked: Asked) -> dict[str, Any]:
     """Say what a code means in a format."""
-    spec = read.spec(asked)
+    spec = _spec(asked)
+    fmt: Format = spec.format
     pattern, widths = parse_code(read.text(asked, "code"))
-    shown = describe_code(pattern, spec, widths)
-    return {"given": None, **_said(shown, spec)}
+    if pattern >> (fmt.width or 0):
+        raise ValueError(f"code has more bits than {fmt}; allowed are {fmt.width}")
+    check_fields(widths, fmt)
+    said = coded(pattern, fmt)
+    value = decode_exact(pattern, fmt)
+    return {"given": None, **said, "flags": [], **_around(said, value, spec)}
 
 
-def _said(shown: Shown, spec: RoundingSpec) -> dict[str, Any]:
-    said = shown.as_dict()
-    said["fields"] = [{"name": field.name, "bits": field.bits} for field in shown.fields]
-    said["short"] = short(shown.value)
-    said["ulp"] = short(ulp_exact(shown.value, spec.format))
-    said["facts"] = dict(facts(spec.format))
-    return said
+def _spec(asked: Asked) -> RoundingSpec:
+    read.number_format(asked)
+    return read.spec(asked)
 
 
-def plain(exact: Fraction | float) -> str:
-    """Write an exact number as a fraction, or say how long it would be."""
-    if isinstance(exact, float):
-        return exact_decimal(exact)
-    bits = exact.numerator.bit_length() + exact.denominator.bit_length()
-    return str(exact) if bits <= 200 else f"a fraction of {bits} bits"
+def _around(said: dict[str, Any], exact: Number, spec: RoundingSpec) -> dict[str, Any]:
+    """Say how a value follows, what its neighbours are, and what its format has."""
+    fmt: Format = spec.format
+    sides = neighbours_exact(exact, spec)
+    pattern = None if said["code"] is None else int(said["code"], 16)
+    value = None if pattern is None else decode_exact(pattern, fmt)
+    return {
+        "spec": str(spec),
+        "size": size(fmt),
+        "shortened": None if value is None else shortened(value),
+        "derivation": "" if pattern is None else derivation(pattern, fmt),
+        "neighbours": [None if side is None else short(side) for side in sides],
+        "ulp": short(ulp_exact(exact, fmt)),
+        "facts": facts(fmt),
+    }
 
 
-def short(value: float) -> str:
-    """Write a float exactly and short: in decimal, or in hexadecimal if its digits are many."""
-    text = exact_decimal(value)
-    return text if len(text) <= _SHORT else hex_float(value)
+def size(fmt: Format) -> str:
+    """Say how large a format is."""
+    if isinstance(fmt, FixedPointFormat):
+        return f"{fmt.width} bits, {fmt.fraction_bits} of them after the point"
+    return f"{fmt.width} bits, precision {fmt.precision}, bias {fmt.bias}"
+
+
+def facts(fmt: Format) -> list[list[str]]:
+    """Return the facts of a format, each a name and a text."""
+    if isinstance(fmt, FixedPointFormat):
+        ends = [["smallest value", short(fmt.min_value)], ["largest value", short(fmt.max_value)]]
+        return [*ends, ["step", short(fmt.resolution)]]
+    known = [
+        ["largest value", short(fmt.max_finite)],
+        ["smallest normal", short(fmt.min_normal)],
+        ["smallest positive", short(fmt.min_subnormal)],
+        ["unit roundoff", f"2^-{fmt.precision}"],
+        ["exponents", f"{fmt.emin} to {fmt.emax}"],
+    ]
+    words = {"infinity": fmt.has_infinity, "NaN": fmt.has_nan, "-0": fmt.has_negative_zero}
+    return [*known, ["besides numbers", ", ".join(w for w, has in words.items() if has) or "none"]]
+
+
+def roundings(asked: Asked) -> dict[str, Any]:
+    """Say what a number becomes under every mode, overflow rule and subnormal rule."""
+    spec, exact = _spec(asked), read.number(asked)
+    return {"given": plain(exact), "spec": str(spec), "rows": list(outcomes(exact, spec))}
+
+
+def outcomes(exact: Number, spec: RoundingSpec) -> Iterator[dict[str, Any]]:
+    """Yield what a number becomes under each rule that the format has.
+
+    Examples
+    --------
+    >>> rows = outcomes(Fraction(5, 2), RoundingSpec.parse("q7.0"))
+    >>> [(row["name"], row["value"]) for row in rows][:3]
+    [('rne', '2'), ('rna', '3'), ('rnz', '2')]
+    """
+    for part, kind in read.RULE.items():
+        for member in kind:
+            changes: dict[str, Any] = {part: member}
+            if part == "mode":
+                changes["num_random_bits"] = 0
+            try:
+                changed = replace(spec, **changes)
+            except ValueError:  # the format has no such rule
+                continue
+            row = {
+                "part": part,
+                "name": str(member),
+                "label": member.name.lower().replace("_", " "),
+                "is_chosen": getattr(spec, part) is member,
+                **rounded(exact, changed),
+            }
+            if member is RoundingMode.STOCHASTIC:
+                row |= _by_chance(exact, changed)
+            yield row
+
+
+def _by_chance(exact: Number, spec: RoundingSpec) -> dict[str, Any]:
+    """Say what else a stochastic rounding gives, and for how many of its random integers."""
+    count = 1 << spec.num_random_bits
+    first = round_exact(exact, spec).value
+    last = round_exact(exact, spec, random_bits=count - 1).value
+    if first == last or math.isnan(first):
+        return {"also": None}
+    low, high = 0, count - 1  # `low` gives the first value, `high` the last one
+    while high - low > 1:
+        middle = (low + high) // 2
+        if round_exact(exact, spec, random_bits=middle).value == first:
+            low = middle
+        else:
+            high = middle
+    share = Fraction(100 * (count - high), count)
+    chance = f"{float(share):.4g} %: {count - high} of {count} random integers"
+    return {"also": {**rounded(exact, spec, count - 1), "chance": chance}}

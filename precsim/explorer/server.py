@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
 
-    def do_GET(self) -> None:  # noqa: N802 (the name is the standard library's)
+    def do_GET(self) -> None:
         if not self._is_ours():
             return
         path = urlsplit(self.path).path.removeprefix("/") or "index.html"
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         kind = _TYPES[path.rpartition(".")[2]]
         self._send(HTTPStatus.OK, self.server.files[path], f"{kind}; charset=utf-8")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         if not self._is_ours():
             return
         if urlsplit(self.path).path != "/ask":

@@ -2,7 +2,7 @@
 
 import math
 import re
-from decimal import Context, Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 from fractions import Fraction
 
 MAX_EXPONENT = 10_000
@@ -10,10 +10,14 @@ MAX_EXPONENT = 10_000
 MAX_LENGTH = 1_000
 _MAX_BITS = 200_000
 """Larger results of powers and products are refused."""
+_FEW_DIGITS, _FIRST_DIGITS, _SHORT_QUOTIENT = 44, 20, 24
+"""Digits that `exact_text` writes of an exact number, of the beginning of others, of a quotient."""
 
 _HEX = r"0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?"
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
-_TOKEN = re.compile(rf"{_HEX}|{_DECIMAL}|pi|e|\*\*|[*/^+-]", re.ASCII)
+NUMBER = rf"{_HEX}|{_DECIMAL}|pi|e"
+"""Pattern of a number by itself, in small letters."""
+_TOKEN = re.compile(rf"{NUMBER}|\*\*|[*/^+-]", re.ASCII)
 _SPECIAL = {"inf": math.inf, "infinity": math.inf, "nan": math.nan}
 
 CONSTANTS = {
@@ -187,6 +191,54 @@ def exact_decimal(value: float) -> str:
     return f"{number.normalize(Context(prec=800)):e}"
 
 
+def exact_text(value: Fraction | float) -> str:
+    """Write a number exactly if few digits do, as a quotient if that is short, else its beginning.
+
+    Parameters
+    ----------
+    value : Fraction or float
+        Any number; a float may also be -0, infinity or NaN.
+
+    Returns
+    -------
+    str
+        Text that ends in "..." where further digits follow.
+
+    Examples
+    --------
+    >>> exact_text(Fraction(3, 8)), exact_text(Fraction(1, 3)), exact_text(Fraction(2)**-60)
+    ('0.375', '1/3', '8.6736173798840354720...e-19')
+    """
+    if isinstance(value, float) and (not math.isfinite(value) or value == 0):
+        return exact_decimal(value)
+    exact = Fraction(value)
+    rest = exact.denominator
+    twos = (rest & -rest).bit_length() - 1
+    rest >>= twos
+    fives = 0
+    while fives < _FEW_DIGITS and rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    digits = Context(prec=_FIRST_DIGITS, rounding=ROUND_DOWN)
+    if rest == 1 and max(twos, fives) <= _FEW_DIGITS:
+        whole = Context(prec=_MAX_BITS)
+        number = whole.divide(Decimal(exact.numerator), Decimal(exact.denominator))
+        text = _with_exponent(number.normalize(whole))
+        if sum(map(str.isdigit, text)) <= _FEW_DIGITS:
+            return text
+    elif exact.numerator.bit_length() + rest.bit_length() + twos <= 3 * _SHORT_QUOTIENT:
+        return str(exact)
+    number = digits.divide(Decimal(exact.numerator), Decimal(exact.denominator))
+    digits_of, mark, exponent = _with_exponent(number).partition("e")
+    return f"{digits_of}...{mark}{exponent}"
+
+
+def _with_exponent(number: Decimal) -> str:
+    """Write a number plainly from 1e-6 to 1e21, with an exponent outside."""
+    if number and not -6 <= number.adjusted() < 21:
+        return f"{number:e}"
+    return f"{number:f}"
+
+
 def hex_float(value: float) -> str:
     """Write a float in hexadecimal without trailing zeros.
 
@@ -210,13 +262,15 @@ def hex_float(value: float) -> str:
     return re.sub(r"\.?0*p", "p", value.hex(), count=1)
 
 
-def approximate(value: Fraction) -> str:
-    """Write a fraction in decimal with four significant digits.
+def approximate(value: Fraction, *, digits: int = 4) -> str:
+    """Write a fraction in decimal with a few significant digits.
 
     Parameters
     ----------
     value : Fraction
         Any fraction, also far outside the range of a float.
+    digits : int
+        How many.
 
     Returns
     -------
@@ -228,7 +282,7 @@ def approximate(value: Fraction) -> str:
     >>> approximate(Fraction(1, 3)), approximate(Fraction(1, 10**400))
     ('0.3333', '1e-400')
     """
-    context = Context(prec=4)
+    context = Context(prec=digits)
     quotient = context.divide(Decimal(value.numerator), Decimal(value.denominator))
     quotient = quotient.normalize(context)
     if Decimal("1e-4") <= abs(quotient) < Decimal("1e6") or not quotient:
