@@ -24,9 +24,9 @@ def add_bytecode(archive: str, target: str) -> None:
     target : str
         The file to write.
     """
-    origins = [getattr(module.__spec__, "origin", None) for module in [*sys.modules.values()]]
+    files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
     before = f"{archive}/"
-    loaded = {o.removeprefix(before) for o in origins if o and o.startswith(before)}
+    loaded = {file.removeprefix(before) for file in files if file and file.startswith(before)}
     with ZipFile(archive) as given, ZipFile(target, "w") as made, TemporaryDirectory() as folder:
         for name in given.namelist():
             write_member(made, name, given.read(name))
