@@ -1,8 +1,8 @@
 """Bytecode beside the sources of a zip file, for the Python that will import from it."""
 
+import py_compile
 import sys
 from pathlib import Path
-from py_compile import PycInvalidationMode, compile
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -32,12 +32,12 @@ def add_bytecode(archive: str, target: str) -> None:
             write_member(made, name, given.read(name))
             if name in loaded:
                 file = given.extract(name, folder)
-                bytecode = compile(
+                bytecode = py_compile.compile(
                     file,
                     f"{file}c",
                     dfile=before + name,
                     doraise=True,
-                    invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
+                    invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
                 )
                 assert bytecode is not None
                 write_member(made, f"{name}c", Path(bytecode).read_bytes())

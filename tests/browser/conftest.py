@@ -79,9 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def addresses(folder: Path) -> Iterator[dict[str, str]]:
     """Serve the page both ways: with Python behind it, and as files with Python in the tab."""
-    files = ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
-    )
+    files = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     with serving(Server()) as server, serving(files) as tab:
         yield {"server": server, "tab": tab}
 
@@ -120,4 +118,11 @@ def page(
 ) -> Iterator["Page"]:
     """Return the page of one way to serve it, once it can answer."""
     with opened(browser, addresses[request.param]) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def tab(browser: "Browser", addresses: dict[str, str]) -> Iterator["Page"]:
+    """Return the page whose Python runs in the tab, once it can answer."""
+    with opened(browser, addresses["tab"]) as found:
         yield found
