@@ -84,3 +84,47 @@ def test_roundings(tab: "Page") -> None:
         if code != expected or set(found["flags"]) != names or found["spec"] != str(spec):
             wrong.append((number, str(spec), bits, found))
     assert wrong == []
+
+
+DOTS = 100
+PRODUCTS = 16
+MACHINES = ("v100:fp16", "a100:bf16", "a100:fp16", "a100:tf32", "h100:e4m3", "h100:fp16")
+
+
+def random_dot(draw: random.Random) -> tuple[str, list[list[float]], float]:
+    """Return a machine, operands of its formats and of very different sizes, and an accumulator."""
+    machine = draw.choice(MACHINES)
+    fmt = machine.partition(":")[2]
+
+    def number() -> float:
+        size = draw.uniform(-1, 1) * 2.0 ** draw.randint(-6, 6)
+        return ps.oracle.round_exact(size, fmt).value
+
+    first = ps.oracle.round_exact(draw.uniform(-1, 1) * 2.0 ** draw.randint(-4, 12), "fp16").value
+    return machine, [[number() for _ in range(PRODUCTS)] for _ in "ab"], first
+
+
+def test_dot_products_of_tensor_cores(tab: "Page") -> None:
+    draw = random.Random(20)
+    given = [random_dot(draw) for _ in range(DOTS)]
+    requests = [
+        {
+            "question": "tensor_core",
+            "machine": machine,
+            "a": ", ".join(map(float.hex, a)),
+            "b": ", ".join(map(float.hex, b)),
+            "c": first.hex(),
+        }
+        for machine, (a, b), first in given
+    ]
+    wrong = []
+    for (machine, (a, b), first), found in zip(given, asked(tab, requests), strict=True):
+        expected = ps.oracle.fused_dot_exact(a, b, first, machine)
+        if float.fromhex(found["result"]["hex_float"]) != expected:
+            wrong.append((machine, a, b, first, expected, found["result"]))
+    assert wrong == []
+
+
+def test_what_is_asked_wrongly_gets_one_line(tab: "Page") -> None:
+    answer = tab.evaluate(ASK, "no list")
+    assert "requests is no list" in answer["error"]
