@@ -10,6 +10,7 @@ from typing import Any
 
 from precsim.explorer import bits, blocks, choices, data, line, ranges, sums, table
 from precsim.explorer.asked import Asked, choice
+from precsim.explorer.tensor_core import tensor_core
 
 Answer = dict[str, Any]
 
@@ -86,5 +87,6 @@ QUESTIONS: dict[str, Callable[[Asked], Answer]] = {
     "block": blocks.block,
     "sum": sums.sum_steps,
     "orders": sums.sum_orders,
+    "tensor_core": tensor_core,
 }
 """Question -> what answers it."""

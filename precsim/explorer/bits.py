@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from precsim.analysis.walking.reasons import explain_rounding
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.said import Number, coded, plain, rounded, short
@@ -23,7 +24,13 @@ def number(asked: Asked) -> dict[str, Any]:
     """Say what a number becomes in a format, under a rule."""
     spec, exact = _spec(asked), read.number(asked)
     said = rounded(exact, spec, read.whole(asked, "random_bits", 0, 0, 2**32 - 1))
+    said["why"] = why(exact, spec)
     return {"given": plain(exact), **said, **_around(said, exact, spec)}
+
+
+def why(exact: Number, spec: RoundingSpec) -> str:
+    """Say why a number becomes what it becomes."""
+    return explain_rounding(exact, spec).reason
 
 
 def code(asked: Asked) -> dict[str, Any]:
@@ -52,6 +59,7 @@ def _around(said: dict[str, Any], exact: Number, spec: RoundingSpec) -> dict[str
     value = None if pattern is None else decode_exact(pattern, fmt)
     return {
         "spec": str(spec),
+        "name": str(fmt),
         "size": size(fmt),
         "shortened": None if value is None else shortened(value),
         "derivation": "" if pattern is None else derivation(pattern, fmt),
@@ -114,6 +122,7 @@ def outcomes(exact: Number, spec: RoundingSpec) -> Iterator[dict[str, Any]]:
                 "label": member.name.lower().replace("_", " "),
                 "is_chosen": getattr(spec, part) is member,
                 **rounded(exact, changed),
+                "why": why(exact, changed),
             }
             if member is RoundingMode.STOCHASTIC:
                 row |= _by_chance(exact, changed)

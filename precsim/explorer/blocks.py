@@ -50,7 +50,7 @@ def block(asked: Asked) -> dict[str, Any]:
     for k, exact in enumerate(given):
         element, scale = found.elements[k // size][k % size], found.scales[k // size]
         rows.append(_row(exact, element, scale, tensor, fmt))
-    _draw(rows, given)
+    zero = _draw(rows, given)
     return {
         "spec": str(spec),
         "element": str(fmt.element),
@@ -68,6 +68,7 @@ def block(asked: Asked) -> dict[str, Any]:
         ],
         "tensor_scale": None if tensor is None else short(tensor),
         "rows": rows,
+        "zero": zero,
         "lost": percent(sum(row["is_lost"] for row in rows), len(rows)),
     }
 
@@ -102,11 +103,12 @@ def _row(
     }
 
 
-def _draw(rows: list[dict[str, Any]], given: list[Number]) -> None:
-    """Add to each row the places of the number and of its value on one axis."""
+def _draw(rows: list[dict[str, Any]], given: list[Number]) -> float:
+    """Add to each row the places of the number and of its value; return the place of zero."""
     values = [Fraction(x) for x in given]
     most = max(map(abs, [*values, *(row["number"] for row in rows)])) or Fraction(1)
     axis = Axis(-most, most)
     for row, exact in zip(rows, values, strict=True):
         value = row.pop("number")
         row |= {"at": axis.place(exact), "to": axis.place(value)}
+    return axis.place(Fraction(0))

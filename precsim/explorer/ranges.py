@@ -189,6 +189,7 @@ def _range(
     return {
         "name": str(spec),
         "at": starts[0],
+        "normal_at": starts[1],
         "subnormal": round(starts[1] - starts[0], 3),
         "normal": round(starts[2] - starts[1], 3),
         **_shares(numbers, zero, over),
@@ -219,6 +220,7 @@ def loss_scales(asked: Asked) -> dict[str, Any]:
         lost.append(zero + over)
         rows.append(
             {
+                "index": power - SCALES[0],
                 "label": f"2^{power}" if power else "1",
                 "shift": round(100 * power / (high - low), 3),
                 "zero": zero,

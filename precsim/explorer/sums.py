@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from precsim.analysis.walking.orders import Additions, ordered
 from precsim.arithmetic.oracle import compute_exact
 from precsim.arithmetic.sums.order import (
-    Blocked,
     Exact,
     Kahan,
     Order,
@@ -50,21 +50,30 @@ class Steps:
     """Roundings so far; each takes the next random integer of the seed's stream."""
 
     def compute(self, operation: str, x: Number, y: float) -> float:
-        """Compute one operation without a row of its own."""
+        """Compute one operation, without a row."""
         draw = 0
         if self.spec.mode is RoundingMode.STOCHASTIC:
             draw = bits_at(Word(self.seed), self.count)
         self.count += 1
         return compute_exact(operation, x, y, spec=self.spec, random_bits=draw).value
 
-    def add(self, x: float, y: float, group: str = "", **more: str) -> float:
-        """Add two numbers, and tell what was lost."""
+    def plus(self, x: float, y: float, letter: str) -> float:
+        """Add two numbers; sums are told, corrections stand beside the sum before them."""
         total = self.compute("add", x, y)
-        self.tell(x, y, total, group, **more)
+        if letter in _SUMS:
+            self._tell(x, y, total, _SUMS[letter])
+        elif letter == "t":
+            self.rows[-1]["carried"] = short(total)
         return total
 
-    def tell(self, x: float, y: float, total: float, group: str = "", **more: str) -> None:
-        """Add the row of an addition."""
+    def minus(self, x: float, y: float, letter: str) -> float:
+        """Subtract two numbers."""
+        rest = self.compute("subtract", x, y)
+        if letter == "e":
+            self.rows[-1]["carried"] = short(rest)
+        return rest
+
+    def _tell(self, x: float, y: float, total: float, group: str) -> None:
         finite = all(map(math.isfinite, (x, y, total)))
         lost = Fraction(x) + Fraction(y) - Fraction(total) if finite else None
         self.rows.append(
@@ -76,9 +85,12 @@ class Steps:
                 "value": total,
                 "lost": "not finite" if lost is None else "0" if not lost else near(lost),
                 "is_swallowed": bool(finite and y and total == x),
-                **more,
             }
         )
+
+
+_SUMS = {"s": "", "b": "block", "r": "errors"}
+"""Letters of additions that are told, and what they belong to."""
 
 
 def summed(addends: list[float], order: Order, steps: Steps) -> float:
@@ -92,69 +104,9 @@ def summed(addends: list[float], order: Order, steps: Steps) -> float:
     >>> [row["is_swallowed"] for row in steps.rows]
     [False, True, True]
     """
-    match order:
-        case Sequential():
-            return _in_turn(addends, steps)
-        case Pairwise():
-            return _by_pairs(addends, steps)
-        case Blocked(size=size):
-            total = 0.0
-            for number, k in enumerate(range(0, len(addends), size), 1):
-                block = _in_turn(addends[k : k + size], steps, f"block {number}")
-                total = steps.add(total, block, "total")
-            return total
-        case Kahan():
-            return _kahan(addends, steps)
-        case TwoSum():
-            return _two_sum(addends, steps)
-        case Exact():
-            return steps.compute("add", _exact_sum(addends), 0.0)
-
-
-def _in_turn(addends: list[float], steps: Steps, group: str = "") -> float:
-    total = 0.0
-    for x in addends:
-        total = steps.add(total, x, group)
-    return total
-
-
-def _by_pairs(addends: list[float], steps: Steps) -> float:
-    if len(addends) < 2:
-        return _in_turn(addends, steps)
-    level = 0
-    while len(addends) > 1:
-        level += 1
-        count = len(addends) // 2
-        pairs = [
-            steps.add(addends[2 * k], addends[2 * k + 1], f"level {level}") for k in range(count)
-        ]
-        addends = pairs + addends[2 * count :]
-    return addends[0]
-
-
-def _kahan(addends: list[float], steps: Steps) -> float:
-    total = carried = 0.0
-    for x in addends:
-        y = steps.compute("subtract", x, carried)
-        new = steps.compute("add", total, y)
-        carried = steps.compute("subtract", steps.compute("subtract", new, total), y)
-        steps.tell(total, x, new, carried=short(carried))
-        total = new
-    return total
-
-
-def _two_sum(addends: list[float], steps: Steps) -> float:
-    compute = steps.compute
-    total = errors = 0.0
-    for x in addends:
-        new = compute("add", total, x)
-        virtual = compute("subtract", new, total)
-        before = compute("subtract", total, compute("subtract", new, virtual))
-        small = compute("add", before, compute("subtract", x, virtual))
-        errors = compute("add", errors, small)
-        steps.tell(total, x, new, carried=short(errors))
-        total = new
-    return steps.add(total, errors, "the errors")
+    if isinstance(order, Exact):
+        return steps.compute("add", _exact_sum(addends), 0.0)
+    return ordered(addends, order, Additions(0.0, steps.plus, steps.minus))
 
 
 def _exact_sum(addends: list[float]) -> Number:

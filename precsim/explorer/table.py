@@ -1,11 +1,13 @@
 """The table of the codes of a format."""
 
+import re
 from typing import Any
 
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.bits import facts, size
 from precsim.explorer.said import coded
+from precsim.formats.arguments import shown
 from precsim.formats.fields import fields_of
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
@@ -23,7 +25,7 @@ def table(asked: Asked) -> dict[str, Any]:
     width = fmt.width or 0
     if width > WIDEST:
         raise ValueError(f"format {fmt} has {width} bits; allowed for a table are at most {WIDEST}")
-    first = read.whole(asked, "first", 0, 0, (1 << width) - 1)
+    first = _first(asked, 1 << width)
     last = min(first + ROWS, 1 << width)
     named = _named_values(fmt)
     rows = [coded(code, fmt) for code in range(first, last)]
@@ -41,6 +43,14 @@ def table(asked: Asked) -> dict[str, Any]:
         "after": after,
         "count": 1 << width,
     }
+
+
+def _first(asked: Asked, count: int) -> int:
+    """Return the first code that is listed: 0 where the format has fewer."""
+    digits = read.text({"first": "0", **asked}, "first")
+    if not re.fullmatch(r"[0-9]{1,6}", digits):
+        raise ValueError(f"first is {shown(digits)}; allowed are codes in decimal")
+    return int(digits) if int(digits) < count else 0
 
 
 def _named_values(fmt: Format) -> dict[str, str]:
