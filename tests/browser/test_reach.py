@@ -84,7 +84,7 @@ def test_a_bit_is_turned_over_by_keyboard_alone(page: "Page") -> None:
     open_panel(page, "bits", value="1", format="fp16")
     page.locator("section:not([hidden]) .bit").first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('value').textContent === '-1'")
+    page.wait_for_function("() => document.getElementById('value').textContent === '-1'")
     assert page.evaluate("document.activeElement.dataset.key") == "bit-0"  # the focus stays
 
 
