@@ -96,7 +96,7 @@ def number_format(asked: Asked) -> Format:
     return found
 
 
-_MADE: dict[str, type[FloatFormat | FixedPointFormat]] = {
+CLASSES: dict[str, type[FloatFormat | FixedPointFormat]] = {
     "float": FloatFormat,
     "fixed": FixedPointFormat,
 }
@@ -122,7 +122,7 @@ def made(fields: Mapping[str, Any]) -> Format:
     needed = {"float": ("precision", "exponent_bits"), "fixed": ("integer_bits", "fraction_bits")}
     for name in needed[kind]:
         integer(given.get(name), name, *((1, 53) if name == "precision" else (-1100, 1100)))
-    return _MADE[kind](name="your format", **given)
+    return CLASSES[kind](name="your format", **given)
 
 
 def _check_width(fmt: AnyFormat) -> None:

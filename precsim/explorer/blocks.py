@@ -6,7 +6,7 @@ from typing import Any
 
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.explorer.said import Axis, Number, is_finite, near, percent, plain, short, stored
+from precsim.explorer.said import Axis, Number, is_finite, magnitude, near, percent, short, stored
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.written import approximate
 from precsim.rounding.modes import RoundingMode
@@ -61,7 +61,7 @@ def block(asked: Asked) -> dict[str, Any]:
         "blocks": [
             {
                 "scale": stored(scale, fmt.scale),
-                "largest": plain(max(map(abs, part))),
+                "largest": near(max(map(magnitude, part))),
                 "first": k * size,
             }
             for k, (scale, part) in enumerate(zip(found.scales, parts, strict=True))

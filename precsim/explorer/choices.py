@@ -1,5 +1,6 @@
 """What can be chosen: formats and their fields, the parts of a rule, orders, machines."""
 
+from dataclasses import MISSING, fields
 from typing import Any
 
 from precsim.explorer import asked as read
@@ -38,7 +39,8 @@ def formats(asked: Asked) -> dict[str, Any]:
     return {
         "kinds": {kind: [_listed(name, kind) for name in of] for kind, of in names.items()},
         "rule": {name: [_choice(member) for member in kind] for name, kind in read.RULE.items()},
-        "fields": {kind: list(fields) for kind, fields in read.FIELDS.items()},
+        "fields": {kind: list(names_of) for kind, names_of in read.FIELDS.items()},
+        "defaults": {kind: _defaults(kind) for kind in read.FIELDS},
         "specials": [[str(member), _SPECIALS[member]] for member in Specials],
         "machines": {name: _operands(name) for name in MACHINES},
         "arrangements": list(ARRANGEMENTS),
@@ -56,6 +58,12 @@ def _operands(machine: str) -> list[str]:
     kinds = list(MACHINES[machine])
     numbers = [name for kind in kinds for name in (_FP8 if kind == "fp8" else (kind,))]
     return [*numbers, *_BLOCKS.get(machine, ())]
+
+
+def _defaults(kind: str) -> dict[str, Any]:
+    """Return the fields of a format that have a default."""
+    found = {field.name: field.default for field in fields(read.CLASSES[kind])}
+    return {name: _json(found[name]) for name in read.FIELDS[kind] if found[name] is not MISSING}
 
 
 def _choice(member: Any) -> dict[str, str]:

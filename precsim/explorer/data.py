@@ -20,7 +20,7 @@ from typing import Any
 
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.explorer.said import Number, is_finite
+from precsim.explorer.said import Number, is_finite, magnitude
 from precsim.formats.arguments import not_allowed, shown
 from precsim.formats.oracle import decode_exact
 from precsim.formats.reals import floor_log2
@@ -68,7 +68,7 @@ def _tensor(values: Iterable[Number], said: str) -> Tensor:
         if not value:
             zeros += 1
         elif is_finite(value):
-            sizes.append(abs(value))
+            sizes.append(magnitude(value))
         elif math.isnan(value):
             nans += 1
         else:
@@ -87,7 +87,7 @@ def tensor(asked: Asked) -> Tensor:
     if asked.get("example"):
         made = EXAMPLES[read.choice(asked, "example", EXAMPLES)]
         return _tensor(made.values(), made.said)
-    return _tensor(read.numbers(asked, "values", MOST_TYPED), "typed")
+    return _tensor(read.numbers(asked, "values", MOST_TYPED), "your numbers")
 
 
 def _content(asked: Asked) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.bits import outcomes
-from precsim.explorer.said import Axis, Number, is_finite, labelled, plain, rounded, short
+from precsim.explorer.said import Axis, Number, is_finite, labels, plain, rounded, short
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
 from precsim.formats.oracle import decode_exact
@@ -37,10 +37,10 @@ def line(asked: Asked) -> dict[str, Any]:
     values = _values(exact, spec, view)
     axis = _axis(values, scale)
     places = [axis.place(value) for value in values]
-    ranks = labelled(places)
+    texts = [short(float(value)) for value in values]
     points = [
-        {"short": short(float(value)), "at": at, "label": rank, "kind": _kind(value, spec)}
-        for value, at, rank in zip(values, places, ranks, strict=True)
+        {"short": text, "at": at, "kind": _kind(value, spec), **label}
+        for value, text, at, label in zip(values, texts, places, labels(texts, places), strict=True)
     ]
     is_stochastic = spec.mode is RoundingMode.STOCHASTIC
     intervals = [] if is_stochastic or len(values) > _CELLS else cells(values, spec)

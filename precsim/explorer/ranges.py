@@ -8,9 +8,10 @@ from typing import Any
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.data import Tensor, tensor
-from precsim.explorer.said import near, percent
+from precsim.explorer.said import percent
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
+from precsim.formats.written import approximate
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import Flags, round_exact
 from precsim.rounding.spec import RoundingSpec
@@ -18,6 +19,8 @@ from precsim.rounding.spec import RoundingSpec
 MOST_FORMATS = 8
 SCALES = range(-16, 33)
 """Powers of two that a loss scale may be."""
+_LAST_TICK = 94
+"""Percent of an axis beyond which a label would leave it."""
 _WIDEST = 400
 """Exponents that a drawing has, at most."""
 
@@ -120,7 +123,9 @@ def _nearest(asked: Asked) -> RoundingSpec:
 
 def _counts(numbers: Tensor) -> dict[str, Any]:
     sizes = numbers.sizes
-    ends = [near(end) for end in (sizes[0], sizes[-1])] if sizes else ["none", "none"]
+    ends = (
+        [approximate(Fraction(end)) for end in (sizes[0], sizes[-1])] if sizes else ["none", "none"]
+    )
     return {
         "said": numbers.said,
         "count": numbers.count,
@@ -176,7 +181,9 @@ def _ticks(frame: tuple[int, int]) -> list[dict[str, Any]]:
     low, high = frame
     step = next(s for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if (high - low) <= 8 * s)
     return [
-        {"label": f"2^{e}", "at": _place(e, frame)} for e in range(low - low % -step, high, step)
+        {"label": f"2^{e}", "at": _place(e, frame)}
+        for e in range(low - low % -step, high, step)
+        if _place(e, frame) <= _LAST_TICK
     ]
 
 

@@ -18,13 +18,22 @@ Number = Fraction | float
 
 _SHORT = 18
 """Characters of a decimal that stands in a field; a longer one is written in hexadecimal."""
-_COARSE, _FINE = 24.0, 9.0
-"""Percent of an axis between labels, on a narrow screen and on a wide one."""
+_ROOM = ((2, 3.0), (1, 1.1))
+"""Row of labels -> percent of the axis that a character takes: on every screen, on wide ones."""
+_BEFORE = {"start": 0.0, "middle": 0.5, "end": 1.0}
+"""Side of a label -> the part of it that stands before its place."""
+_EDGE = 8
+"""Percent at the ends of an axis where a label stands beside its place."""
 
 
 def is_finite(exact: Number) -> bool:
     """Return whether a number is finite; fractions are, also those beyond every float."""
     return isinstance(exact, Fraction) or math.isfinite(exact)
+
+
+def magnitude(exact: Number) -> Number:
+    """Return a number without its sign."""
+    return -exact if exact < 0 else exact
 
 
 def short(value: float) -> str:
@@ -129,7 +138,7 @@ def rounded(exact: Number, spec: RoundingSpec, random_bits: int = 0) -> dict[str
     --------
     >>> import precsim as ps
     >>> said = rounded(Fraction(1, 10), ps.RoundingSpec.parse("e4m3"))
-    >>> said["value"], said["error"]["ulp"], said["direction"]
+    >>> said["value"], said["errors"]["ulp"], said["direction"]
     ('0.1015625', '+0.2', 'up')
     """
     value, flags = round_exact(exact, spec, random_bits=random_bits)
@@ -140,7 +149,7 @@ def rounded(exact: Number, spec: RoundingSpec, random_bits: int = 0) -> dict[str
         **stored(value, spec.format),
         "flags": names,
         "direction": _direction(value, exact),
-        "error": error(value, exact, spec.format),
+        "errors": error(value, exact, spec.format),
     }
 
 
@@ -200,21 +209,29 @@ def log2(x: Fraction) -> float:
     return math.log2(x.numerator) - math.log2(x.denominator)
 
 
-def labelled(places: Sequence[float]) -> list[int]:
-    """Choose which places have room for a label: 2 on every screen, 1 on wide ones, 0 on none.
+def labels(texts: Sequence[str], places: Sequence[float]) -> list[dict[str, Any]]:
+    """Choose which places of an axis are labelled, so that no two labels touch.
+
+    ``row`` is 2 for labels that every screen has room for, 1 for those of wide ones, in a row of
+    their own, 0 for none; ``side`` is where a label stands that would leave the drawing.
 
     Examples
     --------
-    >>> labelled([0.0, 5.0, 10.0, 50.0, 100.0])
-    [2, 0, 1, 2, 2]
+    >>> found = labels(["0", "1", "2", "3"], [0.0, 2.0, 50.0, 100.0])
+    >>> [(each["row"], each["side"]) for each in found]
+    [(2, 'start'), (1, 'start'), (2, 'middle'), (2, 'end')]
     """
-    ranks = [0] * len(places)
-    for rank, room in ((2, _COARSE), (1, _FINE)):
-        for k in sorted(range(len(places)), key=lambda k: min(k, len(places) - 1 - k)):
-            taken = [p for p, r in zip(places, ranks, strict=True) if r]
-            if not ranks[k] and all(abs(places[k] - p) >= room for p in taken):
-                ranks[k] = rank
-    return ranks
+    sides = ["start" if p < _EDGE else "end" if p > 100 - _EDGE else "middle" for p in places]
+    rows = [0] * len(texts)
+    for row, room in _ROOM:
+        taken: list[tuple[float, float]] = []
+        for k in sorted(range(len(texts)), key=lambda k: min(k, len(texts) - 1 - k)):
+            width = room * (len(texts[k]) + 1)
+            first = places[k] - width * _BEFORE[sides[k]]
+            if not rows[k] and all(first + width <= a or first >= b for a, b in taken):
+                rows[k] = row
+                taken.append((first, first + width))
+    return [{"row": row, "side": side} for row, side in zip(rows, sides, strict=True)]
 
 
 def percent(part: int, whole: int) -> str:

@@ -78,6 +78,7 @@ class Steps:
         lost = Fraction(x) + Fraction(y) - Fraction(total) if finite else None
         self.rows.append(
             {
+                "at": str(len(self.rows) + 1),
                 "group": group,
                 "left": short(x),
                 "right": short(y),
@@ -151,7 +152,7 @@ def sum_steps(asked: Asked) -> dict[str, Any]:
         "exact": plain(exact),
         "near": near(exact),
         "once": rounded(exact, spec)["short"],
-        "error": error(total, exact, spec.format),
+        "errors": error(total, exact, spec.format),
     }
 
 

@@ -35,7 +35,9 @@ def tensor_core(asked: Asked) -> dict[str, Any]:
     """Describe c + a . b as a machine computes it, step by step."""
     spec = MatmulSpec.parse(read.text(asked, "machine"))
     if not isinstance(spec.order, FusedBlock):
-        raise ValueError(f"machine is '{spec}'; allowed are tensor cores, for example h100:fp16")
+        raise ValueError(  # noqa: TRY004 (a name, not a type)
+            f"machine is '{spec}'; allowed are tensor cores, for example h100:fp16"
+        )
     core = spec.core
     given = [read.numbers(asked, name, MOST) for name in ("a", "b")]
     if len(given[0]) != len(given[1]):
@@ -63,7 +65,7 @@ def tensor_core(asked: Asked) -> dict[str, Any]:
         "result": stored(value, core.sums) if scale is None else {"short": short(value)},
         "exact": near(exact),
         "once": rounded(exact, RoundingSpec(format=core.sums))["short"],
-        "error": error(value, exact, core.sums),
+        "errors": error(value, exact, core.sums),
     }
 
 
@@ -125,7 +127,7 @@ class _Told:
 
 def _text(products: Sequence[Product]) -> str:
     first = products[0]
-    text = f"{near(first.x)} × {near(first.y)}"
+    text = f"{near(first.x)} * {near(first.y)}"
     return text if len(products) == 1 else f"{len(products)} products from {text}"
 
 
@@ -133,9 +135,10 @@ def _rows(found: Aligned, texts: Sequence[str], value: float) -> dict[str, Any]:
     """Draw the terms as rows of bits, from the highest place to the last one that is set."""
     sizes = [abs(Fraction(term.value)) for term in found.terms]
     kept = sum(found.kept) * Fraction(2) ** found.unit
-    ends = [*filter(None, (*sizes, abs(kept), abs(Fraction(value)) if math.isfinite(value) else 0))]
-    high = max(map(floor_log2, map(Fraction, ends)))
-    last = min(_last_place(Fraction(size)) for size in ends)
+    result = Fraction(value) if math.isfinite(value) else Fraction(0)
+    ends = [size for size in (*sizes, abs(kept), abs(result)) if size]
+    high = max(map(floor_log2, ends))
+    last = min(map(_last_place, ends))
     low = max(min(last, found.unit), found.unit - _PLACES_CUT)
     unit = Fraction(2) ** found.unit
     rows = []

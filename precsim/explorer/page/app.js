@@ -81,8 +81,12 @@ function show() {
   }
   for (const panel of panels.values()) {
     panel.section.hidden = panel !== chosen;
-    if (panel === chosen) panel.link.setAttribute("aria-current", "page");
-    else panel.link.removeAttribute("aria-current");
+    if (panel === chosen) {
+      panel.link.setAttribute("aria-current", "page");
+      panel.link.scrollIntoView({ block: "nearest", inline: "center" });
+    } else {
+      panel.link.removeAttribute("aria-current");
+    }
     panel.link.setAttribute("href", address(panel.name));
   }
   document.title = `${chosen.title} · precsim explorer`;

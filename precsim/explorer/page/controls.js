@@ -142,7 +142,7 @@ export function formatField({ widest = "64" } = {}) {
 }
 
 const WORDS = {
-  precision: "precision (bits with the implicit one)",
+  precision: "precision",
   exponent_bits: "exponent bits",
   bias: "bias",
   specials: "infinities and NaNs",
@@ -156,6 +156,7 @@ const WORDS = {
 // The fields of a format of one's own.
 function made(given) {
   const format = JSON.parse(given);
+  const shown = { ...choices.defaults[format.kind], ...format };
   const change = (name, value) => {
     format[name] = value;
     set({ format: JSON.stringify(format), code: "" });
@@ -174,7 +175,7 @@ function made(given) {
   );
   kind.value = format.kind;
   const inputs = choices.fields[format.kind].map((name) => {
-    const value = format[name];
+    const value = shown[name];
     if (name === "specials") {
       const input = h(
         "select",

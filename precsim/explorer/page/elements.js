@@ -88,3 +88,14 @@ export function arrow(direction) {
     h("span", { class: "hidden" }, WAYS[direction]),
   );
 }
+
+// What stands in the place of rules that all give the same.
+export function allAgree(value) {
+  return h(
+    "p",
+    { class: "muted" },
+    "For this number every one of these rules gives ",
+    h("span", { class: "number" }, value),
+    ".",
+  );
+}

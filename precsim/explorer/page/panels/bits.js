@@ -58,7 +58,7 @@ function neighbour(text, label) {
 }
 
 function draw(said) {
-  const error = said.error;
+  const error = said.errors;
   const wanted = said.given === null ? null : ["asked for", h("span", { class: "number" }, said.given)];
   const left = [
     wanted,
@@ -86,10 +86,10 @@ function draw(said) {
       h("output", { class: "number", id: "value" }, said.short),
       h("span", { class: `kind ${said.kind}` }, said.kind),
     ),
-    said.why ? h("p", { class: "why" }, said.why) : null,
+    said.why ? h("p", { class: "why" }, `Why: ${said.why}.`) : null,
     h("div", { class: "columns" }, facts(left.filter(Boolean)), facts(right.filter(Boolean))),
-    h("h2", {}, `The format ${said.name}`),
-    h("p", { class: "muted" }, said.size),
+    h("h2", {}, "The format"),
+    h("p", { class: "muted" }, `${said.name}: ${said.size}`),
     facts(said.facts, { class: "facts wide" }),
   ].filter(Boolean);
 }

@@ -31,7 +31,7 @@ function formatBoxes() {
 }
 
 export function counts(said) {
-  const words = [`${said.count} numbers (${said.said})`, `${said.zeros} zeros`];
+  const words = [`${said.said}: ${said.count} numbers`, `${said.zeros} zeros`];
   if (said.infinities) words.push(`${said.infinities} infinities`);
   if (said.nans) words.push(`${said.nans} NaNs`);
   return h(

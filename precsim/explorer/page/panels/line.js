@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { formatField, presets, radios, ruleFields, textField } from "../controls.js";
-import { arrow, h, picture, row, table } from "../elements.js";
+import { allAgree, arrow, h, picture, row, table } from "../elements.js";
 import { get, rule } from "../state.js";
 
 const PARTS = {
@@ -23,8 +23,8 @@ function line(said) {
   const points = said.points.map((point) =>
     h(
       "span",
-      { class: `tick ${point.kind} rank-${point.label}`, "--at": point.at, title: point.short },
-      point.label ? h("span", { class: "label number" }, point.short) : null,
+      { class: `tick ${point.kind} row-${point.row}`, "--at": point.at, title: point.short },
+      point.row ? h("span", { class: `label number ${point.side}` }, point.short) : null,
     ),
   );
   const cells = said.cells.map((cell) =>
@@ -80,6 +80,9 @@ function draw(said) {
   const groups = Object.entries(PARTS).map(([part, title]) => {
     const lanes = said.lanes.filter((each) => each.part === part);
     if (!lanes.length) return [];
+    if (part !== "mode" && lanes.every((each) => each.short === lanes[0].short)) {
+      return [h("h2", {}, title), allAgree(lanes[0].short)];
+    }
     return [
       h("h2", {}, title),
       h("ul", { class: "lanes" }, lanes.map((each) => lane({ ...each, at: said.at }))),

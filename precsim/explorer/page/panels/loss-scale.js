@@ -22,8 +22,8 @@ function draw(said) {
     moving.style.setProperty("--shift", each.shift);
     now.replaceChildren(
       h("output", { class: "number" }, `× ${each.label}`),
-      h("span", { class: "loss" }, `${each.underflow} become zero`),
-      h("span", { class: "loss over" }, `${each.overflow} overflow`),
+      h("span", { class: each.zero ? "loss" : "loss none" }, `${each.underflow} become zero`),
+      h("span", { class: each.over ? "loss" : "loss none" }, `${each.overflow} overflow`),
     );
   };
   slider.addEventListener("input", show);

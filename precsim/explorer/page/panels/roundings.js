@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { formatField, presets, ruleFields, textField } from "../controls.js";
-import { arrow, digits, h, row, table } from "../elements.js";
+import { allAgree, arrow, digits, h, row, table } from "../elements.js";
 import { get, rule } from "../state.js";
 
 const PARTS = {
@@ -18,7 +18,7 @@ function line(each, label) {
       h("span", { class: "number" }, each.short),
       digits(each.fields),
       arrow(each.direction),
-      h("span", { class: "number" }, each.error?.ulp ?? ""),
+      h("span", { class: "number" }, each.errors?.ulp ?? ""),
       each.flags.join(", "),
       each.why ?? "",
     ],
@@ -30,6 +30,9 @@ function draw(said) {
   const tables = Object.entries(PARTS).map(([part, title]) => {
     const rows = said.rows.filter((each) => each.part === part);
     if (!rows.length) return [];
+    if (part !== "mode" && rows.every((each) => each.short === rows[0].short)) {
+      return [h("h2", {}, title), allAgree(rows[0].short)];
+    }
     const lines = rows.flatMap((each) => {
       if (!each.also) return [line(each)];
       const also = { ...each.also, name: each.name, why: each.also.chance };

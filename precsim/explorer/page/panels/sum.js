@@ -113,7 +113,7 @@ function draw(said) {
       [
         ["exact sum", h("span", { class: "number long" }, said.exact)],
         ["rounded once", h("span", { class: "number" }, said.once)],
-        ["error", said.error ? `${said.error.absolute}, ${said.error.ulp} ulp` : "not finite"],
+        ["error", said.errors ? `${said.errors.absolute}, ${said.errors.ulp} ulp` : "not finite"],
         ["swallowed", `${said.swallowed} of ${said.count}`],
         ["bits of the result", digits(said.result.fields)],
       ],

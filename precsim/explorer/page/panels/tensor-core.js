@@ -128,7 +128,7 @@ function draw(said) {
       [
         ...said.facts,
         ["rounded once", h("span", { class: "number" }, said.once)],
-        ["error", said.error ? said.error.absolute || "0" : "not finite"],
+        ["error", said.errors ? said.errors.absolute || "0" : "not finite"],
         said.result.fields ? ["bits of the result", digits(said.result.fields)] : null,
         said.scale ? ["scale of the arrays", h("span", { class: "number" }, said.scale)] : null,
       ].filter(Boolean),
