@@ -81,13 +81,13 @@ def serving_answers() -> AbstractContextManager[str]:
 def settle(page: "Page") -> None:
     """Wait until the page shows the answer to what is chosen."""
     page.wait_for_selector("#loading", state="detached")
-    page.wait_for_selector("section:not([hidden]) .output > *", state="attached")
-    page.wait_for_selector("section:not([hidden]):not(.busy)")
+    page.wait_for_selector("section[aria-busy=false]:not([hidden]) .output > *", state="attached")
 
 
 def open_panel(page: "Page", name: str, **chosen: str) -> None:
     """Show a panel, as a link of the page does."""
     page.goto(f"{page.url.partition('#')[0]}#{name}?{urlencode(chosen)}")
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")  # after its hashchange
     page.wait_for_selector(f"#panel-{name}:not([hidden])")
     settle(page)
 

@@ -100,11 +100,10 @@ async function refresh() {
   if (!panel) return;
   const ticket = Symbol("ticket");
   panel.ticket = ticket;
-  const slow = setTimeout(() => panel.section.classList.add("busy"), 300);
+  panel.section.setAttribute("aria-busy", "true");
   const answer = await panel.answer();
-  clearTimeout(slow);
   if (panel.ticket !== ticket) return;
-  panel.section.classList.remove("busy");
+  panel.section.setAttribute("aria-busy", "false");
   panel.error.hidden = !answer?.error;
   panel.error.textContent = answer?.error ?? "";
   panel.output.classList.toggle("old", Boolean(answer?.error));
