@@ -114,9 +114,7 @@ def test_axe_finds_no_fault_on_any_panel(page: "Page", look: Any, width: str) ->
 
 
 @pytest.mark.parametrize(("width", "look"), [("desktop", "dark"), ("phone", "light")])
-def test_colors_differ_enough_in_the_other_looks_too(
-    served: "Page", look: Any, width: str
-) -> None:
+def test_colors_differ_enough_in_the_other_looks_too(served: "Page", look: Any, width: str) -> None:
     served.set_viewport_size(WIDTHS[width])
     served.emulate_media(color_scheme=look)
     found = {}
