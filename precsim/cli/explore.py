@@ -3,7 +3,7 @@
 import argparse
 import webbrowser
 
-from precsim.cli.output import print_words
+from precsim.cli.output import flush_output, print_words
 from precsim.explorer.server import Server
 from precsim.formats.arguments import integer
 
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """
     with Server(integer(args.port, "--port", 0, 65535)) as server:
         print_words(f"{server.address} has the explorer, for this machine alone. Ctrl-C ends it.")
+        flush_output()
         if not args.no_browser:
             webbrowser.open(server.address)
         try:

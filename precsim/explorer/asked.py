@@ -83,10 +83,15 @@ def spec(asked: Asked) -> RoundingSpec:
     else:
         found = RoundingSpec.parse(text(asked, "format"))
     _check_width(found.format)
-    rule = {name: asked[name] for name in RULE if asked.get(name)}
-    if "mode" in rule:
-        rule["num_random_bits"] = 0
-    return replace(found, **rule) if rule else found
+    return with_rule(found, {name: asked[name] for name in RULE if asked.get(name)})
+
+
+def with_rule(given: RoundingSpec, rule: Mapping[str, Any]) -> RoundingSpec:
+    """Return a rounding with other parts of its rule; a mode sr that stays keeps its bits."""
+    changes = {name: value for name, value in rule.items() if value != getattr(given, name)}
+    if "mode" in changes:
+        changes["num_random_bits"] = 0
+    return replace(given, **changes) if changes else given
 
 
 def number_format(asked: Asked) -> Format:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -109,11 +108,8 @@ def outcomes(exact: Number, spec: RoundingSpec) -> Iterator[dict[str, Any]]:
     """
     for part, kind in read.RULE.items():
         for member in kind:
-            changes: dict[str, Any] = {part: member}
-            if part == "mode":
-                changes["num_random_bits"] = 0
             try:
-                changed = replace(spec, **changes)
+                changed = read.with_rule(spec, {part: member})
             except ValueError:  # the format has no such rule
                 continue
             row = {

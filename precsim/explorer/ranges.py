@@ -19,6 +19,8 @@ from precsim.rounding.spec import RoundingSpec
 MOST_FORMATS = 8
 SCALES = range(-16, 33)
 """Powers of two that a loss scale may be."""
+_TICKS = 8
+"""Labels of an axis of exponents, at most."""
 _LAST_TICK = 94
 """Percent of an axis beyond which a label would leave it."""
 _WIDEST = 400
@@ -179,7 +181,7 @@ def _bins(numbers: Tensor, frame: tuple[int, int]) -> list[dict[str, Any]]:
 
 def _ticks(frame: tuple[int, int]) -> list[dict[str, Any]]:
     low, high = frame
-    step = next(s for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if (high - low) <= 8 * s)
+    step = 1 << ((high - low - 1) // _TICKS).bit_length()
     return [
         {"label": f"2^{e}", "at": _place(e, frame)}
         for e in range(low - low % -step, high, step)

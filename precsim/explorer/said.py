@@ -235,14 +235,16 @@ def labels(texts: Sequence[str], places: Sequence[float]) -> list[dict[str, Any]
 
 
 def percent(part: int, whole: int) -> str:
-    """Write a share in percent, so that none looks like nothing that is something.
+    """Write a share in percent, so that no part looks like nothing, or like the whole.
 
     Examples
     --------
-    >>> percent(1, 3), percent(0, 3), percent(1, 10**6)
-    ('33.3 %', '0 %', '< 0.01 %')
+    >>> percent(1, 3), percent(0, 3), percent(1, 10**6), percent(10**6 - 1, 10**6)
+    ('33.3 %', '0 %', '< 0.01 %', '> 99.9 %')
     """
     share = Fraction(100 * part, whole or 1)
-    if not share or share >= 1:
-        return f"{float(share):.3g} %"
-    return "< 0.01 %" if share < Fraction(1, 100) else f"{float(share):.2g} %"
+    if share in (0, 100):
+        return f"{share} %"
+    if share > Fraction(999, 10):
+        return "> 99.9 %"
+    return "< 0.01 %" if share < Fraction(1, 100) else f"{float(share):.3g} %"

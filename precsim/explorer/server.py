@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from precsim.explorer.answers import answer
+from precsim.explorer.data import LARGEST_FILE
 
 HOST = "127.0.0.1"
-LARGEST_REQUEST = 1_000_000
-"""Bytes of a request."""
+LARGEST_REQUEST = LARGEST_FILE * 4 // 3 + 500_000
+"""Bytes of a request: a file in base64, and what else is asked."""
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS = {
@@ -105,7 +106,11 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, RecursionError):
             self._refuse(HTTPStatus.BAD_REQUEST, "the request is not JSON")
             return
-        self._send_json(HTTPStatus.OK, answer(request))
+        try:
+            found = answer(request)
+        except Exception as error:  # noqa: BLE001 a defect, which the page has to show
+            found = {"error": f"precsim failed, which is a defect: {type(error).__name__}: {error}"}
+        self._send_json(HTTPStatus.OK, found)
 
     def _is_ours(self) -> bool:
         """Refuse other hosts' names and other sites' pages."""

@@ -10,6 +10,7 @@ from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.said import Number, error, is_finite, near, rounded, short, stored
 from precsim.formats.reals import floor_log2
+from precsim.formats.registry import get_format
 from precsim.products.specs.core import Core, CoreOperand
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
@@ -62,7 +63,7 @@ def tensor_core(asked: Asked) -> dict[str, Any]:
         "are_rounded": [*given[0], *given[1], first] != [*a, *b, c],
         "steps": told.steps,
         "scale": None if scale is None else short(scale),
-        "result": stored(value, core.sums) if scale is None else {"short": short(value)},
+        "result": stored(value, core.sums if scale is None else get_format("fp32")),
         "exact": near(exact),
         "once": rounded(exact, RoundingSpec(format=core.sums))["short"],
         "errors": error(value, exact, core.sums),
@@ -141,18 +142,21 @@ def _rows(found: Aligned, texts: Sequence[str], value: float) -> dict[str, Any]:
     last = min(map(_last_place, ends))
     low = max(min(last, found.unit), found.unit - _PLACES_CUT)
     unit = Fraction(2) ** found.unit
-    rows = []
+    rows: list[dict[str, Any]] = []
     for text, term, part, size in zip(texts, found.terms, found.kept, sizes, strict=True):
         lost = Fraction(term.value) - part * unit
-        rows.append(
-            {
-                "text": text,
-                "value": near(term.value),
-                "bits": _bits(Fraction(term.value), high, low),
-                "lost": "0" if not lost else near(lost),
-                "goes_on": bool(size and _last_place(size) < low),
-            }
-        )
+        row = {
+            "text": text,
+            "value": near(term.value),
+            "bits": _bits(Fraction(term.value), high, low),
+            "lost": "0" if not lost else near(lost),
+            "goes_on": bool(size and _last_place(size) < low),
+            "count": 1,
+        }
+        if rows and rows[-1] | {"count": 1} == row:
+            rows[-1]["count"] += 1
+        else:
+            rows.append(row)
     return {
         "rows": rows,
         "places": [_place(e, found, high) for e in range(high, low - 1, -1)],

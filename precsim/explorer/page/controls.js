@@ -90,7 +90,8 @@ export function radios(label, name, options) {
     return [input, h("label", {}, input, h("span", {}, text))];
   });
   onChange((names) => {
-    if (names.includes(name)) for (const [input] of inputs) input.checked = get(name) === input.value;
+    if (!names.includes(name)) return;
+    for (const [input] of inputs) input.checked = get(name) === input.value;
   });
   return h(
     "fieldset",
@@ -206,7 +207,7 @@ function made(given) {
 // Choose the rule of a rounding.
 export function ruleFields() {
   const words = { mode: "Rounding", overflow: "Overflow", subnormals: "Below the normal range" };
-  return Object.entries(words).map(([name, label]) => {
+  const selects = Object.entries(words).map(([name, label]) => {
     const own = name === "mode" ? [] : [["", "as the format has it"]];
     const options = choices.rule[name].map((each) => [
       each.value === "rne" ? "" : each.value,
@@ -214,6 +215,12 @@ export function ruleFields() {
     ]);
     return selectField(label, name, [...own, ...options]);
   });
+  return h(
+    "details",
+    { class: "more" },
+    h("summary", {}, "Rule of rounding"),
+    h("div", { class: "controls" }, selects),
+  );
 }
 
 let file = null;

@@ -47,17 +47,31 @@ export function facts(pairs, properties = {}) {
 
 // A table that scrolls inside its own frame.
 export function table(caption, heads, rows, properties = {}) {
-  return h(
-    "div",
-    { class: `scroll ${properties.class ?? ""}`, tabindex: "0", role: "region", "aria-label": caption },
+  return scrolled(
+    caption,
+    properties.class ?? "",
     h(
       "table",
       {},
-      h("caption", { class: properties.shown ? "" : "hidden" }, caption),
+      h("caption", { class: "hidden" }, caption),
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
       h("tbody", {}, rows),
     ),
   );
+}
+
+// A frame that the keyboard can scroll.
+export function scrolled(label, kind, content) {
+  return h(
+    "div",
+    { class: `scroll ${kind}`, tabindex: "0", role: "region", "aria-label": label },
+    content,
+  );
+}
+
+// A number as one reads it digit by digit.
+export function number(text) {
+  return h("span", { class: "number" }, text);
 }
 
 // A row of a table, whose first cell is its head.

@@ -1,8 +1,8 @@
 // The way from the page to Python: a server of this machine.
 //
 // Another transport is another file with the same two functions, in the place of this one:
-//   connect(say)  resolves to the answer to "about", once Python can answer; say(text) tells how far
-//                 it is
+//   connect(say)  resolves to the answer to "about", once Python can answer; say(text) tells
+//                 how far it is
 //   ask(request)  resolves to the answer to a request, a JSON object with the name of a question;
 //                 an answer that was refused has one field, error
 

@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { formatField, presets, ruleFields, textField } from "../controls.js";
-import { arrow, facts, h } from "../elements.js";
+import { arrow, facts, h, number } from "../elements.js";
 import { format, get, rule, set } from "../state.js";
 
 function answer() {
@@ -59,18 +59,18 @@ function neighbour(text, label) {
 
 function draw(said) {
   const error = said.errors;
-  const wanted = said.given === null ? null : ["asked for", h("span", { class: "number" }, said.given)];
+  const wanted = said.given === null ? null : ["asked for", number(said.given)];
   const left = [
     wanted,
     ["exactly", h("span", { class: "number long" }, said.value)],
-    ["in hexadecimal", h("span", { class: "number" }, said.hex_float)],
-    said.code === null ? null : ["code", h("span", { class: "number" }, said.code)],
+    ["in hexadecimal", number(said.hex_float)],
+    said.code === null ? null : ["code", number(said.code)],
     said.derivation ? ["derived", h("span", { class: "number long" }, said.derivation)] : null,
   ];
   const right = [
     error ? ["error", `${error.absolute}, relative ${error.relative}`] : null,
     error ? ["error in ulp", error.ulp] : null,
-    ["ulp here", h("span", { class: "number" }, said.ulp)],
+    ["ulp here", number(said.ulp)],
     ["below", neighbour(said.neighbours[0], "below")],
     ["above", neighbour(said.neighbours[1], "above")],
     ["flags", said.flags.join(", ") || "none"],
@@ -103,7 +103,7 @@ export default {
       hint: "3.14, 0x1.8p-3, 1/3, pi, 2^-24, 1e400, -0, nan",
     }),
     formatField(),
-    h("details", { class: "more" }, h("summary", {}, "Rule of rounding"), h("div", { class: "controls" }, ruleFields())),
+    ruleFields(),
     presets("Try", [
       ["0.1", { value: "0.1", code: "" }],
       ["1/3", { value: "1/3", code: "" }],

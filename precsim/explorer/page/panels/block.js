@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { choices, presets, selectField, textField } from "../controls.js";
-import { digits, facts, h, picture, row, table } from "../elements.js";
+import { digits, facts, h, number, picture, row, table } from "../elements.js";
 import { get } from "../state.js";
 
 function lanes(said) {
@@ -12,7 +12,10 @@ function lanes(said) {
       said.rows.map((each) =>
         h(
           "div",
-          { class: each.is_lost ? "strip lost" : "strip", title: `${each.given} becomes ${each.value}` },
+          {
+            class: each.is_lost ? "strip lost" : "strip",
+            title: `${each.given} becomes ${each.value}`,
+          },
           h("span", { class: "zero", "--at": said.zero }),
           h("span", { class: "start", "--at": each.at }),
           h("span", { class: "end", "--at": each.to }),
@@ -28,11 +31,11 @@ function lanes(said) {
   );
 }
 
-function scale(each, said, number) {
+function scale(each, said, at) {
   return h(
     "div",
     { class: "scale" },
-    h("p", {}, h("strong", {}, `Scale of block ${number}: `), h("span", { class: "number" }, each.scale.short)),
+    h("p", {}, h("strong", {}, `Scale of block ${at}: `), number(each.scale.short)),
     digits(each.scale.fields),
     h("p", { class: "muted" }, `${said.scale_format}; the largest magnitude is ${each.largest}`),
   );
@@ -53,7 +56,7 @@ function draw(said) {
         ["bits per number", said.bits_per_element],
         ["scale from the largest", said.rule],
         said.tensor_scale
-          ? ["scale of the tensor", h("span", { class: "number" }, said.tensor_scale)]
+          ? ["scale of the tensor", number(said.tensor_scale)]
           : null,
       ].filter(Boolean),
       { class: "facts wide" },

@@ -66,8 +66,8 @@ export function range(each) {
     "div",
     { class: "range" },
     h("span", { class: "name" }, each.name),
-    h("span", { class: "subnormal", "--at": each.at, "--span": each.subnormal, title: "subnormal" }),
-    h("span", { class: "normal", "--at": each.normal_at, "--span": each.normal, title: "normal" }),
+    h("span", { class: "subnormal", "--at": each.at, "--span": each.subnormal }),
+    h("span", { class: "normal", "--at": each.normal_at, "--span": each.normal }),
   );
 }
 
@@ -93,7 +93,9 @@ function draw(said) {
     table(
       "What each format loses",
       ["format", "made zero", "overflow"],
-      said.formats.map((each) => row([each.name, each.underflow, each.overflow], { class: "number" })),
+      said.formats.map((each) =>
+        row([each.name, each.underflow, each.overflow], { class: "number" }),
+      ),
     ),
   ];
 }
@@ -109,5 +111,6 @@ export default {
     return ask({ question: "histogram", formats, ...numbers });
   },
   draw,
-  summary: (said) => said.formats.map((each) => `${each.name} makes ${each.underflow} zero`).join(", "),
+  summary: (said) =>
+    said.formats.map((each) => `${each.name} makes ${each.underflow} zero`).join(", "),
 };

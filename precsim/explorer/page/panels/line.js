@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { formatField, presets, radios, ruleFields, textField } from "../controls.js";
-import { allAgree, arrow, h, picture, row, table } from "../elements.js";
+import { allAgree, arrow, h, number, picture, row, table } from "../elements.js";
 import { get, rule } from "../state.js";
 
 const PARTS = {
@@ -54,7 +54,7 @@ function lane(each) {
     h("span", { class: "end", "--at": way.to }),
   ]);
   const results = [
-    h("span", { class: "number" }, each.short),
+    number(each.short),
     each.also
       ? h("span", { class: "muted" }, ` or ${each.also.short}, ${each.also.chance}`)
       : null,
@@ -131,7 +131,7 @@ export default {
       ["linear", "linear"],
       ["log", "logarithmic"],
     ]),
-    h("details", { class: "more" }, h("summary", {}, "Rule of rounding"), h("div", { class: "controls" }, ruleFields())),
+    ruleFields(),
     presets("Try", [
       ["a tie", { value: "1+2^-4", format: "e4m3", view: "number", scale: "linear", code: "" }],
       ["too large", { value: "464", format: "e4m3", view: "number", scale: "linear", code: "" }],

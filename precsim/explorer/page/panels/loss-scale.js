@@ -59,7 +59,8 @@ function draw(said) {
     h(
       "p",
       {},
-      `Fewest are lost at ${best.label}: ${best.underflow} become zero, ${best.overflow} overflow. `,
+      `Fewest are lost at ${best.label}: `,
+      `${best.underflow} become zero, ${best.overflow} overflow. `,
       h(
         "button",
         { type: "button", "data-key": "best", onclick: () => set({ power: best.label }) },

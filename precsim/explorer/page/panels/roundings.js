@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { formatField, presets, ruleFields, textField } from "../controls.js";
-import { allAgree, arrow, digits, h, row, table } from "../elements.js";
+import { allAgree, arrow, digits, h, number, row, table } from "../elements.js";
 import { get, rule } from "../state.js";
 
 const PARTS = {
@@ -15,10 +15,10 @@ function line(each, label) {
     [
       label ?? each.label,
       h("code", {}, each.name),
-      h("span", { class: "number" }, each.short),
+      number(each.short),
       digits(each.fields),
       arrow(each.direction),
-      h("span", { class: "number" }, each.errors?.ulp ?? ""),
+      number(each.errors?.ulp ?? ""),
       each.flags.join(", "),
       each.why ?? "",
     ],
@@ -41,7 +41,7 @@ function draw(said) {
     return [h("h2", {}, title), table(title, HEADS, lines, { class: "flat" })];
   });
   return [
-    h("p", {}, "The number is ", h("span", { class: "number" }, said.given), "."),
+    h("p", {}, "The number is ", number(said.given), "."),
     ...tables.flat(),
   ];
 }
@@ -52,7 +52,7 @@ export default {
   fields: () => [
     textField("Number", "value", { also: { code: "" } }),
     formatField(),
-    h("details", { class: "more" }, h("summary", {}, "Rule of rounding"), h("div", { class: "controls" }, ruleFields())),
+    ruleFields(),
     presets("Try", [
       ["a tie", { value: "2.5", format: "q7.8", code: "" }],
       ["0.1 in bf16", { value: "0.1", format: "bf16", code: "" }],

@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { choices, formatField, presets, selectField, textField } from "../controls.js";
-import { digits, facts, h, picture, row, s, table } from "../elements.js";
+import { digits, facts, h, number, picture, row, s, table } from "../elements.js";
 import { get, rule } from "../state.js";
 
 function request(question) {
@@ -85,12 +85,14 @@ function orders() {
           return;
         }
         place.replaceChildren(
-          h("p", { class: "muted" }, "The exact sum is ", h("span", { class: "number" }, found.near), "."),
+          h("p", { class: "muted" }, "The exact sum is ", number(found.near), "."),
           table(
             "The sum in every order",
             ["order", "arranged", "result", "error in ulp"],
             found.rows.map((each) =>
-              row([each.order, each.arrangement, each.result, each.error ?? ""], { class: "number" }),
+              row([each.order, each.arrangement, each.result, each.error ?? ""], {
+                class: "number",
+              }),
             ),
           ),
         );
@@ -112,7 +114,7 @@ function draw(said) {
     facts(
       [
         ["exact sum", h("span", { class: "number long" }, said.exact)],
-        ["rounded once", h("span", { class: "number" }, said.once)],
+        ["rounded once", number(said.once)],
         ["error", said.errors ? `${said.errors.absolute}, ${said.errors.ulp} ulp` : "not finite"],
         ["swallowed", `${said.swallowed} of ${said.count}`],
         ["bits of the result", digits(said.result.fields)],

@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { formatField } from "../controls.js";
-import { digits, facts, h, row, table } from "../elements.js";
+import { digits, facts, h, number, row, table } from "../elements.js";
 import { address, format, get, set } from "../state.js";
 
 const KINDS = ["zero", "subnormal", "normal", "infinity", "NaN"];
@@ -26,8 +26,8 @@ function draw(said) {
       [
         go,
         digits(each.fields),
-        h("span", { class: "number" }, each.short),
-        h("span", { class: "number" }, each.hex_float),
+        number(each.short),
+        number(each.hex_float),
         h("span", { class: `kind ${each.kind}` }, each.kind),
         each.name,
       ],
@@ -89,7 +89,12 @@ function draw(said) {
         h("legend", {}, "Classes"),
         h("div", {}, boxes),
       ),
-      h("div", { class: "pages" }, move("previous codes", said.before), move("next codes", said.after)),
+      h(
+        "div",
+        { class: "pages" },
+        move("previous codes", said.before),
+        move("next codes", said.after),
+      ),
     ),
     count,
     table(

@@ -1,6 +1,6 @@
 import { ask } from "../transport.js";
 import { choices, labelled, presets, textField } from "../controls.js";
-import { digits, facts, h } from "../elements.js";
+import { digits, facts, h, number, scrolled } from "../elements.js";
 import { get, onChange, set } from "../state.js";
 
 // The machine and its operands: each machine has its own.
@@ -53,19 +53,19 @@ function bits(text, kept, kind) {
   ];
 }
 
-function step(said, number) {
+function step(said, at) {
   if (said.kind === "add") {
     return h(
       "p",
       {},
       "Two chains are added in ",
       `${said.in}: `,
-      h("span", { class: "number" }, `${said.left} + ${said.right} = ${said.result}`),
+      number(`${said.left} + ${said.right} = ${said.result}`),
       ".",
     );
   }
   if (!said.rows) {
-    return h("p", {}, `Step ${number}: the result is ${said.result}, without an alignment.`);
+    return h("p", {}, `Step ${at}: the result is ${said.result}, without an alignment.`);
   }
   const places = h(
     "tr",
@@ -81,9 +81,20 @@ function step(said, number) {
     h(
       "tr",
       {},
-      h("th", { scope: "row", title: each.value }, each.text),
+      h(
+        "th",
+        { scope: "row", title: each.value },
+        each.text,
+        each.count === 1 ? "" : `, ${each.count} times`,
+      ),
       bits(each.bits, said.kept, "term"),
-      h("td", { class: "lost number" }, each.lost === "0" ? "" : each.lost, each.goes_on ? " …" : ""),
+      h(
+        "td",
+        { class: "lost number" },
+        each.lost === "0" ? "" : each.lost,
+        each.lost === "0" || each.count === 1 ? "" : " each",
+        each.goes_on ? " …" : "",
+      ),
     ),
   );
   const sums = [
@@ -101,16 +112,16 @@ function step(said, number) {
   return h(
     "div",
     {},
-    h("h2", {}, `Step ${number}`),
+    h("h2", {}, `Step ${at}`),
     h(
       "p",
       { class: "muted" },
       `The largest exponent is that of ${said.largest}, so what is below ${said.unit} is cut off. `,
       said.lost === "0" ? "Nothing is lost." : `Cut off in all: ${said.lost}.`,
     ),
-    h(
-      "div",
-      { class: "scroll aligned", tabindex: "0", role: "region", "aria-label": `Terms of step ${number}` },
+    scrolled(
+      `Terms of step ${at}`,
+      "aligned",
       h("table", {}, h("thead", {}, places), h("tbody", {}, rows, sums)),
     ),
   );
@@ -127,10 +138,10 @@ function draw(said) {
     facts(
       [
         ...said.facts,
-        ["rounded once", h("span", { class: "number" }, said.once)],
+        ["rounded once", number(said.once)],
         ["error", said.errors ? said.errors.absolute || "0" : "not finite"],
-        said.result.fields ? ["bits of the result", digits(said.result.fields)] : null,
-        said.scale ? ["scale of the arrays", h("span", { class: "number" }, said.scale)] : null,
+        ["bits of the result", digits(said.result.fields)],
+        said.scale ? ["scale of the arrays", number(said.scale)] : null,
       ].filter(Boolean),
       { class: "facts wide" },
     ),
@@ -147,7 +158,7 @@ const FAMOUS = { a: "-2^13, -0.5, -0.25, -0.125", b: "2^10, 1, 1, 1", c: "2^23" 
 
 export default {
   title: "Tensor cores",
-  lead: "A tensor core aligns its terms, cuts off what is far below the largest, and adds the rest.",
+  lead: "Terms are aligned, what is far below the largest is cut off, and the rest is added.",
   fields: () => [
     ...machineFields(),
     textField("a", "a", { hint: "one row" }),
@@ -159,7 +170,7 @@ export default {
       ["on h100", { ...FAMOUS, machine: "h100", operands: "fp16" }],
       [
         "e4m3 on h100",
-        { a: "1 x 31, 448", b: "0.0625 x 31, 1", c: "0", machine: "h100", operands: "e4m3" },
+        { a: "1 x 31, 448", b: "2^-6 x 31, 1", c: "0", machine: "h100", operands: "e4m3" },
       ],
     ]),
   ],
