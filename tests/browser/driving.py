@@ -84,6 +84,12 @@ def settle(page: "Page") -> None:
     page.wait_for_selector("section[aria-busy=false]:not([hidden]) .output > *", state="attached")
 
 
+def panels(page: "Page") -> list[str]:
+    """Return the names of the panels, in order."""
+    links = page.locator("nav a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    return [link.partition("?")[0].removeprefix("#") for link in links]
+
+
 def open_panel(page: "Page", name: str, **chosen: str) -> None:
     """Show a panel, as a link of the page does."""
     page.goto(f"{page.url.partition('#')[0]}#{name}?{urlencode(chosen)}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.driving import DESKTOP, NODE_MODULES, PHONE, open_panel, settle
+from tests.browser.driving import DESKTOP, NODE_MODULES, PHONE, open_panel, panels, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -38,12 +38,6 @@ REACHABLE = """() => {
         return isNew;
     }).length;
 }"""
-
-
-def panels(page: "Page") -> list[str]:
-    """Return the names of the panels, in order."""
-    links = page.locator("nav a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
-    return [link.partition("?")[0].removeprefix("#") for link in links]
 
 
 def press_tab_until(page: "Page", wanted: str, most: int = 60) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import precsim as ps
-from precsim.explorer.answers import MOST_REQUESTS
+from precsim.explorer.answers import MOST_REQUESTS, answer
+from tests.browser.driving import open_panel, panels
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -29,9 +30,9 @@ ASK = """async (requests) => {
 def asked(page: "Page", requests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the answers of the page's Python, which takes several requests at once."""
     for k in range(0, len(requests), MOST_REQUESTS):
-        answer = page.evaluate(ASK, requests[k : k + MOST_REQUESTS])
-        assert "error" not in answer, answer
-        yield from answer["answers"]
+        answers = page.evaluate(ASK, requests[k : k + MOST_REQUESTS])
+        assert "error" not in answers, answers
+        yield from answers["answers"]
 
 
 def random_number(draw: random.Random, fmt: ps.FloatFormat | ps.FixedPointFormat) -> Fraction:
@@ -126,5 +127,17 @@ def test_dot_products_of_tensor_cores(tab: "Page") -> None:
 
 
 def test_what_is_asked_wrongly_gets_one_line(tab: "Page") -> None:
-    answer = tab.evaluate(ASK, "no list")
-    assert "requests is no list" in answer["error"]
+    refused = tab.evaluate(ASK, "no list")
+    assert "requests is no list" in refused["error"]
+
+
+def test_whatever_a_panel_asks_has_the_same_answer(served: "Page", tab: "Page") -> None:
+    """Texts and drawings too, and the examples, which a stream of integers makes."""
+    requests: list[dict[str, Any]] = []
+    served.on("request", lambda r: requests.append(r.post_data_json) if r.post_data else None)
+    for name in panels(served):
+        open_panel(served, name, value="3.14159", format="e4m3", addends="0.1 x 20")
+    questions = {request["question"] for request in requests}
+    assert len(questions) >= len(panels(served))
+    for request, found in zip(requests, asked(tab, requests), strict=True):
+        assert found == answer(request), request
