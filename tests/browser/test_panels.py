@@ -23,10 +23,11 @@ def section(page: "Page") -> "Locator":
 
 def rows(page: "Page") -> list[list[str]]:
     """Return the texts of the cells of all tables that are seen."""
-    return section(page).evaluate(
+    found: list[list[str]] = section(page).evaluate(
         "it => [...it.querySelectorAll('tbody tr')]"
         ".map(row => [...row.children].map(cell => cell.innerText.trim()))"
     )
+    return found
 
 
 def test_roundings(page: "Page") -> None:

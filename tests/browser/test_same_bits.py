@@ -12,7 +12,7 @@ from precsim.explorer.answers import MOST_REQUESTS, answer
 from tests.browser.driving import open_panel, panels
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Request
 
 pytestmark = pytest.mark.browser
 
@@ -134,7 +134,12 @@ def test_what_is_asked_wrongly_gets_one_line(tab: "Page") -> None:
 def test_whatever_a_panel_asks_has_the_same_answer(served: "Page", tab: "Page") -> None:
     """Texts and drawings too, and the examples, which a stream of integers makes."""
     requests: list[dict[str, Any]] = []
-    served.on("request", lambda r: requests.append(r.post_data_json) if r.post_data else None)
+
+    def keep(request: "Request") -> None:
+        if request.method == "POST":
+            requests.append(request.post_data_json or {})
+
+    served.on("request", keep)
     for name in panels(served):
         open_panel(served, name, value="3.14159", format="e4m3", addends="0.1 x 20")
     questions = {request["question"] for request in requests}
