@@ -28,15 +28,10 @@ BYTECODE = Path(__file__).parent / "bytecode.mjs"
 PYODIDE = "314.0.7"
 """The version of the npm package ``pyodide`` that the page is tested with."""
 
-RUNTIME = (
-    "package.json",
-    "pyodide-lock.json",
-    "pyodide.asm.mjs",
-    "pyodide.asm.wasm",
-    "pyodide.mjs",
-    "python_stdlib.zip",
-)
-"""What a browser loads of that package, and the file that names its version and license."""
+FETCHED = ("pyodide-lock.json", "pyodide.asm.wasm", "python_stdlib.zip")
+"""What a tab fetches of that package; it sees how far these files have come."""
+RUNTIME = (*FETCHED, "pyodide.asm.mjs", "pyodide.mjs", "package.json")
+"""With the modules that it imports, and the file that names the version and the license."""
 
 # Run by a Python without packages: prints the files of the modules that it can import.
 _LOADS_ALONE = """
@@ -109,8 +104,9 @@ def copy_runtime(runtime: Path, folder: Path) -> str | None:
 
 def write_facts(folder: Path, fault: str | None) -> None:
     """Write what the page has to know before Python runs: made.json, which worker.js reads."""
-    loaded = [folder / "precsim.zip", *(folder / "pyodide").iterdir()]
-    made = {"bytes": sum(file.stat().st_size for file in loaded), "fault": fault}
+    fetched = [] if fault else [folder / "pyodide" / name for name in FETCHED]
+    size = sum(file.stat().st_size for file in [folder / "precsim.zip", *fetched])
+    made = {"bytes": size, "fault": fault}
     (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
 
 

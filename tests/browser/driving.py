@@ -92,6 +92,7 @@ def panels(page: "Page") -> list[str]:
 
 def open_panel(page: "Page", name: str, **chosen: str) -> None:
     """Show a panel, as a link of the page does."""
+    page.evaluate("() => document.activeElement?.blur()")  # typing ends before one leaves
     page.goto(f"{page.url.partition('#')[0]}#{name}?{urlencode(chosen)}")
     page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")  # after its hashchange
     page.wait_for_selector(f"#panel-{name}:not([hidden])")

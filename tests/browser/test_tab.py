@@ -25,7 +25,10 @@ def test_first_answer(browser: "Browser", folder: Path, capsys: pytest.CaptureFi
         start = time.perf_counter()
         with opened(browser, address) as page:
             seconds = time.perf_counter() - start
-            assert float(page.inner_text("#value")) == ps.oracle.round_exact(Fraction(1, 10), "fp16").value
+            assert (
+                float(page.inner_text("#value"))
+                == ps.oracle.round_exact(Fraction(1, 10), "fp16").value
+            )
     with capsys.disabled():
         print(f"\nfirst answer {seconds:.1f} s after the page was opened")  # noqa: T201
 
