@@ -9,6 +9,7 @@ import importlib.util
 import io
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from precsim.cli.main import main
 
 FOLDER = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.name != "index.md")
+COMMANDS = FOLDER.parent / "reference" / "cli.md"
 MAX_LINES = 40
 
 
@@ -107,6 +109,26 @@ def test_line_of_the_shell_trains_a_model_of_ones_own(
     assert main(line.split()[1:]) == 0
     assert "bf16_kahan" in capsys.readouterr().out
     assert (tmp_path / "lines").is_dir()
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in (*PAGES, COMMANDS) if blocks(p, "console")], ids=lambda p: p.stem
+)
+def test_console_blocks_show_what_is_printed(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    for block in blocks(page, "console"):
+        line, _, shown = block.partition("\n")
+        prompt, program, *words = shlex.split(line)
+        assert (prompt, program) == ("$", "precsim")
+        assert main(words) == 0
+        assert capsys.readouterr().out == shown
 
 
 def test_index_lists_every_page() -> None:

@@ -23,13 +23,13 @@ COMMANDS = {
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 
-_NUMBER = re.compile(r"-(\d|\.\d|inf|nan|pi|e\b)[\w.+/*^-]*\Z", re.IGNORECASE)
+_NUMBER = re.compile(r"-(\d|\.\d|\(|inf|nan|pi|e\b|\w+\()[\w.+/*^()\[\], =-]*\Z", re.IGNORECASE)
 
 
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as an exception, so that one place prints all errors.
 
-    A word such as ``-1/3`` is a number to it, not an option.
+    A word such as ``-1/3`` or ``-sqrt(2)`` is a number to it, not an option.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -240,3 +240,15 @@ def _error(value: float, exact: Fraction | float, fmt: Format) -> tuple[str, ...
         return ()
     relative = approximate(error / abs(exact)) if exact else "infinite"
     return approximate(error), relative, approximate(error / Fraction(ulp_exact(exact, fmt)))
+
+
+def neighbours(shown: Shown) -> tuple[str, str]:
+    """Return the line of the neighbours."""
+    below, above = (_short(side) for side in (shown.below, shown.above))
+    return "neighbours", f"{below} below, {above} above"
+
+
+def _short(value: float | None) -> str:
+    """Write a value exactly, in hexadecimal if its decimal digits are many."""
+    text = "none" if value is None else exact_decimal(value)
+    return text if value is None or len(text) <= 40 else hex_float(value)

@@ -6,7 +6,10 @@ from fractions import Fraction
 from precsim.analysis.walking.steps import Alignment, Rounding, Step, Walk
 from precsim.analysis.walking.walk import walk
 from precsim.cli.output import Row, columns, print_rows, print_words
+from precsim.cli.show import FIELD_STYLES
+from precsim.formats.fields import fields_of
 from precsim.formats.written import approximate, exact_text
+from precsim.rounding.spec import RoundingSpec
 
 _EPILOG = """\
 examples:
@@ -18,7 +21,9 @@ examples:
   precsim walk 'dot([1, 2], [0.1, 3], bf16_bf16_fp32, c=7)'"""
 
 _KEPT, _CUT, _TAKEN = "36", "1;31", "1"
-"""Colours of the bits that are kept and cut off, and of the neighbour that is taken."""
+"""Colours of the bits that are kept and cut off; of the number that is taken, and of titles."""
+_INDENT = 14
+"""Characters before the content of a row."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,11 +84,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(found.to_json())
         return 0
-    print_words(f"{_shortened(found.expression)} in {found.spec}", first=_TAKEN)
+    print_words(f"{_shortened(found.expression)} in {found.spec}")
     _print_inputs(found)
+    was_short = False
     for step in found.steps:
         if step.operation != "input":
+            is_short = step.alignment is None and step.rounding.is_exact
+            if not (is_short and was_short):
+                print()
             _print_step(step)
+            was_short = is_short
     _print_result(found)
     return 0
 
@@ -105,13 +115,13 @@ def _print_inputs(found: Walk) -> None:
     for step in inputs:
         if step.rounding.is_exact:
             exact.setdefault(step.rounding.spec, []).append(_shortened(step.name))
-    for spec, names in exact.items():
+    if exact:
         print()
+    for spec, names in exact.items():
         print_words(f"Exact in {spec}: {', '.join(names)}")
 
 
 def _print_step(step: Step) -> None:
-    print()
     rounding, value = step.rounding, exact_text(step.rounding.value)
     head = f"{step.name} = {_shortened(step.formula)}"
     if step.alignment is None and rounding.is_exact:
@@ -128,22 +138,40 @@ def _print_step(step: Step) -> None:
 
 def _rows(rounding: Rounding) -> list[Row]:
     """Return the lines of a rounding: the exact number, its neighbours, which one and why."""
-    rows: list[Row] = [("exact", exact_text(rounding.exact))]
-    for label, value, bits in (
+    shown = [
         ("lower", rounding.below, rounding.below_bits),
         ("upper", rounding.above, rounding.above_bits),
-    ):
-        if value is not None:
-            is_taken = value == rounding.value
-            text = f"{exact_text(value)}   {bits}".rstrip()
-            words = [(word, _TAKEN if is_taken else "") for word in text.split(" ")]
-            rows.append((f"{label} <-" if is_taken else label, words))
+    ]
     if rounding.value not in (rounding.below, rounding.above):
-        rows.append(("becomes", f"{exact_text(rounding.value)}   {rounding.bits}".rstrip()))
+        shown.append(("becomes", rounding.value, rounding.bits))
+    rows: list[Row] = [("exact", exact_text(rounding.exact))]
+    found = [(label, value, bits) for label, value, bits in shown if value is not None]
+    width = max(len(exact_text(value)) for _, value, _ in found)
+    room = columns() - _INDENT - 3 - max(len(bits) for _, _, bits in found)
+    for label, value, bits in found:
+        is_taken = value == rounding.value
+        text = (exact_text(value), _TAKEN if is_taken or label == "becomes" else "")
+        label_shown = f"{label} <-" if is_taken and label != "becomes" else label
+        words = _bit_words(bits, rounding.spec)
+        if not words or width > room:
+            rows += [(label_shown, [text]), *([("", words)] if words else [])]
+        else:
+            gap = [("", "")] * (2 + width - len(text[0]))
+            rows.append((label_shown, [text, *gap, *words]))
     rows.append(("because", rounding.reason))
     if rounding.flags not in ((), ("inexact",)):
         rows.append(("flags", ", ".join(rounding.flags)))
     return rows
+
+
+def _bit_words(bits: str, spec: str) -> list[tuple[str, str]]:
+    """Return the fields of a code, each in its colour."""
+    if not bits:
+        return []
+    fields = fields_of(0, RoundingSpec.parse(spec).format)
+    return [
+        (word, FIELD_STYLES[field.name]) for word, field in zip(bits.split(), fields, strict=True)
+    ]
 
 
 def _alignment_rows(alignment: Alignment) -> list[Row]:
@@ -151,7 +179,7 @@ def _alignment_rows(alignment: Alignment) -> list[Row]:
     total = sum(term.kept for term in alignment.terms)
     digits = max(abs(n).bit_length() for n in (*(t.kept for t in alignment.terms), total))
     digits = max(digits, alignment.largest - alignment.unit + 1)
-    room = max(columns() - 14 - digits - 4, 4)
+    room = max(columns() - _INDENT - digits - 4, 4)
     cut = f"bits below 2**{alignment.unit} are cut off"
     rows: list[Row] = [("aligned", f"to the largest exponent, {alignment.largest}; {cut}")]
     for number, term in enumerate(alignment.terms, 1):
@@ -182,8 +210,9 @@ def _print_result(found: Walk) -> None:
     print()
     print_words("result", first=_TAKEN)
     rows: list[Row] = [("value", exact_text(found.value))]
-    if found.steps[-1].rounding.bits and found.steps[-1].rounding.value == found.value:
-        rows.append(("bits", found.steps[-1].rounding.bits))
+    last = found.steps[-1].rounding
+    if last.bits and last.value == found.value:
+        rows.append(("bits", _bit_words(last.bits, last.spec)))
     rows.append(("unrounded", found.exact_text))
     rows.append(("error", _error(found)))
     print_rows(rows)

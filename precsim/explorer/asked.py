@@ -10,7 +10,7 @@ from precsim.formats.arguments import integer, not_allowed, shown
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY64
-from precsim.formats.registry import AnyFormat, Format, get_format
+from precsim.formats.registry import AnyFormat, Format
 from precsim.formats.scaled import refuse_scaled
 from precsim.formats.written import parse_number
 from precsim.rounding.modes import OverflowMode, RoundingMode, SubnormalMode
@@ -138,8 +138,3 @@ def _check_width(fmt: AnyFormat) -> None:
         raise ValueError(f"format {fmt} has no codes of at most {WIDEST} bits")
     if not fmt.fits(BINARY64):
         raise ValueError(f"format {fmt} has values that float64 has not")
-
-
-def any_format(asked: Asked) -> AnyFormat:
-    """Return the format of a name, with scales too."""
-    return get_format(text(asked, "format"))

@@ -118,15 +118,11 @@ def _axis(values: list[Fraction], scale: str) -> Axis:
     """Return an axis with half a gap beyond each end."""
     least = min((abs(value) for value in values if value), default=None)
     if scale == "log" and least is not None:
-        return Axis(*_widened(values[0], values[-1], Fraction(1, 8)), least)
+        return Axis(values[0] - abs(values[0]) / 8, values[-1] + abs(values[-1]) / 8, least)
     first = values[1] - values[0] if len(values) > 1 else Fraction(1)
     last = values[-1] - values[-2] if len(values) > 1 else Fraction(1)
     gap = max(min(first, last), (values[-1] - values[0]) / 40)
     return Axis(values[0] - gap, values[-1] + gap)
-
-
-def _widened(low: Fraction, high: Fraction, by: Fraction) -> tuple[Fraction, Fraction]:
-    return low * (1 - by if low > 0 else 1 + by), high * (1 + by if high > 0 else 1 - by)
 
 
 def cells(values: list[Fraction], spec: RoundingSpec) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The page and the answers over HTTP, for this machine alone."""
 
 import json
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -63,6 +64,11 @@ class Server(ThreadingHTTPServer):
     def names(self) -> set[str]:
         """The names by which a browser of this machine may call the server."""
         return {f"{name}:{self.server_address[1]}" for name in (HOST, "localhost")}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that has left before the answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

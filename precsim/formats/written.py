@@ -2,22 +2,23 @@
 
 import math
 import re
-from decimal import ROUND_DOWN, Context, Decimal
+from decimal import ROUND_DOWN, Context, Decimal, Inexact
 from fractions import Fraction
 
 MAX_EXPONENT = 10_000
 """Larger decimal or binary exponents are refused: their exact value would fill the memory."""
 MAX_LENGTH = 1_000
+MAX_PARENTHESES = 50
 _MAX_BITS = 200_000
 """Larger results of powers and products are refused."""
-_FEW_DIGITS, _FIRST_DIGITS, _SHORT_QUOTIENT = 44, 20, 24
+_FEW_DIGITS, _FIRST_DIGITS, _SHORT_QUOTIENT = 30, 20, 16
 """Digits that `exact_text` writes of an exact number, of the beginning of others, of a quotient."""
 
 _HEX = r"0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?"
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 NUMBER = rf"{_HEX}|{_DECIMAL}|pi|e"
 """Pattern of a number by itself, in small letters."""
-_TOKEN = re.compile(rf"{NUMBER}|\*\*|[*/^+-]", re.ASCII)
+_TOKEN = re.compile(rf"{NUMBER}|\*\*|[*/^+()-]", re.ASCII)
 _SPECIAL = {"inf": math.inf, "infinity": math.inf, "nan": math.nan}
 
 CONSTANTS = {
@@ -40,8 +41,8 @@ def parse_number(text: str) -> Fraction | float:
     ----------
     text : str
         Decimal (``-3.14``, ``1e-3``), hexadecimal (``0x1.8p-3``), ``pi`` or ``e`` (to 100 digits),
-        sums, products, quotients and powers of these (``1/3``, ``2**-24``, ``1+2^-11``), ``inf``,
-        ``nan``.
+        sums, products, quotients and powers of these (``1/3``, ``2**-24``, ``(1+2^-11)*3``),
+        ``inf``, ``nan``.
 
     Returns
     -------
@@ -78,7 +79,12 @@ def _tokens(word: str) -> list[str]:
         raise ValueError(f"{word[:40]}... is not a number of at most {MAX_LENGTH} characters")
     if _TOKEN.sub("", word).strip():
         raise _not_a_number(word)
-    return _TOKEN.findall(word)[::-1]
+    tokens = _TOKEN.findall(word)[::-1]
+    if tokens.count("(") > MAX_PARENTHESES:
+        raise ValueError(
+            f"{_echo(word)} has {tokens.count('(')} parentheses; allowed are {MAX_PARENTHESES}"
+        )
+    return tokens
 
 
 def _sum(tokens: list[str], word: str) -> Fraction:
@@ -128,6 +134,11 @@ def _atom(tokens: list[str], word: str) -> Fraction:
     token = tokens.pop() if tokens else ""
     if token in CONSTANTS:
         return CONSTANTS[token]
+    if token == "(":
+        value = _sum(tokens, word)
+        if not tokens or tokens.pop() != ")":
+            raise _not_a_number(word)
+        return value
     if not token[-1:].isalnum() and not token.endswith("."):
         raise _not_a_number(word)
     is_hex = token.startswith("0x")
@@ -153,7 +164,7 @@ def _limited(value: Fraction, word: str, *, times: int = 1) -> Fraction:
 def _not_a_number(word: str) -> ValueError:
     return ValueError(
         f"{_echo(word)} is not a number; allowed are decimals (-3.14, 1e-3), hexadecimal floats "
-        "(0x1.8p-3), pi, e, inf, nan, and + - * / ** between numbers (1/3, 2**-24, 1+2**-11)"
+        "(0x1.8p-3), pi, e, inf, nan, and + - * / ** ( ) with numbers (1/3, 2**-24, 1+2**-11)"
     )
 
 
@@ -206,30 +217,22 @@ def exact_text(value: Fraction | float) -> str:
 
     Examples
     --------
-    >>> exact_text(Fraction(3, 8)), exact_text(Fraction(1, 3)), exact_text(Fraction(2)**-60)
-    ('0.375', '1/3', '8.6736173798840354720...e-19')
+    >>> exact_text(Fraction(3, 8)), exact_text(Fraction(1, 3)), exact_text(0.1)
+    ('0.375', '1/3', '0.10000000000000000555...')
     """
     if isinstance(value, float) and (not math.isfinite(value) or value == 0):
         return exact_decimal(value)
     exact = Fraction(value)
-    rest = exact.denominator
-    twos = (rest & -rest).bit_length() - 1
-    rest >>= twos
-    fives = 0
-    while fives < _FEW_DIGITS and rest % 5 == 0:
-        rest, fives = rest // 5, fives + 1
-    digits = Context(prec=_FIRST_DIGITS, rounding=ROUND_DOWN)
-    if rest == 1 and max(twos, fives) <= _FEW_DIGITS:
-        whole = Context(prec=_MAX_BITS)
-        number = whole.divide(Decimal(exact.numerator), Decimal(exact.denominator))
-        text = _with_exponent(number.normalize(whole))
-        if sum(map(str.isdigit, text)) <= _FEW_DIGITS:
-            return text
-    elif exact.numerator.bit_length() + rest.bit_length() + twos <= 3 * _SHORT_QUOTIENT:
+    numerator, denominator = Decimal(exact.numerator), Decimal(exact.denominator)
+    few = Context(prec=_FEW_DIGITS)
+    number = few.divide(numerator, denominator)
+    if not few.flags[Inexact]:
+        return _with_exponent(number.normalize(few))
+    if exact.numerator.bit_length() + exact.denominator.bit_length() <= 3 * _SHORT_QUOTIENT:
         return str(exact)
-    number = digits.divide(Decimal(exact.numerator), Decimal(exact.denominator))
-    digits_of, mark, exponent = _with_exponent(number).partition("e")
-    return f"{digits_of}...{mark}{exponent}"
+    first = Context(prec=_FIRST_DIGITS, rounding=ROUND_DOWN).divide(numerator, denominator)
+    digits, mark, exponent = _with_exponent(first).partition("e")
+    return f"{digits}...{mark}{exponent}"
 
 
 def _with_exponent(number: Decimal) -> str:

@@ -264,7 +264,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(
         (
             *("gamma", "probabilistic_gamma", "order_bound", "get_format", "list_formats"),
-            *("list_models", "list_policies", "list_tasks"),
+            *("list_models", "list_policies", "list_tasks", "walk"),
             *(
                 "register_format",
                 "register_rule",
@@ -293,7 +293,7 @@ EXEMPT: dict[str, str] = {
             *("Events", "RangeRates", "ExponentHistogram", "Coverage", "Gain"),
             *("TensorStatistics", "BlockStatistics", "Prediction", "Choice", "Recommendation"),
             "ScaleStatistics",
-            *("Explanation", "DumpComparison", "LossScaleAudit", "Drift"),
+            *("Explanation", "DumpComparison", "LossScaleAudit", "Drift", "Walk"),
             *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
             *("Report", "OperationRow", "GroupRow", "ShareMap", "Cost"),
             *("Assignment", "AssignedPlace", "Schedule", "Feedback", "Decision"),

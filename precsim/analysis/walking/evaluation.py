@@ -107,8 +107,8 @@ class Evaluation:
         self.write(
             operation,
             name,
-            formula.format(*(_grouped(x.name) for x in operands)),
-            formula.format(*(_grouped(exact_text(x.value)) for x in operands)),
+            formula.format(*_grouped([x.name for x in operands])),
+            formula.format(*_grouped([exact_text(x.value) for x in operands])),
             rounding,
         )
         ideal = unrounded(operation, *(x.exact for x in operands), spec=spec).value
@@ -121,8 +121,8 @@ class Evaluation:
         total = exact_total([x.value for x in terms])
         rounding = self.round(Exact(total), self.spec)
         name = self.name("s")
-        formula = " + ".join(_grouped(x.name) for x in terms)
-        numbers = " + ".join(_grouped(exact_text(x.value)) for x in terms)
+        formula = " + ".join(_grouped([x.name for x in terms]))
+        numbers = " + ".join(_grouped([exact_text(x.value) for x in terms]))
         self.write("exact sum", name, formula, numbers, rounding)
         return Walked(name, rounding.value, bounded(exact_total([x.exact for x in terms])))
 
@@ -143,8 +143,7 @@ class Evaluation:
         if rounding.is_exact:
             return Walked(f"-{x.name}", rounding.value, -x.exact)
         name = self.name("r")
-        text = _grouped(exact_text(x.value))
-        self.write("negate", name, f"-{_grouped(x.name)}", f"-{text}", rounding)
+        self.write("negate", name, f"-({x.name})", f"-({exact_text(x.value)})", rounding)
         return Walked(name, rounding.value, -x.exact)
 
     def name(self, letter: str) -> str:
@@ -203,6 +202,7 @@ def bounded(exact: Real) -> Real:
     return exact
 
 
-def _grouped(text: str) -> str:
-    """Put a negative number into parentheses behind an operator."""
-    return f"({text})" if text.startswith("-") else text
+def _grouped(texts: list[str]) -> list[str]:
+    """Put negative numbers behind an operator into parentheses."""
+    first, *others = texts
+    return [first, *(f"({text})" if text.startswith("-") else text for text in others)]

@@ -25,7 +25,9 @@ MAX_DEPTH = 30
 MAX_NODES = 400
 """Numbers and operations."""
 
-_NUMBER = re.compile(rf"(?:{NUMBER})(?:\s*(?:\*\*|\^)\s*[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_NUMBER = re.compile(
+    rf"inf(?:inity)?|nan|(?:{NUMBER})(?:\s*(?:\*\*|\^)\s*[+-]?\d+)?", re.IGNORECASE | re.ASCII
+)
 _NAME = re.compile(r"[a-z_][a-z_0-9]*", re.IGNORECASE | re.ASCII)
 _SPACE = re.compile(r"\s*")
 _ORDERS = {"sum": "sequential", "exact": "exact"}

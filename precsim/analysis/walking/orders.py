@@ -19,7 +19,7 @@ class Additions(Generic[T]):
 
 
 def ordered(terms: Sequence[T], order: Order, use: Additions[T]) -> T:
-    """Return 0 + the sum of the terms, as `accumulate` adds them."""
+    """Return the sum of the terms, as `accumulate` adds them: from +0 on, except in pairs."""
     match order:
         case Blocked(size=size):
             total = use.zero
@@ -27,7 +27,7 @@ def ordered(terms: Sequence[T], order: Order, use: Additions[T]) -> T:
                 total = use.plus(total, _sequential(terms[k : k + size], use, "b"), "s")
             return total
         case Pairwise():
-            return use.plus(use.zero, _pairwise(terms, use), "s")
+            return _pairwise(terms, use) if len(terms) > 1 else _sequential(terms, use, "s")
         case Kahan():
             return _kahan(terms, use)
         case TwoSum():

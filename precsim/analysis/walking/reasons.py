@@ -111,20 +111,28 @@ def _reason(
     if isinstance(rounding.exact, float) and not math.isfinite(rounding.exact):
         is_kept = value == rounding.exact or (math.isnan(value) and math.isnan(rounding.exact))
         return f"{exact_text(rounding.exact)} " + (
-            "stays" if is_kept else f"is not in {fmt.name} and becomes {exact_text(value)}"
+            "stays" if is_kept else f"is not in {fmt.name} and becomes {_plain(value)}"
         )
     if Flags.INVALID in raised:
-        return f"{fmt.name} has no such value; it becomes {exact_text(value)}"
+        return f"{fmt.name} has no such value; it becomes {_plain(value)}"
     if Flags.OVERFLOW in raised:
         return _overflow(rounding, spec)
     if value == rounding.exact:
         return "exact"
-    is_flushed = isinstance(fmt, FloatFormat) and spec.subnormals in _FLUSHING
-    if is_flushed and abs(rounding.exact) < fmt.min_normal:
+    if isinstance(fmt, FloatFormat) and spec.subnormals in _FLUSHING and _is_tiny(rounding, fmt):
         return f"below the smallest normal value; {spec.subnormals} makes it {exact_text(value)}"
     if rounding.position is None:
         return f"the nearest value of {fmt.name}"
     return _between(rounding, spec, random_bits)
+
+
+def _is_tiny(rounding: Rounding, fmt: FloatFormat) -> bool:
+    return abs(Fraction(rounding.exact)) < Fraction(fmt.min_normal)
+
+
+def _plain(value: float) -> str:
+    """Write a value; NaN without a sign."""
+    return "NaN" if math.isnan(value) else exact_text(value)
 
 
 def _overflow(rounding: Rounding, spec: RoundingSpec) -> str:
@@ -134,7 +142,7 @@ def _overflow(rounding: Rounding, spec: RoundingSpec) -> str:
         largest = fmt.min_value if is_negative else fmt.max_value
     else:
         largest = -fmt.max_finite if is_negative else fmt.max_finite
-    became = f"makes it {exact_text(rounding.value)}"
+    became = f"makes it {_plain(rounding.value)}"
     if rounding.value == largest:
         became = "takes the end"
     rule = spec.overflow if spec.mode.is_nearest else f"{spec.mode}, {spec.overflow},"

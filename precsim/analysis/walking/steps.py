@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from precsim.formats.written import approximate, exact_text
+from precsim.formats import notebook
+from precsim.formats.written import approximate, exact_decimal, exact_text
+
+_MAX_BITS = 4_000
+"""Of a quotient that JSON has in full; of a larger one it has the first digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +69,11 @@ class Rounding:
         """Return all of it as JSON has it; exact numbers are strings."""
         return {
             "spec": self.spec,
-            "exact": exact_text(self.exact),
-            "value": exact_text(self.value),
+            "exact": _said(self.exact),
+            "value": _said(self.value),
             "bits": self.bits or None,
-            "below": None if self.below is None else exact_text(self.below),
-            "above": None if self.above is None else exact_text(self.above),
+            "below": None if self.below is None else _said(self.below),
+            "above": None if self.above is None else _said(self.above),
             "below_bits": self.below_bits or None,
             "above_bits": self.above_bits or None,
             "position": None if self.position is None else approximate(self.position),
@@ -142,10 +146,10 @@ class Alignment:
         terms = [
             {
                 "text": term.text,
-                "value": exact_text(term.value),
+                "value": _said(term.value),
                 "exponent": term.exponent,
                 "kept": term.kept,
-                "lost": exact_text(term.lost),
+                "lost": _said(term.lost),
             }
             for term in self.terms
         ]
@@ -250,14 +254,33 @@ class Walk:
             "expression": self.expression,
             "spec": self.spec,
             "steps": [step.as_dict() for step in self.steps],
-            "value": exact_text(self.value),
-            "exact": self.exact_text,
+            "value": _said(self.value),
+            "exact": self.exact_text if self.has_roots else _said(self.exact),
             "ulps": None if self.ulps is None else approximate(self.ulps),
         }
 
     def to_json(self) -> str:
         """Return all of it as JSON; exact numbers are strings."""
         return json.dumps(self.as_dict(), indent=1)
+
+    def _repr_html_(self) -> str:
+        """Return the steps as a table for a notebook."""
+        header = ("step", "numbers", "exact", "rounded", "bits", "why")
+        rows = [
+            (
+                step.name if step.name == step.formula else f"{step.name} = {step.formula}",
+                step.numbers,
+                exact_text(step.rounding.exact),
+                exact_text(step.rounding.value),
+                step.rounding.bits,
+                step.rounding.reason,
+            )
+            for step in self.steps
+        ]
+        title = notebook.paragraph(f"{self.expression} in {self.spec}", "title")
+        cores = [notebook.table(*_terms(step)) for step in self.steps if step.alignment]
+        end = notebook.paragraph(str(self).rpartition("\n")[2])
+        return notebook.fragment(title, notebook.table(header, rows), *cores, end)
 
     def __str__(self) -> str:
         """Return a line for each step, and one for the result."""
@@ -269,3 +292,28 @@ class Walk:
         error = "" if self.ulps is None else f"; error {approximate(self.ulps)} ulp"
         without = f"without rounding {self.exact_text}{error}"
         return "\n".join([*lines, f"result {exact_text(self.value)}; {without}"])
+
+
+def _terms(step: Step) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of the terms of a tensor core's step."""
+    assert step.alignment is not None
+    unit = f"2**{step.alignment.unit}"
+    header = (f"term of {step.name}", "value", "exponent", f"kept, in {unit}", "cut off")
+    return header, [
+        (
+            term.text,
+            exact_text(term.value),
+            str(term.exponent),
+            str(term.kept),
+            exact_text(term.lost),
+        )
+        for term in step.alignment.terms
+    ]
+
+
+def _said(value: Fraction | float) -> str:
+    """Write a number for JSON: a float in decimal, a fraction as a quotient, with all digits."""
+    if isinstance(value, float):
+        return exact_decimal(value)
+    bits = value.numerator.bit_length() + value.denominator.bit_length()
+    return str(value) if bits <= _MAX_BITS else exact_text(value)

@@ -86,7 +86,7 @@ def walk(
     result = evaluation.node(node)
     last = RoundingSpec.parse(evaluation.steps[-1].rounding.spec)
     return Walk(
-        expression=expression.strip(),
+        expression=" ".join(expression.split()),
         spec=str(rounding if product is None else product),
         steps=tuple(evaluation.steps),
         value=result.value,

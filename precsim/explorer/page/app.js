@@ -44,9 +44,9 @@ document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-onChange(() => {
+onChange((_names, isDrawn) => {
   for (const { link, name } of panels.values()) link.setAttribute("href", address(name));
-  refresh();
+  if (!isDrawn) refresh();
 });
 if (show()) refresh();
 

@@ -1,6 +1,6 @@
 // What is chosen: kept in the address after #, so that a link shows the same to everybody.
 //
-// An address is #PANEL?NAME=VALUE&...; what is not named has its default.
+// An address is #/PANEL?NAME=VALUE&...; what is not named has its default. #PANEL is read too.
 
 const DEFAULTS = {
   value: "0.1",
@@ -44,30 +44,30 @@ export function currentPanel() {
 
 // Read the address.
 export function read() {
-  const [name, query] = decodeURI(location.hash).replace("#", "").split("?");
+  const [name, query] = location.hash.replace(/^#[/]?/, "").split("?");
   panel = name;
   if (query === undefined) return;
   for (const key of Object.keys(DEFAULTS)) chosen.delete(key);
-  const given = new URLSearchParams(location.hash.split("?")[1]);
+  const given = new URLSearchParams(query);
   for (const [key, value] of given) {
     if (key in DEFAULTS) chosen.set(key, value);
   }
 }
 
-// Change what is chosen, and tell those who draw it.
-export function set(changes) {
+// Change what is chosen, and tell those who draw it; what is drawn already changes quietly.
+export function set(changes, { quietly = false } = {}) {
   for (const [key, value] of Object.entries(changes)) {
     if (value === DEFAULTS[key]) chosen.delete(key);
     else chosen.set(key, value);
   }
   history.replaceState(null, "", address(panel));
-  for (const listener of listeners) listener(Object.keys(changes));
+  for (const listener of listeners) listener(Object.keys(changes), quietly);
 }
 
 // The address of a panel with all that is chosen.
 export function address(name) {
   const query = new URLSearchParams([...chosen]).toString();
-  return query ? `#${name}?${query}` : `#${name}`;
+  return query ? `#/${name}?${query}` : `#/${name}`;
 }
 
 // Tell all who draw that everything may be another.

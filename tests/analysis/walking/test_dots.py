@@ -69,8 +69,10 @@ def test_sums_in_sequence_are_those_of_matmul(spec: str) -> None:
 
 def test_without_a_spec_each_step_is_fused() -> None:
     found = ps.walk("dot([0.1, 3], [0.3, 0.7])", "fp16")
-    a, b = (np.asarray(ps.round_to(np.float32(x), "fp16")) for x in ([0.1, 3], [0.3, 0.7]))
-    spec = ps.MatmulSpec(accumulator="fp16")
+    a, b = (
+        np.asarray(ps.round_to(np.array(x, np.float32), "fp16")) for x in ([0.1, 3], [0.3, 0.7])
+    )
+    spec = ps.MatmulSpec(accumulator=ps.RoundingSpec.parse("fp16"))
     assert found.value == ps.matmul(a[None], b[:, None], spec, backend="reference").item()
     assert [step.operation for step in found.steps[-2:]] == ["fma", "fma"]
 

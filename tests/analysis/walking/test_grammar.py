@@ -1,6 +1,8 @@
 """Expressions are read as they are meant; anything else is refused quickly, in one line."""
 
+import re
 import time
+from contextlib import suppress
 from fractions import Fraction
 
 import pytest
@@ -87,12 +89,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:20])
+@pytest.mark.parametrize("text", REFUSED, ids=lambda text: f"{text[:20]}-{len(text)}")
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=re.escape(REFUSED[text])) as refused:
         ps.walk(text, "fp16")
     message = str(refused.value)
-    assert REFUSED[text] in message
     assert "\n" not in message
     assert len(message) < 400
 
@@ -100,11 +101,12 @@ def test_anything_else_is_refused_in_one_line(text: str) -> None:
 def test_hostile_texts_take_no_time() -> None:
     """The largest that are allowed: the exact value is refused where it would fill the memory."""
     start = time.process_time()
-    for text in ("*".join(["1e9999"] * 150), "*".join(["3"] * 190), *REFUSED):
-        try:
+    for text in REFUSED:
+        with suppress(ValueError):
             ps.walk(text, "fp64")
-        except ValueError as refused:
-            assert len(str(refused)) < 400
+    with pytest.raises(ValueError, match="expression has an exact value of"):
+        ps.walk("*".join(["1e9999"] * 150), "fp64")
+    assert ps.walk("*".join(["3"] * 190), "fp64").exact == 3**190
     assert time.process_time() - start < 20
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,7 @@ import precsim as ps
 from precsim.analysis.walking.reasons import explain_rounding
 from precsim.analysis.walking.walk import walk
 
-FORMATS = ("fp16", "bf16", "e4m3", "e5m2:saturate", "q3.4", "fp32:rtz", "binary8p4se", "e2m1:rtp")
+FORMATS = ("fp16", "e5m2:saturate", "q3.4", "fp32:rtz", "binary8p4se")
 
 
 def same(x: float, y: float) -> bool:
@@ -57,7 +58,7 @@ def test_sums_are_those_of_accumulate(order: str) -> None:
         for count in (1, 2, 5, 7):
             x = np.asarray(ps.round_to(draw.normal(size=count) * 2, spec))
             name = "sum" if order == "sequential" else order
-            text = f"{name}([{', '.join(map(repr, x.tolist()))}])"
+            text = f"{name}([{', '.join(map(float.hex, x.tolist()))}])"
             expected = float(ps.accumulate(x, spec, order=order))
             assert same(walk(text, spec).value, expected), (text, spec)
 
@@ -65,8 +66,10 @@ def test_sums_are_those_of_accumulate(order: str) -> None:
 def test_sums_of_negative_zeros_are_those_of_accumulate() -> None:
     for spec in ("fp16", "fp16:rtn", "e4m3fnuz"):
         for name, order in (("sum", "sequential"), ("pairwise", "pairwise"), ("kahan", "kahan")):
-            expected = float(ps.accumulate(np.float64([-0.0, -0.0]), spec, order=order))
-            assert same(walk(f"{name}([-0, -0])", spec).value, expected), (spec, name)
+            for count in (1, 2, 3):
+                expected = float(ps.accumulate(np.array([-0.0] * count), spec, order=order))
+                text = f"{name}([{', '.join(['-0'] * count)}])"
+                assert same(walk(text, spec).value, expected), (spec, text)
 
 
 def test_kahan_of_three_ones_beside_2048() -> None:
@@ -100,7 +103,7 @@ def test_a_number_rounds_once_and_with_its_sign() -> None:
 
 
 def test_a_sign_that_the_format_does_not_have_is_a_rounding() -> None:
-    assert ps.walk("-(3 - 11)", "q3.4").value == 7.9375
+    assert ps.walk("-(-4 - 4)", "q3.4").value == 7.9375
     assert ps.walk("-(3 + 1)", "uq3.4").steps[-1].operation == "negate"
 
 
@@ -112,7 +115,7 @@ def test_the_reason_names_the_neighbour_that_was_taken(mode: str) -> None:
         x = Fraction(draw.choice((-1, 1)) * draw.randint(1, 4000), 2 ** draw.randint(0, 12))
         bits = draw.randrange(2**32)
         found = explain_rounding(x, spec, bits)
-        assert found.value == ps.oracle.round_exact(x, spec, random_bits=bits).value or x > 448
+        assert same(found.value, ps.oracle.round_exact(x, spec, random_bits=bits).value)
         if found.position is None:
             continue
         assert found.below is not None
@@ -144,6 +147,12 @@ def test_roots_are_said_to_be_about() -> None:
     assert ps.walk("sqrt(9)", "fp32").exact_text == "3"
 
 
+def test_spaces_are_one_space_and_numbers_behind_operators_have_parentheses() -> None:
+    found = ps.walk(" -3\n +\t-0.5 ", "fp16")
+    assert found.expression == "-3 + -0.5"
+    assert found.steps[-1].formula == "-3 + (-0.5)"
+
+
 def test_json_has_everything() -> None:
     found = json.loads(ps.walk("dot([1, 2**12], [0.3, 2**12], h100:fp16)", "fp32").to_json())
     assert found["steps"][-1]["alignment"]["terms"][0]["exponent"] == -2
@@ -155,7 +164,7 @@ def test_json_has_everything() -> None:
 
 REFUSED = {
     "mxfp4": "spec is 'mxfp4'; allowed are formats of single numbers",
-    "int8": "spec is 'int8:saturate'",
+    "int8": "spec is 'int8'; allowed are formats of single numbers",
     "fp61": "unknown format",
     "h100:fp61": "h100 has no product",
     "bf16_bf16_fp32:kahan": "of order kahan; allowed in dot are sums in sequence",
@@ -166,7 +175,5 @@ REFUSED = {
 
 @pytest.mark.parametrize("spec", REFUSED)
 def test_other_specs_are_refused(spec: str) -> None:
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=re.escape(REFUSED[spec])):
         ps.walk("1 + 2", spec)
-    assert REFUSED[spec] in str(refused.value) or spec == "int8"
-    assert "\n" not in str(refused.value)

@@ -58,6 +58,8 @@ function neighbour(text, label) {
 }
 
 function draw(said) {
+  // The number follows the bits, so that it stays when the format is another.
+  if (get("code")) set({ value: said.short }, { quietly: true });
   const error = said.errors;
   const wanted = said.given === null ? null : ["asked for", number(said.given)];
   const left = [

@@ -130,6 +130,8 @@ function draw(said) {
   ].filter(Boolean);
 }
 
+const PLAIN = { order: "sequential", arrangement: "as given", mode: "" };
+
 export default {
   title: "Sums",
   lead: "A running sum swallows small addends. Watch it, and try another order.",
@@ -155,11 +157,11 @@ export default {
       choices.orders.map((each) => [each.value, each.label]),
     ),
     presets("Try", [
-      ["0.01 a thousand times", { addends: "0.01 x 1000", format: "bf16", order: "sequential" }],
-      ["stochastic", { addends: "0.01 x 1000", format: "bf16", order: "sequential", mode: "sr" }],
-      ["2048 and ones", { addends: "2048, 1 x 9", format: "fp16", order: "sequential", mode: "" }],
-      ["Kahan", { addends: "2048, 1 x 9", format: "fp16", order: "kahan", mode: "" }],
-      ["cancellation", { addends: "1e4, 1, -1e4", format: "fp16", order: "sequential", mode: "" }],
+      ["0.01 a thousand times", { ...PLAIN, addends: "0.01 x 1000", format: "bf16" }],
+      ["stochastic", { ...PLAIN, addends: "0.01 x 1000", format: "bf16", mode: "sr" }],
+      ["2048 and ones", { ...PLAIN, addends: "2048, 1 x 9", format: "fp16" }],
+      ["Kahan", { ...PLAIN, addends: "2048, 1 x 9", format: "fp16", order: "kahan" }],
+      ["cancellation", { ...PLAIN, addends: "1e4, 1, -1e4", format: "fp16" }],
     ]),
   ],
   answer: () => ask(request("sum")),
