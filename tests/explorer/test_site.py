@@ -109,7 +109,7 @@ def _is_of_another_version(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (shutil.rmtree, "has no package.json"),
+        (shutil.rmtree, "has no pyodide-lock.json"),
         (_lacks_a_file, "has no pyodide.asm.wasm"),
         (_is_of_another_version, "is pyodide 0.1.2"),
     ],
