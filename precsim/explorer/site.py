@@ -19,9 +19,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import precsim
 from precsim.explorer.bytecode import write_member
 
+PACKAGE = Path(__file__).parent.parent
 PAGE = Path(__file__).parent / "page"
 TAB = Path(__file__).parent / "tab"
 BYTECODE = Path(__file__).parent / "bytecode.mjs"
@@ -57,18 +57,16 @@ def bare_modules() -> list[Path]:
     A Python without packages imports every module and prints which it could import. So a browser
     meets no missing module that such a Python does not miss as well.
     """
-    root = Path(precsim.__file__).parent.parent
-    command = [sys.executable, "-I", "-S", "-c", _LOADS_ALONE, str(root)]
+    command = [sys.executable, "-I", "-S", "-c", _LOADS_ALONE, str(PACKAGE.parent)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return sorted(Path(file) for file in json.loads(done.stdout))
 
 
 def write_package(file: Path) -> None:
     """Write these modules as a zip file, equal bytes from equal sources."""
-    root = Path(precsim.__file__).parent
     with zipfile.ZipFile(file, "w") as package:
-        for path in [root / "__init__.pyi", *bare_modules()]:
-            write_member(package, path.relative_to(root.parent).as_posix(), path.read_bytes())
+        for path in [PACKAGE / "__init__.pyi", *bare_modules()]:
+            write_member(package, path.relative_to(PACKAGE.parent).as_posix(), path.read_bytes())
 
 
 def runtime_fault(runtime: Path) -> str | None:
