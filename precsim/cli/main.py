@@ -16,10 +16,10 @@ COMMANDS = {
     "cost": "tell the bytes and operations of a training step under several policies",
     "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
-    "explore": "open a page of formats, roundings, sums and tensor cores in the browser",
     "show": "show a number in several formats: bits, value, error, neighbours",
     "walk": "evaluate an expression step by step, and explain each rounding",
     "formats": "list the formats with their precision and range",
+    "explore": "open a page of formats, roundings, sums and tensor cores in the browser",
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 

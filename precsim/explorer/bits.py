@@ -9,7 +9,7 @@ from precsim.analysis.walking.reasons import explain_rounding
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.said import Number, coded, plain, rounded, short
-from precsim.formats.fields import check_fields, derivation, parse_code, shortened
+from precsim.formats.fields import check_fields, derivation, fields_of, parse_code, shortened
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
 from precsim.formats.oracle import decode_exact
@@ -61,11 +61,35 @@ def _around(said: dict[str, Any], exact: Number, spec: RoundingSpec) -> dict[str
         "name": str(fmt),
         "size": size(fmt),
         "shortened": None if value is None else shortened(value),
+        "means": {} if pattern is None else _meanings(pattern, fmt),
         "derivation": "" if pattern is None else derivation(pattern, fmt),
         "neighbours": [None if side is None else short(side) for side in sides],
         "ulp": short(ulp_exact(exact, fmt)),
         "facts": facts(fmt),
     }
+
+
+def _meanings(pattern: int, fmt: Format) -> dict[str, str]:
+    """Say what each field of a code stands for; nothing where none stands for itself.
+
+    Examples
+    --------
+    >>> from precsim.formats.registry import get_format
+    >>> _meanings(0xBC, get_format("e4m3"))
+    {'sign': '-', 'exponent': '2^0', 'trailing significand': '1.100'}
+    """
+    if isinstance(fmt, FixedPointFormat) or not math.isfinite(decode_exact(pattern, fmt)):
+        return {}
+    bits = {field.name: field.bits for field in fields_of(pattern, fmt)}
+    exponent, trailing = bits["exponent"], bits.get("trailing significand", "")
+    whole, last = fmt.magnitude(int(exponent + trailing, 2))
+    lead = whole >> (fmt.precision - 1)
+    said = {
+        "sign": "-" if bits.get("sign") == "1" else "+",
+        "exponent": f"2^{last + fmt.precision - 1}",
+        "trailing significand": f"{lead}.{trailing}",
+    }
+    return {name: text for name, text in said.items() if name in bits}
 
 
 def size(fmt: Format) -> str:

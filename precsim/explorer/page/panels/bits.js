@@ -36,7 +36,12 @@ function bits(said) {
       "div",
       { class: `group field-${short}`, role: "group", "aria-label": field.name },
       h("div", { class: "row" }, buttons),
-      h("span", { class: "name", "aria-hidden": "true" }, field.name),
+      h(
+        "span",
+        { class: "name" },
+        field.name,
+        said.means[field.name] ? h("code", {}, said.means[field.name]) : null,
+      ),
     );
   });
   return h("div", { class: "bits" }, groups);
