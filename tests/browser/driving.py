@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 from precsim.explorer.server import Server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route, ViewportSize
+    from playwright.sync_api import Browser, Locator, Page, Route, ViewportSize
 
 NODE_MODULES = Path(__file__).parent.parent.parent / "node_modules"
 DESKTOP: "ViewportSize" = {"width": 1280, "height": 800}
@@ -84,16 +84,21 @@ def settle(page: "Page") -> None:
     page.wait_for_selector("section[aria-busy=false]:not([hidden]) .output > *", state="attached")
 
 
+def section(page: "Page") -> "Locator":
+    """Return the panel that is shown."""
+    return page.locator("section:not([hidden])")
+
+
 def panels(page: "Page") -> list[str]:
     """Return the names of the panels, in order."""
     links = page.locator("nav a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
-    return [link.partition("?")[0].removeprefix("#") for link in links]
+    return [link.partition("?")[0].removeprefix("#/") for link in links]
 
 
 def open_panel(page: "Page", name: str, **chosen: str) -> None:
     """Show a panel, as a link of the page does."""
     page.evaluate("() => document.activeElement?.blur()")  # typing ends before one leaves
-    page.goto(f"{page.url.partition('#')[0]}#{name}?{urlencode(chosen)}")
+    page.goto(f"{page.url.partition('#')[0]}#/{name}?{urlencode(chosen)}")
     page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")  # after its hashchange
     page.wait_for_selector(f"#panel-{name}:not([hidden])")
     settle(page)

@@ -8,7 +8,7 @@ import pytest
 
 import precsim as ps
 from precsim.formats.written import parse_number
-from tests.browser.driving import open_panel, settle
+from tests.browser.driving import open_panel, section, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -21,7 +21,7 @@ def shown_value(page: "Page") -> float:
 
 
 def shown_bits(page: "Page") -> str:
-    return "".join(page.locator("section:not([hidden]) .bit").all_inner_texts())
+    return "".join(section(page).locator(".bit").all_inner_texts())
 
 
 def expect_value(page: "Page", value: float, fmt: ps.FloatFormat | ps.FixedPointFormat) -> None:
@@ -41,7 +41,7 @@ def test_each_bit_that_is_turned_over_changes_the_value(page: "Page") -> None:
     open_panel(page, "bits", value="1", format="fp16")
     code, draw = ps.oracle.encode_exact(1, fmt), random.Random(3)
     for place in [0, 15, *draw.sample(range(16), 6)]:
-        page.locator("section:not([hidden]) .bit").nth(place).click()
+        section(page).locator(".bit").nth(place).click()
         code ^= 1 << (15 - place)
         value = ps.oracle.decode_exact(code, fmt)
         if value == value:  # noqa: PLR0124 (is no NaN)
@@ -52,9 +52,9 @@ def test_each_bit_that_is_turned_over_changes_the_value(page: "Page") -> None:
 
 def test_a_number_that_is_typed_and_other_formats(page: "Page") -> None:
     open_panel(page, "bits")
-    page.get_by_label("Number", exact=True).fill("3.14159")
+    section(page).get_by_label("Number", exact=True).fill("3.14159")
     for name in ("fp16", "bf16", "e4m3", "e2m1", "q3.4", "fp32"):
-        page.get_by_label("Format", exact=True).select_option(name)
+        section(page).get_by_label("Format", exact=True).select_option(name)
         fmt = ps.get_format(name)
         assert isinstance(fmt, ps.FloatFormat | ps.FixedPointFormat)
         expect_value(page, ps.oracle.round_exact(Fraction("3.14159"), fmt).value, fmt)
@@ -65,7 +65,7 @@ def test_numbers_as_people_write_them(page: "Page", typed: str) -> None:
     fmt = ps.get_format("fp16")
     assert isinstance(fmt, ps.FloatFormat)
     open_panel(page, "bits")
-    page.get_by_label("Number", exact=True).fill(typed)
+    section(page).get_by_label("Number", exact=True).fill(typed)
     expect_value(page, ps.oracle.round_exact(parse_number(typed), fmt).value, fmt)
 
 
@@ -73,42 +73,42 @@ def test_a_mode_that_is_chosen(page: "Page") -> None:
     fmt = ps.get_format("e4m3")
     assert isinstance(fmt, ps.FloatFormat)
     open_panel(page, "bits", value="3.14159", format="e4m3")
-    page.locator("section:not([hidden]) summary").first.click()
+    section(page).locator("summary").first.click()
     for mode in ("rtz", "rtp", "rtn", "raz"):
-        page.get_by_label("Rounding", exact=True).select_option(mode)
+        section(page).get_by_label("Rounding", exact=True).select_option(mode)
         value = ps.oracle.round_exact(Fraction("3.14159"), f"e4m3:{mode}").value
         expect_value(page, value, fmt)
 
 
 def test_a_format_that_is_made(page: "Page") -> None:
     open_panel(page, "bits", value="3.14159", format="e4m3")
-    page.get_by_label("Format", exact=True).select_option("own")
-    page.get_by_label("precision").fill("5")
-    page.get_by_label("exponent bits").fill("6")
-    page.get_by_label("bias", exact=True).fill("")
-    page.get_by_label("infinities and NaNs").select_option("ieee")
+    section(page).get_by_label("Format", exact=True).select_option("own")
+    section(page).get_by_label("precision").fill("5")
+    section(page).get_by_label("exponent bits").fill("6")
+    section(page).get_by_label("bias", exact=True).fill("")
+    section(page).get_by_label("infinities and NaNs").select_option("ieee")
     made = ps.FloatFormat(name="made", precision=5, exponent_bits=6)
     expect_value(page, ps.oracle.round_exact(Fraction("3.14159"), made).value, made)
 
 
 def test_what_cannot_be_read_gets_one_line_and_keeps_the_page(page: "Page") -> None:
     open_panel(page, "bits", value="3")
-    page.get_by_label("Number", exact=True).fill("3.1q")
-    line = page.locator("section:not([hidden]) [role=alert]")
+    section(page).get_by_label("Number", exact=True).fill("3.1q")
+    line = section(page).locator("[role=alert]")
     line.wait_for(state="visible")
     assert "3.1q" in line.inner_text()
-    page.get_by_label("Number", exact=True).fill("5")
+    section(page).get_by_label("Number", exact=True).fill("5")
     line.wait_for(state="hidden")
     assert shown_value(page) == 5
 
 
 def test_a_link_shows_the_same_to_everybody(page: "Page") -> None:
     open_panel(page, "bits", value="3")
-    page.get_by_label("Number", exact=True).fill("0.7")
+    section(page).get_by_label("Number", exact=True).fill("0.7")
     page.wait_for_function("() => location.hash.includes('0.7')")
     address = page.url
     open_panel(page, "table", format="e2m1")
     page.goto(address)
     settle(page)
-    assert page.get_by_label("Number", exact=True).input_value() == "0.7"
+    assert section(page).get_by_label("Number", exact=True).input_value() == "0.7"
     assert shown_value(page) == ps.oracle.round_exact(Fraction("0.7"), "fp16").value

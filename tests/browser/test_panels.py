@@ -9,16 +9,12 @@ import pytest
 
 import precsim as ps
 from precsim.formats.written import parse_number
-from tests.browser.driving import open_panel
+from tests.browser.driving import open_panel, section
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-
-def section(page: "Page") -> "Locator":
-    return page.locator("section:not([hidden])")
 
 
 def rows(page: "Page") -> list[list[str]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.driving import DESKTOP, NODE_MODULES, PHONE, open_panel, panels, settle
+from tests.browser.driving import DESKTOP, NODE_MODULES, PHONE, open_panel, panels, section, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -47,7 +47,7 @@ def press_tab_until(page: "Page", wanted: str, most: int = 60) -> None:
     for _ in range(most):
         page.keyboard.press("Tab")
         found = page.evaluate(FOCUSED)
-        if found["href"].partition("?")[0] == f"#{wanted}":
+        if found["href"].partition("?")[0] == f"#/{wanted}":
             assert found["isSeen"], f"the focus on {wanted} is not seen"
             return
     raise AssertionError(f"Tab does not reach the link of {wanted}")
@@ -78,7 +78,7 @@ def test_a_keyboard_alone_reaches_every_panel_and_all_that_is_in_it(served: "Pag
 
 def test_a_bit_is_turned_over_by_keyboard_alone(page: "Page") -> None:
     open_panel(page, "bits", value="1", format="fp16")
-    page.locator("section:not([hidden]) .bit").first.focus()
+    section(page).locator(".bit").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.getElementById('value').textContent === '-1'")
     assert page.evaluate("document.activeElement.dataset.key") == "bit-0"  # the focus stays

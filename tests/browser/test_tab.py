@@ -69,7 +69,8 @@ def test_without_its_runtime_the_page_says_what_brings_it(
         page = browser.new_page()
         page.goto(address)
         page.wait_for_function(
-            "() => document.getElementById('loading').textContent.includes('npm install')"
+            "() => document.getElementById('loading').textContent.includes('npm install')",
+            timeout=PATIENCE,
         )
         assert "cannot be loaded" in page.inner_text("#loading")
         page.close()
@@ -82,7 +83,8 @@ def test_a_missing_file_is_named(browser: "Browser", folder: Path, tmp_path: Pat
         page = browser.new_page()
         page.goto(address)
         page.wait_for_function(
-            "() => document.getElementById('loading').textContent.includes('precsim.zip is missing')"
+            "() => document.getElementById('loading').textContent.includes('precsim.zip is missing')",
+            timeout=PATIENCE,
         )
         page.close()
 
