@@ -9,6 +9,7 @@ export function connect(say) {
   say("Loading Python into this tab.");
   return new Promise((resolve) => {
     const fail = (line) => {
+      worker.terminate(); // else what still loads would be told over the line
       say(line);
       resolve({ error: line });
     };
