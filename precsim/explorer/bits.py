@@ -8,11 +8,12 @@ from typing import Any
 from precsim.analysis.walking.reasons import explain_rounding
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.explorer.said import Number, coded, plain, rounded, short
-from precsim.formats.fields import check_fields, derivation, fields_of, parse_code, shortened
+from precsim.explorer.said import Number, coded, rounded, short, shown
+from precsim.formats.fields import check_fields, derivation, fields_of, parse_code
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
 from precsim.formats.oracle import decode_exact
+from precsim.formats.written import exact_text
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.neighbours import neighbours_exact
 from precsim.rounding.oracle import round_exact, ulp_exact
@@ -24,7 +25,7 @@ def number(asked: Asked) -> dict[str, Any]:
     spec, exact = _spec(asked), read.number(asked)
     said = rounded(exact, spec, read.whole(asked, "random_bits", 0, 0, 2**32 - 1))
     said["why"] = why(exact, spec)
-    return {"given": plain(exact), **said, **_around(said, exact, spec)}
+    return {"given": exact_text(exact), **said, **_around(said, exact, spec)}
 
 
 def why(exact: Number, spec: RoundingSpec) -> str:
@@ -60,11 +61,11 @@ def _around(said: dict[str, Any], exact: Number, spec: RoundingSpec) -> dict[str
         "spec": str(spec),
         "name": str(fmt),
         "size": size(fmt),
-        "shortened": None if value is None else shortened(value),
+        "shown": said["short"] if value is None else shown(value),
         "means": {} if pattern is None else _meanings(pattern, fmt),
         "derivation": "" if pattern is None else derivation(pattern, fmt),
-        "neighbours": [None if side is None else short(side) for side in sides],
-        "ulp": short(ulp_exact(exact, fmt)),
+        "neighbours": [None if side is None else shown(side) for side in sides],
+        "ulp": shown(ulp_exact(exact, fmt)),
         "facts": facts(fmt),
     }
 
@@ -118,7 +119,7 @@ def facts(fmt: Format) -> list[list[str]]:
 def roundings(asked: Asked) -> dict[str, Any]:
     """Say what a number becomes under every mode, overflow rule and subnormal rule."""
     spec, exact = _spec(asked), read.number(asked)
-    return {"given": plain(exact), "spec": str(spec), "rows": list(outcomes(exact, spec))}
+    return {"given": exact_text(exact), "spec": str(spec), "rows": list(outcomes(exact, spec))}
 
 
 def outcomes(exact: Number, spec: RoundingSpec) -> Iterator[dict[str, Any]]:

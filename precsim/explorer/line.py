@@ -8,10 +8,11 @@ from typing import Any
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.bits import outcomes
-from precsim.explorer.said import Axis, Number, is_finite, labels, plain, rounded, short
+from precsim.explorer.said import Axis, Number, is_finite, labels, rounded, short
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
 from precsim.formats.oracle import decode_exact
+from precsim.formats.written import exact_text
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.neighbours import neighbours_exact
 from precsim.rounding.oracle import round_exact
@@ -45,7 +46,7 @@ def line(asked: Asked) -> dict[str, Any]:
     is_stochastic = spec.mode is RoundingMode.STOCHASTIC
     intervals = [] if is_stochastic or len(values) > _CELLS else cells(values, spec)
     return {
-        "given": plain(exact),
+        "given": exact_text(exact),
         "at": None if _is_nan(exact) else axis.place(exact),
         "is_beyond": not _is_nan(exact) and not values[0] <= exact <= values[-1],
         "points": points,

@@ -16,6 +16,8 @@ from precsim.rounding.spec import RoundingSpec
 Number = Fraction | float
 """An exact number; a float only for -0, the infinities and NaN, or a value of a format."""
 
+_LINE = 32
+"""Characters of a decimal that stands on a line of its own."""
 _SHORT = 18
 """Characters of a decimal that stands in a field; a longer one is written in hexadecimal."""
 _ROOM = ((2, 3.0), (1, 1.1))
@@ -53,18 +55,16 @@ def short(value: float) -> str:
     return hex_float(value)
 
 
-def plain(exact: Number) -> str:
-    """Write an exact number as a fraction; of one with very many digits, four of them.
+def shown(value: float) -> str:
+    """Write a float exactly, in decimal where a line has room for it.
 
     Examples
     --------
-    >>> plain(Fraction(1, 3)), plain(-0.0), plain(Fraction(2) ** -400)
-    ('1/3', '-0', '3.873e-121')
+    >>> shown(-3.1415927410125732), shown(2.0**-149)
+    ('-3.1415927410125732421875', '2^-149')
     """
-    if isinstance(exact, float):
-        return exact_decimal(exact)
-    bits = exact.numerator.bit_length() + exact.denominator.bit_length()
-    return str(exact) if bits <= 120 else approximate(exact)
+    text = exact_decimal(value)
+    return text if len(text) <= _LINE else short(value)
 
 
 def near(exact: Number) -> str:

@@ -19,7 +19,8 @@ from precsim.arithmetic.sums.order import (
 )
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.explorer.said import Axis, Number, error, near, plain, rounded, short, stored
+from precsim.explorer.said import Axis, Number, error, near, rounded, short, stored
+from precsim.formats.written import exact_text
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.spec import RoundingSpec
@@ -149,7 +150,7 @@ def sum_steps(asked: Asked) -> dict[str, Any]:
         "swallowed": swallowed,
         "path": path,
         "result": stored(total, spec.format),
-        "exact": plain(exact),
+        "exact": exact_text(exact),
         "near": near(exact),
         "once": rounded(exact, spec)["short"],
         "errors": error(total, exact, spec.format),

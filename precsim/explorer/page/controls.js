@@ -188,6 +188,7 @@ function made(given) {
     }
     if (name.startsWith("has_") || name.startsWith("is_")) {
       const input = h("input", { type: "checkbox", checked: value ?? false });
+      input.indeterminate = value === null; // as the other fields have it
       input.addEventListener("change", () => change(name, input.checked));
       return h("label", { class: "check" }, input, ` ${WORDS[name]}`);
     }

@@ -90,7 +90,7 @@ function draw(said) {
       "p",
       { class: "value" },
       said.direction ? arrow(said.direction) : null,
-      h("output", { class: "number", id: "value" }, said.short),
+      h("output", { class: "number", id: "value" }, said.shown),
       h("span", { class: `kind ${said.kind}` }, said.kind),
     ),
     said.why ? h("p", { class: "why" }, `Why: ${said.why}.`) : null,
@@ -124,5 +124,5 @@ export default {
   ],
   answer,
   draw,
-  summary: (said) => `${said.short} in ${said.name}, ${said.kind}`,
+  summary: (said) => `${said.shown} in ${said.name}, ${said.kind}`,
 };
