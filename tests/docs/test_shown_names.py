@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.docs.snippets import pages, results_only, shown_names, used_names
+from docs.extensions.snippets import pages, results_only, shown_names, used_names
 from tests.public_names import public_objects
 
 AWAITED = {

@@ -1,4 +1,4 @@
-"""What the pages show: their Python snippets, and the public names that these use."""
+"""What pages show in use: public names in Python snippets, outside the reference."""
 
 import enum
 import inspect
@@ -51,7 +51,7 @@ def annotated_classes(value: object, where: str) -> set[str]:
     """
     texts = []
     for each in (value, *vars(value).values()) if inspect.isclass(value) else (value,):
-        function = each.fget if isinstance(each, property) else inspect.unwrap(each)  # type: ignore[arg-type]
+        function = each.fget if isinstance(each, property) else inspect.unwrap(each)
         notes = dict(getattr(function, "__annotations__", {}))
         results = [notes.pop("return", "")]
         is_field = inspect.isclass(each) and each is value
