@@ -38,7 +38,7 @@ def draw_bits(axes: Axes) -> None:
         stored = ps.round_to(np.float64(VALUE), name).item()
         text = f"{stored:.7g}, {100 * (stored - VALUE) / VALUE:+.3g} %"
         axes.text(len(bits) + 0.4, -row, text, ha="left", va="center")
-    for column, (part, color) in zip((0, 4.4, 11), PARTS.items(), strict=True):
+    for column, (part, color) in zip((0, 4.6, 12.2), PARTS.items(), strict=True):
         axes.add_patch(Rectangle((column, 0.75), 0.92, 0.84, color=color, alpha=0.55, lw=0))
         axes.text(column + 1.2, 1.17, part, ha="left", va="center")
     axes.set(xlim=(-3, 26), ylim=(-len(FORMATS) + 0.4, 1.7), title=f"{VALUE} as it is stored")
