@@ -58,7 +58,7 @@ def running_sums(spec: str) -> list[float]:
     """Return the sum after each `EVERY` terms."""
     random = np.random.default_rng(0).integers(0, 2**32, COUNT, np.uint32)
     found: list[float] = []
-    total: "NDArray[np.float32]" = np.zeros((), np.float32)
+    total: NDArray[np.float32] = np.zeros((), np.float32)
     for count in range(1, COUNT + 1):
         bits = random[count - 1] if ":sr" in spec else None
         total = np.asarray(ps.add(total, np.float32(ADDEND), spec, random_bits=bits))
