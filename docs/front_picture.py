@@ -50,7 +50,7 @@ def draw_bits(axes: "Axes") -> None:
     for place, (part, color) in zip((0, 4.6, 12.2), PARTS.items(), strict=True):
         box(axes, place, 1.17, color)
         axes.text(place + 1.2, 1.17, part, ha="left", va="center")
-    axes.set(xlim=(-3, 26), ylim=(-len(FORMATS) + 0.4, 1.7), title=f"{VALUE} as it is stored")
+    axes.set(xlim=(-3, 28), ylim=(-len(FORMATS) + 0.4, 1.7), title=f"{VALUE} as it is stored")
     axes.set_axis_off()
 
 
