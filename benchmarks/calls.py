@@ -41,6 +41,10 @@ def _positive(size: int) -> tuple[Any, ...]:
     return (np.linspace(0.5, 4, size, dtype=np.float32),)
 
 
+def _ranks(size: int) -> tuple[Any, ...]:
+    return (_positive(size)[0][: size // 4 * 4].reshape(4, -1),)
+
+
 def _in_format(size: int) -> tuple[Any, ...]:
     return (np.asarray(ps.round_to(inputs.make_input(size), "bf16")),)
 
@@ -138,6 +142,12 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "accumulate": Function(
         run=lambda x: ps.accumulate(x, "bf16"), plain="sum", arrays=_positive, large=5_000
+    ),
+    "all_reduce": Function(
+        run=lambda x: ps.all_reduce(x, "ring:bf16"), plain="sum", arrays=_ranks, large=5_000
+    ),
+    "feedback_all_reduce": Function(
+        run=lambda x: ps.feedback_all_reduce(x, x, "ring:bf16")[0], plain="sum", arrays=_ranks
     ),
     "segment_sum": Function(
         run=lambda x, ids: ps.segment_sum(x, ids, "bf16", num_segments=7),

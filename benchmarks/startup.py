@@ -12,7 +12,7 @@ import precsim as ps
 from benchmarks import inputs
 from benchmarks.case import Case, Contender, Goal, Setting
 
-NUMPY, SHOW = "import numpy", "precsim show 1.1 fp16"
+NUMPY, SHOW, WALK = "import numpy", "precsim show 1.1 fp16", "precsim walk 0.1+0.2"
 
 
 def cases() -> Iterator[Case]:
@@ -23,6 +23,7 @@ def cases() -> Iterator[Case]:
         goals=(
             Goal(measured="import precsim", against=NUMPY, at_most=1.3),
             Goal(measured=SHOW, against=NUMPY, at_most=3.0),
+            Goal(measured=WALK, against=NUMPY, at_most=3.0),
         ),
         size=1,
         quick_size=1,
@@ -46,6 +47,7 @@ def imports(_setting: Setting) -> dict[str, Contender | str]:
         NUMPY: ("-c", "import numpy"),
         "import precsim": ("-c", "import precsim"),
         SHOW: ("-m", "precsim", "show", "1.1", "fp16"),
+        WALK: ("-m", "precsim", "walk", "0.1+0.2"),
     }
     found: dict[str, Contender | str] = {}
     for name, words in commands.items():

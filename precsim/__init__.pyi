@@ -49,7 +49,11 @@ from precsim.analysis.fragility.delta_debugging import FragileParts as FragilePa
 from precsim.analysis.fragility.delta_debugging import fragile_parts as fragile_parts
 from precsim.analysis.fragility.digits import SignificantDigits as SignificantDigits
 from precsim.analysis.fragility.digits import significant_digits as significant_digits
+from precsim.analysis.walking.steps import Walk as Walk
+from precsim.analysis.walking.walk import walk as walk
 from precsim.analysis.what_if.recommend import recommend as recommend
+from precsim.arithmetic.collectives import all_reduce as all_reduce
+from precsim.arithmetic.collectives import feedback_all_reduce as feedback_all_reduce
 from precsim.arithmetic.conversion import convert as convert
 from precsim.arithmetic.elementary.elementary import erf as erf
 from precsim.arithmetic.elementary.elementary import exp as exp

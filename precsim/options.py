@@ -1,5 +1,6 @@
 """The choices that specs are made of: rounding rules, orders of sums, schedules of kernels."""
 
+from precsim.arithmetic.sums.all_reduce import AllReduce as AllReduce
 from precsim.arithmetic.sums.order import Blocked as Blocked
 from precsim.arithmetic.sums.order import Exact as Exact
 from precsim.arithmetic.sums.order import Kahan as Kahan

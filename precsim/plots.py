@@ -12,6 +12,8 @@ from precsim.analysis.plots.figures import save_figure as save_figure
 from precsim.analysis.plots.heat_map import plot_heat_map as plot_heat_map
 from precsim.analysis.plots.looks import format_color as format_color
 from precsim.analysis.plots.looks import line_styles as line_styles
+from precsim.analysis.plots.number_sets import plot_precision as plot_precision
+from precsim.analysis.plots.number_sets import plot_values as plot_values
 from precsim.analysis.plots.runs import plot_loss_curves as plot_loss_curves
 from precsim.analysis.plots.runs import plot_loss_gaps as plot_loss_gaps
 from precsim.analysis.plots.runs import plot_weight_drift as plot_weight_drift

@@ -85,6 +85,16 @@ SHOWN = (
     "int4",
 )
 
+WALKED = (
+    ("0.1 + 0.2", "fp16"),
+    ("sqrt(1/3) - -7e5", "e4m3:rtz"),
+    ("kahan([2048, 1, 1, 1])", "fp16"),
+    ("pairwise([0.1, 0.2, 0.3])", "bf16:sr8"),
+    ("dot([1, 2**12], [0.3, 2**12], c=1)", "h100:fp16"),
+    ("dot([1, 2], [0.3, 4], b200:nvfp4)", "fp32"),
+    ("9**9**9", "fp32"),
+)
+
 
 def text(value: Any) -> str:
     """Write a result: floats exactly, the sign of NaN too."""
@@ -173,6 +183,7 @@ def results() -> dict[str, Any]:
         },
         "products": {spec: fused(spec) for spec in (*machines(), *MATMULS)},
         "show": {arguments: shown(arguments) for arguments in SHOWN},
+        "walks": {f"{given} {spec}": outcome(ps.walk, given, spec) for given, spec in WALKED},
         "strings": [
             str(parse(str(parse(given))))
             for parse, strings in (

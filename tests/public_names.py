@@ -30,7 +30,7 @@ NOT_OF_ARRAYS = {
     "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
     # Two arrays, one the rounding of the other; statistics; trees of parameters, functions, runs.
     "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
-    "analyze_steps", "share_map",
+    "analyze_steps", "share_map", "walk",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "save_checkpoint", "load_checkpoint", "compress", "prune", "fix_scales",
     "prepare_run", "list_models", "list_policies", "list_tasks", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",

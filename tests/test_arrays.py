@@ -41,6 +41,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "absolute_error": lambda x: ps.errors.absolute_error(x, 1.0),
     "accumulate": lambda x: ps.accumulate(x, "fp16"),
     "add": lambda x: ps.add(x, 1.0, "fp16"),
+    "all_reduce": lambda x: ps.all_reduce(x, "ring:fp16"),
     "backward_error": lambda x: ps.backward_error(ONE, x, ONE),
     "calibrate": lambda x: ps.calibrate(x, "int8").scale,
     "conv": lambda x: ps.conv(x.reshape(1, 2, 2, 1), ONE.reshape(2, 2, 1, 1).astype(like(x)), SPEC),
@@ -53,6 +54,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "embedding": lambda x: ps.embedding(x, [1, 0], "fp16"),
     "encode": lambda x: ps.encode(x, "fp16"),
     "exponent_histogram": ps.errors.exponent_histogram,
+    "feedback_all_reduce": lambda x: ps.feedback_all_reduce(x, x, "ring:fp16")[0],
     "fma": lambda x: ps.fma(1.0, 2.0, x, "fp16"),
     "greater_equal": lambda x: ps.ieee.greater_equal(1.0, x),
     "matmul": lambda x: ps.matmul(x, x, SPEC),
@@ -312,7 +314,7 @@ def test_a_list_of_rows_of_different_shapes_is_refused_in_one_line() -> None:
 
 SHAPES = [(), (1,), (0,), (0, 3), (2, 0), (1, 1)]
 OF_ANY_SHAPE = set(NUMBERS) - {
-    "accumulate", "backward_error", "calibrate", "conv", *DROP_INS, "embedding", "exponent_histogram", "matmul",
+    "accumulate", "all_reduce", "backward_error", "calibrate", "conv", *DROP_INS, "feedback_all_reduce", "embedding", "exponent_histogram", "matmul",
     "quantize", "range_rates", "recommend", "scale_statistics", "scaled_matmul", "segment_sum", "sqnr",
     "statistics",
 }  # fmt: skip

@@ -46,6 +46,7 @@ def full() -> dict[str, object]:
         "operations",
         "products",
         "show",
+        "walks",
         "strings",
         "errors",
     ],

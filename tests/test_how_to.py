@@ -7,16 +7,23 @@ installed is skipped by name.
 import contextlib
 import importlib.util
 import io
+import os
 import re
 import runpy
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import experiments
+from experiments.__main__ import main as run_experiments
 from precsim.cli.main import main
 
 FOLDER = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.name != "index.md")
+COMMANDS = FOLDER.parent / "reference" / "cli.md"
 MAX_LINES = 40
 
 
@@ -93,7 +100,7 @@ def test_script_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path) -
 
 
 def test_each_page_has_a_script() -> None:
-    assert SCRIPTS.keys() >= {page.stem for page in PAGES}
+    assert SCRIPTS.keys() | {"cluster"} >= {page.stem for page in PAGES}
 
 
 def test_line_of_the_shell_trains_a_model_of_ones_own(
@@ -109,9 +116,70 @@ def test_line_of_the_shell_trains_a_model_of_ones_own(
     assert (tmp_path / "lines").is_dir()
 
 
+@pytest.mark.slow
+def test_tasks_of_a_job_array_are_run_resumed_and_merged(tmp_path: Path) -> None:
+    page = FOLDER / "cluster.md"
+    (array,), (merge,) = blocks(page, "bash"), blocks(page, "py")
+    (tmp_path / "array.sh").write_text(array, "utf-8")
+    (tmp_path / "merge.py").write_text(merge, "utf-8")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    here = {**os.environ, "PATH": path, "PYTHONPATH": str(FOLDER.parent.parent)}
+
+    def run(*words: str, task: str = "") -> str:
+        settings = {**here, "SLURM_ARRAY_TASK_ID": task}
+        return subprocess.run(
+            words, cwd=tmp_path, env=settings, check=True, capture_output=True, text=True
+        ).stdout
+
+    options = ("--model", "linear", "--policy", "bf16", "--steps", "4")
+    for task in ("0", "1"):
+        run("bash", "array.sh", *options, task=task)
+    run("bash", "array.sh", *options, task="1")  # preempted, and started again
+    (tmp_path / "runs" / "seed-2").mkdir()  # never begun
+    printed = run(sys.executable, "merge.py", "runs").split("\n")
+    assert [line.partition(" ")[0] for line in printed] == ["fp32", "bf16", ""]
+    assert all(line.endswith("(2 runs)") for line in printed[:2])
+    table = (tmp_path / "runs" / "merged.csv").read_text("utf-8").splitlines()
+    assert [row.split(",")[:2] for row in table[1:]] == [
+        [f"seed-{task}", policy] for task in (0, 1) for policy in ("fp32", "bf16")
+    ]
+
+
+def test_figure_of_ones_own_is_found_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (module,) = blocks(FOLDER / "own-experiment.md", "python")
+    (tmp_path / "g98_counting.py").write_text(module, "utf-8")
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    assert run_experiments(["g98", "--out", str(tmp_path / "out")]) == 0
+    assert "3/3" in capsys.readouterr().out
+    del sys.modules["experiments.g98_counting"]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in (*PAGES, COMMANDS) if blocks(p, "console")], ids=lambda p: p.stem
+)
+def test_console_blocks_show_what_is_printed(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    for block in blocks(page, "console"):
+        line, _, shown = block.partition("\n")
+        prompt, program, *words = shlex.split(line)
+        assert (prompt, program) == ("$", "precsim")
+        assert main(words) == 0
+        assert capsys.readouterr().out == shown
+
+
 def test_index_lists_every_page() -> None:
     index = (FOLDER / "index.md").read_text("utf-8")
-    listed = re.findall(r"^```\{toctree\}\n(.*?)^```", index, re.MULTILINE | re.DOTALL)[0].split()
+    groups = re.findall(r"^```\{toctree\}\n(.*?)^```", index, re.MULTILINE | re.DOTALL)
+    listed = re.findall(r"^[a-z0-9-]+$", "\n".join(groups), re.MULTILINE)
     assert sorted(listed) == sorted(page.stem for page in PAGES)
 
 

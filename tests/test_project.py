@@ -65,7 +65,7 @@ def test_requirements_are_lower_bounds_only() -> None:
 
 
 def test_dependency_groups_equal_the_extras_of_the_same_name() -> None:
-    for name in ("test", "docs"):
+    for name in ("test", "docs", "lessons"):
         extra = PROJECT["project"]["optional-dependencies"][name]
         assert PROJECT["dependency-groups"][name] == extra
 
@@ -158,6 +158,7 @@ def test_every_extra_is_used() -> None:
         "test": ("tests", "experiments", "precsim", "docs/how-to"),
         "bench": ("benchmarks", "conformance"),
         "docs": ("docs",),
+        "lessons": ("lessons", "tests/lessons"),
     }
     extras = PROJECT["project"]["optional-dependencies"]
     assert set(extras) == set(users)

@@ -11,7 +11,7 @@ import numpy as np
 
 from precsim.formats.arguments import shown
 from precsim.training.config import TrainConfig
-from precsim.training.loop import prepare_run
+from precsim.training.prepared import prepare_run
 from precsim.training.replay.bits import (
     BitDifference,
     differing_element,

@@ -1,6 +1,5 @@
 """Tables of results: columns of text, HTML for notebooks, JSON without NaN."""
 
-import html
 import json
 import math
 from collections.abc import Sequence
@@ -8,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from precsim.formats import notebook
+
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return aligned columns; those of which every cell is a number stand to the right."""
     cells = [[_cell(value) for value in row] for row in rows]
     table = [list(header), *cells]
     widths = [max(len(row[n]) for row in table) for n in range(len(header))]
-    is_right = [bool(rows) and all(_is_number(row[n]) for row in rows) for n in range(len(header))]
+    is_right = _are_numbers(len(header), rows)
     return "\n".join(
         "  ".join(
             text.rjust(width) if right else text.ljust(width)
@@ -25,13 +26,12 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def html_table(summary: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a paragraph and a table for a notebook."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) + "</tr>"
-        for row in rows
-    )
-    return f"<p>{html.escape(summary)}</p><table><tr>{head}</tr>{body}</table>"
+    """Return a paragraph and a table for a notebook; numbers stand to the right."""
+    is_right = _are_numbers(len(header), rows)
+    numeric = [name for name, right in zip(header, is_right, strict=True) if right]
+    cells = ([_cell(value) for value in row] for row in rows)
+    table = notebook.table(header, cells, numeric=numeric)
+    return notebook.fragment(notebook.paragraph(summary), table)
 
 
 def json_text(content: Any) -> str:
@@ -49,6 +49,11 @@ def _plain(content: Any) -> Any:
     if isinstance(content, np.generic):
         return _plain(content.item())
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _are_numbers(columns: int, rows: Sequence[Sequence[object]]) -> list[bool]:
+    """Return whether every cell of a column is a number."""
+    return [bool(rows) and all(_is_number(row[n]) for row in rows) for n in range(columns)]
 
 
 def _is_number(value: object) -> bool:

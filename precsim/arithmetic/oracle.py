@@ -75,6 +75,19 @@ def compute_exact(
     'INVALID'
     """
     spec = RoundingSpec.parse(spec)
+    exact = unrounded(operation, *operands, spec=spec)
+    value, flags = round_exact(exact.value, spec, random_bits=random_bits)
+    return Rounded(value, flags | exact.flags)
+
+
+def unrounded(operation: str, *operands: RealLike, spec: RoundingSpec) -> Exact:
+    """Return what `compute_exact` rounds; of a root the leading bits, and a sticky one.
+
+    Examples
+    --------
+    >>> unrounded("divide", 1, 3, spec=RoundingSpec.parse("fp16")).value
+    Fraction(1, 3)
+    """
     refuse_scaled(spec.format, "spec")
     if operation not in _OPERATIONS:
         raise not_allowed("operation", operation, _OPERATIONS)
@@ -82,9 +95,7 @@ def compute_exact(
     if len(operands) != arity:
         raise ValueError(f"{operation} got {len(operands)} operands; allowed are {arity}")
     numbers = [real(x, f"operand {k}") for k, x in enumerate(operands, 1)]
-    exact = Exact(math.nan) if any(map(is_nan, numbers)) else function(*numbers, spec)
-    value, flags = round_exact(exact.value, spec, random_bits=random_bits)
-    return Rounded(value, flags | exact.flags)
+    return Exact(math.nan) if any(map(is_nan, numbers)) else function(*numbers, spec)
 
 
 def _add(x: Real, y: Real, spec: RoundingSpec) -> Exact:

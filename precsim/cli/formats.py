@@ -1,30 +1,21 @@
-"""`precsim formats`: the table of named formats, made from the formats themselves."""
+"""`precsim formats`: the table of named formats, made from the formats themselves; pictures."""
 
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
+from precsim.cli.format_rows import COLUMNS, KINDS, NOTES, TEXT_COLUMNS, entry, kind_of, row_of
 from precsim.cli.output import is_terminal, print_words
-from precsim.formats.affine import AffineFormat
-from precsim.formats.block import BlockFormat
-from precsim.formats.catalogue import FORMATS
-from precsim.formats.fixed_point import FixedPointFormat
-from precsim.formats.floating import FloatFormat, Specials
+from precsim.formats.arguments import shown
 from precsim.formats.registry import AnyFormat, get_format, list_formats
-from precsim.formats.scaled import BLOCK_FORMATS
-from precsim.formats.tile import TileFormat
 
-KINDS = ("float", "fixed", "block", "affine")
-
-_SPECIALS = {
-    Specials.IEEE: "inf, NaN",
-    Specials.FN: "NaN, no inf",
-    Specials.FNUZ: "NaN, no inf, no -0",
-    Specials.NONE: "none",
-    Specials.P3109_FINITE: "NaN, no inf, no -0",
-    Specials.P3109_EXTENDED: "inf, NaN, no -0",
-}
+PICTURE = "formats.svg"
+"""Where `--plot` without a name draws."""
+PLOTTED = ("fp32", "tf32", "fp16", "bf16", "e4m3", "e5m2", "e3m2", "e2m3", "e2m1", "int8")
+"""What `--plot` draws where no format is named."""
+MOST_PLOTTED = 13
+"""Formats that one picture has at most: there are so many colours."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,320 +26,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         Where to add them.
     """
+    parser.add_argument(
+        "words", metavar="FORMAT", nargs="*", help="list, or draw, only these (default: all)"
+    )
     parser.add_argument("--kind", choices=KINDS, help="list only these (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON list of all formats")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        nargs="?",
+        const=PICTURE,
+        help=f"draw range, precision and values to FILE, .svg or .png, which may not exist (default: "
+        f"{PICTURE}), of the formats named, or of {', '.join(PLOTTED)}",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables of formats.
+    """Print the tables of formats, or draw them.
 
     Parameters
     ----------
     args : argparse.Namespace
-        `kind`: "float", "fixed", "block", "affine" or None; `json`.
+        `words`: names; `kind`: "float", "fixed", "block", "affine" or None; `json`; `plot`.
 
     Returns
     -------
     int
         0.
-    """
-    if args.json:
-        names = list_formats(kind=args.kind)
-        print(json.dumps([entry(get_format(name)) for name in names], indent=2))
-        return 0
-    rows = {
-        "float": (FLOAT_COLUMNS, float_rows()),
-        "fixed": (FIXED_COLUMNS, fixed_rows()),
-        "block": (BLOCK_COLUMNS, block_rows()),
-        "affine": (AFFINE_COLUMNS, affine_rows()),
-    }
-    kinds = [args.kind] if args.kind else KINDS
-    for number, kind in enumerate(kinds):
-        if number:
-            print()
-        _print_table(*rows[kind])
-    print()
-    for kind in kinds:
-        print_words(NOTES[kind])
-    return 0
-
-
-FLOAT_COLUMNS = (
-    "name",
-    "bits",
-    "s/e/p",
-    "bias",
-    "max",
-    "min normal",
-    "min subnormal",
-    "u",
-    "specials",
-    "aliases",
-    "source",
-)
-FIXED_COLUMNS = ("name", "bits", "s/i/f", "min", "max", "step", "source")
-BLOCK_COLUMNS = (
-    "name",
-    "element",
-    "block size",
-    "scale",
-    "tensor scale",
-    "bits per element",
-    "max",
-    "rule",
-    "aliases",
-    "source",
-)
-AFFINE_COLUMNS = (
-    "name",
-    "bits",
-    "codes",
-    "symmetric",
-    "scale of each",
-    "bits per element",
-    "source",
-)
-TILE_COLUMNS = ("name", "element", "scale", "bits per element", "source")
-TEXT_COLUMNS = ("specials", "rule", "aliases", "source")
-
-NOTES = {
-    "float": "s/e/p: bits of sign and exponent, precision p (it counts the implicit bit). "
-    "u = 2^-p: unit roundoff. Also float(e=W,p=P) for any other IEEE-like format, and "
-    "binary{K}p{P}{s|u}{e|f} for any format of IEEE P3109.",
-    "fixed": "s/i/f: bits of sign, integer part, fraction. Also qI.F and uqI.F of any size.",
-    "block": "rule: how the scale follows from the largest magnitude. Another one: mxfp4_rceil.",
-    "affine": "x ~ scale * (code - zero point). Also [u]intBITS[_symmetric][_channel|_blockSIZE].",
-}
-
-
-def float_rows() -> list[tuple[str, ...]]:
-    """Return one row for each registered floating-point format.
-
-    Returns
-    -------
-    list of tuple of str
-        Cells in the order of `FLOAT_COLUMNS`.
-
-    Examples
-    --------
-    >>> float_rows()[3][:8]
-    ('fp16', '16', '1/5/11', '15', '65504', '2^-14', '2^-24', '2^-11')
-    """
-    formats = [get_format(name) for name in list_formats(kind="float")]
-    return [
-        _float_row(fmt, FORMATS.get(fmt, ())) for fmt in formats if isinstance(fmt, FloatFormat)
-    ]
-
-
-def fixed_rows() -> list[tuple[str, ...]]:
-    """Return one row for each registered fixed-point format.
-
-    Returns
-    -------
-    list of tuple of str
-        Cells in the order of `FIXED_COLUMNS`.
-
-    Examples
-    --------
-    >>> fixed_rows()[0][:6]
-    ('q3.12', '16', '1/3/12', '-8', '7.999755859375', '2^-12')
-    """
-    formats = [get_format(name) for name in list_formats(kind="fixed")]
-    return [_fixed_row(fmt) for fmt in formats if isinstance(fmt, FixedPointFormat)]
-
-
-def block_rows() -> list[tuple[str, ...]]:
-    """Return one row for each registered block format.
-
-    Returns
-    -------
-    list of tuple of str
-        Cells in the order of `BLOCK_COLUMNS`.
-
-    Examples
-    --------
-    >>> block_rows()[4][:8]
-    ('mxfp4', 'e2m1', '32', 'e8m0', 'none', '4.25', '6 * scale', 'floor')
-    """
-    formats = [get_format(name) for name in list_formats(kind="block")]
-    return [_block_row(fmt) for fmt in formats if isinstance(fmt, BlockFormat)]
-
-
-def affine_rows() -> list[tuple[str, ...]]:
-    """Return one row for each registered affine format.
-
-    Returns
-    -------
-    list of tuple of str
-        Cells in the order of `AFFINE_COLUMNS`.
-
-    Examples
-    --------
-    >>> affine_rows()[0][:6]
-    ('int8', '8', '-128 to 127', 'no', 'tensor', '8')
-    """
-    formats = [get_format(name) for name in list_formats(kind="affine")]
-    return [_affine_row(fmt) for fmt in formats if isinstance(fmt, AffineFormat)]
-
-
-def kind_of(fmt: AnyFormat) -> str:
-    """Return which of `KINDS` a format is.
-
-    Examples
-    --------
-    >>> kind_of(get_format("mxfp4"))
-    'block'
-    """
-    match fmt:
-        case BlockFormat():
-            return "block"
-        case AffineFormat():
-            return "affine"
-        case TileFormat():
-            return "tile"
-        case FixedPointFormat():
-            return "fixed"
-        case _:
-            return "float"
-
-
-def facts(fmt: AnyFormat) -> list[tuple[str, str]]:
-    """Return the row of one format, as pairs of column and cell.
-
-    Parameters
-    ----------
-    fmt : FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The format.
-
-    Returns
-    -------
-    list of tuple of str
-        Pairs (column, cell) that are not empty.
 
     Raises
     ------
     ValueError
-        If the format has an unlimited range, so that there is no row for it.
-
-    Examples
-    --------
-    >>> facts(get_format("int4_symmetric_block32"))[1:4]
-    [('bits', '4'), ('codes', '-7 to 7'), ('symmetric', 'yes')]
-    >>> facts(get_format("int4_symmetric_block32"))[4:6]
-    [('scale of each', 'block of 32'), ('bits per element', '5')]
+        If a format is unknown, or cannot be drawn.
+    FileExistsError
+        If the picture would overwrite a file.
     """
-    match fmt:
-        case BlockFormat():
-            pairs = zip(BLOCK_COLUMNS, _block_row(fmt), strict=True)
-        case AffineFormat():
-            pairs = zip(AFFINE_COLUMNS, _affine_row(fmt), strict=True)
-        case TileFormat():
-            row = (fmt.name, str(fmt.element), fmt.options, f"{fmt.bits_per_element:g}", fmt.source)
-            pairs = zip(TILE_COLUMNS, row, strict=True)
-        case FixedPointFormat():
-            pairs = zip(FIXED_COLUMNS, _fixed_row(fmt), strict=True)
-        case _:
-            pairs = zip(FLOAT_COLUMNS, _float_row(fmt, FORMATS.get(fmt, ())), strict=True)
-    return [(column, cell) for column, cell in pairs if cell]
+    words = list(args.words)
+    file = args.plot
+    if file is not None and Path(file).suffix not in (".svg", ".png"):
+        try:
+            words.insert(0, str(get_format(file)))  # --plot fp16 bf16
+        except ValueError:
+            raise ValueError(
+                f"--plot is {shown(file)}; allowed are names of files that end in .svg or .png"
+            ) from None
+        file = PICTURE
+    if words and args.kind:
+        raise ValueError(f"--kind is {args.kind!r} and FORMAT {words[0]!r}; allowed is one of both")
+    names = words or list_formats(kind=args.kind)
+    formats = [get_format(name) for name in names]
+    if file is not None:
+        return _plot(formats if words or args.kind else list(map(get_format, PLOTTED)), Path(file))
+    if args.json:
+        print(json.dumps([entry(fmt) for fmt in formats], indent=2))
+        return 0
+    kinds = list(dict.fromkeys(map(kind_of, formats)))
+    for number, kind in enumerate(kinds):
+        if number:
+            print()
+        _print_table(COLUMNS[kind], [row_of(fmt) for fmt in formats if kind_of(fmt) == kind])
+    print()
+    for kind in kinds:
+        if kind in NOTES:
+            print_words(NOTES[kind])
+    return 0
 
 
-def entry(fmt: AnyFormat) -> dict[str, Any]:
-    """Return what `precsim formats --json` says about a format; its numbers are numbers.
+def _plot(formats: Sequence[AnyFormat], file: Path) -> int:
+    """Draw a picture, and say where it is."""
+    if len(formats) > MOST_PLOTTED:
+        raise ValueError(
+            f"{len(formats)} formats are to be drawn; allowed are {MOST_PLOTTED}: name them before "
+            "--plot"
+        )
+    if file.exists():
+        raise FileExistsError(f"--plot is {file}, which exists; allowed is a new name")
+    from precsim.analysis.plots.figures import figure
+    from precsim.analysis.plots.number_sets import is_small, plot_precision, plot_values
 
-    Parameters
-    ----------
-    fmt : FloatFormat, FixedPointFormat, BlockFormat or AffineFormat
-        The format.
-
-    Returns
-    -------
-    dict
-        Names as in the fields and properties of the format's class.
-
-    Examples
-    --------
-    >>> found = entry(get_format("fp16"))
-    >>> found["precision"], found["max_finite"], found["aliases"][:2]
-    (11, 65504.0, ['binary16', 'float16'])
-    """
-    said: dict[str, Any] = {"kind": kind_of(fmt)}
-    said |= {name: str(getattr(fmt, name)) for name in ("name", "source")}
-    said["aliases"] = list((FORMATS | BLOCK_FORMATS).get(fmt, ()))  # type: ignore[arg-type]
-    for name in _ENTRY:
-        value = getattr(fmt, name, None)
-        if value is not None:
-            said[name] = value if isinstance(value, (bool, int, float)) else str(value)
-    return said
-
-
-_ENTRY = (
-    *("width", "bits", "is_signed", "exponent_bits", "precision", "bias", "emin", "emax"),
-    *("max_finite", "min_normal", "min_subnormal", "unit_roundoff", "specials", "has_infinity"),
-    *("has_nan", "has_zero", "has_negative_zero", "has_subnormals"),
-    *("integer_bits", "fraction_bits", "resolution", "min_value", "max_value"),
-    *("element", "scale", "tensor_scale", "block_size", "scale_rule", "bits_per_element"),
-    *("min_code", "max_code", "is_symmetric", "granularity"),
-)
-"""Fields and properties of all kinds of formats; each has its own among them."""
-
-
-def _float_row(fmt: FloatFormat, aliases: Sequence[str]) -> tuple[str, ...]:
-    least = fmt.emin - fmt.precision + 1
-    return (
-        fmt.name,
-        str(fmt.width),
-        f"{int(fmt.is_signed)}/{fmt.exponent_bits}/{fmt.precision}",
-        str(fmt.bias),
-        f"{fmt.max_finite:.6g}",
-        f"2^{fmt.emin}",
-        f"2^{least}" if fmt.has_subnormals else "none",
-        f"2^{-fmt.precision}",
-        _SPECIALS[fmt.specials] + ("" if fmt.has_zero else ", no 0"),
-        ", ".join(aliases),
-        fmt.source,
-    )
-
-
-def _fixed_row(fmt: FixedPointFormat) -> tuple[str, ...]:
-    return (
-        fmt.name,
-        str(fmt.width),
-        f"{int(fmt.is_signed)}/{fmt.integer_bits}/{fmt.fraction_bits}",
-        f"{fmt.min_value:.17g}",
-        f"{fmt.max_value:.17g}",
-        f"2^{-fmt.fraction_bits}",
-        fmt.source,
-    )
-
-
-def _block_row(fmt: BlockFormat) -> tuple[str, ...]:
-    element = fmt.element
-    largest = element.max_value if isinstance(element, FixedPointFormat) else element.max_finite
-    return (
-        fmt.name,
-        element.name,
-        str(fmt.block_size),
-        fmt.scale.name,
-        "none" if fmt.tensor_scale is None else fmt.tensor_scale.name,
-        f"{fmt.bits_per_element:g}",
-        f"{largest:.17g} * scale",
-        fmt.scale_rule.value,
-        ", ".join(BLOCK_FORMATS.get(fmt, ())),
-        fmt.source,
-    )
-
-
-def _affine_row(fmt: AffineFormat) -> tuple[str, ...]:
-    size = "" if fmt.block_size is None else f" of {fmt.block_size}"
-    return (
-        fmt.name,
-        str(fmt.bits),
-        f"{fmt.min_code} to {fmt.max_code}",
-        "yes" if fmt.is_symmetric else "no",
-        fmt.granularity.value + size,
-        f"{fmt.bits_per_element:g}",
-        fmt.source,
-    )
+    small = list(filter(is_small, formats))
+    with figure(1 + bool(small), height=7.0, path=file) as axes:
+        plot_precision(axes[0], formats)
+        axes[0].set_title("range and precision")
+        if small:
+            plot_values(axes[1], small)
+            axes[1].set_title("values of the small ones")
+    print(f"{file}: {', '.join(map(str, formats))}")
+    return 0
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

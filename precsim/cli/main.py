@@ -17,17 +17,19 @@ COMMANDS = {
     "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
     "show": "show a number in several formats: bits, value, error, neighbours",
+    "walk": "evaluate an expression step by step, and explain each rounding",
     "formats": "list the formats with their precision and range",
+    "explore": "open a page of formats, roundings, sums and tensor cores in the browser",
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
 
-_NUMBER = re.compile(r"-(\d|\.\d|inf|nan|pi|e\b)[\w.+/*^-]*\Z", re.IGNORECASE)
+_NUMBER = re.compile(r"-(\d|\.\d|\(|inf|nan|pi|e\b|\w+\()[\w.+/*^()\[\], =-]*\Z", re.IGNORECASE)
 
 
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as an exception, so that one place prints all errors.
 
-    A word such as ``-1/3`` is a number to it, not an option.
+    A word such as ``-1/3`` or ``-sqrt(2)`` is a number to it, not an option.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

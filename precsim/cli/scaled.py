@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from precsim.cli.code import fields_of, shortened
-from precsim.cli.number import approximate, exact_decimal
 from precsim.cli.output import Row
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
+from precsim.formats.fields import fields_of, shortened
 from precsim.formats.oracle import encode_exact
 from precsim.formats.registry import AnyFormat, Format
 from precsim.formats.tile import TileFormat
+from precsim.formats.written import approximate, exact_decimal
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly, quantize_group_exactly
 from precsim.rounding.spec import RoundingSpec

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from precsim.cli import scaled
-from precsim.cli.code import Field, fits, parse_code, shortened
-from precsim.cli.formats import NOTES, facts, kind_of
-from precsim.cli.number import CONSTANTS, exact_decimal, hex_float, parse_number
+from precsim.cli import modes, scaled
+from precsim.cli.format_rows import NOTES, facts, kind_of
 from precsim.cli.output import Row, print_rows, print_words
 from precsim.cli.scaled import ShownScaled
-from precsim.cli.shown import Shown, describe, describe_code
+from precsim.cli.shown import Shown, describe, describe_code, neighbours
 from precsim.formats.arguments import shown as quoted
+from precsim.formats.fields import Field, fits, parse_code, shortened
 from precsim.formats.registry import get_format
+from precsim.formats.written import CONSTANTS, hex_float, parse_number
 from precsim.rounding.spec import RoundingSpec
 
 DEFAULT_FORMATS = ("fp32", "fp16", "bf16", "e4m3")
@@ -33,6 +33,7 @@ examples:
   precsim show 0.1                in fp32, fp16, bf16, e4m3
   precsim show 1+2**-11 fp16      a tie goes to even
   precsim show 500 e4m3:saturate  a number too large
+  precsim show 1/3 e4m3 --mode all  every rounding mode
   precsim show --code 0x3c00      from bits to value
   precsim show 0.1 mxfp4          element and scale
   precsim show e4m3               facts of a format"""
@@ -64,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default formats: those of the defaults with as many bits as are written)",
     )
     parser.add_argument(
+        "--mode",
+        help="the rounding mode of all formats that name none, such as rtz; or all: every mode, side "
+        "by side (default: rne)",
+    )
+    parser.add_argument(
         "--random-bits",
         metavar="R",
         help="the random integer of mode sr, of as many bits as the mode takes: 0 to 255 for sr8, to "
@@ -78,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     Parameters
     ----------
     args : argparse.Namespace
-        `words`, `code`, `random_bits` and `json`.
+        `words`, `code`, `mode`, `random_bits` and `json`.
 
     Returns
     -------
@@ -90,7 +96,10 @@ def run(args: argparse.Namespace) -> int:
     ValueError
         If the number, the code or a format cannot be read.
     """
-    if args.code is not None or not args.words[1:]:  # nothing is rounded at random
+    is_rounded = args.code is None and not (len(args.words) == 1 and is_format(args.words[0]))
+    if not is_rounded and args.mode is not None:
+        raise ValueError("--mode is given, but nothing is rounded; allowed is a VALUE with it")
+    if args.code is not None or not (args.words[1:] or args.mode):  # nothing is rounded at random
         _random_bits(args.random_bits, [])
     if args.code is not None:
         return _show_code(args)
@@ -102,14 +111,17 @@ def run(args: argparse.Namespace) -> int:
     if formats and is_format(given):
         raise ValueError(f"VALUE is {given!r}, a format; allowed are numbers, then formats")
     exact = parse_number(given)
-    specs = [RoundingSpec.parse(text) for text in formats or DEFAULT_FORMATS]
+    specs = modes.specs_of(formats or DEFAULT_FORMATS, args.mode)
     random_bits = _random_bits(args.random_bits, specs)
     shown = [describe(exact, spec, random_bits) for spec in specs]
     if args.json:
         said = str(exact) if isinstance(exact, float) or _is_short(exact) else None
         return _print_json({"given": given.strip(), "exact": said}, shown)
     print_words(_heading(given.strip(), exact))
-    _print_sections(shown)
+    if args.mode == modes.EVERY:
+        modes.print_modes(shown)
+    else:
+        _print_sections(shown)
     return 0
 
 
@@ -203,8 +215,7 @@ def rows(shown: Shown) -> list[Row]:
         if shown.error:
             error = "{} absolute, {} relative, {} ulp".format(*shown.error)
         lines += [("exact", "yes" if shown.is_exact else "no"), ("error", error)]
-    below, above = (_short(side) for side in (shown.below, shown.above))
-    lines.append(("neighbours", f"{below} below, {above} above"))
+    lines.append(neighbours(shown))
     if shown.flags is not None:
         lines.append(("flags", ", ".join(shown.flags) or "none"))
     return lines
@@ -242,9 +253,3 @@ def _heading(given: str, exact: Fraction | float) -> str:
 
 def _is_short(exact: Fraction) -> bool:
     return exact.numerator.bit_length() + exact.denominator.bit_length() <= 190
-
-
-def _short(value: float | None) -> str:
-    """Write a value exactly, in hexadecimal if its decimal digits are many."""
-    text = "none" if value is None else exact_decimal(value)
-    return text if value is None or len(text) <= 40 else hex_float(value)

@@ -6,19 +6,14 @@ from fractions import Fraction
 from typing import Any
 
 from precsim.cli import scaled
-from precsim.cli.code import (
-    Field,
-    check_fields,
-    derivation,
-    fields_of,
-)
-from precsim.cli.number import approximate, exact_decimal, hex_float
+from precsim.formats.fields import Field, check_fields, derivation, fields_of
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.layout import BINARY64
 from precsim.formats.oracle import decode_exact, encode_exact
 from precsim.formats.registry import Format
 from precsim.formats.scaled import scaled_format
-from precsim.rounding.modes import RoundingMode, SubnormalMode
+from precsim.formats.written import approximate, exact_decimal, hex_float
+from precsim.rounding.neighbours import neighbours_exact
 from precsim.rounding.oracle import Flags, round_exact, ulp_exact
 from precsim.rounding.spec import RoundingSpec
 
@@ -184,7 +179,7 @@ def _shown(
     flags: tuple[str, ...] | None,
 ) -> Shown:
     fmt: Format = spec.format
-    below, above = _neighbours(exact, spec)
+    below, above = neighbours_exact(exact, spec)
     return Shown(
         spec=str(spec),
         size=_size(fmt),
@@ -247,36 +242,13 @@ def _error(value: float, exact: Fraction | float, fmt: Format) -> tuple[str, ...
     return approximate(error), relative, approximate(error / Fraction(ulp_exact(exact, fmt)))
 
 
-def _neighbours(exact: Fraction | float, spec: RoundingSpec) -> tuple[float | None, float | None]:
-    """Return the nearest other values of the format on both sides; None where there is none."""
-    fmt = spec.format
-    if isinstance(exact, float) and not math.isfinite(exact):
-        return None, None
-    exact = Fraction(exact)
-    # Less than any gap beside the number, so that a value of the format is not its own neighbour.
-    nudge = abs(exact) / 2**60
-    if not exact:
-        if not isinstance(fmt, FixedPointFormat) and fmt.exponent_bits is None:
-            return None, None
-        least = fmt.resolution if isinstance(fmt, FixedPointFormat) else fmt.min_subnormal
-        nudge = Fraction(least) / 2
-    subnormals = SubnormalMode.GRADUAL
-    if spec.subnormals is not SubnormalMode.GRADUAL:
-        subnormals = SubnormalMode.NEAREST_OF_ZERO_AND_MIN
-    is_value = round_exact(exact, RoundingSpec(format=fmt, subnormals=subnormals)).value == exact
-    found = []
-    for side, mode in ((-1, RoundingMode.TOWARD_NEGATIVE), (1, RoundingMode.TOWARD_POSITIVE)):
-        start = exact + side * nudge if is_value else exact
-        directed = RoundingSpec(format=fmt, mode=mode, subnormals=subnormals)
-        value = round_exact(start, directed).value  # NaN beyond the largest value before NaN
-        if not fmt.is_signed:
-            lowest = _lowest_unsigned(fmt)
-            value = lowest if math.isnan(value) else max(value, lowest)
-        is_beside = value >= start if side == 1 else value <= start
-        found.append(value if is_beside else None)
-    return found[0], found[1]
+def neighbours(shown: Shown) -> tuple[str, str]:
+    """Return the line of the neighbours."""
+    below, above = (_short(side) for side in (shown.below, shown.above))
+    return "neighbours", f"{below} below, {above} above"
 
 
-def _lowest_unsigned(fmt: Format) -> float:
-    """Return the least value of an unsigned format."""
-    return 0.0 if isinstance(fmt, FixedPointFormat) or fmt.has_zero else fmt.min_normal
+def _short(value: float | None) -> str:
+    """Write a value exactly, in hexadecimal if its decimal digits are many."""
+    text = "none" if value is None else exact_decimal(value)
+    return text if value is None or len(text) <= 40 else hex_float(value)

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from precsim.analysis.comparison import PolicySummary, event_rates, summarise
 from precsim.analysis.report import LEGEND, comparison_tables, places_table
-from precsim.cli import cache, resume, run_directory, verify
+from precsim.arithmetic.sums.all_reduce import ALGORITHMS
+from precsim.cli import cache, devices, resume, run_directory, verify
 from precsim.cli.console import PlainConsole
 from precsim.cli.jobs import train_all
 from precsim.cli.output import naming_options, print_rows, reported
@@ -28,8 +29,10 @@ from precsim.training.data.batches import MOST_EXAMPLES
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
-from precsim.training.loop import check_policy, load_data, train_on
+from precsim.training.loop import check_policy, train_on
 from precsim.training.models.registry import MODELS
+from precsim.training.parallel.devices import Devices
+from precsim.training.prepared import load_data
 from precsim.training.recipes.clipping import CLIP_RULES
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy
@@ -56,6 +59,8 @@ _SETTINGS = (
     "clip_value",
     "clip_rule",
     "delay",
+    "shards",
+    "all_reduce",
 )
 _OPTIONS = {name: resume.option(name) for name in _SETTINGS}
 _USUAL = {f.name: f.default for f in fields(TrainConfig) if f.name in _SETTINGS}
@@ -115,6 +120,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "clip_value": (_real, "X", "largest magnitude of a gradient's elements"),
         "clip_rule": (str, "NAME", f"the formula of --clip-norm: {', '.join(CLIP_RULES)}"),
         "delay": (_whole, "N", "steps between a gradient and the update by it"),
+        "shards": (_whole, "N", "parts of each batch whose gradients are averaged"),
+        "all_reduce": (
+            str,
+            "NAME",
+            f"how these are added up: {', '.join(ALGORITHMS)}, with :FORMAT, :feedback",
+        ),
     }
     for name, (kind, metavar, said) in numbers.items():
         parser.add_argument(
@@ -156,6 +167,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --verify-bits: a stored run (folder or hashes.json) to compare with (default: none)",
     )
     resume.add_arguments(parser, _whole)
+    devices.add_arguments(parser, _whole)
     parser.add_argument(
         "--json", action="store_true", help="print JSON instead of tables (default: off)"
     )
@@ -178,7 +190,13 @@ def _real(text: str) -> float:
 
 @cache.with_cache
 def run(args: argparse.Namespace) -> int:
-    """Train, print the tables, write the run directory."""
+    """Train, print the tables, write the run directory; several processes do so together."""
+    devices.check(args)
+    with devices.together(args):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     integer(args.jobs, "--jobs", 1)
     begun, settings = resume.settings_of(args, _USUAL)
     if args.verify_bits is None and args.compare_bits is not None:
@@ -209,6 +227,7 @@ def run(args: argparse.Namespace) -> int:
     if begun is None and (args.out is not None or not path.exists()):
         run_directory.check_place(path)
     run_directory.require_device()
+    Devices.parse(args.devices).mesh()
     data = _data(configs[0])
     _check_size(configs[0], data)
     for config in configs:
@@ -217,6 +236,9 @@ def run(args: argparse.Namespace) -> int:
             check_policy(data, replace(config, policy=policy))
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
+    if args.process:
+        devices.follow(args, data, configs)
+        return 0
     about = run_directory.provenance(sys.argv[1:], args.seed) | {"config": settings}
     if begun is None:
         path = (run_directory.create if args.out is None else run_directory.reuse)(path)
@@ -245,7 +267,14 @@ def _train(
     def train_one(config: TrainConfig, on_step: Callable[[int, float], None]) -> TrainResult:
         kept = resume.checkpoints_of(path, every, config.policy)
         control = schedule_from(config.policy)
-        return train_on(data, config, control=control, on_step=on_step, checkpoints=kept)
+        return train_on(
+            data,
+            config,
+            control=control,
+            on_step=on_step,
+            checkpoints=kept,
+            devices=args.devices,
+        )
 
     def finished() -> list[Any]:
         return comparison_tables(rows, console.width)[:1] if rows else []

@@ -3,10 +3,12 @@
 import enum
 import re
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from precsim.formats.arguments import integer, member
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.layout import Layout
+from precsim.formats.notebook import InNotebooks
 
 LARGEST_WIDTH = 16
 """Codes have 2 to this many bits."""
@@ -27,7 +29,7 @@ class Granularity(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AffineFormat:
+class AffineFormat(InNotebooks):
     """Integer codes that stand for ``scale * (code - zero_point)``; the scale fits the data.
 
     Parameters
@@ -75,6 +77,7 @@ class AffineFormat:
     granularity: Granularity = Granularity.TENSOR
     block_size: int | None = None
     source: str = field(default="", compare=False)
+    _further: ClassVar = ("min_code", "max_code", "bits_per_element", "source")
 
     def __post_init__(self) -> None:
         """Check the fields."""

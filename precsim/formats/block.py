@@ -2,12 +2,13 @@
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from precsim.formats.arguments import integer, member
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import Layout
+from precsim.formats.notebook import InNotebooks
 from precsim.formats.numbers import Format, number_format
 
 LARGEST_WIDTH = 16
@@ -56,7 +57,7 @@ class ScaleRule(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockFormat:
+class BlockFormat(InNotebooks):
     """Blocks of elements that stand for ``element * scale``, or ``element * scale * tensor_scale``.
 
     Parameters
@@ -103,6 +104,7 @@ class BlockFormat:
     tensor_scale: FloatFormat | Any = None
     scale_rule: ScaleRule = ScaleRule.FLOOR
     source: str = field(default="", compare=False)
+    _further: ClassVar = ("bits_per_element", "source")
 
     def __post_init__(self) -> None:
         """Check the fields."""

@@ -1,13 +1,15 @@
 """Fixed-point formats (Q formats)."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from precsim.formats.arguments import integer
 from precsim.formats.layout import Layout, as_float
+from precsim.formats.notebook import InNotebooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FixedPointFormat:
+class FixedPointFormat(InNotebooks):
     """Integers n of a fixed number of bits, each standing for ``n * 2**-fraction_bits``.
 
     Signed codes are two's complement, so the range is ``[-2**integer_bits, 2**integer_bits -
@@ -44,6 +46,7 @@ class FixedPointFormat:
     fraction_bits: int
     is_signed: bool = True
     source: str = field(default="", compare=False)
+    _further: ClassVar = ("width", "min_value", "max_value", "resolution", "source")
 
     def __post_init__(self) -> None:
         """Check the fields."""

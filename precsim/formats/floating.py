@@ -2,10 +2,11 @@
 
 import enum
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
 from precsim.formats.arguments import integer, member
 from precsim.formats.layout import Layout, as_float
+from precsim.formats.notebook import InNotebooks
 
 
 class Specials(enum.StrEnum):
@@ -38,7 +39,7 @@ class Specials(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FloatFormat:
+class FloatFormat(InNotebooks):
     """A binary floating-point format: a finite set of values, or one of unlimited range.
 
     A finite value is ``(-1)**s * m * 2**(e - precision + 1)`` with an integer significand
@@ -92,6 +93,10 @@ class FloatFormat:
     is_signed: bool = True
     has_negative_zero: bool = None  # type: ignore[assignment]
     source: str = field(default="", compare=False)
+    _further: ClassVar = (
+        *("width", "emin", "emax", "max_finite", "min_normal", "min_subnormal", "unit_roundoff"),
+        *("has_zero", "has_infinity", "has_nan", "source"),
+    )
 
     def __post_init__(self) -> None:
         """Fill the defaults and check the fields."""

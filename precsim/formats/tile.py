@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32, Layout
+from precsim.formats.notebook import InNotebooks
 from precsim.formats.numbers import number_format
 
 POWER_OF_TWO = "pow2"
@@ -21,7 +22,7 @@ _LEAST_LARGEST = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TileFormat:
+class TileFormat(InNotebooks):
     """Elements that stand for ``element * scale``, with one float32 scale for each tile.
 
     A tile is `across` vectors by `along` elements of each. Vectors run along one axis, the
@@ -68,6 +69,7 @@ class TileFormat:
     is_power_of_two: bool = False
     name: str = field(default="", compare=False)
     source: str = field(default=_SOURCE, compare=False)
+    _further: ClassVar = ("bits_per_element", "source")
 
     def __post_init__(self) -> None:
         """Check the fields and fill in the name."""

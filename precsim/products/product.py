@@ -19,6 +19,7 @@ from precsim._arrays import Array, is_jax
 from precsim._calls import compiled, in_numpy, kept_apart, refuse_fast_math, with_automatic_axes
 from precsim._linear import linear_map, tangent_sum
 from precsim.products.backends import Specs, resolve_backend
+from precsim.products.columns import in_columns
 from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul
 from precsim.products.native.tensor_core import native_tensor_core
@@ -198,6 +199,23 @@ def _rows_outermost(
 
 
 def _run(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    random_bits: Array | None,
+    *,
+    spec: MatmulSpec,
+    backend: str,
+) -> Array:
+    """Run one product, on several devices where a mesh of the caller says so."""
+    run = partial(_run_on_device, spec=spec, backend=backend)
+    if spec.has_tensor_scale or spec.has_random_operands:
+        return run(a, b, c, random_bits)
+    result: Array = in_columns(run, a, b, c, random_bits)
+    return result
+
+
+def _run_on_device(
     a: Array,
     b: Array,
     c: Array | None,

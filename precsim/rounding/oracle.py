@@ -1,7 +1,6 @@
 """The definition of rounding, one number at a time, in exact rational arithmetic.
 
-This is the text to read first: it says in a few lines what every array kernel of precsim must
-return.
+This is the text to read first: it says what every array kernel of precsim must return.
 """
 
 import enum
@@ -13,10 +12,12 @@ from precsim.formats.arguments import integer, not_allowed
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32, BINARY64, Layout, as_float
+from precsim.formats.notebook import facts
 from precsim.formats.numbers import Format
 from precsim.formats.reals import RealLike, floor_log2, is_infinite, is_nan, is_negative, real
 from precsim.formats.registry import get_format
 from precsim.formats.scaled import refuse_scaled
+from precsim.formats.written import exact_decimal, hex_float
 from precsim.rounding.modes import (
     EvenRule,
     InfinityMode,
@@ -54,6 +55,11 @@ class Rounded(NamedTuple):
 
     value: float
     flags: Flags
+
+    def _repr_html_(self) -> str:
+        """Return the value, in decimal and hexadecimal, and the flags for a notebook."""
+        flags = str(self.flags.name).lower().replace("_", " ").replace("|", ", ")
+        return facts(exact_decimal(self.value), [("hex", hex_float(self.value)), ("flags", flags)])
 
 
 def round_exact(
@@ -93,12 +99,10 @@ def round_exact(
     >>> round_exact(500.0, "e4m3").value, round_exact(500.0, "e4m3:saturate").value
     (nan, 448.0)
     """
-    spec = RoundingSpec.parse(spec)
-    fmt = spec.format
+    fmt = (spec := RoundingSpec.parse(spec)).format
     refuse_scaled(fmt, "spec")
     random_bits = integer(random_bits, "random_bits")
-    number = real(x, "x")
-    negative = is_negative(number)
+    negative = is_negative(number := real(x, "x"))
     if is_nan(number):
         return Rounded(_nan(negative, spec), Flags.NONE)
     if is_infinite(number):
@@ -128,8 +132,8 @@ def round_exact(
         value = _lowest(fmt) if _clamps_negative(spec) else math.nan
         return Rounded(value, flags | Flags.INVALID)
     if magnitude > largest:
-        value = _overflowed(negative, spec, float(largest))
-        return Rounded(value, flags | Flags.OVERFLOW | Flags.INEXACT)
+        flags |= Flags.OVERFLOW | Flags.INEXACT
+        return Rounded(_overflowed(negative, spec, float(largest)), flags)
     return Rounded(_signed(magnitude, negative, fmt), flags)
 
 

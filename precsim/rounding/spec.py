@@ -10,6 +10,7 @@ from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import integer, member, shown, unknown
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.formats.notebook import InNotebooks
 from precsim.formats.numbers import Format
 from precsim.formats.registry import AnyFormat, get_format
 from precsim.formats.scaled import scaled_format
@@ -27,7 +28,7 @@ from precsim.rounding.presets import PRESETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundingSpec:
+class RoundingSpec(InNotebooks):
     """A format, and the rule by which real numbers are rounded to it.
 
     Parameters

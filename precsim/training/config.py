@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from precsim.arithmetic.sums.all_reduce import AllReduce
 from precsim.formats.arguments import integer, not_allowed, shown
 from precsim.training.data.registry import TASKS
 from precsim.training.models.registry import MODELS
@@ -63,6 +64,11 @@ class TrainConfig:
     clip_rule : {"optax", "torch"}
         The formula of `clip_norm`: ``(g / norm) * clip_norm`` where the norm is not below it, or
         ``g * min(1, clip_norm / (norm + 1e-6))``.
+    shards : int
+        Number of equal parts of each batch whose gradients are computed apart, as on so many
+        devices, and averaged; it divides `batch_size`. Loss and model state are averaged too.
+    all_reduce : str
+        How these gradients are added up, see `options.AllReduce`: "doubling", "ring:bf16", ...
     delay : int
         How many steps late each gradient is applied, as in asynchronous training. The first `delay`
         steps apply nothing: weights and optimizer stay as they are.
@@ -96,6 +102,8 @@ class TrainConfig:
     clip_value: float | None = None
     clip_rule: str = "optax"
     delay: int = 0
+    shards: int = 1
+    all_reduce: str = "doubling"
 
     def __post_init__(self) -> None:
         """Parse the policy and check the fields."""
@@ -129,7 +137,7 @@ class TrainConfig:
             raise ValueError(
                 f"data_dir is ''; allowed for task {self.task!r} is the folder with its files"
             )
-        for name in ("steps", "batch_size", "snapshots", "accumulate"):
+        for name in ("steps", "batch_size", "snapshots", "accumulate", "shards"):
             object.__setattr__(self, name, integer(getattr(self, name), name, 1))
         object.__setattr__(self, "delay", integer(self.delay, "delay", 0))
         object.__setattr__(self, "seed", integer(self.seed, "seed", 0, 2**32 - 1))
@@ -142,11 +150,24 @@ class TrainConfig:
 
     def _check_gradients(self) -> None:
         """Check what becomes of a gradient before it is applied."""
-        if self.batch_size % self.accumulate:
+        if self.batch_size % self.shards:
             raise ValueError(
-                f"accumulate is {self.accumulate}; allowed are divisors of batch_size, "
-                f"{self.batch_size}"
+                f"shards is {self.shards}; allowed are divisors of batch_size, {self.batch_size}"
             )
+        of_shard = self.batch_size // self.shards
+        if of_shard % self.accumulate:
+            said = "batch_size" if self.shards == 1 else "batch_size / shards"
+            raise ValueError(
+                f"accumulate is {self.accumulate}; allowed are divisors of {said}, {of_shard}"
+            )
+        how = AllReduce.parse(self.all_reduce)
+        how.check_ranks(self.shards)
+        if self.shards == 1 and how != AllReduce():
+            raise ValueError(
+                f"all_reduce is {str(how)!r}; allowed with shards 1, where nothing is added up, is "
+                f"{str(AllReduce())!r}"
+            )
+        object.__setattr__(self, "all_reduce", str(how))
         accumulator = str(Accumulator.parse(self.accumulator))
         if self.accumulate == 1 and accumulator != "fp32":
             raise ValueError(

@@ -43,6 +43,22 @@ LOSS = "precsim_loss"
 """The scope of the loss, which is computed in float32, outside the policy."""
 
 
+class Given(NamedTuple):
+    """What one evaluation of loss and gradient takes."""
+
+    params: Any
+    state: Any
+    """What the model keeps besides its weights."""
+    inputs: Any
+    targets: Any
+    loss_scale: LossScale
+    key: Array
+    scales: Mapping[str, Scale]
+    """Of the operands under delayed scaling, by name."""
+    residuals: Any = None
+    """What earlier sums over shards have lost, where that is fed back; see `AllReduce`."""
+
+
 class Found(NamedTuple):
     """What one evaluation of loss and gradient returns."""
 
@@ -61,10 +77,11 @@ class Found(NamedTuple):
     """Products whose bits cannot be trusted."""
     finite: Any = True
     """Whether the gradient of each microbatch is finite, where there are several."""
+    residuals: Any = None
+    """What the sum over shards has lost."""
 
 
-Gradient = Callable[[Any, Any, Any, Any, LossScale, Array, Mapping[str, Scale]], Found]
-"""``gradient(params, model_state, inputs, targets, loss_scale, key, tensor_scales)``."""
+Gradient = Callable[[Given], Found]
 
 
 def make_gradient(setup: Setup, backend: str) -> Gradient:
@@ -82,23 +99,22 @@ def _in_microbatches(gradient: Gradient, config: TrainConfig) -> Gradient:
     """Return the mean loss and gradient of microbatches, and all that they count."""
     count, accumulator = config.accumulate, Accumulator.parse(config.accumulator)
 
-    def mean(
-        params: Any,
-        state: Any,
-        inputs: Any,
-        targets: Any,
-        scale: LossScale,
-        key: Array,
-        scales: Mapping[str, Scale],
-    ) -> Found:
+    def mean(given: Given) -> Found:
         def run(part: Any, n: Array, state: Any) -> tuple[Measured, Any]:
             inputs, targets = part
-            found = gradient(params, state, inputs, targets, scale, fold_in(key, n), scales)
+            key = fold_in(given.key, n)
+            of_part = given._replace(state=state, inputs=inputs, targets=targets, key=key)
+            found = gradient(of_part)
             summed = found.loss, found.forward, found.backward, found.untrusted
             return Measured(summed, found.largest, found.model_state), found.scaled
 
         measured, scaled, finite = accumulate_gradients(
-            run, (inputs, targets), count, accumulator, key=key, passed_on=state
+            run,
+            (given.inputs, given.targets),
+            count,
+            accumulator,
+            key=given.key,
+            passed_on=given.state,
         )
         loss, forward, backward, untrusted = measured.summed
         return Found(
@@ -119,18 +135,12 @@ def _layered(setup: Setup, apply: Callable[..., Any], backend: str) -> Gradient:
     """Return the gradient of a model that computes with `Layers`."""
     policy = setup.config.policy
 
-    def gradient(
-        params: Any,
-        state: Any,
-        inputs: Any,
-        labels: Any,
-        scale: LossScale,
-        key: Array,
-        scales: Mapping[str, Scale],
-    ) -> Found:
+    def gradient(given: Given) -> Found:
+        params, labels = given.params, given.targets
+
         def loss_fn(params: dict[str, Array], probes: dict[str, Watched] | None) -> Any:
-            layers = Layers(policy=policy, backend=backend, key=key, probes=probes)
-            logits = apply(params, inputs, layers)
+            layers = Layers(policy=policy, backend=backend, key=given.key, probes=probes)
+            logits = apply(params, given.inputs, layers)
             logits = logits.reshape(-1, logits.shape[-1])
             loss = layers.functions.cross_entropy(logits, labels.reshape(-1))
             layers.check_rules()
@@ -141,14 +151,14 @@ def _layered(setup: Setup, apply: Callable[..., Any], backend: str) -> Gradient:
         probes = {place: probe() for place in places}
         trained = lambda both: loss_fn(*both)
         (loss, forward), (scaled, backward) = scaled_gradient(
-            trained, (params, probes), scale, has_aux=True
+            trained, (params, probes), given.loss_scale, has_aux=True
         )
         backward = jax.tree.map(lambda x: x.astype(jnp.int32), backward)
         untrusted = sum(w.untrusted for w in (*forward.values(), *backward.values()))
         return Found(
             loss,
             scaled,
-            state,
+            given.state,
             {place: watched.events for place, watched in forward.items()},
             {place: watched.events for place, watched in backward.items()},
             {},
@@ -162,19 +172,11 @@ def _emulated(setup: Setup, network: Network, backend: str) -> Gradient:
     """Return the gradient of any model: the program of loss and gradient, interpreted."""
     policy, program = with_loss_apart(setup.config.policy), _program(setup, network)
 
-    def gradient(
-        params: Any,
-        state: Any,
-        inputs: Any,
-        targets: Any,
-        scale: LossScale,
-        key: Array,
-        scales: Mapping[str, Scale],
-    ) -> Found:
-        factor = jnp.asarray(scale.factor, jnp.float32)
-        arguments = (params, state, inputs, targets, factor, key)
+    def gradient(given: Given) -> Found:
+        factor, key = jnp.asarray(given.loss_scale.factor, jnp.float32), given.key
+        arguments = (given.params, given.state, given.inputs, given.targets, factor, key)
         watch = Watch()
-        results = run_program(program, arguments, policy, backend, key, watch, scales)
+        results = run_program(program, arguments, policy, backend, key, watch, given.scales)
         value, after, scaled = results
         counts = watch.closed()
         forward, backward = _by_place(counts.forward), _by_place(counts.backward)

@@ -2,27 +2,22 @@
 
 import time
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from precsim._arrays import Array
-from precsim.formats.arguments import shown
 from precsim.products.backends import resolve_backend
 from precsim.training.config import TrainConfig
 from precsim.training.control.carried import carried_over
 from precsim.training.control.control import Control
 from precsim.training.control.controller import Controller, begin, controlled
-from precsim.training.data.batches import batches_of
 from precsim.training.data.dataset import Data
 from precsim.training.data.own import as_data
-from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
-from precsim.training.gradients import first_tensor_scales
 from precsim.training.losses import Loss, Metric
-from precsim.training.own_objects import load_object
+from precsim.training.parallel.devices import Devices
+from precsim.training.prepared import PreparedRun, compiled_for, load_data, placed, prepared
 from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
 from precsim.training.result import TrainResult, result_of
@@ -30,11 +25,7 @@ from precsim.training.scores import test_score
 from precsim.training.setup import Layered, Setup, backends_of, check_classes, setup_of
 from precsim.training.step import (
     Metrics,
-    Step,
     TrainState,
-    compile_step,
-    initial_state,
-    make_step,
 )
 from precsim.training.switches import with_default_switches
 from precsim.training.watched import UNGUARDED
@@ -52,6 +43,7 @@ def train(
     optimizer: Any = None,
     control: str | Control | None = None,
     checkpoints: Checkpoints | None = None,
+    devices: int | str | Devices = 1,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
 ) -> TrainResult:
@@ -89,6 +81,10 @@ def train(
     checkpoints : ps.replay.Checkpoints, optional
         A folder for the state and everything measured. A run that was killed goes on from there
         when it is called again, and ends with the same bits.
+    devices : int or str
+        How many devices share out each step, of all processes: ``2`` for the config's `shards`,
+        ``"4x2"`` for the shards and, in pairs, the columns of each product. The number of devices
+        changes no bit where the policy's functions are portable.
     on_step : callable, optional
         Called as ``on_step(steps_done, latest_loss)``, a few times a second at most.
     on_state : callable, optional
@@ -147,7 +143,12 @@ def train(
     else:
         source = as_data(data, test=test, classes=classes)
     own: dict[str, Any] = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
-    own |= {"checkpoints": checkpoints, "on_step": on_step, "on_state": on_state}
+    own |= {
+        "checkpoints": checkpoints,
+        "devices": devices,
+        "on_step": on_step,
+        "on_state": on_state,
+    }
     return train_on(source, config, control=control, **own)
 
 
@@ -157,12 +158,14 @@ def train_on(
     *,
     control: str | Control | None = None,
     checkpoints: Checkpoints | None = None,
+    devices: int | str | Devices = 1,
     on_step: Callable[[int, float], None] | None = None,
     on_state: Callable[[int, TrainState], None] | None = None,
     **own: Any,
 ) -> TrainResult:
     """Train as `train` does, on the data of `load_data`, which several runs may share."""
     check_classes(data, config, own.get("model"))
+    own["mesh"] = Devices.parse(devices).mesh()
     setup, control = controlled(control, config, data.problem, own)
     backends = [config.backend]
     if isinstance(setup.model, Layered):
@@ -178,17 +181,6 @@ def train_on(
         if result is not None:
             return result
     raise AssertionError("guarded products have no range to leave")
-
-
-def load_data(config: TrainConfig) -> Data | Stream:
-    """Return the data of a task."""
-    if not isinstance(config, TrainConfig):
-        raise TypeError(
-            f"config is {shown(config)}; allowed is a TrainConfig, for example TrainConfig(policy='bf16')"
-        )
-    if config.task not in TASKS:
-        return as_data(load_object(config.task, "task"))
-    return TASKS[config.task].load(config.seed, config.data_dir)
 
 
 _GUARDED, _UNGUARDED = "guarded", "unguarded"
@@ -210,7 +202,7 @@ def _run(
     for policy in control.may_use() if isinstance(setup.model, Layered) else ():
         for spec in () if policy.rules else policy.products:  # of rules, tracing finds which
             resolve_backend(spec, config.backend)
-    run = _prepared(data, setup, backend)
+    run = prepared(data, setup, backend)
     first = {0: _to_numpy(run.state.params)}
     progress = Progress(state=run.state, controller=controller, snapshots=first)
     if checkpoints is not None:
@@ -223,6 +215,8 @@ def _run(
 
         found = load_progress(checkpoints.folder, progress, Metrics, state_after)
         progress = found or progress
+        if found and setup.mesh is not None:
+            progress.state = placed(progress.state, setup.mesh)
     if progress.score is None:
         if not (isinstance(setup.metric, str) and isinstance(setup.loss, str)):
             test_score(data, setup, run.state, backend)  # fails now, and not after the last step
@@ -241,7 +235,7 @@ def _run(
 
 def _go_on(
     progress: Progress,
-    run: "PreparedRun",
+    run: PreparedRun,
     setup: Setup,
     checkpoints: Checkpoints | None,
     on_step: Callable[[int, float], None] | None,
@@ -268,9 +262,11 @@ def _go_on(
         if (policy := progress.controller.decide(k)) != setup.config.policy:
             old, setup, step = setup, setup.under(policy), None
             progress.state = carried_over(progress.state, old, setup, backend, *run.batch(k))
+            if setup.mesh is not None:
+                progress.state = placed(progress.state, setup.mesh)
         if step is None:
             start = time.perf_counter()
-            step = _compiled(setup, backend, progress.state, *run.batch(k))
+            step = compiled_for(setup, backend, progress.state, *run.batch(k))
             progress.compile_seconds += time.perf_counter() - start
             since += time.perf_counter() - start
         progress.state, metrics = step(progress.state, *run.batch(k))
@@ -303,97 +299,8 @@ def check_policy(data: Data | Stream, config: TrainConfig, **own: Any) -> None:
     if isinstance(setup.model, Layered) and not config.policy.rules:
         return
     unguarded = UNGUARDED if isinstance(setup.model, Layered) else ""
-    run = _prepared(data, setup, config.backend + unguarded)
+    run = prepared(data, setup, config.backend + unguarded)
     jax.eval_shape(run.step, run.state, *run.batch(0))
-
-
-class PreparedRun(NamedTuple):
-    """A run that one can take step by step.
-
-    Parameters
-    ----------
-    state : pytree
-        The state before the first step.
-    step : callable
-        ``step(state, *batch) -> (state, metrics)``, not compiled.
-    batch : callable
-        ``batch(k)`` gives the other arguments of the step after `k` steps.
-
-    Examples
-    --------
-    >>> import precsim as ps
-    >>> run = ps.replay.prepare_run(ps.TrainConfig(policy="fp32", batch_size=4))
-    >>> [x.shape for x in run.batch(0)]
-    [(4, 8, 8, 1), (4,)]
-    """
-
-    state: TrainState
-    step: Step
-    batch: Callable[[int], tuple[Array, Array]]
-
-
-def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
-    """Return the start of a run and its step, to stop anywhere and look inside.
-
-    Parameters
-    ----------
-    config : TrainConfig
-        The run that `train` would make.
-    is_guarded : bool
-        Whether emulated products have a branch for operands beyond the range where their short way
-        is exact. Without it a step compiles faster, as in `train`; `metrics.untrusted` says whether
-        a product has left that range, so that its bits may be wrong.
-
-    Returns
-    -------
-    PreparedRun
-        Its initial state, its step function and its batches.
-
-    Examples
-    --------
-    >>> import jax, precsim as ps
-    >>> run = ps.replay.prepare_run(ps.TrainConfig(policy="fp32", backend="native", batch_size=4))
-    >>> state, metrics = jax.jit(run.step)(run.state, *run.batch(0))
-    >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
-    (1, True)
-    """
-    data = load_data(config)
-    setup = setup_of(config, data.problem)
-    is_unguarded = isinstance(setup.model, Layered) and not is_guarded
-    return _prepared(data, setup, config.backend + (UNGUARDED if is_unguarded else ""))
-
-
-def _prepared(data: Data | Stream, setup: Setup, backend: str) -> PreparedRun:
-    batch = batches_of(data, setup.config)
-    inputs, targets = batch(0)
-    weights, model_state = setup.initial(data.problem, inputs)
-    scales = first_tensor_scales(setup, backend, weights, model_state, inputs, targets)
-    return PreparedRun(
-        initial_state(setup, weights, model_state, scales),
-        _step(setup.without_schedule(), backend),
-        batch,
-    )
-
-
-@lru_cache(maxsize=64)
-def _step(setup: Setup, backend: str) -> Step:
-    """Return one function for all runs that differ in seed, steps and snapshots only.
-
-    JAX compiles it once.
-    """
-    return make_step(setup, backend)
-
-
-def _compiled(setup: Setup, backend: str, *arguments: Any) -> Step:
-    """Compile the step for a state and a batch like these, once for all such runs."""
-    leaves, structure = jax.tree.flatten(arguments)
-    types = tuple(jax.typeof(leaf).strip_weak_type() for leaf in leaves)
-    return _compiled_step(setup.without_schedule(), backend, types, structure)
-
-
-@lru_cache(maxsize=64)
-def _compiled_step(setup: Setup, backend: str, types: tuple[Any, ...], structure: Any) -> Step:
-    return compile_step(_step(setup, backend), *jax.tree.unflatten(structure, types))
 
 
 def _to_numpy(tree: Any) -> dict[str, np.ndarray]:

@@ -5,13 +5,13 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from precsim.training.gradients import run_program
 from precsim.training.layers import Layers
 from precsim.training.losses import checked_score, metric_named
 from precsim.training.network import Network
+from precsim.training.parallel.devices import on_each
 from precsim.training.setup import Layered, Setup
 from precsim.training.switches import with_default_switches
 from precsim.transform.noise import fold_in
@@ -45,7 +45,7 @@ def _in_parts(run: Callable[..., Any], state: Any, inputs: Any, key: Any, count:
     parts = []
     for first in range(0, count, rows):
         chosen = np.minimum(np.arange(first, first + rows), count - 1)
-        part = jax.tree.map(lambda x, chosen=chosen: jnp.asarray(np.asarray(x)[chosen]), inputs)
+        part = jax.tree.map(lambda x, chosen=chosen: np.asarray(x)[chosen], inputs)
         outputs = run(state.params, state.model_state, part, key)
         parts.append(jax.tree.map(np.asarray, outputs))
     return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
@@ -57,21 +57,19 @@ def _predictor(setup: Setup, backend: str) -> Callable[..., Any]:
     model, policy = setup.model, setup.config.policy
     if isinstance(model, Layered):
 
-        @jax.jit
         @with_default_switches
         def predict(params: Any, inputs: Any, key: Any) -> tuple[Any, Any]:
             layers = Layers(policy=policy, backend=backend, key=key)
             outputs = model.module.apply(params, inputs, layers)
             return outputs, sum(watched.untrusted for watched in layers.events.values())
 
-        return predict
+        return on_each(setup.mesh, predict)
     return _of_network(model, setup, backend)
 
 
 def _of_network(network: Network, setup: Setup, backend: str) -> Callable[..., Any]:
     policy = setup.config.policy
 
-    @jax.jit
     @with_default_switches
     def predict(params: Any, state: Any, inputs: Any, key: Any) -> Any:
         def program(params: Any, state: Any, inputs: Any, key: Any) -> Any:
@@ -79,4 +77,4 @@ def _of_network(network: Network, setup: Setup, backend: str) -> Callable[..., A
 
         return run_program(program, (params, state, inputs, key), policy, backend, key, None)
 
-    return predict
+    return on_each(setup.mesh, predict)

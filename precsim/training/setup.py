@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from precsim.arithmetic.sums.order import PAIRWISE
 from precsim.formats.arguments import shown
@@ -33,6 +34,7 @@ from precsim.training.network import (
     of_module,
 )
 from precsim.training.own_objects import load_object
+from precsim.training.parallel.devices import SHARDS
 from precsim.training.recipes.optimizers import buffers_of, find_buffers, make_optimizer
 from precsim.transform.identity import leaves_products
 from precsim.transform.policy import Policy
@@ -58,6 +60,8 @@ class Setup:
     """None: that of the config."""
     classes: int = 0
     """Of the targets; 0 where they are numbers."""
+    mesh: Mesh | None = None
+    """The devices that share out each step; None for one. It changes no bit."""
 
     def check_outputs(self, outputs: Any, targets: Any) -> None:
         """Refuse outputs of the model that the loss cannot compare with targets."""
@@ -107,6 +111,7 @@ def setup_of(
     loss: str | Loss | None = None,
     metric: str | Metric | None = None,
     optimizer: Any = None,
+    mesh: Mesh | None = None,
 ) -> Setup:
     """Return the setup of a run; what is None is that of the config and of the data."""
     if config.delay >= config.steps:
@@ -136,7 +141,11 @@ def setup_of(
     if isinstance(found, Layered) and not _is_for_layers(config.policy):
         assert problem is not None
         found = _without_layers(found, problem)
-    return Setup(config, found, loss, metric, optimizer, problem.classes)
+    if mesh is not None and config.shards % mesh.shape[SHARDS]:
+        raise ValueError(
+            f"shards is {config.shards}; allowed for {mesh.shape[SHARDS]} devices are its multiples"
+        )
+    return Setup(config, found, loss, metric, optimizer, problem.classes, mesh)
 
 
 def check_classes(data: Data | Stream, config: TrainConfig, model: Any) -> None:

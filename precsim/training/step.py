@@ -1,18 +1,22 @@
 """One training step, compiled once per policy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from precsim._arrays import Array
+from precsim.arithmetic.sums.all_reduce import AllReduce
 from precsim.rounding.round_to import round_to
 from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import functions_of
-from precsim.training.gradients import Found, make_gradient
+from precsim.training.gradients import Found, Given, make_gradient
+from precsim.training.parallel.devices import everywhere, shared_out
+from precsim.training.parallel.shards import first_residuals, in_shards
 from precsim.training.recipes.clipping import clip
 from precsim.training.recipes.gradients import until_finite
 from precsim.training.recipes.leaves import map_named, map_trained
@@ -51,6 +55,9 @@ class TrainState:
     """Made from the seed; the random bits of a step depend on it and on `step`."""
     stale: StaleGradients | None = None
     """Gradients that are applied later, with a delay."""
+    residuals: Any = None
+    """What the sums over shards have lost, under an all-reduce with feedback; float32, shape
+    (shards, number of trained elements)."""
 
 
 class Metrics(NamedTuple):
@@ -90,16 +97,36 @@ def initial_state(
         step=jnp.int32(0),
         key=jax.random.key(config.seed),
         stale=no_gradients(params, config.delay) if config.delay else None,
+        residuals=first_residuals(params, config.shards)
+        if AllReduce.parse(config.all_reduce).has_feedback
+        else None,
     )
 
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]
 
 
-def compile_step(step: Step, state: TrainState, inputs: Any, targets: Any) -> Step:
+def compile_step(
+    step: Step, state: TrainState, inputs: Any, targets: Any, mesh: Mesh | None = None
+) -> Step:
     """Compile a step for arrays like these; it takes over the memory of the state it is given."""
-    compiled: Step = jax.jit(step, donate_argnums=0).lower(state, inputs, targets).compile()
+    options: dict[str, Any] = {}
+    if mesh is not None:
+        of_state, of_batch = state_shardings(state, mesh), shared_out(mesh)
+        options = {
+            "in_shardings": (of_state, of_batch, of_batch),
+            "out_shardings": (of_state, everywhere(mesh)),
+        }
+    compile_for = jax.jit(step, donate_argnums=0, **options)
+    compiled: Step = compile_for.lower(state, inputs, targets).compile()
     return compiled
+
+
+def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Return where the arrays of a state lie: on every device, but for the residuals of shards."""
+    alike: TrainState = jax.tree.map(lambda _: everywhere(mesh), state)
+    residuals = None if state.residuals is None else shared_out(mesh)
+    return replace(alike, residuals=residuals)
 
 
 def make_step(setup: Setup, backend: str) -> Step:
@@ -110,6 +137,9 @@ def make_step(setup: Setup, backend: str) -> Step:
     policy = setup.config.policy
     optimizer = setup.rule
     gradient = make_gradient(setup, backend)
+    if setup.config.shards > 1 or setup.mesh is not None:
+        how = AllReduce.parse(setup.config.all_reduce)
+        gradient = in_shards(gradient, setup.config.shards, how, setup.mesh)
 
     @with_default_switches
     def step(state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, Metrics]:
@@ -117,8 +147,8 @@ def make_step(setup: Setup, backend: str) -> Step:
         scales = {name: history.scale for name, history in state.tensor_scales.items()}
 
         def attempt(scale: LossScale) -> tuple[tuple[Found, Any], Array]:
-            inputs_of_step = (state.params, state.model_state, inputs, targets)
-            found = gradient(*inputs_of_step, scale, key, scales)
+            both = state.params, state.model_state
+            found = gradient(Given(*both, inputs, targets, scale, key, scales, state.residuals))
             grads = scale.unscale(found.scaled)
             return (found, grads), all_finite(grads) & found.finite
 
@@ -168,6 +198,7 @@ def make_step(setup: Setup, backend: str) -> Step:
             step=state.step + 1,
             key=state.key,
             stale=stale,
+            residuals=choose(found.residuals, state.residuals, usable),
         )
         metrics = Metrics(
             loss=found.loss,

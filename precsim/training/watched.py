@@ -15,6 +15,7 @@ from precsim._arrays import Array, bitcast, count_true
 from precsim._loops import computed_once
 from precsim.formats.scaled import scaled_format
 from precsim.products.backends import resolve_backend
+from precsim.products.columns import in_columns
 from precsim.products.emulated import unguarded_matmul
 from precsim.products.product import run_product
 from precsim.products.specs.spec import MatmulSpec
@@ -131,8 +132,13 @@ def _multiply(
     name = backend.removesuffix(UNGUARDED)
     is_emulated = resolve_backend(spec, name, shapes=(a.shape, b.shape)) == "emulated"
     if is_emulated and backend != name:
-        total, is_exact = unguarded_matmul(a, b, None, spec, seeds)
-        return total, (~is_exact).astype(jnp.int32)
+
+        def run(a: Array, b: Array, c: Array | None, seeds: Array | None) -> tuple[Array, Array]:
+            total, is_exact = unguarded_matmul(a, b, c, spec, seeds)
+            return total, (~is_exact).astype(jnp.int32)
+
+        total, untrusted = in_columns(run, a, b, None, seeds)
+        return total, untrusted
     return run_product(a, b, None, spec, seeds, backend=name), jnp.int32(0)
 
 

@@ -1,6 +1,5 @@
 """`coverage`: what `emulate` does with each operation of a function, found without computing."""
 
-import html
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from precsim.formats import notebook
 from precsim.transform.emulate import run
 from precsim.transform.operation import Context, How, Record
 from precsim.transform.policy import Policy
@@ -139,12 +139,9 @@ class Coverage:
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
         fields = CoverageRow._fields
-        head = "".join(f"<th>{name}</th>" for name in fields)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-            for row in self.rows
-        )
-        return f"<p>{html.escape(self._summary())}</p><table><tr>{head}</tr>{body}</table>"
+        rows = ([str(cell) for cell in row] for row in self.rows)
+        summary = notebook.paragraph(self._summary())
+        return notebook.fragment(summary, notebook.table(fields, rows, numeric=("times",)))
 
 
 _HEADER = ("line", "times", "operation", "how", "dtype", "format", "pass")

@@ -8,6 +8,7 @@ from typing import Any, cast
 from precsim.arithmetic.sums.order import PAIRWISE, Order, parse_order
 from precsim.formats.arguments import shown
 from precsim.formats.layout import BINARY32
+from precsim.formats.notebook import InNotebooks
 from precsim.formats.scaled import refuse_scaled
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
@@ -73,7 +74,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(InNotebooks):
     """Formats of a function or a training: what is stored, multiplied, rounded in between; where.
 
     Parameters
@@ -395,6 +396,5 @@ def _from_settings(
 def _at(policy: Policy, scope: str) -> Policy:
     rule = policy.matching(scope)
     found = replace(policy, name="", rules=()) if rule is None else rule.policy
-    kind = kind_of(scope)
-    spec = None if kind is None else getattr(found, kind)
+    spec = None if (kind := kind_of(scope)) is None else getattr(found, kind)
     return found if spec is None else replace(found, name="", elementwise=spec, reductions=spec)

@@ -16,7 +16,7 @@ from precsim.analysis.bisect import bisect_runs, find_divergence
 from precsim.arithmetic import portable
 from precsim.cli.main import main
 from precsim.cli.run_directory import config_fields
-from precsim.training.loop import PreparedRun, prepare_run
+from precsim.training.prepared import PreparedRun, prepare_run
 from precsim.training.recipes import optimizers
 from tests.training.test_loop import one_layer
 

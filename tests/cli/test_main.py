@@ -62,10 +62,13 @@ def test_show_starts_quickly() -> None:
 BAD = [
     (
         [],
-        "a command is missing; allowed are train, cost, analyze, bisect, show, formats (see precsim --help)",
+        "a command is missing; allowed are train, cost, analyze, bisect, show, walk, formats, explore (see precsim --help)",
     ),
     (["shw"], "unknown command 'shw'; did you mean 'show'?"),
-    (["zzz"], "unknown command 'zzz'; known are train, cost, analyze, bisect, show, formats"),
+    (
+        ["zzz"],
+        "unknown command 'zzz'; known are train, cost, analyze, bisect, show, walk, formats, explore",
+    ),
     (["--nope", "show", "1"], "unrecognized arguments: --nope"),
     (["show"], "the following arguments are required: VALUE"),
     (["show", "1", "--nope"], "unrecognized arguments: --nope"),

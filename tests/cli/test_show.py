@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -11,10 +12,10 @@ import pytest
 
 import precsim as ps
 from precsim.cli.main import main
-from precsim.cli.number import exact_decimal, parse_number
 from precsim.cli.show import rows
 from precsim.cli.shown import Shown, describe, describe_code
 from precsim.formats.registry import list_formats
+from precsim.formats.written import exact_decimal, parse_number
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -186,8 +187,12 @@ def test_default_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"\n{name}: " in out for name in ("fp32", "fp16", "bf16", "e4m3"))
 
 
+DIGITS = "0." + "314159265" * 22 + "31"
+assert len(DIGITS) == 202
+
 INPUTS = [
-    *("0", "-0", "1", "0.1", "-0.1", "1/3", "2**-24", "2^-149", "pi", "-pi", "e", "1+2**-11"),
+    *("0", "-0", DIGITS, "0.1", "-0.1", "1/3", "2**-24", "2^-149", "pi", "(1+2^-9)*3", "e"),
+    *("1+2**-11",),
     *(
         "1e-300 fp64",
         "1e300 fp64 fp32 e4m3",
@@ -206,7 +211,7 @@ INPUTS = [
         "1e-40 fp32",
     ),
     *(
-        "1e999 fp16",
+        "1e400 fp16",
         "1/7 binary8p4se binary8p3se",
         "3 e8m0",
         "1 float(e=inf,p=4)",
@@ -228,6 +233,33 @@ def test_no_line_is_wider_than_the_terminal(
         out = capsys.readouterr().out
         assert max(map(len, out.splitlines())) <= columns, given
         assert not any(line != line.rstrip() for line in out.splitlines()), given
+
+
+def test_colours_change_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for given in (*INPUTS, "0.1 e4m3 fp32 --mode all"):
+        printed = []
+        for forced in ("", "1"):
+            monkeypatch.setenv("FORCE_COLOR", forced)
+            assert main(["show", *given.split()]) == 0
+            printed.append(capsys.readouterr().out)
+        assert re.sub(r"\x1b\[[0-9;]*m", "", printed[1]) == printed[0]
+
+
+def test_values_are_those_of_the_oracle(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in INPUTS:
+        words = given.split()
+        if "--code" in words or len(parsed(words, capsys)) == 0:
+            continue
+        exact = parse_number(words[0])
+        for entry in parsed(words, capsys):
+            if "parts" not in entry:
+                expected = ps.oracle.round_exact(exact, entry["format"]).value
+                assert np.array_equal(float(entry["value"]), expected, equal_nan=True), given
 
 
 def test_breaking_lines_loses_nothing(

@@ -12,7 +12,7 @@ import pytest
 import precsim as ps
 from precsim.cli import verify
 from precsim.cli.main import main
-from precsim.training import loop
+from precsim.training import prepared
 from precsim.training.data import digits
 from precsim.training.replay.weights import load_weights, save_weights
 from tests.training.test_loop import one_layer
@@ -240,7 +240,7 @@ def test_a_stored_run_without_common_steps_is_refused(
 def test_interrupted_run_leaves_the_hashes_so_far(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compiled = loop._compiled_step
+    compiled = prepared._compiled_step
 
     def interrupted(*args: Any) -> Any:
         step = compiled(*args)
@@ -254,7 +254,7 @@ def test_interrupted_run_leaves_the_hashes_so_far(
 
         return run
 
-    monkeypatch.setattr(loop, "_compiled_step", interrupted)
+    monkeypatch.setattr(prepared, "_compiled_step", interrupted)
     assert main([*WORDS, "1", "--out", str(tmp_path / "run")]) == 130
     assert list(hashes(tmp_path / "run" / "h100_bf16")) == ["0", "1", "2"]
 

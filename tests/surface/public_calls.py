@@ -174,6 +174,18 @@ CALLS: dict[str, Call] = {
         run=lambda x, bits: ps.accumulate(x, "bf16:sr16", axis=0, random_bits=bits),
         arrays=(numbers(2, 3, 2), integers(2, 3, 2)),
     ),
+    **{
+        f"all_reduce {how}": Call(
+            run=lambda x, how=how: ps.all_reduce(x, how),
+            arrays=(numbers(4, 3),),
+            gradient=(0,),
+        )
+        for how in ("doubling", "halving:bf16", "ring:fp16", "tree:e5m2", "sequential")
+    },
+    "feedback_all_reduce": Call(
+        run=lambda x, r: ps.feedback_all_reduce(x, r, "ring:bf16"),
+        arrays=(numbers(4, 3), numbers(4, 3, first=1)),
+    ),
     "segment_sum": Call(
         run=lambda x, ids: ps.segment_sum(x, ids, "bf16", num_segments=2),
         arrays=(numbers(2, 3, 2), I32([[0, 1, 0], [5, 1, -1]])),
@@ -264,7 +276,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(
         (
             *("gamma", "probabilistic_gamma", "order_bound", "get_format", "list_formats"),
-            *("list_models", "list_policies", "list_tasks"),
+            *("list_models", "list_policies", "list_tasks", "walk"),
             *(
                 "register_format",
                 "register_rule",
@@ -281,6 +293,7 @@ EXEMPT: dict[str, str] = {
             "Specials",
             *("ScaleRule", "RoundingSpec", "MatmulSpec", "FusedBlock", "NativeProduct", "Flags"),
             *("Policy", "Rule", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
+            *("AllReduce", "Devices"),
             *(
                 "Divergence",
                 "RunComparison",
@@ -293,7 +306,7 @@ EXEMPT: dict[str, str] = {
             *("Events", "RangeRates", "ExponentHistogram", "Coverage", "Gain"),
             *("TensorStatistics", "BlockStatistics", "Prediction", "Choice", "Recommendation"),
             "ScaleStatistics",
-            *("Explanation", "DumpComparison", "LossScaleAudit", "Drift"),
+            *("Explanation", "DumpComparison", "LossScaleAudit", "Drift", "Walk"),
             *("SignificantDigits", "FragileParts", "Tolerance", "Contribution"),
             *("Report", "OperationRow", "GroupRow", "ShareMap", "Cost"),
             *("Assignment", "AssignedPlace", "Schedule", "Feedback", "Decision"),

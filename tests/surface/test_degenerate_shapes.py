@@ -88,6 +88,12 @@ def sums() -> Iterator[tuple[str, Case]]:
             yield f"accumulate {order} {shape}", (every, zeros(shape), (), F32)
             of_last = shape[:-1] if shape else REFUSED
             yield f"accumulate {order} {shape} axis=-1", (last, zeros(shape), of_last, F32)
+    for shape in SHAPES:
+        total = lambda x: ps.all_reduce(x, "ring:bf16")
+        again = lambda x: ps.feedback_all_reduce(x, x, "tree:bf16")[0]
+        result = shape[1:] if shape and shape[0] else REFUSED
+        yield f"all_reduce {shape}", (total, zeros(shape), result, F32)
+        yield f"feedback_all_reduce {shape}", (again, zeros(shape), result, F32)
     for rows, features, count in ((0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (1, 1, 1)):
         data, (ids,) = zeros((rows, features)), zeros((rows,), dtype=I32)
         run = lambda x, ids, n=count: ps.segment_sum(x, ids, "bf16", num_segments=n)

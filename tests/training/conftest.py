@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import precsim as ps
-from precsim.training import loop, scores, setup
+from precsim.training import prepared, scores, setup
 from precsim.training.setup import Layered, Setup
 
 DISTINCT = ps.Policy.parse(
@@ -25,7 +25,7 @@ def assert_same_bits(got: Any, expected: Any, note: object = "") -> None:
 
 def forget_compiled() -> None:
     """Let the next run of each configuration trace and compile its step again."""
-    for made in (loop._step, loop._compiled_step, scores._predictor, setup._registered):
+    for made in (prepared._step, prepared._compiled_step, scores._predictor, setup._registered):
         made.cache_clear()
 
 

@@ -14,9 +14,10 @@ import optax
 import pytest
 
 import precsim as ps
+from precsim.training import prepared
 from precsim.training.data.dataset import Problem
 from precsim.training.data.own import as_data
-from precsim.training.loop import check_policy, load_data
+from precsim.training.loop import check_policy
 from precsim.training.losses import checked_score
 from precsim.training.network import as_network
 from precsim.training.setup import setup_of
@@ -354,7 +355,7 @@ def test_targets_decide_the_loss() -> None:
     """Whoever made the model and the data; the task that a config names has no part in it."""
     masked = config("fp32", model="encoder")
     assert setup_of(masked, SENTENCES).loss == "cross_entropy"
-    task = load_data(masked).problem
+    task = prepared.load_data(masked).problem
     assert setup_of(masked, task).loss == "masked_cross_entropy"
     assert setup_of(masked, task, model=MODEL).loss == "masked_cross_entropy"
     assert as_data((X, np.where(X > 1, -1, 1))).problem.is_masked
@@ -395,6 +396,5 @@ def test_a_model_that_a_config_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_iterator_that_ends_too_early() -> None:
-    batches = iter([(X[:4], Y[:4])])
     with pytest.raises(ValueError, match=r"^data is an iterator, which gives its batches once"):
-        ps.train(FP32, model=MODEL, data=batches)
+        ps.train(FP32, model=MODEL, data=iter([(X[:4], Y[:4])]))

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -24,58 +24,41 @@ from precsim.analysis.account.words import (
     title,
     verdict,
 )
+from precsim.formats import notebook
 from precsim.formats.arguments import shown
 
 _BARS = 30
 """Bars of a chart at most."""
 
 _STYLE = """
-.precsim{--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--page:#fff;--band:#f3f5f7;--more:#c2410c;
---less:#0369a1;color:var(--ink);font:15px/1.45 system-ui,sans-serif}
-@media (prefers-color-scheme:dark){.precsim{--ink:#e6edf3;--soft:#9aa5b1;--line:#3b434c;
---page:#14181d;--band:#1f252c;--more:#fb923c;--less:#60b5f0}}
-.precsim h1{font-size:1.5em;line-height:1.2;margin:.2em 0 .5em;overflow-wrap:anywhere}
-.precsim h2{font-size:1.12em;margin:1.8em 0 .4em}
-.precsim p{margin:.4em 0}.precsim .soft{color:var(--soft);font-size:.92em}
+.precsim{--more:#c2410c;--less:#0369a1}
+@media (prefers-color-scheme:dark){.precsim{--more:#fb923c;--less:#60b5f0}}
+@media print{.precsim{--more:#c2410c;--less:#0369a1}}
 .precsim .verdict{font-weight:600}
 .precsim dl{display:flex;flex-wrap:wrap;gap:.4em 2em;margin:.6em 0}
-.precsim dt{color:var(--soft);font-size:.85em}
+.precsim dt{opacity:.78;font-size:.85em}
 .precsim dd{margin:0;font-size:1.12em;font-variant-numeric:tabular-nums}
 .precsim ol{padding-left:1.5em;margin:.4em 0}.precsim li{margin:.3em 0;overflow-wrap:anywhere}
-.precsim .wide{overflow-x:auto;margin:.4em 0}
-.precsim table{border-collapse:collapse;font-size:.87em;font-variant-numeric:tabular-nums}
-.precsim th,.precsim td{padding:.22em .6em;text-align:left;vertical-align:top;
-border-bottom:1px solid var(--line);background:none}
-.precsim th{vertical-align:bottom;color:var(--soft);font-weight:600}
-.precsim .n{text-align:right;white-space:nowrap}
-.precsim tr{break-inside:avoid}.precsim thead{display:table-header-group}
 .precsim .bars{width:100%;table-layout:fixed}.precsim .bars td{overflow-wrap:anywhere}
 .precsim .bars th:nth-child(1){width:34%}.precsim .bars th:nth-child(n+3){width:4.6em}
-.precsim th.n{white-space:normal}
 .precsim svg.bar{display:block;width:100%;height:1.1em}
 .precsim svg.along{display:block;width:100%;height:190px}
 .precsim .more{fill:var(--more)}.precsim .less{fill:var(--less)}
-.precsim .axis,.precsim polyline{fill:none;vector-effect:non-scaling-stroke}
-.precsim .axis{stroke:var(--soft);stroke-width:1}
-.precsim polyline{stroke:var(--ink);stroke-width:1.5;stroke-linejoin:round}
+.precsim .axis,.precsim polyline{fill:none;stroke:currentColor;vector-effect:non-scaling-stroke}
+.precsim .axis{stroke-width:1;stroke-opacity:.7}
+.precsim polyline{stroke-width:1.5;stroke-linejoin:round}
 .precsim .runs{display:flex}.precsim .runs span{box-sizing:border-box;overflow:hidden;
-text-overflow:ellipsis;white-space:nowrap;font-size:.75em;color:var(--soft);min-width:0;
-border-left:1px solid var(--line);padding:2px 0 0 3px}
+text-overflow:ellipsis;white-space:nowrap;font-size:.75em;opacity:.78;min-width:0;
+border-left:1px solid rgba(128,128,128,.4);padding:2px 0 0 3px}
 .precsim figure{margin:.6em 0;break-inside:avoid}
 .precsim img{max-width:100%;height:auto;background:#fff}
 .precsim .keep{break-inside:avoid}
-"""
-_PAGE = """
-body{margin:0;background:#fff}main{max-width:66em;margin:0 auto;padding:1.2em 1em 3em;
-background:var(--page)}
-@media (prefers-color-scheme:dark){body{background:#14181d}}
-@media print{body{background:#fff}.precsim{--ink:#000;--soft:#444;--line:#bbb;--page:#fff;
---more:#c2410c;--less:#0369a1;font-size:10pt}main{max-width:none;padding:0}
-.precsim .wide{overflow:visible}.precsim .all table{font-size:6.8pt}
+@media print{.precsim .all table{font-size:6.8pt}
 .precsim .all td,.precsim .all th{padding:.15em .3em}
 .precsim .all td:nth-child(1),.precsim .all td:nth-child(3){overflow-wrap:anywhere}}
 @page{margin:14mm}
 """
+"""What the common style does not have."""
 
 
 def page(report: Stated, pictures: Iterable[Any]) -> str:
@@ -90,24 +73,17 @@ def page(report: Stated, pictures: Iterable[Any]) -> str:
         _ranges(report),
         *map(_picture, pictures),
         _operations(report),
-        f'<p class="soft">Made by precsim {escape(__version__)}.</p>',
+        notebook.paragraph(f"Made by precsim {__version__}.", "soft"),
     ]
-    name = escape(f"Rounding errors: {title(report)}")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{name}</title><style>{_STYLE}{_PAGE}</style></head>\n"
-        f'<body><main class="precsim">{"".join(parts)}</main></body></html>\n'
-    )
+    return notebook.page(f"Rounding errors: {title(report)}", parts, style=_STYLE)
 
 
-def notebook(report: Stated) -> str:
+def cell(report: Stated) -> str:
     """Return the first part of the page, for the output of a cell."""
     parts = (_headline(report), _sentences(report, 3), _bars(report, "scope"))
     table = _table(sorted(report.rows, key=largest_first)[:10], report)
-    count = f'<p class="soft">{min(10, len(report.rows))} of {len(report.rows)} operations</p>'
-    return f'<div class="precsim"><style>{_STYLE}</style>{"".join(parts)}{table}{count}</div>'
+    count = f"{min(10, len(report.rows))} of {len(report.rows)} operations"
+    return notebook.fragment(*parts, table, notebook.paragraph(count, "soft"), style=_STYLE)
 
 
 def _headline(report: Stated) -> str:
@@ -179,7 +155,7 @@ def _ranges(report: Stated) -> str:
     head = ("where", "operation", "format", "left the range", "of")
     return (
         "<section><h2>What left the range of its format</h2>"
-        f"{_html_table(head, cells, numeric=('of',))}</section>"
+        f"{notebook.table(head, cells, numeric=('of',))}</section>"
     )
 
 
@@ -215,21 +191,7 @@ def _table(rows: Sequence[OperationRow], report: Stated) -> str:
     head = [_unit(report) if name == "share" else name for name in _HEAD]
     if not any(row[-1] for row in cells):
         head, cells = head[:-1], [row[:-1] for row in cells]
-    return _html_table(head, cells, numeric=head[3:11])
-
-
-def _html_table(head: Sequence[str], cells: Iterable[Sequence[str]], numeric: Sequence[str]) -> str:
-    kinds = [' class="n"' if name in numeric else "" for name in head]
-
-    def line(tag: str, row: Sequence[str]) -> Iterator[str]:
-        pairs = zip(kinds, row, strict=True)
-        yield f"<tr>{''.join(f'<{tag}{kind}>{escape(c)}</{tag}>' for kind, c in pairs)}</tr>"
-
-    body = "".join(part for row in cells for part in line("td", row))
-    return (
-        f'<div class="wide"><table><thead>{"".join(line("th", head))}</thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return notebook.table(head, cells, numeric=head[3:11])
 
 
 def _picture(figure: Any) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from precsim.analysis.account.account import Account
 from precsim.analysis.account.files import add_scalars, csv_of, fields_of, json_of, written
-from precsim.analysis.account.page import notebook, page
+from precsim.analysis.account.page import cell, page
 from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short, summed
 from precsim.analysis.account.tables import table, text
 from precsim.analysis.account.words import is_share, percent
@@ -313,7 +313,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Return headline, sentences, bars and the largest shares for a notebook."""
-        return notebook(self)
+        return cell(self)
 
 
 _CLOSED = 0.01

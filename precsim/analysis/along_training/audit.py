@@ -21,7 +21,7 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.reals import real
 from precsim.formats.registry import get_format
 from precsim.training.config import TrainConfig
-from precsim.training.loop import prepare_run
+from precsim.training.prepared import prepare_run
 from precsim.training.recipes.loss_scaling import LossScale, NoLossScale, as_loss_scale
 from precsim.training.recipes.updates import apply_updates
 from precsim.transform.policy import Policy

@@ -18,8 +18,9 @@ from precsim.training.control.schedule import policy_text
 from precsim.training.data.batches import batches_of
 from precsim.training.data.own import as_data
 from precsim.training.gradients import LOSS
-from precsim.training.loop import load_data, train_on
+from precsim.training.loop import train_on
 from precsim.training.losses import loss_named
+from precsim.training.prepared import load_data
 from precsim.training.recipes.leaves import map_named
 from precsim.training.result import TrainResult
 from precsim.training.setup import plain_network, setup_of

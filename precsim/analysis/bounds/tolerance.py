@@ -1,6 +1,5 @@
 """`tolerance`: what a test of a function should allow, and which operations make it so much."""
 
-import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from precsim.analysis.bounds.running_bounds import bounded_run
+from precsim.formats import notebook
 from precsim.transform.policy import Policy
 
 _SHOWN = 6
@@ -94,7 +94,7 @@ class Tolerance:
 
     def _repr_html_(self) -> str:
         """Return the text for a notebook."""
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return notebook.preformatted(str(self))
 
 
 def tolerance(

@@ -13,8 +13,8 @@ from precsim.training.data.batches import batches_of
 from precsim.training.data.dataset import Data
 from precsim.training.functions import platform
 from precsim.training.gradients import LOSS
-from precsim.training.loop import load_data
 from precsim.training.losses import cross_entropy, loss_named
+from precsim.training.prepared import load_data
 from precsim.training.setup import plain_network, setup_of
 
 

@@ -15,37 +15,32 @@ from precsim.analysis.files.report import (
     shown,
 )
 from precsim.analysis.files.walk import FileReport
+from precsim.formats import notebook
 
 _STYLE = """
-:root { color-scheme: light }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 1rem auto; max-width: 70rem; padding: 0 .8rem;
-  color: #222; background: #fff }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 1.8rem }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .2rem .55rem; text-align: right; border-bottom: 1px solid #ddd }
-th { background: #f4f4f4 } th.text, td.text { text-align: left; overflow-wrap: anywhere }
-td.text { min-width: 9rem } tr.tensor td { background: #fafafa; font-weight: 600 }
-p.small { font-size: .85rem; color: #444 }
-@media print { body { margin: 0; max-width: none; font-size: 9pt }
-  .wide { overflow: visible } tr { break-inside: avoid }
-  td { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
+.precsim td,.precsim th{text-align:right}
+.precsim th.text,.precsim td.text{text-align:left;overflow-wrap:anywhere}
+.precsim td.text{min-width:9rem}
+.precsim tr.tensor td{background:rgba(128,128,128,.12);font-weight:600}
+.precsim td.ratio{color:#1b1f24}
+@media print{.precsim td{print-color-adjust:exact;-webkit-print-color-adjust:exact}
+main{font-size:9pt}}
 """
+"""What the common style does not have."""
+_TITLE = "What formats would do to these tensors"
 _HEADINGS = ("underflow %", "subnormal %", "overflow %", "saturated %", "SQNR dB")
 _SCALED = ("best scale", "SQNR there")
 
 
 def page(report: FileReport) -> str:
     """Return the page: totals, a picture of all ratios, every tensor with every format."""
-    return "\n".join(_lines(report)) + "\n"
+    lines = (f"{line}\n" for line in _lines(report))
+    return notebook.page(_TITLE, lines, style=_STYLE)
 
 
 def _lines(report: FileReport) -> Iterator[str]:
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>What formats would do to these tensors</title>\n<style>{_STYLE}</style>\n</head>"
-    yield "<body>\n<h1>What formats would do to these tensors</h1>"
-    yield from (f'<p class="small">{escape(text)}</p>' for text in LEGEND)
+    yield f"<h1>{_TITLE}</h1>"
+    yield from (notebook.paragraph(text, "soft") for text in LEGEND)
     yield from _totals(report)
     yield "<h2>SQNR (dB) of each tensor in each format</h2>"
     yield from _table(("tensor",), report.formats, _ratios(report))
@@ -63,7 +58,6 @@ def _lines(report: FileReport) -> Iterator[str]:
         yield "<h2>Not read</h2>"
         faults = (f"<tr>{_text(k)}{_text(v)}</tr>" for k, v in report.failures.items())
         yield from _table(("file", "because"), (), faults)
-    yield "</body>\n</html>"
 
 
 def _totals(report: FileReport) -> Iterator[str]:
@@ -98,7 +92,8 @@ def _ratio_cell(outcome: FormatOutcome | None) -> str:
     part = 0.0 if math.isnan(outcome.sqnr) else min(max(outcome.sqnr, 0.0), 60.0) / 60.0
     hue, light = (8, 78 + 40 * part) if part < 0.5 else (135, 98 - 28 * (part - 0.5))
     return (
-        f'<td style="background:hsl({hue} 70% {light:.0f}%)">{escape(decibels(outcome.sqnr))}</td>'
+        f'<td class="ratio" style="background:hsl({hue} 70% {light:.0f}%)">'
+        f"{escape(decibels(outcome.sqnr))}</td>"
     )
 
 

@@ -1,6 +1,5 @@
 """Which parts of a program must stay in a high precision: the smallest set, by delta debugging."""
 
-import html
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from precsim.analysis.account.wide import evaluate_wide, widen
 from precsim.analysis.compiling import compiler_options
+from precsim.formats import notebook
 from precsim.formats.arguments import not_allowed, shown
 from precsim.transform import jaxprs
 from precsim.transform.emulate import check_rules, key_of, output, trace
@@ -81,8 +81,9 @@ class FragileParts:
 
     def _repr_html_(self) -> str:
         """Return the list for a notebook."""
-        rows = "".join(f"<li>{html.escape(part)}</li>" for part in self.parts)
-        return f"<p>{html.escape(self._summary())}</p><ul>{rows}</ul>"
+        rows = ([part] for part in self.parts)
+        summary = notebook.paragraph(self._summary())
+        return notebook.fragment(summary, notebook.table(("part",), rows))
 
 
 def fragile_parts(

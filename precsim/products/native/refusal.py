@@ -35,8 +35,10 @@ def native_refusal(spec: MatmulSpec, shapes: Shapes | None = None) -> str | None
     if isinstance(spec.order, FusedBlock):
         if spec.order.sticky:
             return "no tensor core keeps a sticky bit"
-        reason = platform_refusal(spec) or _division_refusal()
-        return reason if reason is not None or shapes is None else _shape_refusal(spec, *shapes)
+        reason = platform_refusal(spec)
+        if reason is not None or shapes is None:
+            return reason
+        return _division_refusal() or _shape_refusal(spec, *shapes)
     if (reason := operand_refusal(spec, _DOT_OPERANDS, "native kernels")) is not None:
         return reason
     if spec.accumulator != RoundingSpec(format=get_format("fp32")):

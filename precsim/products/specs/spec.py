@@ -7,6 +7,7 @@ from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
 from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import shown
 from precsim.formats.block import BlockFormat
+from precsim.formats.notebook import InNotebooks
 from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import (
@@ -46,7 +47,7 @@ _LONGEST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatmulSpec:
+class MatmulSpec(InNotebooks):
     """Formats and order of a product ``c + a @ b``.
 
     By default ``acc = fl(acc + a[k] * b[k])`` for ascending k.

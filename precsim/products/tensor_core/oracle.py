@@ -1,10 +1,10 @@
 """The definition of a tensor core's step, one element at a time, in exact rational arithmetic."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
@@ -96,10 +96,31 @@ def fused_dot_exact(
     """
     core = MatmulSpec.parse(spec).core
     seed = integer(random_bits, "random_bits", 0, 2**32 - 1)
+    total, alpha = fused_dot_by(a, b, c, core, seed, step=step_exact, add=_add)
+    return total if alpha is None else multiply_scales(total, alpha)
+
+
+Step: TypeAlias = Callable[[float, Sequence[Product], Core, int], float]
+Add: TypeAlias = Callable[[str, float, float], float]
+
+
+def fused_dot_by(
+    a: Sequence[RealLike],
+    b: Sequence[RealLike],
+    c: RealLike,
+    core: Core,
+    seed: int,
+    *,
+    step: Step,
+    add: Add,
+) -> tuple[float, float | None]:
+    """Return the accumulator after the last step, and the scale of whole arrays if there is one.
+
+    `step` and `add` do the work, for example `step_exact` and `_add`; others may write it down too.
+    """
     first = _float(c, "c")
     products, alpha = _products(_floats(a, "a"), _floats(b, "b"), core)
-    total = _scheduled(products, first, core, seed) if products else first
-    return total if alpha is None else _multiply(total, alpha)
+    return (_scheduled(products, first, core, seed, step, add) if products else first), alpha
 
 
 def _floats(values: Sequence[RealLike], argument: str) -> list[float]:
@@ -141,10 +162,12 @@ def _products(
     products = [Product(*factors) for factors in zip(x, y, x_scales, y_scales, strict=True)]
     if not alphas:
         return products, None
-    return products, alphas[0] if len(alphas) == 1 else _multiply(*alphas)
+    return products, alphas[0] if len(alphas) == 1 else multiply_scales(*alphas)
 
 
-def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
+def _scheduled(
+    pairs: list[Product], c: float, core: Core, seed: int, step: Step, add: Add
+) -> float:
     """Chain the steps as the schedule says; a step's place is its products' in this order."""
     length = core.block.length
 
@@ -153,7 +176,7 @@ def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
             draw = 0
             if core.accumulator.mode is RoundingMode.STOCHASTIC:
                 draw = bits_at(Word(seed), place + k)
-            total = step_exact(total, products[k : k + length], core, draw)
+            total = step(total, products[k : k + length], core, draw)
         return total
 
     def residue_first(total: float, products: list[Product], place: int, granule: int) -> float:
@@ -161,11 +184,11 @@ def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
         total = chain(total, products[:count], place)
         return chain(total, products[count:], place + ceil_div(count, length) * length)
 
-    add = partial(_add, "fp16" if core.sums.emin == -14 else "fp32")
+    add_up = partial(add, "fp16" if core.sums.emin == -14 else "fp32")
     match core.block.schedule:
         case Promote(interval=n):
             for k in range(0, len(pairs), n):
-                c = add(c, chain(0.0, pairs[k : k + n], k))
+                c = add_up(c, chain(0.0, pairs[k : k + n], k))
             return c
         case PairInterleaved():
             for k in range(0, len(pairs), 32):
@@ -173,7 +196,7 @@ def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
                 halves = [
                     [p for i, p in enumerate(block) if (i % 4 < 2) is low] for low in (True, False)
                 ]
-                c = add(c, chain(chain(0.0, halves[0], k), halves[1], k + 16))
+                c = add_up(c, chain(chain(0.0, halves[0], k), halves[1], k + 16))
             return c
         case SplitK(splits=s, granule=g, residue=n):
             part = ceil_div(ceil_div(len(pairs), g), s) * g
@@ -181,7 +204,7 @@ def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
             c = residue_first(c, pairs[:part], 0, n)
             for j in range(1, s):
                 ours = pairs[j * part : (j + 1) * part]
-                c = add(c, residue_first(0.0, ours, j * steps * length, n))
+                c = add_up(c, residue_first(0.0, ours, j * steps * length, n))
             return c
         case ResidueFirst(granule=g):
             return residue_first(c, pairs, 0, g)
@@ -189,8 +212,18 @@ def _scheduled(pairs: list[Product], c: float, core: Core, seed: int) -> float:
             return chain(c, pairs, 0)
 
 
-def step_exact(c: float, products: Sequence[Product], core: Core, random_bits: int = 0) -> float:
-    """One step: align all terms to the largest exponent, cut off, add exactly, round."""
+class Aligned(NamedTuple):
+    """The terms of a step, and what is left of each as a multiple of ``2**unit``."""
+
+    terms: tuple[Term, ...]
+    largest: int
+    """The largest exponent."""
+    unit: int
+    kept: tuple[int, ...]
+
+
+def align(c: float, products: Sequence[Product], core: Core) -> Aligned | float:
+    """Align all terms to the largest exponent and cut off; return the result if that is plain."""
     block = core.block
     terms = [
         _term(products[k : k + block.group], core) for k in range(0, len(products), block.group)
@@ -203,8 +236,17 @@ def step_exact(c: float, products: Sequence[Product], core: Core, random_bits: i
     known = [e for e in exponents if e is not None]
     if not any(t.value for t in terms):
         return 0.0
-    unit = Fraction(2) ** (max(known) - block.fraction_bits)
-    total = sum(_cut(Fraction(t.value) / unit, block.sticky) for t in terms) * unit
+    unit = max(known) - block.fraction_bits
+    kept = tuple(_cut(Fraction(t.value) / Fraction(2) ** unit, block.sticky) for t in terms)
+    return Aligned(tuple(terms), max(known), unit, kept)
+
+
+def step_exact(c: float, products: Sequence[Product], core: Core, random_bits: int = 0) -> float:
+    """One step: align all terms to the largest exponent, cut off, add exactly, round."""
+    found = align(c, products, core)
+    if isinstance(found, float):
+        return found
+    total = sum(found.kept) * Fraction(2) ** found.unit
     if abs(total) >= Fraction(2) ** (core.sums.emax + 1):
         return math.copysign(math.inf, total)
     return round_exact(total, core.accumulator, random_bits=random_bits).value + 0.0  # a zero is +0
@@ -249,7 +291,7 @@ def _add(fmt: str, x: float, y: float) -> float:
     return round_exact(Fraction(x) + Fraction(y), fmt).value + 0.0
 
 
-def _multiply(x: float, y: float) -> float:
+def multiply_scales(x: float, y: float) -> float:
     """Multiply with one rounding to float32."""
     if x == 0 or y == 0 or not (math.isfinite(x) and math.isfinite(y)):
         return x * y

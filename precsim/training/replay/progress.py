@@ -12,6 +12,7 @@ import numpy as np
 from precsim import __version__
 from precsim.formats.arguments import integer, shown
 from precsim.training.control.controller import Controller
+from precsim.training.parallel.devices import fetched
 from precsim.training.replay.bits import hash_state
 from precsim.training.replay.checkpoint import load_checkpoint, save_checkpoint
 from precsim.training.setup import Setup
@@ -131,8 +132,11 @@ class Progress:
         return [jax.tree.map(lambda x, k=k: x[k], self.measured) for k in steps]
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; of several processes, the first does."""
         self.settle()
+        state = fetched(self.state)  # which all processes do together
+        if jax.process_index() != 0:
+            return
         gradients = {"first": self.first_gradient, "last": self.last_gradient}
         arrays = _joined("measured", self.measured._asdict()) | _joined("gradient", gradients)
         arrays |= _joined("snapshot", {str(k): x for k, x in self.snapshots.items()})
@@ -146,7 +150,7 @@ class Progress:
             "score": None if self.score is None else self.score.hex(),
         }
         folder, keep = checkpoints.folder, checkpoints.keep
-        save_checkpoint(folder, self.state, about=about, arrays=arrays, keep=keep)
+        save_checkpoint(folder, state, about=about, arrays=arrays, keep=keep)
 
 
 def load_progress(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.training import loop
+from precsim.training import prepared
 from precsim.training.step import TrainState
 
 RNG = np.random.default_rng(0)
@@ -37,12 +37,12 @@ def test_phases_carry_the_state_and_compile_once_per_policy() -> None:
             }
         )
 
-    loop._compiled_step.cache_clear()
+    prepared._compiled_step.cache_clear()
     control = "fp16_mixed@0,bf16_kahan@2,fp32@4,fp16_mixed@6"
     result = train(control=control, on_state=look)
-    assert loop._compiled_step.cache_info().misses == 3
+    assert prepared._compiled_step.cache_info().misses == 3
     static = train("fp16_mixed")
-    assert loop._compiled_step.cache_info().misses == 3
+    assert prepared._compiled_step.cache_info().misses == 3
     assert result.losses[:2].tolist() == static.losses[:2].tolist()
     assert result.losses[2] != static.losses[2]
 

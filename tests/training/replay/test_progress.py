@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import precsim as ps
-from precsim.training import loop
+from precsim.training import loop, prepared
 from precsim.training.control.controller import Controller, begin
 from precsim.training.control.schedule import Schedule
 from precsim.training.replay import progress
@@ -193,7 +193,7 @@ def test_a_killed_run_ends_with_the_same_bits(
     train: Train, whole: tuple[ps.TrainResult, str], kills: tuple[int, ...], tmp_path: Path
 ) -> None:
     result, final = whole
-    compiled = loop._compiled_step.cache_info().misses
+    compiled = prepared._compiled_step.cache_info().misses
     kept = Checkpoints(folder=tmp_path, every=2)
     for step in kills:
         with pytest.raises(Killed):
@@ -209,7 +209,7 @@ def test_a_killed_run_ends_with_the_same_bits(
         assert repr(list(measures(one))) == repr(list(measures(result)))
         assert same(measures(one), measures(result))
         assert list(one.forward_events) == list(result.forward_events)
-    assert loop._compiled_step.cache_info().misses == compiled
+    assert prepared._compiled_step.cache_info().misses == compiled
 
 
 def test_another_run_does_not_take_the_folder(train: Train, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_bits_that_cannot_be_trusted_are_never_stored(
 ) -> None:
     """A run that has left the fast range goes on with guards, also after it was killed."""
     backends = []
-    made = loop._compiled
+    made = prepared.compiled_for
 
     def untrusted(setup: Any, backend: str, *arguments: Any) -> Any:
         backends.append(backend)
@@ -240,7 +240,7 @@ def test_bits_that_cannot_be_trusted_are_never_stored(
 
         return marked
 
-    monkeypatch.setattr(loop, "_compiled", untrusted)
+    monkeypatch.setattr(loop, "compiled_for", untrusted)
     kept = Checkpoints(folder=tmp_path, every=3)
     with one_layer():
         run = partial(ps.train, config("fp32", steps=7, backend="native"), checkpoints=kept)

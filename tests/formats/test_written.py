@@ -5,7 +5,14 @@ from fractions import Fraction
 
 import pytest
 
-from precsim.cli.number import CONSTANTS, approximate, exact_decimal, hex_float, parse_number
+from precsim.formats.written import (
+    CONSTANTS,
+    approximate,
+    exact_decimal,
+    exact_text,
+    hex_float,
+    parse_number,
+)
 
 NUMBERS = [
     ("3.14", Fraction(157, 50)),
@@ -34,6 +41,8 @@ NUMBERS = [
     ("1 - 1/4 + 2^2", Fraction(19, 4)),
     ("1-1", Fraction(0)),
     ("PI/pi", Fraction(1)),
+    ("(1+2**-11)*3", 3 * (1 + Fraction(1, 2**11))),
+    ("-(1/3)**(1+1)", Fraction(-1, 9)),
 ]
 
 
@@ -103,3 +112,50 @@ def test_approximation_has_four_digits() -> None:
     assert approximate(Fraction(123456)) == "123500"
     assert approximate(Fraction(0)) == "0"
     assert approximate(Fraction(1, 30000)) == "3.333e-5"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("(" * 60 + "1" + ")" * 60, "60 parentheses; allowed are 50"),
+        ("(1", "'\\(1' is not a number"),
+        ("1)", "'1\\)' is not a number"),
+        ("()", "is not a number"),
+        ("2**(1/2)", "an exponent of .* is not allowed"),
+        ("(((9**9)**9)**9)**999", "has too many digits"),
+    ],
+)
+def test_wrong_parentheses_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_number(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Fraction(10) ** 400, "1e+400"),
+        (Fraction(1, 10**400), "1e-400"),
+        (Fraction(-1, 3), "-1/3"),
+        (Fraction(5, 3**40), "4.1126316699849795406...e-19"),
+        (Fraction(2) ** 69, "590295810358705651712"),
+        (Fraction(2) ** 70, "1.180591620717411303424e+21"),
+        (Fraction(7, 10**7), "7e-7"),
+        (0.1, "0.10000000000000000555..."),
+        (0.5, "0.5"),
+        (-0.0, "-0"),
+        (math.inf, "inf"),
+    ],
+)
+def test_exact_text(value: Fraction | float, text: str) -> None:
+    assert exact_text(value) == text
+
+
+def test_exact_text_is_exact_unless_it_ends_in_dots() -> None:
+    for numerator in (1, -3, 7**20, 10**25 + 1, 12345678):
+        for denominator in (1, 3, 2**10, 5**12, 10**7, 2**60, 7**9, 10**44):
+            value = Fraction(numerator, denominator)
+            text = exact_text(value)
+            if "..." not in text:
+                assert Fraction(text) == value
+            else:
+                assert abs(Fraction(text.replace("...", "")) - value) < abs(value) / 10**18

@@ -4,11 +4,11 @@ import math
 import re
 from typing import NamedTuple
 
-from precsim.cli.number import exact_decimal
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat, Specials
 from precsim.formats.oracle import decode_exact
 from precsim.formats.registry import Format
+from precsim.formats.written import exact_decimal
 
 _CODE = re.compile(r"(?P<hex>0x[0-9a-f]+)|(?P<binary>0b[01]+)|(?P<decimal>0|[1-9]\d*)", re.ASCII)
 _DIGITS = 80

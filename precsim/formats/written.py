@@ -2,18 +2,23 @@
 
 import math
 import re
-from decimal import Context, Decimal
+from decimal import ROUND_DOWN, Context, Decimal, Inexact
 from fractions import Fraction
 
 MAX_EXPONENT = 10_000
 """Larger decimal or binary exponents are refused: their exact value would fill the memory."""
 MAX_LENGTH = 1_000
+MAX_PARENTHESES = 50
 _MAX_BITS = 200_000
 """Larger results of powers and products are refused."""
+_FEW_DIGITS, _FIRST_DIGITS, _SHORT_QUOTIENT = 30, 20, 16
+"""Digits that `exact_text` writes of an exact number, of the beginning of others, of a quotient."""
 
 _HEX = r"0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?"
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
-_TOKEN = re.compile(rf"{_HEX}|{_DECIMAL}|pi|e|\*\*|[*/^+-]", re.ASCII)
+NUMBER = rf"{_HEX}|{_DECIMAL}|pi|e"
+"""Pattern of a number by itself, in small letters."""
+_TOKEN = re.compile(rf"{NUMBER}|\*\*|[*/^+()-]", re.ASCII)
 _SPECIAL = {"inf": math.inf, "infinity": math.inf, "nan": math.nan}
 
 CONSTANTS = {
@@ -36,8 +41,8 @@ def parse_number(text: str) -> Fraction | float:
     ----------
     text : str
         Decimal (``-3.14``, ``1e-3``), hexadecimal (``0x1.8p-3``), ``pi`` or ``e`` (to 100 digits),
-        sums, products, quotients and powers of these (``1/3``, ``2**-24``, ``1+2^-11``), ``inf``,
-        ``nan``.
+        sums, products, quotients and powers of these (``1/3``, ``2**-24``, ``(1+2^-11)*3``),
+        ``inf``, ``nan``.
 
     Returns
     -------
@@ -74,7 +79,12 @@ def _tokens(word: str) -> list[str]:
         raise ValueError(f"{word[:40]}... is not a number of at most {MAX_LENGTH} characters")
     if _TOKEN.sub("", word).strip():
         raise _not_a_number(word)
-    return _TOKEN.findall(word)[::-1]
+    tokens = _TOKEN.findall(word)[::-1]
+    if tokens.count("(") > MAX_PARENTHESES:
+        raise ValueError(
+            f"{_echo(word)} has {tokens.count('(')} parentheses; allowed are {MAX_PARENTHESES}"
+        )
+    return tokens
 
 
 def _sum(tokens: list[str], word: str) -> Fraction:
@@ -124,6 +134,11 @@ def _atom(tokens: list[str], word: str) -> Fraction:
     token = tokens.pop() if tokens else ""
     if token in CONSTANTS:
         return CONSTANTS[token]
+    if token == "(":
+        value = _sum(tokens, word)
+        if not tokens or tokens.pop() != ")":
+            raise _not_a_number(word)
+        return value
     if not token[-1:].isalnum() and not token.endswith("."):
         raise _not_a_number(word)
     is_hex = token.startswith("0x")
@@ -149,7 +164,7 @@ def _limited(value: Fraction, word: str, *, times: int = 1) -> Fraction:
 def _not_a_number(word: str) -> ValueError:
     return ValueError(
         f"{_echo(word)} is not a number; allowed are decimals (-3.14, 1e-3), hexadecimal floats "
-        "(0x1.8p-3), pi, e, inf, nan, and + - * / ** between numbers (1/3, 2**-24, 1+2**-11)"
+        "(0x1.8p-3), pi, e, inf, nan, and + - * / ** ( ) with numbers (1/3, 2**-24, 1+2**-11)"
     )
 
 
@@ -187,6 +202,46 @@ def exact_decimal(value: float) -> str:
     return f"{number.normalize(Context(prec=800)):e}"
 
 
+def exact_text(value: Fraction | float) -> str:
+    """Write a number exactly if few digits do, as a quotient if that is short, else its beginning.
+
+    Parameters
+    ----------
+    value : Fraction or float
+        Any number; a float may also be -0, infinity or NaN.
+
+    Returns
+    -------
+    str
+        Text that ends in "..." where further digits follow.
+
+    Examples
+    --------
+    >>> exact_text(Fraction(3, 8)), exact_text(Fraction(1, 3)), exact_text(0.1)
+    ('0.375', '1/3', '0.10000000000000000555...')
+    """
+    if isinstance(value, float) and (not math.isfinite(value) or value == 0):
+        return exact_decimal(value)
+    exact = Fraction(value)
+    numerator, denominator = Decimal(exact.numerator), Decimal(exact.denominator)
+    few = Context(prec=_FEW_DIGITS)
+    number = few.divide(numerator, denominator)
+    if not few.flags[Inexact]:
+        return _with_exponent(number.normalize(few))
+    if exact.numerator.bit_length() + exact.denominator.bit_length() <= 3 * _SHORT_QUOTIENT:
+        return str(exact)
+    first = Context(prec=_FIRST_DIGITS, rounding=ROUND_DOWN).divide(numerator, denominator)
+    digits, mark, exponent = _with_exponent(first).partition("e")
+    return f"{digits}...{mark}{exponent}"
+
+
+def _with_exponent(number: Decimal) -> str:
+    """Write a number plainly from 1e-6 to 1e21, with an exponent outside."""
+    if number and not -6 <= number.adjusted() < 21:
+        return f"{number:e}"
+    return f"{number:f}"
+
+
 def hex_float(value: float) -> str:
     """Write a float in hexadecimal without trailing zeros.
 
@@ -210,13 +265,15 @@ def hex_float(value: float) -> str:
     return re.sub(r"\.?0*p", "p", value.hex(), count=1)
 
 
-def approximate(value: Fraction) -> str:
-    """Write a fraction in decimal with four significant digits.
+def approximate(value: Fraction, *, digits: int = 4) -> str:
+    """Write a fraction in decimal with a few significant digits.
 
     Parameters
     ----------
     value : Fraction
         Any fraction, also far outside the range of a float.
+    digits : int
+        How many.
 
     Returns
     -------
@@ -228,7 +285,7 @@ def approximate(value: Fraction) -> str:
     >>> approximate(Fraction(1, 3)), approximate(Fraction(1, 10**400))
     ('0.3333', '1e-400')
     """
-    context = Context(prec=4)
+    context = Context(prec=digits)
     quotient = context.divide(Decimal(value.numerator), Decimal(value.denominator))
     quotient = quotient.normalize(context)
     if Decimal("1e-4") <= abs(quotient) < Decimal("1e6") or not quotient:

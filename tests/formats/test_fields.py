@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.cli.code import derivation, parse_code
+from precsim.formats.fields import derivation, parse_code
 from precsim.formats.oracle import decode_exact, encode_exact
 from precsim.formats.registry import list_formats
 from precsim.rounding.spec import RoundingSpec

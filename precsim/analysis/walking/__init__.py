@@ -1,0 +1,1 @@
+"""An expression, evaluated step by step, with each rounding explained."""

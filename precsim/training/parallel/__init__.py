@@ -1,0 +1,1 @@
+"""One training on several devices, with the bits that it has on one."""

@@ -1,0 +1,93 @@
+"""Dot products in a walk: the bits of `matmul` and of the definition of tensor cores."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.analysis.walking.walk import walk
+from precsim.products.specs.machines import MACHINES
+
+CORES = [
+    f"{machine}:{'e4m3' if kind == 'fp8' else kind}"
+    for machine, kinds in MACHINES.items()
+    for kind in kinds
+]
+CORES += [
+    *("h100:e4m3:promote32", "h100:e4m3:mma", "a100:fp16:acc=fp16", "b200:mxfp8", "b200:nvfp4"),
+    *("h100:bf16:splitk2x16", "b200:mxfp4", "fp16_fp16_fp32:fused4x23+sticky"),
+]
+
+
+def operands(count: int, spec: str) -> tuple[list[float], list[float], float]:
+    draw = np.random.default_rng(count)
+    a, b = draw.normal(size=(2, count)) * 2.0 ** draw.integers(-6, 6, (2, count))
+    parsed = ps.MatmulSpec.parse(spec)
+    lhs = "fp32" if parsed.is_block_scaled else parsed.core.lhs.element
+    rhs = "fp32" if parsed.is_block_scaled else parsed.core.rhs.element
+    rounded = [np.asarray(ps.round_to(np.clip(x, -6, 6), f)) for x, f in ((a, lhs), (b, rhs))]
+    return rounded[0].tolist(), rounded[1].tolist(), 3.25
+
+
+@pytest.mark.parametrize("spec", CORES)
+def test_a_tensor_core_is_that_of_the_definition(spec: str) -> None:
+    for count in (3, 40):
+        a, b, c = operands(count, spec)
+        found = walk(f"dot({a}, {b}, c={c})", spec)
+        assert found.value == ps.oracle.fused_dot_exact(a, b, c, spec)
+        for step in found.steps:
+            if step.alignment is None:
+                continue
+            unit = Fraction(2) ** step.alignment.unit
+            terms = step.alignment.terms
+            assert all(term.value == term.kept * unit + term.lost for term in terms)
+            assert step.rounding.exact == sum(term.kept for term in terms) * unit
+
+
+def test_it_shows_what_hopper_cuts_off() -> None:
+    text = "dot([-2**13, -0.5, -0.25, -0.125], [2**10, 1, 1, 1], h100:fp16, c=2**23)"
+    found = ps.walk(text, "fp32")
+    assert (found.value, found.exact) == (-0.75, Fraction(-7, 8))
+    alignment = found.steps[-1].alignment
+    assert alignment is not None
+    assert [term.lost for term in alignment.terms] == [0, 0, 0, Fraction(-1, 8), 0]
+
+
+@pytest.mark.parametrize(
+    "spec", ["bf16_bf16_fp32->bf16", "e4m3_e4m3_fp16:product=fp16", "raw_raw_e5m2"]
+)
+def test_sums_in_sequence_are_those_of_matmul(spec: str) -> None:
+    draw = np.random.default_rng(3)
+    a, b = draw.normal(size=(2, 6)).astype(np.float32)
+    if spec.startswith("raw"):
+        a, b = (np.asarray(ps.round_to(x, "e5m2")) for x in (a, b))
+    expected = ps.matmul(a[None], b[:, None], spec, backend="reference").item()
+    text = f"dot({a.astype(float).tolist()}, {b.astype(float).tolist()}, {spec})"
+    assert walk(text, "e5m2" if spec.startswith("raw") else "fp32").value == expected
+
+
+def test_without_a_spec_each_step_is_fused() -> None:
+    found = ps.walk("dot([0.1, 3], [0.3, 0.7])", "fp16")
+    a, b = (
+        np.asarray(ps.round_to(np.array(x, np.float32), "fp16")) for x in ([0.1, 3], [0.3, 0.7])
+    )
+    spec = ps.MatmulSpec(accumulator=ps.RoundingSpec.parse("fp16"))
+    assert found.value == ps.matmul(a[None], b[:, None], spec, backend="reference").item()
+    assert [step.operation for step in found.steps[-2:]] == ["fma", "fma"]
+
+
+def test_overflow_of_a_tensor_core_is_infinity() -> None:
+    found = ps.walk("dot([2**15, 2**15], [2**15, 1], h100:fp16, c=2**127)", "fp32")
+    assert found.value == 2.0**127 + 2.0**30 or found.value == 2.0**127
+    text = "dot([3e38], [1], h100:bf16, c=3e38)"
+    assert ps.walk(text, "fp32").value == float("inf")
+    assert "gives infinity" in ps.walk(text, "fp32").steps[-1].rounding.reason
+
+
+def test_numbers_are_rounded_to_the_operand_at_once() -> None:
+    """Through fp16 first, this number would be a tie in e4m3."""
+    text = "1.0625000001"
+    found = ps.walk(f"dot([{text}], [1], h100:e4m3)", "fp16")
+    assert found.steps[0].rounding.spec == "e4m3"
+    assert found.value == 1.125
