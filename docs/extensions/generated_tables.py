@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import precsim as ps
-from precsim.cli import formats
+from precsim.cli import format_rows
 
 _MARK = re.compile(r"^% table: (\w+)$", re.MULTILINE)
 _TEXTS = ("aliases", "source")
@@ -34,10 +34,11 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _kinds() -> dict[str, tuple[tuple[str, ...], list[tuple[str, ...]]]]:
     """Return columns and rows of each kind of format."""
     return {
-        "float": (formats.FLOAT_COLUMNS, formats.float_rows()),
-        "fixed": (formats.FIXED_COLUMNS, formats.fixed_rows()),
-        "block": (formats.BLOCK_COLUMNS, formats.block_rows()),
-        "affine": (formats.AFFINE_COLUMNS, formats.affine_rows()),
+        kind: (
+            format_rows.COLUMNS[kind],
+            [format_rows.row_of(ps.get_format(name)) for name in ps.list_formats(kind=kind)],
+        )
+        for kind in format_rows.KINDS
     }
 
 
@@ -49,7 +50,7 @@ def formats_table(kind: str) -> str:
     note = re.sub(
         r"(?<= )(\S*\{\S+|\S*\[\S+|\w*\([ew]=\S+\)|mxfp4_rceil|u?q\w+\.\w)",
         r"`\1`",
-        formats.NOTES[kind],
+        format_rows.NOTES[kind],
     )
     return f"{table([columns[i] for i in facts], cells)}\n\n{note}"
 
@@ -108,7 +109,7 @@ def gallery(folder: Path) -> str:
 def made(name: str, docs: Path) -> str:
     """Return a table by its name."""
     kind = name.removesuffix("_formats")
-    if kind in formats.KINDS:
+    if kind in format_rows.KINDS:
         return formats_table(kind)
     if name == "gallery":
         return gallery(docs / "gallery")
