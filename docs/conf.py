@@ -13,13 +13,23 @@ from precsim.explorer.site import build
 
 _ROOT = Path(__file__).parent.parent
 _PYPROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))
+sys.path.append(str(_ROOT))  # for docs.extensions
 
 project = "precsim"
 author = "The precsim developers"
 copyright = f"2026, {author}"  # noqa: A001
 release = _PYPROJECT["project"]["version"]
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_design",
+    "docs.extensions.generated_tables",
+    "docs.extensions.short_signatures",
+    "docs.extensions.where_used",
+]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 nitpicky = False

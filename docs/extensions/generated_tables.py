@@ -1,0 +1,149 @@
+"""Tables made from the code while the pages are built: formats, policies, the gallery.
+
+A page has the line ``% table: formats`` where the table goes.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import precsim as ps
+from precsim.cli import format_rows
+
+_MARK = re.compile(r"^% table: (\w+)$", re.MULTILINE)
+_TEXTS = ("aliases", "source")
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table; a `|` inside a cell is escaped.
+
+    Examples
+    --------
+    >>> print(table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    names = list(columns)
+    lines = [names, ["---"] * len(names), *([cell.replace("|", r"\|") for cell in r] for r in rows)]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return text.replace("| --- |", "|---|").replace(" --- |", "---|")
+
+
+def _kinds() -> dict[str, tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    """Return columns and rows of each kind of format."""
+    return {
+        kind: (
+            format_rows.COLUMNS[kind],
+            [format_rows.row_of(ps.get_format(name)) for name in ps.list_formats(kind=kind)],
+        )
+        for kind in format_rows.KINDS
+    }
+
+
+def formats_table(kind: str) -> str:
+    """Return the facts of all formats of a kind, and what the columns mean."""
+    columns, rows = _kinds()[kind]
+    facts = [i for i, column in enumerate(columns) if column not in _TEXTS]
+    cells = [[f"`{row[0]}`", *(row[i] for i in facts[1:])] for row in rows]
+    note = re.sub(
+        r"(?<= )(\S*\{\S+|\S*\[\S+|\w*\([ew]=\S+\)|mxfp4_rceil|u?q\w+\.\w)",
+        r"`\1`",
+        format_rows.NOTES[kind],
+    )
+    return f"{table([columns[i] for i in facts], cells)}\n\n{note}"
+
+
+def sources_table() -> str:
+    """Return the further names of all formats, and the document that defines each."""
+    rows = []
+    for columns, cells in _kinds().values():
+        for row in cells:
+            named = dict(zip(columns, row, strict=True))
+            aliases = [f"`{name}`" for name in named.get("aliases", "").split(", ") if name]
+            rows.append([f"`{row[0]}`", ", ".join(aliases), named["source"]])
+    return table(["format", "also named", "source"], rows)
+
+
+def policies_table() -> str:
+    """Return what each preset of a policy rounds where."""
+    columns = {
+        "weights": "p",
+        "forward": "fwd",
+        "gradient of the input": "dgrad",
+        "gradient of the weights": "wgrad",
+        "between products": "e",
+        "update": "update",
+        "loss scale": "scale",
+        "tensor scales": "tensor",
+    }
+    rows = []
+    for name in ps.list_policies():
+        settings = dict(part.split("=", 1) for part in _settings(str(ps.Policy.parse(name))))
+        rows.append([f"`{name}`", *(f"`{settings[key]}`" for key in columns.values())])
+    return table(["policy", *columns], rows)
+
+
+def _settings(text: str) -> list[str]:
+    """Split a policy at the commas outside its brackets."""
+    return re.split(r",(?![^\[]*\])", text)
+
+
+def gallery(folder: Path) -> str:
+    """Return a card for each page of the gallery: its picture, and its title as a link."""
+    cards = []
+    for page in sorted(folder.glob("g*.md")):
+        text = page.read_text(encoding="utf-8")
+        title = text.partition("\n")[0].removeprefix("# ")
+        described = re.search(r"^!\[(.*?)\]\((.*?)\)", text, re.MULTILINE | re.DOTALL)
+        assert described is not None, f"{page.name} has no picture"
+        alt, picture = " ".join(described[1].split()), described[2]
+        cards.append(
+            f":::{{grid-item-card}} {title}\n:link: {page.stem}\n:link-type: doc\n"
+            f":img-top: {picture}\n:img-alt: {alt}\n:::"
+        )
+    return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n\n".join(cards) + "\n::::"
+
+
+def made(name: str, docs: Path) -> str:
+    """Return a table by its name."""
+    kind = name.removesuffix("_formats")
+    if kind in format_rows.KINDS:
+        return formats_table(kind)
+    if name == "gallery":
+        return gallery(docs / "gallery")
+    return {"format_sources": sources_table, "policies": policies_table}[name]()
+
+
+def fill(text: str, docs: Path) -> str:
+    """Return a page with its tables; a name that is not known is an error.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+    docs : Path
+        The folder of the pages.
+
+    Returns
+    -------
+    str
+        Markdown.
+
+    Examples
+    --------
+    >>> "fp16" in fill("% table: float_formats", Path())
+    True
+    """
+    return _MARK.sub(lambda mark: made(mark[1], docs), text)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register with Sphinx."""
+
+    def read_source(app: Any, name: str, source: list[str]) -> None:
+        source[0] = fill(source[0], Path(app.srcdir))
+
+    app.connect("source-read", read_source)
+    return {"parallel_read_safe": True}
