@@ -64,14 +64,14 @@ class TrainConfig:
     clip_rule : {"optax", "torch"}
         The formula of `clip_norm`: ``(g / norm) * clip_norm`` where the norm is not below it, or
         ``g * min(1, clip_norm / (norm + 1e-6))``.
+    delay : int
+        How many steps late each gradient is applied, as in asynchronous training. The first `delay`
+        steps apply nothing: weights and optimizer stay as they are.
     shards : int
         Number of equal parts of each batch whose gradients are computed apart, as on so many
         devices, and averaged; it divides `batch_size`. Loss and model state are averaged too.
     all_reduce : str
         How these gradients are added up, see `options.AllReduce`: "doubling", "ring:bf16", ...
-    delay : int
-        How many steps late each gradient is applied, as in asynchronous training. The first `delay`
-        steps apply nothing: weights and optimizer stay as they are.
 
     Raises
     ------
