@@ -6,7 +6,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 import precsim
+from precsim.explorer.site import build
 
 _ROOT = Path(__file__).parent.parent
 _PYPROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))
@@ -56,3 +59,16 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"precsim {release}"
 html_show_sourcelink = False
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+
+
+def _add_explorer(app: Sphinx, error: Exception | None) -> None:
+    """Write the explorer that runs in the reader's browser beside the pages."""
+    if error is None and app.builder.format == "html":
+        fault = build(Path(app.outdir) / "explore", _ROOT / "node_modules" / "pyodide")
+        if fault:
+            sys.stderr.write(f"explore/ is without Python: {fault}\n")
+
+
+def setup(app: Sphinx) -> None:
+    """Add what this documentation does besides what its extensions do."""
+    app.connect("build-finished", _add_explorer)
