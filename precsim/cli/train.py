@@ -20,11 +20,12 @@ from precsim.cli import cache, devices, resume, run_directory, verify
 from precsim.cli.console import PlainConsole
 from precsim.cli.jobs import train_all
 from precsim.cli.output import naming_options, print_rows, reported
+from precsim.cli.policies import WORDS, read_policy, read_schedule
 from precsim.cli.progress import Progress, live_screen
 from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
-from precsim.training.control.schedule import first_policy, schedule_from
+from precsim.training.control.schedule import schedule_from
 from precsim.training.data.batches import MOST_EXAMPLES
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
@@ -35,7 +36,6 @@ from precsim.training.parallel.devices import Devices
 from precsim.training.prepared import load_data
 from precsim.training.recipes.clipping import CLIP_RULES
 from precsim.training.result import TrainResult
-from precsim.transform.policy import Policy
 from precsim.transform.presets import PRESETS
 
 DEFAULT_POLICIES = (
@@ -65,8 +65,6 @@ _SETTINGS = (
 _OPTIONS = {name: resume.option(name) for name in _SETTINGS}
 _USUAL = {f.name: f.default for f in fields(TrainConfig) if f.name in _SETTINGS}
 
-_WORDS = "docs/explanation/words.md#policies lists keys and values"
-
 _EPILOG = """\
 exit status:
   0    everything was trained, written and drawn
@@ -87,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         metavar="POLICY",
         help=f"policies to compare with fp32: {', '.join(PRESETS)}, KEY=VALUE,..., "
-        f"with rules ;SCOPE:SETTINGS, or FILE.toml ({_WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
+        f"with rules ;SCOPE:SETTINGS, or FILE.toml ({WORDS}) (default: {' '.join(DEFAULT_POLICIES)})",
     )
     parser.add_argument(
         "--schedule",
@@ -205,8 +203,8 @@ def _run(args: argparse.Namespace) -> int:
         integer(args.verify_bits, "--verify-bits", 1)
     reference = ("fp32",) if args.verify_bits is None else ()
     texts = args.policy or (() if args.schedule else DEFAULT_POLICIES)
-    policies = [_policy(text) for text in (*reference, *texts)]
-    policies += map(first_policy, args.schedule or ())
+    policies = [read_policy(text) for text in (*reference, *texts)]
+    policies += [read_schedule(text, args.steps) for text in args.schedule or ()]
     if args.verify_bits is not None and args.schedule:
         raise ValueError("--schedule is given with --verify-bits; allowed is one of them")
     if begun is not None:
@@ -302,14 +300,6 @@ def _train(
             content["complete"] = len(done) == len(configs)
             _finish(args, console, path, done, content, failures)
     return 2 if failures else 0
-
-
-def _policy(text: str) -> Policy:
-    """Read a policy: a string, or the name of a TOML file."""
-    try:
-        return Policy.from_toml(Path(text)) if text.endswith(".toml") else Policy.parse(text)
-    except ValueError as error:
-        raise ValueError(f"{error}; {_WORDS}" if "=" in text else str(error)) from error
 
 
 def _check_model(model: str, task: str) -> None:
