@@ -38,6 +38,18 @@ def magnitude(exact: Number) -> Number:
     return -exact if exact < 0 else exact
 
 
+def same(x: Number, y: Number) -> bool:
+    """Return whether two numbers are one; NaN is NaN.
+
+    Examples
+    --------
+    >>> same(math.nan, math.nan), same(0.0, -0.0), same(Fraction(1, 3), 1 / 3)
+    (True, True, False)
+    """
+    are_nan = all(isinstance(each, float) and math.isnan(each) for each in (x, y))
+    return are_nan or x == y
+
+
 def short(value: float) -> str:
     """Write a float exactly and short: in decimal, else as a power of two, else in hexadecimal.
 

@@ -19,7 +19,7 @@ from precsim.arithmetic.sums.order import (
 )
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.explorer.said import Axis, Number, error, near, rounded, short, stored
+from precsim.explorer.said import Axis, Number, error, near, rounded, same, short, stored
 from precsim.formats.written import exact_text
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
@@ -145,7 +145,7 @@ def sum_steps(asked: Asked) -> dict[str, Any]:
     return {
         "spec": str(spec),
         "count": len(addends),
-        "are_rounded": any(x != y for x, y in zip(addends, given, strict=True)),
+        "are_rounded": not all(map(same, addends, given)),
         "rows": [{k: v for k, v in row.items() if k != "value"} for row in steps.rows],
         "swallowed": swallowed,
         "path": path,
