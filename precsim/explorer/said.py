@@ -50,6 +50,11 @@ def same(x: Number, y: Number) -> bool:
     return are_nan or x == y
 
 
+def computed(value: float) -> float:
+    """Return a result, NaN without the sign that only the processor gave it."""
+    return math.nan if math.isnan(value) else value
+
+
 def short(value: float) -> str:
     """Write a float exactly and short: in decimal, else as a power of two, else in hexadecimal.
 
@@ -58,7 +63,7 @@ def short(value: float) -> str:
     >>> short(0.15625), short(-(2.0**-30)), short(5 * 2.0**-40)
     ('0.15625', '-2^-30', '0x1.4p-38')
     """
-    text = exact_decimal(value)
+    text = exact_decimal(computed(value))
     if len(text) <= _SHORT:
         return text
     significand, exponent = math.frexp(value)

@@ -8,7 +8,17 @@ from typing import Any
 
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.explorer.said import Number, error, is_finite, near, rounded, same, short, stored
+from precsim.explorer.said import (
+    Number,
+    computed,
+    error,
+    is_finite,
+    near,
+    rounded,
+    same,
+    short,
+    stored,
+)
 from precsim.formats.reals import floor_log2
 from precsim.formats.registry import get_format
 from precsim.products.specs.core import Core, CoreOperand
@@ -57,7 +67,7 @@ def tensor_core(asked: Asked) -> dict[str, Any]:
     c = round_exact(first, RoundingSpec(format=totals)).value
     told = _Told(core)
     total, scale = fused_dot_by(a, b, c, core, 0, step=told.step, add=told.add)
-    value = total if scale is None else multiply_scales(total, scale)
+    value = computed(total if scale is None else multiply_scales(total, scale))
     is_total = scale is not None or isinstance(core.block.schedule, _ADDED)
     fmt: Any = totals if is_total else core.sums
     if spec.output is not None:
@@ -112,7 +122,7 @@ def _stored_as(side: CoreOperand) -> RoundingSpec:
 def _exact(pairs: Sequence[tuple[float, float]]) -> Number:
     if all(is_finite(x) and is_finite(y) for x, y in pairs):
         return sum((Fraction(x) * Fraction(y) for x, y in pairs), Fraction(0)) or 0.0
-    return sum(x * y for x, y in pairs)
+    return computed(sum(x * y for x, y in pairs))
 
 
 def _operand(x: float, y: float) -> dict[str, str]:
@@ -138,7 +148,7 @@ class _Told:
 
     def step(self, total: float, products: Sequence[Product], core: Core, draw: int) -> float:
         """Compute a step by its definition, and tell its terms."""
-        value = step_exact(total, products, core, draw)
+        value = computed(step_exact(total, products, core, draw))
         found = align(total, products, core)
         texts = [_text(products[k : k + core.block.group]) for k in self._starts(products)]
         said: dict[str, Any] = {"kind": "step", "result": short(value)}
@@ -153,7 +163,7 @@ class _Told:
     def add(self, fmt: str, x: float, y: float) -> float:
         """Add two chains with one rounding, and tell it."""
         exact = _exact([(x, 1.0), (y, 1.0)])
-        value = round_exact(exact, fmt).value + 0.0
+        value = computed(round_exact(exact, fmt).value + 0.0)
         self.steps.append(
             {"kind": "add", "left": short(x), "right": short(y), "in": fmt, "result": short(value)}
         )
@@ -161,7 +171,7 @@ class _Told:
 
     def round(self, x: float, output: RoundingSpec) -> float:
         """Round the result to the output, and tell it."""
-        value = round_exact(x, output).value
+        value = computed(round_exact(x, output).value)
         self.steps.append(
             {"kind": "output", "left": short(x), "in": str(output), "result": short(value)}
         )
