@@ -115,11 +115,14 @@ def _tensor(counts: Mapping[Number, int], said: str) -> Tensor:
             numbers[value < 0].append((magnitude(value), count))
         else:
             infinities[value < 0] += count
-    sides = []
-    for each, infinite in zip(map(sorted, numbers), infinities, strict=True):
-        before = [0, *accumulate(count for _, count in each)]
-        sides.append(Side([size for size, _ in each], before, infinite))
-    return Tensor(*sides, zeros, nans, said)
+    positive, negative = (_side(*each) for each in zip(numbers, infinities, strict=True))
+    return Tensor(positive, negative, zeros, nans, said)
+
+
+def _side(numbers: list[tuple[Number, int]], infinities: int) -> Side:
+    numbers.sort()
+    before = [0, *accumulate(count for _, count in numbers)]
+    return Side([size for size, _ in numbers], before, infinities)
 
 
 def tensor(asked: Asked) -> Tensor:

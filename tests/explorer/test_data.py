@@ -103,14 +103,15 @@ def test_a_file_that_is_not_base64_and_a_tensor_that_is_not_there() -> None:
     content = save({"w": np.zeros(2, np.float32)})
     found = answer({**request, **asked(content, "x", tensor="v")})
     assert found["error"].startswith("tensor is 'v'; allowed are 'w'")
-    for chosen in (["w"], {}, 3):
+    odd: list[Any] = [["w"], {}, 3]
+    for chosen in odd:
         found = answer({**request, **asked(content, "x", tensor=chosen)})
         assert found["error"].startswith("tensor is ")
 
 
 def test_equal_codes_of_a_file_are_decoded_once() -> None:
     """A file of float16 has at most 65,536 codes, whatever its length."""
-    array = np.tile(np.float16([1, -1, 0, -0.0, np.nan]), 100)
+    array = np.array([1, -1, 0, -0.0, np.nan] * 100, np.float16)
     found = tensor(asked(npy(array)))
     assert (found.positive.sizes, found.positive.before) == ([1.0], [0, 100])
     assert (found.negative.before, found.zeros, found.nans) == ([0, 100], 200, 100)

@@ -60,7 +60,7 @@ def test_losses_are_those_of_range_rates(name: str) -> None:
     for spec in _rules(name):
         values = [*_signed(spec.format, Random(name)), math.inf, -math.inf]
         typed = ", ".join(str(Fraction(x)) if math.isfinite(x) else str(x) for x in values)
-        rates = ps.errors.range_rates(np.float64(values), spec)
+        rates = ps.errors.range_rates(np.array(values), spec)
         expected = rates.underflowed, rates.overflowed, rates.saturated
         assert losses(tensor({"values": typed}), both_edges(spec)) == expected, spec
 

@@ -85,8 +85,8 @@ def test_random_numbers_have_the_bits_of_matmul(machine: str) -> None:
         given = {} if spec.scales_sums else {"c": repr(c)}
         request = {"question": "tensor_core", "machine": machine, **given}
         found = answer({**request, "a": ", ".join(map(repr, a)), "b": ", ".join(map(repr, b))})
-        rows = np.float32([a]), np.float32([b]).T
-        first = None if spec.scales_sums else np.float32([[c]])
+        rows = np.array([a], np.float32), np.array([b], np.float32).T
+        first = None if spec.scales_sums else np.array([[c]], np.float32)
         expected = ps.matmul(*rows, spec, c=first, backend="reference").item()
         assert found["result"]["value"] == exact_decimal(expected)
         assert found["result"]["short"] == found["steps"][-1]["result"] or found["scale"]
@@ -112,6 +112,19 @@ def test_what_is_more_than_steps_is_refused(machine: str) -> None:
 def test_nan_is_not_another_number_when_it_is_stored() -> None:
     found = asked("h100:fp16", a="nan, 1", b="1, 1", c="0")
     assert not found["are_rounded"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "changes"),
+    [
+        ("b200:e4m3", {"a": "-2^13, -0.5, -0.25, -0.125", "b": "2^10, 1, 1, 1", "c": "2^23"}),
+        ("h100:fp16->bf16", {"a": "inf, -inf", "b": "1, 1"}),
+        ("h100:e4m3:promote128", {"a": "-nan, 1", "b": "1, 1"}),
+        ("b200:nvfp4", {"a": "nan, 1", "b": "1, -1"}),
+    ],
+)
+def test_nan_has_no_sign(machine: str, changes: dict[str, str]) -> None:
+    assert "-nan" not in str(asked(machine, **changes))
 
 
 def _repeated(part: str) -> list[str]:
