@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 from precsim.explorer import asked as read
@@ -93,8 +93,12 @@ class Tensor:
         """Count the binary exponents: e of a magnitude from 2**e to below 2**(e + 1)."""
         found: Counter[int] = Counter()
         for side in self.sides:
-            for size, (first, last) in zip(side.sizes, pairwise(side.before), strict=True):
-                found[_exponent(size)] += last - first
+            first = 0
+            while first < len(side.sizes):
+                e = _exponent(side.sizes[first])
+                last = bisect_left(side.sizes, Fraction(2) ** (e + 1), first)
+                found[e] += side.before[last] - side.before[first]
+                first = last
         return found
 
 
@@ -103,7 +107,7 @@ def _exponent(size: Fraction | float) -> int:
 
 
 def _tensor(counts: Mapping[Number, int], said: str) -> Tensor:
-    numbers: tuple[list[tuple[Number, int]], ...] = [], []
+    numbers: tuple[dict[Number, int], ...] = {}, {}
     zeros = nans = 0
     infinities = [0, 0]
     for value, count in counts.items():
@@ -112,17 +116,16 @@ def _tensor(counts: Mapping[Number, int], said: str) -> Tensor:
         elif value != value:  # noqa: PLR0124 NaN; math.isnan refuses large fractions
             nans += count
         elif is_finite(value):
-            numbers[value < 0].append((magnitude(value), count))
+            numbers[value < 0][magnitude(value)] = count
         else:
             infinities[value < 0] += count
     positive, negative = (_side(*each) for each in zip(numbers, infinities, strict=True))
     return Tensor(positive, negative, zeros, nans, said)
 
 
-def _side(numbers: list[tuple[Number, int]], infinities: int) -> Side:
-    numbers.sort()
-    before = [0, *accumulate(count for _, count in numbers)]
-    return Side([size for size, _ in numbers], before, infinities)
+def _side(counts: Mapping[Number, int], infinities: int) -> Side:
+    sizes = sorted(counts)
+    return Side(sizes, [0, *accumulate(map(counts.__getitem__, sizes))], infinities)
 
 
 def tensor(asked: Asked) -> Tensor:
