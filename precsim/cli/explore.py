@@ -43,11 +43,9 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     ValueError
-        If the port is none.
-    OSError
-        If another program has the port.
+        If the port is none, or cannot be had.
     """
-    with Server(integer(args.port, "--port", 0, 65535)) as server:
+    with _server(integer(args.port, "--port", 0, 65535)) as server:
         print_words(f"{server.address} has the explorer, for this machine alone. Ctrl-C ends it.")
         flush_output()
         if not args.no_browser:
@@ -57,3 +55,11 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print()
     return 0
+
+
+def _server(port: int) -> Server:
+    try:
+        return Server(port)
+    except OSError as error:
+        why = str(error.strerror).lower()
+        raise ValueError(f"--port is {port}: {why}; allowed is a free one, 0 for any") from None

@@ -6,6 +6,7 @@ It runs on the standard library alone, so that it runs in a browser too.
 import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from time import monotonic
 from typing import Any
 
 from precsim.explorer import bits, blocks, choices, data, line, ranges, sums, table
@@ -16,6 +17,8 @@ Answer = dict[str, Any]
 
 MOST_REQUESTS = 500
 """Requests that "many" takes at once."""
+MOST_SECONDS = 60
+"""Time after which "many" begins no other request: numbers of 10,000 digits take a second each."""
 
 
 def answer(request: Any) -> Answer:
@@ -68,7 +71,9 @@ def _many(asked: Asked) -> Answer:
         raise ValueError(f"requests is no list of at most {MOST_REQUESTS} requests")
     if any(isinstance(r, Mapping) and r.get("question") == "many" for r in requests):
         raise ValueError("requests has the question 'many'; allowed are the others")
-    return {"answers": [answer(request) for request in requests]}
+    end = monotonic() + MOST_SECONDS
+    late = {"error": f"requests take more than {MOST_SECONDS} seconds; ask fewer at once"}
+    return {"answers": [answer(each) if monotonic() <= end else late for each in requests]}
 
 
 QUESTIONS: dict[str, Callable[[Asked], Answer]] = {

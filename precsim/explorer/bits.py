@@ -37,10 +37,14 @@ def code(asked: Asked) -> dict[str, Any]:
     """Say what a code means in a format."""
     spec = _spec(asked)
     fmt: Format = spec.format
-    pattern, widths = parse_code(read.text(asked, "code"))
+    given = read.text(asked, "code")
+    try:
+        pattern, widths = parse_code(given)
+        check_fields(widths, fmt)
+    except ValueError as error:  # named as the command's option
+        raise ValueError(str(error).removeprefix("--")) from None
     if pattern >> (fmt.width or 0):
         raise ValueError(f"code has more bits than {fmt}; allowed are {fmt.width}")
-    check_fields(widths, fmt)
     said = coded(pattern, fmt)
     value = decode_exact(pattern, fmt)
     return {"given": None, **said, "flags": [], **_around(said, value, spec)}

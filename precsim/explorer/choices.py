@@ -10,6 +10,7 @@ from precsim.explorer.table import WIDEST
 from precsim.formats.floating import Specials
 from precsim.formats.registry import get_format, list_formats
 from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.spec import MatmulSpec
 
 _SPECIALS = {
     Specials.IEEE: "infinities and NaNs (IEEE 754)",
@@ -36,13 +37,20 @@ def formats(asked: Asked) -> dict[str, Any]:
     """List what can be chosen."""
     names = {kind: list_formats(kind=kind) for kind in ("float", "fixed", "block")}
     orders = [(name, _ORDERS.get(name, f"in {_with_size(name)}")) for name in METHODS]
+    machines = {name: _operands(name) for name in MACHINES}
     return {
         "kinds": {kind: [_listed(name, kind) for name in of] for kind, of in names.items()},
         "rule": {name: [_choice(member) for member in kind] for name, kind in read.RULE.items()},
         "fields": {kind: list(names_of) for kind, names_of in read.FIELDS.items()},
         "defaults": {kind: _defaults(kind) for kind in read.FIELDS},
         "specials": [[str(member), _SPECIALS[member]] for member in Specials],
-        "machines": {name: _operands(name) for name in MACHINES},
+        "machines": machines,
+        "without_c": [
+            f"{name}:{kind}"
+            for name, kinds in machines.items()
+            for kind in kinds
+            if MatmulSpec.parse(f"{name}:{kind}").scales_sums
+        ],
         "arrangements": list(ARRANGEMENTS),
         "orders": [{"value": name, "label": label} for name, label in orders],
     }

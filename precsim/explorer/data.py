@@ -11,11 +11,12 @@ import math
 import struct
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 from precsim.explorer import asked as read
@@ -32,48 +33,99 @@ _MOST_TENSORS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """The numbers of one sign beside zero, without it."""
+
+    sizes: Sequence[Fraction | float]
+    """Each finite magnitude once, ascending."""
+    before: Sequence[int]
+    """How many numbers are before each magnitude; at last, how many there are."""
+    infinities: int
+
+    def up_to(self, cut: Fraction, *, with_it: bool) -> int:
+        """Return how many finite magnitudes are below a number, or up to it."""
+        return self.before[(bisect_right if with_it else bisect_left)(self.sizes, cut)]
+
+    @property
+    def finite(self) -> int:
+        """How many numbers are finite."""
+        return self.before[-1]
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """Numbers, counted and in order."""
 
-    sizes: Sequence[Fraction | float]
-    """The magnitudes of the finite numbers beside zero, ascending."""
+    positive: Side
+    negative: Side
     zeros: int
-    infinities: int
     nans: int
     said: str
     """Where the numbers are from."""
 
     @property
+    def sides(self) -> tuple[Side, Side]:
+        """The positive and the negative numbers."""
+        return self.positive, self.negative
+
+    @property
+    def infinities(self) -> int:
+        """How many numbers are infinite."""
+        return sum(side.infinities for side in self.sides)
+
+    @property
+    def nonzero(self) -> int:
+        """How many numbers there are beside zeros and NaNs."""
+        return sum(side.finite + side.infinities for side in self.sides)
+
+    @property
     def count(self) -> int:
         """How many numbers there are."""
-        return len(self.sizes) + self.zeros + self.infinities + self.nans
+        return self.nonzero + self.zeros + self.nans
 
-    def below(self, cut: Fraction) -> int:
-        """Return how many magnitudes beside zero are below a number."""
-        return bisect_left(self.sizes, cut)
+    @property
+    def ends(self) -> list[Fraction | float]:
+        """The smallest and the largest finite magnitude; nothing if there is none."""
+        sides = [side.sizes for side in self.sides if side.sizes]
+        return [min(s[0] for s in sides), max(s[-1] for s in sides)] if sides else []
 
     def exponents(self) -> Counter[int]:
         """Count the binary exponents: e of a magnitude from 2**e to below 2**(e + 1)."""
-        return Counter(map(_exponent, self.sizes))
+        found: Counter[int] = Counter()
+        for side in self.sides:
+            first = 0
+            while first < len(side.sizes):
+                e = _exponent(side.sizes[first])
+                last = bisect_left(side.sizes, Fraction(2) ** (e + 1), first)
+                found[e] += side.before[last] - side.before[first]
+                first = last
+        return found
 
 
 def _exponent(size: Fraction | float) -> int:
     return floor_log2(size) if isinstance(size, Fraction) else math.frexp(size)[1] - 1
 
 
-def _tensor(values: Iterable[Number], said: str) -> Tensor:
-    sizes: list[Number] = []
-    zeros = infinities = nans = 0
-    for value in values:
+def _tensor(counts: Mapping[Number, int], said: str) -> Tensor:
+    numbers: tuple[dict[Number, int], ...] = {}, {}
+    zeros = nans = 0
+    infinities = [0, 0]
+    for value, count in counts.items():
         if not value:
-            zeros += 1
+            zeros += count
+        elif value != value:  # noqa: PLR0124 NaN; math.isnan refuses large fractions
+            nans += count
         elif is_finite(value):
-            sizes.append(magnitude(value))
-        elif math.isnan(value):
-            nans += 1
+            numbers[value < 0][magnitude(value)] = count
         else:
-            infinities += 1
-    return Tensor(sorted(sizes), zeros, infinities, nans, said)
+            infinities[value < 0] += count
+    positive, negative = (_side(*each) for each in zip(numbers, infinities, strict=True))
+    return Tensor(positive, negative, zeros, nans, said)
+
+
+def _side(counts: Mapping[Number, int], infinities: int) -> Side:
+    sizes = sorted(counts)
+    return Side(sizes, [0, *accumulate(map(counts.__getitem__, sizes))], infinities)
 
 
 def tensor(asked: Asked) -> Tensor:
@@ -82,12 +134,12 @@ def tensor(asked: Asked) -> Tensor:
         name = read.text(asked, "name", most=1_000)
         content = _content(asked)
         if name.lower().endswith(".npy"):
-            return _tensor(npy_values(content), name)
+            return _tensor(npy_counts(content), name)
         return _of_safetensors(content, name, asked.get("tensor"))
     if asked.get("example"):
         made = EXAMPLES[read.choice(asked, "example", EXAMPLES)]
-        return _tensor(made.values(), made.said)
-    return _tensor(read.numbers(asked, "values", MOST_TYPED), "your numbers")
+        return _tensor(Counter(made.values()), made.said)
+    return _tensor(Counter(read.numbers(asked, "values", MOST_TYPED)), "your numbers")
 
 
 def _content(asked: Asked) -> bytes:
@@ -163,51 +215,50 @@ def examples(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _floats(data: bytes, kind: str, is_little: bool) -> "array[float]":
-    numbers: array[float] = array(kind)
-    numbers.frombytes(data)
+_Reader = Callable[[bytes, bool], Counter[Number]]
+
+
+def _words(data: bytes, kind: str, is_little: bool) -> "array[Any]":
+    words: array[Any] = array(kind)
+    words.frombytes(data)
     if is_little != (sys.byteorder == "little"):
-        numbers.byteswap()
-    return numbers
+        words.byteswap()
+    return words
 
 
-def _half_precision(name: str) -> Callable[[bytes, bool], Iterator[float]]:
-    """Return a reader of codes of one or two bytes, by a table of what they mean."""
+def _narrow(name: str, kind: str) -> _Reader:
+    """Return a reader of codes of one or two bytes, each of which is decoded once."""
 
-    def values(data: bytes, is_little: bool) -> Iterator[float]:
-        size = 2 if name in ("fp16", "bf16") else 1
-        codes = array("H" if size == 2 else "B")
-        codes.frombytes(data)
-        if size == 2 and is_little != (sys.byteorder == "little"):
-            codes.byteswap()
-        meaning = {code: decode_exact(code, name) for code in set(codes)}
-        return (meaning[code] for code in codes)
+    def counts(data: bytes, is_little: bool) -> Counter[Number]:
+        found: Counter[Number] = Counter()
+        for code, count in Counter(_words(data, kind, is_little)).items():
+            found[decode_exact(code, name)] += count
+        return found
 
-    return values
+    return counts
 
 
-def _wide(kind: str) -> Callable[[bytes, bool], Iterator[float]]:
-    return lambda data, is_little: iter(_floats(data, kind, is_little))
+def _wide(kind: str) -> _Reader:
+    return lambda data, is_little: Counter(_words(data, kind, is_little))
 
 
-_Reader = Callable[[bytes, bool], Iterator[float]]
 _NPY: dict[str, tuple[int, _Reader]] = {
     "f8": (8, _wide("d")),
     "f4": (4, _wide("f")),
-    "f2": (2, _half_precision("fp16")),
+    "f2": (2, _narrow("fp16", "H")),
 }
 _SAFETENSORS: dict[str, tuple[int, _Reader]] = {
     "F64": (8, _wide("d")),
     "F32": (4, _wide("f")),
-    "F16": (2, _half_precision("fp16")),
-    "BF16": (2, _half_precision("bf16")),
-    "F8_E4M3": (1, _half_precision("e4m3")),
-    "F8_E5M2": (1, _half_precision("e5m2")),
+    "F16": (2, _narrow("fp16", "H")),
+    "BF16": (2, _narrow("bf16", "H")),
+    "F8_E4M3": (1, _narrow("e4m3", "B")),
+    "F8_E5M2": (1, _narrow("e5m2", "B")),
 }
 
 
-def npy_values(content: bytes) -> Iterator[float]:
-    """Return the numbers of the bytes of a .npy file.
+def npy_counts(content: bytes) -> Counter[Number]:
+    """Return how often each number is in the bytes of a .npy file.
 
     Source: NumPy, "The .npy format", versions 1.0 to 3.0 (NEP 1).
     """
@@ -221,27 +272,35 @@ def npy_values(content: bytes) -> Iterator[float]:
     try:
         known = ast.literal_eval(head.decode("latin1").strip())
         kind, shape = str(known["descr"]), tuple(map(int, known["shape"]))
-    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
+    except (
+        ValueError,
+        ArithmeticError,
+        SyntaxError,
+        TypeError,
+        LookupError,
+        RecursionError,
+        MemoryError,
+    ):
         raise ValueError("file has a header that is no dictionary of an array") from None
     order, name = kind[:1], kind[1:]
     if order not in "<>=" or name not in _NPY:
         raise ValueError(f"file has dtype {shown(kind)}; allowed are float64, float32, float16")
-    size, values = _NPY[name]
+    size, counts = _NPY[name]
     data = content[8 + width + length :]
     if any(n < 0 for n in shape) or len(data) != size * math.prod(shape):
         raise ValueError(f"file has {len(data)} bytes of numbers, but its shape is {shown(shape)}")
-    return values(data, order != ">")
+    return counts(data, order != ">")
 
 
 def _of_safetensors(content: bytes, name: str, chosen: Any) -> Tensor:
     """Return a tensor of the bytes of a .safetensors file: the one chosen, or the first."""
     entries, start = safetensors_entries(content)
     key = next(iter(entries)) if chosen is None else chosen
-    if key not in entries:
+    if not isinstance(key, str) or key not in entries:
         raise not_allowed("tensor", key, list(entries)[:12])
     kind, first, last = entries[key]
-    values = _SAFETENSORS[kind][1](content[start + first : start + last], True)
-    return _tensor(values, f"{name}: {key}, {kind}")
+    counts = _SAFETENSORS[kind][1](content[start + first : start + last], True)
+    return _tensor(counts, f"{name}: {key}, {kind}")
 
 
 def safetensors_entries(content: bytes) -> tuple[dict[str, tuple[str, int, int]], int]:
@@ -257,11 +316,9 @@ def safetensors_entries(content: bytes) -> tuple[dict[str, tuple[str, int, int]]
     try:
         header = json.loads(content[8 : 8 + length].decode("utf-8"))
         entries = {
-            str(name): (str(entry["dtype"]), *map(int, entry["data_offsets"]), entry["shape"])
-            for name, entry in header.items()
-            if name != "__metadata__"
+            str(name): _entry(entry) for name, entry in header.items() if name != "__metadata__"
         }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, ArithmeticError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError("file has a header that is no list of tensors") from None
     room = len(content) - 8 - length
     found: dict[str, tuple[str, int, int]] = {}
@@ -276,6 +333,11 @@ def safetensors_entries(content: bytes) -> tuple[dict[str, tuple[str, int, int]]
     if not found:
         raise ValueError(f"file has no tensor of {', '.join(_SAFETENSORS)}")
     return found, 8 + length
+
+
+def _entry(entry: Any) -> tuple[str, int, int, Any]:
+    first, last = map(int, entry["data_offsets"])
+    return str(entry["dtype"]), first, last, entry["shape"]
 
 
 def _count(shape: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
 from precsim.explorer.bits import outcomes
-from precsim.explorer.said import Axis, Number, is_finite, labels, rounded, short
+from precsim.explorer.said import Axis, Number, is_finite, labels, rounded, same, short
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
 from precsim.formats.oracle import decode_exact
@@ -150,17 +150,13 @@ def cells(values: list[Fraction], spec: RoundingSpec) -> list[dict[str, Any]]:
     for low, probe, high in probes:
         value = round_exact(probe, spec).value
         is_point = low == high
-        if found and _same(found[-1]["value"], value):
+        if found and same(found[-1]["value"], value):
             found[-1] |= {"high": high, "has_high": is_point}
             continue
         found.append(
             {"value": value, "low": low, "high": high, "has_low": is_point, "has_high": is_point}
         )
     return found
-
-
-def _same(x: float, y: float) -> bool:
-    return x == y or (math.isnan(x) and math.isnan(y))
 
 
 def _placed(cell: dict[str, Any], axis: Axis) -> dict[str, Any]:

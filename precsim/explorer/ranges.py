@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
@@ -12,7 +12,7 @@ from precsim.explorer.said import percent
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
 from precsim.formats.written import approximate
-from precsim.rounding.modes import RoundingMode
+from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.oracle import Flags, round_exact
 from precsim.rounding.spec import RoundingSpec
 
@@ -29,18 +29,33 @@ _WIDEST = 400
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Where magnitudes begin to be more than zero in a format, and where they overflow."""
+    """Where the magnitudes of one sign begin to be more than zero, and to be beyond a format."""
 
     zero: Fraction
     zero_is_kept: bool
     """Whether the magnitude at that edge is not made zero."""
-    overflow: Fraction
-    overflows: bool
-    """Whether the magnitude at that edge overflows."""
+    beyond: Fraction
+    is_beyond: bool
+    """Whether the magnitude at that edge is beyond the format."""
+    saturates: bool
+    """Whether what is beyond becomes a number of the format; if not, it overflows."""
+    infinity_saturates: bool
 
 
-def edges(spec: RoundingSpec) -> Edges:
-    """Return where numbers stop being zero, and begin to overflow, as the definition rounds them.
+class Losses(NamedTuple):
+    """What became of numbers, as `precsim.errors.range_rates` counts it."""
+
+    underflowed: int
+    overflowed: int
+    saturated: int
+
+
+_BEYOND = Flags.OVERFLOW | Flags.INVALID
+"""What the definition signals for a number beyond a format, a negative one of unsigned ones too."""
+
+
+def edges(spec: RoundingSpec, sign: int = 1) -> Edges:
+    """Return where numbers stop being zero, and begin to be beyond, as the definition rounds them.
 
     A rule changes its mind at values and half way between them only; so integers of a quarter of
     the gap decide, and a bisection finds the first.
@@ -48,8 +63,10 @@ def edges(spec: RoundingSpec) -> Edges:
     Examples
     --------
     >>> found = edges(RoundingSpec.parse("fp16"))
-    >>> found.zero == Fraction(2) ** -25, found.zero_is_kept, found.overflow, found.overflows
+    >>> found.zero == Fraction(2) ** -25, found.zero_is_kept, found.beyond, found.is_beyond
     (True, False, Fraction(65520, 1), True)
+    >>> edges(RoundingSpec.parse("fp16:rtn"), -1).zero
+    Fraction(0, 1)
     """
     fmt: Format = spec.format
     if isinstance(fmt, FixedPointFormat):
@@ -58,9 +75,23 @@ def edges(spec: RoundingSpec) -> Edges:
     else:
         least, normal = Fraction(fmt.min_subnormal), Fraction(fmt.min_normal)
         largest, last = Fraction(fmt.max_finite), Fraction(2) ** (fmt.emax - fmt.precision + 1)
-    zero = _first(least / 4, 4 * int(normal / least), lambda x: round_exact(x, spec).value != 0)
-    over = _first(last / 4, 8, lambda x: Flags.OVERFLOW in round_exact(largest + x, spec).flags)
-    return Edges(*_edge(zero, least / 4), *_edge(over, last / 4, largest))
+
+    def is_beyond(size: Fraction) -> bool:
+        return bool(round_exact(sign * size, spec).flags & _BEYOND)
+
+    def is_kept(size: Fraction) -> bool:
+        return round_exact(sign * size, spec).value != 0 or is_beyond(size)
+
+    zero = _edge(_first(least / 4, 4 * int(normal / least), is_kept), least / 4)
+    if sign < 0 and not fmt.is_signed:
+        beyond = zero
+    else:
+        first = _first(last / 4, 8, lambda x: is_beyond(largest + x))
+        beyond = _edge(first, last / 4, largest)
+    far = round_exact(sign * (beyond[0] + last), spec).value
+    saturates = math.isfinite(far) and spec.overflow is not OverflowMode.WRAP
+    infinity = round_exact(sign * math.inf, spec).value
+    return Edges(*zero, *beyond, saturates, math.isfinite(infinity))
 
 
 def _first(unit: Fraction, most: int, is_beyond: Any) -> int:
@@ -79,21 +110,20 @@ def _edge(first: int, unit: Fraction, start: Fraction = Fraction(0)) -> tuple[Fr
     return start + (first - first % 2) * unit, first % 2 == 0
 
 
-def losses(numbers: Tensor, known: Edges, scale: Fraction = Fraction(1)) -> tuple[int, int]:
-    """Return how many magnitudes become zero and how many overflow, after they are scaled."""
-    zero, over = known.zero / scale, known.overflow / scale
-    return (
-        _count_to(numbers, zero, with_it=not known.zero_is_kept),
-        len(numbers.sizes) - _count_to(numbers, over, with_it=not known.overflows),
-    )
+def losses(numbers: Tensor, known: tuple[Edges, Edges], scale: Fraction = Fraction(1)) -> Losses:
+    """Return what becomes of numbers after they are scaled; `known` are the edges of both signs."""
+    zero = over = saturated = 0
+    for side, of in zip(numbers.sides, known, strict=True):
+        zero += side.up_to(of.zero / scale, with_it=not of.zero_is_kept)
+        beyond = side.finite - side.up_to(of.beyond / scale, with_it=not of.is_beyond)
+        saturated += beyond * of.saturates + side.infinities * of.infinity_saturates
+        over += beyond * (not of.saturates)
+    return Losses(zero, over, saturated)
 
 
-def _count_to(numbers: Tensor, cut: Fraction, *, with_it: bool) -> int:
-    """Return how many magnitudes are below a number, or up to it."""
-    below = numbers.below(cut)
-    while with_it and below < len(numbers.sizes) and numbers.sizes[below] == cut:
-        below += 1
-    return below
+def both_edges(spec: RoundingSpec) -> tuple[Edges, Edges]:
+    """Return the edges of positive and of negative numbers."""
+    return edges(spec), edges(spec, -1)
 
 
 def histogram(asked: Asked) -> dict[str, Any]:
@@ -124,10 +154,7 @@ def _nearest(asked: Asked) -> RoundingSpec:
 
 
 def _counts(numbers: Tensor) -> dict[str, Any]:
-    sizes = numbers.sizes
-    ends = (
-        [approximate(Fraction(end)) for end in (sizes[0], sizes[-1])] if sizes else ["none", "none"]
-    )
+    ends = [approximate(Fraction(end)) for end in numbers.ends] or ["none", "none"]
     return {
         "said": numbers.said,
         "count": numbers.count,
@@ -193,7 +220,6 @@ def _range(
     spec: RoundingSpec, span: tuple[int, int, int], numbers: Tensor, frame: tuple[int, int]
 ) -> dict[str, Any]:
     first, normal, last = span
-    zero, over = losses(numbers, edges(spec))
     starts = _place(first, frame), _place(normal, frame), _place(last + 1, frame)
     return {
         "name": str(spec),
@@ -201,15 +227,14 @@ def _range(
         "normal_at": starts[1],
         "subnormal": round(starts[1] - starts[0], 3),
         "normal": round(starts[2] - starts[1], 3),
-        **_shares(numbers, zero, over),
+        **_shares(numbers, losses(numbers, both_edges(spec))),
     }
 
 
-def _shares(numbers: Tensor, zero: int, over: int) -> dict[str, str]:
-    return {
-        "underflow": percent(zero, len(numbers.sizes)),
-        "overflow": percent(over, len(numbers.sizes)),
-    }
+def _shares(numbers: Tensor, lost: Losses) -> dict[str, str]:
+    names = "underflow", "overflow", "saturated"
+    shares = (percent(count, numbers.nonzero) for count in lost)
+    return dict(zip(names, shares, strict=True))
 
 
 def loss_scales(asked: Asked) -> dict[str, Any]:
@@ -221,20 +246,21 @@ def loss_scales(asked: Asked) -> dict[str, Any]:
     low = min(min(found) - 2, span[0] - 2)
     high = max(max(found) + 3, span[2] + 3)
     frame = low, high
-    known = edges(spec)
+    known = both_edges(spec)
     rows: list[dict[str, Any]] = []
     lost = []
     for power in SCALES:
-        zero, over = losses(numbers, known, Fraction(2) ** power)
-        lost.append(zero + over)
+        here = losses(numbers, known, Fraction(2) ** power)
+        lost.append(sum(here))
         rows.append(
             {
                 "index": power - SCALES[0],
                 "label": f"2^{power}" if power else "1",
                 "shift": round(100 * power / (high - low), 3),
-                "zero": zero,
-                "over": over,
-                **_shares(numbers, zero, over),
+                "zero": here.underflowed,
+                "over": here.overflowed,
+                "clipped": here.saturated,
+                **_shares(numbers, here),
             }
         )
     best = min(range(len(rows)), key=lambda k: (lost[k], abs(SCALES[k])))

@@ -38,6 +38,23 @@ def magnitude(exact: Number) -> Number:
     return -exact if exact < 0 else exact
 
 
+def same(x: Number, y: Number) -> bool:
+    """Return whether two numbers are one; NaN is NaN.
+
+    Examples
+    --------
+    >>> same(math.nan, math.nan), same(0.0, -0.0), same(Fraction(1, 3), 1 / 3)
+    (True, True, False)
+    """
+    are_nan = all(isinstance(each, float) and math.isnan(each) for each in (x, y))
+    return are_nan or x == y
+
+
+def computed(value: float) -> float:
+    """Return a result, NaN without the sign that only the processor gave it."""
+    return math.nan if math.isnan(value) else value
+
+
 def short(value: float) -> str:
     """Write a float exactly and short: in decimal, else as a power of two, else in hexadecimal.
 
@@ -46,7 +63,7 @@ def short(value: float) -> str:
     >>> short(0.15625), short(-(2.0**-30)), short(5 * 2.0**-40)
     ('0.15625', '-2^-30', '0x1.4p-38')
     """
-    text = exact_decimal(value)
+    text = exact_decimal(computed(value))
     if len(text) <= _SHORT:
         return text
     significand, exponent = math.frexp(value)

@@ -79,19 +79,21 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        if not self._is_ours():
+        if not self._is_ours() or (path := self._path()) is None:
             return
-        path = urlsplit(self.path).path.removeprefix("/") or "index.html"
+        path = path.removeprefix("/") or "index.html"
         if path not in self.server.files:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
             return
         kind = _TYPES[path.rpartition(".")[2]]
         self._send(HTTPStatus.OK, self.server.files[path], f"{kind}; charset=utf-8")
 
+    do_HEAD = do_GET
+
     def do_POST(self) -> None:
-        if not self._is_ours():
+        if not self._is_ours() or (path := self._path()) is None:
             return
-        if urlsplit(self.path).path != "/ask":
+        if path != "/ask":
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
             return
         if self.headers.get_content_type() != "application/json":
@@ -118,9 +120,17 @@ class _Handler(BaseHTTPRequestHandler):
             found = {"error": f"precsim failed, which is a defect: {type(error).__name__}: {error}"}
         self._send_json(HTTPStatus.OK, found)
 
+    def _path(self) -> str | None:
+        try:
+            return urlsplit(self.path).path
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "the address is not understood")
+            return None
+
     def _is_ours(self) -> bool:
-        """Refuse other hosts' names and other sites' pages."""
-        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        """Refuse other hosts' names and other sites' pages; names have no case."""
+        host, origin = self.headers.get("Host", "").lower(), self.headers.get("Origin")
+        origin = None if origin is None else origin.lower()
         if host not in self.server.names or origin not in (None, f"http://{host}"):
             self._refuse(HTTPStatus.FORBIDDEN, "only the page of this server may ask")
             return False
@@ -142,7 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing: the terminal shows where the page is, and how to end."""

@@ -19,7 +19,7 @@ from precsim.arithmetic.sums.order import (
 )
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.explorer.said import Axis, Number, error, near, rounded, short, stored
+from precsim.explorer.said import Axis, Number, computed, error, near, rounded, same, short, stored
 from precsim.formats.written import exact_text
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
@@ -56,7 +56,7 @@ class Steps:
         if self.spec.mode is RoundingMode.STOCHASTIC:
             draw = bits_at(Word(self.seed), self.count)
         self.count += 1
-        return compute_exact(operation, x, y, spec=self.spec, random_bits=draw).value
+        return computed(compute_exact(operation, x, y, spec=self.spec, random_bits=draw).value)
 
     def plus(self, x: float, y: float, letter: str) -> float:
         """Add two numbers; sums are told, corrections stand beside the sum before them."""
@@ -114,7 +114,7 @@ def summed(addends: list[float], order: Order, steps: Steps) -> float:
 def _exact_sum(addends: list[float]) -> Number:
     if all(map(math.isfinite, addends)):
         return sum(map(Fraction, addends), Fraction(0)) or 0.0
-    return sum(x for x in addends if not math.isfinite(x))
+    return computed(sum(x for x in addends if not math.isfinite(x)))
 
 
 def _asked(asked: Asked, most: int) -> tuple[RoundingSpec, list[float], list[Number]]:
@@ -145,7 +145,7 @@ def sum_steps(asked: Asked) -> dict[str, Any]:
     return {
         "spec": str(spec),
         "count": len(addends),
-        "are_rounded": any(x != y for x, y in zip(addends, given, strict=True)),
+        "are_rounded": not all(map(same, addends, given)),
         "rows": [{k: v for k, v in row.items() if k != "value"} for row in steps.rows],
         "swallowed": swallowed,
         "path": path,

@@ -8,11 +8,21 @@ from typing import Any
 
 from precsim.explorer import asked as read
 from precsim.explorer.asked import Asked
-from precsim.explorer.said import Number, error, is_finite, near, rounded, short, stored
+from precsim.explorer.said import (
+    Number,
+    computed,
+    error,
+    is_finite,
+    near,
+    rounded,
+    same,
+    short,
+    stored,
+)
 from precsim.formats.reals import floor_log2
 from precsim.formats.registry import get_format
 from precsim.products.specs.core import Core, CoreOperand
-from precsim.products.specs.fused_block import FusedBlock
+from precsim.products.specs.fused_block import FusedBlock, PairInterleaved, Promote, SplitK
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.oracle import (
     Aligned,
@@ -28,6 +38,8 @@ from precsim.rounding.spec import RoundingSpec
 
 MOST = 64
 """Products that are shown."""
+_ADDED = (Promote, PairInterleaved, SplitK)
+"""Schedules whose result is a sum of chains, in the format of totals."""
 _PLACES_CUT = 16
 """Places below the cut-off that are drawn, at most."""
 
@@ -39,6 +51,7 @@ def tensor_core(asked: Asked) -> dict[str, Any]:
         raise ValueError(  # noqa: TRY004 (a name, not a type)
             f"machine is '{spec}'; allowed are tensor cores, for example h100:fp16"
         )
+    _check(spec)
     core = spec.core
     given = [read.numbers(asked, name, MOST) for name in ("a", "b")]
     if len(given[0]) != len(given[1]):
@@ -49,25 +62,56 @@ def tensor_core(asked: Asked) -> dict[str, Any]:
     a, b = (
         [round_exact(x, _stored_as(side)).value for x in side_given] for side_given, side in sides
     )
-    first = read.number(asked, "c")
-    c = round_exact(first, RoundingSpec(format=core.sums)).value
+    totals = get_format("fp16" if core.sums.emin == -14 else "fp32")
+    first = _first(asked, spec)
+    c = round_exact(first, RoundingSpec(format=totals)).value
     told = _Told(core)
     total, scale = fused_dot_by(a, b, c, core, 0, step=told.step, add=told.add)
-    value = total if scale is None else multiply_scales(total, scale)
+    value = computed(total if scale is None else multiply_scales(total, scale))
+    is_total = scale is not None or isinstance(core.block.schedule, _ADDED)
+    fmt: Any = totals if is_total else core.sums
+    if spec.output is not None:
+        value, fmt = told.round(value, spec.output), spec.output.format
     exact = _exact([*zip(a, b, strict=True), (c, 1.0)])
+    stays = zip([*given[0], *given[1], first], [*a, *b, c], strict=True)
     return {
         "spec": str(spec),
         "facts": _facts(core),
         "operands": [_operand(x, y) for x, y in zip(a, b, strict=True)],
         "c": near(c),
-        "are_rounded": [*given[0], *given[1], first] != [*a, *b, c],
+        "takes_c": not spec.scales_sums,
+        "are_rounded": not all(same(x, y) for x, y in stays),
         "steps": told.steps,
         "scale": None if scale is None else short(scale),
-        "result": stored(value, core.sums if scale is None else get_format("fp32")),
+        "result": stored(value, fmt),
         "exact": near(exact),
-        "once": rounded(exact, RoundingSpec(format=core.sums))["short"],
-        "errors": error(value, exact, core.sums),
+        "once": rounded(exact, spec.output or RoundingSpec(format=fmt))["short"],
+        "errors": error(value, exact, fmt),
     }
+
+
+def _check(spec: MatmulSpec) -> None:
+    """Refuse what is more than the steps of a tensor core and a rounding of their result."""
+    has_chance = spec.has_random_operands or (
+        spec.output is not None and spec.output.mode is RoundingMode.STOCHASTIC
+    )
+    if spec.rotation is not None or spec.has_scales or has_chance:
+        raise ValueError(
+            f"machine is '{spec}'; allowed here are products without rht=, without operands that "
+            "are scaled outside a tensor core, and without chance in operands and output"
+        )
+
+
+def _first(asked: Asked, spec: MatmulSpec) -> Number:
+    """Return the accumulator's first value: +0 if none is given."""
+    if asked.get("c") in (None, ""):
+        return 0.0
+    if spec.scales_sums:
+        raise ValueError(
+            f"c is given; allowed for '{spec}' is None, since its sums are multiplied by scales at "
+            "the end"
+        )
+    return read.number(asked, "c")
 
 
 def _stored_as(side: CoreOperand) -> RoundingSpec:
@@ -78,7 +122,7 @@ def _stored_as(side: CoreOperand) -> RoundingSpec:
 def _exact(pairs: Sequence[tuple[float, float]]) -> Number:
     if all(is_finite(x) and is_finite(y) for x, y in pairs):
         return sum((Fraction(x) * Fraction(y) for x, y in pairs), Fraction(0)) or 0.0
-    return sum(x * y for x, y in pairs)
+    return computed(sum(x * y for x, y in pairs))
 
 
 def _operand(x: float, y: float) -> dict[str, str]:
@@ -104,7 +148,7 @@ class _Told:
 
     def step(self, total: float, products: Sequence[Product], core: Core, draw: int) -> float:
         """Compute a step by its definition, and tell its terms."""
-        value = step_exact(total, products, core, draw)
+        value = computed(step_exact(total, products, core, draw))
         found = align(total, products, core)
         texts = [_text(products[k : k + core.block.group]) for k in self._starts(products)]
         said: dict[str, Any] = {"kind": "step", "result": short(value)}
@@ -119,9 +163,17 @@ class _Told:
     def add(self, fmt: str, x: float, y: float) -> float:
         """Add two chains with one rounding, and tell it."""
         exact = _exact([(x, 1.0), (y, 1.0)])
-        value = round_exact(exact, fmt).value + 0.0
+        value = computed(round_exact(exact, fmt).value + 0.0)
         self.steps.append(
             {"kind": "add", "left": short(x), "right": short(y), "in": fmt, "result": short(value)}
+        )
+        return value
+
+    def round(self, x: float, output: RoundingSpec) -> float:
+        """Round the result to the output, and tell it."""
+        value = computed(round_exact(x, output).value)
+        self.steps.append(
+            {"kind": "output", "left": short(x), "in": str(output), "result": short(value)}
         )
         return value
 

@@ -53,3 +53,4 @@ def test_a_port_that_is_taken_is_refused_in_one_line(capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "in use" in said
+    assert f"--port is {port}" in said

@@ -103,3 +103,9 @@ def test_chances_of_a_stochastic_rounding_are_counted(text: str, count: int) -> 
         assert row["also"]["chance"].endswith(f": {count} of 256 random integers")
     else:
         assert row["also"] is None
+
+
+@pytest.mark.parametrize("code", ["hello", "", "0x1ffff"])
+def test_a_code_that_is_none_is_named_as_the_page_names_it(code: str) -> None:
+    found = answer({"question": "code", "code": code, "format": "fp16"})
+    assert found["error"].startswith("code ")

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save
 
 from precsim.explorer.answers import answer
-from precsim.explorer.data import EXAMPLES, npy_values, stream, tensor
+from precsim.explorer.data import EXAMPLES, npy_counts, stream, tensor
 
 NUMBERS = np.array([[1.5, -0.25, 0.0], [np.inf, 3e-5, -2.0]])
 
@@ -33,7 +33,7 @@ def asked(content: bytes, name: str = "x.npy", **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_npy_files_have_the_numbers_of_numpy(dtype: str, order: Any) -> None:
     array = np.array(NUMBERS, dtype=dtype, order=order)
-    found = list(npy_values(npy(array)))
+    found = list(npy_counts(npy(array)).elements())
     assert sorted(found) == sorted(array.astype(np.float64).ravel().tolist())
 
 
@@ -48,7 +48,7 @@ def test_safetensors_files_have_the_numbers_of_their_library(dtype: Any) -> None
     array = np.array([[1.5, -0.25], [0.0, 3.0]]).astype(dtype)
     content = save({"first": np.zeros(2, np.float32), "w": array})
     found = tensor(asked(content, "m.safetensors", tensor="w"))
-    assert list(found.sizes) == [0.25, 1.5, 3.0]
+    assert (found.positive.sizes, found.negative.sizes) == ([1.5, 3.0], [0.25])
     assert (found.zeros, found.count) == (1, 4)
     names = answer({"question": "tensors", **asked(content, "m.safetensors")})["tensors"]
     assert set(names) == {"first", "w"}
@@ -57,6 +57,10 @@ def test_safetensors_files_have_the_numbers_of_their_library(dtype: Any) -> None
 def _safetensors(header: Any, data: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
+
+
+def _npy_head(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
 ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -78,6 +82,11 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         ("x", _safetensors(b"[" * 100_000), "no list of tensors"),
         ("x", _safetensors({}), "file has no tensor of F64"),
         ("x", _safetensors({"w": {**ENTRY, "dtype": "I64"}}), "file has no tensor of F64"),
+        ("x.npy", _npy_head("{'descr': '<f4', 'shape': (1e999,)}"), "no dictionary of an array"),
+        ("x.npy", _npy_head("{'descr': '<f4', 'shape': 3}"), "no dictionary of an array"),
+        ("x.npy", _npy_head("[]"), "no dictionary of an array"),
+        ("x", _safetensors(b'{"w": {"dtype": "F32", "data_offsets": [0, 1e999]}}'), "no list of"),
+        ("x", _safetensors({"w": {**ENTRY, "data_offsets": [0, 8, 9]}}, b" " * 8), "no list of"),
         ("x", _safetensors({"w": ENTRY}), "bytes that are not those of its shape"),
         ("x", _safetensors({"w": {**ENTRY, "shape": [-2]}}, b" " * 8), "not those of its shape"),
         ("x", _safetensors({"w": {**ENTRY, "shape": [3]}}, b" " * 8), "not those of its shape"),
@@ -94,6 +103,18 @@ def test_a_file_that_is_not_base64_and_a_tensor_that_is_not_there() -> None:
     content = save({"w": np.zeros(2, np.float32)})
     found = answer({**request, **asked(content, "x", tensor="v")})
     assert found["error"].startswith("tensor is 'v'; allowed are 'w'")
+    odd: list[Any] = [["w"], {}, 3]
+    for chosen in odd:
+        found = answer({**request, **asked(content, "x", tensor=chosen)})
+        assert found["error"].startswith("tensor is ")
+
+
+def test_equal_codes_of_a_file_are_decoded_once() -> None:
+    """A file of float16 has at most 65,536 codes, whatever its length."""
+    array = np.array([1, -1, 0, -0.0, np.nan] * 100, np.float16)
+    found = tensor(asked(npy(array)))
+    assert (found.positive.sizes, found.positive.before) == ([1.0], [0, 100])
+    assert (found.negative.before, found.zeros, found.nans) == ([0, 100], 200, 100)
 
 
 HASH = "ba17baed80c5a421b1b1bfa36c02e54503e7ca1ae0eae6158ff8330fb629cc28"
@@ -112,7 +133,10 @@ def test_examples_are_the_same_bits_everywhere() -> None:
 
 def test_typed_numbers_are_exact_and_of_any_size() -> None:
     found = tensor({"values": "1/3, -1e-4000, 0, -0, inf, nan, 1e4000"})
-    assert list(found.sizes) == [Fraction(10) ** -4000, Fraction(1, 3), Fraction(10) ** 4000]
+    assert found.positive.sizes == [Fraction(1, 3), Fraction(10) ** 4000]
+    assert found.negative.sizes == [Fraction(10) ** -4000]
+    assert found.ends == [Fraction(10) ** -4000, Fraction(10) ** 4000]
     assert (found.zeros, found.infinities, found.nans, found.count) == (2, 1, 1, 7)
-    assert found.below(Fraction(1, 3)) == 1
+    assert found.positive.up_to(Fraction(1, 3), with_it=True) == 1
+    assert found.positive.up_to(Fraction(1, 3), with_it=False) == 0
     assert found.exponents()[-2] == 1

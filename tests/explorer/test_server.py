@@ -80,6 +80,27 @@ def test_answers_are_those_of_python(server: Server) -> None:
     assert asked(server, ASKED, Origin=own)[0] == 200
     named = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
     assert asked(server, ASKED, **named)[0] == 200
+    named = {"Host": f"LOCALHOST:{port}", "Origin": f"http://LocalHost:{port}"}
+    assert asked(server, ASKED, **named)[0] == 200
+
+
+def test_head_answers_as_get_without_a_body(server: Server) -> None:
+    for path in ("/", "/nothing"):
+        status, headers, content = sent(server, "HEAD", path)
+        expected = sent(server, "GET", path)
+        assert (status, content) == (expected[0], b"")
+        assert headers["Content-Length"] == str(len(expected[2]))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_an_address_that_is_none_is_refused(
+    server: Server, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection((HOST, server.server_address[1]), timeout=10) as connection:
+        host = f"{HOST}:{server.server_address[1]}"
+        connection.sendall(f"{method} http://[::1 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 400")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -104,3 +104,19 @@ def test_orders_are_compared() -> None:
 )
 def test_sums_that_are_refused(changes: dict[str, Any], said: str) -> None:
     assert said in asked(**changes)["error"]
+
+
+def test_nan_has_no_sign_and_is_stored_as_it_is() -> None:
+    """Infinities of both signs give NaN, to which a processor may give a sign."""
+    for addends in ("inf, -inf", "nan, 1", "-nan, 1"):
+        found = answer(
+            {
+                "question": "sum",
+                "addends": addends,
+                "format": "fp16",
+                "order": "sequential",
+                "arrangement": "as given",
+            }
+        )
+        assert "-nan" not in str(found)
+        assert not found["are_rounded"]

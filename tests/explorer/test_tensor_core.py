@@ -1,8 +1,10 @@
 """Tensor cores: the bits of `fused_dot_exact`, with every cut in sight."""
 
 from fractions import Fraction
+from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 import precsim as ps
@@ -17,12 +19,13 @@ MACHINES = [
     for operands in kinds
 ]
 SCHEDULES = ["h100:e4m3:promote128", "h100:e4m3:mma", "a100:fp16:splitk2x8", "h100:bf16:acc=fp32"]
+WITHOUT_C = formats({})["without_c"]
 A = "1, -0.4, 3, 2**-9, 1.5, 0, 0.07, -2 "
 B = "0.3, 2, -1, 1, 2**-7, 5, 3, 0.6"
 
 
 def asked(machine: str, **changes: str) -> dict[str, Any]:
-    numbers = {"a": A, "b": B, "c": "0.125", **changes}
+    numbers = {"a": A, "b": B, **({} if machine in WITHOUT_C else {"c": "0.125"}), **changes}
     return answer({"question": "tensor_core", "machine": machine, **numbers})
 
 
@@ -38,8 +41,90 @@ def test_results_have_the_bits_of_the_definition(machine: str) -> None:
         listed = [n for part in text.split(",") for n in _repeated(part)]
         return [ps.oracle.round_exact(parse_number(n), spec).value for n in listed]
 
-    expected = ps.oracle.fused_dot_exact(stored(a, core.lhs), stored(b, core.rhs), 0.125, machine)
+    c = 0.0 if machine in WITHOUT_C else 0.125
+    expected = ps.oracle.fused_dot_exact(stored(a, core.lhs), stored(b, core.rhs), c, machine)
     assert found["result"]["value"] == exact_decimal(expected)
+
+
+@pytest.mark.parametrize(
+    ("machine", "numbers", "value"),
+    [
+        *(
+            ("h100:e4m3:promote128", numbers, value)
+            for numbers, value in [
+                (("12,0,0,13", "0,4,128.3176,34", "-850.3133"), "-434.31329345703125"),
+                (("448,2**-9,448,1", "448,2**-9,448,1", "1/3"), "401408.34375"),
+            ]
+        ),
+        ("h100:fp16->fp16", ("310.03125, 2**-9", "1, -45", ""), "310"),
+    ],
+)
+def test_totals_are_float32_and_outputs_are_rounded(
+    machine: str, numbers: tuple[str, str, str], value: str
+) -> None:
+    found = asked(machine, **dict(zip("abc", numbers, strict=True)))
+    assert found["result"]["value"] == value
+
+
+FUZZED = [
+    *("h100:e4m3:promote32", "h100:e4m3:mma", "h100:e4m3", "h100:e5m2:splitk2x32", "a100:tf32"),
+    *("h100:fp16->fp16", "b200:e4m3->bf16:promote64", "b200:nvfp4->bf16", "v100:fp16:acc=fp16"),
+    *("h100:e4m3->q7.8:promote32", "b200:mxfp8_e4m3"),
+]
+
+
+@pytest.mark.parametrize("machine", FUZZED)
+def test_random_numbers_have_the_bits_of_matmul(machine: str) -> None:
+    """With c of 24 bits, totals of any size, outputs of any format."""
+    random = Random(machine)
+    spec = ps.MatmulSpec.parse(machine)
+    c_format = "fp16" if machine.endswith("acc=fp16") else "fp32"
+    for _ in range(6):
+        a, b = ([random.gauss(0, 20) for _ in range(48)] for _ in range(2))
+        c = ps.oracle.round_exact(random.gauss(0, 500), c_format).value
+        given = {} if spec.scales_sums else {"c": repr(c)}
+        request = {"question": "tensor_core", "machine": machine, **given}
+        found = answer({**request, "a": ", ".join(map(repr, a)), "b": ", ".join(map(repr, b))})
+        rows = np.array([a], np.float32), np.array([b], np.float32).T
+        first = None if spec.scales_sums else np.array([[c]], np.float32)
+        expected = ps.matmul(*rows, spec, c=first, backend="reference").item()
+        assert found["result"]["value"] == exact_decimal(expected)
+        assert found["result"]["short"] == found["steps"][-1]["result"] or found["scale"]
+
+
+def test_a_product_whose_sums_are_scaled_takes_no_c() -> None:
+    ones = np.ones((1, 1), np.float32)
+    found = asked("b200:nvfp4", c="5")
+    with pytest.raises(ValueError, match="c is given") as refused:
+        ps.matmul(ones, ones, "b200:nvfp4", c=5.0)
+    assert found == {"error": str(refused.value)}
+    expected = ps.matmul(6 * ones, ones, "b200:nvfp4", backend="reference").item()
+    assert asked("b200:nvfp4", a="6", b="1", c="")["result"]["value"] == exact_decimal(expected)
+
+
+@pytest.mark.parametrize(
+    "machine", ["h100:bf16:rht=16", "h100:fp16->fp16[sr]", "h100:int8", "h100:fp16[sr]_fp16"]
+)
+def test_what_is_more_than_steps_is_refused(machine: str) -> None:
+    assert "error" in asked(machine)
+
+
+def test_nan_is_not_another_number_when_it_is_stored() -> None:
+    found = asked("h100:fp16", a="nan, 1", b="1, 1", c="0")
+    assert not found["are_rounded"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "changes"),
+    [
+        ("b200:e4m3", {"a": "-2^13, -0.5, -0.25, -0.125", "b": "2^10, 1, 1, 1", "c": "2^23"}),
+        ("h100:fp16->bf16", {"a": "inf, -inf", "b": "1, 1"}),
+        ("h100:e4m3:promote128", {"a": "-nan, 1", "b": "1, 1"}),
+        ("b200:nvfp4", {"a": "nan, 1", "b": "1, -1"}),
+    ],
+)
+def test_nan_has_no_sign(machine: str, changes: dict[str, str]) -> None:
+    assert "-nan" not in str(asked(machine, **changes))
 
 
 def _repeated(part: str) -> list[str]:

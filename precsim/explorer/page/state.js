@@ -38,6 +38,11 @@ export function get(name) {
   return chosen.has(name) ? chosen.get(name) : DEFAULTS[name];
 }
 
+// Whether neither the address nor the page has chosen it.
+export function isDefault(name) {
+  return !chosen.has(name);
+}
+
 export function currentPanel() {
   return panel;
 }

@@ -92,9 +92,9 @@ function draw(said) {
     ),
     table(
       "What each format loses",
-      ["format", "made zero", "overflow"],
+      ["format", "made zero", "overflow", "saturate"],
       said.formats.map((each) =>
-        row([each.name, each.underflow, each.overflow], { class: "number" }),
+        row([each.name, each.underflow, each.overflow, each.saturated], { class: "number" }),
       ),
     ),
   ];

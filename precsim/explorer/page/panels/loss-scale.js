@@ -24,6 +24,7 @@ function draw(said) {
       h("output", { class: "number" }, `× ${each.label}`),
       h("span", { class: each.zero ? "loss" : "loss none" }, `${each.underflow} become zero`),
       h("span", { class: each.over ? "loss" : "loss none" }, `${each.overflow} overflow`),
+      h("span", { class: each.clipped ? "loss" : "loss none" }, `${each.saturated} saturate`),
     );
   };
   slider.addEventListener("input", show);
@@ -60,7 +61,7 @@ function draw(said) {
       "p",
       {},
       `Fewest are lost at ${best.label}: `,
-      `${best.underflow} become zero, ${best.overflow} overflow. `,
+      `${best.underflow} become zero, ${best.overflow} overflow, ${best.saturated} saturate. `,
       h(
         "button",
         { type: "button", "data-key": "best", onclick: () => set({ power: best.label }) },

@@ -1,7 +1,7 @@
 import { ask } from "../transport.js";
 import { choices, labelled, presets, textField } from "../controls.js";
 import { digits, facts, h, number, scrolled } from "../elements.js";
-import { get, onChange, set } from "../state.js";
+import { get, isDefault, onChange, set } from "../state.js";
 
 // The machine and its operands: each machine has its own.
 function machineFields() {
@@ -53,6 +53,15 @@ function bits(text, kept, kind) {
   ];
 }
 
+function machine() {
+  return `${get("machine")}:${get("operands")}`;
+}
+
+// Whether the machine multiplies its sums by scales at the end: then nothing is added to them.
+function takesNoC() {
+  return choices.without_c.includes(machine());
+}
+
 function step(said, at) {
   if (said.kind === "add") {
     return h(
@@ -63,6 +72,9 @@ function step(said, at) {
       number(`${said.left} + ${said.right} = ${said.result}`),
       ".",
     );
+  }
+  if (said.kind === "output") {
+    return h("p", {}, `Rounded to ${said.in}: `, number(`${said.left} → ${said.result}`), ".");
   }
   if (!said.rows) {
     return h("p", {}, `Step ${at}: the result is ${said.result}, without an alignment.`);
@@ -148,6 +160,9 @@ function draw(said) {
     said.are_rounded
       ? h("p", { class: "muted" }, "The numbers are stored in the formats of the machine first.")
       : null,
+    said.takes_c
+      ? null
+      : h("p", { class: "muted" }, "There is no c: scales multiply the sums at the end."),
     said.steps.map((each, at) => step(each, at + 1)),
   ]
     .flat()
@@ -163,7 +178,7 @@ export default {
     ...machineFields(),
     textField("a", "a", { hint: "one row" }),
     textField("b", "b", { hint: "one column, as long as a" }),
-    textField("c", "c", { hint: "the accumulator's first value" }),
+    textField("c", "c", { hint: "the accumulator's first value, or nothing" }),
     presets("Try", [
       ["-0.875 on v100", { ...FAMOUS, machine: "v100", operands: "fp16" }],
       ["on a100", { ...FAMOUS, machine: "a100", operands: "fp16" }],
@@ -177,10 +192,10 @@ export default {
   answer: () =>
     ask({
       question: "tensor_core",
-      machine: `${get("machine")}:${get("operands")}`,
+      machine: machine(),
       a: get("a"),
       b: get("b"),
-      c: get("c"),
+      c: takesNoC() && isDefault("c") ? null : get("c"),
     }),
   draw,
   summary: (said) => `${said.spec} gives ${said.result.short}, exact is ${said.exact}`,
