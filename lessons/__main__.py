@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 files = export(name, options.export, options.to or KINDS)
             except OSError as problem:
-                return _refused(f"--export {options.export} cannot be written: {problem}")
+                return _refused(
+                    f"--export {options.export} cannot be written: {problem.strerror or problem}"
+                )
             result = ", ".join(path.name for path in files)
         print(f"{name} ({time.perf_counter() - start:.1f} s): {result}", flush=True)
     return int(failed)

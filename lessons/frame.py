@@ -1,6 +1,5 @@
 """What a lesson is, how it is found, and how it is run without a browser."""
 
-import functools
 import importlib
 import re
 from collections.abc import Callable
@@ -51,7 +50,6 @@ def _made(notebook: Notebook, prefix: str) -> dict[str, Callable[[], Any]]:
     return {name.removeprefix(prefix): function for name, function in functions.items()}
 
 
-@functools.cache  # they compute their right answers, which takes a while
 def exercises(notebook: Notebook) -> dict[str, Exercise]:
     """Return the exercises of a lesson by name, in order."""
     return {name: make() for name, make in _made(notebook, "exercise_").items()}

@@ -79,6 +79,12 @@ WRONG = wrong_answers.WRONG | wrong_answers_7_to_12.WRONG
 
 
 @cache
+def asked(name: str) -> dict[str, Exercise]:
+    """Return the exercises of a lesson: they compute their right answers, which takes a while."""
+    return exercises(load(name))
+
+
+@cache
 def ran(name: str) -> tuple[list[str], list[Figure]]:
     """Run a lesson once for several tests; return its faults and the figures that it shows."""
     shown: list[Figure] = []
@@ -102,7 +108,7 @@ def test_every_cell_runs_and_right_answers_pass(name: str) -> None:
 @pytest.mark.parametrize("name", LESSONS)
 def test_lesson_is_whole(name: str) -> None:
     notebook = load(name)
-    found = exercises(load(name))
+    found = asked(name)
     assert 4 <= len(found) <= 6
     assert 10 <= notebook.LESSON.minutes <= 20
     assert predictions(notebook)
@@ -120,7 +126,7 @@ def test_lesson_is_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_wrong_answers_get_the_hint_that_fits(name: str) -> None:
-    found = exercises(load(name))
+    found = asked(name)
     assert WRONG[name[:2]].keys() == found.keys()
     for key, exercise in found.items():
         wrong = WRONG[name[:2]][key]
@@ -133,7 +139,7 @@ def test_wrong_answers_get_the_hint_that_fits(name: str) -> None:
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_every_mistake_gets_its_own_hint(name: str) -> None:
-    for exercise in exercises(load(name)).values():
+    for exercise in asked(name).values():
         for mistake in exercise.mistakes:
             verdict = exercise.check(mistake.answer)
             assert not verdict
@@ -142,7 +148,7 @@ def test_every_mistake_gets_its_own_hint(name: str) -> None:
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_right_answer_passes_however_it_is_given(name: str) -> None:
-    for key, exercise in exercises(load(name)).items():
+    for key, exercise in asked(name).items():
         forms: list[object] = [exercise.right, str(exercise.right), f" {exercise.right} "]
         forms.append(re.sub("`(.*?)`.*", r"\1", exercise.solution(), flags=re.DOTALL))
         if not isinstance(exercise.right, str):
@@ -157,7 +163,7 @@ def test_anything_gets_a_verdict_and_nothing_is_printed(
     name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with warnings.catch_warnings(action="error"):
-        for exercise in exercises(load(name)).values():
+        for exercise in asked(name).values():
             for answer in ANYTHING:
                 verdict = exercise.check(answer)
                 assert len(str(verdict)) < 500
@@ -167,7 +173,7 @@ def test_anything_gets_a_verdict_and_nothing_is_printed(
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_no_answer_is_obeyed_by_the_page(name: str) -> None:
-    found = exercises(load(name)).values()
+    found = asked(name).values()
     for exercise, answer in ((each, answer) for each in found for answer in HOSTILE):
         verdict = exercise.check(answer)
         assert not verdict
@@ -177,7 +183,7 @@ def test_no_answer_is_obeyed_by_the_page(name: str) -> None:
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_powers_are_no_bold_print(name: str) -> None:
-    for exercise in exercises(load(name)).values():
+    for exercise in asked(name).values():
         said: list[Exercise | Verdict] = [exercise, exercise.check("three")]
         said.append(exercise.check(exercise.right))
         said += [Verdict(is_right=False, message=each.hint) for each in exercise.mistakes]
