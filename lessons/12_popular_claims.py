@@ -43,7 +43,8 @@ with app.setup(hide_code=True):
             """Return measurement and verdict after a guess; folded where nobody can guess."""
             result = mo.md(f"{self.measured}\n\n**Verdict: {self.verdict}.** {self.because}")
             if guess is not None:
-                said = "You guessed right." if guess == self.verdict else f"You guessed: {guess}."
+                wrong = f"You guessed: {guess}." if guess in ANSWERS else "You guessed nothing."
+                said = "You guessed right." if guess == self.verdict else wrong
                 return mo.vstack([mo.md(said), result])
             if mo.app_meta().mode in ("script", None):
                 return mo.Html(folded("Measure, when you have guessed", result.text))

@@ -11,16 +11,19 @@ from lessons.frame import discover, faults_of, find, load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run or export the lessons; return 1 if one fails, 2 for a name that is not known."""
+    """Run or export the lessons; return 1 if one fails, 2 if that cannot be done."""
     options = _parser().parse_args(arguments)
+    if options.to and options.export is None:
+        return _refused("--to names kinds of file: --export DIR is missing, which writes them")
+    if options.list and (options.names or options.export):
+        return _refused("--list lists all lessons: it takes no names and no --export")
     if options.list:
         print(table())
         return 0
     try:
         names = [find(word) for word in options.names] or discover()
     except LookupError as problem:
-        print(f"error: {problem.args[0]}", file=sys.stderr)
-        return 2
+        return _refused(str(problem.args[0]))
     failed = False
     for name in names:
         start = time.perf_counter()
@@ -29,10 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = "; ".join(faults) or "every cell ran, every right answer passes"
             failed |= bool(faults)
         else:
-            files = export(name, options.export, options.to)
+            try:
+                files = export(name, options.export, options.to or KINDS)
+            except OSError as problem:
+                return _refused(
+                    f"--export {options.export} cannot be written: {problem.strerror or problem}"
+                )
             result = ", ".join(path.name for path in files)
         print(f"{name} ({time.perf_counter() - start:.1f} s): {result}", flush=True)
     return int(failed)
+
+
+def _refused(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
 
 
 def table() -> str:
@@ -53,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="print a table of the lessons")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write files there")
     parser.add_argument(
-        "--to", nargs="+", choices=KINDS, default=KINDS, help=f"kinds of file ({' '.join(KINDS)})"
+        "--to", nargs="+", choices=KINDS, help=f"kinds of file for --export ({' '.join(KINDS)})"
     )
     return parser
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from lessons.answers import Answer, is_alike, is_bits, read, shown
+from lessons.answers import Answer, is_alike, is_bits, read, shown, text_of
 from lessons.pictures import picture
 
 if TYPE_CHECKING:
@@ -86,8 +86,11 @@ class Exercise:
     why: str = ""
 
     def check(self, answer: object) -> Verdict:
-        """Return the verdict on an answer: a number, or text as a learner types it."""
-        if not str(answer).strip():
+        """Return the verdict on an answer: a number, or text as a learner types it.
+
+        Anything may be given: what cannot be read gets a verdict too.
+        """
+        if not text_of(answer).strip():
             return Verdict(is_right=False, message="", more_hints=self.hints)
         try:
             given = read(answer, self.right)
@@ -154,7 +157,10 @@ class Prediction:
 
         shown = picture(figure).text + _as_html(f"Right is **{self.right}**. {self.why}")
         if letter is not None:
-            verdict = "As you predicted." if letter == self.right else f"You predicted {letter}."
+            wrong = (
+                f"You predicted {letter}." if letter in self.letters else "You predicted nothing."
+            )
+            verdict = "As you predicted." if letter == self.right else wrong
             return marimo.Html(_as_html(verdict) + shown)
         if marimo.app_meta().mode in ("edit", "run") and "fold" not in marimo.cli_args():
             return marimo.md("*Choose a letter: the figure opens then.*")

@@ -79,6 +79,7 @@ def test_a_prediction_opens_its_figure() -> None:
     assert "<strong>B</strong>: otherwise" in prediction._repr_html_()
     assert "As you predicted" in prediction.reveal("B", figure).text
     assert "You predicted A" in prediction.reveal("A", figure).text
+    assert "You predicted nothing" in prediction.reveal("<b>B</b>", figure).text
     folded = prediction.reveal(None, figure).text
     assert folded.startswith("<details>")
     assert 'alt="A figure &amp; more"' in folded

@@ -41,4 +41,5 @@ def test_a_guess_opens_the_measurement() -> None:
     claim = LESSON.claim_fixed()
     assert "guessed right" in claim.reveal("false").text
     assert "You guessed: true" in claim.reveal("true").text
+    assert "You guessed nothing" in claim.reveal("<script>alert(1)</script>").text
     assert all("803.84" in claim.reveal(guess).text for guess in ("false", "true"))
