@@ -22,6 +22,7 @@ from precsim.products.tensor_core.oracle import (
     fused_dot_by,
     multiply_scales,
     step_exact,
+    total_format,
 )
 from precsim.rounding.spec import RoundingSpec
 
@@ -47,7 +48,10 @@ def walk_dot(of: Evaluation, dot: Dot, default: MatmulSpec | None) -> Walked:
     b = [_operand(of, node, _rounding(spec, "rhs")) for node in dot.b]
     c = ZERO
     if dot.c is not None:
-        c = _operand(of, dot.c, RoundingSpec(format=spec.accumulator.format))
+        spec.check_first_value()
+        is_fused = isinstance(spec.order, FusedBlock)
+        first = total_format(spec.core) if is_fused else spec.accumulator.format
+        c = _operand(of, dot.c, RoundingSpec(format=first))
     ideal = _ideal(a, b, c, of.spec)
     total = _fused(of, a, b, c, spec) if isinstance(spec.order, FusedBlock) else None
     if total is None:
@@ -96,7 +100,7 @@ def _rounded_again(
     """Round a result to another format."""
     rounding = of.round(Exact(_real(x.value)), spec)
     name = of.name(letter)
-    of.write(operation, name, x.name, exact_text(x.value), rounding)
+    of.write(operation, name, x.name, exact_text(x.value), rounding, spec)
     return Walked(name, rounding.value, x.exact)
 
 
@@ -150,6 +154,7 @@ def _fused(
             f"{count} and the accumulator",
             f"{count} and {exact_text(total)}",
             rounding,
+            core.accumulator,
             alignment,
         )
         return value
@@ -163,12 +168,13 @@ def _fused(
     operands = [x.value for x in a], [y.value for y in b]
     value, scale = fused_dot_by(*operands, c.value, spec.core, of.seed, step=step, add=add)
     if scale is not None:
-        exact = unrounded("multiply", value, scale, spec=RoundingSpec.parse("fp32"))
-        rounding = of.round(exact, RoundingSpec.parse("fp32"))
+        single = RoundingSpec.parse("fp32")
+        rounding = of.round(unrounded("multiply", value, scale, spec=single), single)
+        numbers = f"{exact_text(value)} * {exact_text(scale)}"
         value = multiply_scales(value, scale)
         name = of.name("r")
-        numbers = f"{exact_text(rounding.value)} * {exact_text(scale)}"
-        of.write("scale", name, f"{names['last']} * scales of the arrays", numbers, rounding)
+        formula = f"{names['last']} * scales of the arrays"
+        of.write("scale", name, formula, numbers, rounding, single)
         names["last"] = name
     return Walked(names["last"], value, ZERO.exact)
 

@@ -84,7 +84,6 @@ def walk(
     seed = integer(seed, "seed", 0, 2**32 - 1)
     evaluation = Evaluation(rounding, partial(_walk_dot, product=product), seed)
     result = evaluation.node(node)
-    last = RoundingSpec.parse(evaluation.steps[-1].rounding.spec)
     return Walk(
         expression=" ".join(expression.split()),
         spec=str(rounding if product is None else product),
@@ -92,7 +91,7 @@ def walk(
         value=result.value,
         exact=result.exact,
         has_roots=evaluation.has_roots,
-        ulps=_ulps(result.value, result.exact, last.format),
+        ulps=_ulps(result.value, result.exact, evaluation.last.format),
     )
 
 
