@@ -121,13 +121,14 @@ class Evaluation:
 
     def exact_sum(self, terms: list[Walked]) -> Walked:
         """Add without rounding, then round once."""
-        total = exact_total([x.value for x in terms])
+        zero = -0.0 if self.spec.mode is RoundingMode.TOWARD_NEGATIVE else 0.0  # as `accumulate`
+        total = exact_total([x.value for x in terms]) or zero
         rounding = self.round(Exact(total), self.spec)
         name = self.name("s")
         formula = " + ".join(_grouped([x.name for x in terms]))
         numbers = " + ".join(_grouped([exact_text(x.value) for x in terms]))
         self.write("exact sum", name, formula, numbers, rounding, self.spec)
-        return Walked(name, rounding.value, bounded(exact_total([x.exact for x in terms])))
+        return Walked(name, rounding.value, bounded(exact_total([x.exact for x in terms]) or zero))
 
     def _fold(self, operation: str, x: Walked, y: Walked, letter: str) -> Walked:
         """Add or subtract; the zero that a sum begins with is left out where it changes nothing."""
