@@ -20,6 +20,8 @@ from precsim.rounding.oracle import Flags
 from precsim.rounding.spec import RoundingSpec
 from precsim.rounding.threefry import Word, bits_at
 
+QUANTIZE = "quantize"
+"""The operation of a step that shows how a number becomes an element of a block."""
 _MAX_BITS = 200_000
 """Of an exact value; a larger one is refused."""
 _FORMULAS = {
@@ -166,7 +168,8 @@ class Evaluation:
         """Return the random bits of the next step."""
         if spec.mode is not RoundingMode.STOCHASTIC:
             return 0
-        return int(bits_at(Word(self.seed), len(self.steps)))
+        place = sum(step.operation != QUANTIZE for step in self.steps)  # those are not random
+        return int(bits_at(Word(self.seed), place))
 
     def write(
         self,

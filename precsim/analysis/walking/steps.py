@@ -181,7 +181,7 @@ class Step:
         How later steps call the result, for example "r1"; of an input the number as it is written.
     operation : str
         "input", "add", "subtract", "multiply", "divide", "sqrt", "fma", "negate", "exact sum",
-        "tensor core", "output" or "scale".
+        "quantize", "tensor core", "output" or "scale".
     formula : str
         The operation with the names of its operands.
     numbers : str

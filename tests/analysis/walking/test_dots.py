@@ -9,6 +9,7 @@ import precsim as ps
 from precsim.analysis.walking.walk import walk
 from precsim.formats.written import exact_text
 from precsim.products.specs.machines import MACHINES
+from precsim.rounding.scaled.oracle import quantize_blocks_exactly
 
 CORES = [
     f"{machine}:{'e4m3' if kind == 'fp8' else kind}"
@@ -127,3 +128,23 @@ def test_the_step_of_scales_names_its_own_operand() -> None:
     sums, scaled = steps[-2:]
     assert scaled.formula == f"{sums.name} * scales of the arrays"
     assert scaled.numbers.split(" * ")[0] == exact_text(sums.rounding.value)
+
+
+@pytest.mark.parametrize("spec", ["b200:mxfp8", "b200:nvfp4", "b200:mxfp4"])
+def test_numbers_become_elements_of_blocks_step_by_step(spec: str) -> None:
+    a, b = [1.0, 2.0, 0.1], [3.0, 0.1, -5.0]
+    core = ps.MatmulSpec.parse(spec).core
+    expected = []
+    for values, operand in ((a, core.lhs), (b, core.rhs)):
+        stored = np.asarray(np.float32(values)).astype(float).tolist()
+        expected += quantize_blocks_exactly([stored], operand.rounding).elements[0]
+    steps = [s for s in walk(f"dot({a}, {b})", spec).steps if s.operation == "quantize"]
+    assert [step.rounding.value for step in steps] == expected
+    assert steps[2].formula.startswith("0.1 / scale of block 1 of a")
+
+
+def test_a_small_group_is_written_whole() -> None:
+    alignment = walk("dot([1,2],[3,0.1])", "b200:nvfp4").steps[-2].alignment
+    assert alignment is not None
+    assert alignment.terms[0].text.count(" * ") == 3
+    assert "..." not in alignment.terms[0].text
