@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, namespace
+from precsim._arrays import Array, ArrayLike, entry, is_jax, namespace
 from precsim._calls import call
+from precsim._loops import repeat
 from precsim.arithmetic.elementwise import add, subtract
 from precsim.arithmetic.sums.all_reduce import AllReduce
 from precsim.formats.carrier import as_carrier
@@ -54,12 +55,12 @@ def all_reduce(parts: ArrayLike, how: str | AllReduce = "doubling") -> Array:
     >>> [ps.all_reduce(parts, f"{name}:bf16").item() for name in ("ring", "doubling", "tree")]
     [0.0, 0.00390625, 0.0078125]
     """
-    how = AllReduce.parse(how)
+    how = AllReduce.parse(how, "how")
     if how.has_feedback:
         raise ValueError(f"how is '{how}'; feedback needs feedback_all_reduce and residuals")
-    parts, _ = as_carrier(parts)
-    _check(parts, how, "parts")
-    return call(_summed, how, parts, steps=len(parts))
+    parts, _ = as_carrier(parts, "parts")
+    _check(parts, how)
+    return call(_summed, how, parts) if is_jax(parts) else _summed(how, parts)
 
 
 def feedback_all_reduce(
@@ -80,8 +81,8 @@ def feedback_all_reduce(
     -------
     tuple of arrays
         (sum, residuals): shapes (...) and (R, ...). A part and its residual are added, and what
-        rounding loses is found, with one rounding each in the carrier. Losses of the hops are not
-        fed back.
+        rounding loses is found, with one rounding each in the carrier. Where a part overflows or
+        is NaN, its residual is 0. Losses of the hops are not fed back.
 
     Raises
     ------
@@ -100,25 +101,39 @@ def feedback_all_reduce(
     >>> total  # without feedback: 4.0
     4.0078125
     """
-    how = AllReduce.parse(how)
-    (parts, _), (residuals, _) = as_carrier(parts), as_carrier(residuals)
-    _check(parts, how, "parts")
-    if parts.shape != residuals.shape:
-        raise ValueError(f"residuals have shape {residuals.shape}; allowed is {parts.shape}")
-    return call(_fed_back, how, parts, residuals, steps=len(parts))
+    how = AllReduce.parse(how, "how")
+    parts, _ = as_carrier(parts, "parts")
+    residuals, _ = as_carrier(residuals, "residuals")
+    _check(parts, how)
+    for said, given, allowed in (
+        ("shape", residuals.shape, parts.shape),
+        ("dtype", residuals.dtype, parts.dtype),
+    ):
+        if given != allowed:
+            raise ValueError(f"residuals have {said} {given}; allowed is that of parts, {allowed}")
+    is_traced = is_jax(parts) or is_jax(residuals)
+    return call(_fed_back, how, parts, residuals) if is_traced else _fed_back(how, parts, residuals)
 
 
-def _check(parts: Array, how: AllReduce, name: str) -> None:
+def _check(parts: Array, how: AllReduce) -> None:
     ranks = parts.shape[0] if parts.ndim else 0
     if ranks == 0:
-        raise ValueError(f"{name} have shape {parts.shape}; allowed are (R, ...) for R >= 1 ranks")
+        raise ValueError(f"parts have shape {parts.shape}; allowed are (R, ...) for R >= 1 ranks")
     how.check_ranks(ranks)
 
 
 def _fed_back(how: AllReduce, parts: Array, residuals: Array) -> tuple[Array, Array]:
     exact = RoundingSpec.parse("fp64" if parts.dtype == np.float64 else "fp32")
     sent = add(parts, residuals, exact)
-    return _summed(how, sent), subtract(sent, round_to(sent, how.rounding), exact)
+    return _summed(how, sent), lost_by_rounding(sent, how, exact)
+
+
+def lost_by_rounding(sent: Array, how: AllReduce, exact: RoundingSpec) -> Array:
+    """Return what rounding a part loses; 0 where it overflows or is NaN, which nothing makes up."""
+    xp: Any = namespace(sent)
+    arrives = round_to(sent, how.rounding)
+    lost: Array = xp.where(xp.isfinite(arrives), subtract(sent, arrives, exact), 0)
+    return lost.astype(sent.dtype)
 
 
 def _summed(how: AllReduce, parts: Array) -> Array:
@@ -155,15 +170,13 @@ def sum_chunks(parts: Array, chunks: Any, how: AllReduce) -> Array:
         order = (np.arange(ranks)[:, None] + chunks) % ranks
         rounded = xp.take_along_axis(rounded, order[:, :, None], axis=0)
     if how.algorithm in ("ring", "sequential"):
-        total: Array = rounded[0]
-        for k in range(1, ranks):
-            total = plus(total, rounded[k])
+        step = lambda k, total: plus(total, entry(rounded, k + 1))
+        total: Array = repeat(ranks - 1, step, rounded[0])
         return total
     if how.algorithm == "tree":
         return _of_tree(rounded, plus, 0)
     if how.algorithm == "platform":
-        of_platform: Array = rounded.sum(0)
-        return of_platform
+        return round_to(rounded.sum(0), how.rounding)
     while len(rounded) > 1:
         half = len(rounded) // 2
         if how.algorithm == "halving":

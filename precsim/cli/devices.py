@@ -1,6 +1,7 @@
 """`precsim train --devices`: one training on several devices, and in several processes."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser, whole: Callable[[str], int]) 
         metavar="DATA[xTENSOR]",
         default="1",
         help="devices that share out the shards of each batch, and in groups of TENSOR the columns "
-        "of each product; it changes no result (default: %(default)s)",
+        "of each product; it changes no result of portable functions (default: %(default)s)",
     )
     parser.add_argument(
         "--coordinator",
@@ -44,14 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser, whole: Callable[[str], int]) 
     )
 
 
-def check(args: argparse.Namespace) -> None:
-    """Refuse options that do not fit each other."""
+def check(args: argparse.Namespace, shards: int) -> None:
+    """Refuse options that do not fit each other, or the number of shards."""
     devices = Devices.parse(args.devices)
+    if shards % devices.data:
+        raise ValueError(
+            f"--shards is {shards}; allowed with --devices {args.devices} are multiples of "
+            f"{devices.data}"
+        )
     given = [name for name in _OF_PROCESSES if getattr(args, name) is not None]
     if given and len(given) < len(_OF_PROCESSES):
         missing = next(name for name in _OF_PROCESSES if name not in given)
         raise ValueError(f"--{given[0]} is given without --{missing}; they belong together")
     if given:
+        if not re.fullmatch(r".+:[0-9]{1,5}", args.coordinator):
+            raise ValueError(f"--coordinator is {args.coordinator[:80]!r}; allowed is HOST:PORT")
         integer(args.processes, "--processes", 1)
         integer(args.process, "--process", 0, args.processes - 1)
         args.jobs = 1  # all processes make the same steps in the same order

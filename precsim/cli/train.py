@@ -189,14 +189,14 @@ def _real(text: str) -> float:
 @cache.with_cache
 def run(args: argparse.Namespace) -> int:
     """Train, print the tables, write the run directory; several processes do so together."""
-    devices.check(args)
-    with devices.together(args):
-        return _run(args)
-
-
-def _run(args: argparse.Namespace) -> int:
     integer(args.jobs, "--jobs", 1)
     begun, settings = resume.settings_of(args, _USUAL)
+    devices.check(args, settings["shards"])
+    with devices.together(args):
+        return _run(args, begun, settings)
+
+
+def _run(args: argparse.Namespace, begun: dict[str, Any] | None, settings: dict[str, Any]) -> int:
     if args.verify_bits is None and args.compare_bits is not None:
         raise ValueError("--compare-bits is given without --verify-bits N")
     if args.verify_bits is not None:

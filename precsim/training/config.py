@@ -69,7 +69,8 @@ class TrainConfig:
         steps apply nothing: weights and optimizer stay as they are.
     shards : int
         Number of equal parts of each batch whose gradients are computed apart, as on so many
-        devices, and averaged; it divides `batch_size`. Loss and model state are averaged too.
+        devices, and averaged; it divides `batch_size`. Loss and model state are averaged too: a
+        mean of means, whatever number of targets of a part count.
     all_reduce : str
         How these gradients are added up, see `options.AllReduce`: "doubling", "ring:bf16", ...
 

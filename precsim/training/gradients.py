@@ -216,6 +216,9 @@ def first_tensor_scales(
         raise ValueError(
             f"policy {policy.name!r} has several delayed scalings; allowed is one for all its rules"
         )
+    # Names are numbers of operations, which depend on the examples that run at once.
+    parts = setup.config.shards * setup.config.accumulate
+    inputs, targets = jax.tree.map(lambda x: x[: x.shape[0] // parts], (inputs, targets))
     watch, program, apart = Watch(), _program(setup, setup.model), with_loss_apart(policy)
 
     def run(*arguments: Any) -> Any:

@@ -143,7 +143,8 @@ def setup_of(
         found = _without_layers(found, problem)
     if mesh is not None and config.shards % mesh.shape[SHARDS]:
         raise ValueError(
-            f"shards is {config.shards}; allowed for {mesh.shape[SHARDS]} devices are its multiples"
+            f"shards is {config.shards}; allowed for {mesh.shape[SHARDS]} devices are multiples of "
+            f"{mesh.shape[SHARDS]}"
         )
     return Setup(config, found, loss, metric, optimizer, problem.classes, mesh)
 

@@ -41,6 +41,8 @@ class AllReduce:
     ------
     ValueError
         If the algorithm is unknown, or the rounding stochastic or of a format with scales.
+    TypeError
+        If `has_feedback` is no boolean.
 
     Notes
     -----
@@ -64,6 +66,10 @@ class AllReduce:
         """Check the algorithm, parse the rounding."""
         if self.algorithm not in ALGORITHMS:
             raise not_allowed("all_reduce", self.algorithm, ALGORITHMS)
+        if not isinstance(self.has_feedback, bool):
+            raise TypeError(
+                f"has_feedback is {shown(self.has_feedback)}; allowed are True and False"
+            )
         spec = RoundingSpec.parse(self.rounding)
         refuse_scaled(spec.format, "rounding of an all-reduce")
         if spec.mode is RoundingMode.STOCHASTIC:
@@ -75,25 +81,27 @@ class AllReduce:
             raise ValueError(f"all_reduce is '{self}'; allowed for 'platform' is 'platform' alone")
 
     @classmethod
-    def parse(cls, text: "str | AllReduce") -> "AllReduce":
-        """Return the all-reduce that a string stands for."""
+    def parse(cls, text: "str | AllReduce", argument: str = "all_reduce") -> "AllReduce":
+        """Return the all-reduce that a string stands for; messages name the argument."""
         if isinstance(text, AllReduce):
             return text
         if not isinstance(text, str):
-            raise TypeError(f"all_reduce is {shown(text)}; allowed are a string or an AllReduce")
+            raise TypeError(f"{argument} is {shown(text)}; allowed are a string or an AllReduce")
         algorithm, *rest = text.split(":")
         if "" in rest:
             raise ValueError(
-                f"all_reduce is {shown(text)}; allowed is ALGORITHM[:ROUNDING][:{_FEEDBACK}], such "
+                f"{argument} is {shown(text)}; allowed is ALGORITHM[:ROUNDING][:{_FEEDBACK}], such "
                 f"as 'ring:bf16:{_FEEDBACK}'"
             )
         has_feedback = rest[-1:] == [_FEEDBACK]
+        if algorithm not in ALGORITHMS:
+            raise not_allowed(argument, algorithm, ALGORITHMS)
         rounding = ":".join(rest[:-1] if has_feedback else rest)
-        return cls(
-            algorithm=algorithm,
-            rounding=RoundingSpec.parse(rounding or "fp32"),
-            has_feedback=has_feedback,
-        )
+        try:
+            spec = RoundingSpec.parse(rounding or "fp32")
+        except ValueError as error:
+            raise ValueError(f"{argument} is {shown(text)}: {error}") from error
+        return cls(algorithm=algorithm, rounding=spec, has_feedback=has_feedback)
 
     def check_ranks(self, count: int) -> None:
         """Refuse a number of ranks that the algorithm cannot have."""

@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from precsim._arrays import Array
-from precsim.arithmetic.collectives import in_chunks, sum_chunks
-from precsim.arithmetic.elementwise import add, divide, multiply, subtract
+from precsim.arithmetic.collectives import in_chunks, lost_by_rounding, sum_chunks
+from precsim.arithmetic.elementwise import add, divide, multiply
 from precsim.arithmetic.sums.all_reduce import AllReduce
-from precsim.rounding.round_to import round_to
+from precsim.rounding.spec import RoundingSpec
 from precsim.training.gradients import Found, Given, Gradient
 from precsim.training.parallel.devices import SHARDS, partition
 from precsim.training.recipes.leaves import is_trained, joined, parted, widened
@@ -118,7 +118,7 @@ def _fed_back(vectors: Array, given: Given, how: AllReduce) -> tuple[Array, Arra
         return vectors, None
     factor = jnp.asarray(given.loss_scale.factor, np.float32)
     sent = add(vectors, multiply(given.residuals, factor, _EXACT), _EXACT)
-    lost = subtract(sent, round_to(sent, how.rounding), _EXACT)
+    lost = lost_by_rounding(sent, how, RoundingSpec.parse(_EXACT))
     return sent, divide(lost, factor, _EXACT)
 
 
@@ -175,7 +175,9 @@ def _mean(rows: Array) -> Array:
 
 def _common(rows: Array) -> Array:
     """Return what a model keeps after its shards: the mean of numbers, else what the first has."""
-    return _mean(rows) if rows.dtype == np.float32 and len(rows) > 1 else rows[0]
+    if len(rows) == 1 or not jnp.issubdtype(rows.dtype, np.floating):
+        return rows[0]
+    return _mean(rows.astype(np.float32)).astype(rows.dtype)
 
 
 def _as_gradient(vector: Array, params: Any) -> Any:

@@ -32,3 +32,9 @@ def test_different_strings_are_different_all_reduces() -> None:
 def test_other_strings_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"allowed|known|unknown|empty"):
         ps.options.AllReduce.parse(text)
+
+
+@pytest.mark.parametrize("given", ["no", 2, None])
+def test_feedback_is_true_or_false(given: object) -> None:
+    with pytest.raises(TypeError, match=r"^has_feedback is .*; allowed are True and False"):
+        ps.options.AllReduce(has_feedback=given)  # type: ignore[arg-type]

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -84,6 +87,38 @@ def test_the_gradient_is_the_all_reduce_of_gradients_computed_apart(how: str) ->
     expected = np.asarray(ps.all_reduce(joined, how)) / np.float32(4)
     found = np.concatenate([result.first_gradient[name].reshape(-1) for name in names])
     np.testing.assert_array_equal(found, expected)
+
+
+def test_the_state_of_a_model_is_averaged_in_every_float_type() -> None:
+    """Defect: a state in bfloat16 was that of the first shard."""
+
+    def init(key: Any, inputs: Any) -> Any:
+        return {"w": np.zeros(1)}, {"narrow": jnp.zeros((), jnp.bfloat16), "wide": jnp.zeros(())}
+
+    def apply(weights: Any, x: Any, state: Any) -> Any:
+        mean = x.mean()
+        return x * weights["w"], {"narrow": mean.astype(jnp.bfloat16), "wide": mean}
+
+    x = np.arange(-8, 8, dtype=np.float32)[:, None] / 8
+    seen: dict[str, Any] = {}
+
+    def on_state(step: int, state: Any) -> None:
+        seen.update(jax.device_get(state.model_state))
+
+    config = ps.TrainConfig(
+        policy=ps.Policy.parse("fp32"), steps=1, batch_size=16, shards=4, snapshots=1
+    )
+    ps.train(config, model=(init, apply), data=(x, 2 * x), loss="mse", on_state=on_state)
+    assert float(seen["narrow"]) == float(seen["wide"]) == -0.0625
+
+
+@pytest.mark.parametrize("parts", [{"shards": 2}, {"accumulate": 2}])
+def test_delayed_scales_are_those_of_the_program_that_runs(parts: dict[str, int]) -> None:
+    """Defect: KeyError, as operands were named by the program of the whole batch."""
+    whole = ps.TrainConfig(policy=ps.Policy.parse("fp8_delayed"), batch_size=8, steps=1)
+    run = ps.replay.prepare_run(replace(whole, **parts))
+    state, _ = jax.eval_shape(run.step, run.state, *run.batch(0))
+    assert state.tensor_scales.keys() == run.state.tensor_scales.keys()
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
