@@ -133,7 +133,7 @@ def _reason(
 
 def _of_special(rounding: Rounding, spec: RoundingSpec) -> str:
     """Say what becomes of an infinity or NaN, and which rule makes it that."""
-    given, value, name = _plain(rounding.exact), rounding.value, spec.format.name
+    given, value, name = exact_text(rounding.exact), rounding.value, spec.format.name
     if rounding.is_exact:
         return f"{exact_text(rounding.exact)} stays"
     if math.isnan(rounding.exact) and math.isnan(value):

@@ -136,7 +136,7 @@ def test_numbers_become_elements_of_blocks_step_by_step(spec: str) -> None:
     core = ps.MatmulSpec.parse(spec).core
     expected = []
     for values, operand in ((a, core.lhs), (b, core.rhs)):
-        stored = np.asarray(np.float32(values)).astype(float).tolist()
+        stored = np.array(values, np.float32).astype(float).tolist()
         expected += quantize_blocks_exactly([stored], operand.rounding).elements[0]
     steps = [s for s in walk(f"dot({a}, {b})", spec).steps if s.operation == "quantize"]
     assert [step.rounding.value for step in steps] == expected

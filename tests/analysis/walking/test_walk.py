@@ -193,7 +193,7 @@ def test_zeros_have_the_sign_that_accumulate_gives_them(order: str, mode: str) -
     for terms in ([-0.0], [-0.0, -0.0], [-0.0, 0.0, -0.0], [1.0, -1.0], [-1e-30]):
         found = ps.walk(f"{order}({terms})", spec)
         last = found.steps[-1].rounding
-        rounded = np.asarray(ps.round_to(np.float32(terms), spec))
+        rounded = np.asarray(ps.round_to(np.array(terms, np.float32), spec))
         expected = ps.accumulate(rounded, spec, order=accumulated).item()
         assert repr(found.value) == repr(expected) == repr(last.value)
         if not any(terms):
