@@ -226,7 +226,7 @@ def total_format(core: Core) -> FloatFormat:
     >>> [str(total_format(MatmulSpec.parse(f"h100:e4m3{of}").core)) for of in ("", ":promote128")]
     ['float(e=8,p=14)', 'fp32']
     """
-    if isinstance(core.block.schedule, Promote | PairInterleaved):
+    if isinstance(core.block.schedule, Promote | PairInterleaved | SplitK):
         total = get_format(_chain_sums(core))
         assert isinstance(total, FloatFormat)
         return total

@@ -115,7 +115,8 @@ def test_c_belongs_to_the_total_of_promoted_chains() -> None:
     found = walk("dot([12,0,0,13],[0,4,128.3176,34],c=-850.3133)", "h100:e4m3:promote128")
     assert found.value == -434.31329345703125
     draw = np.random.default_rng(5)
-    for spec in ("h100:e4m3:promote32", "ada:e4m3:promote64", "h100:e4m3:acc=fp16:promote32"):
+    specs = ("h100:e4m3:promote32", "ada:e4m3:promote64", "h100:e4m3:acc=fp16:promote32")
+    for spec in (*specs, "h100:e4m3:splitk2x32"):
         for count in (1, 33, 70):
             a, b = (np.asarray(ps.round_to(draw.normal(size=count), "e4m3")) for _ in "ab")
             c = float(ps.round_to(draw.normal() * 900, "fp16" if "acc" in spec else "fp32"))
