@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         If a format is unknown, or cannot be drawn.
     FileExistsError
         If the picture would overwrite a file.
+    FileNotFoundError
+        If the folder of the picture does not exist.
     """
     words = list(args.words)
     file = args.plot
@@ -73,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         file = PICTURE
     if words and args.kind:
         raise ValueError(f"--kind is {args.kind!r} and FORMAT {words[0]!r}; allowed is one of both")
+    if file is not None and args.json:
+        raise ValueError("--json is given with --plot; allowed is one of both")
     names = words or list_formats(kind=args.kind)
     formats = [get_format(name) for name in names]
     if file is not None:
@@ -101,6 +105,10 @@ def _plot(formats: Sequence[AnyFormat], file: Path) -> int:
         )
     if file.exists():
         raise FileExistsError(f"--plot is {file}, which exists; allowed is a new name")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(
+            f"--plot is {file}, but there is no folder {file.parent}; allowed are folders that exist"
+        )
     from precsim.analysis.plots.figures import figure
     from precsim.analysis.plots.number_sets import is_small, plot_precision, plot_values
 

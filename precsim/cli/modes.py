@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from precsim.cli.output import Row, columns, naming_options, print_rows, print_words
+from precsim.cli.output import Row, columns, print_rows, print_words
 from precsim.cli.scaled import ShownScaled
 from precsim.cli.shown import Shown, neighbours
 from precsim.formats.arguments import not_allowed
@@ -63,12 +63,17 @@ def specs_of(texts: Sequence[str], mode: str | None) -> list[RoundingSpec]:
     if mode != EVERY and mode not in list(RoundingMode):
         raise not_allowed("--mode", mode, [*RoundingMode, EVERY])
     modes = list(RoundingMode) if mode == EVERY else [mode]
-    with naming_options({"mode": "--mode"}):
+    try:
         return [
             RoundingSpec.parse_with(text, mode=each, overflow=None)
             for text in texts
             for each in modes
         ]
+    except ValueError as error:  # says a mode of `modes`; the option says `mode`
+        _, mark, rest = str(error).partition(", but spec ")
+        if not mark:
+            raise
+        raise ValueError(f"--mode is {mode!r}, but spec {rest}") from error
 
 
 def print_modes(shown: Sequence[Shown | ShownScaled]) -> None:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from precsim.analysis.walking.steps import Alignment, Rounding, Step, Walk
 from precsim.analysis.walking.walk import walk
-from precsim.cli.output import Row, columns, print_rows, print_words
+from precsim.cli.output import Row, columns, naming_options, print_rows, print_words
 from precsim.cli.show import FIELD_STYLES
 from precsim.formats.fields import fields_of
 from precsim.formats.written import approximate, exact_text
@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             "the following arguments are required: EXPRESSION (see precsim walk --help)"
         )
-    found = walk(" ".join(args.words), args.format, mode=args.mode, seed=args.seed)
+    with naming_options({"mode": "--mode"}):
+        found = walk(" ".join(args.words), args.format, mode=args.mode, seed=args.seed)
     if args.json:
         print(found.to_json())
         return 0
@@ -211,7 +212,7 @@ def _print_result(found: Walk) -> None:
     print_words("result", first=_TAKEN)
     rows: list[Row] = [("value", exact_text(found.value))]
     last = found.steps[-1].rounding
-    if last.bits and last.value == found.value:
+    if last.bits and repr(last.value) == repr(found.value):  # not for zeros of two signs
         rows.append(("bits", _bit_words(last.bits, last.spec)))
     rows.append(("unrounded", found.exact_text))
     rows.append(("error", _error(found)))
@@ -220,8 +221,9 @@ def _print_result(found: Walk) -> None:
 
 def _error(found: Walk) -> str:
     if found.ulps is None:
-        is_same = str(found.value) == str(float(found.exact))
-        return "none" if is_same else "not finite"
+        is_same = repr(found.value) == repr(found.exact)
+        has_value = bool(found.steps[-1].rounding.bits)  # not NaN where the format has none
+        return "none" if is_same and has_value else "not finite"
     if not found.ulps:
         return "none"
     error = Fraction(found.value) - Fraction(found.exact)

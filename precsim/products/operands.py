@@ -73,11 +73,8 @@ def as_operands(
         raise ValueError(
             f"random_bits is missing: the {stochastic} of '{specs.forward}' is rounded stochastically"
         )
-    if c is not None and specs.forward.scales_sums:
-        raise ValueError(
-            f"c is given; allowed for '{specs.forward}' is None, since its sums are multiplied by "
-            "scales at the end"
-        )
+    if c is not None:
+        specs.forward.check_first_value()
     return Operands(a, b, c, noise)
 
 

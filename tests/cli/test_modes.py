@@ -47,3 +47,12 @@ def test_one_mode_for_all_formats(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main(["show", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["all", "rne"])
+def test_a_mode_beside_one_that_a_format_names(
+    mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "0.1", "fp16:rtz", "--mode", mode]) == 2
+    said = f"--mode is '{mode}', but spec 'fp16:rtz' says rtz; allowed is one of the two"
+    assert said in capsys.readouterr().err

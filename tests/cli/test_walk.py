@@ -21,6 +21,11 @@ WALKED = [
     ("fma(0.1, 10, -1)", "fp64"),
     ("-3.3 + 0.7", "q3.4"),
     ("-two_sum([1, 2**-30, -1])", "fp16"),
+    ("1e200 * 1e200", "fp64"),
+    ("-1e309", "fp16"),
+    ("2**1024", "fp32"),
+    ("nan", "q3.4"),
+    ("464", "e4m3"),
 ]
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -119,3 +124,18 @@ def test_hostile_input_is_refused_quickly(given: str, capsys: pytest.CaptureFixt
 def test_without_an_expression_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["walk"]) == 2
     assert "arguments are required: EXPRESSION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", ["fp16", "fp32", "fp64"])
+def test_a_value_beyond_float64_has_an_error_that_is_not_finite(
+    spec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in ("1e200 * 1e200", "1e309", "2**1024", "-1e309"):
+        assert printed(capsys, given, "--format", spec).endswith("  error       not finite\n")
+
+
+def test_nan_of_no_format_is_not_called_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    for spec in ("q3.4", "e2m1"):
+        out = printed(capsys, "nan", "--format", spec)
+        assert "Exact" not in out
+        assert "not finite" in out

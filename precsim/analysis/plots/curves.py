@@ -148,12 +148,12 @@ def finish(axes: Axes, **options: Any) -> None:
         labels_end = axes.xaxis.get_tightbbox()
         depth = axes.bbox.y0 - labels_end.y0 if labels_end is not None else 0.0
         below = ScaledTranslation(0, -depth / figure.dpi - 0.04, figure.dpi_scale_trans)
-        options |= {
+        options = {
             "loc": "upper right",
             "bbox_to_anchor": (1, 0),
             "bbox_transform": axes.transAxes + below,
             "ncols": max(1, _LEGEND_POINTS // (35 + 4 * min(_LETTERS, max(map(len, entries))))),
-        }
+        } | options
     axes.legend(entries.values(), entries, **options)
 
 

@@ -19,6 +19,8 @@ from precsim.formats.tile import TileFormat
 SMALL = 8
 """Bits of the largest format whose values are drawn one by one."""
 _THICKEST, _THINNEST = 3.2, 1.2
+_LONGEST = 16
+"""Letters of a label of which the legend has several columns."""
 
 
 def plot_precision(axes: Axes, formats: str | AnyFormat | Sequence[str | AnyFormat]) -> None:
@@ -71,7 +73,8 @@ def plot_precision(axes: Axes, formats: str | AnyFormat | Sequence[str | AnyForm
     axes.set_ylabel("significant bits")
     axes.set_ylim(bottom=0)
     axes.margins(x=0.04)
-    finish(axes)
+    # Long labels leave no room for two columns beside a panel of such labels.
+    finish(axes, **({"ncols": 1} if max(map(len, curves)) > _LONGEST else {}))
 
 
 def plot_values(axes: Axes, formats: str | AnyFormat | Sequence[str | AnyFormat]) -> None:
@@ -98,8 +101,8 @@ def plot_values(axes: Axes, formats: str | AnyFormat | Sequence[str | AnyFormat]
 
     Notes
     -----
-    The scale is linear and ends at the least of the formats' largest values. An arrow and the
-    largest value stand at lines that go on.
+    The scale is linear and ends at the least of the formats' largest values, but not before each
+    has its second value. The largest value stands at the right, with an arrow at lines that go on.
 
     Examples
     --------
@@ -117,14 +120,15 @@ def plot_values(axes: Axes, formats: str | AnyFormat | Sequence[str | AnyFormat]
         codes = range(1 << (fmt.width or 0))
         found = np.unique([decode_exact(code, fmt) for code in codes])
         values[name] = found[np.isfinite(found) & (found >= 0)]
-    end = min(found[-1] for found in values.values())
+    seen_of_all = max(found[:2][-1] for found in values.values())
+    end = max(seen_of_all, min(found[-1] for found in values.values()))
     styles = line_styles(values)
     for row, (name, found) in enumerate(reversed(values.items())):
         seen = found[found <= end]
         look = {"color": styles[name]["color"], "markersize": 11, "markeredgewidth": 0.9}
         axes.plot([0, end], [row, row], color="0.8", linewidth=0.6, zorder=1)
         axes.plot(seen, np.full(seen.shape, row), "|", **look)
-        goes_on = rf"$\rightarrow$ {found[-1]:g}" if found[-1] > end else f"{end:g}"
+        goes_on = rf"$\rightarrow$ {found[-1]:g}" if found[-1] > end else f"{found[-1]:g}"
         axes.text(1.03 * end, row, goes_on, va="center", size=7.5)
     axes.set_yticks(range(len(values)), list(reversed(values)))
     axes.set_ylim(-0.6, len(values) - 0.4)

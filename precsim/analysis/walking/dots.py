@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from precsim.analysis.walking.evaluation import ZERO, Evaluation, Walked, bounded, exact_total
+from precsim.analysis.walking.evaluation import (
+    QUANTIZE,
+    ZERO,
+    Evaluation,
+    Walked,
+    bounded,
+    exact_total,
+)
 from precsim.analysis.walking.grammar import Dot, Node, Number
 from precsim.analysis.walking.reasons import code_bits, explain_rounding
 from precsim.analysis.walking.steps import AlignedTerm, Alignment
@@ -13,7 +20,7 @@ from precsim.arithmetic.oracle import Exact, unrounded
 from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.reals import Real
 from precsim.formats.written import exact_text
-from precsim.products.specs.core import Core
+from precsim.products.specs.core import Core, CoreOperand
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.oracle import (
@@ -22,8 +29,13 @@ from precsim.products.tensor_core.oracle import (
     fused_dot_by,
     multiply_scales,
     step_exact,
+    total_format,
 )
+from precsim.rounding.scaled.oracle import block_quotients
 from precsim.rounding.spec import RoundingSpec
+
+_MOST_WRITTEN = 4
+"""Products of a group that are written one by one."""
 
 
 def walk_dot(of: Evaluation, dot: Dot, default: MatmulSpec | None) -> Walked:
@@ -47,7 +59,10 @@ def walk_dot(of: Evaluation, dot: Dot, default: MatmulSpec | None) -> Walked:
     b = [_operand(of, node, _rounding(spec, "rhs")) for node in dot.b]
     c = ZERO
     if dot.c is not None:
-        c = _operand(of, dot.c, RoundingSpec(format=spec.accumulator.format))
+        spec.check_first_value()
+        is_fused = isinstance(spec.order, FusedBlock)
+        first = total_format(spec.core) if is_fused else spec.accumulator.format
+        c = _operand(of, dot.c, RoundingSpec(format=first))
     ideal = _ideal(a, b, c, of.spec)
     total = _fused(of, a, b, c, spec) if isinstance(spec.order, FusedBlock) else None
     if total is None:
@@ -96,7 +111,7 @@ def _rounded_again(
     """Round a result to another format."""
     rounding = of.round(Exact(_real(x.value)), spec)
     name = of.name(letter)
-    of.write(operation, name, x.name, exact_text(x.value), rounding)
+    of.write(operation, name, x.name, exact_text(x.value), rounding, spec)
     return Walked(name, rounding.value, x.exact)
 
 
@@ -150,6 +165,7 @@ def _fused(
             f"{count} and the accumulator",
             f"{count} and {exact_text(total)}",
             rounding,
+            core.accumulator,
             alignment,
         )
         return value
@@ -160,17 +176,45 @@ def _fused(
         names["last"] = found.name
         return found.value + 0.0
 
+    for given, operand, side in ((a, spec.core.lhs, "a"), (b, spec.core.rhs, "b")):
+        _write_elements(of, given, operand, side)
     operands = [x.value for x in a], [y.value for y in b]
     value, scale = fused_dot_by(*operands, c.value, spec.core, of.seed, step=step, add=add)
     if scale is not None:
-        exact = unrounded("multiply", value, scale, spec=RoundingSpec.parse("fp32"))
-        rounding = of.round(exact, RoundingSpec.parse("fp32"))
+        single = RoundingSpec.parse("fp32")
+        rounding = of.round(unrounded("multiply", value, scale, spec=single), single)
+        numbers = f"{exact_text(value)} * {exact_text(scale)}"
         value = multiply_scales(value, scale)
         name = of.name("r")
-        numbers = f"{exact_text(rounding.value)} * {exact_text(scale)}"
-        of.write("scale", name, f"{names['last']} * scales of the arrays", numbers, rounding)
+        formula = f"{names['last']} * scales of the arrays"
+        of.write("scale", name, formula, numbers, rounding, single)
         names["last"] = name
     return Walked(names["last"], value, ZERO.exact)
+
+
+def _write_elements(
+    of: Evaluation, given: Sequence[Walked], operand: CoreOperand, side: str
+) -> None:
+    """Write down how the numbers of an operand become elements of its blocks."""
+    if operand.blocks is None:
+        return
+    size, values = operand.blocks.block_size, [x.value for x in given]
+    blocks = [values[k : k + size] for k in range(0, len(values), size)]
+    quotients, scales, array_scale = block_quotients(blocks, operand.rounding)
+    element = replace(operand.rounding, format=operand.blocks.element)
+    by = by_number = ""
+    if array_scale is not None:
+        by, by_number = f" / scale of {side}", f" / {exact_text(array_scale)}"
+    seen = set()
+    for k, x in enumerate(given):
+        block, place = divmod(k, size)
+        formula = f"{x.name} / scale of block {block + 1} of {side}{by}"
+        if formula in seen:
+            continue
+        seen.add(formula)
+        numbers = f"{exact_text(x.value)} / {exact_text(scales[block])}{by_number}"
+        rounding = explain_rounding(quotients[block][place], element)
+        of.write(QUANTIZE, of.name("q"), formula, numbers, rounding, element)
 
 
 def _alignment(total: float, products: Sequence[Product], core: Core) -> Alignment:
@@ -196,10 +240,13 @@ def _alignment(total: float, products: Sequence[Product], core: Core) -> Alignme
 
 
 def _term_text(products: Sequence[Product]) -> str:
-    """Write a product, or the first of a group."""
+    """Write a product, or those of a group; of a large one the first."""
     first = products[0]
     scale = f" * {exact_text(first.x_scale * first.y_scale)}"
-    text = f"{exact_text(first.x)} * {exact_text(first.y)}"
+    texts = [f"{exact_text(p.x)} * {exact_text(p.y)}" for p in products]
+    text = " + ".join(texts)
+    if len(products) > _MOST_WRITTEN:
+        text = f"{texts[0]} + ... {len(products)} products"
     if len(products) > 1:
-        text = f"({text} + ... {len(products)} products)"
+        text = f"({text})"
     return text + (scale if (first.x_scale, first.y_scale) != (1.0, 1.0) else "")

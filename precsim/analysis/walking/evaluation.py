@@ -20,6 +20,8 @@ from precsim.rounding.oracle import Flags
 from precsim.rounding.spec import RoundingSpec
 from precsim.rounding.threefry import Word, bits_at
 
+QUANTIZE = "quantize"
+"""The operation of a step that shows how a number becomes an element of a block."""
 _MAX_BITS = 200_000
 """Of an exact value; a larger one is refused."""
 _FORMULAS = {
@@ -65,7 +67,9 @@ class Evaluation:
     steps: list[Step] = field(default_factory=list)
     has_roots: bool = False
     """Whether an exact value is an irrational root."""
-    _inputs: dict[tuple[str, str], Walked] = field(default_factory=dict)
+    last: RoundingSpec = field(init=False)
+    """Format and rule of the last step."""
+    _inputs: dict[tuple[str, RoundingSpec], Walked] = field(default_factory=dict)
     _names: Counter[str] = field(default_factory=Counter)
 
     def node(self, node: Node) -> Walked:
@@ -88,10 +92,10 @@ class Evaluation:
 
     def input(self, number: Number, spec: RoundingSpec) -> Walked:
         """Round a number of the expression, the first time that it is met."""
-        key = number.text, str(spec)
+        key = number.text, spec
         if key not in self._inputs:
             rounding = self.round(Exact(number.value), spec)
-            self.write("input", number.text, number.text, exact_text(number.value), rounding)
+            self.write("input", number.text, number.text, exact_text(number.value), rounding, spec)
             self._inputs[key] = Walked(number.text, rounding.value, number.value)
         return self._inputs[key]
 
@@ -110,6 +114,7 @@ class Evaluation:
             formula.format(*_grouped([x.name for x in operands])),
             formula.format(*_grouped([exact_text(x.value) for x in operands])),
             rounding,
+            spec,
         )
         ideal = unrounded(operation, *(x.exact for x in operands), spec=spec).value
         if operation == "sqrt" and isinstance(ideal, Fraction):
@@ -118,23 +123,26 @@ class Evaluation:
 
     def exact_sum(self, terms: list[Walked]) -> Walked:
         """Add without rounding, then round once."""
-        total = exact_total([x.value for x in terms])
+        zero = -0.0 if self.spec.mode is RoundingMode.TOWARD_NEGATIVE else 0.0  # as `accumulate`
+        total = exact_total([x.value for x in terms]) or zero
         rounding = self.round(Exact(total), self.spec)
         name = self.name("s")
         formula = " + ".join(_grouped([x.name for x in terms]))
         numbers = " + ".join(_grouped([exact_text(x.value) for x in terms]))
-        self.write("exact sum", name, formula, numbers, rounding)
-        return Walked(name, rounding.value, bounded(exact_total([x.exact for x in terms])))
+        self.write("exact sum", name, formula, numbers, rounding, self.spec)
+        return Walked(name, rounding.value, bounded(exact_total([x.exact for x in terms]) or zero))
 
     def _fold(self, operation: str, x: Walked, y: Walked, letter: str) -> Walked:
-        """Add or subtract; with the zero that a sum begins with nothing is written down."""
-        if x is not ZERO and y is not ZERO:
-            return self.apply(operation, x, y, letter=letter)
-        if operation == "subtract" and x is ZERO:
-            return self.negated(y)
-        value = unrounded(operation, x.value, y.value, spec=self.spec).value  # 0 + -0 is 0
-        other = x if y is ZERO else y
-        return Walked(other.name, float(value), other.exact)
+        """Add or subtract; the zero that a sum begins with is left out where it changes nothing."""
+        if x is ZERO or y is ZERO:
+            other = x if y is ZERO else y
+            value = float(unrounded(operation, x.value, y.value, spec=self.spec).value)
+            if _is_same(value, other.value):
+                ideal = unrounded(operation, x.exact, y.exact, spec=self.spec).value
+                return Walked(other.name, value, ideal)
+            if _is_same(value, -other.value) and other.value:
+                return self.negated(other)
+        return self.apply(operation, x, y, letter=letter)  # also 0 + -0, which is 0
 
     def negated(self, x: Walked) -> Walked:
         """Change the sign; that needs a rounding only where the format has no such value."""
@@ -143,7 +151,8 @@ class Evaluation:
         if rounding.is_exact:
             return Walked(f"-{x.name}", rounding.value, -x.exact)
         name = self.name("r")
-        self.write("negate", name, f"-({x.name})", f"-({exact_text(x.value)})", rounding)
+        numbers = f"-({exact_text(x.value)})"
+        self.write("negate", name, f"-({x.name})", numbers, rounding, self.spec)
         return Walked(name, rounding.value, -x.exact)
 
     def name(self, letter: str) -> str:
@@ -159,7 +168,8 @@ class Evaluation:
         """Return the random bits of the next step."""
         if spec.mode is not RoundingMode.STOCHASTIC:
             return 0
-        return int(bits_at(Word(self.seed), len(self.steps)))
+        place = sum(step.operation != QUANTIZE for step in self.steps)  # those are not random
+        return int(bits_at(Word(self.seed), place))
 
     def write(
         self,
@@ -168,9 +178,11 @@ class Evaluation:
         formula: str,
         numbers: str,
         rounding: Rounding,
+        spec: RoundingSpec,
         alignment: Alignment | None = None,
     ) -> None:
         """Write a step down."""
+        self.last = spec
         self.steps.append(
             Step(
                 name=name,
@@ -200,6 +212,11 @@ def bounded(exact: Real) -> Real:
                 f"expression has an exact value of {bits} bits; allowed are {_MAX_BITS}"
             )
     return exact
+
+
+def _is_same(x: float, y: float) -> bool:
+    """Return whether two numbers are one: NaN is, zeros of two signs are not."""
+    return repr(x) == repr(y)
 
 
 def _grouped(texts: list[str]) -> list[str]:

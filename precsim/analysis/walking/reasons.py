@@ -13,7 +13,7 @@ from precsim.formats.oracle import encode_exact
 from precsim.formats.written import approximate, exact_text
 from precsim.rounding.modes import EvenRule, RoundingMode, StochasticVariant, SubnormalMode
 from precsim.rounding.neighbours import neighbours_exact
-from precsim.rounding.oracle import Flags, round_exact
+from precsim.rounding.oracle import Flags, round_exact, ulp_exact
 from precsim.rounding.spec import RoundingSpec
 
 _TIES = {
@@ -107,12 +107,10 @@ def _reason(
     if Flags.INVALID in before:
         return "the operation has no result: NaN"
     if Flags.DIVIDE_BY_ZERO in before:
-        return f"a division by zero gives {exact_text(rounding.exact)}"
+        gives = f"a division by zero gives {exact_text(rounding.exact)}"
+        return gives if rounding.is_exact else f"{gives}; {_of_special(rounding, spec)}"
     if isinstance(rounding.exact, float) and not math.isfinite(rounding.exact):
-        is_kept = value == rounding.exact or (math.isnan(value) and math.isnan(rounding.exact))
-        return f"{exact_text(rounding.exact)} " + (
-            "stays" if is_kept else f"is not in {fmt.name} and becomes {_plain(value)}"
-        )
+        return _of_special(rounding, spec)
     if Flags.INVALID in raised:
         return f"{fmt.name} has no such value; it becomes {_plain(value)}"
     if Flags.OVERFLOW in raised:
@@ -121,13 +119,46 @@ def _reason(
         return "exact"
     if isinstance(fmt, FloatFormat) and spec.subnormals in _FLUSHING and _is_tiny(rounding, fmt):
         return f"below the smallest normal value; {spec.subnormals} makes it {exact_text(value)}"
-    if rounding.position is None:
+    if rounding.position is not None:
+        return _between(rounding, spec, random_bits)
+    if (following := _after_end(rounding, fmt)) is None:
         return f"the nearest value of {fmt.name}"
-    return _between(rounding, spec, random_bits)
+    sides = sorted((Fraction(value), following))
+    position = (Fraction(rounding.exact) - sides[0]) / (sides[1] - sides[0])
+    above = value if value > following else None
+    placed = replace(rounding, above=above, position=position, is_tie=position == Fraction(1, 2))
+    way = _between(placed, spec, random_bits)
+    return f"beyond the last value, where the next would be {exact_text(following)}: {way}"
+
+
+def _of_special(rounding: Rounding, spec: RoundingSpec) -> str:
+    """Say what becomes of an infinity or NaN, and which rule makes it that."""
+    given, value, name = exact_text(rounding.exact), rounding.value, spec.format.name
+    if rounding.is_exact:
+        return f"{exact_text(rounding.exact)} stays"
+    if math.isnan(rounding.exact) and math.isnan(value):
+        return f"{name} has no NaN, so that it stands outside the format"
+    became = f"{given} is not in {name} and becomes {_plain(value)}"
+    if math.isfinite(value) and math.isinf(rounding.exact):
+        return f"{became}, the end of the range ({spec.overflow})"
+    return became
 
 
 def _is_tiny(rounding: Rounding, fmt: FloatFormat) -> bool:
     return abs(Fraction(rounding.exact)) < Fraction(fmt.min_normal)
+
+
+def _after_end(rounding: Rounding, fmt: Format) -> Fraction | None:
+    """Return where a value would follow the last one; None for a number that is not between."""
+    if isinstance(fmt, FixedPointFormat):
+        end = Fraction(fmt.min_value if rounding.exact < 0 else fmt.max_value)
+        gap = Fraction(fmt.resolution)
+    else:
+        end = Fraction(-fmt.max_finite if rounding.exact < 0 else fmt.max_finite)
+        gap = Fraction(ulp_exact(end, fmt))
+    following = end - gap if rounding.exact < 0 else end + gap
+    is_between = min(end, following) < rounding.exact < max(end, following)
+    return following if rounding.value == end and is_between else None
 
 
 def _plain(value: float) -> str:

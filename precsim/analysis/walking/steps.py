@@ -1,7 +1,8 @@
 """What a walk consists of: roundings with their reasons, the terms of a tensor core, steps."""
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
@@ -12,8 +13,18 @@ _MAX_BITS = 4_000
 """Of a quotient that JSON has in full; of a larger one it has the first digits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rounding:
+class _Written:
+    """Written as a dataclass is, but of a long quotient the first digits."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        given = [(x.name, getattr(self, x.name)) for x in fields(self)]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{k}={_brief(v)}' for k, v in given)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Rounding(_Written):
     """One rounding, with its reason.
 
     Parameters
@@ -62,8 +73,12 @@ class Rounding:
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing was lost."""
-        return "inexact" not in self.flags and "invalid" not in self.flags
+        """Whether nothing was lost: the value is the exact one, and the format has it."""
+        if "inexact" in self.flags or "invalid" in self.flags:
+            return False
+        if math.isnan(self.value):
+            return bool(self.bits)
+        return self.value == self.exact
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as JSON has it; exact numbers are strings."""
@@ -84,8 +99,8 @@ class Rounding:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlignedTerm:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AlignedTerm(_Written):
     """A term of a tensor core's step: what it was, what is kept of it, what is cut off.
 
     Parameters
@@ -166,7 +181,7 @@ class Step:
         How later steps call the result, for example "r1"; of an input the number as it is written.
     operation : str
         "input", "add", "subtract", "multiply", "divide", "sqrt", "fma", "negate", "exact sum",
-        "tensor core", "output" or "scale".
+        "quantize", "tensor core", "output" or "scale".
     formula : str
         The operation with the names of its operands.
     numbers : str
@@ -203,8 +218,8 @@ class Step:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Walk:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Walk(_Written):
     """An expression, step by step.
 
     Parameters
@@ -311,9 +326,17 @@ def _terms(step: Step) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     ]
 
 
+def _brief(value: object) -> str:
+    is_long = isinstance(value, Fraction) and _size(value) > _MAX_BITS
+    return exact_text(value) if is_long else repr(value)  # type: ignore[arg-type]
+
+
+def _size(value: Fraction) -> int:
+    return value.numerator.bit_length() + value.denominator.bit_length()
+
+
 def _said(value: Fraction | float) -> str:
     """Write a number for JSON: a float in decimal, a fraction as a quotient, with all digits."""
     if isinstance(value, float):
         return exact_decimal(value)
-    bits = value.numerator.bit_length() + value.denominator.bit_length()
-    return str(value) if bits <= _MAX_BITS else exact_text(value)
+    return str(value) if _size(value) <= _MAX_BITS else exact_text(value)

@@ -8,7 +8,7 @@ from precsim.analysis.walking.dots import check_walkable, walk_dot
 from precsim.analysis.walking.evaluation import Evaluation, Walked
 from precsim.analysis.walking.grammar import Dot, parse
 from precsim.analysis.walking.steps import Walk
-from precsim.formats.arguments import integer
+from precsim.formats.arguments import integer, shown
 from precsim.formats.layout import BINARY64
 from precsim.formats.numbers import Format
 from precsim.formats.reals import Real
@@ -40,7 +40,7 @@ def walk(
         Format and rule of every operation. Of a product ("h100:fp16", "bf16_bf16_fp32"): what `dot`
         computes where it names none; the rest is computed in the format of its accumulator.
     mode : RoundingMode or str, optional
-        Another mode for a spec that names none.
+        Another mode for a spec that names none; None for a product.
     seed : int
         Of the random bits of mode sr, 0 to 2**32 - 1.
 
@@ -55,7 +55,8 @@ def walk(
     ValueError
         If the expression or the spec is not understood; the expression is longer than 2,000
         characters, deeper than 30 levels, or has more than 400 numbers and operations; or its exact
-        value has more than 200,000 bits.
+        value has more than 200,000 bits. If `mode` is given for a product, or c for one whose sums
+        are scaled at the end.
     TypeError
         If the expression is no text.
 
@@ -84,7 +85,6 @@ def walk(
     seed = integer(seed, "seed", 0, 2**32 - 1)
     evaluation = Evaluation(rounding, partial(_walk_dot, product=product), seed)
     result = evaluation.node(node)
-    last = RoundingSpec.parse(evaluation.steps[-1].rounding.spec)
     return Walk(
         expression=" ".join(expression.split()),
         spec=str(rounding if product is None else product),
@@ -92,7 +92,7 @@ def walk(
         value=result.value,
         exact=result.exact,
         has_roots=evaluation.has_roots,
-        ulps=_ulps(result.value, result.exact, last.format),
+        ulps=_ulps(result.value, result.exact, evaluation.last.format),
     )
 
 
@@ -106,11 +106,13 @@ def _specs(
     """Return the rounding of operations, and the product if the spec is of one."""
     if isinstance(spec, MatmulSpec) or (isinstance(spec, str) and _is_product(spec)):
         product = MatmulSpec.parse(spec)
+        if mode is not None:
+            raise ValueError(
+                f"mode is {shown(str(mode))}, but spec '{product}' is a product, which says how it "
+                "rounds; allowed is None"
+            )
         check_walkable(product)
-        rounding = RoundingSpec.parse_with(
-            RoundingSpec(format=product.accumulator.format), mode=mode, overflow=None
-        )
-        return rounding, product
+        return RoundingSpec(format=product.accumulator.format), product
     rounding = RoundingSpec.parse_with(spec, mode=mode, overflow=None)
     fmt: Format = rounding.format
     if scaled_format(fmt) is not None:

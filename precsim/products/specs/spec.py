@@ -252,6 +252,14 @@ class MatmulSpec(InNotebooks):
         """Whether scales multiply finished sums, which leaves no place for a first value."""
         return scaling_of(self.lhs) is not None or scaling_of(self.rhs) is not None
 
+    def check_first_value(self) -> None:
+        """Refuse a first value of the sums where scales multiply them at the end."""
+        if self.scales_sums:
+            raise ValueError(
+                f"c is given; allowed for '{self}' is None, since its sums are multiplied by "
+                "scales at the end"
+            )
+
     @property
     def has_tensor_scale(self) -> bool:
         """Whether rows or columns of an operand share scales: a batch cannot become more rows."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
 from precsim.formats.reals import RealLike, real
+from precsim.formats.registry import get_format
 from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import (
     PairInterleaved,
@@ -56,7 +57,8 @@ def fused_dot_exact(
         Values of the operands' formats; for block formats float32 numbers, which are quantized as
         whole arrays. Any numbers that are floats exactly, of whatever type.
     c : float
-        First value of the accumulator.
+        First value of the accumulator, or of the total to which chains of steps are added; 0 where
+        scales of whole arrays multiply the result.
     spec : str or MatmulSpec
         A spec whose order is a `FusedBlock`, for example "h100:bf16".
     random_bits : int
@@ -70,7 +72,8 @@ def fused_dot_exact(
     Raises
     ------
     ValueError
-        If `a` and `b` are not of one length, or a number is no float.
+        If `a` and `b` are not of one length, a number is no float, or c is not 0 where scales
+        multiply the sums at the end.
     TypeError
         If the order of the spec is not a `FusedBlock`, or an operand is not a sequence of numbers.
 
@@ -94,7 +97,10 @@ def fused_dot_exact(
     >>> ps.oracle.fused_dot_exact(a, b, 2.0**23, "h100:fp16")
     -0.75
     """
-    core = MatmulSpec.parse(spec).core
+    spec = MatmulSpec.parse(spec)
+    core = spec.core
+    if _float(c, "c") != 0:
+        spec.check_first_value()
     seed = integer(random_bits, "random_bits", 0, 2**32 - 1)
     total, alpha = fused_dot_by(a, b, c, core, seed, step=step_exact, add=_add)
     return total if alpha is None else multiply_scales(total, alpha)
@@ -184,7 +190,7 @@ def _scheduled(
         total = chain(total, products[:count], place)
         return chain(total, products[count:], place + ceil_div(count, length) * length)
 
-    add_up = partial(add, "fp16" if core.sums.emin == -14 else "fp32")
+    add_up = partial(add, _chain_sums(core))
     match core.block.schedule:
         case Promote(interval=n):
             for k in range(0, len(pairs), n):
@@ -210,6 +216,26 @@ def _scheduled(
             return residue_first(c, pairs, 0, g)
         case _:
             return chain(c, pairs, 0)
+
+
+def total_format(core: Core) -> FloatFormat:
+    """Return the format of c: that of the total to which chains are added, else the accumulator's.
+
+    Examples
+    --------
+    >>> [str(total_format(MatmulSpec.parse(f"h100:e4m3{of}").core)) for of in ("", ":promote128")]
+    ['float(e=8,p=14)', 'fp32']
+    """
+    if isinstance(core.block.schedule, Promote | PairInterleaved | SplitK):
+        total = get_format(_chain_sums(core))
+        assert isinstance(total, FloatFormat)
+        return total
+    return core.sums
+
+
+def _chain_sums(core: Core) -> str:
+    """Return the name of the format in which chains of steps are added."""
+    return "fp16" if core.sums.emin == -14 else "fp32"
 
 
 class Aligned(NamedTuple):

@@ -76,6 +76,27 @@ def quantize_blocks_exactly(
     fmt = spec.format
     assert isinstance(fmt, BlockFormat)
     draws = random_bits or [[0] * len(block) for block in blocks]
+    quotients, scales, tensor_scale = block_quotients(blocks, spec)
+    element = replace(spec, format=fmt.element)
+    elements = [
+        [round_exact(q, element, random_bits=r).value for q, r in zip(row, draw, strict=True)]
+        for row, draw in zip(quotients, draws, strict=True)
+    ]
+    return ExactBlocks(elements, scales, tensor_scale)
+
+
+def block_quotients(
+    blocks: Sequence[Block], spec: RoundingSpec
+) -> tuple[Sequence[Sequence[float | Fraction]], list[float], float | None]:
+    """Return what is rounded to elements, the scales of the blocks, and that of the array.
+
+    Examples
+    --------
+    >>> block_quotients([[957.0, 1.0]], RoundingSpec.parse("mxfp8_e4m3"))
+    ([[Fraction(957, 2), Fraction(1, 2)]], [2.0], None)
+    """
+    fmt = spec.format
+    assert isinstance(fmt, BlockFormat)
     known = [_without_specials(block, spec) for block in blocks]
     usable = [block or [0.0] * len(given) for block, given in zip(known, blocks, strict=True)]
     amax = [
@@ -90,13 +111,8 @@ def quantize_blocks_exactly(
         quotients = [
             [_divided(x, scale) for x in block] for block, scale in zip(usable, scales, strict=True)
         ]
-    element = replace(spec, format=fmt.element)
-    elements = [
-        [round_exact(q, element, random_bits=r).value for q, r in zip(row, draw, strict=True)]
-        for row, draw in zip(quotients, draws, strict=True)
-    ]
     scales = [math.nan if block is None else s for block, s in zip(known, scales, strict=True)]
-    return ExactBlocks(elements, scales, tensor_scale)
+    return quotients, scales, tensor_scale
 
 
 def _without_specials(block: Block, spec: RoundingSpec) -> list[float] | None:

@@ -13,7 +13,13 @@ from tests.picture_faults import picture_faults
 
 
 @pytest.mark.parametrize(
-    "names", [PLOTTED, ("fp16", "bf16"), ("e2m1", "e4m3", "q3.4", "mxfp4", "int4")]
+    "names",
+    [
+        PLOTTED,
+        ("fp16", "bf16"),
+        ("e2m1", "e4m3", "q3.4", "mxfp4", "int4"),
+        ps.list_formats(kind="block"),
+    ],
 )
 def test_pictures_have_no_faults(names: tuple[str, ...]) -> None:
     with ps.plots.figure(2, height=7) as axes:
@@ -69,8 +75,17 @@ def test_a_picture_is_never_overwritten(
     assert main(["formats", "e2m1", "--plot"]) == 2
     assert "formats.svg, which exists; allowed is a new name" in capsys.readouterr().err
     assert Path("formats.svg").read_bytes() == drawn
-    assert main(["formats", "e2m1", "--plot", "made/a.png"]) == 0
-    assert Path("made/a.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["formats", "e2m1", "--plot", "a.png"]) == 0
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_format_has_two_values_in_the_picture() -> None:
+    with ps.plots.figure() as axes:
+        ps.plots.plot_values(axes[0], ["q0.1", "uq1.0", "q-2.6"])
+    marks = [line.get_xdata() for line in axes[0].lines if line.get_marker() == "|"]
+    assert [np.asarray(x).tolist()[:2] for x in marks] == [[0, 1 / 64], [0, 1], [0, 0.5]]
+    assert [text.get_text() for text in axes[0].texts] == ["0.234375", "1", "0.5"]
+    assert axes[0].get_xlim()[1] >= 1
 
 
 @pytest.mark.parametrize(
@@ -82,6 +97,8 @@ def test_a_picture_is_never_overwritten(
             ["fp16", "--kind", "float"],
             "--kind is 'float' and FORMAT 'fp16'; allowed is one of both",
         ),
+        (["e2m1", "--plot", "made/a.svg"], "but there is no folder made; allowed are folders that"),
+        (["--json", "--plot", "x.svg"], "--json is given with --plot; allowed is one of both"),
         (["fp15"], "unknown format 'fp15'; did you mean"),
     ],
 )

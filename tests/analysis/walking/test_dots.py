@@ -7,7 +7,9 @@ import pytest
 
 import precsim as ps
 from precsim.analysis.walking.walk import walk
+from precsim.formats.written import exact_text
 from precsim.products.specs.machines import MACHINES
+from precsim.rounding.scaled.oracle import quantize_blocks_exactly
 
 CORES = [
     f"{machine}:{'e4m3' if kind == 'fp8' else kind}"
@@ -27,14 +29,14 @@ def operands(count: int, spec: str) -> tuple[list[float], list[float], float]:
     lhs = "fp32" if parsed.is_block_scaled else parsed.core.lhs.element
     rhs = "fp32" if parsed.is_block_scaled else parsed.core.rhs.element
     rounded = [np.asarray(ps.round_to(np.clip(x, -6, 6), f)) for x, f in ((a, lhs), (b, rhs))]
-    return rounded[0].tolist(), rounded[1].tolist(), 3.25
+    return rounded[0].tolist(), rounded[1].tolist(), 0.0 if parsed.scales_sums else 3.25
 
 
 @pytest.mark.parametrize("spec", CORES)
 def test_a_tensor_core_is_that_of_the_definition(spec: str) -> None:
     for count in (3, 40):
         a, b, c = operands(count, spec)
-        found = walk(f"dot({a}, {b}, c={c})", spec)
+        found = walk(f"dot({a}, {b}{f', c={c}' if c else ''})", spec)
         assert found.value == ps.oracle.fused_dot_exact(a, b, c, spec)
         for step in found.steps:
             if step.alignment is None:
@@ -91,3 +93,59 @@ def test_numbers_are_rounded_to_the_operand_at_once() -> None:
     found = ps.walk(f"dot([{text}], [1], h100:e4m3)", "fp16")
     assert found.steps[0].rounding.spec == "e4m3"
     assert found.value == 1.125
+
+
+@pytest.mark.parametrize("spec", ["b200:nvfp4", "h100:e4m3:promote128", "ada:e4m3", "b200:mxfp8"])
+def test_c_is_refused_where_matmul_refuses_it(spec: str) -> None:
+    a, refusal = np.ones((1, 1), np.float32), "c is given; allowed for 'b200:nvfp4' is None"
+    calls = (
+        lambda: walk("dot([1], [1], c=5)", spec).value,
+        lambda: ps.oracle.fused_dot_exact([1.0], [1.0], 5.0, spec),
+        lambda: ps.matmul(a, a, spec, c=5 * a, backend="reference").item(),
+    )
+    for call in calls:
+        if ps.MatmulSpec.parse(spec).scales_sums:
+            with pytest.raises(ValueError, match=refusal):
+                call()
+        else:
+            assert call() == 6
+
+
+def test_c_belongs_to_the_total_of_promoted_chains() -> None:
+    found = walk("dot([12,0,0,13],[0,4,128.3176,34],c=-850.3133)", "h100:e4m3:promote128")
+    assert found.value == -434.31329345703125
+    draw = np.random.default_rng(5)
+    specs = ("h100:e4m3:promote32", "ada:e4m3:promote64", "h100:e4m3:acc=fp16:promote32")
+    for spec in (*specs, "h100:e4m3:splitk2x32"):
+        for count in (1, 33, 70):
+            a, b = (np.asarray(ps.round_to(draw.normal(size=count), "e4m3")) for _ in "ab")
+            c = float(ps.round_to(draw.normal() * 900, "fp16" if "acc" in spec else "fp32"))
+            expected = ps.oracle.fused_dot_exact(a.tolist(), b.tolist(), c, spec)
+            assert walk(f"dot({a.tolist()}, {b.tolist()}, c={c!r})", spec).value == expected
+
+
+def test_the_step_of_scales_names_its_own_operand() -> None:
+    steps = walk("dot([1,2],[3,0.1])", "b200:nvfp4").steps
+    sums, scaled = steps[-2:]
+    assert scaled.formula == f"{sums.name} * scales of the arrays"
+    assert scaled.numbers.split(" * ")[0] == exact_text(sums.rounding.value)
+
+
+@pytest.mark.parametrize("spec", ["b200:mxfp8", "b200:nvfp4", "b200:mxfp4"])
+def test_numbers_become_elements_of_blocks_step_by_step(spec: str) -> None:
+    a, b = [1.0, 2.0, 0.1], [3.0, 0.1, -5.0]
+    core = ps.MatmulSpec.parse(spec).core
+    expected = []
+    for values, operand in ((a, core.lhs), (b, core.rhs)):
+        stored = np.array(values, np.float32).astype(float).tolist()
+        expected += quantize_blocks_exactly([stored], operand.rounding).elements[0]
+    steps = [s for s in walk(f"dot({a}, {b})", spec).steps if s.operation == "quantize"]
+    assert [step.rounding.value for step in steps] == expected
+    assert steps[2].formula.startswith("0.1 / scale of block 1 of a")
+
+
+def test_a_small_group_is_written_whole() -> None:
+    alignment = walk("dot([1,2],[3,0.1])", "b200:nvfp4").steps[-2].alignment
+    assert alignment is not None
+    assert alignment.terms[0].text.count(" * ") == 3
+    assert "..." not in alignment.terms[0].text

@@ -177,3 +177,70 @@ REFUSED = {
 def test_other_specs_are_refused(spec: str) -> None:
     with pytest.raises(ValueError, match=re.escape(REFUSED[spec])):
         ps.walk("1 + 2", spec)
+
+
+@pytest.mark.parametrize("name", ["fp16", "mine"])
+def test_a_format_object_is_taken_itself(name: str) -> None:
+    fmt = ps.FloatFormat(name=name, precision=5, exponent_bits=4)
+    assert ps.walk("1/3", fmt).ulps == Fraction(-1, 3)
+
+
+@pytest.mark.parametrize("mode", ["rne", "rtn", "rtz"])
+@pytest.mark.parametrize("order", ["sum", "pairwise", "kahan", "two_sum", "blocked2", "exact"])
+def test_zeros_have_the_sign_that_accumulate_gives_them(order: str, mode: str) -> None:
+    spec = f"fp16:{mode}"
+    accumulated = "sequential" if order == "sum" else order
+    for terms in ([-0.0], [-0.0, -0.0], [-0.0, 0.0, -0.0], [1.0, -1.0], [-1e-30]):
+        found = ps.walk(f"{order}({terms})", spec)
+        last = found.steps[-1].rounding
+        rounded = np.asarray(ps.round_to(np.array(terms, np.float32), spec))
+        expected = ps.accumulate(rounded, spec, order=accumulated).item()
+        assert repr(found.value) == repr(expected) == repr(last.value)
+        if not any(terms):
+            assert repr(found.exact) == repr(expected)
+
+
+def test_a_negative_zero_does_not_change_without_a_step() -> None:
+    found = ps.walk("sum([-0, -0])", "fp32")
+    assert [step.numbers for step in found.steps] == ["-0", "0 + (-0)", "0 + (-0)"]
+
+
+@pytest.mark.parametrize("spec", ["q3.4", "e2m1"])
+def test_nan_is_not_exact_in_formats_without_it(spec: str) -> None:
+    rounding = ps.walk("nan", spec).steps[0].rounding
+    assert not rounding.is_exact
+    assert rounding.reason == f"{spec} has no NaN, so that it stands outside the format"
+
+
+def test_long_exact_values_are_written() -> None:
+    for text in ("1e9999", "3**-9999"):
+        assert len(repr(ps.walk(text, "fp16"))) < 2000
+    assert "exact=Fraction(1, 3)" in repr(ps.walk("1/3", "fp16"))
+
+
+def test_a_mode_beside_a_product_is_refused() -> None:
+    with pytest.raises(ValueError, match="mode is 'rtp', but spec 'h100:fp16' is a product"):
+        ps.walk("dot([1], [1])", "h100:fp16", mode="rtp")
+
+
+def test_the_reason_at_the_end_of_the_range() -> None:
+    for sign in ("", "-"):
+        tie = ps.walk(f"{sign}464", "e4m3").steps[0].rounding.reason
+        assert f"the next would be {sign}480: half way, a tie: rne takes the even one" in tie
+    assert (
+        ps.walk("470", "e4m3:rtz")
+        .steps[0]
+        .rounding.reason.endswith("rtz takes the one toward zero")
+    )
+    assert "next would be 8: nearer" in ps.walk("7.95", "q3.4").steps[0].rounding.reason
+    assert (
+        "nearer to the lower" in ps.walk("1.7976931348623158e308", "fp64").steps[0].rounding.reason
+    )
+
+
+def test_why_an_infinity_becomes_finite() -> None:
+    rounding = ps.walk("1/0", "q3.4").steps[-1].rounding
+    assert rounding.reason.endswith(
+        "inf is not in q3.4 and becomes 7.9375, the end of the range (saturate)"
+    )
+    assert not rounding.is_exact
