@@ -12,22 +12,34 @@ import pytest
 from precsim.cli.main import main
 
 
+# A program that runs in the background of a script ignores Ctrl-C, and so would those it starts.
+EXPLORE = """\
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from precsim.cli.main import main
+sys.exit(main(["explore", "--no-browser"]))
+"""
+
+
 def test_the_command_serves_the_page_until_it_is_interrupted() -> None:
-    command = [sys.executable, "-m", "precsim", "explore", "--no-browser"]
+    command = [sys.executable, "-c", EXPLORE]
     environment = {**os.environ, "COLUMNS": "200"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        port = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
-        assert port is not None, line
-        connection = HTTPConnection("127.0.0.1", int(port[1]), timeout=10)
-        connection.request("GET", "/")
-        assert b"precsim explorer" in connection.getresponse().read()
-        connection.close()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            port = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
+            assert port is not None, line
+            connection = HTTPConnection("127.0.0.1", int(port[1]), timeout=10)
+            connection.request("GET", "/")
+            assert b"precsim explorer" in connection.getresponse().read()
+            connection.close()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()  # or an error above would wait for it without an end
     assert (process.returncode, out.strip(), err) == (0, "", "")
 
 
