@@ -11,7 +11,6 @@ import pytest
 
 from precsim.cli.main import main
 
-
 # A program that runs in the background of a script ignores Ctrl-C, and so would those it starts.
 EXPLORE = """\
 import signal, sys
