@@ -5,11 +5,13 @@ import inspect
 import sys
 import tomllib
 from pathlib import Path
-
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING
 
 import precsim
 from precsim.explorer.site import build
+
+if TYPE_CHECKING:  # the tests read this file where Sphinx is not installed
+    from sphinx.application import Sphinx
 
 _ROOT = Path(__file__).parent.parent
 _PYPROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))
@@ -61,7 +63,7 @@ html_show_sourcelink = False
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 
 
-def _add_explorer(app: Sphinx, error: Exception | None) -> None:
+def _add_explorer(app: "Sphinx", error: Exception | None) -> None:
     """Write the explorer that runs in the reader's browser beside the pages."""
     if error is None and app.builder.format == "html":
         fault = build(Path(app.outdir) / "explore", _ROOT / "node_modules" / "pyodide")
@@ -69,6 +71,6 @@ def _add_explorer(app: Sphinx, error: Exception | None) -> None:
             sys.stderr.write(f"explore/ is without Python: {fault}\n")
 
 
-def setup(app: Sphinx) -> None:
+def setup(app: "Sphinx") -> None:
     """Add what this documentation does besides what its extensions do."""
     app.connect("build-finished", _add_explorer)
