@@ -24,7 +24,8 @@ def build(source: Path, target: Path) -> str:
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    return done.stderr
+    lines = done.stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line))
 
 
 def read_index(site: Path) -> Index:
