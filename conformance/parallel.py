@@ -40,6 +40,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if unknown := sorted(set(args.cases) - set(CASES)):
         parser.error(f"unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
+    if args.checkpoints is not None and (len(args.devices) > 1 or args.platform):
+        parser.error("--checkpoints goes with one of --devices; others would take its last state")
     os.environ.setdefault("XLA_FLAGS", FLAGS if args.backend == "native" else _simulated(args))
     try:
         same = [compare(case, args) for case in args.cases]
@@ -59,8 +61,6 @@ def _simulated(args: argparse.Namespace) -> str:
 
 def compare(case: str, args: argparse.Namespace) -> bool:
     """Train one case on each number of devices; True if all have the same bits."""
-    import numpy as np
-
     rows = [(devices, args.all_reduce) for devices in args.devices]
     rows += [(devices, "platform") for devices in args.devices if args.platform]
     first: tuple[str, Any, float] | None = None
@@ -79,7 +79,6 @@ def compare(case: str, args: argparse.Namespace) -> bool:
             f"a step takes {found[2] / first[2]:.2f} of the first row's {1e3 * first[2]:.2f} ms",
             flush=True,
         )
-    assert np.isfinite(first[2] if first else 0)
     return is_same
 
 

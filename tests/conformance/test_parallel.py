@@ -14,6 +14,16 @@ def test_an_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown case 'mlp_bf17'; known are mlp_bf16," in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [["--devices", "1", "2"], ["--platform"]])
+def test_checkpoints_of_one_row_are_no_proof_for_another(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: the second row took the finished state of the first, and was "the same"."""
+    with pytest.raises(SystemExit):
+        parallel.main(["mlp_bf16", "--checkpoints", "kept", *more])
+    assert "--checkpoints goes with one of --devices" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("differs", [False, True])
 def test_other_bits_on_other_devices_are_told(
     differs: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
