@@ -67,13 +67,15 @@ class PreparedRun(NamedTuple):
     batch: Callable[[int], tuple[Array, Array]]
 
 
-def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
+def prepare_run(config: TrainConfig, *, data: Any = None, is_guarded: bool = True) -> PreparedRun:
     """Return the start of a run and its step, to stop anywhere and look inside.
 
     Parameters
     ----------
     config : TrainConfig
         The run that `train` would make.
+    data : optional
+        Data of your own, as `train` takes them; by default those of the config's task.
     is_guarded : bool
         Whether emulated products have a branch for operands beyond the range where their short way
         is exact. Without it a step compiles faster, as in `train`; `metrics.untrusted` says whether
@@ -92,7 +94,7 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
     >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
     (1, True)
     """
-    data = load_data(config)
+    data = load_data(config) if data is None else as_data(data)
     setup = setup_of(config, data.problem)
     is_unguarded = isinstance(setup.model, Layered) and not is_guarded
     return prepared(data, setup, config.backend + (UNGUARDED if is_unguarded else ""))

@@ -39,6 +39,7 @@ MODELS = {
     "mlp": _layered("mlp", "images", "digits"),
     "cnn": _layered("cnn", "images", "digits"),
     "transformer": _layered("transformer", "characters", "text"),
+    "gpt2": _layered("gpt2", "characters", "text"),
     "linear": _plain("linear", "numbers", task="regression"),
     "logistic": _plain("logistic", "images"),
     "lenet": _plain("lenet", "images"),
