@@ -114,9 +114,9 @@ def train(
     policy's rules. One compilation serves all steps. JAX's global switches (64-bit types, promotion
     of ranks and dtypes) change no bit.
 
-    Of the built-in models mlp, cnn and transformer, the products and the values between layers are
-    rounded. Of all others, and of yours, every operation is: the program of the loss and its
-    gradient runs as under ``emulate(jax.value_and_grad(loss), policy)``.
+    Of the built-in models mlp, cnn, transformer and gpt2, the products and the values between
+    layers are rounded. Of all others, and of yours, every operation is: the program of the loss and
+    its gradient runs as under ``emulate(jax.value_and_grad(loss), policy)``.
 
     Examples
     --------

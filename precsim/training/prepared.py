@@ -67,7 +67,9 @@ class PreparedRun(NamedTuple):
     batch: Callable[[int], tuple[Array, Array]]
 
 
-def prepare_run(config: TrainConfig, *, data: Any = None, is_guarded: bool = True) -> PreparedRun:
+def prepare_run(
+    config: TrainConfig, *, data: Any = None, classes: int | None = None, is_guarded: bool = True
+) -> PreparedRun:
     """Return the start of a run and its step, to stop anywhere and look inside.
 
     Parameters
@@ -76,6 +78,8 @@ def prepare_run(config: TrainConfig, *, data: Any = None, is_guarded: bool = Tru
         The run that `train` would make.
     data : optional
         Data of your own, as `train` takes them; by default those of the config's task.
+    classes : int, optional
+        How many classes their targets have, as in `train`.
     is_guarded : bool
         Whether emulated products have a branch for operands beyond the range where their short way
         is exact. Without it a step compiles faster, as in `train`; `metrics.untrusted` says whether
@@ -94,7 +98,7 @@ def prepare_run(config: TrainConfig, *, data: Any = None, is_guarded: bool = Tru
     >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
     (1, True)
     """
-    data = load_data(config) if data is None else as_data(data)
+    data = load_data(config) if data is None else as_data(data, classes=classes)
     setup = setup_of(config, data.problem)
     is_unguarded = isinstance(setup.model, Layered) and not is_guarded
     return prepared(data, setup, config.backend + (UNGUARDED if is_unguarded else ""))
