@@ -75,7 +75,8 @@ def replay(args: argparse.Namespace) -> bool:
     compilation = time.perf_counter() - start
     print(
         f"gpt124m {backend}, seed {args.seed}: {weights:,} weights, sequence {args.sequence}, on "
-        f"{jax.devices()[0].device_kind}, compiled in {compilation:.0f} s",
+        f"{jax.devices()[0].device_kind}, compiled in {compilation:.0f} s, a step needs "
+        f"{needed_memory(step):.1f} GiB",
         flush=True,
     )
     is_usual = args.sequence == 256
@@ -118,6 +119,14 @@ def tokens(text: str, length: int) -> Any:
         raise ValueError(f"sequence is {length}; allowed are 1 to {len(words) - 1} tokens")
     codes = np.array([number[word] for word in words[: count * (length + 1)]], np.int32)
     return codes.reshape(count, length + 1)
+
+
+def needed_memory(compiled: Any) -> float:
+    """Return the GiB that a compiled function needs for all that it takes, computes and returns."""
+    found = compiled.memory_analysis()
+    kinds = ("argument", "output", "temp")
+    total = sum(getattr(found, f"{kind}_size_in_bytes") for kind in kinds)
+    return float(total - found.alias_size_in_bytes) / 2**30
 
 
 def most_memory() -> float:
