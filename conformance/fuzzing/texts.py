@@ -23,19 +23,51 @@ _FORMATS: Grammar = {
 }
 _ROUNDINGS: Grammar = {
     **_FORMATS,
-    "mode": ("rne", "rna", "rnz", "rtz", "raz", "rtp", "rtn", "rto", "sr", "sr<int>", "sr8:b", "sr<int>:c"),
+    "mode": (
+        "rne",
+        "rna",
+        "rnz",
+        "rtz",
+        "raz",
+        "rtp",
+        "rtn",
+        "rto",
+        "sr",
+        "sr<int>",
+        "sr8:b",
+        "sr<int>:c",
+    ),
     "part": (
         "<mode>",
         *("saturate", "infinity", "wrap", "propagate", "saturate_infinity", "infinity_or_max"),
-        *("flush_after_rounding", "nearest_of_zero_and_min", "gradual", "scale=tensor", "scale=<word>"),
+        *(
+            "flush_after_rounding",
+            "nearest_of_zero_and_min",
+            "gradual",
+            "scale=tensor",
+            "scale=<word>",
+        ),
     ),
-    "rounding": ("<format>", "<format>:<part>", "<format>:<part>:<part>", "<format>:<part>:<part>:<part>"),
+    "rounding": (
+        "<format>",
+        "<format>:<part>",
+        "<format>:<part>:<part>",
+        "<format>:<part>:<part>:<part>",
+    ),
 }
 _PRODUCTS: Grammar = {
     **_ROUNDINGS,
     "machine": ("h100", "a100", "v100", "b200", "ada", "cdna3", "h<int>"),
     "order": (
-        *("sequential", "pairwise", "kahan", "exact", "blocked<int>", "promote<int>", "splitk<int>"),
+        *(
+            "sequential",
+            "pairwise",
+            "kahan",
+            "exact",
+            "blocked<int>",
+            "promote<int>",
+            "splitk<int>",
+        ),
         *("fused(L=<int>,F=<int>)", "<order>:<order>", "adder=<rounding>", "o=<rounding>"),
     ),
     "product": (
@@ -54,7 +86,15 @@ _POLICIES: Grammar = {
         *("fn", "red", "order", "softmax", "norm", "out", "params", "compute", "output"),
     ),
     "value": (
-        *("<rounding>", "<product>", "<order>", "dynamic", "dynamic@<int>", "static(<int>)", "none"),
+        *(
+            "<rounding>",
+            "<product>",
+            "<order>",
+            "dynamic",
+            "dynamic@<int>",
+            "static(<int>)",
+            "none",
+        ),
         *("current", "delayed", "delayed(<int>)", "portable", "platform", "kahan", "True", "f32"),
     ),
     "setting": ("<key>=<value>", "<key>=<value>,<setting>"),
@@ -76,7 +116,18 @@ _SCHEDULES: Grammar = {
     ),
 }
 _NUMBERS: Grammar = {
-    "digits": (*NUMBERS, "0.1", "1e-3", "0x1.8p-3", "pi", "e", "infinity", "65504", "1e9999", "0xp"),
+    "digits": (
+        *NUMBERS,
+        "0.1",
+        "1e-3",
+        "0x1.8p-3",
+        "pi",
+        "e",
+        "infinity",
+        "65504",
+        "1e9999",
+        "0xp",
+    ),
     "number": (
         "<digits>",
         *("<number><op><number>", "(<number>)", "-<number>", "+<number>", "<digits>**<digits>"),
@@ -88,7 +139,12 @@ _EXPRESSIONS: Grammar = {
     "list": ("[<number>]", "[<number>,<number>]", "[<number>, <expression>]"),
     "expression": (
         *("<number>", "<expression><op><expression>", "sqrt(<expression>)", "kahan(<list>)"),
-        *("fma(<number>,<number>,<number>)", "sum(<list>)", "dot(<list>,<list>)", "blocked4(<list>)"),
+        *(
+            "fma(<number>,<number>,<number>)",
+            "sum(<list>)",
+            "dot(<list>,<list>)",
+            "blocked4(<list>)",
+        ),
         *("dot(<list>,<list>,h100:fp16)", "dot(<list>,<list>,c=<number>)", "(<expression>)"),
     ),
 }
@@ -100,7 +156,14 @@ _CODES: Grammar = {
 }
 _SMALL: Grammar = {
     **_ROUNDINGS,
-    "all_reduce": ("ring", "tree", "doubling", "platform", "ring:<rounding>", "tree:<rounding>:feedback"),
+    "all_reduce": (
+        "ring",
+        "tree",
+        "doubling",
+        "platform",
+        "ring:<rounding>",
+        "tree:<rounding>:feedback",
+    ),
     "accumulator": ("<rounding>", "<rounding>:kahan", "<rounding>:first", "<rounding>:kahan:first"),
     "devices": ("<int>", "<int>x<int>", "4x2", "1x1x1", "x"),
     "promotion": ("flat", "promote<int>", "splitk<int>", "residue_first<int>", "pairs", "<word>"),
@@ -209,9 +272,7 @@ TEXTS: dict[str, Parser] = {
     "products": Parser(
         read=ps.MatmulSpec.parse, make=texts(_PRODUCTS, "product"), written=str, share=8
     ),
-    "policies": Parser(
-        read=ps.Policy.parse, make=texts(_POLICIES, "policy"), written=str, share=8
-    ),
+    "policies": Parser(read=ps.Policy.parse, make=texts(_POLICIES, "policy"), written=str, share=8),
     "policy_toml": Parser(read=_policy_file, make=_toml, written=ps.Policy.to_toml, share=2),
     "schedules": Parser(
         read=ps.Schedule.parse, make=texts(_SCHEDULES, "schedule"), written=str, share=4
@@ -242,7 +303,9 @@ TEXTS: dict[str, Parser] = {
     "numbers": Parser(
         read=_show,
         make=texts(_NUMBERS, "number"),
-        written=lambda value: _number_text(value if isinstance(value, Fraction) else float(value.split()[0])),
+        written=lambda value: _number_text(
+            value if isinstance(value, Fraction) else float(value.split()[0])
+        ),
         share=8,
     ),
     "codes": Parser(
@@ -252,4 +315,3 @@ TEXTS: dict[str, Parser] = {
     "questions": Parser(read=_answer, make=_question, share=1),
 }
 """Name -> parser of texts; the questions are those of the explorer's page."""
-

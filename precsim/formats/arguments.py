@@ -2,6 +2,7 @@
 
 import enum
 import operator
+from collections import Counter
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any, TypeVar
@@ -87,8 +88,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     three letters or more, is its beginning or one of its words.
     """
     name, names = name.strip().lower(), list(known)
-    slips = max(1, len(name) // 4)
-    close = [each for each in names if abs(len(each) - len(name)) <= slips]
+    slips, letters = max(1, len(name) // 4), Counter(name)
+
+    def may_be_near(each: str) -> bool:
+        """Return whether as many letters differ, in whatever order, which is quick to count."""
+        return (
+            abs(len(each) - len(name)) <= slips
+            and max((letters - (own := Counter(each))).total(), (own - letters).total()) <= slips
+        )
+
+    close = [each for each in names if may_be_near(each)]
     best = min(close, key=lambda each: _slips(name, each), default=None)
     if name and best is not None and _slips(name, best) <= slips:
         return best
