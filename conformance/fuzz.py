@@ -17,13 +17,15 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from multiprocessing.sharedctypes import Synchronized
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conformance.fuzzing import limits
 from conformance.fuzzing.files import FILES
 from conformance.fuzzing.parser import Parser
 from conformance.fuzzing.texts import TEXTS
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
 
 PARSERS: dict[str, Parser] = {**TEXTS, **FILES}
 _PIECE = 2_000

@@ -1,4 +1,4 @@
-"""Readers of files: data sets, tensors, checkpoints, runs, hashes, vectors; from small valid ones."""
+"""Readers of files: data sets, tensors, checkpoints, runs, hashes, vectors."""
 
 import gzip
 import io
@@ -51,7 +51,7 @@ def in_folder(read: Callable[[Path], Any], *, of_file: str = "") -> Callable[[Fo
 
 
 def _from(*folders: Callable[[], Folder]) -> Inputs:
-    """Return what makes inputs: valid folders with one file changed, compressed again or as it is."""
+    """Return what makes inputs: valid folders with one file changed, or what it holds."""
     made = cache(lambda: tuple(dict(each()) for each in folders))
 
     def make(rng: random.Random) -> Folder:
@@ -117,7 +117,7 @@ def _idx() -> Folder:
 def _cifar10() -> Folder:
     record = bytes([3]) + bytes(range(256)) * 12
     names = [*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"]
-    return {name: record for name in names}
+    return dict.fromkeys(names, record)
 
 
 def _movielens() -> Folder:
@@ -163,7 +163,7 @@ def _tensors() -> Folder:
 
 
 def _indexed() -> Folder:
-    weights = {name: "model.safetensors" for name in "abc"}
+    weights = dict.fromkeys("abc", "model.safetensors")
     index = {"metadata": {"total_size": 40}, "weight_map": weights}
     return {**_tensors(), "model.safetensors.index.json": json.dumps(index).encode()}
 
@@ -262,7 +262,9 @@ def _read_tensors(path: Path) -> None:
 
 
 def _read_dump(folder: Path) -> None:
-    named("precsim.analysis.dumps.read:read_dump")(folder, "ours")
+    """List the tensors of a dump, and load each."""
+    for tensor in named("precsim.analysis.dumps.read:read_dump")(folder, "ours").values():
+        tensor.load()
 
 
 def _vectors() -> Folder:

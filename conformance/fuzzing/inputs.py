@@ -53,7 +53,7 @@ _INTEGERS = (
 
 
 def sentence(rng: random.Random, grammar: Grammar, name: str = "start") -> str:
-    """Return what a name of a grammar stands for, chosen at random; deep inside, its first words."""
+    """Return what a name of a grammar stands for, chosen at random; deep inside, the first."""
 
     def chosen(name: str, depth: int) -> str:
         words = grammar[name]

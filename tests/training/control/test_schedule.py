@@ -1,7 +1,7 @@
 """Schedules: their strings, and the policy of each step."""
 
-import time
 import math
+import time
 
 import pytest
 from hypothesis import given, settings
