@@ -189,7 +189,9 @@ def _number_text(value: Fraction | float) -> str | None:
 
 def _same_bits(value: Fraction | float) -> Fraction | str:
     """Return a number so that NaN equals itself and -0 is not 0."""
-    return value if isinstance(value, Fraction) else f"{value} {math.copysign(1, value)}"
+    if isinstance(value, Fraction):
+        return value
+    return "nan" if math.isnan(value) else f"{value} {math.copysign(1, value)}"
 
 
 def _show(text: str) -> Any:
@@ -270,35 +272,35 @@ TEXTS: dict[str, Parser] = {
         read=ps.RoundingSpec.parse, make=texts(_ROUNDINGS, "rounding"), written=str, share=8
     ),
     "products": Parser(
-        read=ps.MatmulSpec.parse, make=texts(_PRODUCTS, "product"), written=str, share=8
+        read=ps.MatmulSpec.parse, make=texts(_PRODUCTS, "product"), written=str, share=6
     ),
     "policies": Parser(read=ps.Policy.parse, make=texts(_POLICIES, "policy"), written=str, share=8),
-    "policy_toml": Parser(read=_policy_file, make=_toml, written=ps.Policy.to_toml, share=2),
+    "policy_toml": Parser(read=_policy_file, make=_toml, written=ps.Policy.to_toml, share=4),
     "schedules": Parser(
         read=ps.Schedule.parse, make=texts(_SCHEDULES, "schedule"), written=str, share=4
     ),
     "all_reduces": Parser(
-        read=ps.options.AllReduce.parse, make=texts(_SMALL, "all_reduce"), written=str, share=2
+        read=ps.options.AllReduce.parse, make=texts(_SMALL, "all_reduce"), written=str, share=6
     ),
     "accumulators": Parser(
         read=named("precsim.training.recipes.accumulation:Accumulator.parse"),
         make=texts(_SMALL, "accumulator"),
         written=str,
-        share=2,
+        share=4,
     ),
     "devices": Parser(
-        read=ps.replay.Devices.parse, make=texts(_SMALL, "devices"), written=str, share=2
+        read=ps.replay.Devices.parse, make=texts(_SMALL, "devices"), written=str, share=6
     ),
     "orders": Parser(
         read=named("precsim.arithmetic.sums.order:parse_order"),
         make=texts(_PRODUCTS, "order"),
-        share=2,
+        share=6,
     ),
     "block_schedules": Parser(
         read=named("precsim.products.specs.fused_block:parse_schedule"),
         make=texts(_SMALL, "promotion"),
         written=str,
-        share=2,
+        share=6,
     ),
     "numbers": Parser(
         read=_show,
@@ -306,10 +308,10 @@ TEXTS: dict[str, Parser] = {
         written=lambda value: _number_text(
             value if isinstance(value, Fraction) else float(value.split()[0])
         ),
-        share=8,
+        share=12,
     ),
     "codes": Parser(
-        read=named("precsim.formats.fields:parse_code"), make=texts(_CODES, "code"), share=8
+        read=named("precsim.formats.fields:parse_code"), make=texts(_CODES, "code"), share=12
     ),
     "expressions": Parser(read=_walk, make=texts(_EXPRESSIONS, "expression"), share=8),
     "questions": Parser(read=_answer, make=_question, share=1),

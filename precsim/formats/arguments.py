@@ -2,7 +2,6 @@
 
 import enum
 import operator
-from collections import Counter
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any, TypeVar
@@ -88,14 +87,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     three letters or more, is its beginning or one of its words.
     """
     name, names = name.strip().lower(), list(known)
-    slips, letters = max(1, len(name) // 4), Counter(name)
+    slips, letters = max(1, len(name) // 4), set(name)
 
     def may_be_near(each: str) -> bool:
-        """Return whether as many letters differ, in whatever order, which is quick to count."""
-        return (
-            abs(len(each) - len(name)) <= slips
-            and max((letters - (own := Counter(each))).total(), (own - letters).total()) <= slips
-        )
+        """Return whether no more letters than that are in one name alone, which is quick to see."""
+        missing, superfluous = letters.difference(each), set(each) - letters
+        return abs(len(each) - len(name)) <= slips >= max(len(missing), len(superfluous))
 
     close = [each for each in names if may_be_near(each)]
     best = min(close, key=lambda each: _slips(name, each), default=None)
