@@ -19,8 +19,7 @@ import numpy as np
 
 import precsim as ps
 from experiments import matlab_random, scaled_gemm
-from experiments.check import Check, Grade, Results
-from experiments.data_files import Tables
+from experiments.check import Check, Grade, Results, Tables
 
 TITLE = "E4M3 products summed in binary16: error against the inner dimension"
 CITATION = "Mary & Mikaitis, hal-04671474, 2024, section 5, figure for E4M3 and binary16"

@@ -23,8 +23,7 @@ import numpy as np
 
 import precsim as ps
 from experiments import matlab_random, scaled_gemm
-from experiments.check import Check, Grade, Results
-from experiments.data_files import Tables
+from experiments.check import Check, Grade, Results, Tables
 
 TITLE = "Tensor cores: error against the inner dimension, and promotion to float32"
 CITATION = "Khattak & Mikaitis, ACM TACO, doi 10.1145/3830409, error curves; DeepSeek-V3, Fig. 7b"
