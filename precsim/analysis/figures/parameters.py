@@ -89,11 +89,13 @@ class Parameter:
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
                 raise refusal
             return float(value)
-        if type(value) is not self.kind:
+        if self.kind is bool and isinstance(value, bool):
+            return value
+        if self.kind is not str or not isinstance(value, str):
             raise refusal
-        if self.kind is str and (reader := _reader(self)) is not None:
+        if (reader := _reader(self)) is not None:
             reader(value)
-        return value  # type: ignore[no-any-return]
+        return value
 
 
 def _elements(value: Any) -> tuple[Any, ...]:
