@@ -21,7 +21,7 @@ def listing(figures: Sequence[Figure]) -> Table:
         times = [f"{seconds:g}" for seconds in figure.seconds] or ["", ""]
         needs = [figure.needs] if figure.needs else []
         needs += ["--data-dir for more numbers"] if figure.tables else []
-        options = " ".join(f"--{name.replace('_', '-')}" for name in figure.parameters)
+        options = " ".join(parameter.option for parameter in figure.parameters.values())
         grade = f"{figure.grade} {GRADES[figure.grade]}"
         table.add_row(figure.name, figure.title, grade, *times, "; ".join(needs), options)
     return table

@@ -60,7 +60,7 @@ def add_options_of(words: Sequence[str], parser: argparse.ArgumentParser) -> Non
     group = parser.add_argument_group(f"parameters of {figure.name}")
     for parameter in figure.parameters.values():
         try:
-            group.add_argument(f"--{parameter.name.replace('_', '-')}", **_option(parameter))
+            group.add_argument(parameter.option, **_option(parameter))
         except argparse.ArgumentError:
             raise ValueError(
                 f"{figure.name}: compute has the parameter {parameter.name!r}, which is an option of "

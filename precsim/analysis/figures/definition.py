@@ -62,7 +62,7 @@ class Figure:
         return found
 
     def compute(self, *, fast: bool, parameters: Mapping[str, Value]) -> Results:
-        """Return the arrays of `compute`.
+        """Return the arrays of `compute`, and the given parameters as ``"parameter NAME"``.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class Figure:
                     "arrays of numbers or texts, by names that do not begin with '__'"
                 )
             results[name] = array
-        return results
+        return results | {f"parameter {k}": np.asarray(v) for k, v in parameters.items()}
 
     def check(self, results: Results, tables: Tables) -> tuple[Check, ...]:
         """Return the comparisons of `check`, none if there is no such function.

@@ -44,6 +44,11 @@ class Parameter:
         kinds = set(map(type, _elements(self.default)))
         return float if kinds == {int, float} else kinds.pop()
 
+    @property
+    def option(self) -> str:
+        """The option of the command line; ``format_`` is ``--format``."""
+        return "--" + self.name.rstrip("_").replace("_", "-")
+
     def read(self, text: str) -> Scalar:
         """Return the value, or one element of it, that a word of the command line means.
 

@@ -112,7 +112,7 @@ def provenance(
         "fast": fast,
         "parameters": every | dict(parameters),
         "own parameters": sorted(parameters),
-        "seed": getattr(figure.module, "SEED", None),
+        "seed": (every | dict(parameters)).get("seed", getattr(figure.module, "SEED", None)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "git": _git_state(figure.path),
