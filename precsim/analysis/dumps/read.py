@@ -20,7 +20,7 @@ import numpy as np
 
 from precsim._arrays import as_array
 from precsim.formats.arguments import shown
-from precsim.training.data.files import MOST_DEFLATED
+from precsim.training.data.files import MOST_DEFLATED, first_line
 
 _DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -101,7 +101,7 @@ def _one_line(said: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGES as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error) or type(error).__name__
         raise ValueError(f"{said} is no dump of tensors: {reason}") from None
 
 
