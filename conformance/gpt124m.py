@@ -79,8 +79,8 @@ def replay(args: argparse.Namespace) -> bool:
         f"{needed_memory(step):.1f} GiB",
         flush=True,
     )
-    is_usual = args.sequence == 256
-    stored = training.stored_hashes(FOLDER / f"seed{args.seed}.json") if is_usual else {}
+    file = f"seed{args.seed}-sequence{args.sequence}.json"
+    stored = training.stored_hashes(FOLDER / file)
     hashes = {0: ps.replay.hash_state(state)}
     is_same = told(0, hashes[0], stored.get(0), "")
     for k in range(args.steps):
@@ -97,7 +97,7 @@ def replay(args: argparse.Namespace) -> bool:
         is_same &= told(k + 1, hashes[k + 1], stored.get(k + 1), said)
     if args.record is not None:
         about = {"backend": backend, "sequence": args.sequence, "seed": args.seed}
-        training.record(args.record / f"seed{args.seed}.json", str(config.policy), hashes, about)
+        training.record(args.record / file, str(config.policy), hashes, about)
     return is_same
 
 
