@@ -16,9 +16,23 @@ _WITH_ACCUMULATOR = 3
 """Formats of a product: both operands, and the accumulator."""
 
 
-def split_outside_brackets(text: str, separator: str) -> list[str]:
-    """Split at every separator that is not part of the options of a format."""
-    return re.split(rf"{separator}(?![^\[]*\])", text)
+def split_outside_brackets(text: str, separator: str, brackets: str = "[]") -> list[str]:
+    """Split at every separator whose next bracket, of each of the pairs, does not close.
+
+    One pass: a search for that bracket from each separator takes minutes for a hostile text.
+    """
+    opened = dict(zip(brackets[::2], brackets[1::2], strict=True))
+    parts, inside, end = [], set(), len(text)
+    for at in range(end - 1, -1, -1):
+        letter = text[at]
+        if letter == separator and not inside:
+            parts.append(text[at + 1 : end])
+            end = at
+        elif letter in opened:
+            inside.discard(opened[letter])
+        elif letter in brackets:
+            inside.add(letter)
+    return [*parts, text[:end]][::-1]
 
 
 def split_operands(text: str, counts: tuple[int, ...]) -> list[str] | None:

@@ -123,8 +123,9 @@ def drawn(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) ->
 
     Integers and one multiplication in float32 are the same on every machine.
     """
-    parts = rng.integers(1 << 16, size=(*shape, _SUMMANDS), dtype=np.uint16)
-    total = parts.sum(-1, dtype=np.int32) - np.int32(_SUMMANDS * ((1 << 16) - 1) // 2)
+    words = rng.integers(1 << 64, size=shape, dtype=np.uint64)
+    parts = ((words >> np.uint64(16 * k)) & np.uint64(0xFFFF) for k in range(_SUMMANDS))
+    total = sum(parts).astype(np.int32) - np.int32(_SUMMANDS * 0xFFFF // 2)  # type: ignore[union-attr]
     unit = ((1 << 32) * _SUMMANDS / 12) ** 0.5
     weights: np.ndarray = total.astype(np.float32) * np.float32(deviation / unit)
     return weights

@@ -39,7 +39,6 @@ MODELS = {
     "mlp": _layered("mlp", "images", "digits"),
     "cnn": _layered("cnn", "images", "digits"),
     "transformer": _layered("transformer", "characters", "text"),
-    "gpt2": _layered("gpt2", "characters", "text"),
     "linear": _plain("linear", "numbers", task="regression"),
     "logistic": _plain("logistic", "images"),
     "lenet": _plain("lenet", "images"),
@@ -50,4 +49,5 @@ MODELS = {
     "encoder": _plain("encoder", "masked characters", "sentences", task="masked"),
     "recommender": _plain("recommender", "ratings", task="ratings"),
     "factorisation": _plain("factorisation", "ratings", task="ratings"),
+    "gpt2": _layered("gpt2", "characters", "text"),
 }
