@@ -49,6 +49,11 @@ class Tried(NamedTuple):
     accepted: int
     faults: list[Fault]
 
+    def with_more(self, more: "Tried") -> "Tried":
+        """Return this and what came of other inputs."""
+        faults = self.faults + more.faults
+        return Tried(self.inputs + more.inputs, self.accepted + more.accepted, faults)
+
 
 def main(argv: list[str]) -> int:
     """Try inputs on each parser that is named, on all by default."""
@@ -89,7 +94,7 @@ def tried(name: str, seed: int, first: int, count: int, workers: int = 1) -> Tri
     for at in range(0, len(pieces), workers):
         running = [_Process(name, seed, *piece) for piece in pieces[at : at + workers]]
         for each in running:
-            found = Tried(*(x + y for x, y in zip(found, each.result(), strict=True)))
+            found = found.with_more(each.result())
     return found
 
 

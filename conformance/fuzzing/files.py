@@ -169,7 +169,7 @@ def _indexed() -> Folder:
 
 
 def _checkpoint() -> Folder:
-    state = {"w": np.float32([[1.5, -2.0]]), "step": 3, "n": np.arange(3)}
+    state = {"w": np.array([[1.5, -2.0]], np.float32), "step": 3, "n": np.arange(3)}
     with tempfile.TemporaryDirectory() as folder:
         file = ps.replay.save_checkpoint(
             folder, state, about={"step": 3}, arrays={"loss": np.ones(2)}

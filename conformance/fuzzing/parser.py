@@ -42,7 +42,7 @@ def named(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        found = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
         return found(*args, **kwargs)

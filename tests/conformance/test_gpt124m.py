@@ -77,7 +77,9 @@ def counting(is_other: bool = False, untrusted: int = 0) -> Any:
         assert np.array_equal(data[0][:, 1:], data[1][:, :-1])
         assert classes == gpt124m.VOCABULARY > data[1].max()
         assert not is_guarded
-        state = State({"a": np.float32([config.seed]), "w": np.float32([is_other])})
+        state = State(
+            {"a": np.array([config.seed], np.float32), "w": np.array([is_other], np.float32)}
+        )
         return SimpleNamespace(
             state=state, step=step, batch=lambda k: (data[0][k : k + 1], data[1][k : k + 1])
         )

@@ -22,7 +22,9 @@ def split_outside_brackets(text: str, separator: str, brackets: str = "[]") -> l
     One pass: a search for that bracket from each separator takes minutes for a hostile text.
     """
     opened = dict(zip(brackets[::2], brackets[1::2], strict=True))
-    parts, inside, end = [], set(), len(text)
+    parts: list[str] = []
+    inside: set[str] = set()
+    end = len(text)
     for at in range(end - 1, -1, -1):
         letter = text[at]
         if letter == separator and not inside:

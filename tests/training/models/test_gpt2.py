@@ -106,10 +106,11 @@ def test_a_place_of_a_scan_is_named_once() -> None:
 
 def test_a_word_sees_those_before_it_only() -> None:
     """Of plain layers: another last token changes the last row of logits alone."""
+    apply: Any = TINY.apply
     weights = TINY.init(np.random.default_rng(0), PROBLEM)
     tokens = np.arange(8, dtype=np.int32)[None]
     other = np.where(tokens == 7, 99, tokens)
-    y, z = (np.asarray(TINY.apply(weights, x, PlainLayers())) for x in (tokens, other))
+    y, z = (np.asarray(apply(weights, x, PlainLayers())) for x in (tokens, other))
     assert np.allclose(y[0, :-1], z[0, :-1], rtol=0, atol=1e-6)
     assert not np.allclose(y[0, -1], z[0, -1])
     assert y.shape == (1, 8, 512)
