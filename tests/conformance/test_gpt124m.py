@@ -1,6 +1,7 @@
 """GPT-2 small, bit by bit: hashes that an H200's tensor cores gave, and the command around them."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pytest
 import precsim as ps
 from conformance import gpt124m, training
 
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "bit-exact-training.md"
 SEEDS = {0: 20, 1: 3}
 """Seed -> the steps that are stored."""
 
@@ -50,6 +52,15 @@ def test_steps_have_the_bits_of_the_tensor_cores(
     said = {line[1]: (line[2], line[3].rstrip(",")) for line in lines}
     wanted = {str(k): (stored(seed)["steps"][str(k)][""][:16], "same") for k in range(steps + 1)}
     assert said == wanted
+
+
+def test_page_has_the_stored_hashes() -> None:
+    page = PAGE.read_text("utf-8")
+    rows = re.findall(r"^\| (\d), step (\d+) \| (.*) \|$", page, re.MULTILINE)
+    assert [(int(seed), int(step)) for seed, step, _ in rows] == [(0, 1), (0, 2), (0, 20), (1, 1)]
+    for seed, step, cells in rows:
+        wanted = stored(int(seed))["steps"][step][""][:16]
+        assert set(cells.split(" | ")) - {"not run"} == {wanted}
 
 
 class State(NamedTuple):

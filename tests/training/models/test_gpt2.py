@@ -52,6 +52,7 @@ def bits_of(kind: Any, policy: str, run: Any, weights: Any, places: tuple[str, .
     )[""]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["bf16_mixed,fn=portable", "q3.8_sr,fn=portable"])
 def test_scanned_blocks_have_the_bits_of_unrolled_ones(policy: str) -> None:
     """Values, gradients, counts and random bits, which depend on the block."""
