@@ -99,9 +99,9 @@ def compute(
     seed : int
         Of the first of five sets of numbers.
     """
-    if n < 64:
-        raise ValueError(f"n is {n}; allowed are integers from 64 on")
-    powers = 2 ** np.arange(6, 64)
+    if not 64 <= n <= 2**30:
+        raise ValueError(f"n is {n}; allowed are integers from 64 to 2**30")
+    powers = 2 ** np.arange(6, 31)
     ends = np.unique(np.append(powers[powers <= n], n))
     lengths = tuple(ends.tolist())
     x = numbers(n, format_, seed)
