@@ -61,6 +61,17 @@ class Figure:
                 found[name] = checked
         return found
 
+    def options(self, own: Mapping[str, Value]) -> list[str]:
+        """Return parameters as words of the command line."""
+        found = []
+        for name, value in own.items():
+            option = self.parameters[name].option
+            if isinstance(value, bool):
+                found.append(option if value else option.replace("--", "--no-"))
+            else:
+                found += [option, *map(str, value if isinstance(value, tuple) else (value,))]
+        return found
+
     def compute(self, *, fast: bool, parameters: Mapping[str, Value]) -> Results:
         """Return the arrays of `compute`, and the given parameters as ``"parameter NAME"``.
 
