@@ -20,6 +20,7 @@ CITATION = (
 )
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (0.1, 0.1)
 
 ENTRIES = (
     "bias",

@@ -31,6 +31,7 @@ CITATION = (
 )
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (4.2,)
 
 STEPS = tuple(np.round(10 ** np.linspace(1, 5, 16)).astype(int).tolist())
 ARITHMETICS = {

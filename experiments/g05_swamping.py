@@ -22,6 +22,7 @@ TITLE = "Sums of n numbers of mean 1 in 10 significant bits: swamping, chunks, s
 CITATION = "Wang et al., NeurIPS 2018, arXiv 1812.08011, Fig. 3(b); Stanford CS336"
 CLASS: Grade = "B"
 PANELS = 2
+SECONDS = (9.2, 9.2)
 SEED = 0
 
 FORMAT = "float(e=6,p=10)"

@@ -12,13 +12,16 @@ from precsim.analysis.figures.run import Outcome
 
 def listing(figures: Sequence[Figure]) -> Table:
     """Return the table of what there is: class, about how long it takes, what may be varied."""
-    table = Table("figure", "shows", "class", title="Published figures")
+    table = Table(
+        "figure", "shows", "class", title="Published figures; seconds on two cores, about"
+    )
     for heading in ("fast", "full"):
         table.add_column(f"seconds,\n{heading}", justify="right")
     table.add_column("needs")
     table.add_column("parameters")
     for figure in figures:
-        times = [f"{seconds:g}" for seconds in figure.seconds] or ["", ""]
+        times = [f"{max(1, seconds):.0f}" for seconds in figure.seconds]
+        times += ["?"] * (2 - len(times))
         needs = [figure.needs] if figure.needs else []
         needs += ["--data-dir for more numbers"] if figure.tables else []
         options = " ".join(parameter.option for parameter in figure.parameters.values())

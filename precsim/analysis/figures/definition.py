@@ -36,7 +36,7 @@ class Figure:
     needs: str
     """What it needs besides precsim, in words."""
     seconds: tuple[float, ...]
-    """About how long it takes: fast, full."""
+    """About how long it takes on two cores: fast, and full if that is known."""
     parameters: dict[str, Parameter]
 
     @property
