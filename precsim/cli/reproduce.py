@@ -20,7 +20,7 @@ from precsim.analysis.figures.run import Outcome
 from precsim.analysis.figures.run import run as run_figure
 from precsim.cli.console import PlainConsole
 from precsim.cli.experiments_package import figure_names, find_figure, load_experiments
-from precsim.cli.figure_tables import listing, mismatches, summary
+from precsim.cli.figure_tables import CLASSES, listing, mismatches, summary
 from precsim.cli.output import describe, print_error, print_words
 from precsim.formats.arguments import integer, number_within, shown
 
@@ -105,10 +105,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.names and all(option in (None, False) for option in options):
         figures = [load(_source(name)) for name in figure_names()]
         console.print(listing(figures))
-        print_words(
-            f"precsim reproduce NAME... computes some of them, precsim reproduce {ALL} all."
-        )
-        print_words("precsim reproduce NAME --help lists the parameters of one.")
+        print_words(f"Classes: {CLASSES}. Seconds on two cores, about; ? is not measured.")
+        print_words(f"`precsim reproduce NAME...` computes some, `precsim reproduce {ALL}` all.")
+        print_words("`precsim reproduce NAME --help` says what the options of one are.")
         return 0
     words = figure_names() if args.names in ([], [ALL]) else args.names
     out = args.out or _OUT
