@@ -28,7 +28,7 @@ def test_the_wheel_carries_them_where_they_are_looked_for() -> None:
 
 def found_from(site: Path) -> str:
     """Return what a precsim in this folder finds, beside whatever else is importable there."""
-    names = ("__init__.py", "cli/__init__.py", "formats/__init__.py")
+    names = ("__init__.py", "__init__.pyi", "cli/__init__.py", "formats/__init__.py")
     for name in (*names, "cli/experiments_package.py", "formats/arguments.py"):
         copy = site / "precsim" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
