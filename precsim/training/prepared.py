@@ -42,6 +42,16 @@ def load_data(config: TrainConfig) -> Data | Stream:
     return TASKS[config.task].load(config.seed, config.data_dir)
 
 
+def source_of(config: TrainConfig, data: Any, **about: Any) -> Data | Stream:
+    """Return data of one's own, about which more may be given, or those of the config's task."""
+    if data is not None:
+        return as_data(data, **about)
+    for name, given in about.items():
+        if given is not None:
+            raise ValueError(f"{name} is given without data, which it belongs to")
+    return load_data(config)
+
+
 class PreparedRun(NamedTuple):
     """A run that one can take step by step.
 
@@ -98,10 +108,10 @@ def prepare_run(
     >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
     (1, True)
     """
-    data = load_data(config) if data is None else as_data(data, classes=classes)
-    setup = setup_of(config, data.problem)
+    source = source_of(config, data, classes=classes)
+    setup = setup_of(config, source.problem)
     is_unguarded = isinstance(setup.model, Layered) and not is_guarded
-    return prepared(data, setup, config.backend + (UNGUARDED if is_unguarded else ""))
+    return prepared(source, setup, config.backend + (UNGUARDED if is_unguarded else ""))
 
 
 def prepared(data: Data | Stream, setup: Setup, backend: str) -> PreparedRun:
