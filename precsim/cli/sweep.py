@@ -151,13 +151,11 @@ def _run_grid(args: argparse.Namespace) -> int:
         }
         standing = _standing(cells, left, states, store)
         standing.workers = args.workers
-        console = PlainConsole(stderr=True, highlight=False)
+        console = PlainConsole(stderr=True, highlight=False, wraps=False)
         console.print(_plan(file, standing, len(left)))
         if args.plan:
             return 0
-        store.begin(
-            {key: cell.text for key, cell in cells.items()}, facts, _command(), grid.text
-        )
+        store.begin({key: cell.text for key, cell in cells.items()}, facts, _command(), grid.text)
         if left:
             with cluster(args.scheduler, args.workers) as client, _told(console, standing) as tell:
                 new = _unproved(left, cells, states)
@@ -200,9 +198,7 @@ def _plan(file: Path, standing: Standing, left: int) -> str:
     )
 
 
-def _unproved(
-    left: dict[str, Cell], cells: dict[str, Cell], states: dict[str, bool]
-) -> list[Cell]:
+def _unproved(left: dict[str, Cell], cells: dict[str, Cell], states: dict[str, bool]) -> list[Cell]:
     """Return the cells of programs of which no run has ended yet."""
     proved = {cell.program for key, cell in cells.items() if states.get(key)}
     return [cell for cell in left.values() if cell.program not in proved]
@@ -284,7 +280,9 @@ def _status(args: argparse.Namespace) -> int:
         return 0
     rows = [(name, str(content[name])) for name in ("runs", "done", "failed", "left")]
     rows.append(("time", f"{duration(seconds)} of training"))
-    rows.append(("sessions", f"{len(sessions)}, the first on {sessions[0][0] if sessions else '-'}"))
+    rows.append(
+        ("sessions", f"{len(sessions)}, the first on {sessions[0][0] if sessions else '-'}")
+    )
     if others:
         rows.append(("others", f"{others} runs with other versions of packages, not counted"))
     print_rows(rows)
@@ -308,41 +306,35 @@ def _show(args: argparse.Namespace, store: Store, file: Path) -> None:
     for block in found:
         console.print(_text_table(block))
     console.print(
-        f"± and [low, high]: {args.level:.0%} confidence by Student's t, over seeds. Differences "
-        "are to fp32 on the same seed."
+        f"±: {args.level:g} confidence by Student's t, over seeds. Minus fp32: on the same seed."
     )
     console.print(f"Every number: precsim sweep table {file} --json")
 
 
 def _text_table(block: Block) -> Table:
     table = Table(title=block.title, title_justify="left", box=SIMPLE)
-    table.add_column("policy", overflow="fold", ratio=None)
+    table.add_column("policy", overflow="fold")
     metric = next((row.metric for row in block.rows if row.metric), "score")
     for name in ("runs", f"test {metric}", "minus fp32", "loss minus fp32", "failed"):
         table.add_column(name, justify="right")
     for row in block.rows:
-        none = Interval(mean=None, low=None, high=None, count=0)
+        score, loss = (row.gaps.get(name) for name in ("test_score", "final_loss"))
+        is_reference = row is block.rows[0]
         table.add_row(
             row.policy,
             str(row.done),
-            _plus_minus(row.means.get("test_score", none)),
-            _between(row.gaps.get("test_score", none)),
-            _between(row.gaps.get("final_loss", none)),
+            _plus_minus(row.means.get("test_score")),
+            "" if is_reference else _plus_minus(score, "+"),
+            "" if is_reference else _plus_minus(loss, "+"),
             str(row.failed),
         )
     return table
 
 
-def _plus_minus(x: Interval) -> str:
-    if x.mean is None:
+def _plus_minus(x: Interval | None, sign: str = "") -> str:
+    if x is None or x.mean is None:
         return "-"
-    return f"{x.mean:.4g}" if x.high is None else f"{x.mean:.4g} ± {x.high - x.mean:.2g}"
-
-
-def _between(x: Interval) -> str:
-    if x.mean is None:
-        return "-"
-    return f"{x.mean:+.3g}" if x.low is None else f"{x.mean:+.3g} [{x.low:+.3g}, {x.high:+.3g}]"
+    return f"{x.mean:{sign}.4g}" + ("" if x.high is None else f" ± {x.high - x.mean:.2g}")
 
 
 def _plot(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ Only this process writes the file of results. Workers get texts and return texts
 """
 
 import json
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,13 @@ from precsim.sweeps.waiting import Times, Waiting
 
 LOOPBACK = "127.0.0.1"
 INSTALL = "pip install 'precsim[cluster]'"
+_OF_CACHE = (
+    "jax_enable_compilation_cache",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_compilation_cache_max_size",
+    "jax_persistent_cache_enable_xla_caches",
+)
 _ANSWER = 10.0
 """Seconds that a scheduler has to answer."""
 _PATIENCE = 0.5
@@ -76,7 +84,9 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
         try:
             there = Client(scheduler, timeout=_ANSWER, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"--scheduler is {scheduler}, which does not answer: {error}") from None
+            raise ValueError(
+                f"--scheduler is {scheduler}, which does not answer: {error}"
+            ) from None
         with there as client:
             yield client
         return
@@ -90,12 +100,21 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
             dashboard_address=None,
             memory_limit=0,
             security=Security.temporary(),
-            silence_logs=50,
+            silence_logs=logging.CRITICAL,
+            env=_cache_settings(),
         ) as local,
         Client(local, set_as_default=False) as client,
     ):
         client.register_plugin(_settling(workers))
         yield client
+
+
+def _cache_settings() -> dict[str, str]:
+    """Return how this process keeps compiled programs, as variables of the workers."""
+    import jax
+
+    values = {name: getattr(jax.config, name) for name in _OF_CACHE}
+    return {name.upper(): str(value) for name, value in values.items() if value is not None}
 
 
 def _settling(count: int) -> Any:
@@ -163,8 +182,6 @@ def run_cells(
     seen = time.monotonic()
     while len(waiting) or running:
         threads = client.nthreads()
-        for gone in {worker for _, worker in running.values()} - set(threads):
-            waiting.without(gone)
         for worker, room in threads.items():
             busy = sum(at == worker for _, at in running.values())
             for _ in range(room - busy):
@@ -189,13 +206,12 @@ def run_cells(
             if result is None:
                 deaths[key] = deaths.get(key, 0) + 1
                 standing.deaths += 1
-                waiting.without(worker)
-                said = f"a worker died in {cell.label}, try {deaths[key]} of {tries}"
+                waiting.died(cell, worker, again=deaths[key] < tries)
+                tell(standing, f"a worker died in {cell.label}, try {deaths[key]} of {tries}")
                 if deaths[key] < tries:
-                    waiting.again(cell)
-                    tell(standing, said)
                     continue
                 result = {"error": f"worker died ({tries} times)", "tries": tries}
+            waiting.ended(cell)
             run = Run(key=key, cell=cell.text, facts=versions, result=result)
             store.add(run)
             standing.times.ended(cell)

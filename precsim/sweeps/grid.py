@@ -171,7 +171,8 @@ def _blocks(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             if name in axes:
                 said = "models" if name == "model" and "models" in content else "settings"
                 raise ValueError(f"{name} is given in {said} and in paired; allowed is one of them")
-            if isinstance(value, list):
+            is_list = isinstance(value, list)
+            if is_list:
                 raise ValueError(f"paired table {k} has a list for {name}; allowed is one value")
     if math.prod(map(len, axes.values())) * len(paired) > MOST_CELLS:
         raise ValueError(f"it has more than {MOST_CELLS} cells, the most that are allowed")

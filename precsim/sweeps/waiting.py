@@ -1,6 +1,6 @@
 """The cells that wait, in an order that lets workers use again what they have; the time left."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 
 from precsim.sweeps.cell import Cell
@@ -10,8 +10,10 @@ class Waiting:
     """Cells that wait for a worker.
 
     A group (one model, its settings, one seed) stays with one worker, which trains its reference
-    once. Groups that follow each other have the same programs. A worker without a group takes the
-    next one, and helps with the longest one where none is left.
+    once. Groups that follow each other have the same programs, which each worker keeps. A program
+    that one worker compiles for the first time is none that another one begins with, as long as
+    there are others: later it is only loaded. A worker without a group takes the next one, and
+    helps with the longest one where none is left.
 
     Parameters
     ----------
@@ -23,15 +25,17 @@ class Waiting:
     >>> from precsim.training.config import TrainConfig
     >>> configs = [TrainConfig(policy=p, seed=s) for s in (0, 1) for p in ("fp32", "bf16")]
     >>> waiting = Waiting(map(Cell, configs))
-    >>> [waiting.next(worker).config.seed for worker in ("a", "b", "a", "b")], len(waiting)
-    ([0, 1, 0, 1], 0)
+    >>> [waiting.next(worker).label for worker in ("a", "b")], len(waiting)
+    (['fp32, mlp, seed 0', 'bf16, mlp, seed 1'], 2)
     """
 
     def __init__(self, cells: Iterable[Cell]) -> None:
-        self._groups: dict[str, deque[Cell]] = {}
+        self._groups: dict[str, list[Cell]] = {}
         self._at: dict[str, str] = {}
+        self._compiled: set[str] = set()
+        self._compiling: dict[str, str] = {}
         for cell in cells:
-            self._groups.setdefault(cell.group, deque()).append(cell)
+            self._groups.setdefault(cell.group, []).append(cell)
 
     def __len__(self) -> int:
         """Return how many wait."""
@@ -48,18 +52,26 @@ class Waiting:
         if group is None:
             return None
         self._at[worker] = group
-        cell = self._groups[group].popleft()
-        if not self._groups[group]:
+        cells = self._groups[group]
+        cell = next((c for c in cells if c.program not in self._compiling), cells[0])
+        cells.remove(cell)
+        if not cells:
             del self._groups[group]
+        if cell.program not in self._compiled:
+            self._compiling.setdefault(cell.program, worker)
         return cell
 
-    def again(self, cell: Cell) -> None:
-        """Let a cell wait again, in front of its group."""
-        self._groups.setdefault(cell.group, deque()).appendleft(cell)
+    def ended(self, cell: Cell) -> None:
+        """Note that a run has ended: its program is compiled."""
+        self._compiled.add(cell.program)
+        self._compiling.pop(cell.program, None)
 
-    def without(self, worker: str) -> None:
-        """Forget a worker that is gone; its group is free."""
+    def died(self, cell: Cell, worker: str, *, again: bool) -> None:
+        """Note that a worker is gone; its cell waits again, in front of its group, or does not."""
         self._at.pop(worker, None)
+        self._compiling.pop(cell.program, None)
+        if again:
+            self._groups.setdefault(cell.group, []).insert(0, cell)
 
 
 class Times:

@@ -6,6 +6,7 @@ import platform
 import socket
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -105,8 +106,10 @@ def settle(number: int, count: int) -> None:
     """Take this process's share of the machine, one of `count`, before JAX looks at it.
 
     Each worker has cores of its own. Where memory runs out, the system ends a worker before it ends
-    the coordinator. Both are left out on systems that have no such thing.
+    the coordinator. Both are left out on systems that have no such thing. A compiled program that a
+    killed worker has left half written is compiled again; of that nobody needs to hear.
     """
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     with suppress(AttributeError, OSError):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[number % len(cores) :: count] or cores)
