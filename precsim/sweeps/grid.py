@@ -24,6 +24,7 @@ _OWN_KEYS = {"policy": "policies", "seed": "seeds"}
 _SETTINGS = tuple(
     f.name for f in fields(TrainConfig) if f.name not in ("policy", "seed", "snapshots")
 )
+_STEPS = next(f.default for f in fields(TrainConfig) if f.name == "steps")
 _RANGE = re.compile(r"\s*(\d{1,10})\s*-\s*(\d{1,10})\s*")
 
 
@@ -107,7 +108,7 @@ def _cells(
         raise ValueError(f"it has {count} cells; allowed are up to {MOST_CELLS}")
     cells: dict[str, Cell] = {}
     for block in blocks:
-        steps = integer(block.get("steps", TrainConfig(policy=REFERENCE).steps), "steps", 1)
+        steps = integer(block.get("steps", _STEPS), "steps", 1)
         own = [*policies, *(read_schedule(text, steps) for text in schedules)]
         for seed, policy in itertools.product(seeds, own):
             cell = Cell(TrainConfig(policy=policy, seed=seed, snapshots=1, **block))

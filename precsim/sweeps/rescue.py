@@ -39,25 +39,17 @@ def rescue(path: Path, new: Path) -> Rescued:
         raise FileExistsError(f"--out is {new}, which exists; name another file")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    copied = lost = 0
-    with (
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as old,
-        Store(new, create=True) as store,
-    ):
-        for session in _read(old, "sessions", path):
-            if session is not None:
-                store.note(*session[1:])
-        for row in _read(old, "runs", path):
-            run = None if row is None else run_of(row)
-            if run is None:
-                lost += 1
-            else:
-                copied += store.add(run)
-                store.plan(run)
-    if not copied:
-        new.unlink()
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as old:
+        rows, sessions = _read(old, "runs", path), _read(old, "sessions", path)
+    runs = [run for row in rows if row is not None and (run := run_of(row)) is not None]
+    if not runs:
         raise ValueError(f"{path} has no run that can be read")
-    return Rescued(copied, lost)
+    known = [session[1:] for session in sessions if session is not None]
+    if not known or known[-1][2] not in {run.facts for run in runs}:  # the latest one is lost
+        known.append(("", "precsim sweep rescue", runs[-1].facts, ""))
+    with Store(new, create=True) as store:
+        store.copy(known, runs)
+    return Rescued(len(runs), len(rows) - len(runs))
 
 
 def _read(old: sqlite3.Connection, table: str, path: Path) -> list[tuple[Any, ...] | None]:

@@ -41,6 +41,11 @@ CREATE VIEW IF NOT EXISTS results AS SELECT
 _NEW_SESSION = "INSERT INTO sessions (begun, command, facts, grid) VALUES (?, ?, ?, ?)"
 _NEW_CELL = "INSERT OR IGNORE INTO cells VALUES (?, ?, ?)"
 _DONE, _FAILED = "done", "failed"
+_NEW_RUN = (
+    "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+    " cell = excluded.cell, facts = excluded.facts, state = excluded.state,"
+    f" result = excluded.result, digest = excluded.digest WHERE runs.state = '{_FAILED}'"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,27 +174,19 @@ class Store:
             rows = ((key, cell, versions) for key, cell in cells.items())
             self._connection.executemany(_NEW_CELL, rows)
 
-    def note(self, begun: str, command: str, facts: str, grid: str) -> None:
-        """Note a session of another file."""
-        with self._transaction() as run:
-            run(_NEW_SESSION, (begun, command, facts, grid))
-
-    def plan(self, run: Run) -> None:
-        """Note the cell of a run of another file as one that was planned."""
+    def copy(self, sessions: Iterable[tuple[str, ...]], runs: Iterable[Run]) -> None:
+        """Take over sessions, as `sessions` returns them, and runs of another file, all at once."""
         with self._transaction() as execute:
-            execute(_NEW_CELL, (run.key, run.cell, run.facts))
+            for session in sessions:
+                execute(_NEW_SESSION, session)
+            for run in runs:
+                execute(_NEW_RUN, run.row())
+                execute(_NEW_CELL, (run.key, run.cell, run.facts))
 
     def add(self, run: Run) -> bool:
         """Store a run; return whether it is new. A finished one is never written over."""
         with self._transaction() as execute:
-            done = execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
-                " cell = excluded.cell, facts = excluded.facts, state = excluded.state,"
-                " result = excluded.result, digest = excluded.digest"
-                f" WHERE runs.state = '{_FAILED}'",
-                run.row(),
-            )
-            return bool(done.rowcount)
+            return bool(execute(_NEW_RUN, run.row()).rowcount)
 
     def states(self) -> dict[str, bool]:
         """Return for the key of each run whether it is done; the others failed."""
