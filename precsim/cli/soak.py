@@ -10,7 +10,7 @@ from typing import Any
 
 from precsim.cli.run_directory import check_place, reuse
 from precsim.formats.arguments import integer, number_within
-from precsim.sweeps.coordinate import INSTALL
+from precsim.sweeps.coordinate import require_dask
 from precsim.sweeps.soak import Round, disturbed, undisturbed, write_grid
 
 RUNS, WORKER_KILLS, COORDINATOR_KILLS = 200, 10, 2
@@ -77,10 +77,7 @@ def run(args: argparse.Namespace) -> int:
     integer(args.worker_kills, "--worker-kills", 0)
     integer(args.coordinator_kills, "--coordinator-kills", 0)
     number_within(args.minutes, "--minutes", 0, 1e6)
-    try:
-        import distributed  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ValueError(f"a sweep needs {error.name}, which is not installed: {INSTALL}") from None
+    require_dask()
     place: Any = tempfile.TemporaryDirectory(prefix="precsim-soak-")
     if args.out is not None:
         check_place(args.out)

@@ -23,7 +23,14 @@ from precsim.cli.policies import read_policy, read_schedule
 from precsim.cli.progress import duration
 from precsim.formats.arguments import integer
 from precsim.sweeps.cell import Cell, versions
-from precsim.sweeps.coordinate import Standing, Tell, check_programs, cluster, run_cells
+from precsim.sweeps.coordinate import (
+    Standing,
+    Tell,
+    check_programs,
+    cluster,
+    require_dask,
+    run_cells,
+)
 from precsim.sweeps.grid import read_grid
 from precsim.sweeps.rescue import rescue
 from precsim.sweeps.store import Store, alone
@@ -139,6 +146,8 @@ def _run_grid(args: argparse.Namespace) -> int:
     integer(args.tries, "--tries", 1)
     path = Path(args.what)
     grid = read_grid(path, read_policy, read_schedule)
+    if not args.plan:
+        require_dask()
     file = args.out or path.with_suffix(_SUFFIX)
     facts = versions()
     cells = {cell.key(facts): cell for cell in grid.cells}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -51,7 +51,7 @@ class Cell:
         """
         try:
             found: dict[str, Any] = json.loads(text)
-            policy = replace(Policy.parse(found.pop("policy")), name=found.pop("name"))
+            policy = _policy(found.pop("policy"), found.pop("name"))
             return cls(TrainConfig(policy=policy, **found))
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"cell is {shown(text)}, which is none: {error}") from None
@@ -61,7 +61,7 @@ class Cell:
         """The settings by name; the policy is written out, and its name stands beside it."""
         policy = self.config.policy
         values = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
-        return {**values, "name": policy.name, "policy": str(policy)}
+        return {**values, "name": policy.name, "policy": _words(policy, policy.name)[0]}
 
     @cached_property
     def text(self) -> str:
@@ -112,7 +112,18 @@ class Cell:
 
     def _schedule(self) -> str:
         policy = self.config.policy
-        return "" if schedule_from(policy) is None else policy.name
+        return _words(policy, policy.name)[1]
+
+
+@lru_cache(maxsize=1024)
+def _policy(text: str, name: str) -> Policy:
+    return replace(Policy.parse(text), name=name)
+
+
+@lru_cache(maxsize=1024)
+def _words(policy: Policy, name: str) -> tuple[str, str]:
+    """Return a policy written out, and its name if that is a schedule, which decides a run too."""
+    return str(policy), name if schedule_from(policy) else ""
 
 
 def versions() -> dict[str, str | None]:

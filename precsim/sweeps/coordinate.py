@@ -57,6 +57,15 @@ Tell = Callable[[Standing, str], None]
 """``tell(standing, line)``: the line is empty where only the numbers have changed."""
 
 
+def require_dask() -> None:
+    """Refuse to begin where what a sweep runs on is not installed."""
+    try:
+        import cryptography  # noqa: F401
+        import distributed  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(f"a sweep needs {error.name}, which is not installed: {INSTALL}") from None
+
+
 @contextmanager
 def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
     """Connect to a scheduler, or start one here with so many workers; yield the client.
@@ -69,11 +78,10 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
     ValueError
         If dask is not installed, or no scheduler answers.
     """
-    try:
-        import dask
-        from distributed import Client, LocalCluster, Security
-    except ModuleNotFoundError as error:
-        raise ValueError(f"a sweep needs {error.name}, which is not installed: {INSTALL}") from None
+    require_dask()
+    import dask
+    from distributed import Client, LocalCluster, Security
+
     settings = {
         "distributed.scheduler.allowed-failures": 0,  # the coordinator counts and tries again
         "distributed.scheduler.worker-ttl": None,  # a clock that is set, or a long compilation
