@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 
-from precsim.sweeps import work
+from precsim.sweeps import coordinate, work
 from precsim.sweeps.cell import Cell, versions
-from precsim.sweeps.coordinate import Standing, check_programs, require_dask, run_cells
+from precsim.sweeps.coordinate import (
+    Standing,
+    check_programs,
+    cluster,
+    require_dask,
+    run_cells,
+)
 from precsim.sweeps.store import Store
 from precsim.sweeps.waiting import Times
 from tests.sweeps.made import cell_of, run_of_cell
@@ -136,3 +142,22 @@ def test_without_dask_one_line_has_the_command(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ValueError, match=r"pip install 'precsim\[cluster\]'"):
         require_dask()
+
+
+def test_what_is_started_listens_to_this_machine_only() -> None:
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    with cluster(None, 0) as client:
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        places = {c.laddr.ip for c in psutil.Process().net_connections() if c.status == "LISTEN"}
+        assert places == {"127.0.0.1"}
+
+
+def test_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(coordinate, "_ANSWER", 0.2)
+    with (
+        pytest.raises(ValueError, match=r"--scheduler is tcp://127\.0\.0\.1:9, which does not an"),
+        cluster("tcp://127.0.0.1:9", 1),
+    ):
+        pass
