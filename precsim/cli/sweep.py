@@ -314,36 +314,36 @@ def _show(args: argparse.Namespace, store: Store, file: Path) -> None:
     console = PlainConsole(highlight=False)
     for block in found:
         console.print(_text_table(block))
-    console.print(
-        f"±: {args.level:g} confidence by Student's t, over seeds. Minus fp32: on the same seed."
-    )
-    console.print(f"Every number: precsim sweep table {file} --json")
+    if found:
+        for line in (
+            f"±: {args.level:g} confidence by Student's t, over seeds. Minus fp32: on the same seed.",
+            f"Every number: precsim sweep table {file} --json",
+        ):
+            console.print(line, soft_wrap=True)
 
 
 def _text_table(block: Block) -> Table:
     table = Table(title=block.title, title_justify="left", box=SIMPLE)
     table.add_column("policy", overflow="fold")
     metric = next((row.metric for row in block.rows if row.metric), "score")
-    for name in ("runs", f"test {metric}", "minus fp32", "loss minus fp32", "failed"):
-        table.add_column(name, justify="right")
+    failed = ("failed",) if any(row.failed for row in block.rows) else ()
+    for name in ("runs", f"test {metric}", "minus fp32", "loss minus fp32", *failed):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in block.rows:
-        score, loss = (row.gaps.get(name) for name in ("test_score", "final_loss"))
-        is_reference = row is block.rows[0]
+        gaps = [_plus_minus(row.gaps.get(name), "+.2g") for name in ("test_score", "final_loss")]
+        if row is block.rows[0]:
+            gaps = ["", ""]
+        score = _plus_minus(row.means.get("test_score"), ".4g")
         table.add_row(
-            row.policy,
-            str(row.done),
-            _plus_minus(row.means.get("test_score")),
-            "" if is_reference else _plus_minus(score, "+"),
-            "" if is_reference else _plus_minus(loss, "+"),
-            str(row.failed),
+            row.policy, str(row.done), score, *gaps, *([str(row.failed)] if failed else [])
         )
     return table
 
 
-def _plus_minus(x: Interval | None, sign: str = "") -> str:
+def _plus_minus(x: Interval | None, digits: str) -> str:
     if x is None or x.mean is None:
         return "-"
-    return f"{x.mean:{sign}.4g}" + ("" if x.high is None else f" ± {x.high - x.mean:.2g}")
+    return f"{x.mean:{digits}}" + ("" if x.high is None else f"±{x.high - x.mean:.1g}")
 
 
 def _plot(args: argparse.Namespace) -> int:

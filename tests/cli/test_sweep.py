@@ -89,6 +89,7 @@ def test_same_command_again_finds_all_done(
     captured = capsys.readouterr()
     assert "2 runs, 2 done, 0 failed, 0 to run" in captured.err
     assert "p=fp32,update=bf16" in captured.out
+    assert "Every number: precsim sweep table " in captured.out
 
 
 def made(folder: Path) -> Path:

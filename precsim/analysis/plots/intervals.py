@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from precsim.analysis.plots.checks import by_label, numbers
 from precsim.analysis.plots.curves import panel
@@ -58,4 +59,5 @@ def plot_intervals(axes: Axes, intervals: Mapping[str, Any], *, xlabel: str = ""
     axes.set_yticks(range(len(found)), [short_name(label) for label in found])
     axes.set_ylim(max(len(found), 2) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set(xlabel=xlabel)
