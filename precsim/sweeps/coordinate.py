@@ -71,7 +71,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
     """Connect to a scheduler, or start one here with so many workers; yield the client.
 
     What is started here listens to this machine only, by TLS with a key that is made for it: other
-    users of the machine cannot send it work. There is no dashboard.
+    users of the machine cannot send it work. There is no dashboard: its server has no page.
 
     Raises
     ------
@@ -82,11 +82,13 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster, Security
 
-    settings = {
+    settings: dict[str, Any] = {
         "distributed.scheduler.allowed-failures": 0,  # the coordinator counts and tries again
         "distributed.scheduler.worker-ttl": None,  # a clock that is set, or a long compilation
         "distributed.scheduler.work-stealing": False,
         "distributed.admin.low-level-log-length": 0,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
     }
     if scheduler is not None:
         try:
@@ -106,6 +108,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
             processes=True,
             host=LOOPBACK,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": f"{LOOPBACK}:0"},
             memory_limit=0,
             security=Security.temporary(),
             silence_logs=logging.CRITICAL,

@@ -1,6 +1,6 @@
 """The cells that wait, in an order that lets workers use again what they have; the time left."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 
 from precsim.sweeps.cell import Cell
@@ -10,10 +10,10 @@ class Waiting:
     """Cells that wait for a worker.
 
     A group (one model, its settings, one seed) stays with one worker, which trains its reference
-    once. Groups that follow each other have the same programs, which each worker keeps. A program
-    that one worker compiles for the first time is none that another one begins with, as long as
-    there are others: later it is only loaded. A worker without a group takes the next one, and
-    helps with the longest one where none is left.
+    once. The groups of a block (all seeds) have the same programs, so a worker stays in its block
+    as long as that has groups, and goes then where the fewest workers are. A program that one
+    worker compiles for the first time is none that another one begins with, as long as there are
+    others: later it is only loaded. Where no group is left, a worker helps with the longest one.
 
     Parameters
     ----------
@@ -31,10 +31,15 @@ class Waiting:
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         self._groups: dict[str, list[Cell]] = {}
-        self._at: dict[str, str] = {}
+        self._free: dict[str, deque[str]] = {}
+        """Block -> its groups that no worker has."""
+        self._at: dict[str, tuple[str, str]] = {}
+        """Worker -> its block and its group."""
         self._compiled: set[str] = set()
-        self._compiling: dict[str, str] = {}
+        self._compiling: set[str] = set()
         for cell in cells:
+            if cell.group not in self._groups:
+                self._free.setdefault(cell.block, deque()).append(cell.group)
             self._groups.setdefault(cell.group, []).append(cell)
 
     def __len__(self) -> int:
@@ -43,35 +48,46 @@ class Waiting:
 
     def next(self, worker: str) -> Cell | None:
         """Return what a worker does next; None if nothing waits."""
-        group = self._at.get(worker)
-        if group not in self._groups:
-            taken = set(self._at.values())
-            group = next((name for name in self._groups if name not in taken), None)
-        if group is None:
-            group = max(self._groups, key=lambda name: len(self._groups[name]), default=None)
+        group = self._group_of(worker)
         if group is None:
             return None
-        self._at[worker] = group
         cells = self._groups[group]
         cell = next((c for c in cells if c.program not in self._compiling), cells[0])
         cells.remove(cell)
         if not cells:
             del self._groups[group]
         if cell.program not in self._compiled:
-            self._compiling.setdefault(cell.program, worker)
+            self._compiling.add(cell.program)
         return cell
+
+    def _group_of(self, worker: str) -> str | None:
+        """Return the group that a worker has, or gets; None if nothing waits."""
+        block, group = self._at.get(worker, ("", ""))
+        if group in self._groups:
+            return group
+        if not self._free.get(block):
+            crowd = Counter(at for at, _ in self._at.values())
+            free = (name for name, groups in self._free.items() if groups)
+            block = min(free, key=lambda name: crowd[name], default="")
+        if block:
+            group = self._free[block].popleft()
+            self._at[worker] = block, group
+            return group
+        return max(self._groups, key=lambda name: len(self._groups[name]), default=None)
 
     def ended(self, cell: Cell) -> None:
         """Note that a run has ended: its program is compiled."""
         self._compiled.add(cell.program)
-        self._compiling.pop(cell.program, None)
+        self._compiling.discard(cell.program)
 
     def died(self, cell: Cell, worker: str, *, again: bool) -> None:
         """Note that a worker is gone; its cell waits again, in front of its group, or does not."""
-        self._at.pop(worker, None)
-        self._compiling.pop(cell.program, None)
+        self._compiling.discard(cell.program)
         if again:
             self._groups.setdefault(cell.group, []).insert(0, cell)
+        block, group = self._at.pop(worker, ("", ""))
+        if group in self._groups:
+            self._free[block].appendleft(group)
 
 
 class Times:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +215,22 @@ def test_killed_coordinator_goes_on_with_the_same_command(folder: Path, tmp_path
     assert "batch_size is 5000; allowed for task" in found.stderr
     with Store(file) as store:
         assert set(store.states()) == set(after)
+
+
+def test_page_has_a_grid_that_reads_and_a_script_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "sweep.md").read_text("utf-8")
+    (grid,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (script,) = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    made(tmp_path).rename(tmp_path / "grid.sqlite")
+    monkeypatch.chdir(tmp_path)
+    Path("grid.toml").write_text(grid, "utf-8")
+    Path("read.py").write_text(script, "utf-8")
+    assert main(["sweep", "grid.toml", "--plan"]) == 0
+    (count,) = re.findall(r"(\d+) runs\. The fourth", page)
+    assert f"{count} runs, 0 done" in capsys.readouterr().err
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        runpy.run_path("read.py")
+    assert len(capsys.readouterr().out.splitlines()) == 8

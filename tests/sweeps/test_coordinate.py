@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -151,6 +153,9 @@ def test_what_is_started_listens_to_this_machine_only() -> None:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
         places = {c.laddr.ip for c in psutil.Process().net_connections() if c.status == "LISTEN"}
         assert places == {"127.0.0.1"}
+        port = client.cluster.scheduler.http_server.port
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"http://127.0.0.1:{port}/status", timeout=5)
 
 
 def test_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

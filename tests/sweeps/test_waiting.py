@@ -1,7 +1,9 @@
 """The order of cells: groups stay together, programs are compiled once, the dead are replaced."""
 
 from collections import Counter
+from dataclasses import replace
 
+from precsim.sweeps.cell import Cell
 from precsim.sweeps.waiting import Times, Waiting
 from tests.sweeps.made import cell_of
 
@@ -26,6 +28,19 @@ def test_each_cell_is_made_once_and_a_group_by_one_worker() -> None:
     assert made == Counter(cell.label for cell in CELLS)
     seeds = [{label.rpartition(" ")[2] for label in labels} for labels in found.values()]
     assert not seeds[0] & seeds[1]
+
+
+def test_worker_stays_in_a_block_and_leaves_for_the_emptiest_one() -> None:
+    rates = [replace(cell.config, learning_rate=rate) for rate in (0.1, 0.2) for cell in CELLS]
+    waiting = Waiting(map(Cell, rates))
+    blocks: dict[str, list[float]] = {"a": [], "b": []}
+    while len(waiting):
+        for worker, made in blocks.items():
+            cell = waiting.next(worker)
+            assert cell is not None
+            made.append(cell.config.learning_rate)
+            waiting.ended(cell)
+    assert blocks == {"a": [0.1] * 24, "b": [0.2] * 24}
 
 
 def test_idle_worker_helps() -> None:
