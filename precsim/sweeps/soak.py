@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,16 +151,26 @@ def disturbed(
                     break  # the same command goes on
     if status:
         raise ValueError(f"the disturbed sweep failed; {_log(file)} says why")
-    here = hashes(file)
-    equal = [key for key, value in wanted.items() if here.get(key) == value]
-    differing = sorted({*wanted, *here} - set(equal))
+    equal, differing = compare(wanted, hashes(file))
     return Round(
         kills=tuple(made),
         runs=len(wanted),
-        equal=len(equal),
-        differing=tuple(differing),
+        equal=equal,
+        differing=differing,
         seconds=time.monotonic() - begun,
     )
+
+
+def compare(wanted: Mapping[str, str], here: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+    """Return how many hashes are equal, and the keys of those that are not, or of one side only.
+
+    Examples
+    --------
+    >>> compare({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "9", "d": "4"})
+    (1, ('b', 'c', 'd'))
+    """
+    equal = {key for key, value in wanted.items() if here.get(key) == value}
+    return len(equal), tuple(sorted({*wanted, *here} - equal))
 
 
 def hashes(file: Path) -> dict[str, str]:
