@@ -10,7 +10,7 @@ from typing import Any
 
 from precsim.cli.run_directory import check_place, reuse
 from precsim.formats.arguments import integer, number_within
-from precsim.sweeps.coordinate import require_dask
+from precsim.sweeps.crew import require_dask
 from precsim.sweeps.soak import Round, disturbed, undisturbed, write_grid
 
 RUNS, WORKER_KILLS, COORDINATOR_KILLS = 200, 10, 2

@@ -23,14 +23,8 @@ from precsim.cli.policies import read_policy, read_schedule
 from precsim.cli.progress import duration
 from precsim.formats.arguments import integer
 from precsim.sweeps.cell import Cell, versions
-from precsim.sweeps.coordinate import (
-    Standing,
-    Tell,
-    check_programs,
-    cluster,
-    require_dask,
-    run_cells,
-)
+from precsim.sweeps.coordinate import Standing, Tell, check_programs, run_cells
+from precsim.sweeps.crew import cluster, require_dask
 from precsim.sweeps.grid import read_grid
 from precsim.sweeps.rescue import rescue
 from precsim.sweeps.store import Store, alone
@@ -168,7 +162,7 @@ def _run_grid(args: argparse.Namespace) -> int:
         if left:
             with cluster(args.scheduler, args.workers) as client, _told(console, standing) as tell:
                 new = _unproved(left, cells, states)
-                faults = check_programs(client, new, lambda line: tell(standing, line))
+                faults = check_programs(client, new, args.tries, lambda line: tell(standing, line))
                 if faults:
                     for fault in faults:
                         print_error(fault)

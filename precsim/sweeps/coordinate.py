@@ -4,11 +4,9 @@ Only this process writes the file of results. Workers get texts and return texts
 """
 
 import json
-import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,17 +15,6 @@ from precsim.sweeps.cell import Cell
 from precsim.sweeps.store import Run, Store
 from precsim.sweeps.waiting import Times, Waiting
 
-LOOPBACK = "127.0.0.1"
-INSTALL = "pip install 'precsim[cluster]'"
-_OF_CACHE = (
-    "jax_enable_compilation_cache",
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_compilation_cache_max_size",
-    "jax_persistent_cache_enable_xla_caches",
-)
-_ANSWER = 10.0
-"""Seconds that a scheduler has to answer."""
 _PATIENCE = 0.5
 """Seconds between two looks at which workers there are."""
 _NO_WORKER = 60.0
@@ -57,102 +44,30 @@ Tell = Callable[[Standing, str], None]
 """``tell(standing, line)``: the line is empty where only the numbers have changed."""
 
 
-def require_dask() -> None:
-    """Refuse to begin where what a sweep runs on is not installed."""
-    try:
-        import cryptography  # noqa: F401
-        import distributed  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ValueError(f"a sweep needs {error.name}, which is not installed: {INSTALL}") from None
-
-
-@contextmanager
-def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
-    """Connect to a scheduler, or start one here with so many workers; yield the client.
-
-    What is started here listens to this machine only, by TLS with a key that is made for it: other
-    users of the machine cannot send it work. There is no dashboard: its server has no page.
-
-    Raises
-    ------
-    ValueError
-        If dask is not installed, or no scheduler answers.
-    """
-    require_dask()
-    import dask
-    from distributed import Client, LocalCluster, Security
-
-    settings: dict[str, Any] = {
-        "distributed.scheduler.allowed-failures": 0,  # the coordinator counts and tries again
-        "distributed.scheduler.worker-ttl": None,  # a clock that is set, or a long compilation
-        "distributed.scheduler.work-stealing": False,
-        "distributed.admin.low-level-log-length": 0,
-        "distributed.scheduler.http.routes": [],
-        "distributed.worker.http.routes": [],
-    }
-    if scheduler is not None:
-        try:
-            there = Client(scheduler, timeout=_ANSWER, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(
-                f"--scheduler is {scheduler}, which does not answer: {error}"
-            ) from None
-        with there as client:
-            yield client
-        return
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host=LOOPBACK,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": f"{LOOPBACK}:0"},
-            memory_limit=0,
-            security=Security.temporary(),
-            silence_logs=logging.CRITICAL,
-            env=_cache_settings(),
-        ) as local,
-        Client(local, set_as_default=False) as client,
-    ):
-        client.register_plugin(_settling(workers))
-        yield client
-
-
-def _cache_settings() -> dict[str, str]:
-    """Return how this process keeps compiled programs, as variables of the workers."""
-    import jax
-
-    values = {name: getattr(jax.config, name) for name in _OF_CACHE}
-    return {name.upper(): str(value) for name, value in values.items() if value is not None}
-
-
-def _settling(count: int) -> Any:
-    """Return what lets each worker settle, also one that comes in the place of a dead one."""
-    from distributed import WorkerPlugin
-
-    class Settling(WorkerPlugin):  # type: ignore[misc, unused-ignore]
-        def setup(self, worker: Any) -> None:
-            work.settle(int(worker.name), count)
-
-    return Settling()
-
-
-def check_programs(client: Any, cells: Sequence[Cell], tell: Callable[[str], None]) -> list[str]:
+def check_programs(
+    client: Any, cells: Sequence[Cell], tries: int, tell: Callable[[str], None]
+) -> list[str]:
     """Check each program of the cells on the workers, by a pass over shapes; return the faults."""
     programs: dict[str, Cell] = {}
     for cell in cells:
         programs.setdefault(cell.program, cell)
     tell(f"checking {len(programs)} programs")
-    found = client.gather(
-        client.map(work.check, [cell.text for cell in programs.values()], pure=False)
-    )
-    return [
-        f"policy {cell.config.policy.name}, model {cell.config.model}: {fault}"
-        for cell, fault in zip(programs.values(), found, strict=True)
-        if fault
-    ]
+    faults: list[str] = []
+    for attempt in range(1, tries + 1):
+        futures = {
+            name: client.submit(work.check, cell.text, pure=False)
+            for name, cell in programs.items()
+        }
+        for name, future in futures.items():
+            error = future.exception()
+            if error is not None and attempt < tries:  # a worker died
+                continue
+            cell = programs.pop(name)
+            if fault := future.result() if error is None else _message(error):
+                faults.append(
+                    f"policy {cell.config.policy.name}, model {cell.config.model}: {fault}"
+                )
+    return faults
 
 
 def run_cells(
@@ -253,6 +168,10 @@ def _result_of(future: Any) -> dict[str, Any] | None:
     if isinstance(error, KilledWorker):
         return None
     if error is not None:  # of the cluster itself: what a run raises is in its text
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": _message(error)}
     found: dict[str, Any] = json.loads(future.result())
     return found
+
+
+def _message(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -9,7 +9,7 @@ from precsim.sweeps.store import Run
 from precsim.training.config import TrainConfig
 from precsim.transform.policy import Policy
 
-BASE = TrainConfig(policy="fp32", model="linear", steps=3, snapshots=1)
+BASE = TrainConfig(policy=Policy.parse("fp32"), model="linear", steps=3, snapshots=1)
 FACTS = json.dumps(versions(), sort_keys=True)
 
 

@@ -9,7 +9,9 @@ from precsim.training.config import TrainConfig
 from precsim.training.control.schedule import first_policy
 from precsim.transform.policy import Policy
 
-BASE = TrainConfig(policy="bf16_mixed", model="cnn", steps=7, learning_rate=0.3, seed=5)
+BASE = TrainConfig(
+    policy=Policy.parse("bf16_mixed"), model="cnn", steps=7, learning_rate=0.3, seed=5
+)
 FACTS = versions()
 
 

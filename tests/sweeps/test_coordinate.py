@@ -4,22 +4,17 @@
 """
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 
-from precsim.sweeps import coordinate, work
+from precsim.sweeps import work
 from precsim.sweeps.cell import Cell, versions
 from precsim.sweeps.coordinate import (
     Standing,
     check_programs,
-    cluster,
-    require_dask,
     run_cells,
 )
 from precsim.sweeps.store import Store
@@ -56,18 +51,12 @@ class Client:
     def nthreads(self) -> dict[str, int]:
         return {"a": 1, "b": 1}
 
-    def submit(self, function: Any, text: str, facts: str, **options: Any) -> Future:
-        assert function is work.run
+    def submit(self, function: Any, text: str, *facts: str, **options: Any) -> Future:
         cell = Cell.parse(text)
         self.tried.append(cell.label)
-        assert json.loads(facts) == versions()
+        if function is work.run:
+            assert json.loads(*facts) == versions()
         return Future(self.outcome(cell.label, self.tried.count(cell.label)))
-
-    def map(self, function: Any, texts: list[str], **options: Any) -> list[str]:
-        return ["too large" if "bf16" in Cell.parse(text).label else "" for text in texts]
-
-    def gather(self, futures: list[str]) -> list[str]:
-        return futures
 
 
 def done(label: str) -> str:
@@ -133,36 +122,14 @@ def test_cell_that_kills_workers_is_tried_again_and_then_failed(tmp_path: Path) 
     assert f"a worker died in {deadly}, try 2 of 3" in told
 
 
-def test_programs_are_checked_once_for_all_seeds() -> None:
-    client = Client(lambda label, _: done(label))
-    assert check_programs(client, CELLS, lambda line: None) == [
+def test_programs_are_checked_once_for_all_seeds_and_again_where_a_worker_dies() -> None:
+    answers: list[str | Exception] = ["", RuntimeError("killed"), "too large"]
+    client = Client(lambda label, _: answers.pop(0))
+    assert check_programs(client, CELLS, 2, lambda line: None) == [
         "policy bf16, model linear: too large"
     ]
-
-
-def test_without_dask_one_line_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ValueError, match=r"pip install 'precsim\[cluster\]'"):
-        require_dask()
-
-
-def test_what_is_started_listens_to_this_machine_only() -> None:
-    pytest.importorskip("distributed")
-    psutil = pytest.importorskip("psutil")
-    with cluster(None, 0) as client:
-        assert client.scheduler.address.startswith("tls://127.0.0.1:")
-        places = {c.laddr.ip for c in psutil.Process().net_connections() if c.status == "LISTEN"}
-        assert places == {"127.0.0.1"}
-        port = client.cluster.scheduler.http_server.port
-        with pytest.raises(HTTPError, match="404"):
-            urlopen(f"http://127.0.0.1:{port}/status", timeout=5)
-
-
-def test_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
-    monkeypatch.setattr(coordinate, "_ANSWER", 0.2)
-    with (
-        pytest.raises(ValueError, match=r"--scheduler is tcp://127\.0\.0\.1:9, which does not an"),
-        cluster("tcp://127.0.0.1:9", 1),
-    ):
-        pass
+    assert client.tried == ["fp32, linear, seed 0", *["bf16, linear, seed 0"] * 2]
+    client = Client(lambda label, _: RuntimeError("killed"))
+    assert check_programs(client, CELLS[:1], 2, lambda line: None) == [
+        "policy fp32, model linear: RuntimeError: killed"
+    ]

@@ -30,7 +30,7 @@ with Store(Path(path), create=True) as store:
 
 
 def writer(path: Path, first: int, last: int, **options: object) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+    process: subprocess.Popen[str] = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), str(first), str(last)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -38,6 +38,7 @@ def writer(path: Path, first: int, last: int, **options: object) -> "subprocess.
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         **options,  # type: ignore[call-overload]
     )
+    return process
 
 
 def keys(path: Path) -> set[str]:

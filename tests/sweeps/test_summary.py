@@ -8,15 +8,19 @@ import pytest
 from scipy import stats
 
 from precsim.sweeps.cell import Cell
-from precsim.sweeps.summary import blocks, interval
+from precsim.sweeps.summary import Interval, blocks, interval
 from tests.sweeps.made import cell_of, failed_run, run_of_cell
+
+
+def ends(found: Interval) -> list[float | None]:
+    return [found.mean, found.low, found.high]
 
 
 def test_interval_is_that_of_scipy() -> None:
     values = np.random.default_rng(3).normal(5, 2, 7)
     found = interval(values.tolist(), 0.9)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    np.testing.assert_allclose([found.mean, found.low, found.high], [values.mean(), low, high])
+    assert ends(found) == pytest.approx([values.mean(), low, high])
 
 
 def test_interval_by_hand() -> None:
@@ -48,7 +52,7 @@ def test_differences_are_paired_by_seed() -> None:
     differences = [0.5, 0.7, 0.6]
     wanted = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert gap.count == 3
-    np.testing.assert_allclose([gap.mean, gap.low, gap.high], [0.6, wanted.low, wanted.high])
+    assert ends(gap) == pytest.approx([0.6, wanted.low, wanted.high])
     assert bf16.means["test_score"].count == 4
 
 

@@ -10,6 +10,7 @@ import precsim as ps
 from precsim.sweeps import work
 from precsim.sweeps.cell import Cell, versions
 from precsim.training.config import TrainConfig
+from precsim.transform.policy import Policy
 from tests.sweeps.made import cell_of
 
 FACTS = json.dumps(versions())
@@ -22,7 +23,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def test_weights_are_those_of_train(rows: list[dict[str, Any]]) -> None:
-    config = TrainConfig(policy="fp32", model="linear", steps=3, seed=1)
+    config = TrainConfig(policy=Policy.parse("fp32"), model="linear", steps=3, seed=1)
     result = ps.train(config)
     assert rows[0]["weights_hash"] == ps.replay.hash_state(result.weights)[""]
     assert rows[0]["weights_hash"] != rows[1]["weights_hash"]
