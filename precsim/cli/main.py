@@ -13,6 +13,8 @@ from precsim.formats.arguments import nearest, unknown
 
 COMMANDS = {
     "train": "train one network under several policies, and tell what each lost",
+    "sweep": "train many runs of a grid on workers, into one file; tell means over seeds",
+    "soak": "kill workers and coordinators of a sweep, and compare with one that was left alone",
     "cost": "tell the bytes and operations of a training step under several policies",
     "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
