@@ -73,6 +73,7 @@ def named_scripts() -> dict[str, tuple[str, list[str]]]:
 SCRIPTS = named_scripts()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -103,6 +104,7 @@ def test_each_page_has_a_script() -> None:
     assert SCRIPTS.keys() | {"cluster"} >= {page.stem for page in PAGES}
 
 
+@pytest.mark.long
 def test_line_of_the_shell_trains_a_model_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +147,7 @@ def test_tasks_of_a_job_array_are_run_resumed_and_merged(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.long
 def test_figure_of_ones_own_is_found_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_file_of_a_clone_is_compared(command: Command, tmp_path: Path) -> None
     assert "typed in its source" not in printed
 
 
+@pytest.mark.long
 def test_the_record_is_that_of_the_files(command: Command, tmp_path: Path) -> None:
     command()
     path = write(tmp_path, "numbers_1.dat")

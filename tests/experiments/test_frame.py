@@ -131,6 +131,7 @@ def test_the_same_picture_is_the_same_file(write: Write, again: Callable[..., Ou
     assert b"<svg" in pictures[0]
 
 
+@pytest.mark.long
 def test_resumption(write: Write, again: Callable[..., Outcome], tmp_path: Path) -> None:
     path = write()
     runs = path.parent / "runs.txt"
@@ -165,6 +166,7 @@ def test_resumption(write: Write, again: Callable[..., Outcome], tmp_path: Path)
     assert (results / "figure.svg").exists()
 
 
+@pytest.mark.long
 def test_kept_arrays_are_the_computed_ones(write: Write, again: Callable[..., Outcome]) -> None:
     write(FACTOR="0.1")
     first, second = again(), again()

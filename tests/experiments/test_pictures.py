@@ -37,6 +37,7 @@ def test_every_experiment_is_stored() -> None:
     assert sorted(results()) == discover()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "width", [ps.plots.COLUMN_WIDTH, pytest.param(ps.plots.PAGE_WIDTH, marks=pytest.mark.slow)]
 )
@@ -50,6 +51,7 @@ def test_gallery_picture(name: str, width: float) -> None:
     assert picture_faults(figure) == []
 
 
+@pytest.mark.long
 def test_picture_of_orders() -> None:
     rows = np.array([[10, 1e-7, 1e-6], [100, 0, 1e-5], [1000, 2e-7, np.inf]])
     found = {(a, o): rows for a in summation_orders.ACCUMULATORS for o in summation_orders.ORDERS}

@@ -55,6 +55,7 @@ def test_exact_figures_in_two_processes(tmp_path: Path, capsys: pytest.CaptureFi
         assert Counter(check["grade"] for check in facts["checks"]) == grades
 
 
+@pytest.mark.long
 def test_few_random_bits() -> None:
     assert score(g08) == ({"A": 54, "C": 3}, [])
 
@@ -100,12 +101,14 @@ def test_matrix_times_vector_in_numpy_halves() -> None:
     assert stream.random_sample() == again.random_sample()  # neither more nor less was drawn
 
 
+@pytest.mark.long
 def test_stochastic_sums_have_no_drift() -> None:
     noise = np.random.default_rng(1)
     nearest, stochastic = g06.error(np.random.RandomState(1), 3000, "bf16", noise=noise)
     assert stochastic < nearest / 3
 
 
+@pytest.mark.long
 def test_integrations_in_numpy_halves() -> None:
     steps = np.array([10, 57, 300], np.int32)
     found = g07.errors("decay", steps, "fp16", "fp16")
@@ -124,6 +127,7 @@ def test_integrations_in_numpy_halves() -> None:
         assert points[:, k].tolist() == [u, v]
 
 
+@pytest.mark.long
 def test_stochastic_integration_depends_on_the_key_only() -> None:
     steps = np.array([50, 80], np.int32)
     runs = [
@@ -161,6 +165,7 @@ def test_terms_of_the_drift_have_every_fraction_equally_often() -> None:
     assert len(counts) == 256
 
 
+@pytest.mark.long
 def test_ties_away_everywhere(tmp_path: Path) -> None:
     command = [sys.executable, "-c", MUTATED, "g01", "--out", str(tmp_path)]
     root = Path(__file__).parents[2]

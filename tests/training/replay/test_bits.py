@@ -264,6 +264,7 @@ def test_tags_are_no_operations_of_a_compiled_program() -> None:
     assert_same_bits(jax.jit(tagged)(x), jax.jit(plain)(x))
 
 
+@pytest.mark.long
 def test_every_value_of_a_training_step_has_a_name_and_the_bits_that_the_step_uses() -> None:
     config = ps.TrainConfig(policy="fp32", batch_size=2)  # type: ignore[arg-type]
     model, rng = OneLayer(), np.random.default_rng(0)
