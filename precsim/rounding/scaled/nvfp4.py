@@ -88,17 +88,15 @@ def _four_over_six(bits: Array, amax: Array, tensor_amax: Array, fmt: BlockForma
     encode, decode = _tensor_scales(tensor_amax, element_max * _LARGEST_SIXTH)
     sixth = _divide_by(amax, element_max)
     ratio = computed_once(multiply(sixth, encode | (amax & F32.uint(0)), F32, SATURATE))
-    found = []
-    for factor in (1.0, 1.5):
-        wider = multiply(ratio, constant(ratio, _pattern(factor), F32), F32, SATURATE)
-        scale = computed_once(_to_scale(wider, fmt))
-        elements = computed_once(_times_reciprocal(bits, scale, decode, element_max))
-        error = _squared_error(bits, Quotients(scale, decode, elements), fmt)
-        found.append((scale, elements, computed_once(error)))
-    (scale, elements, error), (wider, others, other_error) = found
-    is_wider = other_error < error
+    wider = multiply(ratio, constant(ratio, _pattern(1.5), F32), F32, SATURATE)
+    scale = computed_once(_to_scale(namespace(bits).stack([ratio, wider]), fmt))
+    elements = computed_once(_times_reciprocal(bits, scale, decode, element_max))
+    error = _squared_error(bits, Quotients(scale, decode, elements), fmt)
+    is_four = error[1] < error[0]
     return Quotients(
-        select(is_wider, wider, scale), decode, select(is_wider[..., None], others, elements)
+        select(is_four, scale[1], scale[0]),
+        decode,
+        select(is_four[..., None], elements[1], elements[0]),
     )
 
 
