@@ -183,7 +183,8 @@ def plot(results: Results, axes: list[Any]) -> None:
     ps.plots.plot_curves(axes[0], curves)
     width = np.log2(results["grid, element"].size)
     error = float(results["element, error"])
-    axes[0].plot([width], [error * 4**width], "s", label=f"{element}, best scale")
+    point = {f"{element}, best scale": ([width], [error * 4**width])}
+    ps.plots.plot_curves(axes[0], point, linestyle="none")
     for name in ("equidistant", "any values"):
         published = PUBLISHED[name]
         shown = [b for b in bits.tolist() if b in published]
@@ -200,7 +201,7 @@ def plot(results: Results, axes: list[Any]) -> None:
     axes[1].set(xlabel="scale / best scale", ylabel="relative error above optimum")
     axes[1].set_title("equidistant values")
     scales = results["far"] * results["element, scale"]
-    axes[2].plot(scales, results["element, around"], label=element)
+    ps.plots.plot_curves(axes[2], {element: (scales, results["element, around"])}, marker="")
     if element == "e2m1":
         scale, error = PUBLISHED["e2m1"]
         ps.plots.plot_published(axes[2], [scale], [error], "published")

@@ -137,6 +137,12 @@ def check(results: Results) -> list[Check]:
     )
     label = "not rotated: miss by error of weights over that by no difference"
     checks.append(Check(label, (1.0, 2.0), worse / nothing, "range", grade="C"))
+    ratios = [results[f"gap, {scheme}"] / factor("error of both", scheme) for scheme in PLAIN]
+    for label, limits, ours in (
+        ("least gap / error of a run", (0.0, 5.0), np.min(ratios)),
+        ("largest gap / error of a run", (9.0, 12.0), np.max(ratios)),
+    ):
+        checks.append(Check(label, limits, float(ours), "range", grade="C"))
     label = "not rotated: mean miss by error of both"
     checks.append(Check(label, (0.0, 0.05), better, "range", grade="C"))
     return checks
