@@ -26,6 +26,7 @@ TITLE = "Best grids for Gaussian data, 1 to 8 bits; E2M1 with its best scale"
 CITATION = "Panferov et al., arXiv 2505.14669 (notebook); Max, IRE Trans. Inf. Theory 1960"
 CLASS: Grade = "A"
 PANELS = 4
+SECONDS = (1.5, 1.5)
 
 PUBLISHED: dict[str, Any] = {
     "read in": "Quartet's notebook, output of its cells 3 and 8 (scale, error), and its cell on three values. "
@@ -99,7 +100,19 @@ def values_of(element: str) -> np.ndarray:
 
 
 def compute(fast: bool, *, bits: int = 8, element: str = "e2m1") -> Results:
-    """Return best scales and errors for 1 to `bits` bits and for a format, and errors around."""
+    """Return best scales and errors by bits and for a format, and errors around.
+
+    Parameters
+    ----------
+    fast : bool
+        Not used: it takes seconds.
+    bits : int
+        The most bits of a grid, 1 to 12.
+    element : str
+        A signed format of at most 16 bits, with one scale for all numbers.
+    """
+    if not 1 <= bits <= 12:
+        raise ValueError(f"bits is {bits}; allowed are integers from 1 to 12")
     widths = np.arange(1, bits + 1)
     results: Results = {"bits": widths, "element": np.asarray(element)}
     grids = [np.linspace(-1, 1, 1 << b) for b in widths]
@@ -183,8 +196,8 @@ def plot(results: Results, axes: list[Any]) -> None:
     ps.plots.plot_curves(axes[0], curves)
     width = np.log2(results["grid, element"].size)
     error = float(results["element, error"])
-    point = {f"{element}, best scale": ([width], [error * 4**width])}
-    ps.plots.plot_curves(axes[0], point, linestyle="none")
+    best = {f"{element}, best scale": ([width], [error * 4**width])}
+    ps.plots.plot_curves(axes[0], best, linestyle="none")
     for name in ("equidistant", "any values"):
         published = PUBLISHED[name]
         shown = [b for b in bits.tolist() if b in published]

@@ -24,6 +24,7 @@ TITLE = "Loss gap against mean square error: 117 runs of Quartet II in NVFP4, an
 CITATION = "Panferov et al., arXiv 2601.22813; IST-DASLab/Quartet-II, for_plots/runs.json"
 CLASS: Grade = "B"
 PANELS = 4
+SECONDS = (0.1, 0.1)
 
 # Parameters in millions, tokens in billions, and final losses, rounded to 6 decimals: bf16; 1 x 16,
 # 16 x 16 (weights), both "4 over 6"; then 1 x 16 and 16 x 16 after a Hadamard rotation of 16.
@@ -92,7 +93,17 @@ def factor(predictor: str, scheme: str) -> float:
 
 
 def compute(fast: bool, *, reference: str = "1 x 16") -> Results:
-    """Return gaps, and the relative errors of predictions from the gaps of one scheme."""
+    """Return gaps, and the relative errors of predictions from the gaps of one scheme.
+
+    Parameters
+    ----------
+    fast : bool
+        Not used: it takes no time.
+    reference : str
+        The scheme whose gaps predict those of the others, for example "4 over 6".
+    """
+    if reference not in SCHEMES:
+        raise ValueError(f"reference is {reference!r}; allowed are {', '.join(map(repr, SCHEMES))}")
     runs = np.array(RUNS)
     results: Results = {"parameters": runs[:, 0], "tokens": runs[:, 1]}
     results["reference"] = np.asarray(reference)

@@ -20,6 +20,7 @@ TITLE = "Seven numbers that a TPU printed: operands in bf16, sums in float32"
 CITATION = "jax issues #9973 (2022) and #23159 (2024)"
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (1.5, 1.5)
 
 PUBLISHED: dict[str, Any] = {
     "read in": "The two issues: the result of a 2 x 2 product on a TPU, and how an einsum of integers differs from "
@@ -59,9 +60,19 @@ def deviations(found: np.ndarray) -> np.ndarray:
     return np.array([np.count_nonzero(errors), errors.max(), relative.max()])
 
 
-def compute(fast: bool, *, format: str = "bf16", order: str = "sequential") -> Results:  # noqa: A002
-    """Return both products with operands in `format`, and in others."""
-    operands = dict.fromkeys((format, *OTHERS))
+def compute(fast: bool, *, format_: str = "bf16", order: str = "sequential") -> Results:
+    """Return both products with operands in one format, and in others.
+
+    Parameters
+    ----------
+    fast : bool
+        Not used: it takes seconds.
+    format_ : str
+        Rounding of the operands, for example "bf16:rtz".
+    order : str
+        Order of the sums, for example "pairwise".
+    """
+    operands = dict.fromkeys((format_, *OTHERS))
     results: Results = {"operands": np.array(list(operands))}
     results["exact"] = np.array(X) @ np.array(Y)
     for name in operands:

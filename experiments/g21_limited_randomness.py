@@ -25,6 +25,7 @@ TITLE = "Stochastic rounding with r random bits: its bias, and how many bits a s
 CITATION = "El Arar et al., arXiv 2408.03069 (2024), arXiv 2603.06060 (2026)"
 CLASS: Grade = "B"
 PANELS = 4
+SECONDS = (5, 9)
 SEED = 21
 
 PUBLISHED: dict[str, Any] = {
@@ -89,26 +90,40 @@ def noise(results: Results) -> np.ndarray:
 def compute(
     fast: bool,
     *,
-    format: str = "fp16",  # noqa: A002
+    format_: str = "fp16",
     n: int = 0,
     seeds: int = 32,
     seed: int = SEED,
 ) -> Results:
-    """Return mean errors by enumeration, and errors of sums of up to n terms (0: 2^12 or 2^16)."""
+    """Return mean errors by enumeration, and errors of sums by number of random bits.
+
+    Parameters
+    ----------
+    fast : bool
+        Whether sums are short.
+    format_ : str
+        A floating-point format with at least n as its largest value.
+    n : int
+        Terms of the longest sum, at least 64; 0 for 2**12, or 2**16 if not fast.
+    seeds : int
+        How many sums there are of each length.
+    seed : int
+        Of terms and random bits.
+    """
     results: Results = {"few": np.array(FEW), "random bits": RANDOM_BITS}
     found = [truncated(r) for r in FEW]
     results["inputs with the mean of the truncation"] = np.array([count for count, _ in found])
     results["mean error"] = np.array([error for _, error in found])
     n = n or (2**12 if fast else 2**16)
     rng = np.random.default_rng(seed)
-    terms = np.asarray(ps.round_to(rng.random((n, seeds), np.float32), format))
+    terms = np.asarray(ps.round_to(rng.random((n, seeds), np.float32), format_))
     words = rng.integers(2**WORD, size=(n, seeds), dtype=np.uint32)
-    sums = np.asarray(running_sums(terms, words, spec=f"{format}:sr{WORD}"))
+    sums = np.asarray(running_sums(terms, words, spec=f"{format_}:sr{WORD}"))
     lengths = 2 ** np.arange(6, int(np.log2(n)) + 1, 2)
     exact = np.cumsum(terms, axis=0, dtype=np.float64)[lengths - 1]
     errors = sums[lengths - 1].astype(np.float64) / exact[:, None] - 1
     results["n"] = lengths
-    results["u_p"] = np.asarray(ps.ulp(1.0, format))
+    results["u_p"] = np.asarray(ps.ulp(1.0, format_))
     results["root mean square error"] = np.sqrt(np.mean(errors**2, axis=2))
     return results
 

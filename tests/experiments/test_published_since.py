@@ -144,7 +144,7 @@ def test_tpu_prints() -> None:
         *(0, 0, 0),
     ]
     assert score(g20, g20.compute(fast=True, order="pairwise")) == ({"A": 7}, [])
-    assert score(g20, g20.compute(fast=True, format="tf32"))[0] == {}
+    assert score(g20, g20.compute(fast=True, format_="tf32"))[0] == {}
 
 
 def test_few_random_bits_are_sixteen_with_zeros() -> None:
