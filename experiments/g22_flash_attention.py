@@ -65,9 +65,8 @@ def mean_error(fmt: str, eighths: int) -> Fraction:
 
     s is `eighths` / 8 ulp of x. All numbers are integers of ulp / 8 here.
     """
-    count = 2 ** (ps.get_format(fmt).precision - 1)
-    ulp = 2 / count
-    x = 2 + ulp * np.arange(count)
+    ulp = float(ps.ulp(np.float32(2), fmt))
+    x = np.arange(2, 4, ulp)
     sums = -(x[:, None] + x + eighths * ulp / 8).astype(np.float32)
     errors = (ps.round_to(sums, fmt) - sums) / (ulp / 8)
     return Fraction(int(errors.sum()), 8 * errors.size)
@@ -87,7 +86,7 @@ def attention(
     largest = np.full(len(q), -np.inf, np.float32)
     total = np.zeros(len(q), np.float32)
     output = np.zeros((len(q), 1, v.shape[-1]), np.float32)
-    weights = []
+    weights: list[Any] = []
     for start in range(0, k.shape[1], tile):
         part = scores[:, start : start + tile]
         top = part.max(axis=1)

@@ -9,7 +9,7 @@ import pytest
 import precsim as ps
 from experiments import g22_flash_attention as g22
 
-SMALL = {"rows": 32, "keys": 8}
+SMALL: dict[str, Any] = {"rows": 32, "keys": 8}
 
 
 def unmatched(**parameters: Any) -> Counter[str]:
