@@ -149,7 +149,7 @@ def errors_of(
 def compute(
     fast: bool,
     *,
-    fmt: str = "bf16",
+    format_: str = "bf16",
     rows: int = 256,
     keys: int = 16,
     ties: int = 2,
@@ -159,22 +159,37 @@ def compute(
 ) -> Results:
     """Return the paper's addition, the exact mean errors, and those of attention, by arm.
 
-    A full run takes 16 times as many rows.
+    Parameters
+    ----------
+    fast : bool
+        Whether not to take 16 times as many rows.
+    format_ : str
+        Format of scores, weights, values and results.
+    rows, keys : int
+        Queries, each a problem of its own, and keys.
+    ties : int
+        Keys that are the same, and score highest.
+    gap : float
+        How much more they score than the others, about.
+    beta : float
+        Factor of the cure.
+    seed : int
+        Of queries, keys and values.
     """
     rows = rows if fast else 16 * rows
     tail, total, rounded = one_addition()
     results: Results = {"tail": np.array(tail), "sum": np.array(total)}
     results["rounded"] = np.array(rounded)
     results["ties"], results["eighths"] = np.array(ties), EIGHTHS
-    means = [mean_error(fmt, int(eighths)) for eighths in EIGHTHS]
+    means = [mean_error(format_, int(eighths)) for eighths in EIGHTHS]
     results["mean error, numerator"] = np.array([x.numerator for x in means])
     results["mean error, denominator"] = np.array([x.denominator for x in means])
-    tied = problems(rows, keys, gap, ties, fmt, seed)
-    alone = problems(rows, keys, gap, 1, fmt, seed)
+    tied = problems(rows, keys, gap, ties, format_, seed)
+    alone = problems(rows, keys, gap, 1, format_, seed)
     for name, (has_ties, has_cure, divided, tile) in ARMS.items():
         errors, tails, ones = errors_of(
             tied if has_ties else alone,
-            fmt=fmt,
+            fmt=format_,
             tile=tile or keys,
             beta=beta if has_cure else 1.0,
             divided=divided,

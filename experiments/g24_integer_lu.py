@@ -129,7 +129,16 @@ def hpl_error(
 def compute(fast: bool, *, n: int = 500, block: int = 10, bits: int = 7) -> Results:
     """Return the error for each pair of slices, NaN where it was not computed.
 
-    n is a multiple of `block`.
+    Parameters
+    ----------
+    fast : bool
+        Whether to compute ten pairs, not all.
+    n : int
+        Order of the matrix, a multiple of `block`.
+    block : int
+        Columns of a panel.
+    bits : int
+        Of a slice.
     """
     if n % block:
         raise ValueError(f"n is {n}; allowed are multiples of block, {block}")

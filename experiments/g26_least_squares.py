@@ -182,7 +182,7 @@ def errors_of(a: np.ndarray, b: np.ndarray, q: np.ndarray, r: np.ndarray, method
 def compute(
     fast: bool,
     *,
-    fmt: str = "fp16",
+    format_: str = "fp16",
     m: int = 100,
     n: int = 10,
     exponents: tuple[int, ...] = PUBLISHED["exponent"],
@@ -191,7 +191,20 @@ def compute(
 ) -> Results:
     """Return the errors after each step, shape (exponents, matrices, steps + 1), by method.
 
-    A full run takes four times as many matrices for each exponent.
+    Parameters
+    ----------
+    fast : bool
+        Whether not to take four times as many matrices.
+    format_ : str
+        Format of the factors.
+    m, n : int
+        Rows and columns.
+    exponents : tuple of int
+        The condition numbers are 10**exponent.
+    matrices : int
+        For each condition number.
+    seed : int
+        Of matrices and right-hand sides.
     """
     rng = np.random.default_rng(seed)
     count = matrices if fast else 4 * matrices
@@ -200,8 +213,8 @@ def compute(
     b = rng.normal(size=(len(a), m))
     b = (b / np.linalg.norm(b, axis=1)[:, None]).astype(np.float32)
     wide = a.astype(np.float64)
-    scale = 0.1 * float(ps.get_format(fmt).max_finite) / np.linalg.norm(wide, axis=1)
-    q, r = householder(np.asarray(ps.round_to(wide * scale[:, None], fmt), np.float32), fmt)
+    scale = 0.1 * float(ps.get_format(format_).max_finite) / np.linalg.norm(wide, axis=1)
+    q, r = householder(np.asarray(ps.round_to(wide * scale[:, None], format_), np.float32), format_)
     r = r / scale[:, None]
     results: Results = {"exponent": np.array(exponents)}
     for method in METHODS:
@@ -214,3 +227,50 @@ def steps_needed(errors: np.ndarray) -> np.ndarray:
     """Return the first step with an error of at most 2**-23, inf if there is none."""
     done = errors <= 2.0**-23
     return np.where(done.any(axis=-1), done.argmax(axis=-1), np.inf)
+
+
+def check(results: Results) -> list[Check]:
+    """Check who converges, and the steps of GMRES-based refinement."""
+    checks = []
+    rows = zip(*(PUBLISHED[name] for name in ("exponent", *METHODS)), strict=True)
+    ours = {method: steps_needed(results[method]) for method in METHODS}
+    for k, (exponent, factors, krylov) in enumerate(rows):
+        label = f"kappa = 1e{exponent}"
+        share = float(np.isfinite(ours["by factors"][k]).mean())
+        limits = (0.5, 1.0) if np.isfinite(factors) else (0.0, 0.0)
+        text = f"by factors, {label}, share that converges"
+        checks.append(Check(text, limits, share, "range", grade="C"))
+        if not np.isfinite(krylov):
+            continue
+        for which, steps in enumerate(ours["by GMRES"][k].tolist()):
+            text = f"by GMRES, {label}, matrix {which}, steps"
+            checks.append(Check(text, (1, krylov + 1), steps, "range", grade="C"))
+    return checks
+
+
+def plot(results: Results, axes: list[Any]) -> None:
+    """Draw the steps against the condition number, and the errors of the first matrices."""
+    x = 10.0 ** results["exponent"]
+    for method, marker in zip(METHODS, "so", strict=True):
+        steps = steps_needed(results[method])
+        shown = np.where(np.isfinite(steps), steps, MOST + 2)
+        for column in shown.T:
+            axes[0].plot(x, column, marker, color=f"C{METHODS.index(method)}", label=method)
+        theirs = np.minimum(PUBLISHED[method], MOST + 2)
+        ps.plots.plot_published(axes[0], 10.0 ** np.array(PUBLISHED["exponent"]), theirs)
+    axes[0].set_yticks([1, 5, 10, 15, MOST, MOST + 2], ["1", "5", "10", "15", "", "never"])
+    axes[0].set(xlabel="condition number", ylabel="steps to convergence", xscale="log")
+    axes[0].set_title("QR in fp16, refined to fp32")
+    curves = {}
+    for k, exponent in enumerate(results["exponent"].tolist()):
+        if exponent in (3, 4, 6):
+            for method in METHODS:
+                errors = results[method][k, 0]
+                errors = errors[np.isfinite(errors)][:13]
+                curves[f"κ = 1e{exponent}, {method}"] = (np.arange(errors.size), errors)
+    ps.plots.plot_curves(axes[1], curves)
+    axes[1].axhline(2.0**-23, color="black", linewidth=0.8, label="converged")
+    axes[1].set(xlabel="refinement step", ylabel="relative error", yscale="log")
+    axes[1].set_title("first matrix of each κ")
+    for panel in axes:
+        ps.plots.finish(panel)
