@@ -107,3 +107,21 @@ def solve(factors: Any, order: Any, b: Any, key: Any, chance: Any, *, spec: str)
 
     # Forward with L, then back with U.
     return lax.fori_loop(0, 2 * n, substitute, jnp.take_along_axis(b, order, axis=-1))
+
+
+@partial(jax.jit, static_argnames="spec")
+def cholesky(a: Any, *, spec: str) -> Any:
+    """Return R, upper triangular, with R^T R the matrix, shape (n, n); NaN if a pivot is negative.
+
+    Step k computes r_kk = fl(sqrt(a_kk)), r_kj = fl(a_kj / r_kk), a_ij <- fl(a_ij - fl(r_ki r_kj)).
+    """
+    index = jnp.arange(a.shape[-1])
+
+    def eliminate(k: Any, a: Any) -> Any:
+        pivot = ps.sqrt(a[k, k], spec)
+        row = jnp.where(index > k, ps.divide(a[k], pivot, spec), jnp.where(index == k, pivot, 0))
+        left = _minus_product(a, row[:, None], row, spec, (None, None))
+        a = jnp.where((index > k)[:, None] & (index > k), left, a)
+        return a.at[k].set(row)
+
+    return lax.fori_loop(0, a.shape[-1], eliminate, a)
