@@ -140,8 +140,7 @@ def _positive(a: np.ndarray, more: float, fmt: str) -> np.ndarray:
 
 def preconditioner(a: np.ndarray, kind: str, fmt: str) -> Callable[[np.ndarray], np.ndarray]:
     """Return v -> M v, with M near the inverse of a positive definite or general matrix."""
-    number = ps.get_format(fmt)
-    most = 0.1 * float(number.max_finite)
+    most = 0.1 * float(ps.round_to(1e300, fmt, overflow="saturate"))
     if kind == "Cholesky":
         left = right = 1 / np.sqrt(np.diag(a))
     else:
@@ -170,7 +169,7 @@ def refine(a: np.ndarray, b: np.ndarray, kind: str, fmt: str) -> tuple[np.ndarra
     apply = preconditioner(a, kind, fmt)
     wide, norm = a.astype(np.longdouble), np.abs(a).sum(axis=1).max()
     x = apply(b)
-    errors, steps = [np.inf], []
+    errors, steps = [np.inf], list[int]()
     while np.isfinite(x).all():
         residual = (b - wide @ x).astype(np.float64)
         size = np.abs(residual).max()
@@ -267,6 +266,7 @@ def plot(results: Results, axes: list[Any]) -> None:
                 steps = int(results[f"{kind}, {name}, GMRES steps"].sum())
                 curves[f"{name} ({steps})"] = (np.arange(errors.size), errors)
         ps.plots.plot_curves(panel, curves)
+        panel.set_xticks(range(max((len(y) for _, y in curves.values()), default=1)))
         bound = max((float(x) for key, x in results.items() if key.endswith("bound")), default=1)
         panel.axhline(bound, color="black", linewidth=0.8, label="end of refinement")
         panel.set(xlabel="refinement step", ylabel="backward error, ∞-norm", yscale="log")

@@ -1,4 +1,4 @@
-"""G24: slices and their products against exact arithmetic, and wrong rules that checks must find."""
+"""G24: slices and their products against exact arithmetic; wrong rules that checks must find."""
 
 from collections import Counter
 from fractions import Fraction
