@@ -176,6 +176,8 @@ def compute(
     seed : int
         Of queries, keys and values.
     """
+    if not 1 <= ties <= keys:
+        raise ValueError(f"ties is {ties}; allowed are integers from 1 to keys, {keys}")
     rows = rows if fast else 16 * rows
     tail, total, rounded = one_addition()
     results: Results = {"tail": np.array(tail), "sum": np.array(total)}

@@ -117,6 +117,8 @@ def badly_scaled(a: np.ndarray, kind: str, decades: float) -> np.ndarray:
 def read_matrices(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Return the published matrices that a folder has, by kind and name."""
     files = {path.stem: path for path in sorted(folder.rglob("*.mtx"))}
+    if not files:
+        raise ValueError(f"matrices is {str(folder)!r}; allowed is a folder with .mtx files")
     found: dict[str, dict[str, np.ndarray]] = {}
     for kind in KINDS:
         names = [name for name in PUBLISHED[kind] if name in files]

@@ -206,6 +206,8 @@ def compute(
     seed : int
         Of matrices and right-hand sides.
     """
+    if m < n:
+        raise ValueError(f"m is {m}; allowed are integers from n, {n}")
     rng = np.random.default_rng(seed)
     count = matrices if fast else 4 * matrices
     exponent = np.repeat(exponents, count)

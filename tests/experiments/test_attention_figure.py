@@ -17,6 +17,7 @@ def unmatched(**parameters: Any) -> Counter[str]:
     return Counter(check.grade for check in checks if not check.matched)
 
 
+@pytest.mark.long
 def test_all_checks_match() -> None:
     checks = g22.check(g22.compute(True, **SMALL))
     assert Counter(check.grade for check in checks if check.matched) == {"B": 37, "C": 5}
@@ -55,6 +56,7 @@ def test_ties_away_break_the_fractions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert g22.mean_error("bf16", 8) != g22.closed_form(8)
 
 
+@pytest.mark.long
 def test_toward_zero_and_no_cure_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unmatched(beta=1.0, **SMALL) == {"B": 2, "C": 1}  # weights of 1, and their bias
     rounding = ps.round_to

@@ -28,6 +28,7 @@ def rounded(x: Fraction) -> Fraction:
     return Fraction(ps.oracle.round_exact(x, "fp16").value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fused", "by_reciprocal"), [(True, False), (False, True), (True, True)])
 def test_ways_of_elimination_by_exact_rationals(fused: bool, by_reciprocal: bool) -> None:
     n = 6
@@ -46,6 +47,7 @@ def test_ways_of_elimination_by_exact_rationals(fused: bool, by_reciprocal: bool
     assert np.array_equal(np.asarray(ours), np.array(a, np.float64))
 
 
+@pytest.mark.long
 def test_cholesky_as_numpy_half() -> None:
     n = 7
     x = np.random.default_rng(2).normal(size=(n, n))
@@ -74,6 +76,7 @@ def test_gmres_solves(dtype: Any) -> None:
     assert gmres(lambda v: a @ v, 0 * b, tolerance=1e-3, most=12)[1] == 0
 
 
+@pytest.mark.long
 def test_half_precision_lu_of_a_small_system() -> None:
     g = g23.green(9)
     second = 100 * (2 * np.eye(9) - np.eye(9, k=1) - np.eye(9, k=-1))
@@ -102,15 +105,17 @@ def full_run() -> dict[str, np.ndarray]:
         results[f"error, {way}"] = np.array(0.234975 if k == 0 else 0.12)
     for order in (4096, 4069):
         results[f"solves in fp16, {order}"] = np.array([99.0, 105.272, 30.0])
-        falling = np.array([99.0, 1.5e-3, 1.5e-3]) if order == 4096 else np.array([99, 0.12, 0.12])
+        end = 1.5e-3 if order == 4096 else 0.1247
+        falling = np.array([99.0, end, end])
         results[f"solves in fp32, {order}"] = falling
-        results[f"GMRES-IR, {order}"] = np.array([99.0, 1.4e-3, 2e-5, 2.2e-5])
+        results[f"GMRES-IR, {order}"] = np.array([99.0, 3e-3, 2e-5, 2.2e-5])
     return results
 
 
 def test_half_precision_lu_checks_can_fail() -> None:
     results = full_run()
-    results["GMRES-IR, 4069"] = np.array([99.0, 1.2e-3, 1.2e-3])
+    assert grades(g23.check(results), matched=True) == {"A": 2, "B": 3, "C": 8}
+    results["GMRES-IR, 4069"] = np.array([99.0, 3e-3, 3e-3])
     assert grades(g23.check(results), matched=False) == {"C": 1}  # GMRES far above the roundoff
     results = full_run()
     for k, wrong in enumerate((0.62566, 0.234974)):
@@ -127,11 +132,13 @@ def test_where_refinement_stops() -> None:
     assert g23.stopped(np.array([1.0, 3.0]), 0.9) == 3.0
 
 
+@pytest.mark.long
 def test_factors_as_preconditioners() -> None:
     checks = g25.check(g25.compute(True, n=30))
     assert grades(checks, matched=True) == {"C": 17}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", g25.KINDS)
 def test_scaling_is_undone(kind: str) -> None:
     a = g25.badly_scaled(g25.toeplitz(30, low1=-1, at=4, up1=-1), kind, 8.0)
@@ -141,6 +148,7 @@ def test_scaling_is_undone(kind: str) -> None:
     assert np.median(np.abs(away)) < 0.01
 
 
+@pytest.mark.long
 def test_published_steps_are_compared(tmp_path: Path) -> None:
     for name in ("nos5", "saylr1"):
         scipy.io.mmwrite(tmp_path / f"{name}.mtx", g25.formulas(30)["Cholesky"]["Lehmer"])
@@ -151,6 +159,7 @@ def test_published_steps_are_compared(tmp_path: Path) -> None:
     assert grades(g25.check(results), matched=False)["B"] == 1
 
 
+@pytest.mark.long
 def test_checks_of_factors_can_fail() -> None:
     results = g25.compute(True, n=30)
     results["LU, Parter, backward error"] = np.array([1e-3, 1e-3])
@@ -161,6 +170,7 @@ def test_checks_of_factors_can_fail() -> None:
     assert grades(g25.check(results), matched=False) == {"C": 3}
 
 
+@pytest.mark.long
 def test_householder_as_numpy_half() -> None:
     a = np.random.default_rng(5).normal(size=(5, 3)).astype(half)
 

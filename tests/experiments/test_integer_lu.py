@@ -23,6 +23,7 @@ def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(g24, "FAST", PAIRS)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few_pairs")
 def test_published_digits() -> None:
     checks = g24.check(g24.compute(True))
@@ -78,6 +79,7 @@ def test_matrix_is_a_reflector() -> None:
     assert np.trace(a) == pytest.approx(36)  # -1 twice
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few_pairs")
 def test_slices_to_nearest_and_all_weights_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
