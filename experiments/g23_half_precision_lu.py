@@ -8,9 +8,9 @@ a_ij <- fl(a_ij - fl(l a_kj)), as `hlu!` writes it. The direct solve takes the f
 The page does not say two things that its digits hang on. Its direct solve has N = 1024, where the
 README of that time set it, and not the 4096 of the later examples. And its grid is the one that
 `Gmat` had then, x_i = i / (N + 1), not today's i / (N - 1). Then one of four ways to round the
-elimination gives all digits: the machine did not fuse multiplication and subtraction, though it
-could. With both, the first step of refinement in fp16 for N = 4096 has all digits of the page too:
-its residual is above the first one, and the package stops there.
+elimination gives all digits: the machine did not fuse multiplication and subtraction. With both,
+the first step of refinement in fp16 for N = 4096 has all digits of the page too: its residual is
+above the first one, and the package stops there.
 
 The residual where refinement with fp32 solves stops for N = 4069 agrees in three digits. The last
 two numbers hang on versions of the package: they are compared within a factor of 5, GMRES-IR after
