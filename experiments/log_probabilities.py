@@ -1,0 +1,147 @@
+"""Log-probabilities of one language model, read in many ways, and how far two readings differ.
+
+A way is a batch size, a side of padding, and the number of tokens that are read at once: all of
+them (prefill, as in training), some (chunked prefill), or one (decoding, as in sampling).
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import decoder
+
+Extend = Callable[..., tuple[Any, decoder.Cache]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How sequences are read.
+
+    Parameters
+    ----------
+    batch : int
+        Sequences at once. The last batch is filled up with the first sequences.
+    padding : {"right", "left"}
+        Where the padding of shorter sequences stands.
+    chunk : int
+        Tokens at once; 0 for all.
+    is_aligned : bool
+        Whether a key is kept at its position in the sequence. Else at its column of the batch,
+        which left padding shifts.
+    """
+
+    batch: int
+    padding: str = "right"
+    chunk: int = 0
+    is_aligned: bool = True
+
+    def __str__(self) -> str:
+        """Return the way in words."""
+        read = {0: "all tokens", 1: "one token"}.get(self.chunk, f"{self.chunk} tokens")
+        return f"batch {self.batch}, {self.padding} padding, {read} at once"
+
+
+TRAINING = Way(batch=64)
+
+
+def sequences(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return unseen texts: tokens (count, LENGTH + 1), and how many of them each sequence has."""
+    tokens = decoder.texts()[:count]
+    lengths = decoder.LENGTH - (np.arange(count) * 7) % 24
+    return tokens, lengths
+
+
+def read(
+    extend: Extend, weights: decoder.Weights, tokens: np.ndarray, lengths: np.ndarray, way: Way
+) -> np.ndarray:
+    """Return log-probabilities of the next token, float32 (count, LENGTH, WORDS); 0 at padding.
+
+    `extend` is a function such as `decoder.extend`, and `program` compiles it.
+    """
+    count = len(tokens)
+    length = tokens.shape[1] - 1
+    chunk = way.chunk or length
+    columns = -(-length // chunk) * chunk
+    first = (columns - lengths if way.padding == "left" else 0 * lengths)[:, None]
+    positions = np.arange(columns)[None] - first
+    is_token = (positions >= 0) & (positions < lengths[:, None])
+    kept = np.where(is_token, positions, 0)
+    given = np.take_along_axis(tokens, kept, axis=1) * is_token
+    slots = kept if way.is_aligned else np.broadcast_to(np.arange(columns), kept.shape)
+    positions = np.where(is_token, positions, -1)
+    found = np.zeros((count, length, decoder.WORDS), np.float32)
+    for start in range(0, count, way.batch):
+        rows = np.arange(start, start + way.batch) % count
+        given_rows = (np.int32(x[rows]) for x in (given, positions, slots))
+        result = np.asarray(extend(weights, *given_rows, chunk))
+        for n, row in enumerate(rows[: count - start]):
+            found[row, : lengths[row]] = result[n][is_token[row]]
+    return found
+
+
+def program(extend: Extend = decoder.extend) -> Extend:
+    """Return a compiled function that reads a batch, chunk by chunk, with a cache."""
+
+    @partial(jax.jit, static_argnums=4)
+    def run(weights: Any, tokens: Any, positions: Any, slots: Any, chunk: int) -> Any:
+        batch, columns = tokens.shape
+
+        def one(cache: Any, part: Any) -> Any:
+            found, cache = extend(weights, cache, *part)
+            return cache, found
+
+        parts = [
+            x.reshape(batch, -1, chunk).swapaxes(0, 1) for x in (tokens, positions, slots)
+        ]
+        cache = decoder.empty_cache(batch, columns, weights["tokens"].dtype)
+        _, found = jax.lax.scan(one, cache, parts)
+        return jnp.moveaxis(found, 0, 1).reshape(batch, columns, -1)
+
+    return run
+
+
+def digest(found: np.ndarray) -> str:
+    """Return the SHA-256 of log-probabilities, little-endian float32."""
+    return hashlib.sha256(np.ascontiguousarray(found, "<f4").tobytes()).hexdigest()
+
+
+def differences(
+    ours: np.ndarray, theirs: np.ndarray, tokens: np.ndarray, lengths: np.ndarray, clip: float = 0.2
+) -> dict[str, float]:
+    """Compare two readings of the same sequences.
+
+    Returns
+    -------
+    dict of float
+        Of the tokens that came next: "largest" and "mean" magnitude of the difference of their
+        log-probabilities, "ratio" (the token's importance ratio exp(difference) that is farthest
+        from 1), "clipped tokens" and "clipped sequences" (shares of those with a ratio outside 1 -
+        clip to 1 + clip, that of a sequence being the product over its tokens). Of whole
+        distributions: "divergence" (mean Kullback-Leibler divergence of `theirs` from `ours`),
+        "argmax" (share of positions whose most probable token is another).
+    """
+    is_token = np.arange(ours.shape[1]) < lengths[:, None]
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    chosen = tokens[:, 1:, None]
+    change = np.take_along_axis(ours - theirs, chosen, axis=2)[..., 0] * is_token
+    each = change[is_token]
+    of_sequences = change.sum(axis=1)
+    divergence = np.sum(np.exp(ours) * (ours - theirs), axis=2)[is_token]
+    is_other = (ours.argmax(axis=2) != theirs.argmax(axis=2))[is_token]
+    is_clipped = lambda change: float(np.mean(np.abs(np.expm1(change)) > clip))
+    return {
+        "largest": float(np.abs(each).max()),
+        "mean": float(np.abs(each).mean()),
+        "ratio": float(np.exp(each[np.argmax(np.abs(each))])),
+        "ratio of a sequence": float(np.exp(of_sequences[np.argmax(np.abs(of_sequences))])),
+        "clipped tokens": is_clipped(each),
+        "clipped sequences": is_clipped(of_sequences),
+        "divergence": float(divergence.mean()),
+        "argmax": float(is_other.mean()),
+    }
