@@ -7,16 +7,12 @@ them (prefill, as in training), some (chunked prefill), or one (decoding, as in 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import decoder
-
-Extend = Callable[..., tuple[Any, decoder.Cache]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +54,20 @@ def sequences(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(
-    extend: Extend, weights: decoder.Weights, tokens: np.ndarray, lengths: np.ndarray, way: Way
+    using: decoder.Arithmetic,
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    way: Way,
+    *,
+    masked: float = -np.inf,
+    is_compiled: bool = False,
 ) -> np.ndarray:
     """Return log-probabilities of the next token, float32 (count, LENGTH, WORDS); 0 at padding.
 
-    `extend` is a function such as `decoder.extend`, and `program` compiles it.
+    `is_compiled` runs a whole batch as one program of JAX. Else NumPy arrays go from one operation
+    to the next.
     """
-    count = len(tokens)
-    length = tokens.shape[1] - 1
+    count, length = len(tokens), tokens.shape[1] - 1
     chunk = way.chunk or length
     columns = -(-length // chunk) * chunk
     first = (columns - lengths if way.padding == "left" else 0 * lengths)[:, None]
@@ -75,31 +77,47 @@ def read(
     given = np.take_along_axis(tokens, kept, axis=1) * is_token
     slots = kept if way.is_aligned else np.broadcast_to(np.arange(columns), kept.shape)
     positions = np.where(is_token, positions, -1)
+    weights = decoder.load()
+    run = _program(using, chunk, masked) if is_compiled else partial(_run, using, chunk, masked)
     found = np.zeros((count, length, decoder.WORDS), np.float32)
     for start in range(0, count, way.batch):
         rows = np.arange(start, start + way.batch) % count
-        given_rows = (np.int32(x[rows]) for x in (given, positions, slots))
-        result = np.asarray(extend(weights, *given_rows, chunk))
+        result = np.asarray(run(weights, *(np.int32(x[rows]) for x in (given, positions, slots))))
         for n, row in enumerate(rows[: count - start]):
             found[row, : lengths[row]] = result[n][is_token[row]]
     return found
 
 
-def program(extend: Extend = decoder.extend) -> Extend:
-    """Return a compiled function that reads a batch, chunk by chunk, with a cache."""
+def _run(
+    using: decoder.Arithmetic, chunk: int, masked: float, weights: decoder.Weights, *given: Any
+) -> np.ndarray:
+    """Read a batch, chunk by chunk, with a cache."""
+    batch, columns = given[0].shape
+    cache, found = decoder.empty_cache(batch, columns), []
+    for k in range(0, columns, chunk):
+        parts = (x[:, k : k + chunk] for x in given)
+        part, cache = decoder.extend(weights, cache, *parts, using, masked)
+        found.append(part)
+    return np.concatenate(found, axis=1)
 
-    @partial(jax.jit, static_argnums=4)
-    def run(weights: Any, tokens: Any, positions: Any, slots: Any, chunk: int) -> Any:
-        batch, columns = tokens.shape
 
-        def one(cache: Any, part: Any) -> Any:
-            found, cache = extend(weights, cache, *part)
+@cache
+def _program(using: decoder.Arithmetic, chunk: int, masked: float) -> Callable[..., Any]:
+    """Return `_run` compiled, with arrays of the arithmetic's dtype."""
+    import jax
+    import jax.numpy as jnp
+
+    @jax.jit
+    def run(weights: Any, *given: Any) -> Any:
+        batch, columns = given[0].shape
+        weights = {name: jnp.asarray(x).astype(using.dtype) for name, x in weights.items()}
+
+        def one(cache: Any, parts: Any) -> Any:
+            found, cache = decoder.extend(weights, cache, *parts, using, masked)
             return cache, found
 
-        parts = [
-            x.reshape(batch, -1, chunk).swapaxes(0, 1) for x in (tokens, positions, slots)
-        ]
-        cache = decoder.empty_cache(batch, columns, weights["tokens"].dtype)
+        parts = [x.reshape(batch, -1, chunk).swapaxes(0, 1) for x in given]
+        cache = jax.tree.map(jnp.asarray, decoder.empty_cache(batch, columns, using.dtype))
         _, found = jax.lax.scan(one, cache, parts)
         return jnp.moveaxis(found, 0, 1).reshape(batch, columns, -1)
 
