@@ -211,7 +211,7 @@ class Stated:
     products: str = "bf16_bf16_fp32->bf16"
     few_rows: str = ""
     few_rows_of: tuple[str, ...] = ()
-    order: str = "sequential"
+    order: str = "pairwise"
     backend: str = "auto"
     dtype: Any = np.float32
 
@@ -221,9 +221,17 @@ class Stated:
         is_other = self.few_rows and rows < 8 and name in (self.few_rows_of or (name,))
         spec = self.few_rows if is_other else self.products
         if b.ndim > 2:
-            return ps.matmul(a, b, spec, backend=self.backend)
-        y = ps.matmul(a.reshape(rows, -1), b, spec, backend=self.backend)
+            return self._multiplied(a, b, spec)
+        y = self._multiplied(a.reshape(rows, -1), b, spec)
         return y.reshape(*a.shape[:-1], -1)
+
+    def _multiplied(self, a: Any, b: Any, spec: str) -> Any:
+        """Multiply; native products of NumPy arrays run on JAX's device."""
+        if self.backend != "native" or not isinstance(a, np.ndarray):
+            return ps.matmul(a, b, spec, backend=self.backend)
+        import jax.numpy as jnp
+
+        return np.asarray(ps.matmul(jnp.asarray(a), jnp.asarray(b), spec, backend="native"))
 
     def add(self, name: str, x: Any, y: Any) -> Any:
         """Return x + y, rounded once."""
