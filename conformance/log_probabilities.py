@@ -46,9 +46,7 @@ def main(argv: list[str]) -> int:
     wrong = 0
     for name in args.format if "stated" in args.tables else ():
         stored = STORED.get((name, args.sequences, args.length), "")
-        using = decoder.Stated(
-            format=name, products=f"h100:{name}->{name}", backend=args.backend
-        )
+        using = decoder.Stated(format=name, products=f"h100:{name}->{name}", backend=args.backend)
         for way in ways:
             start = time.perf_counter()
             ours = lp.digest(lp.read(using, tokens, lengths, way, runs=args.arrays))

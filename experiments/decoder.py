@@ -195,7 +195,7 @@ class Stated:
         Of weights and of everything between the operations.
     products : str
         The matrix products.
-    few_rows : str, optional
+    few_rows : str or MatmulSpec, optional
         The products of fewer than 8 rows; as the others by default. Kernels of libraries differ
         there (an H100 computes them outside the tensor cores), and a result then depends on how
         many rows are computed with it.
@@ -209,7 +209,7 @@ class Stated:
 
     format: str = "bf16"
     products: str = "bf16_bf16_fp32->bf16"
-    few_rows: str = ""
+    few_rows: str | ps.MatmulSpec = ""
     few_rows_of: tuple[str, ...] = ()
     order: str = "pairwise"
     backend: str = "auto"
@@ -225,7 +225,7 @@ class Stated:
         y = self._multiplied(a.reshape(rows, -1), b, spec)
         return y.reshape(*a.shape[:-1], -1)
 
-    def _multiplied(self, a: Any, b: Any, spec: str) -> Any:
+    def _multiplied(self, a: Any, b: Any, spec: str | ps.MatmulSpec) -> Any:
         """Multiply; native products of NumPy arrays run on JAX's device."""
         if self.backend != "native" or not isinstance(a, np.ndarray):
             return ps.matmul(a, b, spec, backend=self.backend)
