@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
             wrong += ours != stored
             told = "same" if ours == stored else "differs"
             seconds = time.perf_counter() - start
-            print(f"{name} {str(way):45} {ours[:16]} {told} {seconds:.1f} s", flush=True)
+            print(f"{name} {way!s:45} {ours[:16]} {told} {seconds:.1f} s", flush=True)
     for name in args.format if "platform" in args.tables else ():
         dtype = {"bf16": ml_dtypes.bfloat16, "fp16": np.float16, "fp32": np.float32}[name]
         readings = {
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         for way, found in readings.items():
             change = lp.differences(found, readings[replaced(whole)], tokens, lengths)
             listed = ", ".join(f"{key} {value:.3g}" for key, value in change.items())
-            print(f"{name} {str(way):45} {lp.digest(found)[:16]} {listed}", flush=True)
+            print(f"{name} {way!s:45} {lp.digest(found)[:16]} {listed}", flush=True)
     return int(wrong > 0)
 
 

@@ -39,24 +39,6 @@ MEASURES = (
     "clipped sequences", "divergence", "argmax",
 )  # fmt: skip
 PRODUCTS = ("qkv", "scores", "values", "projection", "expand", "contract", "output")
-WHOLE = lp.Way(batch=64)
-
-
-def ways(batches: tuple[int, ...], chunk: int, *, fast: bool) -> list[lp.Way]:
-    """Return the ways that are compared with the reading of whole sequences."""
-    if fast:
-        few, some = min(batches), sorted(batches)[len(batches) // 2 - 1]
-        return [
-            lp.Way(batch=few),
-            lp.Way(batch=some, padding="left", chunk=chunk),
-            lp.Way(batch=some, padding="left", chunk=1),
-        ]
-    return [
-        lp.Way(batch=n, padding=side, chunk=size)
-        for n in batches
-        for side in ("right", "left")
-        for size in (0, chunk, 1)
-    ]
 
 
 def compute(
@@ -66,43 +48,46 @@ def compute(
     machine: str = "h100",
     few_rows: str = "fp32:pairwise",
     order: str = "pairwise",
-    batch: tuple[int, ...] = (64, 8, 3, 1),
+    batch: int = 3,
     chunk: int = 5,
-    sequences: int = 3,
-    length: int = 24,
+    sequences: int = 2,
+    length: int = 18,
     clip: float = 0.2,
 ) -> Results:
-    """Return, for each arithmetic and way, how far it is from the reading of whole sequences."""
+    """Return, for each arithmetic and way, how far it is from the reading of whole sequences.
+
+    The first format is also read token by token. The full run gives each product alone the other
+    kernel, and reads all formats token by token.
+    """
     tokens, lengths = lp.sequences(sequences, length)
-    compared = ways(batch, chunk, fast=fast)
+    whole, single = lp.Way(batch=64), lp.Way(batch=1, chunk=chunk)
+    left = lp.Way(batch=batch, padding="left", chunk=chunk)
+    shifted = replace(left, is_aligned=False)
     results: Results = {"clip": np.asarray(clip)}
     for name in format:
         stated = decoder.Stated(
             format=name, products=f"{machine}:{name}->{name}", order=order, backend="reference"
         )
-        whole = lp.read(stated, tokens, lengths, WHOLE)
-        results[f"{name}, SHA-256"] = np.asarray(float(int(lp.digest(whole)[:12], 16)))
-
-        def measured(using: Any, way: lp.Way, whole: np.ndarray = whole) -> np.ndarray:
-            return _measures(lp.read(using, tokens, lengths, way), whole, tokens, lengths, clip)
-
-        for way in compared[1:] if fast and name != format[0] else compared:
-            results[f"{name}, stated, {way}"] = measured(stated, way)
-        left = next(way for way in compared if way.padding == "left" and way.chunk == chunk)
-        shifted = replace(left, is_aligned=False)
-        results[f"{name}, by column, {shifted}"] = measured(stated, shifted)
         kernel = ps.MatmulSpec.parse(f"{name}_{name}_{few_rows}")
-        sampler = replace(stated, few_rows=replace(kernel, output=name))
-        single = compared[-1]
-        results[f"{name}, by shape, {single}"] = measured(sampler, single)
-        if not fast:
-            for product in PRODUCTS:
-                one = replace(sampler, few_rows_of=(product,))
-                results[f"{name}, by shape in {product}, {single}"] = measured(one, single)
+        by_shape = replace(stated, few_rows=replace(kernel, output=name))
+        first = lp.read(stated, tokens, lengths, whole)
+        results[f"{name}, SHA-256"] = np.asarray(float(int(lp.digest(first)[:12], 16)))
+        is_all = not fast or name == format[0]
+        decoding = replace(left, chunk=1)
+        compared: dict[str, tuple[Any, lp.Way]] = {
+            f"stated, {way}": (stated, way) for way in (left, single, *([decoding] * is_all))
+        }
+        compared[f"by column, {shifted}"] = stated, shifted
+        compared[f"by shape, {single}"] = by_shape, single
+        for product in () if fast else PRODUCTS:
+            alone = replace(by_shape, few_rows_of=(product,))
+            compared[f"by shape in {product}, {single}"] = alone, single
+        for key, (using, way) in compared.items():
+            found = lp.read(using, tokens, lengths, way)
+            results[f"{name}, {key}"] = _measures(found, first, tokens, lengths, clip)
         platform = decoder.Platform(DTYPES[name])
-        own = [replace(way, is_aligned=False) for way in (WHOLE, *compared)]
-        first = lp.read(platform, tokens, lengths, own[0], runs="program")
-        for way in own[1:]:
+        first = lp.read(platform, tokens, lengths, whole, runs="program")
+        for way in (shifted, single):
             found = lp.read(platform, tokens, lengths, way, runs="program")
             results[f"{name}, platform, {way}"] = _measures(found, first, tokens, lengths, clip)
     return results
