@@ -19,6 +19,7 @@ COMMANDS = {
     "show": "show a number in several formats: bits, value, error, neighbours",
     "walk": "evaluate an expression step by step, and explain each rounding",
     "formats": "list the formats with their precision and range",
+    "claims": "settle what articles say about low precision, by numbers",
     "explore": "open a page of formats, roundings, sums and tensor cores in the browser",
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
