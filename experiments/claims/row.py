@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from experiments.check import Check
 
 Verdict: TypeAlias = Literal["true", "false", "depends", "undefined", "cannot be tested"]
@@ -114,3 +116,10 @@ def near(name: str, expected: float, computed: float, spread: float) -> Check:
 def inside(name: str, low: float, high: float, computed: float) -> Check:
     """Return the check of a measured number of which a range is stated."""
     return Check(name, (low, high), float(computed), "range", grade="B")
+
+
+def mean(name: str, expected: float, values: np.ndarray, spread: float) -> Check:
+    """Return the check of the mean over seeds; how far these lie apart stands in the name."""
+    values = np.asarray(values, np.float64)
+    text = f"{name} (mean of {values.size} seeds, standard deviation {values.std():.2g})"
+    return near(text, expected, values.mean(), spread)
