@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.claims.training import (
@@ -49,7 +48,9 @@ def further(recipe: Recipe, start: Run, full: bool) -> Run:
 def in_float64(full: bool) -> Run:
     """Return the training in float64, at rate 0.1."""
     with jax.enable_x64(True):
-        return train(Recipe(weights="fp64", change="fp64"), seeds=seeds(full), rate=0.1, dtype="float64")
+        return train(
+            Recipe(weights="fp64", change="fp64"), seeds=seeds(full), rate=0.1, dtype="float64"
+        )
 
 
 def usual(full: bool) -> tuple[Digits, Params]:
@@ -68,14 +69,14 @@ def logits(x: Any, weights: Params, spec: str) -> Any:
     return jax.vmap(one)(x, weights)
 
 
-def exact_logits(x: np.ndarray, w: Params) -> np.ndarray:
+def exact_logits(x: np.ndarray, w: Params) -> Any:
     """Return the logits of each seed in float64."""
     w = {name: value.astype(np.float64) for name, value in w.items()}
     h = np.maximum(x.astype(np.float64) @ w["w1"] + w["b1"][:, None], 0)
     return h @ w["w2"] + w["b2"][:, None]
 
 
-def logit_errors(name: str, full: bool) -> np.ndarray:
+def logit_errors(name: str, full: bool) -> Any:
     """Return the relative L2 error of the logits, of each seed."""
     data, weights = usual(full)
     exact = exact_logits(data.test_x, weights)
@@ -83,7 +84,7 @@ def logit_errors(name: str, full: bool) -> np.ndarray:
     return np.linalg.norm(found - exact, axis=(1, 2)) / np.linalg.norm(exact, axis=(1, 2))
 
 
-def changed_decisions(name: str, full: bool) -> np.ndarray:
+def changed_decisions(name: str, full: bool) -> Any:
     """Return how many of the 360 decisions are others than in float64, of each seed."""
     data, weights = usual(full)
     exact = exact_logits(data.test_x, weights).argmax(-1)
@@ -103,20 +104,20 @@ def start_of(full: bool) -> tuple[Digits, Params]:
     return splits(seeds(full)), first_weights(seeds(full))
 
 
-def flat(tree: Params) -> np.ndarray:
+def flat(tree: Params) -> Any:
     """Return the numbers of each seed, one row each."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
 
 
-def gradient_errors(name: str, full: bool) -> np.ndarray:
+def gradient_errors(name: str, full: bool) -> Any:
     """Return the relative L2 error of the gradient at the first weights, of each seed."""
     data, weights = start_of(full)
     usual, found = (flat(gradients(data, weights, s)) for s in ("fp32", spec_of(name)))
     return np.linalg.norm(found - usual, axis=1) / np.linalg.norm(usual, axis=1)
 
 
-def gradient_ratios(name: str, full: bool) -> np.ndarray:
+def gradient_ratios(name: str, full: bool) -> Any:
     """Return the median ratio to the gradient in float32, of each seed."""
     data, weights = start_of(full)
     usual, found = (flat(gradients(data, weights, s)) for s in ("fp32", spec_of(name)))
@@ -136,14 +137,14 @@ def input_gradients(data: Digits, weights: Params, spec: str) -> Any:
     return jax.vmap(one)(data, weights)
 
 
-def input_gradient_errors(name: str, full: bool) -> np.ndarray:
+def input_gradient_errors(name: str, full: bool) -> Any:
     """Return the relative L2 error of the gradients in the inputs, of each seed."""
     data, weights = usual(full)
     exact, found = (np.asarray(input_gradients(data, weights, s)) for s in ("fp32", spec_of(name)))
     return np.linalg.norm(found - exact, axis=(1, 2)) / np.linalg.norm(exact, axis=(1, 2))
 
 
-def disturbed(name: str, full: bool, *, noise: float = 0, factor: float = 1) -> np.ndarray:
+def disturbed(name: str, full: bool, *, noise: float = 0, factor: float = 1) -> Any:
     """Return the accuracy with noise added to test images, or with images times a factor."""
     data, weights = usual(full)
     random = np.random.default_rng(3).normal(0, noise, data.test_x.shape)

@@ -141,7 +141,7 @@ class State(NamedTuple):
     nonzero: Any
 
 
-def gradient(apply: Apply, q: Round, weights: Params, x: Any, y: Any, scale: Any) -> Params:
+def gradient(apply: Apply, q: Round, weights: Params, x: Any, y: Any, scale: Any) -> Any:
     """Return the unscaled gradient of the scaled loss."""
 
     def scaled_loss(w: Params) -> Any:
@@ -215,12 +215,12 @@ class Run:
 _DONE: dict[Any, Run] = {}
 
 
-def splits(seeds: int) -> Digits:
+def splits(seeds: int) -> Any:
     """Return the splits of the first seeds."""
     return stacked([split_digits(seed) for seed in range(seeds)])
 
 
-def first_weights(seeds: int) -> Params:
+def first_weights(seeds: int) -> Any:
     """Return the initial weights of the first seeds."""
     return stacked([mlp_weights(np.random.default_rng([seed, 2])) for seed in range(seeds)])
 
