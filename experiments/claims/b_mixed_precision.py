@@ -246,7 +246,7 @@ def dynamic_loss_scale(full: bool) -> list[Check]:
     while True:
         product = ps.round_to(np.float32(10 * float(scale.factor)), "fp16")
         is_finite = bool(np.isfinite(product))
-        scale = scale.adjust(np.bool_(is_finite))
+        scale = scale.adjust(np.asarray(is_finite))
         if is_finite:
             break
         skipped += 1

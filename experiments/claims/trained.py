@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+import precsim as ps
+
 from experiments.claims.training import (
     FP32,
     Digits,
@@ -93,7 +95,7 @@ def changed_decisions(name: str, full: bool) -> Any:
 
 
 @partial(jax.jit, static_argnames="spec")
-def gradients(data: Digits, weights: Params, spec: str, scale: Any = 1.0) -> Params:
+def gradients(data: Digits, weights: Params, spec: str, scale: Any = 1.0) -> Any:
     """Return the gradient of the first batch of 32, of each seed."""
     q = rounder(spec)
     return jax.vmap(lambda d, w: gradient(mlp, q, w, d.x[:32], d.y[:32], scale))(data, weights)
@@ -150,3 +152,13 @@ def disturbed(name: str, full: bool, *, noise: float = 0, factor: float = 1) -> 
     random = np.random.default_rng(3).normal(0, noise, data.test_x.shape)
     images = (factor * (data.test_x + random)).astype(np.float32)
     return np.asarray(scores(data._replace(test_x=images), weights, spec_of(name))[0])
+
+
+def sqnr_of_weights(name: str, full: bool) -> Any:
+    """Return the signal-to-noise ratio of the coded weights, in dB, of each seed."""
+    found = []
+    for row in flat(usual(full)[1]):
+        is_affine = name.startswith("uint")
+        coded = ps.dequantize(ps.quantize(row, name)) if is_affine else ps.round_to(row, name)
+        found.append(ps.sqnr(coded, row))
+    return np.array(found)

@@ -23,13 +23,15 @@ class Recipe:
 
     `compute` is the spec of every result of the forward and the backward pass; products accumulate
     in float32. `weights` is that of the stored weights, "fp32" for a master copy. `change` is the
-    format to which learning rate times gradient is rounded before it is subtracted.
+    format to which learning rate times gradient is rounded before it is subtracted. `backward` is
+    the spec of gradients, where that is another one than `compute`.
     """
 
     compute: str = "fp32"
     weights: str = "fp32"
     change: str = "fp32"
     is_compensated: bool = False
+    backward: str = ""
 
 
 FP32 = Recipe()
@@ -62,13 +64,15 @@ def mixed(name: str) -> Recipe:
     return Recipe(compute=spec_of(name))
 
 
-def rounder(spec: str, key: Any = None) -> Round:
+def rounder(spec: str, key: Any = None, backward: str = "") -> Round:
     """Return a function that rounds a value, and on the way back its gradient."""
-    if spec == "fp32":
+    if spec == "fp32" and not backward:
         return lambda x: x
     calls = itertools.count()
 
-    def rounded(x: Any) -> Any:
+    def rounded(x: Any, spec: str = spec) -> Any:
+        if spec == "fp32":
+            return x
         if ":sr" not in spec:
             return ps.round_to(x, spec)
         noise = jax.random.bits(jax.random.fold_in(key, next(calls)), x.shape)
@@ -78,7 +82,7 @@ def rounder(spec: str, key: Any = None) -> Round:
     def both(x: Any) -> Any:
         return rounded(x)
 
-    both.defvjp(lambda x: (rounded(x), None), lambda _, g: (rounded(g),))
+    both.defvjp(lambda x: (rounded(x), None), lambda _, g: (rounded(g, backward or spec),))
     return both
 
 
@@ -155,7 +159,7 @@ def sgd_step(
 ) -> State:
     """Return the state after one batch: `step` is its examples and a key."""
     batch, key = step
-    q = rounder(recipe.compute, jax.random.fold_in(key, 1))
+    q = rounder(recipe.compute, jax.random.fold_in(key, 1), recipe.backward)
     w = state.weights
     g = gradient(apply, q, w, data.x[batch], data.y[batch], scale)
     change = jax.tree.map(lambda g: ps.round_to(-(rate * g), recipe.change), g)
@@ -225,6 +229,12 @@ def first_weights(seeds: int) -> Any:
     return stacked([mlp_weights(np.random.default_rng([seed, 2])) for seed in range(seeds)])
 
 
+def orders(seeds: int, epochs: int, batch: int = 32) -> np.ndarray:
+    """Return the examples of each step of the first seeds."""
+    examples = splits(1).x.shape[1]
+    return np.stack([batches(seed, examples, epochs, batch) for seed in range(seeds)])
+
+
 def train(
     recipe: Recipe,
     *,
@@ -233,31 +243,31 @@ def train(
     epochs: int = 20,
     scale: float = 1.0,
     dtype: str = "float32",
+    batch: int = 32,
 ) -> Run:
     """Train the network of the digits by SGD, for each of the first seeds.
 
     A run is made once in a process, whichever rows ask for it.
     """
-    asked = (recipe, seeds, rate, epochs, scale, dtype)
+    asked = (recipe, seeds, rate, epochs, scale, dtype, batch)
     if asked not in _DONE:
         data, start = jax.tree.map(
             lambda a: a.astype(dtype) if a.dtype == np.float32 else a,
             (splits(seeds), first_weights(seeds)),
         )
-        _DONE[asked] = _run(recipe, data, start, rate=rate, epochs=epochs, scale=scale)
+        order = orders(seeds, epochs, batch)
+        _DONE[asked] = _run(recipe, data, start, order, rate=rate, scale=scale)
     return _DONE[asked]
 
 
 def go_on(recipe: Recipe, start: Run, *, seeds: int, rate: float, epochs: int = 20) -> Run:
     """Train on from the weights of a run, with the same data."""
-    return _run(recipe, splits(seeds), start.weights, rate=rate, epochs=epochs, scale=1.0)
+    return _run(recipe, splits(seeds), start.weights, orders(seeds, epochs), rate=rate, scale=1.0)
 
 
 def _run(
-    recipe: Recipe, data: Digits, start: Params, *, rate: float, epochs: int, scale: float
+    recipe: Recipe, data: Digits, start: Params, order: np.ndarray, *, rate: float, scale: float
 ) -> Run:
-    seeds, examples = data.x.shape[:2]
-    order = np.stack([batches(seed, examples, epochs) for seed in range(seeds)])
     end = _trained(data, start, order, np.float32(rate), np.float32(scale), recipe, mlp)
     accuracy, loss, known = map(np.asarray, scores(data, end.weights, recipe.compute))
     share = 100 * np.asarray(end.swallowed) / np.maximum(np.asarray(end.nonzero), 1)
