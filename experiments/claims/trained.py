@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 import precsim as ps
-
 from experiments.claims.training import (
     FP32,
     Digits,
@@ -162,3 +161,34 @@ def sqnr_of_weights(name: str, full: bool) -> Any:
         coded = ps.dequantize(ps.quantize(row, name)) if is_affine else ps.round_to(row, name)
         found.append(ps.sqnr(coded, row))
     return np.array(found)
+
+
+def logit_gradients(full: bool) -> Any:
+    """Return (p - y) / 1437 of all training examples after 20 epochs at rate 0.1."""
+    data, weights = usual(full)
+    z = exact_logits(data.x, weights)
+    p = np.exp(z - z.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    return ((p - np.eye(10)[data.y]) / data.x.shape[1]).astype(np.float32)
+
+
+def pruned(name: str, share: float, full: bool) -> Any:
+    """Return the accuracy with the smallest weights of each matrix set to 0, of each seed."""
+    data, weights = usual(full)
+    kept = dict(weights)
+    for matrix in ("w1", "w2"):
+        masks = [np.asarray(ps.prune({"w": w}, share)["w"]) for w in weights[matrix]]
+        kept[matrix] = np.where(np.stack(masks), weights[matrix], 0)
+    return np.asarray(scores(data, kept, spec_of(name))[0])
+
+
+def cast(name: str, full: bool) -> Any:
+    """Return the accuracy after a cast: floats of all results, affine codes of the weights."""
+    data, weights = usual(full)
+    if not name.startswith("uint"):
+        return np.asarray(scores(data, weights, spec_of(name))[0])
+    coded = {
+        key: np.stack([np.asarray(ps.dequantize(ps.quantize(w, name))) for w in value])
+        for key, value in weights.items()
+    }
+    return np.asarray(scores(data, coded, "fp32")[0])

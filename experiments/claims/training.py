@@ -256,18 +256,25 @@ def train(
             (splits(seeds), first_weights(seeds)),
         )
         order = orders(seeds, epochs, batch)
-        _DONE[asked] = _run(recipe, data, start, order, rate=rate, scale=scale)
+        _DONE[asked] = run_from(recipe, data, start, order, rate=rate, scale=scale)
     return _DONE[asked]
 
 
 def go_on(recipe: Recipe, start: Run, *, seeds: int, rate: float, epochs: int = 20) -> Run:
     """Train on from the weights of a run, with the same data."""
-    return _run(recipe, splits(seeds), start.weights, orders(seeds, epochs), rate=rate, scale=1.0)
+    return run_from(recipe, splits(seeds), start.weights, orders(seeds, epochs), rate=rate)
 
 
-def _run(
-    recipe: Recipe, data: Digits, start: Params, order: np.ndarray, *, rate: float, scale: float
+def run_from(
+    recipe: Recipe,
+    data: Digits,
+    start: Params,
+    order: np.ndarray,
+    *,
+    rate: float,
+    scale: float = 1.0,
 ) -> Run:
+    """Train from some weights, by the examples of each step, and score the end."""
     end = _trained(data, start, order, np.float32(rate), np.float32(scale), recipe, mlp)
     accuracy, loss, known = map(np.asarray, scores(data, end.weights, recipe.compute))
     share = 100 * np.asarray(end.swallowed) / np.maximum(np.asarray(end.nonzero), 1)
