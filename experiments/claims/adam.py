@@ -32,13 +32,17 @@ def update(g: Any, m: Any, v: Any, powers: Any, epsilon: Any, spec: str) -> tupl
     """
 
     def q(x: Any) -> Any:
-        return ps.round_to(x, spec)
+        return x if spec == "fp32" else ps.round_to(x, spec)
 
     b1, b2, one = q(np.float32(BETAS[0])), q(np.float32(BETAS[1])), np.float32(1)
     m = q(q(b1 * m) + q(q(one - b1) * g))
     v = q(q(b2 * v) + q(q(one - b2) * q(g * g)))
     first, second = q(m / q(one - powers[0])), q(v / q(one - powers[1]))
-    return q(first / q(ps.sqrt(second, spec) + q(epsilon))), m, v
+    return (
+        q(first / q((ps.sqrt(second, spec) if spec != "fp32" else jnp.sqrt(second)) + q(epsilon))),
+        m,
+        v,
+    )
 
 
 def first_step(g: float, spec: str) -> float:

@@ -2,10 +2,20 @@
 
 from collections.abc import Iterable
 
-from experiments.claims import a_formats
+from experiments.claims import (
+    a_trained,
+    b_mixed_precision,
+    c_methods,
+    d_models,
+    e_cost,
+    f_contradictions,
+)
 from experiments.claims.row import Claim
 
-SECTIONS = (a_formats.SECTION,)
+SECTIONS = tuple(
+    part.SECTION
+    for part in (a_trained, b_mixed_precision, c_methods, d_models, e_cost, f_contradictions)
+)
 
 
 def claims() -> list[Claim]:

@@ -5,10 +5,11 @@ from importlib import import_module
 from types import ModuleType
 
 from precsim.cli.cache import add_argument, with_cache
+from precsim.cli.experiments_package import load_experiments
 
 
 def _command() -> ModuleType:
-    return import_module("experiments.claims.command")
+    return import_module(f"{load_experiments().__name__}.claims.command")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
