@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
         print(report.line(outcome) if brief else report.paragraph(outcome) + "\n", flush=True)
     failed = [outcome for outcome in outcomes if outcome.mismatches]
     if args.json:
-        found = {"full": args.full, "claims": [report.as_dict(outcome) for outcome in outcomes]}
-        print(json.dumps(found, indent=1))
+        print(json.dumps(report.record(outcomes, full=args.full), indent=1, ensure_ascii=False))
     elif not args.words:
         seeds = "all seeds" if args.full else "few seeds; --full takes all, and the long runs"
         print(

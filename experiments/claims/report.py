@@ -1,10 +1,14 @@
 """What is printed of claims: a paragraph for each, a table of many, JSON."""
 
+import datetime as dt
 import math
+import platform
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from experiments.check import Check
 from experiments.claims.row import KINDS, Claim, Outcome
@@ -92,6 +96,23 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         ],
         "command": claim.command,
         "seconds": round(outcome.seconds, 3),
+    }
+
+
+def record(outcomes: Sequence[Outcome], *, full: bool) -> dict[str, Any]:
+    """Return all claims for JSON, with where and when they were settled."""
+    import jax
+
+    return {
+        "full": full,
+        "where": {
+            "device": jax.devices()[0].device_kind,
+            "processor": platform.machine(),
+            "jax": jax.__version__,
+            "numpy": np.__version__,
+            "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        },
+        "claims": [as_dict(outcome) for outcome in outcomes],
     }
 
 
