@@ -19,6 +19,13 @@ def written(value: float) -> str:
     return f"{value:.7g}" if abs(value) < 1e7 or value % 1 or math.isinf(value) else f"{value:.12g}"
 
 
+def value(check: Check) -> str:
+    """Return the number that was computed, in as many digits as are compared."""
+    if check.kind == "digits":
+        return f"{check.computed:.{int(check.tolerance) + 1}g}"
+    return f"{check.computed:.4g}" if check.grade == "B" else written(check.computed)
+
+
 def expected(check: Check) -> str:
     """Return what a number has to be, in words."""
     if isinstance(check.published, tuple):
@@ -29,7 +36,7 @@ def expected(check: Check) -> str:
 
 def number(check: Check) -> str:
     """Return one number beside what is expected."""
-    text = f"{check.name}: {written(check.computed)}"
+    text = f"{check.name}: {value(check)}"
     if not check.matched:
         return f"{text}, which is NOT as expected: {expected(check)} ({check.rule})"
     return text if check.kind in ("exact", "digits") else f"{text} (expected {expected(check)})"
@@ -78,6 +85,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
     claim = outcome.claim
     return {
         "row": claim.number,
+        "section": claim.section,
         "says": claim.says,
         "verdict": outcome.verdict,
         "truth": claim.truth,
@@ -86,6 +94,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
             {
                 "name": check.name,
                 "computed": plain(check.computed),
+                "written": value(check),
                 "expected": [plain(x) for x in check.published]
                 if isinstance(check.published, tuple)
                 else plain(check.published),

@@ -30,6 +30,7 @@ class Claim:
     returns them; `full` asks for all seeds and the long runs.
     """
 
+    section: str
     number: int
     says: str
     verdict: Verdict
@@ -79,7 +80,13 @@ class Section:
 
         def added(measure: Measure) -> Measure:
             claim = Claim(
-                number=number, says=says, verdict=verdict, truth=truth, kind=kind, measure=measure
+                section=self.title,
+                number=number,
+                says=says,
+                verdict=verdict,
+                truth=truth,
+                kind=kind,
+                measure=measure,
             )
             self.claims.append(claim)
             return measure
