@@ -1,8 +1,9 @@
-"""Tables made from the code while the pages are built: formats, policies, the gallery.
+"""Tables made while the pages are built: formats, policies, the gallery, popular claims.
 
 A page has the line ``% table: formats`` where the table goes.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from precsim.cli import format_rows
 
 _MARK = re.compile(r"^% table: (\w+)$", re.MULTILINE)
 _TEXTS = ("aliases", "source")
+SHOWN_NUMBERS = 3
+"""Of each claim, those that the page shows."""
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -106,11 +109,25 @@ def gallery(folder: Path) -> str:
     return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n\n".join(cards) + "\n::::"
 
 
+def claims(record: Path) -> str:
+    """Return the settled claims of a record of ``precsim claims --json``, a table per section."""
+    rows: dict[str, list[list[str]]] = {}
+    for claim in json.loads(record.read_text(encoding="utf-8"))["claims"]:
+        numbers = "; ".join(f"{n['name']}: {n['written']}" for n in claim["numbers"][:SHOWN_NUMBERS])
+        said = f"{claim['says']} **{claim['verdict'].capitalize()}.** {claim['truth']}"
+        row = [str(claim["row"]), said, f"{claim['kind']}: {numbers}", f"`{claim['command']}`"]
+        rows.setdefault(claim["section"], []).append(row)
+    columns = ["row", "claim, **verdict**, what is true", "numbers", "command"]
+    return "\n\n".join(f"### {title}\n\n{table(columns, cells)}" for title, cells in rows.items())
+
+
 def made(name: str, docs: Path) -> str:
     """Return a table by its name."""
     kind = name.removesuffix("_formats")
     if kind in format_rows.KINDS:
         return formats_table(kind)
+    if name == "claims":
+        return claims(docs.parent / "experiments" / "claims" / "recorded.json")
     if name == "gallery":
         return gallery(docs / "gallery")
     return {"format_sources": sources_table, "policies": policies_table}[name]()

@@ -49,7 +49,7 @@ def paragraph(outcome: Outcome) -> str:
         f"{claim.number}. {claim.says}",
         f"{outcome.verdict.upper()}. {claim.truth}",
         *map(number, outcome.checks),
-        f"{claim.kind} ({KINDS[claim.kind]}), {outcome.seconds:.1f} s; again: {claim.command}",
+        f"{claim.kind}: {KINDS[claim.kind]}",
     ]
     width = max(shutil.get_terminal_size().columns, 40)
     first, *rest = lines

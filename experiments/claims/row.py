@@ -14,8 +14,8 @@ Kind: TypeAlias = Literal["exact", "run", "gpu", "published"]
 Measure: TypeAlias = Callable[[bool], list[Check]]
 
 KINDS: dict[str, str] = {
-    "exact": "arithmetic: the same digits on every machine",
-    "run": "measured over seeds: the same within a stated range",
+    "exact": "arithmetic, the same digits on every machine",
+    "run": "measured over seeds, the same within a stated range",
     "gpu": "measured once on a GPU, and recorded",
     "published": "published elsewhere, not measured here",
 }
