@@ -46,4 +46,5 @@ def changed_by_order(parts: np.ndarray, name: str) -> np.ndarray:
     terms = ps.round_to(parts, name)
     forth = np.asarray(ps.accumulate(terms, name, axis=1))
     back = np.asarray(ps.accumulate(np.ascontiguousarray(terms[:, ::-1]), name, axis=1))
-    return 100 * (forth != back).sum(axis=1) / np.maximum((forth != 0).sum(axis=1), 1)
+    changed, all_of_them = (forth != back).sum(axis=1), (forth != 0).sum(axis=1)
+    return np.asarray(100 * changed / np.maximum(all_of_them, 1))

@@ -97,12 +97,14 @@ def accumulation(full: bool) -> list[Check]:
 )
 def accumulated_work(full: bool) -> list[Check]:
     """Count the work of a batch of 32, and of 4 times 8."""
-    whole, part = (ps.cost(ps.TrainConfig(policy="fp32", batch_size=n)) for n in (32, 8))
-    sums = sum(np.float64([1, 2, 3, 6]))
+    whole, part = (
+        ps.cost(ps.TrainConfig(policy=ps.Policy.parse("fp32"), batch_size=n)) for n in (32, 8)
+    )
+    means = np.array([1.0, 2, 3, 6])
     return equal(
         ("products of 4 times 8 examples / of 32", 1, 4 * part.products() / whole.products()),
         ("activations of 8 examples / of 32", 0.25, part.activations / whole.activations),
-        ("a sum of 4 means / their mean", 4, sums / np.mean([1, 2, 3, 6])),
+        ("a sum of 4 means / their mean", 4, means.sum() / means.mean()),
     )
 
 

@@ -33,7 +33,7 @@ def preference(q: Round, w: Params, seen: Any) -> Any:
     return q(q(jnp.tanh(q(q(seen) @ w["w1"]))) @ w["w2"])[..., 0]
 
 
-def episode(q: Round, w: Params, key: Any) -> tuple[Any, Any, Any]:
+def episode(q: Round, w: Params, key: Any) -> Any:
     """Return what carts saw, their pushes, and whether they still stood, for each time."""
     first, later = jax.random.split(key)
     start = tuple(jax.random.uniform(first, (4, CARTS), minval=-0.05, maxval=0.05))

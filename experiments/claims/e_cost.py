@@ -67,7 +67,8 @@ def training_memory(full: bool) -> list[Check]:
     expected = zip(policies, (16, 16, 8), strict=True)
     gigabytes = zip(policies, ("1.75", "1.75", "0.876"), strict=True)
     wide, narrow = (
-        ps.cost(ps.TrainConfig(policy=name)).activations for name in ("fp32", "fp16_mixed")
+        ps.cost(ps.TrainConfig(policy=ps.Policy.parse(name))).activations
+        for name in ("fp32", "fp16_mixed")
     )
     return [
         *equal(*((f"{n}, bytes a parameter", e, found[n] // BERT_BASE) for n, e in expected)),

@@ -31,8 +31,8 @@ def pole(full: bool) -> list[Check]:
         inside(
             f"float32: steps of 100 that the pole stands, mean of {n} seeds", 60, 100, wide.mean()
         ),
-        mean("mixed fp16, S = 1024, minus float32", 0, lengths(mixed("fp16"), n, 1024) - wide, 12),
-        mean("mixed bf16 minus float32", 0, lengths(mixed("bf16"), n) - wide, 12),
+        mean("mixed fp16, S = 1024, minus float32", 0, lengths(mixed("fp16"), n, 1024) - wide, 6),
+        mean("mixed bf16 minus float32", 0, lengths(mixed("bf16"), n) - wide, 6),
     ]
 
 

@@ -53,7 +53,7 @@ def by_threshold(seeds: int) -> dict[str, Run]:
 @partial(jax.jit, static_argnames=("recipe", "longest"))
 def _delayed(
     data: Digits, weights: Params, order: Any, delay: Any, recipe: Recipe, longest: int
-) -> Params:
+) -> Any:
     def one(data: Digits, weights: Params, order: Any) -> Any:
         q = rounder(recipe.compute)
 

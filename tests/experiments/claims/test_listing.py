@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import precsim as ps
 from docs.extensions.generated_tables import fill
 from docs.extensions.snippets import DOCS
-from experiments.claims import a_formats, c_methods, e_cost, trained
+from experiments.claims import a_formats, e_cost, trained
 from experiments.claims.listing import SECTIONS, chosen, claims
 from experiments.claims.report import as_dict
 from experiments.claims.row import KINDS, NOT_REPRODUCED, Claim, settle
-from experiments.claims.training import FP32, Run
+from experiments.claims.training import Run
 
 CLAIMS = {claim.number: claim for claim in claims()}
 EXACT = [claim for claim in claims() if claim.kind == "exact"]
@@ -81,7 +82,7 @@ def test_sample_of_measured_rows(number: int) -> None:
 
 def test_a_wrong_rounding_settles_no_exact_row(monkeypatch: pytest.MonkeyPatch) -> None:
     def truncated(x: float, spec: str) -> float:
-        return float(a_formats.ps.round_to(np.float64(x), f"{spec.partition(':')[0]}:rtz"))
+        return float(ps.round_to(np.float64(x), f"{spec.partition(':')[0]}:rtz"))
 
     monkeypatch.setattr(a_formats, "rounded", truncated)
     assert {settle(CLAIMS[n]).verdict for n in (1, 2, 10, 13)} == {NOT_REPRODUCED}
@@ -95,7 +96,6 @@ def test_trainings_that_are_all_the_same_settle_no_measured_row(
     monkeypatch.setattr(trained, "digits", lambda *_, **__: run)
     assert settle(CLAIMS[47]).verdict == NOT_REPRODUCED
     assert settle(CLAIMS[39]).verdict == NOT_REPRODUCED
-    assert c_methods.FP32 == FP32
 
 
 def test_another_record_of_a_gpu_settles_no_gpu_row(monkeypatch: pytest.MonkeyPatch) -> None:
