@@ -110,15 +110,34 @@ def gallery(folder: Path) -> str:
 
 
 def claims(record: Path) -> str:
-    """Return the settled claims of a record of ``precsim claims --json``, a table per section."""
+    """Return the settled claims of runs of ``precsim claims --json``, a table per section."""
+    runs = json.loads(record.read_text(encoding="utf-8"))
     rows: dict[str, list[list[str]]] = {}
-    for claim in json.loads(record.read_text(encoding="utf-8"))["claims"]:
-        numbers = "; ".join(f"{n['name']}: {n['written']}" for n in claim["numbers"][:SHOWN_NUMBERS])
+    for claim in sorted((c for run in runs for c in run["claims"]), key=lambda c: int(c["row"])):
+        numbers = "; ".join(
+            f"{n['name']}: {n['written']}" for n in claim["numbers"][:SHOWN_NUMBERS]
+        )
         said = f"{claim['says']} **{claim['verdict'].capitalize()}.** {claim['truth']}"
         row = [str(claim["row"]), said, f"{claim['kind']}: {numbers}", f"`{claim['command']}`"]
         rows.setdefault(claim["section"], []).append(row)
     columns = ["row", "claim, **verdict**, what is true", "numbers", "command"]
-    return "\n\n".join(f"### {title}\n\n{table(columns, cells)}" for title, cells in rows.items())
+    tables = [f"### {title}\n\n{table(columns, cells)}" for title, cells in rows.items()]
+    return "\n\n".join([*tables, *map(_run_of_claims, runs)])
+
+
+def _run_of_claims(run: dict[str, Any]) -> str:
+    """Return a sentence that says which rows a run recorded, and where."""
+    numbers = sorted(int(claim["row"]) for claim in run["claims"])
+    breaks = [k for k, n in enumerate(numbers) if k == 0 or n != numbers[k - 1] + 1]
+    parts = zip(breaks, [*breaks[1:], len(numbers)], strict=True)
+    ranges = ", ".join(
+        f"{numbers[i]}" + (f" to {numbers[j - 1]}" if j - i > 1 else "") for i, j in parts
+    )
+    where, seeds = run["where"], "all seeds" if run["full"] else "the fast run's seeds"
+    return (
+        f"Recorded with {seeds}, {where['date']}, {where['device']} ({where['processor']}), "
+        f"JAX {where['jax']}, NumPy {where['numpy']}: rows {ranges}."
+    )
 
 
 def made(name: str, docs: Path) -> str:

@@ -24,9 +24,9 @@ RECORD = Path(e_cost.__file__).with_name("recorded.json")
 
 def recorded() -> dict[int, dict[str, Any]]:
     """Return the rows of the page by number."""
-    found = json.loads(RECORD.read_text(encoding="utf-8"))
-    assert found["full"]
-    return {claim["row"]: claim for claim in found["claims"]}
+    runs = json.loads(RECORD.read_text(encoding="utf-8"))
+    rows = [claim for run in runs for claim in run["claims"]]
+    return {row["row"]: row for row in sorted(rows, key=lambda row: int(row["row"]))}
 
 
 def by_number(claim: Claim) -> str:
