@@ -9,6 +9,7 @@ digits. Layer outputs have 10 fraction bits, everything else has FL. All numbers
 power of two in float64, where every sum is exact: the results do not depend on the order of sums.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,19 @@ DEVIATIONS = {"mnist5k": 0.01, "digits": 0.1}
 MODES = {"nearest": "", "stochastic": ":sr"}
 
 
+class Words:
+    """The random words of a step, drawn at once and used one after the other."""
+
+    def __init__(self, words: Any) -> None:
+        """Keep the words, none of them used."""
+        self.words, self.used = words, 0
+
+    def take(self, shape: tuple[int, ...]) -> Any:
+        """Return the next words, in an array of this shape."""
+        start, self.used = self.used, self.used + math.prod(shape)
+        return self.words[start : self.used].reshape(shape)
+
+
 @partial(jax.jit, static_argnames="spec")
 def train_epoch(
     layers: Layers,
@@ -63,16 +77,17 @@ def train_epoch(
 
     def step(layers: Layers, batch: Any) -> tuple[Layers, Any]:
         k, pictures, labels = batch
-        draws = iter(jax.random.split(jax.random.fold_in(key, k), 2 * len(layers) + 2))
+        old, restore = ravel_pytree(layers)
+        count = old.size + len(pictures) * sum(len(biases) for _, biases in layers)
+        words = Words(jax.random.bits(jax.random.fold_in(key, k), 2 * count, np.uint32))
 
         def rounded(values: Any, place: str) -> Any:
             unit = 2.0 ** -(output_fraction_bits if place == "output" else fraction_bits)
-            bits = jax.random.bits(next(draws), values.shape, np.uint32)
-            noise = bits if spec.endswith(":sr") else None
+            noise = words.take(values.shape) if spec.endswith(":sr") else None
             return ps.round_to(values / unit, spec, random_bits=noise) * unit
 
         _, found = perceptron.gradients(layers, pictures, labels, 1.0, rounded)
-        (old, restore), exact = ravel_pytree(layers), ravel_pytree(found)[0]
+        exact = ravel_pytree(found)[0]
         new = rounded(old - rate * rounded(exact, "gradient"), "weights")
         return restore(new), (jnp.sum(exact != 0), jnp.sum((exact != 0) & (new == old)))
 
