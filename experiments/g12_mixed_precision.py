@@ -9,6 +9,7 @@ and 64-64-64-64-10. Weights, activations and gradients are rounded to fp16, sums
 """
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -82,7 +83,7 @@ def train_epoch(
 
 
 @jax.jit
-def exact_gradients(layers: Layers, pictures: Any, labels: Any) -> tuple[list[Any], Any]:
+def exact_gradients(layers: Layers, pictures: Any, labels: Any) -> tuple[Any, Any]:
     """Return the gradients of layer outputs, as they come up, and of weights, all in float32."""
     cotangents = []
 
@@ -104,7 +105,7 @@ def train(
     batches: np.ndarray,
     seed: int,
 ) -> tuple[Layers, np.ndarray, np.ndarray]:
-    """Return the layers, test errors by epoch in percent, and counts by epoch, shape (epochs, 4)."""
+    """Return the layers, test errors by epoch in percent, and counts, shape (epochs, 4)."""
     hidden = HIDDEN[digits.name]
     sizes = (digits.pictures.shape[1], hidden, hidden, hidden, 10)
     stored = "fp32" if has_masters else fmt
@@ -189,10 +190,71 @@ def compute(
     ]
     for name, arrays in zip(("activations", "weights"), zip(*found, strict=True), strict=True):
         histogram = ps.errors.exponent_histogram(np.concatenate(arrays))
-        results[f"exponents, {name}"] = histogram.exponents
-        results[f"counts, {name}"] = histogram.counts
+        results[f"exponents, {name}"] = np.asarray(histogram.exponents)
+        results[f"counts, {name}"] = np.asarray(histogram.counts)
     for name, (fmt, has_masters) in weights_kept(format).items():
         _, errors, counts = run(fmt, small_rate, 1.0, has_masters)
         results[f"error, {name}"] = errors
         results[f"lost, {name}"] = 100 * counts[:, 3] / np.maximum(counts[:, 2], 1)
     return results
+
+
+def check(results: Results) -> list[Check]:
+    """Compare roundings exactly, the order of shares, and on MNIST the reference."""
+    checks = [
+        Check(name, theirs, float(results[name]), grade="A")
+        for name, theirs in PUBLISHED.items()
+        if isinstance(theirs, float) and name in results
+    ]
+    scales, shares = results["loss scales"].tolist(), results["vanished"][:, -1].tolist()
+    ends = list(zip(scales, shares, strict=True))
+    for (scale, share), (larger, smaller_share) in pairwise(ends):
+        name = f"vanish at loss scale {scale:g}, over {larger:g}"
+        ratio = share / max(smaller_share, 1e-9)
+        checks.append(Check(name, (1.5, np.inf), ratio, "range", 0, "C"))
+    errors = {name: float(results[f"error, {name}"][-1]) for name in PUBLISHED["test error"]}
+    gain = errors["no master weights"] - errors["fp32 master weights"]
+    least = PUBLISHED["master weights better by more than"]
+    checks.append(Check("error without master weights, above", (least, 100), gain, "range", 0, "C"))
+    rest = errors["fp32 master weights"] - float(results["error, all fp32"][-1])
+    checks.append(Check("error with master weights, above fp32", (-2, 2), rest, "range", 0, "C"))
+    lost = float(results["lost, no master weights"][-1])
+    checks.append(Check("updates lost", PUBLISHED["updates lost"], lost, "absolute", 4, "C"))
+    kept = float(results["lost, fp32 master weights"][-1])
+    checks.append(Check("updates lost by master weights", (0, 2), kept, "range", 0, "C"))
+    if str(results["task"]) == TASKS[False]:
+        for scale, theirs in PUBLISHED["vanished by loss scale"].items():
+            name = f"vanish at loss scale {scale}, percent"
+            checks.append(Check(name, theirs, dict(ends)[scale], "relative", 0.5, "C"))
+        for label, theirs in PUBLISHED["test error"].items():
+            checks.append(Check(f"error, {label}", theirs, errors[label], "absolute", 3, "C"))
+    return checks
+
+
+def plot(results: Results, axes: list[Any]) -> None:
+    """Draw exponents of gradients, what vanishes by loss scale, lost updates and test errors."""
+    fmt, epochs = str(results["format"]), results["epochs"]
+    histograms = {
+        f"gradients of {name}": (results[f"exponents, {name}"], results[f"counts, {name}"])
+        for name in ("activations", "weights")
+    }
+    ps.plots.plot_exponent_histogram(axes[0], histograms, [fmt])
+    axes[0].set_title(f"gradients in float32 ({results['task']})")
+    scales, shares = results["loss scales"], results["vanished"][:, -1]
+    ps.plots.plot_curves(axes[1], {f"{fmt}, last epoch": (scales, shares)})
+    if str(results["task"]) == TASKS[False]:
+        points = PUBLISHED["vanished by loss scale"]
+        ps.plots.plot_published(axes[1], list(points), list(points.values()), "reference")
+    axes[1].set(xscale="log", yscale="log", xlabel="loss scale")
+    axes[1].set(ylabel="share that becomes 0 (%)", title="activation gradients that vanish")
+    for panel, name in zip(axes[2:], ("lost", "error"), strict=True):
+        labels = {
+            kept: kept if kept == "all fp32" else f"{fmt}, {kept}" for kept in weights_kept(fmt)
+        }
+        curves = {label: (epochs, results[f"{name}, {kept}"]) for kept, label in labels.items()}
+        ps.plots.plot_curves(panel, curves)
+        panel.set(xlabel="epoch", ylim=(-4, 104))
+    axes[2].set(ylabel="nonzero updates (%)", title="updates that change no weight")
+    axes[3].set(ylabel="test error (%)", title="small learning rate")
+    for panel in axes[1:]:
+        ps.plots.finish(panel)
