@@ -169,6 +169,7 @@ def public_use_faults(path: str, text: str) -> list[str]:
 RULES = (layer_faults, relative_import_faults, size_faults, name_faults, matplotlib_faults)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
 def test_package(rule: Rule) -> None:
     modules = sources("precsim")
@@ -176,6 +177,7 @@ def test_package(rule: Rule) -> None:
     assert [fault for path, text in modules.items() for fault in rule(path, text)] == []
 
 
+@pytest.mark.long
 def test_no_circles() -> None:
     assert circle_faults(sources("precsim")) == []
 

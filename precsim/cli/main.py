@@ -17,11 +17,15 @@ COMMANDS = {
     "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
     "show": "show a number in several formats: bits, value, error, neighbours",
+    "reproduce": "recompute published figures, or one of your own, and compare their numbers",
     "walk": "evaluate an expression step by step, and explain each rounding",
     "formats": "list the formats with their precision and range",
     "explore": "open a page of formats, roundings, sums and tensor cores in the browser",
 }
-"""Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
+"""Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`.
+
+One whose options depend on the words that follow has `add_options_of(words, parser)` too.
+"""
 
 _NUMBER = re.compile(r"-(\d|\.\d|\(|inf|nan|pi|e\b|\w+\()[\w.+/*^()\[\], =-]*\Z", re.IGNORECASE)
 
@@ -101,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     command = next((a for a in arguments if not a.startswith("-")), None)
-    parser, options = _parser(command)
+    words = arguments[arguments.index(command) + 1 :] if command is not None else []
+    parser, options = _parser(command, words)
     args, rest = parser.parse_known_args(arguments)
     if "words" in args and not any(_is_option(word) for word in rest):
         args.words += rest  # argparse takes words up to the next option only
@@ -126,7 +131,7 @@ def _is_option(word: str) -> bool:
     return word.startswith("-") and not _NUMBER.match(word)
 
 
-def _parser(command: str | None) -> tuple[argparse.ArgumentParser, list[str]]:
+def _parser(command: str | None, words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
     """Return the parser and the options; only the chosen command's module is loaded for them."""
     if command is not None and command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
@@ -145,7 +150,10 @@ def _parser(command: str | None) -> tuple[argparse.ArgumentParser, list[str]]:
     for name, summary in COMMANDS.items():
         chosen = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         if name == command:
-            _module(name).add_arguments(chosen)
+            module = _module(name)
+            module.add_arguments(chosen)
+            if hasattr(module, "add_options_of"):
+                module.add_options_of(words, chosen)
             usage = chosen.format_usage()
     return parser, re.findall(r"--[\w-]+", usage)
 

@@ -16,6 +16,7 @@ from experiments.frame import Request, run
 SPECS = {**g09_narrow_range.SPECS, "a100": ps.MatmulSpec.parse("a100:fp16")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SPECS)
 def test_order_and_bits_do_not_depend_on_backend_or_chunks(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -79,6 +80,7 @@ def test_ties_away_in_the_narrow_range(
     assert any("n = 24 " in line and "0.005662695" in line for line in table.splitlines())
 
 
+@pytest.mark.long
 def test_the_other_rule_of_no_subnormals(monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch, subnormals="flush_after_rounding")
     checks = g09_narrow_range.check(g09_narrow_range.compute(fast=True))
@@ -86,6 +88,7 @@ def test_the_other_rule_of_no_subnormals(monkeypatch: pytest.MonkeyPatch) -> Non
     assert wrong == ["subnormals off, n = 13", "subnormals off, n = 18"]
 
 
+@pytest.mark.long
 def test_a_tensor_core_curve_and_its_mutation(monkeypatch: pytest.MonkeyPatch) -> None:
     n = g10_tensor_cores.SIZES[:5]
     published = [f"{x:.6e}" for x in list(g10_tensor_cores.PUBLISHED["v100:fp16"].values())[:5]]

@@ -38,6 +38,7 @@ def test_full_run_in_two_processes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "66/66" in printed
 
 
+@pytest.mark.long
 def test_ties_away_in_the_harmonic_sums(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,6 +55,7 @@ def test_ties_away_in_the_harmonic_sums(
     assert "e4m3:rtz" not in table
 
 
+@pytest.mark.long
 def test_ties_away_in_euler(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def mutated(data: bytes, header: int, random: np.random.Generator) -> bytes:
     return bytes(data[:end] + data[at:] if kind == 4 else data[:at] + data[end:])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", list(VALID))
 def test_mutations_end_in_a_result_or_in_one_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"file{kind}"
@@ -281,6 +282,7 @@ def test_names_are_only_names(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == [folder, path]
 
 
+@pytest.mark.long
 def test_a_file_larger_than_the_memory_for_it(tmp_path: Path) -> None:
     """A quarter of a gigabyte of zeros, of which nothing is on the disk, in 64 MiB."""
     path = tmp_path / "x.npy"

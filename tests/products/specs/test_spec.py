@@ -260,6 +260,7 @@ def machine_specs() -> st.SearchStrategy[MatmulSpec]:
     )
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(plain_specs() | fused_specs() | machine_specs())
 def test_what_a_spec_prints_parses_to_it(spec: MatmulSpec) -> None:

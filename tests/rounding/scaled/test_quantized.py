@@ -78,6 +78,7 @@ def check_libraries(name: str, draws: Any, assert_same_bits: Any) -> None:
         assert_same_bits(rounded, ps.dequantize(expected))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMPILED)
 def test_numpy_jit_and_vmap_give_the_same_bits(
     name: str, draws: Any, assert_same_bits: Any
