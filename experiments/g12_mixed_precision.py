@@ -48,9 +48,9 @@ HIDDEN = {"mnist5k": 256, "digits": 64}
 MEASURED_BATCHES = 10
 
 
-@partial(jax.jit, static_argnames=("fmt", "has_masters"))
+@partial(jax.jit, static_argnames="fmt")
 def train_epoch(
-    layers: Layers, batches: Any, rate: Any, loss_scale: Any, fmt: str, has_masters: bool
+    layers: Layers, batches: Any, rate: Any, loss_scale: Any, has_masters: Any, fmt: str
 ) -> tuple[Layers, Any]:
     """Return the layers after all batches, and counts of each.
 
@@ -75,7 +75,8 @@ def train_epoch(
         gradient = ps.round_to(ravel_pytree(found)[0], fmt) / scale
         is_finite = jnp.all(jnp.isfinite(gradient))  # else the step is skipped
         update = jnp.where(is_finite, -rate * gradient, 0)
-        new = ps.apply_updates(old, update, rounding="fp32" if has_masters else fmt)
+        narrow, wide = (ps.apply_updates(old, update, rounding=spec) for spec in (fmt, "fp32"))
+        new = jnp.where(has_masters, wide, narrow)
         lost = jnp.sum((update != 0) & (new == old))
         return restore(new), (sum(nonzero), sum(vanished), jnp.sum(update != 0), lost)
 
@@ -121,8 +122,8 @@ def train(
             (pictures[batch], digits.labels[batch]),
             np.float32(rate),
             np.float32(loss_scale),
-            fmt,
             has_masters,
+            fmt,
         )
         layers = jax.tree.map(np.asarray, layers)
         copies = jax.tree.map(lambda w: ps.round_to(w, fmt), layers)

@@ -43,7 +43,7 @@ PUBLISHED: dict[str, Any] = {
 WINDOW = 500
 """Steps whose losses are drawn as one point."""
 LAST = 2000
-TERMS, DRAWN_PATHS = 1000, 20
+TERMS, DRAWN_PATHS, DRAWN_EVERY = 1000, 20, 10
 
 
 def rules(fmt: str) -> dict[str, tuple[str, str, bool]]:
@@ -120,26 +120,28 @@ def compute(
     x, y = (np.stack(parts) for parts in zip(*drawn, strict=True))
     key = jax.random.key(SEED)
     rate = np.float32(learning_rate)
-    window, last = min(WINDOW, steps), min(LAST, steps)
+    window = min(WINDOW, steps)
     points = steps // window
+
+    def of_windows(array: np.ndarray) -> np.ndarray:
+        """Sum over all seeds and the steps of each window."""
+        return array[:, : points * window].reshape(seeds, points, window).sum(axis=(0, 2))
+
     results: Results = {"format": np.array(format), "steps": window * np.arange(1, points + 1)}
     for label, (policy, rounding, is_compensated) in rules(format).items():
         found = descend(x, y, jax.random.split(key, seeds), rate, policy, rounding, is_compensated)
         errors, updates, cancelled = (np.asarray(array, np.float64) for array in found)
-        losses = errors[:, : points * window].reshape(seeds, points, window)
-        results[f"loss, {label}"] = losses.mean(axis=(0, 2))
-        results[f"last losses, {label}"] = errors[:, -last:].mean(axis=1)
-        of_window = (
-            a[:, : points * window].reshape(seeds, points, window) for a in (cancelled, updates)
-        )
-        lost, all_updates = (part.sum(axis=(0, 2)) for part in of_window)
-        results[f"cancelled, {label}"] = lost / np.maximum(all_updates, 1)
+        results[f"loss, {label}"] = of_windows(errors) / (seeds * window)
+        results[f"last losses, {label}"] = errors[:, -LAST:].mean(axis=1)
+        results[f"cancelled, {label}"] = of_windows(cancelled) / np.maximum(of_windows(updates), 1)
         results[f"all cancelled, {label}"] = np.asarray(cancelled.sum() / updates.sum())
     term = ps.round_to(np.float32(0.001), format)
     results["term"] = np.asarray(term)
-    results["sum, nearest"] = np.asarray(running_sums(term, key, format, 1))[:, 0]
+    drawn_terms = np.arange(0, TERMS + 1, DRAWN_EVERY)
     stochastic = np.asarray(running_sums(term, key, f"{format}:sr", sums))
-    results["sums, stochastic"] = stochastic[:, :DRAWN_PATHS]
+    results["terms"] = drawn_terms
+    results["sum, nearest"] = np.asarray(running_sums(term, key, format, 1))[drawn_terms, 0]
+    results["sums, stochastic"] = stochastic[drawn_terms, :DRAWN_PATHS]
     results["last sums, stochastic"] = stochastic[-1]
     return results
 
@@ -173,15 +175,14 @@ def check(results: Results) -> list[Check]:
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw losses, the spread of their ends, cancelled updates, and the sums of small terms."""
     fmt, steps = str(results["format"]), results["steps"]
-    names = {name: name if name == "fp32" else f"{fmt}, {name}" for name in rules(fmt)}
-    styles = ps.plots.line_styles(names.values())
-    curves = {label: (steps, results[f"loss, {name}"]) for name, label in names.items()}
-    ps.plots.plot_curves(axes[0], curves)
+    names = list(rules(fmt))
+    styles = ps.plots.line_styles(names)
+    ps.plots.plot_curves(axes[0], {name: (steps, results[f"loss, {name}"]) for name in names})
     axes[0].set(yscale="log", xlabel="step", ylabel="mean squared error")
-    axes[0].set_title("least squares, one example a step")
-    for k, (name, label) in enumerate(names.items()):
+    axes[0].set_title(f"least squares, weights in {fmt}")
+    for k, name in enumerate(names):
         ends = results[f"last losses, {name}"]
-        look = {"color": styles[label]["color"], "marker": styles[label]["marker"]}
+        look = {"color": styles[name]["color"], "marker": styles[name]["marker"]}
         axes[1].plot(np.full(ends.size, k), ends, linestyle="none", markersize=4, alpha=0.6, **look)
     published = list(PUBLISHED["loss"].values())
     ps.plots.plot_published(axes[1], range(len(published)), published, "reference, one seed")
@@ -189,17 +190,23 @@ def plot(results: Results, axes: list[Any]) -> None:
     axes[1].set_xticks(range(len(names)), short)
     axes[1].set(yscale="log", ylabel="squared error of the last steps")
     axes[1].set_title("one point for each seed")
-    shares = {label: (steps, 100 * results[f"cancelled, {n}"]) for n, label in names.items()}
+    shares = {name: (steps, 100 * results[f"cancelled, {name}"]) for name in names}
     ps.plots.plot_curves(axes[2], shares)
     axes[2].set(xlabel="step", ylabel="nonzero updates cancelled (%)", ylim=(-4, 104))
     axes[2].set_title("updates that change no weight")
-    terms, term = np.arange(len(results["sum, nearest"])), float(results["term"])
+    terms, term = results["terms"], float(results["term"])
     axes[3].plot(terms, results["sums, stochastic"], color="0.75", linewidth=0.5, zorder=0)
-    paths = {f"{fmt}, nearest": results["sum, nearest"], "exact": 1 + term * terms}
-    paths[f"{fmt}, stochastic, mean of those in grey"] = results["sums, stochastic"].mean(axis=1)
-    ps.plots.plot_curves(axes[3], {label: (terms, path) for label, path in paths.items()})
+    means = results["sums, stochastic"].mean(axis=1)
+    look = {name: styles[name] | {"markevery": 10} for name in ("nearest", "stochastic")}
+    axes[3].plot(terms, results["sum, nearest"], label="nearest", **look["nearest"])
+    axes[3].plot(terms, means, label="stochastic, mean of those in grey", **look["stochastic"])
+    axes[3].plot(terms, 1 + term * terms, color="black", linewidth=0.8, label="exact")
     sums = [PUBLISHED["sum"][name] for name in ("nearest", "stochastic, mean")]
     ps.plots.plot_published(axes[3], [terms[-1]] * len(sums), sums, "reference")
-    axes[3].set(xlabel="additions of 0.001 to 1.0", ylabel="sum", title="a small update, repeated")
+    axes[3].set(
+        xlabel="additions of 0.001 to 1.0",
+        ylabel="sum",
+        title=f"a small update, repeated, in {fmt}",
+    )
     for panel in axes:
         ps.plots.finish(panel)
