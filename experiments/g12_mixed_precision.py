@@ -28,6 +28,8 @@ CLASS: Grade = "B"
 PANELS = 4
 SEED = 0
 INPUTS = ("perceptron.py",)
+NEEDS = "the package mlxtend for the full run"
+SECONDS = (15, 120)
 
 PUBLISHED: dict[str, Any] = {
     "read in": "Micikevicius et al., as quoted: values below 2^-24 vanish; a weight swallows updates 2048 times "
@@ -160,28 +162,48 @@ def weights_kept(fmt: str) -> dict[str, tuple[str, bool]]:
 def compute(
     fast: bool,
     *,
-    format: str = "fp16",  # noqa: A002 the name of the option
-    loss_scales: tuple[float, ...] = (1, 8, 128, 1024, 32768),
+    format_: str = "fp16",
+    loss_scales: tuple[float, ...] = (1.0, 8.0, 128.0, 1024.0, 32768.0),
     epochs: int = 20,
     batch_size: int = 100,
     learning_rate: float = 0.05,
     small_rate: float = 0.002,
     seed: int = SEED,
 ) -> Results:
-    """Return roundings, vanished gradients by loss scale, and errors with and without masters."""
+    """Return roundings, vanished gradients by loss scale, and errors with and without masters.
+
+    Parameters
+    ----------
+    fast : bool
+        scikit-learn's digits instead of MNIST's.
+    format_ : str
+        Format of weights, activations and gradients.
+    loss_scales : tuple of float
+        Factors on the loss, with master weights.
+    epochs : int
+        Passes over the digits.
+    batch_size : int
+        Digits in a step.
+    learning_rate : float
+        Step size of the runs with loss scales.
+    small_rate : float
+        Step size of the runs with and without master weights.
+    seed : int
+        Decides split, first weights and order.
+    """
     digits = perceptron.load_digits(TASKS[fast], seed)
     order = perceptron.batches(digits, batch_size, epochs, seed)
     run = partial(train, digits, batches=order, seed=seed)
     results: Results = {
         "task": np.array(digits.name),
-        "format": np.array(format),
+        "format": np.array(format_),
         "loss scales": np.array(loss_scales, np.float64),
         "epochs": np.arange(1, epochs + 1),
     }
-    results |= {name: np.asarray(value) for name, value in facts(format).items()}
+    results |= {name: np.asarray(value) for name, value in facts(format_).items()}
     shares = []
     for scale in loss_scales:
-        layers, _, counts = run(format, learning_rate, scale, True)
+        layers, _, counts = run(format_, learning_rate, scale, True)
         shares.append(100 * counts[:, 1] / counts[:, 0])
     results["vanished"] = np.array(shares)
     measured = order[-1, :MEASURED_BATCHES]
@@ -193,7 +215,7 @@ def compute(
         histogram = ps.errors.exponent_histogram(np.concatenate(arrays))
         results[f"exponents, {name}"] = np.asarray(histogram.exponents)
         results[f"counts, {name}"] = np.asarray(histogram.counts)
-    for name, (fmt, has_masters) in weights_kept(format).items():
+    for name, (fmt, has_masters) in weights_kept(format_).items():
         _, errors, counts = run(fmt, small_rate, 1.0, has_masters)
         results[f"error, {name}"] = errors
         results[f"lost, {name}"] = 100 * counts[:, 3] / np.maximum(counts[:, 2], 1)

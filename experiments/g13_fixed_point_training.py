@@ -29,6 +29,8 @@ CLASS: Grade = "C"
 PANELS = 4
 SEED = 0
 INPUTS = ("perceptron.py",)
+NEEDS = "the package mlxtend for the full run"
+SECONDS = (18, 160)
 
 PUBLISHED: dict[str, Any] = {
     "read in": "Gupta et al., abstract: 16 bits with stochastic rounding lose little or nothing. Numbers: recomputed "
@@ -149,7 +151,27 @@ def compute(
     learning_rate: float = 0.1,
     seed: int = SEED,
 ) -> Results:
-    """Return learning curves in float32, and in fixed point for both modes and all FL."""
+    """Return learning curves in float32, and in fixed point for both modes and all FL.
+
+    Parameters
+    ----------
+    fast : bool
+        scikit-learn's digits instead of MNIST's.
+    word_length : int
+        Bits of each number, the sign among them.
+    fraction_bits : tuple of int
+        Those of weights, cotangents and updates, FL, one run each.
+    output_fraction_bits : int
+        Those of layer outputs.
+    epochs : int
+        Passes over the digits.
+    batch_size : int
+        Digits in a step.
+    learning_rate : float
+        Step size.
+    seed : int
+        Decides split, first weights, order and random bits.
+    """
     digits = perceptron.load_digits(TASKS[fast], seed)
     run = partial(
         train,

@@ -24,6 +24,7 @@ CITATION = "Zamirai et al., arXiv 2010.06192: what is cancelled, and two remedie
 CLASS: Grade = "B"
 PANELS = 4
 SEED = 0
+SECONDS = (23, 23)
 
 PUBLISHED: dict[str, Any] = {
     "read in": "Zamirai et al.: the abstract, that is the order of the losses. All numbers: recomputed by an "
@@ -107,7 +108,7 @@ def running_sums(term: Any, key: Any, spec: str, lanes: int) -> Any:
 def compute(
     fast: bool,
     *,
-    format: str = "bf16",  # noqa: A002 the name of the option
+    format_: str = "bf16",
     steps: int = 20_000,
     seeds: int = 8,
     learning_rate: float = 0.01,
@@ -115,7 +116,27 @@ def compute(
     noise: float = 0.5,
     sums: int = 3000,
 ) -> Results:
-    """Return losses and cancelled updates along the descents, and sums of 1000 small terms."""
+    """Return losses and cancelled updates along the descents, and sums of 1000 small terms.
+
+    Parameters
+    ----------
+    fast : bool
+        Changes nothing.
+    format_ : str
+        Format of weights and gradients, and of the sums.
+    steps : int
+        Steps of each descent, of one example each.
+    seeds : int
+        Draws of weights and examples.
+    learning_rate : float
+        Step size.
+    dimension : int
+        Number of weights.
+    noise : float
+        Deviation of the noise in y.
+    sums : int
+        Stochastic sums of 1.0 and 1000 times 0.001.
+    """
     drawn = [problem(SEED + k, steps, dimension, noise) for k in range(seeds)]
     x, y = (np.stack(parts) for parts in zip(*drawn, strict=True))
     key = jax.random.key(SEED)
@@ -127,20 +148,20 @@ def compute(
         """Sum over all seeds and the steps of each window."""
         return array[:, : points * window].reshape(seeds, points, window).sum(axis=(0, 2))
 
-    results: Results = {"format": np.array(format), "steps": window * np.arange(1, points + 1)}
-    for label, (policy, rounding, is_compensated) in rules(format).items():
+    results: Results = {"format": np.array(format_), "steps": window * np.arange(1, points + 1)}
+    for label, (policy, rounding, is_compensated) in rules(format_).items():
         found = descend(x, y, jax.random.split(key, seeds), rate, policy, rounding, is_compensated)
         errors, updates, cancelled = (np.asarray(array, np.float64) for array in found)
         results[f"loss, {label}"] = of_windows(errors) / (seeds * window)
         results[f"last losses, {label}"] = errors[:, -LAST:].mean(axis=1)
         results[f"cancelled, {label}"] = of_windows(cancelled) / np.maximum(of_windows(updates), 1)
         results[f"all cancelled, {label}"] = np.asarray(cancelled.sum() / updates.sum())
-    term = ps.round_to(np.float32(0.001), format)
+    term = ps.round_to(np.float32(0.001), format_)
     results["term"] = np.asarray(term)
     drawn_terms = np.arange(0, TERMS + 1, DRAWN_EVERY)
-    stochastic = np.asarray(running_sums(term, key, f"{format}:sr", sums))
+    stochastic = np.asarray(running_sums(term, key, f"{format_}:sr", sums))
     results["terms"] = drawn_terms
-    results["sum, nearest"] = np.asarray(running_sums(term, key, format, 1))[drawn_terms, 0]
+    results["sum, nearest"] = np.asarray(running_sums(term, key, format_, 1))[drawn_terms, 0]
     results["sums, stochastic"] = stochastic[drawn_terms, :DRAWN_PATHS]
     results["last sums, stochastic"] = stochastic[-1]
     return results
