@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -97,6 +98,85 @@ def test_words_are_used_once() -> None:
     words = g13.Words(np.arange(10))
     assert words.take((2, 3)).tolist() == [[0, 1, 2], [3, 4, 5]]
     assert words.take((4,)).tolist() == [6, 7, 8, 9]
+
+
+def small_network(unit: float) -> tuple[Any, tuple[np.ndarray, np.ndarray]]:
+    """Return a network 3-4-2 of multiples of a unit, and one batch of five pictures."""
+    rng = np.random.default_rng(2)
+    layers = [
+        (unit * rng.integers(-200, 200, shape), unit * rng.integers(-9, 9, shape[1]))
+        for shape in ((3, 4), (4, 2))
+    ]
+    return layers, (rng.integers(17, size=(1, 5, 3)) / 16, rng.integers(2, size=(1, 5)))
+
+
+def backward(layers: Any, x: np.ndarray, labels: np.ndarray, scale: float, rounded: Any) -> Any:
+    """Return the gradient of the mean cross-entropy of a network of two layers, by hand."""
+    (w, b), (v, c) = layers
+    h = rounded(x @ w + b, "output")
+    y = rounded(np.maximum(h, 0) @ v + c, "output")
+    p = np.exp(y - y.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    g = rounded((p - np.eye(2)[labels]) * scale / len(x), "cotangent")
+    f = rounded(g @ v.T, "cotangent") * (h > 0)
+    return [(x.T @ f, f.sum(axis=0)), (np.maximum(h, 0).T @ g, g.sum(axis=0))]
+
+
+def flat(layers: Any) -> np.ndarray:
+    return np.concatenate([np.ravel(array) for layer in layers for array in layer])
+
+
+@pytest.mark.long
+def test_a_step_in_fixed_point_by_hand() -> None:
+    fraction_bits, output_bits, rate = 10, 8, 0.25
+
+    def fixed(values: Any, bits: int) -> Any:
+        return np.clip(np.rint(values * 2.0**bits), -(2**15), 2**15 - 1) / 2.0**bits
+
+    def rounded(values: Any, place: str) -> Any:
+        return fixed(values, output_bits if place == "output" else fraction_bits)
+
+    layers, (x, labels) = small_network(2.0**-fraction_bits)
+    exact = flat(backward(layers, x[0], labels[0], 1.0, rounded))
+    expected = fixed(flat(layers) - rate * fixed(exact, fraction_bits), fraction_bits)
+    with jax.enable_x64(True):
+        found, (moving, staying) = g13.train_epoch(
+            layers, (x, labels), rate, 10.0, 8.0, jax.random.key(0), "q15.0"
+        )
+        assert flat(found).tolist() == expected.tolist()
+        assert int(moving[0]) == np.sum(exact != 0)
+        assert int(staying[0]) == np.sum((exact != 0) & (expected == flat(layers)))
+
+
+@pytest.mark.long
+def test_a_step_of_mixed_precision_in_numpy_halves() -> None:
+    vanished = []
+
+    def rounded(values: Any, place: str) -> Any:
+        halves = np.float16(values)
+        if place == "cotangent":
+            vanished.append(np.sum((values != 0) & (halves == 0)))
+        return halves.astype(np.float64)
+
+    layers, (x, labels) = small_network(2.0**-8)
+    scale, rate = 2.0**-20, 2.0**-10  # so small that something vanishes
+    gradient = np.float16(flat(backward(layers, x[0], labels[0], scale, rounded)))
+    assert sum(vanished)
+    update = -rate * gradient.astype(np.float64) / scale
+    masters = flat(layers) + update
+    singles = jax.tree.map(np.float32, layers)
+    for has_masters, expected in ((True, masters), (False, np.float16(masters))):
+        found, counts = g12.train_epoch(
+            singles,
+            (np.float32(x), labels),
+            np.float32(rate),
+            np.float32(scale),
+            has_masters,
+            "fp16",
+        )
+        np.testing.assert_allclose(flat(found), expected, rtol=2.0**-10, atol=2.0**-20)
+        assert int(counts[1][0]) == sum(vanished)
+        assert (int(counts[3][0]) > int(counts[2][0]) / 2) is not has_masters
 
 
 @pytest.mark.long
