@@ -64,7 +64,7 @@ def _from(*folders: Callable[[], Folder]) -> Inputs:
             content = _changed_archive(rng, content)
         elif name.endswith(".safetensors") and rng.random() < 0.7:
             content = _changed_header(rng, content)
-        elif name.endswith((".json", ".txt", ".csv", ".data")) and rng.random() < 0.7:
+        elif name.endswith((".json", ".txt", ".csv", ".data", ".toml")) and rng.random() < 0.7:
             text = changed_text(rng, content.decode("utf-8"), _WORDS)
             content = text.encode("utf-8", "surrogatepass")
         else:
@@ -285,6 +285,22 @@ def _text() -> Folder:
     return {"text.txt": ("To be, or not to be: that is the question.\n" * 30).encode()}
 
 
+def _grid() -> Folder:
+    text = (
+        'policies = ["bf16", "bf16_mixed;head:fp16"]\nschedules = ["bf16@0,fp32@5"]\n'
+        'models = ["mlp", "cnn"]\nseeds = "0-3"\n\n[settings]\nsteps = [10, 20]\n'
+        'learning_rate = 0.01\n\n[[paired]]\noptimizer = "adam"\nbatch_size = 16\n'
+    )
+    return {"grid.toml": text.encode()}
+
+
+def _read_grid(path: Path) -> None:
+    policy, schedule = (
+        named(f"precsim.cli.policies:read_{kind}") for kind in ("policy", "schedule")
+    )
+    named("precsim.sweeps.grid:read_grid")(path, policy, schedule)
+
+
 FILES: dict[str, Parser] = {
     name: Parser(read=read, make=make, refusals=_REFUSALS, share=share)
     for name, read, make, share in (
@@ -303,6 +319,7 @@ FILES: dict[str, Parser] = {
         ),
         ("hashes", in_folder(_read_hashes), _from(_hashes), 4),
         ("runs", in_folder(_read_run, of_file="run.json"), _from(_run), 2),
+        ("grids", in_folder(_read_grid, of_file="grid.toml"), _from(_grid), 2),
         ("vectors", in_folder(_read_vectors, of_file="vectors.txt"), _from(_vectors), 2),
     )
 }
