@@ -19,6 +19,7 @@ OWN: dict[str, dict[str, Any]] = {
     "g17_gaussian_grids": {"bits": 3, "element": "e2m3"},
     "g19_loss_gap": {"reference": "4 over 6"},
     "g20_tpu_prints": {"format_": "e5m2", "order": "pairwise"},
+    "g24_integer_lu": {"n": 20, "bits": 5},
 }
 HEAVY: dict[str, dict[str, Any]] = {
     "g06_error_growth": {"formats": ("e5m2",), "runs": 2},
@@ -30,6 +31,10 @@ HEAVY: dict[str, dict[str, Any]] = {
     "g16_classics": {"formats": ("e5m2", "fp16"), "steps": 9},
     "g18_nvfp4_scale_rules": {"size": 32, "products": 4, "seed": 1},
     "g21_limited_randomness": {"format_": "bf16", "n": 64, "seeds": 2},
+    "g22_flash_attention": {"format_": "fp16", "ties": 3, "rows": 8},
+    "g23_half_precision_lu": {"format_": "bf16", "n": 16, "refined": 8},
+    "g25_low_precision_factors": {"format_": "bf16", "n": 10},
+    "g26_least_squares": {"format_": "bf16", "m": 12, "exponents": (1, 3)},
 }
 
 
@@ -60,6 +65,14 @@ def test_every_parameter_says_what_it_is() -> None:
         ("g05_swamping", {"format_": "fp16:rtz"}, "parameter 'format_': unknown format 'fp16:rtz'"),
         ("g05_swamping", {"n": 5}, "n is 5; allowed are integers from 64 to 2**30"),
         ("g06_error_growth", {"formats": ("fp16",) * 3}, "formats are 3; allowed are one or two"),
+        (
+            "g22_flash_attention",
+            {"ties": 17},
+            "ties is 17; allowed are integers from 1 to keys, 16",
+        ),
+        ("g24_integer_lu", {"n": 25}, "n is 25; allowed are multiples of block, 10"),
+        ("g25_low_precision_factors", {"matrices": "no"}, "'no'; allowed is a folder with .mtx"),
+        ("g26_least_squares", {"m": 4}, "m is 4; allowed are integers from n, 10"),
         ("g10_tensor_cores", {"machines": ("h100:e4m9",)}, "parameter 'machines': "),
     ],
 )
