@@ -169,6 +169,10 @@ def compute(fast: bool, *, size: int = 0, products: int = 0, seed: int = SEED) -
     seed : int
         Of all random numbers.
     """
+    if size < 0 or size % TILE:
+        raise ValueError(f"size is {size}; allowed are 0 and multiples of {TILE}")
+    if products and products < 4:
+        raise ValueError(f"products is {products}; allowed are 0 and integers from 4 on")
     size, products = size or (512 if fast else 2048), products or (64 if fast else 1024)
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((size, size), np.float32)
