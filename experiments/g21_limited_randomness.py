@@ -110,6 +110,8 @@ def compute(
     seed : int
         Of terms and random bits.
     """
+    if n and not 64 <= n <= 2**20:
+        raise ValueError(f"n is {n}; allowed are 0 and integers from 64 to 2**20")
     results: Results = {"few": np.array(FEW), "random bits": RANDOM_BITS}
     found = [truncated(r) for r in FEW]
     results["inputs with the mean of the truncation"] = np.array([count for count, _ in found])

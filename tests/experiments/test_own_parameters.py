@@ -16,6 +16,9 @@ OWN: dict[str, dict[str, Any]] = {
     "g04_more_precision": {"precisions": (10, 11), "b": 2.0**20},
     "g05_swamping": {"format_": "e4m3", "n": 500, "chunks": (16,)},
     "g08_few_random_bits": {"depth": 5, "drift_bits": 3, "lanes": 8},
+    "g17_gaussian_grids": {"bits": 3, "element": "e2m3"},
+    "g19_loss_gap": {"reference": "4 over 6"},
+    "g20_tpu_prints": {"format_": "e5m2", "order": "pairwise"},
     "g24_integer_lu": {"n": 20, "bits": 5},
 }
 HEAVY: dict[str, dict[str, Any]] = {
@@ -26,6 +29,8 @@ HEAVY: dict[str, dict[str, Any]] = {
     "g11_eight_bits": {"formats": ("e3m2",), "blocks": ("nvfp4",)},
     "g15_refinement": {"format_": "bf16", "order": 8},
     "g16_classics": {"formats": ("e5m2", "fp16"), "steps": 9},
+    "g18_nvfp4_scale_rules": {"size": 32, "products": 4, "seed": 1},
+    "g21_limited_randomness": {"format_": "bf16", "n": 64, "seeds": 2},
     "g22_flash_attention": {"format_": "fp16", "ties": 3, "rows": 8},
     "g23_half_precision_lu": {"format_": "bf16", "n": 16, "refined": 8},
     "g25_low_precision_factors": {"format_": "bf16", "n": 10},
