@@ -215,6 +215,7 @@ def plot(results: Results, axes: list[Any]) -> None:
     if int(results["n"]) == PUBLISHED["n"]:
         ps.plots.plot_published(axes[0], [PUBLISHED["residual"]], [PUBLISHED["error"]])
     axes[0].set(xlabel="residual, largest", ylabel="error, largest")
+    axes[0].locator_params(axis="x", nbins=4)
     axes[0].set_title(f"direct solve, LU in fp16, N = {int(results['n'])}")
     order = int(results["orders"][0])
     curves = {}
