@@ -20,6 +20,7 @@ CITATION = (
 )
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (0.1, 0.1)
 
 ENTRIES = (
     "bias",
@@ -65,13 +66,18 @@ PUBLISHED: dict[str, Any] = {
 SPECS = {"e4m3": "e4m3", "e5m2": "e5m2"}
 MX_INT8 = "q1.6"  # elements of mxint8
 SPACED = {"e5m2": 3, "e4m3": 4, "bf16": 8, "fp16": 11}  # precision p, as published
+_NOT_DRAWN = ("e8m0", "fp16", "bf16")
+_DRAWN = "values of "
+_SPACING = "spacing / x, "
 GRID = np.linspace(1, 16, 15 * 256 + 1)
 
 
 def values(name: str) -> np.ndarray:
     """Return the value of every code, in float64."""
     width = ps.get_format(name).width
-    return np.asarray(ps.decode(np.arange(1 << (width or 0)), name), np.float64)
+    if not isinstance(ps.get_format(name), ps.FloatFormat) or width is None or width > 16:
+        raise ValueError(f"formats has {name!r}; allowed are floating formats of at most 16 bits")
+    return np.asarray(ps.decode(np.arange(1 << width), name), np.float64)
 
 
 def describe(name: str) -> list[float]:
@@ -100,22 +106,33 @@ def describe(name: str) -> list[float]:
     ]
 
 
-def compute(fast: bool) -> Results:
-    """Return the table of every format, the codes of the casts, and the relative spacings."""
+def compute(
+    fast: bool,
+    *,
+    formats: tuple[str, ...] = tuple(_TABLES),
+    spaced: tuple[str, ...] = tuple(SPACED),
+) -> Results:
+    """Return the table of every format, the codes of the casts, and the relative spacings.
+
+    Parameters
+    ----------
+    fast : bool
+        Not used: it takes seconds.
+    formats : tuple of str
+        Formats of at most 16 bits, whose tables are computed, and whose values are drawn.
+    spaced : tuple of str
+        Formats whose relative spacing is drawn.
+    """
     results: Results = {"entry": np.array(ENTRIES)}
-    results |= {name: np.array(describe(name)) for name in _TABLES}
-    steps = values(MX_INT8)
+    results |= {name: np.array(describe(name)) for name in formats}
+    steps = np.asarray(ps.decode(np.arange(256), MX_INT8), np.float64)
     results["mxint8"] = np.array([steps.max(), steps[steps > 0].min()])
     casts = [ps.encode(ps.round_to(x, SPECS[name]), name).item() for name, x in _CASTS]
     results["casts"] = np.array(casts)
     results["x"] = GRID
-    results |= {f"spacing / x, {name}": ps.ulp(GRID, name) / GRID for name in SPACED}
-    results |= {f"values of {name}": np.unique(np.abs(values(name))) for name in _drawn()}
-    return results
-
-
-def _drawn() -> list[str]:
-    return [name for name in _TABLES if name not in ("e8m0", "fp16", "bf16")]
+    results |= {_SPACING + name: ps.ulp(GRID, name) / GRID for name in spaced}
+    drawn = [name for name in formats if name not in _NOT_DRAWN]
+    return results | {_DRAWN + name: np.unique(np.abs(values(name))) for name in drawn}
 
 
 def check(results: Results) -> list[Check]:
@@ -135,7 +152,7 @@ def check(results: Results) -> list[Check]:
     for ((name, x), code), ours in zip(_CASTS.items(), results["casts"], strict=True):
         checks.append(Check(f"{x!r} to {name}, code", code, float(ours)))
     for name, p in SPACED.items():
-        spacing = results[f"spacing / x, {name}"]
+        spacing = results[_SPACING + name]
         checks.append(Check(f"{name}, largest spacing / x", 2.0 ** (1 - p), float(spacing.max())))
         near = (2.0**-p, 1.001 * 2.0**-p)  # reached in the limit, below powers of two
         label = f"{name}, smallest spacing / x"
@@ -145,19 +162,25 @@ def check(results: Results) -> list[Check]:
 
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw all positive values of the small formats as ticks, and spacing / x on [1, 16]."""
-    names = _drawn()
+    names = [key.removeprefix(_DRAWN) for key in results if key.startswith(_DRAWN)]
     for k, name in enumerate(names):
-        found = results[f"values of {name}"]
+        found = results[_DRAWN + name]
         found = found[np.isfinite(found) & (found > 0)]
         look: dict[str, Any] = {"color": ps.plots.format_color(name), "markersize": 12}
         axes[0].plot(found, np.full(found.shape, k), "|", markeredgewidth=0.8, **look)
-        ends = [x for x in (_TABLES[name][i] for i in (1, 2, 4)) if x is not None]
+        entries = dict(zip(ENTRIES, _TABLES.get(name, ()), strict=False))
+        known = ("largest value", "smallest normal", "smallest subnormal")
+        ends = [x for x in map(entries.get, known) if x is not None]
         label = "published largest, smallest normal, smallest"
         ps.plots.plot_published(axes[0], ends, [k] * len(ends), label)
     axes[0].set_xscale("log", base=2)
-    axes[0].set_yticks(range(len(names)), [name.upper() for name in names])
+    axes[0].set_yticks(
+        range(len(names)), [name.upper() if name.isalnum() else name for name in names]
+    )
     axes[0].set(xlabel="positive values", ylim=(-0.6, len(names) - 0.4), title="all values")
-    spacings = {f"{name}, p = {p}": results[f"spacing / x, {name}"] for name, p in SPACED.items()}
+    spaced = [key.removeprefix(_SPACING) for key in results if key.startswith(_SPACING)]
+    precisions = {name: getattr(ps.get_format(name), "precision", None) for name in spaced}
+    spacings = {f"{name}, p = {p}": results[_SPACING + name] for name, p in precisions.items()}
     ps.plots.plot_curves(axes[1], {label: (results["x"], y) for label, y in spacings.items()})
     for p in SPACED.values():
         ends = [2.0 ** (1 - p), 2.0**-p]

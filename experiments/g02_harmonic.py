@@ -21,6 +21,7 @@ TITLE = "Harmonic sums: the value and the term at which they stop"
 CITATION = "Higham & Pranesh, SIAM J. Sci. Comput. 41(5), 2019, harmonic table; Malone 2013"
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (6.5, 6.5)
 SEED = 1
 
 _ROWS: dict[str, list[tuple[float, int | None]]] = {  # nearest; toward zero and down; up
@@ -85,14 +86,14 @@ def partial_sums(spec: str) -> np.ndarray:
     return sums
 
 
-def stochastic_stops(spec: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return s_n and n at the first term that changes nothing, for each seed."""
-    rng = np.random.default_rng(SEED)
-    one, n = np.ones(SEEDS, np.float32), 0
+def stochastic_stops(spec: str, runs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return s_n and n at the first term that changes nothing, for each run."""
+    rng = np.random.default_rng(seed)
+    one, n = np.ones(runs, np.float32), 0
     total, stopped = 0 * one, 0 * one
     while not stopped.all():
         n += 1
-        bits = rng.integers(2**32, size=(2, SEEDS), dtype=np.uint32)
+        bits = rng.integers(2**32, size=(2, runs), dtype=np.uint32)
         term = ps.divide(one, np.float32(n), spec, random_bits=bits[0])
         new = ps.add(total, term, spec, random_bits=bits[1])
         stopped = np.where((stopped == 0) & (new == total), n, stopped)
@@ -100,9 +101,30 @@ def stochastic_stops(spec: str) -> tuple[np.ndarray, np.ndarray]:
     return total, stopped.astype(int)
 
 
-def compute(fast: bool) -> Results:
-    """Return where every sum stops, and its way there at the numbers of terms `TERMS`."""
-    paths = {label: partial_sums(spec) for label, spec in SPECS.items()}
+def compute(
+    fast: bool,
+    *,
+    specs: tuple[str, ...] = tuple(SPECS),
+    stochastic: tuple[str, ...] = tuple(_STOCHASTIC),
+    runs: int = SEEDS,
+    seed: int = SEED,
+) -> Results:
+    """Return where every sum stops, and its way there at the numbers of terms `TERMS`.
+
+    Parameters
+    ----------
+    fast : bool
+        Not used: it takes seconds.
+    specs : tuple of str
+        Roundings of the sums.
+    stochastic : tuple of str
+        Stochastic roundings of sums that are run several times.
+    runs : int
+        How many times.
+    seed : int
+        Of their random bits.
+    """
+    paths = {label: partial_sums(SPECS.get(label, label)) for label in specs}
     with jax.enable_x64(True):  # each sum is rounded to float64, then to bf16
         terms = reciprocals(1, 6000, "bf16:rtp").astype(np.float64)
         sums = _scan(np.float64(0), terms, spec="bf16:rtp", rounds_twice=True)
@@ -111,8 +133,8 @@ def compute(fast: bool) -> Results:
     results: Results = {"label": np.array(list(paths)), "sum": stops[:, 0], "n": stops[:, 1]}
     results["terms"] = TERMS
     results |= {label: path[np.minimum(TERMS, stop(path))] for label, path in paths.items()}
-    for spec in _STOCHASTIC:
-        results[f"sum {spec}"], results[f"n {spec}"] = stochastic_stops(spec)
+    for spec in stochastic:
+        results[f"sum {spec}"], results[f"n {spec}"] = stochastic_stops(spec, runs, seed)
     return results
 
 
@@ -137,18 +159,24 @@ def check(results: Results) -> list[Check]:
 
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw the sums, and where they stop: to nearest on the left, other modes on the right."""
-    nearest = [label for label in SPECS if label.endswith("rne")]
+    labels = [label for label in results["label"].tolist() if label != _TWICE]
+    modes = [label.partition(":")[2] for label in labels]
+    nearest = [label for label, mode in zip(labels, modes, strict=True) if mode in ("", "rne")]
     others = [f"{name}:{mode}" for name in ("fp16", "bf16") for mode in ("rtp", "rne", "rtz")]
-    for panel, labels in zip(axes, (nearest, others), strict=True):
-        drawn = {label: (TERMS, results[label]) for label in labels if label in SPECS}
+    if not set(others) <= set(labels):
+        others = [label for label in labels if label not in nearest]
+    for panel, shown in zip(axes, (nearest, others), strict=True):
+        drawn = {label: (TERMS, results[label]) for label in shown}
         ps.plots.plot_curves(panel, drawn)
         exact = np.log(TERMS + 0.5) + np.euler_gamma
         panel.plot(TERMS, exact, color="black", linewidth=0.8, zorder=1, label="exact")
-        ends = np.array([(n, s) for s, n in map(_SUMS.__getitem__, labels) if s < np.inf])
+        known = [_SUMS[label] for label in shown if label in _SUMS]
+        ends = np.array([(n, s) for s, n in known if s < np.inf]).reshape(-1, 2)
         ps.plots.plot_published(panel, ends[:, 0], ends[:, 1], "reference")
         panel.set(xlabel="number of terms n", ylabel="partial sum", xscale="log")
-    for spec in _STOCHASTIC:
-        seeds = {f"{spec}, {SEEDS} seeds": (results[f"n {spec}"], results[f"sum {spec}"])}
+    for spec in [key.removeprefix("sum ") for key in results if key.startswith("sum ")]:
+        n = results[f"n {spec}"]
+        seeds = {f"{spec}, {n.size} seeds": (n, results[f"sum {spec}"])}
         look: dict[str, Any] = {"linestyle": "none", "markersize": 2, "markevery": 1, "zorder": 5}
         ps.plots.plot_curves(axes[1], seeds, **look)
     axes[0].set(title="to nearest (rne)", ylim=(0, 16))

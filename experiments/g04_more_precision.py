@@ -22,6 +22,7 @@ TITLE = "Error against the precision t: constant from 22 to 31 bits; zig-zag in 
 CITATION = "Higham, Accuracy and Stability, 2nd ed., 2002, 1.13, Figs. 1.3-1.4"
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (3.6, 3.6)
 
 PLATEAU = range(22, 32)
 PUBLISHED: dict[str, Any] = {
@@ -34,20 +35,20 @@ PUBLISHED: dict[str, Any] = {
     "kappa": {"invhilb": (9.437e5, 3), "pascal": (1.62e2, 2)},
     "zig-zag": "errors at odd t at least 10 times smaller than at even t, t = 17 to 31",
 }
-PRECISIONS = np.arange(10, 41)
+PRECISIONS = tuple(range(10, 41))
 FIRST_SOLVED = 15  # of the linear systems, as in the book
 SPEC = "float(e=11,p={})"
 MATRICES = {"invhilb": invhilbert(5), "pascal": pascal(5) + np.eye(5)}
 RIGHT_SIDE = np.array([-1.0, 2.0, -3.0, 4.0, -5.0])
 
 
-def sine_error(spec: str, *, rounds_data: bool) -> float:
+def sine_error(spec: str, a: float, b: float, *, rounds_data: bool) -> float:
     """Return the error of y = fl(x + fl(a fl(sin(fl(b x))))), for rounded or exact x and a.
 
     The sine itself is NumPy's in float64, then rounded: its error of about 2**-53 could change a
     rounding to 40 bits only where sin(b x) lies as near to a tie.
     """
-    x, a, b = np.float64(1 / 7), np.float64(1e-8), np.float64(2.0**24)
+    x, a, b = map(np.float64, (1 / 7, a, b))
     exact = x + a * np.sin(b * x)
     if rounds_data:
         x, a = (np.float64(ps.round_to(value, spec)) for value in (x, a))
@@ -86,13 +87,33 @@ def solve_exactly(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.array([float(row[-1]) for row in rows])
 
 
-def compute(fast: bool) -> Results:
-    """Return the errors for every precision, and residuals of the linear systems."""
-    specs = [SPEC.format(t) for t in PRECISIONS]
-    results: Results = {"t": PRECISIONS}
+def compute(
+    fast: bool,
+    *,
+    precisions: tuple[int, ...] = PRECISIONS,
+    a: float = 1e-8,
+    b: float = 2.0**24,
+) -> Results:
+    """Return the errors for every precision, and residuals of the linear systems.
+
+    Parameters
+    ----------
+    fast : bool
+        Not used: it takes seconds.
+    precisions : tuple of int
+        Significant bits t.
+    a : float
+        Factor of the sine.
+    b : float
+        Factor inside the sine.
+    """
+    specs = [SPEC.format(t) for t in precisions]
+    results: Results = {"t": np.array(precisions)}
     for rounds_data in (True, False):
         name = "y, rounded data" if rounds_data else "y, exact data"
-        results[name] = np.array([sine_error(spec, rounds_data=rounds_data) for spec in specs])
+        results[name] = np.array(
+            [sine_error(spec, a, b, rounds_data=rounds_data) for spec in specs]
+        )
     for name, matrix in MATRICES.items():
         exact = solve_exactly(matrix, RIGHT_SIDE)
         found = np.array([solve(matrix, RIGHT_SIDE, spec) for spec in specs])

@@ -24,6 +24,7 @@ TITLE = "Matrix times vector: error against length, nearest and stochastic round
 CITATION = "Croci et al., R. Soc. Open Sci. 9:211631, 2022, Fig. 8.2; Connolly et al. 2021; Higham & Mary 2019"
 CLASS: Grade = "B"
 PANELS = 2
+SECONDS = (11.7, 200)
 SEED = 1
 
 LENGTHS = np.round(np.logspace(1, 6, 20)).astype(int)
@@ -37,8 +38,8 @@ PUBLISHED: dict[str, Any] = {
     "nearest, exponent in fp16 between n = 2000 and 10**4": "about 1",
     "entries of both signs": (4e-4, 9e-4),
 }
-SPECS = {"bf16": "bf16", "fp16": "fp16"}
-UNIT_ROUNDOFF = {"bf16": 2.0**-8, "fp16": 2.0**-11}
+FORMATS = ("bf16", "fp16")
+SIGNED = ", nearest, both signs"
 
 
 def blocks(stream: Any, n: int, *, is_signed: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -84,11 +85,11 @@ def _add(total: Any, columns: Any, x: Any, bits: Any, spec: str) -> Any:
 
 
 def error(
-    stream: Any, n: int, spec: str, *, noise: Any = None, is_signed: bool = False
+    stream: Any, n: int, spec: str, *, noise: Any = None, is_signed: bool = False, runs: int = RUNS
 ) -> tuple[float, float]:
-    """Return the largest relative error rounded by `spec`, and the mean of RUNS stochastic ones."""
+    """Return the largest relative error rounded by `spec`, and the mean of stochastic ones."""
     total: Any = np.zeros(ROWS, np.float32)
-    totals: Any = np.zeros((RUNS, ROWS), np.float32)
+    totals: Any = np.zeros((runs, ROWS), np.float32)
     exact, size = np.zeros(ROWS), np.zeros(ROWS)
     for a, x in blocks(stream, n, is_signed=is_signed):
         exact += x @ a
@@ -96,7 +97,7 @@ def error(
         with jax.enable_x64(True):
             total = _add(total, a, x, (None, None), spec=spec)
             if noise is not None:
-                shape = (BLOCK, RUNS, ROWS)
+                shape = (BLOCK, runs, ROWS)
                 bits = [noise.integers(2**32, size=shape, dtype=np.uint32) for _ in range(2)]
                 totals = _add(totals, a, x, tuple(bits), spec=f"{spec}:sr")
     nearest, stochastic = (
@@ -105,22 +106,45 @@ def error(
     return float(nearest.max()), float(stochastic.max(axis=-1).mean())
 
 
-def compute(fast: bool) -> Results:
-    """Return the errors of all lengths, in both formats, and those of entries of both signs."""
+def compute(
+    fast: bool, *, formats: tuple[str, ...] = FORMATS, runs: int = RUNS, seed: int = SEED
+) -> Results:
+    """Return the errors of all lengths, in both formats, and those of entries of both signs.
+
+    Parameters
+    ----------
+    fast : bool
+        Whether to stop at lengths of 14,384, not a million.
+    formats : tuple of str
+        One or two formats of products and sums; the last one gets entries of both signs too.
+    runs : int
+        How many stochastic runs are averaged.
+    seed : int
+        Of the data and of the random bits.
+    """
+    if len(formats) > PANELS:
+        raise ValueError(f"formats are {len(formats)}; allowed are one or two")
     longest = FAST_LENGTH if fast else FULL_LENGTH
-    stream: Any = np.random.RandomState(SEED)
-    noise = np.random.default_rng(SEED)
+    stream: Any = np.random.RandomState(seed)
+    noise = np.random.default_rng(seed)
     results: Results = {"n": LENGTHS[longest >= LENGTHS]}
-    for name, spec in SPECS.items():
-        found = [error(stream, n, spec, noise=noise) for n in results["n"].tolist()]
+    for name in formats:
+        found = [error(stream, n, name, noise=noise, runs=runs) for n in results["n"].tolist()]
         skip(stream, (ROWS + 1) * int(LENGTHS[longest < LENGTHS].sum()))
         nearest, stochastic = np.array(found).T
         results |= {f"{name}, nearest": nearest, f"{name}, stochastic": stochastic}
     results["signed n"] = LENGTHS[(LENGTHS >= 100) & (LENGTHS <= 10**4)]
-    stream = np.random.RandomState(SEED + 1)  # these data are ours
-    signed = [error(stream, n, SPECS["fp16"], is_signed=True)[0] for n in results["signed n"]]
-    results["fp16, nearest, both signs"] = np.array(signed)
+    stream = np.random.RandomState(seed + 1)  # these data are ours
+    last = formats[-1]
+    signed = [error(stream, n, last, is_signed=True)[0] for n in results["signed n"]]
+    results[last + SIGNED] = np.array(signed)
     return results
+
+
+def _unit_roundoff(name: str) -> float:
+    found = ps.get_format(name)
+    assert isinstance(found, ps.FloatFormat)
+    return found.unit_roundoff
 
 
 def _exponent(n: np.ndarray, y: np.ndarray, low: float, high: float) -> float:
@@ -133,14 +157,14 @@ def check(results: Results) -> list[Check]:
     """Compare errors to nearest to 1e-6, growth and bounds by range."""
     checks = []
     n = results["n"]
-    for name in SPECS:
+    for name in FORMATS:
         for length, published in PUBLISHED[name].items():
             if length in n:
                 ours = float(results[f"{name}, nearest"][n == length][0])
                 label = f"{name}, n = {length}"
                 checks.append(Check(label, published, ours, "absolute", 1e-6, "B"))
     stochastic = results["fp16, stochastic"]
-    ratio = stochastic / (np.sqrt(n) * UNIT_ROUNDOFF["fp16"])
+    ratio = stochastic / (np.sqrt(n) * _unit_roundoff("fp16"))
     shapes = {
         "fp16, stochastic / (sqrt(n) u)": ((0, 1), float(ratio[n >= 10**4].max())),
         "fp16, stochastic, exponent": ((0.35, 0.65), _exponent(n, stochastic, 1e2, 1e4)),
@@ -150,7 +174,7 @@ def check(results: Results) -> list[Check]:
         ),
     }
     low, high = PUBLISHED["entries of both signs"]
-    signed = results["fp16, nearest, both signs"]
+    signed = results["fp16" + SIGNED]
     shapes["fp16, both signs, smallest"] = ((low / 2, high), float(signed.min()))
     shapes["fp16, both signs, largest"] = ((low, 2 * high), float(signed.max()))
     return checks + [
@@ -161,17 +185,18 @@ def check(results: Results) -> list[Check]:
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw error against length beside the bounds n u and sqrt(n) u."""
     n = results["n"]
-    for panel, name in zip(axes, SPECS, strict=True):
-        u = UNIT_ROUNDOFF[name]
+    names = [key.removesuffix(", stochastic") for key in results if key.endswith(", stochastic")]
+    for panel, name in zip(axes, names, strict=False):
+        u = _unit_roundoff(name)
         modes = [f"{name}, {mode}" for mode in ("nearest", "stochastic")]
         curves = {mode: (n, results[mode]) for mode in modes}
-        signed = f"{name}, nearest, both signs"
+        signed = name + SIGNED
         if signed in results:
             curves[signed] = results["signed n"], results[signed]
         ps.plots.plot_curves(panel, curves)
         panel.plot(n, np.minimum(1, n * u), "k--", linewidth=0.9, label="min(1, n u)")
         panel.plot(n, np.sqrt(n) * u, "k:", linewidth=1.2, label="sqrt(n) u")
-        points = {x: y for x, y in PUBLISHED[name].items() if x <= n[-1]}
+        points = {x: y for x, y in PUBLISHED.get(name, {}).items() if x <= n[-1]}
         ps.plots.plot_published(panel, list(points), list(points.values()), "reference")
         panel.set(xlabel="length n", ylabel="largest relative error", title=name)
         panel.set(xscale="log", yscale="log", ylim=(2e-4, 10))

@@ -23,6 +23,7 @@ TITLE = "Bias of stochastic rounding with N random bits: exact rationals; drift 
 CITATION = "Fitzgibbon & Felix, ARITH 2025, arXiv 2504.20634"
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (3.8, 3.8)
 SEED = 8
 
 RULES = {"SRFF": "a", "SRF": "b", "SRC": "c"}
@@ -54,31 +55,31 @@ def bias(rule: str, n: int, d: int) -> Fraction:
     return Fraction(int(errors.astype(np.int64).sum()), errors.size * 2**d)
 
 
-@partial(jax.jit, static_argnames="spec")
-def _walk(terms: Any, bits: Any, spec: str) -> Any:
+@partial(jax.jit, static_argnames=("lanes", "spec"))
+def _walk(terms: Any, bits: Any, lanes: int, spec: str) -> Any:
     def step(total: Any, item: Any) -> tuple[Any, Any]:
         total = ps.add(total, item[0], spec, random_bits=item[1])
         return total, total
 
-    start = jax.numpy.full(LANES, START, np.float32)
+    start = jax.numpy.full(lanes, START, np.float32)
     return jax.lax.scan(step, start, (terms, bits))[1]
 
 
-def drift(rule: str, terms: np.ndarray) -> np.ndarray:
-    """Return the error of the running sum in ulp of every lane, shape (TERMS, LANES)."""
-    rng = np.random.default_rng(SEED)
-    bits = rng.integers(2**32, size=(TERMS, LANES), dtype=np.uint32)
-    sums = np.asarray(_walk(terms, bits, spec=f"bf16:sr{DRIFT_BITS}:{RULES[rule]}"), np.float64)
+def drift(rule: str, terms: np.ndarray, n: int, lanes: int, seed: int) -> np.ndarray:
+    """Return the error of the running sum in ulp of every lane, shape (TERMS, lanes)."""
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(2**32, size=(TERMS, lanes), dtype=np.uint32)
+    sums = np.asarray(_walk(terms, bits, lanes, spec=f"bf16:sr{n}:{RULES[rule]}"), np.float64)
     exact = START + np.cumsum(terms, dtype=np.float64)
     return (sums - exact[:, None]) / 2
 
 
-def terms_of_every_fraction() -> np.ndarray:
+def terms_of_every_fraction(seed: int = SEED) -> np.ndarray:
     """Return float32 terms below an ulp that add up to 0, each fraction k / 256 equally often.
 
     A term f and the term f' - 1 take turns, so that the exact sum stays near its start.
     """
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     fractions = np.arange(256) / 256
     below = np.where(fractions == 0, 0, fractions - 1)
     pairs = [(rng.permutation(fractions), rng.permutation(below)) for _ in range(TERMS // 512)]
@@ -86,19 +87,42 @@ def terms_of_every_fraction() -> np.ndarray:
     return (2 * ulps).astype(np.float32)
 
 
-def compute(fast: bool) -> Results:
-    """Return all biases (numerators and denominators), the curve over N, and the drifts."""
+def compute(
+    fast: bool,
+    *,
+    depth: int = DEEP,
+    drift_bits: int = DRIFT_BITS,
+    lanes: int = LANES,
+    seed: int = SEED,
+) -> Results:
+    """Return all biases (numerators and denominators), the curve over N, and the drifts.
+
+    Parameters
+    ----------
+    fast : bool
+        Not used: it takes seconds.
+    depth : int
+        Bits D of the inputs of the curve beyond the target's ulp, at most 20.
+    drift_bits : int
+        Random bits N of the sum in bf16.
+    lanes : int
+        How many sums are averaged.
+    seed : int
+        Of the terms and of the random bits.
+    """
+    if not 1 <= depth <= 20:
+        raise ValueError(f"depth is {depth}; allowed are integers from 1 to 20")
     results: Results = {"N": np.array([n for n, _ in SIZES]), "D": np.array([d for _, d in SIZES])}
     results["random bits"] = np.array(RANDOM_BITS)
-    terms = terms_of_every_fraction()
+    terms = terms_of_every_fraction(seed)
     results["term"] = np.arange(1, TERMS + 1)
     for rule in RULES:
         found = [bias(rule, n, d) for n, d in SIZES]
         results[f"{rule}, numerator"] = np.array([x.numerator for x in found])
         results[f"{rule}, denominator"] = np.array([x.denominator for x in found])
-        curve = [float(bias(rule, n, DEEP)) for n in RANDOM_BITS]
-        results[f"{rule}, D = {DEEP}"] = np.array(curve)
-        errors = drift(rule, terms)
+        curve = [float(bias(rule, n, depth)) for n in RANDOM_BITS]
+        results[f"{rule}, D = {depth}"] = np.array(curve)
+        errors = drift(rule, terms, drift_bits, lanes, seed)
         results[f"{rule}, mean error"] = errors.mean(1)
         results[f"{rule}, last errors"] = errors[-1]
     return results
@@ -127,7 +151,7 @@ def check(results: Results) -> list[Check]:
             checks.append(Check(f"{rule}, N = {n}, D = {DEEP}", formula, float(ours)))
         last = results[f"{rule}, last errors"]
         expected = float(TERMS * closed_form(rule, DRIFT_BITS, 8))
-        tolerance = round(4 * float(last.std()) / np.sqrt(LANES), 3)
+        tolerance = round(4 * float(last.std()) / np.sqrt(last.size), 3)
         label = f"{rule}, drift after {TERMS} terms, ulp"
         checks.append(Check(label, expected, float(last.mean()), "absolute", tolerance, "C"))
     return checks
@@ -135,8 +159,10 @@ def check(results: Results) -> list[Check]:
 
 def plot(results: Results, axes: list[Any]) -> None:
     """Draw bias against the number of random bits, and the mean error of the running sum."""
+    depth = int(results.get("parameter depth", DEEP))
+    drift_bits = int(results.get("parameter drift_bits", DRIFT_BITS))
     names = {f"{rule} (variant {variant})": rule for rule, variant in RULES.items()}
-    biases = {label: results[f"{rule}, D = {DEEP}"] for label, rule in names.items()}
+    biases = {label: results[f"{rule}, D = {depth}"] for label, rule in names.items()}
     ps.plots.plot_curves(axes[0], {label: (RANDOM_BITS, y) for label, y in biases.items()})
     errors = {label: results[f"{rule}, mean error"] for label, rule in names.items()}
     ps.plots.plot_curves(axes[1], {label: (results["term"], y) for label, y in errors.items()})
@@ -145,11 +171,13 @@ def plot(results: Results, axes: list[Any]) -> None:
         ps.plots.plot_published(axes[0], RANDOM_BITS, points, "closed form")
         end = float(TERMS * closed_form(rule, DRIFT_BITS, 8))
         ps.plots.plot_published(axes[1], [TERMS], [end], f"{TERMS} x bias")
-    axes[0].set_yscale("symlog", base=2, linthresh=2.0 ** -(DEEP + 1), linscale=0.5)
-    ticks = [-(2.0**-2), -(2.0**-5), -(2.0**-8), 0, 2.0 ** -(DEEP + 1)]
-    axes[0].set_yticks(ticks, ["$-2^{-2}$", "$-2^{-5}$", "$-2^{-8}$", "0", f"$2^{{-{DEEP + 1}}}$"])
-    axes[0].set(xlabel="random bits N", ylabel="mean error in ulp", title=f"inputs with D = {DEEP}")
-    title = f"sum in bf16 with N = {DRIFT_BITS}, mean of {LANES} runs"
+    axes[0].set_yscale("symlog", base=2, linthresh=2.0 ** -(depth + 1), linscale=0.5)
+    ticks = [-(2.0**-2), -(2.0**-5), -(2.0**-8), 0, 2.0 ** -(depth + 1)]
+    axes[0].set_yticks(ticks, ["$-2^{-2}$", "$-2^{-5}$", "$-2^{-8}$", "0", f"$2^{{-{depth + 1}}}$"])
+    title = f"inputs with D = {depth}"
+    axes[0].set(xlabel="random bits N", ylabel="mean error in ulp", title=title)
+    lanes = results["SRC, last errors"].size
+    title = f"sum in bf16 with N = {drift_bits}, mean of {lanes} runs"
     axes[1].set(xlabel="terms added", ylabel="mean error of the sum in ulp", title=title)
     for panel in axes:
         ps.plots.finish(panel)

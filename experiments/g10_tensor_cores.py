@@ -23,13 +23,13 @@ import numpy as np
 
 import precsim as ps
 from experiments import matlab_random, scaled_gemm
-from experiments.check import Check, Grade, Results
-from experiments.data_files import Tables
+from experiments.check import Check, Grade, Results, Tables
 
 TITLE = "Tensor cores: error against the inner dimension, and promotion to float32"
 CITATION = "Khattak & Mikaitis, ACM TACO, doi 10.1145/3830409, error curves; DeepSeek-V3, Fig. 7b"
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (14.1, 64)
 SEED = 1
 INPUTS = ("matlab_random.py", "scaled_gemm.py")
 
@@ -72,13 +72,14 @@ PUBLISHED: dict[str, Any] = {
     "promoted": (0.0, 1e-3),
 }
 _DIGITS = 6  # after the first
+_BOUND = "bound "
 
 
-def curve_errors(curve: str, n: np.ndarray) -> np.ndarray:
+def curve_errors(curve: str, n: np.ndarray, seed: int = SEED) -> np.ndarray:
     """Return the errors of one machine's products for the first sizes n."""
-    spec = ps.MatmulSpec.parse(SPECS[curve])
-    operand = curve.partition(":")[2]
-    stream = matlab_random.rng(SEED)
+    spec = ps.MatmulSpec.parse(SPECS.get(curve, curve))
+    operand = _operand(curve)
+    stream = matlab_random.rng(seed)
     theta = scaled_gemm.largest_entry(n, operand, "fp32")
     errors = []
     for k, product in enumerate(scaled_gemm.products(stream, n, theta)):
@@ -87,6 +88,15 @@ def curve_errors(curve: str, n: np.ndarray) -> np.ndarray:
         a, b = (ps.round_to(x, rounding).astype(np.float32) for x in (product.a, product.b))
         errors.append(product.error(scaled_gemm.multiply(a, b, spec)))
     return np.array(errors)
+
+
+def _operand(machine: str) -> str:
+    """Return the format of the operands, of ``h100:e4m3:promote128`` e4m3."""
+    _, _, rest = machine.partition(":")
+    operand = rest.partition(":")[0]
+    if not operand:
+        raise ValueError(f"machines has {machine!r}; allowed are such as 'h100:e4m3'")
+    return operand
 
 
 def dot_errors(spec: str) -> np.ndarray:
@@ -101,22 +111,32 @@ def dot_errors(spec: str) -> np.ndarray:
     return np.array(errors)
 
 
-def compute(fast: bool) -> Results:
-    """Return the errors and bounds of all machines, and those of the dot products."""
+def compute(fast: bool, *, machines: tuple[str, ...] = tuple(_FILES), seed: int = SEED) -> Results:
+    """Return the errors and bounds of all machines, and those of the dot products.
+
+    Parameters
+    ----------
+    fast : bool
+        Whether to stop at inner dimensions of 1274, not a million.
+    machines : tuple of str
+        Tensor cores with the format of their operands.
+    seed : int
+        Of MATLAB's stream of random numbers.
+    """
     n = SIZES[SIZES <= FAST_SIZE] if fast else SIZES
     results: Results = {"n": n}
-    for curve in SPECS:
-        results[curve] = curve_errors(curve, n)
-        results[f"bound {curve}"] = scaled_gemm.bounds(n, curve.partition(":")[2], "fp32")[0]
+    for curve in machines:
+        results[curve] = curve_errors(curve, n, seed)
+        results[f"{_BOUND}{curve}"] = scaled_gemm.bounds(n, _operand(curve), "fp32")[0]
     results["dot length"] = DOT_LENGTHS
     return results | {name: dot_errors(spec) for name, spec in DOTS.items()}
 
 
 def published(curve: str, column: str, tables: Tables | None) -> dict[int, float]:
     """Return the published column of one curve: that of its file, else the errors typed here."""
-    table = (tables or {}).get(_FILES[curve])
+    table = (tables or {}).get(_FILES.get(curve, ""))
     if table is None:
-        return dict(PUBLISHED[curve]) if column == "error" else {}
+        return dict(PUBLISHED.get(curve, {})) if column == "error" else {}
     return dict(zip(table["n"].astype(int).tolist(), table[column].tolist(), strict=True))
 
 
@@ -143,8 +163,9 @@ def check(results: Results, tables: Tables | None = None) -> list[Check]:
 def plot(results: Results, axes: list[Any], tables: Tables | None = None) -> None:
     """Draw the machines' products, the published points on top, and the dot products."""
     n = results["n"]
-    ps.plots.plot_curves(axes[0], {curve: (n, results[curve]) for curve in SPECS})
-    for curve in SPECS:
+    curves = [key.removeprefix(_BOUND) for key in results if key.startswith(_BOUND)]
+    ps.plots.plot_curves(axes[0], {curve: (n, results[curve]) for curve in curves})
+    for curve in curves:
         known = published(curve, "error", tables)
         shown = [size for size in n.tolist() if size in known]
         ps.plots.plot_published(axes[0], shown, [known[size] for size in shown])

@@ -28,10 +28,11 @@ TITLE = "LU in fp16: refinement against the condition number, and six rounding m
 CITATION = "Carson & Higham, SIAM J. Sci. Comput. 40(2), 2018; Higham & Pranesh 2019, solve_test.m"
 CLASS: Grade = "C"
 PANELS = 2
+SECONDS = (17.8,)
 SEED = 1
 INPUTS = ("low_precision_lu.py",)
 
-ORDER, STEPS = 100, 10
+FORMAT, ORDER, STEPS = "fp16", 100, 10
 EXPONENTS = np.arange(1, 9)  # kappa = 10^1 ... 10^8
 MODES = {  # name: mode, chance of rounding up if directed
     "nearest": ("rne", 0.0),
@@ -59,17 +60,17 @@ PUBLISHED: dict[str, Any] = {
 }
 
 
-def with_condition(rng: np.random.Generator, count: int) -> np.ndarray:
+def with_condition(rng: np.random.Generator, count: int, order: int = ORDER) -> np.ndarray:
     """Return U diag(1 ... 1/kappa) V, shape (kappas, count, n, n), with random orthogonal U, V."""
-    u, v = np.linalg.qr(rng.normal(size=(2, count, ORDER, ORDER)))[0]
-    values = 10.0 ** np.outer(-EXPONENTS, np.linspace(0, 1, ORDER))
+    u, v = np.linalg.qr(rng.normal(size=(2, count, order, order)))[0]
+    values = 10.0 ** np.outer(-EXPONENTS, np.linspace(0, 1, order))
     return np.asarray(u @ (values[:, None, :, None] * v))
 
 
-def refine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def refine(a: np.ndarray, b: np.ndarray, fmt: str) -> np.ndarray:
     """Return the backward errors, infinity norm, of x_0 ... x_STEPS: shape (STEPS + 1, systems)."""
     key = jax.random.key(SEED)  # not used to nearest
-    factors, order = factorise(ps.round_to(a, "fp16"), key, 0.0, spec="fp16:rne")
+    factors, order = factorise(ps.round_to(a, fmt), key, 0.0, spec=f"{fmt}:rne")
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     norm_a, norm_b = np.abs(a64).sum(axis=-1).max(axis=-1), np.abs(b64).max(axis=-1)
     x, errors = np.zeros_like(b), []
@@ -81,8 +82,8 @@ def refine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if step:  # x_0 is the first correction of zero
             errors.append(size / (norm_a * np.abs(x).max(axis=-1) + norm_b))
         unit = residual / np.where(size > 0, size, 1)[:, None]
-        half = ps.round_to(unit, "fp16").astype(np.float32)
-        d = np.asarray(solve(factors, order, half, key, 0.0, spec="fp16:rne"))
+        half = ps.round_to(unit, fmt).astype(np.float32)
+        d = np.asarray(solve(factors, order, half, key, 0.0, spec=f"{fmt}:rne"))
         if step == 0:  # as in the script
             d = np.where(np.isfinite(d).all(axis=-1, keepdims=True), d, 0)
         scale = ps.round_to(size, "fp32").astype(np.float32)[:, None]
@@ -90,12 +91,12 @@ def refine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array(errors)
 
 
-def solve_errors(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the backward errors (1-norm) of binary16 solves; NaN where the solution overflows."""
-    keys = jax.random.split(jax.random.key(SEED))
+def solve_errors(name: str, a: np.ndarray, b: np.ndarray, fmt: str, seed: int) -> np.ndarray:
+    """Return the backward errors (1-norm) of solves; NaN where the solution overflows."""
+    keys = jax.random.split(jax.random.key(seed))
     mode, chance = MODES[name]
-    factors, order = factorise(a, keys[0], chance, spec=f"fp16:{mode}")
-    x = solve(factors, order, b, keys[1], chance, spec=f"fp16:{mode}")
+    factors, order = factorise(a, keys[0], chance, spec=f"{fmt}:{mode}")
+    x = solve(factors, order, b, keys[1], chance, spec=f"{fmt}:{mode}")
     a, b, x = (np.asarray(array, np.float64) for array in (a, b, x))
     x = np.where(np.isfinite(x).all(axis=-1, keepdims=True), x, np.nan)
     residual = b - (a @ x[..., None])[..., 0]
@@ -107,18 +108,30 @@ def _sum(x: np.ndarray) -> Any:
     return np.abs(x).sum(axis=-1)
 
 
-def compute(fast: bool) -> Results:
-    """Return backward errors of the refinement, by kappa and system, and of the solves, by mode."""
+def compute(fast: bool, *, format_: str = FORMAT, order: int = ORDER, seed: int = SEED) -> Results:
+    """Return backward errors of the refinement, by kappa and system, and of the solves, by mode.
+
+    Parameters
+    ----------
+    fast : bool
+        Whether to solve 3 systems for each condition number, not 12.
+    format_ : str
+        Format of factors and solves.
+    order : int
+        Of the matrices.
+    seed : int
+        Of the matrices, the right-hand sides and the random roundings.
+    """
     count = 3 if fast else 12
-    rng = np.random.default_rng(SEED)
-    a = ps.round_to(with_condition(rng, count).reshape(-1, ORDER, ORDER), "fp32")
-    b = rng.standard_normal((len(a), ORDER), np.float32)
-    errors = refine(a.astype(np.float32), b)
+    rng = np.random.default_rng(seed)
+    a = ps.round_to(with_condition(rng, count, order).reshape(-1, order, order), "fp32")
+    b = rng.standard_normal((len(a), order), np.float32)
+    errors = refine(a.astype(np.float32), b, format_)
     results: Results = {"exponent": EXPONENTS}
     results["refinement"] = errors.reshape(STEPS + 1, EXPONENTS.size, count)
-    a = ps.round_to(rng.standard_normal(a.shape, np.float32), "fp16")
-    b = ps.round_to(rng.standard_normal(b.shape, np.float32), "fp16")
-    return results | {name: solve_errors(name, a, b) for name in MODES}
+    a = ps.round_to(rng.standard_normal(a.shape, np.float32), format_)
+    b = ps.round_to(rng.standard_normal(b.shape, np.float32), format_)
+    return results | {name: solve_errors(name, a, b, format_, seed) for name in MODES}
 
 
 def steps_needed(errors: np.ndarray) -> np.ndarray:
@@ -153,23 +166,25 @@ def plot(results: Results, axes: list[Any]) -> None:
     # Where fp16 overflows there is no solution: infinite, which is drawn at the edge.
     errors = np.median(np.nan_to_num(results["refinement"], nan=np.inf), axis=-1)
     steps = np.arange(STEPS + 1)
+    fmt = str(results.get("parameter format_", FORMAT))
+    size = int(results.get("parameter order", ORDER))
     kappas = [f"κ = 10{'⁰¹²³⁴⁵⁶⁷⁸'[exponent]}" for exponent in EXPONENTS[:6]]
     ps.plots.plot_curves(axes[0], {kappa: (steps, errors[:, k]) for k, kappa in enumerate(kappas)})
     color = ps.plots.format_color("fp32")
     axes[0].axhline(CONVERGED, color=color, linewidth=0.8, label="unit roundoff of fp32")
     axes[0].set(xlabel="refinement step", ylabel="median backward error, ∞-norm")
-    axes[0].set(title="factors fp16, working fp32, residual fp64", yscale="log")
+    axes[0].set(title=f"factors {fmt}, working fp32, residual fp64", yscale="log")
     for k, name in enumerate(MODES):
         ours = np.nan_to_num(results[name], nan=np.inf)
         y = k + np.linspace(-0.25, 0.25, ours.size)
-        look: dict[str, Any] = {"color": ps.plots.format_color("fp16"), "markersize": 3}
-        axes[1].plot(np.sort(ours), y, ".", label="one system in fp16", **look)
+        look: dict[str, Any] = {"color": ps.plots.format_color(fmt), "markersize": 3}
+        axes[1].plot(np.sort(ours), y, ".", label=f"one system in {fmt}", **look)
         mean = [np.nanmean(results[name])] * 2
         axes[1].plot(mean, [k - 0.35, k + 0.35], color="black", label="mean")
     points = [PUBLISHED["mean backward error"][name] for name in MODES]
     ps.plots.plot_published(axes[1], points, range(len(MODES)), "reference mean")
     axes[1].set_yticks(range(len(MODES)), list(MODES))
     axes[1].set(xlabel="backward error, 1-norm", ylabel="rounding of every operation", xscale="log")
-    axes[1].set_title("systems of order 100 solved in fp16")
+    axes[1].set_title(f"systems of order {size} solved in {fmt}")
     for panel in axes:
         ps.plots.finish(panel)

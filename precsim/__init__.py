@@ -5,8 +5,8 @@ of number formats, rounding, arithmetic and matrix products, with training loops
 with measurements of every loss.
 
 The public names stand in `__init__.pyi`, one line each. They load on first use, so that
-``import precsim`` stays fast. The themes `errors`, `ieee`, `kernels`, `optax`, `options`, `oracle`,
-`plots` and `replay` are modules of further names.
+``import precsim`` stays fast. The themes `errors`, `figures`, `ieee`, `kernels`, `optax`,
+`options`, `oracle`, `plots` and `replay` are modules of further names.
 """
 
 import pkgutil

@@ -1,6 +1,7 @@
 """Public names: one line each, which `precsim/__init__.py` reads and type checkers understand."""
 
 from precsim import errors as errors
+from precsim import figures as figures
 from precsim import ieee as ieee
 from precsim import kernels as kernels
 from precsim import optax as optax

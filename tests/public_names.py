@@ -36,6 +36,6 @@ NOT_OF_ARRAYS = {
     "prepare_run", "list_models", "list_policies", "list_tasks", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
     "significant_digits", "fragile_parts", "tolerance", "running_bound", "cost", "assign_formats",
     # Optimizers, their states, pictures.
-    *vars(precsim.optax), *vars(precsim.plots),
+    *vars(precsim.optax), *vars(precsim.plots), *vars(precsim.figures),
 }  # fmt: skip
 """Public functions that no array of numbers goes into, or none that a dtype could change."""

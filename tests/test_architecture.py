@@ -28,7 +28,17 @@ LAYERS = (
     "cli",
 )
 OUTER = ("benchmarks", "conformance", "experiments", "lessons")
-THEMES = ("errors", "ieee", "kernels", "options", "optax", "oracle", "plots", "replay")
+THEMES = (
+    "errors",
+    "figures",
+    "ieee",
+    "kernels",
+    "options",
+    "optax",
+    "oracle",
+    "plots",
+    "replay",
+)
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 400
 PLOTS = "precsim/analysis/plots/"
@@ -169,6 +179,7 @@ def public_use_faults(path: str, text: str) -> list[str]:
 RULES = (layer_faults, relative_import_faults, size_faults, name_faults, matplotlib_faults)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
 def test_package(rule: Rule) -> None:
     modules = sources("precsim")
@@ -176,6 +187,7 @@ def test_package(rule: Rule) -> None:
     assert [fault for path, text in modules.items() for fault in rule(path, text)] == []
 
 
+@pytest.mark.long
 def test_no_circles() -> None:
     assert circle_faults(sources("precsim")) == []
 

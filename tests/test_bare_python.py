@@ -36,6 +36,7 @@ def full() -> dict[str, object]:
     return definitions.results()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "part",
     [

@@ -126,6 +126,7 @@ JAX: dict[str, Callable[[Any, Any], Any]] = {
 BY_DEFAULT = ("pack_codes", "add", "matmul")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [n if n in BY_DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in JAX]
 )

@@ -73,6 +73,7 @@ def ran() -> tuple[dict[str, Any], set[str]]:
     return known, policies
 
 
+@pytest.mark.long
 def test_all_lines_of_ours_run() -> None:
     _, policies = ran()
     assert len(policies) > 15
@@ -87,6 +88,7 @@ def test_a_function_runs_under_each_policy_of_the_page() -> None:
         assert jax.eval_shape(ps.emulate(loss_fn, policy), *arguments).shape == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("package", PACKAGES)
 def test_lines_of_other_libraries_run(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")

@@ -17,8 +17,6 @@ from pathlib import Path
 
 import pytest
 
-import experiments
-from experiments.__main__ import main as run_experiments
 from precsim.cli.main import main
 
 FOLDER = Path(__file__).parent.parent / "docs" / "how-to"
@@ -73,6 +71,7 @@ def named_scripts() -> dict[str, tuple[str, list[str]]]:
 SCRIPTS = named_scripts()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -100,9 +99,10 @@ def test_script_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path) -
 
 
 def test_each_page_has_a_script() -> None:
-    assert SCRIPTS.keys() | {"cluster"} >= {page.stem for page in PAGES}
+    assert SCRIPTS.keys() | {"cluster", "sweep"} >= {page.stem for page in PAGES}
 
 
+@pytest.mark.long
 def test_line_of_the_shell_trains_a_model_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,15 +145,25 @@ def test_tasks_of_a_job_array_are_run_resumed_and_merged(tmp_path: Path) -> None
     ]
 
 
-def test_figure_of_ones_own_is_found_and_checked(
+@pytest.mark.long
+def test_figure_of_ones_own_is_run_by_the_lines_of_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (module,) = blocks(FOLDER / "own-experiment.md", "python")
-    (tmp_path / "g98_counting.py").write_text(module, "utf-8")
-    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
-    assert run_experiments(["g98", "--out", str(tmp_path / "out")]) == 0
-    assert "3/3" in capsys.readouterr().out
-    del sys.modules["experiments.g98_counting"]
+    page = FOLDER / "own-figure.md"
+    (module,), (lines,), (script,) = (blocks(page, kind) for kind in ("python", "bash", "py"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "counting.py").write_text(module, "utf-8")
+    printed = []
+    for line in lines.splitlines():
+        assert main(shlex.split(line, comments=True)[1:]) == 0
+        printed.append(capsys.readouterr().out)
+    assert "3/3" in printed[0]
+    assert "3/3" in printed[1]
+    assert "--formats TEXT [TEXT ...]" in printed[2]
+    assert "own parameters" in printed[3]
+    (tmp_path / "use.py").write_text(f"import precsim as ps\n{script}", "utf-8")
+    runpy.run_path(str(tmp_path / "use.py"), run_name="__main__")
+    assert (tmp_path / "figures" / "counting,n=9" / "figure.svg").is_file()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("jax", "matplotlib", "numpy", "optax", "rich", "scipy", "sklearn")
 
 
@@ -32,6 +34,7 @@ def test_the_check_can_fail() -> None:
     assert heavy_modules_after("import precsim, scipy") == ["numpy", "scipy"]
 
 
+@pytest.mark.long
 def test_public_names_are_listed_and_load() -> None:
     program = "import precsim\nfor name in precsim.__all__: getattr(precsim, name)\n"
     program += "print(sorted(set(precsim.__all__) - set(dir(precsim))))"

@@ -90,6 +90,7 @@ def assert_as_in_jax(of_jax: Callable[..., Any], of_lax: Callable[..., Any], pai
 PAIRS = [(x, y) for x in OPERANDS[:5] for y in OPERANDS]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_operators_are_those_of_jax(name: str) -> None:
     """For all pairs of dtypes and shapes, on both sides."""
@@ -102,6 +103,7 @@ def test_extrema_are_those_of_jax(name: str) -> None:
     assert_as_in_jax(getattr(jnp, name), getattr(lax_numpy, name), PAIRS)
 
 
+@pytest.mark.long
 def test_selection_is_that_of_jax() -> None:
     mask = jnp.asarray([True, False, True])
     assert_as_in_jax(

@@ -47,6 +47,7 @@ def test_the_transpose_of_the_transpose_is_the_map() -> None:
     same(jax.vjp(pull, X)[1](X)[0], R * X)
 
 
+@pytest.mark.long
 def test_derivatives_in_the_residuals_are_those_of_the_map() -> None:
     same(jax.jvp(mapped, (R, X), (R, X))[1], 2 * R * X)
     dr, dx = jax.jit(lambda r, x, g: jax.vjp(mapped, r, x)[1](g))(R, X, X)

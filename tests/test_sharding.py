@@ -190,6 +190,7 @@ def differences(cases: dict[str, Callable[[Any, Any], Any]]) -> dict[str, int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", ["fast", pytest.param("all", marks=pytest.mark.slow)])
 def test_on_four_devices(which: str) -> None:
     """In a process of its own: the number of devices is fixed when JAX starts."""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 
 import precsim as ps
 
@@ -136,6 +137,7 @@ def printed(*, has_jax: bool) -> Any:
     return pickle.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_numpy_alone_has_the_same_bits() -> None:
     """Both in processes of their own: other tests register formats."""
     alone, messages, used_jax = printed(has_jax=False)

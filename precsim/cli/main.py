@@ -13,15 +13,22 @@ from precsim.formats.arguments import nearest, unknown
 
 COMMANDS = {
     "train": "train one network under several policies, and tell what each lost",
+    "sweep": "train many runs of a grid on workers, into one file; tell means over seeds",
+    "soak": "kill workers and coordinators of a sweep, and compare with one that was left alone",
     "cost": "tell the bytes and operations of a training step under several policies",
     "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
     "show": "show a number in several formats: bits, value, error, neighbours",
+    "reproduce": "recompute published figures, or one of your own, and compare their numbers",
     "walk": "evaluate an expression step by step, and explain each rounding",
     "formats": "list the formats with their precision and range",
+    "claims": "settle what articles say about low precision, by numbers",
     "explore": "open a page of formats, roundings, sums and tensor cores in the browser",
 }
-"""Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`."""
+"""Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`.
+
+One whose options depend on the words that follow has `add_options_of(words, parser)` too.
+"""
 
 _NUMBER = re.compile(r"-(\d|\.\d|\(|inf|nan|pi|e\b|\w+\()[\w.+/*^()\[\], =-]*\Z", re.IGNORECASE)
 
@@ -101,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     command = next((a for a in arguments if not a.startswith("-")), None)
-    parser, options = _parser(command)
+    words = arguments[arguments.index(command) + 1 :] if command is not None else []
+    parser, options = _parser(command, words)
     args, rest = parser.parse_known_args(arguments)
     if "words" in args and not any(_is_option(word) for word in rest):
         args.words += rest  # argparse takes words up to the next option only
@@ -126,7 +134,7 @@ def _is_option(word: str) -> bool:
     return word.startswith("-") and not _NUMBER.match(word)
 
 
-def _parser(command: str | None) -> tuple[argparse.ArgumentParser, list[str]]:
+def _parser(command: str | None, words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
     """Return the parser and the options; only the chosen command's module is loaded for them."""
     if command is not None and command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
@@ -134,8 +142,8 @@ def _parser(command: str | None) -> tuple[argparse.ArgumentParser, list[str]]:
         prog="precsim",
         description="What does a computation lose in a number format, where, and why?",
         epilog="Each command has --help. Exit status: 0; 1 if train --compare-bits or bisect finds a "
-        "difference, or analyze cannot read a part; 2 for bad input or a failure, with one line that "
-        "says why; 130 if interrupted.",
+        "difference, analyze cannot read a part, or a number of claims or reproduce is not as expected; "
+        "2 for bad input or a failure, with one line that says why; 130 if interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"precsim {__version__}")
@@ -145,7 +153,10 @@ def _parser(command: str | None) -> tuple[argparse.ArgumentParser, list[str]]:
     for name, summary in COMMANDS.items():
         chosen = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         if name == command:
-            _module(name).add_arguments(chosen)
+            module = _module(name)
+            module.add_arguments(chosen)
+            if hasattr(module, "add_options_of"):
+                module.add_options_of(words, chosen)
             usage = chosen.format_usage()
     return parser, re.findall(r"--[\w-]+", usage)
 

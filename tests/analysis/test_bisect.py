@@ -66,6 +66,7 @@ def test_a_flipped_bit_of_a_weight_is_found_in_the_state(run: PreparedRun) -> No
     assert found.where.ours ^ (found.where.theirs or 0) == 1
 
 
+@pytest.mark.long
 def test_one_operation_done_by_the_platform_is_named(
     run: PreparedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

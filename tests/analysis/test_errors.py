@@ -105,6 +105,7 @@ def test_ulp_error_of_scaled_formats(spec: str) -> None:
     assert np.isnan(ps.ulp_error([1.0, 2.0], [np.nan, 1.0], "mxfp4")).all()
 
 
+@pytest.mark.long
 def test_ulp_error_under_jit() -> None:
     """Without x64: float32, each of the two roundings by precsim, so no subnormal is flushed."""
     exact = np.array([1.05, 500.0, 2.0**-140, 0.0, np.inf, np.inf, -0.0, 1e-45], np.float32)

@@ -42,6 +42,7 @@ def test_share_of_nothing_is_zero() -> None:
         assert rates.underflow_of_nonzero == rates.underflow_of_all == 0.0
 
 
+@pytest.mark.long
 def test_jax_and_numpy_agree_and_large_arrays_are_exact() -> None:
     values = np.random.default_rng(0).standard_normal(40_000).astype(np.float32) * np.float32(1e-3)
     rates = ps.errors.range_rates(values, "e4m3")
@@ -74,6 +75,7 @@ def test_histogram_of_every_power_of_two(dtype: type[np.floating]) -> None:
     assert (counts[-1], zeros, nonfinite) == (1, 0, 0)
 
 
+@pytest.mark.long
 def test_histogram_counts_the_rest_apart() -> None:
     values = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.5, -8.0], np.float32)
     found = ps.errors.exponent_histogram(values.reshape(7, 1))
@@ -151,6 +153,7 @@ def test_blocks_run_along_the_axis() -> None:
     assert ps.errors.range_rates(x, "mxfp4", axis=0).underflowed == 0
 
 
+@pytest.mark.long
 def test_measures_under_jit_count_the_same_integers() -> None:
     x = np.array([0.0, -0.0, np.nan, np.inf, 1e-40, 3.0, 500.0, 2**-7, 1e-9], np.float32)
     specs = ("e4m3", "mxfp4", "int8")

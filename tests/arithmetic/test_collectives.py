@@ -104,6 +104,7 @@ def test_the_tree_is_that_of_the_picture_in_its_source() -> None:
     assert all(other != expected for other in others)
 
 
+@pytest.mark.long
 def test_jax_and_numpy_have_the_same_bits_under_jit_and_several_shapes() -> None:
     x = np.random.default_rng(0).standard_normal((4, 3, 5)).astype(np.float32)
     for how in ("ring:bf16", "halving:fp16", "tree", "doubling:e4m3"):
@@ -113,6 +114,7 @@ def test_jax_and_numpy_have_the_same_bits_under_jit_and_several_shapes() -> None
     assert ps.all_reduce(x[:, 0, 0], "ring").shape == ()
 
 
+@pytest.mark.long
 def test_feedback_keeps_what_rounding_has_lost() -> None:
     """The sums along time stay within one rounding of the exact ones; without, they drift."""
     parts = np.full((4, 3), 1 + 2.0**-10, np.float32)
@@ -146,6 +148,7 @@ def test_the_platform_adds_in_float32_whatever_the_carrier() -> None:
     assert total == float(np.float32(total))
 
 
+@pytest.mark.long
 def test_many_ranks_take_no_compilation() -> None:
     """Defect: 256 ranks of one NumPy element took 39 s; a loop has one addition to compile."""
     parts = np.ones((1000, 2), np.float32)

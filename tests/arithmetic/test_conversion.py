@@ -61,6 +61,7 @@ def test_every_code_of_every_8_bit_format(target: str) -> None:
         assert_same_bits(ps.decode(got, target), expected, ps.decode(CODES, source), note=source)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("source", "target", "dtype"),
     [("fp16", "e5m2", ml_dtypes.float8_e5m2), ("bf16", "e4m3fnuz", ml_dtypes.float8_e4m3fnuz)],

@@ -259,6 +259,7 @@ def _run(function: Callable[..., Any], spec: RoundingSpec, draws: Any, *operands
     return function(*operands, spec, random_bits=draws)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("operation", "dtype", "text", "ways"),
     [

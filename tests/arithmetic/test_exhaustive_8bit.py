@@ -143,12 +143,14 @@ def check_pairs(operation: str, name: str, *, jitted: bool) -> None:
     assert_same_bits(got, expected, x, y, note=f"{name} {operation}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", EIGHT_BITS)
 def test_every_pair(name: str) -> None:
     for operation in PAIRWISE:
         check_pairs(operation, name, jitted=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("operation", PAIRWISE)
 def test_every_pair_jitted(operation: str) -> None:
     """The same code, compiled; formats differ in constants only."""

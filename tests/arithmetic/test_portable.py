@@ -79,6 +79,7 @@ def found() -> dict[str, Any]:
     return {"x": x, "y": y, "numpy": numpy, "jit": jax.device_get(compiled)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*BINARY, *UNARY])
 def test_bits_are_the_rounded_exact_result_flushed(found: dict[str, Any], name: str) -> None:
     x, y = found["x"], found["y"]
@@ -174,6 +175,7 @@ def significands(step: int) -> Floats:
     return np.arange(0x3F800000, 0x40800000, step, dtype=np.uint32).view(np.float32)
 
 
+@pytest.mark.long
 def test_square_roots_are_rounded_to_nearest() -> None:
     """Some significands of [1, 4); the perfect squares there and their neighbours; both ways."""
     squares = (np.arange(1 << 11, 1 << 12, dtype=np.int64) ** 2 / 2.0**22).astype(np.float32)
@@ -186,6 +188,7 @@ def test_square_roots_are_rounded_to_nearest() -> None:
     assert_roots(x, jax.jit(p.sqrt)(jnp.asarray(x)))
 
 
+@pytest.mark.long
 def test_square_roots_whose_first_estimate_is_special() -> None:
     """Only the estimate of 4 - 2**-21 is 2; at 1 + 2**-23 the remainder is where the rules part."""
     x = np.array([0x407FFFFE, 0x3F800001], np.uint32).view(np.float32)
@@ -254,6 +257,7 @@ def test_order_of_the_sum_matters_and_is_pairwise() -> None:
     assert ps.accumulate(x, "fp32", axis=0) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 3, 8, 10])
 def test_mean_multiplies_by_the_rounded_reciprocal(count: int) -> None:
     x = np.random.default_rng(count).standard_normal((2, count)).astype(np.float32)
@@ -316,6 +320,7 @@ def test_a_result_has_one_kernel_however_many_use_it() -> None:
     assert text.count(" = ") < 1.2 * alone.count(" = ")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["divide", *UNARY, "settle"])
 def test_outside_of_jit_nothing_is_compiled_twice(name: str, compilations: Any) -> None:
     """Defect: every call made a new loop, which XLA compiled anew."""
@@ -326,6 +331,7 @@ def test_outside_of_jit_nothing_is_compiled_twice(name: str, compilations: Any) 
     assert compilations(lambda: operation(*arguments)) == 0
 
 
+@pytest.mark.long
 def test_gradients_are_not_silently_zero() -> None:
     """They go through the flushing, which has bits as arguments, as through an identity."""
     x, y = jnp.float32(3), jnp.float32(5)

@@ -126,6 +126,7 @@ TABLE = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_table(dtype: Any) -> None:
     for operation, operands, text, result, source in TABLE:

@@ -37,6 +37,7 @@ def tiny(contenders: dict[str, Contender | str]) -> Case:
     return Case(name="tiny/one", build=lambda setting: contenders, goals=TINY.goals, size=10)
 
 
+@pytest.mark.long
 def test_contenders_take_turns() -> None:
     order: list[str] = []
     times = interleave(
@@ -47,6 +48,7 @@ def test_contenders_take_turns() -> None:
     assert "".join(order) == "aabbcc" * 5
 
 
+@pytest.mark.long
 def test_processor_time_leaves_out_what_others_take() -> None:
     seconds = 0.02
     calls = {"asleep": partial(time.sleep, seconds)}
@@ -64,6 +66,7 @@ def test_calls_of_every_public_function_of_arrays_are_measured() -> None:
     assert set(calls.FUNCTIONS) == called - of_training - alike
 
 
+@pytest.mark.long
 def test_a_call_as_a_case() -> None:
     outcome = worker.measure(catalogue.find("calls/small/ulp")[0], Setting(size=4, quick=True))
     jax_row, numpy_row, _ = outcome["rows"]
@@ -186,6 +189,7 @@ def test_names_are_unique_and_found() -> None:
         assert case.size >= (case.quick_size or 0)
 
 
+@pytest.mark.long
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--only", "neerest"]) == 2
     assert "did you mean 'nearest'?" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from benchmarks.case import Contender, Setting, SkipError
 SIZE = 96**3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "make"),
     [
@@ -42,6 +43,7 @@ def uncompiled(function: Any = None, **_options: Any) -> Any:
     return function or uncompiled
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_compiled", [False, True])
 @pytest.mark.parametrize("name", ["bf16_bf16_bf16:adder=fp32", "fp16_fp16_fp16:adder=fp32"])
 def test_loops_in_numba_have_the_bits(
@@ -71,6 +73,7 @@ def test_mma_sim_has_the_bits(kind: str) -> None:
     np.testing.assert_array_equal(run().view(np.uint32), expected.view(np.uint32))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["h100:e4m3", "fp16_fp16_fp16", "bf16_bf16_bf16:adder=fp32"])
 def test_wrong_products_are_counted(name: str) -> None:
     a, b = matmuls.operands(name, 48**3)
@@ -96,6 +99,7 @@ def test_what_is_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         product_limits.c_tensor_core(*small, ps.MatmulSpec.parse("a100:fp16"))
 
 
+@pytest.mark.long
 def test_a_small_case_as_a_whole() -> None:
     outcome = worker.measure(
         catalogue.find("matmul/one layer/h100:bf16")[0], Setting(size=1, quick=True)

@@ -85,6 +85,7 @@ def train(tmp_path: Path) -> Iterator[Callable[..., tuple[dict[str, Any], Counte
     jax.monitoring.unregister_event_listener(listen)
 
 
+@pytest.mark.long
 def test_a_cold_a_warm_and_no_cache_give_the_same_bits(
     train: Callable[..., tuple[dict[str, Any], Counter[str]]],
     place: Path,

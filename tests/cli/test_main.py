@@ -47,6 +47,7 @@ def test_quick_commands_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert loaded_by(*arguments) == []
 
 
+@pytest.mark.long
 def test_show_starts_quickly() -> None:
     # A bare interpreter that loads numpy takes most of it; jax alone would add more than the slack.
     def seconds(*arguments: str) -> float:
@@ -62,12 +63,12 @@ def test_show_starts_quickly() -> None:
 BAD = [
     (
         [],
-        "a command is missing; allowed are train, cost, analyze, bisect, show, walk, formats, explore (see precsim --help)",
+        f"a command is missing; allowed are {', '.join(COMMANDS)} (see precsim --help)",
     ),
     (["shw"], "unknown command 'shw'; did you mean 'show'?"),
     (
         ["zzz"],
-        "unknown command 'zzz'; known are train, cost, analyze, bisect, show, walk, formats, explore",
+        f"unknown command 'zzz'; known are {', '.join(COMMANDS)}",
     ),
     (["--nope", "show", "1"], "unrecognized arguments: --nope"),
     (["show"], "the following arguments are required: VALUE"),
@@ -306,6 +307,7 @@ WORDS = (
 )
 
 
+@pytest.mark.long
 def test_any_words_give_an_answer_or_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

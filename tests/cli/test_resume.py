@@ -125,6 +125,7 @@ def operations_of_a_run(folder: Path) -> int:
     return len(killed([*WORDS, "--out", str(folder / "run")], folder / "run", 10**9))
 
 
+@pytest.mark.long
 def test_killed_at_some_moments(whole: dict[str, Any], tmp_path: Path) -> None:
     count = operations_of_a_run(tmp_path / "counted")
     assert count > 50
@@ -311,6 +312,7 @@ def newest(out: Path) -> str:
     return max((path.name for path in out.glob("state/*/*/*.safetensors")), default="")
 
 
+@pytest.mark.long
 def test_two_sigkills(command: Any, tmp_path: Path) -> None:
     """Two processes are killed a random time after a checkpoint of theirs."""
     steps, out, rng = 1000, tmp_path / "run", random.Random(0)

@@ -25,6 +25,7 @@ def trained(
     return out, *capsys.readouterr()
 
 
+@pytest.mark.long
 def test_pictures_of_block_formats_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +119,7 @@ def test_without_the_reference_finished_runs_are_kept(
     assert (out / "metrics.csv").exists()
 
 
+@pytest.mark.long
 def test_the_table_comes_before_the_pictures_and_complete_after_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(path, status, out.getvalue(), err.getvalue())
 
 
+@pytest.mark.long
 def test_json_is_all_that_stdout_gets(run: Run) -> None:
     assert (run.status, run.err) == (0, "")
     assert json.loads(run.out) == json.loads((run.path / "summary.json").read_text())
@@ -284,6 +285,7 @@ def replace_train(
         monkeypatch.setattr(run_directory, "pictures", lambda results: {})
 
 
+@pytest.mark.long
 def test_interruption_keeps_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,6 +314,7 @@ def test_interruption_keeps_what_is_finished(
     assert len((out / "metrics.csv").read_text().splitlines()) == 1 + 2 * len(names)
 
 
+@pytest.mark.long
 def test_table_without_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ RULES = "p=fp32,c=q3.8;input:fp32;output:bf16,fwd=e4m3_e4m3_fp32;logits:bf16"
 """The base has products without a native kernel, and the one layer has none of them."""
 
 
+@pytest.mark.long
 def test_a_string_and_a_file_train_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

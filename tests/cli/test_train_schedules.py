@@ -33,6 +33,7 @@ def test_schedules_are_further_runs(
     assert controls == {"fp32": None} | {text: ps.Schedule.parse(text) for text in texts}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -39,6 +39,7 @@ def hashes(path: Path) -> dict[str, dict[str, str]]:
     return steps
 
 
+@pytest.mark.long
 def test_hashes_are_printed_and_stored(
     stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,10 +40,12 @@ def wrong(name: str, files: list[Vectors], modes: tuple[str, ...] = ()) -> list[
     return [f"{s.task} {s.inputs}: {s.first_wrong}" for s in scores if not s.passed]
 
 
+@pytest.mark.long
 def test_precsim_numpy_is_right_on_all_vectors() -> None:
     assert wrong("precsim_numpy", list(FILES.values())) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMPILED)
 def test_precsim_jit_is_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = "float64" if name.startswith(("round/fp16", "stochastic")) else "float32"

@@ -31,6 +31,7 @@ def test_results_have_the_type_that_the_spec_names(spec: str, dtype: str) -> Non
     assert result.shape == (4, 3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spec", "schedule"), [("h100:e4m3", ":splitk3x128"), ("h100:bf16->bf16", "")]
 )
@@ -71,6 +72,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no GPU: JAX runs on cpu" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_survey_prints_a_line_for_each_product(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

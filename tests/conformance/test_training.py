@@ -42,6 +42,7 @@ def test_stored_runs_are_those_of_tensor_cores() -> None:
             assert all(len(digits) == 64 for digits in hashes.values())
 
 
+@pytest.mark.long
 def test_one_other_bit_is_noticed_and_its_tensor_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

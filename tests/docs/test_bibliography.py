@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def is_cited(key: str, entry: str, text: str) -> bool:
     return False
 
 
+@cache
 def cited_texts() -> dict[str, str]:
     """Return what cites: pages, docstrings and strings of the package, the experiments."""
     left_out = {"_build", "generated"}
@@ -63,7 +65,7 @@ def cited_texts() -> dict[str, str]:
         for page in [ROOT / "README.md", *DOCS.rglob("*.md")]
         if not left_out & set(page.parts) and page != BIBLIOGRAPHY
     }
-    for module in [*(ROOT / "precsim").rglob("*.py"), *(ROOT / "experiments").glob("*.py")]:
+    for module in [*(ROOT / "precsim").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
         tree = ast.parse(module.read_text("utf-8"))
         strings = [
             node.value
@@ -80,24 +82,23 @@ def sources(text: str) -> list[str]:
 
 
 ENTRIES = entries(BIBLIOGRAPHY.read_text("utf-8"))
-TEXTS = cited_texts()
 
 
 def test_no_entry_is_an_orphan() -> None:
-    everything = flat("\n\n".join(TEXTS.values()))
+    everything = flat("\n\n".join(cited_texts().values()))
     assert [key for key, entry in ENTRIES.items() if not is_cited(key, entry, everything)] == []
 
 
 def test_every_number_is_in_the_bibliography() -> None:
     known = numbers(BIBLIOGRAPHY.read_text("utf-8"))
-    missing = {name: numbers(text) - known for name, text in TEXTS.items()}
+    missing = {name: numbers(text) - known for name, text in cited_texts().items()}
     assert {name: found for name, found in missing.items() if found} == {}
 
 
 def test_every_stated_source_is_in_the_bibliography() -> None:
     unknown = [
         f"{name}: {statement[:70]}"
-        for name, text in TEXTS.items()
+        for name, text in cited_texts().items()
         for statement in sources(text)
         if not statement.startswith(("see ", "as `", "the page of", "the topics of"))
         and not any(is_cited(key, entry, flat(statement)) for key, entry in ENTRIES.items())

@@ -11,7 +11,6 @@ import pytest
 
 import precsim as ps
 from experiments import g15_refinement
-from experiments.frame import Request, run
 from experiments.low_precision_lu import DIRECTED, factorise, solve
 
 N = 7
@@ -55,6 +54,7 @@ def run_ours(seed: int, mode: str, chance: float) -> tuple[Any, ...]:
     return factors, order, solve(factors, order, b, KEY, chance, spec=f"fp16:{mode}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_to_nearest_as_numpy_half(seed: int) -> None:
     factors, order, x = run_ours(seed, "rne", 0.0)
@@ -64,6 +64,7 @@ def test_to_nearest_as_numpy_half(seed: int) -> None:
     assert equal_bits(x, theirs[2].astype(np.float32))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("chance", "mode"), [(1.0, "rtp"), (0.0, "rtn")])
 def test_directed_rounding_as_exact_rationals(chance: float, mode: str) -> None:
     def exactly(operation: Any) -> Any:
@@ -84,6 +85,7 @@ def test_directed_rounding_as_exact_rationals(chance: float, mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(x), theirs[2])
 
 
+@pytest.mark.long
 def test_chance_lies_between_and_systems_do_not_mix() -> None:
     down, up, both = (np.asarray(run_ours(0, DIRECTED, p)[0]) for p in (0.0, 1.0, 0.5))
     assert (both != down).any()
@@ -104,7 +106,6 @@ def test_condition_of_the_matrices() -> None:
 
 @pytest.mark.slow
 def test_pattern_of_refinement_and_order_of_modes(tmp_path: Path) -> None:
-    outcome = run(Request(name="g15_refinement", out=tmp_path))
-    assert not outcome.error
+    outcome = ps.figures.run("experiments.g15_refinement", out=tmp_path)
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == {"C": 25}

@@ -15,8 +15,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import precsim as ps
-from experiments import record, summation_orders
-from experiments.frame import discover
+from experiments import summation_orders
+from precsim.analysis.figures import record
+from precsim.cli.experiments_package import figure_names
 from tests.picture_faults import picture_faults
 
 STORED = Path(__file__).parent / "gallery.npz"
@@ -34,13 +35,14 @@ def results() -> dict[str, dict[str, np.ndarray]]:
 
 
 def test_every_experiment_is_stored() -> None:
-    assert sorted(results()) == discover()
+    assert sorted(results()) == figure_names()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "width", [ps.plots.COLUMN_WIDTH, pytest.param(ps.plots.PAGE_WIDTH, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("name", discover())
+@pytest.mark.parametrize("name", figure_names())
 def test_gallery_picture(name: str, width: float) -> None:
     module = importlib.import_module(f"experiments.{name}")
     with ps.plots.figure(module.PANELS, width=width) as axes:
@@ -50,6 +52,7 @@ def test_gallery_picture(name: str, width: float) -> None:
     assert picture_faults(figure) == []
 
 
+@pytest.mark.long
 def test_picture_of_orders() -> None:
     rows = np.array([[10, 1e-7, 1e-6], [100, 0, 1e-5], [1000, 2e-7, np.inf]])
     found = {(a, o): rows for a in summation_orders.ACCUMULATORS for o in summation_orders.ORDERS}
@@ -60,7 +63,7 @@ def test_picture_of_orders() -> None:
     assert picture_faults(figure) == []
 
 
-@pytest.mark.parametrize("name", discover())
+@pytest.mark.parametrize("name", figure_names())
 def test_csv_is_tidy(name: str, tmp_path: Path) -> None:
     arrays = results()[name]
     record.save(tmp_path, "key", arrays, {"seconds": 1.0})
@@ -87,7 +90,7 @@ def header_array(arrays: dict[str, np.ndarray]) -> str:
 def store(out: Path) -> None:
     """Store the arrays of a run, in float32 where that is enough for a picture."""
     stored: dict[str, Any] = {}
-    for name in discover():
+    for name in figure_names():
         with np.load(out / name / "data.npz") as file:
             for key in file:
                 if not key.startswith("__"):

@@ -22,7 +22,7 @@ from experiments import g06_error_growth as g06
 from experiments import g07_stochastic_ode as g07
 from experiments import g08_few_random_bits as g08
 from experiments import g16_classics as g16
-from experiments.__main__ import main
+from precsim.cli.main import main
 
 MUTATED = """
 import sys
@@ -31,9 +31,9 @@ import precsim as ps
 
 ps.RoundingSpec.__init__.__kwdefaults__["mode"] = "rna"  # ties away, not to even
 
-from experiments.__main__ import main
+from precsim.cli.main import main
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(["reproduce", *sys.argv[1:]]))
 """
 
 
@@ -46,7 +46,7 @@ def score(module: Any) -> tuple[Counter[str], list[str]]:
 
 @pytest.mark.slow  # `.ci/run` runs all figures so
 def test_exact_figures_in_two_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["g01", "g04", "--jobs", "2", "--out", str(tmp_path)]) == 0
+    assert main(["reproduce", "g01", "g04", "--jobs", "2", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "87/87" in printed
     assert "49/49" in printed
@@ -55,6 +55,7 @@ def test_exact_figures_in_two_processes(tmp_path: Path, capsys: pytest.CaptureFi
         assert Counter(check["grade"] for check in facts["checks"]) == grades
 
 
+@pytest.mark.long
 def test_few_random_bits() -> None:
     assert score(g08) == ({"A": 54, "C": 3}, [])
 
@@ -67,12 +68,11 @@ def test_sums_growth_equations_and_classics() -> None:
     assert score(g16) == ({"A": 15, "B": 12, "C": 1}, [])
 
 
-def test_sums_in_chunks_by_exact_rationals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(g05, "LENGTHS", np.array([24, 40, 64]))
-    x = np.asarray(ps.round_to(np.linspace(-0.7, 2.7, 128).reshape(64, 2), g05.SPEC), np.float32)
+def test_sums_in_chunks_by_exact_rationals() -> None:
+    x = np.asarray(ps.round_to(np.linspace(-0.7, 2.7, 128).reshape(64, 2), g05.FORMAT), np.float32)
 
     def add(a: Fraction, b: Fraction) -> Fraction:
-        return Fraction(ps.oracle.round_exact(a + b, g05.SPEC).value)
+        return Fraction(ps.oracle.round_exact(a + b, g05.FORMAT).value)
 
     def total(numbers: list[Fraction]) -> Fraction:
         result = Fraction(0)
@@ -80,7 +80,7 @@ def test_sums_in_chunks_by_exact_rationals(monkeypatch: pytest.MonkeyPatch) -> N
             result = add(result, number)
         return result
 
-    found = np.asarray(g05.sums(x, None, spec=g05.SPEC, order="blocked8"))
+    found = np.asarray(g05.sums(x, None, (24, 40, 64), spec=g05.FORMAT, order="blocked8"))
     for i, n in enumerate((24, 40, 64)):
         for lane in range(2):
             exact = [Fraction(v) for v in x[:n, lane].tolist()]
@@ -100,12 +100,14 @@ def test_matrix_times_vector_in_numpy_halves() -> None:
     assert stream.random_sample() == again.random_sample()  # neither more nor less was drawn
 
 
+@pytest.mark.long
 def test_stochastic_sums_have_no_drift() -> None:
     noise = np.random.default_rng(1)
     nearest, stochastic = g06.error(np.random.RandomState(1), 3000, "bf16", noise=noise)
     assert stochastic < nearest / 3
 
 
+@pytest.mark.long
 def test_integrations_in_numpy_halves() -> None:
     steps = np.array([10, 57, 300], np.int32)
     found = g07.errors("decay", steps, "fp16", "fp16")
@@ -124,6 +126,7 @@ def test_integrations_in_numpy_halves() -> None:
         assert points[:, k].tolist() == [u, v]
 
 
+@pytest.mark.long
 def test_stochastic_integration_depends_on_the_key_only() -> None:
     steps = np.array([50, 80], np.int32)
     runs = [
@@ -161,6 +164,7 @@ def test_terms_of_the_drift_have_every_fraction_equally_often() -> None:
     assert len(counts) == 256
 
 
+@pytest.mark.long
 def test_ties_away_everywhere(tmp_path: Path) -> None:
     command = [sys.executable, "-c", MUTATED, "g01", "--out", str(tmp_path)]
     root = Path(__file__).parents[2]

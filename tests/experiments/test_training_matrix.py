@@ -12,6 +12,7 @@ SETTINGS = {"steps": 2, "snapshots": 1}
 CELLS = [("linear", "fp32"), ("linear", "bf16_mixed"), ("gru", "fp32"), ("linear", "q3.8")]
 
 
+@pytest.mark.long
 def test_a_row_is_a_run_against_its_float32_run(tmp_path: Path) -> None:
     results = {cell: training_matrix.run(*cell, SETTINGS) for cell in CELLS[:2]}
     failures = {("linear", "q3.8"): "ValueError: why"}

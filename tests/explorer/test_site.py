@@ -53,6 +53,7 @@ def loaded_at_once(text: str) -> set[str]:
     return found
 
 
+@pytest.mark.long
 def test_package_has_no_module_that_loads_numpy_or_jax(package: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         names = archive.namelist()

@@ -25,6 +25,7 @@ from lessons.frame import FOLDER, discover, exercises, faults_of, figures, find,
 from tests.lessons import wrong_answers, wrong_answers_7_to_12
 from tests.picture_faults import picture_faults
 
+pytestmark = pytest.mark.long
 LESSONS = discover()
 DEEP: list[Any] = []
 for _ in range(100_000):

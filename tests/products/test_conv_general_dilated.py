@@ -66,6 +66,7 @@ def with_gradients(convolve: Callable[..., Any], arguments: dict[str, Any]) -> C
 slow = pytest.mark.slow
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [7, *(pytest.param(n, marks=slow) for n in (2, *range(8, 50)))])
 @pytest.mark.parametrize("backend", ["emulated", pytest.param("native", marks=slow)])
 def test_results_and_gradients_are_those_of_lax(seed: int, backend: str) -> None:
@@ -80,6 +81,7 @@ def test_results_and_gradients_are_those_of_lax(seed: int, backend: str) -> None
         np.testing.assert_array_equal(np.asarray(got), np.asarray(expected))
 
 
+@pytest.mark.long
 def test_native_convolutions_are_lax_s_with_its_gradients() -> None:
     x, w, arguments = random_call(6)
     native = ps.conv_general_dilated("bf16_bf16_fp32", backend="native")
@@ -124,6 +126,7 @@ def by_loops(
     return y
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("features", "batch"), [(1, 1), (2, 1), (1, 2)])
 def test_bits_are_those_of_a_loop_of_fused_multiply_adds(features: int, batch: int) -> None:
     rng = np.random.default_rng(0)
@@ -146,6 +149,7 @@ def test_bits_are_those_of_a_loop_of_fused_multiply_adds(features: int, batch: i
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind", ["feature_group_count", pytest.param("batch_group_count", marks=slow)]
 )
@@ -170,6 +174,7 @@ def test_groups_are_convolutions_side_by_side_gradients_too(kind: str) -> None:
         assert_same_bits(got, expected)
 
 
+@pytest.mark.long
 def test_windows_of_many_pixels_make_no_long_program() -> None:
     rng = np.random.default_rng(5)
     x, w = integers(rng, (2, 3, 20, 4)), integers(rng, (2, 3, 50, 3))
@@ -188,6 +193,7 @@ def test_taken_pixels_are_those_of_slices(monkeypatch: pytest.MonkeyPatch) -> No
     assert_same_bits(windows.patches(x, (2, 3), over), sliced)
 
 
+@pytest.mark.long
 def test_dimension_numbers_in_every_form() -> None:
     rng = np.random.default_rng(2)
     x, w = integers(rng, (2, 3, 5)), integers(rng, (4, 3, 2))
@@ -214,6 +220,7 @@ def test_the_signature_is_that_of_lax() -> None:
     assert ours[-1].kind is inspect.Parameter.VAR_KEYWORD
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dtype", "preferred"),
     [
@@ -232,6 +239,7 @@ def test_dtypes_are_those_of_lax(dtype: Any, preferred: Any) -> None:
     assert_same_bits(got.astype(jnp.float32), expected.astype(jnp.float32))
 
 
+@pytest.mark.long
 def test_two_flax_models_of_one_string_compile_once() -> None:
     linen = pytest.importorskip("flax.linen")
     traced = []

@@ -91,6 +91,7 @@ def cotangents(g: np.ndarray, case: Case) -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.long
 @each_case
 def test_convolution_is_a_product_over_windows(case: Case) -> None:
     x, w, g = operands(case)
@@ -125,6 +126,7 @@ def float64_convolution(x: Any, w: Any, case: Case) -> Any:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case", [CASES[1], *(pytest.param(case, marks=slow) for case in CASES[2:])], ids=str
 )
@@ -262,6 +264,7 @@ EMPTY = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("x_shape", "w_shape", "stride", "padding"), EMPTY)
 def test_empty_images_filters_and_results_have_lax_s_shapes_and_zero_gradients(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: int, padding: str
@@ -281,6 +284,7 @@ def test_empty_images_filters_and_results_have_lax_s_shapes_and_zero_gradients(
     assert (type(numpy), numpy.shape) == (np.ndarray, expected.shape)
 
 
+@pytest.mark.long
 def test_padding_beside_infinite_weights_is_nan_as_in_lax() -> None:
     x, w = jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)).at[0, 0, 0, 0].set(jnp.inf)
     got = ps.conv(x, w, "fp32_fp32_fp32")

@@ -89,6 +89,7 @@ def assert_derivatives_are(
         np.testing.assert_array_equal(np.asarray(got), np.asarray(expected))
 
 
+@pytest.mark.long
 def test_matmul_has_jacobians_and_hessians() -> None:
     exact: Callable[..., Any] = lambda a, b: ps.matmul(a, b, EXACT)
     assert_derivatives_are(exact, jnp.matmul, *integers((2, 2), (2, 2)))
@@ -114,6 +115,7 @@ def test_tangent_of_a_convolution_is_the_sum_of_two_convolutions() -> None:
     assert_same_bits(tangent, run(dx, w) + run(x, dw))
 
 
+@pytest.mark.long
 def test_embedding_has_jacobians_and_hessians() -> None:
     (table,) = integers((3, 2))
     ids = jnp.asarray([2, 0, 2, 7])

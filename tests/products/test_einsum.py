@@ -45,6 +45,7 @@ def assert_einsum_is_that_of_jax(names: list[str]) -> None:
         np.testing.assert_array_equal(np.asarray(got), np.asarray(expected), text)
 
 
+@pytest.mark.long
 def test_results_are_those_of_jax() -> None:
     assert_einsum_is_that_of_jax(["...ij,...jk->...ik", "iij,jk->ik", "ij,kj->i", "ii"])
 
@@ -71,6 +72,7 @@ def test_the_first_operand_is_on_the_left_with_its_format_and_its_gradient(outpu
     assert_same_bits(db, reference(a.T, g, specs[2]))
 
 
+@pytest.mark.long
 def test_dtypes_and_keywords_are_those_of_jax() -> None:
     x, y = (v.astype(jnp.bfloat16) for v in integers(((2, 3), (3, 2))))
     f = ps.einsum("bf16_bf16_fp32")

@@ -51,11 +51,13 @@ def check(spec: ps.MatmulSpec, *, with_first_value: bool) -> None:
         assert_same_bits(got, reference_matmul(a, b, c, spec), f"{spec} {data.__name__}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SPECS)
 def test_equals_the_reference(name: str) -> None:
     check(ps.MatmulSpec.parse(name), with_first_value=False)
 
 
+@pytest.mark.long
 def test_equals_the_reference_with_a_first_value() -> None:
     check(ps.MatmulSpec.parse("bf16_bf16_bf16"), with_first_value=True)
 
@@ -189,6 +191,7 @@ def test_vectors_take_first_values_of_the_results_shape() -> None:
     assert traced.shape == (3,)
 
 
+@pytest.mark.long
 def test_transformations() -> None:
     """Vmap of vmap and jit, with elements on both sides of the range guard."""
     rng = np.random.default_rng(0)
@@ -276,6 +279,7 @@ def test_unguarded_product_tells_whether_it_can_be_trusted() -> None:
             assert_same_bits(got, reference(small, b, spec))
 
 
+@pytest.mark.long
 def test_range_guard_decides_which_loop_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the guard, products below float32's normal range would be flushed to zero."""
     spec = ps.MatmulSpec.parse("bf16_bf16_fp32")

@@ -59,6 +59,7 @@ def test_a_cnn_trains(spec: str, gradients: dict[str, str]) -> None:
     assert found[-1] < 0.6 * found[0]
 
 
+@pytest.mark.long
 def test_a_dense_layer_trains_in_int8() -> None:
     dot = ps.dot_general("int8_int8_int32->fp32", dgrad="int8_int8_int32", wgrad="bf16_bf16_fp32")
     layer = nn.Dense(1, use_bias=False, dot_general=dot)

@@ -130,6 +130,7 @@ def test_empty_sums_have_empty_or_zero_gradients() -> None:
     assert_same_bits(db, np.zeros((6, 5), np.float32))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("batch_a", "batch_b"),
     [((2,), (2,)), ((2,), ()), ((), (2,))],

@@ -58,6 +58,7 @@ def slow(*specs: str) -> list[Any]:
     return [pytest.param(spec, marks=pytest.mark.slow) for spec in specs]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spec",
     [
@@ -103,6 +104,7 @@ def test_tensor_cores(tiled: Callable[[str], Product], ways: list[str], spec: st
     assert ways
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spec", "takes_tiles"),
     [
@@ -122,6 +124,7 @@ def test_the_way_that_accumulators_take(
     assert bool(ways) == takes_tiles
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spec", ["h100:fp16:acc=fp16", *slow("v100:fp16:acc=fp16", "a100:fp16:acc=fp16")]
 )
@@ -147,6 +150,7 @@ def test_accumulators_to_nearest(tiled: Callable[[str], Product], spec: str, sca
         assert ((bits(expected) == 0) & (abs(a) @ abs(b) > 0)).any()
 
 
+@pytest.mark.long
 def test_single_sums_to_nearest(tiled: Callable[[str], Product]) -> None:
     """First value, factors, and the fp16 sum that they have."""
     cases = [
@@ -180,6 +184,7 @@ def fits(x: float, y: float, total: float) -> bool:
     return bool(float32_step.fits(left, right, first, ps.MatmulSpec.parse("h100:bf16").core))
 
 
+@pytest.mark.long
 def test_what_fits() -> None:
     """The smallest and largest exponents of products and of first totals that are exact.
 
@@ -198,6 +203,7 @@ def test_what_fits() -> None:
     assert not fits(1, 1, float("nan"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scale", [2.0**-50, 2.0**60])
 def test_exponents_on_both_sides_of_what_fits(
     tiled: Callable[[str], Product], scale: float
@@ -213,6 +219,7 @@ def test_exponents_on_both_sides_of_what_fits(
     assert (bits(got) == bits(ps.matmul(a, b, "h100:bf16", backend="reference"))).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spec",
     [
@@ -237,6 +244,7 @@ def test_rounded_accumulators(tiled: Callable[[str], Product], spec: str) -> Non
     assert (bits(got) == bits(expected)).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spec", ["h100:bf16", "bf16_bf16_bf16"])
 def test_under_vmap(tiled: Callable[[str], Product], spec: str) -> None:
     """A batch more, of one operand only."""
@@ -262,6 +270,7 @@ def test_no_products(tiled: Callable[[str], Product], spec: str) -> None:
     assert (bits(got) == 0).all()
 
 
+@pytest.mark.long
 def test_the_tile_that_makes_programs_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
 
@@ -287,6 +296,7 @@ def test_chunks_repeat_every_index_once() -> None:
         np.testing.assert_array_equal(seen(jnp.zeros(count, int)), np.arange(count) + 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spec",
     [

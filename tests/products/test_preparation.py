@@ -22,6 +22,7 @@ def seeds(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 1 << 32, shape, dtype=np.uint32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spec", ["e4m3[sr]_bf16_fp32", "mxfp4_mxfp4[sr]_fp32:rht=16"])
 def test_the_reference_and_the_compiled_product_have_the_same_bits(spec: str) -> None:
     a, b, bits = data(3, 20), data(20, 5, seed=2), seeds(3, 5)
@@ -31,6 +32,7 @@ def test_the_reference_and_the_compiled_product_have_the_same_bits(spec: str) ->
     assert not np.array_equal(other, expected)
 
 
+@pytest.mark.long
 def test_stochastic_operands_are_right_on_average() -> None:
     """0.3 between 0.25 and 0.5 of e2m1's neighbours: the mean of n draws is within 5 sigma."""
     a, b = F([[0.3] * 4000]), np.eye(1, 4000, dtype=np.float32).T * 0 + F(1 / 4000)
@@ -50,6 +52,7 @@ def test_random_bits_of_operands_are_asked_for() -> None:
         ps.matmul(data(2, 2), data(2, 2), "bf16[sr]_bf16_fp32", backend="native")
 
 
+@pytest.mark.long
 def test_vmap_gives_each_product_its_own_bits() -> None:
     a, b, bits = data(2, 3, 4), data(4, 2, seed=3), seeds(2, 3, 2)
 
@@ -83,6 +86,7 @@ def test_a_rotation_changes_a_product_by_roundings_only() -> None:
     assert np.abs(turned - exact).max() < bound
 
 
+@pytest.mark.long
 def test_gradients_of_a_product_with_stochastic_cotangents() -> None:
     """The bits of a gradient's operands come from that gradient's random bits."""
     a, b = data(3, 16), data(16, 2, seed=6)

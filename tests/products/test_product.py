@@ -40,6 +40,7 @@ CASES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("spec", "axes"), CASES, ids=str)
 def test_vmap_has_the_bits_of_a_loop(axes: tuple[int | None, int | None], spec: str) -> None:
     a, b = operands(axes)
@@ -50,6 +51,7 @@ def test_vmap_has_the_bits_of_a_loop(axes: tuple[int | None, int | None], spec: 
     assert_same_bits(got, loop(reference, axes, a, b))
 
 
+@pytest.mark.long
 def test_vmap_over_first_values_and_random_bits_alone() -> None:
     a, b = operands((None, None))
     c = normal(np.random.default_rng(1), None, (3, 4, 5))
@@ -60,6 +62,7 @@ def test_vmap_over_first_values_and_random_bits_alone() -> None:
     assert_same_bits(got, ps.matmul(each, b, spec, c=c, random_bits=bits, backend="reference"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("axes", AXES[:3], ids=str)
 def test_gradients_of_a_batch_have_the_bits_of_a_loop(axes: tuple[int | None, int | None]) -> None:
     a, b = operands(axes)
@@ -129,6 +132,7 @@ EMPTY = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "order", [pytest.param(o, marks=pytest.mark.slow) if o in SLOW_ORDERS else o for o in ORDERS]
 )
@@ -151,6 +155,7 @@ def test_empty_products_and_gradients(order: str) -> None:
         assert_same_bits(db, np.zeros_like(b))
 
 
+@pytest.mark.long
 def test_a_batch_of_nothing() -> None:
     a, b = jnp.ones((0, 4, 3)), jnp.ones((3, 2))
 

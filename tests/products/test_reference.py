@@ -87,6 +87,7 @@ def test_equals_the_oracle_in_every_mode_of_the_accumulator(accumulator: str, mo
     check(ps.MatmulSpec(lhs=operand, rhs=operand, accumulator=rounding))
 
 
+@pytest.mark.long
 def test_equals_the_oracle_for_drawn_specs() -> None:
     for seed in range(8):
         check(drawn_spec(seed), seed)
@@ -114,6 +115,7 @@ def test_adder_is_a_second_rounding() -> None:
     assert reference(a, b, "fp16_fp16_fp16:adder=fp32").item() == 2052
 
 
+@pytest.mark.long
 def test_adder_changes_some_results_of_random_products() -> None:
     rng = np.random.default_rng(0)
     a, b = normal(rng, None, (32, 128)), normal(rng, None, (128, 32))
@@ -133,6 +135,7 @@ def test_first_value_is_taken_as_it_is() -> None:
     assert_same_bits(reference(nothing, nothing.T, "fp16_fp16_fp16"), single([[0]]))
 
 
+@pytest.mark.long
 def test_special_values() -> None:
     """All pairs and triples of special values in one product each, with a first value."""
     special = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 2.0**-149, -(2.0**-126), 3e38]

@@ -55,6 +55,7 @@ def test_definition(contracts: bool) -> None:
             assert got[i, j] == float(total), (k, i, j)
 
 
+@pytest.mark.long
 def test_jit_has_the_bits_of_numpy_and_scales_of_one_are_promotion() -> None:
     a, b, a_scales, b_scales = data(20, 8)
 

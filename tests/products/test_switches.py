@@ -22,6 +22,7 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("switch", SWITCHES)
 @pytest.mark.parametrize(
     "spec",
@@ -41,6 +42,7 @@ def test_switches_of_jax_change_no_bit(spec: str, switch: str) -> None:
         assert_same_bits(got, want)
 
 
+@pytest.mark.long
 def test_fast_math_of_xla_is_refused() -> None:
     """It reorders sums. What is NumPy alone goes on; what is compiled stops at its first call."""
     program = """

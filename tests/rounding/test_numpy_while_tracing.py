@@ -22,6 +22,7 @@ COMPUTE: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMPUTE)
 def test_numpy_in_numpy_out_in_the_backward_pass_of_a_jitted_gradient(name: str) -> None:
     outside = COMPUTE[name]()

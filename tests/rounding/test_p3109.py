@@ -179,6 +179,7 @@ def check(fmt: Parameters, compare: Compare, *, step: int = 1, oracle_step: int 
                     compare(np.array(exact), expected[i, j], what=f"{spec}, oracle")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [3, 4, 5, 6])
 def test_every_format_up_to_6_bits(width: int, assert_same_bits: Compare) -> None:
     """64 formats, 6 modes, 3 stochastic variants with all strings, 3 saturations, 2 carriers."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 import precsim as ps
@@ -58,6 +59,7 @@ def format_of(name: str) -> Any:
         hypothesis.reject()
 
 
+@pytest.mark.long
 @SETTINGS
 @hypothesis.given(names())
 def test_the_name_of_a_format_means_it(name: str) -> None:
@@ -67,6 +69,7 @@ def test_the_name_of_a_format_means_it(name: str) -> None:
     assert ps.get_format(str(fmt)) == fmt
 
 
+@pytest.mark.long
 @SETTINGS
 @hypothesis.given(names(), st.data())
 def test_the_string_of_a_spec_means_it(name: str, data: st.DataObject) -> None:

@@ -54,6 +54,7 @@ def specs(draw: st.DrawFn) -> ps.RoundingSpec:
     )
 
 
+@pytest.mark.long
 @hypothesis.settings(deadline=None, derandomize=True, max_examples=150)
 @hypothesis.given(specs(), st.randoms(use_true_random=False))
 def test_string_and_spec_are_the_same_thing(spec: ps.RoundingSpec, random: Any) -> None:

@@ -200,6 +200,7 @@ def test_bits_from_jax_neither_change_the_library_nor_round_float64() -> None:
     assert traced.tolist() == [1.5]
 
 
+@pytest.mark.long
 def test_same_bits_under_numpy_jit_and_vmap(assert_same_bits: Compare) -> None:
     x = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
     r = np.random.default_rng(1).integers(0, 1 << 32, x.shape, dtype=np.uint32)

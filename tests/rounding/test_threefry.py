@@ -26,6 +26,7 @@ def test_known_answers(
     assert tuple(map(int, jitted)) == answer
 
 
+@pytest.mark.long
 def test_the_generator_of_jax() -> None:
     seeds = np.random.default_rng(0).integers(0, 2**32, (3, 5), dtype=np.uint32)
     for k, stream in ((0, 0), (7, 2), (2**32 - 1, 1)):

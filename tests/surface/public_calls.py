@@ -263,6 +263,7 @@ A_RUN = "trains, or compares whole runs"
 
 EXEMPT: dict[str, str] = {
     **dict.fromkeys((name for name in vars(ps.plots) if name[0] != "_"), PICTURE),
+    **dict.fromkeys((name for name in vars(ps.figures) if name[0] != "_"), PICTURE),
     **dict.fromkeys((name for name in vars(ps.optax) if name[0] != "_"), OPTIMIZER),
     **dict.fromkeys(
         (

@@ -318,6 +318,7 @@ def test_numpy_arrays() -> None:
     assert faults(tuple(n for n in NAMES if n not in COMPILED), called) == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [

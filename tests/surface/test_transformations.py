@@ -72,6 +72,7 @@ def axes_of(call: Call) -> tuple[int, ...]:
     return tuple(choices[k % 3] if x.ndim > 1 else 0 for k, x in enumerate(call.arrays))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", marked(CALLS, FAST))
 def test_jit_vmap_scan_and_shard_map_equal_a_loop(name: str) -> None:
     call = CALLS[name]
@@ -121,6 +122,7 @@ def test_on_two_devices() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", marked([name for name, call in CALLS.items() if call.gradient], FAST_GRADIENTS)
 )
@@ -177,6 +179,7 @@ OF_CONSTANTS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*OF_CONSTANTS, "matmul bf16_bf16_fp32"])
 def test_transposed_constants_in_nested_jits_have_the_bits_of_numpy(name: str) -> None:
     """Defect: XLA permuted the numbers (jax 0.10.2, CPU), as it does for plain JAX's bitcasts."""

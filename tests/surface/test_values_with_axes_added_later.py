@@ -39,6 +39,7 @@ def test_stacked_values_are_dequantized_as_one_by_one(fmt: str, axis: int) -> No
     assert same_bits(ps.dequantize(jax.tree.map(lambda a: a[0, 1], q)), expected[0, 1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fmt", "axis"),
     [x if x[0] == "nvfp4" else pytest.param(*x, marks=pytest.mark.slow) for x in LAYOUTS],

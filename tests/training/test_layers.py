@@ -47,6 +47,7 @@ def test_linear_is_one_product_bias_row_included() -> None:
     assert_same_bits(db, expected[-1])
 
 
+@pytest.mark.long
 def test_conv_is_one_convolution_bias_channel_included() -> None:
     x, w, b, g = normal((2, 4, 4, 2), (3, 3, 2, 3), (3,), (2, 4, 4, 3))
     setting = Setting(DISTINCT, f"auto{UNGUARDED}", "conv")
@@ -87,6 +88,7 @@ def test_conv_without_rounding_is_a_convolution_plus_bias() -> None:
     assert_same_bits(got, expected)
 
 
+@pytest.mark.long
 def test_events_of_every_place_and_none_of_the_data_backward() -> None:
     x, w, b, g = normal((5, 7), (7, 3), (3,), (5, 3))
 

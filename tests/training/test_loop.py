@@ -83,6 +83,7 @@ def small() -> tuple[dict[str, ps.TrainResult], dict[str, int]]:
 Small: TypeAlias = tuple[dict[str, ps.TrainResult], dict[str, int]]
 
 
+@pytest.mark.long
 def test_one_compilation_per_policy(small: Small) -> None:
     """One trace each for the places, training and the test images; none for another seed."""
     assert small[1] == {"first": 3, "again": 0, "other": 0, "bf16": 3, "nearest": 3}
@@ -101,6 +102,7 @@ def test_same_config_same_bits(small: Small) -> None:
         assert_same_bits(again.backward_events[place], events)
 
 
+@pytest.mark.long
 def test_prepared_runs_of_one_configuration_compile_once(compilations: Any) -> None:
     """Defect: each `prepare_run` made its own step, so comparing two runs compiled it twice."""
     with one_layer() as (model, _):
@@ -190,6 +192,7 @@ def fallback(small: Small) -> tuple[ps.TrainResult, ps.TrainResult, list[str]]:
     return undisturbed, repeated, calls
 
 
+@pytest.mark.long
 def test_run_beyond_the_fast_range_is_repeated_with_guards(
     fallback: tuple[ps.TrainResult, ps.TrainResult, list[str]],
 ) -> None:

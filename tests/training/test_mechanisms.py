@@ -18,6 +18,7 @@ def mean_and_error(samples: Any) -> tuple[float, float]:
     return float(samples.mean()), float(samples.std(ddof=1) / np.sqrt(len(samples)))
 
 
+@pytest.mark.long
 def test_a_thousandth_added_a_thousand_times_to_one_in_bf16() -> None:
     """To nearest it stays 1; stochastically it is 2 on average (1.997 was seen); Kahan, 2.
 

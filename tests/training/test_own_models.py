@@ -23,16 +23,14 @@ from precsim.training.network import as_network
 from precsim.training.setup import setup_of
 from tests.training.conftest import assert_same_bits, single
 
-train: Any = ps.train
-"""Takes what no type allows."""
+train: Any = ps.train  # takes what no type allows
 
 
 def config(policy: str, **settings: Any) -> ps.TrainConfig:
     return ps.TrainConfig(policy=ps.Policy.parse(policy), **settings)
 
 
-X = single(np.random.default_rng(0).normal(size=(8, 3)))
-Y = np.arange(8) % 2
+X, Y = single(np.random.default_rng(0).normal(size=(8, 3))), np.arange(8) % 2
 NUMBERS = single(Y)
 WEIGHTS = {"w": np.ones((3, 2)), "b": np.zeros(2)}
 # Products by XLA and few roundings, which compiles in a fifth of the time.
@@ -53,6 +51,7 @@ def traced(data: Any = (X, Y), config: ps.TrainConfig = FP32, **own: Any) -> Non
     check_policy(as_data(data), config, **({"model": MODEL} | own))
 
 
+@pytest.mark.long
 def test_a_run_is_the_loop_that_one_would_write() -> None:
     """Weights and losses are those of emulate, optax and apply_updates, bit for bit."""
     batches = [(X[:4], Y[:4]), (X[4:], Y[4:]), (X[:4], Y[:4])]
@@ -91,6 +90,7 @@ def test_a_run_is_the_loop_that_one_would_write() -> None:
     assert result.backward_events.keys() == result.forward_events.keys()
 
 
+@pytest.mark.long
 def test_a_second_run_of_the_same_model_compiles_nothing() -> None:
     traces = 0
 
@@ -177,6 +177,7 @@ LIBRARIES: dict[str, tuple[str, Callable[[], Any]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "library",
     [
@@ -216,6 +217,7 @@ def numbers(state: Any) -> list[Any]:
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_models_that_differ_in_their_weights_share_what_is_compiled(library: str) -> None:
     package, build = LIBRARIES[library]
@@ -376,6 +378,16 @@ def test_batches_for_a_model_of_precsim() -> None:
             ps.train(FP32, **given)
 
 
+def test_a_prepared_run_takes_data_of_ones_own() -> None:
+    run = ps.replay.prepare_run(config("fp32", batch_size=2), data=(X, Y), classes=7)
+    inputs, targets = run.batch(0)
+    assert inputs.shape == (2, 3)
+    rows = [X.tolist().index(row) for row in inputs.tolist()]
+    assert targets.tolist() == [int(Y[row]) for row in rows]
+    with pytest.raises(ValueError, match="classes is given without data, which it belongs to"):
+        ps.replay.prepare_run(config("fp32"), classes=7)
+
+
 def test_arrays_of_the_user_stay_theirs() -> None:
     """A step takes over the memory of its state, which is none of theirs."""
     weights, state = jax.tree.map(jnp.float32, WEIGHTS), {"calls": jnp.int32(0)}
@@ -388,9 +400,7 @@ def test_arrays_of_the_user_stay_theirs() -> None:
 def test_a_model_that_a_config_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    text = (
-        "def make():\n    return {'w': [[1.0]]}, lambda weights, x: x[:, :1] * weights['w'][0][0]\n"
-    )
+    text = "def make():\n    return {'w': [1.0]}, lambda weights, x: x[:, :1] * weights['w'][0]\n"
     (tmp_path / "own_model_of_a_test.py").write_text(text, "utf-8")
     check_policy(as_data((X, NUMBERS)), replace(FP32, model="own_model_of_a_test:make"))
 

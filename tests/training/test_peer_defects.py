@@ -49,6 +49,7 @@ def test_jmp_loses_the_floor_of_the_scale_under_jit() -> None:
     assert float(state.factor) == float(state.min_factor) == 32.0
 
 
+@pytest.mark.long
 def test_jmp_clashes_with_a_scale_typed_fp16() -> None:
     """jmp's own example of an fp16 scale fails with a dtype error; 2**16 would be infinite."""
     state = ps.DynamicLossScale(factor=np.float16(2.0**15), growth_interval=1)
@@ -119,6 +120,7 @@ def test_marin_and_maxtext_drop_the_amax_of_all_microbatches_but_the_last() -> N
     assert (float(measured.summed), float(gradient[0])) == (11.5, 2.875)
 
 
+@pytest.mark.long
 def test_llmc_uses_one_seed_for_all_tensors() -> None:
     """llm.c's stochastic rounding gave tensors the same bits; others give each replica its own."""
     w, u = (jnp.full(256, x, jnp.float32) for x in (1.0, 2.0**-9))
@@ -160,6 +162,7 @@ def test_scalify_drops_a_custom_vjp_rule(order: str) -> None:
     assert float(run(jnp.float32(1.5))) == 300.0
 
 
+@pytest.mark.long
 def test_pytorch_recomputes_with_other_roundings() -> None:
     """A recomputed forward pass that rounds otherwise than the saved one has led to NaN."""
 
@@ -175,6 +178,7 @@ def test_pytorch_recomputes_with_other_roundings() -> None:
     assert_same_bits(gradient, 6 * np.asarray(y))
 
 
+@pytest.mark.long
 def test_jax_reduces_gradients_before_it_widens_them() -> None:
     """Gradients in bf16 are summed in bf16 and only then cast: 1000 x 1e-3 is 0.5, not 1."""
     run = lambda part, n, passed_on: (Measured(()), part[0])

@@ -60,6 +60,7 @@ def two_steps(policy: ps.Policy, optimizer: str) -> Any:
     return jax.eval_shape(lambda state: step(step(state, x, y)[0], x, y), state)
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(policies(), st.sampled_from(("momentum", "adam")))
 def test_every_policy_that_parses_trains_and_prints_back(text: str, optimizer: str) -> None:
@@ -99,6 +100,7 @@ def test_formats_with_commas_print_back(text: str) -> None:
     assert str(ps.Policy.parse("bf16,p=float(e=8,p=14)").params) == "float(e=8,p=14)"
 
 
+@pytest.mark.long
 def test_a_stochastic_optimizer_state_has_bits_from_seed_step_and_path() -> None:
     """Defect: `opt=bf16:sr` asked for random bits that nobody could give."""
     options: dict[str, Any] = {"policy": "fp32,opt=bf16:sr", "optimizer": "momentum"}
@@ -135,6 +137,7 @@ def taken_steps(policy: str, optimizer: str, count: int) -> list[Any]:
     return taken
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spec",
     [

@@ -17,11 +17,13 @@ def program(policy: str) -> jax.stages.Lowered:
     return jax.jit(run.step).lower(run.state, *run.batch(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", OPERATIONS)
 def test_operations_of_a_step(policy: str) -> None:
     assert len(re.findall(r" = ", program(policy).as_text())) <= OPERATIONS[policy]
 
 
+@pytest.mark.long
 def test_kernels_of_a_step() -> None:
     """Each costs XLA's CPU compiler 30 ms or more; a plain JAX step has 20."""
     text = program("bf16").compile().as_text()

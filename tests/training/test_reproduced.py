@@ -62,6 +62,7 @@ def check(program: dict[str, Any], name: str, **options: Any) -> ps.TrainResult:
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in POLICIES]
 )

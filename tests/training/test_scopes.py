@@ -39,6 +39,7 @@ def places(policy: Policy, model: str = "transformer") -> dict[str, Policy]:
     return used
 
 
+@pytest.mark.long
 def test_layer_scores_and_head_of_the_transformer() -> None:
     used = places(Policy.parse(TRANSFORMER))
     base = Policy.parse("bf16_mixed")
@@ -50,6 +51,7 @@ def test_layer_scores_and_head_of_the_transformer() -> None:
     assert set(used.values()) == {base}
 
 
+@pytest.mark.long
 def test_a_rule_that_matches_no_place_is_refused_and_the_places_are_listed() -> None:
     for scope in ("layer3", "scores/x", "softmax*"):
         with pytest.raises(ValueError, match=r"decides nothing") as error:
@@ -71,6 +73,7 @@ def program(policy: str) -> str:
     return str(jax.jit(run.step).lower(run.state, *run.batch(0)).as_text())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("ruled", "plain"),
     [

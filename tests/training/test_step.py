@@ -27,6 +27,7 @@ def gradient_at(w: np.ndarray) -> Any:
     return 2 / 8 * INPUTS.T.astype(float) @ error
 
 
+@pytest.mark.long
 def test_a_delayed_and_clipped_run_is_that_of_numpy() -> None:
     """The gradient at the weights of three steps before, shortened to norm 2 and then bounded."""
     result = trained(delay=3, clip_norm=2.0, clip_value=1.5, steps=8)
@@ -43,6 +44,7 @@ def test_a_delayed_and_clipped_run_is_that_of_numpy() -> None:
     np.testing.assert_allclose(result.first_gradient["w"], gradient_at(np.zeros(3)), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_threshold_of_clipping_does_not_know_the_loss_scale() -> None:
     """Clipped before it is unscaled, a gradient would be shorter by the factor."""
     plain, scaled = (trained(f"scale={s}", clip_norm=2.0) for s in ("none", "1024"))
@@ -51,6 +53,7 @@ def test_a_threshold_of_clipping_does_not_know_the_loss_scale() -> None:
     assert abs(step - 2) < 1e-6
 
 
+@pytest.mark.long
 def test_microbatches_have_the_loss_and_the_gradient_of_the_batch() -> None:
     whole, parts = trained(), trained(accumulate=4)
     np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-5)
@@ -65,6 +68,7 @@ def test_microbatches_have_the_loss_and_the_gradient_of_the_batch() -> None:
     np.testing.assert_array_equal(rounded.first_gradient["w"], total / 4)
 
 
+@pytest.mark.long
 def test_redo_takes_every_step() -> None:
     """From a scale that overflows: without redo the first steps are skipped, with it none."""
     scale = "dynamic@65536[max=65536"
@@ -78,6 +82,7 @@ def test_redo_takes_every_step() -> None:
     assert_same_bits(redone.snapshots[1]["w"], skipping.snapshots[lost + 1]["w"])
 
 
+@pytest.mark.long
 def test_all_at_once_on_a_model_of_layers() -> None:
     with one_layer():
         config: Any = {

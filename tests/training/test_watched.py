@@ -78,6 +78,7 @@ def linear(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     return x, w, g, both_passes(products.linear, setting, x, w, g)
 
 
+@pytest.mark.long
 def test_gradients_of_linear_are_products_by_their_specs(linear: tuple[Any, ...]) -> None:
     x, w, g, (y, _, dx, dw, _) = linear
     assert_same_bits(y, reference(x, w, DISTINCT.forward))
@@ -118,6 +119,7 @@ def conv() -> tuple[Any, ...]:
     return x, w, g, both_passes(products.conv, setting, x, w, g)
 
 
+@pytest.mark.long
 def test_gradients_of_conv_are_those_of_the_public_one(conv: tuple[Any, ...]) -> None:
     x, w, g, (y, _, dx, dw, _) = conv
 
@@ -140,6 +142,7 @@ def test_events_of_conv(conv: tuple[Any, ...]) -> None:
     assert all(np.asarray(forward.events) >= weights)
 
 
+@pytest.mark.long
 def test_first_conv_has_no_gradient_of_its_data() -> None:
     x, w, g = operands((1, 4, 4, 1), (3, 3, 1, 2), (1, 4, 4, 2))
     setting = Setting(DISTINCT, f"auto{UNGUARDED}", "conv", is_first=True)
@@ -182,6 +185,7 @@ def test_tensor_scale_is_the_largest_power_of_two_that_fits(fmt: str) -> None:
         assert largest * scale <= top < 2 * largest * scale
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("values", [[0.0, -0.0], [np.inf, 1.0], [-np.inf], [1.0, np.nan]])
 def test_tensors_without_a_largest_element_are_not_scaled(values: list[float]) -> None:
     """torchao (issue 3356) and others divided by an amax of 0: the loss was NaN."""
@@ -202,6 +206,7 @@ def fp8_linear(x: Any, w: Any, g: Any, policy: ps.Policy) -> tuple[Any, ...]:
     return tuple(both_passes(products.linear, setting, x, w, g))
 
 
+@pytest.mark.long
 def test_fp8_current_never_overflows() -> None:
     """Tensors far beyond and below the formats are scaled: no overflow, saturation or underflow."""
     policy = ps.Policy.parse("fp8_current")
@@ -233,6 +238,7 @@ def test_scaled_product_is_that_of_scaled_operands() -> None:
     assert_same_bits(y, ps.round_to(total, "bf16"))
 
 
+@pytest.mark.long
 def test_stochastic_products_are_reproducible() -> None:
     """Noise depends on key, place and element only: it can be had apart, and twice."""
     policy = ps.Policy.parse("q3.8_sr")
@@ -250,6 +256,7 @@ def test_stochastic_products_are_reproducible() -> None:
     assert (product(KEY) != product(jax.random.key(1))).any()
 
 
+@pytest.mark.long
 def test_stochastic_accumulators_have_bits_of_their_own() -> None:
     """One seed to an element, from the key and the product's path; the output has other bits."""
     spec = ps.MatmulSpec.parse("bf16_bf16_bf16[sr]->e5m2[sr]")
@@ -265,6 +272,7 @@ def test_stochastic_accumulators_have_bits_of_their_own() -> None:
         assert_same_bits(got, ps.round_to(total, "e5m2:sr", random_bits=noise))
 
 
+@pytest.mark.long
 def test_block_formats_are_multiplied_and_not_counted() -> None:
     spec = ps.MatmulSpec.parse("mxfp8_mxfp8_fp32[rtz]:fused2x25")
     a, b = operands((3, 7), (7, 2))
@@ -276,6 +284,7 @@ def test_block_formats_are_multiplied_and_not_counted() -> None:
     assert not np.asarray(watched.events).any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fmt", "share"), [("q3.8", 2), ("bf16", 1)])
 def test_an_operand_in_its_format_is_not_counted_again(fmt: str, share: int) -> None:
     """Defect: numbers that were rounded before stood twice in the denominator of underflow."""

@@ -74,6 +74,7 @@ MODELS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_the_same_products_as_cast_by_hand(name: str) -> None:
     fun, w = MODELS[name]
@@ -179,6 +180,7 @@ def test_a_product_whose_algorithm_is_named_is_left() -> None:
     assert [kind[1].partition("[")[0] for kind in products(ps.autocast(named), X)] == [F32]
 
 
+@pytest.mark.long
 def test_fp16_with_loss_scaling() -> None:
     """The gradient of the products is below fp16's smallest number without the scale."""
     w, x = weights(w=(8, 4))["w"], X

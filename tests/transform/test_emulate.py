@@ -107,6 +107,7 @@ def test_operands_and_constants_are_values_of_the_format() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 def test_the_gradient_rule_of_a_function_is_kept() -> None:
     """An interpreter that goes into the function loses the rule: 44.2 instead of 4439.8."""
 
@@ -147,6 +148,7 @@ PARAMS = {
 }
 
 
+@pytest.mark.long
 def test_gradients_are_products_by_dgrad_and_wgrad() -> None:
     policy = "fp32,fwd=bf16_bf16_fp32,dgrad=e5m2_e4m3_fp32,wgrad=e4m3_e5m2_fp32"
     both = jax.grad(ps.emulate(network, policy))(PARAMS, X)
@@ -161,6 +163,7 @@ def test_gradients_are_products_by_dgrad_and_wgrad() -> None:
     np.testing.assert_array_equal(both["w"], ps.matmul(x.T, dh, "e4m3_e5m2_fp32"))
 
 
+@pytest.mark.long
 def test_a_weight_on_the_left_is_a_weight() -> None:
     """Equinox writes ``weight @ x``: the weight still takes the specs of weights."""
     policy = "fp32,fwd=fp16_e4m3_fp32,dgrad=fp16_e5m2_fp32,wgrad=e4m3_fp16_fp32"
@@ -181,6 +184,7 @@ def test_a_weight_on_the_left_is_a_weight() -> None:
     np.testing.assert_array_equal(forward, ps.matmul(X, W, "fp16_e4m3_fp32").T)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", [pytest.param("bf16", marks=pytest.mark.slow), "q3.8_sr"])
 def test_transformations_keep_the_bits(policy: str) -> None:
     def f(x: Any) -> Any:
@@ -198,6 +202,7 @@ def test_transformations_keep_the_bits(policy: str) -> None:
     np.testing.assert_array_equal(jax.jit(jax.grad(lambda x: jnp.sum(e(x))))(x), gradient)
 
 
+@pytest.mark.long
 def test_random_bits_depend_on_seed_place_and_turn() -> None:
     x = jnp.full(64, 0.3, jnp.float32)
     once: Callable[[Any], Any] = lambda x: x * 1.7
@@ -224,6 +229,7 @@ def test_what_the_program_casts_is_cast_once_by_precsim() -> None:
     assert expected.shape == found.shape
 
 
+@pytest.mark.long
 def test_scopes_and_roles() -> None:
     def f(x: Any) -> Any:
         with jax.named_scope("first"):
@@ -270,6 +276,7 @@ def test_products_of_precsim_are_not_emulated_again() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 def test_tensor_scaling_is_that_of_products_with_scales() -> None:
     """Operands of 2**-20 vanish in e4m3 without a scale."""
     f: Callable[[Any, Any], Any] = lambda w, x: (x * 2.0**-20) @ w
@@ -280,6 +287,7 @@ def test_tensor_scaling_is_that_of_products_with_scales() -> None:
     assert not np.any(ps.emulate(f, "fp8_current,tensor=none")(W, X))
 
 
+@pytest.mark.long
 def test_batches_of_narrow_operands_run_natively() -> None:
     """XLA's CPU kernel for batches refuses bf16 operands in some layouts (attention's scores)."""
     q = RANDOM.integers(-9, 9, (2, 8, 4, 16)).astype(np.float32) / 4
@@ -290,6 +298,7 @@ def test_batches_of_narrow_operands_run_natively() -> None:
     np.testing.assert_array_equal(ours, plain)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", [pytest.param("e=bf16:sr", marks=pytest.mark.slow), "q3.8_sr"])
 def test_stochastic_roundings_under_checkpoint(policy: str) -> None:
     """Rules of derivatives run when the checkpoint is left: they close over no tracer."""
@@ -311,6 +320,7 @@ def test_stochastic_roundings_under_checkpoint(policy: str) -> None:
     assert np.all(np.isfinite(inside))
 
 
+@pytest.mark.long
 def test_solvers_that_are_not_symmetric() -> None:
     a = 8 * np.eye(3, dtype=np.float32) + X[:3, :3] / 8
     solve: Callable[[Any], Any] = lambda a: jnp.linalg.solve(a, a[0])

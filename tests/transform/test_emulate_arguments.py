@@ -17,6 +17,7 @@ RANDOM = np.random.default_rng(61)
 X = RANDOM.integers(-200, 200, (4, 6)).astype(np.float32) / 64
 
 
+@pytest.mark.long
 def test_what_has_no_rule_is_refused_with_its_line() -> None:
     f: Callable[[Any], Any] = lambda x: jnp.linalg.cholesky(x) * 3
     matrix = np.array([[4, 1.1], [1.1, 3]], np.float32)
@@ -59,6 +60,7 @@ def test_bad_arguments_have_one_line(arguments: Any, message: str) -> None:
         ps.emulate(*arguments)
 
 
+@pytest.mark.long
 def test_seeds_and_keys() -> None:
     f: Callable[[Any], Any] = lambda x: x * 1.7
     expected = ps.emulate(f, "q3.8:sr", seed=3)(X)

@@ -222,11 +222,13 @@ def check(fun: Callable[..., Any], args: tuple[Any, ...], *, eager: bool = False
         assert not unlike(jit(of_both(jax.grad(fun)))(*args), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_and_gradients_keep_their_bits(name: str) -> None:
     check(*PROGRAMS[name]())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["branches", "sort"])
 def test_without_jit_too(name: str) -> None:
     """Where JAX runs the same operations one by one: a mean, say, it compiles as one."""

@@ -25,6 +25,7 @@ KEYS: dict[str, Callable[[int], Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KEYS)
 def test_bits_are_those_of_jax(kind: str) -> None:
     for seed in (0, 2**31 - 1):

@@ -99,6 +99,7 @@ def test_what_the_result_does_not_depend_on_is_not_named() -> None:
 _BY_DEFAULT = {("h100_bf16", "mlp"), ("h100_fp8", "cnn")}  # the transformer takes long to trace
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("policy", "model"),
     [
@@ -149,6 +150,7 @@ def test_a_training_step_with_the_functions_of_the_platform_is_not_portable() ->
     assert {line.split()[0] for line in adam} >= {"sqrt", "div"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "optimizer"), [(mlp, "sgd"), (cnn, "momentum")])
 def test_steps_of_perceptrons_and_convolutions_are_portable_by_default(
     model: Any, optimizer: str

@@ -66,6 +66,7 @@ W, X = (
 SLOW = ["fp8_block", "int8", "mxfp8", "mxfp4", "nvfp4", "fp8_delayed", "q3.4_sr"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["fp8_rowwise", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)]
 )

@@ -84,6 +84,7 @@ def convolve(w: Any, x: Any) -> Any:
     return y[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fun", [multiply, convolve])
 def test_products_take_the_scales_of_the_steps_before(fun: Any) -> None:
     """An operand is rounded with the scale that it is given, whatever its own numbers are."""
@@ -106,6 +107,7 @@ def test_products_take_the_scales_of_the_steps_before(fun: Any) -> None:
     assert not np.array_equal(found, ps.matmul(X, W, spec, backend="reference"))
 
 
+@pytest.mark.long
 def test_without_a_history_operands_themselves_decide() -> None:
     spec = "e4m3[scale=tensor]_e4m3[scale=tensor]_fp32->bf16"
     expected = ps.matmul(X, W, spec, backend="reference")
@@ -142,6 +144,7 @@ def loss_of_two_layers(weights: Any, inputs: Any, cotangents: Any) -> Any:
         return (h @ weights["b"] * cotangents).sum()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -159,6 +162,7 @@ def test_a_loss_scale_of_one_layer(rule: str, expected: tuple[float, float]) -> 
     assert ps.Policy.parse(str(policy)) == policy
 
 
+@pytest.mark.long
 def test_a_loss_scale_of_a_convolution() -> None:
     image, kernel = F(np.ones((1, 4, 4, 1))), F(np.full((1, 1, 1, 1), 2.0))
 
@@ -173,6 +177,7 @@ def test_a_loss_scale_of_a_convolution() -> None:
         assert float(gradient[0, 0, 0, 0]) == expected
 
 
+@pytest.mark.long
 def test_a_loss_scale_of_a_layer_is_no_secret_of_derivatives() -> None:
     """A derivative of the emulated function would lack the factor: it is refused."""
     policy = TWO_LAYERS + ";two:tensor=cotangents@1024"
@@ -188,6 +193,7 @@ def test_wrong_factors_on_cotangents_are_refused(text: str) -> None:
         ps.Policy.parse(f"tensor={text}")
 
 
+@pytest.mark.long
 def test_a_training_counts_the_roundings_of_a_scaled_layer() -> None:
     """A factor that saves nothing changes neither weights nor the number of roundings."""
     model = ({"w": np.zeros(2, np.float32)}, lambda p, x: x @ p["w"])

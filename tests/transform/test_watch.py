@@ -60,6 +60,7 @@ def gradient(w: Any, x: Any) -> Any:
 FUNCTIONS = (in_a_scan, in_a_while, in_a_branch, of_a_product, gradient)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fun", FUNCTIONS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("policy", ["e4m3", "fp16_mixed"])
 def test_counting_changes_no_bit(fun: Callable[..., Any], policy: str) -> None:
@@ -68,12 +69,14 @@ def test_counting_changes_no_bit(fun: Callable[..., Any], policy: str) -> None:
     assert found.tobytes() == expected.tobytes()
 
 
+@pytest.mark.long
 def test_stochastic_bits_are_the_same_when_counted() -> None:
     (found,), _ = watched(of_a_product, "e5m2:sr", W, X)
     expected = np.asarray(jax.jit(ps.emulate(of_a_product, "e5m2:sr"))(W, X))
     assert found.tobytes() == expected.tobytes()
 
 
+@pytest.mark.long
 def test_random_bits_of_gradients_alone_are_no_obstacle() -> None:
     """The operands of gradients are rounded stochastically there, those of the product are not."""
     policy = "fwd=bf16_bf16_fp32->bf16,dgrad=bf16[sr]_bf16_fp32,wgrad=bf16_bf16[sr]_fp32,e=fp32"
@@ -104,6 +107,7 @@ def test_operands_and_results_are_counted_by_place() -> None:
     assert counts.backward == {}
 
 
+@pytest.mark.long
 def test_a_loop_counts_all_its_turns() -> None:
     def unrolled(w: Any, x: Any) -> Any:
         carry, rows = w[0, :3], []
@@ -118,6 +122,7 @@ def test_a_loop_counts_all_its_turns() -> None:
     assert ours[2:].tolist() == theirs[2:].tolist()  # events; known operands count once outside
 
 
+@pytest.mark.long
 def test_the_branch_that_runs_is_counted() -> None:
     _, counts = watched(in_a_branch, "e4m3", W, X)
     (found,) = counts.forward.values()
@@ -126,12 +131,14 @@ def test_the_branch_that_runs_is_counted() -> None:
     assert found[2] >= result[2] > 0
 
 
+@pytest.mark.long
 def test_the_backward_pass_is_counted_apart() -> None:
     _, counts = watched(gradient, "e4m3", W, X)
     assert counts.forward.keys() == counts.backward.keys() == {""}
     assert counts.backward[""][0] > 0
 
 
+@pytest.mark.long
 def test_many_numbers_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     _, whole = watched(of_a_product, "e4m3", W, X)
     monkeypatch.setattr("precsim.transform.watch._MOST", 10)

@@ -14,6 +14,7 @@ from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.arguments import integer, not_allowed, shown
 from precsim.formats.scaled import scaled_format
 from precsim.formats.storage import element_bits, has_one_scale, in_bytes, scale_bits
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.scaled.calibration import METHODS, calibrate
 from precsim.rounding.spec import RoundingSpec, SpecLike
@@ -130,7 +131,7 @@ def compress(
         If a pattern matches nothing, masks do not fit, a format or method is unknown, or a spec
         needs random bits.
     TypeError
-        If `params` are traced.
+        If `params` are traced, or have a number where an array belongs.
 
     Notes
     -----
@@ -162,7 +163,13 @@ def compress(
     leaves = [leaf for _, leaf in flat]
     if any(map(is_traced, leaves)):
         raise TypeError("params are traced; allowed are arrays: compress outside of jax.jit")
+    for name, leaf in zip(names, leaves, strict=True):
+        if isinstance(leaf, float):
+            raise TypeError(f"params has the number {shown(leaf)} at {name!r}; allowed are arrays")
     specs = _specs(spec, names)
+    for chosen in filter(None, specs):
+        if chosen.mode is RoundingMode.STOCHASTIC:
+            raise ValueError(f"spec is '{chosen}'; allowed are roundings without random bits")
     kept = [None] * len(leaves) if masks is None else structure.flatten_up_to(masks)
     rows, befores, afters = [], [], []
     for n, (name, leaf) in enumerate(zip(names, leaves, strict=True)):

@@ -1,7 +1,9 @@
 """What the pictures share: curves in the looks of their formats, published points, legends."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 from precsim.analysis.plots.checks import instance, numbers, pairs, points
 from precsim.analysis.plots.looks import line_styles
 
+_shows_published = ContextVar("_shows_published", default=True)
 _UP, _DOWN = r"$\uparrow$", r"$\downarrow$"
 _LEGEND_POINTS, _LETTERS = 238, 44  # what fits below a panel in one column
 
@@ -90,7 +93,19 @@ def plot_published(axes: Axes, x: Any, y: Any, label: str = "published") -> None
     look: dict[str, Any] = {"markersize": 6.5, "fillstyle": "none", "markeredgewidth": 0.8}
     x, y = (np.atleast_1d(numbers(given, name)) for given, name in ((x, "x"), (y, "y")))
     x, y = points(x, y, ("x", "y"))
+    if not _shows_published.get():
+        return
     panel(axes).plot(x, y, "o", color="black", zorder=10, label=label, **look)
+
+
+@contextmanager
+def without_published(is_without: bool = True) -> Iterator[None]:
+    """Let `plot_published` draw nothing: the curves are not those that were published."""
+    token = _shows_published.set(not is_without)
+    try:
+        yield
+    finally:
+        _shows_published.reset(token)
 
 
 def finish(axes: Axes, **options: Any) -> None:

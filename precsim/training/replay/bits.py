@@ -170,6 +170,8 @@ class BitLog:
     def __post_init__(self) -> None:
         """Check, and read the stored run."""
         self.every = integer(self.every, "every", least=1)
+        self.folder = None if self.folder is None else Path(self.folder)
+        self.stored = None if self.stored is None else Path(self.stored)
         if self.stored is None:
             return
         self._run = read_run(self.stored)

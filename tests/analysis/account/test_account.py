@@ -64,6 +64,7 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_shares_sum_to_the_change(name: str) -> None:
     fun, args = CASES[name]
@@ -77,6 +78,7 @@ def test_shares_sum_to_the_change(name: str) -> None:
     assert report.closes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["scan", "nested"])
 def test_turns_told_apart_have_the_same_shares(name: str) -> None:
     fun, args = CASES[name]
@@ -89,6 +91,7 @@ def test_turns_told_apart_have_the_same_shares(name: str) -> None:
         np.testing.assert_allclose(b.share, sum(b.turns) if b.turns else b.share, rtol=1e-9)
 
 
+@pytest.mark.long
 def test_stochastic_rounding_has_the_bits_of_emulate() -> None:
     def fun(x: Any) -> Any:
         return jax.lax.scan(lambda h, _: (h * 1.1 + x, h), x, None, length=3)
@@ -101,6 +104,7 @@ def test_stochastic_rounding_has_the_bits_of_emulate() -> None:
     assert report.closes
 
 
+@pytest.mark.long
 def test_simpson_has_a_smaller_remainder() -> None:
     fun, args = CASES["step"]
     cubes = lambda w: (w**3).sum()
@@ -111,6 +115,7 @@ def test_simpson_has_a_smaller_remainder() -> None:
     assert remainders[1] < remainders[0]
 
 
+@pytest.mark.long
 def test_cut_derivatives_do_not_cut_the_account() -> None:
     def fun(x: Any) -> Any:
         return jax.lax.stop_gradient(x * x) + jnp.sin(jnp.round(x * 1.0) + x)
@@ -146,6 +151,7 @@ def test_errors_too_large_for_the_path_are_reported() -> None:
     assert not report.closes
 
 
+@pytest.mark.long
 def test_only_choices_fall_differently() -> None:
     fun = lambda x: jnp.where(x + 0.01 > 1.0, x * 1.1, x * 1.3).sum()
     report = ps.analyze(fun, jnp.linspace(0.9, 1.1, 16), policy="float(e=8,p=4)")
@@ -156,6 +162,7 @@ def test_only_choices_fall_differently() -> None:
     assert f"{found['gt']} comparisons or choices fell differently" in report.obstacles[0]
 
 
+@pytest.mark.long
 def test_a_branch_taken_differently_is_reported() -> None:
     def fun(x: Any) -> Any:
         return jax.lax.cond(x + 0.001 > x, lambda x: 2 * x, lambda x: 3 * x, x)
@@ -192,6 +199,7 @@ BRANCHING: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BRANCHING)
 def test_results_of_many_numbers_behind_branches(name: str) -> None:
     fun, (number,) = BRANCHING[name]
@@ -202,6 +210,7 @@ def test_results_of_many_numbers_behind_branches(name: str) -> None:
     assert report.closes
 
 
+@pytest.mark.long
 def test_the_reference_takes_its_own_branch() -> None:
     def fun(x: Any) -> Any:
         return jax.lax.cond(x[0] + 0.001 > 1, jnp.exp, lambda x: x * 2, x)
@@ -230,6 +239,7 @@ def test_cancellation_to_zero_is_no_underflow() -> None:
     assert report.rows[0].underflowed == 1
 
 
+@pytest.mark.long
 def test_ulps_of_fixed_point_and_of_a_float32_reference() -> None:
     report = ps.analyze(lambda x: jnp.tanh(x).sum(), _numbers(8), policy="q3.8")
     assert 0 < report.rows[0].max_ulps < 2

@@ -22,6 +22,7 @@ def _head(p: Any, m: Any, v: Any, x: Any, y: Any) -> Any:
     return jax.nn.log_softmax(h @ p["head"]), y
 
 
+@pytest.mark.long
 def test_shares_at_the_midpoint_sum_to_the_change() -> None:
     rng = np.random.RandomState(0)
     args = transformer.weights(rng, 0), np.float32(0), np.float32(0), *transformer.batch(rng)

@@ -20,6 +20,7 @@ def _small(x: Any, y: Any) -> Any:
     return jnp.exp(x) / (x * y + 3.0)
 
 
+@pytest.mark.long
 def test_a_bad_operation_comes_first() -> None:
     draw = lambda rng: (rng.random(32, np.float32), rng.random(32, np.float32))
     outcomes = list(blind(Garden(_small, draw), seed=0, count=12, least=BAD))

@@ -264,6 +264,7 @@ def test_pages_hold_pictures() -> None:
         REPORT.to_html(pictures=[3])
 
 
+@pytest.mark.long
 def test_pages_of_long_programs_have_few_bars() -> None:
     report = _report(*(_row(share=(-1.0) ** n * n, scope=f"s{n}") for n in range(2000)))
     page = report.to_html()

@@ -38,6 +38,7 @@ def _emulated(policy: Any, key: Any) -> Any:
     return states
 
 
+@pytest.mark.long
 def test_states_are_those_of_emulate_analysed_or_not() -> None:
     states, key = _emulated("bf16:sr", jax.random.key(3)), jax.random.key(3)
     found = list(ps.analyze_steps(_decay, START, BATCHES, policy="bf16:sr", every=2, seed=key))
@@ -48,6 +49,7 @@ def test_states_are_those_of_emulate_analysed_or_not() -> None:
         assert report.closes
 
 
+@pytest.mark.long
 def test_map_of_shares() -> Any:
     traced = []
 
@@ -69,6 +71,7 @@ def test_map_of_shares() -> Any:
     assert ps.share_map([]).shares.shape == (0, 0)
 
 
+@pytest.mark.long
 def test_steps_run_when_they_are_asked_for() -> Any:
     def batches() -> Any:
         yield BATCHES[0]

@@ -14,6 +14,7 @@ def _report(name: str, policy: str) -> ps.Report:
     return ps.analyze(fun, *args, policy=policy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["quadratic", "one_pass_variance"])
 def test_the_cancellation_is_named(name: str) -> None:
     report = _report(name, "fp16")

@@ -34,6 +34,7 @@ def drift() -> ps.Drift:
     return ps.track_drift(step, "bf16", STATE, BATCHES)
 
 
+@pytest.mark.long
 def test_parts_are_those_of_runs_made_by_hand(drift: ps.Drift) -> None:
     low, exact = jax.jit(ps.emulate(step, "bf16")), jax.jit(step)
     shadow: Any = STATE

@@ -60,6 +60,7 @@ def first_skipped(gradient: Any, factor: float) -> int | None:
     return None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exponent", [6, 12, 13, 14, 15, 16])
 def test_first_overflow_is_that_of_a_training(
     audit: ps.LossScaleAudit, gradient: Any, exponent: int
@@ -127,6 +128,7 @@ def test_dynamic_scale_is_followed() -> None:
     assert "2^15 overflows first at step 1" in found.sentence
 
 
+@pytest.mark.long
 def test_overflow_is_that_of_the_rounded_number() -> None:
     """65519 rounds to the largest number of fp16, 65520 beyond it."""
     batches = [(np.array([largest, 1], np.float32),) for largest in (65519, 65520)]

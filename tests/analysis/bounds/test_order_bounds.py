@@ -80,6 +80,7 @@ def test_probable_bounds() -> None:
         bound("exact", 10, "bf16", confidence=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["sequential", "pairwise"])
 def test_stochastic_errors_keep_their_probable_bounds(order: str) -> None:
     x = np.random.default_rng(0).uniform(0, 1, (2000, 40)).astype(np.float32)
@@ -121,6 +122,7 @@ def test_kahan_errs_by_more_than_twice_u() -> None:
     assert 2 * u + 3 * n * u * u < error < order_bounds._kahan_sum(n, u)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "precision",
     [2, 4, 8, 22, *(pytest.param(p, marks=pytest.mark.slow) for p in (3, 5, 6, 11, 16))],
@@ -148,6 +150,7 @@ def test_kahan_keeps_its_bound_on_adverse_terms(precision: int) -> None:
     assert largest > 1.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_kahan_keeps_its_bound_on_all_short_sums(precision: int) -> None:
     """Every sum of three terms of five binades."""

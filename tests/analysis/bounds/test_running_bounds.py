@@ -33,6 +33,7 @@ USEFUL = ("dot", "logsumexp", "softmax", "quadratic", "horner", "one_pass_varian
 """Functions whose bounds are within 200 of the errors of one run, which may be lucky."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*USEFUL, "euler", "kahan_sum"])
 def test_float32_errors_stay_within_useful_bounds(name: str) -> None:
     error, bound = check(name, "fp32")
@@ -41,6 +42,7 @@ def test_float32_errors_stay_within_useful_bounds(name: str) -> None:
         assert bound < 200 * error
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "policy"),
     [("dot", "bf16"), ("quadratic", "e=e4m3:saturate"), ("dot", "e=q9.4")],
@@ -68,6 +70,7 @@ _FUNCTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_errors_of_operands_become_no_more_than_the_bound() -> None:
     random = np.random.default_rng(0)
     with np.errstate(all="ignore"), jax.enable_x64(True):
@@ -115,6 +118,7 @@ def test_choices_that_may_fall_the_other_way() -> None:
     assert bound_of(lambda x: jnp.argmax(x * x), np.array([1.4, 3.0], np.float32)) == 0
 
 
+@pytest.mark.long
 def test_loops_and_branches_that_may_go_either_way() -> None:
     def halves(x: Any) -> Any:
         return jax.lax.while_loop(lambda y: y > 1, lambda y: y * 0.7, x * 1.1)
@@ -137,6 +141,7 @@ def test_overflow_has_no_bound_and_saturation_has() -> None:
     assert 90000 - 65504 <= saturated < 25000
 
 
+@pytest.mark.long
 def test_casts_and_outputs_of_the_policy() -> None:
     x = np.array([1.1, 2.7, -0.3], np.float32)
     cast = bound_of(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), x, policy="fp32")
@@ -148,6 +153,7 @@ def test_casts_and_outputs_of_the_policy() -> None:
     assert (np.abs(got - x) <= out).all()
 
 
+@pytest.mark.long
 def test_a_gradient_has_bounds_too() -> None:
     w, x = np.array([[0.3, -0.7]], np.float32), np.array([[1.1], [0.9]], np.float32)
     loss = lambda w: jnp.sum(jnp.tanh(w @ x) ** 2)

@@ -12,6 +12,7 @@ from precsim.analysis.bounds.tolerance import _pair
 from tests.analysis.twelve_functions import FUNCTIONS, exactly
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["quadratic", "lu", "softmax"])
 def test_a_test_with_the_tolerance_passes(name: str) -> None:
     fun, args = FUNCTIONS[name]

@@ -22,6 +22,7 @@ def apply(params: Any, x: Any) -> Any:
     return x @ params[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spec", "method"), [("int8", "minmax"), ("int4", "mse"), ("e4m3:scale=tensor", "percentile")]
 )
@@ -36,12 +37,14 @@ def test_scales_and_results_by_hand(spec: str, method: str) -> None:
         assert found.zero_point == wanted.zero_point
 
 
+@pytest.mark.long
 def test_values_are_those_of_the_format_with_the_scale_of_its_own() -> None:
     x, w = BATCHES[0][0], np.eye(8, dtype=np.float32)
     fixed = ps.fix_scales(lambda w, x: x @ w, "int8", w, [(x,)])
     np.testing.assert_allclose(fixed(w, x), ps.round_to(x, "int8"), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_under_a_policy_and_with_compressed_weights() -> None:
     fixed = ps.fix_scales(apply, "int8", PARAMS, BATCHES)
     (x,) = BATCHES[0]
@@ -55,6 +58,7 @@ def test_under_a_policy_and_with_compressed_weights() -> None:
     assert 30 < ps.sqnr(fixed(weights, x), exact) < ps.sqnr(plain, exact)
 
 
+@pytest.mark.long
 def test_numbers_beyond_the_batches_become_their_end() -> None:
     w = np.eye(1, dtype=np.float32)
     fixed = ps.fix_scales(lambda w, x: x @ w, "int8", w, [(F32([[0.0], [1.0]]),)])

@@ -44,6 +44,7 @@ CASES: dict[str, tuple[Any, list[Any], tuple[tuple[int, ...], ...]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_bytes_are_those_of_the_compiled_program(name: str) -> None:
     loss, weights, shapes = CASES[name]

@@ -23,6 +23,7 @@ def test_recipe_is_short_and_compiles() -> None:
     compile(recipe(), "recipe", "exec")
 
 
+@pytest.mark.long
 def test_recipe_writes_a_dump_that_is_compared(tmp_path: Path) -> None:
     torch: Any = pytest.importorskip("torch", reason="the recipe is for PyTorch")
     (tmp_path / "recipe.py").write_text(recipe(), "utf-8")

@@ -45,6 +45,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spec", PLANTED.values(), ids=PLANTED)
 def test_planted_product_is_named(spec: str) -> None:
     got = ps.matmul(A, B, spec, backend="reference")
@@ -83,6 +84,7 @@ def test_other_functions_are_no_products() -> None:
     assert not is_product(lambda a: a, (square,))
 
 
+@pytest.mark.long
 def test_planted_lanes_are_named() -> None:
     """Eight accumulators of a vector register, added up in order."""
     lanes = [
@@ -104,6 +106,7 @@ def test_what_the_data_do_not_tell_apart_is_listed() -> None:
     assert found.untried
 
 
+@pytest.mark.long
 def test_unexplained_says_so_and_gives_the_nearest() -> None:
     noise = np.random.default_rng(0).normal(size=WANT.shape) * 2.0**-22
     got = ps.matmul(A, B, "bf16_bf16_fp32", backend="reference") * np.float32(1 + noise)
@@ -140,6 +143,7 @@ def test_output_in_bf16_counts_in_the_bound() -> None:
     assert found.by == ("want->bf16",)
 
 
+@pytest.mark.long
 def test_batches_and_large_products_are_checked_whole() -> None:
     a, b = operands(3)
     a, b = np.tile(a, (1, 5, 1)), np.tile(b, (1, 1, 4))
@@ -173,6 +177,7 @@ WEIGHTS = {"first": jnp.asarray(B)}
 TF32 = "fwd=tf32_tf32_fp32,dgrad=tf32_tf32_fp32,wgrad=tf32_tf32_fp32"
 
 
+@pytest.mark.long
 def test_policy_of_a_function_is_named() -> None:
     got = jax.jit(ps.emulate(network, TF32))(WEIGHTS, A)
     found = ps.explain(got, network(WEIGHTS, A), fun=network, args=(WEIGHTS, A))
@@ -181,6 +186,7 @@ def test_policy_of_a_function_is_named() -> None:
     assert "operands of products in tf32" in found.sentence
 
 
+@pytest.mark.long
 def test_policies_of_ones_own() -> None:
     def variance(x: Any) -> jax.Array:
         return jnp.mean(x * x) - jnp.mean(x) ** 2

@@ -78,6 +78,7 @@ def mutated(data: bytes, header: int, random: np.random.Generator) -> bytes:
     return bytes(data[:end] + data[at:] if kind == 4 else data[:at] + data[end:])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", list(VALID))
 def test_mutations_end_in_a_result_or_in_one_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"file{kind}"
@@ -270,6 +271,16 @@ def test_damaged_archives(make: Callable[[], bytes], message: str, tmp_path: Pat
     assert message in reason
 
 
+def test_a_member_without_a_name_is_no_tensor(tmp_path: Path) -> None:
+    """Python asks whether the last letter of a name is "/"; found by `conformance.fuzz`."""
+    data = bytearray(zipped(("x", b""), ("a.npy", npy_bytes(np.ones(2, np.float32)))))
+    struct.pack_into("<HH", data, data.index(b"PK\1\2") + 28, 0, 1)  # of name and extra field
+    path = tmp_path / "x.npz"
+    path.write_bytes(data)
+    (tensor,) = analysed(path).tensors
+    assert tensor.name == "a"
+
+
 def test_names_are_only_names(tmp_path: Path) -> None:
     """No member is unpacked, wherever its name points to."""
     folder = tmp_path / "inner"
@@ -281,6 +292,7 @@ def test_names_are_only_names(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == [folder, path]
 
 
+@pytest.mark.long
 def test_a_file_larger_than_the_memory_for_it(tmp_path: Path) -> None:
     """A quarter of a gigabyte of zeros, of which nothing is on the disk, in 64 MiB."""
     path = tmp_path / "x.npy"

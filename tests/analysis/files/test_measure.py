@@ -77,6 +77,7 @@ def same(found: float, wanted: float) -> bool:
     return found == wanted or math.isclose(found, wanted, abs_tol=1e-9) or are_nan
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(TENSORS))
 def test_counts_and_ratios_are_those_of_the_whole_tensor(
     name: str, outcomes: dict[str, TensorOutcome]
@@ -141,6 +142,7 @@ def test_what_a_carrier_cannot_hold_is_refused(outcomes: dict[str, TensorOutcome
     assert "nvfp4" in outcomes["double"].refusals
 
 
+@pytest.mark.long
 def test_large_tensors_are_summed_up_by_compiled_programs(tmp_path: Path) -> None:
     """Pieces of a tensor of 300,000 elements, side by side; the last one is not full."""
     x = (random.normal(size=(3, 100_001)) * 0.02).astype(np.float32)

@@ -33,6 +33,7 @@ def network(fragile: tuple[int, ...], weights: Any, x: Any) -> Any:
 X = np.array([[0.3, -0.2, 0.5, 0.1, -0.4, 0.2, -0.1, 0.6]], np.float32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fragile", [pytest.param((7,), marks=pytest.mark.slow), (2, 9)], ids=["one", "two"]
 )
@@ -61,6 +62,7 @@ def difference(x: Any) -> Any:
 X1 = np.array([1.5, 1.43, 1.4], np.float32)
 
 
+@pytest.mark.long
 def test_none_is_needed_and_impossible() -> None:
     assert ps.fragile_parts(difference, X1, policy="bf16", tolerance=0.5).parts == ()
     with pytest.raises(
@@ -94,6 +96,7 @@ def test_which_layer_cannot_take_the_lower_format() -> None:
     assert found.error <= 0.05 < found.low_error
 
 
+@pytest.mark.long
 def test_loops_and_what_is_compared() -> None:
     def fun(x: Any) -> Any:
         def step(y: Any, _: Any) -> Any:

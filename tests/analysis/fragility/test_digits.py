@@ -38,6 +38,7 @@ def check(name: str, policy: str) -> None:
     assert np.mean(np.concatenate(means) >= estimated - 0.5) >= 0.95
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["dot", "horner", "quadratic", "one_pass_variance", "lu"])
 def test_digits_are_the_true_ones_within_one(name: str) -> None:
     check(name, "fp32")

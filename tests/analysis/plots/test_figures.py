@@ -20,6 +20,7 @@ def centimetres(figure: object) -> list[float]:
     return [round(2.54 * float(inches), 1) for inches in figure.get_size_inches()]
 
 
+@pytest.mark.long
 def test_panels_stand_in_rows_that_fit() -> None:
     for panels, width, size in ((1, None, [8.5, 5]), (3, None, [17, 10]), (3, 8.5, [8.5, 15])):
         with ps.plots.figure(panels, width=width, height=5) as axes:
@@ -53,6 +54,7 @@ def test_a_legend_makes_room() -> None:
     assert picture_faults(figure) == []
 
 
+@pytest.mark.long
 def test_figures_are_written_twice_the_same(tmp_path: Path) -> None:
     written = []
     for name in ("a", "q3.8"):
@@ -115,6 +117,7 @@ def test_faults_are_found() -> None:
         assert words in found
 
 
+@pytest.mark.long
 def test_pyplot_is_never_loaded() -> None:
     program = (
         "import sys, precsim as ps\n"

@@ -59,6 +59,7 @@ def made_of_integers() -> np.ndarray:
     return np.concatenate([signed, np.nextafter(signed, F32(0)), np.nextafter(signed, F32(9e9))])
 
 
+@pytest.mark.long
 @np.errstate(invalid="ignore")
 def test_counts_are_those_of_rounding_in_every_format_and_mode() -> None:
     gaussian = np.random.default_rng(0).standard_normal(500).astype(np.float32)
@@ -134,6 +135,7 @@ def weights_and_gradients() -> dict[str, np.ndarray]:
     return {f"{a}/{b}": np.asarray(x) for a, tree in named.items() for b, x in tree.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scale", [1.0, 2.0**9])
 def test_weights_and_gradients_in_every_format(scale: float) -> None:
     for name, x in weights_and_gradients().items():

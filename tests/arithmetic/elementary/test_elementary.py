@@ -113,6 +113,7 @@ def expected_from(exact: Floats, spec: str, dtype: Any = np.float32, **options: 
     return np.asarray(rounded, dtype)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_fp16_equals_mpfr(name: str) -> None:
     x = every_input("fp16")
@@ -122,6 +123,7 @@ def test_every_fp16_equals_mpfr(name: str) -> None:
 SLOW_BELOW = {"erf", "tanh", "log"}  # of which every fp16 input is tried by default
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW_BELOW else n for n in FUNCTIONS]
 )
@@ -146,6 +148,7 @@ def test_every_input_equals_mpfr_in_directed_modes(name: str, fmt: str, mode: st
     assert_same_bits(got, by_mpfr(name, x, fmt, mode), x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spec",
     [
@@ -282,6 +285,7 @@ def sample(dtype: Any = np.float32) -> Any:
     return np.concatenate([patterns(rng, SIZE // 2, np.float32), small]).astype(dtype)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["exp"])
 def test_eager_jax_equals_numpy(name: str) -> None:
     check_eager(name)
@@ -314,6 +318,7 @@ def check_transforms(name: str) -> None:
     assert_same_bits(columns, want.reshape(2, -1), x)
 
 
+@pytest.mark.long
 def test_jit_and_vmap() -> None:
     check_transforms("log")
 
@@ -333,6 +338,7 @@ def test_float64_under_jit(name: str) -> None:
     assert_same_bits(got, FUNCTIONS[name](x, "tf32"), x)
 
 
+@pytest.mark.long
 def test_float64_under_jit_of_one() -> None:
     x = sample(np.float64)
     with jax.enable_x64(True):

@@ -40,6 +40,7 @@ def check(name: str, patterns: Any) -> None:
     assert not where.any(), [hex(p) for p in np.asarray(patterns)[where][:5]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_bits_of_float64_are_those_of_integers(name: str) -> None:
     """Near the middles that float64 misses, at special values, and at random ones."""

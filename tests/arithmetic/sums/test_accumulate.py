@@ -79,6 +79,7 @@ def test_float64_carrier_equals_the_scalar_loop(order: str) -> None:
     assert ps.accumulate(x.tolist(), "fp64", order=order).dtype == np.float64
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "order"), [("fp16", "sequential"), ("e5m2:sr3", "sequential"), ("bf16:sr", "pairwise")]
 )

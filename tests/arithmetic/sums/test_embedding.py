@@ -39,6 +39,7 @@ def test_segment_sum_is_its_definition(spec: str) -> None:
     assert np.array_equal(got, definition(x, ids, bits, spec, 5))
 
 
+@pytest.mark.long
 def test_jit_vmap_and_long_arrays_have_the_bits_of_numpy() -> None:
     x, ids, bits = rows(1500)
     assert x.size > 4096 > x[:40].size
@@ -59,6 +60,7 @@ def test_empty_sums_are_zero() -> None:
     assert ps.segment_sum(x, ids, "bf16", num_segments=0).shape == (0, 3)
 
 
+@pytest.mark.long
 def test_gradients() -> None:
     """Of a segment sum: each row has its segment's cotangent. Of an embedding: a segment sum."""
     x, ids, bits = rows()

@@ -23,6 +23,7 @@ def operands(length: int) -> tuple[np.ndarray, np.ndarray]:
     return normal(rng, None, (16, length)), normal(rng, None, (length, 12))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DTYPES)
 def test_native_is_dot_general_with_float32_accumulation(name: str) -> None:
     a, b = operands(40)
@@ -79,6 +80,7 @@ def test_native_gradients_run_natively_too() -> None:
     assert_same_bits(db, product(a.T, g))
 
 
+@pytest.mark.long
 def test_native_keeps_the_carrier() -> None:
     """float64 in, float64 out, although the kernel accumulates in float32."""
     a, b = (x.astype(np.float64) for x in operands(7))

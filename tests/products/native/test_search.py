@@ -18,6 +18,7 @@ def by(spec: str) -> Any:
     return lambda a, b: ps.matmul(a, b, spec, backend="reference")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spec", "schedule", "shape"),
     [
@@ -73,6 +74,7 @@ def test_batches_are_compared_first_and_last(last: str) -> None:
     assert str(found.schedule) == ("None" if last == "flat" else last)
 
 
+@pytest.mark.long
 def test_one_output_that_agrees_by_chance_is_not_enough() -> None:
     """On an H100 a float32 loop of one row and column passed for a chain of tensor-core steps."""
     exact = lambda a, b: np.float32(a.astype(np.float64) @ b.astype(np.float64))
@@ -80,6 +82,7 @@ def test_one_output_that_agrees_by_chance_is_not_enough() -> None:
     assert not any(found.schedule for found in shares)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "product",
     [
@@ -123,6 +126,7 @@ def test_probes_count_what_is_left(spec: str) -> None:
     assert ((exact - 1 - stride <= ends) & (ends <= exact)).all()
 
 
+@pytest.mark.long
 def test_the_end_of_the_first_part_is_exact() -> None:
     """Whatever its place among the coarse probes."""
     spec = ps.MatmulSpec.parse("h100:tf32")

@@ -67,6 +67,7 @@ def test_native_tensor_core_is_refused_without_a_gpu() -> None:
     assert ps.kernels.resolve_backend("h100:bf16", shapes=((8, 8), (8, 8))) == "emulated"
 
 
+@pytest.mark.long
 def test_an_unexplained_kernel_is_never_chosen(pretend: Any) -> None:
     """This CPU's own dot does not add as a tensor core does."""
     pretend(None)
@@ -87,6 +88,7 @@ def test_kernels_that_xla_refuses_are_reported(pretend: Any) -> None:
     assert found.schedule is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "schedule", [FLAT, pytest.param(SplitK(splits=3, granule=64), marks=pytest.mark.slow)]
 )
@@ -98,6 +100,7 @@ def test_the_schedule_of_a_kernel_is_found(pretend: Any, schedule: Schedule) -> 
     assert ps.kernels.find_schedule("h100:bf16", 8, 8, 1536, batch=(3,)).schedule == schedule
 
 
+@pytest.mark.long
 def test_auto_takes_a_kernel_only_with_the_schedule_asked_for(pretend: Any) -> None:
     pretend(SplitK(splits=2, granule=64))
     shapes = ((16, 2048), (2048, 16))
@@ -133,6 +136,7 @@ def test_products_that_xla_may_divide_are_not_native(
     assert found == ["native"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["h100:bf16", "h100:bf16:promote64->", "h100:e4m3_e5m2->bf16"])
 def test_native_products_and_gradients_have_the_specs_bits(pretend: Any, name: str) -> None:
     """With kernels that are one chain, whatever precsim does around them must not change a bit."""
@@ -151,6 +155,7 @@ def test_native_products_and_gradients_have_the_specs_bits(pretend: Any, name: s
     assert_same_bits(db, ps.matmul(a.T, g, spec, backend="reference"))
 
 
+@pytest.mark.long
 def test_native_tensor_core_refuses_a_first_value(pretend: Any) -> None:
     """Kernels add it last."""
     pretend(FLAT)
@@ -172,6 +177,7 @@ def test_auto_on_cpu_arrays_beside_a_gpu_stays_emulated(pretend: Any) -> None:
     assert "callback" in native.as_text()
 
 
+@pytest.mark.long
 def test_kernels_are_tried_while_a_caller_is_being_traced(pretend: Any) -> None:
     pretend(None)
     ones = jnp.ones((8, 16)), jnp.ones((16, 8))

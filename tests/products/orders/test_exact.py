@@ -51,6 +51,7 @@ def oracle(a: np.ndarray, b: np.ndarray, c: np.ndarray, spec: ps.MatmulSpec) -> 
     return np.array(rows, np.float64).astype(a.dtype)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", SPECS)
 def test_definition(text: str) -> None:
     check(text, is_compiled=text in COMPILED)
@@ -102,6 +103,7 @@ def test_an_infinity_in_one_operand_only() -> None:
         assert np.asarray(got).item() == np.inf
 
 
+@pytest.mark.long
 def test_long_sums_carry() -> None:
     """More terms than limbs take without carrying, all with all digits set; batches; no c."""
     k = CARRY_EVERY + 700
@@ -117,6 +119,7 @@ def test_long_sums_carry() -> None:
     assert_same_bits(jax.vmap(lambda a: ps.matmul(a, b, spec))(a), want)
 
 
+@pytest.mark.long
 def test_gradients() -> None:
     rng = np.random.default_rng(1)
     a, b, g = (rng.standard_normal(s).astype(np.float32) for s in ((4, 4),) * 3)
@@ -125,6 +128,7 @@ def test_gradients() -> None:
     assert_same_bits(db, ps.matmul(a.T.copy(), g, "bf16_bf16_fp32:exact", backend="reference"))
 
 
+@pytest.mark.long
 def test_float64_carriers() -> None:
     rng = np.random.default_rng(2)
     for data in ("patterns", "normal"):
@@ -159,6 +163,7 @@ def test_accumulate(fmt: str) -> None:
         assert_same_bits(run(x, random_bits=noise), got)
 
 
+@pytest.mark.long
 def test_empty_and_zero_sums() -> None:
     nothing = np.zeros((2, 0), np.float32)
     c = np.array([[1.5, -0.0], [np.inf, np.nan]], np.float32)

@@ -47,6 +47,7 @@ def test_definition(order: str, overflow: str) -> None:
         assert np.abs(got).max() <= largest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", ["wrap]:pairwise", "saturate]:blocked4", "wrap]:exact"])
 def test_jit_has_the_bits_of_numpy(options: str) -> None:
     a, b, c = data(2)

@@ -95,6 +95,7 @@ def test_which_specs_have_a_fast_step(name: str, is_fast: bool) -> None:
     assert (fast_step(ps.MatmulSpec.parse(name)) is not None) == is_fast
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAST)
 def test_fast_step_is_exact_up_to_both_ends_of_the_range(name: str) -> None:
     """Sums of last bits at 2**-126, the smallest that counts, and products as large as allowed."""
@@ -113,6 +114,7 @@ def test_fast_step_is_exact_up_to_both_ends_of_the_range(name: str) -> None:
             assert_same_bits(loop(a, b, None), expected, f"{name} {low}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*FAST, "fp16_fp16_bf16:adder=fp32", "fp16_fp16_e5m2:adder=fp32"])
 def test_negative_zeros_of_c_stay_and_others_do_not_come(name: str) -> None:
     """The shorter rounding is for totals from +0 on.
@@ -129,6 +131,7 @@ def test_negative_zeros_of_c_stay_and_others_do_not_come(name: str) -> None:
         assert negative.any() == (c is not None or "e5m2" in name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "length",
     [3, 4, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 5, 6, 7, 8))],
@@ -272,6 +275,7 @@ def test_add_to_odd_rounds_the_exact_sum_to_odd() -> None:
     assert_same_bits(jax.jit(add_to_odd)(total, product), expected)
 
 
+@pytest.mark.long
 def test_steps_do_not_change_when_compiled() -> None:
     """Compiled or step by step: contracting x * y + z to one operation changes no bit."""
     total, x, y = triples(100_000)

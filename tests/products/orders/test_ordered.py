@@ -53,6 +53,7 @@ def exact_dot(a: list[float], b: list[float], c: float, fmt: str, order: str) ->
     return float(total if order == "kahan" else fl(total + error))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("fmt", ["bf16", "float(e=8,p=5)"])
 def test_definition(order: str, fmt: str) -> None:
@@ -74,6 +75,7 @@ def test_definition(order: str, fmt: str) -> None:
         np.testing.assert_array_equal(got, np.array(exact, np.float32), err_msg=f"k = {k}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "order", ["pairwise", "blocked4", "kahan", pytest.param("two_sum", marks=pytest.mark.slow)]
 )
@@ -91,6 +93,7 @@ def test_jit_and_batches_have_the_bits_of_numpy(order: str) -> None:
     assert np.asarray(got).tobytes() == np.asarray(expected).tobytes()
 
 
+@pytest.mark.long
 def test_gradients_have_orders_of_their_own() -> None:
     rng = np.random.default_rng(5)
     a, b, g = (rng.standard_normal(s).astype(np.float32) for s in ((3, 9), (9, 2), (3, 2)))
@@ -133,6 +136,7 @@ def _sum(order: str, x: Any) -> float:
     return float(ps.accumulate(x, "fp16", order=order))
 
 
+@pytest.mark.long
 def test_accumulate_knows_the_same_orders() -> None:
     ones = np.ones(60, np.float32)  # of which five significand bits count 32
     found = [

@@ -93,6 +93,7 @@ def test_definition(text: str, order: str) -> None:
             assert got[i, j] == float(want), (k, i, j)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", ["", ":adder=fp32", ":product=bf16", ":pairwise", ":exact"])
 def test_jit_vmap_and_batches_have_the_bits_of_numpy(options: str) -> None:
     spec = f"fp16_fp16_fp16[sr]->bf16[sr8]{options}"
@@ -112,6 +113,7 @@ def test_jit_vmap_and_batches_have_the_bits_of_numpy(options: str) -> None:
     assert_same_bits(part, expected[0, :2])
 
 
+@pytest.mark.long
 def test_the_mean_is_the_exact_sum() -> None:
     """Where rounding to nearest loses every term, stochastic rounding keeps them on average."""
     a = np.full((1, 256), 2.0**-7, np.float32)
@@ -128,6 +130,7 @@ def test_the_mean_is_the_exact_sum() -> None:
     assert len(set(got.tolist())) > 2
 
 
+@pytest.mark.long
 def test_gradients_have_bits_of_their_own() -> None:
     # Square matrices: one shape, one compilation.
     a, b, g = (np.ascontiguousarray(data("bf16", seed, 3)[0]) for seed in (3, 4, 5))

@@ -79,6 +79,7 @@ def test_exact_order_is_the_exact_sum() -> None:
         assert got[i, j] == ps.oracle.round_exact(total, "fp32").value
 
 
+@pytest.mark.long
 def test_compiled_has_the_bits_of_numpy_and_takes_a_first_value() -> None:
     rng = np.random.default_rng(2)
     a, b, c = (single(rng.normal(size=s)) for s in ((3, 40), (40, 4), (3, 4)))

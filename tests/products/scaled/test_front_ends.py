@@ -14,6 +14,7 @@ from tests.products.conftest import assert_same_bits, single
 SPEC = "e4m3[scale=row]_e4m3_fp32"
 
 
+@pytest.mark.long
 def test_dot_general_quantizes_along_what_it_contracts() -> None:
     rng = np.random.default_rng(1)
     a, b = single(rng.normal(size=(5, 2, 3))), single(rng.normal(size=(4, 3, 5)))
@@ -23,6 +24,7 @@ def test_dot_general_quantizes_along_what_it_contracts() -> None:
     assert_same_bits(got, ps.matmul(left, right, SPEC, backend="reference"))
 
 
+@pytest.mark.long
 def test_a_convolution_quantizes_the_matrix_of_its_patches() -> None:
     rng = np.random.default_rng(2)
     x, w = single(rng.normal(size=(1, 4, 3, 2))), single(rng.normal(size=(2, 1, 2, 3)))

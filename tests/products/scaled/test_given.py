@@ -42,6 +42,7 @@ def test_a_number_is_a_scale_and_codes_saturate() -> None:
     )
 
 
+@pytest.mark.long
 def test_compiled_gradients_take_the_scales_and_give_the_amax_of_the_cotangent() -> None:
     a, b, g = operands(4, 4, 4)
     scales = {"a": ps.Scale(scale=2.0**-8), "b": ps.Scale(scale=0.0625), "g": ps.Scale(scale=0.5)}

@@ -86,6 +86,7 @@ def test_all_codes_with_a_zero_point() -> None:
         assert_same_bits(ps.matmul(a, b, spec, backend="reference"), a * b + F(0))
 
 
+@pytest.mark.long
 def test_compiled_has_the_bits_of_numpy() -> None:
     rng = np.random.default_rng(5)
     a, b = single(rng.normal(size=(3, 20))), single(rng.normal(size=(20, 4)))
@@ -119,6 +120,7 @@ def test_blocks_along_k_are_sums_of_their_own() -> None:
     assert_same_bits(got, total)
 
 
+@pytest.mark.long
 def test_operands_without_products_give_zero() -> None:
     ones = np.ones((4, 3), F)
     for spec in ("int8_int8_int32", "int8_int4_block8_fp32", "e4m3[scale=2x4]_e4m3_fp32->bf16"):
@@ -128,6 +130,7 @@ def test_operands_without_products_give_zero() -> None:
         assert shapes.shape == (0, 3)
 
 
+@pytest.mark.long
 def test_gradients_have_their_own_specs_and_scales() -> None:
     """Each is a product of the unrounded operands: straight-through, quantized along its own K."""
     rng = np.random.default_rng(8)

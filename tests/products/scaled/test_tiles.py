@@ -55,6 +55,7 @@ def in_blocks(x: Any, x_scale: Any, y: Any, y_scale: Any, n: int) -> np.ndarray:
     return result
 
 
+@pytest.mark.long
 def test_deepseek_blocks_and_tiles() -> None:
     """1 x 128 activations times 128 x 128 weights, each 128 products a sum of their own."""
     a, b = data(3, 200, 4)
@@ -89,6 +90,7 @@ def test_the_kernel_is_deepgemms() -> None:
         assert_same_bits(ps.matmul(a, b, spec, backend="reference"), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scale", ["tensor", "tensor:pow2", "row"])
 def test_scales_of_the_whole_k_multiply_the_sum(scale: str) -> None:
     """A machine's product in TransformerEngine's arithmetic: fl(sum * fl(scale * scale))."""
@@ -111,6 +113,7 @@ def test_one_operand_may_have_scales() -> None:
     assert_same_bits(got, ps.round_to(sums * y.scales, "bf16"))
 
 
+@pytest.mark.long
 def test_compiled_batches_and_vmap_have_the_bits_of_numpy() -> None:
     """A batch is one tensor; under vmap each example is. A batch of rows is one matrix of rows."""
     rng = np.random.default_rng(3)

@@ -42,6 +42,7 @@ def exact(name: str, a: Any, b: Any, c: float, seed: int) -> float:
     return ps.oracle.fused_dot_exact(a.tolist(), b.tolist(), c, name, random_bits=seed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_kernel_equals_oracle(name: str) -> None:
     """One element at a time, since the scales of whole arrays are those of the oracle's vectors."""
@@ -60,6 +61,7 @@ def test_kernel_equals_oracle(name: str) -> None:
             assert with_one_nan(got)[0, 0] == with_one_nan(want), (kind, k, got, want)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -96,6 +98,7 @@ def test_scales_take_part_and_zero_counts() -> None:
     assert ps.matmul(a, b, spec, backend="reference").item() == exact(spec, a[0], b[:, 0], 0.0, 0)
 
 
+@pytest.mark.long
 def test_gradients_quantize_along_their_own_dimension() -> None:
     a, b, g = (data("normal", (6, 6), seed) for seed in (3, 4, 5))  # one shape, one compilation
     spec = "mxfp8_mxfp8_fp32[rtz]:fused2x25"

@@ -149,6 +149,7 @@ def test_kernel_equals_oracle_on_many_patterns(name: str) -> None:
             )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["h100:bf16", "a100:fp16:acc=fp16", "ada:e4m3:promote32"])
 def test_jit_and_vmap_have_the_bits_of_numpy(name: str) -> None:
     product = jax.jit(jax.vmap(lambda a, b, c: ps.matmul(a, b, name, c=c), in_axes=(0, None, 0)))
@@ -160,6 +161,7 @@ def test_jit_and_vmap_have_the_bits_of_numpy(name: str) -> None:
         assert (bits(product(a, b, c)) == bits(expected)).all(), kind
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("longest", [64, pytest.param(4096, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_outputs_of_a_gpu_are_replayed(path: Path, longest: int) -> None:
@@ -239,6 +241,7 @@ def test_exponent_of_a_zero_accumulator(order: str, units: int) -> None:
     assert ps.oracle.fused_dot_exact(a[0].tolist(), b[:, 0].tolist(), 0.0, name) == expected
 
 
+@pytest.mark.long
 def test_gradients_are_tensor_core_products() -> None:
     a, b, g = operands("h100:bf16", (6, 6, 6), "near")  # one shape, one compilation
     spec = "bf16_bf16_fp32[rtz]:fused4x25"  # short steps compile fast

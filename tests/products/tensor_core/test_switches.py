@@ -25,6 +25,7 @@ def product(name: str) -> Any:
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [ONE_WORD, TWO_WORDS, "h100:e5m2_e4m3->bf16:promote128", "a100:fp16:acc=fp16", "b200:nvfp4"],
@@ -43,6 +44,7 @@ def test_strict_promotion_of_ranks_and_dtypes(name: str) -> None:
     assert (got.shape, got.dtype) == ((2, 3, 5), np.float32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [ONE_WORD, TWO_WORDS])
 def test_64_bit_arrays_change_no_bit(name: str) -> None:
     a, b, c = operands(name, (3, 5, 18), "bits")

@@ -25,6 +25,7 @@ def test_split_and_join(columns: int) -> None:
         assert tiles_of(columns, rows_a_step, is_compiled=False) == (1, columns, columns)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("h100:e4m3:promote128", "bits"), ("h100:fp16:splitk2x32", "finite")],
@@ -39,6 +40,7 @@ def test_several_tiles_have_the_bits_of_numpy(name: str, kind: str) -> None:
     assert (bits(got) == bits(expected)).all()
 
 
+@pytest.mark.long
 def test_steps_of_more_products_than_a_word_has_bits() -> None:
     name = "e4m3_e5m2_fp32[rtz]:fused40x12"
     for kind in ("finite", "bits"):
@@ -74,6 +76,7 @@ def test_a_nudge_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong() > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["h100:bf16", "fp16_fp16_fp16:adder=fp32", "bf16_bf16_bf16"])
 def test_no_temporary_of_all_products(name: str) -> None:
     """Memory beside operands and result is a small multiple of them.

@@ -57,6 +57,7 @@ def test_kernel_equals_oracle(name: str) -> None:
             assert (with_one_nan(got) == with_one_nan(want)).all(), (kind, k)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -130,6 +131,7 @@ def test_no_native_kernel_has_them(name: str) -> None:
     assert ps.kernels.resolve_backend(name, "auto", shapes=((64, 64), (64, 64))) == "emulated"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [

@@ -77,6 +77,7 @@ def check(rounded: Any, expected: np.ndarray, patterns: Any, what: str) -> None:
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", FORMATS)
 def test_both_sides_of_every_threshold(

@@ -20,6 +20,7 @@ MORE = (
     "mxint8_rceil:rtz",
     "mxfp8_e5m2:sr6",
     "nvfp4_torchao",
+    "nvfp4_four_over_six",
     "int8",
     "uint8_channel",
     "e4m3:scale=2x3",
@@ -78,6 +79,7 @@ def check_libraries(name: str, draws: Any, assert_same_bits: Any) -> None:
         assert_same_bits(rounded, ps.dequantize(expected))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMPILED)
 def test_numpy_jit_and_vmap_give_the_same_bits(
     name: str, draws: Any, assert_same_bits: Any

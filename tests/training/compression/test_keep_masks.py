@@ -37,6 +37,7 @@ def gradients(k: int) -> Any:
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("stochastic", "masters")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["kahan", *SLOW])
 def test_weights_that_are_out_stay_zero_and_others_have_their_bits(name: str) -> None:
     trained = {key: PARAMS[key] for key in ("w", "b")}
@@ -57,6 +58,7 @@ def test_weights_that_are_out_stay_zero_and_others_have_their_bits(name: str) ->
     assert np.any(np.asarray(ours["w"]) != 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rounding", ["bf16:sr", "e4m3:rtn:saturate"])
 def test_updates_of_precsim_keep_them_too(rounding: str) -> None:
     optimizer = any_keep(optax.sgd(0.1), MASKS)

@@ -24,6 +24,7 @@ def train(policy: str = "fp32", **options: Any) -> ps.TrainResult:
     return ps.train(config, model=MODEL, data=DATA, **options)
 
 
+@pytest.mark.long
 def test_phases_carry_the_state_and_compile_once_per_policy() -> None:
     """The steps up to a change have the bits of a run without one; then the formats change."""
     states: list[dict[str, Any]] = []

@@ -44,6 +44,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(new)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "form"), FORMS)
 def test_read_or_refused_in_one_line(task: str, form: str, tmp_path: Path) -> None:
     whole, folder = tmp_path / "whole", tmp_path / "damaged"

@@ -18,6 +18,7 @@ def test_mean_0_and_variance_1_on_the_examples_for_training() -> None:
     assert len(np.unique(everything)) == 214  # as many different targets as the table has
 
 
+@pytest.mark.long
 def test_the_table_is_that_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     found = regression.load(0)
     monkeypatch.setattr(files, "find_spec", lambda name: None)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from precsim.training.functions import platform, portable
 from tests.training.conftest import assert_same_bits, single
@@ -35,6 +36,7 @@ def test_logits_that_are_subnormal_count_as_zero_in_the_portable_cross_entropy()
     assert_same_bits(tiny[1], zero[1])
 
 
+@pytest.mark.long
 def test_gradients_of_gain_and_bias_are_summed_first_axis_first() -> None:
     """At gain 1 and bias 0 the gain's gradient is the bias's, weighted by the result."""
     rng = np.random.default_rng(0)
@@ -64,6 +66,7 @@ def test_gradient_of_an_embedding_computes_its_cotangent_once() -> None:
     assert " cond[" in str(jax.make_jaxpr(back)(jnp.ones((2, 4))))
 
 
+@pytest.mark.long
 def test_gelu_multiplies_its_cube_from_the_right() -> None:
     """Beside x the cube loses its last bits: it takes many operands to see another order."""
     x = np.linspace(-6, 6, 4001, dtype=np.float32)

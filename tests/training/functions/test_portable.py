@@ -31,9 +31,8 @@ CUBIC, INNER = 0.044715, math.sqrt(2 / math.pi)
 class Bounded(NamedTuple):
     """A value in float64, and the sum of its terms' magnitudes.
 
-    Its rounding errors are proportional to that sum.
-
-    Each term is counted with what it passes on of the errors of its own operands.
+    Its rounding errors are proportional to that sum. Each term is counted with what it passes on of
+    the errors of its own operands.
     """
 
     value: Any
@@ -174,6 +173,7 @@ def found() -> dict[str, dict[str, list[Any]]]:
     return {"portable": results(portable), "platform": results(platform)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", ["portable", "platform"])
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_gradients_are_near_those_in_float64(
@@ -226,6 +226,7 @@ def test_fork_adds_the_gradients_in_the_order_of_the_uses() -> None:
     assert float(gradient_of(lambda x: portable.fork(x, 3), single([5]), gs[::-1])[1][0]) > 1
 
 
+@pytest.mark.long
 def test_gradient_of_added_vector_is_summed_first_axis_first() -> None:
     g = single(RNG.standard_normal((3, 5, 2)) * 10.0 ** RNG.integers(-3, 4, (3, 5, 2)))
     x = np.zeros((3, 5, 2), np.float32)
@@ -234,15 +235,15 @@ def test_gradient_of_added_vector_is_summed_first_axis_first() -> None:
     assert_same_bits(dy, p.sum(p.sum(g, 0), 0))
 
 
-def test_gradient_of_embedding_is_an_ordered_sum() -> None:
-    table = single(RNG.standard_normal((5, 4)))
+@pytest.mark.parametrize("count", [5, 50])  # rows: fewer than tokens, and more
+def test_gradient_of_embedding_is_an_ordered_sum(count: int) -> None:
+    table = single(RNG.standard_normal((count, 4)))
     g = single(RNG.standard_normal((2, 3, 4)) * 10.0 ** RNG.integers(-3, 4, (2, 3, 4)))
     y, dx = gradient_of(lambda t: portable.embed(t, jnp.asarray(TOKENS)), table, g)
     assert_same_bits(y, table[TOKENS])
-    rows = TOKENS.reshape(-1)
-    expected = np.zeros((5, 4), np.float32)
-    for row in range(5):
-        kept = np.where((rows == row)[:, None], g.reshape(-1, 4), np.float32(0))
+    expected = np.zeros((count, 4), np.float32)
+    for row in range(count):
+        kept = np.where((TOKENS.reshape(-1) == row)[:, None], g.reshape(-1, 4), np.float32(0))
         padded = np.concatenate([kept, np.zeros((2, 4), np.float32)])  # six tokens fill up to eight
         while len(padded) > 1:
             padded = padded[: len(padded) // 2] + padded[len(padded) // 2 :]
@@ -356,6 +357,7 @@ def test_bits_are_those_of_the_operations_in_the_order_written(
 _SLOW = ("softmax", "cross_entropy", "layer_norm", "batch_norm")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in _SLOW)) for n in CASES]
 )

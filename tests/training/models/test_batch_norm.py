@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 import precsim as ps
 from precsim.training.models.batch_norm import MOMENTUM, BatchNorms, init_state, weights
@@ -69,6 +70,7 @@ def test_testing_normalises_by_the_running_statistics_and_keeps_them() -> None:
     assert np.all(np.abs(np.float64(y) - expected) <= ps.errors.gamma(6, U) * np.abs(expected))
 
 
+@pytest.mark.long
 def test_no_policy_rounds_the_state() -> None:
     """The batch's mean is of the format; its tenth is the float32 number."""
     x = np.full((2, 1, 1, 3), 0.5, np.float32)

@@ -22,6 +22,7 @@ def gradient_of(name: str, kind: str) -> tuple[Any, tuple[Any, ...]]:
 _FAST = dict(reversed(PLAIN)) | {"lstm": "characters"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -36,6 +36,7 @@ def outputs(name: str, kind: str) -> Any:
     return jax.eval_shape(run, params)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "kind"), BOTH)
 def test_outputs_have_the_shape_of_the_targets(name: str, kind: str) -> None:
     problem, result = PROBLEMS[kind], outputs(name, kind)

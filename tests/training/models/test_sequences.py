@@ -66,6 +66,7 @@ def test_answers_follow_from_the_formulas_of_the_paper(name: str, kind: str) -> 
     np.testing.assert_allclose(answers, expected, rtol=0, atol=1e4 * 2.0**-53)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_agree_with_central_differences(name: str) -> None:
     """In float64 along a random direction: the cube root of the unit roundoff as the step."""

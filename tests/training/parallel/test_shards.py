@@ -36,6 +36,7 @@ def trained(case: str, *devices: str) -> dict[str, list[str]]:
 FAST = {"feedback": ("1", "2", "2x2"), "one shard": ("1", "1x2")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", FAST)
 def test_two_and_four_devices_have_the_bits_of_one(case: str) -> None:
     found = trained(case, *FAST[case])
@@ -58,6 +59,7 @@ def test_all_numbers_of_devices_have_the_bits_of_one(case: str) -> None:
 HOW = ("doubling", "ring:bf16", "tree:fp16", "halving")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", HOW)
 def test_the_gradient_is_the_all_reduce_of_gradients_computed_apart(how: str) -> None:
     """Each shard alone, as a batch of its own; then `all_reduce`; then one division."""
@@ -89,6 +91,7 @@ def test_the_gradient_is_the_all_reduce_of_gradients_computed_apart(how: str) ->
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 def test_the_state_of_a_model_is_averaged_in_every_float_type() -> None:
     """Defect: a state in bfloat16 was that of the first shard."""
 
@@ -112,6 +115,7 @@ def test_the_state_of_a_model_is_averaged_in_every_float_type() -> None:
     assert seen == [-0.0625, -0.0625]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("shards", "accumulate"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.slow)]
 )

@@ -42,6 +42,7 @@ def by_hand(rows: np.ndarray, text: str) -> np.ndarray:
     return np.asarray(total if first else ps.divide(total, count, "fp32"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text", ["fp32", "bf16", "fp16:first", "fp16:kahan", "bf16:kahan:first", "e4m3:rtz:saturate"]
 )
@@ -52,6 +53,7 @@ def test_has_the_bits_of_one_rounded_operation_at_a_time(text: str) -> None:
     assert str(Accumulator.parse(str(Accumulator.parse(text)))) == str(Accumulator.parse(text))
 
 
+@pytest.mark.long
 def test_one_thousand_small_gradients() -> None:
     """claims.md, row 43: 1000 x 1e-3 is 0.9785 in fp16 and 0.5 in bf16."""
     rows = np.full((1000, 1), 1e-3, np.float32)
@@ -79,6 +81,7 @@ def test_error_of_44_microbatches_depends_on_the_accumulator() -> None:
     assert found["e4m3:saturate"] < found["e5m2:saturate"] < found["e4m3:saturate:first"]
 
 
+@pytest.mark.long
 def test_a_stochastic_accumulator_is_right_on_average_and_kahan_within_an_ulp() -> None:
     """To nearest, 200 x 0.005 is 0.914; a mean of 1000 is within 5 standard errors of 1."""
     rows = jnp.full((200, 1000), 5e-3)
@@ -98,6 +101,7 @@ def test_a_stochastic_accumulator_is_right_on_average_and_kahan_within_an_ulp() 
     assert abs(float(200 * by_hand(one, "bf16:kahan")[0]) - 1) <= 2.0**-7
 
 
+@pytest.mark.long
 def test_equals_the_larger_batch_and_its_loss() -> None:
     """Forgetting 1/K multiplies the learning rate by K (claims.md, row 44)."""
     rng = np.random.default_rng(1)
@@ -125,6 +129,7 @@ def test_equals_the_larger_batch_and_its_loss() -> None:
     assert float(measured.largest) == abs(x).max()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_a_saturating_accumulator_hides_no_overflow(bad: float) -> None:
     """E4M3 would make 448 of an infinite gradient, and the loss scale would never back off."""

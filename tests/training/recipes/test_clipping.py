@@ -52,6 +52,7 @@ def test_squares_neither_overflow_nor_vanish() -> None:
     assert float(global_norm({})) == float(global_norm({"n": jnp.arange(3)})) == 0
 
 
+@pytest.mark.long
 def test_clips_as_optax_does() -> None:
     """Norms differ by their order of addition only: by 8 u at most, each formula by 2 u."""
     ours = jax.jit(lambda g, c: clip(g, Clipping(norm=1.5)))(GRADIENT, 0)
@@ -60,6 +61,7 @@ def test_clips_as_optax_does() -> None:
         np.testing.assert_allclose(leaf, theirs[name], rtol=12 * U)
 
 
+@pytest.mark.long
 def test_clips_as_torch_does_where_that_is_asked_for() -> None:
     """min(1, c / (norm + 1e-6)): a gradient of norm c exactly is made shorter, by 1e-6 / c."""
     tree = {"w": single([3, 4])}

@@ -17,6 +17,7 @@ W, X = jnp.float32([1, 2]), jnp.float32([3, 5])
 SCALE = ps.StaticLossScale(factor=8.0)
 
 
+@pytest.mark.long
 def test_keyword_arguments_reach_the_loss_function() -> None:
     """Defect: the function that `value_and_grad` returns took none."""
     run = ps.value_and_grad(loss, "fp32", loss_scale=SCALE)

@@ -103,6 +103,7 @@ def test_no_compilation_after_the_first_adjustment() -> None:
     assert len(traces) <= 2  # numbers of Python at first, arrays from then on
 
 
+@pytest.mark.long
 def test_value_and_grad_with_aux_and_arguments() -> None:
     def loss(params: Any, x: Any) -> tuple[Any, Any]:
         return jnp.sum(params["w"] * x), {"doubled": 2 * x}
@@ -189,6 +190,7 @@ def weight_gradient(x: Any, target: Any) -> Any:
     return lambda w: jnp.sum(ps.matmul(x, w, spec, dgrad=spec, wgrad=spec) * target)
 
 
+@pytest.mark.long
 def test_from_a_scale_that_overflows_to_one_that_does_not() -> None:
     """claims.md, row 31: S = 2**16 with a gradient of 10 takes 4 skipped steps, to S = 4096."""
     loss = weight_gradient(single([[10.0]]), 1.0)
@@ -200,6 +202,7 @@ def test_from_a_scale_that_overflows_to_one_that_does_not() -> None:
     assert grad.tolist() == [[10.0]]
 
 
+@pytest.mark.long
 def test_redo_takes_no_step_to_find_the_scale() -> None:
     """The same search in one step: 4 attempts fail, none of them skips the step."""
     loss = weight_gradient(single([[10.0]]), 1.0)
@@ -233,6 +236,7 @@ def test_redo_ends_at_the_floor_and_skips_once(bad: float) -> None:
     assert (float(after.factor), int(after.finite_steps), int(after.skipped)) == (4, 0, 3)
 
 
+@pytest.mark.long
 def test_redo_keeps_what_is_not_differentiable_and_what_the_loss_returns_besides() -> None:
     params = {"w": jnp.full(2, 2.0), "count": jnp.arange(3)}
 
@@ -247,6 +251,7 @@ def test_redo_keeps_what_is_not_differentiable_and_what_the_loss_returns_besides
     assert aux["count"].dtype == np.int32
 
 
+@pytest.mark.long
 def test_power_of_two_scaling_without_underflow_changes_no_bit_of_the_updates() -> None:
     """The issue's criterion; and a factor that is no power of two does change them."""
     rng = np.random.default_rng(0)
@@ -321,6 +326,7 @@ def test_a_loss_of_another_shape_is_refused() -> None:
         run(jnp.ones(2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("factor", [1e-30, 1e30])
 def test_finite_says_whether_the_gradient_that_is_handed_out_is_finite(factor: float) -> None:
     """Defect: with a factor of 1e-30 the unscaled gradient was infinite, and `finite` true."""

@@ -63,6 +63,7 @@ def averages(values: np.ndarray, kept: float, new: float) -> Any:
     return total
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RULES)
 def test_updates_are_near_those_of_optax_in_float64(name: str) -> None:
     """An update is within gamma(roundings) of its terms' sum: three a step, ten at the end."""
@@ -107,6 +108,7 @@ def over(x: Any, y: Any) -> Any:
     return ps.divide(single(x), single(y), "fp32")
 
 
+@pytest.mark.long
 def test_adamw_has_the_bits_of_its_operations_one_by_one() -> None:
     got = updates(portable_adamw(0.01), jnp.asarray(GRADIENTS[:4]))
     first = second = single(np.zeros(17))
@@ -128,6 +130,7 @@ def test_weight_decay_needs_the_weights() -> None:
         optimizer.update(gradients, optimizer.init(gradients))
 
 
+@pytest.mark.long
 def test_without_weight_decay_the_weights_are_not_needed() -> None:
     gradients = jnp.ones(2)
     optimizer = portable_adamw(0.5, weight_decay=0.0)
@@ -155,6 +158,7 @@ def test_a_policy_chooses_between_portable_and_the_platforms(name: str) -> None:
         assert (found == ()) == (is_portable or name in ("sgd", "momentum"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_leaves_without_a_gradient_stay_as_they_are(name: str) -> None:
     params = {"w": jnp.ones(2), "count": jnp.arange(3)}

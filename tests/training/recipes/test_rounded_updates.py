@@ -106,6 +106,7 @@ CHANGES = [jax.tree.map(lambda g: np.float32(-0.01) * g, gradient) for gradient 
 START: Any = tree()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fmt", "dtype"), [("bf16", jnp.bfloat16), ("fp16", jnp.float32)])
 def test_weights_are_those_of_apply_updates(fmt: str, dtype: Any) -> None:
     """Stochastic, in the format's dtype and in float32, after optax's rule."""
@@ -120,6 +121,7 @@ def test_weights_are_those_of_apply_updates(fmt: str, dtype: Any) -> None:
     assert int(state[1].step) == 3
 
 
+@pytest.mark.long
 def test_compensated_weights_are_those_of_apply_updates() -> None:
     expected: Any = jax.tree.map(lambda x: ps.round_to(x, "bf16"), START)
     optimizer = optax.chain(optax.sgd(0.01), ps.optax.compensate_params("bf16"))
@@ -132,6 +134,7 @@ def test_compensated_weights_are_those_of_apply_updates() -> None:
     assert any(x.any() for x in lost.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rounding", [pytest.param("fp16", marks=pytest.mark.slow), "fp16:sr"])
 def test_master_weights_are_float32_and_those_outside_their_copies(rounding: str) -> None:
     """In steps far below half an ulp of float16."""
@@ -153,6 +156,7 @@ def test_master_weights_are_float32_and_those_outside_their_copies(rounding: str
         assert master.ndim == 0 or (master != start[name]).any()
 
 
+@pytest.mark.long
 def test_states_are_rounded_and_hyperparameters_are_not() -> None:
     """0.999 would be 1 in bf16; noise comes from seed, step and path."""
     inner = optax.inject_hyperparams(optax.adam)(1e-3, b2=0.999)
@@ -171,6 +175,7 @@ def test_states_are_rounded_and_hyperparameters_are_not() -> None:
             assert_same_bits(got[name], expected, path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "rounding", [pytest.param("mxfp8_e4m3", marks=pytest.mark.slow), "int8_symmetric_block32"]
 )
@@ -186,6 +191,7 @@ def test_states_in_formats_with_scales(rounding: str) -> None:
         assert_same_bits(state.inner_state[0].trace[name], buffer, name)
 
 
+@pytest.mark.long
 def test_clipping_and_multi_steps_around() -> None:
     """The noise counts the steps that are taken; weights between them stay."""
     clip = optax.clip_by_global_norm(1.0)
@@ -203,6 +209,7 @@ def test_clipping_and_multi_steps_around() -> None:
     assert_same_trees(between, jax.tree.map(lambda x: x.astype(np.float32), params))
 
 
+@pytest.mark.long
 def test_leaves_that_have_equal_values_get_noise_of_their_own() -> None:
     """Defect of llm.c (issue 597): one seed for every tensor. Each step has other noise too."""
     w = {"a": jnp.ones(64, jnp.bfloat16), "b": jnp.ones(64, jnp.bfloat16)}
@@ -231,6 +238,7 @@ assert 32 < int((alone == 1).sum()) < 96
 """
 
 
+@pytest.mark.long
 def test_noise_is_the_same_on_one_device_and_on_four() -> None:
     """OneTrainer (issue 804) had other noise on each replica. Divided by rows, columns, or not."""
     flags = "--xla_force_host_platform_device_count=4"
@@ -254,6 +262,7 @@ def test_nan_weights_stay_nan() -> None:
     assert np.isnan(np.asarray(optax.apply_updates(w, updates))).all()
 
 
+@pytest.mark.long
 def test_leaves_without_gradients_and_missing_ones() -> None:
     """Integers may have no update; None stands for a leaf that is filtered away, as in Equinox."""
     w = {"w": jnp.ones(2), "count": jnp.arange(2), "none": None}

@@ -44,6 +44,7 @@ def test_weights_are_those_of_a_loop_that_keeps_all_gradients(delay: int) -> Non
     assert int(buffers[0].count) == 7 - delay
 
 
+@pytest.mark.long
 def test_what_is_not_usable_is_not_applied_when_its_turn_comes() -> None:
     state = no_gradients({"w": jnp.zeros(1), "n": jnp.arange(2)}, 2)
     found = []

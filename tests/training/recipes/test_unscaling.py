@@ -24,6 +24,7 @@ def scaled(state: Any, gradient: Any = G) -> Any:
     return jax.grad(lambda w: ps.optax.scale_loss(jnp.sum(w * gradient), state))(jnp.asarray(W))
 
 
+@pytest.mark.long
 def test_unscales_with_the_scale_that_was_used() -> None:
     """Defect of mpx 0.1.8: on steps that grow, value and gradient came back halved."""
     scale = ps.DynamicLossScale(factor=1024.0, growth_interval=1)
@@ -85,6 +86,7 @@ def test_clipping_sees_the_unscaled_gradient() -> None:
     assert abs(float(np.hypot(*updates)) - 0.5) < 1e-6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float32, marks=pytest.mark.slow)])
 def test_a_skipped_step_leaves_everything_and_types_stay(dtype: Any) -> None:
     """Adam's moments and count, and the noise of stochastic updates; under scan, as a carry."""
@@ -109,6 +111,7 @@ def test_a_skipped_step_leaves_everything_and_types_stay(dtype: Any) -> None:
     assert (int(state.loss_scale.skipped), int(finite.loss_scale.skipped)) == (1, 0)
 
 
+@pytest.mark.long
 def test_multi_steps_inside_leaves_out_one_gradient_and_around_has_the_same_bits() -> None:
     """Around, a NaN would stay in optax's sum (optax issue 828); inside, each is looked at."""
     clipped = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.125))

@@ -30,6 +30,7 @@ def after_1000_updates(rounding: str, *, compensated: bool = False) -> float:
     return float(run()[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rounding", "plain", "kahan"),
     [("fp16", 1.0, 1.099609375), ("bf16", 1.0, 1.1015625), ("fp32", 1.1000165939, None)],
@@ -86,6 +87,7 @@ def test_every_leaf_as_by_add(rounding: str) -> None:
         assert_same_bits(new[name], ps.add(weights, updates[name], rounding), name)
 
 
+@pytest.mark.long
 def test_noise_is_that_of_key_step_path_and_element() -> None:
     params: Any = {"a": jnp.ones((2, 3)), "b": {"a": jnp.ones(4)}}
     updates = jax.tree.map(lambda x: jnp.full(x.shape, 1e-3), params)
@@ -111,6 +113,7 @@ def stepped(names: str, step: Any = 0, key: Any = KEY) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in new.items()}
 
 
+@pytest.mark.long
 def test_noise_is_the_same_under_jit_and_beside_other_leaves() -> None:
     alone, together = stepped("b"), stepped("cab")
     compiled = jax.jit(
@@ -138,6 +141,7 @@ def test_missing_key_or_step() -> None:
     assert float(ps.apply_updates(params, updates, rounding="bf16")["a"][0]) == 1.0
 
 
+@pytest.mark.long
 def test_stochastic_and_compensated_together() -> None:
     params, updates = halves("a")
     buffers = {"a": jnp.zeros(64)}

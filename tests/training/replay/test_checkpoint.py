@@ -147,6 +147,7 @@ def test_what_differs_from_like_is_named(tmp_path: Path) -> None:
         assert said in told
 
 
+@pytest.mark.long
 def test_functions_in_the_structure_have_no_address(tmp_path: Path) -> None:
     """Two processes have one and the same function at different addresses."""
     equinox: Any = pytest.importorskip("equinox")
@@ -227,6 +228,7 @@ def test_arrays_beside_the_state_need_no_like(tmp_path: Path) -> None:
         save_checkpoint(tmp_path, {}, arrays={"names": ["a"]})
 
 
+@pytest.mark.long
 def test_the_recipe_with_orbax_keeps_each_bit(tmp_path: Path) -> None:
     pytest.importorskip("orbax.checkpoint")
     page = Path(__file__).parents[3] / "docs" / "how-to" / "checkpoint-your-own-loop.md"

@@ -188,6 +188,7 @@ def measures(result: ps.TrainResult) -> Any:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [(1,), (2, 5), (6,), (3, 3, 7)])
 def test_a_killed_run_ends_with_the_same_bits(
     train: Train, whole: tuple[ps.TrainResult, str], kills: tuple[int, ...], tmp_path: Path
@@ -221,6 +222,7 @@ def test_another_run_does_not_take_the_folder(train: Train, tmp_path: Path) -> N
         other(checkpoints=kept)
 
 
+@pytest.mark.long
 def test_bits_that_cannot_be_trusted_are_never_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

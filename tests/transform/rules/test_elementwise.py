@@ -22,6 +22,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", EIGHT)
 def test_the_fast_way_is_one_rounding_for_all_pairs_of_eight_bit_values(text: str) -> None:
     spec = RoundingSpec.parse(text)

@@ -17,6 +17,7 @@ CASES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "text"), CASES)
 def test_tables_are_correctly_rounded(name: str, text: str) -> None:
     """The integer arithmetic of `ps.exp` and others is an independent way to the same bits."""

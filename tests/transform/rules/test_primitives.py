@@ -37,6 +37,7 @@ def test_random_numbers_are_jaxs_own() -> None:
     np.testing.assert_array_equal(emulate(draw, BF16)(key), draw(key))
 
 
+@pytest.mark.long
 def test_scattered_differences() -> None:
     fun = lambda x, y: x.at[np.array([0, 0, 1])].subtract(y)
     target, updates = bf16(X), bf16(X[:3] * 3)
@@ -51,6 +52,7 @@ def test_integers_are_scattered_as_they_are(policy: str) -> None:
     np.testing.assert_array_equal(emulate(fun, policy)(np.array([0, 0, 2])), [140002, 0, 70001])
 
 
+@pytest.mark.long
 def test_bits_read_as_numbers() -> None:
     y = emulate(lambda x: jnp.ldexp(x, 3), BF16)(bf16(X))
     np.testing.assert_array_equal(y, bf16(X) * 8)
@@ -143,6 +145,7 @@ def test_a_rule_rounds_in_its_scope_only() -> None:
     np.testing.assert_array_equal(emulate(fun, "fp32;head:e=bf16")(X), bf16(bf16(X) * bf16(y)))
 
 
+@pytest.mark.long
 def test_formats_of_gradients_count_where_the_product_itself_rounds_nothing() -> None:
     policy = "e=fp32,fwd=fp32_fp32_fp32,dgrad=bf16_bf16_fp32,wgrad=bf16_bf16_fp32"
     w = f32([[1 + 2**-12]])
@@ -174,6 +177,7 @@ def test_what_gather_fills_is_no_constant() -> None:
     np.testing.assert_array_equal(found, [2.0, np.nan])
 
 
+@pytest.mark.long
 def test_a_ragged_product_of_one_group_is_the_product_gradients_too() -> None:
     """Without the scale of `tensor=current` the cotangents, near 2**-20, would vanish in e5m2."""
     rows = f32([[1, 2, -3], [0.5, 4, 1]])

@@ -14,6 +14,7 @@ from tests.transform.by_hand import bf16, f32, pairwise
 RANDOM = np.random.default_rng(61)
 
 
+@pytest.mark.long
 def test_sums_follow_the_order_of_the_policy() -> None:
     x = np.ones(1000, np.float32)
     assert float(ps.emulate(jnp.sum, "bf16")(x)) == 1000.0
@@ -24,6 +25,7 @@ def test_sums_follow_the_order_of_the_policy() -> None:
         assert float(found) == float(ps.accumulate(ps.round_to(data, "bf16"), "bf16", order=order))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", [None, "clip"])
 def test_scattered_sums_are_pairwise_for_each_target(mode: str | None) -> None:
     rows = RANDOM.integers(-99, 99, (23, 2)).astype(np.float32) / 7
@@ -49,6 +51,7 @@ def test_scattered_sums_are_pairwise_for_each_target(mode: str | None) -> None:
     jax.tree.map(np.testing.assert_array_equal, ours, plain)
 
 
+@pytest.mark.long
 def test_scattered_sums_one_after_the_other() -> None:
     """A chain of ones stops at 256, a tree does not."""
     ids = jnp.asarray(RANDOM.permutation(np.repeat([0, 1], [700, 3])))
@@ -58,6 +61,7 @@ def test_scattered_sums_one_after_the_other() -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 def test_cumulative_and_window_sums() -> None:
     x = RANDOM.integers(0, 99, (2, 9)).astype(np.float32) / 8
     found = ps.emulate(lambda x: jnp.cumsum(x, axis=1), "bf16,order=sequential")(x)

@@ -2,24 +2,30 @@
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-import precsim as ps
+from precsim import __version__
+from precsim.analysis.figures.check import Check
+from precsim.analysis.figures.definition import Figure
+from precsim.analysis.figures.parameters import Value
+from precsim.training.replay.files import write_whole
 
+_FACTS = "provenance.json"
 PACKAGES = ("jax", "jaxlib", "matplotlib", "ml_dtypes", "numpy")
 
 
@@ -31,34 +37,53 @@ class Kept:
     seconds: float
 
 
-def code_key(module: Any, *, fast: bool, tables: Iterable[Path] = ()) -> str:
+def code_key(
+    figure: Figure,
+    *,
+    fast: bool,
+    parameters: Mapping[str, Value] | None = None,
+    tables: Iterable[Path] = (),
+) -> str:
     """Return a digest of all that decides the numbers: code, inputs, options, versions, device.
 
     Published data files decide what the numbers are compared with, which the record says too.
     """
-    own = Path(module.__file__)
-    package = sorted(Path(str(files("precsim"))).rglob("*.py"))
-    inputs = [own.parent / name for name in getattr(module, "INPUTS", ())]
-    digest = hashlib.sha256(json.dumps([versions(), device(), fast]).encode())
-    for path in (own, *inputs, *package, *tables):
+    inputs = [figure.path.parent / name for name in figure.inputs]
+    options = [versions(), device(), fast, sorted((parameters or {}).items())]
+    digest = hashlib.sha256(json.dumps(options).encode())
+    for path in (figure.path, *inputs, *tables):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
+    digest.update(_package())
     return digest.hexdigest()
+
+
+@cache
+def _package() -> bytes:
+    """Return a digest of the code of precsim, which this process has loaded."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(str(files("precsim"))).rglob("*.py")):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.digest()
 
 
 def versions() -> dict[str, str]:
     """Return the versions of everything that takes part."""
     found = {name: metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "precsim": ps.__version__, **found}
+    return {"python": platform.python_version(), "precsim": __version__, **found}
 
 
 def device() -> str:
     """Return what JAX computes on."""
+    import jax
+
     first = jax.devices()[0]
     return f"{first.platform}: {first.device_kind}"
 
 
 def missing_device() -> str | None:
     """Return why nothing can be computed, None if JAX has a device."""
+    import jax
+
     try:
         jax.devices()
     except (RuntimeError, AssertionError):
@@ -67,21 +92,30 @@ def missing_device() -> str | None:
 
 
 def provenance(
-    module: Any, request: Any, *, seconds: float, checks: Iterable[Any]
+    figure: Figure,
+    *,
+    command: str,
+    fast: bool,
+    parameters: Mapping[str, Value],
+    seconds: float,
+    checks: Iterable[Check],
 ) -> dict[str, Any]:
     """Return who computed what, with which code, where and when."""
     rows = [{**asdict(check), "matched": check.matched} for check in checks]
+    every = {name: parameter.default for name, parameter in figure.parameters.items()}
     return {
-        "experiment": request.name,
-        "title": module.TITLE,
-        "citation": module.CITATION,
-        "class": module.CLASS,
-        "command": request.command,
-        "fast": request.fast,
-        "seed": getattr(module, "SEED", None),
+        "experiment": figure.name,
+        "title": figure.title,
+        "citation": figure.citation,
+        "class": figure.grade,
+        "command": command,
+        "fast": fast,
+        "parameters": every | dict(parameters),
+        "own parameters": sorted(parameters),
+        "seed": (every | dict(parameters)).get("seed", getattr(figure.module, "SEED", None)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
-        "git": _git_state(),
+        "git": _git_state(figure.path),
         "versions": versions(),
         "device": device(),
         "platform": platform.platform(),
@@ -90,34 +124,50 @@ def provenance(
     }
 
 
-def _git_state() -> dict[str, Any] | None:
-    """Return commit and whether files differ from it; None outside a repository or without git."""
+def _git_state(file: Path) -> dict[str, Any] | None:
+    """Return commit and whether files differ from it; None if git does not know the file."""
 
     def git(*words: str) -> str:
-        folder = Path(__file__).parent
         done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, check=True
+            ["git", *words], cwd=file.parent, capture_output=True, text=True, check=True
         )
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", file.name)
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
+def refuse_others(folder: Path) -> None:
+    """Refuse a folder that holds files, and none that a run of a figure left.
+
+    Raises
+    ------
+    ValueError
+        If it is such a folder.
+    """
+    try:
+        is_taken = any(folder.iterdir()) and not (folder / _FACTS).is_file()
+    except FileNotFoundError:
+        return
+    if is_taken:
+        raise ValueError(f"{folder} holds files, but no {_FACTS} of a figure; name another --out")
+
+
 def save(folder: Path, key: str, results: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-    """Write CSV and JSON, and at last the arrays with their key: a result is whole or absent."""
+    """Write JSON and CSV, and at last the arrays with their key: a result is whole or absent."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(_rows(results))
     text = json.dumps(_plain({**facts, "key": key}), indent=1, allow_nan=False)
-    (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
-    part = folder / "data.npz.part"
-    with part.open("wb") as file:
-        stored = {**results, "__key__": np.array(key), "__seconds__": np.array(facts["seconds"])}
-        np.savez_compressed(file, allow_pickle=False, **stored)
-    part.replace(folder / "data.npz")
+    write_whole(folder / _FACTS, text + "\n")
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows(_rows(results))
+    write_whole(folder / "data.csv", table.getvalue())
+    stored = {**results, "__key__": np.array(key), "__seconds__": np.array(facts["seconds"])}
+    arrays = io.BytesIO()
+    np.savez_compressed(arrays, allow_pickle=False, **stored)
+    write_whole(folder / "data.npz", arrays.getvalue())
 
 
 def load(folder: Path, keys: Iterable[str]) -> Kept | None:
@@ -126,7 +176,7 @@ def load(folder: Path, keys: Iterable[str]) -> Kept | None:
     A damaged record is none: its numbers are computed again.
     """
     try:
-        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         with (folder / "data.npz").open("rb") as file, np.load(file) as stored:
             arrays = dict(stored)
         key, seconds = str(arrays.pop("__key__")), float(arrays.pop("__seconds__"))

@@ -1,23 +1,21 @@
 """Published data files: found by the end of their name, read, handed on, or named as absent."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import experiments
-from experiments.__main__ import main
-from experiments.data_files import locate, read_columns
+from precsim.analysis.figures.data_files import locate, read_columns
+from precsim.cli.main import main
 
 MODULE = '''
 """A figure for tests."""
 
 import numpy as np
 
-from experiments.check import Check
+from precsim.figures import Check
 
 TITLE, CITATION, CLASS = "A test", "Nobody, 2026", "A"
 PUBLISHED = {"two": 2.0}
@@ -38,18 +36,13 @@ Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Return a function that runs an experiment with one table: status and output."""
-    folder = tmp_path / "more"
-    folder.mkdir()
-    (folder / "g96_tables.py").write_text(MODULE)
-    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(folder)])
-    monkeypatch.delitem(sys.modules, "experiments.g96_tables", raising=False)
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that runs a figure with one table: status and output."""
+    path = tmp_path / "tables.py"
+    path.write_text(MODULE)
 
     def run_it(*words: str) -> tuple[int, str]:
-        status = main(["g96", "--out", str(tmp_path / "out"), *words])
+        status = main(["reproduce", str(path), "--out", str(tmp_path / "out"), *words])
         return status, " ".join(capsys.readouterr().out.split())
 
     return run_it
@@ -66,7 +59,7 @@ def test_no_folder_is_said_by_name(command: Command) -> None:
     status, printed = command()
     assert status == 0
     assert "1/1" in printed
-    assert "g96_tables is compared with the numbers typed in its source only" in printed
+    assert "tables is compared with the numbers typed in its source only" in printed
     assert "no file numbers_1.dat under --data-dir (not given)" in printed
 
 
@@ -79,10 +72,11 @@ def test_a_file_of_a_clone_is_compared(command: Command, tmp_path: Path) -> None
     assert "typed in its source" not in printed
 
 
+@pytest.mark.long
 def test_the_record_is_that_of_the_files(command: Command, tmp_path: Path) -> None:
     command()
     path = write(tmp_path, "numbers_1.dat")
-    record = tmp_path / "out" / "g96_tables" / "provenance.json"
+    record = tmp_path / "out" / "tables" / "provenance.json"
     options = ("--data-dir", str(path.parent))
     for numbers, status, matched in (("0 1 2", 0, "3/3"), ("0 1 5", 1, "2/3")):
         write(tmp_path, path.name, numbers)
@@ -96,13 +90,6 @@ def test_a_folder_without_the_file(command: Command, tmp_path: Path) -> None:
     status, printed = command("--data-dir", str(tmp_path / "clone"))
     assert status == 0
     assert "no file numbers_1.dat under --data-dir" in printed
-
-
-def test_no_such_folder(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        command("--data-dir", "nowhere")
-    assert stopped.value.code == 2
-    assert "argument --data-dir: 'nowhere' is not a folder" in capsys.readouterr().err
 
 
 def test_copies_are_taken_and_contradictions_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from experiments.check import Check, Kind
+from precsim.analysis.figures.check import Check, Kind
 
 MATCHES: list[tuple[float | tuple[float, float], float, Kind, float, bool]] = [
     (0.1, 0.1, "exact", 0, True),

@@ -1,0 +1,1 @@
+"""A figure with published numbers: computed, compared number by number, drawn, recorded."""

@@ -1,0 +1,210 @@
+"""`precsim reproduce`: published figures, and one's own, recomputed and compared."""
+
+import argparse
+import itertools
+import shlex
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich import progress
+
+from precsim.analysis.figures.definition import load
+from precsim.analysis.figures.parameters import Parameter
+from precsim.analysis.figures.record import missing_device
+from precsim.analysis.figures.run import Outcome
+from precsim.analysis.figures.run import run as run_figure
+from precsim.cli.console import PlainConsole
+from precsim.cli.experiments_package import figure_names, find_figure, load_experiments
+from precsim.cli.figure_tables import CLASSES, listing, mismatches, summary
+from precsim.cli.output import describe, print_error, print_words
+from precsim.formats.arguments import integer, number_within, shown
+
+ALL = "all"
+_OUT = "figures"
+_PARAMETER = "parameter "
+"""Begins the names under which the parser keeps the parameters of a figure."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that all figures have."""
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME",
+        help=f"g03, g03_euler, 3, {ALL}, or a Python file of your own such as ./my_figure.py; they stand "
+        "before the options (default: list what there is)",
+    )  # fmt: skip
+    parser.add_argument("--full", action="store_true", help="published sizes, not the fast ones")
+    parser.add_argument("--force", action="store_true", help="compute finished results again")
+    parser.add_argument("--jobs", type=int, metavar="N", help="figures side by side (default: 1)")
+    parser.add_argument(
+        "--data-dir", metavar="FOLDER", help="clones of published data to compare with"
+    )
+    parser.add_argument(
+        "--width", type=float, metavar="CM",
+        help="of the pictures: 8.5 for one column of a page (default: 8.5 with one panel, else 17)",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="FOLDER", help=f"for the results (default: {_OUT})")
+
+
+def add_options_of(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Declare the parameters of the figure that is named, as options."""
+    parser.set_defaults(command=shlex.join(["precsim", "reproduce", *words]))
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    if len(names) != 1 or names[0] == ALL:
+        return
+    figure = load(_source(names[0]))
+    group = parser.add_argument_group(f"parameters of {figure.name}")
+    for parameter in figure.parameters.values():
+        try:
+            group.add_argument(parameter.option, **_option(parameter))
+        except argparse.ArgumentError:
+            raise ValueError(
+                f"{figure.name}: compute has the parameter {parameter.name!r}, which is an option of "
+                "precsim reproduce; allowed are other names"
+            ) from None
+
+
+def _option(parameter: Parameter) -> dict[str, Any]:
+    default = parameter.default
+    is_tuple = isinstance(default, tuple)
+    text = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    about = f"{parameter.about} (default: {text})".strip().replace("%", "%%")
+    kept: dict[str, Any] = {
+        "dest": _PARAMETER + parameter.name, "default": argparse.SUPPRESS, "help": about,
+    }  # fmt: skip
+    if parameter.kind is bool:
+        return kept | {"action": argparse.BooleanOptionalAction}
+
+    def read(word: str) -> Any:
+        try:
+            return parameter.read(word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    metavar = {int: "N", float: "X", str: "TEXT"}[parameter.kind]
+    return kept | {"type": read, "metavar": metavar, "nargs": "+" if is_tuple else None}
+
+
+def _source(word: str) -> str | Path:
+    """Return the file or the module that a word stands for."""
+    if word.endswith(".py") or "/" in word or "\\" in word:
+        return Path(word)
+    return f"{load_experiments().__name__}.{find_figure(word)}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the figures; 1 if a number of class A does not match, or a figure fails."""
+    console = PlainConsole(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 140)
+    options = (args.full, args.force, args.jobs, args.data_dir, args.width, args.out)
+    if not args.names and all(option in (None, False) for option in options):
+        figures = [load(_source(name)) for name in figure_names()]
+        console.print(listing(figures))
+        print_words(f"Classes: {CLASSES}. Seconds on two cores, about; ? is not measured.")
+        print_words(f"`precsim reproduce NAME...` computes some, `precsim reproduce {ALL}` all.")
+        print_words("`precsim reproduce NAME --help` says what the options of one are.")
+        return 0
+    words = figure_names() if args.names in ([], [ALL]) else args.names
+    out = args.out or _OUT
+    sources = list(dict.fromkeys(_source(word) for word in words))
+    jobs = 1 if args.jobs is None else integer(args.jobs, "--jobs", 1)
+    if args.width is not None:
+        number_within(args.width, "--width", 5, 100)
+    if args.data_dir is not None and not Path(args.data_dir).is_dir():
+        raise ValueError(f"--data-dir is {shown(args.data_dir)}; allowed are folders")
+    if (missing := missing_device()) is not None:
+        raise ValueError(missing)
+    given = {k.removeprefix(_PARAMETER): v for k, v in vars(args).items() if _PARAMETER in k}
+    attempt = partial(
+        _attempt,
+        with_traceback=args.traceback,
+        out=out,
+        fast=not args.full,
+        force=args.force,
+        parameters={k: tuple(v) if isinstance(v, list) else v for k, v in given.items()},
+        data_dir=args.data_dir,
+        width=args.width,
+        command=args.command,
+    )
+    outcomes: list[Outcome | str] = []
+    try:
+        for outcome in _run_all(attempt, sources, jobs):
+            outcomes.append(outcome)
+            if isinstance(outcome, str):
+                print_error(outcome)
+    finally:
+        finished = sorted((o for o in outcomes if isinstance(o, Outcome)), key=lambda o: o.name)
+        _print(console, finished, args)
+    return int(any(isinstance(o, str) or o.failed for o in outcomes))
+
+
+def _print(console: PlainConsole, outcomes: list[Outcome], args: argparse.Namespace) -> None:
+    """Print what is finished."""
+    if not outcomes:
+        return
+    console.print(summary(outcomes))
+    if any(outcome.mismatches for outcome in outcomes):
+        console.print(mismatches(outcomes))
+    for outcome in outcomes:
+        if outcome.absent:
+            files = ", ".join(outcome.absent)
+            print_words(
+                f"{outcome.name} is compared with the numbers typed in its source only: no file {files} "
+                f"under --data-dir ({args.data_dir or 'not given'})"
+            )
+        if outcome.parameters:
+            pairs = outcome.parameters.items()
+            own = ", ".join(f"{name.rstrip('_')} = {value}" for name, value in pairs)
+            print_words(
+                f"{outcome.name} has own parameters ({own}): not compared with the published numbers"
+            )
+    print_words(f"Figures, data and provenance: {outcomes[0].folder.parent}")
+
+
+def _attempt(source: str | Path, *, with_traceback: bool, **options: Any) -> Outcome | str:
+    """Run one figure; a broken one gives a line that says why, and the others go on."""
+    try:
+        return run_figure(source, **options)
+    except Exception as error:  # noqa: BLE001 whatever it is, finished figures are not lost
+        if with_traceback:
+            traceback.print_exc()
+        return f"{_name(source)}: {describe(error)}"
+
+
+def _name(source: str | Path) -> str:
+    return source.name if isinstance(source, Path) else source.rpartition(".")[2]
+
+
+def _run_all(
+    attempt: Callable[[str | Path], Outcome | str], sources: list[str | Path], jobs: int
+) -> Iterator[Outcome | str]:
+    """Yield outcomes as they come, with a progress bar on a terminal."""
+    console = PlainConsole(stderr=True)
+    columns = (
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+    )
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("figures", total=len(sources))
+        if jobs == 1 or len(sources) == 1:
+            for source in sources:
+                bar.update(task, description=_name(source))
+                yield attempt(source)
+                bar.advance(task)
+            return
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            try:
+                for done in as_completed([pool.submit(attempt, source) for source in sources]):
+                    yield done.result()
+                    bar.advance(task)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # those that wait do not begin
+                raise
