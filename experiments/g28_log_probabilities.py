@@ -44,7 +44,7 @@ PRODUCTS = ("qkv", "scores", "values", "projection", "expand", "contract", "outp
 def compute(
     fast: bool,
     *,
-    format: tuple[str, ...] = ("bf16", "fp16"),  # noqa: A002 the name of the option
+    formats: tuple[str, ...] = ("bf16", "fp16"),
     machine: str = "h100",
     few_rows: str = "fp32:pairwise",
     order: str = "pairwise",
@@ -58,13 +58,40 @@ def compute(
 
     The first format is also read token by token. The full run gives each product alone the other
     kernel, and reads all formats token by token.
+
+    Parameters
+    ----------
+    fast : bool
+        Whether to leave that out.
+    formats : tuple of str
+        Formats of weights and of all between the operations: bf16, fp16 or both.
+    machine : str
+        Whose tensor cores the stated products are.
+    few_rows : str
+        Accumulator and order of products of fewer than 8 rows, where they are another kernel's.
+    order : str
+        Order of all other sums.
+    batch : int
+        Sequences at once where they are padded on the left.
+    chunk : int
+        Tokens at once, 1 to 7, so that a chunk has few rows.
+    sequences : int
+        Number of texts, up to 64.
+    length : int
+        Tokens of the longest, up to 48.
+    clip : float
+        Importance ratios outside 1 - clip to 1 + clip count as clipped.
     """
+    if unknown := set(formats) - set(DTYPES):
+        raise ValueError(f"formats has {min(unknown)!r}; allowed are {', '.join(DTYPES)}")
+    if not 1 <= chunk <= 7:
+        raise ValueError(f"chunk is {chunk}; allowed are integers from 1 to 7")
     tokens, lengths = lp.sequences(sequences, length)
     whole, single = lp.Way(batch=64), lp.Way(batch=1, chunk=chunk)
     left = lp.Way(batch=batch, padding="left", chunk=chunk)
     shifted = replace(left, is_aligned=False)
     results: Results = {"clip": np.asarray(clip)}
-    for name in format:
+    for name in formats:
         stated = decoder.Stated(
             format=name, products=f"{machine}:{name}->{name}", order=order, backend="reference"
         )
@@ -72,7 +99,7 @@ def compute(
         by_shape = replace(stated, few_rows=replace(kernel, output=name))
         first = lp.read(stated, tokens, lengths, whole)
         results[f"{name}, SHA-256"] = np.asarray(float(int(lp.digest(first)[:12], 16)))
-        is_all = not fast or name == format[0]
+        is_all = not fast or name == formats[0]
         decoding = replace(left, chunk=1)
         compared: dict[str, tuple[Any, lp.Way]] = {
             f"stated, {way}": (stated, way) for way in (left, single, *([decoding] * is_all))
