@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import precsim as ps
 from experiments import decoder, g28_log_probabilities
 from experiments import log_probabilities as lp
+from experiments.g28_log_probabilities import RECORDED
 
 TOKENS, LENGTHS = lp.sequences(2, 6)
 STATED = decoder.Stated(products="bf16_bf16_fp32:fused4x8", backend="reference")
@@ -107,13 +108,16 @@ def results(**measured: float) -> dict[str, np.ndarray]:
     """Return results of the experiment as if these numbers had differed."""
     size = len(g28_log_probabilities.MEASURES)
     keys = {kind: f"fp16, {kind.replace('_', ' ')}, a way" for kind in measured}
-    return {keys[kind]: np.full(size, value) for kind, value in measured.items()}
+    found = {keys[kind]: np.full(size, value) for kind, value in measured.items()}
+    found["fp16, SHA-256"] = np.asarray(float(int(RECORDED["fp16"], 16)))
+    return found
 
 
 def test_each_class_of_check_can_fail() -> None:
     right = results(stated=0, by_column=3, by_shape=3, platform=0.1)
     assert all(check.matched for check in g28_log_probabilities.check(right))
     wrong = results(stated=1, by_column=0, by_shape=0, platform=1)
+    wrong["fp16, SHA-256"] += 1
     checks = g28_log_probabilities.check(wrong)
     assert not any(check.matched for check in checks)
     assert {check.grade for check in checks} == {"A", "B", "C"}
