@@ -20,6 +20,7 @@ CITATION = (
 )
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (0.1, 0.1)
 
 ENTRIES = (
     "bias",
@@ -173,7 +174,9 @@ def plot(results: Results, axes: list[Any]) -> None:
         label = "published largest, smallest normal, smallest"
         ps.plots.plot_published(axes[0], ends, [k] * len(ends), label)
     axes[0].set_xscale("log", base=2)
-    axes[0].set_yticks(range(len(names)), [name.upper() for name in names])
+    axes[0].set_yticks(
+        range(len(names)), [name.upper() if name.isalnum() else name for name in names]
+    )
     axes[0].set(xlabel="positive values", ylim=(-0.6, len(names) - 0.4), title="all values")
     spaced = [key.removeprefix(_SPACING) for key in results if key.startswith(_SPACING)]
     precisions = {name: getattr(ps.get_format(name), "precision", None) for name in spaced}

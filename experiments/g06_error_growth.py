@@ -24,6 +24,7 @@ TITLE = "Matrix times vector: error against length, nearest and stochastic round
 CITATION = "Croci et al., R. Soc. Open Sci. 9:211631, 2022, Fig. 8.2; Connolly et al. 2021; Higham & Mary 2019"
 CLASS: Grade = "B"
 PANELS = 2
+SECONDS = (11.7, 200)
 SEED = 1
 
 LENGTHS = np.round(np.logspace(1, 6, 20)).astype(int)

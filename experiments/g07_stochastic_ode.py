@@ -22,6 +22,7 @@ TITLE = "Euler's method with nearest and stochastic rounding: decay, and the uni
 CITATION = "Croci et al., R. Soc. Open Sci. 9:211631, 2022, Figs. 8.3-8.4"
 CLASS: Grade = "B"
 PANELS = 4
+SECONDS = (14.3,)
 SEED = 7
 
 PUBLISHED: dict[str, Any] = {

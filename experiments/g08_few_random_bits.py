@@ -23,6 +23,7 @@ TITLE = "Bias of stochastic rounding with N random bits: exact rationals; drift 
 CITATION = "Fitzgibbon & Felix, ARITH 2025, arXiv 2504.20634"
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (3.8, 3.8)
 SEED = 8
 
 RULES = {"SRFF": "a", "SRF": "b", "SRC": "c"}

@@ -25,6 +25,7 @@ TITLE = "E4M3 products summed in binary16: error against the inner dimension"
 CITATION = "Mary & Mikaitis, hal-04671474, 2024, section 5, figure for E4M3 and binary16"
 CLASS: Grade = "A"
 PANELS = 2
+SECONDS = (4.2, 95)
 SEED = 1
 INPUTS = ("matlab_random.py", "scaled_gemm.py")
 

@@ -28,6 +28,7 @@ TITLE = "LU in fp16: refinement against the condition number, and six rounding m
 CITATION = "Carson & Higham, SIAM J. Sci. Comput. 40(2), 2018; Higham & Pranesh 2019, solve_test.m"
 CLASS: Grade = "C"
 PANELS = 2
+SECONDS = (17.8,)
 SEED = 1
 INPUTS = ("low_precision_lu.py",)
 

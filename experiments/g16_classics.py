@@ -21,6 +21,7 @@ TITLE = "Classics: (1 + 1/n)^n, variance, exp(x) - 1, Muller's recurrence, a sto
 CITATION = "Higham, Accuracy and Stability, 2nd ed., 2002, ch. 1; Muller; Vancouver Stock Exchange, 1982-83"
 CLASS: Grade = "A"
 PANELS = 4
+SECONDS = (2.5, 2.5)
 SEED = 16
 
 POWERS = 10 ** np.arange(1, 8)

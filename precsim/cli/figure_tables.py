@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
@@ -9,31 +10,34 @@ from precsim.analysis.figures.check import GRADES
 from precsim.analysis.figures.definition import Figure
 from precsim.analysis.figures.run import Outcome
 
+CLASSES = ", ".join(f"{grade} {word}" for grade, word in GRADES.items())
+"""The classes in words."""
+
 
 def listing(figures: Sequence[Figure]) -> Table:
     """Return the table of what there is: class, about how long it takes, what may be varied."""
-    table = Table("figure", "shows", "class", title="Published figures")
+    table = _table("Published figures", "shows", "class")
     for heading in ("fast", "full"):
-        table.add_column(f"seconds,\n{heading}", justify="right")
-    table.add_column("needs")
-    table.add_column("parameters")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("options")
+    if has_needs := any(figure.needs for figure in figures):
+        table.add_column("needs")
     for figure in figures:
-        times = [f"{seconds:g}" for seconds in figure.seconds] or ["", ""]
-        needs = [figure.needs] if figure.needs else []
-        needs += ["--data-dir for more numbers"] if figure.tables else []
-        options = " ".join(parameter.option for parameter in figure.parameters.values())
-        grade = f"{figure.grade} {GRADES[figure.grade]}"
-        table.add_row(figure.name, figure.title, grade, *times, "; ".join(needs), options)
+        times = [f"{max(1, seconds):.0f} s" for seconds in figure.seconds]
+        times += ["?"] * (2 - len(times))
+        options = [parameter.option for parameter in figure.parameters.values()]
+        options += ["--data-dir"] if figure.tables else []
+        needs = [figure.needs] if has_needs else []
+        table.add_row(figure.name, figure.title, figure.grade, *times, " ".join(options), *needs)
     return table
 
 
 def summary(outcomes: Sequence[Outcome]) -> Table:
     """Return the table of what was run."""
-    table = Table(title="Published figures, recomputed")
-    for heading in ("figure", "shows", "source", "class"):
-        table.add_column(heading)
-    table.add_column("matched", justify="right")
-    table.add_column("seconds", justify="right")
+    table = _table("Published figures, recomputed", "shows", "source")
+    table.add_column("class", no_wrap=True)
+    table.add_column("matched", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
     for outcome in outcomes:
         good = len(outcome.checks) - len(outcome.mismatches)
         matched = f"{good}/{len(outcome.checks)}" if outcome.checks else "no numbers"
@@ -52,10 +56,18 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
 
 def mismatches(outcomes: Sequence[Outcome]) -> Table:
     """Return the table of the numbers that do not match."""
-    table = Table("figure", "number", "published", "computed", "rule", "class")
-    table.title = "Numbers that do not match"
+    headings = ("number", "published", "computed", "rule", "class")
+    table = _table("Numbers that do not match", *headings)
     for outcome in outcomes:
         for check in outcome.mismatches:
             values = (str(check.published), repr(float(check.computed)))
             table.add_row(outcome.name, check.name, *values, check.rule, check.grade)
+    return table
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    table.add_column("figure", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     return table

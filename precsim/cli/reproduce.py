@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import shlex
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,7 +20,7 @@ from precsim.analysis.figures.run import Outcome
 from precsim.analysis.figures.run import run as run_figure
 from precsim.cli.console import PlainConsole
 from precsim.cli.experiments_package import figure_names, find_figure, load_experiments
-from precsim.cli.figure_tables import listing, mismatches, summary
+from precsim.cli.figure_tables import CLASSES, listing, mismatches, summary
 from precsim.cli.output import describe, print_error, print_words
 from precsim.formats.arguments import integer, number_within, shown
 
@@ -53,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_options_of(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
     """Declare the parameters of the figure that is named, as options."""
+    parser.set_defaults(command=shlex.join(["precsim", "reproduce", *words]))
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
     if len(names) != 1 or names[0] == ALL:
         return
@@ -105,10 +105,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.names and all(option in (None, False) for option in options):
         figures = [load(_source(name)) for name in figure_names()]
         console.print(listing(figures))
-        print_words(
-            f"precsim reproduce NAME... computes some of them, precsim reproduce {ALL} all."
-        )
-        print_words("precsim reproduce NAME --help lists the parameters of one.")
+        print_words(f"Classes: {CLASSES}. Seconds on two cores, about; ? is not measured.")
+        print_words(f"`precsim reproduce NAME...` computes some, `precsim reproduce {ALL}` all.")
+        print_words("`precsim reproduce NAME --help` says what the options of one are.")
         return 0
     words = figure_names() if args.names in ([], [ALL]) else args.names
     out = args.out or _OUT
@@ -130,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         parameters={k: tuple(v) if isinstance(v, list) else v for k, v in given.items()},
         data_dir=args.data_dir,
         width=args.width,
-        command=shlex.join(["precsim", *sys.argv[1:]]),
+        command=args.command,
     )
     outcomes: list[Outcome | str] = []
     try:
@@ -159,7 +158,8 @@ def _print(console: PlainConsole, outcomes: list[Outcome], args: argparse.Namesp
                 f"under --data-dir ({args.data_dir or 'not given'})"
             )
         if outcome.parameters:
-            own = ", ".join(f"{name} = {value}" for name, value in outcome.parameters.items())
+            pairs = outcome.parameters.items()
+            own = ", ".join(f"{name.rstrip('_')} = {value}" for name, value in pairs)
             print_words(
                 f"{outcome.name} has own parameters ({own}): not compared with the published numbers"
             )
@@ -173,7 +173,11 @@ def _attempt(source: str | Path, *, with_traceback: bool, **options: Any) -> Out
     except Exception as error:  # noqa: BLE001 whatever it is, finished figures are not lost
         if with_traceback:
             traceback.print_exc()
-        return f"{Path(source).name}: {describe(error)}"
+        return f"{_name(source)}: {describe(error)}"
+
+
+def _name(source: str | Path) -> str:
+    return source.name if isinstance(source, Path) else source.rpartition(".")[2]
 
 
 def _run_all(
@@ -192,7 +196,7 @@ def _run_all(
         task = bar.add_task("figures", total=len(sources))
         if jobs == 1 or len(sources) == 1:
             for source in sources:
-                bar.update(task, description=Path(source).name)
+                bar.update(task, description=_name(source))
                 yield attempt(source)
                 bar.advance(task)
             return

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 import experiments
-from precsim.cli import experiments_package
 from precsim.cli.experiments_package import load_experiments
 
 ROOT = Path(__file__).parents[2]
-SOURCE = Path(experiments_package.__file__)
 
 
 def test_a_clone_has_them_beside_the_package() -> None:
@@ -30,10 +28,11 @@ def test_the_wheel_carries_them_where_they_are_looked_for() -> None:
 
 def found_from(site: Path) -> str:
     """Return what a precsim in this folder finds, beside whatever else is importable there."""
-    (site / "precsim" / "cli").mkdir(parents=True)
-    for folder in ("precsim", "precsim/cli"):
-        (site / folder / "__init__.py").touch()
-    (site / "precsim" / "cli" / SOURCE.name).write_bytes(SOURCE.read_bytes())
+    names = ("__init__.py", "__init__.pyi", "cli/__init__.py", "formats/__init__.py")
+    for name in (*names, "cli/experiments_package.py", "formats/arguments.py"):
+        copy = site / "precsim" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((ROOT / "precsim" / name).read_bytes())
     text = (
         "from precsim.cli.experiments_package import load_experiments as f; print(f().__path__[0])"
     )

@@ -1,5 +1,6 @@
 """`precsim reproduce`: what it prints and returns, parameters as options, files of a user."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,6 +72,7 @@ def test_without_words_it_lists_what_there_is(capsys: pytest.CaptureFixture[str]
     assert all(name in printed for name in figure_names())
     assert "--data-dir" in printed
     assert "B mechanism" in printed
+    assert re.search(r"g06_error_growth .* 12 s  +200 s ", printed)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from scipy import stats
 
 import precsim as ps
 from experiments import g11_eight_bits as g11
-from experiments.frame import Request, run
 
 DENSITIES = {
     "uniform": lambda x: np.where(np.abs(x) <= 1, 0.5, 0.0),
@@ -60,7 +59,6 @@ def test_truncation_costs_six_decibels() -> None:
 
 @pytest.mark.slow
 def test_every_decibel(tmp_path: Path) -> None:
-    outcome = run(Request(name="g11_eight_bits", out=tmp_path))
-    assert not outcome.error
+    outcome = ps.figures.run("experiments.g11_eight_bits", out=tmp_path)
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == {"B": 40}

@@ -11,7 +11,6 @@ import pytest
 
 import precsim as ps
 from experiments import g15_refinement
-from experiments.frame import Request, run
 from experiments.low_precision_lu import DIRECTED, factorise, solve
 
 N = 7
@@ -107,7 +106,6 @@ def test_condition_of_the_matrices() -> None:
 
 @pytest.mark.slow
 def test_pattern_of_refinement_and_order_of_modes(tmp_path: Path) -> None:
-    outcome = run(Request(name="g15_refinement", out=tmp_path))
-    assert not outcome.error
+    outcome = ps.figures.run("experiments.g15_refinement", out=tmp_path)
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == {"C": 25}

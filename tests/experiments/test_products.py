@@ -10,8 +10,7 @@ import pytest
 
 import precsim as ps
 from experiments import g09_narrow_range, g10_tensor_cores, scaled_gemm
-from experiments.__main__ import main
-from experiments.frame import Request, run
+from precsim.cli.main import main
 
 SPECS = {**g09_narrow_range.SPECS, "a100": ps.MatmulSpec.parse("a100:fp16")}
 
@@ -52,9 +51,7 @@ def test_scaling_is_by_powers_of_two_up_to_theta() -> None:
 
 
 def test_narrow_range_all_fast_points_and_bounds(tmp_path: Path, data_dir: Path) -> None:
-    request = Request(name="g09_narrow_range", out=tmp_path, data_dir=data_dir)
-    outcome = run(request)
-    assert not outcome.error
+    outcome = ps.figures.run("experiments.g09_narrow_range", out=tmp_path, data_dir=data_dir)
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == {"A": 4 * 13 + 2 * 13}
 
@@ -74,7 +71,7 @@ def test_ties_away_in_the_narrow_range(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch, mode="rna")
-    assert main(["g09", "--out", str(tmp_path)]) == 1
+    assert main(["reproduce", "g09", "--out", str(tmp_path)]) == 1
     table = capsys.readouterr().out.partition("do not match")[2]
     assert table.count("│ g09") == 1
     assert any("n = 24 " in line and "0.005662695" in line for line in table.splitlines())
@@ -107,8 +104,7 @@ def test_a_tensor_core_curve_and_its_mutation(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_tensor_cores_all_fast_points(tmp_path: Path, data_dir: Path) -> None:
-    outcome = run(Request(name="g10_tensor_cores", out=tmp_path, data_dir=data_dir))
-    assert not outcome.error
+    outcome = ps.figures.run("experiments.g10_tensor_cores", out=tmp_path, data_dir=data_dir)
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == {"A": 2 * 5 * 9, "C": 11}
 
@@ -116,7 +112,6 @@ def test_tensor_cores_all_fast_points(tmp_path: Path, data_dir: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "total"), [("g09_narrow_range", 240), ("g10_tensor_cores", 211)])
 def test_all_published_sizes(name: str, total: int, tmp_path: Path, data_dir: Path) -> None:
-    outcome = run(Request(name=name, out=tmp_path, fast=False, data_dir=data_dir))
-    assert not outcome.error
+    outcome = ps.figures.run(f"experiments.{name}", out=tmp_path, fast=False, data_dir=data_dir)
     assert not outcome.mismatches
     assert len(outcome.checks) == total

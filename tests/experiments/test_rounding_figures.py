@@ -22,7 +22,7 @@ from experiments import g06_error_growth as g06
 from experiments import g07_stochastic_ode as g07
 from experiments import g08_few_random_bits as g08
 from experiments import g16_classics as g16
-from experiments.__main__ import main
+from precsim.cli.main import main
 
 MUTATED = """
 import sys
@@ -31,9 +31,9 @@ import precsim as ps
 
 ps.RoundingSpec.__init__.__kwdefaults__["mode"] = "rna"  # ties away, not to even
 
-from experiments.__main__ import main
+from precsim.cli.main import main
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(["reproduce", *sys.argv[1:]]))
 """
 
 
@@ -46,7 +46,7 @@ def score(module: Any) -> tuple[Counter[str], list[str]]:
 
 @pytest.mark.slow  # `.ci/run` runs all figures so
 def test_exact_figures_in_two_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["g01", "g04", "--jobs", "2", "--out", str(tmp_path)]) == 0
+    assert main(["reproduce", "g01", "g04", "--jobs", "2", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "87/87" in printed
     assert "49/49" in printed

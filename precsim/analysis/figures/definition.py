@@ -36,7 +36,7 @@ class Figure:
     needs: str
     """What it needs besides precsim, in words."""
     seconds: tuple[float, ...]
-    """About how long it takes: fast, full."""
+    """About how long it takes on two cores: fast, and full if that is known."""
     parameters: dict[str, Parameter]
 
     @property
@@ -59,6 +59,17 @@ class Figure:
             checked = self.parameters[name].checked(value)
             if checked != self.parameters[name].default:
                 found[name] = checked
+        return found
+
+    def options(self, own: Mapping[str, Value]) -> list[str]:
+        """Return parameters as words of the command line."""
+        found = []
+        for name, value in own.items():
+            option = self.parameters[name].option
+            if isinstance(value, bool):
+                found.append(option if value else option.replace("--", "--no-"))
+            else:
+                found += [option, *map(str, value if isinstance(value, tuple) else (value,))]
         return found
 
     def compute(self, *, fast: bool, parameters: Mapping[str, Value]) -> Results:

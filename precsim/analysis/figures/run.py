@@ -1,6 +1,7 @@
 """One run of a figure: compute, or take what an earlier run of the same code left; check; draw."""
 
 import math
+import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -127,9 +128,8 @@ def run(
     own = found.own(parameters or {})
     files = data_files.locate(None if data_dir is None else Path(data_dir), found.tables)
     tables = {name: data_files.read_columns(path) for name, path in files.items()}
-    words = (f",{name}={_plain(value)}" for name, value in own.items())
-    folder = Path(out) / (found.name + "".join(words) if own else found.name)
-    folder = folder.with_name(file_name(folder.name)) if own else folder
+    words = [f",{name.rstrip('_')}={_plain(value)}" for name, value in own.items()]
+    folder = Path(out) / (file_name(found.name + "".join(words)) if own else found.name)
     record.refuse_others(folder)
     sources = tuple(files.values())
     keys = [
@@ -155,6 +155,9 @@ def run(
             without_published(bool(own)),
         ):
             found.plot(results, axes, tables)
+            if own and (picture := axes[0].get_figure(root=True)) is not None:
+                text = textwrap.fill(" ".join(found.options(own)), int(15 * picture.get_figwidth()))
+                picture.suptitle(text, fontsize="small")
     return Outcome(
         name=found.name,
         title=found.title,
