@@ -378,6 +378,16 @@ def test_batches_for_a_model_of_precsim() -> None:
             ps.train(FP32, **given)
 
 
+def test_a_prepared_run_takes_data_of_ones_own() -> None:
+    run = ps.replay.prepare_run(config("fp32", batch_size=2), data=(X, Y), classes=7)
+    inputs, targets = run.batch(0)
+    assert inputs.shape == (2, 3)
+    rows = [X.tolist().index(row) for row in inputs.tolist()]
+    assert targets.tolist() == [int(Y[row]) for row in rows]
+    with pytest.raises(ValueError, match="classes is given without data, which it belongs to"):
+        ps.replay.prepare_run(config("fp32"), classes=7)
+
+
 def test_arrays_of_the_user_stay_theirs() -> None:
     """A step takes over the memory of its state, which is none of theirs."""
     weights, state = jax.tree.map(jnp.float32, WEIGHTS), {"calls": jnp.int32(0)}
