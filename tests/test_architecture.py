@@ -24,6 +24,7 @@ LAYERS = (
     "transform",
     "training",
     "analysis",
+    "sweeps",
     "explorer",
     "cli",
 )

@@ -12,7 +12,6 @@ import precsim as ps
 from experiments import g12_mixed_precision as g12
 from experiments import g13_fixed_point_training as g13
 from experiments import g14_weight_updates as g14
-from experiments.frame import Request, run
 from tests.experiments.test_pictures import results
 
 STORED = {module: module.__name__.rpartition(".")[2] for module in (g12, g13, g14)}
@@ -209,8 +208,7 @@ def test_descent_in_numpy_halves() -> None:
     [(g12, {"A": 5, "C": 8}), (g13, {"C": 8}), (g14, {"B": 7, "C": 6})],
 )
 def test_fast_run(module: Any, grades: dict[str, int], tmp_path: Path) -> None:
-    outcome = run(Request(name=STORED[module], out=tmp_path))
-    assert not outcome.error
+    outcome = ps.figures.run(f"experiments.{STORED[module]}", tmp_path)
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == grades
 
