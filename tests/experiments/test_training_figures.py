@@ -209,7 +209,7 @@ def test_descent_in_numpy_halves() -> None:
     [(g12, {"A": 5, "C": 8}), (g13, {"C": 8}), (g14, {"B": 7, "C": 6})],
 )
 def test_fast_run(module: Any, grades: dict[str, int], tmp_path: Path) -> None:
-    outcome = ps.figures.run(f"experiments.{STORED[module]}", tmp_path)
+    outcome = ps.figures.run(f"experiments.{STORED[module]}", out=tmp_path)
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == grades
 
