@@ -159,8 +159,9 @@ def _rounded(high: Array, low: Array, unit: Array, f: int, accumulator: Rounding
     lead = _lead(size, byte)
     # The leading 32 bits, which are all there are.
     free = (_I(FLOAT32.width + _BYTE - 1) - lead).astype(_U)
-    word = shift_left(size, free) | shift_left(byte, xp.maximum(free, _U(_BYTE)) - _U(_BYTE))
-    word = word | shift_right(byte, _U(_BYTE) - xp.minimum(free, _U(_BYTE)))
+    right = shift_right(byte, _U(_BYTE) - xp.minimum(free, _U(_BYTE)))
+    left = shift_left(byte, xp.maximum(free, _U(_BYTE)) - _U(_BYTE))
+    word = shift_left(size, free) | xp.where(free < _U(_BYTE), right, left)
     return _packed(negative, word, lead + unit, accumulator)
 
 

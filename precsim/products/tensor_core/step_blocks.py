@@ -141,4 +141,12 @@ def _flushed() -> tuple[Binary, Binary]:
         kept = namespace(bits).where(is_normal, bits, bits & _U(FLOAT32.sign_bit))
         return bitcast(kept, FLOAT32.float_dtype)
 
-    return lambda x, y: flush(x * y), lambda x, y: flush(x + y)
+    def product(x: Array, y: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return flush(x * y)
+
+    def plus(x: Array, y: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return flush(x + y)
+
+    return product, plus
