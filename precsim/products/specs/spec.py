@@ -316,9 +316,8 @@ class MatmulSpec(InNotebooks):
         if arrow:
             fields["output"] = parse_piece(output)
         for option in options:
-            if (order := fields.get("order")) is not None and isinstance(
-                order, FusedBlock | StepBlock
-            ):
+            order = fields.get("order")
+            if isinstance(order, FusedBlock | StepBlock) and "=" not in option:
                 fields["order"] = replace(order, schedule=parse_schedule(option))
                 continue
             key, equals, value = option.partition("=")
