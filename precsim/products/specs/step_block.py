@@ -54,9 +54,10 @@ class ExactBlock:
     --------
     One sum of four is rounded once; a chain of fused multiply-adds loses each 1:
 
+    >>> import numpy as np
     >>> import precsim as ps
-    >>> a, b = [[1.0, 1.0, 1.0, 1.0]], [[2048.0], [1.0], [1.0], [1.0]]
-    >>> [ps.matmul(a, b, f"fp16_fp16_fp16{order}").item() for order in (":exact4", "")]
+    >>> a, b = np.float32([[1, 1, 1, 1]]), np.float32([[2048], [1], [1], [1]])
+    >>> [ps.matmul(a, b, f"fp16_fp16_fp16{order}", backend="reference").item() for order in (":exact4", "")]
     [2052.0, 2048.0]
     >>> ps.MatmulSpec.parse("mi100:fp16").order
     ExactBlock(length=4, schedule=Flat())
@@ -97,8 +98,9 @@ class PairwiseBlock:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import precsim as ps
-    >>> a, b = [[1.0, 1.0, 1.0, 1.0]], [[2048.0], [1.0], [1.0], [1.0]]
+    >>> a, b = np.float32([[1, 1, 1, 1]]), np.float32([[2048], [1], [1], [1]])
     >>> ps.matmul(a, b, "fp16_fp16_fp16:pairs4").item()
     2050.0
     >>> ps.MatmulSpec.parse("mi250:bf16").order
@@ -154,13 +156,15 @@ class FlooredBlock:
 
     Examples
     --------
-    Below -1, the accumulator's tiny rest is not cut off but rounded down:
+    Beside 1, a tiny negative accumulator is not cut off but rounded down:
 
+    >>> import numpy as np
     >>> import precsim as ps
     >>> spec = ps.MatmulSpec.parse("mi300x:fp16")
     >>> spec.order
     FlooredBlock(length=8, fraction_bits=24, parts=1, schedule=Flat())
-    >>> ps.matmul([[1.0]], [[1.0]], spec, c=-(2.0**-40)).item() == 1 - 2.0**-24
+    >>> one = np.ones((1, 1), np.float32)
+    >>> ps.matmul(one, one, spec, c=np.float32(-(2.0**-40))).item() == 1 - 2.0**-24
     True
     """
 

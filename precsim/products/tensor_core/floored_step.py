@@ -99,7 +99,9 @@ def _add(
         for part in range(block.parts)
     ]
     of_products = reduce(xp.maximum, [exponent for _, exponent in sums])
-    dot = sum(shift_right_signed(part, (of_products - e).astype(_U)) for part, e in sums)
+    dot = xp.zeros_like(total).astype(_I)
+    for part, exponent in sums:
+        dot = dot + shift_right_signed(part, (of_products - exponent).astype(_U))
     significand, lsb = decompose(total, FLOAT32)
     of_total = lsb + _I(FLOAT32.trailing)
     largest = xp.maximum(of_products, of_total)

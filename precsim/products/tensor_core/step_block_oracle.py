@@ -60,11 +60,11 @@ def _rounded(x: float | Fraction, spec: RoundingSpec) -> float:
 
 
 def _sum(terms: Sequence[float | Fraction], spec: RoundingSpec) -> float:
-    """Return the exact sum, rounded once; of zeros -0 if all are (IEEE 754), else +0."""
+    """Return the exact sum, rounded once; a zero is +0."""
     special = [x for x in terms if not math.isfinite(x)]
     if special:
         return _rounded(float(sum(special)), spec)
-    return _rounded(sum(map(Fraction, terms), Fraction(0)), spec)
+    return _rounded(sum((Fraction(x) for x in terms), Fraction(0)), spec)
 
 
 def _products(pairs: Pairs, rounding: RoundingSpec | None) -> list[float | Fraction]:
@@ -96,7 +96,7 @@ def _floored(c: float, pairs: Pairs, block: FlooredBlock, spec: MatmulSpec) -> f
     values = _products(pairs, None)
     limit = Fraction(2) ** 128
     special = [float(x) for x in (*values, c) if not math.isfinite(x)]
-    special += [math.copysign(math.inf, x) for x in values if math.isfinite(x) and abs(x) >= limit]
+    special += [math.copysign(math.inf, x) for x in values if math.isfinite(x) and abs(Fraction(x)) >= limit]
     if special:
         return sum(special)
     f = block.fraction_bits
@@ -142,4 +142,4 @@ def _down(x: Fraction, place: int) -> Fraction:
 def _floor_log2(x: Fraction) -> int:
     size = abs(x)
     guess = size.numerator.bit_length() - size.denominator.bit_length()
-    return guess if Fraction(2) ** guess <= size else guess - 1
+    return guess if size >= Fraction(2) ** guess else guess - 1

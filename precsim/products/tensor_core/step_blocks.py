@@ -51,10 +51,11 @@ def block_product(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Arra
     rows = in_order(xp.moveaxis(bitcast(b, _U), -2, 0)[..., None, :], where.places)
     match block:
         case ExactBlock():
-            step = _exact_step(columns, rows, spec)
+            step = _exact_step(columns, rows, block.length, spec)
         case PairwiseBlock():
             first = round_to(first, spec.accumulator)
-            step = _pairwise_step(_positive_zeros(columns), _positive_zeros(rows), spec)
+            columns, rows = _positive_zeros(columns), _positive_zeros(rows)
+            step = _pairwise_step(columns, rows, block.length, spec)
         case FlooredBlock():
             step = floored_step(columns, rows, spec)
     start = bitcast(first, _U)
@@ -70,9 +71,9 @@ def _positive_zeros(bits: Array) -> Array:
     return namespace(bits).where(bits + bits == _U(0), _U(0), bits)
 
 
-def _exact_step(columns: Array, rows: Array, spec: MatmulSpec) -> Step:
-    length = spec.order.length
-    summands = products_of(*(bitcast(x, FLOAT32.float_dtype) for x in (columns, rows)), spec)
+def _exact_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> Step:
+    x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+    summands = products_of(x, y, spec)
 
     def step(total: Array, n: Any) -> Array:
         of_step = replace(
@@ -88,8 +89,7 @@ def _exact_step(columns: Array, rows: Array, spec: MatmulSpec) -> Step:
     return step
 
 
-def _pairwise_step(columns: Array, rows: Array, spec: MatmulSpec) -> Step:
-    length = spec.order.length
+def _pairwise_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> Step:
     x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
     multiply, plus = _flushed() if _is_flushed_float32(spec) else _general(spec)
 
