@@ -13,6 +13,7 @@ from benchmarks import (
     operations,
     roundings,
     startup,
+    sweeps,
     training,
     what_if,
 )
@@ -33,6 +34,7 @@ def all_cases() -> list[Case]:
         *analysis.cases(),
         *what_if.cases(),
         *files.cases(),
+        *sweeps.cases(),
         *startup.cases(),
     ]
 

@@ -3,6 +3,7 @@
     python -m conformance.training                        # the first 50 steps of each, emulated
     python -m conformance.training --steps 2000 mlp_bf16  # one of them, whole
     python -m conformance.training --backend native       # on an H100: its tensor cores, full speed
+    python -m conformance.training gpt124m --steps 2      # GPT-2 small, see conformance/gpt124m.py
 
 Prints one table: case, step, hash of all state, and whether it is the stored one; exit status 1 if
 one is not. `--record FOLDER` writes hash files as those in `conformance/replay`. With
@@ -61,6 +62,10 @@ CASES: dict[str, dict[str, Any]] = {
 
 def main(argv: list[str]) -> int:
     """Replay the cases that are named, all by default."""
+    if argv[:1] == ["gpt124m"]:
+        from conformance import gpt124m
+
+        return gpt124m.main(argv[1:])
     parser = argparse.ArgumentParser(prog="python -m conformance.training", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--backend", default="emulated", help="emulated or native")
@@ -113,11 +118,8 @@ def replay(name: str, args: argparse.Namespace) -> bool:
     seconds = time.perf_counter() - start
     is_same = True
     for step, ours in hashes.items():
-        theirs = stored.get(step)
-        told = "nothing stored" if theirs is None else "same"
-        if theirs is not None and theirs[""] != ours[""]:
-            differing = next(k for k in [*sorted(ours)[1:], ""] if ours[k] != theirs.get(k))
-            told, is_same = f"differs from {theirs[''][:16]}, first in {differing}", False
+        told = compared(ours, stored.get(step))
+        is_same &= not told.startswith("differs")
         print(f"{name:18} {result.backend:9} step {step:5} {ours[''][:16]} {told}", flush=True)
     print(
         f"{name:18} {result.backend:9} loss {result.losses[-1]:.4f}, test accuracy {result.test_accuracy:.4f}, "
@@ -126,8 +128,23 @@ def replay(name: str, args: argparse.Namespace) -> bool:
         flush=True,
     )
     if args.record is not None:
-        record(args.record / f"{name}.json", str(policy), hashes, result)
+        about = {
+            "backend": result.backend,
+            "test_accuracy": result.test_accuracy,
+            "skipped_steps": result.skipped_steps,
+        }
+        record(args.record / f"{name}.json", str(policy), hashes, about)
     return is_same
+
+
+def compared(ours: dict[str, str], theirs: dict[str, str] | None) -> str:
+    """Say whether hashes are the stored ones, and else which tensor differs first."""
+    if theirs is None:
+        return "nothing stored"
+    if theirs[""] == ours[""]:
+        return "same"
+    differing = next(k for k in [*sorted(ours)[1:], ""] if ours[k] != theirs.get(k))
+    return f"differs from {theirs[''][:16]}, first in {differing}"
 
 
 def stored_hashes(path: Path) -> dict[int, dict[str, str]]:
@@ -148,22 +165,22 @@ def with_platform_products(policy: Any) -> Any:
     return replace(policy, **{role: plain(getattr(policy, role)) for role in roles})
 
 
-def record(path: Path, policy: str, hashes: dict[int, dict[str, str]], result: Any) -> None:
-    """Write a file of hashes; one that exists is refused."""
+def record(
+    path: Path, policy: str, hashes: dict[int, dict[str, str]], of_run: dict[str, Any]
+) -> None:
+    """Write a file of hashes and what made them; one that exists is refused."""
     import jax
 
     if path.exists():
         raise FileExistsError(f"{path} exists; name another folder")
     about = {
         "policy": policy,
-        "backend": result.backend,
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
         "python": platform.python_version(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "command": f"python -m conformance.training {' '.join(sys.argv[1:])}",
-        "test_accuracy": result.test_accuracy,
-        "skipped_steps": result.skipped_steps,
+        **of_run,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"about": about, "steps": hashes}, indent=1) + "\n")

@@ -127,10 +127,10 @@ def parse(text: str) -> Vectors:
 
         facts[key] = value
     if facts.get("conformance") != VERSION:
-        raise ValueError(f"version {facts.get('conformance')!r}; allowed is {VERSION!r}")
+        raise ValueError(f"version {facts.get('conformance')!r:.60}; allowed is {VERSION!r}")
     names, *rows = [line.split() for line in table.splitlines()] or [[]]
     if any(len(row) != len(names) for row in rows) or str(len(rows)) != facts.get("cases"):
-        raise ValueError(f"not {facts.get('cases')} rows of {len(names)} words")
+        raise ValueError(f"not {facts.get('cases')!s:.20} rows of {len(names)} words")
     columns = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
     if len(columns) != len(names):
         raise ValueError("a column stands twice")

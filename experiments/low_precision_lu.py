@@ -28,8 +28,10 @@ def _rounded(operation: Any, x: Any, y: Any, spec: str, noise: Any) -> Any:
     return operation(x, y, spec, random_bits=noise)
 
 
-def _minus_product(z: Any, x: Any, y: Any, spec: str, noise: Any) -> Any:
-    """Return fl(z - fl(x y))."""
+def _minus_product(z: Any, x: Any, y: Any, spec: str, noise: Any, fused: bool = False) -> Any:
+    """Return fl(z - fl(x y)), or fl(z - x y) where it is fused."""
+    if fused:
+        return ps.fma(-x, y, z, spec)
     return _rounded(ps.subtract, z, _rounded(ps.multiply, x, y, spec, noise[0]), spec, noise[1])
 
 
@@ -46,12 +48,15 @@ def _draw(key: Any, chance: Any, spec: str, *shapes: tuple[int, ...]) -> list[An
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-@partial(jax.jit, static_argnames="spec")
-def factorise(a: Any, key: Any, chance: Any, *, spec: str) -> tuple[Any, Any]:
+@partial(jax.jit, static_argnames=("spec", "fused", "by_reciprocal"))
+def factorise(
+    a: Any, key: Any, chance: Any, *, spec: str, fused: bool = False, by_reciprocal: bool = False
+) -> tuple[Any, Any]:
     """Return L and U in one array, and the order of the rows, of matrices of shape (..., n, n).
 
     The key and the chance of rounding up serve the modes that need them. Partial pivoting; step k
-    computes l = fl(a_ik / a_kk) and a_ij <- fl(a_ij - fl(l a_kj)).
+    computes l = fl(a_ik / a_kk) and a_ij <- fl(a_ij - fl(l a_kj)). To nearest, the second line may
+    be fused into one rounding, and l may be fl(a_ik fl(1 / a_kk)).
     """
     n = a.shape[-1]
     index = jnp.arange(n)
@@ -64,9 +69,15 @@ def factorise(a: Any, key: Any, chance: Any, *, spec: str) -> tuple[Any, Any]:
         order = jnp.take_along_axis(order, rows, axis=-1)
         row, column, is_below = a[..., k, :], a[..., k], index > k
         noise = _draw(jax.random.fold_in(key, k), chance, spec, (1, *row.shape), (2, *a.shape))
-        factors = _rounded(ps.divide, column, row[..., k, None], spec, noise[0][0])
+        pivot_value = row[..., k, None]
+        if by_reciprocal:
+            inverse = ps.reciprocal(pivot_value, spec)
+            factors = _rounded(ps.multiply, column, inverse, spec, noise[0][0])
+        else:
+            factors = _rounded(ps.divide, column, pivot_value, spec, noise[0][0])
         factors = jnp.where(is_below, factors, column)
-        left = _minus_product(a, factors[..., None], row[..., None, :], spec, noise[1])
+        outer = factors[..., None], row[..., None, :]
+        left = _minus_product(a, *outer, spec, noise[1], fused)
         a = jnp.where(is_below[:, None] & is_below, left, a)
         return a.at[..., k].set(factors), order
 
@@ -96,3 +107,21 @@ def solve(factors: Any, order: Any, b: Any, key: Any, chance: Any, *, spec: str)
 
     # Forward with L, then back with U.
     return lax.fori_loop(0, 2 * n, substitute, jnp.take_along_axis(b, order, axis=-1))
+
+
+@partial(jax.jit, static_argnames="spec")
+def cholesky(a: Any, *, spec: str) -> Any:
+    """Return R, upper triangular, with R^T R the matrix, shape (n, n); NaN if a pivot is negative.
+
+    Step k computes r_kk = fl(sqrt(a_kk)), r_kj = fl(a_kj / r_kk), a_ij <- fl(a_ij - fl(r_ki r_kj)).
+    """
+    index = jnp.arange(a.shape[-1])
+
+    def eliminate(k: Any, a: Any) -> Any:
+        pivot = ps.sqrt(a[k, k], spec)
+        row = jnp.where(index > k, ps.divide(a[k], pivot, spec), jnp.where(index == k, pivot, 0))
+        left = _minus_product(a, row[:, None], row, spec, (None, None))
+        a = jnp.where((index > k)[:, None] & (index > k), left, a)
+        return a.at[k].set(row)
+
+    return lax.fori_loop(0, a.shape[-1], eliminate, a)

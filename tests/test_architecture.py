@@ -24,11 +24,22 @@ LAYERS = (
     "transform",
     "training",
     "analysis",
+    "sweeps",
     "explorer",
     "cli",
 )
 OUTER = ("benchmarks", "conformance", "experiments", "lessons")
-THEMES = ("errors", "ieee", "kernels", "options", "optax", "oracle", "plots", "replay")
+THEMES = (
+    "errors",
+    "figures",
+    "ieee",
+    "kernels",
+    "options",
+    "optax",
+    "oracle",
+    "plots",
+    "replay",
+)
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 400
 PLOTS = "precsim/analysis/plots/"

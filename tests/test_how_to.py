@@ -99,7 +99,7 @@ def test_script_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path) -
 
 
 def test_each_page_has_a_script() -> None:
-    assert SCRIPTS.keys() | {"cluster"} >= {page.stem for page in PAGES}
+    assert SCRIPTS.keys() | {"cluster", "sweep"} >= {page.stem for page in PAGES}
 
 
 @pytest.mark.long

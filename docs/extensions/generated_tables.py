@@ -1,8 +1,9 @@
-"""Tables made from the code while the pages are built: formats, policies, the gallery.
+"""Tables made while the pages are built: formats, policies, the gallery, popular claims.
 
 A page has the line ``% table: formats`` where the table goes.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from precsim.cli import format_rows
 
 _MARK = re.compile(r"^% table: (\w+)$", re.MULTILINE)
 _TEXTS = ("aliases", "source")
+SHOWN_NUMBERS = 3
+"""Of each claim, those that the page shows."""
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -106,11 +109,45 @@ def gallery(folder: Path) -> str:
     return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n\n".join(cards) + "\n::::"
 
 
+def claims(record: Path) -> str:
+    """Return the settled claims of runs of ``precsim claims --json``, a table per section."""
+    runs = json.loads(record.read_text(encoding="utf-8"))
+    rows: dict[str, list[list[str]]] = {}
+    for claim in sorted((c for run in runs for c in run["claims"]), key=lambda c: int(c["row"])):
+        numbers = "; ".join(
+            f"{n['name']}: {n['written']}" for n in claim["numbers"][:SHOWN_NUMBERS]
+        )
+        numbers = numbers or "not kept in the record; the command prints them"
+        said = f"{claim['says']} **{claim['verdict'].capitalize()}.** {claim['truth']}"
+        row = [str(claim["row"]), said, f"{claim['kind']}: {numbers}", f"`{claim['command']}`"]
+        rows.setdefault(claim["section"], []).append(row)
+    columns = ["row", "claim, **verdict**, what is true", "numbers", "command"]
+    tables = [f"### {title}\n\n{table(columns, cells)}" for title, cells in rows.items()]
+    return "\n\n".join([*tables, *map(_run_of_claims, runs)])
+
+
+def _run_of_claims(run: dict[str, Any]) -> str:
+    """Return a sentence that says which rows a run recorded, and where."""
+    numbers = sorted(int(claim["row"]) for claim in run["claims"])
+    breaks = [k for k, n in enumerate(numbers) if k == 0 or n != numbers[k - 1] + 1]
+    parts = zip(breaks, [*breaks[1:], len(numbers)], strict=True)
+    ranges = ", ".join(
+        f"{numbers[i]}" + (f" to {numbers[j - 1]}" if j - i > 1 else "") for i, j in parts
+    )
+    where, seeds = run["where"], "all seeds" if run["full"] else "the fast run's seeds"
+    return (
+        f"Recorded with {seeds}, {where['date']}, {where['device']} ({where['processor']}), "
+        f"JAX {where['jax']}, NumPy {where['numpy']}: rows {ranges}."
+    )
+
+
 def made(name: str, docs: Path) -> str:
     """Return a table by its name."""
     kind = name.removesuffix("_formats")
     if kind in format_rows.KINDS:
         return formats_table(kind)
+    if name == "claims":
+        return claims(docs.parent / "experiments" / "claims" / "recorded.json")
     if name == "gallery":
         return gallery(docs / "gallery")
     return {"format_sources": sources_table, "policies": policies_table}[name]()

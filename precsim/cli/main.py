@@ -13,6 +13,8 @@ from precsim.formats.arguments import nearest, unknown
 
 COMMANDS = {
     "train": "train one network under several policies, and tell what each lost",
+    "sweep": "train many runs of a grid on workers, into one file; tell means over seeds",
+    "soak": "kill workers and coordinators of a sweep, and compare with one that was left alone",
     "cost": "tell the bytes and operations of a training step under several policies",
     "analyze": "tell what formats would do to the tensors of files",
     "bisect": "find the first step and operation at which two stored runs part",
@@ -20,6 +22,7 @@ COMMANDS = {
     "reproduce": "recompute published figures, or one of your own, and compare their numbers",
     "walk": "evaluate an expression step by step, and explain each rounding",
     "formats": "list the formats with their precision and range",
+    "claims": "settle what articles say about low precision, by numbers",
     "explore": "open a page of formats, roundings, sums and tensor cores in the browser",
 }
 """Command -> summary. `precsim.cli.<command>` has `add_arguments(parser)`, `run(args) -> int`.
@@ -139,8 +142,8 @@ def _parser(command: str | None, words: list[str]) -> tuple[argparse.ArgumentPar
         prog="precsim",
         description="What does a computation lose in a number format, where, and why?",
         epilog="Each command has --help. Exit status: 0; 1 if train --compare-bits or bisect finds a "
-        "difference, or analyze cannot read a part; 2 for bad input or a failure, with one line that "
-        "says why; 130 if interrupted.",
+        "difference, analyze cannot read a part, or a number of claims or reproduce is not as expected; "
+        "2 for bad input or a failure, with one line that says why; 130 if interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"precsim {__version__}")

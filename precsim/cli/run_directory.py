@@ -9,23 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from precsim import __version__
 from precsim.analysis.comparison import event_rates, summarise, weight_drift
 from precsim.rounding.events import Events
+from precsim.sweeps.cell import versions
 from precsim.training.config import TrainConfig
 from precsim.training.replay.files import file_name, unwritten, write_whole
 from precsim.training.replay.weights import save_weights
 from precsim.training.result import TrainResult
 from precsim.transform.policy import Policy
 
-_PACKAGES = ("numpy", "jax", "jaxlib", "ml_dtypes", "optax", "scikit-learn")
 FILES = {
     "summary.json": "the numbers of the tables, and what made them",
     "metrics.csv": "loss and counts of each step",
@@ -123,8 +121,7 @@ def provenance(arguments: Sequence[str], seed: int) -> dict[str, Any]:
         "command": ["precsim", *arguments],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
-        "versions": {"precsim": __version__, "python": platform.python_version()}
-        | {name: _version(name) for name in _PACKAGES},
+        "versions": {**versions(), "python": platform.python_version()},
         "platform": platform.platform(),
         "device": str(jax.devices()[0].device_kind),
         "byte_order": sys.byteorder,
@@ -136,13 +133,6 @@ def config_fields(config: TrainConfig) -> dict[str, Any]:
     fields = asdict(config)
     del fields["policy"]
     return fields
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def summary(

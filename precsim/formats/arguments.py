@@ -87,8 +87,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     three letters or more, is its beginning or one of its words.
     """
     name, names = name.strip().lower(), list(known)
-    slips = max(1, len(name) // 4)
-    close = [each for each in names if abs(len(each) - len(name)) <= slips]
+    slips, letters = max(1, len(name) // 4), set(name)
+
+    def may_be_near(each: str) -> bool:
+        """Return whether no more letters than that are in one name alone, which is quick to see."""
+        missing, superfluous = letters.difference(each), set(each) - letters
+        return abs(len(each) - len(name)) <= slips >= max(len(missing), len(superfluous))
+
+    close = [each for each in names if may_be_near(each)]
     best = min(close, key=lambda each: _slips(name, each), default=None)
     if name and best is not None and _slips(name, best) <= slips:
         return best

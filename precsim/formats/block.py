@@ -44,6 +44,8 @@ class ScaleRule(enum.StrEnum):
     """NVFP4 in the float32 operations of torchao."""
     TRANSFORMER_ENGINE = "transformer_engine"
     """NVFP4 in the float32 operations of NVIDIA's TransformerEngine."""
+    FOUR_OVER_SIX = "four_over_six"
+    """NVFP4 with the better scale of two, amax / 6 and amax / 4 (fouroversix, arXiv 2512.02010)."""
 
     @property
     def gives_powers_of_two(self) -> bool:
@@ -53,7 +55,11 @@ class ScaleRule(enum.StrEnum):
     @property
     def has_tensor_scale(self) -> bool:
         """Whether the rule chooses a scale of the whole array, too."""
-        return self in (ScaleRule.TORCHAO, ScaleRule.TRANSFORMER_ENGINE)
+        return self in (
+            ScaleRule.TORCHAO,
+            ScaleRule.TRANSFORMER_ENGINE,
+            ScaleRule.FOUR_OVER_SIX,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +142,13 @@ class BlockFormat(InNotebooks):
             raise ValueError(
                 f"scale_rule {rule.value!r} is an order of float32 operations; allowed are floating-point "
                 "elements, scales with zero, and tensor_scale fp32"
+            )
+        if rule is ScaleRule.FOUR_OVER_SIX and (
+            (self.element.width, self.emax, self.scale.max_finite) != (4, 2, 448)
+        ):
+            raise ValueError(
+                f"element is {self.element}, scale {self.scale}; scale_rule {rule.value!r} is about the "
+                "values 4 and 6 of e2m1, so allowed are e2m1 and e4m3"
             )
         if self.tensor_scale is not None and not rule.has_tensor_scale:
             raise ValueError(

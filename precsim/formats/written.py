@@ -76,7 +76,7 @@ def parse_number(text: str) -> Fraction | float:
 def _tokens(word: str) -> list[str]:
     """Split a number at its operators, the last token first; spaces count for nothing."""
     if len(word) > MAX_LENGTH:
-        raise ValueError(f"{word[:40]}... is not a number of at most {MAX_LENGTH} characters")
+        raise ValueError(f"{_echo(word)} is not a number of at most {MAX_LENGTH} characters")
     if _TOKEN.sub("", word).strip():
         raise _not_a_number(word)
     tokens = _TOKEN.findall(word)[::-1]

@@ -4,7 +4,7 @@ The names of places, and those of calls of functions ("softmax 1"), are the poli
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from precsim.formats.arguments import shown
 from precsim.training import watched as products
 from precsim.training.functions import functions_of
 from precsim.training.watched import Setting, Watched
+from precsim.transform.noise import fold_in
 from precsim.transform.policy import Policy
 from precsim.transform.tags import tag, tag_both
 
@@ -109,12 +110,42 @@ class Layers:
         y, self.events[name] = products.rounded(x, self._probe(name), self.key, setting)
         return tag_both(y, name)
 
+    def scan(
+        self, name: str, body: Callable[["Layers", Array, Any], Array], x: Array, stacked: Any
+    ) -> Array:
+        """Apply ``x = body(layers, x, weights)`` for the weights of each block, one compiled body.
+
+        The weights of block k are entries k of the stacked arrays. A place of the body counts what
+        all blocks count there, and its random bits depend on the block. Only weights and `x` may
+        need gradients: JAX would add up those of other arrays in an arithmetic of its own.
+        """
+        calls = dict(self.calls)
+
+        def block(x: Array, given: tuple[Array, Any]) -> tuple[Array, dict[str, Watched]]:
+            k, weights = given
+            key = fold_in(self.key, k)
+            inner = replace(self, key=key, events={}, calls=dict(calls))
+            x = body(inner, x, weights)
+            self.calls.update(inner.calls)
+            return x, inner.events
+
+        count = jax.tree.leaves(stacked)[0].shape[0]
+        with jax.named_scope(name):
+            x, events = jax.lax.scan(block, x, (jnp.arange(count), stacked))
+        for place, watched in events.items():
+            self._refuse_second(place)
+            self.events[place] = jax.tree.map(lambda each: each.sum(0), watched)
+        return x
+
     def _setting(self, name: str, *, is_first: bool = False) -> Setting:
+        self._refuse_second(name)
+        return Setting(self.policy.at(name), self.backend, name, is_first)
+
+    def _refuse_second(self, name: str) -> None:
         if name in self.events:
             raise ValueError(
                 f"the model uses the name {shown(name)} twice; allowed is one place per name"
             )
-        return Setting(self.policy.at(name), self.backend, name, is_first)
 
     def _probe(self, name: str) -> Watched:
         return products.probe() if self.probes is None else self.probes[name]

@@ -13,11 +13,10 @@ from precsim.training.control.carried import carried_over
 from precsim.training.control.control import Control
 from precsim.training.control.controller import Controller, begin, controlled
 from precsim.training.data.dataset import Data
-from precsim.training.data.own import as_data
 from precsim.training.data.stream import Stream
 from precsim.training.losses import Loss, Metric
 from precsim.training.parallel.devices import Devices
-from precsim.training.prepared import PreparedRun, compiled_for, load_data, placed, prepared
+from precsim.training.prepared import PreparedRun, compiled_for, placed, prepared, source_of
 from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
 from precsim.training.result import TrainResult, result_of
@@ -114,9 +113,9 @@ def train(
     policy's rules. One compilation serves all steps. JAX's global switches (64-bit types, promotion
     of ranks and dtypes) change no bit.
 
-    Of the built-in models mlp, cnn and transformer, the products and the values between layers are
-    rounded. Of all others, and of yours, every operation is: the program of the loss and its
-    gradient runs as under ``emulate(jax.value_and_grad(loss), policy)``.
+    Of the built-in models mlp, cnn, transformer and gpt2, the products and the values between
+    layers are rounded. Of all others, and of yours, every operation is: the program of the loss and
+    its gradient runs as under ``emulate(jax.value_and_grad(loss), policy)``.
 
     Examples
     --------
@@ -135,13 +134,7 @@ def train(
     >>> result.weights["slope"].tolist()
     [2.0]
     """
-    if data is None:
-        for name, given in {"test": test, "classes": classes}.items():
-            if given is not None:
-                raise ValueError(f"{name} is given without data, which it belongs to")
-        source = load_data(config)
-    else:
-        source = as_data(data, test=test, classes=classes)
+    source = source_of(config, data, test=test, classes=classes)
     own: dict[str, Any] = {"model": model, "loss": loss, "metric": metric, "optimizer": optimizer}
     own |= {
         "checkpoints": checkpoints,

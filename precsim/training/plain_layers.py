@@ -35,6 +35,14 @@ class PlainLayers:
         with jax.named_scope(name):
             return a @ b
 
+    def scan(
+        self, name: str, body: Callable[["PlainLayers", Array, Any], Array], x: Array, stacked: Any
+    ) -> Array:
+        """Apply ``x = body(layers, x, weights)`` for the weights of each block."""
+        step = lambda x, weights: (body(self, x, weights), None)
+        with jax.named_scope(name):
+            return jax.lax.scan(step, x, stacked)[0]
+
     def conv(self, name: str, x: Array, w: Array, b: Array, *, is_first: bool = False) -> Array:
         """Convolve with "SAME" padding and add a bias."""
         with jax.named_scope(name):

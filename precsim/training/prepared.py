@@ -42,6 +42,16 @@ def load_data(config: TrainConfig) -> Data | Stream:
     return TASKS[config.task].load(config.seed, config.data_dir)
 
 
+def source_of(config: TrainConfig, data: Any, **about: Any) -> Data | Stream:
+    """Return data of one's own, about which more may be given, or those of the config's task."""
+    if data is not None:
+        return as_data(data, **about)
+    for name, given in about.items():
+        if given is not None:
+            raise ValueError(f"{name} is given without data, which it belongs to")
+    return load_data(config)
+
+
 class PreparedRun(NamedTuple):
     """A run that one can take step by step.
 
@@ -67,13 +77,19 @@ class PreparedRun(NamedTuple):
     batch: Callable[[int], tuple[Array, Array]]
 
 
-def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
+def prepare_run(
+    config: TrainConfig, *, data: Any = None, classes: int | None = None, is_guarded: bool = True
+) -> PreparedRun:
     """Return the start of a run and its step, to stop anywhere and look inside.
 
     Parameters
     ----------
     config : TrainConfig
         The run that `train` would make.
+    data : optional
+        Data of your own, as `train` takes them; by default those of the config's task.
+    classes : int, optional
+        How many classes their targets have, as in `train`.
     is_guarded : bool
         Whether emulated products have a branch for operands beyond the range where their short way
         is exact. Without it a step compiles faster, as in `train`; `metrics.untrusted` says whether
@@ -92,10 +108,10 @@ def prepare_run(config: TrainConfig, *, is_guarded: bool = True) -> PreparedRun:
     >>> int(state.step), ps.replay.hash_state(state)[""] != ps.replay.hash_state(run.state)[""]
     (1, True)
     """
-    data = load_data(config)
-    setup = setup_of(config, data.problem)
+    source = source_of(config, data, classes=classes)
+    setup = setup_of(config, source.problem)
     is_unguarded = isinstance(setup.model, Layered) and not is_guarded
-    return prepared(data, setup, config.backend + (UNGUARDED if is_unguarded else ""))
+    return prepared(source, setup, config.backend + (UNGUARDED if is_unguarded else ""))
 
 
 def prepared(data: Data | Stream, setup: Setup, backend: str) -> PreparedRun:

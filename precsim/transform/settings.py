@@ -9,6 +9,7 @@ from typing import Any
 
 from precsim.formats.arguments import shown, unknown
 from precsim.formats.scaled import scaled_format
+from precsim.products.specs.grammar import split_outside_brackets
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.presets import PRESETS
@@ -70,7 +71,7 @@ def _everywhere(text: str) -> str:
     if scaled_format(spec.format) is not None:
         raise ValueError(
             f"policy is {shown(text)}, a format with scales; allowed are formats of single numbers, and "
-            f"formats with scales as operands of products, such as 'fwd={text}_{text}_fp32'"
+            f"formats with scales as operands of products, such as 'fwd={spec}_{spec}_fp32'"
         )
     if spec.mode is not RoundingMode.STOCHASTIC:
         return f"p={text},c={text},o={text}"
@@ -107,7 +108,7 @@ def split_rule(text: str) -> tuple[str, str]:
 
 def _split(text: str) -> list[str]:
     """Split at the commas outside of parentheses and brackets."""
-    return re.split(r",(?![^(]*\))(?![^\[]*\])", text)
+    return split_outside_brackets(text, ",", "()[]")
 
 
 def _settings(text: str) -> dict[str, str]:

@@ -63,12 +63,12 @@ def test_show_starts_quickly() -> None:
 BAD = [
     (
         [],
-        "a command is missing; allowed are train, cost, analyze, bisect, show, reproduce, walk, formats, explore (see precsim --help)",
+        f"a command is missing; allowed are {', '.join(COMMANDS)} (see precsim --help)",
     ),
     (["shw"], "unknown command 'shw'; did you mean 'show'?"),
     (
         ["zzz"],
-        "unknown command 'zzz'; known are train, cost, analyze, bisect, show, reproduce, walk, formats, explore",
+        f"unknown command 'zzz'; known are {', '.join(COMMANDS)}",
     ),
     (["--nope", "show", "1"], "unrecognized arguments: --nope"),
     (["show"], "the following arguments are required: VALUE"),

@@ -16,6 +16,10 @@ OWN: dict[str, dict[str, Any]] = {
     "g04_more_precision": {"precisions": (10, 11), "b": 2.0**20},
     "g05_swamping": {"format_": "e4m3", "n": 500, "chunks": (16,)},
     "g08_few_random_bits": {"depth": 5, "drift_bits": 3, "lanes": 8},
+    "g17_gaussian_grids": {"bits": 3, "element": "e2m3"},
+    "g19_loss_gap": {"reference": "4 over 6"},
+    "g20_tpu_prints": {"format_": "e5m2", "order": "pairwise"},
+    "g24_integer_lu": {"n": 20, "bits": 5},
 }
 HEAVY: dict[str, dict[str, Any]] = {
     "g06_error_growth": {"formats": ("e5m2",), "runs": 2},
@@ -25,6 +29,12 @@ HEAVY: dict[str, dict[str, Any]] = {
     "g11_eight_bits": {"formats": ("e3m2",), "blocks": ("nvfp4",)},
     "g15_refinement": {"format_": "bf16", "order": 8},
     "g16_classics": {"formats": ("e5m2", "fp16"), "steps": 9},
+    "g18_nvfp4_scale_rules": {"size": 32, "products": 4, "seed": 1},
+    "g21_limited_randomness": {"format_": "bf16", "n": 64, "seeds": 2},
+    "g22_flash_attention": {"format_": "fp16", "ties": 3, "rows": 8},
+    "g23_half_precision_lu": {"format_": "bf16", "n": 16, "refined": 8},
+    "g25_low_precision_factors": {"format_": "bf16", "n": 10},
+    "g26_least_squares": {"format_": "bf16", "m": 12, "exponents": (1, 3)},
 }
 
 
@@ -55,6 +65,14 @@ def test_every_parameter_says_what_it_is() -> None:
         ("g05_swamping", {"format_": "fp16:rtz"}, "parameter 'format_': unknown format 'fp16:rtz'"),
         ("g05_swamping", {"n": 5}, "n is 5; allowed are integers from 64 to 2**30"),
         ("g06_error_growth", {"formats": ("fp16",) * 3}, "formats are 3; allowed are one or two"),
+        (
+            "g22_flash_attention",
+            {"ties": 17},
+            "ties is 17; allowed are integers from 1 to keys, 16",
+        ),
+        ("g24_integer_lu", {"n": 25}, "n is 25; allowed are multiples of block, 10"),
+        ("g25_low_precision_factors", {"matrices": "no"}, "'no'; allowed is a folder with .mtx"),
+        ("g26_least_squares", {"m": 4}, "m is 4; allowed are integers from n, 10"),
         ("g10_tensor_cores", {"machines": ("h100:e4m9",)}, "parameter 'machines': "),
     ],
 )

@@ -159,3 +159,13 @@ def test_exact_text_is_exact_unless_it_ends_in_dots() -> None:
                 assert Fraction(text) == value
             else:
                 assert abs(Fraction(text.replace("...", "")) - value) < abs(value) / 10**18
+
+
+@pytest.mark.parametrize(
+    "text", ["3" + "\r" * 2_000 + "4", "-" + "\u2028" * 2_000 + "4", "1\n" * 900]
+)
+def test_a_long_number_is_refused_in_one_line(text: str) -> None:
+    """Found by `conformance.fuzz`."""
+    with pytest.raises(ValueError, match="is not a number of at most") as raised:
+        parse_number(text)
+    assert len(str(raised.value).splitlines()) == 1

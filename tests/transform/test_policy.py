@@ -1,5 +1,6 @@
 """Policies: the grammar, its round trip, and what its errors suggest."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -169,3 +170,13 @@ def test_integers_of_numpy_are_integers() -> None:
 def test_what_is_no_policy_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match=r"policy is .*; allowed are a string or a Policy"):
         ps.TrainConfig(policy=value)
+
+
+def test_a_long_text_is_refused_at_once_and_in_one_line() -> None:
+    """A search to the end from each comma would take minutes; found by `conformance.fuzz`."""
+    start = time.process_time()
+    hostile = ("fp32" + ",r" * 50_000, "fp32,fwd=" + "a_" * 50_000, "int8\r,e=int8\n", "int8\r")
+    for text in hostile:
+        with pytest.raises(ValueError, match=r"\A[^\r\n]+\Z"):
+            ps.Policy.parse(text)
+    assert time.process_time() - start < 2

@@ -3,9 +3,13 @@
 import json
 import math
 import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,6 +20,7 @@ import numpy as np
 
 from precsim._arrays import as_array
 from precsim.formats.arguments import shown
+from precsim.training.data.files import MOST_DEFLATED, first_line
 
 _DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -36,6 +41,11 @@ _DTYPES: dict[str, Any] = {
 }
 """Dtypes of safetensors."""
 
+_DAMAGES = (
+    ValueError, EOFError, LookupError, RuntimeError, OverflowError, SyntaxError, TypeError,
+    tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What NumPy and Python raise where an archive is damaged; headers are read as Python's tokens."""
 
 Moments = tuple[float, float]
 
@@ -72,14 +82,27 @@ def read_dump(given: Any, argument: str) -> dict[str, Tensor]:
     path = Path(given)
     if not path.exists():
         raise FileNotFoundError(f"{argument} is {shown(str(path))}, where there is nothing")
-    try:
+    said = f"{argument}: {path}"
+    with _one_line(said):
         found = dict(_of_folder(path) if path.is_dir() else _of_file(path))
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{argument}: {path} is no dump of tensors: {reason}") from None
     if not found:
-        raise ValueError(f"{argument}: {path} has no tensors; allowed are npz, npy, safetensors")
-    return found
+        raise ValueError(f"{said} has no tensors; allowed are npz, npy, safetensors")
+    return {name: replace(each, load=partial(_loaded, each, said)) for name, each in found.items()}
+
+
+def _loaded(tensor: Tensor, said: str) -> np.ndarray:
+    with _one_line(said):
+        return tensor.load()
+
+
+@contextmanager
+def _one_line(said: str) -> Iterator[None]:
+    """Turn what reading a damaged dump raises into one line that names it."""
+    try:
+        yield
+    except _DAMAGES as error:
+        reason = first_line(error) or type(error).__name__
+        raise ValueError(f"{said} is no dump of tensors: {reason}") from None
 
 
 def _of_mapping(given: Mapping[Any, Any], argument: str, outer: str = "") -> Iterator[Any]:
@@ -125,7 +148,8 @@ def _of_npz(path: Path) -> Iterator[tuple[str, Tensor]]:
                 name = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
                     shape, dtype = _header_of_npy(file)
-                if math.prod(shape) * dtype.itemsize > member.file_size:
+                most = min(member.file_size, MOST_DEFLATED * member.compress_size)
+                if math.prod(shape) * dtype.itemsize > most:
                     raise ValueError(f"{name} declares {shape} of {dtype} and is shorter")
                 yield name, Tensor(shape, partial(_member, path, name))
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 
 from precsim.analysis.files.npy import read_header
 from precsim.analysis.files.stored import Skipped, StoredTensor
+from precsim.formats.arguments import shown
 
 MAX_DIRECTORY = 1 << 24
 """Bytes of the largest table of contents that is read, enough for 100,000 tensors."""
@@ -58,14 +59,14 @@ def open_npz(path: Path) -> Iterator[Iterator[StoredTensor | Skipped]]:
             archive = zipfile.ZipFile(cast("Any", _BoundedReads(file)))
             members = archive.infolist()
             _refuse_overlaps(members)
-        yield (_member(archive, member) for member in members if not member.is_dir())
+        yield (_member(archive, member) for member in members if not member.filename.endswith("/"))
 
 
 def _refuse_overlaps(members: list[zipfile.ZipInfo]) -> None:
     end = 0
     for member in sorted(members, key=lambda m: m.header_offset):
         if member.header_offset < end:
-            raise ValueError(f"its member {member.filename!r} overlaps another one")
+            raise ValueError(f"its member {shown(member.filename)} overlaps another one")
         end = member.header_offset + _LOCAL_HEADER + member.compress_size
 
 

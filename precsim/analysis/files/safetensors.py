@@ -21,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from precsim.analysis.files.stored import Skipped, StoredTensor, checked_shape
+from precsim.formats.arguments import shown
 
 MAX_HEADER = 1 << 25
 """Bytes of the largest header that is read, enough for 200,000 tensors."""
@@ -74,7 +75,7 @@ def read_entries(file: BinaryIO) -> tuple[list[tuple[str, dict[str, Any]]], int]
     entries = list(header.items())
     for name, entry in entries:
         if any("\ud800" <= c <= "\udfff" for c in name):
-            raise ValueError(f"tensor {name!r} has a name that is no Unicode text")
+            raise ValueError(f"tensor {shown(name)} has a name that is no Unicode text")
         _check_entry(name, entry)
     entries.sort(key=lambda item: item[1]["data_offsets"])
     end = 0
@@ -82,7 +83,7 @@ def read_entries(file: BinaryIO) -> tuple[list[tuple[str, dict[str, Any]]], int]
         first, last = entry["data_offsets"]
         if first != end:
             what = "overlaps another tensor" if first < end else "leaves a hole before it"
-            raise ValueError(f"tensor {name!r} {what}")
+            raise ValueError(f"tensor {shown(name)} {what}")
         end = last
     if end != length_of_file - 8 - length:
         what = "fewer" if end > length_of_file - 8 - length else "more"
@@ -111,27 +112,29 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = sorted(name for name, _ in pairs)
         twice = next(name for name, after in pairwise(names) if name == after)
-        raise ValueError(f"its header has {twice!r} twice")
+        raise ValueError(f"its header has {shown(twice)} twice")
     return found
 
 
 def _check_entry(name: str, entry: Any) -> None:
     """Refuse an entry whose fields contradict each other."""
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
-        raise ValueError(f"tensor {name!r} has not the fields dtype, shape, data_offsets alone")
+        raise ValueError(
+            f"tensor {shown(name)} has not the fields dtype, shape, data_offsets alone"
+        )
     if not isinstance(entry["dtype"], str):
-        raise ValueError(f"dtype of tensor {name!r} is no string")  # noqa: TRY004
-    shape = checked_shape(entry["shape"], f"shape of tensor {name!r}")
+        raise ValueError(f"dtype of tensor {shown(name)} is no string")  # noqa: TRY004
+    shape = checked_shape(entry["shape"], f"shape of tensor {shown(name)}")
     offsets = entry["data_offsets"]
     is_pair = isinstance(offsets, list) and len(offsets) == 2
     if not is_pair or not all(type(n) is int for n in offsets) or not 0 <= offsets[0] <= offsets[1]:
-        raise ValueError(f"data_offsets of tensor {name!r} are not two ascending numbers")
+        raise ValueError(f"data_offsets of tensor {shown(name)} are not two ascending numbers")
     bits = _bits(entry["dtype"])
     if bits is not None:
         wanted = -(-int(np.prod(shape, dtype=object)) * bits // 8)
         if offsets[1] - offsets[0] != wanted:
             raise ValueError(
-                f"tensor {name!r} has {offsets[1] - offsets[0]} bytes; its dtype and shape take "
+                f"tensor {shown(name)} has {offsets[1] - offsets[0]} bytes; its dtype and shape take "
                 f"{wanted}"
             )
 

@@ -104,7 +104,11 @@ def block_quotients(
     ]
     tensor_scale = None
     if fmt.scale_rule.has_tensor_scale:
-        rule = _torchao if fmt.scale_rule is ScaleRule.TORCHAO else _transformer_engine
+        rule = {
+            ScaleRule.TORCHAO: _torchao,
+            ScaleRule.TRANSFORMER_ENGINE: _transformer_engine,
+            ScaleRule.FOUR_OVER_SIX: _four_over_six,
+        }[fmt.scale_rule]
         scales, tensor_scale, quotients = rule(usable, amax, fmt)
     else:
         scales = [_scale(a, fmt) for a in amax]
@@ -223,12 +227,66 @@ def _transformer_engine(
     for a, block in zip(amax, blocks, strict=True):
         ratio = min(_fl(a * Fraction(multiplier)), _HIGHEST)
         scale = _to_scale(Fraction(ratio), RoundingMode.TIES_TO_EVEN, fmt)
-        product = _fl(Fraction(scale) * Fraction(tensor))
-        inverse = min(_fl(1 / Fraction(product)), _HIGHEST) if product else _HIGHEST
-        row = [_clamped(_times(x, inverse), float(largest)) for x in block]
         scales.append(scale)
-        quotients.append([q if q else 0.0 for q in row])  # no -0
+        quotients.append(_times_reciprocal(block, scale, tensor, float(largest)))
     return scales, tensor, quotients
+
+
+def _times_reciprocal(
+    block: list[float], scale: float, tensor: float, largest: float
+) -> list[float | Fraction]:
+    product = _fl(Fraction(scale) * Fraction(tensor))
+    inverse = min(_fl(1 / Fraction(product)), _HIGHEST) if product else _HIGHEST
+    row = [_clamped(_times(x, inverse), largest) for x in block]
+    return [q if q else 0.0 for q in row]  # no -0
+
+
+def _four_over_six(
+    blocks: list[list[float]], amax: list[Fraction], fmt: BlockFormat
+) -> tuple[list[float], float, list[list[float | Fraction]]]:
+    """Round each operation to float32: fouroversix, quantize/pytorch/reference.py.
+
+    The order in which that library adds the squared errors is not stated; see `_squared_error`.
+    """
+    total = max(amax, default=Fraction(0))
+    encode = min(_fl(6 * 256 / total), _HIGHEST) if total else _HIGHEST
+    tensor = _fl(1 / Fraction(encode))
+    scales: list[float] = []
+    quotients: list[list[float | Fraction]] = []
+    for a, block in zip(amax, blocks, strict=True):
+        ratio = min(_fl(Fraction(_fl(a / 6)) * Fraction(encode)), _HIGHEST)
+        best: tuple[float, float, list[float | Fraction]] | None = None
+        for wider in (ratio, min(_fl(Fraction(ratio) * Fraction(3, 2)), _HIGHEST)):
+            scale = _to_scale(Fraction(wider), RoundingMode.TIES_TO_EVEN, fmt)
+            row = _times_reciprocal(block, scale, tensor, 6.0)
+            error = _squared_error(block, row, Fraction(scale) * Fraction(tensor), fmt)
+            if best is None or error < best[0]:
+                best = error, scale, row
+        assert best is not None
+        scales.append(best[1])
+        quotients.append(best[2])
+    return scales, tensor, quotients
+
+
+def _squared_error(
+    block: list[float], row: list[float | Fraction], scale: Fraction, fmt: BlockFormat
+) -> float:
+    """Add the squared errors of elements rounded to nearest: halves of the block, then of sums."""
+    nearest = RoundingSpec(format=fmt.element, overflow=OverflowMode.SATURATE)
+
+    def saturated(x: Fraction) -> float:
+        return _clamped(_fl(x), _HIGHEST)
+
+    values = [Fraction(round_exact(Fraction(q), nearest).value) * scale for q in row]
+    errors = [saturated(v - Fraction(x)) for v, x in zip(values, block, strict=True)]
+    sums = [saturated(Fraction(error) ** 2) for error in errors]
+    while len(sums) > 1:
+        half = (len(sums) + 1) // 2
+        rest = [*sums[half:], 0.0][:half]
+        sums = [
+            saturated(Fraction(x) + Fraction(y)) for x, y in zip(sums[:half], rest, strict=True)
+        ]
+    return sums[0] if sums else 0.0
 
 
 def _times(x: float, y: float) -> float:

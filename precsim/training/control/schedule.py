@@ -107,7 +107,10 @@ class Schedule:
             shape, steps, ladder = shaped.groups()
             make = cls.ramp if shape == "ramp" else cls.cyclic
             return make(_ladder(ladder), int(steps), name=text)
-        phases = [found.groups() for found in _PHASE.finditer(text)]
+        phases, end = [], 0
+        while found := _PHASE.match(text, end):
+            phases.append(found.groups())
+            end = found.end()
         length = sum(len(policy) + len(step) + 2 for policy, step in phases) - 1
         period = int(phases.pop()[1]) if len(phases) > 1 and not phases[-1][0].strip() else None
         if not phases or length != len(text):

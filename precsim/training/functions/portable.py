@@ -250,9 +250,21 @@ def _embed_forward(table: Array, tokens: Array) -> tuple[Array, tuple[Array, Arr
 
 def _embed_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, None]:
     tokens, rows = residuals
-    is_row = tokens.reshape(-1, 1) == jnp.arange(rows.shape[0], dtype=tokens.dtype)[None]
-    gradients = p.settle(g).reshape(-1, 1, g.shape[-1])
-    return p.sum(jnp.where(is_row[..., None], gradients, 0), 0), None
+    flat, gradients = tokens.reshape(-1, 1), p.settle(g).reshape(-1, 1, g.shape[-1])
+    if len(rows) <= len(flat):
+        return _sum_of_rows(flat == jnp.arange(len(rows), dtype=tokens.dtype), gradients), None
+    # Only rows of the table that a token names have more than zeros to add. Each is summed at the
+    # place of its first token.
+    is_same = flat == flat.T
+    is_first = jnp.argmax(is_same, 0) == jnp.arange(len(flat))
+    where = jnp.where(is_first, flat[:, 0], len(rows))
+    table = jnp.zeros((len(rows), g.shape[-1]), g.dtype)
+    return table.at[where].set(_sum_of_rows(is_same, gradients), mode="drop"), None
+
+
+def _sum_of_rows(is_row: Array, gradients: Array) -> Array:
+    """Return (rows, D): gradients (tokens, 1, D), added up where a token is of a row."""
+    return p.sum(jnp.where(is_row[..., None], gradients, 0), 0)
 
 
 embed.defvjp(_embed_forward, _embed_backward)

@@ -49,4 +49,5 @@ MODELS = {
     "encoder": _plain("encoder", "masked characters", "sentences", task="masked"),
     "recommender": _plain("recommender", "ratings", task="ratings"),
     "factorisation": _plain("factorisation", "ratings", task="ratings"),
+    "gpt2": _layered("gpt2", "characters", "text"),
 }

@@ -73,6 +73,10 @@ class Devices:
         data, tensor = map(int, parts.groups("1"))
         return cls(data=data, tensor=tensor)
 
+    def __str__(self) -> str:
+        """Return a string that parses to these devices."""
+        return f"{self.data}x{self.tensor}"
+
     @property
     def count(self) -> int:
         """All of them."""

@@ -271,6 +271,16 @@ def test_damaged_archives(make: Callable[[], bytes], message: str, tmp_path: Pat
     assert message in reason
 
 
+def test_a_member_without_a_name_is_no_tensor(tmp_path: Path) -> None:
+    """Python asks whether the last letter of a name is "/"; found by `conformance.fuzz`."""
+    data = bytearray(zipped(("x", b""), ("a.npy", npy_bytes(np.ones(2, np.float32)))))
+    struct.pack_into("<HH", data, data.index(b"PK\1\2") + 28, 0, 1)  # of name and extra field
+    path = tmp_path / "x.npz"
+    path.write_bytes(data)
+    (tensor,) = analysed(path).tensors
+    assert tensor.name == "a"
+
+
 def test_names_are_only_names(tmp_path: Path) -> None:
     """No member is unpacked, wherever its name points to."""
     folder = tmp_path / "inner"

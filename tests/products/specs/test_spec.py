@@ -1,5 +1,6 @@
 """`MatmulSpec`: the grammar, equality, and use as a static argument."""
 
+import itertools
 import time
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,14 @@ def test_string_round_trip(text: str) -> None:
     assert MatmulSpec.parse(str(spec)) == spec
     assert str(MatmulSpec.parse(str(spec))) == str(spec)
     assert MatmulSpec.parse(spec) is spec
+
+
+def test_names_with_underscores_side_by_side_survive_the_round_trip() -> None:
+    """``mxfp8_e5m2``, ``mxfp8``, ``e5m2`` joined are ``mxfp8``, ``e5m2`` and another, too."""
+    names = [n for n in ps.list_formats() if isinstance(ps.get_format(n), ps.BlockFormat)]
+    for lhs, rhs, last in itertools.product([*names, "e5m2"], [*names, "e2m1"], ["e5m2", "e2m1"]):
+        spec = MatmulSpec(lhs=lhs, rhs=rhs, accumulator=last)  # type: ignore[arg-type]
+        assert MatmulSpec.parse(str(spec)) == spec, str(spec)
 
 
 def test_drawn_specs_survive_the_round_trip() -> None:

@@ -20,6 +20,7 @@ MORE = (
     "mxint8_rceil:rtz",
     "mxfp8_e5m2:sr6",
     "nvfp4_torchao",
+    "nvfp4_four_over_six",
     "int8",
     "uint8_channel",
     "e4m3:scale=2x3",

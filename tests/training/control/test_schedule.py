@@ -1,6 +1,7 @@
 """Schedules: their strings, and the policy of each step."""
 
 import math
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -82,3 +83,12 @@ def test_wrong_schedules_are_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as raised:
         Schedule.parse(text)
     assert said in str(raised.value)
+
+
+def test_a_long_text_without_a_phase_is_refused_at_once() -> None:
+    """A search from each of its characters would take minutes; found by `conformance.fuzz`."""
+    start = time.process_time()
+    for text in ("9" * 100_000, "bf16@" + "9" * 100_000, "bf16@0," + "@" * 100_000):
+        with pytest.raises(ValueError, match="schedule is"):
+            Schedule.parse(text)
+    assert time.process_time() - start < 2

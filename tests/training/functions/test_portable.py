@@ -235,15 +235,15 @@ def test_gradient_of_added_vector_is_summed_first_axis_first() -> None:
     assert_same_bits(dy, p.sum(p.sum(g, 0), 0))
 
 
-def test_gradient_of_embedding_is_an_ordered_sum() -> None:
-    table = single(RNG.standard_normal((5, 4)))
+@pytest.mark.parametrize("count", [5, 50])  # rows: fewer than tokens, and more
+def test_gradient_of_embedding_is_an_ordered_sum(count: int) -> None:
+    table = single(RNG.standard_normal((count, 4)))
     g = single(RNG.standard_normal((2, 3, 4)) * 10.0 ** RNG.integers(-3, 4, (2, 3, 4)))
     y, dx = gradient_of(lambda t: portable.embed(t, jnp.asarray(TOKENS)), table, g)
     assert_same_bits(y, table[TOKENS])
-    rows = TOKENS.reshape(-1)
-    expected = np.zeros((5, 4), np.float32)
-    for row in range(5):
-        kept = np.where((rows == row)[:, None], g.reshape(-1, 4), np.float32(0))
+    expected = np.zeros((count, 4), np.float32)
+    for row in range(count):
+        kept = np.where((TOKENS.reshape(-1) == row)[:, None], g.reshape(-1, 4), np.float32(0))
         padded = np.concatenate([kept, np.zeros((2, 4), np.float32)])  # six tokens fill up to eight
         while len(padded) > 1:
             padded = padded[: len(padded) // 2] + padded[len(padded) // 2 :]

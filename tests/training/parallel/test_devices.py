@@ -19,6 +19,8 @@ def test_a_number_or_a_string_says_how_many(given: Any, data: int, tensor: int) 
     devices = Devices.parse(given)
     assert devices == Devices(data=data, tensor=tensor) == Devices.parse(devices)
     assert devices.count == data * tensor
+    assert str(devices) == f"{data}x{tensor}"
+    assert Devices.parse(str(devices)) == devices
 
 
 @pytest.mark.parametrize("given", ["", "x", "2x", "0", "0x2", "-1", "1.5", "2x2x2", True, 10**9])

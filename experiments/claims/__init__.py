@@ -1,0 +1,1 @@
+"""What popular articles say about low precision, each row settled by numbers that are computed."""

@@ -1,0 +1,50 @@
+"""The command `precsim claims`, which is ``python -m experiments.claims`` too."""
+
+import argparse
+import json
+
+from experiments.claims import report
+from experiments.claims.listing import chosen
+from experiments.claims.row import settle
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("words", nargs="*", metavar="ROW", help="numbers of claims (all)")
+    parser.add_argument(
+        "--full", action="store_true", help="all seeds and the long runs, not the short ones"
+    )
+    parser.add_argument("--list", action="store_true", help="list the claims, measure nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Settle claims; return 1 if one is not reproduced.
+
+    Raises
+    ------
+    ValueError
+        If a row is unknown.
+    """
+    claims = chosen(args.words)
+    if args.list:
+        print("\n".join(report.listed(claims)))
+        return 0
+    outcomes = []
+    for claim in claims:
+        outcome = settle(claim, full=args.full)
+        outcomes.append(outcome)
+        if args.json:
+            continue
+        brief = not args.words and not outcome.mismatches
+        print(report.line(outcome) if brief else report.paragraph(outcome) + "\n", flush=True)
+    failed = [outcome for outcome in outcomes if outcome.mismatches]
+    if args.json:
+        print(json.dumps(report.record(outcomes, full=args.full), indent=1, ensure_ascii=False))
+    elif not args.words:
+        seeds = "all seeds" if args.full else "few seeds; --full takes all, and the long runs"
+        print(
+            f"{len(outcomes) - len(failed)} of {len(outcomes)} settled, {seeds}."
+            " precsim claims ROW shows the numbers."
+        )
+    return int(bool(failed))

@@ -1,0 +1,236 @@
+"""`precsim sweep`: a true sweep of two runs, its words and its errors."""
+
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from precsim.cli.main import main
+from precsim.cli.policies import read_policy, read_schedule
+from precsim.sweeps.cell import versions
+from precsim.sweeps.grid import read_grid
+from precsim.sweeps.store import Store
+from tests.sweeps.made import cell_of, failed_run, run_of_cell
+
+ROOT = Path(__file__).parents[2]
+GRID = """
+policies = ["p=fp32,update=bf16"]
+models = ["linear"]
+seeds = [4]
+[settings]
+steps = 3
+"""
+
+
+def precsim(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    return subprocess.run(
+        [sys.executable, "-m", "precsim", *words],
+        cwd=folder,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which a sweep of two runs has ended."""
+    pytest.importorskip("distributed")
+    pytest.importorskip("cryptography")
+    path = tmp_path_factory.mktemp("sweep")
+    (path / "grid.toml").write_text(GRID, "utf-8")
+    found = precsim(path, "sweep", "grid.toml", "--workers", "1", "--json")
+    assert found.returncode == 0, found.stderr
+    assert found.stderr.splitlines()[:2] == [
+        "grid.sqlite: 2 runs, 0 done, 0 failed, 2 to run, time known after the first runs",
+        "checking 2 programs",
+    ]
+    (path / "first.json").write_text(found.stdout, "utf-8")
+    return path
+
+
+def test_table_of_a_sweep(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = json.loads((folder / "first.json").read_text("utf-8"))
+    assert block["settings"] == {"model": "linear"}
+    assert [row["policy"] for row in block["rows"]] == ["fp32", "p=fp32,update=bf16"]
+    assert [row["done"] for row in block["rows"]] == [1, 1]
+    assert block["rows"][1]["gaps"]["final_loss"]["count"] == 1
+    assert main(["sweep", "table", str(folder / "grid.sqlite")]) == 0
+    printed = capsys.readouterr().out
+    assert "test rmse" in printed
+    assert "0.95 confidence by Student's t" in printed
+
+
+def test_row_has_all_that_made_it(folder: Path) -> None:
+    with Store(folder / "grid.sqlite") as store:
+        runs = list(store.runs())
+        ((_, command, facts, grid),) = store.sessions()
+    assert command.endswith("sweep grid.toml --workers 1 --json")
+    assert (json.loads(facts), grid) == (versions(), GRID)
+    for run in runs:
+        assert run.is_done
+        assert set(run.result) == {"metrics", "weights_hash", "seconds", "provenance"}
+        assert run.result["provenance"]["cores"] >= 1
+
+
+def test_same_command_again_finds_all_done(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", str(folder / "grid.toml"), "--no-cache"]) == 0
+    captured = capsys.readouterr()
+    assert "2 runs, 2 done, 0 failed, 0 to run" in captured.err
+    assert "p=fp32,update=bf16" in captured.out
+    assert "Every number: precsim sweep table " in captured.out
+
+
+def made(folder: Path) -> Path:
+    """Write a file of 12 runs, of which 2 failed and 2 are missing."""
+    file = folder / "runs.sqlite"
+    cells = [cell_of(policy, seed) for policy in ("fp32", "bf16", "fp16") for seed in range(4)]
+    runs = [run_of_cell(cell, k + k % 5 / 4, 90.0) for k, cell in enumerate(cells[:8])]
+    runs += [failed_run(cell, "worker died (3 times)") for cell in cells[8:10]]
+    with Store(file, create=True) as store:
+        store.begin({c.key(versions()): c.text for c in cells}, versions(), "precsim sweep", "")
+        store.copy([], runs)
+    return file
+
+
+def test_status_tells_what_is_done_failed_and_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = made(tmp_path)
+    assert main(["sweep", "status", str(file), "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert [found[name] for name in ("runs", "done", "failed", "left")] == [12, 8, 2, 2]
+    assert found["failures"]["fp16, linear, seed 1"] == "worker died (3 times)"
+    assert main(["sweep", "status", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "12 min of training" in printed
+    assert "fp16, linear, seed 0: worker died (3 times)" in printed
+
+
+def test_plan_tells_the_time_by_earlier_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, grid = made(tmp_path), tmp_path / "grid.toml"
+    grid.write_text(
+        'policies = ["bf16", "fp16"]\nmodels = ["linear"]\nseeds = "0-3"\n[settings]\nsteps = 3'
+    )
+    words = ["sweep", str(grid), "--out", str(file), "--plan", "--workers", "2"]
+    assert main(words) == 0
+    assert "8 done, 2 failed, 2 to run, about 2 min on 2 workers" in capsys.readouterr().err
+    assert main([*words, "--retry-failed"]) == 0
+    assert "8 done, 0 failed, 4 to run, about 3 min on 2 workers" in capsys.readouterr().err
+
+
+def test_picture_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "plot", str(made(tmp_path)), "--out", str(tmp_path / "gaps.png")]) == 0
+    assert (tmp_path / "gaps.png").stat().st_size > 1000
+    assert (tmp_path / "gaps.svg").exists()
+
+
+def test_rescue_copies_into_a_new_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, new = made(tmp_path), tmp_path / "new.sqlite"
+    assert main(["sweep", "rescue", str(file), "--out", str(new)]) == 0
+    assert "10 runs copied; 0 rows could not be read" in capsys.readouterr().out
+    with Store(new) as store:
+        assert len(list(store.runs())) == 10
+
+
+WRONG = (
+    (("sweep", "grid.json"), "GRID is 'grid.json'; allowed are"),
+    (("sweep", "table"), "precsim sweep table needs a FILE"),
+    (("sweep", "table", "none.sqlite"), "none.sqlite does not exist"),
+    (("sweep", "none.toml"), "No such file or directory: none.toml"),
+    (("sweep", "grid.toml", "--workers", "0", "--no-cache"), "--workers is 0; allowed are"),
+    (("sweep", "grid.toml", "--tries", "0", "--no-cache"), "--tries is 0; allowed are"),
+    (("sweep", "rescue", "x.sqlite"), "needs --out NEW.sqlite"),
+    (("sweep", "plot", "empty.sqlite"), "has no finished runs to compare"),
+)
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG)
+def test_what_is_wrong_is_one_line(
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.toml").write_text(GRID, "utf-8")
+    Store(Path("empty.sqlite"), create=True).__exit__(None, None, None)
+    assert main([*words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+@pytest.mark.slow
+def test_killed_coordinator_goes_on_with_the_same_command(folder: Path, tmp_path: Path) -> None:
+    """Also a grid that cannot be trained is refused before the first run."""
+    grid = tmp_path / "grid.toml"
+    grid.write_text(GRID.replace("[4]", '"0-5"'), "utf-8")
+    command = [sys.executable, "-m", "precsim", "sweep", "grid.toml", "--workers", "2"]
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    first = subprocess.Popen(command, cwd=tmp_path, env=settings, stderr=subprocess.DEVNULL)
+    file = tmp_path / "grid.sqlite"
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        time.sleep(0.1)
+        if file.exists() and file.stat().st_size:
+            with Store(file) as store:
+                if len(store.states()) >= 2:
+                    break
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    with Store(file) as store:
+        before = {run.key: run.row() for run in store.runs()}
+    assert 2 <= len(before) < 12
+    found = precsim(tmp_path, *command[3:])
+    assert found.returncode == 0, found.stderr
+    with Store(file) as store:
+        after = {run.key: run for run in store.runs()}
+    assert all(after[key].row() == row for key, row in before.items())
+    cells = read_grid(grid, read_policy, read_schedule).cells
+    assert set(after) == {cell.key(versions()) for cell in cells}
+    with Store(folder / "grid.sqlite") as store:
+        alike = {run.key: run.result["weights_hash"] for run in store.runs()}
+    assert {key: after[key].result["weights_hash"] for key in alike} == alike
+
+    grid.write_text(GRID + "batch_size = 5000\n", "utf-8")
+    found = precsim(tmp_path, *command[3:])
+    assert found.returncode == 2
+    assert "batch_size is 5000; allowed for task" in found.stderr
+    with Store(file) as store:
+        assert set(store.states()) == set(after)
+
+
+def test_page_has_a_grid_that_reads_and_a_script_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "sweep.md").read_text("utf-8")
+    (grid,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (script,) = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    made(tmp_path).rename(tmp_path / "grid.sqlite")
+    monkeypatch.chdir(tmp_path)
+    Path("grid.toml").write_text(grid, "utf-8")
+    Path("read.py").write_text(script, "utf-8")
+    assert main(["sweep", "grid.toml", "--plan"]) == 0
+    (count,) = re.findall(r"(\d+) runs\. The fourth", page)
+    assert f"{count} runs, 0 done" in capsys.readouterr().err
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        runpy.run_path("read.py")
+    assert len(capsys.readouterr().out.splitlines()) == 8

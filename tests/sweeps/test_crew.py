@@ -1,0 +1,68 @@
+"""The workers of a sweep: they listen to this machine only, and are replaced."""
+
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from precsim.sweeps import crew
+from precsim.sweeps.crew import cluster, require_dask
+
+
+def test_without_dask_one_line_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"pip install 'precsim\[cluster\]'"):
+        require_dask()
+
+
+def test_what_is_started_listens_to_this_machine_only() -> None:
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    with cluster(None, 0) as client:
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        places = {c.laddr.ip for c in psutil.Process().net_connections() if c.status == "LISTEN"}
+        assert places == {"127.0.0.1"}
+        port = client.cluster.scheduler.http_server.port
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"http://127.0.0.1:{port}/status", timeout=5)
+
+
+def test_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(crew, "_ANSWER", 0.2)
+    with (
+        pytest.raises(ValueError, match=r"--scheduler is tcp://127\.0\.0\.1:9, which does not an"),
+        cluster("tcp://127.0.0.1:9", 1),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_worker_is_replaced_also_where_it_is_killed_before_it_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    monkeypatch.setattr(crew, "_GRACE", 20.0)
+
+    def kill_all() -> None:
+        for child in psutil.Process().children():
+            with suppress(psutil.Error, ProcessLookupError):
+                if any("spawn_main" in word for word in child.cmdline()):
+                    os.kill(child.pid, signal.SIGKILL)
+
+    with cluster(None, 1) as client:
+        kill_all()  # before the first one is there
+        client.wait_for_workers(1, timeout=200)
+        kill_all()
+        until = time.monotonic() + 10
+        while time.monotonic() < until:  # and while it starts again
+            kill_all()
+            time.sleep(0.2)
+        client.wait_for_workers(1, timeout=200)
+        assert client.submit(os.getpid, pure=False).result(timeout=200) != os.getpid()
