@@ -52,13 +52,13 @@ class ExactBlock:
 
     Examples
     --------
-    One sum of four is rounded once; a chain of fused multiply-adds loses each 1:
+    One sum of four is rounded once; one after the other, each 1 is lost:
 
     >>> import numpy as np
     >>> import precsim as ps
     >>> a, b = np.float32([[1, 1, 1, 1]]), np.float32([[2048], [1], [1], [1]])
-    >>> [ps.matmul(a, b, f"fp16_fp16_fp16{order}", backend="reference").item() for order in (":exact4", "")]
-    [2052.0, 2048.0]
+    >>> [ps.matmul(a, b, f"fp16_fp16_fp16{order}").item() for order in (":exact1", ":exact4")]
+    [2048.0, 2052.0]
     >>> ps.MatmulSpec.parse("mi100:fp16").order
     ExactBlock(length=4, schedule=Flat())
     """

@@ -96,7 +96,9 @@ def _floored(c: float, pairs: Pairs, block: FlooredBlock, spec: MatmulSpec) -> f
     values = _products(pairs, None)
     limit = Fraction(2) ** 128
     special = [float(x) for x in (*values, c) if not math.isfinite(x)]
-    special += [math.copysign(math.inf, x) for x in values if math.isfinite(x) and abs(Fraction(x)) >= limit]
+    special += [
+        math.copysign(math.inf, x) for x in values if math.isfinite(x) and abs(Fraction(x)) >= limit
+    ]
     if special:
         return sum(special)
     f = block.fraction_bits
