@@ -6,9 +6,15 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from precsim.formats.floating import FloatFormat
+from precsim.products.specs.fused_block import (
+    PairInterleaved,
+    Promote,
+    ResidueFirst,
+    SplitK,
+    ceil_div,
+)
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
-from precsim.products.tensor_core.plan import FILL, plan
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.spec import RoundingSpec
 
@@ -24,21 +30,53 @@ def block_dot_exact(a: Sequence[float], b: Sequence[float], c: float, spec: Matm
         return c
     step = _step(block, spec)
     first = _plain(_rounded(c, spec.accumulator)) if isinstance(block, PairwiseBlock) else c
-    where = plan(block, len(a))
-    pairs = [(0.0, 0.0) if k == FILL else (a[k], b[k]) for k in where.places]
-    of_chain = where.steps * block.length
+    pairs = list(zip(a, b, strict=True))
 
-    def chain(total: float, j: int) -> float:
-        for k in range(j * of_chain, (j + 1) * of_chain, block.length):
-            total = step(total, pairs[k : k + block.length])
+    def chain(total: float, chosen: list[tuple[float, float]]) -> float:
+        for k in range(0, len(chosen), block.length):
+            total = step(total, chosen[k : k + block.length])
         return total
 
-    start = 1 if where.starts_from_total else 0
-    total = chain(first, 0) if where.starts_from_total else first
+    chains, starts_from_total = _chains(pairs, block)
+    total = chain(first, chains.pop(0)) if starts_from_total else first
     sums = RoundingSpec.parse("fp16" if str(spec.accumulator.format) == "fp16" else "fp32")
-    for j in range(start, where.chains):
-        total = _sum([total, chain(0.0, j)], sums)
+    for chosen in chains:
+        total = _add(total, chain(0.0, chosen), sums)
     return total
+
+
+Chain: TypeAlias = list[tuple[float, float]]
+
+
+def _chains(pairs: Chain, block: StepBlock) -> tuple[list[Chain], bool]:
+    """Return the products of each chain, filled up, and whether the first goes on from c."""
+    length = block.length
+
+    def fill(chain: Chain, unit: int = length) -> Chain:
+        return chain + [(0.0, 0.0)] * (-len(chain) % unit)
+
+    def residue_first(chain: Chain, granule: int) -> Chain:
+        count = len(chain) % granule
+        return fill(chain[:count]) + fill(chain[count:])
+
+    match block.schedule:
+        case Promote(interval=n):
+            return [fill(pairs[k : k + n], n) for k in range(0, len(pairs), n)], False
+        case PairInterleaved():
+            blocks = [fill(pairs[k : k + 32], 32) for k in range(0, len(pairs), 32)]
+            early = [k for k in range(32) if k % 4 < 2]
+            order = early + [k for k in range(32) if k % 4 >= 2]
+            return [[chain[k] for k in order] for chain in blocks], False
+        case SplitK(splits=s, granule=g, residue=n):
+            part = ceil_div(ceil_div(len(pairs), g), s) * g
+            parts = [pairs[j * part : (j + 1) * part] for j in range(s)]
+            parts = [residue_first(x, n) if n else x for x in parts]
+            size = ceil_div(part, length) * length
+            return [x + [(0.0, 0.0)] * (size - len(x)) for x in parts], True
+        case ResidueFirst(granule=g):
+            return [residue_first(pairs, g)], True
+        case _:
+            return [fill(pairs)], True
 
 
 def _step(block: StepBlock, spec: MatmulSpec) -> Step:

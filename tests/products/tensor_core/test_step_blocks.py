@@ -16,7 +16,7 @@ MACHINES = [
     "mi100:bf16:promote4",
     "mi250:fp16:splitk2x4",
     "mi250:bf16",
-    "mi300x:fp16",
+    "mi300x:fp16:splitk3x8+residue16",
     "mi300x:bf16",
     "mi300x:xf32",
     "mi300x:e4m3fnuz:promote16",
