@@ -31,7 +31,9 @@ Cache = dict[str, Any]
 class Arithmetic(Protocol):
     """What the model computes with. `name` says which operation it is."""
 
-    dtype: Any
+    @property
+    def dtype(self) -> Any:
+        """The dtype of arrays between the operations."""
 
     def product(self, name: str, a: Any, b: Any) -> Any:
         """Return a @ b."""
@@ -96,15 +98,18 @@ def extend(
         keys, values = (longer[f"{name} {n}"][:, :capacity] for name in ("keys", "values"))
         q = xp.moveaxis(y[:, :, 0], 2, 1)
         scores = using.product("scores", q, xp.moveaxis(keys, (2, 3), (1, 2)))
-        scores = xp.where(is_visible, using.scale("scores", scores), scores.dtype.type(masked))
+        scores = xp.where(
+            is_visible, using.scale("scaled_scores", scores), scores.dtype.type(masked)
+        )
         shares = using.softmax("softmax", scores)
         y = using.product("values", shares, xp.moveaxis(values, 2, 1))
         y = xp.moveaxis(y, 1, 2).reshape(batch, count, WIDTH)
         x = using.add("residual", x, using.product("projection", y, w["projection"]))
-        y = using.normalised("norm", x, weights["gains"][n, 1])
+        y = using.normalised("perceptron_norm", x, weights["gains"][n, 1])
         y = using.silu("silu", using.product("expand", y, w["expand"]))
-        x = using.add("residual", x, using.product("contract", y, w["contract"]))
-    x = using.normalised("norm", x, weights["gain"])
+        y = using.product("contract", y, w["contract"])
+        x = using.add("perceptron_residual", x, y)
+    x = using.normalised("last_norm", x, weights["gain"])
     logits = using.product("output", x, weights["tokens"].T)
     return using.log_softmax("log_softmax", logits), longer
 
@@ -277,7 +282,7 @@ def load() -> dict[str, np.ndarray]:
 def texts() -> np.ndarray:
     """Return texts that the model has not seen: tokens, shape (UNSEEN, LENGTH + 1)."""
     with np.load(FILE) as file:
-        return np.int32(file["text"])
+        return file["text"].astype(np.int32)
 
 
 def empty_cache(batch: int, capacity: int, dtype: Any = np.float32) -> Cache:

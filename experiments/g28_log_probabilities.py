@@ -95,8 +95,8 @@ def compute(
         stated = decoder.Stated(
             format=name, products=f"{machine}:{name}->{name}", order=order, backend="reference"
         )
-        kernel = ps.MatmulSpec.parse(f"{name}_{name}_{few_rows}")
-        by_shape = replace(stated, few_rows=replace(kernel, output=name))
+        kernel = ps.MatmulSpec.parse(f"{name}_{name}_{few_rows}->{name}")
+        by_shape = replace(stated, few_rows=kernel)
         first = lp.read(stated, tokens, lengths, whole)
         results[f"{name}, SHA-256"] = np.asarray(float(int(lp.digest(first)[:12], 16)))
         is_all = not fast or name == formats[0]
