@@ -146,7 +146,9 @@ def compute(
 
     def of_windows(array: np.ndarray) -> np.ndarray:
         """Sum over all seeds and the steps of each window."""
-        return array[:, : points * window].reshape(seeds, points, window).sum(axis=(0, 2))
+        return np.asarray(
+            array[:, : points * window].reshape(seeds, points, window).sum(axis=(0, 2))
+        )
 
     results: Results = {"format": np.array(format_), "steps": window * np.arange(1, points + 1)}
     for label, (policy, rounding, is_compensated) in rules(format_).items():

@@ -1,6 +1,6 @@
 """Grids for Gaussian data: the least mean square error of N values, and of E2M1 with one scale.
 
-A. Panferov et al., *Quartet: Native FP4 Training Can Be Optimal for Large Language Models*, arXiv
+R. L. Castro et al., *Quartet: Native FP4 Training Can Be Optimal for Large Language Models*, arXiv
 2505.14669: the notebook on the fit of mean square errors (IST-DASLab/Quartet,
 notebooks/mse_fitting.ipynb) scales N = 2^b equidistant values, and those of E2M1, to the least
 error on standard normal numbers. Its optimiser stopped early at 6, 7, and 8 bits: the error at its
@@ -23,7 +23,7 @@ import precsim as ps
 from experiments.check import Check, Grade, Results
 
 TITLE = "Best grids for Gaussian data, 1 to 8 bits; E2M1 with its best scale"
-CITATION = "Panferov et al., arXiv 2505.14669 (notebook); Max, IRE Trans. Inf. Theory 1960"
+CITATION = "Castro et al., arXiv 2505.14669 (notebook); Max, IRE Trans. Inf. Theory 1960"
 CLASS: Grade = "A"
 PANELS = 4
 SECONDS = (1.5, 1.5)

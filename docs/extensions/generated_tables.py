@@ -117,7 +117,7 @@ def claims(record: Path) -> str:
         numbers = "; ".join(
             f"{n['name']}: {n['written']}" for n in claim["numbers"][:SHOWN_NUMBERS]
         )
-        numbers = numbers or "all as expected (the command prints them)"
+        numbers = numbers or "not kept in the record; the command prints them"
         said = f"{claim['says']} **{claim['verdict'].capitalize()}.** {claim['truth']}"
         row = [str(claim["row"]), said, f"{claim['kind']}: {numbers}", f"`{claim['command']}`"]
         rows.setdefault(claim["section"], []).append(row)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import socket
 import time
 import traceback
@@ -110,6 +111,8 @@ def settle(number: int, count: int) -> None:
     killed worker has left half written is compiled again; of that nobody needs to hear.
     """
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator hears it, and ends all
     with suppress(AttributeError, OSError):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[number % len(cores) :: count] or cores)

@@ -99,7 +99,7 @@ def test_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_file_of_hashes_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "x.json").touch()
     with pytest.raises(FileExistsError, match=r"x\.json exists; name another folder"):
-        training.record(tmp_path / "x.json", "bf16", {}, None)
+        training.record(tmp_path / "x.json", "bf16", {}, {})
 
 
 def test_products_of_the_platform_keep_the_operands_and_lose_the_order() -> None:

@@ -187,9 +187,10 @@ def test_descent_in_numpy_halves() -> None:
     squares, _, cancelled = g14.descend(
         x[None], y[None], keys, np.float32(0.1), "fp16", "fp16", False
     )
-    w, lost = np.zeros(3, np.float32), 0
+    w: Any = np.zeros(3, np.float32)
+    lost = 0
     for k in range(len(x)):
-        output = np.float32(0)
+        output: Any = np.float32(0)
         for term in x[k].astype(np.float64) * w:
             output = np.float32(output + term)
         residual = np.float32(np.float16(np.float16(output) - np.float16(y[k])))
@@ -208,7 +209,7 @@ def test_descent_in_numpy_halves() -> None:
     [(g12, {"A": 5, "C": 8}), (g13, {"C": 8}), (g14, {"B": 7, "C": 6})],
 )
 def test_fast_run(module: Any, grades: dict[str, int], tmp_path: Path) -> None:
-    outcome = ps.figures.run(f"experiments.{STORED[module]}", tmp_path)
+    outcome = ps.figures.run(f"experiments.{STORED[module]}", out=tmp_path)
     assert not outcome.mismatches
     assert Counter(check.grade for check in outcome.checks) == grades
 

@@ -167,9 +167,9 @@ def compress(
         if isinstance(leaf, float):
             raise TypeError(f"params has the number {shown(leaf)} at {name!r}; allowed are arrays")
     specs = _specs(spec, names)
-    for chosen in filter(None, specs):
-        if chosen.mode is RoundingMode.STOCHASTIC:
-            raise ValueError(f"spec is '{chosen}'; allowed are roundings without random bits")
+    for given in filter(None, specs):
+        if given.mode is RoundingMode.STOCHASTIC:
+            raise ValueError(f"spec is '{given}'; allowed are roundings without random bits")
     kept = [None] * len(leaves) if masks is None else structure.flatten_up_to(masks)
     rows, befores, afters = [], [], []
     for n, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
