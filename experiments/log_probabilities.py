@@ -99,7 +99,8 @@ def _layout(tokens: np.ndarray, lengths: np.ndarray, way: Way) -> tuple[np.ndarr
     kept = np.where(is_token, positions, 0)
     given = np.take_along_axis(tokens, kept, axis=1) * is_token
     slots = kept if way.is_aligned else np.broadcast_to(np.arange(columns), kept.shape)
-    return np.int32(given), np.int32(np.where(is_token, positions, -1)), np.int32(slots)
+    positions = np.where(is_token, positions, -1)
+    return given.astype(np.int32), positions.astype(np.int32), slots.astype(np.int32)
 
 
 def chunks_of(

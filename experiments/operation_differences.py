@@ -44,47 +44,53 @@ def results_of(
     -------
     dict of arrays, shape (count, length, ...)
         By the operation's name and block, as "qkv 1"; 0 at padding and at keys that are not seen.
+        The last is what `log_probabilities.read` returns.
+
+    Raises
+    ------
+    ValueError
+        If keys stand by column, or a program is compiled.
     """
     if not way.is_aligned or runs == "program":
         raise ValueError(
-            f"way is {way}, runs is {runs!r}; allowed are keys by position, and one operation at a time"
+            f"way is {way}, runs is {runs!r}; allowed are keys by position, and 'numpy' or 'jax'"
         )
     found: Kept = {}
+    counts: Counter[str] = Counter()
     chunks = lp.chunks_of(tokens, lengths, way)
-    count, length = len(tokens), tokens.shape[1] - 1
-    seen: Counter[str] = Counter()
+    shape = len(tokens), tokens.shape[1] - 1
     rows, positions = next(chunks)
 
     def see(name: str, result: Any) -> Any:
         nonlocal rows, positions
-        if name == "embedding" and seen:
+        if name == "embedding" and counts:  # the first operation of the next chunk
             rows, positions = next(chunks)
-            seen.clear()
-        label = f"{name} {seen[name]}"
-        seen[name] += 1
+            counts.clear()
+        label = f"{name} {counts[name]}"
+        counts[name] += 1
         own = np.array(result)
         by_token = own.swapaxes(1, 2) if own.ndim == 4 else own
-        is_kept = np.broadcast_to(
-            (positions >= 0).reshape(*positions.shape, *(1,) * (by_token.ndim - 2)), by_token.shape
-        )
-        if name in BY_KEY:
-            by_token, is_kept = by_token[..., :length], is_kept[..., :length]
-            is_kept = is_kept & (np.arange(length) <= positions[:, :, None, None])
-        at = rows[:, None], np.maximum(positions, 0)
+        by_token = by_token[..., : shape[1]] if name in BY_KEY else by_token
+        token = np.nonzero(positions >= 0)
+        at = rows[token[0]], positions[token]
+        is_seen: Any = np.arange(shape[1]) <= at[1][:, None, None] if name in BY_KEY else True
+        values = by_token[token]
         if label not in found:
-            found[label] = np.zeros((count, length, *by_token.shape[2:]), by_token.dtype)
-        is_token = positions >= 0
-        kept = np.where(is_kept, by_token, by_token.dtype.type(0))
-        found[label][at[0].repeat(len(positions[0]), 1)[is_token], positions[is_token]] = kept[
-            is_token
-        ]
+            found[label] = np.zeros(shape + values.shape[1:], values.dtype)
+        found[label][at] = np.where(is_seen, values, values.dtype.type(0))
         if instead is None:
             return result
-        by_token[...] = np.where(is_kept, instead[label][at], by_token)
-        return own if isinstance(result, np.ndarray) else _jax_array(own)
+        by_token[token] = np.where(is_seen, instead[label][at], values)
+        return own if isinstance(result, np.ndarray) else _as_jax(own)
 
     lp.read(_Watched(using, see), tokens, lengths, way, runs=runs)
     return found
+
+
+def _as_jax(x: np.ndarray) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.asarray(x)
 
 
 class _Watched:
@@ -99,12 +105,6 @@ class _Watched:
         return lambda name, *given: self._see(name, run(name, *given))
 
 
-def _jax_array(x: np.ndarray) -> Any:
-    import jax.numpy as jnp
-
-    return jnp.asarray(x)
-
-
-def differing(ours: Kept, theirs: Kept) -> dict[str, int]:
+def differing(ours: Kept, theirs: Kept) -> np.ndarray:
     """Return how many numbers of each operation differ."""
-    return {label: int(np.sum(x != theirs[label])) for label, x in ours.items()}
+    return np.array([np.sum(x != theirs[label]) for label, x in ours.items()], float)
