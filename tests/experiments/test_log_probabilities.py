@@ -36,6 +36,7 @@ def changed(whole: np.ndarray, way: lp.Way, using: decoder.Stated = STATED, **ho
     return int(np.sum(found.view(np.uint32) != whole.view(np.uint32)))
 
 
+@pytest.mark.long
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     st.builds(
@@ -50,22 +51,26 @@ def test_one_hash_over_batches_paddings_and_chunks(whole: np.ndarray, way: lp.Wa
     assert lp.digest(found) == lp.digest(whole)
 
 
+@pytest.mark.long
 def test_probabilities_sum_to_one(whole: np.ndarray) -> None:
     is_token = np.arange(whole.shape[1]) < LENGTHS[:, None]
     assert np.allclose(np.exp(whole).sum(axis=-1)[is_token], 1, atol=1e-5)
 
 
+@pytest.mark.long
 def test_keys_by_column_change_bits_under_left_padding(whole: np.ndarray) -> None:
     way = lp.Way(batch=2, padding="left", is_aligned=False)
     assert changed(whole, way) > 0
     assert changed(whole, replace(way, padding="right")) == 0
 
 
+@pytest.mark.long
 def test_a_kernel_for_few_rows_changes_bits(whole: np.ndarray) -> None:
     few = replace(STATED, few_rows="bf16_bf16_fp32:pairwise")
     assert changed(whole, lp.Way(batch=2, chunk=1), few) > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("masked", "is_exact"), [(-1e9, True), (-8.0, False)])
 def test_a_mask_has_to_give_an_exact_zero(
     whole: np.ndarray, masked: float, *, is_exact: bool

@@ -28,6 +28,7 @@ def whole() -> Iterator[od.Kept]:
         yield od.results_of(STATED, *GIVEN, lp.Way(batch=8))
 
 
+@pytest.mark.long
 def test_the_last_result_is_the_reading(whole: od.Kept) -> None:
     labels = list(whole)
     assert (labels[0], labels[-1]) == ("embedding 0", "log_softmax 0")
