@@ -31,7 +31,12 @@ Cache = dict[str, Any]
 class Arithmetic(Protocol):
     """What the model computes with. `name` says which operation it is."""
 
-    dtype: Any
+    def __hash__(self) -> int:
+        """Equal ones share compiled programs."""
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of arrays between the operations."""
 
     def product(self, name: str, a: Any, b: Any) -> Any:
         """Return a @ b."""
@@ -96,15 +101,18 @@ def extend(
         keys, values = (longer[f"{name} {n}"][:, :capacity] for name in ("keys", "values"))
         q = xp.moveaxis(y[:, :, 0], 2, 1)
         scores = using.product("scores", q, xp.moveaxis(keys, (2, 3), (1, 2)))
-        scores = xp.where(is_visible, using.scale("scores", scores), scores.dtype.type(masked))
+        scores = xp.where(
+            is_visible, using.scale("scaled_scores", scores), scores.dtype.type(masked)
+        )
         shares = using.softmax("softmax", scores)
         y = using.product("values", shares, xp.moveaxis(values, 2, 1))
         y = xp.moveaxis(y, 1, 2).reshape(batch, count, WIDTH)
         x = using.add("residual", x, using.product("projection", y, w["projection"]))
-        y = using.normalised("norm", x, weights["gains"][n, 1])
+        y = using.normalised("perceptron_norm", x, weights["gains"][n, 1])
         y = using.silu("silu", using.product("expand", y, w["expand"]))
-        x = using.add("residual", x, using.product("contract", y, w["contract"]))
-    x = using.normalised("norm", x, weights["gain"])
+        y = using.product("contract", y, w["contract"])
+        x = using.add("perceptron_residual", x, y)
+    x = using.normalised("last_norm", x, weights["gain"])
     logits = using.product("output", x, weights["tokens"].T)
     return using.log_softmax("log_softmax", logits), longer
 
@@ -199,8 +207,6 @@ class Stated:
         The products of fewer than 8 rows; as the others by default. Kernels of libraries differ
         there (an H100 computes them outside the tensor cores), and a result then depends on how
         many rows are computed with it.
-    few_rows_of : tuple of str
-        The operations to which that applies; all by default.
     order : str
         Order of the other sums, in float32.
     backend : str
@@ -210,7 +216,6 @@ class Stated:
     format: str = "bf16"
     products: str = "bf16_bf16_fp32->bf16"
     few_rows: str | ps.MatmulSpec = ""
-    few_rows_of: tuple[str, ...] = ()
     order: str = "pairwise"
     backend: str = "auto"
     dtype: Any = np.float32
@@ -218,8 +223,7 @@ class Stated:
     def product(self, name: str, a: Any, b: Any) -> Any:
         """Return a @ b by a spec."""
         rows = a.shape[-2] if a.ndim == 4 or b.ndim > 2 else int(np.prod(a.shape[:-1]))
-        is_other = self.few_rows and rows < 8 and name in (self.few_rows_of or (name,))
-        spec = self.few_rows if is_other else self.products
+        spec = self.few_rows if self.few_rows and rows < 8 else self.products
         if b.ndim > 2:
             return self._multiplied(a, b, spec)
         y = self._multiplied(a.reshape(rows, -1), b, spec)
@@ -277,7 +281,7 @@ def load() -> dict[str, np.ndarray]:
 def texts() -> np.ndarray:
     """Return texts that the model has not seen: tokens, shape (UNSEEN, LENGTH + 1)."""
     with np.load(FILE) as file:
-        return np.int32(file["text"])
+        return np.asarray(file["text"], np.int32)
 
 
 def empty_cache(batch: int, capacity: int, dtype: Any = np.float32) -> Cache:

@@ -5,9 +5,9 @@ them (prefill, as in training), some (chunked prefill), or one (decoding, as in 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,23 @@ def read(
     if runs not in RUNS:
         raise ValueError(f"runs is {runs!r}; allowed are {', '.join(map(repr, RUNS))}")
     count, length = len(tokens), tokens.shape[1] - 1
+    given, positions, slots = _layout(tokens, lengths, way)
+    is_token, chunk = positions >= 0, way.chunk or length
+    read_batch = (
+        _program(using, chunk, masked) if runs == "program" else _eager(using, chunk, masked, runs)
+    )
+    found = np.zeros((count, length, decoder.WORDS), np.float32)
+    for start in range(0, count, way.batch):
+        rows = np.arange(start, start + way.batch) % count
+        result = read_batch([x[rows] for x in (given, positions, slots)])
+        for n, row in enumerate(rows[: count - start]):
+            found[row, : lengths[row]] = result[n][is_token[row]]
+    return found
+
+
+def _layout(tokens: np.ndarray, lengths: np.ndarray, way: Way) -> tuple[np.ndarray, ...]:
+    """Return tokens, positions (-1 at padding) and slots, each int32 (count, columns)."""
+    length = tokens.shape[1] - 1
     chunk = way.chunk or length
     columns = -(-length // chunk) * chunk
     first = (columns - lengths if way.padding == "left" else 0 * lengths)[:, None]
@@ -83,41 +100,47 @@ def read(
     given = np.take_along_axis(tokens, kept, axis=1) * is_token
     slots = kept if way.is_aligned else np.broadcast_to(np.arange(columns), kept.shape)
     positions = np.where(is_token, positions, -1)
-    program = _program(using, chunk, masked) if runs == "program" else None
-    found = np.zeros((count, length, decoder.WORDS), np.float32)
-    for start in range(0, count, way.batch):
-        rows = np.arange(start, start + way.batch) % count
-        batch = [np.int32(x[rows]) for x in (given, positions, slots)]
-        read_batch = program or partial(_run, using, chunk, masked, runs)
-        result = read_batch(batch)
-        for n, row in enumerate(rows[: count - start]):
-            found[row, : lengths[row]] = result[n][is_token[row]]
-    return found
+    return given.astype(np.int32), positions.astype(np.int32), slots.astype(np.int32)
 
 
-def _run(
-    using: decoder.Arithmetic, chunk: int, masked: float, runs: str, batch: list[np.ndarray]
-) -> np.ndarray:
-    """Read a batch, chunk by chunk, with a cache."""
-    rows, columns = batch[0].shape
-    state: Any = decoder.load(), decoder.empty_cache(rows, columns), batch
-    if runs == "jax":
-        import jax
-        import jax.numpy as jnp
+def chunks_of(
+    tokens: np.ndarray, lengths: np.ndarray, way: Way
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield, for each chunk in the order of `read`, its sequences and their tokens' positions."""
+    positions = _layout(tokens, lengths, way)[1]
+    chunk = way.chunk or positions.shape[1]
+    for start in range(0, len(tokens), way.batch):
+        rows = np.arange(start, start + way.batch) % len(tokens)
+        for k in range(0, positions.shape[1], chunk):
+            yield rows, positions[rows, k : k + chunk]
 
-        weights, state, batch = jax.tree.map(jnp.asarray, state)
-    else:
-        weights, state, batch = state
-    found = []
-    for k in range(0, columns, chunk):
-        parts = (x[:, k : k + chunk] for x in batch)
-        part, state = decoder.extend(weights, state, *parts, using, masked)
-        found.append(np.asarray(part))
-    return np.concatenate(found, axis=1)
+
+def _eager(
+    using: decoder.Arithmetic, chunk: int, masked: float, runs: str
+) -> Callable[..., np.ndarray]:
+    """Return a function that reads a batch, chunk by chunk, with a cache."""
+
+    def run(batch: list[np.ndarray]) -> np.ndarray:
+        rows, columns = batch[0].shape
+        weights: Any = {name: x.astype(using.dtype) for name, x in decoder.load().items()}
+        state: Any = decoder.empty_cache(rows, columns, using.dtype)
+        if runs == "jax":
+            import jax
+            import jax.numpy as jnp
+
+            weights, state, batch = jax.tree.map(jnp.asarray, (weights, state, batch))
+        found = []
+        for k in range(0, columns, chunk):
+            tokens, positions, slots = (x[:, k : k + chunk] for x in batch)
+            part, state = decoder.extend(weights, state, tokens, positions, slots, using, masked)
+            found.append(np.asarray(part))
+        return np.concatenate(found, axis=1)
+
+    return run
 
 
 @cache
-def _program(using: decoder.Arithmetic, chunk: int, masked: float) -> Callable[..., np.ndarray]:
+def _program(using: Any, chunk: int, masked: float) -> Callable[..., np.ndarray]:
     """Return a function of a batch, compiled, whose arrays have the arithmetic's dtype."""
     import jax
     import jax.numpy as jnp
@@ -129,7 +152,8 @@ def _program(using: decoder.Arithmetic, chunk: int, masked: float) -> Callable[.
         state = jax.tree.map(jnp.asarray, decoder.empty_cache(batch, columns, using.dtype))
 
         def one(state: Any, parts: Any) -> Any:
-            found, state = decoder.extend(weights, state, *parts, using, masked)
+            tokens, positions, slots = parts
+            found, state = decoder.extend(weights, state, tokens, positions, slots, using, masked)
             return state, found
 
         _, found = jax.lax.scan(one, state, parts)

@@ -35,6 +35,7 @@ HEAVY: dict[str, dict[str, Any]] = {
     "g23_half_precision_lu": {"format_": "bf16", "n": 16, "refined": 8},
     "g25_low_precision_factors": {"format_": "bf16", "n": 10},
     "g26_least_squares": {"format_": "bf16", "m": 12, "exponents": (1, 3)},
+    "g28_log_probabilities": {"formats": ("bf16",), "machine": "a100", "length": 6, "chunk": 3},
 }
 
 
@@ -74,6 +75,8 @@ def test_every_parameter_says_what_it_is() -> None:
         ("g25_low_precision_factors", {"matrices": "no"}, "'no'; allowed is a folder with .mtx"),
         ("g26_least_squares", {"m": 4}, "m is 4; allowed are integers from n, 10"),
         ("g10_tensor_cores", {"machines": ("h100:e4m9",)}, "parameter 'machines': "),
+        ("g28_log_probabilities", {"chunk": 8}, "chunk is 8; allowed are integers from 1 to 7"),
+        ("g28_log_probabilities", {"sequences": 65}, "sequences are 65 of length 18; allowed are"),
     ],
 )
 def test_what_is_not_allowed_is_one_line(
