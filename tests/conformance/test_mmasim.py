@@ -31,7 +31,7 @@ def test_the_steps_are_those_of_the_machines() -> None:
 def test_a_wrong_rule_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     def dot(length: int, kind: str, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
-            return (c + (a * b).sum(axis=1, dtype=np.float32)).astype(np.float32)
+            return np.asarray(c + (a * b).sum(axis=1, dtype=np.float32), np.float32)
 
     assert mmasim.compare("mi250:fp16", 2000, {"pairs": dot}) > 0
     assert "mi250:fp16, 2000, " in capsys.readouterr().out

@@ -46,13 +46,13 @@ def exact(name: str, a: Any, b: Any, c: Any) -> np.ndarray:
 
 
 def run(a: Any, b: Any, name: str, c: float = 0.0) -> float:
-    a, b, c = (np.asarray(x, np.float32) for x in (a, b, c))
-    return float(np.asarray(ps.matmul(a, b, name, c=c, backend="reference")).item())
+    x, y, first = (np.asarray(v, np.float32) for v in (a, b, c))
+    return float(np.asarray(ps.matmul(x, y, name, c=first, backend="reference")).item())
 
 
 def cases(name: str) -> list[tuple[Any, ...]]:
     kinds = (("bits", 3), ("finite", 21), ("near", 35), ("tiny", 9))
-    spec = ps.MatmulSpec.parse(name)
+    spec: Any = ps.MatmulSpec.parse(name)
     found = []
     for kind, k in kinds:
         a, b, c = operands(name, (3, 3, k), kind)
