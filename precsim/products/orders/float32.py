@@ -13,7 +13,8 @@ from jax import lax
 
 from precsim._arrays import Array, absolute
 from precsim.formats.carrier import FLOAT32
-from precsim.formats.registry import get_format
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.registry import Format, get_format
 from precsim.formats.storage import significand_bits
 from precsim.products.orders.multiply_add import MultiplyAdd
 from precsim.products.specs.spec import MatmulSpec
