@@ -125,7 +125,7 @@ def compute(
             found = own[list(own)[-1]]
             results[f"{name}, by shape, {single}"] = _measures(found, first, *given, clip)
             equal = od.results_of(by_shape, *given, single, instead=kept)
-            sizes = [x.size for x in kept.values()]
+            sizes = [x[0, 0].size * lengths.sum() for x in kept.values()]
             results[f"{name}, operations"] = np.array(list(kept))
             results[f"{name}, differing by operation"] = od.differing(own, kept) / sizes
             results[f"{name}, made by operation"] = od.differing(equal, kept)
