@@ -27,6 +27,17 @@ ACCUMULATORS = {
 SINGLE_ROUNDING = ("fp16_fp16_fp16", "bf16_bf16_bf16", "e4m3_e4m3_fp16")
 EXACT_PRODUCTS = "bf16_bf16_fp32"
 TENSOR_CORES = ("bf16", "fp16", "e4m3")
+MATRIX_UNITS = {
+    "mi100:fp16": 64**3,
+    "mi100:bf16": 64**3,
+    "mi250:fp16": 256**3,
+    "mi250:bf16": 256**3,
+    "mi300x:fp16": 256**3,
+    "mi300x:bf16": 256**3,
+    "mi300x:xf32": 256**3,
+    "mi300x:e4m3fnuz": 256**3,
+}
+"""AMD's, beside the rows of h100; M N K. MI100's exact sums are slow."""
 Check = Callable[[Callable[[], Any]], Callable[[], Wrong]]
 COMPARED = 64
 """Elements of a product that are compared with the definition."""
@@ -71,6 +82,13 @@ def cases() -> Iterator[Case]:
                 size=size,
                 quick_size=size if (kind, size) == ("bf16", 256**3) else None,
             )
+    for spec, size in MATRIX_UNITS.items():
+        yield Case(
+            name=f"matmul/{spec}/{round(size ** (1 / 3))}",
+            build=partial(product, spec),
+            goals=(Goal(measured=JIT, against=PLAIN),),
+            size=size,
+        )
     for spec in ("h100:bf16", "h100:e4m3", "fp16_fp16_fp16:adder=fp32"):
         yield Case(
             name=f"matmul/one layer/{spec}",
@@ -118,7 +136,7 @@ def product(name: str, setting: Setting) -> dict[str, Contender | str]:
     elif spec.adder is not None:
         ways[C_LOOP] = partial(product_limits.c_accumulator, a, b, spec)
         ways[NUMBA] = partial(product_limits.numba_accumulator, a, b, spec)
-    else:
+    elif spec.order == ps.options.Sequential():
         adder = f"{name}:adder=fp32"
         with_adder = against_definition(a, b, adder)
         found[ADDER] = compiled(partial(_product, spec=adder), a, b, with_adder)

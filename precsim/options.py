@@ -12,6 +12,9 @@ from precsim.products.specs.fused_block import PairInterleaved as PairInterleave
 from precsim.products.specs.fused_block import Promote as Promote
 from precsim.products.specs.fused_block import ResidueFirst as ResidueFirst
 from precsim.products.specs.fused_block import SplitK as SplitK
+from precsim.products.specs.step_block import ExactBlock as ExactBlock
+from precsim.products.specs.step_block import FlooredBlock as FlooredBlock
+from precsim.products.specs.step_block import PairwiseBlock as PairwiseBlock
 from precsim.rounding.modes import EvenRule as EvenRule
 from precsim.rounding.modes import InfinityMode as InfinityMode
 from precsim.rounding.modes import NanMode as NanMode

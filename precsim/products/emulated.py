@@ -21,7 +21,9 @@ from precsim.products.preparation import operand_bits, rotated_operands
 from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import StepBlock
 from precsim.products.tensor_core.choice import fused_product
+from precsim.products.tensor_core.step_blocks import block_product
 from precsim.rounding.kernel.kernel import round_array
 
 _TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
@@ -90,6 +92,8 @@ def _product(
         if not is_guarded:
             special = [count_special(x) for x in (a, b, c) if x is not None]
             is_exact = jnp.concatenate(special).sum() == 0
+    elif isinstance(spec.order, StepBlock):
+        total = block_product(a, b, c, spec)
     elif spec.order != SEQUENTIAL or is_stochastic(spec):
         total = ordered_matmul(a, b, c, spec, random_bits)
     else:

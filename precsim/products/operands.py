@@ -12,6 +12,7 @@ from precsim.formats.scaled import scaled_format
 from precsim.products.backends import Specs
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import StepBlock
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.random_bits import beside
@@ -213,7 +214,9 @@ def _checked_formats(specs: Specs, carrier: Carrier) -> str | None:
     """Check that the carrier holds all formats; return which part of the product is stochastic."""
     spec = specs.forward
     needs_float32 = (
-        isinstance(spec.order, FusedBlock) or spec.scales_sums or spec.rotation is not None
+        isinstance(spec.order, FusedBlock | StepBlock)
+        or spec.scales_sums
+        or spec.rotation is not None
     )
     if needs_float32 and carrier is not FLOAT32:
         raise TypeError(f"a has dtype {carrier.name}; allowed for '{spec}' is float32")

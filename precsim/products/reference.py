@@ -10,7 +10,9 @@ from precsim.products.preparation import operand_bits, rotated_operands
 from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import StepBlock
 from precsim.products.tensor_core.choice import fused_product
+from precsim.products.tensor_core.step_blocks import block_product
 from precsim.rounding.round_to import round_to
 
 
@@ -43,6 +45,9 @@ def _product(a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits:
     if isinstance(spec.order, FusedBlock):
         total: Array = np.asarray(fused_product(a, b, c, spec, random_bits))
         return total
-    total = ordered_matmul(a, b, c, spec, random_bits)
+    if isinstance(spec.order, StepBlock):
+        total = np.asarray(block_product(a, b, c, spec))
+    else:
+        total = ordered_matmul(a, b, c, spec, random_bits)
     # One NaN, without sign.
     return np.where(np.isnan(total), np.full_like(total, np.nan), total)

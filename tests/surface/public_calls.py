@@ -315,6 +315,7 @@ EXEMPT: dict[str, str] = {
             *("RoundingMode", "OverflowMode", "InfinityMode", "NanMode", "SubnormalMode"),
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
+            *("ExactBlock", "PairwiseBlock", "FlooredBlock"),
         ),
         DESCRIPTION,
     ),

@@ -12,6 +12,7 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.scaled import scaled_format
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import FlooredBlock, StepBlock
 from precsim.rounding.modes import RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import Operation
@@ -125,6 +126,17 @@ def _accumulated(spec: MatmulSpec, n: int, likelihood: Likelihood) -> Unit:
         # F bits after the largest one.
         bits = spec.order.fraction_bits
         return Unit(gamma(3 * n + 3, 2.0 ** (1 - bits)), n * unit_of(accumulator).absolute)
+    if isinstance(spec.order, StepBlock):
+        # Each term of a step loses less than in a chain of additions of float32 or the accumulator;
+        # what `FlooredBlock` cuts off is below its last bit, twice.
+        roundings = 2 * n + 2
+        if isinstance(spec.order, FlooredBlock):
+            return Unit(
+                gamma(4 * roundings, 2.0 ** (1 - spec.order.fraction_bits)),
+                n * unit_of(accumulator).absolute,
+            )
+        unit = unit_of(accumulator)
+        return Unit(gamma(roundings, unit.relative), roundings * unit.absolute)
     if spec.adder is None or isinstance(spec.order, Exact):
         return sum_unit(spec.order, n, accumulator, likelihood)
     both = unit_of(accumulator).plus(unit_of(spec.adder))

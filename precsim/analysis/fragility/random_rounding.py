@@ -16,6 +16,7 @@ from precsim.formats.scaled import scaled_format
 from precsim.products.dot_general import arrange
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import StepBlock
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
@@ -64,7 +65,7 @@ def _product(spec: MatmulSpec) -> MatmulSpec:
     """Return a product whose sums and results are rounded stochastically, where that is defined."""
     if spec.has_register:
         return spec
-    order = SEQUENTIAL if isinstance(spec.order, FusedBlock) else spec.order
+    order = SEQUENTIAL if isinstance(spec.order, FusedBlock | StepBlock) else spec.order
     output = None if spec.output is None else _rounding(spec.output)
     spec = replace(spec, order=order, output=output)
     if spec.stretch is not None:  # scales that change along the sum

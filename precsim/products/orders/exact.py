@@ -43,12 +43,8 @@ def exact_matmul(
     start = xp.zeros(shape, a.dtype) if c is None else xp.broadcast_to(xp.asarray(c), shape)
     columns = xp.moveaxis(xp.asarray(a), -1, 0)[..., None]
     rows = xp.moveaxis(xp.asarray(b), -2, 0)[..., None, :]
-    if spec.product is None:
-        summands = _exact_products(columns, rows, spec, carrier)
-    else:
-        summands = _rounded_products(columns, rows, spec.product, carrier)
     rounded = exact_sum(
-        summands,
+        products_of(columns, rows, spec),
         bitcast(start, carrier.uint_dtype),
         spec.accumulator,
         carrier,
@@ -56,6 +52,14 @@ def exact_matmul(
         random_bits=random_bits,
     )
     return bitcast(rounded, carrier.float_dtype)
+
+
+def products_of(columns: Array, rows: Array, spec: MatmulSpec) -> Summands:
+    """Return the products of a spec as summands; K first in both operands."""
+    carrier = as_carrier(columns)[1]
+    if spec.product is None:
+        return _exact_products(columns, rows, spec, carrier)
+    return _rounded_products(columns, rows, spec.product, carrier)
 
 
 def accumulator_bits(spec: MatmulSpec, count: int, carrier: Carrier) -> int:

@@ -173,6 +173,27 @@ def parse_schedule(text: str | Schedule) -> Schedule:
     )
 
 
+def check_steps(schedule: Schedule, length: int) -> None:
+    """Refuse a schedule whose chains are no whole numbers of steps of `length` products."""
+    match schedule:
+        case Promote(interval=n):
+            count, name = n, "interval"
+        # Left-over products first: then the parts may have any length.
+        case SplitK(residue=n) if n:
+            count, name = n, "residue"
+        case ResidueFirst(granule=n) | SplitK(granule=n):
+            count, name = n, "granule"
+        case _:
+            count, name = 0, ""
+    if count % length:
+        raise ValueError(
+            f"{name} of schedule '{schedule}' is {count}; allowed are multiples of the "
+            f"{length} products of a step"
+        )
+    if schedule == PairInterleaved() and 16 % length:
+        raise ValueError(f"length is {length}; allowed for schedule 'mma' are divisors of 16")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedBlock:
     """The order of a tensor core: L products and the accumulator, aligned, cut off, added exactly.
@@ -238,25 +259,7 @@ class FusedBlock:
             raise ValueError(
                 f"group is {self.group}; allowed are divisors of the {self.length} products of a step"
             )
-        match self.schedule:
-            case Promote(interval=n):
-                count, name = n, "interval"
-            # Left-over products first: then the parts may have any length.
-            case SplitK(residue=n) if n:
-                count, name = n, "residue"
-            case ResidueFirst(granule=n) | SplitK(granule=n):
-                count, name = n, "granule"
-            case _:
-                count, name = 0, ""
-        if count % self.length:
-            raise ValueError(
-                f"{name} of schedule '{self.schedule}' is {count}; allowed are multiples of the "
-                f"{self.length} products of a step"
-            )
-        if self.schedule == PairInterleaved() and 16 % self.length:
-            raise ValueError(
-                f"length is {self.length}; allowed for schedule 'mma' are divisors of 16"
-            )
+        check_steps(self.schedule, self.length)
 
     def __str__(self) -> str:
         """Return the string that a `MatmulSpec` understands."""

@@ -1,5 +1,7 @@
 """What a fused block can compute exactly: checks of its formats, and the words that a sum needs."""
 
+from typing import NamedTuple
+
 from precsim.formats.block import BlockFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32
@@ -12,13 +14,24 @@ from precsim.products.specs.fused_block import (
     Schedule,
     SplitK,
 )
+from precsim.products.specs.scaling import element_rounding
+from precsim.products.specs.step_block import FlooredBlock, StepBlock
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 
 WORD, TWO_WORDS = 1 << 32, 1 << 62
 """The sum of a step stays below the first in one word, below the second in two words."""
+_FP32 = RoundingSpec.parse("fp32")
 _PRODUCT_BITS = 30
 """A term's significand is a signed integer of 32 bits."""
+
+
+class SumRoundings(NamedTuple):
+    """How a product's sums are rounded."""
+
+    accumulator: RoundingSpec
+    product: RoundingSpec | None
+    adder: RoundingSpec | None
 
 
 def check_fused(
@@ -51,6 +64,32 @@ def check_fused(
     core = Core(*operands, accumulator, sums, order)
     _check_size(core)
     return core
+
+
+def check_step_block(
+    order: StepBlock, lhs: RoundingSpec | None, rhs: RoundingSpec | None, sums: SumRoundings
+) -> None:
+    """Refuse what the steps of an order have no rule for."""
+    if sums.accumulator.mode is RoundingMode.STOCHASTIC:
+        raise ValueError(
+            f"accumulator is '{sums.accumulator}'; allowed with order '{order}' are modes other "
+            "than 'sr'"
+        )
+    if sums.adder is not None:
+        raise ValueError(f"adder is '{sums.adder}'; allowed with order '{order}' is None")
+    if not isinstance(order, FlooredBlock):
+        return
+    if sums.product is not None:
+        raise ValueError(f"product is '{sums.product}'; allowed with order '{order}' is None")
+    if sums.accumulator != _FP32:
+        raise ValueError(
+            f"accumulator is '{sums.accumulator}'; allowed with order '{order}' is '{_FP32}'"
+        )
+    parts = [_numbers(name, element_rounding(part)) for name, part in (("lhs", lhs), ("rhs", rhs))]
+    if (bits := sum(part.element.precision for part in parts)) > _PRODUCT_BITS:
+        raise ValueError(
+            f"a product of {lhs} and {rhs} has {bits} bits; allowed are {_PRODUCT_BITS}"
+        )
 
 
 def _check_size(core: Core) -> None:

@@ -7,10 +7,12 @@ compared).
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from precsim.formats.arguments import nearest, shown
 from precsim.formats.block import BlockFormat
+from precsim.products.specs.cdna import CDNA, operand_name, operand_of, sums_of, unit_of
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
 from precsim.products.specs.grammar import (
     parse_piece,
@@ -18,6 +20,7 @@ from precsim.products.specs.grammar import (
     split_operands,
     split_outside_brackets,
 )
+from precsim.products.specs.step_block import PairwiseBlock, StepBlock
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -94,7 +97,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
     None for anything that does not start with a machine.
     """
     name, colon, rest = text.partition(":")
-    if name not in MACHINES:
+    if name not in MACHINES and name not in CDNA:
         return None
     head, *options = split_outside_brackets(rest, ":")
     operands, _, output = head.partition("->")
@@ -113,6 +116,9 @@ def parse_machine(text: str) -> dict[str, object] | None:
             accumulator = value
         else:
             schedule = parse_schedule(option)
+    if name in CDNA:
+        fields = _matrix_unit(name, lhs, rhs, schedule, accumulator, text)
+        return fields | ({"output": parse_piece(output)} if output else {})
     instruction = _instruction(name, lhs, rhs, schedule, text)
     accumulator = accumulator or instruction.accumulators[0]
     if accumulator not in instruction.accumulators:
@@ -125,7 +131,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
     # bits.
     zero = (-14 if is_half else -126) - 5 - max(instruction.fraction_bits - 23, 0)
     zero = zero if instruction.zero_exponent is None else instruction.zero_exponent
-    fields: dict[str, object] = {
+    fields = {
         "lhs": _operand(lhs),
         "rhs": _operand(rhs),
         "accumulator": RoundingSpec.parse(accumulator if is_half else f"{accumulator}:rtz"),
@@ -142,8 +148,35 @@ def parse_machine(text: str) -> dict[str, object] | None:
     return fields
 
 
+def _matrix_unit(
+    machine: str, lhs: str, rhs: str, schedule: Schedule, accumulator: str | None, text: str
+) -> dict[str, object]:
+    """Return the fields of a product of one of AMD's machines."""
+    pieces = lhs, rhs
+    unit = unit_of(machine, [_bare(piece) for piece in pieces])
+    if unit is None:
+        known = ", ".join(CDNA[machine])
+        raise ValueError(f"{machine} has no product {shown(text)}; its operands are {known}")
+    if accumulator not in (None, _FP32):
+        raise ValueError(
+            f"{machine} has no accumulator {shown(accumulator)} for {shown(text)}; allowed is {_FP32}"
+        )
+    sums = sums_of(unit)
+    return {
+        "lhs": operand_of(unit, lhs),
+        "rhs": operand_of(unit, rhs),
+        "accumulator": sums,
+        "product": sums if isinstance(unit.order, PairwiseBlock) else None,
+        "order": replace(unit.order, schedule=schedule),
+    }
+
+
+def _bare(piece: str) -> str:
+    return re.sub(r"\[.*", "", piece)
+
+
 def _instruction(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Instruction:
-    names = [re.sub(r"\[.*", "", piece) for piece in (lhs, rhs)]
+    names = [_bare(piece) for piece in (lhs, rhs)]
     if machine == _BLOCK_MACHINE and (instruction := _block_instruction(names)) is not None:
         return instruction
     fp8 = _FP8 + (_NARROWER if machine == _BLOCK_MACHINE else ())
@@ -199,26 +232,40 @@ def _operand(text: str) -> RoundingSpec | None:
     return _TF32 if text == "tf32" else parse_piece(text)
 
 
+def _operand_name(part: RoundingSpec, machine: str) -> str:
+    """Return what stands for an operand in a machine's string."""
+    if machine not in CDNA:
+        return "tf32" if part == _TF32 else piece(part)
+    return operand_name(machine, part)
+
+
 def machine_name(fields: Mapping[str, object]) -> str | None:
     """Return the machine's string for these fields of a `MatmulSpec`, None if there is none."""
     lhs, rhs, output, order = (fields[name] for name in ("lhs", "rhs", "output", "order"))
     if not (
-        isinstance(order, FusedBlock)
+        isinstance(order, FusedBlock | StepBlock)
         and isinstance(lhs, RoundingSpec)
         and isinstance(rhs, RoundingSpec)
     ):
         return None
-    operands = ["tf32" if part == _TF32 else piece(part) for part in (lhs, rhs)]
-    head = operands[0] if operands[0] == operands[1] else "_".join(operands)
-    head += f"->{piece(output)}" if isinstance(output, RoundingSpec) else ""
+    if isinstance(order, FusedBlock):
+        machines = [
+            f"{machine}:{{}}{accumulator}"
+            for machine in ("h100", "b200", "ada", "a100", "t4", "v100")
+            for accumulator in ("", ":acc=fp16")
+        ]
+    else:
+        machines = [f"{machine}:{{}}" for machine in CDNA]
     schedule = "" if order.schedule == FLAT else f":{order.schedule}"
-    for machine in ("h100", "b200", "ada", "a100", "t4", "v100"):
-        for accumulator in ("", ":acc=fp16"):
-            text = f"{machine}:{head}{accumulator}{schedule}"
-            try:
-                found = parse_machine(text) or {}
-            except ValueError:
-                continue  # a machine that does not have it
-            if all(fields[name] == value for name, value in found.items()):
-                return text
+    suffix = f"->{piece(output)}" if isinstance(output, RoundingSpec) else ""
+    for machine in machines:
+        operands = [_operand_name(part, machine.partition(":")[0]) for part in (lhs, rhs)]
+        head = operands[0] if operands[0] == operands[1] else "_".join(operands)
+        text = f"{machine.format(head + suffix)}{schedule}"
+        try:
+            found = parse_machine(text) or {}
+        except ValueError:
+            continue  # a machine that does not have it
+        if all(fields[name] == value for name, value in found.items()):
+            return text
     return None

@@ -24,7 +24,12 @@ from precsim.products.specs.grammar import (
     split_operands,
     split_outside_brackets,
 )
-from precsim.products.specs.limits import check_fused, needs_two_words
+from precsim.products.specs.limits import (
+    SumRoundings,
+    check_fused,
+    check_step_block,
+    needs_two_words,
+)
 from precsim.products.specs.machines import machine_name, parse_machine
 from precsim.products.specs.scaling import (
     check_register,
@@ -36,6 +41,7 @@ from precsim.products.specs.scaling import (
     scaling_of,
 )
 from precsim.products.specs.spellings import likely_spellings
+from precsim.products.specs.step_block import StepBlock, parse_step_block
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 
@@ -120,15 +126,13 @@ class MatmulSpec(InNotebooks):
     product: RoundingSpec | None = None
     adder: RoundingSpec | None = None
     output: RoundingSpec | None = None
-    order: Order | FusedBlock = SEQUENTIAL
+    order: Order | FusedBlock | StepBlock = SEQUENTIAL
     rotation: int | None = None
 
     def __post_init__(self) -> None:
         """Turn strings into specs and check."""
-        if not isinstance(self.order, FusedBlock):
-            object.__setattr__(
-                self, "order", parse_fused_block(str(self.order)) or parse_order(self.order)
-            )
+        if not isinstance(self.order, FusedBlock | StepBlock):
+            object.__setattr__(self, "order", _parsed_order(self.order))
         register = parse_register(self.accumulator)
         if register is not None:
             object.__setattr__(self, "accumulator", register)
@@ -148,6 +152,9 @@ class MatmulSpec(InNotebooks):
                         f"{name} is '{getattr(self, name)}'; allowed with a fused block is None"
                     )
             _ = self.core
+        if isinstance(self.order, StepBlock):
+            sums = SumRoundings(self.accumulator, self.product, self.adder)
+            check_step_block(self.order, self.lhs, self.rhs, sums)
         self._check_stretches()
         if isinstance(self.order, Exact) and self.adder is not None:
             raise ValueError(
@@ -197,9 +204,10 @@ class MatmulSpec(InNotebooks):
                 "rounding is allowed in the output only"
             )
         allowed = FLAT, Promote(interval=length)
-        if isinstance(self.order, FusedBlock) and self.order.schedule not in allowed:
+        order = self.order
+        if isinstance(order, FusedBlock | StepBlock) and order.schedule not in allowed:
             raise ValueError(
-                f"schedule is '{self.order.schedule}'; allowed for scales of {length} products are "
+                f"schedule is '{order.schedule}'; allowed for scales of {length} products are "
                 f"flat and 'promote{length}', which are the same: each {length} are a sum of their own"
             )
 
@@ -230,7 +238,7 @@ class MatmulSpec(InNotebooks):
     def elements(self) -> "MatmulSpec":
         """The product of the elements of scaled operands; of a stretch, where scales change."""
         order = self.order
-        if isinstance(order, FusedBlock) and self.stretch is not None:
+        if isinstance(order, FusedBlock | StepBlock) and self.stretch is not None:
             order = replace(order, schedule=FLAT)
         lhs, rhs = map(element_rounding, (self.lhs, self.rhs))
         return replace(self, lhs=lhs, rhs=rhs, order=order, output=None, rotation=None)
@@ -308,7 +316,8 @@ class MatmulSpec(InNotebooks):
         if arrow:
             fields["output"] = parse_piece(output)
         for option in options:
-            if (order := fields.get("order")) is not None and isinstance(order, FusedBlock):
+            order = fields.get("order")
+            if isinstance(order, FusedBlock | StepBlock) and "=" not in option:
                 fields["order"] = replace(order, schedule=parse_schedule(option))
                 continue
             key, equals, value = option.partition("=")
@@ -319,11 +328,7 @@ class MatmulSpec(InNotebooks):
             key = key if is_format else "order"
             if key in fields:
                 raise ValueError(f"matmul spec {shown(text)} gives {key} twice")
-            fields[key] = (
-                parse_piece(value)
-                if is_format
-                else parse_fused_block(option) or parse_order(option)
-            )
+            fields[key] = parse_piece(value) if is_format else _parsed_order(option)
         if fields["accumulator"] is None:
             raise ValueError(
                 f"matmul spec {shown(text)} has no accumulator; 'raw' is allowed for operands only"
@@ -347,6 +352,11 @@ class MatmulSpec(InNotebooks):
             if getattr(self, name) is not None:
                 text += f":{name}={piece(getattr(self, name))}"
         return text + rotation
+
+
+def _parsed_order(order: str | Order) -> Order | FusedBlock | StepBlock:
+    text = str(order)
+    return parse_fused_block(text) or parse_step_block(text) or parse_order(order)
 
 
 def _has_blocks(operand: RoundingSpec | None) -> bool:

@@ -19,6 +19,8 @@ from precsim.products.specs.fused_block import (
     ceil_div,
 )
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import StepBlock
+from precsim.products.tensor_core.step_block_oracle import block_dot_exact
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly
@@ -60,7 +62,7 @@ def fused_dot_exact(
         First value of the accumulator, or of the total to which chains of steps are added; 0 where
         scales of whole arrays multiply the result.
     spec : str or MatmulSpec
-        A spec whose order is a `FusedBlock`, for example "h100:bf16".
+        A spec whose order is a `FusedBlock` or another block of steps, for example "h100:bf16".
     random_bits : int
         Seed of a stochastic accumulator, of 32 bits.
 
@@ -75,7 +77,7 @@ def fused_dot_exact(
         If `a` and `b` are not of one length, a number is no float, or c is not 0 where scales
         multiply the sums at the end.
     TypeError
-        If the order of the spec is not a `FusedBlock`, or an operand is not a sequence of numbers.
+        If the order of the spec is no block of steps, or an operand is not a sequence of numbers.
 
     Notes
     -----
@@ -98,6 +100,10 @@ def fused_dot_exact(
     -0.75
     """
     spec = MatmulSpec.parse(spec)
+    if isinstance(spec.order, StepBlock):
+        if len(a) != len(b):
+            raise ValueError(f"a has {len(a)} numbers, b {len(b)}; allowed is one length for both")
+        return block_dot_exact(_floats(a, "a"), _floats(b, "b"), _float(c, "c"), spec)
     core = spec.core
     if _float(c, "c") != 0:
         spec.check_first_value()

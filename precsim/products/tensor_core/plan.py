@@ -18,6 +18,7 @@ from precsim.products.specs.fused_block import (
     SplitK,
     ceil_div,
 )
+from precsim.products.specs.step_block import StepBlock
 from precsim.products.tensor_core.step import NAN
 from precsim.rounding.spec import RoundingSpec
 
@@ -56,13 +57,13 @@ class Arranged(NamedTuple):
     """From the last totals to the result, patterns both."""
 
 
-def plan(block: FusedBlock, k: int) -> Plan:
+def plan(block: FusedBlock | StepBlock, k: int) -> Plan:
     """Lay out K > 0 products in steps and chains as the schedule of a block says."""
     places, chains, starts_from_total = _places(block, k)
     return Plan(places, chains, len(places) // block.length // chains, starts_from_total)
 
 
-def _places(block: FusedBlock, k: int) -> tuple[np.ndarray, int, bool]:
+def _places(block: FusedBlock | StepBlock, k: int) -> tuple[np.ndarray, int, bool]:
     index, length = np.arange(k), block.length
 
     def fill(index: np.ndarray, unit: int) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""Products whose order is a `StepBlock`: one driver, and the steps of each rule.
+
+The same source runs on NumPy arrays (the reference) and under JAX (compiled).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from precsim._arrays import Array, bitcast, entry, namespace
+from precsim._loops import repeat
+from precsim.arithmetic.sums.exact import exact_sum
+from precsim.formats.carrier import FLOAT32
+from precsim.products.orders.exact import products_of
+from precsim.products.orders.float32 import significand_bits
+from precsim.products.orders.multiply_add import operations
+from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
+from precsim.products.tensor_core.floored_step import floored_step
+from precsim.products.tensor_core.plan import add_chains, in_order, plan
+from precsim.rounding.modes import SubnormalMode
+from precsim.rounding.round_to import round_to
+from precsim.rounding.spec import RoundingSpec
+
+_U = FLOAT32.uint_dtype
+
+Step: TypeAlias = Callable[[Array, Any], Array]
+"""``step(total, n)``: the totals after step n, patterns in and out."""
+
+
+def block_product(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array:
+    """Return c + a @ b for a spec whose order is a `StepBlock`, in float32.
+
+    Shapes (..., M, K), (..., K, N) and (..., M, N), of any size; without products the result is c.
+    Operands are values of their formats. A last step that is not full is filled up with products of
+    +0.
+    """
+    block = spec.order
+    assert isinstance(block, StepBlock)
+    xp = namespace(a, b, c)
+    a, b = xp.asarray(a), xp.asarray(b)
+    k = a.shape[-1]
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    first = xp.zeros(shape, np.float32) if c is None else xp.broadcast_to(xp.asarray(c), shape)
+    if 0 in (k, *shape):
+        return first
+    where = plan(block, k)
+    columns = in_order(xp.moveaxis(bitcast(a, _U), -1, 0)[..., None], where.places)
+    rows = in_order(xp.moveaxis(bitcast(b, _U), -2, 0)[..., None, :], where.places)
+    match block:
+        case ExactBlock():
+            step = _exact_step(columns, rows, block.length, spec)
+        case PairwiseBlock():
+            first = round_to(first, spec.accumulator)
+            columns, rows = _positive_zeros(columns), _positive_zeros(rows)
+            step = _pairwise_step(columns, rows, block.length, spec)
+        case FlooredBlock():
+            step = floored_step(columns, rows, spec)
+    start = bitcast(first, _U)
+    start = _positive_zeros(start) if isinstance(block, PairwiseBlock) else start
+
+    def chain(total: Array, j: Any) -> Array:
+        return repeat(where.steps, lambda n, total: step(total, j * where.steps + n), total)
+
+    return bitcast(add_chains(chain, start, where, spec.accumulator), FLOAT32.float_dtype)
+
+
+def _positive_zeros(bits: Array) -> Array:
+    return namespace(bits).where(bits + bits == _U(0), _U(0), bits)
+
+
+def _exact_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> Step:
+    x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+    summands = products_of(x, y, spec)
+
+    def step(total: Array, n: Any) -> Array:
+        of_step = replace(
+            summands,
+            count=length,
+            term=lambda k: summands.term(n * length + k),
+            pattern=lambda k: summands.pattern(n * length + k),
+        )
+        return exact_sum(
+            of_step, total, spec.accumulator, FLOAT32, starts_from_zero=False, random_bits=None
+        )
+
+    return step
+
+
+def _pairwise_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> Step:
+    x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+    multiply, plus = _flushed() if _is_flushed_float32(spec) else _general(spec)
+
+    def step(total: Array, n: Any) -> Array:
+        level = [
+            multiply(entry(x, n * length + lane), entry(y, n * length + lane))
+            for lane in range(length)
+        ]
+        while len(level) > 1:
+            level = [plus(*level[i : i + 2]) for i in range(0, len(level), 2)]
+        return bitcast(plus(bitcast(total, FLOAT32.float_dtype), level[0]), _U)
+
+    return step
+
+
+Binary: TypeAlias = Callable[[Array, Array], Array]
+
+
+def _general(spec: MatmulSpec) -> tuple[Binary, Binary]:
+    """Return product and sum with integer arithmetic, right for every rounding."""
+    _, product, plus, _ = operations(spec)
+    return lambda x, y: product(x, y, (0, 0)), lambda x, y: plus(x, y, (0, 0))
+
+
+def _is_flushed_float32(spec: MatmulSpec) -> bool:
+    """Return whether float32 arithmetic computes a step, flushed where XLA may flush anyway.
+
+    A subnormal sum of float32 numbers is exact, and so is every product of few enough bits.
+    """
+    flushed = RoundingSpec.parse("fp32:flush_after_rounding")
+    bits = [significand_bits(part.format) for part in (spec.lhs, spec.rhs) if part is not None]
+    return (
+        spec.accumulator == flushed
+        and spec.product in (None, flushed)
+        and all(
+            part.subnormals is not SubnormalMode.GRADUAL for part in (spec.lhs, spec.rhs) if part
+        )
+        and len(bits) == 2
+        and sum(bits) <= FLOAT32.precision
+    )
+
+
+def _flushed() -> tuple[Binary, Binary]:
+    """Return product and sum in float32; integers between them keep XLA from joining the two."""
+
+    def flush(x: Array) -> Array:
+        bits = bitcast(x, _U)
+        is_normal = (bits & _U(FLOAT32.infinity)) != _U(0)
+        kept = namespace(bits).where(is_normal, bits, bits & _U(FLOAT32.sign_bit))
+        return bitcast(kept, FLOAT32.float_dtype)
+
+    def product(x: Array, y: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return flush(x * y)
+
+    def plus(x: Array, y: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return flush(x + y)
+
+    return product, plus
