@@ -26,6 +26,7 @@ TITLE = "Log-probabilities of one model: whole sequences, chunks and single toke
 CITATION = "a miniature; questions: NeMo-RL #3743, verl #6280, OpenRLHF #1155, vLLM #28326"
 CLASS: Grade = "A"
 PANELS = 3
+SECONDS = (35, 90)
 INPUTS = ("decoder.py", "decoder.npz", "log_probabilities.py", "operation_differences.py")
 RECORDED = {"bf16": "c0d3424362f2", "fp16": "43d89dd20c32"}
 PUBLISHED: dict[str, Any] = {
