@@ -1,6 +1,7 @@
 """Public names are documented in full; pages are narrow, in plain English, and name what exists."""
 
 import functools
+import hashlib
 import inspect
 import re
 from pathlib import Path
@@ -123,6 +124,28 @@ def test_names_that_a_page_uses_exist(page: Path) -> None:
         except AttributeError:
             missing.append(name)
     assert missing == []
+
+
+COUNTED = {"models": precsim.list_models, "data": precsim.list_tasks}
+NUMBERS = {12: "twelve", 13: "thirteen", 14: "fourteen", 15: "fifteen", 16: "sixteen"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/cli.md"])
+def test_models_and_data_sets_are_counted_right(page: str) -> None:
+    """In the links to their pages: [fourteen](models.md)."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, listed in COUNTED.items():
+        said = re.findall(rf"\[(\w+)(?: \w+)*\]\((?:docs/reference/)?{name}\.md\)", text)
+        assert NUMBERS[len(listed())] in said
+        assert set(said) & set(NUMBERS.values()) == {NUMBERS[len(listed())]}
+
+
+def test_hashes_are_the_digits_that_the_page_says() -> None:
+    text = (ROOT / "docs/explanation/scale.md").read_text(encoding="utf-8")
+    digits, of = re.findall(r"^Hash: the first (\d+) of the (\d+) digits", text, re.MULTILINE)[0]
+    hashes = re.findall(r"^\| \w+_(?:bf16|fp8) \| (\w+) \|", text, re.MULTILINE)
+    assert {len(digest) for digest in hashes} == {int(digits)}
+    assert int(of) == hashlib.sha256().digest_size * 2
 
 
 def drawn_folders(text: str) -> set[str]:
