@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from conformance.counts import check_counts
 from conformance.fuzzing import limits
 from conformance.fuzzing.files import FILES
 from conformance.fuzzing.parser import Parser
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 PARSERS: dict[str, Parser] = {**TEXTS, **FILES}
 _PIECE = 2_000
 """Inputs of one process, after which the next one starts with fresh memory."""
-_LEAST = {"inputs": 1, "first": 0, "workers": 1}
-"""Options that count, and the least that each may be."""
-_MOST = 10**9
 _INPUTS = "of all parsers together, by their shares; each reads at least one (default: %(default)s)"
 _SHOWN = 5
 """Faults of one parser that are printed."""
@@ -71,12 +69,11 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if unknown := sorted(set(args.parsers) - set(PARSERS)):
         parser.error(f"unknown parser {unknown[0]!r}; known are {', '.join(PARSERS)}")
-    for name, least in _LEAST.items():
-        given = getattr(args, name)
-        if not least <= given <= _MOST:
-            allowed = f"allowed are integers from {least} to {_MOST}"
-            print(f"error: --{name} is {given}; {allowed}", file=sys.stderr)
-            return 2
+    try:
+        check_counts(args, inputs=1, first=0, workers=1)
+    except ValueError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     names = list(dict.fromkeys(args.parsers)) or list(PARSERS)
     total = sum(PARSERS[name].share for name in names)
     faults = inputs = 0
