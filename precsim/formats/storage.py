@@ -1,15 +1,23 @@
-"""How many bits numbers of a format take in memory, their scales included."""
+"""How many bits numbers of a format need, and take in memory, their scales included."""
 
 import math
 
 from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.block import BlockFormat
-from precsim.formats.registry import AnyFormat
+from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.registry import AnyFormat, Format
 from precsim.formats.scaled import ScaledFormat
 from precsim.formats.tile import TileFormat
 
 _SCALE_BITS = 32
 """A scale of a whole array, row or channel is a float32."""
+
+
+def significand_bits(fmt: Format) -> int:
+    """Return the number of significand bits that values of a format need."""
+    if isinstance(fmt, FixedPointFormat):
+        return fmt.integer_bits + fmt.fraction_bits
+    return fmt.precision
 
 
 def element_bits(fmt: AnyFormat) -> float:

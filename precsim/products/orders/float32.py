@@ -15,6 +15,7 @@ from precsim._arrays import Array, absolute
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.registry import Format, get_format
+from precsim.formats.storage import significand_bits
 from precsim.products.orders.multiply_add import MultiplyAdd
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel import by_adding
@@ -56,13 +57,6 @@ def fast_step(
     elif is_fp32 and spec.adder is None:
         return add_split_product
     return None
-
-
-def significand_bits(fmt: Format) -> int:
-    """Return the number of significand bits that values of a format need."""
-    if isinstance(fmt, FixedPointFormat):
-        return fmt.integer_bits + fmt.fraction_bits
-    return fmt.precision
 
 
 def _is_plain_fp32(spec: RoundingSpec) -> bool:

@@ -13,8 +13,8 @@ from precsim._arrays import Array, bitcast, entry, namespace
 from precsim._loops import repeat
 from precsim.arithmetic.sums.exact import exact_sum
 from precsim.formats.carrier import FLOAT32
+from precsim.formats.storage import significand_bits
 from precsim.products.orders.exact import products_of
-from precsim.products.orders.float32 import significand_bits
 from precsim.products.orders.multiply_add import operations
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
