@@ -148,6 +148,19 @@ def test_hashes_are_the_digits_that_the_page_says() -> None:
     assert int(of) == hashlib.sha256().digest_size * 2
 
 
+def test_costs_at_the_top_of_a_page_are_those_of_its_table() -> None:
+    page = (ROOT / "docs/explanation/bit-exact-training.md").read_text(encoding="utf-8")
+    opening = " ".join(page.partition("\n## ")[0].split())
+    rows = re.findall(r"^\| .*, native, H100 \| .* <= (\d+) \| (\S+) \|$", page, re.MULTILINE)
+    (goal, first), (_, second) = rows
+    assert f"took {first} and {second} times as long as in float32" in opening
+    assert f"the first misses the goal of {goal} " in opening
+    assert float(second) <= float(goal) < float(first)
+    limits = page.partition("\n## Limits\n")[2]
+    assert "(scale.md#measured)" in limits
+    assert "H200" in limits
+
+
 def drawn_folders(text: str) -> set[str]:
     """Return the folders of the tree that a page draws between the lines ```text and ```."""
     tree = text.partition("```text\nprecsim/\n")[2].partition("```")[0]
