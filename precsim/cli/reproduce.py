@@ -4,7 +4,7 @@ import argparse
 import itertools
 import shlex
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
@@ -96,6 +96,20 @@ def _source(word: str) -> str | Path:
     return f"{load_experiments().__name__}.{find_figure(word)}"
 
 
+def _different(sources: Iterable[str | Path]) -> list[str | Path]:
+    """Return sources, each once; refuse two whose results would go to one folder."""
+    found: dict[str, str | Path] = {}
+    for source in sources:
+        stem = Path(_name(source)).stem
+        first = found.setdefault(stem, source)
+        if first != source and Path(first).resolve() != Path(source).resolve():
+            raise ValueError(
+                f"{_word(first)} and {_word(source)} would both be recorded as {stem}; allowed are "
+                "different names, or two commands with different --out"
+            )
+    return list(found.values())
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the figures; 1 if a number of class A does not match, or a figure fails."""
     console = PlainConsole(highlight=False)
@@ -111,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     words = figure_names() if args.names in ([], [ALL]) else args.names
     out = args.out or _OUT
-    sources = list(dict.fromkeys(_source(word) for word in words))
+    sources = _different(map(_source, words))
     jobs = 1 if args.jobs is None else integer(args.jobs, "--jobs", 1)
     if args.width is not None:
         number_within(args.width, "--width", 5, 100)
@@ -174,6 +188,10 @@ def _attempt(source: str | Path, *, with_traceback: bool, **options: Any) -> Out
         if with_traceback:
             traceback.print_exc()
         return f"{_name(source)}: {describe(error)}"
+
+
+def _word(source: str | Path) -> str:
+    return str(source) if isinstance(source, Path) else f"the published {_name(source)}"
 
 
 def _name(source: str | Path) -> str:

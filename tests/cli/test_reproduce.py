@@ -174,6 +174,38 @@ def test_files_of_others_are_kept(write: Write, capsys: pytest.CaptureFixture[st
     assert theirs.read_text() == "theirs"
 
 
+def test_equal_names_are_refused(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: the second file overwrote the results of the first."""
+    Path("other").mkdir()
+    mine, other = write(), write("other/mine.py")
+    assert "mine.py and other/mine.py would both be recorded as mine" in refused(
+        capsys, "mine.py", "other/mine.py"
+    )
+    write("g03_euler.py")
+    assert "the published g03_euler and g03_euler.py would both be recorded as g03" in refused(
+        capsys, "g03", "g03_euler.py"
+    )
+    assert not Path("figures").exists()
+    assert main(["reproduce", "mine.py", str(mine), "./mine.py"]) == 0  # one file
+    assert main(["reproduce", str(other)]) == 1
+    error = capsys.readouterr().err
+    assert "figures/mine was recorded from '../../mine.py', not from '../../other/mine.py'" in error
+
+
+def test_an_own_file_named_like_a_published_figure(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write("g97_test.py").parent
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(folder)])
+    monkeypatch.setattr("precsim.cli.reproduce.find_figure", lambda _: "g97_test")
+    assert main(["reproduce", "g97"]) == 0
+    assert (
+        '"source": "experiments.g97_test"' in Path("figures/g97_test/provenance.json").read_text()
+    )
+    assert main(["reproduce", "g97_test.py"]) == 1
+    assert "was recorded from 'experiments.g97_test', not from" in capsys.readouterr().err
+
+
 def test_an_interruption_keeps_and_shows_what_is_finished(
     write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:

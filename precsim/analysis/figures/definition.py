@@ -38,6 +38,8 @@ class Figure:
     seconds: tuple[float, ...]
     """About how long it takes on two cores: fast, and full if that is known."""
     parameters: dict[str, Parameter]
+    is_file: bool
+    """Whether it was loaded from a file, and not by the name of a module."""
 
     @property
     def path(self) -> Path:
@@ -155,6 +157,7 @@ def load(figure: str | Path) -> Figure:
         needs=str(getattr(module, "NEEDS", "")),
         seconds=tuple(getattr(module, "SECONDS", ())),
         parameters=parameters_of(module.compute, where),
+        is_file=is_file,
     )
 
 

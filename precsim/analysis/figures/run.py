@@ -93,7 +93,8 @@ def run(
         Keyword-only parameters of `compute`. With one that is not the default, the folder is
         another one and nothing is compared.
     force : bool
-        Whether to compute although an earlier run of the same code left its arrays.
+        Whether to compute although an earlier run of the same code left its arrays, and to
+        overwrite a folder that another file left.
     data_dir : str or Path, optional
         Folder with published files, for figures that name such TABLES.
     width : float, optional
@@ -110,7 +111,7 @@ def run(
     ------
     ValueError
         If the file defines no figure, a parameter is not allowed, or the folder of the figure
-        holds files of something else. Whatever the figure itself raises is passed on.
+        holds files of something else, or was recorded from another file. Whatever the figure itself raises is passed on.
 
     Examples
     --------
@@ -130,7 +131,7 @@ def run(
     tables = {name: data_files.read_columns(path) for name, path in files.items()}
     words = [f",{name.rstrip('_')}={_plain(value)}" for name, value in own.items()]
     folder = Path(out) / (file_name(found.name + "".join(words)) if own else found.name)
-    record.refuse_others(folder)
+    record.refuse_others(found, folder, force=force)
     sources = tuple(files.values())
     keys = [
         record.code_key(found, fast=speed, parameters=own, tables=sources)
@@ -143,9 +144,17 @@ def run(
     checks = () if own else found.check(results, tables)
     if kept is None:
         facts = record.provenance(
-            found, command=command, fast=fast, parameters=own, seconds=seconds, checks=checks
+            found,
+            folder,
+            command=command,
+            fast=fast,
+            parameters=own,
+            seconds=seconds,
+            checks=checks,
         )
         record.save(folder, keys[0], results, facts)
+    elif not (folder / "data.csv").is_file():
+        record.write_table(folder, results)
     if hasattr(found.module, "plot"):
         from precsim.analysis.plots.curves import without_published
         from precsim.analysis.plots.figures import figure as new_figure

@@ -98,11 +98,55 @@ def test_resumption(write: Write, again: Again, tmp_path: Path) -> None:
     assert is_computed()
     (results / "data.npz").write_bytes((results / "data.npz").read_bytes()[:100])
     assert is_computed()
-    (results / "provenance.json").write_text("{}")
+    facts = json.loads((results / "provenance.json").read_text())
+    (results / "provenance.json").write_text(json.dumps({**facts, "key": "another"}))
     assert is_computed()
     (results / "figure.svg").unlink()
     assert not is_computed()
     assert (results / "figure.svg").exists()
+
+
+def test_a_kept_figure_gets_back_what_is_missing(write: Write, again: Again) -> None:
+    write()
+    folder = again().folder
+    names = ("data.csv", "figure.svg", "figure.png")
+    contents = [(folder / name).read_bytes() for name in names]
+    for name in names:
+        (folder / name).unlink()
+    assert again().reused
+    assert [(folder / name).read_bytes() for name in names[:2]] == contents[:2]
+    assert (folder / names[2]).exists()
+
+
+def test_a_folder_of_another_file_is_refused(write: Write, again: Again, tmp_path: Path) -> None:
+    """Defect: two files of one name overwrote each other's results."""
+    write()
+    folder = again().folder
+    facts = json.loads((folder / "provenance.json").read_text())
+    assert facts["source"] == "../../mine.py"
+    other = tmp_path / "elsewhere" / "mine.py"
+    other.parent.mkdir()
+    other.write_text("def compute(): return {'n': 1}")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    message = (
+        r"recorded from '\.\./\.\./mine\.py', not from '\.\./\.\./elsewhere/mine\.py'; name ano"
+    )
+    with pytest.raises(ValueError, match=message):
+        ps.figures.run(other, out=tmp_path / "out")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert not ps.figures.run(other, out=tmp_path / "out", force=True).reused
+    assert ps.figures.run(other, out=tmp_path / "out").reused
+    with pytest.raises(ValueError, match="recorded from"):
+        again()
+
+
+def test_a_file_and_its_results_move_together(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "few.py").write_text("def compute(): return {'n': 1}")
+    ps.figures.run(tmp_path / "here" / "few.py", out=tmp_path / "here" / "out")
+    (tmp_path / "here").rename(tmp_path / "there")
+    there = tmp_path / "there"
+    assert ps.figures.run(there / "few.py", out=there / "out").reused
 
 
 def test_kept_arrays_are_the_computed_ones(write: Write, again: Again) -> None:
