@@ -42,6 +42,7 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
         good = len(outcome.checks) - len(outcome.mismatches)
         matched = f"{good}/{len(outcome.checks)}" if outcome.checks else "no numbers"
         matched = "own parameters" if outcome.parameters else matched
+        kept = f" (kept{'' if outcome.fast else ', full'})" if outcome.reused else ""
         colour = "red" if outcome.failed else "yellow" if outcome.mismatches else "green"
         table.add_row(
             outcome.name,
@@ -49,7 +50,7 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
             outcome.citation,
             f"{outcome.grade} {GRADES[outcome.grade]}",
             Text(matched, colour),
-            f"{outcome.seconds:.1f}{' (kept)' if outcome.reused else ''}",
+            f"{outcome.seconds:.1f}{kept}",
         )
     return table
 

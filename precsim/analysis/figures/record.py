@@ -32,10 +32,11 @@ PACKAGES = ("jax", "jaxlib", "matplotlib", "ml_dtypes", "numpy")
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Arrays of an earlier run, and how long it took."""
+    """Arrays of an earlier run, how long it took, and the key under which they were made."""
 
     results: dict[str, np.ndarray]
     seconds: float
+    key: str
 
 
 def code_key(
@@ -226,7 +227,7 @@ def load(folder: Path, keys: Iterable[str]) -> Kept | None:
         is_made_so = key in list(keys) and facts.get("key") == key
     except Exception:  # noqa: BLE001 zlib, zipfile, NumPy and JSON each have several errors of their own
         return None
-    return Kept(seconds=seconds, results=arrays) if is_made_so else None
+    return Kept(seconds=seconds, results=arrays, key=key) if is_made_so else None
 
 
 def _rows(results: dict[str, np.ndarray]) -> Iterator[list[Any]]:

@@ -86,10 +86,12 @@ def test_resumption(write: Write, again: Again, tmp_path: Path) -> None:
 
     assert is_computed()
     assert not is_computed()
+    assert again().fast
     assert is_computed(force=True)
     assert is_computed(fast=False)
     assert not is_computed(fast=False)
     assert not is_computed()  # a full result serves a fast run
+    assert not again().fast
     write()
     assert not is_computed()
     path.write_text(path.read_text() + "\n# changed\n")
@@ -162,6 +164,27 @@ def test_results_hold_numbers_of_any_kind(write: Write, again: Again) -> None:
     assert again().mismatches[0].computed == np.inf
 
 
+def test_a_plot_that_fails_leaves_data_and_no_older_picture(write: Write, again: Again) -> None:
+    path = write()
+    folder = again().folder
+    path.write_text(path.read_text() + "    results['y']\n")
+    with pytest.raises(
+        ValueError, match=r"mine: plot failed, so .*mine has data and no picture: Key"
+    ):
+        again()
+    assert {file.name for file in folder.iterdir()} == {"data.csv", "data.npz", "provenance.json"}
+    write(
+        **{
+            "axes[0].plot(results": "axes[0].set_title(r'$\\frac$')  # fails when saved\n    (results"
+        }
+    )
+    with pytest.raises(
+        ValueError, match=r"mine: plot failed, so .* no picture: ValueError: .*frac"
+    ):
+        again()
+    assert {file.name for file in folder.iterdir()} == {"data.csv", "data.npz", "provenance.json"}
+
+
 def test_own_parameters_are_recorded_drawn_and_not_compared(write: Write, again: Again) -> None:
     write()
     default = again()
@@ -228,11 +251,25 @@ MALFORMED = {
     "def compute(*, n=(1, '')): pass": "mine.py: the default of 'n' of compute is (1, ''); allowed",
     "CLASS = 'D'\ndef compute(): pass": "mine.py: CLASS is 'D'; allowed are 'A', 'B', 'C'",
     "PANELS = 0\ndef compute(): pass": "mine.py: PANELS is 0; allowed are integers from 1 on",
-    "INPUTS = 'a'\ndef compute(): pass": "INPUTS is 'a'; allowed is a tuple of texts",
+    "INPUTS = 'a'\ndef compute(): pass": "mine.py: INPUTS is 'a'; allowed is a tuple of texts",
+    "INPUTS = 3\ndef compute(): pass": "mine.py: INPUTS is 3; allowed is a tuple of texts",
+    "TITLE = 3\ndef compute(): pass": "mine.py: TITLE is 3; allowed is a text",
+    "CITATION = ()\ndef compute(): pass": "mine.py: CITATION is (); allowed is a text",
+    "NEEDS = None\ndef compute(): pass": "mine.py: NEEDS is None; allowed is a text",
+    "SECONDS = 3\ndef compute(): pass": "mine.py: SECONDS is 3; allowed is a tuple of numbers",
+    "CLASS = ['A']\ndef compute(): pass": "mine.py: CLASS is ['A']; allowed are 'A', 'B', 'C'",
+    "from math import nan\ndef compute(*, n=nan): pass": "mine.py: the default of 'n' of compute is nan",
+    "def compute(*, n=(1, -1e999)): pass": "the default of 'n' of compute is (1, -inf); allowed are",
     "def compute(): return [1]": "mine: compute returned [1]; allowed is a dict of arrays",
     "def compute(): return {'x': None}": "mine: compute returned 'x' of dtype object; allowed are",
     "def compute(): return {'__key__': 1}": "mine: compute returned '__key__' of dtype int64; allowed",
     "def compute(): return {}\ndef check(x): return [1]": "mine: check returned [1]; allowed is a",
+    "def compute(): return {}\ndef check(x): pass": "mine: check returned None; allowed is a list",
+    "def compute(): return {}\ndef check(x): return 3": "mine: check returned 3; allowed is a list",
+    "raise SystemExit": "mine.py exits with None; a figure has to go on",
+    "def compute(): raise SystemExit(0)": "mine: compute exits with 0; a figure has to go on",
+    "def compute(): return {}\ndef check(x): raise SystemExit('bye')": "mine: check exits with 'bye'; a",
+    "def compute(): return {}\ndef plot(*_): raise SystemExit(0)": "mine: plot exits with 0; a figure",
 }
 
 
