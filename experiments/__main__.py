@@ -11,6 +11,10 @@ OUT = Path(__file__).parent / "out"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the figures named first, all if there are none; return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    values = ("--data-dir", "--jobs", "--out", "--width")
+    before = ["", *words]
+    if all(word.startswith("-") or before[k] in values for k, word in enumerate(words)):
+        words.insert(0, "all")
     if not any(word.partition("=")[0] == "--out" for word in words):
         words += ["--out", str(OUT)]
     command = runpy.run_module("precsim")["main"]

@@ -140,7 +140,7 @@ def load(figure: str | Path) -> Figure:
         If there is no such file, or what it defines is no figure.
     """
     is_file = isinstance(figure, Path) or figure.endswith(".py")
-    with _no_exit(Path(figure).name):
+    with _no_exit(f"{Path(figure).name}: the file"):
         module = _module(Path(figure)) if is_file else import_module(str(figure))
     where = Path(str(module.__file__)).name
     for name, needed in (("compute", True), ("check", False), ("plot", False)):

@@ -169,7 +169,7 @@ def refuse_others(figure: Figure, folder: Path, *, force: bool = False) -> None:
         If it is such a folder.
     """
     try:
-        is_empty = not any(folder.iterdir())
+        is_empty = all(file.name == f"{_FACTS}.tmp" for file in folder.iterdir())  # ended there
     except FileNotFoundError:
         return
     if is_empty:

@@ -266,7 +266,7 @@ MALFORMED = {
     "def compute(): return {}\ndef check(x): return [1]": "mine: check returned [1]; allowed is a",
     "def compute(): return {}\ndef check(x): pass": "mine: check returned None; allowed is a list",
     "def compute(): return {}\ndef check(x): return 3": "mine: check returned 3; allowed is a list",
-    "raise SystemExit": "mine.py exits with None; a figure has to go on",
+    "raise SystemExit": "mine.py: the file exits with None; a figure has to go on",
     "def compute(): raise SystemExit(0)": "mine: compute exits with 0; a figure has to go on",
     "def compute(): return {}\ndef check(x): raise SystemExit('bye')": "mine: check exits with 'bye'; a",
     "def compute(): return {}\ndef plot(*_): raise SystemExit(0)": "mine: plot exits with 0; a figure",
