@@ -1,7 +1,12 @@
 """`precsim reproduce`: what it prints and returns, parameters as options, files of a user."""
 
+import multiprocessing
+import os
 import re
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -293,6 +298,25 @@ def test_an_interruption_keeps_and_shows_what_is_finished(
     assert captured.err == "precsim: error: interrupted\n"
     assert "2/2" in captured.out
     assert [path.name for path in Path("figures").iterdir()] == ["mine"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_an_interruption_of_the_main_process_ends_the_others(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: SIGINT to the main process alone waited for all that was being computed."""
+    for name in ("long1.py", "long2.py"):
+        write(name, **{"np.float64(factor)": "__import__('time').sleep(1000)"})
+
+    def interrupt() -> None:
+        while not Path("runs.txt").exists():  # a figure has begun
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main(["reproduce", "long1.py", "long2.py", "--jobs", "2"]) == 130
+    assert capsys.readouterr().err == "precsim: error: interrupted\n"
+    assert not multiprocessing.active_children()
 
 
 def test_a_figure_without_published_numbers_is_fine(
