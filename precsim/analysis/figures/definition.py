@@ -94,6 +94,8 @@ class Figure:
         results = {}
         for name, value in found.items():
             array = np.asarray(value)
+            if array.dtype.isbuiltin == 2:  # of ml_dtypes, which a stored array would lose
+                array = array.astype(np.float64)
             if not isinstance(name, str) or name.startswith("__") or array.dtype.hasobject:
                 raise ValueError(
                     f"{self.name}: compute returned {shown(name)} of dtype {array.dtype}; allowed are "

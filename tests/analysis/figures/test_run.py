@@ -108,6 +108,20 @@ def test_resumption(write: Write, again: Again, tmp_path: Path) -> None:
     assert (results / "figure.svg").exists()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e5m2", "float8_e4m3fn", "int4"])
+def test_kept_arrays_of_narrow_dtypes(dtype: str, tmp_path: Path) -> None:
+    """Defect: they came back as bytes."""
+    path = tmp_path / "narrow.py"
+    path.write_text(
+        "import ml_dtypes\nimport numpy as np\nimport precsim as ps\n"
+        f"def compute(): return {{'n': np.ones(2, ml_dtypes.{dtype})}}\n"
+        "def check(results): return [ps.figures.Check('n', 1, float(results['n'][0]))]\n"
+    )
+    outcomes = [ps.figures.run(path, out=tmp_path) for _ in range(2)]
+    assert [each.reused for each in outcomes] == [False, True]
+    assert all(each.checks and not each.mismatches for each in outcomes)
+
+
 def test_a_kept_figure_gets_back_what_is_missing(write: Write, again: Again) -> None:
     write()
     folder = again().folder
