@@ -14,6 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(f"`python -m experiments` is `precsim reproduce --out {OUT.parent.name}/{OUT.name}`:")
         print("without a name it computes all figures.\n")
+    values = ("--data-dir", "--jobs", "--out", "--width")
+    before = ["", *words]
+    if all(word.startswith("-") or before[k] in values for k, word in enumerate(words)):
+        words.insert(0, "all")
     if not any(word.partition("=")[0] == "--out" for word in words):
         words += ["--out", str(OUT)]
     command = runpy.run_module("precsim")["main"]

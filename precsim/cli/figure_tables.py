@@ -9,6 +9,7 @@ from rich.text import Text
 from precsim.analysis.figures.check import GRADES
 from precsim.analysis.figures.definition import Figure
 from precsim.analysis.figures.run import Outcome
+from precsim.cli.output import visible
 
 CLASSES = ", ".join(f"{grade} {word}" for grade, word in GRADES.items())
 """The classes in words."""
@@ -28,7 +29,8 @@ def listing(figures: Sequence[Figure]) -> Table:
         options = [parameter.option for parameter in figure.parameters.values()]
         options += ["--data-dir"] if figure.tables else []
         needs = [figure.needs] if has_needs else []
-        table.add_row(figure.name, figure.title, figure.grade, *times, " ".join(options), *needs)
+        title, *needs = map(visible, (figure.title, *needs))
+        table.add_row(figure.name, title, figure.grade, *times, " ".join(options), *needs)
     return table
 
 
@@ -42,14 +44,15 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
         good = len(outcome.checks) - len(outcome.mismatches)
         matched = f"{good}/{len(outcome.checks)}" if outcome.checks else "no numbers"
         matched = "own parameters" if outcome.parameters else matched
+        kept = f" (kept{'' if outcome.fast else ', full'})" if outcome.reused else ""
         colour = "red" if outcome.failed else "yellow" if outcome.mismatches else "green"
         table.add_row(
             outcome.name,
-            outcome.title,
-            outcome.citation,
+            visible(outcome.title),
+            visible(outcome.citation),
             f"{outcome.grade} {GRADES[outcome.grade]}",
             Text(matched, colour),
-            f"{outcome.seconds:.1f}{' (kept)' if outcome.reused else ''}",
+            f"{outcome.seconds:.1f}{kept}",
         )
     return table
 
@@ -61,7 +64,7 @@ def mismatches(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         for check in outcome.mismatches:
             values = (str(check.published), repr(float(check.computed)))
-            table.add_row(outcome.name, check.name, *values, check.rule, check.grade)
+            table.add_row(outcome.name, visible(check.name), *values, check.rule, check.grade)
     return table
 
 

@@ -88,7 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             flush_output()
     except SystemExit as done:  # --help and --version
-        return int(done.code or 0)
+        if isinstance(done.code, int | None):
+            return int(done.code or 0)
+        print_error(str(done.code))
+        return 1
     except KeyboardInterrupt:
         print_error("interrupted")
         return 130

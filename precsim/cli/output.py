@@ -77,15 +77,22 @@ def _has_colours() -> bool:
 
 
 def print_error(message: str) -> None:
-    """Print one line to standard error, without control characters and endless words.
+    """Print one line to standard error, without endless words, with visible control characters.
 
     Of a long text in quotes, which is what somebody gave, the beginning is shown.
     """
-    line = "".join(c if c.isprintable() else " " for c in message)
+    line = visible(" ".join(message.split()))
     line = _QUOTED.sub(lambda found: f"{found[0][:41]}...{found[0][0]}", line)
     words = [word if len(word) <= 300 else f"{word[:100]}..." for word in line.split()]
     with suppress(OSError):  # nobody can take it
         print(f"precsim: error: {' '.join(words)}", file=sys.stderr, flush=True)
+
+
+def visible(text: str) -> str:
+    """Return a text whose control characters, except ends of lines, are written as escapes."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def print_note(text: str) -> None:
@@ -103,7 +110,7 @@ def describe(error: BaseException) -> str:
     """Return the message of an error; that of a defect begins with its kind, and is one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + ("" if error.filename is None else f": {error.filename}")
-    if is_expected(error):
+    if is_expected(error) and str(error):
         return str(error)
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -2,12 +2,13 @@
 
 import argparse
 import itertools
+import re
 import shlex
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from precsim.analysis.figures.run import Outcome
 from precsim.analysis.figures.run import run as run_figure
 from precsim.cli.console import PlainConsole
 from precsim.cli.experiments_package import figure_names, find_figure, load_experiments
+from precsim.cli.figure_processes import side_by_side
 from precsim.cli.figure_tables import CLASSES, listing, mismatches, summary
-from precsim.cli.output import describe, print_error, print_words
-from precsim.formats.arguments import integer, number_within, shown
+from precsim.cli.output import describe, is_expected, print_error, print_words, visible
+from precsim.formats.arguments import integer, nearest, number_within, shown
 
 ALL = "all"
 _OUT = "figures"
@@ -54,9 +56,16 @@ def add_options_of(words: Sequence[str], parser: argparse.ArgumentParser) -> Non
     """Declare the parameters of the figure that is named, as options."""
     parser.set_defaults(command=shlex.join(["precsim", "reproduce", *words]))
     names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    if words and not names:
+        _refuse_without_name(words, parser)
     if len(names) != 1 or names[0] == ALL:
         return
-    figure = load(_source(names[0]))
+    try:
+        figure = load(_source(names[0]))
+    except Exception as error:
+        if is_expected(error) or isinstance(error, ImportError):
+            raise
+        raise ValueError(_named(_name(_source(names[0])), describe(error))) from error
     group = parser.add_argument_group(f"parameters of {figure.name}")
     for parameter in figure.parameters.values():
         try:
@@ -66,6 +75,18 @@ def add_options_of(words: Sequence[str], parser: argparse.ArgumentParser) -> Non
                 f"{figure.name}: compute has the parameter {parameter.name!r}, which is an option of "
                 "precsim reproduce; allowed are other names"
             ) from None
+
+
+def _refuse_without_name(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Refuse options alone; a name after them is fine if all of them are those of all figures."""
+    known, rest = parser.parse_known_args(words)
+    options = re.findall(r"--[\w-]+", parser.format_usage())
+    is_misspelt = any(nearest(word.partition("=")[0], options) for word in rest)
+    if (rest or not known.names) and not is_misspelt:
+        raise ValueError(
+            f"a NAME is missing before {words[0]}; allowed are figures (precsim reproduce lists them), "
+            f"Python files, and {ALL}"
+        )
 
 
 def _option(parameter: Parameter) -> dict[str, Any]:
@@ -96,26 +117,41 @@ def _source(word: str) -> str | Path:
     return f"{load_experiments().__name__}.{find_figure(word)}"
 
 
+def _different(sources: Iterable[str | Path]) -> list[str | Path]:
+    """Return sources, each once; refuse two whose results would go to one folder."""
+    found: dict[str, str | Path] = {}
+    for source in sources:
+        stem = Path(_name(source)).stem
+        first = found.setdefault(stem, source)
+        if first != source and Path(first).resolve() != Path(source).resolve():
+            raise ValueError(
+                f"{_word(first)} and {_word(source)} would both be recorded as {stem}; allowed are "
+                "different names, or two commands with different --out"
+            )
+    return list(found.values())
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the figures; 1 if a number of class A does not match, or a figure fails."""
     console = PlainConsole(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 140)
-    options = (args.full, args.force, args.jobs, args.data_dir, args.width, args.out)
-    if not args.names and all(option in (None, False) for option in options):
+    if not args.names:
         figures = [load(_source(name)) for name in figure_names()]
         console.print(listing(figures))
         print_words(f"Classes: {CLASSES}. Seconds on two cores, about; ? is not measured.")
         print_words(f"`precsim reproduce NAME...` computes some, `precsim reproduce {ALL}` all.")
         print_words("`precsim reproduce NAME --help` says what the options of one are.")
         return 0
-    words = figure_names() if args.names in ([], [ALL]) else args.names
-    out = args.out or _OUT
-    sources = list(dict.fromkeys(_source(word) for word in words))
+    words = figure_names() if args.names == [ALL] else args.names
+    out = _OUT if args.out is None else args.out
+    if not out or (Path(out).exists() and not Path(out).is_dir()):
+        raise ValueError(f"--out is {shown(out)}; allowed are folders, also new ones")
+    sources = _different(map(_source, words))
     jobs = 1 if args.jobs is None else integer(args.jobs, "--jobs", 1)
     if args.width is not None:
         number_within(args.width, "--width", 5, 100)
-    if args.data_dir is not None and not Path(args.data_dir).is_dir():
+    if args.data_dir is not None and not (args.data_dir and Path(args.data_dir).is_dir()):
         raise ValueError(f"--data-dir is {shown(args.data_dir)}; allowed are folders")
     if (missing := missing_device()) is not None:
         raise ValueError(missing)
@@ -133,10 +169,11 @@ def run(args: argparse.Namespace) -> int:
     )
     outcomes: list[Outcome | str] = []
     try:
-        for outcome in _run_all(attempt, sources, jobs):
-            outcomes.append(outcome)
-            if isinstance(outcome, str):
-                print_error(outcome)
+        with closing(_run_all(attempt, sources, jobs)) as running:
+            for outcome in running:
+                outcomes.append(outcome)
+                if isinstance(outcome, str):
+                    print_error(outcome)
     finally:
         finished = sorted((o for o in outcomes if isinstance(o, Outcome)), key=lambda o: o.name)
         _print(console, finished, args)
@@ -172,8 +209,18 @@ def _attempt(source: str | Path, *, with_traceback: bool, **options: Any) -> Out
         return run_figure(source, **options)
     except Exception as error:  # noqa: BLE001 whatever it is, finished figures are not lost
         if with_traceback:
-            traceback.print_exc()
-        return f"{_name(source)}: {describe(error)}"
+            print(visible(traceback.format_exc()), file=sys.stderr)
+        return _named(_name(source), describe(error))
+
+
+def _named(name: str, message: str) -> str:
+    """Return a message that begins with the name of a figure or a file, once."""
+    has_name = re.match(rf"{re.escape(Path(name).stem)}(\.py)?[:,]", message)
+    return message if has_name else f"{name}: {message}"
+
+
+def _word(source: str | Path) -> str:
+    return str(source) if isinstance(source, Path) else f"the published {_name(source)}"
 
 
 def _name(source: str | Path) -> str:
@@ -182,7 +229,7 @@ def _name(source: str | Path) -> str:
 
 def _run_all(
     attempt: Callable[[str | Path], Outcome | str], sources: list[str | Path], jobs: int
-) -> Iterator[Outcome | str]:
+) -> Generator[Outcome | str, None, None]:
     """Yield outcomes as they come, with a progress bar on a terminal."""
     console = PlainConsole(stderr=True)
     columns = (
@@ -200,11 +247,11 @@ def _run_all(
                 yield attempt(source)
                 bar.advance(task)
             return
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            try:
-                for done in as_completed([pool.submit(attempt, source) for source in sources]):
-                    yield done.result()
-                    bar.advance(task)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # those that wait do not begin
-                raise
+        with closing(side_by_side(attempt, sources, jobs, _lost)) as outcomes:
+            for outcome in outcomes:
+                yield outcome
+                bar.advance(task)
+
+
+def _lost(source: str | Path, code: int | None) -> str:
+    return f"{_name(source)}: its process ended with exit code {code}"

@@ -1,7 +1,12 @@
 """`precsim reproduce`: what it prints and returns, parameters as options, files of a user."""
 
+import multiprocessing
+import os
 import re
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -127,6 +132,9 @@ def test_help_lists_the_parameters(write: Write, capsys: pytest.CaptureFixture[s
         (("--jobs", "0"), "--jobs is 0; allowed are integers from 1 on"),
         (("--width", "4"), "--width is 4.0; allowed are numbers from 5 to 100"),
         (("--data-dir", "nowhere"), "--data-dir is 'nowhere'; allowed are folders"),
+        (("--data-dir", ""), "--data-dir is ''; allowed are folders"),
+        (("--out", ""), "--out is ''; allowed are folders"),
+        (("--out", "input.txt"), "--out is 'input.txt'; allowed are folders"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -164,6 +172,79 @@ def test_a_broken_figure_does_not_stop_the_others(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("jobs", [(), ("--jobs", "2")])
+def test_a_figure_that_exits_is_one_that_failed(
+    jobs: tuple[str, ...], write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: sys.exit(0) in a figure ended the command, with status 0."""
+    write()
+    write("early.py", **{"import numpy as np": "import numpy as np\nraise SystemExit(0)"})
+    write("late.py", **{"np.float64(factor)": "exec('raise SystemExit(\\'bye\\')')"})
+    write("process.py", **{"np.float64(factor)": "__import__('os')._exit(0)"})
+    names = ("early.py", "late.py", *(("process.py",) if jobs else ()), "mine.py")
+    assert main(["reproduce", *names, *jobs]) == 1
+    captured = capsys.readouterr()
+    expected = {
+        "precsim: error: early.py: the file exits with 0; a figure has to go on",
+        "precsim: error: late: compute exits with 'bye'; a figure has to go on",
+    }
+    if jobs:
+        expected.add("precsim: error: process.py: its process ended with exit code 0")
+    assert set(captured.err.splitlines()) == expected
+    assert "2/2" in captured.out
+
+
+def test_a_file_that_fails_at_once_is_one_line(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("mine.py", **{"import numpy as np": "1 / 0"})
+    assert refused(capsys, "mine.py") == (
+        "precsim: error: mine.py: ZeroDivisionError: division by zero\n"
+    )
+    write("mine.py", **{"import numpy as np": "raise SystemExit('bye')"})
+    assert refused(capsys, "mine.py") == (
+        "precsim: error: mine.py: the file exits with 'bye'; a figure has to go on\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("raise ValueError", "mine.py: ValueError"),
+        ("raise ValueError('\\x1b[31mred')", "mine.py: \\x1b[31mred"),
+        ("return 3", "mine: compute returned 3; allowed is a dict of arrays"),
+    ],
+)
+def test_what_a_figure_raises_is_shown_once_and_visibly(
+    code: str, line: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(**{"    log = Path": f"    {code}\n    log = Path"})
+    assert main(["--traceback", "reproduce", "mine.py"]) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1] == f"precsim: error: {line}"
+    assert "\x1b" not in error
+
+
+def test_tables_show_escape_sequences(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write(**{'"A test", "Nobody, 2026"': '"A \\x1b[31m test", "Nobody \\x1b[2J"'})
+    assert main(["reproduce", "mine.py"]) == 0
+    assert main(["reproduce", "mine.py", "--full"]) == 0
+    capsys.readouterr()
+    assert main(["reproduce", "mine.py"]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\\x1b[2J" in printed
+    assert "(kept, full)" in printed
+
+
+@pytest.mark.parametrize("words", [("--full",), ("--n", "5"), ("--jobs", "2"), ("--out", "x")])
+def test_options_alone_ask_for_a_name(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: --full alone computed everything for hours."""
+    assert f"a NAME is missing before {words[0]}; allowed are figures" in refused(capsys, *words)
+
+
 def test_files_of_others_are_kept(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     write()
     theirs = Path("figures/mine/figure.svg")
@@ -172,6 +253,38 @@ def test_files_of_others_are_kept(write: Write, capsys: pytest.CaptureFixture[st
     assert main(["reproduce", "mine.py"]) == 1
     assert "holds files, but no provenance.json of a figure" in capsys.readouterr().err
     assert theirs.read_text() == "theirs"
+
+
+def test_equal_names_are_refused(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: the second file overwrote the results of the first."""
+    Path("other").mkdir()
+    mine, other = write(), write("other/mine.py")
+    assert "mine.py and other/mine.py would both be recorded as mine" in refused(
+        capsys, "mine.py", "other/mine.py"
+    )
+    write("g03_euler.py")
+    assert "the published g03_euler and g03_euler.py would both be recorded as g03" in refused(
+        capsys, "g03", "g03_euler.py"
+    )
+    assert not Path("figures").exists()
+    assert main(["reproduce", "mine.py", str(mine), "./mine.py"]) == 0  # one file
+    assert main(["reproduce", str(other)]) == 1
+    error = capsys.readouterr().err
+    assert "figures/mine was recorded from '../../mine.py', not from '../../other/mine.py'" in error
+
+
+def test_an_own_file_named_like_a_published_figure(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write("g97_test.py").parent
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(folder)])
+    monkeypatch.setattr("precsim.cli.reproduce.find_figure", lambda _: "g97_test")
+    assert main(["reproduce", "g97"]) == 0
+    assert (
+        '"source": "experiments.g97_test"' in Path("figures/g97_test/provenance.json").read_text()
+    )
+    assert main(["reproduce", "g97_test.py"]) == 1
+    assert "was recorded from 'experiments.g97_test', not from" in capsys.readouterr().err
 
 
 def test_an_interruption_keeps_and_shows_what_is_finished(
@@ -185,6 +298,25 @@ def test_an_interruption_keeps_and_shows_what_is_finished(
     assert captured.err == "precsim: error: interrupted\n"
     assert "2/2" in captured.out
     assert [path.name for path in Path("figures").iterdir()] == ["mine"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_an_interruption_of_the_main_process_ends_the_others(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: SIGINT to the main process alone waited for all that was being computed."""
+    for name in ("long1.py", "long2.py"):
+        write(name, **{"np.float64(factor)": "__import__('time').sleep(1000)"})
+
+    def interrupt() -> None:
+        while not Path("runs.txt").exists():  # a figure has begun
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main(["reproduce", "long1.py", "long2.py", "--jobs", "2"]) == 130
+    assert capsys.readouterr().err == "precsim: error: interrupted\n"
+    assert not multiprocessing.active_children()
 
 
 def test_a_figure_without_published_numbers_is_fine(
@@ -203,7 +335,7 @@ def test_the_clone_computes_all_figures_if_none_is_named(
     monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(folder)])
     monkeypatch.setattr("precsim.cli.reproduce.figure_names", lambda: ["g98_test"])
     monkeypatch.setattr("experiments.__main__.OUT", folder / "out")
-    assert main_of_experiments([]) == 0
+    assert main_of_experiments(["--jobs", "1"]) == 0
     assert "2/2" in capsys.readouterr().out
     assert (folder / "out" / "g98_test" / "figure.svg").exists()
 

@@ -3,7 +3,8 @@
 import hashlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -38,6 +39,8 @@ class Figure:
     seconds: tuple[float, ...]
     """About how long it takes on two cores: fast, and full if that is known."""
     parameters: dict[str, Parameter]
+    is_file: bool
+    """Whether it was loaded from a file, and not by the name of a module."""
 
     @property
     def path(self) -> Path:
@@ -81,7 +84,8 @@ class Figure:
             If they are none.
         """
         takes_fast = "fast" in inspect.signature(self.module.compute).parameters
-        found = self.module.compute(**{"fast": fast} if takes_fast else {}, **parameters)
+        with _no_exit(f"{self.name}: compute"):
+            found = self.module.compute(**{"fast": fast} if takes_fast else {}, **parameters)
         is_dict = isinstance(found, Mapping)
         if not is_dict:
             raise ValueError(
@@ -90,6 +94,8 @@ class Figure:
         results = {}
         for name, value in found.items():
             array = np.asarray(value)
+            if array.dtype.isbuiltin == 2:  # of ml_dtypes, which a stored array would lose
+                array = array.astype(np.float64)
             if not isinstance(name, str) or name.startswith("__") or array.dtype.hasobject:
                 raise ValueError(
                     f"{self.name}: compute returned {shown(name)} of dtype {array.dtype}; allowed are "
@@ -106,12 +112,15 @@ class Figure:
         ValueError
             If they are none.
         """
-        found = self._call("check", results, tables=tables) or ()
-        if not all(isinstance(each, Check) for each in found):
+        if not hasattr(self.module, "check"):
+            return ()
+        returned = self._call("check", results, tables=tables)
+        found = tuple(returned) if isinstance(returned, Iterable) else (returned,)
+        if not isinstance(returned, Iterable) or not all(isinstance(e, Check) for e in found):
             raise ValueError(
-                f"{self.name}: check returned {shown(found)}; allowed is a list of ps.figures.Check"
+                f"{self.name}: check returned {shown(returned)}; allowed is a list of ps.figures.Check"
             )
-        return tuple(found)
+        return found
 
     def plot(self, results: Results, axes: list[Any], tables: Tables) -> None:
         """Draw, if there is a function `plot`."""
@@ -120,7 +129,8 @@ class Figure:
     def _call(self, function: str, *arguments: Any, tables: Tables) -> Any:
         call = getattr(self.module, function, None)
         further = {"tables": tables} if self.tables else {}
-        return None if call is None else call(*arguments, **further)
+        with _no_exit(f"{self.name}: {function}"):
+            return None if call is None else call(*arguments, **further)
 
 
 def load(figure: str | Path) -> Figure:
@@ -132,29 +142,31 @@ def load(figure: str | Path) -> Figure:
         If there is no such file, or what it defines is no figure.
     """
     is_file = isinstance(figure, Path) or figure.endswith(".py")
-    module = _module(Path(figure)) if is_file else import_module(str(figure))
+    with _no_exit(f"{Path(figure).name}: the file"):
+        module = _module(Path(figure)) if is_file else import_module(str(figure))
     where = Path(str(module.__file__)).name
     for name, needed in (("compute", True), ("check", False), ("plot", False)):
         found = getattr(module, name, None)
         if not callable(found) and (needed or found is not None):
             raise ValueError(f"{where}: {name} is {shown(found)}; allowed is a function")
     grade = getattr(module, "CLASS", "C")
-    if grade not in GRADES:
+    if grade not in list(GRADES):
         raise not_allowed(f"{where}: CLASS", grade, GRADES)
     name = Path(where).stem
     about = (inspect.getdoc(module) or name).partition("\n")[0]
     return Figure(
         module=module,
         name=name,
-        title=str(getattr(module, "TITLE", about)),
-        citation=str(getattr(module, "CITATION", "")),
+        title=_text(module, where, "TITLE", about),
+        citation=_text(module, where, "CITATION"),
         grade=grade,
         panels=integer(getattr(module, "PANELS", 1), f"{where}: PANELS", 1),
-        inputs=_texts(module, "INPUTS"),
-        tables=_texts(module, "TABLES"),
-        needs=str(getattr(module, "NEEDS", "")),
-        seconds=tuple(getattr(module, "SECONDS", ())),
+        inputs=_texts(module, where, "INPUTS"),
+        tables=_texts(module, where, "TABLES"),
+        needs=_text(module, where, "NEEDS"),
+        seconds=_seconds(module, where),
         parameters=parameters_of(module.compute, where),
+        is_file=is_file,
     )
 
 
@@ -185,10 +197,32 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _texts(module: ModuleType, name: str) -> tuple[str, ...]:
+@contextmanager
+def _no_exit(what: str) -> Iterator[None]:
+    """Take an exit for a failure: whoever runs figures decides when the program ends."""
+    try:
+        yield
+    except SystemExit as done:
+        raise ValueError(f"{what} exits with {shown(done.code)}; a figure has to go on") from done
+
+
+def _text(module: ModuleType, where: str, name: str, default: str = "") -> str:
+    found = getattr(module, name, default)
+    is_text = isinstance(found, str)
+    if not is_text:
+        raise ValueError(f"{where}: {name} is {shown(found)}; allowed is a text")
+    return str(found)
+
+
+def _texts(module: ModuleType, where: str, name: str) -> tuple[str, ...]:
     found = getattr(module, name, ())
-    if isinstance(found, str) or not all(isinstance(each, str) for each in found):
-        raise ValueError(
-            f"{module.__name__}: {name} is {shown(found)}; allowed is a tuple of texts"
-        )
+    if not isinstance(found, (tuple, list)) or not all(isinstance(each, str) for each in found):
+        raise ValueError(f"{where}: {name} is {shown(found)}; allowed is a tuple of texts")
+    return tuple(found)
+
+
+def _seconds(module: ModuleType, where: str) -> tuple[float, ...]:
+    found = getattr(module, "SECONDS", ())
+    if not isinstance(found, (tuple, list)) or not all(isinstance(s, (int, float)) for s in found):
+        raise ValueError(f"{where}: SECONDS is {shown(found)}; allowed is a tuple of numbers")
     return tuple(found)

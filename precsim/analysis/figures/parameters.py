@@ -139,11 +139,13 @@ def parameters_of(compute: Callable[..., Any], where: str) -> dict[str, Paramete
             )
         default = parameter.default
         kinds = set(map(type, _elements(default)))
-        if not kinds or not (kinds <= {int, float} or (len(kinds) == 1 and kinds <= set(_KINDS))):
+        is_plain = kinds <= {int, float} or (len(kinds) == 1 and kinds <= set(_KINDS))
+        is_finite = all(math.isfinite(each) for each in _elements(default) if type(each) is float)
+        if not kinds or not is_plain or not is_finite:
             given = "missing" if default is inspect.Parameter.empty else shown(default)
             raise ValueError(
-                f"{where}: the default of {name!r} of compute is {given}; allowed are str, int, float, "
-                "bool, or a tuple of one of them"
+                f"{where}: the default of {name!r} of compute is {given}; allowed are str, int, finite "
+                "float, bool, or a tuple of one of them"
             )
         about = _about(compute.__doc__ or "", name)
         found[name] = Parameter(name=name, default=default, about=about)

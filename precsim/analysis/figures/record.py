@@ -23,6 +23,7 @@ from precsim import __version__
 from precsim.analysis.figures.check import Check
 from precsim.analysis.figures.definition import Figure
 from precsim.analysis.figures.parameters import Value
+from precsim.formats.arguments import shown
 from precsim.training.replay.files import write_whole
 
 _FACTS = "provenance.json"
@@ -31,10 +32,11 @@ PACKAGES = ("jax", "jaxlib", "matplotlib", "ml_dtypes", "numpy")
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Arrays of an earlier run, and how long it took."""
+    """Arrays of an earlier run, how long it took, and the key under which they were made."""
 
     results: dict[str, np.ndarray]
     seconds: float
+    key: str
 
 
 def code_key(
@@ -93,6 +95,7 @@ def missing_device() -> str | None:
 
 def provenance(
     figure: Figure,
+    folder: Path,
     *,
     command: str,
     fast: bool,
@@ -105,6 +108,7 @@ def provenance(
     every = {name: parameter.default for name, parameter in figure.parameters.items()}
     return {
         "experiment": figure.name,
+        "source": source_of(figure, folder),
         "title": figure.title,
         "citation": figure.citation,
         "class": figure.grade,
@@ -140,8 +144,24 @@ def _git_state(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def refuse_others(folder: Path) -> None:
-    """Refuse a folder that holds files, and none that a run of a figure left.
+def source_of(figure: Figure, folder: Path) -> str:
+    """Return what a record in `folder` calls the source of a figure.
+
+    It is the way from the folder to the file, so that both can be moved together; a published
+    figure has the name of its module, wherever precsim is installed.
+    """
+    if not figure.is_file:
+        return figure.module.__name__
+    try:
+        return Path(os.path.relpath(figure.path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return figure.path.resolve().as_posix()
+
+
+def refuse_others(figure: Figure, folder: Path, *, force: bool = False) -> None:
+    """Refuse a folder that holds files of something else; with `force` those of a figure pass.
+
+    A record of a precsim that wrote no source passes if its figure has the same name.
 
     Raises
     ------
@@ -149,11 +169,30 @@ def refuse_others(folder: Path) -> None:
         If it is such a folder.
     """
     try:
-        is_taken = any(folder.iterdir()) and not (folder / _FACTS).is_file()
+        is_empty = all(file.name == f"{_FACTS}.tmp" for file in folder.iterdir())  # ended there
     except FileNotFoundError:
         return
-    if is_taken:
+    if is_empty:
+        return
+    facts = _facts(folder)
+    if not all(isinstance(facts.get(name), str) for name in ("experiment", "key")):
         raise ValueError(f"{folder} holds files, but no {_FACTS} of a figure; name another --out")
+    source, experiment = source_of(figure, folder), facts["experiment"]
+    other = facts.get("source", source if experiment == figure.name else experiment)
+    if other != source and not force:
+        raise ValueError(
+            f"{folder} was recorded from {shown(other)}, not from {shown(source)}; name another --out, or "
+            "overwrite it with --force (also if the file was moved)"
+        )
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """Return what the record in a folder says; nothing if it is missing, damaged or no record."""
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def save(folder: Path, key: str, results: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
@@ -161,13 +200,18 @@ def save(folder: Path, key: str, results: dict[str, np.ndarray], facts: dict[str
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_plain({**facts, "key": key}), indent=1, allow_nan=False)
     write_whole(folder / _FACTS, text + "\n")
-    table = io.StringIO(newline="")
-    csv.writer(table).writerows(_rows(results))
-    write_whole(folder / "data.csv", table.getvalue())
+    write_table(folder, results)
     stored = {**results, "__key__": np.array(key), "__seconds__": np.array(facts["seconds"])}
     arrays = io.BytesIO()
     np.savez_compressed(arrays, allow_pickle=False, **stored)
     write_whole(folder / "data.npz", arrays.getvalue())
+
+
+def write_table(folder: Path, results: dict[str, np.ndarray]) -> None:
+    """Write the arrays as CSV."""
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows(_rows(results))
+    write_whole(folder / "data.csv", table.getvalue())
 
 
 def load(folder: Path, keys: Iterable[str]) -> Kept | None:
@@ -175,15 +219,15 @@ def load(folder: Path, keys: Iterable[str]) -> Kept | None:
 
     A damaged record is none: its numbers are computed again.
     """
+    facts = _facts(folder)
     try:
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         with (folder / "data.npz").open("rb") as file, np.load(file) as stored:
             arrays = dict(stored)
         key, seconds = str(arrays.pop("__key__")), float(arrays.pop("__seconds__"))
-        is_made_so = key in list(keys) and facts["key"] == key
+        is_made_so = key in list(keys) and facts.get("key") == key
     except Exception:  # noqa: BLE001 zlib, zipfile, NumPy and JSON each have several errors of their own
         return None
-    return Kept(seconds=seconds, results=arrays) if is_made_so else None
+    return Kept(seconds=seconds, results=arrays, key=key) if is_made_so else None
 
 
 def _rows(results: dict[str, np.ndarray]) -> Iterator[list[Any]]:

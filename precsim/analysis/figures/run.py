@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from precsim.analysis.figures import data_files, record
-from precsim.analysis.figures.check import Check
-from precsim.analysis.figures.definition import load
+from precsim.analysis.figures.check import Check, Results
+from precsim.analysis.figures.definition import Figure, load
 from precsim.analysis.figures.parameters import Value
 from precsim.training.replay.files import file_name
 
@@ -29,6 +29,8 @@ class Outcome:
         How long the computation took, now or in the earlier run.
     reused : bool
         Whether the arrays are those of an earlier run.
+    fast : bool
+        Whether the arrays are those of a fast run; a full one serves a fast one too.
     absent : tuple of str
         Ends of the names of published files that were not found.
     parameters : dict
@@ -52,6 +54,7 @@ class Outcome:
     checks: tuple[Check, ...] = ()
     seconds: float = math.nan
     reused: bool = False
+    fast: bool = True
     absent: tuple[str, ...] = ()
     parameters: Mapping[str, Value] = field(default_factory=dict)
     folder: Path = Path()
@@ -93,7 +96,8 @@ def run(
         Keyword-only parameters of `compute`. With one that is not the default, the folder is
         another one and nothing is compared.
     force : bool
-        Whether to compute although an earlier run of the same code left its arrays.
+        Whether to compute although an earlier run of the same code left its arrays, and to
+        overwrite a folder that another file left.
     data_dir : str or Path, optional
         Folder with published files, for figures that name such TABLES.
     width : float, optional
@@ -109,8 +113,9 @@ def run(
     Raises
     ------
     ValueError
-        If the file defines no figure, a parameter is not allowed, or the folder of the figure
-        holds files of something else. Whatever the figure itself raises is passed on.
+        If the file defines no figure, a parameter is not allowed, the folder of the figure holds
+        files of something else or was recorded from another file, the figure exits, or `plot`
+        fails. Whatever else the figure raises is passed on.
 
     Examples
     --------
@@ -130,7 +135,7 @@ def run(
     tables = {name: data_files.read_columns(path) for name, path in files.items()}
     words = [f",{name.rstrip('_')}={_plain(value)}" for name, value in own.items()]
     folder = Path(out) / (file_name(found.name + "".join(words)) if own else found.name)
-    record.refuse_others(folder)
+    record.refuse_others(found, folder, force=force)
     sources = tuple(files.values())
     keys = [
         record.code_key(found, fast=speed, parameters=own, tables=sources)
@@ -143,21 +148,19 @@ def run(
     checks = () if own else found.check(results, tables)
     if kept is None:
         facts = record.provenance(
-            found, command=command, fast=fast, parameters=own, seconds=seconds, checks=checks
+            found,
+            folder,
+            command=command,
+            fast=fast,
+            parameters=own,
+            seconds=seconds,
+            checks=checks,
         )
         record.save(folder, keys[0], results, facts)
+    elif not (folder / "data.csv").is_file():
+        record.write_table(folder, results)
     if hasattr(found.module, "plot"):
-        from precsim.analysis.plots.curves import without_published
-        from precsim.analysis.plots.figures import figure as new_figure
-
-        with (
-            new_figure(found.panels, width=width, path=folder / "figure") as axes,
-            without_published(bool(own)),
-        ):
-            found.plot(results, axes, tables)
-            if own and (picture := axes[0].get_figure(root=True)) is not None:
-                text = textwrap.fill(" ".join(found.options(own)), int(15 * picture.get_figwidth()))
-                picture.suptitle(text, fontsize="small")
+        _draw(found, own, results, tables, folder, width)
     return Outcome(
         name=found.name,
         title=found.title,
@@ -166,10 +169,43 @@ def run(
         checks=checks,
         seconds=seconds,
         reused=kept is not None,
+        fast=fast if kept is None else fast and kept.key == keys[0],
         absent=tuple(name for name in found.tables if name not in files),
         parameters=own,
         folder=folder,
     )
+
+
+def _draw(
+    figure: Figure,
+    own: Mapping[str, Value],
+    results: Results,
+    tables: data_files.Tables,
+    folder: Path,
+    width: float | None,
+) -> None:
+    """Draw; if that fails, say that there are data without a picture, and leave no older one."""
+    from precsim.analysis.plots.curves import without_published
+    from precsim.analysis.plots.figures import figure as new_figure
+
+    try:
+        with (
+            new_figure(figure.panels, width=width, path=folder / "figure") as axes,
+            without_published(bool(own)),
+        ):
+            figure.plot(results, axes, tables)
+            if own and (picture := axes[0].get_figure(root=True)) is not None:
+                text = textwrap.fill(
+                    " ".join(figure.options(own)), int(15 * picture.get_figwidth())
+                )
+                picture.suptitle(text, fontsize="small")
+    except Exception as error:
+        for ending in ("svg", "png"):
+            (folder / f"figure.{ending}").unlink(missing_ok=True)
+        why = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+        raise ValueError(
+            f"{figure.name}: plot failed, so {folder} has data and no picture: {why}"
+        ) from error
 
 
 def _plain(value: Value) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from precsim.analysis.figures import record
+from precsim.analysis.figures.definition import load
 
 
 def test_damaged_records_are_none(tmp_path: Path) -> None:
@@ -61,10 +62,33 @@ def test_records_that_are_something_else_are_none(tmp_path: Path) -> None:
 
 
 def test_folders_of_others_are_refused(tmp_path: Path) -> None:
-    record.refuse_others(tmp_path / "new")
-    record.refuse_others(tmp_path)
-    (tmp_path / "figure.svg").touch()
-    with pytest.raises(ValueError, match=r"holds files, but no provenance\.json of a figure"):
-        record.refuse_others(tmp_path)
-    (tmp_path / "provenance.json").touch()
-    record.refuse_others(tmp_path)
+    """Defect: any file of the name provenance.json was taken for a record."""
+    path = tmp_path / "mine.py"
+    path.write_text("def compute(): return {'n': 1}")
+    mine, folder = load(path), tmp_path / "mine"
+    record.refuse_others(mine, folder)
+    folder.mkdir()
+    record.refuse_others(mine, folder)
+    (folder / "figure.svg").touch()
+    contents = (
+        "",
+        "[",
+        "{}",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"experiment": "mine"}',
+        '{"key": "k"}',
+    )
+    for content in (None, *contents):
+        if content is not None:
+            (folder / "provenance.json").write_text(content)
+        for force in (False, True):
+            with pytest.raises(ValueError, match=r"files, but no provenance\.json of a figure"):
+                record.refuse_others(mine, folder, force=force)
+    (folder / "provenance.json").write_text('{"experiment": "mine", "key": "k"}')  # an old record
+    record.refuse_others(mine, folder)
+    (folder / "provenance.json").write_text('{"experiment": "yours", "key": "k"}')
+    with pytest.raises(ValueError, match="was recorded from 'yours'"):
+        record.refuse_others(mine, folder)
+    record.refuse_others(mine, folder, force=True)

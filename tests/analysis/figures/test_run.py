@@ -86,10 +86,12 @@ def test_resumption(write: Write, again: Again, tmp_path: Path) -> None:
 
     assert is_computed()
     assert not is_computed()
+    assert again().fast
     assert is_computed(force=True)
     assert is_computed(fast=False)
     assert not is_computed(fast=False)
     assert not is_computed()  # a full result serves a fast run
+    assert not again().fast
     write()
     assert not is_computed()
     path.write_text(path.read_text() + "\n# changed\n")
@@ -98,11 +100,69 @@ def test_resumption(write: Write, again: Again, tmp_path: Path) -> None:
     assert is_computed()
     (results / "data.npz").write_bytes((results / "data.npz").read_bytes()[:100])
     assert is_computed()
-    (results / "provenance.json").write_text("{}")
+    facts = json.loads((results / "provenance.json").read_text())
+    (results / "provenance.json").write_text(json.dumps({**facts, "key": "another"}))
     assert is_computed()
     (results / "figure.svg").unlink()
     assert not is_computed()
     assert (results / "figure.svg").exists()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e5m2", "float8_e4m3fn", "int4"])
+def test_kept_arrays_of_narrow_dtypes(dtype: str, tmp_path: Path) -> None:
+    """Defect: they came back as bytes."""
+    path = tmp_path / "narrow.py"
+    path.write_text(
+        "import ml_dtypes\nimport numpy as np\nimport precsim as ps\n"
+        f"def compute(): return {{'n': np.ones(2, ml_dtypes.{dtype})}}\n"
+        "def check(results): return [ps.figures.Check('n', 1, float(results['n'][0]))]\n"
+    )
+    outcomes = [ps.figures.run(path, out=tmp_path) for _ in range(2)]
+    assert [each.reused for each in outcomes] == [False, True]
+    assert all(each.checks and not each.mismatches for each in outcomes)
+
+
+def test_a_kept_figure_gets_back_what_is_missing(write: Write, again: Again) -> None:
+    write()
+    folder = again().folder
+    names = ("data.csv", "figure.svg", "figure.png")
+    contents = [(folder / name).read_bytes() for name in names]
+    for name in names:
+        (folder / name).unlink()
+    assert again().reused
+    assert [(folder / name).read_bytes() for name in names[:2]] == contents[:2]
+    assert (folder / names[2]).exists()
+
+
+def test_a_folder_of_another_file_is_refused(write: Write, again: Again, tmp_path: Path) -> None:
+    """Defect: two files of one name overwrote each other's results."""
+    write()
+    folder = again().folder
+    facts = json.loads((folder / "provenance.json").read_text())
+    assert facts["source"] == "../../mine.py"
+    other = tmp_path / "elsewhere" / "mine.py"
+    other.parent.mkdir()
+    other.write_text("def compute(): return {'n': 1}")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    message = (
+        r"recorded from '\.\./\.\./mine\.py', not from '\.\./\.\./elsewhere/mine\.py'; name ano"
+    )
+    with pytest.raises(ValueError, match=message):
+        ps.figures.run(other, out=tmp_path / "out")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert not ps.figures.run(other, out=tmp_path / "out", force=True).reused
+    assert ps.figures.run(other, out=tmp_path / "out").reused
+    with pytest.raises(ValueError, match="recorded from"):
+        again()
+
+
+def test_a_file_and_its_results_move_together(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "few.py").write_text("def compute(): return {'n': 1}")
+    ps.figures.run(tmp_path / "here" / "few.py", out=tmp_path / "here" / "out")
+    (tmp_path / "here").rename(tmp_path / "there")
+    there = tmp_path / "there"
+    assert ps.figures.run(there / "few.py", out=there / "out").reused
 
 
 def test_kept_arrays_are_the_computed_ones(write: Write, again: Again) -> None:
@@ -116,6 +176,27 @@ def test_kept_arrays_are_the_computed_ones(write: Write, again: Again) -> None:
 def test_results_hold_numbers_of_any_kind(write: Write, again: Again) -> None:
     write(**{"np.float64(factor)": "np.inf", 'grade="A"': 'grade="C"'})
     assert again().mismatches[0].computed == np.inf
+
+
+def test_a_plot_that_fails_leaves_data_and_no_older_picture(write: Write, again: Again) -> None:
+    path = write()
+    folder = again().folder
+    path.write_text(path.read_text() + "    results['y']\n")
+    with pytest.raises(
+        ValueError, match=r"mine: plot failed, so .*mine has data and no picture: Key"
+    ):
+        again()
+    assert {file.name for file in folder.iterdir()} == {"data.csv", "data.npz", "provenance.json"}
+    write(
+        **{
+            "axes[0].plot(results": "axes[0].set_title(r'$\\frac$')  # fails when saved\n    (results"
+        }
+    )
+    with pytest.raises(
+        ValueError, match=r"mine: plot failed, so .* no picture: ValueError: .*frac"
+    ):
+        again()
+    assert {file.name for file in folder.iterdir()} == {"data.csv", "data.npz", "provenance.json"}
 
 
 def test_own_parameters_are_recorded_drawn_and_not_compared(write: Write, again: Again) -> None:
@@ -184,11 +265,25 @@ MALFORMED = {
     "def compute(*, n=(1, '')): pass": "mine.py: the default of 'n' of compute is (1, ''); allowed",
     "CLASS = 'D'\ndef compute(): pass": "mine.py: CLASS is 'D'; allowed are 'A', 'B', 'C'",
     "PANELS = 0\ndef compute(): pass": "mine.py: PANELS is 0; allowed are integers from 1 on",
-    "INPUTS = 'a'\ndef compute(): pass": "INPUTS is 'a'; allowed is a tuple of texts",
+    "INPUTS = 'a'\ndef compute(): pass": "mine.py: INPUTS is 'a'; allowed is a tuple of texts",
+    "INPUTS = 3\ndef compute(): pass": "mine.py: INPUTS is 3; allowed is a tuple of texts",
+    "TITLE = 3\ndef compute(): pass": "mine.py: TITLE is 3; allowed is a text",
+    "CITATION = ()\ndef compute(): pass": "mine.py: CITATION is (); allowed is a text",
+    "NEEDS = None\ndef compute(): pass": "mine.py: NEEDS is None; allowed is a text",
+    "SECONDS = 3\ndef compute(): pass": "mine.py: SECONDS is 3; allowed is a tuple of numbers",
+    "CLASS = ['A']\ndef compute(): pass": "mine.py: CLASS is ['A']; allowed are 'A', 'B', 'C'",
+    "from math import nan\ndef compute(*, n=nan): pass": "mine.py: the default of 'n' of compute is nan",
+    "def compute(*, n=(1, -1e999)): pass": "the default of 'n' of compute is (1, -inf); allowed are",
     "def compute(): return [1]": "mine: compute returned [1]; allowed is a dict of arrays",
     "def compute(): return {'x': None}": "mine: compute returned 'x' of dtype object; allowed are",
     "def compute(): return {'__key__': 1}": "mine: compute returned '__key__' of dtype int64; allowed",
     "def compute(): return {}\ndef check(x): return [1]": "mine: check returned [1]; allowed is a",
+    "def compute(): return {}\ndef check(x): pass": "mine: check returned None; allowed is a list",
+    "def compute(): return {}\ndef check(x): return 3": "mine: check returned 3; allowed is a list",
+    "raise SystemExit": "mine.py: the file exits with None; a figure has to go on",
+    "def compute(): raise SystemExit(0)": "mine: compute exits with 0; a figure has to go on",
+    "def compute(): return {}\ndef check(x): raise SystemExit('bye')": "mine: check exits with 'bye'; a",
+    "def compute(): return {}\ndef plot(*_): raise SystemExit(0)": "mine: plot exits with 0; a figure",
 }
 
 
