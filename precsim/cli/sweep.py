@@ -23,7 +23,14 @@ from precsim.cli.policies import read_policy, read_schedule
 from precsim.cli.progress import duration
 from precsim.formats.arguments import integer
 from precsim.sweeps.cell import Cell, versions
-from precsim.sweeps.coordinate import Standing, Tell, check_programs, run_cells
+from precsim.sweeps.coordinate import (
+    Standing,
+    Tell,
+    check_names,
+    check_programs,
+    counted,
+    run_cells,
+)
 from precsim.sweeps.crew import cluster, require_dask
 from precsim.sweeps.grid import read_grid
 from precsim.sweeps.rescue import rescue
@@ -36,6 +43,8 @@ TRIES = 3
 _EVERY = 30.0
 """Seconds between two lines about the progress, where there is no terminal."""
 _SUFFIX = ".sqlite"
+_NOWHERE = Path(":memory:")
+"""What SQLite keeps in memory only."""
 _VERBS = {
     "status": "how many runs are done, failed and left",
     "table": "mean and confidence interval over seeds, and the difference to fp32",
@@ -145,7 +154,7 @@ def _run_grid(args: argparse.Namespace) -> int:
     file = args.out or path.with_suffix(_SUFFIX)
     facts = versions()
     cells = {cell.key(facts): cell for cell in grid.cells}
-    with alone(file), Store(file, create=True) as store:
+    with _opened(file, args.plan) as store:
         states = store.states()
         left = {
             key: cell
@@ -157,20 +166,37 @@ def _run_grid(args: argparse.Namespace) -> int:
         console = PlainConsole(stderr=True, highlight=False, wraps=False)
         console.print(_plan(file, standing, len(left)))
         if args.plan:
-            return 0
+            return _refused(check_names(list(left.values())))
         store.begin({key: cell.text for key, cell in cells.items()}, facts, _command(), grid.text)
         if left:
             with cluster(args.scheduler, args.workers) as client, _told(console, standing) as tell:
                 new = _unproved(left, cells, states)
                 faults = check_programs(client, new, args.tries, lambda line: tell(standing, line))
                 if faults:
-                    for fault in faults:
-                        print_error(fault)
-                    return 2
+                    return _refused(faults)
                 run_cells(
                     client, left, store, facts, standing=standing, tries=args.tries, tell=tell
                 )
         return _told_end(args, file, store, standing)
+
+
+@contextmanager
+def _opened(file: Path, is_plan: bool) -> Iterator[Store]:
+    """Open the file of results for a sweep, or for a plan, which makes none and locks none."""
+    if is_plan:
+        is_there = file.is_file() and file.stat().st_size > 0
+        with Store(file if is_there else _NOWHERE, create=not is_there) as store:
+            yield store
+        return
+    with alone(file), Store(file, create=True) as store:
+        yield store
+
+
+def _refused(faults: list[str]) -> int:
+    """Print what is wrong with a grid; return the exit status."""
+    for fault in faults:
+        print_error(fault)
+    return 2 if faults else 0
 
 
 def _standing(
@@ -193,10 +219,10 @@ def _plan(file: Path, standing: Standing, left: int) -> str:
         if not left
         else ", time known after the first runs"
         if known is None
-        else f", about {duration(known)} on {standing.workers} workers"
+        else f", about {duration(known)} on {counted(standing.workers, 'worker')}"
     )
     return (
-        f"{file}: {standing.total} runs, {standing.done} done, {standing.failed} failed, "
+        f"{file}: {counted(standing.total, 'run')}, {standing.done} done, {standing.failed} failed, "
         f"{left} to run{time_left}"
     )
 
@@ -253,7 +279,7 @@ def _told_end(args: argparse.Namespace, file: Path, store: Store, standing: Stan
     _show(args, store, file)
     if standing.failed:
         print_error(
-            f"{standing.failed} of {standing.total} runs failed; precsim sweep status {file} tells "
+            f"{standing.failed} of {counted(standing.total, 'run')} failed; precsim sweep status {file} tells "
             "why, --retry-failed runs them again"
         )
     return 2 if standing.failed else 0
@@ -287,7 +313,9 @@ def _status(args: argparse.Namespace) -> int:
         ("sessions", f"{len(sessions)}, the first on {sessions[0][0] if sessions else '-'}")
     )
     if others:
-        rows.append(("others", f"{others} runs with other versions of packages, not counted"))
+        rows.append(
+            ("others", f"{counted(others, 'run')} with other versions of packages, not counted")
+        )
     print_rows(rows)
     for label, error in content["failures"].items():
         print_rows([("failed", f"{label}: {error}")])
@@ -367,6 +395,6 @@ def _rescue(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ValueError("precsim sweep rescue needs --out NEW.sqlite, the new file")
     copied, lost = rescue(args.file, args.out)
-    print(f"{args.out}: {copied} runs copied; {lost} rows could not be read")
+    print(f"{args.out}: {counted(copied, 'run')} copied; {counted(lost, 'row')} could not be read")
     print_note(f"precsim sweep GRID.toml --out {args.out} runs what is missing")
     return 0

@@ -133,6 +133,35 @@ def test_plan_tells_the_time_by_earlier_runs(
     assert "8 done, 2 failed, 2 to run, about 2 min on 2 workers" in capsys.readouterr().err
     assert main([*words, "--retry-failed"]) == 0
     assert "8 done, 0 failed, 4 to run, about 3 min on 2 workers" in capsys.readouterr().err
+    assert main([*words[:-1], "1"]) == 0
+    assert "about 3 min on 1 worker\n" in capsys.readouterr().err
+
+
+def test_plan_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(GRID, "utf-8")
+    assert main(["sweep", str(grid), "--plan"]) == 0
+    assert "grid.sqlite: 2 runs, 0 done, 0 failed, 2 to run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('models = ["nope:fn"]', "model is 'nope:fn'; there is no module 'nope'"),
+        ('models = ["json:lods"]', "module 'json' has no 'lods'"),
+        ('[settings]\nmodel = "linear"\ntask = "nope:fn"', "task is 'nope:fn'; there is no module"),
+    ],
+)
+def test_plan_makes_what_the_grid_names(
+    line: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(f'policies = ["bf16"]\n{line}\n', "utf-8")
+    assert main(["sweep", str(grid), "--plan"]) == 2
+    _, fault = capsys.readouterr().err.splitlines()
+    assert said in fault
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
 
 
 def test_picture_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
