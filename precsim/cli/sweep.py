@@ -31,7 +31,7 @@ from precsim.sweeps.coordinate import (
     counted,
     run_cells,
 )
-from precsim.sweeps.crew import cluster, require_dask
+from precsim.sweeps.crew import cluster, ended_by_sigterm, require_dask
 from precsim.sweeps.grid import read_grid
 from precsim.sweeps.rescue import rescue
 from precsim.sweeps.store import Store, alone
@@ -56,6 +56,7 @@ _EPILOG = """\
 exit status:
   0    every run is in the file
   2    the input was refused, or a run failed (one line says why)
+  143  ended by SIGTERM, as next
   130  interrupted; finished runs are in the file, and the same command goes on
 
 docs/how-to/sweep.md has a grid and explains the table."""
@@ -169,7 +170,11 @@ def _run_grid(args: argparse.Namespace) -> int:
             return _refused(check_names(list(left.values())))
         store.begin({key: cell.text for key, cell in cells.items()}, facts, _command(), grid.text)
         if left:
-            with cluster(args.scheduler, args.workers) as client, _told(console, standing) as tell:
+            with (
+                ended_by_sigterm(),
+                cluster(args.scheduler, args.workers) as client,
+                _told(console, standing) as tell,
+            ):
                 new = _unproved(left, cells, states)
                 faults = check_programs(client, new, args.tries, lambda line: tell(standing, line))
                 if faults:
@@ -292,6 +297,7 @@ def _status(args: argparse.Namespace) -> int:
         others, sessions = store.others(), store.sessions()
     seconds = sum(run.result["seconds"] for run in runs if run.is_done)
     content: dict[str, Any] = {
+        "intact": True,
         "runs": len(planned),
         "done": len(runs) - len(failed),
         "failed": len(failed),
@@ -308,6 +314,7 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps(content, indent=2))
         return 0
     rows = [(name, str(content[name])) for name in ("runs", "done", "failed", "left")]
+    rows.append(("file", "intact"))  # a damaged one was refused by now
     rows.append(("time", f"{duration(seconds)} of training"))
     rows.append(
         ("sessions", f"{len(sessions)}, the first on {sessions[0][0] if sessions else '-'}")
@@ -394,7 +401,10 @@ def _plot(args: argparse.Namespace) -> int:
 def _rescue(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ValueError("precsim sweep rescue needs --out NEW.sqlite, the new file")
-    copied, lost = rescue(args.file, args.out)
-    print(f"{args.out}: {counted(copied, 'run')} copied; {counted(lost, 'row')} could not be read")
+    found = rescue(args.file, args.out)
+    least = "at least " if found.fault else ""
+    lost = "others" if found.lost is None else f"{least}{counted(found.lost, 'row')}"
+    print(f"{args.out}: {counted(found.copied, 'run')} copied; {lost} could not be read")
+    print(f"{args.file}: {f'not intact ({found.fault})' if found.fault else 'intact'}")
     print_note(f"precsim sweep GRID.toml --out {args.out} runs what is missing")
     return 0

@@ -5,21 +5,39 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from precsim.sweeps.store import Store, run_of, told
+from precsim.sweeps.store import Store, run_of
+
+_SHOWN = 200
+"""Characters of a fault that are told at most."""
+_MOST_ON_PAGE = 40
+"""Rows: each run takes more than 100 bytes."""
 
 
 class Rescued(NamedTuple):
-    """How many runs were copied, and how many rows were found that are not whole."""
+    """What was copied, and from what.
+
+    Parameters
+    ----------
+    copied : int
+        Runs in the new file.
+    lost : int, optional
+        Rows that are there and not whole; None if their number cannot be read either.
+    fault : str
+        What SQLite's ``quick_check`` and the checksums of rows find in the old file first; nothing
+        if it is intact.
+    """
 
     copied: int
-    lost: int
+    lost: int | None
+    fault: str
 
 
 def rescue(path: Path, new: Path) -> Rescued:
     """Copy each run whose row is what was written, and the sessions, into a new file.
 
     Rows are looked up one by one, so a page that cannot be read costs the rows on it and those
-    that only it leads to. The next ``precsim sweep`` on the new file runs what is missing.
+    that only it leads to. Of a file that is cut off, the pages that are there are read. The next
+    ``precsim sweep`` on the new file runs what is missing.
 
     Parameters
     ----------
@@ -40,24 +58,44 @@ def rescue(path: Path, new: Path) -> Rescued:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as old:
-        rows, sessions = _read(old, "runs", path), _read(old, "sessions", path)
+        try:
+            fault = _fault(old)
+            rows, is_counted = _read(old, "runs")
+            sessions, _ = _read(old, "sessions")
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{path}: no run can be read; SQLite says: {error}") from None
     runs = [run for row in rows if row is not None and (run := run_of(row)) is not None]
     if not runs:
-        raise ValueError(f"{path} has no run that can be read")
+        raise ValueError(f"{path}: no run can be read{fault and f'; SQLite says: {fault}'}")
     known = [session[1:] for session in sessions if session is not None]
     if not known or known[-1][2] not in {run.facts for run in runs}:  # the latest one is lost
         known.append(("", "precsim sweep rescue", runs[-1].facts, ""))
     with Store(new, create=True) as store:
         store.copy(known, runs)
-    return Rescued(len(runs), len(rows) - len(runs))
+    if len(runs) < len(rows):
+        fault = fault or "a row is not what was written"
+    return Rescued(len(runs), len(rows) - len(runs) if is_counted else None, fault)
 
 
-def _read(old: sqlite3.Connection, table: str, path: Path) -> list[tuple[Any, ...] | None]:
-    """Return all rows of a table that are there; None for one that cannot be read."""
+def _fault(old: sqlite3.Connection) -> str:
+    """Return what is wrong with a file; let SQLite read one that is cut off from then on."""
+    try:
+        found = str(old.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    old.execute("PRAGMA writable_schema = ON")
+    return "" if found == "ok" else " ".join(found.split())[:_SHOWN]
+
+
+def _read(old: sqlite3.Connection, table: str) -> tuple[list[tuple[Any, ...] | None], bool]:
+    """Return all rows of a table that are there, None for one that cannot be read.
+
+    Return also whether it is known how many there were.
+    """
     rows: list[tuple[Any, ...] | None] = []
-    with told(path):
-        pages: int = old.execute("PRAGMA page_count").fetchone()[0]
-    for number in range(1, _last(old, table, pages) + 1):
+    pages: int = old.execute("PRAGMA page_count").fetchone()[0]
+    last = _last(old, table)
+    for number in range(1, (pages * _MOST_ON_PAGE if last is None else last) + 1):
         try:
             found = old.execute(
                 f"SELECT * FROM {table} NOT INDEXED WHERE rowid = ?", (number,)
@@ -67,11 +105,11 @@ def _read(old: sqlite3.Connection, table: str, path: Path) -> list[tuple[Any, ..
             continue
         if found is not None:
             rows.append(found)
-    return rows
+    return rows, last is not None
 
 
-def _last(old: sqlite3.Connection, table: str, pages: int) -> int:
-    """Return the largest number of a row, or a bound: each run takes more than 100 bytes."""
+def _last(old: sqlite3.Connection, table: str) -> int | None:
+    """Return the largest number of a row; None if it cannot be read."""
     with suppress(sqlite3.DatabaseError):
         return int(old.execute(f"SELECT max(rowid) FROM {table} NOT INDEXED").fetchone()[0] or 0)
-    return pages * 40
+    return None

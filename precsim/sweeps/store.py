@@ -288,7 +288,7 @@ def damaged(path: Path, found: str) -> ValueError:
     first = " ".join(str(found).split())[:200]
     return ValueError(
         f"{path} is damaged ({first}); precsim sweep rescue {path} --out NEW.sqlite copies all "
-        "runs that are whole"
+        "runs that can be read"
     )
 
 
@@ -300,4 +300,9 @@ def told(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise OSError(f"{path} cannot be used: {error}; finished runs stay in it") from None
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise ValueError(
+                f"{path} is no file of precsim sweep, or its first page is damaged: no run can be "
+                "read from it"
+            ) from None
         raise damaged(path, str(error)) from None

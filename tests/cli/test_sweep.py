@@ -118,6 +118,7 @@ def test_status_tells_what_is_done_failed_and_left(
     assert main(["sweep", "status", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "12 min of training" in printed
+    assert re.search(r"file +intact", printed)
     assert "fp16, linear, seed 0: worker died (3 times)" in printed
 
 
@@ -173,9 +174,17 @@ def test_picture_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_rescue_copies_into_a_new_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, new = made(tmp_path), tmp_path / "new.sqlite"
     assert main(["sweep", "rescue", str(file), "--out", str(new)]) == 0
-    assert "10 runs copied; 0 rows could not be read" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "10 runs copied; 0 rows could not be read" in printed
+    assert f"{file}: intact" in printed
     with Store(new) as store:
         assert len(list(store.runs())) == 10
+    file.write_bytes(file.read_bytes()[:-3000])
+    assert main(["sweep", "status", str(file)]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    new.unlink()
+    assert main(["sweep", "rescue", str(file), "--out", str(new)]) == 0
+    assert f"{file}: not intact (" in capsys.readouterr().out
 
 
 WRONG = (
