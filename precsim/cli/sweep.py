@@ -34,8 +34,8 @@ from precsim.sweeps.coordinate import (
 from precsim.sweeps.crew import cluster, ended_by_sigterm, require_dask
 from precsim.sweeps.grid import read_grid
 from precsim.sweeps.rescue import rescue
-from precsim.sweeps.store import Store, alone
-from precsim.sweeps.summary import LEVEL, Block, Interval, blocks
+from precsim.sweeps.store import Store, open_alone, open_plan
+from precsim.sweeps.summary import LEVEL, Block, blocks, plus_minus
 from precsim.sweeps.waiting import Times
 
 TRIES = 3
@@ -43,8 +43,6 @@ TRIES = 3
 _EVERY = 30.0
 """Seconds between two lines about the progress, where there is no terminal."""
 _SUFFIX = ".sqlite"
-_NOWHERE = Path(":memory:")
-"""What SQLite keeps in memory only."""
 _VERBS = {
     "status": "how many runs are done, failed and left",
     "table": "mean and confidence interval over seeds, and the difference to fp32",
@@ -56,8 +54,8 @@ _EPILOG = """\
 exit status:
   0    every run is in the file
   2    the input was refused, or a run failed (one line says why)
-  143  ended by SIGTERM, as next
   130  interrupted; finished runs are in the file, and the same command goes on
+  143  ended by SIGTERM; the same holds
 
 docs/how-to/sweep.md has a grid and explains the table."""
 
@@ -155,7 +153,7 @@ def _run_grid(args: argparse.Namespace) -> int:
     file = args.out or path.with_suffix(_SUFFIX)
     facts = versions()
     cells = {cell.key(facts): cell for cell in grid.cells}
-    with _opened(file, args.plan) as store:
+    with (open_plan if args.plan else open_alone)(file) as store:
         states = store.states()
         left = {
             key: cell
@@ -183,18 +181,6 @@ def _run_grid(args: argparse.Namespace) -> int:
                     client, left, store, facts, standing=standing, tries=args.tries, tell=tell
                 )
         return _told_end(args, file, store, standing)
-
-
-@contextmanager
-def _opened(file: Path, is_plan: bool) -> Iterator[Store]:
-    """Open the file of results for a sweep, or for a plan, which makes none and locks none."""
-    if is_plan:
-        is_there = file.is_file() and file.stat().st_size > 0
-        with Store(file if is_there else _NOWHERE, create=not is_there) as store:
-            yield store
-        return
-    with alone(file), Store(file, create=True) as store:
-        yield store
 
 
 def _refused(faults: list[str]) -> int:
@@ -359,20 +345,14 @@ def _text_table(block: Block) -> Table:
     for name in ("runs", f"test {metric}", "minus fp32", "loss minus fp32", *failed):
         table.add_column(name, justify="right", no_wrap=True)
     for row in block.rows:
-        gaps = [_plus_minus(row.gaps.get(name), "+.2g") for name in ("test_score", "final_loss")]
+        gaps = [plus_minus(row.gaps.get(name), "+.2g") for name in ("test_score", "final_loss")]
         if row is block.rows[0]:
             gaps = ["", ""]
-        score = _plus_minus(row.means.get("test_score"), ".4g")
+        score = plus_minus(row.means.get("test_score"), ".4g")
         table.add_row(
             row.policy, str(row.done), score, *gaps, *([str(row.failed)] if failed else [])
         )
     return table
-
-
-def _plus_minus(x: Interval | None, digits: str) -> str:
-    if x is None or x.mean is None:
-        return "-"
-    return f"{x.mean:{digits}}" + ("" if x.high is None else f"±{x.high - x.mean:.1g}")
 
 
 def _plot(args: argparse.Namespace) -> int:
@@ -402,8 +382,7 @@ def _rescue(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ValueError("precsim sweep rescue needs --out NEW.sqlite, the new file")
     found = rescue(args.file, args.out)
-    least = "at least " if found.fault else ""
-    lost = "others" if found.lost is None else f"{least}{counted(found.lost, 'row')}"
+    lost = "others" if found.lost is None else counted(found.lost, "row")
     print(f"{args.out}: {counted(found.copied, 'run')} copied; {lost} could not be read")
     print(f"{args.file}: {f'not intact ({found.fault})' if found.fault else 'intact'}")
     print_note(f"precsim sweep GRID.toml --out {args.out} runs what is missing")

@@ -1,7 +1,7 @@
 """What is whole in a damaged file of results, copied into a new one."""
 
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ class Rescued(NamedTuple):
     copied : int
         Runs in the new file.
     lost : int, optional
-        Rows that are there and not whole; None if their number cannot be read either.
+        Rows that are not whole; None where SQLite finds the file damaged: it is not known then.
     fault : str
         What SQLite's ``quick_check`` and the checksums of rows find in the old file first; nothing
         if it is intact.
@@ -60,8 +60,7 @@ def rescue(path: Path, new: Path) -> Rescued:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as old:
         try:
             fault = _fault(old)
-            rows, is_counted = _read(old, "runs")
-            sessions, _ = _read(old, "sessions")
+            rows, sessions = (_read(old, name, not fault) for name in ("runs", "sessions"))
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{path}: no run can be read; SQLite says: {error}") from None
     runs = [run for row in rows if row is not None and (run := run_of(row)) is not None]
@@ -72,9 +71,8 @@ def rescue(path: Path, new: Path) -> Rescued:
         known.append(("", "precsim sweep rescue", runs[-1].facts, ""))
     with Store(new, create=True) as store:
         store.copy(known, runs)
-    if len(runs) < len(rows):
-        fault = fault or "a row is not what was written"
-    return Rescued(len(runs), len(rows) - len(runs) if is_counted else None, fault)
+    lost = None if fault else len(rows) - len(runs)
+    return Rescued(len(runs), lost, "a row is not what was written" if lost else fault)
 
 
 def _fault(old: sqlite3.Connection) -> str:
@@ -87,15 +85,16 @@ def _fault(old: sqlite3.Connection) -> str:
     return "" if found == "ok" else " ".join(found.split())[:_SHOWN]
 
 
-def _read(old: sqlite3.Connection, table: str) -> tuple[list[tuple[Any, ...] | None], bool]:
-    """Return all rows of a table that are there, None for one that cannot be read.
+def _read(old: sqlite3.Connection, table: str, is_intact: bool) -> list[tuple[Any, ...] | None]:
+    """Return all rows of a table that are there; None for one that cannot be read.
 
-    Return also whether it is known how many there were.
+    What a damaged file says about its last row may be wrong: all numbers are tried.
     """
+    query = f"SELECT max(rowid) FROM {table}" if is_intact else "PRAGMA page_count"
+    (found,) = old.execute(query).fetchone()
+    last = (found or 0) if is_intact else found * _MOST_ON_PAGE
     rows: list[tuple[Any, ...] | None] = []
-    pages: int = old.execute("PRAGMA page_count").fetchone()[0]
-    last = _last(old, table)
-    for number in range(1, (pages * _MOST_ON_PAGE if last is None else last) + 1):
+    for number in range(1, last + 1):
         try:
             found = old.execute(
                 f"SELECT * FROM {table} NOT INDEXED WHERE rowid = ?", (number,)
@@ -105,11 +104,4 @@ def _read(old: sqlite3.Connection, table: str) -> tuple[list[tuple[Any, ...] | N
             continue
         if found is not None:
             rows.append(found)
-    return rows, last is not None
-
-
-def _last(old: sqlite3.Connection, table: str) -> int | None:
-    """Return the largest number of a row; None if it cannot be read."""
-    with suppress(sqlite3.DatabaseError):
-        return int(old.execute(f"SELECT max(rowid) FROM {table} NOT INDEXED").fetchone()[0] or 0)
-    return None
+    return rows

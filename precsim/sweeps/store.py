@@ -250,6 +250,19 @@ class Store:
 
 
 @contextmanager
+def open_alone(path: Path) -> Iterator[Store]:
+    """Open or make a file that no other sweep works on."""
+    with alone(path), Store(path, create=True) as store:
+        yield store
+
+
+def open_plan(path: Path) -> Store:
+    """Open a file to look at it; where there is none yet, open one that is in memory only."""
+    is_there = path.is_file() and path.stat().st_size > 0
+    return Store(path if is_there else Path(":memory:"), create=not is_there)
+
+
+@contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Refuse a file that another sweep works on. A process that is killed leaves it free.
 
