@@ -47,7 +47,7 @@ _VERBS = {
     "status": "how many runs are done, failed and left",
     "table": "mean and confidence interval over seeds, and the difference to fp32",
     "plot": "a picture of these differences",
-    "rescue": "copy what is whole in a damaged file into a new one",
+    "rescue": "copy what can be read in a damaged file into a new one",
 }
 
 _EPILOG = """\
