@@ -45,12 +45,16 @@ def test_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch)
 
 def test_sigterm_ends_a_sweep_as_an_exception_does_and_only_there() -> None:
     before, ended = signal.getsignal(signal.SIGTERM), []
-    with pytest.raises(SystemExit) as caught, ended_by_sigterm():
+
+    def wait() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
         finally:
             ended.append(signal.getsignal(signal.SIGTERM))
+
+    with ended_by_sigterm(), pytest.raises(SystemExit) as caught:
+        wait()
     assert caught.value.code == 143
     assert ended == [signal.SIG_IGN]
     assert signal.getsignal(signal.SIGTERM) is before
