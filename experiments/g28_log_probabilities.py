@@ -26,6 +26,7 @@ TITLE = "Log-probabilities of one model: whole sequences, chunks and single toke
 CITATION = "a miniature; questions: NeMo-RL #3743, verl #6280, OpenRLHF #1155, vLLM #28326"
 CLASS: Grade = "A"
 PANELS = 3
+SECONDS = (35, 90)
 INPUTS = ("decoder.py", "decoder.npz", "log_probabilities.py", "operation_differences.py")
 RECORDED = {"bf16": "c0d3424362f2", "fp16": "43d89dd20c32"}
 PUBLISHED: dict[str, Any] = {
@@ -125,7 +126,7 @@ def compute(
             found = own[list(own)[-1]]
             results[f"{name}, by shape, {single}"] = _measures(found, first, *given, clip)
             equal = od.results_of(by_shape, *given, single, instead=kept)
-            sizes = [x.size for x in kept.values()]
+            sizes = [x[0, 0].size * lengths.sum() for x in kept.values()]
             results[f"{name}, operations"] = np.array(list(kept))
             results[f"{name}, differing by operation"] = od.differing(own, kept) / sizes
             results[f"{name}, made by operation"] = od.differing(equal, kept)
