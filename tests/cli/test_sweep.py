@@ -230,7 +230,7 @@ def test_killed_resumed_and_rescued_sweeps_have_the_weights_of_an_undisturbed_on
     Also a grid that cannot be trained is refused before the first run.
     """
     grid, file = tmp_path / "grid.toml", tmp_path / "grid.sqlite"
-    grid.write_text(GRID.replace("[4]", '"0-9"'), "utf-8")
+    grid.write_text(GRID.replace("[4]", '"0-5"'), "utf-8")
     command = ["sweep", "grid.toml", "--workers", "2"]
     found = precsim(tmp_path, *command, "--out", "calm.sqlite")
     assert found.returncode == 0, found.stderr
