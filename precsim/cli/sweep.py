@@ -23,12 +23,19 @@ from precsim.cli.policies import read_policy, read_schedule
 from precsim.cli.progress import duration
 from precsim.formats.arguments import integer
 from precsim.sweeps.cell import Cell, versions
-from precsim.sweeps.coordinate import Standing, Tell, check_programs, run_cells
-from precsim.sweeps.crew import cluster, require_dask
+from precsim.sweeps.coordinate import (
+    Standing,
+    Tell,
+    check_names,
+    check_programs,
+    counted,
+    run_cells,
+)
+from precsim.sweeps.crew import cluster, ended_by_sigterm, require_dask
 from precsim.sweeps.grid import read_grid
 from precsim.sweeps.rescue import rescue
-from precsim.sweeps.store import Store, alone
-from precsim.sweeps.summary import LEVEL, Block, Interval, blocks
+from precsim.sweeps.store import Store, open_alone, open_plan
+from precsim.sweeps.summary import LEVEL, Block, blocks, plus_minus
 from precsim.sweeps.waiting import Times
 
 TRIES = 3
@@ -40,7 +47,7 @@ _VERBS = {
     "status": "how many runs are done, failed and left",
     "table": "mean and confidence interval over seeds, and the difference to fp32",
     "plot": "a picture of these differences",
-    "rescue": "copy what is whole in a damaged file into a new one",
+    "rescue": "copy what can be read in a damaged file into a new one",
 }
 
 _EPILOG = """\
@@ -48,6 +55,7 @@ exit status:
   0    every run is in the file
   2    the input was refused, or a run failed (one line says why)
   130  interrupted; finished runs are in the file, and the same command goes on
+  143  ended by SIGTERM; the same holds
 
 docs/how-to/sweep.md has a grid and explains the table."""
 
@@ -145,7 +153,7 @@ def _run_grid(args: argparse.Namespace) -> int:
     file = args.out or path.with_suffix(_SUFFIX)
     facts = versions()
     cells = {cell.key(facts): cell for cell in grid.cells}
-    with alone(file), Store(file, create=True) as store:
+    with (open_plan if args.plan else open_alone)(file) as store:
         states = store.states()
         left = {
             key: cell
@@ -157,20 +165,29 @@ def _run_grid(args: argparse.Namespace) -> int:
         console = PlainConsole(stderr=True, highlight=False, wraps=False)
         console.print(_plan(file, standing, len(left)))
         if args.plan:
-            return 0
+            return _refused(check_names(list(left.values())))
         store.begin({key: cell.text for key, cell in cells.items()}, facts, _command(), grid.text)
         if left:
-            with cluster(args.scheduler, args.workers) as client, _told(console, standing) as tell:
+            with (
+                ended_by_sigterm(),
+                cluster(args.scheduler, args.workers) as client,
+                _told(console, standing) as tell,
+            ):
                 new = _unproved(left, cells, states)
                 faults = check_programs(client, new, args.tries, lambda line: tell(standing, line))
                 if faults:
-                    for fault in faults:
-                        print_error(fault)
-                    return 2
+                    return _refused(faults)
                 run_cells(
                     client, left, store, facts, standing=standing, tries=args.tries, tell=tell
                 )
         return _told_end(args, file, store, standing)
+
+
+def _refused(faults: list[str]) -> int:
+    """Print what is wrong with a grid; return the exit status."""
+    for fault in faults:
+        print_error(fault)
+    return 2 if faults else 0
 
 
 def _standing(
@@ -193,10 +210,10 @@ def _plan(file: Path, standing: Standing, left: int) -> str:
         if not left
         else ", time known after the first runs"
         if known is None
-        else f", about {duration(known)} on {standing.workers} workers"
+        else f", about {duration(known)} on {counted(standing.workers, 'worker')}"
     )
     return (
-        f"{file}: {standing.total} runs, {standing.done} done, {standing.failed} failed, "
+        f"{file}: {counted(standing.total, 'run')}, {standing.done} done, {standing.failed} failed, "
         f"{left} to run{time_left}"
     )
 
@@ -253,7 +270,7 @@ def _told_end(args: argparse.Namespace, file: Path, store: Store, standing: Stan
     _show(args, store, file)
     if standing.failed:
         print_error(
-            f"{standing.failed} of {standing.total} runs failed; precsim sweep status {file} tells "
+            f"{standing.failed} of {counted(standing.total, 'run')} failed; precsim sweep status {file} tells "
             "why, --retry-failed runs them again"
         )
     return 2 if standing.failed else 0
@@ -266,6 +283,7 @@ def _status(args: argparse.Namespace) -> int:
         others, sessions = store.others(), store.sessions()
     seconds = sum(run.result["seconds"] for run in runs if run.is_done)
     content: dict[str, Any] = {
+        "intact": True,
         "runs": len(planned),
         "done": len(runs) - len(failed),
         "failed": len(failed),
@@ -282,12 +300,15 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps(content, indent=2))
         return 0
     rows = [(name, str(content[name])) for name in ("runs", "done", "failed", "left")]
+    rows.append(("file", "intact"))  # a damaged one was refused by now
     rows.append(("time", f"{duration(seconds)} of training"))
     rows.append(
         ("sessions", f"{len(sessions)}, the first on {sessions[0][0] if sessions else '-'}")
     )
     if others:
-        rows.append(("others", f"{others} runs with other versions of packages, not counted"))
+        rows.append(
+            ("others", f"{counted(others, 'run')} with other versions of packages, not counted")
+        )
     print_rows(rows)
     for label, error in content["failures"].items():
         print_rows([("failed", f"{label}: {error}")])
@@ -324,20 +345,14 @@ def _text_table(block: Block) -> Table:
     for name in ("runs", f"test {metric}", "minus fp32", "loss minus fp32", *failed):
         table.add_column(name, justify="right", no_wrap=True)
     for row in block.rows:
-        gaps = [_plus_minus(row.gaps.get(name), "+.2g") for name in ("test_score", "final_loss")]
+        gaps = [plus_minus(row.gaps.get(name), "+.2g") for name in ("test_score", "final_loss")]
         if row is block.rows[0]:
             gaps = ["", ""]
-        score = _plus_minus(row.means.get("test_score"), ".4g")
+        score = plus_minus(row.means.get("test_score"), ".4g")
         table.add_row(
             row.policy, str(row.done), score, *gaps, *([str(row.failed)] if failed else [])
         )
     return table
-
-
-def _plus_minus(x: Interval | None, digits: str) -> str:
-    if x is None or x.mean is None:
-        return "-"
-    return f"{x.mean:{digits}}" + ("" if x.high is None else f"±{x.high - x.mean:.1g}")
 
 
 def _plot(args: argparse.Namespace) -> int:
@@ -366,7 +381,9 @@ def _plot(args: argparse.Namespace) -> int:
 def _rescue(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ValueError("precsim sweep rescue needs --out NEW.sqlite, the new file")
-    copied, lost = rescue(args.file, args.out)
-    print(f"{args.out}: {copied} runs copied; {lost} rows could not be read")
+    found = rescue(args.file, args.out)
+    lost = "others" if found.lost is None else counted(found.lost, "row")
+    print(f"{args.out}: {counted(found.copied, 'run')} copied; {lost} could not be read")
+    print(f"{args.file}: {f'not intact ({found.fault})' if found.fault else 'intact'}")
     print_note(f"precsim sweep GRID.toml --out {args.out} runs what is missing")
     return 0

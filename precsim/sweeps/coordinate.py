@@ -14,6 +14,8 @@ from precsim.sweeps import work
 from precsim.sweeps.cell import Cell
 from precsim.sweeps.store import Run, Store
 from precsim.sweeps.waiting import Times, Waiting
+from precsim.training.data.registry import TASKS
+from precsim.training.models.registry import MODELS
 
 _PATIENCE = 0.5
 """Seconds between two looks at which workers there are."""
@@ -44,6 +46,25 @@ Tell = Callable[[Standing, str], None]
 """``tell(standing, line)``: the line is empty where only the numbers have changed."""
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "worker"), counted(2, "worker")
+    ('1 worker', '2 workers')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def check_names(cells: Sequence[Cell]) -> list[str]:
+    """Make here the models and tasks of one's own that cells name; return the faults."""
+    configs = [cell.config for cell in cells]
+    own = [("model", c.model) for c in configs if c.model not in MODELS]
+    own += [("task", c.task) for c in configs if c.task not in TASKS]
+    return [fault for pair in dict.fromkeys(own) if (fault := work.check_name(*pair))]
+
+
 def check_programs(
     client: Any, cells: Sequence[Cell], tries: int, tell: Callable[[str], None]
 ) -> list[str]:
@@ -51,7 +72,7 @@ def check_programs(
     programs: dict[str, Cell] = {}
     for cell in cells:
         programs.setdefault(cell.program, cell)
-    tell(f"checking {len(programs)} programs")
+    tell(f"checking {counted(len(programs), 'program')}")
     faults: list[str] = []
     for attempt in range(1, tries + 1):
         futures = {
@@ -136,7 +157,7 @@ def run_cells(
                 tell(standing, f"a worker died in {cell.label}, try {deaths[key]} of {tries}")
                 if deaths[key] < tries:
                     continue
-                result = {"error": f"worker died ({tries} times)", "tries": tries}
+                result = {"error": f"worker died ({counted(tries, 'time')})", "tries": tries}
             waiting.ended(cell)
             run = Run(key=key, cell=cell.text, facts=versions, result=result)
             store.add(run)

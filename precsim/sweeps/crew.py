@@ -1,10 +1,13 @@
 """The workers of a sweep: those of a scheduler elsewhere, or processes that are started here."""
 
 import logging
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 from precsim.sweeps import work
@@ -68,6 +71,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
         with there as client:
             yield client
         return
+    _begin_tracker()
     with (
         dask.config.set(settings),
         LocalCluster(
@@ -88,6 +92,36 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
         local.scale(workers)
         with _mended(client, workers):
             yield client
+
+
+def _begin_tracker() -> None:
+    """Start the process that frees what processes share, if it is not there, and let it be quiet.
+
+    Where this process is killed it frees all, and would warn of that on the terminal.
+    """
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # its command line has them
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as an exception does: workers end, and files are closed."""
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end itself is not disturbed
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

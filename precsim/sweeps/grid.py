@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,7 +26,8 @@ _SETTINGS = tuple(
     f.name for f in fields(TrainConfig) if f.name not in ("policy", "seed", "snapshots")
 )
 _STEPS = next(f.default for f in fields(TrainConfig) if f.name == "steps")
-_RANGE = re.compile(r"\s*(\d{1,10})\s*-\s*(\d{1,10})\s*")
+_LAST_SEED = 2**32 - 1
+_RANGE = re.compile(r"\s*(\d{1,4000})\s*-\s*(\d{1,4000})\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Grid:
 def read_grid(
     path: Path,
     read_policy: Callable[[str], Policy],
-    read_schedule: Callable[[str, int], Policy],
+    read_schedule: Callable[[str, int, str], Policy],
 ) -> Grid:
     """Read a grid and build the config of each cell.
 
@@ -62,7 +64,7 @@ def read_grid(
     read_policy : callable
         ``read_policy(text)``.
     read_schedule : callable
-        ``read_schedule(text, steps)``.
+        ``read_schedule(text, steps, argument)``; the argument is for messages.
 
     Raises
     ------
@@ -91,13 +93,13 @@ def _content(path: Path) -> tuple[dict[str, Any], str]:
 def _cells(
     content: Mapping[str, Any],
     read_policy: Callable[[str], Policy],
-    read_schedule: Callable[[str, int], Policy],
+    read_schedule: Callable[[str, int, str], Policy],
 ) -> tuple[Cell, ...]:
     for key in content:
         if key not in _KEYS:
             raise unknown("key", key, _KEYS)
-    texts = _list(content, "policies", str) if "policies" in content else []
-    schedules = _list(content, "schedules", str) if "schedules" in content else []
+    texts = _texts(content, "policies") if "policies" in content else []
+    schedules = _texts(content, "schedules") if "schedules" in content else []
     if not texts and not schedules:
         raise ValueError("it has neither policies nor schedules; allowed is a list of texts")
     policies = _different([read_policy(text) for text in (REFERENCE, *texts)], texts)
@@ -109,7 +111,7 @@ def _cells(
     cells: dict[str, Cell] = {}
     for block in blocks:
         steps = integer(block.get("steps", _STEPS), "steps", 1)
-        own = [*policies, *(read_schedule(text, steps) for text in schedules)]
+        own = [*policies, *(read_schedule(text, steps, "one of schedules") for text in schedules)]
         for seed, policy in itertools.product(seeds, own):
             cell = Cell(TrainConfig(policy=policy, seed=seed, snapshots=1, **block))
             if cell.text in cells:
@@ -142,14 +144,19 @@ def _seeds(content: Mapping[str, Any]) -> list[int]:
     given = content.get("seeds", [0])
     if isinstance(given, str) and (ends := _RANGE.fullmatch(given)):
         first, last = int(ends[1]), int(ends[2])
-        if last < first or last - first >= MOST_CELLS:
-            raise ValueError(f"seeds is {shown(given)}; allowed are up to {MOST_CELLS}, ascending")
+        if last < first or last - first >= MOST_CELLS or last > _LAST_SEED:
+            raise ValueError(
+                f"seeds is {shown(given)}; allowed are up to {MOST_CELLS}, ascending, "
+                f"from 0 to {_LAST_SEED}"
+            )
         return list(range(first, last + 1))
     if not isinstance(given, list) or not given:
-        raise ValueError(f"seeds is {shown(given)}; allowed is a list of integers, or '0-9'")
-    seeds = [integer(each, "seeds", 0, 2**32 - 1) for each in given]
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds is {shown(given)}; each seed may be given once")
+        raise ValueError(
+            f"seeds is {shown(given)}; allowed is a list of integers, or '0-9'{_empty(given)}"
+        )
+    seeds = [integer(each, "one of seeds", 0, _LAST_SEED) for each in given]
+    if twice := [seed for seed, count in Counter(seeds).items() if count > 1]:
+        raise ValueError(f"seeds has {twice[0]} more than once; each seed may be given once")
     return seeds
 
 
@@ -157,7 +164,7 @@ def _blocks(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the settings of each block of cells, which differ in policy and seed only."""
     axes: dict[str, list[Any]] = {}
     if "models" in content:
-        axes["model"] = _list(content, "models", str)
+        axes["model"] = _texts(content, "models")
     for name, value in _table(content.get("settings", {}), "settings").items():
         if name in axes:
             raise ValueError(f"{name} is given in models and in settings; allowed is one of them")
@@ -198,9 +205,16 @@ def _table(given: Any, where: str) -> dict[str, Any]:
     return given
 
 
-def _list(content: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+def _texts(content: Mapping[str, Any], name: str) -> list[str]:
     given = content[name]
-    is_list = isinstance(given, list) and given and all(isinstance(x, kind) for x in given)
-    if not is_list:
-        raise ValueError(f"{name} is {shown(given)}; allowed is a list of texts")
-    return list(given)
+    if not isinstance(given, list) or not given:
+        raise ValueError(f"{name} is {shown(given)}; allowed is a list of texts{_empty(given)}")
+    for each in given:
+        if not isinstance(each, str):
+            raise ValueError(f"one of {name} is {shown(each)}; allowed are texts")  # noqa: TRY004
+    return given
+
+
+def _empty(given: Any) -> str:
+    """Return what a message adds where a list, or a text, has nothing."""
+    return "" if given or isinstance(given, (bool, int, float)) else ", not empty"

@@ -93,7 +93,7 @@ def undisturbed(grid: Path, workers: int) -> Path:
     with _sweep(grid, file, workers, 1) as process:
         status = process.wait()
     if status:
-        raise ValueError(f"the undisturbed sweep failed; {_log(file)} says why")
+        raise ValueError(f"the undisturbed sweep failed: {_last_line(file)}")
     return file
 
 
@@ -150,7 +150,7 @@ def disturbed(
                     _wait_for_end(found)
                     break  # the same command goes on
     if status:
-        raise ValueError(f"the disturbed sweep failed; {_log(file)} says why")
+        raise ValueError(f"the disturbed sweep failed: {_last_line(file)}")
     equal, differing = compare(wanted, hashes(file))
     return Round(
         kills=tuple(made),
@@ -207,6 +207,12 @@ def _sweep(grid: Path, file: Path, workers: int, tries: int) -> Iterator["subpro
 
 def _log(file: Path) -> Path:
     return file.with_suffix(".log")
+
+
+def _last_line(file: Path) -> str:
+    """Return what the command has said last; its folder may be deleted before anybody reads it."""
+    lines = _log(file).read_text("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _done(file: Path) -> int:

@@ -250,6 +250,19 @@ class Store:
 
 
 @contextmanager
+def open_alone(path: Path) -> Iterator[Store]:
+    """Open or make a file that no other sweep works on."""
+    with alone(path), Store(path, create=True) as store:
+        yield store
+
+
+def open_plan(path: Path) -> Store:
+    """Open a file to look at it; where there is none yet, open one that is in memory only."""
+    is_there = path.is_file() and path.stat().st_size > 0
+    return Store(path if is_there else Path(":memory:"), create=not is_there)
+
+
+@contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Refuse a file that another sweep works on. A process that is killed leaves it free.
 
@@ -288,7 +301,7 @@ def damaged(path: Path, found: str) -> ValueError:
     first = " ".join(str(found).split())[:200]
     return ValueError(
         f"{path} is damaged ({first}); precsim sweep rescue {path} --out NEW.sqlite copies all "
-        "runs that are whole"
+        "runs that can be read"
     )
 
 
@@ -300,4 +313,9 @@ def told(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise OSError(f"{path} cannot be used: {error}; finished runs stay in it") from None
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise ValueError(
+                f"{path} is no file of precsim sweep, or its first page is damaged: no run can be "
+                "read from it"
+            ) from None
         raise damaged(path, str(error)) from None

@@ -14,6 +14,8 @@ from precsim.sweeps.store import Run
 
 LEVEL = 0.95
 """Of a confidence interval, by default."""
+_MOST_PLACES = 6
+"""Of numbers in a table; smaller ones are written with a power of ten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,40 @@ def interval(values: Iterable[float | None], level: float = LEVEL) -> Interval:
 
     half = float(t.ppf((1 + level) / 2, count - 1)) * float(np.std(known, ddof=1)) / count**0.5
     return Interval(mean=mean, low=mean - half, high=mean + half, count=count)
+
+
+def plus_minus(x: Interval | None, digits: str) -> str:
+    """Return a mean and its half-width, both to the second significant digit of that.
+
+    Without a half-width above 0 the mean is written by `digits`, such as ``".4g"``.
+
+    Examples
+    --------
+    >>> plus_minus(Interval(mean=0.1028, low=-0.097, high=0.3026, count=3), ".4g")
+    '0.10±0.20'
+    >>> plus_minus(Interval(mean=1.5e-9, low=1.47e-9, high=1.53e-9, count=3), "+.2g")
+    '(+1.500±0.030)e-09'
+    """
+    if x is None or x.mean is None:
+        return "-"
+    if x.high is None:
+        return f"{x.mean:{digits}}"
+    half = x.high - x.mean
+    if not 0 < half < math.inf:
+        return f"{x.mean:{digits}}±{half:g}"
+    sign, power = "+" if digits.startswith("+") else "", 0
+    places = 1 - _exponent(half)
+    if not 0 <= places <= _MOST_PLACES:
+        power = max(_exponent(half), _exponent(x.mean or half))
+        places += power
+    mean, half = x.mean / 10.0**power, half / 10.0**power
+    both = f"{mean:{sign}.{places}f}±{half:.{places}f}"
+    return f"({both})e{power:+03d}" if power else both
+
+
+def _exponent(x: float) -> int:
+    """Return the power of ten of a number of two digits."""
+    return int(f"{x:.1e}".partition("e")[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

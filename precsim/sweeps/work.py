@@ -21,6 +21,7 @@ from precsim.training.control.schedule import schedule_from
 from precsim.training.data.dataset import Data
 from precsim.training.data.stream import Stream
 from precsim.training.loop import check_policy, train_on
+from precsim.training.own_objects import load_object
 from precsim.training.prepared import load_data
 from precsim.training.replay.bits import hash_state
 from precsim.training.result import TrainResult
@@ -48,6 +49,22 @@ def check(text: str) -> str:
         return {}
 
     return str(_caught(passes).get("error", ""))
+
+
+def check_name(argument: str, text: str) -> str:
+    """Make what ``MODULE:FUNCTION`` names; return what is wrong, or nothing.
+
+    Examples
+    --------
+    >>> check_name("model", "collections:OrderedDict"), check_name("model", "collections:Order")
+    ('', "model is 'collections:Order'; module 'collections' has no 'Order'")
+    """
+
+    def loads() -> dict[str, Any]:
+        load_object(text, argument)
+        return {}
+
+    return str(_caught(loads).get("error", ""))
 
 
 def run(text: str, facts: str) -> str:

@@ -118,6 +118,7 @@ def test_status_tells_what_is_done_failed_and_left(
     assert main(["sweep", "status", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "12 min of training" in printed
+    assert re.search(r"file +intact", printed)
     assert "fp16, linear, seed 0: worker died (3 times)" in printed
 
 
@@ -133,6 +134,35 @@ def test_plan_tells_the_time_by_earlier_runs(
     assert "8 done, 2 failed, 2 to run, about 2 min on 2 workers" in capsys.readouterr().err
     assert main([*words, "--retry-failed"]) == 0
     assert "8 done, 0 failed, 4 to run, about 3 min on 2 workers" in capsys.readouterr().err
+    assert main([*words[:-1], "1"]) == 0
+    assert "about 3 min on 1 worker\n" in capsys.readouterr().err
+
+
+def test_plan_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(GRID, "utf-8")
+    assert main(["sweep", str(grid), "--plan"]) == 0
+    assert "grid.sqlite: 2 runs, 0 done, 0 failed, 2 to run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('models = ["nope:fn"]', "model is 'nope:fn'; there is no module 'nope'"),
+        ('models = ["json:lods"]', "module 'json' has no 'lods'"),
+        ('[settings]\nmodel = "linear"\ntask = "nope:fn"', "task is 'nope:fn'; there is no module"),
+    ],
+)
+def test_plan_makes_what_the_grid_names(
+    line: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(f'policies = ["bf16"]\n{line}\n', "utf-8")
+    assert main(["sweep", str(grid), "--plan"]) == 2
+    _, fault = capsys.readouterr().err.splitlines()
+    assert said in fault
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
 
 
 def test_picture_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,9 +174,17 @@ def test_picture_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_rescue_copies_into_a_new_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, new = made(tmp_path), tmp_path / "new.sqlite"
     assert main(["sweep", "rescue", str(file), "--out", str(new)]) == 0
-    assert "10 runs copied; 0 rows could not be read" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "10 runs copied; 0 rows could not be read" in printed
+    assert f"{file}: intact" in printed
     with Store(new) as store:
         assert len(list(store.runs())) == 10
+    file.write_bytes(file.read_bytes()[:-3000])
+    assert main(["sweep", "status", str(file)]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    new.unlink()
+    assert main(["sweep", "rescue", str(file), "--out", str(new)]) == 0
+    assert f"{file}: not intact (" in capsys.readouterr().out
 
 
 WRONG = (
@@ -177,44 +215,69 @@ def test_what_is_wrong_is_one_line(
     assert said in line
 
 
+def hashes(file: Path) -> dict[str, str]:
+    """Return the SHA-256 of each run's weights, by key."""
+    with Store(file) as store:
+        return {run.key: run.result["weights_hash"] for run in store.runs()}
+
+
 @pytest.mark.slow
-def test_killed_coordinator_goes_on_with_the_same_command(folder: Path, tmp_path: Path) -> None:
-    """Also a grid that cannot be trained is refused before the first run."""
-    grid = tmp_path / "grid.toml"
+def test_killed_resumed_and_rescued_sweeps_have_the_weights_of_an_undisturbed_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The coordinator ends by SIGTERM and by SIGKILL, both quietly; then the file is cut off.
+
+    Also a grid that cannot be trained is refused before the first run.
+    """
+    grid, file = tmp_path / "grid.toml", tmp_path / "grid.sqlite"
     grid.write_text(GRID.replace("[4]", '"0-5"'), "utf-8")
-    command = [sys.executable, "-m", "precsim", "sweep", "grid.toml", "--workers", "2"]
-    settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    first = subprocess.Popen(command, cwd=tmp_path, env=settings, stderr=subprocess.DEVNULL)
-    file = tmp_path / "grid.sqlite"
-    until = time.monotonic() + 300
-    while time.monotonic() < until:
-        time.sleep(0.1)
-        if file.exists() and file.stat().st_size:
-            with Store(file) as store:
-                if len(store.states()) >= 2:
-                    break
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    with Store(file) as store:
-        before = {run.key: run.row() for run in store.runs()}
-    assert 2 <= len(before) < 12
-    found = precsim(tmp_path, *command[3:])
+    command = ["sweep", "grid.toml", "--workers", "2"]
+    found = precsim(tmp_path, *command, "--out", "calm.sqlite")
     assert found.returncode == 0, found.stderr
-    with Store(file) as store:
-        after = {run.key: run for run in store.runs()}
-    assert all(after[key].row() == row for key, row in before.items())
+    calm = hashes(tmp_path / "calm.sqlite")
     cells = read_grid(grid, read_policy, read_schedule).cells
-    assert set(after) == {cell.key(versions()) for cell in cells}
-    with Store(folder / "grid.sqlite") as store:
-        alike = {run.key: run.result["weights_hash"] for run in store.runs()}
-    assert {key: after[key].result["weights_hash"] for key in alike} == alike
+    assert set(calm) == {cell.key(versions()) for cell in cells}
+    assert hashes(folder / "grid.sqlite").items() <= calm.items()
+
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    words = [sys.executable, "-m", "precsim", *command]
+    before: dict[str, str] = {}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with subprocess.Popen(
+            words, cwd=tmp_path, env=settings, stderr=subprocess.PIPE, text=True
+        ) as process:
+            until = time.monotonic() + 300
+            while time.monotonic() < until and (not file.exists() or not file.stat().st_size):
+                time.sleep(0.1)
+            while time.monotonic() < until and process.poll() is None:
+                if len(hashes(file)) > len(before):
+                    break
+                time.sleep(0.1)
+            process.send_signal(number)
+            _, told = process.communicate(timeout=100)
+        assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+        assert "Warning" not in told
+        assert "Traceback" not in told
+        after = hashes(file)
+        assert before.items() < after.items() < calm.items()
+        before = after
+    found = precsim(tmp_path, *command)
+    assert found.returncode == 0, found.stderr
+    assert hashes(file) == calm
+
+    cut, new = tmp_path / "cut.sqlite", tmp_path / "new.sqlite"
+    cut.write_bytes(file.read_bytes()[:-9000])
+    assert main(["sweep", "rescue", str(cut), "--out", str(new)]) == 0
+    assert hashes(new).items() < calm.items()
+    found = precsim(tmp_path, *command, "--out", "new.sqlite")
+    assert found.returncode == 0, found.stderr
+    assert hashes(new) == calm
 
     grid.write_text(GRID + "batch_size = 5000\n", "utf-8")
-    found = precsim(tmp_path, *command[3:])
+    found = precsim(tmp_path, *command)
     assert found.returncode == 2
     assert "batch_size is 5000; allowed for task" in found.stderr
-    with Store(file) as store:
-        assert set(store.states()) == set(after)
+    assert hashes(file) == calm
 
 
 def test_page_has_a_grid_that_reads_and_a_script_that_runs(

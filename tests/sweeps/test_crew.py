@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -11,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from precsim.sweeps import crew
-from precsim.sweeps.crew import cluster, require_dask
+from precsim.sweeps.crew import cluster, ended_by_sigterm, require_dask
 
 
 def test_without_dask_one_line_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +41,34 @@ def test_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch)
         cluster("tcp://127.0.0.1:9", 1),
     ):
         pass
+
+
+def test_sigterm_ends_a_sweep_as_an_exception_does_and_only_there() -> None:
+    before, ended = signal.getsignal(signal.SIGTERM), []
+
+    def wait() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            ended.append(signal.getsignal(signal.SIGTERM))
+
+    with ended_by_sigterm(), pytest.raises(SystemExit) as caught:
+        wait()
+    assert caught.value.code == 143
+    assert ended == [signal.SIG_IGN]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_killed_process_leaves_no_warning_of_shared_semaphores() -> None:
+    code = (
+        "import multiprocessing, os; from precsim.sweeps.crew import _begin_tracker; "
+        "_begin_tracker(); lock = multiprocessing.get_context('spawn').Lock(); os.kill(os.getpid(), 9)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (found.returncode, found.stderr) == (-signal.SIGKILL, "")
 
 
 @pytest.mark.slow

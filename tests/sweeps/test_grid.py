@@ -65,9 +65,24 @@ WRONG = (
     ("", "neither policies nor schedules"),
     ("policies = [", "is no TOML file"),
     ('policies = "bf16"', "policies is 'bf16'; allowed is a list of texts"),
-    ("policies = []", "policies is []; allowed is a list of texts"),
     ('policy = ["bf16"]', "unknown key 'policy'"),
     ('policies = ["bf61"]', "bf61"),
+    ("policies = []", "policies is []; allowed is a list of texts, not empty"),
+    ('policies = ["bf16", 3, "fp16"]', "one of policies is 3; allowed are texts"),
+    ('schedules = ["x"]', "one of schedules is 'x'; allowed is POLICY@STEP,"),
+    (
+        'policies = ["bf16"]\nseeds = []',
+        "seeds is []; allowed is a list of integers, or '0-9', not e",
+    ),
+    (
+        'policies = ["bf16"]\nseeds = [1, "2", 3]',
+        "one of seeds is '2'; allowed are integers from 0",
+    ),
+    ('policies = ["bf16"]\nseeds = "3-1"', "ascending, from 0 to 4294967295"),
+    (
+        'policies = ["bf16"]\nseeds = "0-99999999999"',
+        f"allowed are up to {MOST_CELLS}, ascending, fr",
+    ),
     ('policies = ["fp16", "fp16"]', "each policy may be given once"),
     ('policies = ["bf16"]\nseeds = 3', "seeds is 3; allowed is a list of integers, or '0-9'"),
     ('policies = ["bf16"]\nseeds = "9-0"', "seeds is '9-0'"),
@@ -99,6 +114,7 @@ def test_what_is_wrong_is_one_line_with_the_name_of_the_file(
         grid(tmp_path, text)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 600
+    assert "--" not in str(caught.value)  # no option that the file does not have
 
 
 def test_large_file_is_not_read(tmp_path: Path) -> None:

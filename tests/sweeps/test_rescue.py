@@ -59,7 +59,7 @@ def test_each_damaged_page_costs_its_own_rows_at_most(file: Path, tmp_path: Path
         assert f"precsim sweep rescue {file} --out NEW.sqlite" in told
         new = tmp_path / f"new-{page}.sqlite"
         try:
-            copied, _ = rescue(file, new)
+            copied = rescue(file, new).copied
         except ValueError:
             assert not new.exists()
             kept.append(0)
@@ -74,7 +74,7 @@ def test_each_damaged_page_costs_its_own_rows_at_most(file: Path, tmp_path: Path
 
 def test_whole_file_is_copied_whole(file: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.sqlite"
-    assert rescue(file, new) == (COUNT, 0)
+    assert rescue(file, new) == (COUNT, 0, "")
     assert runs(new) == runs(file)
     with Store(file) as old, Store(new) as store:
         assert store.sessions() == old.sessions()
@@ -84,6 +84,46 @@ def test_whole_file_is_copied_whole(file: Path, tmp_path: Path) -> None:
 
 def test_file_without_a_header_has_nothing(file: Path, tmp_path: Path) -> None:
     damage(file, 0)
-    with pytest.raises(ValueError, match="damaged"):
+    assert "sweep rescue" not in fault(file)
+    with pytest.raises(ValueError, match="no run can be read; SQLite says: file is not a database"):
         rescue(file, tmp_path / "new.sqlite")
     assert not (tmp_path / "new.sqlite").exists()
+
+
+def test_of_a_file_that_is_cut_off_the_pages_that_are_there_are_read(
+    file: Path, tmp_path: Path
+) -> None:
+    whole, content = runs(file), file.read_bytes()
+    kept = []
+    for size in range(len(content) - 1, 0, -5000):
+        file.write_bytes(content[:size])
+        assert fault(file)
+        new = tmp_path / f"new-{size}.sqlite"
+        try:
+            copied, lost, found = rescue(file, new)
+        except ValueError as error:
+            assert "no run can be read" in str(error)  # noqa: PT017
+            assert "sweep rescue" not in str(error)  # noqa: PT017
+            assert not new.exists()
+            kept.append(0)
+            continue
+        assert found
+        assert lost is None or copied + lost <= COUNT
+        assert runs(new).items() <= whole.items()
+        kept.append(copied)
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] == 0
+    assert sum(count > 0 for count in kept) > len(kept) // 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"policies = []\n" * 999])
+def test_file_that_is_none_of_sqlite_has_one_line_that_does_not_name_rescue(
+    content: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.sqlite"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="no run can be read") as caught:
+        rescue(file, tmp_path / "new.sqlite")
+    assert "sweep rescue" not in str(caught.value)
+    assert "sweep rescue" not in fault(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.sqlite"]

@@ -44,3 +44,11 @@ def test_workers_are_children_that_dask_has_started() -> None:
     here.communicate(b"\n")
     soak._wait_for_end(found)
     assert not soak._is_alive(found[0])
+
+
+def test_failed_sweep_is_told_by_the_last_line_of_its_log(tmp_path: Path) -> None:
+    file = tmp_path / "x.sqlite"
+    file.with_suffix(".log").write_text("checking 4 programs\nprecsim: error: no memory\n\n")
+    assert soak._last_line(file) == "precsim: error: no memory"
+    file.with_suffix(".log").write_text("\n")
+    assert soak._last_line(file) == "it said nothing"

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from precsim.sweeps.cell import Cell
-from precsim.sweeps.summary import Interval, blocks, interval
+from precsim.sweeps.summary import Interval, blocks, interval, plus_minus
 from tests.sweeps.made import cell_of, failed_run, run_of_cell
 
 
@@ -80,3 +80,25 @@ def test_blocks_are_told_apart_by_what_differs() -> None:
         "linear, learning_rate 0.2",
     ]
     assert len({run.key for run in runs}) == 4
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "said"),
+    [
+        (0.1028, 0.2, "0.10±0.20"),
+        (0.1028, 0.0996, "0.10±0.10"),
+        (-97.123, 1.26, "-97.1±1.3"),
+        (12345.6, 12.3, "12346±12"),
+        (12345.6, 0.0, "1.235e+04±0"),
+        (12345.6, 1234.0, "(1.23±0.12)e+04"),
+        (2e-9, 5e-10, "(2.00±0.50)e-09"),
+        (0.0, 5e-10, "(0.0±5.0)e-10"),
+        (0.5, 5e-10, "(5.0000000000±0.0000000050)e-01"),
+    ],
+)
+def test_mean_and_half_width_are_rounded_to_the_same_place(
+    mean: float, half: float, said: str
+) -> None:
+    x = Interval(mean=mean, low=mean - half, high=mean + half, count=3)
+    assert plus_minus(x, ".4g") == said
+    assert plus_minus(Interval(mean=mean, low=None, high=None, count=1), ".4g") == f"{mean:.4g}"
