@@ -19,7 +19,7 @@ GRADES: dict[str, str] = {"A": "exact", "B": "mechanism", "C": "shape"}
 class Check:
     """One published number beside ours, and the rule by which they match.
 
-    Attributes
+    Parameters
     ----------
     name : str
         What the number is.

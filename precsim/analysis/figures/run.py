@@ -19,7 +19,7 @@ from precsim.training.replay.files import file_name
 class Outcome:
     """What a run of a figure gave.
 
-    Attributes
+    Parameters
     ----------
     name, title, citation, grade : str
         Of the figure; `grade` is its class: "A", "B" or "C".
