@@ -6,9 +6,11 @@ import numpy as np
 
 import precsim as ps
 from experiments.check import Check
-from experiments.claims.a_formats import FORMATS, SECTION, rounded
+from experiments.claims import a_formats
+from experiments.claims.a_formats import FORMATS, rounded
 from experiments.claims.row import digits, equal
 
+SECTION = a_formats.SECTION
 add = SECTION.add
 
 

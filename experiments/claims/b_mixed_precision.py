@@ -264,13 +264,14 @@ def dynamic_loss_scale(full: bool) -> list[Check]:
 def equal_accuracy(full: bool) -> list[Check]:
     """Compare mixed with float32, paired by seed."""
     wide = trained.digits(FP32, full, rate=0.1).accuracy
-    found = []
-    for name in ("fp16", "bf16"):
+    means, single = [], []
+    for name in ("bf16", "fp16"):
         points = trained.digits(mixed(name), full, rate=0.1).accuracy - wide
-        found.append(mean(f"mixed {name} minus float32, points", 0, points, 0.3))
-        found.append(near(f"mixed {name}: of the seed that gains most", 0, points.max(), 0.6))
-        found.append(near(f"mixed {name}: of the seed that loses most", 0, points.min(), 0.6))
-    return [inside("standard deviation of float32 over seeds", 0.3, 3, wide.std()), *found]
+        means.append(mean(f"mixed {name} minus float32, points", 0, points, 0.3))
+        single.append(near(f"mixed {name}: of the seed that loses most", 0, points.min(), 0.6))
+        single.append(near(f"mixed {name}: of the seed that gains most", 0, points.max(), 0.6))
+    seeds = inside("standard deviation of float32 over seeds", 0.3, 3, wide.std())
+    return [*means, seeds, *single]
 
 
 @add(
