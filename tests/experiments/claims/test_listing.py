@@ -1,6 +1,7 @@
 """Every claim: its numbers are as expected, its verdict needs them, and the page says the same."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from docs.extensions.generated_tables import fill
+from docs.extensions.generated_tables import NOT_RECORDED, fill
 from docs.extensions.snippets import DOCS
 from experiments.claims import a_formats, e_cost, trained
 from experiments.claims.listing import SECTIONS, chosen, claims
@@ -69,10 +70,19 @@ def test_page_has_the_texts_of_the_rows_and_numbers_that_match() -> None:
         row = rows[number]
         said = (row["says"], row["truth"], row["verdict"], row["kind"], row["section"])
         assert said == (claim.says, claim.truth, claim.verdict, claim.kind, claim.section)
-        assert row["numbers"] or row["kind"] == "run"  # of some runs the digits were not kept
+        assert row["numbers"] or row["kind"] == "run"
         assert all(n["matched"] for n in row["numbers"])
     page = fill("% table: claims", DOCS)
     assert all(f"| `{claim.command}` |" in page for claim in claims())
+
+
+def test_page_says_which_rows_have_no_recorded_number() -> None:
+    without = [number for number, row in recorded().items() if not row["numbers"]]
+    lines = fill("% table: claims", DOCS).splitlines()
+    found = [int(line.split("|")[1]) for line in lines if NOT_RECORDED in line]
+    assert found == without
+    ran = " ".join(line for line in lines if line.startswith("Recorded with")).split(": rows ")[1:]
+    assert not any(re.search(rf"\b{number}\b", rows) for rows in ran for number in without)
 
 
 def test_the_training_of_the_page_takes_hundreds_of_millions_of_operations() -> None:
