@@ -24,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _generate(options.vectors)
         libraries = [_known(n, ADAPTERS, "library") for n in options.library] or list(ADAPTERS)
         files = _chosen([vectors for _, vectors in read(options.vectors)], options)
+        for name in ("json", "markdown"):
+            path = getattr(options, name)
+            if path and (path.is_dir() or not path.parent.is_dir()):
+                raise ValueError(f"--{name} is {path}; allowed are files in a folder that exists")
         if options.markdown:
             report.around(options.markdown)  # refuses before the work is done
     except (OSError, ValueError) as problem:
@@ -34,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("command", nargs="?", choices=("score", "generate"), default="score")
     for name, text in (
         ("library", f"score only these: {', '.join(ADAPTERS)}"),

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.training import CASES, with_platform_products
+from conformance.training import CASES, check_new_files, with_platform_products
 
 EVERY = 10
 
@@ -47,8 +47,7 @@ def measure(path: Path, case: str, steps: int) -> None:
 
     import precsim as ps
 
-    if path.exists():
-        raise FileExistsError(f"{path} exists; name another file")
+    check_new_files(path.parent, [path.name])
     fields = dict(CASES[case])
     policy = ps.Policy.parse(fields.pop("policy"))
     exact = weights_along(policy, fields, steps, "emulated")
@@ -83,6 +82,7 @@ def draw(path: Path, files: list[Path]) -> None:
 def main(argv: list[str]) -> int:
     """Run a subcommand."""
     parser = argparse.ArgumentParser(prog="python -m conformance.drift", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = parser.add_subparsers(dest="command", required=True)
     first = commands.add_parser("measure")
     first.add_argument("path", type=Path)

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from conformance.counts import check_counts
 from conformance.fuzzing import limits
 from conformance.fuzzing.files import FILES
 from conformance.fuzzing.parser import Parser
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 PARSERS: dict[str, Parser] = {**TEXTS, **FILES}
 _PIECE = 2_000
 """Inputs of one process, after which the next one starts with fresh memory."""
+_INPUTS = "of all parsers together, by their shares; each reads at least one (default: %(default)s)"
 _SHOWN = 5
 """Faults of one parser that are printed."""
 
@@ -60,13 +62,18 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m conformance.fuzz", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("parsers", nargs="*", metavar="PARSER", help=", ".join(PARSERS))
-    parser.add_argument("--inputs", type=int, default=10_000, help="of all parsers together")
+    parser.add_argument("--inputs", type=int, default=10_000, help=_INPUTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first input of each")
     parser.add_argument("--workers", type=int, default=1, help="processes at a time")
     args = parser.parse_args(argv)
     if unknown := sorted(set(args.parsers) - set(PARSERS)):
         parser.error(f"unknown parser {unknown[0]!r}; known are {', '.join(PARSERS)}")
+    try:
+        check_counts(args, inputs=1, first=0, workers=1)
+    except ValueError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     names = list(dict.fromkeys(args.parsers)) or list(PARSERS)
     total = sum(PARSERS[name].share for name in names)
     faults = inputs = 0

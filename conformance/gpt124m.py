@@ -12,12 +12,9 @@ not the stored one. `--record FOLDER` writes a file of hashes as those in `repla
 """
 
 import argparse
-import os
 import re
 import resource
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from conformance import training
@@ -35,26 +32,9 @@ MODEL: dict[str, Any] = {
 FOLDER = training.FOLDER / "gpt124m"
 
 
-def main(argv: list[str]) -> int:
-    """Train some steps, and compare the hash of each with the stored one."""
-    parser = argparse.ArgumentParser(
-        prog="python -m conformance.training gpt124m",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--native", action="store_true", help="on the tensor cores of this machine")
-    parser.add_argument("--sequence", type=int, default=256, help="tokens of a step")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
-    parser.add_argument("--record", type=Path, metavar="FOLDER", help="write hash files there")
-    args = parser.parse_args(argv)
-    if args.native:
-        os.environ.setdefault("XLA_FLAGS", training.FLAGS)
-    try:
-        return 0 if replay(args) else 1
-    except (ValueError, OSError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+def file_name(args: argparse.Namespace) -> str:
+    """Return the name of the file of hashes."""
+    return f"seed{args.seed}-sequence{args.sequence}.json"
 
 
 def replay(args: argparse.Namespace) -> bool:
@@ -63,7 +43,7 @@ def replay(args: argparse.Namespace) -> bool:
 
     import precsim as ps
 
-    backend = "native" if args.native else "emulated"
+    backend = args.backend
     config = ps.TrainConfig(steps=args.steps, seed=args.seed, backend=backend, **MODEL)
     sequences = tokens((training.FOLDER / "text.txt").read_text(encoding="utf-8"), args.sequence)
     data = sequences[:, :-1], sequences[:, 1:]
@@ -79,7 +59,7 @@ def replay(args: argparse.Namespace) -> bool:
         f"{needed_memory(step):.1f} GiB",
         flush=True,
     )
-    file = f"seed{args.seed}-sequence{args.sequence}.json"
+    file = file_name(args)
     stored = training.stored_hashes(FOLDER / file)
     hashes = {0: ps.replay.hash_state(state)}
     is_same = told(0, hashes[0], stored.get(0), "")

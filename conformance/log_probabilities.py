@@ -16,6 +16,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from conformance.counts import check_counts
+
 FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 SEQUENCES, LENGTH = 8, 24
 STORED = {"bf16": "10f482fdd5b5550e", "fp16": "17b10c33dac48118"}
@@ -36,7 +38,11 @@ WAYS = (
 
 def main(argv: list[str]) -> int:
     """Print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.log_probabilities")
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance.log_probabilities",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--backend", choices=("reference", "emulated", "native"), default="reference"
     )
@@ -46,6 +52,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--length", type=int, default=LENGTH)
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     args = parser.parse_args(argv)
+    try:
+        check_counts(args, sequences=1, length=1)
+    except ValueError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     if args.backend == "native":
         os.environ.setdefault("XLA_FLAGS", FLAGS)
     if args.backend != "reference" and args.arrays == "numpy":

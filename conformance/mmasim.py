@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from conformance.counts import check_counts
+
 KINDS = {
     "mi100:fp16": ("exact", 4),
     "mi100:bf16": ("exact", 2),
@@ -44,6 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if unknown := sorted(set(args.kinds) - set(KINDS)):
         parser.error(f"unknown kind {unknown[0]!r}; known are {', '.join(KINDS)}")
+    try:
+        check_counts(args, rows=1)
+    except ValueError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     try:
         rules = _rules()
     except ImportError as problem:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from conformance.counts import check_counts
+
 SOURCE = Path(__file__).with_name("tensor_core.cu")
 KINDS = ("fp16_fp16", "fp16_fp32", "bf16_fp32", "e4m3_fp16", "e4m3_fp32", "e5m2_fp16", "e5m2_fp32")
 WIDTHS = {"fp32": 32, "fp16": 16, "bf16": 16, "e4m3": 8, "e5m2": 8}
@@ -43,6 +45,11 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if unknown := sorted(set(args.kinds) - set(KINDS)):
         parser.error(f"unknown kind {unknown[0]!r}; known are {', '.join(KINDS)}")
+    try:
+        check_counts(args, examples=0, tiles=1)
+    except ValueError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "tensor_core"
         command = ["nvcc", "-O2", f"-arch={args.arch}", "-o", str(program), str(SOURCE)]

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ import numpy as np
 from jax import lax
 
 import precsim as ps
+from conformance.training import check_new_files
 
 FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 DTYPES: dict[str, Any] = {
@@ -159,8 +161,9 @@ def share_explained(
     return 100 * float(np.mean(bits(model) == got[:CORNER, :CORNER]))
 
 
-def record(path: str) -> None:
+def record(path: Path) -> None:
     """Run the golden cases and write their outputs, each with the schedule that explains it."""
+    check_new_files(path.parent, [path.name])
     outputs: dict[str, Any] = {}
     explained = cache(explain)
     products = {spec: jax.jit(native(spec)) for spec in {case.spec for case in golden_cases()}}
@@ -175,7 +178,7 @@ def record(path: str) -> None:
         outputs["|".join(map(str, (*case, schedule or "")))] = got[:CORNER, :CORNER]
     device = jax.devices()[0].device_kind
     origin = f"{device}, jax {jax.__version__}, XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
-    with open(path, "xb") as file:  # noqa: PTH123 (np.savez writes to it; an existing file is refused)
+    with path.open("xb") as file:
         np.savez_compressed(file, origin=np.array(origin), **outputs)
     print(f"wrote {len(outputs)} products of {device} to {path}")
 
@@ -220,8 +223,9 @@ def survey(specs: list[str]) -> None:
 def main(arguments: list[str]) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m conformance.tensor_cores", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--golden", metavar="FILE.npz", help="record the golden outputs in this file"
+        "--golden", type=Path, metavar="FILE.npz", help="record the golden outputs in this file"
     )
     parser.add_argument(
         "--spec",
@@ -237,10 +241,14 @@ def main(arguments: list[str]) -> int:
     if found != "gpu":
         print(f"no GPU: JAX runs on {found}", file=sys.stderr)
         return 2
-    if options.golden:
-        record(options.golden)
-    else:
+    if not options.golden:
         survey(options.spec)
+        return 0
+    try:
+        record(options.golden)
+    except OSError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     return 0
 
 

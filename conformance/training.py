@@ -2,11 +2,12 @@
 
     python -m conformance.training                        # the first 50 steps of each, emulated
     python -m conformance.training --steps 2000 mlp_bf16  # one of them, whole
-    python -m conformance.training --backend native       # on an H100: its tensor cores, full speed
+    python -m conformance.training --backend native       # on the tensor cores of an H100
     python -m conformance.training gpt124m --steps 2      # GPT-2 small, see conformance/gpt124m.py
 
 Prints one table: case, step, hash of all state, and whether it is the stored one; exit status 1 if
-one is not. `--record FOLDER` writes hash files as those in `conformance/replay`. With
+one is not. `--record FOLDER` writes hash files as those in `conformance/replay`. A native step may
+take more than twice as long as one of float32: docs/explanation/bit-exact-training.md, Cost. With
 `--products platform` the platform multiplies in an order of its own, to see the bits change.
 """
 
@@ -15,8 +16,11 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,23 +62,23 @@ CASES: dict[str, dict[str, Any]] = {
     "transformer_fp8": {"policy": "h100_fp8", **_TRANSFORMER},
 }
 """Name -> fields of `TrainConfig`; 2,000 steps each."""
+LARGE = "gpt124m"
+"""The case of `conformance/gpt124m.py`, which takes minutes a step on a CPU."""
+_OF_LARGE = {"steps": 2, "sequence": 256, "seed": 0}
+"""Its options, if they are not given."""
 
 
 def main(argv: list[str]) -> int:
-    """Replay the cases that are named, all by default."""
-    if argv[:1] == ["gpt124m"]:
-        from conformance import gpt124m
-
-        return gpt124m.main(argv[1:])
-    parser = argparse.ArgumentParser(prog="python -m conformance.training", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--backend", default="emulated", help="emulated or native")
-    parser.add_argument("--steps", type=int, default=50, help="how far to go (stored: 2000)")
-    parser.add_argument("--products", choices=("machine", "platform"), default="machine")
-    parser.add_argument("--record", type=Path, metavar="FOLDER", help="write hash files there")
-    args = parser.parse_args(argv)
-    if unknown := sorted(set(args.cases) - set(CASES)):
-        parser.error(f"unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
+    """Replay the cases that are named, by default all but the large one."""
+    parser = _parser()
+    args = parser.parse_intermixed_args(argv)
+    cases = list(dict.fromkeys(args.cases)) or list(CASES)
+    if unknown := [name for name in cases if name not in (*CASES, LARGE)]:
+        parser.error(f"unknown case {unknown[0]!r}; known are {', '.join([*CASES, LARGE])}")
+    if set(cases) != {LARGE} and (args.sequence, args.seed) != (None, None):
+        parser.error(f"--sequence and --seed are options of {LARGE} alone")
+    if LARGE in cases and args.products == "platform":
+        parser.error(f"--products is no option of {LARGE}")
     if args.backend == "native" and args.products == "machine":
         os.environ.setdefault("XLA_FLAGS", FLAGS)
     import jax
@@ -85,12 +89,48 @@ def main(argv: list[str]) -> int:
         wanted = os.environ.get("JAX_PLATFORMS", "")
         print(f"error: JAX has no device here; JAX_PLATFORMS is {wanted!r}", file=sys.stderr)
         return 2
+    runs = {name: _run_of(name, args) for name in cases}
     try:
-        same = [replay(name, args) for name in args.cases or CASES]
+        if args.record is not None:
+            check_new_files(args.record, [file for file, _ in runs.values()])
+        same = [run() for _, run in runs.values()]
     except (ValueError, OSError, ModuleNotFoundError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     return 0 if all(same) else 1
+
+
+def _run_of(name: str, args: argparse.Namespace) -> tuple[str, Callable[[], bool]]:
+    """Return the name of a case's file of hashes, and what replays the case."""
+    if name != LARGE:
+        return f"{name}.json", partial(replay, name, args)
+    from conformance import gpt124m
+
+    given = {option: value for option, value in vars(args).items() if value is not None}
+    of_large = argparse.Namespace(**vars(args) | _OF_LARGE | given)
+    return gpt124m.file_name(of_large), partial(gpt124m.replay, of_large)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    known = f"{', '.join([*CASES, LARGE])} (default: all but {LARGE})"
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=known)
+    parser.add_argument("--backend", default="emulated", help="emulated or native")
+    parser.add_argument(
+        "--native", dest="backend", action="store_const", const="native", help="--backend native"
+    )
+    far = f"how far to go (default: {STEPS[1]}, of {LARGE} {_OF_LARGE['steps']})"
+    parser.add_argument("--steps", type=int, help=far)
+    parser.add_argument("--products", choices=("machine", "platform"), default="machine")
+    parser.add_argument("--record", type=Path, metavar="FOLDER", help="write hash files there")
+    large = parser.add_argument_group(f"options of {LARGE}")
+    for name, about in (("sequence", "tokens of a step"), ("seed", "of weights and batches")):
+        large.add_argument(f"--{name}", type=int, help=f"{about} (default: {_OF_LARGE[name]})")
+    return parser
 
 
 def replay(name: str, args: argparse.Namespace) -> bool:
@@ -102,7 +142,11 @@ def replay(name: str, args: argparse.Namespace) -> bool:
     if args.products == "platform":
         policy = with_platform_products(policy)
     config = ps.TrainConfig(
-        policy=policy, steps=args.steps, backend=args.backend, snapshots=1, **fields
+        policy=policy,
+        steps=STEPS[1] if args.steps is None else args.steps,
+        backend=args.backend,
+        snapshots=1,
+        **fields,
     )
     stored = stored_hashes(FOLDER / f"{name}.json")
     hashes: dict[int, dict[str, str]] = {}
@@ -165,14 +209,26 @@ def with_platform_products(policy: Any) -> Any:
     return replace(policy, **{role: plain(getattr(policy, role)) for role in roles})
 
 
+def check_new_files(folder: Path, names: list[str]) -> None:
+    """Make a folder that files of hashes can be written to; refuse one that has any of them."""
+    for path in (folder / name for name in names):
+        if path.exists():
+            raise FileExistsError(f"{path} exists; name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise OSError(f"{folder} cannot be written to: {problem.strerror}") from None
+
+
 def record(
     path: Path, policy: str, hashes: dict[int, dict[str, str]], of_run: dict[str, Any]
 ) -> None:
     """Write a file of hashes and what made them; one that exists is refused."""
     import jax
 
-    if path.exists():
-        raise FileExistsError(f"{path} exists; name another folder")
+    check_new_files(path.parent, [path.name])
     about = {
         "policy": policy,
         "device": jax.devices()[0].device_kind,
@@ -182,7 +238,6 @@ def record(
         "command": f"python -m conformance.training {' '.join(sys.argv[1:])}",
         **of_run,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"about": about, "steps": hashes}, indent=1) + "\n")
 
 

@@ -1,6 +1,7 @@
 """Public names are documented in full; pages are narrow, in plain English, and name what exists."""
 
 import functools
+import hashlib
 import inspect
 import re
 from pathlib import Path
@@ -123,6 +124,41 @@ def test_names_that_a_page_uses_exist(page: Path) -> None:
         except AttributeError:
             missing.append(name)
     assert missing == []
+
+
+COUNTED = {"models": precsim.list_models, "data": precsim.list_tasks}
+NUMBERS = {12: "twelve", 13: "thirteen", 14: "fourteen", 15: "fifteen", 16: "sixteen"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/cli.md"])
+def test_models_and_data_sets_are_counted_right(page: str) -> None:
+    """In the links to their pages: [fourteen](models.md)."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, listed in COUNTED.items():
+        said = re.findall(rf"\[(\w+)(?: \w+)*\]\((?:docs/reference/)?{name}\.md\)", text)
+        assert NUMBERS[len(listed())] in said
+        assert set(said) & set(NUMBERS.values()) == {NUMBERS[len(listed())]}
+
+
+def test_hashes_are_the_digits_that_the_page_says() -> None:
+    text = (ROOT / "docs/explanation/scale.md").read_text(encoding="utf-8")
+    digits, of = re.findall(r"^Hash: the first (\d+) of the (\d+) digits", text, re.MULTILINE)[0]
+    hashes = re.findall(r"^\| \w+_(?:bf16|fp8) \| (\w+) \|", text, re.MULTILINE)
+    assert {len(digest) for digest in hashes} == {int(digits)}
+    assert int(of) == hashlib.sha256().digest_size * 2
+
+
+def test_costs_at_the_top_of_a_page_are_those_of_its_table() -> None:
+    page = (ROOT / "docs/explanation/bit-exact-training.md").read_text(encoding="utf-8")
+    opening = " ".join(page.partition("\n## ")[0].split())
+    rows = re.findall(r"^\| .*, native, H100 \| .* <= (\d+) \| (\S+) \|$", page, re.MULTILINE)
+    (goal, first), (_, second) = rows
+    assert f"took {first} and {second} times as long as in float32" in opening
+    assert f"the first misses the goal of {goal} " in opening
+    assert float(second) <= float(goal) < float(first)
+    limits = page.partition("\n## Limits\n")[2]
+    assert "(scale.md#measured)" in limits
+    assert "H200" in limits
 
 
 def drawn_folders(text: str) -> set[str]:

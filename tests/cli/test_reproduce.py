@@ -208,6 +208,16 @@ def test_the_clone_computes_all_figures_if_none_is_named(
     assert (folder / "out" / "g98_test" / "figure.svg").exists()
 
 
+def test_help_of_the_clone_says_what_no_name_means(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_of_experiments(["--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(
+        "`python -m experiments` is `precsim reproduce --out experiments/out`: without a name it "
+        "computes all figures."
+    )
+    assert "(default: all; if there is no option either, a list of what there is)" in said
+
+
 def test_no_device_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

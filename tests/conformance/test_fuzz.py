@@ -148,6 +148,36 @@ def test_unknown_parsers_are_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "unknown parser 'nope'; known are formats, " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "given", "least"),
+    [
+        ("--workers", "0", 1),
+        ("--workers", "-1", 1),
+        ("--inputs", "0", 1),
+        ("--inputs", "-5", 1),
+        ("--first", "-5", 0),
+        ("--first", "9" * 30, 0),
+    ],
+)
+def test_runs_that_would_try_nothing_are_refused_in_one_line(
+    option: str, given: str, least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fuzz.main(["devices", option, given]) == 2
+    said = capsys.readouterr()
+    allowed = f"allowed are integers from {least} to 1000000000"
+    assert (said.out, said.err) == ("", f"error: {option} is {given}; {allowed}\n")
+
+
+def test_help_says_that_each_parser_reads_at_least_one_input(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        fuzz.main(["--help"])
+    assert "each reads at least one" in " ".join(capsys.readouterr().out.split())
+    assert fuzz.main(["devices", "formats", "--inputs", "1"]) == 0
+    assert capsys.readouterr().out.endswith("2 inputs, 0 faults\n")
+
+
 def test_sentences_end_and_changes_are_few() -> None:
     rng = random.Random(0)
     assert all(set(sentence(rng, GRAMMAR)) <= set("a()") for _ in range(100))

@@ -180,6 +180,9 @@ def test_version_of_a_package() -> None:
         (["--operation", "sum"], "unknown operation 'sum'"),
         (["--operation", "add", "--format", "q3.4"], "no file of vectors has these"),
         (["--vectors", "nowhere"], "no vectors in nowhere"),
+        (["--json", "nowhere/a.json"], "--json is nowhere/a.json; allowed are files in a folder"),
+        (["--markdown", "nowhere/a.md"], "--markdown is nowhere/a.md; allowed are files in a"),
+        (["--json", "docs"], "--json is docs; allowed are files"),
         (["--markdown", "README.md"], "has no lines '<!-- conformance: begin -->'"),
     ],
 )

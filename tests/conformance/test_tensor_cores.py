@@ -93,9 +93,9 @@ def test_recorded_outputs_carry_their_operands_and_schedule(
     case = Case("h100:bf16", 20, 3, 2, "finite", 5)
     monkeypatch.setattr(tensor_cores, "golden_cases", lambda: iter([case]))
     path = tmp_path / "golden.npz"
-    tensor_cores.record(str(path))
+    tensor_cores.record(path)
     golden = np.load(path)
     assert golden.files == ["origin", "h100:bf16|20|3|2|finite|5|"]
     assert golden[golden.files[1]].shape == (16, 3)
     with pytest.raises(FileExistsError):
-        tensor_cores.record(str(path))
+        tensor_cores.record(path)

@@ -1,11 +1,13 @@
 """Replayed trainings: the hashes that an H100's tensor cores gave, emulated on this machine."""
 
 import json
+import os
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from conformance import drift, training
+from conformance import drift, gpt124m, training
 from conformance.training import CASES, FOLDER, main
 
 STEPS = 50
@@ -94,6 +96,80 @@ def test_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["mpl_bf16"])
     assert "unknown case 'mpl_bf16'; known are mlp_bf16" in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun(name: str, args: object) -> bool:
+        raise AssertionError(f"{name} is trained")
+
+    monkeypatch.setattr(training, "replay", begun)
+    monkeypatch.setattr(gpt124m, "replay", lambda args: begun("gpt124m", args))
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(
+    ("case", "file"), [("mlp_bf16", "mlp_bf16.json"), ("gpt124m", "seed0-sequence256.json")]
+)
+def test_where_hashes_are_recorded_is_checked_before_the_work(
+    case: str, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / file).touch()
+    assert main([case, "--record", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / file} exists; name another folder\n"
+    for record, why in ((tmp_path / file, "File exists"), (tmp_path / file / "a", "Not a dir")):
+        assert main([case, "--record", str(record)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {record} cannot be written to: {why}")
+        assert error.count("\n") == 1
+
+
+def test_where_distances_are_written_is_checked_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(drift, "weights_along", None)
+    (tmp_path / "d.csv").touch()
+    for path, why in (("d.csv", "exists; name another"), ("d.csv/a/d.csv", "Not a directory")):
+        assert drift.main(["measure", str(tmp_path / path)]) == 2
+        assert why in capsys.readouterr().err
+
+
+def test_every_case_is_named_in_one_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GPT-2 too: before its options, behind them, and beside another case."""
+    said: list[str] = []
+
+    def of_case(name: str, args: Namespace) -> bool:
+        said.append(f"{name} {args.backend} {args.steps}")
+        return True
+
+    def of_gpt(args: Namespace) -> bool:
+        said.append(f"gpt {args.backend} {args.steps} {args.seed} {args.sequence}")
+        return True
+
+    monkeypatch.setattr(training, "replay", of_case)
+    monkeypatch.setattr(gpt124m, "replay", of_gpt)
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    for words in ("gpt124m", "--steps 3 gpt124m --seed 0", "gpt124m --native mlp_fp8 --steps 4"):
+        assert main(words.split()) == 0
+    wanted = ["gpt emulated 2 0 256", "gpt emulated 3 0 256", "gpt native 4 0 256"]
+    assert said == [*wanted, "mlp_fp8 native 4"]
+    said.clear()
+    assert main([]) == 0
+    assert said == [f"{name} emulated None" for name in CASES]
+    with pytest.raises(SystemExit):
+        main(["mlp_bf16", "--seed", "1"])
+    assert "--sequence and --seed are options of gpt124m alone" in capsys.readouterr().err
+
+
+def test_help_keeps_its_lines_and_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert "\n    python -m conformance.training gpt124m --steps 2 " in said
+    assert f"{', '.join([*CASES, 'gpt124m'])} (default" in " ".join(said.split())
+    assert "full speed" not in said
 
 
 def test_a_file_of_hashes_is_not_overwritten(tmp_path: Path) -> None:

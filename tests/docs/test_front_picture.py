@@ -1,6 +1,13 @@
 """What the picture on the home page shows."""
 
+import re
+from pathlib import Path
+
+import numpy as np
+
+import precsim as ps
 from docs.front_picture import FORMATS, VALUE, bits_of, running_sums
+from experiments import g05_swamping as g05
 
 
 def test_bits_are_those_of_the_formats() -> None:
@@ -13,3 +20,19 @@ def test_bits_are_those_of_the_formats() -> None:
 
 def test_sum_stops_at_four() -> None:
     assert running_sums("bf16")[-1] == 4.0
+
+
+def test_caption_of_the_readme_says_what_is_added() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    caption = " ".join(re.findall(r"^Left: .*?\n\n", readme, re.DOTALL | re.MULTILINE)[0].split())
+    half = np.sqrt(3.0)
+    assert f"numbers of mean 1, drawn from {1 - half:.2f} to {1 + half:.2f}" in caption
+    fmt = g05.FORMAT
+    assert "ten significant bits" in caption
+    assert "p=10" in fmt
+    stop = int(g05.PUBLISHED["nearest"])
+    half_step = ps.ulp(float(stop), fmt).item() / 2
+    where = f"stops at {stop}, where half the distance to the next value is {half_step:g} ("
+    assert where in caption
+    ones = ps.accumulate(np.ones(2000, np.float32), fmt)
+    assert f"a sum of ones would stop at {ones:g})" in caption

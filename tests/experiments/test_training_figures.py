@@ -65,6 +65,21 @@ def test_mixed_precision_without_its_parts() -> None:
     assert len(wrong(g12, vanished=always_1)) == len(stored["loss scales"]) - 1
 
 
+def test_no_gradient_that_vanishes_is_a_number_that_can_be_read() -> None:
+    """Of the gradients that vanish at 1024 none does at 32768, and the check says 0."""
+    found = {check.name: check for check in g12.check(results()[STORED[g12]])}
+    last = found["vanish at loss scale 32768, of each that does at 1024"]
+    assert (last.computed, last.matched) == (0, True)
+    assert all(0 <= c.computed < 1 for name, c in found.items() if "of each that" in name)
+
+
+def test_share_of_cancelled_updates_on_the_page() -> None:
+    stored = results()[STORED[g14]]
+    shares = [100 * float(stored[f"all cancelled, {r}"]) for r in g14.rules("bf16") if r != "fp32"]
+    page = (Path(__file__).parents[2] / f"docs/gallery/{STORED[g14]}.md").read_text("utf-8")
+    assert f"is {min(shares):.0f} to {max(shares):.0f} % in all of the bf16 runs" in page
+
+
 def test_fixed_point_with_the_modes_exchanged() -> None:
     stored = results()[STORED[g13]]
     nearest, stochastic = stored["error, nearest"], stored["error, stochastic"]
