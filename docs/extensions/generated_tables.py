@@ -16,6 +16,7 @@ _MARK = re.compile(r"^% table: (\w+)$", re.MULTILINE)
 _TEXTS = ("aliases", "source")
 SHOWN_NUMBERS = 3
 """Of each claim, those that the page shows."""
+NOT_RECORDED = "no number is recorded here; the command computes them"
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -117,8 +118,9 @@ def claims(record: Path) -> str:
         numbers = "; ".join(
             f"{n['name']}: {n['written']}" for n in claim["numbers"][:SHOWN_NUMBERS]
         )
-        numbers = numbers or "not kept in the record; the command prints them"
-        said = f"{claim['says']} **{claim['verdict'].capitalize()}.** {claim['truth']}"
+        verdict = claim["verdict"].capitalize() + ("" if numbers else ", if as expected")
+        numbers = numbers or NOT_RECORDED
+        said = f"{claim['says']} **{verdict}.** {claim['truth']}"
         row = [str(claim["row"]), said, f"{claim['kind']}: {numbers}", f"`{claim['command']}`"]
         rows.setdefault(claim["section"], []).append(row)
     columns = ["row", "claim, **verdict**, what is true", "numbers", "command"]
@@ -128,7 +130,7 @@ def claims(record: Path) -> str:
 
 def _run_of_claims(run: dict[str, Any]) -> str:
     """Return a sentence that says which rows a run recorded, and where."""
-    numbers = sorted(int(claim["row"]) for claim in run["claims"])
+    numbers = sorted(int(claim["row"]) for claim in run["claims"] if claim["numbers"])
     breaks = [k for k, n in enumerate(numbers) if k == 0 or n != numbers[k - 1] + 1]
     parts = zip(breaks, [*breaks[1:], len(numbers)], strict=True)
     ranges = ", ".join(

@@ -2,7 +2,7 @@
 
 from experiments.check import Check
 from experiments.claims import trained
-from experiments.claims.a_formats import SECTION
+from experiments.claims.a_steps import SECTION
 from experiments.claims.row import inside, mean
 from experiments.claims.training import FP32, Recipe, stochastic
 

@@ -41,7 +41,11 @@ def adam_in_16_bits(full: bool) -> list[Check]:
             ("0.999 in bf16", 1, beta),
             ("1 - β2 in bf16", 0, 1 - beta),
             ("(1 - β2) g^2 in fp16, g = 5.45e-3", 0, tiny),
-            ("first update of a gradient of 0, fp16: NaN", 1, np.isnan(first_step(0.0, "fp16"))),
+            (
+                "NaN among the first update of 1 gradient of 0, fp16",
+                1,
+                np.isnan(first_step(0.0, "fp16")),
+            ),
         ),
     ]
     n = trained.seeds(full)
@@ -149,8 +153,8 @@ def by_operation(full: bool) -> list[Check]:
 
     gap = jnp.array([0.0, -20.0])
     return equal(
-        ("products in bf16", 1, dtypes["dot_general"] == "bf16"),
-        ("exponentials in float32", 1, dtypes["exp"] == "fp32"),
+        ("products in bf16, of 1", 1, dtypes["dot_general"] == "bf16"),
+        ("exponentials in float32, of 1", 1, dtypes["exp"] == "fp32"),
         (
             "log of a probability of e^-20, fp16",
             -np.inf,
@@ -193,7 +197,8 @@ def remedies(full: bool) -> list[Check]:
     48,
     "Train a network to predict the rounding errors.",
     "false",
-    "Nothing has to be predicted: the error of an addition or a product can be computed exactly.",
+    "Nothing has to be predicted: where nothing overflows, the error of an addition can be computed"
+    " exactly, and that of a product too where it does not underflow.",
 )
 def errors_are_computable(full: bool) -> list[Check]:
     """Compute the errors of fp16 operations in fp16, and count where they are not exact."""
@@ -268,9 +273,10 @@ def all_reduce(full: bool) -> list[Check]:
 def pruning(full: bool) -> list[Check]:
     """Prune trained networks, and score them in both formats."""
     found = []
-    for share, expected in {0.5: 96.2, 0.8: 83.8, 0.9: 54.9}.items():
+    usual = {0.5: (96.2, 3), 0.8: (83.8, 8), 0.9: (54.9, 8)}
+    for share, (expected, spread) in usual.items():
         wide, narrow = (trained.pruned(name, share, full) for name in ("fp32", "fp16"))
-        found.append(mean(f"{share:.0%} pruned, float32, accuracy %", expected, wide, 15))
+        found.append(mean(f"{share:.0%} pruned, float32, accuracy %", expected, wide, spread))
         found.append(mean(f"{share:.0%} pruned, fp16 minus float32", 0, narrow - wide, 0.6))
     n = 64 * 64 + 64 * 10
     kept = n - round(0.9 * n)

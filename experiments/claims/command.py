@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 from experiments.claims import report
 from experiments.claims.listing import chosen
@@ -10,12 +11,19 @@ from experiments.claims.row import settle
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("words", nargs="*", metavar="ROW", help="numbers of claims (all)")
+    parser.add_argument(
+        "words", nargs="*", metavar="ROW", help="numbers of claims, separated by spaces (all)"
+    )
     parser.add_argument(
         "--full", action="store_true", help="all seeds and the long runs, not the short ones"
     )
     parser.add_argument("--list", action="store_true", help="list the claims, measure nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """Return the text of what `--json` prints."""
+    return json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """
     claims = chosen(args.words)
     if args.list:
-        print("\n".join(report.listed(claims)))
+        print(as_json(report.described(claims)) if args.json else report.listed(claims))
         return 0
     outcomes = []
     for claim in claims:
@@ -40,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         print(report.line(outcome) if brief else report.paragraph(outcome) + "\n", flush=True)
     failed = [outcome for outcome in outcomes if outcome.mismatches]
     if args.json:
-        print(json.dumps(report.record(outcomes, full=args.full), indent=1, ensure_ascii=False))
+        print(as_json(report.record(outcomes, full=args.full)))
     elif not args.words:
         seeds = "all seeds" if args.full else "few seeds; --full takes all, and the long runs"
         print(

@@ -23,7 +23,8 @@ def rounded(x: float, spec: str) -> float:
     52,
     "Mixed precision works for convolutional, recurrent, attention and residual networks.",
     "true",
-    "It does with float32 copies of the weights, in all families that are measured here.",
+    "It does with float32 copies of the weights, in all families that are measured here: recurrent"
+    " and residual networks, and with --full the others.",
     "run",
 )
 def all_families(full: bool) -> list[Check]:
@@ -84,9 +85,9 @@ def normalisation(full: bool) -> list[Check]:
         ("255.875 squared in fp16", 65472, rounded(255.875**2, "fp16")),
         ("256 squared", math.inf, rounded(256.0**2, "fp16")),
         ("1e-12", 0, eps),
-        ("a constant row, normalised: NaN", 1, np.isnan(constant)),
+        ("NaN among 1 number of a constant row, normalised", 1, np.isnan(constant)),
         ("-1e9", -math.inf, float(mask)),
-        ("a row that is masked entirely: NaN", 4, np.isnan(row).sum()),
+        ("NaN among 4 numbers of a row that is masked entirely", 4, np.isnan(row).sum()),
     )
 
 
@@ -156,15 +157,16 @@ def depthwise(full: bool) -> list[Check]:
 @add(
     58,
     "Casting a finished model keeps its accuracy.",
-    "true",
-    "Down to 8 bits it does here. Two bits do not.",
+    "depends",
+    "Down to 8 bits it does here, and affine codes of 4 bits cost about a point. Those of 2 bits cost"
+    " tens of points.",
     "run",
 )
 def casts_after_training(full: bool) -> list[Check]:
     """Cast trained weights and activations, or the weights alone to affine codes."""
     wide = trained.cast("fp32", full)
-    expected = {"fp16": (0, 0.3), "bf16": (0, 0.3), "e4m3": (-0.1, 0.8), "e5m2": (-0.4, 1.2)}
-    expected |= {"uint8": (0, 0.4), "uint4": (-0.6, 1.5), "uint2": (-19, 19)}
+    expected = {"uint2": (-19, 15), "uint4": (-0.6, 1.5), "uint8": (0, 0.4), "e5m2": (-0.4, 1.2)}
+    expected |= {"e4m3": (-0.1, 0.8), "fp16": (0, 0.3), "bf16": (0, 0.3)}
     found = [mean("float32, accuracy %", 96.72, wide, 1.5)]
     for name, (points, spread) in expected.items():
         change = trained.cast(name, full) - wide
@@ -191,10 +193,13 @@ def fixed_point(full: bool) -> list[Check]:
     ]
 
 
+RATE, TARGET, STEPS = 0.01, 101, 5000
+
+
 def learnt_value(spec: str) -> float:
-    """Return where TD(0) ends: from 0, target 101, step 0.01, each result rounded."""
-    step, target, value = (np.float32(ps.round_to(np.float32(x), spec)) for x in (0.01, 101, 0))
-    for _ in range(5000):
+    """Return where TD(0) ends, from 0, with each result rounded."""
+    step, target, value = (np.float32(ps.round_to(np.float32(x), spec)) for x in (RATE, TARGET, 0))
+    for _ in range(STEPS):
         change = ps.multiply(step, ps.subtract(target, value, spec), spec)
         new = ps.add(value, change, spec)
         if new == value:
@@ -212,17 +217,21 @@ def learnt_value(spec: str) -> float:
 )
 def temporal_difference(full: bool) -> list[Check]:
     """Learn one value."""
+    how = f"rate {RATE}, target {TARGET}, at most {STEPS:,} steps"
     return [
-        *digits(("float32, target 101", "100.9996", learnt_value("fp32"))),
+        *digits((f"{how}: value in float32", "100.9996", learnt_value("fp32"))),
         *equal(("fp16", 97.875, learnt_value("fp16")), ("bf16", 76, learnt_value("bf16"))),
     ]
 
 
+GROWTHS = 250
+
+
 def grown(growth: float, spec: str) -> float:
-    """Return 1 after 250 steps of growth."""
+    """Return 1 after many steps of growth."""
     factor = np.float32(ps.round_to(np.float32(1 + growth), spec))
     value = np.float32(1)
-    for _ in range(250):
+    for _ in range(GROWTHS):
         value = np.float32(ps.multiply(value, factor, spec))
     return float(value)
 
@@ -231,15 +240,22 @@ def grown(growth: float, spec: str) -> float:
     61,
     "Finance, control and long recurrences gain as well.",
     "depends",
-    "A growth of a fraction of a percent a step is below half an ulp of 1 in 16 bits, and vanishes.",
+    "It depends on the size of a step. A growth of at most half an ulp of 1 vanishes: 0.049 % in"
+    " fp16, 0.39 % in bf16. A larger one is kept, rounded to whole ulps.",
 )
 def growth(full: bool) -> list[Check]:
-    """Multiply 250 times."""
+    """Multiply many times, by factors below and above half an ulp."""
+    ulps = {name: 100 * float(ps.ulp(np.float32(1), name)) / 2 for name in ("fp16", "bf16")}
+    exact = {rate: (1 + rate) ** GROWTHS for rate in (4e-4, 1e-3)}
     return [
-        *equal(("0.04 % a step, fp16", 1, grown(4e-4, "fp16"))),
-        *equal(("0.04 %, bf16", 1, grown(4e-4, "bf16")), ("0.1 %, bf16", 1, grown(1e-3, "bf16"))),
-        *digits(("0.1 %, fp16", "1.244", grown(1e-3, "fp16"))),
-        *digits(("0.04 %, exact", "1.105", 1.0004**250), ("0.1 %, exact", "1.284", 1.001**250)),
+        *equal((f"{GROWTHS} steps of 0.04 %, fp16", 1, grown(4e-4, "fp16"))),
+        *digits((f"{GROWTHS} of 0.1 %, fp16", "1.244", grown(1e-3, "fp16"))),
+        *equal((f"{GROWTHS} of 0.1 %, bf16", 1, grown(1e-3, "bf16"))),
+        *equal((f"{GROWTHS} of 0.04 %, bf16", 1, grown(4e-4, "bf16"))),
+        *digits((f"{GROWTHS} of 0.04 %, exact", "1.105", exact[4e-4])),
+        *digits((f"{GROWTHS} of 0.1 %, exact", "1.284", exact[1e-3])),
+        *digits(("half an ulp of 1 in fp16, %", "0.049", ulps["fp16"])),
+        *digits(("in bf16, %", "0.39", ulps["bf16"])),
     ]
 
 

@@ -32,11 +32,12 @@ def chosen(words: Iterable[str]) -> list[Claim]:
     ValueError
         If a word is no number of a claim.
     """
-    by_number = {claim.number: claim for claim in claims()}
-    numbers = []
+    by_number = {str(claim.number): claim for claim in claims()}
+    names = list(by_number)
+    found = []
     for word in words:
-        if not word.isdecimal() or int(word) not in by_number:
-            allowed = f"{min(by_number)} to {max(by_number)}"
+        if word not in by_number:
+            allowed = f"{names[0]} to {names[-1]}, separated by spaces"
             raise ValueError(f"ROW is {word!r}; allowed are the numbers {allowed}")
-        numbers.append(int(word))
-    return [by_number[n] for n in dict.fromkeys(numbers)] or list(by_number.values())
+        found.append(word)
+    return [by_number[name] for name in dict.fromkeys(found) or names]

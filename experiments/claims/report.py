@@ -5,7 +5,7 @@ import math
 import platform
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,21 +72,26 @@ def line(outcome: Outcome) -> str:
     return row + textwrap.shorten(claim.says, room, placeholder="...")
 
 
-def listed(claims: Sequence[Claim]) -> Iterator[str]:
-    """Yield one line for each claim, without measuring it."""
-    for claim in claims:
-        row = f"{claim.number:>3}  {claim.kind:<10}"
-        room = max(shutil.get_terminal_size().columns - len(row), 20)
-        yield row + textwrap.shorten(claim.says, room, placeholder="...")
+def listed(claims: Sequence[Claim]) -> str:
+    """Return one line for each claim, as long as it is, without measuring it."""
+    return "\n".join(f"{claim.number:>3}  {claim.kind:<10}{claim.says}" for claim in claims)
+
+
+def identity(claim: Claim) -> dict[str, Any]:
+    """Return what names a claim in JSON."""
+    return {"row": claim.number, "section": claim.section, "says": claim.says}
+
+
+def described(claims: Sequence[Claim]) -> dict[str, Any]:
+    """Return claims for JSON without measuring them, and so without verdicts."""
+    rows = [identity(claim) | {"kind": claim.kind, "command": claim.command} for claim in claims]
+    return {"claims": rows}
 
 
 def as_dict(outcome: Outcome) -> dict[str, Any]:
     """Return one claim for JSON; an infinite number or a NaN is a string."""
     claim = outcome.claim
-    return {
-        "row": claim.number,
-        "section": claim.section,
-        "says": claim.says,
+    return identity(claim) | {
         "verdict": outcome.verdict,
         "truth": claim.truth,
         "kind": claim.kind,

@@ -9,7 +9,9 @@ import numpy as np
 
 from experiments.check import Check
 
-Verdict: TypeAlias = Literal["true", "false", "depends", "undefined", "cannot be tested"]
+Verdict: TypeAlias = Literal[
+    "true", "false", "depends", "undefined", "cannot be tested", "not seen here"
+]
 Kind: TypeAlias = Literal["exact", "run", "gpu", "published"]
 Measure: TypeAlias = Callable[[bool], list[Check]]
 

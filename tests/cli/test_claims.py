@@ -25,5 +25,5 @@ def test_pages_show_what_is_printed(
 
 def test_unknown_row_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["claims", "pi"]) == 2
-    message = "precsim: error: ROW is 'pi'; allowed are the numbers 1 to 76\n"
+    message = "precsim: error: ROW is 'pi'; allowed are the numbers 1 to 76, separated by spaces\n"
     assert capsys.readouterr().err == message

@@ -6,12 +6,28 @@ import pytest
 
 from experiments.claims import command, row
 from experiments.claims.__main__ import main
+from experiments.claims.listing import claims
 from experiments.claims.row import Claim, equal
 
 
-def test_list_has_a_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_has_a_line_for_each_row_and_cuts_none_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     assert main(["--list"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 76
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 76
+    assert all(line.endswith(claim.says) for line, claim in zip(lines, claims(), strict=True))
+
+
+def test_list_as_json_names_rows_and_gives_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["6", "63", "--list", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["claims"]
+    assert first == {
+        "row": 6, "section": "A. Formats, ranges, conversions",
+        "says": "3.14159 in fp16 is 0.0625.", "kind": "exact", "command": "precsim claims 6",
+    }  # fmt: skip
+    assert second["row"] == 63
 
 
 def test_json_has_every_number_and_its_rule(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,9 +40,11 @@ def test_json_has_every_number_and_its_rule(capsys: pytest.CaptureFixture[str]) 
     assert "-inf" in [number["computed"] for number in second["numbers"]]
 
 
-def test_unknown_row_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["0"]) == 2
-    assert capsys.readouterr().err == "error: ROW is '0'; allowed are the numbers 1 to 76\n"
+@pytest.mark.parametrize("word", ["0", "1,3", "1-3", "\u0663", "\u00b2", "77", "9" * 5000])
+def test_unknown_row_is_one_line(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    message = f"error: ROW is {word!r}; allowed are the numbers 1 to 76, separated by spaces\n"
+    assert capsys.readouterr().err == message
 
 
 def one(computed: float) -> Claim:
