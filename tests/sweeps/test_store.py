@@ -1,7 +1,6 @@
 """The file of results: nothing finished is lost, whoever is killed and whatever is full."""
 
 import os
-import resource
 import signal
 import sqlite3
 import subprocess
@@ -17,10 +16,12 @@ from tests.sweeps.made import cell_of, failed_run, run_of_cell
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
-import sys
+import resource, sys
 from pathlib import Path
 from precsim.sweeps.store import Run, Store
-path, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+path, first, last, *largest = sys.argv[1], *map(int, sys.argv[2:])
+for size in largest:  # as on a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 with Store(Path(path), create=True) as store:
     for k in range(first, last):
         run = Run(key=f"k{k}", cell="{}", facts="{}", result={"metrics": {"n": k, "pad": "x" * 500}})
@@ -29,14 +30,13 @@ with Store(Path(path), create=True) as store:
 """
 
 
-def writer(path: Path, first: int, last: int, **options: object) -> "subprocess.Popen[str]":
+def writer(path: Path, *numbers: int) -> "subprocess.Popen[str]":
     process: subprocess.Popen[str] = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), str(first), str(last)],
+        [sys.executable, "-c", WRITER, str(path), *map(str, numbers)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        **options,  # type: ignore[call-overload]
     )
     return process
 
@@ -99,11 +99,7 @@ def test_view_of_results_is_there_for_other_programs(tmp_path: Path) -> None:
 
 def test_disk_that_is_full_is_told_and_finished_runs_stay(tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite"
-
-    def small_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
-
-    process = writer(path, 0, 5000, preexec_fn=small_disk)
+    process = writer(path, 0, 5000, 500_000)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "runs.sqlite cannot be used" in errors.splitlines()[-1]
