@@ -56,7 +56,11 @@ class Specs:
             hash((spec, dgrad, wgrad, backend))
         except TypeError:  # what has no hash is no spec and no backend either
             return _resolved.__wrapped__(spec, dgrad, wgrad, backend)
-        return _resolved(spec, dgrad, wgrad, backend)
+        specs = _resolved(spec, dgrad, wgrad, backend)
+        if backend == "native":  # the device may be another one since
+            for each in specs.products:
+                resolve_backend(each, backend)
+        return specs
 
 
 @lru_cache(maxsize=1024)

@@ -12,6 +12,7 @@ from jax._src.core import eval_context  # no public way out of a trace
 from jax.sharding import AxisType, PartitionSpec
 
 import precsim as ps
+from precsim.products.backends import Specs
 from precsim.products.native import finding, tensor_core
 from precsim.products.reference import reference_matmul
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, SplitK
@@ -65,6 +66,15 @@ def test_native_tensor_core_is_refused_without_a_gpu() -> None:
     with pytest.raises(TypeError, match="allowed are specs of tensor cores"):
         ps.kernels.find_schedule("bf16_bf16_fp32", 8, 8, 8)
     assert ps.kernels.resolve_backend("h100:bf16", shapes=((8, 8), (8, 8))) == "emulated"
+
+
+def test_a_device_that_is_there_no_more_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("h100:bf16", None, None, "native")
+    with monkeypatch.context() as on_gpu:
+        on_gpu.setattr(tensor_core, "_device", lambda: SimpleNamespace(platform="gpu"))
+        assert Specs.resolve(*asked).backend == "native"
+    with pytest.raises(ValueError, match=r"tensor cores are on NVIDIA GPUs$"):
+        Specs.resolve(*asked)
 
 
 @pytest.mark.long
