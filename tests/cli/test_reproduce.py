@@ -306,15 +306,20 @@ def test_an_interruption_of_the_main_process_ends_the_others(
 ) -> None:
     """Defect: SIGINT to the main process alone waited for all that was being computed."""
     for name in ("long1.py", "long2.py"):
-        write(name, **{"np.float64(factor)": "__import__('time').sleep(1000)"})
+        write(name, **{"np.float64(factor)": "__import__('time').sleep(60)"})
 
     def interrupt() -> None:
         while not Path("runs.txt").exists():  # a figure has begun
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    assert main(["reproduce", "long1.py", "long2.py", "--jobs", "2"]) == 130
+    # A command that a shell starts in the background ignores SIGINT, and so do its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        assert main(["reproduce", "long1.py", "long2.py", "--jobs", "2"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "precsim: error: interrupted\n"
     assert not multiprocessing.active_children()
 
