@@ -174,9 +174,7 @@ def test_help_says_that_each_parser_reads_at_least_one_input(
     with pytest.raises(SystemExit):
         fuzz.main(["--help"])
     assert "each reads at least one" in " ".join(capsys.readouterr().out.split())
-    # A process of its own: the command forks, and JAX may run in this one.
-    command = [sys.executable, "-m", "conformance.fuzz", "devices", "formats", "--inputs", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run("devices", "formats", "--inputs", "1")  # a process of its own, as the command forks
     assert done.stdout.endswith("2 inputs, 0 faults\n")
 
 
