@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from conformance.counts import check_counts
+from conformance.training import FLAGS
 
-FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 SEQUENCES, LENGTH = 8, 24
 STORED = {"bf16": "10f482fdd5b5550e", "fp16": "17b10c33dac48118"}
 """Format -> first digits of the SHA-256 of all log-probabilities, for these sizes."""

@@ -26,7 +26,6 @@ from jax import lax
 import precsim as ps
 from conformance.training import check_new_files
 
-FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 DTYPES: dict[str, Any] = {
     "bf16": ml_dtypes.bfloat16,
     "fp16": np.float16,

@@ -1,6 +1,7 @@
 """Section B: what mixed precision is."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,10 +73,10 @@ def stored_in_16_bits(full: bool) -> list[Check]:
 
 
 @partial(jax.jit, static_argnames=("spec", "is_compensated"))
-def added_up(start: jax.Array, change: float, keys: jax.Array, spec: str, is_compensated: bool):  # type: ignore[no-untyped-def]
+def added_up(start: Any, change: float, keys: Any, spec: str, is_compensated: bool) -> Any:
     """Return weights after a change for each key."""
 
-    def step(state, key):  # type: ignore[no-untyped-def]
+    def step(state: tuple[Any, Any], key: Any) -> tuple[tuple[Any, Any], None]:
         w, lost = state
         given = {"key": key, "step": 0} if ":sr" in spec else {}
         by = jnp.full_like(w, change)

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
         help=f"g03, g03_euler, 3, {ALL}, or a Python file of your own such as ./my_figure.py; they stand "
-        "before the options (default: all; if there is no option either, a list of what there is)",
+        "before the options (default: a list of what there is)",
     )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="published sizes, not the fast ones")
     parser.add_argument("--force", action="store_true", help="compute finished results again")

@@ -57,9 +57,11 @@ class Specs:
         except TypeError:  # what has no hash is no spec and no backend either
             return _resolved.__wrapped__(spec, dgrad, wgrad, backend)
         specs = _resolved(spec, dgrad, wgrad, backend)
-        if backend == "native":  # the device may be another one since
+        if backend == "native":
             for each in specs.products:
-                resolve_backend(each, backend)
+                # The tensor cores of a device, which may be another one since.
+                if isinstance(each.order, FusedBlock):
+                    resolve_backend(each, backend)
         return specs
 
 

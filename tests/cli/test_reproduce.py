@@ -352,7 +352,7 @@ def test_help_of_the_clone_says_what_no_name_means(capsys: pytest.CaptureFixture
         "`python -m experiments` is `precsim reproduce --out experiments/out`: without a name it "
         "computes all figures."
     )
-    assert "(default: all; if there is no option either, a list of what there is)" in said
+    assert "(default: a list of what there is)" in said
 
 
 def test_no_device_is_one_line(
