@@ -38,7 +38,7 @@ def test_schedules_are_further_runs(
     ("words", "message"),
     [
         (["--schedule", "bf16@1"], "allowed are steps that ascend from 0"),
-        (["--schedule", "bf16"], "schedule is 'bf16'; allowed are POLICY@STEP"),
+        (["--schedule", "bf16"], "--schedule is 'bf16'; allowed is POLICY@STEP"),
         (["--schedule", "bf16@0", "--verify-bits", "1"], "--schedule is given with --verify-bits"),
         (["--schedule", "bf16@0,bf16;nowhere:fp32@1"], "rule 'nowhere' of the policy decides"),
     ],
