@@ -12,7 +12,7 @@ from precsim._loops import repeat, unrolled
 from precsim.formats.carrier import FLOAT32
 from precsim.products.orders.multiply_add import as_seeds
 from precsim.products.specs.core import Core
-from precsim.products.specs.fused_block import FLAT, Promote
+from precsim.products.specs.fused_block import FLAT, FusedBlock, Promote
 from precsim.products.specs.limits import needs_two_words
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.tensor_core.plan import Arranged, Plan, add_chains, plan
@@ -47,10 +47,7 @@ def fused_product(
     first = xp.zeros(shape, _U) if c is None else bitcast(xp.broadcast_to(c, shape), _U)
     if 0 in (k, *shape):
         return bitcast(first, FLOAT32.float_dtype)
-    schedule = core.block.schedule
-    if c is None and isinstance(schedule, Promote) and k <= schedule.interval:
-        # One chain, with no need to fill it up.
-        core = replace(core, block=replace(core.block, schedule=FLAT))
+    core = replace(core, block=_shortened(core.block, k, starts_from_zero=c is None))
     where = plan(core.block, k)
     if needs_two_words(core):
         arranged = in_two_words(a, b, first, core, where, as_seeds(random_bits, spec))
@@ -62,6 +59,18 @@ def fused_product(
     else:
         total = _with_or_without_special(run, arranged.first, arranged.x, arranged.y)
     return bitcast(arranged.finish(total), FLOAT32.float_dtype)
+
+
+def _shortened(block: FusedBlock, k: int, *, starts_from_zero: bool) -> FusedBlock:
+    """Return the same steps for k products without the zeros that would fill them up."""
+    schedule = block.schedule
+    if starts_from_zero and isinstance(schedule, Promote) and k <= schedule.interval:
+        # One chain.
+        block = replace(block, schedule=FLAT)
+    if block.schedule == FLAT and block.group == 1 and k < block.length:
+        # One step, such as that of an outer product, the weight gradient of one example.
+        block = replace(block, length=k)
+    return block
 
 
 def _with_or_without_special(run: Callable[..., Array], first: Array, x: Any, y: Any) -> Array:

@@ -110,7 +110,7 @@ def test_kernel_equals_oracle(name: str) -> None:
 
     K holds a partial step and, where scheduled, several parts.
     """
-    kinds = [("bits", 3), ("finite", 40), ("tiny", 21)]
+    kinds = [("bits", 1), ("tiny", 1), ("bits", 3), ("finite", 40), ("tiny", 21)]
     if name in SCHEDULED:  # among numbers alike, each order has its own bits
         kinds += [("finite", 150), ("near", 150)]
     for kind, k in kinds:
@@ -242,6 +242,17 @@ def test_exponent_of_a_zero_accumulator(order: str, units: int) -> None:
 
 
 @pytest.mark.long
+def test_a_short_product_adds_no_zeros_that_fill_its_step() -> None:
+    """An outer product, the weight gradient of one example, took 16 products per element."""
+
+    def lines(k: int) -> int:
+        a, b = jnp.zeros((4, k)), jnp.zeros((k, 8))
+        run = jax.jit(lambda a, b: ps.matmul(a, b, "h100:bf16"))
+        return len(run.lower(a, b).as_text().splitlines())
+
+    assert lines(1) < lines(4) < lines(16) == lines(32)
+
+
 def test_gradients_are_tensor_core_products() -> None:
     a, b, g = operands("h100:bf16", (6, 6, 6), "near")  # one shape, one compilation
     spec = "bf16_bf16_fp32[rtz]:fused4x25"  # short steps compile fast
