@@ -219,9 +219,10 @@ def check(results: Results) -> list[Check]:
             checks.append(Check(label, (chance - 3, chance + 3), ours, "range", 0, "C"))
     least = min(bits)
     for mode in MODES:
-        coarse, fine = (results[f"stay, {mode}"][k, -1] for k in (0, -1))
-        label = f"{mode}, weights that stay, FL = {least} over {max(bits)}"
-        checks.append(Check(label, (2, np.inf), float(coarse / fine), "range", 0, "C"))
+        coarse, fine = (100 - results[f"stay, {mode}"][k, -1] for k in (0, -1))
+        label = f"{mode}, weights that move, FL = {max(bits)} over {least}"
+        ratio = float(fine / coarse) if coarse else np.inf
+        checks.append(Check(label, (2, np.inf), ratio, "range", 0, "C"))
     narrow = float(results["error, narrow outputs"][-1])
     least = PUBLISHED["outputs with 14 fraction bits too, at least"]
     label = "outputs with 14 fraction bits too"
