@@ -14,6 +14,7 @@ from benchmarks.case import Case, Contender, Goal, Setting, SkipError, Wrong, ag
 
 JIT, WIDE, PLAIN, NATIVE, ADDER = "jit", "jit, 512 bits", "float32 dot", "native", "float32 adder"
 LOOP = "XLA loop"
+BY_ROW, WHOLE = "row by row", "whole"
 C_LOOP, NUMBA, MMA_SIM = "C loop", "numba", "MMA-Sim"
 ACCUMULATORS = {
     "fp16_fp16_fp16:adder=fp32": (Goal(measured=JIT, against=C_LOOP, at_most=1.0),),
@@ -102,6 +103,12 @@ def cases() -> Iterator[Case]:
             goals=(Goal(measured=JIT, against=PLAIN),),
             size=1,
         )
+        yield Case(
+            name=f"matmul/gradient by vmap/{spec}",
+            build=partial(gradient_by_vmap, spec),
+            goals=(Goal(measured=BY_ROW, against=WHOLE, at_most=2.0),),
+            size=1,
+        )
     tensor_cores = (*TENSOR_CORES, "fp16:acc=fp16")
     for spec in (*(f"h100:{kind}" for kind in tensor_cores), *ACCUMULATORS):
         yield Case(
@@ -184,6 +191,25 @@ def first_call(name: str, _setting: Setting) -> dict[str, Contender | str]:
     }
 
 
+def gradient_by_vmap(name: str, _setting: Setting) -> dict[str, Contender | str]:
+    """Differentiate (256, 128) times (128, 64): row by row under `jax.vmap`, and as one product."""
+    import jax
+
+    a, b = operands(name, 256**3)
+    a, b = a[:, :128], b[:128, :64]
+
+    def by_row(a: Any, b: Any) -> Any:
+        return jax.vmap(lambda x: _product(x, b, spec=name))(a).sum()
+
+    def whole(a: Any, b: Any) -> Any:
+        return _product(a, b, spec=name).sum()
+
+    return {
+        way: compiled(jax.grad(function, argnums=(0, 1)), a, b, None)
+        for way, function in ((BY_ROW, by_row), (WHOLE, whole))
+    }
+
+
 def on_gpu(name: str, setting: Setting) -> dict[str, Contender | str]:
     """Multiply on an accelerator; the native product has the same operands where JAX has them."""
     import jax
@@ -254,7 +280,7 @@ def compiled(
     import jax.numpy as jnp
 
     call, x, y = jax.jit(function, **options), jnp.asarray(a), jnp.asarray(b)
-    run = lambda: call(x, y).block_until_ready()
+    run = lambda: jax.block_until_ready(call(x, y))
     return Contender(run=run, check=None if check is None else check(run))
 
 
@@ -272,5 +298,5 @@ def _by_loops(name: str, a: np.ndarray, b: np.ndarray, check: Check) -> Contende
     with mock.patch.dict(sys.modules, {"jax.experimental.pallas.triton": None}):
         call = jax.jit(partial(_product, spec=name)).lower(x, y).compile()
     jax.clear_caches()  # type: ignore[no-untyped-call]
-    run = lambda: call(x, y).block_until_ready()
+    run = lambda: jax.block_until_ready(call(x, y))
     return Contender(run=run, check=check(run))
