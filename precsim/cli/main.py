@@ -160,6 +160,9 @@ def _parser(command: str | None, words: list[str]) -> tuple[argparse.ArgumentPar
             module.add_arguments(chosen)
             if hasattr(module, "add_options_of"):
                 module.add_options_of(words, chosen)
+            # Understood after the command too; without it there, the value given before it stays.
+            hidden = argparse.SUPPRESS
+            chosen.add_argument("--traceback", action="store_true", default=hidden, help=hidden)
             usage = chosen.format_usage()
     return parser, re.findall(r"--[\w-]+", usage)
 

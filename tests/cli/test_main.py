@@ -134,9 +134,12 @@ def test_bad_input_is_one_line_and_status_2(
     assert err.count("\n") == 1
 
 
-def test_traceback_on_request() -> None:
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_traceback_on_request(place: int) -> None:
+    """The option stands anywhere."""
+    words = ["show", "1", "fp15"]
     with pytest.raises(ValueError, match="did you mean 'fp16'"):
-        main(["--traceback", "show", "1", "fp15"])
+        main([*words[:place], "--traceback", *words[place:]])
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["show", "--help"], ["formats", "-h"]])
