@@ -2,11 +2,27 @@
 
 import argparse
 import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
+
+import jax
 
 from experiments.claims import report
 from experiments.claims.listing import chosen
-from experiments.claims.row import settle
+from experiments.claims.row import Claim, Outcome, settle
+
+CACHE = (
+    "jax_enable_compilation_cache",
+    "jax_compilation_cache_dir",
+    "jax_compilation_cache_max_size",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_enable_xla_caches",
+)
+"""What a process has to be told, so that it keeps and uses compiled programs as this one does."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,11 +35,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="list the claims, measure nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", default=1, help="claims side by side (default: 1)"
+    )
 
 
 def as_json(value: dict[str, Any]) -> str:
     """Return the text of what `--json` prints."""
     return json.dumps(value, indent=1, ensure_ascii=False)
+
+
+def settled(claims: Sequence[Claim], *, full: bool, jobs: int) -> Iterator[Outcome]:
+    """Yield what becomes of each claim, in their order."""
+    if jobs == 1 or len(claims) == 1:
+        yield from (settle(claim, full=full) for claim in claims)
+        return
+    told = {name: getattr(jax.config, name) for name in CACHE}
+    count = min(jobs, len(claims))
+    with ProcessPoolExecutor(count, get_context("spawn"), _configure, (told,)) as pool:
+        try:
+            yield from pool.map(partial(_settle, full=full), [claim.number for claim in claims])
+        except BrokenProcessPool:
+            raise ValueError("a process that settles claims was ended from outside") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _configure(told: dict[str, Any]) -> None:
+    for name, value in told.items():
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+
+
+def _settle(number: int, *, full: bool) -> Outcome:
+    (claim,) = chosen([str(number)])
+    return settle(claim, full=full)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,15 +77,16 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     ValueError
-        If a row is unknown.
+        If a row is unknown, or ``--jobs`` no number from 1.
     """
     claims = chosen(args.words)
+    if args.jobs < 1:
+        raise ValueError(f"--jobs is {args.jobs}; allowed are integers from 1")
     if args.list:
         print(as_json(report.described(claims)) if args.json else report.listed(claims))
         return 0
     outcomes = []
-    for claim in claims:
-        outcome = settle(claim, full=args.full)
+    for outcome in settled(claims, full=args.full, jobs=args.jobs):
         outcomes.append(outcome)
         if args.json:
             continue

@@ -27,3 +27,20 @@ def test_unknown_row_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["claims", "pi"]) == 2
     message = "precsim: error: ROW is 'pi'; allowed are the numbers 1 to 76, separated by spaces\n"
     assert capsys.readouterr().err == message
+
+
+def test_no_jobs_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims", "6", "--jobs", "0"]) == 2
+    message = "precsim: error: --jobs is 0; allowed are integers from 1\n"
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.long
+def test_claims_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    """Processes settle them; what is printed is in order and the same."""
+    printed = []
+    for jobs in ("1", "2"):
+        assert main(["claims", "63", "6", "7", "--json", "--jobs", jobs, "--no-cache"]) == 0
+        text = capsys.readouterr().out
+        printed.append(re.sub(r'"(seconds|recorded)": .*', "", text))
+    assert printed[0] == printed[1]
