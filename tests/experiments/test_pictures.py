@@ -38,6 +38,13 @@ def test_every_experiment_is_stored() -> None:
     assert sorted(results()) == figure_names()
 
 
+def test_the_readme_counts_figures_and_their_numbers() -> None:
+    modules = {name: importlib.import_module(f"experiments.{name}") for name in figure_names()}
+    count = sum(len(module.check(results()[name])) for name, module in modules.items())
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"[{len(modules)} recomputed](docs/gallery/index.md), {count} of {count} numbers" in text
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "width", [ps.plots.COLUMN_WIDTH, pytest.param(ps.plots.PAGE_WIDTH, marks=pytest.mark.slow)]
