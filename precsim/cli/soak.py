@@ -104,8 +104,11 @@ def _say(line: str) -> None:
 
 def _told(seed: int, found: Round) -> str:
     workers = sum(kill.what == "worker" for kill in found.kills)
+    missed = found.planned - len(found.kills)
+    late = f" (it ended before {missed} more of them)" if missed else ""
     told = (
-        f"seed {seed}: {workers} workers and {len(found.kills) - workers} coordinators killed; "
+        f"seed {seed}: {workers} workers and {len(found.kills) - workers} coordinators "
+        f"killed{late}; "
         f"{found.equal} of {found.runs} runs have the weights of the undisturbed sweep, "
         f"{found.seconds:.0f} s"
     )

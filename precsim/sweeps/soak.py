@@ -23,6 +23,8 @@ _LAST = 0.9
 """Part of the runs after which nothing is killed any more."""
 _LOOK = 0.05
 """Seconds between two looks at how many runs are done."""
+_LATER = 0.2
+"""Most seconds from a look to a kill, so that it meets any moment of a run."""
 _GONE = 20.0
 """Seconds that workers have to end after their coordinator."""
 
@@ -59,6 +61,8 @@ class Round:
     ----------
     kills : tuple of Kill
         In the order of time.
+    planned : int
+        How many there should have been: a sweep may end before the last ones.
     runs, equal : int
         How many runs the undisturbed sweep has, and how many of them have the same weights here.
     differing : tuple of str
@@ -68,6 +72,7 @@ class Round:
     """
 
     kills: tuple[Kill, ...]
+    planned: int
     runs: int
     equal: int
     differing: tuple[str, ...]
@@ -139,7 +144,7 @@ def disturbed(
                 if not target or not found:
                     continue
                 plan.pop(0)
-                time.sleep(random_.random())
+                time.sleep(_LATER * random_.random())
                 with suppress(ProcessLookupError):
                     os.kill(target, signal.SIGKILL)
                 seconds = time.monotonic() - begun
@@ -154,6 +159,7 @@ def disturbed(
     equal, differing = compare(wanted, hashes(file))
     return Round(
         kills=tuple(made),
+        planned=len(kills),
         runs=len(wanted),
         equal=equal,
         differing=differing,

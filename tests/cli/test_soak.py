@@ -6,6 +6,7 @@ import pytest
 
 from precsim.cli import soak
 from precsim.cli.main import main
+from precsim.sweeps.soak import Kill, Round
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,22 @@ def test_what_is_wrong_is_one_line(
     assert main(["soak", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_line_of_a_round_counts_kills_and_says_which_came_too_late() -> None:
+    kills = (
+        Kill(what="worker", process=1, done=0, seconds=0.5),
+        Kill(what="coordinator", process=2, done=3, seconds=1.5),
+    )
+    found = Round(kills=kills, planned=2, runs=8, equal=7, differing=("a1",), seconds=9.4)
+    assert soak._told(4, found) == (
+        "seed 4: 1 workers and 1 coordinators killed; 7 of 8 runs have the weights of the "
+        "undisturbed sweep, 9 s\ndiffers: a1"
+    )
+    found = Round(kills=kills, planned=5, runs=8, equal=8, differing=(), seconds=9.4)
+    assert "1 workers and 1 coordinators killed (it ended before 3 more of them); " in soak._told(
+        4, found
+    )
 
 
 @pytest.mark.slow
