@@ -20,6 +20,7 @@ OWN: dict[str, dict[str, Any]] = {
     "g19_loss_gap": {"reference": "4 over 6"},
     "g20_tpu_prints": {"format_": "e5m2", "order": "pairwise"},
     "g24_integer_lu": {"n": 20, "bits": 5},
+    "g29_predicted_gaps": {"floor": 1e-3, "resamples": 20, "seed": 1},
 }
 HEAVY: dict[str, dict[str, Any]] = {
     "g06_error_growth": {"formats": ("e5m2",), "runs": 2},
@@ -77,6 +78,7 @@ def test_every_parameter_says_what_it_is() -> None:
         ("g10_tensor_cores", {"machines": ("h100:e4m9",)}, "parameter 'machines': "),
         ("g28_log_probabilities", {"chunk": 8}, "chunk is 8; allowed are integers from 1 to 7"),
         ("g28_log_probabilities", {"sequences": 65}, "sequences are 65 of length 18; allowed are"),
+        ("g29_predicted_gaps", {"resamples": 0}, "resamples is 0; allowed are numbers from 1 to"),
     ],
 )
 def test_what_is_not_allowed_is_one_line(
