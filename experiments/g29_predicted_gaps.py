@@ -25,13 +25,15 @@ TITLE = "Loss gaps of ten policies, predicted from one float32 run before they w
 CITATION = "nothing is published; predictions committed before the runs"
 CLASS: Grade = "C"
 PANELS = 4
-SECONDS = (1, 1)
+SECONDS = (3, 3)
 INPUTS = ("gap_prediction.py", PREDICTIONS.name, RUNS.name)
 
 PREDICTORS = {"forward": ("forward",), "all parts": ("forward", "slowed", "noise")}
 MEASURES = ("rank correlation", "log error", "fitted log error", "fitted, over null")
 ALL = "both"
 MARKERS = "o^vsDP*X<>"
+NEAR, FAR = ("fp8_current", "mxfp8", "mxfp4"), ("q3.12", "q3.8")
+"""Policies whose predictions were within a factor of 2, and those that were far too low."""
 
 
 def compute(
@@ -132,8 +134,21 @@ def _root_mean_square(errors: list[np.ndarray]) -> float:
 
 
 def check(results: Results) -> list[Check]:
-    """Return nothing: no number is published."""
-    return []
+    """Return what the predictions reach, and where they fail: ranges, as nothing is published."""
+    rank, _, _, over_null = results[f"{ALL}, all parts, scores"]
+    ranges = [
+        ("rank correlation", (0.8, 1.0), rank[0]),
+        ("fitted log error over that of the null", (0.0, 1.0), over_null[0]),
+        ("the same, upper end of its interval", (0.0, 1.0), over_null[2]),
+    ]
+    for model in MODELS:
+        names = results[f"{model}, policies"].tolist()
+        ratios = results[f"{model}, gaps"].mean(axis=1) / results[f"{model}, all parts"]
+        for name, limits in (*((x, (0.5, 2.0)) for x in NEAR), *((x, (10.0, 1e4)) for x in FAR)):
+            ranges.append(
+                (f"{model}, {name}: measured / predicted", limits, ratios[names.index(name)])
+            )
+    return [Check(label, limits, float(x), "range", grade="C") for label, limits, x in ranges]
 
 
 def plot(results: Results, axes: list[Any]) -> None:
@@ -151,7 +166,7 @@ def plot(results: Results, axes: list[Any]) -> None:
             panel.plot([x, x], [seeds[k].min(), seeds[k].max()], color="0.6", linewidth=1)
             ps.plots.plot_curves(panel, {name: ([x], [means[k]])}, marker=MARKERS[k], linestyle="")
         panel.plot(forward, means, "x", color="0.5", markersize=4, label="forward only")
-        panel.set(xscale="log", yscale="log", xlabel="predicted gap", ylabel="measured gap")
+        panel.set(xscale="log", yscale="log", xlabel="predicted gap (nats)", ylabel="measured gap")
         panel.set_title(f"{model}: means and range of seeds")
         ps.plots.finish(panel)
     for panel, measure in zip(axes[2:], ("rank correlation", "fitted, over null"), strict=True):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from experiments.gap_prediction import POLICIES, PREDICTIONS, RUNS, PredictedGap
 from precsim.sweeps.cell import versions
 from precsim.sweeps.store import Store
 from tests.sweeps.made import cell_of, run_of_cell
+from tests.test_how_to import scripts
 
 OPTIONS: dict[str, Any] = {"floor": 1e-4, "level": 0.95, "resamples": 50, "seed": 1}
 
@@ -59,6 +61,18 @@ def test_other_optimizers_are_refused() -> None:
     config = ps.TrainConfig(policy="fp32", optimizer="adam", steps=1)
     with pytest.raises(ValueError, match="optimizer is 'adam'; allowed is 'sgd'"):
         gp.predict_gaps(config, ["bf16"], model=gp.mlp(), data=gp.digits()[:2])
+
+
+@pytest.mark.long
+def test_page_has_a_script_that_prints_what_it_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "gallery" / "g29_predicted_gaps.md"
+    ((script, (shown,)),) = scripts(page)
+    path = tmp_path / "script.py"
+    path.write_text(script, "utf-8")
+    runpy.run_path(str(path))
+    assert capsys.readouterr().out == shown
 
 
 @pytest.mark.slow  # compiles four programs
@@ -137,3 +151,23 @@ def test_grid_is_what_was_predicted() -> None:
         assert set(runs[model]) == {"fp32", *POLICIES}
         for losses in runs[model].values():
             assert sorted(map(int, losses)) == list(range(first, last + 1))
+
+
+@pytest.mark.long
+def test_checks_hold_for_what_was_measured_and_can_fail() -> None:
+    predictions, runs = (json.loads(path.read_text("utf-8")) for path in (PREDICTIONS, RUNS))
+    good = g29.check(g29.score(predictions, runs, **OPTIONS))
+    assert len(good) == 13
+    assert all(check.matched for check in good)
+    for parts in predictions.values():
+        for policy in parts:
+            parts[policy] = {"forward": 0.01, "slowed": 0.0, "noise": 0.0}
+        parts["bf16"]["forward"] = 0.5
+    missed = [
+        check.name
+        for check in g29.check(g29.score(predictions, runs, **OPTIONS))
+        if not check.matched
+    ]
+    assert "rank correlation" in missed
+    assert "fitted log error over that of the null" in missed
+    assert "cnn, mxfp4: measured / predicted" in missed
