@@ -70,7 +70,7 @@ def predict_gaps(
     policies: Sequence[str],
     *,
     model: Model,
-    data: tuple[Any, Any],
+    data: Sequence[Any],
     probes: int = 8,
 ) -> dict[str, PredictedGap]:
     """Train in float32 once, and return what policies would cost.
@@ -83,7 +83,7 @@ def predict_gaps(
         What is predicted.
     model : pair of functions
         As of `ps.train`, without a state; its weights are a dict of arrays, its outputs logits.
-    data : pair of arrays
+    data : sequence of two arrays
         Inputs and labels for training.
     probes : int
         At how many times of the float32 run a step is made in each policy.
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     found = json.loads(PREDICTIONS.read_text("utf-8")) if PREDICTIONS.exists() else {}
     for name in args.models:
-        config = ps.TrainConfig(policy="fp32", seed=SEED, **SETTINGS)
+        config = ps.TrainConfig(policy=ps.Policy.parse("fp32"), seed=SEED, **SETTINGS)
         for policy in POLICIES:
             gaps = predict_gaps(config, [policy], model=_model(name), data=digits()[:2])
             gap = gaps[policy]

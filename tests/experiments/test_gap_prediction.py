@@ -58,7 +58,7 @@ def test_noise_of_each_step_raises_the_loss_as_stated() -> None:
 
 
 def test_other_optimizers_are_refused() -> None:
-    config = ps.TrainConfig(policy="fp32", optimizer="adam", steps=1)
+    config = ps.TrainConfig(policy=ps.Policy.parse("fp32"), optimizer="adam", steps=1)
     with pytest.raises(ValueError, match="optimizer is 'adam'; allowed is 'sgd'"):
         gp.predict_gaps(config, ["bf16"], model=gp.mlp(), data=gp.digits()[:2])
 
@@ -77,7 +77,7 @@ def test_page_has_a_script_that_prints_what_it_shows(
 
 @pytest.mark.slow  # compiles four programs
 def test_predictions_are_those_that_were_committed() -> None:
-    config = ps.TrainConfig(policy="fp32", seed=gp.SEED, **gp.SETTINGS)
+    config = ps.TrainConfig(policy=ps.Policy.parse("fp32"), seed=gp.SEED, **gp.SETTINGS)
     found = gp.predict_gaps(config, ["fp32", "bf16"], model=gp.mlp(), data=gp.digits()[:2])
     assert found["fp32"] == PredictedGap(forward=0.0, slowed=0.0, noise=0.0)
     before = json.loads(PREDICTIONS.read_text("utf-8"))["mlp"]["bf16"]
