@@ -96,7 +96,7 @@ def predict_gaps(
     Raises
     ------
     ValueError
-        If the optimizer is another one.
+        If the optimizer is another one, or the weights are no dict of arrays.
 
     Notes
     -----
@@ -114,7 +114,10 @@ def predict_gaps(
     """
     if config.optimizer != "sgd":
         raise ValueError(f"optimizer is {config.optimizer!r}; allowed is 'sgd'")
-    _, apply = model
+    init, apply = model
+    weights = jax.eval_shape(init, jax.random.key(0))
+    if not isinstance(weights, dict) or any(not hasattr(w, "shape") for w in weights.values()):
+        raise ValueError("model has weights in another structure; allowed is a dict of arrays")
     x, y = np.asarray(data[0], np.float32), np.asarray(data[1])
     config = replace(config, policy=ps.Policy.parse("fp32"), snapshots=probes)
     run = ps.train(config, model=model, data=(x, y))

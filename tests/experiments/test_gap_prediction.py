@@ -63,6 +63,14 @@ def test_other_optimizers_are_refused() -> None:
         gp.predict_gaps(config, ["bf16"], model=gp.mlp(), data=gp.digits()[:2])
 
 
+def test_weights_that_are_no_dict_of_arrays_are_refused() -> None:
+    config = ps.TrainConfig(policy=ps.Policy.parse("fp32"), steps=1)
+    init, apply = gp.mlp()
+    for other in (lambda key: {"inner": init(key)}, lambda key: list(init(key).values())):
+        with pytest.raises(ValueError, match="model has weights in another structure; allowed is"):
+            gp.predict_gaps(config, ["bf16"], model=(other, apply), data=gp.digits()[:2])
+
+
 @pytest.mark.long
 def test_page_has_a_script_that_prints_what_it_shows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
