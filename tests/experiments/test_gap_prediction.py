@@ -66,7 +66,11 @@ def test_other_optimizers_are_refused() -> None:
 def test_weights_that_are_no_dict_of_arrays_are_refused() -> None:
     config = ps.TrainConfig(policy=ps.Policy.parse("fp32"), steps=1)
     init, apply = gp.mlp()
-    for other in (lambda key: {"inner": init(key)}, lambda key: list(init(key).values())):
+    others: tuple[Any, ...] = (
+        lambda key: {"inner": init(key)},
+        lambda key: list(init(key).values()),
+    )
+    for other in others:
         with pytest.raises(ValueError, match="model has weights in another structure; allowed is"):
             gp.predict_gaps(config, ["bf16"], model=(other, apply), data=gp.digits()[:2])
 
