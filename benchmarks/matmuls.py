@@ -280,7 +280,7 @@ def compiled(
     import jax.numpy as jnp
 
     call, x, y = jax.jit(function, **options), jnp.asarray(a), jnp.asarray(b)
-    run = lambda: jax.block_until_ready(call(x, y))
+    run = lambda: jax.block_until_ready(call(x, y))  # type: ignore[no-untyped-call]
     return Contender(run=run, check=None if check is None else check(run))
 
 
@@ -298,5 +298,5 @@ def _by_loops(name: str, a: np.ndarray, b: np.ndarray, check: Check) -> Contende
     with mock.patch.dict(sys.modules, {"jax.experimental.pallas.triton": None}):
         call = jax.jit(partial(_product, spec=name)).lower(x, y).compile()
     jax.clear_caches()  # type: ignore[no-untyped-call]
-    run = lambda: jax.block_until_ready(call(x, y))
+    run = lambda: jax.block_until_ready(call(x, y))  # type: ignore[no-untyped-call]
     return Contender(run=run, check=check(run))
