@@ -1,4 +1,7 @@
-"""``python -m conformance`` scores libraries with vectors; ``... generate`` writes the vectors."""
+"""``python -m conformance`` scores libraries with vectors; ``... generate`` writes the vectors.
+
+``... --emit hex | testfloat | c`` writes vectors for hardware; ``--emit hex --help`` explains it.
+"""
 
 import argparse
 import difflib
@@ -12,13 +15,17 @@ from rich.progress import track
 import precsim as ps
 from conformance import generate, report
 from conformance.adapters import ADAPTERS
+from conformance.emission import command
 from conformance.score import Score, score_all, version
 from conformance.vector_file import FOLDER, Vectors, read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; return 1 if precsim is wrong, 2 if the arguments are."""
-    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if any(word.partition("=")[0] == "--emit" for word in words):
+        return command.main(words)
+    options = _parser().parse_args(words)
     try:
         if options.command == "generate":
             return _generate(options.vectors)

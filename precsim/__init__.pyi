@@ -93,6 +93,7 @@ from precsim.products.einsum import einsum as einsum
 from precsim.products.matmul import matmul as matmul
 from precsim.products.scaled_matmul import scaled_matmul as scaled_matmul
 from precsim.products.specs.fused_block import FusedBlock as FusedBlock
+from precsim.products.specs.machines import list_machines as list_machines
 from precsim.products.specs.spec import MatmulSpec as MatmulSpec
 from precsim.rounding.modes import OverflowMode as OverflowMode
 from precsim.rounding.modes import RoundingMode as RoundingMode

@@ -277,7 +277,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(
         (
             *("gamma", "probabilistic_gamma", "order_bound", "get_format", "list_formats"),
-            *("list_models", "list_policies", "list_tasks", "walk"),
+            *("list_machines", "list_models", "list_policies", "list_tasks", "walk"),
             *(
                 "register_format",
                 "register_rule",

@@ -88,7 +88,34 @@ _MMA_MACHINES = ("h100", "b200")
 _FP8 = ("e4m3", "e5m2")
 _NARROWER = ("e3m2", "e2m3", "e2m1")
 _BLOCK_MACHINE = "b200"
+_BLOCK_OPERANDS = ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4", "nvfp4")
 _TF32 = RoundingSpec.parse("tf32:rtz")
+
+
+def list_machines() -> tuple[str, ...]:
+    """Return the products of all machines, as specs of two equal operands.
+
+    Returns
+    -------
+    tuple of str
+        Specs, machine by machine. One that names an accumulator follows that without a name. Pairs
+        of different operands, outputs and schedules are not listed.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.list_machines()[:3], "mi300x:e4m3fnuz" in ps.list_machines()
+    (('v100:fp16', 'v100:fp16:acc=fp16', 't4:fp16'), True)
+    """
+    names = []
+    for machine, table in MACHINES.items():
+        fp8 = _FP8 + (_NARROWER if machine == _BLOCK_MACHINE else ())
+        for kind, instruction in table.items():
+            endings = ["", *(f":acc={name}" for name in instruction.accumulators[1:])]
+            operands = fp8 if kind == "fp8" else (kind,)
+            names += [f"{machine}:{operand}{ending}" for operand in operands for ending in endings]
+    names += [f"{_BLOCK_MACHINE}:{operand}" for operand in _BLOCK_OPERANDS]
+    return (*names, *(f"{machine}:{x}" for machine, table in CDNA.items() for x in table))
 
 
 def parse_machine(text: str) -> dict[str, object] | None:
@@ -186,7 +213,7 @@ def _instruction(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str
     if kinds or kind not in table:
         known = ", ".join(", ".join(fp8) if k == "fp8" else k for k in table)
         if machine == _BLOCK_MACHINE:
-            known += ", mxfp8_e4m3, mxfp8_e5m2, mxfp6_e3m2, mxfp6_e2m3, mxfp4, nvfp4"
+            known += f", {', '.join(_BLOCK_OPERANDS)}"
         near = None if kinds else nearest(kind, [*(k for k in table if k != "fp8"), *fp8])
         hint = f"; did you mean {near!r}?" if near else ""
         raise ValueError(f"{machine} has no product {shown(text)}; its operands are {known}{hint}")

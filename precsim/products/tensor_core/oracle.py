@@ -43,6 +43,10 @@ class Term(NamedTuple):
     exponent: int
 
 
+GivenScales: TypeAlias = tuple[list[float], list[float]]
+"""The scale of each element of both operands."""
+
+
 def fused_dot_exact(
     a: Sequence[RealLike],
     b: Sequence[RealLike],
@@ -50,6 +54,8 @@ def fused_dot_exact(
     spec: str | MatmulSpec,
     *,
     random_bits: int = 0,
+    a_scales: Sequence[RealLike] | None = None,
+    b_scales: Sequence[RealLike] | None = None,
 ) -> float:
     """Return c + a . b as a tensor core computes it.
 
@@ -65,6 +71,9 @@ def fused_dot_exact(
         A spec whose order is a `FusedBlock` or another block of steps, for example "h100:bf16".
     random_bits : int
         Seed of a stochastic accumulator, of 32 bits.
+    a_scales, b_scales : sequence of float, optional
+        For block formats: the scale of each block, both or neither. Then `a` and `b` are values of
+        the elements, nothing is quantized, and arrays have no scale.
 
     Returns
     -------
@@ -75,7 +84,8 @@ def fused_dot_exact(
     ------
     ValueError
         If `a` and `b` are not of one length, a number is no float, or c is not 0 where scales
-        multiply the sums at the end.
+        multiply the sums at the end. If scales are given for one operand only, for operands that
+        have none, or not one per block.
     TypeError
         If the order of the spec is no block of steps, or an operand is not a sequence of numbers.
 
@@ -100,16 +110,46 @@ def fused_dot_exact(
     -0.75
     """
     spec = MatmulSpec.parse(spec)
+    scales = _given_scales(a, b, a_scales, b_scales, spec)
     if isinstance(spec.order, StepBlock):
         if len(a) != len(b):
             raise ValueError(f"a has {len(a)} numbers, b {len(b)}; allowed is one length for both")
         return block_dot_exact(_floats(a, "a"), _floats(b, "b"), _float(c, "c"), spec)
     core = spec.core
-    if _float(c, "c") != 0:
+    if _float(c, "c") != 0 and scales is None:
         spec.check_first_value()
     seed = integer(random_bits, "random_bits", 0, 2**32 - 1)
-    total, alpha = fused_dot_by(a, b, c, core, seed, step=step_exact, add=_add)
+    total, alpha = fused_dot_by(a, b, c, core, seed, step=step_exact, add=_add, scales=scales)
     return total if alpha is None else multiply_scales(total, alpha)
+
+
+def _given_scales(
+    a: Sequence[RealLike],
+    b: Sequence[RealLike],
+    a_scales: Sequence[RealLike] | None,
+    b_scales: Sequence[RealLike] | None,
+    spec: MatmulSpec,
+) -> GivenScales | None:
+    """Return the scales of each element, None where they follow from the operands."""
+    if a_scales is None and b_scales is None:
+        return None
+    if isinstance(spec.order, StepBlock) or not spec.core.is_block_scaled:
+        raise ValueError(f"scales are given for {spec}; allowed are operands of block formats")
+    found = []
+    operands = ("a", a, a_scales, spec.core.lhs), ("b", b, b_scales, spec.core.rhs)
+    for name, values, scales, operand in operands:
+        if scales is None:
+            raise ValueError(f"{name}_scales are missing; allowed are scales of both operands")
+        assert operand.blocks is not None
+        size = operand.blocks.block_size
+        given, wanted = _floats(scales, f"{name}_scales"), ceil_div(len(values), size)
+        if len(given) != wanted:
+            raise ValueError(
+                f"{name}_scales has {len(given)} numbers; allowed is one per {size} numbers of "
+                f"{name}, that is {wanted}"
+            )
+        found.append([given[k // size] for k in range(len(values))])
+    return found[0], found[1]
 
 
 Step: TypeAlias = Callable[[float, Sequence[Product], Core, int], float]
@@ -125,13 +165,14 @@ def fused_dot_by(
     *,
     step: Step,
     add: Add,
+    scales: GivenScales | None = None,
 ) -> tuple[float, float | None]:
     """Return the accumulator after the last step, and the scale of whole arrays if there is one.
 
     `step` and `add` do the work, for example `step_exact` and `_add`; others may write it down too.
     """
     first = _float(c, "c")
-    products, alpha = _products(_floats(a, "a"), _floats(b, "b"), core)
+    products, alpha = _products(_floats(a, "a"), _floats(b, "b"), core, scales)
     return (_scheduled(products, first, core, seed, step, add) if products else first), alpha
 
 
@@ -154,11 +195,13 @@ def _float(x: RealLike, argument: str) -> float:
 
 
 def _products(
-    a: Sequence[float], b: Sequence[float], core: Core
+    a: Sequence[float], b: Sequence[float], core: Core, given: GivenScales | None
 ) -> tuple[list[Product], float | None]:
     """Pair the operands, quantized if of block formats; return the product of tensor scales."""
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} numbers, b {len(b)}; allowed is one length for both")
+    if given is not None:
+        return [Product(*factors) for factors in zip(a, b, *given, strict=True)], None
     if not len(a) or core.lhs.blocks is None or core.rhs.blocks is None:
         return [Product(x, y) for x, y in zip(a, b, strict=True)], None
     columns, alphas = [], []

@@ -1,0 +1,1 @@
+"""Vectors for authors of hardware, emulators and compilers: `python -m conformance --emit`."""
