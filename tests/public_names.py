@@ -33,7 +33,7 @@ NOT_OF_ARRAYS = {
     "analyze_steps", "share_map", "walk",
     "apply_updates", "hash_state", "value_and_grad", "find_unportable", "find_divergence", "bisect_runs",
     "save_checkpoint", "load_checkpoint", "compress", "prune", "fix_scales",
-    "prepare_run", "list_models", "list_policies", "list_tasks", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
+    "prepare_run", "list_machines", "list_models", "list_policies", "list_tasks", "train", "summarise", "autocast", "coverage", "emulate", "measure_gain", "register_rule", "strict",
     "significant_digits", "fragile_parts", "tolerance", "running_bound", "cost", "assign_formats",
     # Optimizers, their states, pictures.
     *vars(precsim.optax), *vars(precsim.plots), *vars(precsim.figures),

@@ -89,7 +89,7 @@ def rows(
     drawn = function.random_cases(random.Random(f"{seed} {function.name}"))
     parts = (function.hard_cases(), itertools.islice(drawn, count))
     for place, part in enumerate(parts):
-        for chunk in iter(lambda part=part: list(itertools.islice(part, CHUNK)), []):
+        while chunk := list(itertools.islice(part, CHUNK)):
             results = function.expected(chunk)
             if wrong := function.differing(chunk, results):
                 raise AssertionError(

@@ -97,8 +97,10 @@ class DotProduct:
         values = []
         for case in cases:
             a, b, *scales, (c,) = self._parts(case)
-            named = dict(zip(("a_scales", "b_scales"), scales, strict=False))
-            value = ps.oracle.fused_dot_exact(a, b, c, self.spec, **named)
+            a_scales, b_scales = scales or (None, None)
+            value = ps.oracle.fused_dot_exact(
+                a, b, c, self.spec, a_scales=a_scales, b_scales=b_scales
+            )
             output = self.spec.output
             values.append(value if output is None else _rounded(value, output))
         codes = ps.encode(np.array(values), self.result)

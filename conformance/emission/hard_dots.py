@@ -58,7 +58,7 @@ class Term(NamedTuple):
 
 
 def hard_dots(shape: Shape) -> Iterator[Dot]:
-    """Yield the hard cases: special values and scales, then cancellations, ties, ends of the range."""
+    """Yield the hard cases: special values and scales, cancellations, ties, ends of the range."""
     yield from _specials(shape)
     if shape.scale is not None:
         yield from _scaled(shape)
@@ -95,7 +95,9 @@ def _drawn(fmt: ps.FloatFormat, sort: int, rng: random.Random) -> float:
         return value if math.isfinite(value) or rng.random() < 0.05 else 0.0
     spread = 1 if sort == 1 else 8
     size = math.ldexp(rng.uniform(-2, 2), rng.randint(-spread, spread))
-    return ps.oracle.round_exact(size, ps.RoundingSpec(format=fmt, overflow="saturate")).value
+    return ps.oracle.round_exact(
+        size, ps.RoundingSpec(format=fmt, overflow=ps.OverflowMode.SATURATE)
+    ).value
 
 
 def _drawn_scale(shape: Shape, sort: int, rng: random.Random) -> float:
