@@ -13,9 +13,10 @@ from rich.progress import track
 
 import precsim as ps
 from conformance.counts import check_counts
+from conformance.emission.blocks import block_functions, is_mx
 from conformance.emission.codes import ALL_CODES, float_format, width
 from conformance.emission.dots import dot_product
-from conformance.emission.functions import CHUNK, Function, Rounding, roundings
+from conformance.emission.functions import CHUNK, Function, roundings
 from conformance.emission.layouts import CHECKER, ENDINGS, Row, header, identifier, lines
 from conformance.generate import MODES
 from conformance.generate import RULES as RULES_OF_FORMATS
@@ -141,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
     for name, text in (
         ("operation", f"only these: {', '.join(OPERATIONS)} (default: all that fit)"),
-        ("format", "formats of results (default: all registered floats of at most 8 bits)"),
+        ("format", "formats of results (default: all registered floats of at most 8 bits, and MX)"),
         ("source", f"what is converted from (default: {' '.join(SOURCES)})"),
         ("mode", f"roundings (default: {' '.join(CAST_MODES)} of conversions, rne of operations)"),
         (
@@ -180,11 +181,15 @@ def _functions(options: argparse.Namespace) -> list[Function]:
     return list({function.name: function for function in found}.values())
 
 
-def _roundings(operation: str, options: argparse.Namespace) -> Iterator[Rounding]:
+def _roundings(operation: str, options: argparse.Namespace) -> Iterator[Function]:
     is_cast = operation == "convert"
     modes = options.mode or (CAST_MODES if is_cast else CAST_MODES[:1])
     sources = [_source(name) for name in options.source or SOURCES]
     for name in options.format or _narrow():
+        found = ps.get_format(name)
+        if isinstance(found, ps.BlockFormat):
+            yield from block_functions(found, modes) if is_cast else ()
+            continue
         fmt = float_format(name)
         if not is_cast and not (fmt.is_signed and fmt.has_zero):
             if options.format and options.operation:
@@ -216,8 +221,10 @@ def _dots(options: argparse.Namespace) -> list[Function]:
 
 
 def _narrow() -> list[str]:
-    formats = [ps.get_format(name) for name in ps.list_formats(kind="float")]
-    return [str(fmt) for fmt in formats if 0 < (fmt.width or 0) <= ALL_CODES]
+    floats = [ps.get_format(name) for name in ps.list_formats(kind="float")]
+    blocks = [ps.get_format(name) for name in ps.list_formats(kind="block")]
+    narrow = [fmt for fmt in floats if 0 < (fmt.width or 0) <= ALL_CODES]
+    return [str(fmt) for fmt in (*narrow, *filter(is_mx, blocks))]
 
 
 def _source(name: str) -> str:

@@ -11,11 +11,9 @@ import numpy as np
 
 import precsim as ps
 from conformance.emission.codes import float_format
-from conformance.emission.functions import Column, Inputs, Results
+from conformance.emission.functions import CHUNK, Column, Inputs, Results, code_of, decoded
 from conformance.emission.hard_dots import Dot, Shape, hard_dots, random_dot
 
-BATCH = 256
-"""Dot products of one call of the compiled kernel."""
 CONTAINERS = {"tf32": "fp32"}
 """Formats whose numbers are given as codes of a wider one."""
 
@@ -74,7 +72,7 @@ class DotProduct:
         parts = (dot.a, dot.b, dot.a_scales, dot.b_scales, (dot.c,))
         chosen = [part for part in parts if part]
         return tuple(
-            _code(x, math.copysign(1.0, x), column.format)
+            code_of(x, column.format)
             for part, column in zip(chosen, self.operands, strict=True)
             for x in part
         )
@@ -84,7 +82,7 @@ class DotProduct:
         parts, at = [], 0
         for column in self.operands:
             codes = case[at : at + column.count]
-            parts.append([_decoded(code, column.format) for code in codes])
+            parts.append([decoded(code, column.format) for code in codes])
             at += column.count
         if self.shape.scale is None:
             for k, rounding in enumerate((self.spec.lhs, self.spec.rhs)):
@@ -103,8 +101,7 @@ class DotProduct:
             )
             output = self.spec.output
             values.append(value if output is None else _rounded(value, output))
-        codes = ps.encode(np.array(values), self.result)
-        return [(int(code), None) for code in np.atleast_1d(codes)]
+        return [(code_of(value, self.result), None) for value in values]
 
     def differing(self, cases: Sequence[Inputs], results: Results) -> list[int]:
         """Compare with the kernel under `jax.jit`; any NaN equals any NaN.
@@ -120,9 +117,9 @@ class DotProduct:
         wanted = np.array([code for code, _ in results], np.uint64)
         values = np.asarray(ps.decode(wanted, self.result), np.float32)
         wrong = []
-        for start in range(0, len(usable), BATCH):
-            chosen = usable[start : start + BATCH]
-            padded = np.array([*chosen, *[chosen[0]] * (BATCH - len(chosen))])
+        for start in range(0, len(usable), CHUNK):
+            chosen = usable[start : start + CHUNK]
+            padded = np.array([*chosen, *[chosen[0]] * (CHUNK - len(chosen))])
             found = self._product(a[padded], b[padded], c[padded])[: len(chosen)]
             is_same = found.view(np.uint32) == values[chosen].view(np.uint32)
             is_same |= np.isnan(found) & np.isnan(values[chosen])
@@ -213,17 +210,6 @@ def dot_product(machine: str, count: int | None = None) -> DotProduct:
 def _element(fmt: Any) -> str:
     name = str(fmt.element if isinstance(fmt, ps.BlockFormat) else fmt)
     return CONTAINERS.get(name, name)
-
-
-@lru_cache(maxsize=1 << 17)
-def _decoded(code: int, fmt: ps.FloatFormat) -> float:
-    return ps.oracle.decode_exact(code, fmt)
-
-
-@lru_cache(maxsize=1 << 17)
-def _code(x: float, sign: float, fmt: ps.FloatFormat) -> int:
-    """Return the code of a number; the sign is for the cache, which takes -0 for 0."""
-    return ps.oracle.encode_exact(x, fmt)
 
 
 @lru_cache(maxsize=1 << 17)

@@ -28,8 +28,8 @@ Inputs: TypeAlias = tuple[int, ...]
 Results: TypeAlias = Sequence[tuple[int, int | None]]
 """Code and exceptions of each case; None where the definition gives no exceptions."""
 
-CHUNK = 1024
-"""Cases that are computed and written at a time."""
+CHUNK = 256
+"""Cases that are computed and written at a time, and that one call of a kernel takes."""
 TESTFLOAT_TYPES = {"fp16": "f16", "fp32": "f32", "fp64": "f64"}
 TESTFLOAT_OPERATIONS = {"subtract": "sub", "multiply": "mul", "divide": "div", "fma": "mulAdd"}
 FLAGS = {
@@ -179,11 +179,9 @@ class Rounding:
 
     def expected(self, cases: Sequence[Inputs]) -> Results:
         """Return codes and exceptions by `ps.oracle`."""
-        decode = partial(_decoded, fmt=self.source)
+        decode = partial(decoded, fmt=self.source)
         found = [self._exact([decode(code) for code in case]) for case in cases]
-        codes = ps.encode(np.array([value for value, _ in found]), self.result)
-        flags = [sum(bit for flag, bit in FLAGS.items() if flag in f) for _, f in found]
-        return list(zip(np.asarray(codes).tolist(), flags, strict=True))
+        return [(code_of(value, self.result), flag_bits(flags)) for value, flags in found]
 
     def _exact(self, values: Sequence[float]) -> tuple[float, ps.oracle.Flags]:
         if self.task.operation == "round":
@@ -195,12 +193,8 @@ class Rounding:
         padded = [*cases, *[cases[0]] * (-len(cases) % CHUNK)]  # one shape, so one compilation
         columns = np.array(padded, np.uint64).T
         arrays = [np.asarray(ps.decode(codes, self.source)) for codes in columns]
-        found = np.asarray(_kernel(self.task)(*arrays), np.float64)[: len(cases)]
-        wanted = np.array([code for code, _ in results], np.uint64)
-        values = np.asarray(ps.decode(wanted, self.result), np.float64)
-        is_same = (found == values) & (np.signbit(found) == np.signbit(values))
-        is_same |= np.isnan(found) & np.isnan(values)
-        return np.flatnonzero(~is_same).tolist()
+        found = np.asarray(kernel(self.task)(*arrays), np.float64)[: len(cases)]
+        return wrong_places(found, results, self.result)
 
 
 def type_name(fmt: str) -> str:
@@ -226,12 +220,38 @@ def roundings(operation: str, sources: Sequence[str], tasks: Sequence[Task]) -> 
 
 
 @lru_cache(maxsize=1 << 17)
-def _decoded(code: int, fmt: ps.FloatFormat) -> float:
+def decoded(code: int, fmt: ps.FloatFormat) -> float:
+    """Return the value of a code."""
     return ps.oracle.decode_exact(code, fmt)
 
 
+def code_of(x: float, fmt: ps.FloatFormat) -> int:
+    """Return the code of a value of a format."""
+    return _code(x, math.copysign(1.0, x), fmt)
+
+
+@lru_cache(maxsize=1 << 17)
+def _code(x: float, sign: float, fmt: ps.FloatFormat) -> int:
+    """Return the code; the sign is for the cache, which takes -0 for 0."""
+    return ps.oracle.encode_exact(x, fmt)
+
+
+def flag_bits(flags: ps.oracle.Flags) -> int:
+    """Return exceptions as TestFloat writes them."""
+    return sum(bit for flag, bit in FLAGS.items() if flag in flags)
+
+
+def wrong_places(found: np.ndarray, results: Results, fmt: ps.FloatFormat) -> list[int]:
+    """Return where values are not those of the results; any NaN equals any NaN."""
+    wanted = np.array([code for code, _ in results], np.uint64)
+    values = np.asarray(ps.decode(wanted, fmt), np.float64)
+    is_same = (found == values) & (np.signbit(found) == np.signbit(values))
+    is_same |= np.isnan(found) & np.isnan(values)
+    return np.flatnonzero(~is_same).tolist()
+
+
 @lru_cache(maxsize=8)
-def _kernel(task: Task) -> Callable[..., Any]:
+def kernel(task: Task) -> Callable[..., Any]:
     """Return the jitted kernel of a task."""
     import jax
 
@@ -250,22 +270,30 @@ def _made_ties(operation: str, fmt: ps.FloatFormat) -> Iterator[Inputs]:
     bases = [c for k in range(step, last, step) for c in (k, k + 1, k + step - 1) if c < last]
     if width(fmt) > ALL_POINTS:
         bases = bases[:: max(1, len(bases) // 300)]
+    stride = max(2, step // 512)
     made: Iterator[tuple[float, ...]]
     match operation:
         case "add" | "subtract":
             made = ((x, part) for x in _values(bases, fmt) for part in _halves(x, fmt))
         case "fma":
-            made = (
+            least = fmt.min_subnormal if fmt.has_subnormals else fmt.min_normal
+            near_ties = (  # the product is a tie, which the third operand decides from afar
+                (1.5, x, z)
+                for x in _values([code | 1 for code in bases], fmt)
+                for z in (least, 2.0 ** (np.frexp(x)[1] - 2 * fmt.precision - 4))
+            )
+            sums = (
                 (2.0**power, part / 2.0**power, x)
                 for x in _values(bases, fmt)
                 for part in _halves(x, fmt)
                 for power in {0, int(np.frexp(part)[1]) // 2}
             )
+            made = itertools.chain(near_ties, sums)
         case "multiply":
-            odd = _values([c | 1 for c in [*range(0, step, 2), *bases]], fmt)
+            odd = _values([c | 1 for c in [*range(0, step, stride), *bases]], fmt)
             made = ((factor, x) for x in odd for factor in (1.5, 0.5, 0.75, 1.25))
         case "divide":
-            odd = _values(range(1, step, 2), fmt)
+            odd = _values(range(1, step, stride), fmt)
             made = ((x, factor) for x in odd for factor in (2.0, 4.0))
         case _:
             return
@@ -274,7 +302,7 @@ def _made_ties(operation: str, fmt: ps.FloatFormat) -> Iterator[Inputs]:
 
 
 def _values(codes: Iterable[int], fmt: ps.FloatFormat) -> list[float]:
-    return [_decoded(code, fmt) for code in codes]
+    return [decoded(code, fmt) for code in codes]
 
 
 def _halves(x: float, fmt: ps.FloatFormat) -> list[float]:
