@@ -76,7 +76,9 @@ def random_dot(shape: Shape, rng: random.Random) -> Dot:
     b = [_drawn(shape.rhs, sort, rng) for _ in range(shape.count)]
     if sort == 3:
         half = shape.count // 2
-        a[half : 2 * half], b[half : 2 * half] = [-x for x in a[:half]], b[:half]
+        keeps = shape.lhs.has_negative_zero
+        a[half : 2 * half] = [-x if x or keeps else x for x in a[:half]]
+        b[half : 2 * half] = b[:half]
         a[rng.randrange(shape.count)] = _drawn(shape.lhs, 1, rng)
     c = _drawn(shape.sums, sort, rng) if rng.random() < 0.8 else 0.0
     if sort in (1, 2):  # a largest element in each block, as quantization leaves it

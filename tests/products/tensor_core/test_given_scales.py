@@ -20,18 +20,20 @@ def test_scales_of_quantization_give_its_result(fmt: str) -> None:
         elements = [np.asarray(ps.decode(q.codes, element)).tolist() for q in quantized]
         scales = [np.asarray(ps.decode(q.scales, "e8m0")).tolist() for q in quantized]
         given = ps.oracle.fused_dot_exact(
-            *elements, 0.5, spec, a_scales=scales[0], b_scales=scales[1]
+            elements[0], elements[1], 0.5, spec, a_scales=scales[0], b_scales=scales[1]
         )
         assert given == ps.oracle.fused_dot_exact(a.tolist(), b.tolist(), 0.5, spec)
 
 
 def test_given_scales_by_hand() -> None:
     dot = ps.oracle.fused_dot_exact
-    ones, halves = [1.0] * 64, [0.5] * 64
-    scales = {"a_scales": [2.0, 4.0, 448.0, 0.0], "b_scales": [1.0, 1.0, 448.0, 1.0]}
-    assert dot(ones, halves, 1.0, "b200:nvfp4", **scales) == 8 * (2 + 4 + 448 * 448) + 1
-    scales = {"a_scales": [2.0, float("nan")], "b_scales": [1.0, 1.0]}
-    assert np.isnan(dot(ones, [0.0] * 64, 1.0, "b200:mxfp4", **scales))
+    ones, halves, a_scales = [1.0] * 64, [0.5] * 64, [2.0, 4.0, 448.0, 0.0]
+    b_scales = [1.0, 1.0, 448.0, 1.0]
+    found = dot(ones, halves, 1.0, "b200:nvfp4", a_scales=a_scales, b_scales=b_scales)
+    assert found == 8 * (2 + 4 + 448 * 448) + 1
+    a_scales = [2.0, float("nan")]
+    zeros = [0.0] * 64
+    assert np.isnan(dot(ones, zeros, 1.0, "b200:mxfp4", a_scales=a_scales, b_scales=b_scales[:2]))
 
 
 @pytest.mark.parametrize(
