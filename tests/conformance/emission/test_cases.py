@@ -140,7 +140,7 @@ ML_DTYPES = {
 
 @pytest.mark.parametrize("name", ML_DTYPES)
 def test_casts_agree_with_ml_dtypes(name: str) -> None:
-    """From float32, to nearest, as that library (for fp16, NumPy) does it: no saturation where there is NaN."""
+    """From float32, to nearest, without saturation where there is NaN; fp16 is that of NumPy."""
     rule = "saturate" if name in ("e3m2", "e2m3", "e2m1") else "infinity"
     cases = list(itertools.islice(emitted(f"fp32 round {name} rne {rule}"), 10_000))
     x = np.array([inputs[0] for inputs, _, _ in cases], np.uint32).view(np.float32)
