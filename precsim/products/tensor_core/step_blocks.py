@@ -20,7 +20,7 @@ from precsim.products.orders.multiply_add import operations
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
 from precsim.products.tensor_core.floored_step import floored_step
-from precsim.products.tensor_core.plan import add_chains, in_order, plan
+from precsim.products.tensor_core.plan import FILL, add_chains, in_order, plan
 from precsim.rounding.modes import SubnormalMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
@@ -66,7 +66,7 @@ def block_product(
     def run(
         steps: Callable[[Array, Array], Step], columns: Array, rows: Array, start: Array
     ) -> Array:
-        step = steps(columns, rows)
+        step = _where_products_are(steps(columns, rows), where.places, block.length)
 
         def chain(total: Array, j: Any) -> Array:
             return repeat(where.steps, lambda n, total: step(total, j * where.steps + n), total)
@@ -86,6 +86,19 @@ def block_product(
     if not is_guarded:
         return quick(*arrays), fits
     return choose(fits, quick, general, *arrays), True
+
+
+def _where_products_are(step: Step, places: np.ndarray, length: int) -> Step:
+    """Leave totals as they are in steps that only fill up a chain."""
+    is_filled = (places.reshape(-1, length) != FILL).any(axis=1)
+    if is_filled.all():
+        return step
+
+    def careful(total: Array, n: Any) -> Array:
+        xp = namespace(total)
+        return xp.where(entry(xp.asarray(is_filled), n), step(total, n), total)
+
+    return careful
 
 
 def quick_steps(spec: MatmulSpec) -> "QuickSteps | None":
