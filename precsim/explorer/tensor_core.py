@@ -100,6 +100,7 @@ class _Done(NamedTuple):
 
 
 def _by_steps(a: list[float], b: list[float], c: float, spec: MatmulSpec) -> _Done:
+    assert isinstance(spec.order, StepBlock)
     steps, value = told_steps(a, b, c, spec)
     is_total = isinstance(spec.order.schedule, CHAINED)
     fmt = get_format(chain_sums(spec)) if is_total else spec.accumulator.format

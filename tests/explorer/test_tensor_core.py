@@ -162,7 +162,7 @@ def test_a_small_accumulator_is_rounded_down_on_mi300x() -> None:
     said = asked("mi300x:fp16", a="1", b="1", c="-2^-60")["steps"]
     products, both, last = said
     assert (products["how"], both["how"]) == ("cut off", "rounded down")
-    assert both["rows"][-1]["text"].startswith("accumulator, to a multiple of 2**-24")
+    assert both["rows"][-1]["text"].startswith("accumulator (to a multiple of 2**-24)")
     assert Fraction(parse_number(last["result"])) == 1 - Fraction(1, 2**24)
 
 

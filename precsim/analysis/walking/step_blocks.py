@@ -112,7 +112,7 @@ def _floored(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) ->
         formula = _FORMULAS[stage.what]
         of.write(_OPERATION, name, formula, numbers, rounding, spec.accumulator, alignment)
     exact_total_of_step = stages[-1].total or 0.0
-    formula = f"{name}, rounded to the accumulator"
+    formula = f"{name} in {spec.accumulator.format}"
     return _sum(of, exact_total_of_step, formula, exact_text(exact_total_of_step), spec)
 
 
@@ -124,6 +124,11 @@ _FORMULAS = {
     "accumulator": "the products' sum and the accumulator",
     "total": "total",
 }
+_TERMS = {
+    "both sums": ("sum of even products", "sum of odd products"),
+    "accumulator": ("sum of products", "accumulator"),
+    "total": ("total",),
+}
 _CUT = ("products", "even products", "odd products")
 """Stages that cut off toward zero; the others round down."""
 
@@ -131,10 +136,9 @@ _CUT = ("products", "even products", "odd products")
 def _alignment(stage: Stage, products: Pairs) -> Alignment:
     """Return a stage's terms with their numbers."""
     unit = Fraction(2) ** stage.unit
-    texts = [exact_text(part.value) for part in stage.parts]
+    texts = list(_TERMS.get(stage.what, ["" for _ in stage.parts]))
     if stage.what == "accumulator":
-        coarse = f"to a multiple of 2**{stage.unit + COARSE}"
-        texts = [f"products {texts[0]}", f"accumulator, {coarse}, {texts[1]}"]
+        texts[1] += f" (to a multiple of 2**{stage.unit + COARSE})"
     for n, part in enumerate(stage.parts):
         if part.place is not None:
             texts[n] = " * ".join(map(exact_text, products[part.place]))

@@ -74,21 +74,18 @@ def sums(spec: MatmulSpec) -> QuickSteps | None:
 def _steps(columns: Array, rows: Array, *, length: int, windows: tuple[int, ...]) -> Step:
     x, y = (bitcast(part, jnp.float32) for part in (columns, rows))
     # XLA would add two constants first.
-    sigmas = kept_apart(tuple(jnp.float32(1.5 * 2.0**k) for k in windows))
+    sigmas = kept_apart(tuple(jnp.asarray(1.5 * 2.0**k, jnp.float32) for k in windows))
 
     def step(total: Array, n: Any) -> Array:
-        product = lambda lane: entry(x, n * length + lane) * entry(y, n * length + lane)
+        def product(lane: Any) -> Array:
+            return entry(x, n * length + lane) * entry(y, n * length + lane)
+
         value = bitcast(total, jnp.float32)
         if windows:
             value = _add_in_windows(value, product, length, sigmas)
         else:
-            value = add_three(
-                value,
-                *(
-                    product(lane) if lane < length else jnp.zeros_like(value)
-                    for lane in range(_PAIR)
-                ),
-            )
+            second = product(1) if length == _PAIR else jnp.zeros_like(value)
+            value = add_three(value, product(0), second)
         return bitcast(value, jnp.uint32)
 
     return step

@@ -65,15 +65,17 @@ def _steps(columns: Array, rows: Array, spec: MatmulSpec) -> Step:
 def _core(spec: MatmulSpec) -> Core:
     """Return the tensor core whose products are cut off in the same way."""
     assert isinstance(spec.order, FlooredBlock)
-    operands = []
-    for part in (spec.lhs, spec.rhs):
-        assert part is not None
-        assert isinstance(part.format, FloatFormat)
-        operands.append(CoreOperand(part, part.format))
+    assert spec.lhs is not None
+    assert spec.rhs is not None
     sums = spec.accumulator.format
     assert isinstance(sums, FloatFormat)
     block = FusedBlock(length=spec.order.length, fraction_bits=spec.order.fraction_bits)
-    return Core(*operands, spec.accumulator, sums, block)
+    return Core(_operand(spec.lhs), _operand(spec.rhs), spec.accumulator, sums, block)
+
+
+def _operand(part: RoundingSpec) -> CoreOperand:
+    assert isinstance(part.format, FloatFormat)
+    return CoreOperand(part, part.format)
 
 
 def _cut_sum(
@@ -129,7 +131,8 @@ def _rounded(high: Array, low: Array, unit: Array, f: int) -> Array:
     kept = lax.shift_right_logical(low, _I(_BYTE) - up)
     word = (lax.shift_left(high, up) | kept) | (below != _I(0)).astype(_I)
     bits = bitcast(word.astype(jnp.float32), _I) + ((unit - up) << _I(FLOAT32.trailing))
-    return bitcast(jnp.where(word == _I(0), _I(0), bits), _U)
+    result: Array = bitcast(jnp.where(word == _I(0), _I(0), bits), _U)
+    return result
 
 
 def _bit_length(x: Array) -> Array:
@@ -138,4 +141,5 @@ def _bit_length(x: Array) -> Array:
     Without its second bit a number does not become the next power of two in float32.
     """
     lead = bitcast((x & ~(x >> _I(1))).astype(jnp.float32), _I) >> _I(FLOAT32.trailing)
-    return lead - _I(FLOAT32.bias - 1)
+    length: Array = lead - _I(FLOAT32.bias - 1)
+    return length

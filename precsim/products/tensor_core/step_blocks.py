@@ -21,6 +21,7 @@ from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
 from precsim.products.tensor_core.floored_step import floored_step
 from precsim.products.tensor_core.plan import FILL, add_chains, in_order, plan
+from precsim.products.tensor_core.tiles import Tiles, tiles_of
 from precsim.rounding.modes import SubnormalMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
@@ -74,18 +75,29 @@ def block_product(
         return bitcast(add_chains(chain, start, where, spec.accumulator), FLOAT32.float_dtype)
 
     general = partial(run, partial(_steps, spec=spec))
-    arrays = columns, rows, start
     if not is_jax(start):
-        return general(*arrays), True
+        return general(columns, rows, start), True
     from precsim._calls import choose
 
+    tiles = tiles_of(shape[-1], block.length, is_compiled=True)
+    arrays = _tiled(columns, rows, start, tiles)
     found = quick_steps(spec)
     if found is None:
-        return general(*arrays), True
+        return tiles.join(general(*arrays)), True
     fits, quick = found.fit(a, b, c, spec), partial(run, found.steps)
     if not is_guarded:
-        return quick(*arrays), fits
-    return choose(fits, quick, general, *arrays), True
+        return tiles.join(quick(*arrays)), fits
+    return tiles.join(choose(fits, quick, general, *arrays)), True
+
+
+def _tiled(columns: Array, rows: Array, start: Array, tiles: Tiles) -> tuple[Array, Array, Array]:
+    """Give arrays an axis for tiles of columns: of both operands after K, of totals the first."""
+    xp = namespace(start)
+    missing = (1,) * (start.ndim + 1 - rows.ndim)
+    rows = rows.reshape(rows.shape[0], *missing, *rows.shape[1:])
+    columns = columns.reshape(columns.shape[0], 1, *columns.shape[1:])
+    in_tiles = tiles.split(xp.moveaxis(rows[..., 0, :], 0, -2))
+    return columns, xp.moveaxis(in_tiles, -2, 0)[..., None, :], tiles.split(start)
 
 
 def _where_products_are(step: Step, places: np.ndarray, length: int) -> Step:

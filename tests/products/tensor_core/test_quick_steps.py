@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.products.tensor_core import tiles
 from precsim.products.tensor_core.quick_steps import QuickSteps
 from precsim.products.tensor_core.step_blocks import block_product, quick_steps
 from tests.products.tensor_core.test_product import bits
@@ -166,3 +167,28 @@ def test_training_steps_trust_quick_bits_only_where_they_are_right() -> None:
         assert bool(exact) is is_trusted
         if is_trusted:
             assert (bits(found) == bits(ps.matmul(x, x, spec, backend="reference"))).all()
+
+
+SHAPES = [
+    ((2, 40), (40, 300)),
+    ((3, 1, 2, 20), (2, 20, 130)),
+    ((2, 20), (3, 20, 129)),
+    ((3, 2, 20), (20, 5)),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["mi300x:e4m3fnuz", "mi250:bf16", "mi100:fp16:promote16"])
+def test_tiles_of_columns_and_batches_have_the_same_bits(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "_STEP_ELEMENTS", 512)
+    spec: Any = ps.MatmulSpec.parse(name)
+    rng = np.random.default_rng(5)
+    for shapes in SHAPES:
+        a, b = (
+            np.asarray(ps.round_to(rng.standard_normal(shape).astype(np.float32), part))
+            for shape, part in zip(shapes, (spec.lhs, spec.rhs), strict=True)
+        )
+        got, _ = jax.jit(lambda a, b: block_product(a, b, None, spec))(a, b)
+        assert (bits(got) == bits(block_product(a, b, None, spec)[0])).all()
