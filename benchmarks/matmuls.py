@@ -13,6 +13,7 @@ from benchmarks import inputs, product_limits, report
 from benchmarks.case import Case, Contender, Goal, Setting, SkipError, Wrong, against_exact
 
 JIT, WIDE, PLAIN, NATIVE, ADDER = "jit", "jit, 512 bits", "float32 dot", "native", "float32 adder"
+TENSOR_CORE = "tensor core"
 LOOP = "XLA loop"
 BY_ROW, WHOLE = "row by row", "whole"
 C_LOOP, NUMBA, MMA_SIM = "C loop", "numba", "MMA-Sim"
@@ -29,16 +30,16 @@ SINGLE_ROUNDING = ("fp16_fp16_fp16", "bf16_bf16_bf16", "e4m3_e4m3_fp16")
 EXACT_PRODUCTS = "bf16_bf16_fp32"
 TENSOR_CORES = ("bf16", "fp16", "e4m3")
 MATRIX_UNITS = {
-    "mi100:fp16": 64**3,
-    "mi100:bf16": 64**3,
-    "mi250:fp16": 256**3,
-    "mi250:bf16": 256**3,
-    "mi300x:fp16": 256**3,
-    "mi300x:bf16": 256**3,
-    "mi300x:xf32": 256**3,
-    "mi300x:e4m3fnuz": 256**3,
+    "mi100:fp16": "h100:fp16",
+    "mi100:bf16": "h100:bf16",
+    "mi250:fp16": "h100:fp16",
+    "mi250:bf16": "h100:bf16",
+    "mi300x:fp16": "h100:fp16",
+    "mi300x:bf16": "h100:bf16",
+    "mi300x:xf32": "h100:tf32",
+    "mi300x:e4m3fnuz": "h100:e4m3",
 }
-"""AMD's, beside the rows of h100; M N K. MI100's exact sums are slow."""
+"""AMD's, and the tensor core that each is measured against."""
 Check = Callable[[Callable[[], Any]], Callable[[], Wrong]]
 COMPARED = 64
 """Elements of a product that are compared with the definition."""
@@ -83,13 +84,17 @@ def cases() -> Iterator[Case]:
                 size=size,
                 quick_size=size if (kind, size) == ("bf16", 256**3) else None,
             )
-    for spec, size in MATRIX_UNITS.items():
-        yield Case(
-            name=f"matmul/{spec}/{round(size ** (1 / 3))}",
-            build=partial(product, spec),
-            goals=(Goal(measured=JIT, against=PLAIN),),
-            size=size,
-        )
+    for spec, tensor_core in MATRIX_UNITS.items():
+        for size in (256**3, 512**3):
+            yield Case(
+                name=f"matmul/{spec}/{round(size ** (1 / 3))}",
+                build=partial(matrix_unit, spec, tensor_core),
+                goals=(
+                    Goal(measured=JIT, against=TENSOR_CORE, at_most=2.0),
+                    Goal(measured=JIT, against=PLAIN),
+                ),
+                size=size,
+            )
     for spec in ("h100:bf16", "h100:e4m3", "fp16_fp16_fp16:adder=fp32"):
         yield Case(
             name=f"matmul/one layer/{spec}",
@@ -159,6 +164,15 @@ def product(name: str, setting: Setting) -> dict[str, Contender | str]:
         except SkipError as reason:
             found[way] = str(reason)
     return found
+
+
+def matrix_unit(name: str, tensor_core: str, setting: Setting) -> dict[str, Contender | str]:
+    """Multiply square matrices as a matrix unit and as a tensor core does."""
+    a, b = operands(tensor_core, setting.size)
+    other = compiled(
+        partial(_product, spec=tensor_core), a, b, against_definition(a, b, tensor_core)
+    )
+    return product(name, setting) | {TENSOR_CORE: other}
 
 
 def layer(name: str, _setting: Setting) -> dict[str, Contender | str]:

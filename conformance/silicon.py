@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
 def spec_of(kind: str, machine: str) -> str:
     """Return the model of a kind: on Hopper, `mma.sync` of 8-bit operands is a schedule apart."""
     operand, accumulator = kind.split("_")
-    is_apart = machine == "h100" and operand in ("e4m3", "e5m2")
+    is_apart = machine in ("h100", "h200") and operand in ("e4m3", "e5m2")
     ending = ":acc=fp16" if accumulator == "fp16" else ""
     return f"{machine}:{operand}{ending}{':mma' * is_apart}"
 

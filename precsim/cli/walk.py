@@ -181,11 +181,14 @@ def _alignment_rows(alignment: Alignment) -> list[Row]:
     digits = max(abs(n).bit_length() for n in (*(t.kept for t in alignment.terms), total))
     digits = max(digits, alignment.largest - alignment.unit + 1)
     room = max(columns() - _INDENT - digits - 4, 4)
-    cut = f"bits below 2**{alignment.unit} are cut off"
+    how = "rounded down" if alignment.rounds_down else "cut off"
+    cut = f"bits below 2**{alignment.unit} are {how}"
     rows: list[Row] = [("aligned", f"to the largest exponent, {alignment.largest}; {cut}")]
     for number, term in enumerate(alignment.terms, 1):
         rows.append((f"term {number}", f"{term.text} = {exact_text(term.value)}"))
-        lost = term.lost / Fraction(2) ** alignment.unit
+        # Of a negative number that is rounded down, what is left is more than the number.
+        is_more = term.value < 0 < term.lost
+        lost = Fraction(0) if is_more else term.lost / Fraction(2) ** alignment.unit
         rows.append(("", _bits(term.kept, lost, alignment.unit, digits, room)))
     rows.append(("sum", f"{total} * 2**{alignment.unit}"))
     rows.append(("", _bits(total, Fraction(0), alignment.unit, digits, room)))

@@ -93,7 +93,8 @@ def _product(
             special = [count_special(x) for x in (a, b, c) if x is not None]
             is_exact = jnp.concatenate(special).sum() == 0
     elif isinstance(spec.order, StepBlock):
-        total = block_product(a, b, c, spec)
+        total, found = block_product(a, b, c, spec, is_guarded=is_guarded)
+        is_exact = jnp.asarray(found)
     elif spec.order != SEQUENTIAL or is_stochastic(spec):
         total = ordered_matmul(a, b, c, spec, random_bits)
     else:

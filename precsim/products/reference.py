@@ -46,7 +46,7 @@ def _product(a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits:
         total: Array = np.asarray(fused_product(a, b, c, spec, random_bits))
         return total
     if isinstance(spec.order, StepBlock):
-        total = np.asarray(block_product(a, b, c, spec))
+        total = np.asarray(block_product(a, b, c, spec)[0])
     else:
         total = ordered_matmul(a, b, c, spec, random_bits)
     # One NaN, without sign.

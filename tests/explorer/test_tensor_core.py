@@ -18,6 +18,7 @@ MACHINES = [
     for machine, kinds in formats({})["machines"].items()
     for operands in kinds
 ]
+UNITS = ["mi100:bf16->fp16:promote4", "mi250:fp16:splitk2x8", "bf16_bf16_bf16:exact3:promote6"]
 SCHEDULES = ["h100:e4m3:promote128", "h100:e4m3:mma", "a100:fp16:splitk2x8", "h100:bf16:acc=fp32"]
 WITHOUT_C = formats({})["without_c"]
 A = "1, -0.4, 3, 2**-9, 1.5, 0, 0.07, -2 "
@@ -29,20 +30,26 @@ def asked(machine: str, **changes: str) -> dict[str, Any]:
     return answer({"question": "tensor_core", "machine": machine, **numbers})
 
 
-@pytest.mark.parametrize("machine", [*MACHINES, *SCHEDULES])
+@pytest.mark.parametrize("machine", [*MACHINES, *SCHEDULES, *UNITS])
 def test_results_have_the_bits_of_the_definition(machine: str) -> None:
     a, b = f"{A}, 448 x 33", f"{B}, 2**-6 x 33"
     found = asked(machine, a=a, b=b)
     assert "error" not in found, found
-    core = ps.MatmulSpec.parse(machine).core
+    parsed: Any = ps.MatmulSpec.parse(machine)
+    is_fused = isinstance(parsed.order, ps.FusedBlock)
 
-    def stored(text: str, side: Any) -> list[float]:
-        spec = side.rounding if side.blocks is None else "fp32"
+    def stored(text: str, name: str) -> list[float]:
+        side = getattr(parsed.core if is_fused else parsed, name)
+        spec = side
+        if is_fused:
+            spec = side.rounding if side.blocks is None else "fp32"
         listed = [n for part in text.split(",") for n in _repeated(part)]
         return [ps.oracle.round_exact(parse_number(n), spec).value for n in listed]
 
     c = 0.0 if machine in WITHOUT_C else 0.125
-    expected = ps.oracle.fused_dot_exact(stored(a, core.lhs), stored(b, core.rhs), c, machine)
+    expected = ps.oracle.fused_dot_exact(stored(a, "lhs"), stored(b, "rhs"), c, machine)
+    if parsed.output is not None:
+        expected = ps.oracle.round_exact(expected, parsed.output).value
     assert found["result"]["value"] == exact_decimal(expected)
 
 
@@ -70,6 +77,7 @@ FUZZED = [
     *("h100:e4m3:promote32", "h100:e4m3:mma", "h100:e4m3", "h100:e5m2:splitk2x32", "a100:tf32"),
     *("h100:fp16->fp16", "b200:e4m3->bf16:promote64", "b200:nvfp4->bf16", "v100:fp16:acc=fp16"),
     *("h100:e4m3->q7.8:promote32", "b200:mxfp8_e4m3"),
+    *("mi100:fp16", "mi250:bf16", "mi300x:e4m3fnuz:promote32", "mi300x:xf32->bf16"),
 ]
 
 
@@ -150,9 +158,25 @@ def test_each_gpu_keeps_another_part(machine: str, result: str, lost: str) -> No
     assert terms == Fraction(lost)
 
 
-@pytest.mark.parametrize("machine", ["v100:fp16", "h100:e4m3", "b200:nvfp4", "a100:tf32"])
+def test_a_small_accumulator_is_rounded_down_on_mi300x() -> None:
+    said = asked("mi300x:fp16", a="1", b="1", c="-2^-60")["steps"]
+    products, both, last = said
+    assert (products["how"], both["how"]) == ("cut off", "rounded down")
+    assert both["rows"][-1]["text"].startswith("accumulator (to a multiple of 2**-24)")
+    assert Fraction(parse_number(last["result"])) == 1 - Fraction(1, 2**24)
+
+
+MATRIX_UNITS = ["mi300x:fp16", "mi300x:e4m3fnuz"]
+
+
+@pytest.mark.parametrize(
+    "machine", ["v100:fp16", "h100:e4m3", "b200:nvfp4", "a100:tf32", *MATRIX_UNITS]
+)
 def test_drawn_bits_are_the_terms(machine: str) -> None:
     for step in asked(machine)["steps"]:
+        if "rows" not in step:
+            assert machine in MATRIX_UNITS
+            continue
         width = len(step["places"])
         high = int(step["places"][0].removeprefix("2^"))
         for row in [*step["rows"], step["total"], step["rounded"]]:

@@ -20,15 +20,14 @@ from precsim.analysis.bounds.bounded_values import (
 )
 from precsim.analysis.bounds.error_propagation import STEPS, distance, elementwise
 from precsim.analysis.bounds.local_errors import (
-    EXACT,
-    Unit,
     operand_specs,
     product_units,
     result_spec,
+    sizes_of_products,
     stored,
     sum_unit,
-    unit_of,
 )
+from precsim.analysis.bounds.units import EXACT, Unit, unit_of
 from precsim.arithmetic.sums.order import SEQUENTIAL, Order
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.interpreter import apply
@@ -160,7 +159,7 @@ def multiplied(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]
         return _bind(op, [left, right, *others])[0]
 
     unit, last = product_units(op, _products_per_sum(op), walk.of_sums(op))
-    over = times(*sizes)
+    over = times(*sizes_of_products(op, sizes))
     inherited = _times(times, sizes[0], b[1]) + _times(times, b[0], sizes[1] + b[1])
     error = _added(op, walk, value.array, times(*x), unit, over)
     extra = walk.added(op, last.relative * jnp.abs(in_float64(value.array)) + last.absolute)

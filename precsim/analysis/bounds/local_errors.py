@@ -2,17 +2,20 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from precsim.analysis.bounds.gamma import gamma
 from precsim.analysis.bounds.order_bounds import order_bound
+from precsim.analysis.bounds.step_bounds import least_sizes, step_unit
+from precsim.analysis.bounds.units import EXACT, Unit, unit_of
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Kahan, Order, TwoSum
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.scaled import scaled_format
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import FlooredBlock, StepBlock
+from precsim.products.specs.step_block import StepBlock
 from precsim.rounding.modes import RoundingMode, SubnormalMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import Operation
@@ -20,42 +23,11 @@ from precsim.transform.rules.products import leaves, roles
 from precsim.transform.values import format_of, has_all_of
 
 
-class Unit(NamedTuple):
-    """The largest error of one rounding: ``relative`` times the result, plus ``absolute``."""
-
-    relative: float
-    absolute: float
-
-    def plus(self, other: "Unit") -> "Unit":
-        """Return the error of two roundings, one after the other."""
-        both = self.relative + other.relative + self.relative * other.relative
-        return Unit(both, self.absolute * (1 + other.relative) + other.absolute)
-
-
-EXACT = Unit(0.0, 0.0)
-
-
 class Likelihood(NamedTuple):
     """With which probability bounds of sums shall hold, for how many at once."""
 
     confidence: float | None = None
     num_results: int = 1
-
-
-def unit_of(spec: RoundingSpec | None) -> Unit:
-    """Return the largest error of one rounding within the range of the format."""
-    if spec is None or scaled_format(spec.format) is not None:
-        return EXACT
-    steps = 1.0 if spec.mode.is_nearest else 2.0
-    fmt = spec.format
-    if isinstance(fmt, FixedPointFormat):
-        return Unit(0.0, steps * 2.0 ** -(fmt.fraction_bits + 1))
-    u = steps * fmt.unit_roundoff
-    least = 0.0
-    if fmt.exponent_bits is not None:
-        is_gradual = fmt.has_subnormals and spec.subnormals is SubnormalMode.GRADUAL
-        least = 2.0 ** (fmt.emin - fmt.precision) * steps if is_gradual else 2.0**fmt.emin
-    return Unit(u / (1 - u) if steps > 1 else u, least)  # of the computed result
 
 
 def platform_spec(dtype: Any) -> RoundingSpec:
@@ -116,27 +88,25 @@ def product_units(op: Operation, n: int, likelihood: Likelihood) -> tuple[Unit, 
     return unit, stored(op, unit_of(spec.output), last)
 
 
+def sizes_of_products(op: Operation, sizes: list[Any]) -> list[Any]:
+    """Return magnitudes of operands as the errors of their products refer to them."""
+    if leaves(op):
+        return sizes
+    spec, _, _, swaps = roles(op)
+    least = least_sizes(spec)
+    return [
+        jnp.where(size == 0, 0.0, jnp.maximum(size, smallest))
+        for size, smallest in zip(sizes, least[::-1] if swaps else least, strict=True)
+    ]
+
+
 def _accumulated(spec: MatmulSpec, n: int, likelihood: Likelihood) -> Unit:
     """Return the error of the sums of a product."""
     accumulator = spec.accumulator
     if spec.has_register:
         return EXACT
-    if isinstance(spec.order, FusedBlock):
-        # Each term of a block, and the sum so far, loses less than one unit in the last of
-        # F bits after the largest one.
-        bits = spec.order.fraction_bits
-        return Unit(gamma(3 * n + 3, 2.0 ** (1 - bits)), n * unit_of(accumulator).absolute)
-    if isinstance(spec.order, StepBlock):
-        # Each term of a step loses less than in a chain of additions of float32 or the accumulator;
-        # what `FlooredBlock` cuts off is below its last bit, twice.
-        roundings = 2 * n + 2
-        if isinstance(spec.order, FlooredBlock):
-            return Unit(
-                gamma(4 * roundings, 2.0 ** (1 - spec.order.fraction_bits)),
-                n * unit_of(accumulator).absolute,
-            )
-        unit = unit_of(accumulator)
-        return Unit(gamma(roundings, unit.relative), roundings * unit.absolute)
+    if isinstance(spec.order, FusedBlock | StepBlock):
+        return step_unit(spec, n)
     if spec.adder is None or isinstance(spec.order, Exact):
         return sum_unit(spec.order, n, accumulator, likelihood)
     both = unit_of(accumulator).plus(unit_of(spec.adder))

@@ -13,7 +13,8 @@ from precsim._arrays import Array
 from precsim.analysis.bounds import bounded_loops, bounded_rules
 from precsim.analysis.bounds.bounded_values import Bounded, Walk, as_bounded, exact, in_float64
 from precsim.analysis.bounds.error_propagation import distance
-from precsim.analysis.bounds.local_errors import Likelihood, unit_of
+from precsim.analysis.bounds.local_errors import Likelihood
+from precsim.analysis.bounds.units import unit_of
 from precsim.analysis.compiling import compiler_options
 from precsim.formats.arguments import shown
 from precsim.transform import jaxprs
@@ -94,8 +95,8 @@ def running_bound(
     the format, saturation and fixed point included. For other runs with the same specs (another
     order of float32, other random bits) they hold to first order, within the range of the format:
     their u counts on numbers that differ from these by as little as the bounds say. Scales of
-    blocks and tensors are measured only, and tensor cores are taken to lose a unit of their last
-    place with every product.
+    blocks and tensors are measured only. What the steps of tensor cores may lose is derived in
+    :doc:`/explanation/tensor-cores`.
 
     Where a choice depends on a rounded number that may fall the other way, the distance of the
     cases counts. The bounds are computed in float64 and enlarged by 2**-30 at each operation. They

@@ -120,6 +120,8 @@ def _formats() -> Iterator[tuple[str, str]]:
 def _machines() -> Iterator[tuple[str, str]]:
     for name in ("h100:bf16", "h100:tf32", "a100:bf16", "a100:tf32", "h100:fp16", "v100:fp16"):
         yield products_by(name), f"products of {name} tensor cores"
+    for name in ("mi300x:bf16", "mi300x:fp16"):
+        yield products_by(name), f"products of {name} matrix units"
     yield "fp8_current", "products of scaled 8-bit operands"
 
 

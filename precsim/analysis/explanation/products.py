@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from precsim.products.matmul import matmul
+from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.machines import MACHINES
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
@@ -187,10 +188,15 @@ def _meaning(words: str, sums: str, order: str, is_fused: bool) -> str:
 
 
 def _machines(k: int, dtype: str, values: Sequence[str]) -> Iterator[Product]:
-    """Yield what tensor cores do in one chain; float32 carriers only."""
+    """Yield what tensor cores and matrix units do in one chain; float32 carriers only."""
     if dtype == "fp32":
         for spec, names in _machine_specs(values).items():
             yield Product(name=names[0], meaning=f"{_hardware(names)}, one chain", spec=spec)
+        for machine, units in CDNA.items():
+            for operand in units:
+                name = f"{machine}:{operand}"
+                meaning = f"matrix units ({machine}), {operand} operands, one chain"
+                yield Product(name=name, meaning=meaning, spec=MatmulSpec.parse(name))
 
 
 def _scheduled(k: int, dtype: str, values: Sequence[str]) -> Iterator[Product]:

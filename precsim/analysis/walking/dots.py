@@ -15,6 +15,7 @@ from precsim.analysis.walking.evaluation import (
 )
 from precsim.analysis.walking.grammar import Dot, Node, Number
 from precsim.analysis.walking.reasons import code_bits, explain_rounding
+from precsim.analysis.walking.step_blocks import walk_steps
 from precsim.analysis.walking.steps import AlignedTerm, Alignment
 from precsim.arithmetic.oracle import Exact, unrounded
 from precsim.arithmetic.sums.order import SEQUENTIAL
@@ -23,6 +24,7 @@ from precsim.formats.written import exact_text
 from precsim.products.specs.core import Core, CoreOperand
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import PairwiseBlock, StepBlock
 from precsim.products.tensor_core.oracle import (
     Product,
     align,
@@ -60,13 +62,12 @@ def walk_dot(of: Evaluation, dot: Dot, default: MatmulSpec | None) -> Walked:
     c = ZERO
     if dot.c is not None:
         spec.check_first_value()
-        is_fused = isinstance(spec.order, FusedBlock)
-        first = total_format(spec.core) if is_fused else spec.accumulator.format
-        c = _operand(of, dot.c, RoundingSpec(format=first))
+        c = _operand(of, dot.c, _rounding_of_first(spec))
     ideal = _ideal(a, b, c, of.spec)
-    total = _fused(of, a, b, c, spec) if isinstance(spec.order, FusedBlock) else None
-    if total is None:
-        total = _sequential(of, a, b, c, spec)
+    walk_sum = _sequential
+    if isinstance(spec.order, FusedBlock | StepBlock):
+        walk_sum = _fused if isinstance(spec.order, FusedBlock) else walk_steps
+    total = walk_sum(of, a, b, c, spec)
     if spec.output is not None:
         total = _rounded_again(of, total, spec.output, "output", "output")
     return Walked(total.name, total.value, ideal)
@@ -74,8 +75,7 @@ def walk_dot(of: Evaluation, dot: Dot, default: MatmulSpec | None) -> Walked:
 
 def check_walkable(spec: MatmulSpec) -> None:
     """Refuse products whose sums are not in sequence and not those of a tensor core."""
-    is_fused = isinstance(spec.order, FusedBlock)
-    if spec.order != SEQUENTIAL and not is_fused:
+    if spec.order != SEQUENTIAL and not isinstance(spec.order, FusedBlock | StepBlock):
         raise ValueError(
             f"product is '{spec}' of order {spec.order}; allowed in dot are sums in sequence and "
             "those of tensor cores"
@@ -85,6 +85,14 @@ def check_walkable(spec: MatmulSpec) -> None:
             f"product is '{spec}'; allowed in dot are products without adder=, rht= and operands "
             "that are scaled outside a tensor core"
         )
+
+
+def _rounding_of_first(spec: MatmulSpec) -> RoundingSpec:
+    """Return how the first value becomes one of the accumulator."""
+    if isinstance(spec.order, PairwiseBlock):
+        return spec.accumulator
+    is_fused = isinstance(spec.order, FusedBlock)
+    return RoundingSpec(format=total_format(spec.core) if is_fused else spec.accumulator.format)
 
 
 def _rounding(spec: MatmulSpec, side: str) -> RoundingSpec | None:

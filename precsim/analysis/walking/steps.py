@@ -143,6 +143,8 @@ class Alignment:
         The largest exponent among the terms.
     unit : int
         Exponent of the last place that is kept: `largest` less the fraction bits of the machine.
+    rounds_down : bool
+        Whether terms are rounded down to the last place, not cut off toward zero.
 
     Examples
     --------
@@ -155,6 +157,7 @@ class Alignment:
     terms: tuple[AlignedTerm, ...]
     largest: int
     unit: int
+    rounds_down: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as JSON has it; exact numbers are strings."""
@@ -168,7 +171,8 @@ class Alignment:
             }
             for term in self.terms
         ]
-        return {"terms": terms, "largest": self.largest, "unit": self.unit}
+        found = {"terms": terms, "largest": self.largest, "unit": self.unit}
+        return found | {"rounds_down": self.rounds_down}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +185,7 @@ class Step:
         How later steps call the result, for example "r1"; of an input the number as it is written.
     operation : str
         "input", "add", "subtract", "multiply", "divide", "sqrt", "fma", "negate", "exact sum",
-        "quantize", "tensor core", "output" or "scale".
+        "quantize", "tensor core", "matrix unit", "output" or "scale".
     formula : str
         The operation with the names of its operands.
     numbers : str
@@ -189,7 +193,7 @@ class Step:
     rounding : Rounding
         How the exact result became a value of the format.
     alignment : Alignment, optional
-        Of a step of a tensor core.
+        Of a step of a tensor core, or a part of one of a matrix unit.
 
     Examples
     --------
@@ -313,7 +317,7 @@ def _terms(step: Step) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the header and the rows of the terms of a tensor core's step."""
     assert step.alignment is not None
     unit = f"2**{step.alignment.unit}"
-    header = (f"term of {step.name}", "value", "exponent", f"kept, in {unit}", "cut off")
+    header = (f"term of {step.name}", "value", "exponent", f"kept, in {unit}", "lost")
     return header, [
         (
             term.text,

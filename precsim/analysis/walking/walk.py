@@ -13,7 +13,7 @@ from precsim.formats.layout import BINARY64
 from precsim.formats.numbers import Format
 from precsim.formats.reals import Real
 from precsim.formats.scaled import scaled_format
-from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.machines import NAMES
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import ulp_exact
@@ -127,7 +127,7 @@ def _specs(
 
 def _is_product(text: str) -> bool:
     """Return whether a text is that of a product, rightly written or not."""
-    if text.partition(":")[0] in MACHINES:
+    if text.partition(":")[0] in NAMES:
         return True
     try:
         RoundingSpec.parse(text)

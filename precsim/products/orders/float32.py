@@ -108,6 +108,17 @@ def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
     return total, (x - (total - y_part)) + (y - y_part)
 
 
+def add_three(x: Array, y: Array, z: Array) -> Array:
+    """`x + y + z`, rounded once to float32, where no intermediate result is subnormal or overflows.
+
+    Through an odd intermediate (Boldo and Melquiond, IEEE Trans. Computers 57(4), 2008, algorithm
+    5).
+    """
+    inner, inner_error = two_sum(y, z)
+    outer, outer_error = two_sum(x, inner)
+    return outer + add_to_odd(inner_error, outer_error)
+
+
 def jam(total: Array, error: Array) -> Array:
     """Move a rounded sum to the odd neighbour on the side of its error; infinities and NaN stay."""
     bits = lax.bitcast_convert_type(total, jnp.int32)
@@ -124,8 +135,7 @@ def add_split_product(total: Array, x: Array, y: Array) -> Array:
     """`total + x * y`, rounded once to float32, from exact products of half significands.
 
     The product is split into `high + low` (Dekker 1971, with splits of 12 and 11 bits made by
-    integer rounding); then the sum of three numbers is rounded once through an odd intermediate
-    (Boldo and Melquiond 2008, algorithm 5).
+    integer rounding); then `add_three` rounds the sum once.
     """
     xh, xl = split(x)
     yh, yl = split(y)
@@ -135,9 +145,7 @@ def add_split_product(total: Array, x: Array, y: Array) -> Array:
     rest = ((top - lead) + middle) + xl * yl
     high = lead + rest
     low = (lead - high) + rest
-    inner, inner_error = two_sum(total, low)
-    outer, outer_error = two_sum(high, inner)
-    result = outer + add_to_odd(inner_error, outer_error)
+    result = add_three(high, total, low)
     # Infinities and NaN come out of the plain expression; there the error terms are meaningless.
     plain = total + x * y
     is_finite = (lax.bitcast_convert_type(plain, jnp.uint32) & _U(0x7FFFFFFF)) < _U(0x7F800000)
@@ -159,23 +167,33 @@ def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array 
     if these are at least 2**-126, none is a nonzero subnormal. None overflows if the sum of the
     largest products cannot.
     """
-    count = a.shape[-1]
-    static = [_static_range(s.format) for s in (spec.lhs, spec.rhs) if s is not None]
     # Two spare binades for the error-free transforms.
-    highest = FLOAT32.bias - 2 - count.bit_length()
+    highest = FLOAT32.bias - 2
     if not _is_plain_fp32(spec.accumulator) and by_adding.applies(spec.accumulator):
         highest -= FLOAT32.bias - by_adding.limit(spec.accumulator)
+    return in_range(a, b, c, spec, FLOAT32.emin, highest)
+
+
+def in_range(
+    a: Array, b: Array, c: Array | None, spec: MatmulSpec, lowest: int, highest: int
+) -> Array | bool:
+    """Return whether numbers are multiples of 2**lowest and sums of a product below 2**highest.
+
+    Operands, products and first totals; True, or a traced condition.
+    """
+    static = [_static_range(s.format) for s in (spec.lhs, spec.rhs) if s is not None]
+    highest -= a.shape[-1].bit_length()
     if c is None and len(static) == 2 and None not in static:
         (low_a, high_a), (low_b, high_b) = static  # type: ignore[misc]
-        if min(low_a, low_b, low_a + low_b) >= FLOAT32.emin and high_a + high_b <= highest:
+        if min(low_a, low_b, low_a + low_b) >= lowest and high_a + high_b <= highest:
             return True
     low_a, high_a = _dynamic_range(a)
     low_b, high_b = _dynamic_range(b)
-    lowest = jnp.minimum(jnp.minimum(low_a, low_b), low_a + low_b)
-    fits = (lowest >= FLOAT32.emin) & (high_a + high_b <= highest)
+    found = jnp.minimum(jnp.minimum(low_a, low_b), low_a + low_b)
+    fits = (found >= lowest) & (high_a + high_b <= highest)
     if c is not None:
         low_c, high_c = _dynamic_range(c)
-        fits = fits & (low_c >= FLOAT32.emin) & (high_c <= highest)
+        fits = fits & (low_c >= lowest) & (high_c <= highest)
     return fits
 
 

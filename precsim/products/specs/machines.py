@@ -72,6 +72,12 @@ MACHINES: dict[str, dict[str, Instruction]] = {
 "fp8" is any mix of e4m3 and e5m2, on b200 also of e3m2, e2m3 and e2m1.
 """
 
+SAME = {"h200": "h100"}
+"""Machine -> the one whose tensor cores have the same bits (`python -m conformance.silicon`)."""
+
+NAMES = (*MACHINES, *SAME, *CDNA)
+"""Every machine that a string may start with."""
+
 BLOCK_INSTRUCTIONS: dict[str, Instruction] = {
     "mx": Instruction(32, 25, (_FP32,)),
     "mxfp4": Instruction(64, 35, (_FP32,), group=16, zero_exponent=-139),
@@ -124,8 +130,9 @@ def parse_machine(text: str) -> dict[str, object] | None:
     None for anything that does not start with a machine.
     """
     name, colon, rest = text.partition(":")
-    if name not in MACHINES and name not in CDNA:
+    if name not in NAMES:
         return None
+    name = SAME.get(name, name)
     head, *options = split_outside_brackets(rest, ":")
     operands, _, output = head.partition("->")
     pieces = split_operands(operands, (1, 2)) or []

@@ -96,7 +96,8 @@ class MatmulSpec(InNotebooks):
     for example ``"bf16_bf16_fp32->bf16"`` or ``"q3.8_q3.8_fp32->q3.8[sr]"``. Each format may have
     rounding options in brackets; ``raw`` stands for None. ``str(spec)`` gives such a string. A
     format with an underscore in its name has an alias without one. The string of a tensor core is
-    ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, for example ``"h100:e4m3:promote128"``.
+    ``MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE]``, for example ``"h100:e4m3:promote128"``;
+    ``h200`` is another name of ``h100``.
 
     Scaled operands: each is quantized along the contracted axis K, in gradients as well (``g @
     b.T`` contracts the columns of g, ``a.T @ g`` the rows of a). Elements are multiplied and

@@ -3,15 +3,14 @@
 import difflib
 from collections.abc import Iterator
 
-from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.grammar import split_outside_brackets
-from precsim.products.specs.machines import MACHINES, block_kind
+from precsim.products.specs.machines import NAMES, block_kind
 
 
 def likely_spellings(text: str) -> Iterator[str]:
     """Yield strings near a text, the likeliest first; not all of them need to be understood."""
     name, colon, rest = text.partition(":")
-    near = difflib.get_close_matches(name.lower(), [*MACHINES, *CDNA], n=1)
+    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
     if colon and near:
         yield f"{near[0]}:{rest}"
     operands = split_outside_brackets(text, ":")[0].partition("->")[0]
@@ -19,7 +18,7 @@ def likely_spellings(text: str) -> Iterator[str]:
     parts = split_outside_brackets(operands, "_")
     if len(parts) > 2:
         return
-    if parts[0].lower() in MACHINES and len(parts) == 2:
+    if parts[0].lower() in NAMES and len(parts) == 2:
         yield f"{parts[0].lower()}:{parts[1]}{rest}"
     if block_kind(operands) is not None:
         yield f"b200:{operands}{rest}"

@@ -11,15 +11,10 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.reals import RealLike, real
 from precsim.formats.registry import get_format
 from precsim.products.specs.core import Core
-from precsim.products.specs.fused_block import (
-    PairInterleaved,
-    Promote,
-    ResidueFirst,
-    SplitK,
-    ceil_div,
-)
+from precsim.products.specs.fused_block import ceil_div
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
+from precsim.products.tensor_core.oracle_schedule import CHAINED, scheduled
 from precsim.products.tensor_core.step_block_oracle import block_dot_exact
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
@@ -221,50 +216,17 @@ def _products(
 
 
 def _scheduled(
-    pairs: list[Product], c: float, core: Core, seed: int, step: Step, add: Add
+    products: list[Product], c: float, core: Core, seed: int, step: Step, add: Add
 ) -> float:
-    """Chain the steps as the schedule says; a step's place is its products' in this order."""
-    length = core.block.length
+    """Chain the steps as the schedule says; a random step draws by its place."""
 
-    def chain(total: float, products: list[Product], place: int) -> float:
-        for k in range(0, len(products), length):
-            draw = 0
-            if core.accumulator.mode is RoundingMode.STOCHASTIC:
-                draw = bits_at(Word(seed), place + k)
-            total = step(total, products[k : k + length], core, draw)
-        return total
+    def one(total: float, of_step: Sequence[Product], place: int) -> float:
+        draw = 0
+        if core.accumulator.mode is RoundingMode.STOCHASTIC:
+            draw = bits_at(Word(seed), place)
+        return step(total, of_step, core, draw)
 
-    def residue_first(total: float, products: list[Product], place: int, granule: int) -> float:
-        count = len(products) % granule if granule else 0
-        total = chain(total, products[:count], place)
-        return chain(total, products[count:], place + ceil_div(count, length) * length)
-
-    add_up = partial(add, _chain_sums(core))
-    match core.block.schedule:
-        case Promote(interval=n):
-            for k in range(0, len(pairs), n):
-                c = add_up(c, chain(0.0, pairs[k : k + n], k))
-            return c
-        case PairInterleaved():
-            for k in range(0, len(pairs), 32):
-                block = pairs[k : k + 32]
-                halves = [
-                    [p for i, p in enumerate(block) if (i % 4 < 2) is low] for low in (True, False)
-                ]
-                c = add_up(c, chain(chain(0.0, halves[0], k), halves[1], k + 16))
-            return c
-        case SplitK(splits=s, granule=g, residue=n):
-            part = ceil_div(ceil_div(len(pairs), g), s) * g
-            steps = ceil_div(part, length)
-            c = residue_first(c, pairs[:part], 0, n)
-            for j in range(1, s):
-                ours = pairs[j * part : (j + 1) * part]
-                c = add_up(c, residue_first(0.0, ours, j * steps * length, n))
-            return c
-        case ResidueFirst(granule=g):
-            return residue_first(c, pairs, 0, g)
-        case _:
-            return chain(c, pairs, 0)
+    return scheduled(products, c, core.block, one, partial(add, _chain_sums(core)))
 
 
 def total_format(core: Core) -> FloatFormat:
@@ -275,7 +237,7 @@ def total_format(core: Core) -> FloatFormat:
     >>> [str(total_format(MatmulSpec.parse(f"h100:e4m3{of}").core)) for of in ("", ":promote128")]
     ['float(e=8,p=14)', 'fp32']
     """
-    if isinstance(core.block.schedule, Promote | PairInterleaved | SplitK):
+    if isinstance(core.block.schedule, CHAINED):
         total = get_format(_chain_sums(core))
         assert isinstance(total, FloatFormat)
         return total

@@ -123,9 +123,12 @@ def add_chains(
 
 
 def add_totals(x: Array, y: Array, accumulator: RoundingSpec) -> Array:
-    """Add two totals (patterns) with one rounding to nearest, in float32 or the sums' fp16."""
-    fmt = accumulator.format
-    target = fmt if fmt == get_format("fp16") else get_format("fp32")
+    """Add two totals (patterns) with one rounding to nearest."""
     x, y = (bitcast(v, FLOAT32.float_dtype) for v in (x, y))
-    total = bitcast(add(x, y, target), _U)
+    total = bitcast(add(x, y, chain_sums(accumulator)), _U)
     return namespace(total).where(is_nan(total, FLOAT32), _U(NAN), total)
+
+
+def chain_sums(accumulator: RoundingSpec) -> str:
+    """Return the format in which chains are added: that of fp16 sums, float32 for all others."""
+    return "fp16" if accumulator.format == get_format("fp16") else "fp32"

@@ -142,15 +142,17 @@ def exact_product(x: OneWordFactor, y: OneWordFactor, k: Any, core: Core) -> tup
     return significand, entry(x.exponent, k) + row(y.exponent, k)
 
 
-def count_negative(x: OneWordFactor, y: OneWordFactor, n: Any, length: int) -> Array:
-    """Count the negative products of a step, int32."""
+def count_negative(
+    x: OneWordFactor, y: OneWordFactor, n: Any, length: int, lanes: int = -1
+) -> Array:
+    """Count the negative products of a step, int32; of 32 products or less those of a mask."""
     words = -(-length // 32)
     count = FLOAT32.signed(0)
     for word in range(words):
         k = n * words + word
         negative = entry(x.negative, k) ^ row(y.negative, k)
         mask = negative & entry(x.nonzero, k) & row(y.nonzero, k)
-        count = count + count_bits(mask).astype(_I)
+        count = count + count_bits(mask & _U(lanes & 0xFFFFFFFF)).astype(_I)
     return count
 
 

@@ -3,90 +3,68 @@
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TypeAlias
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 from precsim.formats.floating import FloatFormat
-from precsim.products.specs.fused_block import (
-    PairInterleaved,
-    Promote,
-    ResidueFirst,
-    SplitK,
-    ceil_div,
-)
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
+from precsim.products.tensor_core.oracle_schedule import scheduled
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.spec import RoundingSpec
 
-Pairs: TypeAlias = Sequence[tuple[float, float]]
+Pair: TypeAlias = tuple[float, float]
+Pairs: TypeAlias = Sequence[Pair]
 Step: TypeAlias = Callable[[float, Pairs], float]
+"""``step(total, products)``: one step of up to L products."""
+Add: TypeAlias = Callable[[float, float], float]
 
 
 def block_dot_exact(a: Sequence[float], b: Sequence[float], c: float, spec: MatmulSpec) -> float:
     """Return c + a . b by the steps and the schedule of a spec, of values of the operands."""
+    return block_dot_by(
+        a, b, c, spec, step=partial(step_exact, spec=spec), add=partial(add_chains, spec=spec)
+    )
+
+
+def block_dot_by(
+    a: Sequence[float], b: Sequence[float], c: float, spec: MatmulSpec, *, step: Step, add: Add
+) -> float:
+    """Return c + a . b by a schedule; `step` and `add` do the work, and may write it down."""
     block = spec.order
     assert isinstance(block, StepBlock)
     if not a:
         return c
-    step = _step(block, spec)
     first = _plain(_rounded(c, spec.accumulator)) if isinstance(block, PairwiseBlock) else c
     pairs = list(zip(a, b, strict=True))
-
-    def chain(total: float, chosen: list[tuple[float, float]]) -> float:
-        for k in range(0, len(chosen), block.length):
-            total = step(total, chosen[k : k + block.length])
-        return total
-
-    chains, starts_from_total = _chains(pairs, block)
-    total = chain(first, chains.pop(0)) if starts_from_total else first
-    sums = RoundingSpec.parse("fp16" if str(spec.accumulator.format) == "fp16" else "fp32")
-    for chosen in chains:
-        total = _add(total, chain(0.0, chosen), sums)
-    return total
+    return scheduled(pairs, first, block, lambda total, products, _: step(total, products), add)
 
 
-Chain: TypeAlias = list[tuple[float, float]]
+def add_chains(x: float, y: float, spec: MatmulSpec) -> float:
+    """Add a chain to the total."""
+    return _add(x, y, RoundingSpec.parse(chain_sums(spec)))
 
 
-def _chains(pairs: Chain, block: StepBlock) -> tuple[list[Chain], bool]:
-    """Return the products of each chain, filled up, and whether the first goes on from c."""
-    length = block.length
-
-    def fill(chain: Chain, unit: int = length) -> Chain:
-        return chain + [(0.0, 0.0)] * (-len(chain) % unit)
-
-    def residue_first(chain: Chain, granule: int) -> Chain:
-        count = len(chain) % granule
-        return fill(chain[:count]) + fill(chain[count:])
-
-    match block.schedule:
-        case Promote(interval=n):
-            return [fill(pairs[k : k + n], n) for k in range(0, len(pairs), n)], False
-        case PairInterleaved():
-            blocks = [fill(pairs[k : k + 32], 32) for k in range(0, len(pairs), 32)]
-            early = [k for k in range(32) if k % 4 < 2]
-            order = early + [k for k in range(32) if k % 4 >= 2]
-            return [[chain[k] for k in order] for chain in blocks], False
-        case SplitK(splits=s, granule=g, residue=n):
-            part = ceil_div(ceil_div(len(pairs), g), s) * g
-            parts = [pairs[j * part : (j + 1) * part] for j in range(s)]
-            parts = [residue_first(x, n) if n else x for x in parts]
-            size = ceil_div(part, length) * length
-            return [x + [(0.0, 0.0)] * (size - len(x)) for x in parts], True
-        case ResidueFirst(granule=g):
-            return [residue_first(pairs, g)], True
-        case _:
-            return [fill(pairs)], True
+def chain_sums(spec: MatmulSpec) -> str:
+    """Return the format in which chains are added: fp16 for fp16 sums, else float32."""
+    return "fp16" if str(spec.accumulator.format) == "fp16" else "fp32"
 
 
-def _step(block: StepBlock, spec: MatmulSpec) -> Step:
-    match block:
+def step_exact(c: float, pairs: Pairs, spec: MatmulSpec) -> float:
+    """One step; missing products are +0."""
+    match spec.order:
         case ExactBlock():
-            return lambda c, pairs: _sum([*_products(pairs, spec.product), c], spec.accumulator)
-        case PairwiseBlock():
-            return lambda c, pairs: _pairwise(c, pairs, spec)
+            return _sum([*products_of(pairs, spec.product), c], spec.accumulator)
+        case PairwiseBlock(length=length):
+            return _pairwise(c, _filled(pairs, length), spec)
         case FlooredBlock():
-            return lambda c, pairs: _floored(c, pairs, block, spec)
+            return _floored(c, pairs, spec)
+        case _:
+            raise AssertionError(spec)
+
+
+def _filled(pairs: Pairs, length: int) -> list[Pair]:
+    return [*pairs, *[(0.0, 0.0)] * (length - len(pairs))]
 
 
 def _plain(x: float) -> float:
@@ -105,7 +83,8 @@ def _sum(terms: Sequence[float | Fraction], spec: RoundingSpec) -> float:
     return _rounded(sum((Fraction(x) for x in terms), Fraction(0)), spec)
 
 
-def _products(pairs: Pairs, rounding: RoundingSpec | None) -> list[float | Fraction]:
+def products_of(pairs: Pairs, rounding: RoundingSpec | None) -> list[float | Fraction]:
+    """Return the products of a step, exact or rounded; a float where one is not finite or 0."""
     exact = [_product(x, y) for x, y in pairs]
     return exact if rounding is None else [_rounded(x, rounding) for x in exact]
 
@@ -118,7 +97,7 @@ def _product(x: float, y: float) -> float | Fraction:
 
 def _pairwise(c: float, pairs: Pairs, spec: MatmulSpec) -> float:
     rounding = spec.accumulator if spec.product is None else spec.product
-    terms = _products([(_plain(x), _plain(y)) for x, y in pairs], rounding)
+    terms = products_of([(_plain(x), _plain(y)) for x, y in pairs], rounding)
     level = [_rounded(x, spec.accumulator) for x in terms]
     while len(level) > 1:
         level = [_add(x, y, spec.accumulator) for x, y in zip(level[::2], level[1::2], strict=True)]
@@ -130,8 +109,46 @@ def _add(x: float, y: float, spec: RoundingSpec) -> float:
     return _rounded(x + y, spec) if x == y == 0 else _sum([x, y], spec)
 
 
-def _floored(c: float, pairs: Pairs, block: FlooredBlock, spec: MatmulSpec) -> float:
-    values = _products(pairs, None)
+COARSE = 8
+"""Places that an accumulator is rounded down above those of the products' sum."""
+
+_Term: TypeAlias = tuple[Fraction, int, int | None]
+
+
+class Part(NamedTuple):
+    """A term of a stage: a number, its exponent, and what is left as a multiple of 2**unit."""
+
+    value: Fraction
+    exponent: int
+    kept: int
+    place: int | None = None
+    """Of a product: its place in the step."""
+
+
+class Stage(NamedTuple):
+    """Terms that are brought to multiples of 2**unit and added."""
+
+    what: str
+    """"products", "even products", "odd products", "both sums", "accumulator" or "total"."""
+    parts: tuple[Part, ...]
+    largest: int
+    unit: int
+
+    @property
+    def total(self) -> Fraction:
+        """The sum of what is left."""
+        return sum(part.kept for part in self.parts) * Fraction(2) ** self.unit
+
+
+def floored_stages(c: float, pairs: Pairs, spec: MatmulSpec) -> list[Stage] | float:
+    """Return what one step of a `FlooredBlock` does, or its result if that is plain.
+
+    The last stage's total, rounded to the accumulator, is the result.
+    """
+    block = spec.order
+    assert isinstance(block, FlooredBlock)
+    pairs = _filled(pairs, block.length)
+    values = products_of(pairs, None)
     limit = Fraction(2) ** 128
     special = [float(x) for x in (*values, c) if not math.isfinite(x)]
     special += [
@@ -142,25 +159,47 @@ def _floored(c: float, pairs: Pairs, block: FlooredBlock, spec: MatmulSpec) -> f
     f = block.fraction_bits
     emin = _emin(spec.lhs), _emin(spec.rhs)
     exponents = [_exponent(x, emin[0]) + _exponent(y, emin[1]) for x, y in pairs]
-    sums = []
+    stages = []
     for part in range(block.parts):
-        lanes = range(part, block.length, block.parts)
-        known = [exponents[k] for k in lanes if values[k]]
+        known = [k for k in range(part, block.length, block.parts) if values[k]]
         if known:
-            unit = Fraction(2) ** (max(known) - f)
-            kept = sum(math.trunc(Fraction(values[k]) / unit) for k in lanes)
-            sums.append((kept * unit, max(known)))
+            what = ("even products", "odd products")[part] if block.parts == 2 else "products"
+            terms = [(Fraction(values[k]), exponents[k], k) for k in known]
+            stages.append(_stage(what, terms, f, math.trunc))
     of_total = _exponent(c, -126)
-    of_products = max((e for _, e in sums), default=of_total)
-    dot = sum((_down(x, of_products - f) for x, _ in sums), Fraction(0))
+    of_products = max((stage.largest for stage in stages), default=of_total)
+    if len(stages) == 2:
+        sums = [(stage.total, stage.largest, None) for stage in stages]
+        stages.append(_stage("both sums", sums, f, math.floor))
+    dot = stages[-1].total if stages else Fraction(0)
     largest = max(of_products, of_total)
     is_lost = block.parts == 2 and of_total < largest - f - 1
-    total = _down(dot, largest - f - 8)
-    total += Fraction(0) if is_lost else _down(Fraction(c), largest - f)
-    if not total:
-        return 0.0
-    total = _down(total, max(_floor_log2(total), -126) - f - 7)
-    return math.copysign(_rounded(total, spec.accumulator), total)
+    fine, coarse = largest - f - COARSE, largest - f
+    of_dot = math.floor(dot / Fraction(2) ** fine)
+    of_c = 0 if is_lost else math.floor(Fraction(c) / Fraction(2) ** coarse) << COARSE
+    both = Part(dot, of_products, of_dot), Part(Fraction(c), of_total, of_c)
+    stages.append(Stage("accumulator", both, largest, fine))
+    total = stages[-1].total
+    if total:
+        lead = max(_floor_log2(total), -126)
+        stages.append(_stage("total", [(total, lead, None)], f + 7, math.floor))
+    return stages
+
+
+def _stage(what: str, terms: Sequence[_Term], f: int, cut: Callable[[Fraction], int]) -> Stage:
+    """Bring terms to F bits below the largest exponent."""
+    largest = max(exponent for _, exponent, _ in terms)
+    unit = Fraction(2) ** (largest - f)
+    parts = [Part(value, exponent, cut(value / unit), place) for value, exponent, place in terms]
+    return Stage(what, tuple(parts), largest, largest - f)
+
+
+def _floored(c: float, pairs: Pairs, spec: MatmulSpec) -> float:
+    stages = floored_stages(c, pairs, spec)
+    if isinstance(stages, float):
+        return stages
+    total = stages[-1].total
+    return math.copysign(_rounded(total, spec.accumulator), total) if total else 0.0
 
 
 def _emin(part: RoundingSpec | None) -> int:
@@ -171,12 +210,6 @@ def _emin(part: RoundingSpec | None) -> int:
 
 def _exponent(x: float, emin: int) -> int:
     return max(math.frexp(x)[1] - 1, emin) if x else emin
-
-
-def _down(x: Fraction, place: int) -> Fraction:
-    """Round down to a multiple of 2**place."""
-    unit = Fraction(2) ** place
-    return math.floor(x / unit) * unit
 
 
 def _floor_log2(x: Fraction) -> int:

@@ -5,11 +5,12 @@ The same source runs on NumPy arrays (the reference) and under JAX (compiled).
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, entry, namespace
+from precsim._arrays import Array, bitcast, entry, is_jax, namespace
 from precsim._loops import repeat
 from precsim.arithmetic.sums.exact import exact_sum
 from precsim.formats.carrier import FLOAT32
@@ -19,10 +20,14 @@ from precsim.products.orders.multiply_add import operations
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
 from precsim.products.tensor_core.floored_step import floored_step
-from precsim.products.tensor_core.plan import add_chains, in_order, plan
+from precsim.products.tensor_core.plan import FILL, add_chains, in_order, plan
+from precsim.products.tensor_core.tiles import Tiles, tiles_of
 from precsim.rounding.modes import SubnormalMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
+
+if TYPE_CHECKING:
+    from precsim.products.tensor_core.quick_steps import QuickSteps
 
 _U = FLOAT32.uint_dtype
 
@@ -30,12 +35,15 @@ Step: TypeAlias = Callable[[Array, Any], Array]
 """``step(total, n)``: the totals after step n, patterns in and out."""
 
 
-def block_product(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array:
-    """Return c + a @ b for a spec whose order is a `StepBlock`, in float32.
+def block_product(
+    a: Array, b: Array, c: Array | None, spec: MatmulSpec, *, is_guarded: bool = True
+) -> tuple[Array, Array | bool]:
+    """Return c + a @ b for a spec whose order is a `StepBlock`, and whether to trust its bits.
 
-    Shapes (..., M, K), (..., K, N) and (..., M, N), of any size; without products the result is c.
-    Operands are values of their formats. A last step that is not full is filled up with products of
-    +0.
+    In float32, of shapes (..., M, K), (..., K, N) and (..., M, N), of any size; without products
+    the result is c. Operands are values of their formats. A last step that is not full is filled up
+    with products of +0. With a guard the bits can always be trusted: where the quick steps of a
+    block are not exact, the general ones run. NumPy arrays take those.
     """
     block = spec.order
     assert isinstance(block, StepBlock)
@@ -45,26 +53,90 @@ def block_product(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Arra
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
     first = xp.zeros(shape, np.float32) if c is None else xp.broadcast_to(xp.asarray(c), shape)
     if 0 in (k, *shape):
-        return first
+        return first, True
     where = plan(block, k)
     columns = in_order(xp.moveaxis(bitcast(a, _U), -1, 0)[..., None], where.places)
     rows = in_order(xp.moveaxis(bitcast(b, _U), -2, 0)[..., None, :], where.places)
-    match block:
-        case ExactBlock():
-            step = _exact_step(columns, rows, block.length, spec)
-        case PairwiseBlock():
-            first = round_to(first, spec.accumulator)
-            columns, rows = _positive_zeros(columns), _positive_zeros(rows)
-            step = _pairwise_step(columns, rows, block.length, spec)
-        case FlooredBlock():
-            step = floored_step(columns, rows, spec)
+    if isinstance(block, PairwiseBlock):
+        first = round_to(first, spec.accumulator)
+        columns, rows = _positive_zeros(columns), _positive_zeros(rows)
     start = bitcast(first, _U)
-    start = _positive_zeros(start) if isinstance(block, PairwiseBlock) else start
+    if not isinstance(block, FlooredBlock):
+        start = _positive_zeros(start)
 
-    def chain(total: Array, j: Any) -> Array:
-        return repeat(where.steps, lambda n, total: step(total, j * where.steps + n), total)
+    def run(
+        steps: Callable[[Array, Array], Step], columns: Array, rows: Array, start: Array
+    ) -> Array:
+        step = _where_products_are(steps(columns, rows), where.places, block.length)
 
-    return bitcast(add_chains(chain, start, where, spec.accumulator), FLOAT32.float_dtype)
+        def chain(total: Array, j: Any) -> Array:
+            return repeat(where.steps, lambda n, total: step(total, j * where.steps + n), total)
+
+        return bitcast(add_chains(chain, start, where, spec.accumulator), FLOAT32.float_dtype)
+
+    general = partial(run, partial(_steps, spec=spec))
+    if not is_jax(start):
+        return general(columns, rows, start), True
+    from precsim._calls import choose
+
+    tiles = tiles_of(shape[-1], block.length, is_compiled=True)
+    arrays = _tiled(columns, rows, start, tiles)
+    found = quick_steps(spec)
+    if found is None:
+        return tiles.join(general(*arrays)), True
+    fits, quick = found.fit(a, b, c, spec), partial(run, found.steps)
+    if not is_guarded:
+        return tiles.join(quick(*arrays)), fits
+    return tiles.join(choose(fits, quick, general, *arrays)), True
+
+
+def _tiled(columns: Array, rows: Array, start: Array, tiles: Tiles) -> tuple[Array, Array, Array]:
+    """Give arrays an axis for tiles of columns: of both operands after K, of totals the first."""
+    xp = namespace(start)
+    missing = (1,) * (start.ndim + 1 - rows.ndim)
+    rows = rows.reshape(rows.shape[0], *missing, *rows.shape[1:])
+    columns = columns.reshape(columns.shape[0], 1, *columns.shape[1:])
+    in_tiles = tiles.split(xp.moveaxis(rows[..., 0, :], 0, -2))
+    return columns, xp.moveaxis(in_tiles, -2, 0)[..., None, :], tiles.split(start)
+
+
+def _where_products_are(step: Step, places: np.ndarray, length: int) -> Step:
+    """Leave totals as they are in steps that only fill up a chain."""
+    is_filled = (places.reshape(-1, length) != FILL).any(axis=1)
+    if is_filled.all():
+        return step
+
+    def careful(total: Array, n: Any) -> Array:
+        xp = namespace(total)
+        return xp.where(entry(xp.asarray(is_filled), n), step(total, n), total)
+
+    return careful
+
+
+def quick_steps(spec: MatmulSpec) -> "QuickSteps | None":
+    """Return quick steps for JAX, if the block of a spec has such."""
+    match spec.order:
+        case ExactBlock():
+            from precsim.products.tensor_core.float32_sums import sums
+
+            return sums(spec)
+        case FlooredBlock():
+            from precsim.products.tensor_core.floored_quick_step import floored_steps
+
+            return floored_steps(spec)
+        case _:
+            return None
+
+
+def _steps(columns: Array, rows: Array, *, spec: MatmulSpec) -> Step:
+    """Return the steps that are right for all numbers."""
+    match spec.order:
+        case ExactBlock(length=length):
+            return _exact_step(columns, rows, length, spec)
+        case PairwiseBlock(length=length):
+            return _pairwise_step(columns, rows, length, spec)
+        case _:
+            return floored_step(columns, rows, spec)
 
 
 def _positive_zeros(bits: Array) -> Array:

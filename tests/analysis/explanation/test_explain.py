@@ -42,6 +42,9 @@ PLANTED = {
     "V100, fp16 accumulator": "v100:fp16:acc=fp16",
     "split on an H100": "h100:bf16:splitk2x16",
     "fp8 on an H100": "h100:e4m3",
+    "MI100": "mi100:fp16",
+    "MI250": "mi250:bf16",
+    "MI300X": "mi300x:xf32",
 }
 
 

@@ -1,13 +1,15 @@
 """Dot products in a walk: the bits of `matmul` and of the definition of tensor cores."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 
 import precsim as ps
 from precsim.analysis.walking.walk import walk
-from precsim.formats.written import exact_text
+from precsim.formats.written import exact_text, parse_number
+from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.machines import MACHINES
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly
 
@@ -45,6 +47,63 @@ def test_a_tensor_core_is_that_of_the_definition(spec: str) -> None:
             terms = step.alignment.terms
             assert all(term.value == term.kept * unit + term.lost for term in terms)
             assert step.rounding.exact == sum(term.kept for term in terms) * unit
+
+
+UNITS = [f"{machine}:{operand}" for machine, units in CDNA.items() for operand in units]
+UNITS += [
+    *("mi100:bf16:promote4", "mi250:fp16:splitk2x8", "mi300x:bf16:residue16", "mi300x:fp16->fp16"),
+    *("bf16_bf16_fp32:floored3x9", "e4m3_e4m3_fp32:floored6x12p2", "fp16_fp16_fp16:exact3"),
+]
+
+
+@pytest.mark.parametrize("spec", UNITS)
+def test_a_matrix_unit_is_that_of_the_definition(spec: str) -> None:
+    parsed: Any = ps.MatmulSpec.parse(spec)
+    draw = np.random.default_rng(UNITS.index(spec))
+    for count in (1, 3, 21):
+        sides = draw.normal(size=(2, count)) * 2.0 ** draw.integers(-9, 6, (2, count))
+        a, b = (
+            np.asarray(ps.round_to(side, part)).tolist()
+            for side, part in zip(sides, (parsed.lhs, parsed.rhs), strict=True)
+        )
+        found = walk(f"dot({a}, {b}, c=-3.25)", spec)
+        expected = ps.oracle.fused_dot_exact(a, b, -3.25, spec)
+        output = parsed.output or parsed.accumulator
+        assert found.value == ps.oracle.round_exact(expected, output).value
+        for step in found.steps:
+            if step.alignment is None:
+                continue
+            unit = Fraction(2) ** step.alignment.unit
+            terms = step.alignment.terms
+            assert all(term.value == term.kept * unit + term.lost for term in terms)
+            assert step.rounding.exact == sum(term.value for term in terms)
+            assert step.rounding.value == sum(term.kept for term in terms) * unit
+            if step.alignment.rounds_down:
+                assert all(term.lost >= 0 for term in terms)
+            else:
+                assert all(term.lost * term.value >= 0 for term in terms)
+
+
+@pytest.mark.parametrize("spec", ["mi100:fp16", "mi250:bf16", "mi300x:fp16", "mi300x:e4m3fnuz"])
+@pytest.mark.parametrize("x", ["inf", "nan", "0", "-0", "2**-9"])
+def test_a_matrix_unit_takes_special_numbers(spec: str, x: str) -> None:
+    if x == "inf" and spec.endswith("fnuz"):
+        return
+    found = walk(f"dot([{x}, 1], [1, {x}], c={x})", spec)
+    number = parse_number(x)
+    value = float(number)
+    zero = 0.0 if spec.endswith("fnuz") else value  # which has no negative one
+    first = value or zero
+    expected = ps.oracle.fused_dot_exact([first, 1.0], [1.0, first], value, spec)
+    assert repr(found.value) == repr(expected)
+
+
+def test_mi300x_rounds_a_small_accumulator_down() -> None:
+    found = ps.walk("dot([1], [1], mi300x:fp16, c=-2**-60)", "fp32")
+    assert found.value == 1 - 2.0**-24
+    alignments = [step.alignment for step in found.steps if step.alignment is not None]
+    assert [term.kept for term in alignments[-1].terms][-1] == -256
+    assert "rounded down to a multiple of 2**-32" in str(found)
 
 
 def test_it_shows_what_hopper_cuts_off() -> None:

@@ -57,6 +57,8 @@ def test_drawn_specs_survive_the_round_trip() -> None:
         ("fp16_fp16_fp16:adder=fp32:product=raw", "fp16_fp16_fp16:adder=fp32"),
         ("fp16_fp16_fp16:adder=fp32:product=bf16", "fp16_fp16_fp16:product=bf16:adder=fp32"),
         ("fp16_fp16_fp32->raw", "fp16_fp16_fp32"),
+        ("h200:bf16", "h100:bf16"),
+        ("h200:e4m3_e5m2->bf16:promote128", "h100:e4m3_e5m2->bf16:promote128"),
     ],
 )
 def test_other_spellings(text: str, canonical: str) -> None:

@@ -30,6 +30,10 @@ WHAT_IF = [
     "fp16_e4m3_fp32:floored5x13",
     "tf32_tf32_fp32:floored16x20p2:residue16",
     "bf16_bf16_fp32:floored2x1",
+    # A step without products would cut off what a chain holds.
+    "bf16_bf16_fp32:floored4x9:promote16",
+    "fp16_fp16_fp32:floored4x12p2:splitk3x8",
+    "fp16_fp16_fp32:exact4:promote16",
 ]
 LARGE = float(np.finfo(np.float32).max)
 

@@ -76,9 +76,14 @@ function step(said, at) {
   if (said.kind === "output") {
     return h("p", {}, `Rounded to ${said.in}: `, number(`${said.left} → ${said.result}`), ".");
   }
+  if (said.kind === "told" && !said.rows) {
+    const line = said.exact === said.result ? said.result : `${said.exact} → ${said.result}`;
+    return h("p", {}, `${said.name} = ${said.formula}: `, number(line), `, ${said.why}.`);
+  }
   if (!said.rows) {
     return h("p", {}, `Step ${at}: the result is ${said.result}, without an alignment.`);
   }
+  const how = said.how ?? "cut off";
   const places = h(
     "tr",
     { class: "places" },
@@ -87,7 +92,7 @@ function step(said, at) {
     said.places.map((label, at) =>
       h("td", { class: at === said.kept ? "edge" : null }, label ? h("span", {}, label) : null),
     ),
-    h("th", { scope: "col", class: "lost" }, "cut off"),
+    h("th", { scope: "col", class: "lost" }, said.how ? "lost" : "cut off"),
   );
   const rows = said.rows.map((each) =>
     h(
@@ -124,15 +129,15 @@ function step(said, at) {
   return h(
     "div",
     {},
-    h("h2", {}, `Step ${at}`),
+    h("h2", {}, said.name ? `${said.name}: ${said.formula}` : `Step ${at}`),
     h(
       "p",
       { class: "muted" },
-      `The largest exponent is that of ${said.largest}, so what is below ${said.unit} is cut off. `,
-      said.lost === "0" ? "Nothing is lost." : `Cut off in all: ${said.lost}.`,
+      `The largest exponent is that of ${said.largest}, so what is below ${said.unit} is ${how}. `,
+      said.lost === "0" ? "Nothing is lost." : `Lost in all: ${said.lost}.`,
     ),
     scrolled(
-      `Terms of step ${at}`,
+      `Terms of ${said.name ?? `step ${at}`}`,
       "aligned",
       h("table", {}, h("thead", {}, places), h("tbody", {}, rows, sums)),
     ),
@@ -183,6 +188,7 @@ export default {
       ["-0.875 on v100", { ...FAMOUS, machine: "v100", operands: "fp16" }],
       ["on a100", { ...FAMOUS, machine: "a100", operands: "fp16" }],
       ["on h100", { ...FAMOUS, machine: "h100", operands: "fp16" }],
+      ["on mi300x", { ...FAMOUS, machine: "mi300x", operands: "fp16" }],
       [
         "e4m3 on h100",
         { a: "1 x 31, 448", b: "2^-6 x 31, 1", c: "0", machine: "h100", operands: "e4m3" },
