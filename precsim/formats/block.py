@@ -113,7 +113,7 @@ class BlockFormat(InNotebooks):
     scale: FloatFormat | Any
     block_size: int
     tensor_scale: FloatFormat | Any = None
-    scale_rule: ScaleRule = ScaleRule.FLOOR
+    scale_rule: ScaleRule | Any = ScaleRule.FLOOR
     across: int = 1
     source: str = field(default="", compare=False)
     _further: ClassVar = ("bits_per_element", "source")

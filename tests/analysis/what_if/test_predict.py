@@ -161,7 +161,7 @@ def test_weights_and_gradients_in_block_formats() -> None:
 
 def test_blocks_of_several_vectors_are_refused() -> None:
     stats = ps.errors.statistics(np.ones((32, 64), np.float32), block_size=32)
-    with pytest.raises(ValueError, match="spec is mxfp4_32x32, .* one vector a block"):
+    with pytest.raises(ValueError, match=r"spec is mxfp4_32x32, .* one vector a block"):
         ps.errors.predict(stats, "mxfp4_32x32")
 
 

@@ -105,16 +105,12 @@ def test_forward_and_backward_use_the_same_weights_in_squares() -> None:
 def test_squares_as_operands(spec: str) -> None:
     rng = np.random.default_rng(4)
     a, b = single(rng.normal(size=(20, 40))), single(rng.normal(size=(40, 18)))
-    parsed = ps.MatmulSpec.parse(spec)
+    parsed: Any = ps.MatmulSpec.parse(spec)
     assert str(parsed) == spec
-    left, right = (
-        ps.round_to(x, part, axis=k) for x, part, k in ((a, parsed.lhs, -1), (b, parsed.rhs, 0))
-    )
+    operands = (a, parsed.lhs, -1), (b, parsed.rhs, 0)
+    left, right = (ps.round_to(x, part, axis=axis) for x, part, axis in operands)
     # Elements times scales of blocks, without the scale of the array, are multiplied.
-    scales = [
-        ps.quantize(x, part.format, axis=k).tensor_scale
-        for x, part, k in ((a, parsed.lhs, -1), (b, parsed.rhs, 0))
-    ]
+    scales = [ps.quantize(x, part.format, axis=axis).tensor_scale for x, part, axis in operands]
     if scales[0] is None:
         plain = f"raw_raw_fp32{':pairwise' if 'pairwise' in spec else ''}"
         expected = ps.matmul(left, right, plain, backend="reference")
