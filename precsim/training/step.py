@@ -26,6 +26,7 @@ from precsim.training.recipes.loss_scaling import (
     as_loss_scale,
     narrowed,
 )
+from precsim.training.recipes.optimizers import check_arguments, updates_of
 from precsim.training.recipes.rounded_leaves import check_moments, round_leaves
 from precsim.training.recipes.stale_gradients import StaleGradients, exchange, no_gradients
 from precsim.training.recipes.updates import apply_updates, count_swallowed
@@ -89,6 +90,8 @@ def initial_state(
     params = map_trained(lambda w: jnp.asarray(round_to(w, nearest)), weights)
     optimizer_state = setup.rule.init(params)
     check_moments(policy.buffers, optimizer_state)
+    if setup.optimizer is not None:
+        check_arguments(setup.optimizer, optimizer_state, params)
     return TrainState(
         params=params,
         model_state=model_state,
@@ -162,7 +165,9 @@ def make_step(setup: Setup, backend: str) -> Step:
         applied, stale = clip(grads, setup.config.clipping), state.stale
         if stale is not None:
             applied, keep, stale = exchange(stale, applied, usable)
-        updates, optimizer_state = optimizer.update(applied, state.optimizer_state, state.params)
+        updates, optimizer_state = updates_of(
+            optimizer, applied, state.optimizer_state, state.params, loss=found.loss
+        )
         optimizer_state = round_leaves(
             optimizer_state,
             policy.buffers,

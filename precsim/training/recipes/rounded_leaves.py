@@ -66,8 +66,8 @@ def round_leaves(
     at which it is false stays as it is, as does one that is not differentiable.
     """
     specs = {"": spec} if isinstance(spec, RoundingSpec) else spec
-    has_noise = key is not None and any(map(is_stochastic, specs.values()))
-    here = fold_in(key, step) if has_noise else None
+    has_noise = any(map(is_stochastic, specs.values()))
+    here = fold_in(key, step) if has_noise and key is not None else None
 
     def rounded(path: Any, leaf: Array, is_wanted: bool = True) -> Array:
         if not (is_wanted and is_trained(leaf)):
