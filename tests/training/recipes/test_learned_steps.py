@@ -36,7 +36,7 @@ def by_hand(x: Any, step: Any, g: Any, least: int, most: int) -> tuple[Any, Any,
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("fmt", "step"), zip(FORMATS, (0.25, 0.3, 7e-3), strict=True))
+@pytest.mark.parametrize(("fmt", "step"), list(zip(FORMATS, (0.25, 0.3, 7e-3), strict=True)))
 def test_values_and_gradients_are_those_of_the_paper(fmt: str, step: float) -> None:
     rng = np.random.default_rng(len(fmt))
     x = F(rng.normal(size=(7, 9)) * 2.0 ** rng.integers(-3, 3, (7, 9)))
