@@ -317,7 +317,7 @@ def test_a_list_of_rows_of_different_shapes_is_refused_in_one_line() -> None:
 SHAPES = [(), (1,), (0,), (0, 3), (2, 0), (1, 1)]
 OF_ANY_SHAPE = set(NUMBERS) - {
     "accumulate", "all_reduce", "backward_error", "calibrate", "conv", *DROP_INS, "feedback_all_reduce", "embedding", "exponent_histogram", "matmul",
-    "quantize", "range_rates", "recommend", "scale_statistics", "scaled_matmul", "segment_sum", "sqnr",
+    "quantize", "range_rates", "recommend", "round_to_steps", "scale_statistics", "scaled_matmul", "segment_sum", "sqnr",
     "statistics",
 }  # fmt: skip
 

@@ -77,6 +77,7 @@ def _elements(groups: Array, scale: Scale | None, spec: RoundingSpec) -> tuple[A
         elements = absolute(codes - steps.zero_points[..., None]).astype(groups.dtype)
         lost, smallest = steps.is_lost, u(0)
     else:
+        assert isinstance(fmt, TileFormat | BlockFormat)
         element = replace(spec, format=fmt.element)
         if isinstance(fmt, TileFormat):
             factors = None if scale is None else factors_of(scale)

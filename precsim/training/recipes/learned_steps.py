@@ -124,7 +124,7 @@ def _forward(x: Array, step: Array, spec: RoundingSpec) -> tuple[Array, tuple[Ar
 
 def _backward(spec: RoundingSpec, residuals: tuple[Any, Any], g: Array) -> tuple[Array, Array]:
     x, step = residuals
-    fmt = spec.format
+    fmt: Any = spec.format
     least, most = np.float32(fmt.min_code), np.float32(fmt.max_code)
     codes, _ = _codes(x, step, spec)
     quotient = computed_once(divide(x, step, "fp32"))

@@ -51,7 +51,7 @@ def updates_of(
 
 def check_arguments(optimizer: Any, state: Any, params: Any) -> None:
     """Refuse an optimizer that asks for more than gradients, weights and a loss."""
-    loss = jax.ShapeDtypeStruct((), np.float32)
+    loss = np.float32(0)
     try:
         jax.eval_shape(
             lambda state, params, loss: updates_of(optimizer, params, state, params, loss=loss),
