@@ -77,22 +77,26 @@ def round_to_steps(x: ArrayLike, step: ArrayLike, fmt: str | AnyFormat | Roundin
     ([1.0, 1.0, 0.0], 1.5712)
     """
     spec = _checked(fmt)
-    step = np.float32(step) if isinstance(step, (int, float)) else step
-    arrays = {"x": as_carrier(x, "x"), "step": as_carrier(step, "step")}
+    given: Any = step
+    given = np.float32(given) if isinstance(given, (int, float)) else given
+    arrays = {"x": as_carrier(x, "x"), "step": as_carrier(given, "step")}
     for name, (_, carrier) in arrays.items():
         if carrier is not FLOAT32:
             raise TypeError(f"{name} has dtype {carrier.name}; allowed is float32")
     both = tuple(array for array, _ in arrays.values())
-    if both[1].shape != ():
+    if np.shape(both[1]) != ():
         raise ValueError(f"step has shape {both[1].shape}; allowed is one number, of shape ()")
-    run = lambda x, step: _rounded(x, step, spec)
-    return run(*map(jnp.asarray, both)) if any(map(is_jax, both)) else in_numpy(run, *both)
+
+    def run(x: Any, step: Any) -> Array:
+        return _rounded(jnp.asarray(x), jnp.asarray(step), spec)
+
+    return run(*both) if any(map(is_jax, both)) else in_numpy(run, *both)
 
 
 def _checked(given: str | AnyFormat | RoundingSpec) -> RoundingSpec:
     """Return the rounding; refuse what has no step size."""
     spec = RoundingSpec.parse(given)
-    fmt = spec.format
+    fmt: Any = spec.format
     is_right = isinstance(fmt, AffineFormat) and fmt.granularity is Granularity.TENSOR
     if not is_right or (fmt.is_symmetric and not fmt.is_signed):
         raise ValueError(
@@ -114,7 +118,7 @@ def _codes(x: Array, step: Array, spec: RoundingSpec) -> tuple[Array, Array]:
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _rounded(x: Array, step: Array, spec: RoundingSpec) -> Array:
     codes, scale = _codes(x, step, spec)
-    groups = Groups(codes, scale, np.int32(0))
+    groups = Groups(codes, scale, jnp.int32(0))
     return bitcast(computed_once(dequantize_groups(groups, FLOAT32)), FLOAT32.float_dtype)
 
 
