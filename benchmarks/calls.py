@@ -116,6 +116,9 @@ def _rounded(name: str, operands: int, plain: str = "") -> Function:
 
 FUNCTIONS: dict[str, Function] = {
     "round_to": _rounded("round_to", 1, "negative"),
+    "round_to_steps": Function(
+        run=lambda x: ps.round_to_steps(x, 0.25, "int8"), plain="negative", arrays=_numbers(1)
+    ),
     "ulp": _rounded("ulp", 1, "negative"),
     **{name: _rounded(name, 2) for name in ("add", "subtract", "multiply", "divide")},
     "fma": _rounded("fma", 3),

@@ -203,7 +203,7 @@ def with_platform_products(policy: Any) -> Any:
     import precsim as ps
 
     def plain(spec: Any) -> Any:
-        return ps.MatmulSpec(lhs=spec.lhs, rhs=spec.rhs, accumulator="fp32")  # type: ignore[arg-type]
+        return ps.MatmulSpec(lhs=spec.lhs, rhs=spec.rhs, accumulator="fp32")
 
     roles = ("forward", "dgrad", "wgrad")
     return replace(policy, **{role: plain(getattr(policy, role)) for role in roles})

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(model: str, policy: str, settings: dict[str, Any]) -> ps.TrainResult:
     """Train one model under one policy."""
-    config = ps.TrainConfig(policy=policy, model=model, **settings)  # type: ignore[arg-type]
+    config = ps.TrainConfig(policy=policy, model=model, **settings)
     return ps.train(config)
 
 

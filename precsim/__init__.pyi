@@ -116,6 +116,7 @@ from precsim.training.names import list_models as list_models
 from precsim.training.names import list_policies as list_policies
 from precsim.training.names import list_tasks as list_tasks
 from precsim.training.recipes.gradients import value_and_grad as value_and_grad
+from precsim.training.recipes.learned_steps import round_to_steps as round_to_steps
 from precsim.training.recipes.loss_scaling import DynamicLossScale as DynamicLossScale
 from precsim.training.recipes.loss_scaling import NoLossScale as NoLossScale
 from precsim.training.recipes.loss_scaling import StaticLossScale as StaticLossScale

@@ -66,6 +66,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "range_rates": lambda x: tuple(ps.errors.range_rates(x, "e4m3")),
     "relative_error": lambda x: ps.relative_error(x, 1.0),
     "round_to": lambda x: ps.round_to(x, "e2m1"),
+    "round_to_steps": lambda x: ps.round_to_steps(x, 0.5, "int4"),
     "scaled_matmul": lambda x: ps.scaled_matmul(
         x, x, "h100:e4m3:promote128", a_scales=x[:, :1], b_scales=x[:1], backend="reference"
     ),
@@ -153,9 +154,10 @@ def test_the_table_has_every_public_function() -> None:
 def test_numbers_of_every_dtype_are_taken_or_widened_or_refused(name: str) -> None:
     function = NUMBERS[name]
     expected = function(VALUES)
-    only_float32 = {"scaled_matmul"}
+    only_float32 = {"scaled_matmul": "a", "round_to_steps": "x"}
     if name in only_float32:
-        assert_refused(function, given(np.float64), "a has dtype float64; allowed is float32")
+        words = f"{only_float32[name]} has dtype float64; allowed is float32"
+        assert_refused(function, given(np.float64), words)
     elif name not in DROP_INS:  # which are JAX's: no float64 without jax_enable_x64
         function(given(np.float64))
     for dtype in NARROW:
@@ -315,7 +317,7 @@ def test_a_list_of_rows_of_different_shapes_is_refused_in_one_line() -> None:
 SHAPES = [(), (1,), (0,), (0, 3), (2, 0), (1, 1)]
 OF_ANY_SHAPE = set(NUMBERS) - {
     "accumulate", "all_reduce", "backward_error", "calibrate", "conv", *DROP_INS, "feedback_all_reduce", "embedding", "exponent_histogram", "matmul",
-    "quantize", "range_rates", "recommend", "scale_statistics", "scaled_matmul", "segment_sum", "sqnr",
+    "quantize", "range_rates", "recommend", "round_to_steps", "scale_statistics", "scaled_matmul", "segment_sum", "sqnr",
     "statistics",
 }  # fmt: skip
 

@@ -218,7 +218,7 @@ def to_integer(
     kind = _integer_dtype(dtype)
     if overflow not in ("saturate", "wrap"):
         raise not_allowed("overflow", overflow, ("saturate", "wrap"))
-    spec = RoundingSpec(format=_INTEGERS[carrier.name], mode=mode)  # type: ignore[arg-type]
+    spec = RoundingSpec(format=_INTEGERS[carrier.name], mode=mode)
     if spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             "mode is 'sr'; allowed are the others (or round_to first, by a spec with 'sr')"

@@ -196,7 +196,7 @@ _ENTRY = (
     *("max_finite", "min_normal", "min_subnormal", "unit_roundoff", "specials", "has_infinity"),
     *("has_nan", "has_zero", "has_negative_zero", "has_subnormals"),
     *("integer_bits", "fraction_bits", "resolution", "min_value", "max_value"),
-    *("element", "scale", "tensor_scale", "block_size", "scale_rule", "bits_per_element"),
+    *("element", "scale", "tensor_scale", "block_size", "across", "scale_rule", "bits_per_element"),
     *("min_code", "max_code", "is_symmetric", "granularity"),
 )
 """Fields and properties of all kinds of formats; each has its own among them."""
@@ -237,7 +237,7 @@ def _block_row(fmt: BlockFormat) -> tuple[str, ...]:
     return (
         fmt.name,
         element.name,
-        str(fmt.block_size),
+        str(fmt.block_size) if fmt.across == 1 else f"{fmt.across}x{fmt.block_size}",
         fmt.scale.name,
         "none" if fmt.tensor_scale is None else fmt.tensor_scale.name,
         f"{fmt.bits_per_element:g}",

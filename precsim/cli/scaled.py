@@ -177,7 +177,7 @@ def explanation(fmt: AnyFormat) -> str:
     if isinstance(fmt, BlockFormat):
         factors = "element * scale" + (" * tensor scale" if fmt.tensor_scale else "")
         return (
-            f"A value is {factors}. {fmt.block_size} neighbours in an array share one scale, which "
+            f"A value is {factors}. {_neighbours(fmt)} in an array share one scale, which "
             f"follows from their largest magnitude by the rule {fmt.scale_rule.value}. precsim show "
             f"0.1 {fmt} shows a number that is alone in its block; "
             f"{parts(fmt)}. docs/explanation/block-formats.md compares the rules."
@@ -194,6 +194,12 @@ def explanation(fmt: AnyFormat) -> str:
         f"A value is scale * (code - zero point). The scale fits the data: {sharing} share it. "
         f"precsim show 0.1 {fmt} shows a number that is alone in its {_sharer(fmt)}."
     )
+
+
+def _neighbours(fmt: BlockFormat) -> str:
+    if fmt.across == 1:
+        return f"{fmt.block_size} neighbours"
+    return f"The elements of {fmt.across} x {fmt.block_size} neighbours"
 
 
 def parts(fmt: AnyFormat) -> str:

@@ -3,7 +3,7 @@
 import enum
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from precsim.formats.arguments import integer, member
 from precsim.formats.fixed_point import FixedPointFormat
@@ -74,7 +74,7 @@ class AffineFormat(InNotebooks):
     bits: int
     is_signed: bool = True
     is_symmetric: bool = False
-    granularity: Granularity = Granularity.TENSOR
+    granularity: Granularity | Any = Granularity.TENSOR
     block_size: int | None = None
     source: str = field(default="", compare=False)
     _further: ClassVar = ("min_code", "max_code", "bits_per_element", "source")

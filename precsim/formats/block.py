@@ -76,12 +76,15 @@ class BlockFormat(InNotebooks):
         The format of the scales, one per block. It has a NaN and at most 16 bits. A sign bit stays
         0.
     block_size : int
-        Number of elements of a block.
+        Number of elements of a block along the axis of the blocks, the contracted one of a product.
     tensor_scale : str or FloatFormat, optional
         The format of the scale of the whole array, float32. The rules of NVFP4 have one, the others
         have none.
     scale_rule : ScaleRule or str
         How the scales are chosen.
+    across : int
+        Number of neighbouring vectors, with `block_size` elements of each, that are one block. With
+        16 x 16 a matrix and its transpose have the same blocks.
     source : str
         The document that defines the format. Not compared.
 
@@ -101,6 +104,8 @@ class BlockFormat(InNotebooks):
     True
     >>> ps.BlockFormat(name="mine", element="e2m1", scale="e8m0", block_size=32) == mx
     True
+    >>> ps.get_format("nvfp4_16x16") == replace(ps.get_format("nvfp4"), across=16)
+    True
     """
 
     name: str = field(compare=False)
@@ -108,7 +113,8 @@ class BlockFormat(InNotebooks):
     scale: FloatFormat | Any
     block_size: int
     tensor_scale: FloatFormat | Any = None
-    scale_rule: ScaleRule = ScaleRule.FLOOR
+    scale_rule: ScaleRule | Any = ScaleRule.FLOOR
+    across: int = 1
     source: str = field(default="", compare=False)
     _further: ClassVar = ("bits_per_element", "source")
 
@@ -116,7 +122,8 @@ class BlockFormat(InNotebooks):
         """Check the fields."""
         fill = object.__setattr__
         fill(self, "scale_rule", member(ScaleRule, self.scale_rule, "scale_rule"))
-        fill(self, "block_size", integer(self.block_size, "block_size", 1))
+        for name in ("block_size", "across"):
+            fill(self, name, integer(getattr(self, name), name, 1))
         rule = self.scale_rule
         for name in ("element", "scale", "tensor_scale"):
             given = getattr(self, name)
@@ -178,8 +185,8 @@ class BlockFormat(InNotebooks):
 
     @property
     def bits_per_element(self) -> float:
-        """Storage: element width + scale width / block size; the tensor's scale does not count."""
-        return (self.element.width or 0) + (self.scale.width or 0) / self.block_size
+        """Storage: element width + its part of the block's scale; the tensor's does not count."""
+        return (self.element.width or 0) + (self.scale.width or 0) / (self.across * self.block_size)
 
     def fits(self, carrier: Layout) -> bool:
         """Return whether the carrier has all elements and scales; float32 rules need float32."""

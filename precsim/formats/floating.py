@@ -2,7 +2,7 @@
 
 import enum
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from precsim.formats.arguments import integer, member
 from precsim.formats.layout import Layout, as_float
@@ -88,7 +88,7 @@ class FloatFormat(InNotebooks):
     precision: int
     exponent_bits: int | None
     bias: int = None  # type: ignore[assignment]
-    specials: Specials = Specials.IEEE
+    specials: Specials | Any = Specials.IEEE
     has_subnormals: bool = True
     is_signed: bool = True
     has_negative_zero: bool = None  # type: ignore[assignment]

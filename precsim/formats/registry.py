@@ -11,7 +11,7 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.numbers import Format as Format  # noqa: PLC0414 (named beside AnyFormat)
 from precsim.formats.numbers import canonical, registered, spelled_number
-from precsim.formats.scaled import AFFINE_NAMES, BLOCK_FORMATS, ScaledFormat, with_rule
+from precsim.formats.scaled import AFFINE_NAMES, BLOCK_FORMATS, ScaledFormat, block_variant
 from precsim.formats.tile import TileFormat, tile_format
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _found(name: str) -> Any:
 
 def _spelled_out(name: str) -> AnyFormat | None:
     """Parse the families of numbers, scale rules, affine names and elements with scales."""
-    number = spelled_number(name) or with_rule(name, registered) or affine_format(name)
+    number = spelled_number(name) or block_variant(name, registered) or affine_format(name)
     return number or tile_format(name, _found)
 
 

@@ -1,5 +1,6 @@
 """The named block formats, and how formats with scales are told from formats of single numbers."""
 
+import re
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -49,13 +50,25 @@ AFFINE_NAMES = ("int8", "uint8", "int4", "uint4", "int8_symmetric", "int4_symmet
 """The affine formats that `precsim formats` prints; others are spelled out."""
 
 
-def with_rule(name: str, known: dict[str, object]) -> BlockFormat | None:
-    """Return the format ``BLOCKFORMAT_RULE``, None if `name` is not of that form."""
-    for rule in ScaleRule:
-        base = known.get(name.removesuffix(f"_{rule.value}"))
-        if name.endswith(f"_{rule.value}") and isinstance(base, BlockFormat):
-            return replace(base, name=name, scale_rule=rule)
-    return None
+_VARIANT = re.compile(
+    rf"(.+?)(?:_([1-9]\d{{,8}})x([1-9]\d{{,8}}))?(?:_({'|'.join(ScaleRule)}))?", re.ASCII
+)
+
+
+def block_variant(name: str, known: dict[str, object]) -> BlockFormat | None:
+    """Return the format ``BLOCKFORMAT[_AxB][_RULE]``, None if `name` is not of that form.
+
+    Blocks are `across` = A vectors by `block_size` = B elements of each.
+    """
+    match = _VARIANT.fullmatch(name)
+    base = known.get(match[1]) if match else None
+    if match is None or not isinstance(base, BlockFormat):
+        return None
+    _, across, size, rule = match.groups()
+    changes: dict[str, object] = {"scale_rule": rule} if rule else {}
+    if across:
+        changes |= {"across": int(across), "block_size": int(size)}
+    return replace(base, name=name, **changes)  # type: ignore[arg-type]
 
 
 def scaled_format(fmt: object) -> ScaledFormat | None:

@@ -248,7 +248,7 @@ def _goes_up(
 ) -> bool:
     """Decide whether the magnitude goes to the upper neighbour; `fraction` is in [0, 1)."""
     half = Fraction(1, 2)
-    match spec.mode:
+    match RoundingMode(spec.mode):
         case RoundingMode.TIES_TO_EVEN:
             return fraction > half or (fraction == half and is_odd)
         case RoundingMode.TIES_TO_AWAY:
@@ -332,7 +332,7 @@ def _clamps_negative(spec: RoundingSpec) -> bool:
 
 def _nan(negative: bool, spec: RoundingSpec) -> float:
     """Return what NaN of that sign becomes."""
-    match spec.nans:
+    match NanMode(spec.nans):
         case NanMode.STAYS:
             return math.nan
         case NanMode.ZERO:

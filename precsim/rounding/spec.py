@@ -91,14 +91,14 @@ class RoundingSpec(InNotebooks):
     """
 
     format: Format | Any
-    mode: RoundingMode = RoundingMode.TIES_TO_EVEN
-    overflow: OverflowMode = None  # type: ignore[assignment]
-    infinities: InfinityMode = None  # type: ignore[assignment]
-    nans: NanMode = NanMode.STAYS
-    even: EvenRule = None  # type: ignore[assignment]
-    subnormals: SubnormalMode = SubnormalMode.GRADUAL
+    mode: RoundingMode | Any = RoundingMode.TIES_TO_EVEN
+    overflow: OverflowMode | Any = None
+    infinities: InfinityMode | Any = None
+    nans: NanMode | Any = NanMode.STAYS
+    even: EvenRule | Any = None
+    subnormals: SubnormalMode | Any = SubnormalMode.GRADUAL
     num_random_bits: int = 0
-    stochastic_variant: StochasticVariant = StochasticVariant.A
+    stochastic_variant: StochasticVariant | Any = StochasticVariant.A
 
     def __post_init__(self) -> None:
         """Turn strings into members, fill the defaults, check."""

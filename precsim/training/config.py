@@ -86,7 +86,7 @@ class TrainConfig:
     'bf16'
     """
 
-    policy: Policy
+    policy: Policy | Any
     model: str = "mlp"
     task: str = ""
     steps: int = 900

@@ -73,7 +73,8 @@ def train(
     metric : {"accuracy", "perplexity", "rmse"} or callable, optional
         ``metric(outputs, targets)`` of all test examples, in NumPy, at the end (tried before, too).
     optimizer : optax.GradientTransformation, optional
-        Any optimizer of optax whose updates need gradients and weights alone, with any schedule.
+        Any optimizer of optax, with any schedule, that needs gradients, weights and, as `value`,
+        the loss of the step at most.
     control : str, Schedule, Feedback or alike, optional
         What decides the policy of each step, instead of the config's: a schedule or its string,
         such as "bf16@0,fp32@500", or what the steps before measured.

@@ -26,7 +26,8 @@ from precsim.training.recipes.loss_scaling import (
     as_loss_scale,
     narrowed,
 )
-from precsim.training.recipes.rounded_leaves import round_leaves
+from precsim.training.recipes.optimizers import check_arguments, updates_of
+from precsim.training.recipes.rounded_leaves import check_moments, round_leaves
 from precsim.training.recipes.stale_gradients import StaleGradients, exchange, no_gradients
 from precsim.training.recipes.updates import apply_updates, count_swallowed
 from precsim.training.setup import Setup
@@ -87,10 +88,14 @@ def initial_state(
     config, policy = setup.config, setup.config.policy
     nearest = RoundingSpec(format=policy.params.format)
     params = map_trained(lambda w: jnp.asarray(round_to(w, nearest)), weights)
+    optimizer_state = setup.rule.init(params)
+    check_moments(policy.buffers, optimizer_state)
+    if setup.optimizer is not None:
+        check_arguments(setup.optimizer, optimizer_state, params)
     return TrainState(
         params=params,
         model_state=model_state,
-        optimizer_state=setup.rule.init(params),
+        optimizer_state=optimizer_state,
         compensation=jax.tree.map(jnp.zeros_like, params) if policy.is_compensated else None,
         tensor_scales=jax.tree.map(jnp.asarray, tensor_scales or {}),
         loss_scale=as_loss_scale(policy.loss_scale),
@@ -160,10 +165,12 @@ def make_step(setup: Setup, backend: str) -> Step:
         applied, stale = clip(grads, setup.config.clipping), state.stale
         if stale is not None:
             applied, keep, stale = exchange(stale, applied, usable)
-        updates, optimizer_state = optimizer.update(applied, state.optimizer_state, state.params)
+        updates, optimizer_state = updates_of(
+            optimizer, applied, state.optimizer_state, state.params, loss=found.loss
+        )
         optimizer_state = round_leaves(
             optimizer_state,
-            policy.optimizer_state,
+            policy.buffers,
             key=state.key,
             step=state.step,
             name="optimizer state",

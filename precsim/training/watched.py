@@ -23,6 +23,7 @@ from precsim.products.windows import Shape, Windows, as_rows, flipped, patches
 from precsim.rounding.events import Events, classify, count
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
+from precsim.rounding.scaled.measures import count_operand
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.functions import functions_of
 from precsim.training.recipes.tensor_scaling import current_scale
@@ -90,15 +91,18 @@ def watched_product(
     """Return a @ b, shapes (..., M, K) and (..., K, N), and the events in some roundings.
 
     `watch` names the operands, "a", "b", "ab" or "": each tensor of a step is counted once. An
-    operand is not counted either where a former rounding has put all of it into its format.
+    operand is not counted either where a former rounding has put all of it into its format. In
+    formats with scales the range is that of the elements.
     """
     flush = functions_of(setting.policy.functions).flush
     inverses = []
     watched = no_events()
     operands = []
     for name, x, operand in (("a", a, spec.lhs), ("b", b, spec.rhs)):
-        # Formats with scales have no range of their own to leave: the scales follow the data.
         if operand is None or scaled_format(operand.format) is not None:
+            if operand is not None and name in watch:
+                vectors = x if name == "a" else x.mT
+                watched = _with(watched, count_operand(vectors, None, operand))
             operands.append(x)
             continue
         scaled = x

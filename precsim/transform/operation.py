@@ -26,7 +26,7 @@ from precsim.transform.values import (
     rounds_nothing,
     widened,
 )
-from precsim.transform.watch import Watch
+from precsim.transform.watch import NOTHING, Watch
 
 
 class How(enum.StrEnum):
@@ -207,6 +207,13 @@ class Operation:
         if context.watch is not None:
             pair = widened(before), widened(after)
             context.watch.rounding(context.scope, *pair, spec, is_backward=context.is_backward)
+
+    def count(self, events: Array) -> None:
+        """Add events that are counted already, int32 of shape (7,)."""
+        one = {self.context.scope: events}
+        if self.context.watch is not None:
+            way = {"backward": one} if self.context.is_backward else {"forward": one}
+            self.context.watch.add(NOTHING._replace(**way))
 
     def result(
         self, y: Array, fmt: Format | None, *, cotangent: RoundingSpec | None = None, n: int = 0

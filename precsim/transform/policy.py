@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from precsim.arithmetic.sums.order import PAIRWISE, Order, parse_order
 from precsim.formats.arguments import shown
@@ -28,9 +28,11 @@ from precsim.transform.tensor_scaling import delayed, tensor_scaling_text
 
 FUNCTIONS = ("platform", "portable")
 _FP32 = RoundingSpec.parse("fp32")
-_ONCE = ("params", "update", "is_compensated", "optimizer_state", "loss_scale", "output")
+_MOMENTS = ("first_moment", "second_moment")
+_STATE = ("optimizer_state", *_MOMENTS)
+_ONCE = ("params", "update", "is_compensated", *_STATE, "loss_scale", "output")
 """Fields of what exists once, so that a rule's policy has those of the base."""
-_CAN_BE_NONE = ("softmax", "normalisation", "output")
+_CAN_BE_NONE = ("softmax", "normalisation", "output", *_MOMENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Rule:
     """
 
     scope: str
-    policy: "Policy"
+    policy: "Policy | Any"
 
     def __post_init__(self) -> None:
         """Turn a string into a policy and check."""
@@ -94,6 +96,8 @@ class Policy(InNotebooks):
     optimizer_state : RoundingSpec or str
         Format of momentum and similar buffers; in mode sr the bits come from seed, step and path.
         Block and affine formats count along the last axis of each buffer.
+    first_moment, second_moment : RoundingSpec or str, optional
+        Format of Adam's moments, `mu` and `nu` of optax's states; None: that of `optimizer_state`.
     loss_scale : str
         "none", "1024", "dynamic", "dynamic@65536[OPTIONS]" as `DynamicLossScale` has them.
     tensor_scaling : str
@@ -137,12 +141,13 @@ class Policy(InNotebooks):
     params, ``c`` operands of all products and elementwise, ``o`` outputs of all products (also by
     jmp's long names "params", "compute", "output"), ``acc`` accumulator, ``fwd``, ``dgrad``,
     ``wgrad`` whole products, ``e`` elementwise, ``update`` a rounding or "kahan", ``opt`` optimizer
-    state, ``scale`` loss scale, ``tensor`` tensor scaling, ``fn`` functions, ``red`` reductions,
-    ``order`` their order, ``softmax``, ``norm``, ``out``; fp32 where nothing is said. A preset may
-    come first: ``"bf16,update=bf16:sr"``. Rules follow, each after a ";", as ``SCOPE:SETTINGS``.
-    Settings change the policy before the first ";": a preset replaces products, tensor scaling,
-    elementwise and reductions, and a key what it names. ``p``, ``update``, ``opt``, ``scale`` and
-    ``out`` are not allowed there. None is written "none".
+    state, ``mu``, ``nu`` its moments, ``scale`` loss scale, ``tensor`` tensor scaling, ``fn``
+    functions, ``red`` reductions, ``order`` their order, ``softmax``, ``norm``, ``out``; fp32 where
+    nothing is said. A preset may come first: ``"bf16,update=bf16:sr"``. Rules follow, each after a
+    ";", as ``SCOPE:SETTINGS``. Settings change the policy before the first ";": a preset replaces
+    products, tensor scaling, elementwise and reductions, and a key what it names. ``p``,
+    ``update``, ``opt``, ``mu``, ``nu``, ``scale`` and ``out`` are not allowed there. None is
+    written "none".
     ``Policy.parse(str(policy)) == policy``.
 
     Examples
@@ -159,40 +164,39 @@ class Policy(InNotebooks):
     """
 
     name: str = field(default="", compare=False)
-    params: RoundingSpec
-    forward: MatmulSpec
-    dgrad: MatmulSpec
-    wgrad: MatmulSpec
-    elementwise: RoundingSpec
-    update: RoundingSpec = None  # type: ignore[assignment]
+    params: RoundingSpec | Any
+    forward: MatmulSpec | Any
+    dgrad: MatmulSpec | Any
+    wgrad: MatmulSpec | Any
+    elementwise: RoundingSpec | Any
+    update: RoundingSpec | Any = None
     is_compensated: bool = False
-    optimizer_state: RoundingSpec = _FP32
+    optimizer_state: RoundingSpec | Any = _FP32
+    first_moment: RoundingSpec | Any | None = None
+    second_moment: RoundingSpec | Any | None = None
     loss_scale: str = "none"
     tensor_scaling: str = "none"
     functions: str = "platform"
-    reductions: RoundingSpec = None  # type: ignore[assignment]
-    reduction_order: Order = PAIRWISE
-    softmax: RoundingSpec | None = None
-    normalisation: RoundingSpec | None = None
-    output: RoundingSpec | None = None
-    rules: tuple[Rule, ...] = ()
+    reductions: RoundingSpec | Any = None
+    reduction_order: Order | Any = PAIRWISE
+    softmax: RoundingSpec | Any | None = None
+    normalisation: RoundingSpec | Any | None = None
+    output: RoundingSpec | Any | None = None
+    rules: tuple[Rule, ...] | Any = ()
 
     def __post_init__(self) -> None:
         """Turn strings into specs, fill the defaults, check."""
         fill = object.__setattr__
-        update = cast("RoundingSpec | None", self.update)
-        fill(self, "update", self.params if update is None else update)
-        reductions = cast("RoundingSpec | None", self.reductions)
-        fill(self, "reductions", self.elementwise if reductions is None else reductions)
+        for name, usual in (("update", self.params), ("reductions", self.elementwise)):
+            fill(self, name, usual if getattr(self, name) is None else getattr(self, name))
         fill(self, "reduction_order", parse_order(self.reduction_order))
-        for name in ("params", "elementwise", "update", "optimizer_state", "reductions"):
-            is_scaled = name == "optimizer_state"
-            fill(self, name, _rounding(name, getattr(self, name), is_scaled=is_scaled))
+        required = ("params", "elementwise", "update", "optimizer_state", "reductions")
+        for name in (*required, *_CAN_BE_NONE):
+            if name in required or getattr(self, name) is not None:
+                fill(self, name, _rounding(name, getattr(self, name), is_scaled=name in _STATE))
         if self.functions == "portable":  # all buffers are one vector there
-            refuse_scaled(self.optimizer_state.format, "optimizer_state of portable functions")
-        for name in _CAN_BE_NONE:
-            if getattr(self, name) is not None:
-                fill(self, name, _rounding(name, getattr(self, name)))
+            for name, spec in self.buffers.items():
+                refuse_scaled(spec.format, f"{name or 'optimizer_state'} of portable functions")
         for name in ("forward", "dgrad", "wgrad"):
             product = MatmulSpec.parse(getattr(self, name))
             fill(self, name, product)
@@ -206,10 +210,7 @@ class Policy(InNotebooks):
             )
         fill(self, "tensor_scaling", tensor_scaling_text(self.tensor_scaling))
         for name in ("forward", "dgrad", "wgrad"):
-            if (
-                getattr(self, name).rotation is not None
-                and delayed(self.tensor_scaling) is not None
-            ):
+            if getattr(self, name).rotation is not None and delayed(self.tensor_scaling):
                 raise ValueError(
                     f"{name} is '{getattr(self, name)}'; allowed with tensor=delayed are products "
                     "without a rotation"
@@ -256,6 +257,12 @@ class Policy(InNotebooks):
         if not self.rules and self.softmax is None and self.normalisation is None:
             return self
         return _at(self, scope)
+
+    @property
+    def buffers(self) -> dict[str, RoundingSpec]:
+        """The roundings of the optimizer's buffers: of "mu" and "nu" if given, of others at ""."""
+        given = {"": self.optimizer_state, "mu": self.first_moment, "nu": self.second_moment}
+        return {name: spec for name, spec in given.items() if spec is not None}
 
     @property
     def products(self) -> tuple[MatmulSpec, ...]:
@@ -307,17 +314,10 @@ class Policy(InNotebooks):
         parts: dict[str, object] = {key: getattr(self, name) for key, name in FIELDS.items()}
         if self.is_compensated:
             parts["update"] = "kahan"
-        usual = {
-            "red": self.elementwise,
-            "order": PAIRWISE,
-            "softmax": None,
-            "norm": None,
-            "out": None,
-        }
-        parts = {
-            key: value for key, value in parts.items() if key not in usual or value != usual[key]
-        }
-        return ";".join([write_settings(parts), *map(self._rule_text, self.rules)])
+        usual: dict[str, object] = dict.fromkeys(("softmax", "norm", "out", "mu", "nu"))
+        usual |= {"red": self.elementwise, "order": PAIRWISE}
+        kept = {key: x for key, x in parts.items() if key not in usual or x != usual[key]}
+        return ";".join([write_settings(kept), *map(self._rule_text, self.rules)])
 
     def _rule_text(self, rule: Rule) -> str:
         """Return ``SCOPE:SETTINGS`` with what a rule changes."""

@@ -14,7 +14,7 @@ from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.presets import PRESETS
 
-ONCE = ("p", "update", "opt", "scale", "out")
+ONCE = ("p", "update", "opt", "mu", "nu", "scale", "out")
 """Keys of what exists once in a training or function, so that no scope has its own."""
 
 FIELDS = {
@@ -25,6 +25,8 @@ FIELDS = {
     "e": "elementwise",
     "update": "update",
     "opt": "optimizer_state",
+    "mu": "first_moment",
+    "nu": "second_moment",
     "scale": "loss_scale",
     "tensor": "tensor_scaling",
     "fn": "functions",

@@ -29,7 +29,7 @@ EVENTS = {  # elements, nonzero, underflowed, subnormal, overflowed, saturated, 
 
 def result(policy: str = "bf16", **changes: Any) -> ps.TrainResult:
     fields: dict[str, Any] = {
-        "config": ps.TrainConfig(policy=policy, steps=STEPS),  # type: ignore[arg-type]
+        "config": ps.TrainConfig(policy=policy, steps=STEPS),
         "losses": np.linspace(2, 1, STEPS),
         "metric": "accuracy",
         "test_score": 0.875,

@@ -73,12 +73,12 @@ def test_one_line_says_why_products_are_not_native(
     lines = capsys.readouterr().out.splitlines()
     told = [line for line in lines if "products are emulated" in line]
     assert len(told) == 1
-    reason = verify.emulated_because(ps.TrainConfig(policy="h100_bf16"))  # type: ignore[arg-type]
+    reason = verify.emulated_because(ps.TrainConfig(policy="h100_bf16"))
     assert reason
     assert told[0].startswith("h100_bf16: ")
     assert reason in told[0]
     for policy, backend in (("h100_bf16", "emulated"), ("bf16", "auto")):
-        config = ps.TrainConfig(policy=policy, backend=backend)  # type: ignore[arg-type]
+        config = ps.TrainConfig(policy=policy, backend=backend)
         assert verify.emulated_because(config) is None
 
 

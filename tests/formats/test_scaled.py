@@ -65,7 +65,11 @@ def test_names_of_block_formats() -> None:
         assert str(ps.RoundingSpec.parse(f"mxfp8_{rule}:rtz")) == f"mxfp8_{rule}:rtz"
     assert ps.get_format("nvfp4") == ps.get_format("nvfp4_transformer_engine")
     assert ps.get_format("nvfp4_torchao") != ps.get_format("nvfp4")
-    for wrong in ("mxfp5", "mxfp4_round", "fp16_floor"):
+    squares: Any = dataclasses.replace(ps.get_format("nvfp4_torchao"), across=16)
+    assert ps.get_format("nvfp4_16x16_torchao") == squares
+    assert ps.get_format("mxfp8_1x64") == dataclasses.replace(ps.get_format("mxfp8"), block_size=64)
+    assert dataclasses.replace(squares, across=32, block_size=32).bits_per_element == 4 + 8 / 1024
+    for wrong in ("mxfp5", "mxfp4_round", "fp16_floor", "nvfp4_0x16", "nvfp4_torchao_16x16"):
         with pytest.raises(ValueError, match="unknown format"):
             ps.get_format(wrong)
 
@@ -128,6 +132,7 @@ def test_misspelled_affine_names(name: str, words: str) -> None:
         ({"scale": ps.get_format("e2m1")}, "scale is e2m1; allowed are formats with NaN"),
         ({"scale": ps.get_format("e4m3")}, "scale_rule 'floor' gives powers of two"),
         ({"block_size": 0}, "block_size is 0"),
+        ({"across": 0}, "across is 0"),
         ({"scale_rule": "torchao"}, "order of float32 operations"),
         ({"tensor_scale": ps.get_format("fp32")}, "tensor_scale is fp32; scale_rule 'floor'"),
         ({"scale_rule": "round"}, "scale_rule is 'round'; allowed are 'floor'"),
@@ -140,7 +145,7 @@ def test_impossible_block_formats_name_the_field(change: dict[str, Any], words: 
 
 def test_impossible_affine_formats_name_the_field() -> None:
     with pytest.raises(ValueError, match="block_size is None; allowed are integers from 1 on"):
-        ps.AffineFormat(name="x", bits=8, granularity="block")  # type: ignore[arg-type]
+        ps.AffineFormat(name="x", bits=8, granularity="block")
     with pytest.raises(ValueError, match="block_size is 4, but granularity is 'tensor'"):
         ps.AffineFormat(name="x", bits=8, block_size=4)
 

@@ -93,7 +93,7 @@ def specs() -> Callable[..., Iterator[ps.RoundingSpec]]:
                     yield ps.RoundingSpec(
                         format=fmt,
                         mode=mode,
-                        overflow=overflow,  # type: ignore[arg-type]
+                        overflow=overflow,
                         subnormals=subnormals,
                         infinities=list(InfinityMode)[k % 3],
                         nans=nan_modes(fmt)[k % len(nan_modes(fmt))],

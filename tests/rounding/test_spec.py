@@ -44,7 +44,7 @@ def specs(draw: st.DrawFn) -> ps.RoundingSpec:
     return ps.RoundingSpec(
         format=fmt,
         mode=mode,
-        overflow=draw(st.sampled_from(FIXED_OVERFLOW if is_fixed else FLOAT_OVERFLOW)),  # type: ignore[arg-type]
+        overflow=draw(st.sampled_from(FIXED_OVERFLOW if is_fixed else FLOAT_OVERFLOW)),
         infinities=draw(st.sampled_from(InfinityMode)),
         nans=draw(st.sampled_from(nans)),
         even=draw(st.sampled_from(EvenRule)),
@@ -135,7 +135,7 @@ def test_parse_takes_formats_and_specs() -> None:
 
 
 def test_strings_become_members() -> None:
-    spec = ps.RoundingSpec(format="bf16", mode="rtz", overflow="saturate")  # type: ignore[arg-type]
+    spec = ps.RoundingSpec(format="bf16", mode="rtz", overflow="saturate")
     assert spec.mode is RoundingMode.TOWARD_ZERO
     assert spec.overflow is OverflowMode.SATURATE
     assert spec.format is ps.get_format("bf16")

@@ -158,6 +158,11 @@ CALLS: dict[str, Call] = {
     "dequantize int4_symmetric_block2": _round_trip("int4_symmetric_block2", 0),
     "dequantize int8_symmetric_channel": _round_trip("int8_symmetric_channel", 1),
     "dequantize nvfp4": _round_trip("nvfp4", -1),
+    "round_to_steps": Call(
+        run=lambda x, step: ps.round_to_steps(x, step, "int4"),
+        arrays=(numbers(2, 3), F32([0.25, 1.5])),
+        gradient=(0, 1),
+    ),
     "round_to int4_symmetric_block2": Call(
         run=lambda x: ps.round_to(x, "int4_symmetric_block2", axis=0),
         arrays=(numbers(2, 3, 2),),

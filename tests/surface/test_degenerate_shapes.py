@@ -216,6 +216,8 @@ def training() -> Iterator[tuple[str, Case]]:
         yield f"apply_updates {shape}", (run, zeros(shape), shape, F32)
         grad = lambda w: ps.value_and_grad(lambda w: (w * w).sum(), "fp16_mixed")(w)[1]
         yield f"value_and_grad {shape}", (grad, zeros(shape), shape, F32)
+        steps = lambda x: ps.round_to_steps(x, 0.5, "int4")
+        yield f"round_to_steps {shape}", (steps, zeros(shape), shape, F32)
         for scale in (ps.NoLossScale(), ps.StaticLossScale(), ps.DynamicLossScale()):
             name = type(scale).__name__
             yield f"{name} {shape}", (lambda x, s=scale: s.unscale(x), zeros(shape), shape, F32)
@@ -305,7 +307,7 @@ def called(function: Callable[..., Any]) -> Callable[..., Any]:
 NAMES = tuple(sorted({label.partition(" ")[0] for label in CASES}))
 SLOW_TO_TRACE = (
     *("exp", "log", "tanh", "erf", "sigmoid", "divide", "fma", "sqrt", "subtract", "multiply"),
-    *("quantize", "dequantize", "reciprocal"),
+    *("quantize", "dequantize", "reciprocal", "round_to_steps"),
 )
 """Share their way under JAX with others that are traced by default (`rsqrt`, `add`, `round_to`)."""
 

@@ -24,7 +24,7 @@ CONFIG: dict[str, Any] = {"steps": 40, "learning_rate": 0.1, "snapshots": 2}
 
 
 def config(policy: str, **settings: Any) -> ps.TrainConfig:
-    return ps.TrainConfig(policy=policy, **settings)  # type: ignore[arg-type]
+    return ps.TrainConfig(policy=policy, **settings)
 
 
 class OneLayer(SimpleNamespace):
@@ -276,7 +276,7 @@ class TwoRoundings(OneLayer):
 
 def counted(model: OneLayer) -> Any:
     """Return the metrics of a step, as shapes."""
-    config = ps.TrainConfig(policy="fp16", batch_size=2)  # type: ignore[arg-type]
+    config = ps.TrainConfig(policy="fp16", batch_size=2)
     state = initial_state(
         layered(config), model.init(np.random.default_rng(0), Problem((2, 2, 1), "float32", (), 3))
     )

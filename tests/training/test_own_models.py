@@ -326,19 +326,6 @@ def test_errors_of_a_model_say_of_which_inputs() -> None:
     assert "raised by model linear, applied to inputs float32[4,3]" in caught.value.__notes__
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.cosine_decay_schedule(1, 9))),
-        optax.MultiSteps(optax.adam(0.1), 2),
-        optax.masked(optax.sgd(0.1), {"w": True, "b": False}),
-        optax.inject_hyperparams(optax.adam)(optax.linear_schedule(0.1, 0.0, 9)),
-    ],
-)
-def test_optimizers_of_optax(optimizer: Any) -> None:
-    traced(optimizer=optimizer)
-
-
 def test_a_model_may_return_its_loss() -> None:
     traced(model=(WEIGHTS, lambda w, x: linear(w, x).mean()), loss=lambda value, targets: value)
 

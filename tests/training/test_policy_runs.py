@@ -77,6 +77,8 @@ def test_every_policy_that_parses_trains_and_prints_back(text: str, optimizer: s
     [
         ("p=mxfp8_e4m3", "params is mxfp8_e4m3, a block format"),
         ("fn=portable,opt=mxfp4", "optimizer_state of portable functions is mxfp4, a block format"),
+        ("fn=portable,nu=int8", "nu of portable functions is int8, an affine"),
+        ("mu=fp64", "first_moment is 'fp64'; allowed are formats whose values are float32"),
         ("fn=portable,opt=int8", "optimizer_state of portable functions is int8, an affine"),
         ("update=int8", "update is int8, an affine format"),
         ("e=mxfp8_e4m3", "elementwise is mxfp8_e4m3, a block format"),

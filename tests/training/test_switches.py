@@ -29,7 +29,7 @@ def all_switches() -> Iterator[None]:
 def test_a_training_has_the_same_bits_under_all_switches() -> None:
     """Defects: zeros of the default dtype, and optax, which computes in float64 if it may."""
     config = ps.TrainConfig(
-        policy="bf16,scale=dynamic,opt=bf16:sr",  # type: ignore[arg-type]
+        policy="bf16,scale=dynamic,opt=bf16:sr",
         optimizer="adam",
         steps=2,
         batch_size=2,

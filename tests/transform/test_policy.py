@@ -155,15 +155,15 @@ def test_errors_of_configs(settings: dict[str, object], message: str) -> None:
 
 
 def test_configs_are_hashable() -> None:
-    configs = {ps.TrainConfig(policy=p) for p in ("fp16_mixed", "mixed_float16")}  # type: ignore[arg-type]
+    configs = {ps.TrainConfig(policy=p) for p in ("fp16_mixed", "mixed_float16")}
     assert len(configs) == 1
 
 
 def test_integers_of_numpy_are_integers() -> None:
     numbers: dict[str, Any] = {"steps": np.int64(5), "seed": np.uint32(7), "batch_size": np.int8(2)}
-    config = ps.TrainConfig(policy="bf16", **numbers)  # type: ignore[arg-type]
+    config = ps.TrainConfig(policy="bf16", **numbers)
     assert [type(x) for x in (config.steps, config.seed, config.batch_size)] == [int] * 3
-    assert config == ps.TrainConfig(policy="bf16", steps=5, seed=7, batch_size=2)  # type: ignore[arg-type]
+    assert config == ps.TrainConfig(policy="bf16", steps=5, seed=7, batch_size=2)
 
 
 @pytest.mark.parametrize("value", [5, None, ["bf16"]])

@@ -109,6 +109,8 @@ ONCE = {
     "p": FORMATS,
     "update": FORMATS,
     "opt": FORMATS,
+    "mu": ["none", *FORMATS],
+    "nu": ["none", *FORMATS],
     "scale": ["none", "1024", "dynamic@8"],
     "out": ["none", *FORMATS],
 }
@@ -142,7 +144,7 @@ def test_round_trips_of_random_policies(seed: int) -> None:
         assert (again, hash(again), str(again)) == (policy, hash(policy), str(policy)), text
         toml = ps.Policy.from_toml(policy.to_toml())
         assert (toml, toml.name) == (policy, policy.name), text
-        built = replace(policy, rules=[Rule(r.scope, r.policy) for r in policy.rules])  # type: ignore[arg-type]
+        built = replace(policy, rules=[Rule(r.scope, r.policy) for r in policy.rules])
         assert built == policy, text
         for scope in ("Model/layer3/Dense_0", "attn1/scores", "block1/qkv/softmax", ""):
             found = policy.at(scope)
@@ -158,6 +160,8 @@ def test_every_field_has_a_key() -> None:
         "elementwise": "bf16",
         "update": "bf16:sr",
         "optimizer_state": "bf16",
+        "first_moment": "bf16",
+        "second_moment": "fp16",
         "loss_scale": "8",
         "tensor_scaling": "current",
         "functions": "portable",
@@ -210,11 +214,11 @@ def test_toml_file(tmp_path: Path) -> None:
         ("bf16;head:e=bf16,e=fp16", "gives 'e' twice"),
         (
             "bf16;head:p=bf16",
-            "rule 'head': p= is given; p, update, opt, scale, out exist once and are",
+            "rule 'head': p= is given; p, update, opt, mu, nu, scale, out exist once and are",
         ),
         (
             "bf16;head:bf16,scale=2",
-            "rule 'head': scale= is given; p, update, opt, scale, out exist",
+            "rule 'head': scale= is given; p, update, opt, mu, nu, scale, out exist",
         ),
         ("bf16,order=pairwize", "did you mean 'pairwise'?"),
         ("bf16,softmax=mxfp4", "softmax is"),
@@ -256,6 +260,6 @@ def test_errors_of_rule_objects() -> None:
     ):
         Rule("a", ps.Policy.parse(ISSUE))
     with pytest.raises(TypeError, match="rule is 3; allowed are a string or a Rule"):
-        replace(ps.Policy.parse("bf16"), rules=(3,))  # type: ignore[arg-type]
+        replace(ps.Policy.parse("bf16"), rules=(3,))
     with pytest.raises(TypeError, match="policy is 3; allowed are a string or a Policy"):
-        Rule("a", 3)  # type: ignore[arg-type]
+        Rule("a", 3)

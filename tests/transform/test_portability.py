@@ -113,7 +113,7 @@ def test_a_training_step_is_portable_from_end_to_end(policy: str, model: str) ->
     is_text = model == "transformer"
     optimizer = {"mlp": "sgd", "cnn": "momentum", "transformer": "adamw"}[model]
     config = ps.TrainConfig(
-        policy=policy,  # type: ignore[arg-type]
+        policy=policy,
         model=model,
         task="text" if is_text else "digits",
         batch_size=2,

@@ -17,6 +17,7 @@ from precsim.analysis.cost.storage import (
 from precsim.formats.storage import element_bits
 from precsim.training.recipes.loss_scaling import as_loss_scale
 from precsim.training.recipes.optimizers import find_buffers
+from precsim.training.recipes.rounded_leaves import moment_at
 from precsim.transform.policy import Policy
 from precsim.transform.tensor_scaling import delayed
 from precsim.transform.values import Origin, is_inexact
@@ -115,9 +116,11 @@ def optimizer_bits(optimizer: Any, weights: Any, policy: Policy) -> float:
         buffers = jax.tree.leaves(find_buffers(optimizer, state))
     except ValueError:  # all buffers are one vector, as in optax.flatten
         buffers = [leaf.ndim > 0 for leaf in jax.tree.leaves(state)]
-    fmt = policy.optimizer_state.format
-    total = 0.0
-    for leaf, is_buffer in zip(jax.tree.leaves(state), buffers, strict=True):
+    specs, total = policy.buffers, 0.0
+    for (path, leaf), is_buffer in zip(
+        jax.tree_util.tree_leaves_with_path(state), buffers, strict=True
+    ):
+        fmt = specs.get(moment_at(path), specs[""]).format
         bits = stored_bits(fmt, leaf.dtype) if is_buffer else dtype_bits(leaf.dtype)
         total += leaf.size * bits
     if policy.is_compensated:

@@ -291,7 +291,7 @@ def _granule_of(fmt: ScaledFormat, shape: tuple[int, ...]) -> Granule:
         return Granule()
     if isinstance(fmt, TileFormat):
         return Granule(fmt.across or 1, fmt.along or max(shape[-1:] or (1,)))
-    return Granule(1, fmt.block_size or 1)
+    return Granule(fmt.across if isinstance(fmt, BlockFormat) else 1, fmt.block_size or 1)
 
 
 def _amax(tensor: StoredTensor, granule: Granule, trial: _Trial, extent: Extent) -> float:

@@ -148,12 +148,12 @@ def _rounded_rows(option: tuple[RoundingSpec, int], x: Array) -> tuple[Array, Ar
 
 
 def _of_rows(fmt: ScaledFormat) -> ScaledFormat:
-    """Return the format with one scale for each row of a matrix."""
+    """Return the format with one scale, or whole blocks, for each row of a matrix."""
     if isinstance(fmt, AffineFormat):
         return replace(fmt, granularity=Granularity.CHANNEL, block_size=None)
     if isinstance(fmt, TileFormat):
         return replace(fmt, across=1, along=None)
-    return fmt
+    return replace(fmt, across=1, block_size=fmt.across * fmt.block_size)
 
 
 def _in_rows(x: np.ndarray) -> np.ndarray:

@@ -36,10 +36,10 @@ _LEAST_ENERGY = -50
 def predict_blocks(stats: TensorStatistics, spec: RoundingSpec, shift: int) -> tuple[Events, float]:
     """Return the range events and the SQNR of numbers times 2**shift."""
     fmt = spec.format
-    if not isinstance(fmt, BlockFormat) or fmt.scale_rule is not ScaleRule.FLOOR:
+    if not isinstance(fmt, BlockFormat) or fmt.scale_rule is not ScaleRule.FLOOR or fmt.across > 1:
         raise ValueError(
             f"spec is {spec}, whose scales follow from more than the exponents of blocks; allowed "
-            "are formats of single numbers and block formats of rule 'floor'"
+            "are formats of single numbers and block formats of rule 'floor', one vector a block"
         )
     blocks = stats.blocks
     if blocks is None or blocks.block_size != fmt.block_size:

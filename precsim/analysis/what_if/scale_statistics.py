@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from precsim._arrays import ArrayLike, is_traced
-from precsim.analysis.what_if.block_statistics import to_blocks
+from precsim._arrays import Array, ArrayLike, is_traced
 from precsim.formats.arguments import axis_of
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import as_carrier
 from precsim.formats.codec import decode
 from precsim.formats.registry import AnyFormat, get_format
+from precsim.rounding.scaled.grouping import to_groups
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,9 +128,9 @@ def scale_statistics(x: ArrayLike, fmt: str | AnyFormat, *, axis: int = -1) -> S
     quantized = quantize(x, fmt, axis=axis)
     codes = np.moveaxis(np.asarray(quantized.scales), axis, -1)
     tensor_scale: Any = quantized.tensor_scale
-    magnitude = np.abs(to_blocks(x, fmt.block_size, axis).astype(np.float64))
+    magnitude = np.abs(_in_blocks(x, fmt, axis).astype(np.float64))
     amax = magnitude.max(axis=-1, initial=0.0)
-    elements = to_blocks(np.ones(x.shape, np.float32), fmt.block_size, axis).sum(axis=-1)
+    elements = _in_blocks(np.ones(x.shape, np.float32), fmt, axis).sum(axis=-1)
     with np.errstate(invalid="ignore"):
         square = np.square(magnitude / amax[:, None]).sum(axis=-1) / elements
     return ScaleStatistics(
@@ -141,6 +141,12 @@ def scale_statistics(x: ArrayLike, fmt: str | AnyFormat, *, axis: int = -1) -> S
         amax=amax,
         crest=1 / np.sqrt(square),
     )
+
+
+def _in_blocks(x: Array, fmt: BlockFormat, axis: int) -> Array:
+    """Return the blocks, (blocks, elements); zeros fill up those at the ends."""
+    groups = to_groups(x, fmt, axis)
+    return groups.reshape(-1, groups.shape[-1])
 
 
 def _block_format(fmt: str | AnyFormat) -> BlockFormat:

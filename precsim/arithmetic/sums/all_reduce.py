@@ -1,6 +1,7 @@
 """All-reduces: orders of the additions by which the ranks of a program get one sum."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from precsim.formats.arguments import not_allowed, shown
 from precsim.formats.scaled import refuse_scaled
@@ -59,7 +60,7 @@ class AllReduce:
     """
 
     algorithm: str = "doubling"
-    rounding: RoundingSpec = RoundingSpec.parse("fp32")  # noqa: RUF009  # frozen
+    rounding: RoundingSpec | Any = RoundingSpec.parse("fp32")  # noqa: RUF009  # frozen
     has_feedback: bool = False
 
     def __post_init__(self) -> None:

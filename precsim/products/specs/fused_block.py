@@ -7,7 +7,7 @@ accumulator's format. A kernel chains such steps over K by a schedule.
 
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from precsim.formats.arguments import integer, shown
 
@@ -244,7 +244,7 @@ class FusedBlock:
     length: int
     fraction_bits: int
     zero_exponent: int | None = None
-    schedule: Schedule = FLAT
+    schedule: Schedule | Any = FLAT
     sticky: bool = False
     group: int = 1
 

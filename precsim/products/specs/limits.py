@@ -158,6 +158,11 @@ def _operand(name: str, part: RoundingSpec | None, order: FusedBlock) -> CoreOpe
     fmt = part.format
     if not isinstance(fmt.element, FloatFormat) or fmt.element.emin < BINARY32.emin:
         raise ValueError(f"{name} is '{part}'; a fused block takes floating-point elements")
+    if fmt.across > 1:
+        raise ValueError(
+            f"{name} is '{part}', whose blocks have {fmt.across} vectors; allowed for a tensor core are "
+            "blocks of one vector"
+        )
     if order.group == 1 and fmt.scale.precision != 1:
         raise ValueError(
             f"{name} is '{part}', whose scales are {fmt.scale}; allowed without groups are powers of two "

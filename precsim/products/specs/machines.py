@@ -247,7 +247,7 @@ def block_kind(name: str) -> str | None:
         fmt = RoundingSpec.parse(name).format
     except ValueError:
         return None
-    if not isinstance(fmt, BlockFormat):
+    if not isinstance(fmt, BlockFormat) or fmt.across > 1:
         return None
     element, scale = str(fmt.element), str(fmt.scale)
     match scale, fmt.block_size:

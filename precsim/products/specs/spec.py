@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Any
 
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
 from precsim.formats.affine import AffineFormat
@@ -121,13 +122,13 @@ class MatmulSpec(InNotebooks):
     'bf16_bf16_fp32[rtz]->bf16'
     """
 
-    lhs: RoundingSpec | None = None
-    rhs: RoundingSpec | None = None
-    accumulator: RoundingSpec
-    product: RoundingSpec | None = None
-    adder: RoundingSpec | None = None
-    output: RoundingSpec | None = None
-    order: Order | FusedBlock | StepBlock = SEQUENTIAL
+    lhs: RoundingSpec | Any | None = None
+    rhs: RoundingSpec | Any | None = None
+    accumulator: RoundingSpec | Any
+    product: RoundingSpec | Any | None = None
+    adder: RoundingSpec | Any | None = None
+    output: RoundingSpec | Any | None = None
+    order: Order | FusedBlock | StepBlock | Any = SEQUENTIAL
     rotation: int | None = None
 
     def __post_init__(self) -> None:
@@ -298,7 +299,7 @@ class MatmulSpec(InNotebooks):
         bare = text.removesuffix(f":rht={ROTATION}")
         if (machine := parse_machine(bare)) is not None:
             rotation = None if bare == text else ROTATION
-            return cls(**machine, rotation=rotation)  # type: ignore[arg-type]
+            return cls(**machine, rotation=rotation)
         head, *options = split_outside_brackets(text, ":")
         operands, arrow, output = head.partition("->")
         pieces = split_operands(operands, (3,))

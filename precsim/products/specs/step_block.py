@@ -9,7 +9,7 @@ MI100, MI250X and MI300X; Khattak and Mikaitis, ACM TACO, doi 10.1145/3830409.
 
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from precsim.formats.arguments import integer
 from precsim.products.specs.fused_block import FLAT, Schedule, check_steps, parse_schedule
@@ -64,7 +64,7 @@ class ExactBlock:
     """
 
     length: int
-    schedule: Schedule = FLAT
+    schedule: Schedule | Any = FLAT
 
     def __post_init__(self) -> None:
         """Turn a string into a schedule and check."""
@@ -108,7 +108,7 @@ class PairwiseBlock:
     """
 
     length: int
-    schedule: Schedule = FLAT
+    schedule: Schedule | Any = FLAT
 
     def __post_init__(self) -> None:
         """Turn a string into a schedule and check."""
@@ -171,7 +171,7 @@ class FlooredBlock:
     length: int
     fraction_bits: int
     parts: int = 1
-    schedule: Schedule = FLAT
+    schedule: Schedule | Any = FLAT
 
     def __post_init__(self) -> None:
         """Turn a string into a schedule and check."""

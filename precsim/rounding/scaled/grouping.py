@@ -2,13 +2,15 @@
 
 Groups come last, as (..., groups, group_size). Blocks run along an axis, the last one filled up
 with zeros (as cuBLAS has it); a channel is all that has one index along the axis; a tensor is one
-group. The vectors of a tile run along the axis too, and lie side by side along the last other axis.
+group. The vectors of a tile run along the axis too, and lie side by side along the last other axis;
+a block of several vectors is such a tile.
 """
 
 import math
 
 from precsim._arrays import Array, namespace
 from precsim.formats.affine import AffineFormat, Granularity
+from precsim.formats.block import BlockFormat
 from precsim.formats.scaled import ScaledFormat
 from precsim.formats.tile import TileFormat
 
@@ -19,6 +21,15 @@ def granularity(fmt: ScaledFormat) -> Granularity:
         return fmt.granularity
     is_whole = isinstance(fmt, TileFormat) and fmt.across is None
     return Granularity.TENSOR if is_whole else Granularity.BLOCK
+
+
+def _tile_of(fmt: ScaledFormat) -> tuple[int, int | None] | None:
+    """Return how many vectors, and how many elements of each, a tile has; None without tiles."""
+    if isinstance(fmt, BlockFormat) and fmt.across > 1:
+        return fmt.across, fmt.block_size
+    if isinstance(fmt, TileFormat) and fmt.across is not None:
+        return fmt.across, fmt.along
+    return None
 
 
 def to_tiles(x: Array, across: int, along: int | None) -> Array:
@@ -62,8 +73,8 @@ def _other(axis: int) -> int:
 def to_groups(x: Array, fmt: ScaledFormat, axis: int) -> Array:
     """Return the elements of an array by groups."""
     xp = namespace(x)
-    if isinstance(fmt, TileFormat) and fmt.across is not None:
-        return to_tiles(vectors(x, axis), fmt.across, fmt.along)
+    if (sides := _tile_of(fmt)) is not None:
+        return to_tiles(vectors(x, axis), *sides)
     match granularity(fmt):
         case Granularity.TENSOR:
             return x.reshape(1, x.size)
@@ -83,9 +94,9 @@ def to_groups(x: Array, fmt: ScaledFormat, axis: int) -> Array:
 def from_groups(groups: Array, fmt: ScaledFormat, axis: int, shape: tuple[int, ...]) -> Array:
     """Return the array of a shape from its elements by groups."""
     xp = namespace(groups)
-    if isinstance(fmt, TileFormat) and fmt.across is not None:
+    if (sides := _tile_of(fmt)) is not None:
         laid = (1, *shape) if len(shape) == 1 else (shape[_other(axis)], shape[axis])
-        return from_vectors(from_tiles(groups, fmt.across, laid), axis, len(shape))
+        return from_vectors(from_tiles(groups, sides[0], laid), axis, len(shape))
     axis %= len(shape) or 1
     match granularity(fmt):
         case Granularity.TENSOR:
@@ -101,7 +112,7 @@ def from_groups(groups: Array, fmt: ScaledFormat, axis: int, shape: tuple[int, .
 
 def scales_to_array(scales: Array, fmt: ScaledFormat, axis: int, ndim: int) -> Array:
     """Lay out one number per group along the axes of the array."""
-    if isinstance(fmt, TileFormat) and fmt.across is not None:
+    if _tile_of(fmt) is not None:
         return from_vectors(scales, axis, ndim)
     match granularity(fmt):
         case Granularity.TENSOR:
@@ -116,7 +127,7 @@ def scales_to_array(scales: Array, fmt: ScaledFormat, axis: int, ndim: int) -> A
 
 def blocks_of_scales(scales: Array, fmt: ScaledFormat, axis: int) -> Array:
     """Return the scales of blocks, (..., blocks, 1), beside which `to_groups` puts the elements."""
-    if isinstance(fmt, TileFormat):
+    if _tile_of(fmt) is not None:
         return vectors(scales, axis)[..., None]
     return namespace(scales).moveaxis(scales, axis, -1)[..., None]
 
@@ -133,10 +144,12 @@ def go_together(
     if granularity(fmt) is not Granularity.BLOCK:
         return all(n in (1, size) for n, size in zip(scales, shape, strict=True))
     expected = list(shape)
-    if isinstance(fmt, TileFormat):
-        expected[axis] = -(-shape[axis] // (fmt.along or max(shape[axis], 1)))
+    if (sides := _tile_of(fmt)) is not None:
+        across, along = sides
+        expected[axis] = -(-shape[axis] // (along or max(shape[axis], 1)))
         if len(shape) > 1:
-            expected[_other(axis)] = -(-shape[_other(axis)] // (fmt.across or 1))
+            expected[_other(axis)] = -(-shape[_other(axis)] // across)
     else:
+        assert not isinstance(fmt, TileFormat)
         expected[axis] = -(-shape[axis] // (fmt.block_size or 1))
     return scales == tuple(expected)

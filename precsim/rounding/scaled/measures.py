@@ -4,18 +4,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from precsim._arrays import Array, ArrayLike, bitcast
-from precsim.formats.affine import AffineFormat
+import numpy as np
+
+from precsim._arrays import Array, ArrayLike, absolute, bitcast, count_true, namespace
+from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.block import BlockFormat
-from precsim.formats.carrier import Carrier, as_carrier, is_infinite, select
+from precsim.formats.carrier import FLOAT32, Carrier, as_carrier, is_infinite, select
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import ScaledFormat, scaled_format
 from precsim.formats.tile import TileFormat
 from precsim.rounding.events import Events, from_patterns, is_beyond
+from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.scaled import affine, block, grouping, tile
 from precsim.rounding.scaled.float_steps import constant
+from precsim.rounding.scaled.scale import Scale, factors_of
 from precsim.rounding.spec import RoundingSpec
 from precsim.rounding.ulp import ulp_bits
 
@@ -38,6 +42,57 @@ def classify_scaled(before: Array, after: Array, spec: RoundingSpec, axis: int) 
     # The last block of a row is filled up with zeros, which are no elements of the array.
     masks = (grouping.from_groups(m, fmt, axis, before.shape).reshape(-1) for m in events[1:])
     return Events(True, *masks)
+
+
+def count_operand(x: Array, scale: Scale | None, spec: RoundingSpec) -> Array:
+    """Count the events of a float32 operand of a product, int32 of shape (7,), as `count` does.
+
+    `x` has the shape (..., vectors, K): rows of the left operand, columns of the right one. Scales
+    follow from it as they do in the product, unless that of the whole operand is given. Elements
+    count: one that is 0 has underflowed, whatever its scale is.
+    """
+    fmt, axis = scaled_format(spec.format), -1
+    assert fmt is not None
+    if isinstance(fmt, AffineFormat) and fmt.granularity is Granularity.CHANNEL:
+        x, axis = x.reshape(-1, x.shape[-1]), -2
+    groups = grouping.to_groups(bitcast(x, FLOAT32.uint_dtype), fmt, axis)
+    elements, beyond, smallest = _elements(groups, scale, spec)
+    beyond = beyond | is_infinite(groups, FLOAT32)
+    events = from_patterns(groups, elements, beyond, smallest, spec, FLOAT32)
+    masks = (grouping.from_groups(mask, fmt, axis, x.shape) for mask in events[1:])
+    return count_true(True, *(mask.reshape(-1) for mask in masks))
+
+
+def _elements(groups: Array, scale: Scale | None, spec: RoundingSpec) -> tuple[Array, Array, Array]:
+    """Return rounded elements, which are beyond the range, and the smallest normal one.
+
+    Elements are patterns, NaN where they are lost; those of integers are 0 where the code is.
+    """
+    u, fmt = FLOAT32.uint, spec.format
+    if isinstance(fmt, AffineFormat):
+        steps = affine.round_to_steps(groups, None, spec, FLOAT32)
+        least, most = affine.code_range(fmt)
+        beyond = (steps.codes < np.int32(least)) | (steps.codes > np.int32(most))
+        codes = namespace(groups).clip(steps.codes, np.int32(least), np.int32(most))
+        elements = absolute(codes - steps.zero_points[..., None]).astype(groups.dtype)
+        lost, smallest = steps.is_lost, u(0)
+    else:
+        assert isinstance(fmt, TileFormat | BlockFormat)
+        element = replace(spec, format=fmt.element)
+        if isinstance(fmt, TileFormat):
+            factors = None if scale is None else factors_of(scale)
+            products = tile.multiply_by_factors(groups, spec, FLOAT32, factors)
+            exact, lost = products.bits, products.is_lost
+            elements = round_bits(exact, element, FLOAT32)
+        else:
+            quotients = block.divide_by_scales(groups, spec, FLOAT32)
+            exact, tail, rest = quotients.exact
+            elements = round_bits(exact, element, FLOAT32, tail=tail, rest=rest)
+            exact, lost = exact | ((tail | rest) != u(0)).astype(groups.dtype), quotients.is_lost
+        beyond = is_beyond(exact, element, FLOAT32)
+        is_fixed = isinstance(element.format, FixedPointFormat)
+        smallest = u(0 if is_fixed else limits(element, FLOAT32).min_normal)
+    return select(lost[..., None], u(FLOAT32.quiet_nan), elements), beyond, smallest
 
 
 def scaled_ulp(x: ArrayLike, fmt: ScaledFormat, axis: int) -> Array:

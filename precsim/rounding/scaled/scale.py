@@ -65,8 +65,7 @@ def with_scale(
     draws = None if random_bits is None else random_bits.reshape(1, -1)
     fmt = spec.format
     if isinstance(fmt, TileFormat):
-        factors = inverse(scale) if given.factor is None else _pattern(xp.asarray(given.factor))
-        elements, lost = tile.round_tiles(bits, draws, spec, FLOAT32, factors)
+        elements, lost = tile.round_tiles(bits, draws, spec, FLOAT32, factors_of(given))
         scale = select(lost > _U(FLOAT32.infinity), lost, scale)
         return bitcast(elements, np.float32).reshape(x.shape), bitcast(scale, np.float32)
     assert isinstance(fmt, AffineFormat)
@@ -77,6 +76,13 @@ def with_scale(
     least, most = (np.int32(code) - zero for code in (fmt.min_code, fmt.max_code))
     scale = select(is_lost, _U(FLOAT32.quiet_nan), scale)
     return xp.clip(steps, least, most).reshape(x.shape), bitcast(scale, np.float32)
+
+
+def factors_of(given: Scale) -> Array:
+    """Return the pattern, of shape (1,), of what numbers are multiplied with before rounding."""
+    if given.factor is None:
+        return inverse(_pattern(namespace(given.scale).asarray(given.scale)))
+    return _pattern(namespace(given.factor).asarray(given.factor))
 
 
 def inverse(bits: Array) -> Array:

@@ -60,11 +60,17 @@ def _nearest(tree: Any, spec: RoundingSpec) -> Any:
 
 def _buffers(state: TrainState, old: Setup, new: Setup) -> Any:
     """Return the optimizer's state, its buffers in the format of the new policy."""
-    spec, buffers = new.config.policy.optimizer_state, state.optimizer_state
-    if spec.format == old.config.policy.optimizer_state.format:
+    before, after = (
+        {
+            name: RoundingSpec(format=spec.format)
+            for name, spec in setup.config.policy.buffers.items()
+        }
+        for setup in (old, new)
+    )
+    buffers = state.optimizer_state
+    if before == after:
         return buffers
-    nearest = RoundingSpec(format=spec.format)
-    return round_leaves(buffers, nearest, key=None, step=None, where=new.buffers(buffers))
+    return round_leaves(buffers, after, key=None, step=None, where=new.buffers(buffers))
 
 
 def _same(known: DelayedScale | None, first: DelayedScale) -> DelayedScale:

@@ -71,13 +71,13 @@ class Feedback:
     ('fp32_fp32_fp32', 'q3.4_q3.4_fp32->q3.4')
     """
 
-    levels: tuple[Policy, ...]
+    levels: tuple[Policy, ...] | Any
     every: int = 50
     lost: float = 0.05
     swallowed: float = 0.5
     correction: str = "kahan"
     gap: float | None = None
-    reference: tuple[float, ...] = ()
+    reference: tuple[float, ...] | Any = ()
     release: float = 0.5
     patience: int = 3
 

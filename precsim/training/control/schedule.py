@@ -69,8 +69,8 @@ class Schedule:
     q3.4@0,q3.5@24,q3.6@42,q3.7@59,q3.8@77,@100
     """
 
-    starts: tuple[int, ...]
-    policies: tuple[Policy, ...]
+    starts: tuple[int, ...] | Any
+    policies: tuple[Policy, ...] | Any
     period: int | None = None
     name: str = field(default="", compare=False)
 
@@ -128,7 +128,7 @@ class Schedule:
         """Return a schedule that goes through policies once, each for as many steps."""
         steps, count = integer(steps, "steps of a ramp", len(policies)), len(policies)
         starts = tuple(-(-n * steps // count) for n in range(count))
-        return cls(starts=starts, policies=tuple(policies), name=name)  # type: ignore[arg-type]
+        return cls(starts=starts, policies=tuple(policies), name=name)
 
     @classmethod
     def cyclic(cls, policies: Sequence[Policy | str], period: int, *, name: str = "") -> "Schedule":
@@ -139,7 +139,7 @@ class Schedule:
         starts = (0, *(math.ceil(turn - 1e-9) for turn in turns))
         return cls(
             starts=starts,
-            policies=tuple(policies),  # type: ignore[arg-type]
+            policies=tuple(policies),
             period=period,
             name=name,
         )

@@ -1,5 +1,6 @@
 """The optimizers of a run: SGD in portable arithmetic, Adam as optax has it or portable too."""
 
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,33 @@ def _rule(config: TrainConfig) -> optax.GradientTransformation:
             sgd = portable_sgd(rate, momentum=_MOMENTUM if name == "momentum" else None)
             # Buffers stand where optax.sgd has them: random bits depend on the path.
             return sgd if is_portable else optax.chain(sgd)
+
+
+def updates_of(
+    optimizer: Any, gradients: Any, state: Any, params: Any, *, loss: Array
+) -> tuple[Any, Any]:
+    """Return the updates and the next state; the optimizer may ask for `value`, the step's loss."""
+    update = optax.with_extra_args_support(optimizer).update
+    updates, state = update(gradients, state, params, value=loss, grad=gradients)
+    return updates, state
+
+
+def check_arguments(optimizer: Any, state: Any, params: Any) -> None:
+    """Refuse an optimizer that asks for more than gradients, weights and a loss."""
+    loss = np.float32(0)
+    try:
+        jax.eval_shape(
+            lambda state, params, loss: updates_of(optimizer, params, state, params, loss=loss),
+            *(state, params, loss),
+        )
+    except TypeError as error:
+        missing = re.search(r"missing \d+ required .*argument\w*: (.+)", str(error))
+        if missing is None:
+            raise
+        raise ValueError(
+            f"optimizer needs {missing[1]}; allowed are optimizers that take gradients, state, weights, "
+            "and the loss of the step as value"
+        ) from None
 
 
 def buffers_of(config: TrainConfig, state: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rounded, compensated and master weights, and rounded states, around an optax optimizer."""
+"""Rounded, compensated and master weights, around an optax optimizer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,11 +13,9 @@ from precsim.arithmetic.elementwise import subtract
 from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import get_format
 from precsim.formats.scaled import refuse_scaled
-from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
 from precsim.training.recipes.leaves import is_trained, widened
-from precsim.training.recipes.optimizers import find_buffers
-from precsim.training.recipes.rounded_leaves import round_leaves
+from precsim.training.recipes.rounded_leaves import key_of_noise, round_leaves
 from precsim.training.recipes.updates import apply_updates
 
 _MOST_BITS = 16
@@ -49,15 +47,6 @@ class MasterState(NamedTuple):
     """The weights in float32."""
     inner_state: Any
     """State of the inner optimizer."""
-
-
-class RoundedBuffers(NamedTuple):
-    """State of `round_states`."""
-
-    step: Array
-    """Steps so far, an int32."""
-    inner_state: Any
-    """State of the inner optimizer, its buffers rounded."""
 
 
 def round_params(rounding: SpecLike, *, key: Array | int = 0) -> Any:
@@ -251,73 +240,6 @@ def master_params(inner: Any, rounding: SpecLike, *, key: Array | int = 0) -> An
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def round_states(inner: Any, rounding: SpecLike, *, key: Array | int = 0) -> Any:
-    """Round the buffers of an optimizer after each step: momentum, second moments and the like.
-
-    Parameters
-    ----------
-    inner : optax.GradientTransformation
-        The optimizer.
-    rounding : str, Format or RoundingSpec
-        Format and rule of the buffers, for example "bf16:sr", "mxfp8_e4m3" or
-        "int8_symmetric_block32"; any format that `ps.round_to` takes and float32 holds.
-    key : int or jax.Array
-        Seed, or key made from it, of mode sr; noise depends on (key, step, path of the leaf in the
-        inner state, element index) only.
-
-    Returns
-    -------
-    optax.GradientTransformationExtraArgs
-        Its updates are those of `inner` from the rounded buffers of the last step. Its state is a
-        named tuple (`step`, `inner_state`).
-
-    Raises
-    ------
-    TypeError
-        If the buffers are not float32, or are not one per weight (inside of `optax.flatten`).
-
-    Notes
-    -----
-    The buffers hold values of the format in float32 arrays: numbers as they would be, not memory
-    saved. Blocks run along the last axis. Counters and hyperparameters stay as they are. Weights
-    and gradients in bfloat16 or float16 reach `inner` as float32.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp, optax, precsim as ps
-    >>> optimizer = ps.optax.round_states(optax.sgd(1.0, momentum=0.5), "e4m3")
-    >>> w = jnp.zeros(2)
-    >>> updates, state = optimizer.update(jnp.float32([1.1, 3.3]), optimizer.init(w), w)
-    >>> updates.tolist(), state.inner_state[0].trace.tolist()
-    ([-1.1, -3.3], [1.125, 3.25])
-    """
-    spec = RoundingSpec.parse(rounding)
-    key_of = _key_of(spec, key)
-    inner = optax.with_extra_args_support(inner)
-
-    def init(params: Any) -> RoundedBuffers:
-        state = inner.init(widened(params))
-        _check_buffers(state, _buffers(inner, state))
-        return RoundedBuffers(jnp.int32(0), state)
-
-    def update(
-        updates: Any, state: RoundedBuffers, params: Any = None, **extra: Any
-    ) -> tuple[Any, RoundedBuffers]:
-        weights = None if params is None else widened(params)
-        changes, new = inner.update(widened(updates), state.inner_state, weights, **extra)
-        new = round_leaves(
-            new,
-            spec,
-            key=key_of(),
-            step=state.step,
-            name="optimizer state",
-            where=_buffers(inner, new),
-        )
-        return changes, RoundedBuffers(state.step + 1, new)
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
 def _checked(rounding: SpecLike, key: Array | int) -> tuple[RoundingSpec, Callable[[], Any]]:
     """Return the spec of rounded weights, and what makes the key; refuse what cannot be added."""
     spec = RoundingSpec.parse(rounding)
@@ -329,16 +251,7 @@ def _checked(rounding: SpecLike, key: Array | int) -> tuple[RoundingSpec, Callab
             f"rounding is '{spec}', with {bits} significant bits; allowed are {_MOST_BITS} at most, as "
             "optax adds updates in float32 (ps.apply_updates takes all)"
         )
-    return spec, _key_of(spec, key)
-
-
-def _key_of(spec: RoundingSpec, key: Array | int) -> Callable[[], Any]:
-    is_stochastic = spec.mode is RoundingMode.STOCHASTIC
-    return lambda: (
-        (jax.random.key(key) if isinstance(key, (int, np.integer)) else key)
-        if is_stochastic
-        else None
-    )
+    return spec, key_of_noise([spec], key)
 
 
 def _carriers(params: Any, spec: RoundingSpec) -> Any:
@@ -369,25 +282,3 @@ def _differences(updates: Any, new: Any, old: Any) -> Any:
         )
     ]
     return structure.unflatten(changes)
-
-
-def _buffers(inner: Any, state: Any) -> Any:
-    """Return which leaves of a state are buffers."""
-    try:
-        return find_buffers(inner, state)
-    except ValueError as error:
-        raise TypeError(
-            "inner has a state without one buffer per weight, as that of optax.flatten; allowed is "
-            "round_states inside of it"
-        ) from error
-
-
-def _check_buffers(state: Any, buffers: Any) -> None:
-    """Refuse buffers that are not float32."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    for (path, leaf), is_buffer in zip(leaves, jax.tree.leaves(buffers), strict=True):
-        if is_buffer and is_trained(leaf) and leaf.dtype != np.float32:
-            raise TypeError(
-                f"buffer{jax.tree_util.keystr(path)} has dtype {leaf.dtype}; allowed is float32, which "
-                "round_states rounds (no mu_dtype)"
-            )

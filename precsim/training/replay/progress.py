@@ -49,7 +49,7 @@ class Checkpoints:
     True
     """
 
-    folder: Path
+    folder: Path | Any
     every: int
     keep: int = 2
 

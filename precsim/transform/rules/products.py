@@ -20,6 +20,7 @@ from precsim.products.scaled.product import NO_SCALES, Scales
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
+from precsim.rounding.scaled.measures import count_operand
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.identity import leaves_products
 from precsim.transform.noise import bits_at
@@ -146,6 +147,7 @@ def product(op: Operation) -> list[Value]:
     noise = _noise(op, (spec, dgrad, wgrad), shapes)
     backend = op.context.backend
     given = _delayed_scales(op, (rows, columns), spec)
+    _count_scaled(op, (rows, columns.mT), spec, given)
 
     def run(a: Any, b: Any, spec: MatmulSpec, bits: Any) -> Any:
         return matmul(a, b, spec, backend=backend, random_bits=bits)
@@ -188,6 +190,17 @@ def _operands(op: Operation, spec: MatmulSpec, *, swaps: bool = False) -> list[A
         else:
             arrays[n] = op.brought(n, side)
     return arrays
+
+
+def _count_scaled(
+    op: Operation, vectors: tuple[Array, Array], spec: MatmulSpec, given: Scales
+) -> None:
+    """Let the events of operands with scales be counted, (..., vectors, K) each."""
+    if op.context.watch is None or spec.rotation is not None or spec.has_random_operands:
+        return
+    for x, side, scale in zip(vectors, (spec.lhs, spec.rhs), given, strict=True):
+        if side is not None and scaled_format(side.format) is not None:
+            op.count(count_operand(x, scale, side))
 
 
 def _cotangent_factor(op: Operation) -> float | None:

@@ -116,6 +116,8 @@ def test_state_of_optimizers_and_of_loss_scales() -> None:
     assert step("fp32", "momentum").optimizer == 4 * COUNT
     assert step("fp32", "adam").optimizer == 8 * COUNT + counter
     assert step("fp32,opt=bf16", optax.adam(0.1)).optimizer == 4 * COUNT + counter
+    assert step("fp32,mu=bf16", "adam").optimizer == 6 * COUNT + counter
+    assert step("fp32,opt=e4m3,nu=bf16", "adam").optimizer == 3 * COUNT + counter
     assert step("bf16_kahan", "sgd").optimizer == 2 * COUNT
     assert step("fp32,opt=int8_symmetric_block32", "momentum").optimizer == COUNT * 9 / 8
     flat = optax.flatten(optax.sgd(0.1, momentum=0.9))

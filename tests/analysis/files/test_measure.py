@@ -48,6 +48,8 @@ FORMATS = [
         "mxfp4_rceil",
         "nvfp4",
         "nvfp4:saturate_infinity",
+        "nvfp4_2x16",
+        "mxfp4_4x8",
         "int8",
         "uint4",
         "int4_symmetric_block32",

@@ -159,6 +159,12 @@ def test_weights_and_gradients_in_block_formats() -> None:
             assert prediction.sqnr == pytest.approx(ratio, abs=0.1), (name, fmt)
 
 
+def test_blocks_of_several_vectors_are_refused() -> None:
+    stats = ps.errors.statistics(np.ones((32, 64), np.float32), block_size=32)
+    with pytest.raises(ValueError, match=r"spec is mxfp4_32x32, .* one vector a block"):
+        ps.errors.predict(stats, "mxfp4_32x32")
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_block_formats_with_zeros_and_lost_blocks(axis: int) -> None:
     x = np.resize(made_of_integers(), (30, 70))

@@ -122,6 +122,15 @@ def test_scales_of_mx_and_nvfp4_blocks() -> None:
         ps.errors.scale_statistics(x, "fp16")
 
 
+def test_scales_of_squares() -> None:
+    x = np.ones((17, 40), np.float32)
+    x[16, 39], x[3, 17] = 64.0, np.nan
+    found = ps.errors.scale_statistics(x, "mxfp4_16x16")
+    assert found.amax.tolist()[::2] == [1, 1, 1]
+    assert (found.codes.size, found.lost_blocks, found.amax[5]) == (6, 1, 64)
+    assert found.crest[5] == pytest.approx(64 / ((7 + 4096) / 8) ** 0.5)  # 1 x 8 of it are there
+
+
 def test_blocks_by_exponent_are_the_scales_of_mx() -> None:
     x = tree()["g"]
     blocks = ps.errors.statistics(x, block_size=32).blocks

@@ -63,7 +63,7 @@ def test_definition(order: str, fmt: str) -> None:
             ps.round_to(rng.standard_normal(s).astype(np.float32), fmt) for s in ((2, k), (k, 3))
         )
         c = ps.round_to(rng.standard_normal((2, 3)).astype(np.float32), fmt)
-        spec = ps.MatmulSpec(lhs=fmt, rhs=fmt, accumulator=fmt, order=order)  # type: ignore[arg-type]
+        spec = ps.MatmulSpec(lhs=fmt, rhs=fmt, accumulator=fmt, order=order)
         got = ps.matmul(a, b, spec, c=c, backend="reference")
         exact = [
             [
@@ -111,7 +111,7 @@ def test_errors_keep_their_bounds(order: str, fmt: str) -> None:
     n = 150
     rng = np.random.default_rng(6)
     a, b = (ps.round_to(rng.random(s).astype(np.float32), fmt) for s in ((1, n), (n, 1)))
-    spec = ps.MatmulSpec(lhs=fmt, rhs=fmt, accumulator=fmt, order=order)  # type: ignore[arg-type]
+    spec = ps.MatmulSpec(lhs=fmt, rhs=fmt, accumulator=fmt, order=order)
     exact = sum(
         (Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a[0], b[:, 0], strict=True)),
         Fraction(0),

@@ -1,9 +1,12 @@
 """MX and NVFP4 operands in ordinary products, against the oracle of block formats."""
 
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -77,6 +80,54 @@ def test_exact_order_is_the_exact_sum() -> None:
     for i, j in np.ndindex(2, 2):
         total = sum((p * q for p, q in zip(x[i], y[j], strict=True)), Fraction(0))
         assert got[i, j] == ps.oracle.round_exact(total, "fp32").value
+
+
+@pytest.mark.long
+def test_forward_and_backward_use_the_same_weights_in_squares() -> None:
+    """With 1 x 16 blocks the weights of dgrad differ from those of the forward product."""
+    rng = np.random.default_rng(3)
+    w = single(rng.normal(size=(40, 24)) * 2.0 ** rng.integers(-4, 4, (40, 1)))
+    policy = "nvfp4,fwd=raw_{0}_fp32,dgrad=raw_{0}_fp32,wgrad=raw_raw_fp32,e=fp32"
+    used = {}
+    for name in ("nvfp4", "nvfp4_16x16"):
+        product = ps.emulate(lambda w, x: x @ w, policy.format(name))
+        forward, pull = jax.vjp(partial(product, w), jnp.eye(40))
+        rows = [pull(jnp.tile(jnp.eye(24)[k], (40, 1)))[0][0] for k in range(24)]
+        backward = jnp.stack(rows)
+        used[name] = np.asarray(forward), np.asarray(backward).T
+    assert_same_bits(*used["nvfp4_16x16"])
+    # A sum with zeros of both signs is +0.
+    assert_same_bits(used["nvfp4_16x16"][0], ps.round_to(w, "nvfp4_16x16", axis=0) + F(0))
+    assert not np.array_equal(*used["nvfp4"])
+
+
+@pytest.mark.parametrize("spec", ["nvfp4_nvfp4_16x16_fp32", "mxfp4_16x32_mxfp4_8x8_fp32:pairwise"])
+def test_squares_as_operands(spec: str) -> None:
+    rng = np.random.default_rng(4)
+    a, b = single(rng.normal(size=(20, 40))), single(rng.normal(size=(40, 18)))
+    parsed: Any = ps.MatmulSpec.parse(spec)
+    assert str(parsed) == spec
+    operands = (a, parsed.lhs, -1), (b, parsed.rhs, 0)
+    left, right = (ps.round_to(x, part, axis=axis) for x, part, axis in operands)
+    # Elements times scales of blocks, without the scale of the array, are multiplied.
+    scales = [ps.quantize(x, part.format, axis=axis).tensor_scale for x, part, axis in operands]
+    if scales[0] is None:
+        plain = f"raw_raw_fp32{':pairwise' if 'pairwise' in spec else ''}"
+        expected = ps.matmul(left, right, plain, backend="reference")
+        assert_same_bits(ps.matmul(a, b, spec, backend="reference"), expected)
+    got = ps.matmul(a, b, spec, backend="reference")
+    exact = left.astype(float) @ right.astype(float)
+    bound = ps.gamma(40 + 3, "fp32") * (abs(left).astype(float) @ abs(right).astype(float))
+    assert (abs(got - exact) <= bound).all()
+    assert_same_bits(np.asarray(jax.jit(lambda a, b: ps.matmul(a, b, spec))(a, b)), got)
+
+
+def test_tensor_cores_refuse_squares() -> None:
+    with pytest.raises(ValueError, match="b200 has no product"):
+        ps.MatmulSpec.parse("b200:nvfp4_16x16")
+    core = ps.MatmulSpec.parse("b200:mxfp8")
+    with pytest.raises(ValueError, match="lhs is 'mxfp8_32x32', whose blocks have 32 vectors"):
+        replace(core, lhs=ps.RoundingSpec.parse("mxfp8_32x32"))
 
 
 @pytest.mark.long

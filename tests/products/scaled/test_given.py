@@ -22,7 +22,7 @@ def operands(m: int, k: int, n: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("fmt", ["int8", "uint4", "int8_symmetric", E4M3, f"{E5M2}:pow2"])
 def test_the_range_of_an_operand_gives_its_current_scale(fmt: str) -> None:
     a, b, _ = operands(3, 9, 4)
-    spec = ps.MatmulSpec(lhs=fmt, rhs=fmt, accumulator="fp32")  # type: ignore[arg-type]
+    spec = ps.MatmulSpec(lhs=fmt, rhs=fmt, accumulator="fp32")
     scales = {"a": ps.calibrate(a, fmt), "b": ps.calibrate(b, fmt)}
     got = ps.matmul(a, b, spec, scales=scales, backend="reference")
     assert_same_bits(got, ps.matmul(a, b, spec, backend="reference"))

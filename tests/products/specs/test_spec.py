@@ -38,7 +38,7 @@ def test_names_with_underscores_side_by_side_survive_the_round_trip() -> None:
     """``mxfp8_e5m2``, ``mxfp8``, ``e5m2`` joined are ``mxfp8``, ``e5m2`` and another, too."""
     names = [n for n in ps.list_formats() if isinstance(ps.get_format(n), ps.BlockFormat)]
     for lhs, rhs, last in itertools.product([*names, "e5m2"], [*names, "e2m1"], ["e5m2", "e2m1"]):
-        spec = MatmulSpec(lhs=lhs, rhs=rhs, accumulator=last)  # type: ignore[arg-type]
+        spec = MatmulSpec(lhs=lhs, rhs=rhs, accumulator=last)
         assert MatmulSpec.parse(str(spec)) == spec, str(spec)
 
 
@@ -71,10 +71,10 @@ def test_fields() -> None:
     made = MatmulSpec(
         lhs=ps.RoundingSpec.parse("bf16:rtz"),
         rhs=None,
-        accumulator="fp32:rtn",  # type: ignore[arg-type]
-        output=ps.get_format("e4m3"),  # type: ignore[arg-type]
-        product="fp16",  # type: ignore[arg-type]
-        adder="tf32",  # type: ignore[arg-type]
+        accumulator="fp32:rtn",
+        output=ps.get_format("e4m3"),
+        product="fp16",
+        adder="tf32",
     )
     assert spec == made
     assert hash(spec) == hash(made)
@@ -117,7 +117,7 @@ def test_other_types_are_refused() -> None:
     with pytest.raises(TypeError, match="matmul spec is 3; allowed are a string or a MatmulSpec"):
         MatmulSpec.parse(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="format is None"):
-        MatmulSpec(accumulator=None)  # type: ignore[arg-type]
+        MatmulSpec(accumulator=None)
 
 
 def test_specs_are_static_and_equal_ones_share_a_compilation() -> None:
@@ -135,8 +135,8 @@ def test_specs_are_static_and_equal_ones_share_a_compilation() -> None:
         MatmulSpec.parse("binary16_half_f32:sequential"),
         MatmulSpec(
             lhs=ps.RoundingSpec(format=half),
-            rhs=ps.RoundingSpec(format=half, mode="rne"),  # type: ignore[arg-type]
-            accumulator="fp32",  # type: ignore[arg-type]
+            rhs=ps.RoundingSpec(format=half, mode="rne"),
+            accumulator="fp32",
         ),
     ]
     assert len(set(specs)) == 1

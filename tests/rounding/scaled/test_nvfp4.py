@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -92,6 +93,28 @@ def test_bits_are_those_of_the_library(rule: str, scale: float) -> None:
         assert np.array_equal(q.scales[:, 0], scales.view(np.uint8))
         assert np.asarray(q.tensor_scale).view(np.uint32) == tensor_scale.view(np.uint32)
         assert np.array_equal(q.codes, codes.view(np.uint8))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_squares_have_the_bits_of_the_library(rule: str) -> None:
+    """`nvfp4_16x16`: one scale for 16 x 16; a matrix and its transpose become the same numbers."""
+    weights = tensor(33 * 3, 7, 1.0).reshape(33, 48)[:, :40]  # neither side is a multiple of 16
+    padded = np.zeros((48, 48), F)
+    padded[:33, :40] = weights
+    squares = padded.reshape(3, 16, 3, 16).swapaxes(1, 2).reshape(9, 256)
+    with np.errstate(divide="ignore", over="ignore"):
+        scales, tensor_scale, codes = LIBRARIES[rule](squares)
+    expected = codes.view(np.uint8).reshape(3, 3, 16, 16).swapaxes(1, 2).reshape(48, 48)
+    fmt = f"nvfp4_16x16_{rule}"
+    for x, axis in ((weights, -1), (weights, 0), (jnp.asarray(weights), 1)):
+        q = ps.quantize(x, fmt, axis=axis)
+        assert np.array_equal(np.asarray(q.scales), scales.view(np.uint8).reshape(3, 3))
+        assert np.asarray(q.tensor_scale).view(np.uint32) == tensor_scale.view(np.uint32)
+        assert np.array_equal(np.asarray(q.codes), expected[:33, :40])
+        assert np.array_equal(np.asarray(ps.dequantize(q)), ps.round_to(weights, fmt))
+    assert np.array_equal(ps.round_to(weights.T, fmt), ps.round_to(weights, fmt).T)
+    one = f"nvfp4_{rule}"
+    assert not np.array_equal(ps.round_to(weights.T, one), ps.round_to(weights, one).T)
 
 
 def test_the_two_rules_differ() -> None:

@@ -37,7 +37,7 @@ def test_a_controller_needs_fewer_bits_than_the_static_level_that_is_as_good() -
     for seed in SEEDS:
         reference = run("fp32", seed)
         control = ps.Feedback(
-            levels=("bf16", "fp32"),  # type: ignore[arg-type]
+            levels=("bf16", "fp32"),
             every=50,
             gap=0.02,
             reference=tuple(reference.losses),

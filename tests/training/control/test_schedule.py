@@ -27,7 +27,7 @@ def test_strings_parse_to_the_same_schedule(data: st.DataObject) -> None:
     steps = data.draw(st.lists(st.integers(1, 10**6), min_size=4, max_size=4, unique=True))
     starts = (0, *sorted(steps)[: len(policies) - 1])
     period = data.draw(st.none() | st.integers(10**6 + 1, 10**7))
-    schedule = Schedule(starts=starts, policies=tuple(policies), period=period)  # type: ignore[arg-type]
+    schedule = Schedule(starts=starts, policies=tuple(policies), period=period)
     assert Schedule.parse(str(schedule)) == schedule
     assert schedule.at(starts[-1]) == ps.Policy.parse(policies[-1])
 

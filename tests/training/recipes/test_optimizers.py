@@ -89,7 +89,7 @@ def test_momentum_has_the_bits_of_two_roundings_per_step() -> None:
 
 def test_momentum_of_a_run_keeps_its_buffers_where_optax_has_them() -> None:
     """The random bits of a stochastic optimizer state depend on the path."""
-    config = ps.TrainConfig(policy="bf16", optimizer="momentum")  # type: ignore[arg-type]
+    config = ps.TrainConfig(policy="bf16", optimizer="momentum")
     params = {"w": jnp.zeros(2)}
     ours, theirs = (o.init(params) for o in (make_optimizer(config), optax.sgd(0.1, momentum=0.9)))
     paths = [[path for path, _ in jax.tree.leaves_with_path(s)] for s in (ours, theirs)]
@@ -151,7 +151,7 @@ def test_a_policy_chooses_between_portable_and_the_platforms(name: str) -> None:
     """By what the update is made of; both have optax's interface. SGD is always portable."""
     w = {"w": jnp.ones(3), "b": jnp.ones(2)}
     for policy, is_portable in (("h100_bf16", True), ("bf16_mixed", False)):
-        config = ps.TrainConfig(policy=policy, optimizer=name)  # type: ignore[arg-type]
+        config = ps.TrainConfig(policy=policy, optimizer=name)
         optimizer = make_optimizer(config)
         state = optimizer.init(w)
         found = ps.replay.find_unportable(optimizer.update, w, state, w)

@@ -273,7 +273,7 @@ def test_tags_are_no_operations_of_a_compiled_program() -> None:
 
 @pytest.mark.long
 def test_every_value_of_a_training_step_has_a_name_and_the_bits_that_the_step_uses() -> None:
-    config = ps.TrainConfig(policy="fp32", batch_size=2)  # type: ignore[arg-type]
+    config = ps.TrainConfig(policy="fp32", batch_size=2)
     model, rng = OneLayer(), np.random.default_rng(0)
     state = initial_state(layered(config), model.init(rng, Problem((8, 8, 1), "float32", (), 10)))
     step = make_step(layered(config, model), f"auto{UNGUARDED}")
