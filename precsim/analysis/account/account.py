@@ -108,14 +108,8 @@ class Analysis:
     _counts: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the policy's rules, and that all programs inside can be run."""
+        """Check the policy's rules."""
         check_rules(self.context.policy, self.traced.program)
-        for eqn in jaxprs.equations(self.traced.program):
-            if eqn.primitive.name == "shard_map":
-                raise NotImplementedError(
-                    f"'shard_map' at {jaxprs.source_line(eqn) or jaxprs.NOWHERE} has no account; allowed "
-                    "are functions of one device"
-                )
 
     @property
     def dtype(self) -> np.dtype[Any]:
