@@ -96,6 +96,8 @@ class Walk:
         Factors on what each operation adds to the errors, by its number.
     places : dict
         The operations that add to the errors, in order: by path and equation, for people.
+    cancelled : dict
+        Operands whose errors do not count, by the identity of the equation; see `compensated`.
     num_sums : int
         How many sums there are, those of all turns of loops together.
     """
@@ -103,6 +105,7 @@ class Walk:
     likelihood: Likelihood = field(default_factory=Likelihood)
     weights: Any = None
     places: dict[tuple[str, int], str] = field(default_factory=dict)
+    cancelled: dict[int, tuple[int, ...]] = field(default_factory=dict)
     num_sums: int = 0
 
     def added(self, op: Operation, error: Any) -> Any:
@@ -114,6 +117,11 @@ class Walk:
         if self.weights is None:
             return error
         return product(error, self.weights[list(self.places).index(key)])
+
+    def counting(self, op: Operation, given: list[Bounded]) -> list[Bounded]:
+        """Return the operands of an operation, without errors that others take back."""
+        numbers = self.cancelled.get(id(op.eqn), ())
+        return [exact(each.value) if n in numbers else each for n, each in enumerate(given)]
 
     def of_sums(self, op: Operation) -> Likelihood:
         """Write down the sums of an operation; return with which probability each shall hold."""
