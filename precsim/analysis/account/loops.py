@@ -188,9 +188,8 @@ def _on_shards(
         return (*[s.arrays for s in known], tables)
 
     everywhere = op.context.key, plan.t, _below(key, shares)
-    by_device: Any = jax.sharding.PartitionSpec(axes)
-    run = mapped(run, op.params, by_device)
-    *results, tables = run(everywhere, *[s.arrays for s in operands])
+    spec: Any = jax.sharding.PartitionSpec
+    *results, tables = mapped(run, op.params, spec(axes))(everywhere, *[s.arrays for s in operands])
     ledger.tables.update({k: over_turns(x) for k, x in tables.items()})
     return _with(_loose(known), results)
 

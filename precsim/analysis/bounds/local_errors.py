@@ -125,23 +125,26 @@ def _accumulated(spec: MatmulSpec, n: int, likelihood: Likelihood) -> Unit:
         # Each term of a block, and the sum so far, loses less than one unit in the last of
         # F bits after the largest one.
         bits = spec.order.fraction_bits
-        return Unit(gamma(3 * n + 3, 2.0 ** (1 - bits)), n * unit_of(accumulator).absolute)
+        return Unit(_gamma(3 * n + 3, 2.0 ** (1 - bits)), n * unit_of(accumulator).absolute)
     if isinstance(spec.order, StepBlock):
         # Each term of a step loses less than in a chain of additions of float32 or the accumulator;
         # what `FlooredBlock` cuts off is below its last bit, twice.
         roundings = 2 * n + 2
         if isinstance(spec.order, FlooredBlock):
             return Unit(
-                gamma(4 * roundings, 2.0 ** (1 - spec.order.fraction_bits)),
+                _gamma(4 * roundings, 2.0 ** (1 - spec.order.fraction_bits)),
                 n * unit_of(accumulator).absolute,
             )
         unit = unit_of(accumulator)
-        return Unit(gamma(roundings, unit.relative), roundings * unit.absolute)
+        return Unit(_gamma(roundings, unit.relative), roundings * unit.absolute)
     if spec.adder is None or isinstance(spec.order, Exact):
         return sum_unit(spec.order, n, accumulator, likelihood)
     both = unit_of(accumulator).plus(unit_of(spec.adder))
-    relative = gamma(4 * n, both.relative) if 4 * n * both.relative < 1 else np.inf
-    return Unit(relative, n * both.absolute)
+    return Unit(_gamma(4 * n, both.relative), n * both.absolute)
+
+
+def _gamma(n: int, u: float) -> float:
+    return gamma(n, u) if n * u < 1 else np.inf
 
 
 def operand_specs(op: Operation) -> list[RoundingSpec | None]:
