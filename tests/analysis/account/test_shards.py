@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 import precsim as ps
+
+lax: Any = jax.lax
+F32: Any = np.float32
 
 Rows, Everywhere = PartitionSpec("d"), PartitionSpec()  # type: ignore[no-untyped-call]
 
@@ -97,7 +99,7 @@ def main() -> dict[str, Any]:
         same = bool(np.array_equal(report.result, emulated))
         found[name] = same, report.remainder / report.gross, report.obstacles
     big = sharded(jnp.square, 4, Rows, out_specs=Rows)
-    row = ps.analyze(big, np.float32([1, 300, 2, 300]), policy="fp16").rows[0]
+    row = ps.analyze(big, F32([1, 300, 2, 300]), policy="fp16").rows[0]
     found["overflowed"] = row.overflowed, row.elements
     return found
 

@@ -15,6 +15,7 @@ from precsim.analysis.bounds.compensated import compensated
 from precsim.analysis.bounds.running_bounds import bounded_run
 from tests.analysis.twelve_functions import FUNCTIONS, exactly
 
+F32: Any = np.float32
 LAST: dict[str, Callable[[Any, Any], Any]] = {
     "d - y": lambda d, y: d - y,
     "y - d": lambda d, y: y - d,
@@ -86,7 +87,7 @@ def test_what_uses_the_correction_otherwise_is_none() -> None:
 def test_no_form_errs_by_more_than_its_bound(policy: str) -> None:
     random = np.random.default_rng(0)
     x = (random.normal(size=(24, 3)) * 2.0 ** random.integers(-4, 5, (24, 3))).astype(np.float32)
-    args = x, np.float32([0.1, 30.3, 0]), np.float32([0.01, 0, -0.003])
+    args = x, F32([0.1, 30.3, 0]), F32([0.01, 0, -0.003])
     found = bounded_run(every_form, args, policy)
     exact = jax.tree.leaves(exactly(every_form, *args))
     for got, bound, want in zip(found.values, found.bounds, exact, strict=True):
