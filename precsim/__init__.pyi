@@ -14,9 +14,9 @@ from precsim.analysis.account.analyze import analyzer as analyzer
 from precsim.analysis.account.report import Report as Report
 from precsim.analysis.account.rows import GroupRow as GroupRow
 from precsim.analysis.account.rows import OperationRow as OperationRow
-from precsim.analysis.account.steps import ShareMap as ShareMap
+from precsim.analysis.account.share_map import ShareMap as ShareMap
+from precsim.analysis.account.share_map import share_map as share_map
 from precsim.analysis.account.steps import analyze_steps as analyze_steps
-from precsim.analysis.account.steps import share_map as share_map
 from precsim.analysis.along_training.audit import audit_loss_scale as audit_loss_scale
 from precsim.analysis.along_training.drift import Drift as Drift
 from precsim.analysis.along_training.drift import track_drift as track_drift

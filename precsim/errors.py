@@ -15,8 +15,8 @@ from precsim.analysis.ranges import range_rates as range_rates
 from precsim.analysis.what_if.block_statistics import BlockStatistics as BlockStatistics
 from precsim.analysis.what_if.predict import Prediction as Prediction
 from precsim.analysis.what_if.predict import predict as predict
-from precsim.analysis.what_if.recommend import Choice as Choice
-from precsim.analysis.what_if.recommend import Recommendation as Recommendation
+from precsim.analysis.what_if.recommendation import Choice as Choice
+from precsim.analysis.what_if.recommendation import Recommendation as Recommendation
 from precsim.analysis.what_if.scale_statistics import ScaleStatistics as ScaleStatistics
 from precsim.analysis.what_if.scale_statistics import scale_statistics as scale_statistics
 from precsim.analysis.what_if.statistics import TensorStatistics as TensorStatistics

@@ -2,7 +2,7 @@
 
 import enum
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -126,3 +126,13 @@ def number_within(value: object, name: str, least: float, most: float) -> float:
     if not least <= float(value) <= most:
         raise ValueError(f"{name} is {shown(value)}; {allowed}")
     return float(value)
+
+
+def each_of(value: Any, name: str, allowed: str) -> Iterator[Any]:
+    """Return the elements of a list or another iterable; refuse a text and what has none."""
+    try:
+        if not isinstance(value, (str, bytes)):
+            return iter(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} is {shown(value)}; allowed are {allowed}")

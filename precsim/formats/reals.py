@@ -55,6 +55,16 @@ def _scalar(x: Any) -> Real:
         return real(float(x), "x")
 
 
+def exponent_of_power(x: RealLike, argument: str) -> int:
+    """Return the exponent of a power of two; refuse other numbers, and what is none."""
+    number = real(x, argument)
+    if isinstance(number, Fraction) and number > 0:
+        ends = number.numerator, number.denominator
+        if all(end & (end - 1) == 0 for end in ends):
+            return ends[0].bit_length() - ends[1].bit_length()
+    raise ValueError(f"{argument} is {shown(x)}; allowed are powers of two, such as 2.0**10")
+
+
 def floor_log2(x: Fraction) -> int:
     """Return the largest e with 2**e <= x, for a positive number."""
     e = x.numerator.bit_length() - x.denominator.bit_length()

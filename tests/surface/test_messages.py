@@ -135,7 +135,97 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("call", "message"), CASES.values(), ids=CASES)
+def loss(w: Any, x: Any) -> Any:
+    return (w * x).sum()
+
+
+def audit() -> Any:
+    return ps.audit_loss_scale(loss, THREE, [(np.float32(THREE),)], "fp16_mixed")
+
+
+NAN, POWERS = float("nan"), "allowed are powers of two, such as 2.0**10"
+REALS = "allowed are real numbers: int, float, Fraction, Decimal, and scalars of NumPy and JAX"
+recommend: Any = ps.recommend
+errors: Any = ps.errors
+compare_dumps: Any = ps.compare_dumps
+
+LISTS_AND_NUMBERS: dict[str, tuple[Callable[[], object], str]] = {
+    "scales, none": (
+        lambda: recommend(THREE, sqnr=9, scales=[]),
+        "scales is empty; allowed are one or more powers of two, and None",
+    ),
+    "scales, None": (
+        lambda: recommend(THREE, sqnr=9, scales=[None]),
+        f"scales[0] is None; {REALS}",
+    ),
+    "scales, NaN": (
+        lambda: recommend(THREE, sqnr=9, scales=[2, NAN]),
+        f"scales[1] is nan; {POWERS}",
+    ),
+    "scales, number": (
+        lambda: recommend(THREE, sqnr=9, scales=2.0),
+        "scales is 2.0; allowed are lists of powers of two",
+    ),
+    "formats, None": (
+        lambda: recommend(THREE, sqnr=9, formats=None),
+        "formats is None; allowed are lists of formats",
+    ),
+    "formats, random": (
+        lambda: recommend(THREE, sqnr=9, formats=["bf16:sr"]),
+        (
+            "formats has 'bf16:sr', which rounds stochastically; allowed are modes that need no "
+            "random bits"
+        ),
+    ),
+    "scale, None": (
+        lambda: errors.predict(errors.statistics(THREE), "fp16", scale=None),
+        f"scale is None; {REALS}",
+    ),
+    "scale, list": (
+        lambda: errors.predict(errors.statistics(THREE), "fp16", scale=[]),
+        f"scale is []; {REALS}",
+    ),
+    "audit, scales": (
+        lambda: audit().overflows([]),
+        "scale has 0 numbers; allowed are 1 and 1, one for each step",
+    ),
+    "audit, text": (lambda: audit().first_overflow("x"), f"scale is 'x'; {REALS}"),
+    "audit, NaN": (lambda: audit().underflow(NAN), f"scale is nan; {POWERS}"),
+    "audit, step": (
+        lambda: audit().place_of_overflow(None),
+        "step is None; allowed are integers from 1 to 1",
+    ),
+    "unit roundoff": (lambda: errors.gamma(3, None), f"unit_roundoff is None; {REALS}"),
+    "confidence": (
+        lambda: errors.order_bound("sequential", 4, "bf16", confidence=[]),
+        f"confidence is []; {REALS}",
+    ),
+    "lambda": (
+        lambda: errors.probabilistic_gamma(3, "bf16", lambda_=[1]),
+        f"lambda_ is [1]; {REALS}",
+    ),
+    "order": (
+        lambda: compare_dumps({"a": 1}, {"a": 1}, order="a"),
+        "order is 'a'; allowed are lists of names",
+    ),
+    "tolerance": (
+        lambda: ps.fragile_parts(np.square, THREE, policy="bf16", tolerance=None),  # type: ignore[arg-type]
+        f"tolerance is None; {REALS}",
+    ),
+    "reports": (
+        lambda: ps.share_map(None),  # type: ignore[arg-type]
+        "reports is None; allowed are a dict and pairs of a step and its Report",
+    ),
+    "batches": (
+        lambda: ps.analyze_steps(np.multiply, ONE, 0, policy="bf16"),  # type: ignore[arg-type]
+        "batches is 0; allowed are iterables, with one element for each step",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"), (CASES | LISTS_AND_NUMBERS).values(), ids=[*CASES, *LISTS_AND_NUMBERS]
+)
 def test_bad_input_gets_one_line(call: Callable[[], object], message: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         call()

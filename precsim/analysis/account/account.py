@@ -1,9 +1,10 @@
 """The account of a function: its change, and the share that each operation has in it."""
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +51,7 @@ class Account:
     shares, through : dict
         Parts of ``value - aligned``, by key of the operation: its own, and what it passes on.
     measures : dict
-        By key, an array for each name in `FIELDS`. With turns told apart they are axes.
+        By key, a number for each name in `FIELDS`, of all turns together.
     records : dict
         What each operation is, by key.
     operands : dict
@@ -66,7 +67,7 @@ class Account:
     reference: float
     shares: dict[str, np.ndarray]
     through: dict[str, np.ndarray]
-    measures: dict[str, dict[str, np.ndarray]]
+    measures: dict[str, dict[str, float]]
     records: dict[str, Record]
     operands: dict[str, frozenset[str]]
     elements: dict[str, int]
@@ -108,14 +109,8 @@ class Analysis:
     _counts: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the policy's rules, and that all programs inside can be run."""
+        """Check the policy's rules."""
         check_rules(self.context.policy, self.traced.program)
-        for eqn in jaxprs.equations(self.traced.program):
-            if eqn.primitive.name == "shard_map":
-                raise NotImplementedError(
-                    f"'shard_map' at {jaxprs.source_line(eqn) or jaxprs.NOWHERE} has no account; allowed "
-                    "are functions of one device"
-                )
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -154,7 +149,7 @@ class Analysis:
             return jnp.concatenate(both), aux  # one array: there may be thousands of shares
 
         options = compiler_options(program) if self.once else {}
-        has_branches = self._has("cond", "while")
+        has_branches = not self._primitives.isdisjoint(("cond", "while"))
         wide = jax.jit(partial(self._reference, target=target), compiler_options=options)
         compiled = jax.jit(run, compiler_options=options)
         return _Programs(compiled, wide if has_branches else None, plan, shapes)
@@ -164,7 +159,6 @@ class Analysis:
         for t, weight in NODES[self.nodes]:
             found, aux = programs.run(np.asarray(t, self.dtype), arrays, key)
             shares = shares + weight * np.asarray(found)
-        own, through = _apart(np.asarray(shares), programs.shapes)
         emulated, exact, value, aligned, tables = jax.device_get(aux)
         reference = aligned
         if programs.reference is not None:  # on branches of its own
@@ -172,29 +166,31 @@ class Analysis:
             aligned, value = aligned + (own_value - value), own_value
         tree = jax.tree.structure(self.traced.shape)
         measured = _by_operation(tables, plan)
+        own, through = (_apart(x, programs.shapes, measured) for x in np.split(shares, 2))
         return Account(
             emulated=jax.tree.unflatten(tree, emulated),
             exact=jax.tree.unflatten(tree, exact),
             value=float(value),
             aligned=float(aligned),
             reference=float(reference),
-            shares={k: own[k] for k in measured},
-            through={k: through[k] for k in measured},
+            shares=own,
+            through=through,
             measures=measured,
             records=dict(plan.records),
             operands=dict(plan.operands),
             elements=dict(plan.elements),
         )
 
-    def _has(self, *names: str) -> bool:
-        return any(e.primitive.name in names for e in jaxprs.equations(self.traced.program))
+    @cached_property
+    def _primitives(self) -> frozenset[str]:
+        return frozenset(e.primitive.name for e in jaxprs.equations(self.traced.program))
 
     def _values(self, arrays: list[Any]) -> list[Value]:
         return self.traced._replace(arrays=arrays).values()
 
     def _turns(self, arrays: list[Any], key: Any) -> dict[str, tuple[int, int]]:
         """Return how many turns each `while_loop` takes in the emulated run."""
-        if not self._has("while"):
+        if "while" not in self._primitives:
             return {}
         if "turns" not in self._compiled:
             context = replace(self.context, records={}, count=self._count)
@@ -274,18 +270,27 @@ class Analysis:
         return Strand(strand.value._replace(array=rounded), strand.exact, strand.path + moved)
 
 
-def _by_operation(tables: dict[str, Any], plan: Plan) -> dict[str, dict[str, np.ndarray]]:
-    """Return the measures of each operation, of all its results together."""
-    found: dict[str, Any] = {}
+def _by_operation(tables: dict[str, Any], plan: Plan) -> dict[str, dict[str, float]]:
+    """Return the measures of each operation, of all its results and turns together."""
+    found: dict[str, list[list[float]]] = defaultdict(list)
     for ledger, table in tables.items():
-        for n, key in enumerate(plan.ledgers[ledger]):
-            own = np.asarray(table)[..., n, :]
-            if key in found:
-                count, old = len(SUMMED), found[key]
-                most = np.maximum(old[..., count:], own[..., count:])
-                own = np.concatenate([old[..., :count] + own[..., :count], most], -1)
-            found[key] = own
-    return {key: {name: own[..., k] for k, name in enumerate(FIELDS)} for key, own in found.items()}
+        turns = np.asarray(table)
+        turns = turns.reshape(math.prod(turns.shape[:-2]), *turns.shape[-2:])
+        most = turns[..., len(SUMMED) :].max(0, initial=0)
+        every = np.concatenate([turns[..., : len(SUMMED)].sum(0), most], -1).tolist()
+        for key, numbers in zip(plan.ledgers[ledger], every, strict=True):
+            found[key].append(numbers)
+    return {key: _together(results) for key, results in found.items()}
+
+
+def _together(results: list[list[float]]) -> dict[str, float]:
+    every = zip(FIELDS, zip(*results, strict=True), strict=True)
+    return {name: sum(x) if name in SUMMED else _largest(x) for name, x in every}
+
+
+def _largest(x: Sequence[float]) -> float:
+    """Return the largest number, NaN if there is one."""
+    return math.nan if any(map(math.isnan, x)) else max(x)
 
 
 class _Programs(NamedTuple):
@@ -301,13 +306,17 @@ class _Programs(NamedTuple):
     """Of the shares of each operation."""
 
 
-def _apart(vector: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> list[dict[str, np.ndarray]]:
-    """Return the two parts of the shares in one vector, by key."""
-    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1]
-    return [
-        {k: x.reshape(shapes[k]) for k, x in zip(shapes, np.split(part, ends), strict=True)}
-        for part in np.split(vector, 2)
-    ]
+def _apart(
+    vector: np.ndarray, shapes: dict[str, tuple[int, ...]], wanted: Container[str]
+) -> dict[str, np.ndarray]:
+    """Return the wanted shares in one vector, by key."""
+    found, start = {}, 0
+    for key, shape in shapes.items():
+        end = start + math.prod(shape)
+        if key in wanted:
+            found[key] = vector[start:end].reshape(shape)
+        start = end
+    return found
 
 
 def _along(results: list[Any], emulated: list[Any], exact: list[Any]) -> Array:

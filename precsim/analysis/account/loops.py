@@ -1,6 +1,8 @@
 """Programs inside a program, run three times at once; the emulated run decides where they go."""
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -22,7 +24,7 @@ from precsim.analysis.account.wide import INLINED, inlined_operands, inlined_pro
 from precsim.transform import jaxprs
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context, Operation
-from precsim.transform.rules.control import is_stochastic
+from precsim.transform.rules.control import is_stochastic, mapped, mapped_axes
 
 
 def _called(
@@ -170,10 +172,32 @@ def _repeated(
     return _with(_note_sources(start, known, key, plan), after)
 
 
+def _on_shards(
+    op: Operation, strands: list[Strand], key: str, shares: Shares, plan: Plan, ledger: Ledger
+) -> list[Strand]:
+    """Run the function of a shard on every device; what the devices measure is added up."""
+    operands, known = _loose(strands), list[Strand]()
+    axes = tuple(sorted(mapped_axes(op.params)))
+    devices = plan.devices * math.prod(op.params["mesh"].shape[axis] for axis in axes)
+
+    def run(everywhere: Any, *arrays: tuple[Any, Any, Any]) -> tuple[Any, ...]:
+        seed, t, part = everywhere
+        given, own, here = _with(operands, arrays), Ledger(), replace(plan, t=t, devices=devices)
+        known[:] = walk(op.params["jaxpr"], given, op.inside(key=seed), key, part, here, own)
+        tables = {k: x[None] for k, x in own.closed(key, plan).items()}
+        return (*[s.arrays for s in known], tables)
+
+    everywhere = op.context.key, plan.t, _below(key, shares)
+    spec: Any = jax.sharding.PartitionSpec
+    *results, tables = mapped(run, op.params, spec(axes))(everywhere, *[s.arrays for s in operands])
+    ledger.tables.update({k: over_turns(x) for k, x in tables.items()})
+    return _with(_loose(known), results)
+
+
 def _have_decided(where: Strand, key: str, plan: Plan, ledger: Ledger) -> None:
     """Have it counted whether the exact program would have gone elsewhere."""
     emulated = widen(where.value.array, plan.dtype)
-    plan.elements[key] = emulated.size
+    plan.elements[key] = plan.devices * emulated.size
     ledger.add(Item(key, emulated, emulated, where.exact, None), plan)
 
 
@@ -228,5 +252,6 @@ HOLDING: dict[str, Holding] = {
     "scan": _scanned,
     "while": _repeated,
     "cond": _branched,
+    "shard_map": _on_shards,
 }
 """What runs the operations that hold programs, by the name of the primitive."""

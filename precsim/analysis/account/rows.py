@@ -4,13 +4,11 @@ import linecache
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import PurePath
 from typing import NamedTuple
 
-import numpy as np
-
 from precsim.analysis.account.account import Account
-from precsim.analysis.account.measures import SUMMED
 
 EVENTS = ("underflowed", "subnormal", "overflowed", "saturated", "nan")
 
@@ -196,7 +194,6 @@ def _order(key: str) -> list[int]:
 
 def _row(account: Account, key: str, sizes: dict[str, float]) -> OperationRow:
     measures, record = account.measures[key], account.records[key]
-    total = {name: _sum(measures[name]) for name in SUMMED}
     incoming = max((sizes.get(k, 0.0) for k in _sources(account.operands, key)), default=0.0)
     inherited = _relative(measures, "inherited2", "exact2")
     share = account.shares[key]
@@ -213,27 +210,22 @@ def _row(account: Account, key: str, sizes: dict[str, float]) -> OperationRow:
         share=float(share.sum()),
         through=float(account.through[key].sum()),
         local_error=_relative(measures, "error2", "size2"),
-        max_relative=float(np.max(measures["max_relative"], initial=0)),
-        max_ulps=float(np.max(measures["max_ulps"], initial=0)),
+        max_relative=measures["max_relative"],
+        max_ulps=measures["max_ulps"],
         inherited_error=inherited,
         total_error=sizes[key],
         incoming_error=incoming,
         condition=inherited / incoming if incoming else math.nan,
-        sqnr=_decibel(total["size2"], total["error2"]),
+        sqnr=_decibel(measures["size2"], measures["error2"]),
         turns=tuple(share.ravel().tolist()) if share.ndim else (),
-        error2=total["error2"],
-        size2=total["size2"],
-        **{name: int(total[name]) for name in (*EVENTS, "not_finite", "differing")},
+        error2=measures["error2"],
+        size2=measures["size2"],
+        **{name: int(measures[name]) for name in (*EVENTS, "not_finite", "differing")},
     )
 
 
-def _sum(x: np.ndarray) -> float:
-    """Return the sum of one number or of those of all turns."""
-    return float(x.sum() if x.ndim else x)
-
-
-def _relative(measures: dict[str, np.ndarray], error: str, size: str) -> float:
-    errors, sizes = _sum(measures[error]), _sum(measures[size])
+def _relative(measures: dict[str, float], error: str, size: str) -> float:
+    errors, sizes = measures[error], measures[size]
     if not sizes:
         return math.inf if errors else 0.0
     return math.sqrt(errors / sizes)
@@ -251,6 +243,7 @@ def _sources(operands: dict[str, frozenset[str]], key: str) -> Iterable[str]:
     return seen
 
 
+@lru_cache(maxsize=1 << 12)
 def _source(line: str) -> str:
     """Return the text of a line of a file, where that can be read."""
     path = line.partition(" ")[0]

@@ -1,8 +1,6 @@
-"""A training analysed step by step, and the map of its shares: scopes by steps."""
+"""A training analysed step by step."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -12,8 +10,7 @@ import numpy as np
 from precsim._arrays import Array
 from precsim.analysis.account.analyze import analyses
 from precsim.analysis.account.report import Report
-from precsim.analysis.account.words import group_name
-from precsim.formats.arguments import integer, shown
+from precsim.formats.arguments import each_of, integer, shown
 from precsim.transform.emulate import emulate, key_of
 from precsim.transform.policy import Policy
 from precsim.transform.tracing import with_arrays
@@ -113,6 +110,7 @@ def analyze_steps(
         key,
         once=False,
     )
+    batches = each_of(batches, "batches", "iterables, with one element for each step")
     return _steps(step, find, state, batches, every, Policy.parse(policy), strict, backend, key)
 
 
@@ -166,131 +164,3 @@ def _check_like(new: Any, old: Any) -> None:
 
 def _described(tree: Any) -> str:
     return shown(jax.tree.map(lambda x: f"{x.dtype}{list(np.shape(x))}", tree))
-
-
-@dataclass(frozen=True, slots=True)
-class ShareMap:
-    """Shares of scopes along a training, as `share_map` returns them.
-
-    Parameters
-    ----------
-    steps : ndarray of int, shape (steps,)
-        Numbers of the steps.
-    scopes : tuple of str
-        Scopes in the order in which the program first computes them, backward ones marked so.
-    shares, sqnr : ndarray, shape (scopes, steps)
-        Sum of the shares of each scope; signal-to-noise ratio of its own roundings, in decibel. NaN
-        where a step has no such scope.
-    events : ndarray of int, shape (scopes, steps)
-        Results that left the range: underflowed, overflowed, saturated or NaN.
-    change, remainder, gross : ndarray, shape (steps,)
-        As of `Report`.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp, precsim as ps
-    >>> find = ps.analyzer(jnp.sin, policy="bf16")
-    >>> found = ps.share_map((n, find(jnp.float32(n))) for n in (1, 2))
-    >>> found.shares.shape, bool((found.shares[0] == found.change).all())
-    ((1, 2), True)
-    """
-
-    steps: np.ndarray
-    scopes: tuple[str, ...]
-    shares: np.ndarray
-    sqnr: np.ndarray
-    events: np.ndarray
-    change: np.ndarray
-    remainder: np.ndarray
-    gross: np.ndarray
-
-
-_LEFT = ("underflowed", "overflowed", "saturated", "nan")
-
-
-def share_map(
-    reports: Mapping[int, Report] | Iterable[tuple[int, Report]], *, depth: int | None = None
-) -> ShareMap:
-    """Return the shares of each scope in reports of several steps, as arrays.
-
-    Parameters
-    ----------
-    reports : mapping of int to Report, or iterable of pairs
-        Reports by the number of their step, such as `analyze_steps` yields or ``enumerate`` makes
-        of a list. Only the numbers of each are kept, so the reports may be made one by one.
-    depth : int, optional
-        How many parts of a scope count; all by default.
-
-    Returns
-    -------
-    ShareMap
-        Arrays of shape (scopes, steps); `plots.plot_share_map` draws them.
-
-    Raises
-    ------
-    TypeError
-        If `reports` are no pairs of a number and a report.
-
-    Examples
-    --------
-    Which layer loses how much, at each step of a training:
-
-    >>> import jax, jax.numpy as jnp, precsim as ps
-    >>> def step(w, x):
-    ...     with jax.named_scope("layer"):
-    ...         y = w * x
-    ...     with jax.named_scope("update"):
-    ...         return w - 0.1 * y
-    >>> batches = jnp.float32([[0.7], [0.3], [0.9]])
-    >>> found = ps.share_map(ps.analyze_steps(step, jnp.ones(1), batches, policy="bf16"))
-    >>> found.scopes, found.steps.tolist()
-    (('layer', 'update'), [1, 2, 3])
-    """
-    pairs = reports.items() if isinstance(reports, Mapping) else reports
-    steps: list[int] = []
-    names: dict[str, None] = {}
-    columns: list[dict[str, tuple[float, float, int]]] = []
-    totals: list[tuple[float, float, float]] = []
-    for pair in pairs:
-        number, report = _pair(pair)
-        steps.append(number)
-        column = {}
-        for group in report.by_scope(depth):
-            count = sum(getattr(group, kind) for kind in _LEFT)
-            column[group_name(group, "scope")] = group.share, group.sqnr, count
-        columns.append(column)
-        totals.append((report.change, report.remainder, report.gross))
-        names |= dict.fromkeys(_in_order(report, depth))
-    empty = (math.nan, math.nan, 0)
-    cells = [[column.get(name, empty) for column in columns] for name in names]
-    table = np.array(cells, np.float64).reshape(len(names), len(steps), 3)
-    change, remainder, gross = np.array(totals, np.float64).reshape(-1, 3).T
-    return ShareMap(
-        np.array(steps, np.int64),
-        tuple(names),
-        table[..., 0],
-        table[..., 1],
-        table[..., 2].astype(np.int64),
-        change,
-        remainder,
-        gross,
-    )
-
-
-def _pair(pair: Any) -> tuple[int, Report]:
-    try:
-        number, report = pair
-    except (TypeError, ValueError):
-        number, report = None, pair
-    if not isinstance(report, Report) or number is None:
-        raise TypeError(f"reports has {shown(pair)}; allowed are pairs of a step and its Report")
-    return integer(number, "a step of reports"), report
-
-
-def _in_order(report: Report, depth: int | None) -> list[str]:
-    """Return the names of the scopes of a report, in the order of the program."""
-    rank: dict[tuple[str, bool], int] = {}
-    for n, row in enumerate(report.rows):
-        rank.setdefault(("/".join(row.scope.split("/")[:depth]), row.is_backward), n)
-    groups = sorted(report.by_scope(depth), key=lambda g: rank[g.name, g.is_backward])
-    return [group_name(group, "scope") for group in groups]

@@ -84,6 +84,8 @@ class Plan:
         What runs the operations that hold programs, by the name of the primitive.
     recompute : bool
         Whether the inside of loops and calls is computed again to differentiate it.
+    devices : int
+        How many devices run the program, inside a `shard_map`.
     records : dict
         Filled while the program is traced: what each operation is, by key.
     operands : dict
@@ -100,6 +102,7 @@ class Plan:
     turns: Mapping[str, tuple[int, int]]
     holding: "Mapping[str, Holding]"
     recompute: bool
+    devices: int = 1
     records: dict[str, Record] = field(default_factory=dict)
     operands: dict[str, frozenset[str]] = field(default_factory=dict)
     ledgers: dict[str, list[str]] = field(default_factory=dict)
@@ -168,6 +171,8 @@ def inner_programs(eqn: Any, path: str, turns: Mapping[str, tuple[int, int]]) ->
             yield f":{n}", branch, None
     elif name in INLINED:
         yield "", inlined_program(eqn), None
+    elif name == "shard_map":
+        yield "", params["jaxpr"], None
 
 
 def places(
@@ -259,7 +264,7 @@ def _single(
         _have_compared(op, strands, results, key, plan, ledger)
         return results
     plan.operands[key] = sources
-    plan.elements[key] = sum(y.size for y in exact)
+    plan.elements[key] = plan.devices * sum(y.size for y in exact)
     local = bind_wide(op.eqn, [widen(s.value.array, plan.dtype) for s in strands], plan.dtype)
     results = []
     for n, (value, y, z) in enumerate(every):
@@ -296,5 +301,5 @@ def _have_compared(
     for result in results:
         if not result.is_float or op.name in _ROUNDING_TO_INTEGERS:
             emulated = widen(result.value.array, plan.dtype)
-            plan.elements[key] = emulated.size
+            plan.elements[key] = plan.devices * emulated.size
             ledger.add(Item(key, emulated, emulated, result.exact, None), plan)

@@ -10,7 +10,7 @@ from jax import lax
 
 from precsim._arrays import Array, bitcast
 from precsim.transform import jaxprs
-from precsim.transform.rules.control import CALLS, called_program
+from precsim.transform.rules.control import CALLS, called_program, mapped
 from precsim.transform.values import is_float
 
 _SCATTERS: dict[str, Callable[..., Array]] = {
@@ -156,6 +156,9 @@ def _evaluated(eqn: Any, arrays: list[Any], dtype: Any) -> list[Any]:
         return _scanned(eqn, arrays, dtype)
     if name == "while":
         return _repeated(params, arrays, dtype)
+    if name == "shard_map":
+        run = lambda _, *x: tuple(evaluate_wide(params["jaxpr"], x, dtype))
+        return list(mapped(run, params)((), *arrays))
     if name == "cond":
         index, *others = arrays
         runs = [

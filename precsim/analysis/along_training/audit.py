@@ -15,10 +15,10 @@ from precsim.analysis.along_training.cotangents import (
     exponent_counts,
     widened,
 )
-from precsim.analysis.along_training.loss_scale_audit import NEVER, LossScaleAudit, exponent_of
+from precsim.analysis.along_training.loss_scale_audit import NEVER, LossScaleAudit
 from precsim.formats.arguments import shown
 from precsim.formats.floating import FloatFormat
-from precsim.formats.reals import real
+from precsim.formats.reals import exponent_of_power, real
 from precsim.formats.registry import get_format
 from precsim.training.config import TrainConfig
 from precsim.training.prepared import prepare_run
@@ -118,7 +118,7 @@ def audit_loss_scale(
     if not 0 <= threshold <= 1:
         raise ValueError(f"underflow is {shown(underflow)}; allowed is between 0 and 1")
     scale = as_loss_scale(policy.loss_scale if loss_scale is None else loss_scale)
-    exponent_of(float(scale.factor), "loss_scale")
+    exponent_of_power(float(scale.factor), "loss_scale")
     if isinstance(loss_fn, TrainConfig):
         steps = _steps_of_run(loss_fn, chosen.precision)
     else:
@@ -151,7 +151,7 @@ def _audited(steps: Steps, scale: LossScale, fmt: FloatFormat, threshold: float)
         found = next(steps)
         while True:
             factor = float(scale.factor)
-            shift = exponent_of(factor, "loss_scale")
+            shift = exponent_of_power(factor, "loss_scale")
             total = np.asarray(np.sum(list(found.values()), axis=0, dtype=np.int64))
             largest = {name: _largest(counts) for name, counts in found.items()}
             used.append(factor)

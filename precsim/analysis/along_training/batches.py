@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from precsim.formats.arguments import shown
+from precsim.formats.arguments import each_of, shown
 
 
 def arguments_of_steps(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
@@ -16,10 +16,8 @@ def arguments_of_steps(batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     ValueError
         If there are no steps.
     """
-    if not isinstance(batches, Iterable):
-        raise TypeError(f"batches is {shown(batches)}; allowed are iterables of tuples")
     count = 0
-    for batch in batches:
+    for batch in each_of(batches, "batches", "iterables of tuples"):
         if not isinstance(batch, (tuple, list)):
             raise TypeError(
                 f"batches[{count}] is {shown(batch)}; allowed are tuples, such as (x,) and (x, y)"

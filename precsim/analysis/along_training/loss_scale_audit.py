@@ -8,7 +8,9 @@ import numpy as np
 
 from precsim.analysis.along_training.cotangents import EXPONENTS
 from precsim.analysis.tables import html_table, json_text, text_table
+from precsim.formats.arguments import integer
 from precsim.formats.floating import FloatFormat
+from precsim.formats.reals import exponent_of_power
 from precsim.formats.registry import get_format
 
 _LISTED = 12
@@ -42,7 +44,8 @@ class LossScaleAudit:
         How many numbers of the unscaled backward pass have each exponent, int64 of shape
         (steps, 277): columns are the exponents -149 to 127.
     nonfinite : np.ndarray
-        Infinities and NaN of each step, int64 of shape (steps,).
+        Infinities and NaN of the unscaled backward pass of each step, int64 of shape (steps,): no
+        loss scale mends such a step.
     largest : dict of str to np.ndarray
         Place -> exponent of its largest number at each step (amax trace), int64 of shape (steps,);
         -1000000 where all are zeros.
@@ -70,7 +73,7 @@ class LossScaleAudit:
         """The scales that each step bears: no overflow, less underflow than the threshold.
 
         Every place keeps a number, since one that loses all stops what follows from it. A step
-        without nonzero numbers bears every scale, and one with infinities or NaN none.
+        without nonzero numbers bears every scale, and one with infinities or NaN of its own none.
         """
         return [self._window(step) for step in range(len(self.used))]
 
@@ -89,38 +92,52 @@ class LossScaleAudit:
 
     @property
     def window(self) -> Window:
-        """The scales that all steps bear."""
-        windows = self.windows
+        """The scales that all steps bear, but those with infinities or NaN of their own."""
+        windows = [w for w, bad in zip(self.windows, self.nonfinite, strict=True) if not bad]
         smallest = max((w.smallest for w in windows), default=0.0)
         return Window(smallest, min((w.largest for w in windows), default=math.inf))
 
     def overflows(self, scale: float | np.ndarray | None = None) -> np.ndarray:
-        """Return whether each step overflows with a scale: by default with the one used."""
+        """Return whether each step overflows with a scale: by default with the one used.
+
+        A step with infinities or NaN of its own is none of these; `nonfinite` counts them.
+        """
         scales = self._scales(scale)
         largest = np.array([window.largest for window in self.windows])
-        return np.asarray(scales > largest)
+        return np.asarray((scales > largest) & (self.nonfinite == 0))
 
     def first_overflow(self, scale: float | None = None) -> int | None:
-        """Return the first step, from 1 on, that overflows with a scale; None if none does."""
+        """Return the first step, from 1 on, that overflows with a scale; None if none does.
+
+        As of `overflows`, infinities and NaN of a step's own are not those of a scale.
+        """
         steps = np.flatnonzero(self.overflows(scale))
         return int(steps[0]) + 1 if steps.size else None
 
     def underflow(self, scale: float | np.ndarray | None = None) -> np.ndarray:
         """Return the share of nonzero numbers that become 0 at each step; 0 for no numbers."""
-        shifts = np.array([exponent_of(s, "scale") for s in self._scales(scale)])
+        shifts = np.frexp(self._scales(scale))[1] - 1
         is_lost = EXPONENTS + shifts[:, None] < self._lowest()
         lost = np.where(is_lost, self.counts, 0).sum(axis=1)
         return np.asarray(lost / np.maximum(self.counts.sum(axis=1), 1))
 
     def place_of_overflow(self, step: int) -> str:
         """Return the place with the largest number of a step, from 1 on."""
+        step = integer(step, "step", 1, len(self.used))
         return max(self.largest, key=lambda place: self.largest[place][step - 1])
 
     def _scales(self, scale: float | np.ndarray | None) -> np.ndarray:
-        scales = self.used if scale is None else np.asarray(scale, np.float64)
-        for each in np.unique(scales):
-            exponent_of(float(each), "scale")
-        return np.broadcast_to(scales, self.used.shape)
+        if scale is None:
+            return self.used
+        scales = np.ravel(np.asarray(scale, object))
+        for each in scales:
+            exponent_of_power(each, "scale")
+        if scales.size not in (1, len(self.used)):
+            raise ValueError(
+                f"scale has {scales.size} numbers; allowed are 1 and {len(self.used)}, one for each "
+                "step"
+            )
+        return np.broadcast_to(scales.astype(np.float64), self.used.shape)
 
     def _range(self) -> FloatFormat:
         fmt = get_format(self.format)
@@ -137,13 +154,20 @@ class LossScaleAudit:
     def sentence(self) -> str:
         """What was found, in one sentence."""
         window, steps = self.window, len(self.used)
+        bad = np.flatnonzero(self.nonfinite)
+        if bad.size == steps:
+            every = "the one step has" if steps == 1 else f"all {steps} steps have"
+            return f"{every} infinities or NaN at every loss scale"
+        others = f" but {bad.size}" if bad.size else ""
         if window.smallest <= window.largest:
-            every = "the one step bears" if steps == 1 else f"all {steps} steps bear"
+            every = "the one step bears" if steps == 1 else f"all {steps} steps{others} bear"
             text = f"{every} loss scales from {_power(window.smallest)} to "
             text += _power(window.largest)
         else:
-            every = "the one step" if steps == 1 else f"all {steps} steps"
+            every = "the one step" if steps == 1 else f"all {steps} steps{others}"
             text = f"no loss scale suits {every}"
+        if bad.size:
+            text += f"; step {bad[0] + 1} is the first with infinities or NaN at every scale"
         first = self.first_overflow()
         if first is not None:
             place = self.place_of_overflow(first)
@@ -165,10 +189,10 @@ class LossScaleAudit:
         return [
             (
                 int(k) + 1,
-                _power(windows[k].smallest),
-                _power(windows[k].largest),
+                "none" if self.nonfinite[k] else _power(windows[k].smallest),
+                "none" if self.nonfinite[k] else _power(windows[k].largest),
                 _power(self.used[k]),
-                "overflow" if overflows[k] else f"{100 * underflow[k]:.2g} % underflow",
+                _outcome(self.nonfinite[k], overflows[k], underflow[k]),
                 self.place_of_overflow(int(k) + 1),
             )
             for k in chosen
@@ -185,6 +209,7 @@ class LossScaleAudit:
                 "smallest": [window.smallest for window in self.windows],
                 "largest": [window.largest for window in self.windows],
                 "overflows": self.overflows(),
+                "nonfinite": self.nonfinite,
                 "underflow": self.underflow(),
                 "exponent_of_amax": self.largest,
             }
@@ -198,17 +223,15 @@ class LossScaleAudit:
 _HEADER = ("step", "smallest", "largest", "used", "outcome", "largest number in")
 
 
+def _outcome(nonfinite: int, overflows: bool, underflow: float) -> str:
+    if nonfinite:
+        return f"{nonfinite} infinite or NaN"
+    return "overflow" if overflows else f"{100 * underflow:.2g} % underflow"
+
+
 def _power(scale: float) -> str:
     """Return a power of two as a reader writes it."""
     if not 0 < scale < math.inf:
         return "any" if scale == math.inf else str(scale)
     exponent = math.log2(scale)
     return f"2^{int(exponent)}" if exponent == int(exponent) else f"{scale:.6g}"
-
-
-def exponent_of(scale: float, argument: str) -> int:
-    """Return the exponent of a scale; refuse what is no power of two."""
-    fraction, exponent = math.frexp(scale)
-    if fraction != 0.5:
-        raise ValueError(f"{argument} is {scale:.9g}; allowed are powers of two")
-    return exponent - 1

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from precsim._arrays import Array
-from precsim.analysis.bounds.bounded_values import Bounded, as_bounded, exact, spoiled
+from precsim.analysis.bounds.bounded_values import (
+    Bounded,
+    Walk,
+    as_bounded,
+    exact,
+    in_float64,
+    spoiled,
+)
+from precsim.analysis.bounds.compensated import Compensated, compensated
 from precsim.transform import jaxprs
 from precsim.transform.interpreter import declared, interpret
 from precsim.transform.noise import fold_in
@@ -48,7 +56,7 @@ def _with_pairs(given: Sequence[Bounded], pairs: Pairs) -> list[Bounded]:
     ]
 
 
-def called(op: Operation, given: list[Bounded]) -> list[Bounded]:
+def called(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Go through a function that is called, or that has derivatives of its own."""
     name = str(op.params.get("name", ""))
     held = (op.params.get(key) for key in ("jaxpr", "call_jaxpr", "fun_jaxpr", "call"))
@@ -62,7 +70,7 @@ def called(op: Operation, given: list[Bounded]) -> list[Bounded]:
     return _evaluate(program, given, op.inside(name))
 
 
-def branched(op: Operation, given: list[Bounded]) -> list[Bounded]:
+def branched(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Go through the branch that is taken; nothing is known where another one might be."""
     index, *operands = given
     after: list[list[Bounded]] = []
@@ -78,15 +86,18 @@ def branched(op: Operation, given: list[Bounded]) -> list[Bounded]:
     return [spoiled(each, index.bound) for each in found]
 
 
-def scanned(op: Operation, given: list[Bounded]) -> list[Bounded]:
+def scanned(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Go through all turns of a `scan`."""
     constants, count = jaxprs.scan_counts(op.params)
+    length = int(op.params["length"])
+    sums = compensated(op.params["jaxpr"], constants, count) if length else []
+    walk.cancelled.update(*(each.cancelled for each in sums))
     fixed, carried, rows = (
         given[:constants],
         _bare(given[constants : constants + count], op),
         given[constants + count :],
     )
-    length = int(op.params["length"])
+    start = _with_differences(carried, sums)
     numbers = jnp.arange(length, dtype=jnp.uint32) if is_stochastic(op) else None
 
     def body(state: Pairs, inputs: Any) -> tuple[Pairs, Pairs]:
@@ -99,16 +110,27 @@ def scanned(op: Operation, given: list[Bounded]) -> list[Bounded]:
 
     after, stacked = lax.scan(
         body,
-        _pairs(carried),
+        _pairs(start),
         (numbers, _pairs(rows)),
         length=length,
         reverse=op.params["reverse"],
     )
     found = [Bounded(Value(x), bound) for x, bound in (*after, *stacked)]
+    for n in (each.correction for each in sums):  # which is 0 in exact arithmetic
+        found[n] = found[n]._replace(bound=jnp.abs(in_float64(found[n].array)))
     return _bare(found, op)
 
 
-def repeated(op: Operation, given: list[Bounded]) -> list[Bounded]:
+def _with_differences(carried: list[Bounded], sums: list[Compensated]) -> list[Bounded]:
+    """Return what a loop carries, with bounds of sums less corrections for those of the latter."""
+    start = list(carried)
+    for each in sums:
+        both = carried[each.total].bound + carried[each.correction].bound
+        start[each.correction] = start[each.correction]._replace(bound=both)
+    return start
+
+
+def repeated(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Go through a `while_loop`; nothing is known if the exact one may have more or fewer turns."""
     params, first = op.params, op.params["cond_nconsts"]
     last = first + params["body_nconsts"]
@@ -134,7 +156,7 @@ def repeated(op: Operation, given: list[Bounded]) -> list[Bounded]:
     return [spoiled(each, is_unsure) for each in _with_pairs(carried, pairs)]
 
 
-RULES: dict[str, Callable[[Operation, list[Bounded]], list[Bounded]]] = {
+RULES: dict[str, Callable[[Operation, list[Bounded], Walk], list[Bounded]]] = {
     **dict.fromkeys(
         (
             *("jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr", "core_closed_call"),

@@ -87,7 +87,7 @@ def _wide(given: list[Bounded]) -> list[Array]:
 def computed(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Bound arithmetic and functions of numbers."""
     (value,) = apply(op)
-    given = _brought(op, given, op.spec, walk)
+    given = _brought(op, walk.counting(op, given), op.spec, walk)
     x, b = _wide(given), [each.bound for each in given]
     inherited = elementwise(op.name, x, b, op.params)
     (true,) = _bind(op, x)

@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -84,6 +86,36 @@ def differs_anywhere(given: list[Bounded]) -> Any:
     return jnp.any(jnp.stack(flags)) if flags else jnp.bool_(False)
 
 
+class End(NamedTuple):
+    """An operation without a bound, though its operands have bounds."""
+
+    primitive: str
+    place: str
+    has_infinite: bool
+    """Whether a result is infinite or NaN itself."""
+
+    def __str__(self) -> str:
+        """Return primitive, line and scope."""
+        return self.place
+
+
+def _place(op: Operation) -> str:
+    scope = f" in {op.scope}" if op.scope else ""
+    line = re.split(r"[/\\](?=[^/\\]*:)", op.line)[-1] or jaxprs.NOWHERE
+    return f"{op.name} at {line}{scope}"
+
+
+def _any_infinite(arrays: list[Any]) -> Any:
+    return jnp.any(jnp.stack([jnp.any(~jnp.isfinite(x)) for x in arrays] or [jnp.bool_(False)]))
+
+
+def _note(
+    ends: dict[int, End], number: int, name: str, place: str, is_end: Any, has_infinite: Any
+) -> None:
+    if is_end and number not in ends:
+        ends[number] = End(name, place, bool(has_infinite))
+
+
 @dataclass
 class Walk:
     """One walk through a program: what it needs, and what it writes down.
@@ -96,24 +128,46 @@ class Walk:
         Factors on what each operation adds to the errors, by its number.
     places : dict
         The operations that add to the errors, in order: by path and equation, for people.
+    cancelled : dict
+        Operands whose errors do not count, by the identity of the equation; see `compensated`.
     num_sums : int
         How many sums there are, those of all turns of loops together.
+    unlimited : dict, optional
+        Filled while the program runs: operations without a bound whose operands have bounds, by
+        their numbers in the program.
     """
 
     likelihood: Likelihood = field(default_factory=Likelihood)
     weights: Any = None
     places: dict[tuple[str, int], str] = field(default_factory=dict)
+    cancelled: dict[int, tuple[int, ...]] = field(default_factory=dict)
     num_sums: int = 0
+    unlimited: dict[int, End] | None = None
+    _operations: int = 0
 
     def added(self, op: Operation, error: Any) -> Any:
         """Write down an operation that adds to the errors; return its error, times its factor."""
         key = op.context.path, id(op.eqn)
-        scope = f" in {op.scope}" if op.scope else ""
-        line = re.split(r"[/\\](?=[^/\\]*:)", op.line)[-1] or jaxprs.NOWHERE
-        self.places.setdefault(key, f"{op.name} at {line}{scope}")
+        self.places.setdefault(key, _place(op))
         if self.weights is None:
             return error
         return product(error, self.weights[list(self.places).index(key)])
+
+    def watch(self, op: Operation, given: list[Bounded], results: list[Bounded]) -> None:
+        """Have it written down, if that is asked for, that bounds end with an operation."""
+        if self.unlimited is None:
+            return
+        self._operations += 1
+        before, after = ([each for each in x if each.is_real] for x in (given, results))
+        is_end = _any_infinite([each.bound for each in after])
+        is_end &= ~_any_infinite([each.bound for each in before])
+        note = partial(_note, self.unlimited, self._operations, op.name, _place(op))
+        jax.debug.callback(note, is_end, _any_infinite([each.array for each in after]))
+
+    def counting(self, op: Operation, given: list[Bounded]) -> list[Bounded]:
+        """Return the operands of an operation, without errors that others take back."""
+        numbers = self.cancelled.get(id(op.eqn), ())
+        return [exact(each.value) if n in numbers else each for n, each in enumerate(given)]
 
     def of_sums(self, op: Operation) -> Likelihood:
         """Write down the sums of an operation; return with which probability each shall hold."""

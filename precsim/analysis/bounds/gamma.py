@@ -9,6 +9,7 @@ import numpy as np
 from precsim._arrays import ArrayLike
 from precsim.formats.arguments import integer
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.reals import real
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
@@ -129,7 +130,7 @@ def probabilistic_gamma(
     if confidence is not None:
         lambda_ = deviations(n, confidence, num_results) / (1 - u)
     assert lambda_ is not None
-    if not 0 < lambda_ < math.inf:
+    if not 0 < real(lambda_, "lambda_") < math.inf:
         raise ValueError(f"lambda_ is {lambda_}; allowed are positive numbers")
     exponent = lambda_ * math.sqrt(n) * u + n * u * u / (1 - u)
     return math.expm1(exponent) if exponent < 709 else math.inf
@@ -137,7 +138,7 @@ def probabilistic_gamma(
 
 def deviations(n: int, confidence: float, num_results: int) -> float:
     """Return ``lambda (1 - u)``: the deviations that sums of n terms keep within at once."""
-    if not 0 < confidence < 1:
+    if not 0 < real(confidence, "confidence") < 1:
         raise ValueError(f"confidence is {confidence}; allowed is between 0 and 1")
     num_results = integer(num_results, "num_results", 1)
     return math.sqrt(2 * math.log(2 * num_results * n / (1 - confidence)))
@@ -194,7 +195,7 @@ def matmul_bound(
 def unit_roundoff_of(given: UnitRoundoff) -> float:
     """Return u of a number, a format or a spec."""
     if not isinstance(given, SpecLike):
-        u = float(given)
+        u = float(real(given, "unit_roundoff"))
         if not 0 < u < 1:
             raise ValueError(f"unit_roundoff is {given}; allowed is between 0 and 1, or a format")
         return u

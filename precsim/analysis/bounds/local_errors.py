@@ -110,8 +110,11 @@ def _accumulated(spec: MatmulSpec, n: int, likelihood: Likelihood) -> Unit:
     if spec.adder is None or isinstance(spec.order, Exact):
         return sum_unit(spec.order, n, accumulator, likelihood)
     both = unit_of(accumulator).plus(unit_of(spec.adder))
-    relative = gamma(4 * n, both.relative) if 4 * n * both.relative < 1 else np.inf
-    return Unit(relative, n * both.absolute)
+    return Unit(_gamma(4 * n, both.relative), n * both.absolute)
+
+
+def _gamma(n: int, u: float) -> float:
+    return gamma(n, u) if n * u < 1 else np.inf
 
 
 def operand_specs(op: Operation) -> list[RoundingSpec | None]:

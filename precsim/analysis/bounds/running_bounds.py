@@ -11,7 +11,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.analysis.bounds import bounded_loops, bounded_rules
-from precsim.analysis.bounds.bounded_values import Bounded, Walk, as_bounded, exact, in_float64
+from precsim.analysis.bounds.bounded_values import Bounded, End, Walk, as_bounded, exact, in_float64
 from precsim.analysis.bounds.error_propagation import distance
 from precsim.analysis.bounds.local_errors import Likelihood
 from precsim.analysis.bounds.units import unit_of
@@ -37,6 +37,8 @@ class BoundedRun(NamedTuple):
     """The operations that add to the errors."""
     shares: np.ndarray | None
     """What each of them contributes to the bounds: the sum is 1. None if a bound is infinite."""
+    unlimited: End | None
+    """The first operation without a bound, if that was asked for."""
     tree: Any
     """The structure of the result."""
 
@@ -100,11 +102,12 @@ def running_bound(
 
     Where a choice depends on a rounded number that may fall the other way, the distance of the
     cases counts. The bounds are computed in float64 and enlarged by 2**-30 at each operation. They
-    grow with each subtraction, since nothing remembers that errors may cancel: for Kahan's sum and
-    for long iterations they are far too large.
+    grow with each subtraction, since nothing remembers that errors may cancel: for long iterations
+    they are far too large. Kahan's summation in the body of a `scan` is known, though: its bound is
+    about 2 u times the sum of the magnitudes, plus u times the result.
 
-    Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 3.3; Wilkinson,
-    Error analysis revisited, IMA Bulletin 22 (1986).
+    Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, 3.3 and 4.3;
+    Wilkinson, Error analysis revisited, IMA Bulletin 22 (1986).
 
     Examples
     --------
@@ -175,14 +178,19 @@ def bounded_run(
         weights = np.eye(len(walk.places))
         values, bounds = compiled(weights.sum(axis=0), arrays)
         bounds = [np.asarray(b) for b in bounds]
-        shares = None
+        shares, unlimited = None, dict[int, End]()
         if has_shares:
             shares = _shares(lambda one: compiled(one, arrays)[1], weights, bounds)
+        if has_shares and not all(np.isfinite(b).all() for b in bounds):
+            watched = jax.jit(lambda arrays: run(replace(walk, unlimited=unlimited), arrays))
+            jax.block_until_ready(watched(arrays))  # type: ignore[no-untyped-call]
+            jax.effects_barrier()  # type: ignore[no-untyped-call]
     return BoundedRun(
         values=[np.asarray(x) for x in values],
         bounds=bounds,
         places=tuple(walk.places.values()),
         shares=shares,
+        unlimited=unlimited[min(unlimited)] if unlimited else None,
         tree=jax.tree.structure(traced.shape),
     )
 
@@ -209,9 +217,14 @@ def _compute(op: Operation, walk: Walk) -> Any:
     """Return the results of one operation, with their bounds."""
     operands: Sequence[Any] = op.operands
     given = [as_bounded(each) for each in operands]
-    op = replace(op, operands=[each.value for each in given])
+    results = _bounded(replace(op, operands=[each.value for each in given]), given, walk)
+    walk.watch(op, given, results)
+    return results
+
+
+def _bounded(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     if op.name in bounded_loops.RULES:
-        return bounded_loops.RULES[op.name](op, given)
+        return bounded_loops.RULES[op.name](op, given, walk)
     atoms = [a for a in (*op.eqn.invars, *op.eqn.outvars) if hasattr(a.aval, "dtype")]
     if not any(jnp.issubdtype(a.aval.dtype, jnp.inexact) for a in atoms):
         return bounded_rules.of_integers(op, given)

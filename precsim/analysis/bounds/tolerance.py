@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from precsim.analysis.bounds.bounded_values import End
 from precsim.analysis.bounds.running_bounds import bounded_run
 from precsim.formats import notebook
 from precsim.transform.policy import Policy
@@ -52,6 +53,8 @@ class Tolerance:
         The policy.
     confidence : float, optional
         The probability with which the bounds of sums hold; None: always.
+    unlimited : str
+        The first operation without a bound, and why; empty if all bounds are finite.
 
     Examples
     --------
@@ -68,18 +71,21 @@ class Tolerance:
     contributions: tuple[Contribution, ...]
     policy: str
     confidence: float | None
+    unlimited: str = ""
 
     def __str__(self) -> str:
         """Return the tolerances, and the operations that contribute most."""
-        return "\n".join([*self._tolerances(), *self._derivation()])
+        reasons = [self.unlimited] if self.unlimited else []
+        return "\n".join([*self._tolerances(), *reasons, *self._derivation()])
 
     def _tolerances(self) -> list[str]:
         rtols, _ = jax.tree.flatten_with_path(self.rtol)
         lines = []
-        for (path, rtol), atol in zip(rtols, jax.tree.leaves(self.atol), strict=True):
+        others = zip(jax.tree.leaves(self.atol), jax.tree.leaves(self.bound), strict=True)
+        for (path, rtol), (atol, bound) in zip(rtols, others, strict=True):
             name = f"{jax.tree_util.keystr(path)}: " if path else ""
             known = f"rtol={rtol:.2g}, atol={atol:.2g}"
-            unknown = "no bound: an overflow, or a branch or a division that may go either way"
+            unknown = "no bound" if bound.dtype == float else "the exact ones may be others"
             lines.append(name + (known if math.isfinite(atol) else unknown))
         return lines
 
@@ -177,7 +183,26 @@ def tolerance(
         contributions=tuple(Contribution(share, place) for place, share in ordered if share),
         policy=str(Policy.parse(policy).name),
         confidence=confidence,
+        unlimited=_reason(found.unlimited),
     )
+
+
+_SUMS = ("dot_general", "conv_general_dilated", "ragged_dot_general", "reduce_sum", "cumsum")
+
+
+def _reason(end: End | None) -> str:
+    """Return why there is no bound, and what there is instead."""
+    if end is None:
+        return ""
+    if end.has_infinite:
+        why = "its result overflows or is NaN"
+    elif end.primitive in ("cond", "while"):
+        why = "the exact run may go another way"
+    elif end.primitive in _SUMS:
+        why = "its terms times u are 1 or more"
+    else:
+        why = "errors of its operands may bring it to a pole, or out of its domain"
+    return f"no bound from {end} on: {why}; significant_digits samples such errors"
 
 
 def _pair(values: np.ndarray, bounds: np.ndarray) -> tuple[float, float]:

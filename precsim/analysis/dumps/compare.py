@@ -14,7 +14,7 @@ from precsim.analysis.dumps.names import Pair, align
 from precsim.analysis.dumps.read import Tensor, read_dump
 from precsim.analysis.errors import ulp_error
 from precsim.analysis.tables import html_table, json_text, text_table
-from precsim.formats.arguments import shown, unknown
+from precsim.formats.arguments import each_of, shown, unknown
 from precsim.formats.reals import real
 from precsim.formats.registry import get_format
 
@@ -196,6 +196,8 @@ def _hint(pair: TensorPair) -> str:
         hints.append("reshaped")
     if pair.dtype != pair.partner_dtype:
         hints.append(f"{pair.dtype}, {pair.partner_dtype}")
+    if pair.different and not pair.relative and not pair.ulps:
+        hints.append("zeros of other signs")
     if not pair.is_unique:
         hints.append("other partners as likely")
     return "; ".join(hints)
@@ -297,6 +299,7 @@ def compare_dumps(
 def _ordered(ours: dict[str, Tensor], order: Sequence[str] | None) -> dict[str, Tensor]:
     if order is None:
         return ours
+    order = list(each_of(order, "order", "lists of names"))
     for name in order:
         if name not in ours:
             raise ValueError(f"order: {unknown('tensor of a', str(name), ours)}")

@@ -29,7 +29,7 @@ main{font-size:9pt}}
 """What the common style does not have."""
 _TITLE = "What formats would do to these tensors"
 _HEADINGS = ("underflow %", "subnormal %", "overflow %", "saturated %", "SQNR dB")
-_SCALED = ("best scale", "SQNR there")
+_SCALED = ("best scale", "dB with scale")
 
 
 def page(report: FileReport) -> str:

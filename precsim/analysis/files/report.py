@@ -32,7 +32,7 @@ _LONGEST = 200
 _HEADINGS = (
     "under-\nflow\n%", "sub-\nnormal\n%", "over-\nflow\n%", "satu-\nrated\n%", "SQNR\ndB",
 )  # fmt: skip
-_SCALED = ("best\nscale", "SQNR\nthere")
+_SCALED = ("best\nscale", "dB with\nscale")
 
 COUNTS = ("underflowed", "subnormal", "overflowed", "saturated")
 

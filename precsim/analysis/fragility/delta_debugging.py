@@ -15,6 +15,7 @@ from precsim.analysis.account.wide import evaluate_wide, widen
 from precsim.analysis.compiling import compiler_options
 from precsim.formats import notebook
 from precsim.formats.arguments import not_allowed, shown
+from precsim.formats.reals import real
 from precsim.transform import jaxprs
 from precsim.transform.emulate import check_rules, key_of, output, trace
 from precsim.transform.interpreter import apply, evaluate
@@ -173,7 +174,7 @@ def fragile_parts(
         raise TypeError(f"of is {shown(of)}; allowed is a function of the result")
     if by not in PARTS:
         raise not_allowed("by", by, PARTS)
-    if isinstance(tolerance, (bool, str)) or not tolerance >= 0:
+    if not real(tolerance, "tolerance") >= 0:
         raise ValueError(f"tolerance is {shown(tolerance)}; allowed are numbers from 0 on")
     low, top = Policy.parse(policy), Policy.parse(high)
     want = _numbers(_exactly(fun, args) if reference is None else reference, of)

@@ -15,6 +15,7 @@ from precsim.analysis.compiling import compiler_options
 from precsim.analysis.fragility.random_rounding import compute_at_random, stochastic
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
+from precsim.formats.reals import real
 from precsim.transform.emulate import check_rules, key_of, trace
 from precsim.transform.interpreter import evaluate
 from precsim.transform.noise import fold_in
@@ -157,7 +158,7 @@ def significant_digits(
     """
     check_function(fun)
     samples = integer(samples, "samples", 2)
-    if not 0 < confidence < 1:
+    if not 0 < real(confidence, "confidence") < 1:
         raise ValueError(f"confidence is {shown(confidence)}; allowed are numbers between 0 and 1")
     random = stochastic(Policy.parse(policy))
     traced = trace(fun, with_arrays(args), {}, 0)
@@ -205,4 +206,4 @@ def _of_runs(
         half = student.ppf((1 + confidence) / 2, count - 1) * deviation / math.sqrt(count)
         digits = np.where(half == 0, most, np.clip(np.log10(np.abs(mean) / half), 0, most))
     digits = np.where(np.isfinite(wide).all(axis=0), digits, np.nan)
-    return mean, digits, deviation
+    return np.asarray(mean), digits, np.asarray(deviation)

@@ -121,7 +121,7 @@ def plot_share_map(axes: Axes, shares: Any) -> None:
     >>> axes[0].collections[0].get_array().shape
     (1, 2)
     """
-    from precsim.analysis.account.steps import ShareMap, share_map
+    from precsim.analysis.account.share_map import ShareMap, share_map
 
     axes = panel(axes)
     found = shares if isinstance(shares, ShareMap) else share_map(shares)

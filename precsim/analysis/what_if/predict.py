@@ -28,6 +28,7 @@ from precsim.analysis.what_if.rounded_cells import (
 )
 from precsim.analysis.what_if.statistics import TensorStatistics
 from precsim.formats.carrier import FLOAT64
+from precsim.formats.reals import exponent_of_power
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.modes import RoundingMode
@@ -127,7 +128,7 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     spec = RoundingSpec.parse(spec)
     if spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError("spec rounds stochastically; allowed are modes that need no random bits")
-    shift = exponent_of(scale)
+    shift = exponent_of_power(scale, "scale")
     if scaled_format(spec.format) is None:
         limits(spec, FLOAT64)  # refuses what float64 does not hold
         cells = _cells(np.asarray(stats.counts, np.int64), stats, shift)
@@ -136,14 +137,6 @@ def predict(stats: TensorStatistics, spec: SpecLike, *, scale: float = 1.0) -> P
     else:
         events, sqnr = predict_blocks(stats, spec, shift)
     return Prediction(spec=spec, scale=float(scale), **events._asdict(), sqnr=sqnr)
-
-
-def exponent_of(scale: float) -> int:
-    """Return the exponent of a scale; refuse what is no power of two."""
-    significand, exponent = math.frexp(scale)
-    if significand != 0.5:
-        raise ValueError(f"scale is {scale!r}; allowed are powers of two, for example 2.0**10")
-    return exponent - 1
 
 
 def _cells(table: np.ndarray, stats: TensorStatistics, shift: int) -> Cells:

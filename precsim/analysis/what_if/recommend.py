@@ -1,7 +1,7 @@
 """`recommend`: the cheapest format and scale of each tensor for a stated loss."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,16 @@ import numpy as np
 from precsim._arrays import is_array, is_traced
 from precsim.analysis.errors import sqnr as measured_sqnr
 from precsim.analysis.ranges import range_rates
-from precsim.analysis.what_if.predict import Prediction, exponent_of, predict
+from precsim.analysis.what_if.predict import Prediction, predict
+from precsim.analysis.what_if.recommendation import Choice, Recommendation
 from precsim.analysis.what_if.statistics import TensorStatistics, statistics
-from precsim.formats.arguments import number_within, shown
+from precsim.formats.arguments import each_of, number_within
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import as_carrier
 from precsim.formats.floating import FloatFormat
+from precsim.formats.reals import exponent_of_power
 from precsim.formats.scaled import scaled_format
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
@@ -30,126 +33,6 @@ _SCALES_BELOW = 3
 """Powers of two that are tried, from the one that brings the largest number to the format's end."""
 
 _SCALE_BITS = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What was chosen for one tensor.
-
-    Parameters
-    ----------
-    name : str
-        Where the tensor is in the tree, "layers/0/w".
-    elements : int
-        Its elements.
-    spec : RoundingSpec, optional
-        None if no format loses so little.
-    scale : float
-        What the tensor is multiplied with before it is rounded: a power of two.
-    bits : float
-        Bits per element, scales included; NaN without format.
-    predicted : Prediction, optional
-        None for formats that have to be measured, too.
-    measured : Prediction, optional
-        What rounding the tensor did, if asked for.
-    refused : mapping
-        Formats that could not be predicted for this tensor, and why.
-
-    Examples
-    --------
-    >>> import precsim as ps
-    >>> choice = ps.recommend([1e-7, 3e-6, 2e-9], underflow=0, formats=["e4m3", "fp16"])["values"]
-    >>> str(choice.spec), choice.scale
-    ('e4m3', 134217728.0)
-    """
-
-    name: str
-    elements: int
-    spec: RoundingSpec | None
-    scale: float
-    bits: float
-    predicted: Prediction | None
-    measured: Prediction | None
-    refused: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recommendation:
-    """The choices for all tensors; printed as a table.
-
-    Parameters
-    ----------
-    choices : tuple of Choice
-        One for each tensor.
-    loss : str
-        The loss that was stated.
-
-    Examples
-    --------
-    >>> import numpy as np, precsim as ps
-    >>> rng = np.random.default_rng(0)
-    >>> tree = {"w": rng.standard_normal((64, 64)), "g": 1e-6 * rng.standard_normal((64, 64))}
-    >>> print(ps.recommend(tree, sqnr=24))
-    tensor  elements  format      scale  bits  SQNR dB  underflow %  beyond range %
-    g           4096  mxfp6_e2m3      1  6.25     30.9         2.03            0.17
-    w           4096  mxfp6_e2m3      1  6.25     30.9         1.76            0.22
-    all         8192                     6.25
-    """
-
-    choices: tuple[Choice, ...]
-    loss: str
-
-    def __getitem__(self, name: str) -> Choice:
-        """Return the choice for the tensor of a name."""
-        for choice in self.choices:
-            if choice.name == name:
-                return choice
-        names = ", ".join(choice.name for choice in self.choices[:12])
-        raise KeyError(f"no tensor is named {name!r}; names are {names}")
-
-    @property
-    def bits(self) -> float:
-        """Bits per element over all tensors; NaN if one has no format."""
-        elements = sum(choice.elements for choice in self.choices)
-        return sum(choice.elements * choice.bits for choice in self.choices) / max(elements, 1)
-
-    def __str__(self) -> str:
-        """Return the table."""
-        is_measured = any(choice.measured is not None for choice in self.choices)
-        losses = ["SQNR dB", "underflow %", "beyond range %"]
-        head = ["tensor", "elements", "format", "scale", "bits", *losses]
-        rows = [head + [f"measured {n}" for n in losses] * is_measured]
-        for choice in self.choices:
-            spec = "none" if choice.spec is None else str(choice.spec)
-            row = [choice.name, str(choice.elements), spec, _scale(choice), f"{choice.bits:.3g}"]
-            outcomes = [choice.predicted, choice.measured][: 1 + is_measured]
-            rows.append(row + [cell for outcome in outcomes for cell in _losses(outcome)])
-        total = str(sum(choice.elements for choice in self.choices))
-        rows.append(["all", total, "", "", f"{self.bits:.3g}"] + [""] * (len(rows[0]) - 5))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(_line(row, widths) for row in rows)
-
-
-def _scale(choice: Choice) -> str:
-    exponent = round(math.log2(choice.scale))
-    return f"2**{exponent}" if abs(exponent) > 9 else f"{choice.scale:g}"
-
-
-def _losses(outcome: Prediction | None) -> list[str]:
-    if outcome is None:
-        return ["", "", ""]
-    beyond = outcome.overflow_of_all + outcome.saturation_of_all
-    shares = (outcome.underflow_of_nonzero, beyond)
-    return [f"{outcome.sqnr:.1f}", *(f"{100 * share:.2f}" for share in shares)]
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    left = (0, 2)
-    cells = (
-        c.ljust(w) if n in left else c.rjust(w)
-        for n, (c, w) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join(cells).rstrip()
 
 
 def recommend(
@@ -196,8 +79,8 @@ def recommend(
     Raises
     ------
     ValueError
-        If neither `sqnr` nor `underflow` is given, a format or a scale is not allowed, or `measure`
-        is asked for statistics.
+        If neither `sqnr` nor `underflow` is given, a format or a scale is not allowed (such as one
+        that rounds stochastically), or `measure` is asked for statistics.
     TypeError
         If an array is not of floats, or traced.
 
@@ -206,7 +89,8 @@ def recommend(
     The cheapest format has the least bits per element, scales included (32 bits for that of a whole
     tensor); of two, that with the higher SQNR. Scale 1 is taken where it will do, else the scale
     with the highest SQNR. Losses are those that `precsim.errors.predict` predicts. Formats that it
-    refuses, such as nvfp4, are measured if there are values, else they stand in `refused`.
+    refuses, such as nvfp4, are measured if there are values, else they are not tried. Either is
+    said below the table, with the reason, which `Choice.refused` has.
 
     Examples
     --------
@@ -224,14 +108,22 @@ def recommend(
     for name, value in shares.items():
         if value is not None:
             number_within(value, name, 0, 1)
-    if isinstance(formats, str):
-        raise TypeError(f"formats is {shown(formats)}; allowed is a list of formats")
     limits = _Limits(sqnr=sqnr, underflow=underflow, overflow=overflow, saturation=saturation)
-    for scale in scales or ():
-        exponent_of(scale)
-    specs = [RoundingSpec.parse(each) for each in formats]
+    specs = [RoundingSpec.parse(each) for each in each_of(formats, "formats", "lists of formats")]
     if not specs:
         raise ValueError("formats is empty; allowed are one or more formats")
+    for spec in specs:
+        if spec.mode is RoundingMode.STOCHASTIC:
+            raise ValueError(
+                f"formats has '{spec}', which rounds stochastically; allowed are modes that need no "
+                "random bits"
+            )
+    if scales is not None:
+        scales = list(each_of(scales, "scales", "lists of powers of two"))
+        for n, scale in enumerate(scales):
+            exponent_of_power(scale, f"scales[{n}]")
+        if not scales:
+            raise ValueError("scales is empty; allowed are one or more powers of two, and None")
     choices = [
         _choose(_Tensor(name, leaf, axis), limits, specs, scales, measure)
         for name, leaf in named_leaves(values)
@@ -339,8 +231,8 @@ def _choose(
             try:
                 outcome, is_predicted = predict(tensor.statistics(spec), spec, scale=scale), True
             except ValueError as error:
+                refused[str(spec)] = str(error)
                 if tensor.given is not None:
-                    refused[str(spec)] = str(error)
                     continue
                 outcome, is_predicted = tensor.measure(spec, scale), False
             bits = _bits(spec) + (scale != 1) * _SCALE_BITS / max(tensor.elements, 1)

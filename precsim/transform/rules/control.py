@@ -287,22 +287,36 @@ def _while(op: Operation, carried: list[Value]) -> list[Value]:
 @rule("shard_map")
 def on_shards(op: Operation) -> list[Value]:
     """Interpret the function of a shard on every device."""
-    params = op.params
     results: list[Value] = []
 
     def run(key: Array, *arrays: Array) -> tuple[Array, ...]:
         values = with_arrays(op.operands, arrays)
         context = op.inside(key=key, watch=watch_inside(op))  # counts of shards are not added up
-        results[:] = evaluate(params["jaxpr"], values, context)
+        results[:] = evaluate(op.params["jaxpr"], values, context)
         return tuple(value.array for value in results)
 
+    return known_results(mapped(run, op.params), [op.context.key, *op.arrays], results)
+
+
+def mapped(run: Callable[..., Any], params: Any, *more: Any) -> Callable[..., Any]:
+    """Return a function that runs on every device of the mesh of a `shard_map`.
+
+    Its first argument is the same everywhere, the others are shared out as those of the
+    `shard_map`, whose parameters are given. It returns a tuple: the results of the `shard_map`, and
+    one for each further specification of an output.
+    """
     everywhere: Any = jax.sharding.PartitionSpec
-    mapped = jax.shard_map(
+    return jax.shard_map(
         run,
         mesh=params["mesh"],
         in_specs=(everywhere(), *params["in_specs"]),
-        out_specs=tuple(params["out_specs"]),
+        out_specs=(*params["out_specs"], *more),
         check_vma=params["check_vma"],
-        axis_names=params.get("newly_manual_axes", params.get("manual_axes", frozenset())),
+        axis_names=mapped_axes(params),
     )
-    return known_results(mapped, [op.context.key, *op.arrays], results)
+
+
+def mapped_axes(params: Any) -> frozenset[str]:
+    """Return the axes of its mesh over which a `shard_map` shares out."""
+    axes: frozenset[str] = params.get("newly_manual_axes", params.get("manual_axes", frozenset()))
+    return axes

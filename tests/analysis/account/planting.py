@@ -131,7 +131,7 @@ class Soil:
             for n, path in enumerate(self.places):
                 is_one = account.records[path].how in hows
                 if kind == "flushed subnormals":
-                    is_one = is_one and account.measures[path]["subnormal"].sum() > 0
+                    is_one = is_one and account.measures[path]["subnormal"] > 0
                 if is_one:
                     found.setdefault(kind, []).append(n)
         return found

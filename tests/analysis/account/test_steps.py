@@ -50,6 +50,27 @@ def test_states_are_those_of_emulate_analysed_or_not() -> None:
 
 
 @pytest.mark.long
+def test_map_of_shares_as_a_text() -> None:
+    reports = list(ps.analyze_steps(_step, START, [*BATCHES, *BATCHES], policy="bf16"))
+    found = ps.share_map(reports)
+    head, empty, titles, *rows = str(found).splitlines()
+    assert not empty
+    assert re.match(
+        r"shares of 2 scopes in 10 steps, in % of the gross of each step; they le", head
+    )
+    assert re.split("  +", titles) == [
+        *("scope", "step 1", "step 2", "step 4", "step 6", "step 8", "step 10"),
+        *("worst SQNR dB", "events"),
+    ]
+    cells = [re.split("  +", row) for row in rows]
+    assert [row[0] for row in cells] == list(found.scopes)
+    want = 100 * found.shares[:, 3] / found.gross[3]
+    np.testing.assert_allclose([float(row[3]) for row in cells], want, rtol=5e-3)
+    assert "<table>" in found._repr_html_()
+    assert str(ps.share_map({})) == "shares of 0 scopes in 0 steps"
+
+
+@pytest.mark.long
 def test_map_of_shares() -> Any:
     traced = []
 

@@ -142,7 +142,11 @@ def test_zeros_bear_every_scale_and_infinities_none() -> None:
     batches = [(np.full(2, x, np.float32),) for x in (0, np.inf, 1)]
     found = ps.audit_loss_scale(linear, ONES, batches, "e=fp16", loss_scale=1)
     assert found.windows[1].largest == 0
-    assert found.first_overflow() == 2
+    assert found.nonfinite.tolist() == [0, 2, 0]
+    assert found.window == found.windows[2]
+    assert found.first_overflow() is None
+    assert "step 2 is the first with infinities or NaN at every scale" in found.sentence
+    assert "2 infinite or NaN" in str(found)
     assert found.largest["parameters"][0] < -1000
 
 
@@ -177,7 +181,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "scale": (
         lambda: ps.audit_loss_scale(loss, WEIGHTS, BATCHES, loss_scale=3),
-        "loss_scale is 3; allowed are powers of two",
+        "loss_scale is 3.0; allowed are powers of two",
     ),
 }
 

@@ -1,5 +1,6 @@
 """Tolerances: no error of a run exceeds them, and their texts say where they come from."""
 
+import re
 from typing import Any
 
 import jax
@@ -45,7 +46,36 @@ def test_trees_and_what_has_no_bound() -> None:
     assert found.atol["n"] == 0
     assert found.atol["over"] == np.inf
     assert found.contributions == ()
-    assert "['over']: no bound: an overflow" in str(found)
+    lines = str(found).splitlines()
+    assert lines[-2] == "['over']: no bound"
+    assert re.match(
+        r"no bound from mul at test_tolerance.py:.* on: its result overflows", lines[-1]
+    )
+
+
+@pytest.mark.long
+def test_the_first_operation_without_a_bound_is_named() -> None:
+    fun, args = FUNCTIONS["lu"]
+    found = ps.tolerance(fun, *args, policy="bf16")
+    assert re.match(
+        r"no bound from div at twelve_functions.py:.* on: errors of its operands may bring it to a "
+        "pole, or out of its domain; significant_digits samples such errors$",
+        found.unlimited,
+    )
+    assert ps.tolerance(fun, *args, policy="fp32").unlimited == ""
+    either = ps.tolerance(
+        lambda x: jax.lax.cond(x * 1.1 > 1, jnp.sin, jnp.cos, x), np.float32(1 / 1.1), policy="bf16"
+    )
+    assert "no bound from cond at" in either.unlimited
+    assert "the exact run may go another way" in either.unlimited
+    rows = np.ones((2, 600), np.float32)
+    short = ps.tolerance(lambda a: a @ a.T, rows, policy="fwd=bf16_bf16_fp16:fused16x8")
+    assert "dot_general at" in short.unlimited
+    assert "its terms times u are 1 or more" in short.unlimited
+    best = ps.tolerance(
+        lambda x: jnp.argmax(x * x), np.array([1.4, 1.41], np.float32), policy="bf16"
+    )
+    assert str(best) == "the exact ones may be others"
 
 
 def test_pairs_cover_every_bound() -> None:

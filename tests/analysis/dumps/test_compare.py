@@ -122,6 +122,9 @@ def test_without_partner_and_shapes_that_do_not_fit() -> None:
 
 def test_dtypes_and_special_values() -> None:
     x = np.array([1.0, np.nan, np.inf, -0.0], np.float32)
+    signed = ps.compare_dumps({"x": x}, {"x": x + np.float32(0)})
+    assert "-0 against 0" in signed.sentence
+    assert "zeros of other signs" in str(signed)
     assert ps.compare_dumps({"x": x}, {"x": x.astype(ml_dtypes.bfloat16)}).first is None
     found = ps.compare_dumps({"x": x}, {"x": np.abs(x)})
     assert found.first is not None

@@ -70,6 +70,7 @@ def test_formats_that_cannot_be_predicted_are_measured() -> None:
     text = str(ps.recommend(x, sqnr=15, formats=["nvfp4", "bf16"]))
     assert "measured SQNR dB" in text
     assert "nvfp4" in text
+    assert text.splitlines()[-1].startswith("nvfp4 is not predicted, but measured where there are")
 
 
 def test_none_is_said_to_be_none() -> None:
@@ -93,7 +94,7 @@ def test_refusals() -> None:
         ps.recommend(x)
     with pytest.raises(ValueError, match="formats is empty"):
         ps.recommend(x, sqnr=1, formats=[])
-    with pytest.raises(ValueError, match=r"scale is 3\.0; allowed are powers of two"):
+    with pytest.raises(ValueError, match=r"scales\[0\] is 3\.0; allowed are powers of two"):
         ps.recommend(x, sqnr=1, scales=[3.0])
     with pytest.raises(ValueError, match="measure is True, but s is statistics"):
         ps.recommend({"s": ps.errors.statistics(x)}, sqnr=1, measure=True, formats=["fp16"])
@@ -145,7 +146,7 @@ def test_blocks_by_exponent_are_the_scales_of_mx() -> None:
         ({"sqnr": float("nan")}, "sqnr is nan; allowed are numbers from -1000 to 1000"),
         ({"sqnr": "a"}, "sqnr is 'a'; allowed are numbers from -1000 to 1000"),
         ({"underflow": 2}, "underflow is 2; allowed are numbers from 0 to 1"),
-        ({"sqnr": 3, "formats": "fp16"}, "formats is 'fp16'; allowed is a list of formats"),
+        ({"sqnr": 3, "formats": "fp16"}, "formats is 'fp16'; allowed are lists of formats"),
     ],
 )
 def test_limits_out_of_range_get_one_line(options: Any, message: str) -> None:
