@@ -32,6 +32,7 @@ for _kind in (
     "movement",
     "products",
     "sums",
+    "linear_algebra",
     "complex_numbers",
 ):
     importlib.import_module(f"precsim.transform.rules.{_kind}")
@@ -86,8 +87,7 @@ def emulate(
     TypeError
         If `fun` cannot be called.
     NotImplementedError
-        At the call, if `strict` and an operation has no rule, as the factorisations of linear
-        algebra.
+        At the call, if `strict` and an operation has no rule, as calls of the host have none.
 
     Notes
     -----
@@ -95,6 +95,8 @@ def emulate(
     rounded once: additions, products, quotients, roots; functions of one variable where that is
     proved (formats of up to 16 bits to nearest), otherwise computed in float32, then rounded. The
     partial sums of reductions are rounded in the order of the policy ("pairwise" by default).
+    Cholesky, LU and QR factors and triangular solves are computed by textbook algorithms, each
+    operation rounded; eigenvalues and singular values in float32, then rounded.
     Moving, choosing and comparing numbers is exact. Under ``fn=platform``, numbers below 2**-126
     may count as 0 in formats that have such; ``fn=portable`` is exact there too, and slower.
     `coverage` lists what becomes of each operation.

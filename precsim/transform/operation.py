@@ -42,6 +42,8 @@ class How(enum.StrEnum):
     """A matrix product or a convolution, by its spec."""
     SUM = "sum"
     """Every partial sum is rounded, in a stated order."""
+    STEPS = "step by step"
+    """A textbook algorithm in place of the platform's; each of its operations is rounded."""
     CAST = "cast"
     """A conversion that the program itself asks for, rounded once."""
     AS_IS = "as it is"
@@ -340,12 +342,12 @@ def register_rule(
     Examples
     --------
     >>> import jax, jax.numpy as jnp, precsim as ps
-    >>> @ps.register_rule("tridiagonal_solve")
-    ... def tridiagonal_solve(operation, *arrays):
+    >>> @ps.register_rule("symmetric_product")
+    ... def symmetric_product(operation, *arrays):
     ...     return operation.bind(*arrays)  # in float32
-    >>> solve = ps.emulate(jax.lax.linalg.tridiagonal_solve, "bf16")
-    >>> solve(jnp.zeros(2), jnp.full(2, 3.0), jnp.zeros(2), jnp.ones((2, 1))).tolist()
-    [[0.333984375], [0.333984375]]
+    >>> square = ps.emulate(jax.lax.linalg.symmetric_product, "bf16")
+    >>> square(jnp.full((1, 2), 0.3), jnp.zeros((1, 1))).tolist()
+    [[0.1806640625]]
     """
     name = getattr(primitive, "name", primitive)
     if not isinstance(name, str):
