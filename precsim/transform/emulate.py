@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import primitives
 
 from precsim._arrays import Array
 from precsim.formats.arguments import integer, shown
@@ -76,9 +77,9 @@ def emulate(
     -------
     callable
         A function with the same signature, for `jax.jit`, `grad`, `vmap`, `scan`, `checkpoint`,
-        `shard_map` and all others. Results keep their dtypes. What is computed is of the
-        policy's formats; what was only moved or chosen may not have been rounded yet (``out=`` of a
-        policy rounds all results).
+        `shard_map` and all others. Results keep their dtypes, and are weakly typed where those of
+        `fun` are. What is computed is of the policy's formats; what was only moved or chosen may
+        not have been rounded yet (``out=`` of a policy rounds all results).
 
     Raises
     ------
@@ -168,8 +169,21 @@ def run(
     traced = trace(fun, args, kwargs, params)
     check_rules(context.policy, traced.program)
     values = evaluate(traced.program, traced.values(), context)
-    results = [output(value, context, n) for n, value in enumerate(values)]
+    atoms = jaxprs.opened(traced.program).outvars
+    results = [
+        _with_weak_type_of(atom.aval, output(value, context, n))
+        for n, (atom, value) in enumerate(zip(atoms, values, strict=True))
+    ]
     return jax.tree.unflatten(jax.tree.structure(traced.shape), results)
+
+
+def _with_weak_type_of(aval: Any, y: Array) -> Array:
+    """Return a result that is as ready as the program's own to take another's dtype."""
+    is_weak = getattr(aval, "weak_type", False)
+    if not hasattr(aval, "dtype") or jax.typeof(y).weak_type == is_weak:  # a key has no weak type
+        return y
+    options = {"new_dtype": y.dtype, "weak_type": is_weak, "sharding": None}
+    return jnp.asarray(primitives.convert_element_type_p.bind(y, **options))
 
 
 class Traced(NamedTuple):
