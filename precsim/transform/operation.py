@@ -231,7 +231,7 @@ class Operation:
 
     def rounded(self, y: Array, spec: RoundingSpec, n: int = 0) -> Value:
         """Round a computed array, and in the backward pass its cotangent."""
-        before, y = y, nearest_value(y, spec, self.place)
+        before, y = y, nearest_value(widened(y), spec, self.place)
         self.note(before, y, spec)
         return self.result(y, spec.format, cotangent=spec, n=n)
 

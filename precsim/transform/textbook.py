@@ -63,9 +63,7 @@ def windows(
     found = []
     for offset in itertools.product(*map(range, window_dimensions)):
         first = [o * d for o, d in zip(offset, dilation, strict=True)]
-        last = [
-            f + (n - 1) * s + 1 for f, n, s in zip(first, counts, window_strides, strict=True)
-        ]
+        last = [f + (n - 1) * s + 1 for f, n, s in zip(first, counts, window_strides, strict=True)]
         found.append(lax.slice(x, first, last, window_strides))
     return jnp.stack(found)
 

@@ -21,7 +21,16 @@ from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import Value, common_origin, is_float, is_known
 from precsim.transform.watch import NOTHING, Counts, Watch, over_turns, together, united, zeros_like
 
-CALLS = ("jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr", "core_closed_call", "composite")
+CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "call",
+    "eval_jaxpr",
+    "core_closed_call",
+    "composite",
+)
 
 
 @rule(*CALLS)

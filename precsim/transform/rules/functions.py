@@ -140,8 +140,7 @@ def computed(op: Operation) -> list[Value]:
     op.record(How.COMPUTED, spec)
     arrays = [op.brought(n, spec) if is_float(x) else x for n, x in enumerate(op.arrays)]
     return [
-        op.rounded(y, spec, n) if is_float(y) else Value(y)
-        for n, y in enumerate(op.bind(*arrays))
+        op.rounded(y, spec, n) if is_float(y) else Value(y) for n, y in enumerate(op.bind(*arrays))
     ]
 
 

@@ -32,7 +32,9 @@ def step_by_step(op: Operation, algorithm: Callable[..., Any]) -> list[Value]:
         return op.as_it_is()
     op.record(How.STEPS, spec)
     operands = [
-        Value(op.brought(n, spec), spec.format, None, value.origin) if is_float(value.array) else value
+        Value(op.brought(n, spec), spec.format, None, value.origin)
+        if is_float(value.array)
+        else value
         for n, value in enumerate(op.operands)
     ]
     flat = lambda *arrays: jax.tree.leaves(algorithm(*arrays))

@@ -87,7 +87,9 @@ def test_a_linear_solver_is_interpreted_and_solves_for_gradients() -> None:
 
 def test_a_refusal_names_the_users_line() -> None:
     with pytest.raises(NotImplementedError, match=r"'cholesky_update'.*test_primitives\.py"):
-        emulate(lambda x: jax.lax.linalg.cholesky_update(x, x[0]), BF16)(np.eye(2, dtype=np.float32))
+        emulate(lambda x: jax.lax.linalg.cholesky_update(x, x[0]), BF16)(
+            np.eye(2, dtype=np.float32)
+        )
 
 
 def test_a_rule_for_gradients_learns_which_operands_need_them() -> None:
