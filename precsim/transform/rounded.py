@@ -46,6 +46,15 @@ def _straight_through_jvp(spec: RoundingSpec, primals: Any, tangents: Any) -> An
     return _straight_through(*primals, spec), tangents[0]
 
 
+@jax.custom_jvp
+def alone(y: Array) -> Array:
+    """Return what integer arithmetic computed, as it is: XLA compiles that once for all its uses."""
+    return computed_once(y)
+
+
+alone.defjvp(lambda primals, tangents: (alone(*primals), *tangents))
+
+
 def with_rounded_cotangent(x: Array, spec: RoundingSpec, place: Place) -> Array:
     """Return an array as it is; its cotangent is rounded by a spec."""
     gradient = Place(place.key, f"{place.path}/gradient")

@@ -13,7 +13,7 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.modes import OverflowMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import How, Operation, rule
-from precsim.transform.rounded import random_bits
+from precsim.transform.rounded import alone, random_bits
 from precsim.transform.values import Value, carrier_of
 
 _ONCE: dict[str, Callable[..., Array]] = {
@@ -51,7 +51,7 @@ def arithmetic(op: Operation, name: str, arrays: list[Array], spec: RoundingSpec
     if is_fast(name, spec, carrier, anywhere=not op.is_exact_everywhere):
         return op.rounded(_PLATFORM[name](*arrays), spec)
     bits = random_bits(spec, op.place, op.eqn.outvars[0].aval.shape)
-    y = _ONCE[name](*arrays, spec, random_bits=bits)
+    y = alone(_ONCE[name](*arrays, spec, random_bits=bits))
     if op.is_watched:
         op.note(_PLATFORM[name](*arrays), y, spec)
     return op.result(y, spec.format, cotangent=spec)

@@ -23,7 +23,7 @@ from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import How, Operation, rule
-from precsim.transform.rounded import random_bits, with_gradient_of
+from precsim.transform.rounded import alone, random_bits, with_gradient_of
 from precsim.transform.values import Value, has_all_of, is_float
 
 _DOUBLE: dict[str, Callable[..., Any]] = {
@@ -122,7 +122,7 @@ def correctly_rounded(op: Operation) -> list[Value]:
     if op.name in _INTEGER and _is_provable(spec):
         op.record(How.ROUNDED, spec)
         bits = random_bits(spec, op.place, x.shape)
-        y = _INTEGER[op.name](x, spec, random_bits=bits)
+        y = alone(_INTEGER[op.name](x, spec, random_bits=bits))
         if op.is_watched:
             op.note(unrounded(x), y, spec)
         return [op.result(y, spec.format, cotangent=spec)]

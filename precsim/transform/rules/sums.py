@@ -16,7 +16,7 @@ from precsim.rounding.spec import RoundingSpec
 from precsim.transform import textbook
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import How, Operation, rule
-from precsim.transform.rounded import Place, nearest_value, random_bits, with_gradient_of
+from precsim.transform.rounded import Place, alone, nearest_value, random_bits, with_gradient_of
 from precsim.transform.rules.elementwise import is_fast
 from precsim.transform.values import Value, carrier_of, is_float
 
@@ -61,7 +61,7 @@ def summed(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Arra
 def _plus(op: Operation, x: Array, y: Array, spec: RoundingSpec, place: Place) -> Array:
     if is_fast("add", spec, carrier_of(x.dtype), anywhere=not op.is_exact_everywhere):
         return nearest_value(x + y, spec, place)
-    return add(x, y, spec, random_bits=random_bits(spec, place, x.shape))
+    return alone(add(x, y, spec, random_bits=random_bits(spec, place, x.shape)))
 
 
 def _pairwise(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Array:
