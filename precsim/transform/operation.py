@@ -131,6 +131,8 @@ class Operation:
     context: Context
     eqn: Any
     operands: list[Value]
+    user: str = ""
+    """The one operation that uses the result; empty if there are several."""
 
     @property
     def name(self) -> str:
@@ -193,13 +195,14 @@ class Operation:
         atoms = [*self.eqn.invars, *self.eqn.outvars]
         return all(rounds_nothing(spec, a.aval.dtype) for a in atoms if is_float(a.aval))
 
-    def brought(self, n: int, spec: RoundingSpec) -> Array:
+    def brought(self, n: int, spec: RoundingSpec, *, has_one_use: bool = False) -> Array:
         """Return an operand in the carrier, its numbers rounded to the format of a spec."""
         value = self.operands[n]
         if is_known(value, spec.format):
             return widened(value.array)
         place = Place(self.context.key, f"{self.context.path}/operand {n}")
-        y = nearest_value(widened(value.array), spec, place)
+        has_one_use = has_one_use and not self.is_watched
+        y = nearest_value(widened(value.array), spec, place, has_one_use=has_one_use)
         self.note(value.array, y, spec)
         return y
 
@@ -229,9 +232,12 @@ class Operation:
         origin = common_origin(self.operands, is_backward=self.context.is_backward)
         return Value(y, fmt, None, origin)
 
-    def rounded(self, y: Array, spec: RoundingSpec, n: int = 0) -> Value:
+    def rounded(
+        self, y: Array, spec: RoundingSpec, n: int = 0, *, has_one_use: bool = False
+    ) -> Value:
         """Round a computed array, and in the backward pass its cotangent."""
-        before, y = y, nearest_value(widened(y), spec, self.place)
+        has_one_use = has_one_use and not self.is_watched
+        before, y = y, nearest_value(widened(y), spec, self.place, has_one_use=has_one_use)
         self.note(before, y, spec)
         return self.result(y, spec.format, cotangent=spec, n=n)
 
