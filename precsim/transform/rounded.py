@@ -59,7 +59,7 @@ def _straight_through_jvp(
 
 @jax.custom_jvp
 def alone(y: Array) -> Array:
-    """Return what integer arithmetic computed, as it is: XLA compiles that once for all its uses."""
+    """Return what integers have computed, as it is: XLA compiles that once for all its uses."""
     return computed_once(y)
 
 

@@ -21,7 +21,7 @@ Combine = Callable[[list[Array], list[Array]], list[Array]]
 
 
 def reduced(combine: Combine, rows: Sequence[Array], *, is_chain: bool) -> list[Array]:
-    """Combine along the first axis, which is not empty: one after the other, or neighbours first."""
+    """Combine along the first axis, not empty: one after the other, or neighbours first."""
     level = list(rows)
     if is_chain:
         step = lambda total, row: (combine(total, row), None)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from precsim._arrays import Array
-from precsim.arithmetic.sums.order import Pairwise, Sequential
+from precsim.arithmetic.sums.order import Sequential
 from precsim.transform import jaxprs, textbook
 from precsim.transform.interpreter import evaluate_function
 from precsim.transform.operation import How, Operation, rule

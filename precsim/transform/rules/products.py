@@ -13,7 +13,7 @@ from precsim._loops import computed_once
 from precsim.arithmetic.elementwise import multiply as exact_multiply
 from precsim.formats.scaled import scaled_format
 from precsim.products.conv_general_dilated import conv_general_dilated
-from precsim.products.dot_general import arrange, dot_general
+from precsim.products.dot_general import arrange
 from precsim.products.matmul import matmul
 from precsim.products.scaled.differentiated import largest_magnitude, multiply_elements
 from precsim.products.scaled.product import NO_SCALES, Scales

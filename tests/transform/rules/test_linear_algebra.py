@@ -1,4 +1,4 @@
-"""Linear algebra under `emulate`: textbook algorithms, rounded by hand in another order of loops."""
+"""Linear algebra under `emulate`: textbook algorithms, rounded by hand in other loops."""
 
 from collections.abc import Callable
 from typing import Any
@@ -153,7 +153,7 @@ def test_gradients_are_those_of_the_steps() -> None:
     """Near those of JAX: u of bf16 is 2**-8, and no condition number here is above 100."""
     totals: list[Callable[[Any], Any]] = [
         lambda a: jnp.sum(jnp.linalg.cholesky(a)),
-        lambda a: jnp.linalg.det(a),
+        jnp.linalg.det,
         lambda a: jnp.sum(jnp.linalg.solve(a, a[0])),
         lambda a: jnp.sum(jnp.abs(jnp.linalg.qr(a)[1])),
     ]
@@ -173,6 +173,46 @@ def test_portable_float32_is_near_the_platforms() -> None:
             size = 1 + float(jnp.max(jnp.abs(plain)))
             np.testing.assert_allclose(ours, plain, rtol=0, atol=100 * 2.0**-24 * size)
     np.testing.assert_array_equal(ps.emulate(jnp.linalg.inv, "fp32")(S), jnp.linalg.inv(S))
+
+
+SQUARE = ["cholesky", "cond", "det", "eigh", "eigvalsh", "eigvals", "inv", "norm", "pinv", "qr"]
+SQUARE += ["slogdet", "svd", "matrix_rank"]
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    **{name: getattr(jnp.linalg, name) for name in SQUARE},
+    "tensorinv": lambda a: jnp.linalg.tensorinv(a, 1),
+    "solve": lambda a: jnp.linalg.solve(a, a),
+    "lstsq": lambda a: jnp.linalg.lstsq(a, a[0])[0],
+    "cho_solve": lambda a: linalg.cho_solve(linalg.cho_factor(a), a[0]),
+    "lu_solve": lambda a: linalg.lu_solve(linalg.lu_factor(a), a[0]),
+    "qr with pivoting": lambda a: linalg.qr(a, pivoting=True),
+    "expm": linalg.expm,
+    "schur": linalg.schur,
+    "sqrtm": linalg.sqrtm,
+    "hessenberg": linalg.hessenberg,
+    "complex solve": lambda a: jnp.linalg.solve(a + 1j * a.T, a),
+    "fft": lambda a: jnp.fft.ifft2(jnp.fft.fft2(a)),
+    "sort": lambda a: (jnp.sort(a), lax.top_k(a, 2), jnp.median(a)),
+    "cumlogsumexp": lambda a: lax.cumlogsumexp(a, 0),
+    "tridiagonal": lambda a: lax.linalg.tridiagonal_solve(a[0], a[1], a[2], a),
+    "pooling": jax.grad(lambda a: jnp.sum(_pooled(a))),
+    "composite": lax.composite(lambda a: a * 2, "own.double"),
+    "ragged": jax.grad(lambda a: jnp.sum(lax.ragged_dot(a, a[None], jnp.array([5])))),
+}
+
+
+def _pooled(a: Any) -> Any:
+    return lax.reduce_window(a, -np.inf, lax.max, (2, 2), (1, 1), "SAME") ** 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_operation_is_without_a_rule(name: str) -> None:
+    fun = FUNCTIONS[name]
+    found = ps.coverage(fun, "bf16", S)
+    assert not found.unknown
+    if name not in ("sort", "eigvals", "complex solve", "fft", "matrix_rank"):
+        assert found.share == 1
+        jax.eval_shape(ps.emulate(fun, "bf16"), S)
 
 
 @pytest.mark.long
@@ -219,9 +259,7 @@ def test_products_over_axes_are_rounded_in_the_order_of_sums() -> None:
         np.testing.assert_array_equal(
             emulated(lambda x: jnp.prod(x, axis=1), policy)(x), by_hand(bf16(x))
         )
-        np.testing.assert_array_equal(
-            emulated(lambda x: jnp.prod(x), policy)(x), by_hand(bf16(x).reshape(-1))
-        )
+        np.testing.assert_array_equal(emulated(jnp.prod, policy)(x), by_hand(bf16(x).reshape(-1)))
     running = emulated(lambda x: jnp.cumprod(x, axis=1), "bf16,order=sequential")(x)
     for n in range(1, 8):
         np.testing.assert_array_equal(running[:, n - 1], chained(bf16(x)[:, :n]))
