@@ -75,33 +75,33 @@ def _tangent(dtypes: Dtypes, primals: Any, tangents: Any) -> tuple[Array, Array]
     """Multiply tangents, and transposed cotangents, in 8 bits too: both are in e5m2."""
     (a, b), (da, db) = primals, tangents
     y = _float8_matmul(a, b, dtypes)
-    of_a = [partial(f, dtypes[1], a.dtype) for f in (_of_left, _gradient_of_left)]
-    of_b = [partial(f, dtypes[0], b.dtype) for f in (_of_right, _gradient_of_right)]
+    of_a = partial(_of_left, dtypes[1]), partial(_gradient_of_left, dtypes[1], a.dtype), b
+    of_b = partial(_of_right, dtypes[0]), partial(_gradient_of_right, dtypes[0], b.dtype), a
     return y, tangent_sum(
         y,
         [
-            (da, lambda da: linear_map(*of_a, b, da, like=y)),
-            (db, lambda db: linear_map(*of_b, a, db, like=y)),
+            (da, lambda da: linear_map(*of_a, da, like=y)),
+            (db, lambda db: linear_map(*of_b, db, like=y)),
         ],
     )
 
 
-def _of_left(dtype: Any, _: Any, b: Array, a: Array) -> Array:
+def _of_left(dtype: Any, b: Array, a: Array) -> Array:
     y: Array = _float8_matmul(a, b, (FLOAT8[1], dtype))
     return y
 
 
 def _gradient_of_left(dtype: Any, result: Any, b: Array, g: Array) -> Array:
-    return _of_left(dtype, result, jnp.matrix_transpose(b), g).astype(result)
+    return _of_left(dtype, jnp.matrix_transpose(b), g).astype(result)
 
 
-def _of_right(dtype: Any, _: Any, a: Array, b: Array) -> Array:
+def _of_right(dtype: Any, a: Array, b: Array) -> Array:
     y: Array = _float8_matmul(a, b, (dtype, FLOAT8[1]))
     return y
 
 
 def _gradient_of_right(dtype: Any, result: Any, a: Array, g: Array) -> Array:
-    return _of_right(dtype, result, jnp.matrix_transpose(a), g).astype(result)
+    return _of_right(dtype, jnp.matrix_transpose(a), g).astype(result)
 
 
 def _product(left: tuple[Array, Array], right: tuple[Array, Array]) -> Array:

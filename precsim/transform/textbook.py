@@ -69,11 +69,13 @@ def windows(
 
 
 def _column(a: Array, k: Array) -> Array:
-    return lax.dynamic_index_in_dim(a, k, -1)
+    column: Array = lax.dynamic_index_in_dim(a, k, -1)
+    return column
 
 
 def _row(a: Array, k: Array) -> Array:
-    return lax.dynamic_index_in_dim(a, k, -2)
+    row: Array = lax.dynamic_index_in_dim(a, k, -2)
+    return row
 
 
 def _places(a: Array) -> tuple[Array, Array]:
@@ -106,7 +108,7 @@ def lu(a: Array) -> tuple[Array, Array, Array]:
     i, j = _places(a)
     rows = jnp.broadcast_to(i[:, 0], a.shape[:-1])
 
-    def step(state: tuple[Array, Array], k: Array) -> tuple[tuple[Array, Array], Array]:
+    def step(state: Any, k: Array) -> tuple[Any, Array]:
         a, order = state
         size = jnp.where(i >= k, jnp.abs(_column(a, k)), -1)[..., 0]
         largest = jnp.argmax(size, axis=-1).astype(jnp.int32)
@@ -202,7 +204,7 @@ def reflected_by_all(a: Array, taus: Array, c: Array, *, transpose: bool) -> Arr
 
 def householder_product(a: Array, taus: Array) -> Array:
     """Return the first columns of Q."""
-    eye = jnp.broadcast_to(jnp.eye(*a.shape[-2:], dtype=a.dtype), a.shape)
+    eye = jnp.broadcast_to(jnp.eye(a.shape[-2], a.shape[-1], dtype=a.dtype), a.shape)
     return reflected_by_all(a, taus, eye, transpose=False)
 
 

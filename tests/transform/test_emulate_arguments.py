@@ -33,7 +33,7 @@ def test_what_has_no_rule_is_refused_with_its_line() -> None:
 def test_results_in_a_narrow_dtype_are_rounded_where_there_is_no_rule() -> None:
     """They were once taken for numbers of the carrier."""
     ones = jnp.ones(3, jnp.bfloat16)
-    enlarged = lambda x: np.asarray(np.float32(x) * 1.1).astype(x.dtype)
+    enlarged: Callable[[Any], Any] = lambda x: np.asarray(np.float32(x) * 1.1).astype(x.dtype)
     call = lambda x: jax.pure_callback(enlarged, ones, x, vmap_method="sequential")
     found = ps.emulate(call, "e4m3:saturate", strict=False)(ones)
     assert found.dtype == jnp.bfloat16

@@ -144,7 +144,7 @@ def combined(op: Operation) -> list[Value]:
         given, starts = operands[:count], operands[count:]
         rows = [rows_of(x, start) for x, start in zip(given, starts, strict=True)]
         shape = rows[0].shape[1:]
-        first = [jnp.broadcast_to(start, shape) for start in starts]
+        first: list[Array] = [jnp.broadcast_to(start, shape) for start in starts]
         if not rows[0].shape[0]:
             return first
         return combine(first, textbook.reduced(combine, rows, is_chain=chain))

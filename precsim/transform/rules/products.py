@@ -320,8 +320,9 @@ def ragged(op: Operation) -> list[Value]:
         here = replace(op, context=replace(op.context, path=path))
         shapes = (a.shape[0], b.shape[1]), a.shape, b.shape
         noise = _noise(here, (spec, dgrad, wgrad), shapes)
-        options = {"dgrad": dgrad, "wgrad": wgrad, "backend": op.context.backend}
-        return matmul(a, b, spec, random_bits=noise, **options)
+        backend = op.context.backend
+        y: Array = matmul(a, b, spec, dgrad=dgrad, wgrad=wgrad, backend=backend, random_bits=noise)
+        return y
 
     y, parts = jnp.zeros((a.shape[0], b.shape[-1]), a.dtype), []
     for n in range(sizes.shape[0]):

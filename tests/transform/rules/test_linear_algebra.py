@@ -73,7 +73,8 @@ def test_lu_by_columns(shape: tuple[int, int]) -> None:
 
 def solved_by_hand(a: Any, b: Any, *, lower: bool, unit_diagonal: bool) -> np.ndarray:
     """Return x of a triangular system, each unknown by an inner product."""
-    a, x = bf16(a), bf16(b)
+    a = bf16(a)
+    x: np.ndarray = bf16(b)
     count = len(a)
     for i in range(count) if lower else reversed(range(count)):
         others = list(range(i)) if lower else list(reversed(range(i + 1, count)))
@@ -102,7 +103,7 @@ def test_triangular_systems(left_side: bool, lower: bool, transpose_a: bool) -> 
 
 def reflected(c: Any, v: Any, tau: Any) -> np.ndarray:
     """Return c - v (tau (v^T c)), column by column."""
-    columns = [bf16(c - bf16(v * bf16(tau * pairwise(bf16(v * c))))) for c in bf16(c).T]
+    columns: Any = [bf16(c - bf16(v * bf16(tau * pairwise(bf16(v * c))))) for c in bf16(c).T]
     return np.stack(columns, axis=1)
 
 
@@ -177,7 +178,7 @@ def test_portable_float32_is_near_the_platforms() -> None:
 
 SQUARE = ["cholesky", "cond", "det", "eigh", "eigvalsh", "eigvals", "inv", "norm", "pinv", "qr"]
 SQUARE += ["slogdet", "svd", "matrix_rank"]
-FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+FUNCTIONS: dict[str, Any] = {
     **{name: getattr(jnp.linalg, name) for name in SQUARE},
     "tensorinv": lambda a: jnp.linalg.tensorinv(a, 1),
     "solve": lambda a: jnp.linalg.solve(a, a),
@@ -301,9 +302,11 @@ def test_the_gradient_of_a_pooling_is_summed_in_the_order_of_the_policy() -> Non
     x[0, 3, 3] = 9
     x[0, 0, 0] = np.nan
     size, shift = (1, 3, 3), (1, 1, 1)
-    pool = lambda x: lax.reduce_window(x, -np.inf, lax.max, size, shift, "SAME")
+    pool: Callable[[Any], Any] = lambda x: lax.reduce_window(
+        x, -np.inf, lax.max, size, shift, "SAME"
+    )
     weights = f32(RANDOM.normal(size=pool(x).shape))
-    gradient = lambda x, w: jax.vjp(pool, x)[1](w)[0]
+    gradient: Callable[[Any, Any], Any] = lambda x, w: jax.vjp(pool, x)[1](w)[0]
     plain = np.asarray(gradient(x, weights))
     for order in ("pairwise", "sequential"):
         found = emulated(gradient, f"bf16,order={order}")(x, weights)
