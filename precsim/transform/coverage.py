@@ -15,7 +15,7 @@ from precsim.transform.operation import Context, How, Record
 from precsim.transform.policy import Policy
 from precsim.transform.tracing import check_function, flattened
 
-_EMULATED = frozenset({How.ROUNDED, How.COMPUTED, How.PRODUCT, How.SUM, How.CAST})
+_EMULATED = frozenset({How.ROUNDED, How.COMPUTED, How.PRODUCT, How.SUM, How.STEPS, How.CAST})
 _COMPUTES = _EMULATED | {How.AS_IS, How.UNKNOWN}
 
 
@@ -61,10 +61,11 @@ class Coverage:
 
     Examples
     --------
-    >>> import jax.numpy as jnp, precsim as ps
-    >>> found = ps.coverage(lambda x: 2 * jnp.linalg.cholesky(x), "bf16", jnp.eye(4))
+    >>> import jax, jax.numpy as jnp, precsim as ps
+    >>> update = lambda r, w: 2 * jax.lax.linalg.cholesky_update(r, w)
+    >>> found = ps.coverage(update, "bf16", jnp.eye(4), jnp.ones(4))
     >>> [row.primitive for row in found.unknown], found.share
-    (['cholesky'], 0.75)
+    (['cholesky_update'], 0.5)
     """
 
     policy: str

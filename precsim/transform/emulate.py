@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import primitives
 
 from precsim._arrays import Array
 from precsim.formats.arguments import integer, shown
@@ -32,6 +33,7 @@ for _kind in (
     "movement",
     "products",
     "sums",
+    "linear_algebra",
     "complex_numbers",
 ):
     importlib.import_module(f"precsim.transform.rules.{_kind}")
@@ -75,9 +77,9 @@ def emulate(
     -------
     callable
         A function with the same signature, for `jax.jit`, `grad`, `vmap`, `scan`, `checkpoint`,
-        `shard_map` and all others. Results keep their dtypes. What is computed is of the
-        policy's formats; what was only moved or chosen may not have been rounded yet (``out=`` of a
-        policy rounds all results).
+        `shard_map` and all others. Results keep their dtypes, and are weakly typed where those of
+        `fun` are. What is computed is of the policy's formats; what was only moved or chosen may
+        not have been rounded yet (``out=`` of a policy rounds all results).
 
     Raises
     ------
@@ -86,8 +88,7 @@ def emulate(
     TypeError
         If `fun` cannot be called.
     NotImplementedError
-        At the call, if `strict` and an operation has no rule, as the factorisations of linear
-        algebra.
+        At the call, if `strict` and an operation has no rule, as calls of the host have none.
 
     Notes
     -----
@@ -95,6 +96,8 @@ def emulate(
     rounded once: additions, products, quotients, roots; functions of one variable where that is
     proved (formats of up to 16 bits to nearest), otherwise computed in float32, then rounded. The
     partial sums of reductions are rounded in the order of the policy ("pairwise" by default).
+    Cholesky, LU and QR factors and triangular solves are computed by textbook algorithms, each
+    operation rounded; eigenvalues and singular values in float32, then rounded.
     Moving, choosing and comparing numbers is exact. Under ``fn=platform``, numbers below 2**-126
     may count as 0 in formats that have such; ``fn=portable`` is exact there too, and slower.
     `coverage` lists what becomes of each operation.
@@ -166,8 +169,21 @@ def run(
     traced = trace(fun, args, kwargs, params)
     check_rules(context.policy, traced.program)
     values = evaluate(traced.program, traced.values(), context)
-    results = [output(value, context, n) for n, value in enumerate(values)]
+    atoms = jaxprs.opened(traced.program).outvars
+    results = [
+        _with_weak_type_of(atom.aval, output(value, context, n))
+        for n, (atom, value) in enumerate(zip(atoms, values, strict=True))
+    ]
     return jax.tree.unflatten(jax.tree.structure(traced.shape), results)
+
+
+def _with_weak_type_of(aval: Any, y: Array) -> Array:
+    """Return a result that is as ready as the program's own to take another's dtype."""
+    is_weak = getattr(aval, "weak_type", False)
+    if not hasattr(aval, "dtype") or jax.typeof(y).weak_type == is_weak:  # a key has no weak type
+        return y
+    options = {"new_dtype": y.dtype, "weak_type": is_weak, "sharding": None}
+    return jnp.asarray(primitives.convert_element_type_p.bind(y, **options))
 
 
 class Traced(NamedTuple):

@@ -49,10 +49,13 @@ def interpret(program: Any, operands: Sequence[Value], context: Context) -> list
             return known[atom]
         return _constant(np.asarray(atom.val, atom.aval.dtype))
 
+    users = jaxprs.only_users(jaxpr)
     for n, eqn in enumerate(jaxpr.eqns):
         here, names = context_of(eqn, n, context)
+        user = users.get(eqn.outvars[0], "") if eqn.outvars else ""
+        op = Operation(here, eqn, list(map(read, eqn.invars)), user)
         with jax.named_scope(names) if names else nullcontext():
-            results = (context.compute or apply)(Operation(here, eqn, list(map(read, eqn.invars))))
+            results = (context.compute or apply)(op)
         known.update(zip(eqn.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
 

@@ -51,6 +51,15 @@ def opened(jaxpr: Any) -> Any:
     return getattr(jaxpr, "jaxpr", jaxpr)
 
 
+def only_users(jaxpr: Any) -> dict[Any, str]:
+    """Return, for each variable that one equation uses, and no result, the equation's primitive."""
+    found: dict[Any, str] = {}
+    for eqn in jaxpr.eqns:
+        for v in filter(is_variable, eqn.invars):
+            found[v] = "" if v in found else eqn.primitive.name
+    return found | dict.fromkeys(filter(is_variable, jaxpr.outvars), "")
+
+
 def inner_jaxprs(eqn: Any) -> Iterator[Any]:
     """Yield the programs that an equation holds, opened, in the order of its parameters.
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
+from precsim._linear import linear_map, tangent_sum
 from precsim.products.dot_general import arrange
 from precsim.products.native.hlo import read_kernels
 
@@ -47,7 +48,7 @@ def _dot(a: Array, b: Array, dtype: Any) -> Array:
 
 
 def float8_dot_general(a: Array, b: Array, numbers: Any, dtypes: tuple[Any, Any]) -> Array:
-    """Return `lax.dot_general` of operands in 8 bits, as bfloat16; gradients in e5m2.
+    """Return `lax.dot_general` of operands in 8 bits, as bfloat16; tangents and cotangents in e5m2.
 
     Each operand is scaled by the power of two that brings its largest element just inside its
     dtype.
@@ -61,27 +62,46 @@ def float8_dot_general(a: Array, b: Array, numbers: Any, dtypes: tuple[Any, Any]
     return found
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _float8_matmul(a: Array, b: Array, dtypes: tuple[Any, Any]) -> Array:
-    y: Array = _forward(a, b, dtypes)[0]
+Dtypes = tuple[Any, Any]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _float8_matmul(a: Array, b: Array, dtypes: Dtypes) -> Array:
+    return _product(_scaled(a, dtypes[0]), _scaled(b, dtypes[1]))
+
+
+@partial(_float8_matmul.defjvp, symbolic_zeros=True)
+def _tangent(dtypes: Dtypes, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """Multiply tangents, and transposed cotangents, in 8 bits too: both are in e5m2."""
+    (a, b), (da, db) = primals, tangents
+    y = _float8_matmul(a, b, dtypes)
+    of_a = partial(_of_left, dtypes[1]), partial(_gradient_of_left, dtypes[1], a.dtype), b
+    of_b = partial(_of_right, dtypes[0]), partial(_gradient_of_right, dtypes[0], b.dtype), a
+    return y, tangent_sum(
+        y,
+        [
+            (da, lambda da: linear_map(*of_a, da, like=y)),
+            (db, lambda db: linear_map(*of_b, db, like=y)),
+        ],
+    )
+
+
+def _of_left(dtype: Any, b: Array, a: Array) -> Array:
+    y: Array = _float8_matmul(a, b, (FLOAT8[1], dtype))
     return y
 
 
-def _forward(a: Array, b: Array, dtypes: tuple[Any, Any]) -> Any:
-    left, right = (_scaled(x, dtype) for x, dtype in zip((a, b), dtypes, strict=True))
-    # Arrays without elements carry the dtypes of the gradients.
-    kinds = jnp.zeros(0, a.dtype), jnp.zeros(0, b.dtype)
-    return _product(left, right), (left, right, kinds)
+def _gradient_of_left(dtype: Any, result: Any, b: Array, g: Array) -> Array:
+    return _of_left(dtype, jnp.matrix_transpose(b), g).astype(result)
 
 
-def _backward(dtypes: tuple[Any, Any], saved: Any, g: Array) -> Any:
-    (left, right, kinds), gradient = saved, _scaled(g, FLOAT8[1])
-    da = _product(gradient, (jnp.matrix_transpose(right[0]), right[1]))
-    db = _product((jnp.matrix_transpose(left[0]), left[1]), gradient)
-    return da.astype(kinds[0].dtype), db.astype(kinds[1].dtype)
+def _of_right(dtype: Any, a: Array, b: Array) -> Array:
+    y: Array = _float8_matmul(a, b, (dtype, FLOAT8[1]))
+    return y
 
 
-_float8_matmul.defvjp(_forward, _backward)
+def _gradient_of_right(dtype: Any, result: Any, a: Array, g: Array) -> Array:
+    return _of_right(dtype, jnp.matrix_transpose(a), g).astype(result)
 
 
 def _product(left: tuple[Array, Array], right: tuple[Array, Array]) -> Array:

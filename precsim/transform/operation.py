@@ -42,6 +42,8 @@ class How(enum.StrEnum):
     """A matrix product or a convolution, by its spec."""
     SUM = "sum"
     """Every partial sum is rounded, in a stated order."""
+    STEPS = "step by step"
+    """A textbook algorithm in place of the platform's; each of its operations is rounded."""
     CAST = "cast"
     """A conversion that the program itself asks for, rounded once."""
     AS_IS = "as it is"
@@ -129,6 +131,8 @@ class Operation:
     context: Context
     eqn: Any
     operands: list[Value]
+    user: str = ""
+    """The one operation that uses the result; empty if there are several."""
 
     @property
     def name(self) -> str:
@@ -191,13 +195,14 @@ class Operation:
         atoms = [*self.eqn.invars, *self.eqn.outvars]
         return all(rounds_nothing(spec, a.aval.dtype) for a in atoms if is_float(a.aval))
 
-    def brought(self, n: int, spec: RoundingSpec) -> Array:
+    def brought(self, n: int, spec: RoundingSpec, *, has_one_use: bool = False) -> Array:
         """Return an operand in the carrier, its numbers rounded to the format of a spec."""
         value = self.operands[n]
         if is_known(value, spec.format):
             return widened(value.array)
         place = Place(self.context.key, f"{self.context.path}/operand {n}")
-        y = nearest_value(widened(value.array), spec, place)
+        has_one_use = has_one_use and not self.is_watched
+        y = nearest_value(widened(value.array), spec, place, has_one_use=has_one_use)
         self.note(value.array, y, spec)
         return y
 
@@ -234,9 +239,12 @@ class Operation:
         origin = common_origin(self.operands, is_backward=self.context.is_backward)
         return Value(y, fmt, None, origin)
 
-    def rounded(self, y: Array, spec: RoundingSpec, n: int = 0) -> Value:
+    def rounded(
+        self, y: Array, spec: RoundingSpec, n: int = 0, *, has_one_use: bool = False
+    ) -> Value:
         """Round a computed array, and in the backward pass its cotangent."""
-        before, y = y, nearest_value(y, spec, self.place)
+        has_one_use = has_one_use and not self.is_watched
+        before, y = y, nearest_value(widened(y), spec, self.place, has_one_use=has_one_use)
         self.note(before, y, spec)
         return self.result(y, spec.format, cotangent=spec, n=n)
 
@@ -347,12 +355,12 @@ def register_rule(
     Examples
     --------
     >>> import jax, jax.numpy as jnp, precsim as ps
-    >>> @ps.register_rule("tridiagonal_solve")
-    ... def tridiagonal_solve(operation, *arrays):
+    >>> @ps.register_rule("symmetric_product")
+    ... def symmetric_product(operation, *arrays):
     ...     return operation.bind(*arrays)  # in float32
-    >>> solve = ps.emulate(jax.lax.linalg.tridiagonal_solve, "bf16")
-    >>> solve(jnp.zeros(2), jnp.full(2, 3.0), jnp.zeros(2), jnp.ones((2, 1))).tolist()
-    [[0.333984375], [0.333984375]]
+    >>> square = ps.emulate(jax.lax.linalg.symmetric_product, "bf16")
+    >>> square(jnp.full((1, 2), 0.3), jnp.zeros((1, 1))).tolist()
+    [[0.1806640625]]
     """
     name = getattr(primitive, "name", primitive)
     if not isinstance(name, str):

@@ -31,19 +31,39 @@ def random_bits(spec: RoundingSpec, place: Place, shape: tuple[int, ...]) -> Arr
     return bits_at(place.key, place.path, shape)
 
 
-def nearest_value(x: Array, spec: RoundingSpec, place: Place) -> Array:
-    """Return carrier values rounded by a spec; the derivative is that of the identity."""
-    return _straight_through(x, random_bits(spec, place, x.shape), spec)
+def nearest_value(
+    x: Array, spec: RoundingSpec, place: Place, *, has_one_use: bool = False
+) -> Array:
+    """Return carrier values rounded by a spec; the derivative is that of the identity.
+
+    `has_one_use` says that a single elementwise operation uses them: XLA computes both in one
+    kernel. All others are computed once, for all their uses.
+    """
+    return _straight_through(x, random_bits(spec, place, x.shape), spec, has_one_use)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _straight_through(x: Array, bits: Array | None, spec: RoundingSpec) -> Array:
-    return computed_once(round_array(x, bits, spec))
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _straight_through(
+    x: Array, bits: Array | None, spec: RoundingSpec, has_one_use: bool = False
+) -> Array:
+    y = round_array(x, bits, spec)
+    return y if has_one_use else computed_once(y)
 
 
 @_straight_through.defjvp
-def _straight_through_jvp(spec: RoundingSpec, primals: Any, tangents: Any) -> Any:
-    return _straight_through(*primals, spec), tangents[0]
+def _straight_through_jvp(
+    spec: RoundingSpec, has_one_use: bool, primals: Any, tangents: Any
+) -> Any:
+    return _straight_through(*primals, spec), tangents[0]  # a derivative may be one more use
+
+
+@jax.custom_jvp
+def alone(y: Array) -> Array:
+    """Return what integers have computed, as it is: XLA compiles that once for all its uses."""
+    return computed_once(y)
+
+
+alone.defjvp(lambda primals, tangents: (alone(*primals), *tangents))
 
 
 def with_rounded_cotangent(x: Array, spec: RoundingSpec, place: Place) -> Array:

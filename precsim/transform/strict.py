@@ -93,7 +93,9 @@ def strict(
       NumPy counts if it makes the result wider.
 
     The backward pass is checked if the function has one: ``strict(jax.grad(loss))``. Conversions
-    there are derivatives of those in the forward pass, and pass.
+    there are derivatives of those in the forward pass, and pass. A float64 array of NumPy that the
+    function closes over is float32 when JAX traces it without jax_enable_x64: it passes too. With
+    jax_enable_x64 it is a promotion.
 
     Examples
     --------

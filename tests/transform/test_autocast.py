@@ -233,6 +233,20 @@ def test_8_bit_products_with_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
         assert jnp.linalg.norm(g - exact[key]) < 0.25 * jnp.linalg.norm(exact[key])
 
 
+@pytest.mark.slow
+def test_8_bit_products_have_forward_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """u of e5m2 is 2**-3; a Hessian has products of two tangents."""
+    monkeypatch.setattr(module, "has_kernel", lambda _: True)
+    draw = np.random.default_rng(2).normal
+    a, b = (jnp.asarray(draw(size=size), jnp.float32) for size in ((3, 4, 5), (3, 5, 2)))
+    loss = lambda a: jnp.sum((a @ b) ** 3)
+    fun = ps.autocast(loss, "fp8_current", params=None)
+    for derivative in (jax.grad, jax.jacfwd, jax.hessian):
+        found, expected = derivative(fun)(a), derivative(loss)(a)
+        assert found.dtype == np.float32
+        assert jnp.linalg.norm(found - expected) < 0.25 * jnp.linalg.norm(expected)
+
+
 def test_a_platform_without_a_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "has_kernel", lambda _: False)
     with pytest.raises(

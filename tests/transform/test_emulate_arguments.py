@@ -19,14 +19,26 @@ X = RANDOM.integers(-200, 200, (4, 6)).astype(np.float32) / 64
 
 @pytest.mark.long
 def test_what_has_no_rule_is_refused_with_its_line() -> None:
-    f: Callable[[Any], Any] = lambda x: jnp.linalg.cholesky(x) * 3
+    f: Callable[[Any], Any] = lambda x: jax.lax.linalg.cholesky_update(x, x[0]) * 3
     matrix = np.array([[4, 1.1], [1.1, 3]], np.float32)
     with pytest.raises(
-        NotImplementedError, match=r"'cholesky' of float32 at .*test_emulate_arguments.py:\d+"
+        NotImplementedError,
+        match=r"'cholesky_update' of float32 at .*test_emulate_arguments.py:\d+",
     ):
         ps.emulate(f, "fp16")(matrix)
     assert np.all(np.isfinite(ps.emulate(f, "fp16", strict=False)(matrix)))
     np.testing.assert_array_equal(ps.emulate(f, "fp32")(matrix), f(matrix))
+
+
+def test_results_in_a_narrow_dtype_are_rounded_where_there_is_no_rule() -> None:
+    """They were once taken for numbers of the carrier."""
+    ones = jnp.ones(3, jnp.bfloat16)
+    enlarged: Callable[[Any], Any] = lambda x: np.asarray(np.float32(x) * 1.1).astype(x.dtype)
+    call = lambda x: jax.pure_callback(enlarged, ones, x, vmap_method="sequential")
+    found = ps.emulate(call, "e4m3:saturate", strict=False)(ones)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.float32(found), ps.round_to(enlarged(ones), "e4m3:saturate"))
+    assert [row.primitive for row in ps.coverage(call, "fp16", ones).unknown] == ["pure_callback"]
 
 
 def test_integers_and_sampling_are_left() -> None:

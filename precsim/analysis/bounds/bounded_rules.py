@@ -183,7 +183,8 @@ def _products_per_sum(op: Operation) -> int:
         (contracted, _), _ = op.params["dimension_numbers"]
         return max(1, _size(left, contracted))
     if op.name == "ragged_dot_general":
-        return max(1, left[-1])
+        numbers = op.params["ragged_dot_dimension_numbers"]
+        return max(1, _size(left, numbers.dot_dimension_numbers[0][0]))
     outputs: int = right[op.params["dimension_numbers"].rhs_spec[0]]
     return max(1, math.prod(right) // max(1, outputs))
 

@@ -62,7 +62,7 @@ def contracted(step: Step, n: int) -> int:
     if step.op.name == "dot_general":
         return math.prod(shape[d] for d in params["dimension_numbers"][0][n])
     if step.op.name == "ragged_dot_general":
-        return _shape(step, 0)[-1]
+        return math.prod(shape[d] for d in _ragged(step).dot_dimension_numbers[0][n])
     kernel = _shape(step, 1)
     filters: int = kernel[params["dimension_numbers"].rhs_spec[0]]
     return math.prod(kernel) // max(filters, 1)
@@ -75,8 +75,15 @@ def multiply_adds(step: Step) -> int:
     elif step.op.name == "dot_general":
         count = math.prod(step.op.eqn.outvars[0].aval.shape) * contracted(step, 0)
     else:
-        count = math.prod(_shape(step, 0)) * _shape(step, 1)[-1]
+        numbers, right = _ragged(step), _shape(step, 1)
+        inside = {*numbers.dot_dimension_numbers[0][1], *numbers.rhs_group_dimensions}
+        results = math.prod(size for d, size in enumerate(right) if d not in inside)
+        count = math.prod(_shape(step, 0)) * results
     return count * step.op.context.times
+
+
+def _ragged(step: Step) -> Any:
+    return step.op.params["ragged_dot_dimension_numbers"]
 
 
 def _of_convolution(step: Step) -> int:

@@ -72,9 +72,20 @@ def by_real_arithmetic(op: Operation) -> list[Value]:
 @complex_rule(
     *("div", "abs", "sign", "sqrt", "rsqrt", "cbrt", "square", "pow", "integer_pow", "exp", "exp2"),
     *("expm1", "log", "log1p", "sin", "cos", "tan", "sinh", "cosh", "tanh", "asin", "acos", "atan"),
-    *("asinh", "acosh", "atanh", "logistic", "cumprod", "reduce_prod", "reduce_window_sum"),
+    *(
+        "asinh",
+        "acosh",
+        "atanh",
+        "atan2",
+        "logistic",
+        "cumprod",
+        "reduce_prod",
+        "reduce_window_sum",
+    ),
     *("scatter-add", "scatter-sub", "scatter-mul", "conv_general_dilated", "psum"),
-    *("convert_element_type", "reduce_precision", "fft"),
+    *("convert_element_type", "reduce_precision", "fft", "cholesky", "lu", "triangular_solve"),
+    *("qr", "geqrf", "householder_product", "ormqr", "geqp3", "eig", "eigh", "svd", "schur"),
+    *("hessenberg", "tridiagonal", "tridiagonal_solve"),
 )
 def computed_by_parts(op: Operation) -> list[Value]:
     """Let the platform compute from rounded parts, then round the parts."""

@@ -21,7 +21,16 @@ from precsim.transform.operation import How, Operation, rule
 from precsim.transform.values import Value, common_origin, is_float, is_known
 from precsim.transform.watch import NOTHING, Counts, Watch, over_turns, together, united, zeros_like
 
-CALLS = ("jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr", "core_closed_call")
+CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "call",
+    "eval_jaxpr",
+    "core_closed_call",
+    "composite",
+)
 
 
 @rule(*CALLS)
@@ -51,15 +60,15 @@ def is_exempt(op: Operation) -> bool:
     return "/jax/_src/random" in jaxprs.source_file(called_program(op.eqn))
 
 
-@rule("custom_vmap_call")
+@rule("custom_vmap_call", "custom_partitioning")
 def with_own_vmap(op: Operation) -> list[Value]:
-    """Interpret the function; its rule for `vmap` computes the same."""
+    """Interpret the function; its rule for `vmap`, or for devices, computes the same."""
     return evaluate(op.params["call"], op.operands, op.inside())
 
 
-@rule("precsim_linear_map", "custom_lin")
+@rule("precsim_linear_map", "custom_lin", "rng_uniform", "random_gamma")
 def left(op: Operation) -> list[Value]:
-    """Leave what precsim or JAX computes by itself."""
+    """Leave what precsim or JAX computes by itself, and samplers."""
     op.record(How.EXEMPT)
     return op.as_it_is()
 

@@ -13,7 +13,7 @@ from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.modes import OverflowMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import How, Operation, rule
-from precsim.transform.rounded import random_bits
+from precsim.transform.rounded import alone, random_bits
 from precsim.transform.values import Value, carrier_of
 
 _ONCE: dict[str, Callable[..., Array]] = {
@@ -41,20 +41,27 @@ def rounded_once(op: Operation) -> list[Value]:
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.ROUNDED, spec)
-    arrays = [op.brought(n, spec) for n in range(len(op.operands))]
+    quick = _is_fast_here(op, op.name, spec)
+    arrays = [op.brought(n, spec, has_one_use=quick) for n in range(len(op.operands))]
     return [arithmetic(op, op.name, arrays, spec)]
 
 
 def arithmetic(op: Operation, name: str, arrays: list[Array], spec: RoundingSpec) -> Value:
     """Return one operation on values of a format, rounded by the spec."""
-    carrier = carrier_of(arrays[0].dtype)
-    if is_fast(name, spec, carrier, anywhere=not op.is_exact_everywhere):
-        return op.rounded(_PLATFORM[name](*arrays), spec)
+    if _is_fast_here(op, name, spec):
+        has_one_use = op.user in _ONCE and _is_fast_here(op, op.user, spec)
+        return op.rounded(_PLATFORM[name](*arrays), spec, has_one_use=has_one_use)
     bits = random_bits(spec, op.place, op.eqn.outvars[0].aval.shape)
-    y = _ONCE[name](*arrays, spec, random_bits=bits)
+    y = alone(_ONCE[name](*arrays, spec, random_bits=bits))
     if op.is_watched:
         op.note(_PLATFORM[name](*arrays), y, spec)
     return op.result(y, spec.format, cotangent=spec)
+
+
+def _is_fast_here(op: Operation, name: str, spec: RoundingSpec) -> bool:
+    """Return whether this operation would be fast, with another's operands."""
+    carrier = carrier_of(op.eqn.outvars[0].aval.dtype)
+    return is_fast(name, spec, carrier, anywhere=not op.is_exact_everywhere)
 
 
 _PLATFORM: dict[str, Callable[..., Any]] = {

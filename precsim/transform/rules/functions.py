@@ -23,8 +23,8 @@ from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.operation import How, Operation, rule
-from precsim.transform.rounded import random_bits, with_gradient_of
-from precsim.transform.values import Value, has_all_of
+from precsim.transform.rounded import alone, random_bits, with_gradient_of
+from precsim.transform.values import Value, has_all_of, is_float
 
 _DOUBLE: dict[str, Callable[..., Any]] = {
     "exp": np.exp,
@@ -84,13 +84,17 @@ _PLATFORM = (
     "bessel_i1e",
     "zeta",
     "cumlogsumexp",
-    "cumprod",
-    "reduce_prod",
     "scatter-mul",
-    "select_and_scatter_add",
     "psum",
     "psum_invariant",
     "reduce_scatter",
+    "eigh",
+    "svd",
+    "schur",
+    "hessenberg",
+    "tridiagonal",
+    "tridiagonal_solve",
+    "geqp3",
 )
 """The platform computes these in the carrier, in its own order where there are several steps."""
 
@@ -118,7 +122,7 @@ def correctly_rounded(op: Operation) -> list[Value]:
     if op.name in _INTEGER and _is_provable(spec):
         op.record(How.ROUNDED, spec)
         bits = random_bits(spec, op.place, x.shape)
-        y = _INTEGER[op.name](x, spec, random_bits=bits)
+        y = alone(_INTEGER[op.name](x, spec, random_bits=bits))
         if op.is_watched:
             op.note(unrounded(x), y, spec)
         return [op.result(y, spec.format, cotangent=spec)]
@@ -134,9 +138,10 @@ def computed(op: Operation) -> list[Value]:
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.COMPUTED, spec)
-    floats = [jnp.issubdtype(value.array.dtype, jnp.floating) for value in op.operands]
-    arrays = [op.brought(n, spec) if f else op.operands[n].array for n, f in enumerate(floats)]
-    return [op.rounded(y, spec, n) for n, y in enumerate(op.bind(*arrays))]
+    arrays = [op.brought(n, spec) if is_float(x) else x for n, x in enumerate(op.arrays)]
+    return [
+        op.rounded(y, spec, n) if is_float(y) else Value(y) for n, y in enumerate(op.bind(*arrays))
+    ]
 
 
 def _is_provable(spec: RoundingSpec) -> bool:

@@ -13,7 +13,7 @@ from precsim._loops import computed_once
 from precsim.arithmetic.elementwise import multiply as exact_multiply
 from precsim.formats.scaled import scaled_format
 from precsim.products.conv_general_dilated import conv_general_dilated
-from precsim.products.dot_general import arrange, dot_general
+from precsim.products.dot_general import arrange
 from precsim.products.matmul import matmul
 from precsim.products.scaled.differentiated import largest_magnitude, multiply_elements
 from precsim.products.scaled.product import NO_SCALES, Scales
@@ -309,33 +309,57 @@ _OPTIONS = (
 
 @rule("ragged_dot_general")
 def ragged(op: Operation) -> list[Value]:
-    """Multiply groups of rows each by a matrix of its own, as one product a group, masked."""
+    """Multiply groups of rows each by a matrix of its own, as one product a group, masked.
+
+    In the gradient of the matrices the groups are summed over: a product for each of them.
+    """
     if (left_as_it_is := _left(op)) is not None:
         return left_as_it_is
-    a, b, sizes = (value.array for value in op.operands)
-    numbers = op.params["ragged_dot_dimension_numbers"]
-    is_usual = (
-        numbers.dot_dimension_numbers == (((1,), (1,)), ((), ()))
-        and tuple(numbers.lhs_ragged_dimensions) == (0,)
-        and tuple(numbers.rhs_group_dimensions) == (0,)
-    )
     if of_cotangents(op.policy.tensor_scaling) is not None:
         raise NotImplementedError(
             "ragged_dot has tensor=cotangents@S; allowed are dot_general and convolutions"
         )
-    if not is_usual:
-        raise NotImplementedError(
-            f"ragged_dot_general has dimension numbers {numbers}; allowed are those of jax.lax.ragged_dot"
-        )
+    summed, grouped = _ragged_axes(op.params["ragged_dot_dimension_numbers"])
     spec, dgrad, wgrad, _ = roles(op)
     op.record(How.PRODUCT, spec)
-    run = dot_general(spec, dgrad=dgrad, wgrad=wgrad, backend=op.context.backend)
-    a, b = widened(a), widened(b)
-    ends = jnp.cumsum(sizes)
-    row = jnp.arange(a.shape[0])
-    y = jnp.zeros((a.shape[0], b.shape[2]), a.dtype)
-    for n in range(b.shape[0]):
-        part = run(a, b[n], (((1,), (0,)), ((), ())), preferred_element_type=a.dtype)
-        is_here = (row >= ends[n] - sizes[n]) & (row < ends[n])
-        y = jnp.where(is_here[:, None], part, y)
-    return [_finish(op, y, spec)]
+    a, b, sizes = (widened(value.array) for value in op.operands)
+    ends, row = jnp.cumsum(sizes), jnp.arange(a.shape[0])
+    a = jnp.moveaxis(a, summed[0], -1)
+    b = jnp.moveaxis(b, grouped or [], range(len(grouped)))
+    b = jnp.moveaxis(b, summed[1] if not grouped else _behind(summed[1], grouped), -2)
+
+    def multiply(n: int, a: Array, b: Array) -> Array:
+        path = f"{op.context.path}/group {n}"
+        here = replace(op, context=replace(op.context, path=path))
+        shapes = (a.shape[0], b.shape[1]), a.shape, b.shape
+        noise = _noise(here, (spec, dgrad, wgrad), shapes)
+        backend = op.context.backend
+        y: Array = matmul(a, b, spec, dgrad=dgrad, wgrad=wgrad, backend=backend, random_bits=noise)
+        return y
+
+    y, parts = jnp.zeros((a.shape[0], b.shape[-1]), a.dtype), []
+    for n in range(sizes.shape[0]):
+        is_here = ((row >= ends[n] - sizes[n]) & (row < ends[n]))[:, None]
+        if grouped:
+            y = jnp.where(is_here, multiply(n, a, b[n]), y)
+        else:
+            parts.append(multiply(n, jnp.where(is_here.T, a, 0), jnp.where(is_here, b, 0)))
+    return [_finish(op, y if grouped else jnp.stack(parts), spec)]
+
+
+def _behind(axis: int, grouped: list[int]) -> int:
+    """Return where an axis stands once those of the groups are in front."""
+    return axis + sum(g > axis for g in grouped)
+
+
+def _ragged_axes(numbers: Any) -> tuple[tuple[int, int], list[int]]:
+    """Return the axes summed over, and the axis of the groups, if the right operand has one."""
+    contracted, batch = numbers.dot_dimension_numbers
+    ragged, grouped = list(numbers.lhs_ragged_dimensions), list(numbers.rhs_group_dimensions)
+    is_plain = not any(batch) and [len(axes) for axes in contracted] == [1, 1]
+    if is_plain and ragged == [0] and (len(grouped) == 1) != (contracted[0][0] == 0):
+        return (contracted[0][0], contracted[1][0]), grouped
+    raise NotImplementedError(
+        f"ragged_dot_general has dimension numbers {numbers}; allowed are those of "
+        "jax.lax.ragged_dot and of its gradients"
+    )

@@ -1,6 +1,5 @@
 """Reductions, cumulative and scattered sums: in a stated order, every partial sum rounded."""
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,9 +13,10 @@ from precsim.arithmetic.sums.accumulate import accumulate
 from precsim.arithmetic.sums.order import Pairwise, Sequential
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
+from precsim.transform import textbook
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import How, Operation, rule
-from precsim.transform.rounded import Place, nearest_value, random_bits, with_gradient_of
+from precsim.transform.rounded import Place, alone, nearest_value, random_bits, with_gradient_of
 from precsim.transform.rules.elementwise import is_fast
 from precsim.transform.values import Value, carrier_of, is_float
 
@@ -61,7 +61,7 @@ def summed(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Arra
 def _plus(op: Operation, x: Array, y: Array, spec: RoundingSpec, place: Place) -> Array:
     if is_fast("add", spec, carrier_of(x.dtype), anywhere=not op.is_exact_everywhere):
         return nearest_value(x + y, spec, place)
-    return add(x, y, spec, random_bits=random_bits(spec, place, x.shape))
+    return alone(add(x, y, spec, random_bits=random_bits(spec, place, x.shape)))
 
 
 def _pairwise(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Array:
@@ -131,22 +131,11 @@ def over_windows(op: Operation) -> list[Value]:
     spec = op.policy.reductions
     if _is_left(op, spec):
         return op.as_it_is()
-    params, x = op.params, op.brought(0, spec)
-    sizes, strides = params["window_dimensions"], params["window_strides"]
-    base, dilation = params["base_dilation"], params["window_dilation"]
+    x = op.brought(0, spec)
 
     def emulated(key: Array, x: Array) -> Array:
-        config = [
-            (low, high, d - 1) for (low, high), d in zip(params["padding"], base, strict=True)
-        ]
-        x = lax.pad(x, jnp.zeros((), x.dtype), config)
-        counts = op.eqn.outvars[0].aval.shape
-        windows = []
-        for offset in itertools.product(*map(range, sizes)):
-            first = [o * d for o, d in zip(offset, dilation, strict=True)]
-            last = [f + (n - 1) * s + 1 for f, n, s in zip(first, counts, strides, strict=True)]
-            windows.append(lax.slice(x, first, last, strides))
-        return summed(op, jnp.stack(windows), spec, op.place._replace(key=key))
+        rows = textbook.windows(x, 0, **op.params)
+        return summed(op, rows, spec, op.place._replace(key=key))
 
     return _finished(op, lambda x: op.bind(x)[0], emulated, spec, x)
 
@@ -174,6 +163,38 @@ def scattered(op: Operation) -> list[Value]:
 
     unrounded = lambda *arrays: op.bind(*arrays)[0]
     return _finished(op, unrounded, emulated, spec, target, indices, updates)
+
+
+@rule("select_and_scatter_add")
+def scattered_to_selected(op: Operation) -> list[Value]:
+    """Add each number to the place that its window selects, as the gradient of a pooling does."""
+    spec = op.policy.reductions
+    if _is_left(op, spec):
+        return op.as_it_is()
+    source, x = op.brought(0, spec), op.operands[1].array
+
+    def emulated(key: Array, source: Array, x: Array) -> Array:
+        places = _selected(x, **op.params).reshape(-1)
+        place = op.place._replace(key=key)
+        totals, _ = _segment_sums(op, source.reshape(-1), places, x.size, spec, place)
+        return totals.reshape(x.shape)
+
+    unrounded = lambda *arrays: op.bind(*arrays)[0]
+    return _finished(op, unrounded, emulated, spec, source, x)
+
+
+def _selected(x: Array, *, select_prim: Any, **window: Any) -> Array:
+    """Return the flat index of the number that each window selects, -1 where there is none.
+
+    A number stays selected for as long as the comparison with the next one holds.
+    """
+    own = lax.iota(jnp.int32, x.size).reshape(x.shape)
+    places, numbers = textbook.windows(own, -1, **window), textbook.windows(x, 0, **window)
+    best, place = numbers[0], places[0]
+    for number, other in zip(numbers[1:], places[1:], strict=True):
+        is_kept = (other < 0) | ((place >= 0) & select_prim.bind(best, number))
+        best, place = jnp.where(is_kept, best, number), jnp.where(is_kept, place, other)
+    return place
 
 
 def _places(target: Array, indices: Array, updates: Array, params: Any) -> Array:

@@ -325,3 +325,37 @@ def test_refusals_take_one_line(run: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message) as error:
         run()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_of_optax_rounded_is_that_of_a_run(name: str) -> None:
+    """Weights and both moments of three steps, all stochastic, bit for bit."""
+    policy = "c=bf16,e=fp32,update=bf16:sr,opt=bf16:sr"
+    config = ps.TrainConfig(
+        policy=ps.Policy.parse(policy),
+        optimizer=name,
+        learning_rate=0.01,
+        steps=3,
+        batch_size=4,
+        seed=5,
+        backend="native",
+    )
+    x = single(np.random.default_rng(0).normal(size=(12, 3)))
+    run = ps.replay.prepare_run(config, data=(x, np.arange(12) % 2), is_guarded=False)
+    step, state = jax.jit(run.step), run.state
+    rules = {"adam": optax.adam(0.01), "adamw": optax.adamw(0.01, weight_decay=0.01)}
+    optimizer = optax.chain(
+        ps.optax.round_states(rules[name], "bf16:sr", key=5),
+        ps.optax.round_params("bf16:sr", key=5),
+    )
+    gradients = []
+    for n in range(3):
+        state, metrics = step(state, *run.batch(n))
+        gradients.append(metrics.gradient)
+    got, own = taken(optimizer, run.state.params, gradients)
+    assert_same_trees(got, state.params)
+    ours, expected = own[0].inner_state[0], state.optimizer_state[0]
+    assert_same_trees(ours.mu, expected.mu)
+    assert_same_trees(ours.nu, expected.nu)
+    assert any(np.any(np.asarray(m) != ps.round_to(m, "e5m2")) for m in jax.tree.leaves(ours.mu))

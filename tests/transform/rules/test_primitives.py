@@ -86,8 +86,10 @@ def test_a_linear_solver_is_interpreted_and_solves_for_gradients() -> None:
 
 
 def test_a_refusal_names_the_users_line() -> None:
-    with pytest.raises(NotImplementedError, match=r"'cholesky'.*test_primitives\.py"):
-        emulate(lambda x: jnp.linalg.cholesky(x @ x.T), BF16)(np.eye(2, dtype=np.float32))
+    with pytest.raises(NotImplementedError, match=r"'cholesky_update'.*test_primitives\.py"):
+        emulate(lambda x: jax.lax.linalg.cholesky_update(x, x[0]), BF16)(
+            np.eye(2, dtype=np.float32)
+        )
 
 
 def test_a_rule_for_gradients_learns_which_operands_need_them() -> None:
@@ -196,3 +198,48 @@ def test_a_ragged_product_of_one_group_is_the_product_gradients_too() -> None:
     )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert np.any(found[1][0])
+
+
+RAGGED = f32(np.random.default_rng(8).normal(size=(7, 4)))
+MATRICES = f32(np.random.default_rng(9).normal(size=(3, 4, 5)))
+SIZES = np.array([2, 0, 4])
+ROUNDED = "e=fp32,fwd={0},dgrad={0},wgrad={0}"
+
+
+@pytest.mark.long
+def test_gradients_of_a_ragged_product_are_products_of_each_group() -> None:
+    spec, g = "bf16_bf16_bf16", f32(np.random.default_rng(10).normal(size=(7, 5)))
+    loss = lambda a, b: jnp.sum(jax.lax.ragged_dot(a, b, jnp.asarray(SIZES)) * g)
+    policy = ROUNDED.format(spec)
+    inside = jax.jit(emulate(jax.grad(loss, (0, 1)), policy, params=1))(RAGGED, MATRICES)
+    outside = jax.jit(jax.grad(emulate(loss, policy, params=1), (0, 1)))(RAGGED, MATRICES)
+    da, db = np.zeros_like(RAGGED), np.zeros_like(MATRICES)
+    for n, (first, last) in enumerate([(0, 2), (2, 2), (2, 6)]):
+        rows = slice(first, last)
+        if first < last:
+            da[rows] = ps.matmul(g[rows], MATRICES[n].T, spec)
+            db[n] = ps.matmul(RAGGED[rows].T, g[rows], spec)
+    for found in (inside, outside):
+        np.testing.assert_array_equal(found[0], da)
+        np.testing.assert_array_equal(found[1], db)
+
+
+@pytest.mark.long
+def test_ragged_products_are_rounded_stochastically_by_bits_of_each_group() -> None:
+    policy, sizes = "c=bf16,acc=bf16:sr,e=fp32", jnp.array([3, 3])
+    rows = np.concatenate([RAGGED[:3], RAGGED[:3]])
+    both = np.stack([MATRICES[0], MATRICES[0]])
+    loss = lambda a, b: jnp.sum(jax.lax.ragged_dot(a, b, sizes) ** 2)
+    found = {
+        seed: jax.jit(emulate(jax.value_and_grad(loss, (0, 1)), policy, params=1, seed=seed))(
+            rows, both
+        )
+        for seed in (1, 2)
+    }
+    da, db = found[1][1]
+    assert np.any(da[:3] != da[3:])
+    assert np.any(db[0] != db[1])
+    assert float(found[1][0]) != float(found[2][0])
+    exact = jax.grad(loss, (0, 1))(rows, both)
+    for ours, plain in zip((da, db), exact, strict=True):
+        assert np.linalg.norm(ours - plain) < 10 * 2.0**-8 * np.linalg.norm(plain)

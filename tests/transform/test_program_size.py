@@ -1,0 +1,74 @@
+"""How much XLA compiles of an emulated program: nothing is copied into each of its uses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+from tests.transform.by_hand import bf16
+
+X = np.random.default_rng(3).normal(size=(16, 8)).astype(np.float32)
+
+
+def normalised(x: Any) -> Any:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+
+
+PROGRAMS: dict[str, Callable[[Any], Any]] = {
+    "softmax": jax.nn.softmax,
+    "normalised": normalised,
+    "gradient": jax.grad(lambda x: jnp.sum(jax.nn.softmax(x) * x)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["bf16,fn=portable", "fp32,fn=portable"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_integer_arithmetic_is_compiled_once(name: str, policy: str) -> None:
+    """XLA's instructions are at most 3.5 per operation of the program; they were up to 8."""
+    lowered = jax.jit(ps.emulate(PROGRAMS[name], policy)).lower(X)
+    operations = lowered.as_text().count("\n")
+    compiled = lowered.compile().as_text()
+    assert compiled is not None
+    assert compiled.count("\n") < 3.5 * operations
+
+
+def chain(x: Any, y: Any) -> Any:
+    for _ in range(3):
+        x = (x * y + 0.25) / 1.5 - y
+    return x
+
+
+@pytest.mark.long
+def test_operations_of_one_use_share_a_kernel_and_keep_their_bits() -> None:
+    """Twelve roundings and those of the operands, of which the last result is computed apart."""
+    compiled = jax.jit(ps.emulate(chain, "bf16")).lower(X, X).compile().as_text()
+    assert compiled is not None
+    assert compiled.count(" conditional(") == 1
+    found = jax.jit(ps.emulate(chain, "bf16"))(X, X[::-1])
+    x, y = bf16(X), bf16(X[::-1])
+    for _ in range(3):
+        x = bf16(bf16(bf16(bf16(x * y) + 0.25) / 1.5) - y)
+    np.testing.assert_array_equal(found, x)
+
+
+@pytest.mark.long
+def test_what_two_operations_use_is_computed_once() -> None:
+    """Without that, the second half of the chain doubles its code at each step."""
+
+    def doubling(x: Any) -> Any:
+        for _ in range(6):
+            x = x * 0.75 + x
+        return x
+
+    lowered = jax.jit(ps.emulate(doubling, "bf16")).lower(X)
+    compiled = lowered.compile().as_text()
+    assert compiled is not None
+    assert compiled.count(" conditional(") == 6
+    gradient = jax.grad(lambda x: jnp.sum(ps.emulate(doubling, "bf16")(x)))
+    np.testing.assert_array_equal(jax.jit(gradient)(X), gradient(X))
