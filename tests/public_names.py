@@ -27,7 +27,7 @@ NOT_OF_ARRAYS = {
     # Python numbers, names, formats, records.
     "compute_exact", "decode_exact", "encode_exact", "fused_dot_exact", "round_exact", "ulp_exact",
     "gamma", "probabilistic_gamma", "order_bound",
-    "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule",
+    "get_format", "list_formats", "register_format", "resolve_backend", "which_kernel", "find_schedule", "identify",
     # Two arrays, one the rounding of the other; statistics; trees of parameters, functions, runs.
     "count_events", "predict", "explain", "compare_dumps", "audit_loss_scale", "track_drift", "analyze", "analyzer",
     "analyze_steps", "share_map", "walk",

@@ -289,6 +289,7 @@ EXEMPT: dict[str, str] = {
                 "resolve_backend",
                 "which_kernel",
                 "find_schedule",
+                "identify",
             ),
         ),
         NO_ARRAYS,
@@ -297,7 +298,17 @@ EXEMPT: dict[str, str] = {
         (
             *("AffineFormat", "BlockFormat", "FixedPointFormat", "FloatFormat", "TileFormat"),
             "Specials",
-            *("ScaleRule", "RoundingSpec", "MatmulSpec", "FusedBlock", "NativeProduct", "Flags"),
+            *(
+                "ScaleRule",
+                "RoundingSpec",
+                "MatmulSpec",
+                "FusedBlock",
+                "NativeProduct",
+                "Identified",
+                "Finding",
+                "Contradiction",
+                "Flags",
+            ),
             *("Policy", "Rule", "PolicySummary", "TrainConfig", "TrainResult", "PreparedRun"),
             *("AllReduce", "Devices"),
             *(

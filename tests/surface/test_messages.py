@@ -17,6 +17,7 @@ prepare: Any = ps.replay.prepare_run
 bisect: Any = ps.replay.bisect_runs
 which_kernel: Any = ps.kernels.which_kernel
 find_schedule: Any = ps.kernels.find_schedule
+identify: Any = ps.kernels.identify
 to_integer: Any = ps.ieee.to_integer
 accumulate: Any = ps.accumulate
 round_to: Any = ps.round_to
@@ -38,6 +39,14 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "find_schedule": (
         lambda: find_schedule("h100:bf16", 8, 8, 64, product=3),
         "product is 3; allowed are functions of two arrays, for example jnp.matmul",
+    ),
+    "identify": (
+        lambda: identify(3, formats="bf16"),
+        "product is 3; allowed are functions of two arrays, for example jnp.matmul",
+    ),
+    "identify, formats": (
+        lambda: identify(np.matmul, formats="int8"),
+        "formats has 'int8'; allowed are floating-point formats that float32 holds",
     ),
     "which_kernel": (
         lambda: which_kernel("h100:bf16"),

@@ -18,15 +18,16 @@ import numpy as np
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.floating import FloatFormat
 from precsim.products.reference import reference_matmul
-from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import (
     FLAT,
+    FusedBlock,
     ResidueFirst,
     Schedule,
     SplitK,
     ceil_div,
 )
 from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import StepBlock
 from precsim.rounding.round_to import round_to
 
 _COMPARED = 16
@@ -38,6 +39,8 @@ _COARSE = 256
 _GRANULES = (64, 32, 128, 16, 8, 4, 2, 1)
 _RESIDUES = (16, 32, 64)
 
+Sizes = tuple[tuple[float, float], tuple[float, float]]
+"""A tiny and a large value of each operand."""
 Run = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
 """Results of one or more kernels to explain; operands are float32, with values of their formats."""
 
@@ -56,10 +59,10 @@ def search_schedule(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[Schedule 
 
     The share is that of the results with the bits of any one schedule.
     """
-    block = spec.core.block
+    block = _block(spec)
     a, b, outputs = _trials(run, spec, shape)
     best = 0.0
-    for schedule in _candidates(run, spec, shape):
+    for schedule in schedule_candidates(run, spec, shape):
         model = reference_matmul(a, b, None, replace(spec, order=replace(block, schedule=schedule)))
         share = float(np.mean(model.view(np.uint32) == outputs.view(np.uint32)))
         best = max(best, share)
@@ -78,8 +81,8 @@ def _trials(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[np.ndarray, np.nd
     rng = np.random.default_rng((m, n, k))
     left, right, results = [], [], []
     for _ in range(ceil_div(_ENOUGH, min(m, _COMPARED) * min(n, _COMPARED))):
-        a = _operand(rng, (*batch, m, k), spec.core.lhs.element)
-        b = _operand(rng, (*batch, k, n), spec.core.rhs.element)
+        lhs, rhs = _formats(spec)
+        a, b = _operand(rng, (*batch, m, k), lhs), _operand(rng, (*batch, k, n), rhs)
         outputs = [np.asarray(y, np.float32) for y in run(a, b)]
         for at in {(0,) * len(batch), tuple(size - 1 for size in batch)}:
             left.append(a[at][-_COMPARED:])
@@ -88,13 +91,13 @@ def _trials(run: Run, spec: MatmulSpec, shape: Shape) -> tuple[np.ndarray, np.nd
     return np.stack(left), np.stack(right), np.stack(results, axis=1)
 
 
-def _candidates(run: Run, spec: MatmulSpec, shape: Shape) -> Iterator[Schedule]:
+def schedule_candidates(run: Run, spec: MatmulSpec, shape: Shape) -> Iterator[Schedule]:
     """Yield the spec's own schedule and those with parts as long as the kernel's.
 
     Bits alone do not tell one chain from parts where results are rounded to few bits: most would be
     equal.
     """
-    block = spec.core.block
+    block = _block(spec)
     if block.schedule != FLAT:
         yield block.schedule
     residues = [n for n in _RESIDUES if n % block.length == 0]
@@ -117,9 +120,9 @@ def part_length(run: Run, spec: MatmulSpec, shape: Shape) -> int:
 
     Only the first of several kernels is looked at.
     """
-    length = spec.core.block.length
+    length = _block(spec).length
     stride = _stride(spec, shape.k)
-    ends = partial(_ends, run, spec, shape, stride)
+    ends = partial(part_ends, run, _operand_sizes(spec), shape, stride)
 
     def first_beyond(places: np.ndarray) -> int:
         """Index of the first place outside the chain of product 0, or the number of places."""
@@ -136,15 +139,16 @@ def part_length(run: Run, spec: MatmulSpec, shape: Shape) -> int:
     return int(before) + 1 + first_beyond(between)
 
 
-def _ends(run: Run, spec: MatmulSpec, shape: Shape, stride: int, places: np.ndarray) -> np.ndarray:
+def part_ends(run: Run, sizes: Sizes, shape: Shape, stride: int, places: np.ndarray) -> np.ndarray:
     """Return, for each place j, the end of the smallest part of the sum with products 0 and j.
 
-    It is at most too small.
+    It is at most too small. `sizes` are a tiny and a large value of each operand; one place in
+    `stride` holds tiny ones.
     A result holds one place, in a row and a column of its own: there both operands are large.
     """
     m, n, k, batch = shape
     rows, columns = min(m, _COMPARED), min(n, _COMPARED)
-    (tiny_a, large_a), (tiny_b, large_b) = _operand_sizes(spec.core)
+    (tiny_a, large_a), (tiny_b, large_b) = sizes
     found = []
     for start in range(0, len(places), rows * columns):
         some = places[start : start + rows * columns]
@@ -166,16 +170,28 @@ def _ends(run: Run, spec: MatmulSpec, shape: Shape, stride: int, places: np.ndar
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def _operand_sizes(core: Core) -> list[tuple[float, float]]:
+def _block(spec: MatmulSpec) -> FusedBlock | StepBlock:
+    assert isinstance(spec.order, FusedBlock | StepBlock)
+    return spec.order
+
+
+def _formats(spec: MatmulSpec) -> tuple[FloatFormat, FloatFormat]:
+    """Return the formats of the operands' numbers."""
+    assert spec.lhs is not None
+    assert spec.rhs is not None
+    return spec.lhs.format, spec.rhs.format
+
+
+def _operand_sizes(spec: MatmulSpec) -> Sizes:
     """Return a tiny and a large value of each operand.
 
     The accumulator holds products of two, fp16 results those of tiny ones.
     """
-    formats = core.lhs.element, core.rhs.element
-    return [
-        (max(fmt.min_subnormal, 2.0**-12), 2.0 ** min(fmt.emax, core.sums.emax // 2, 15))
-        for fmt in formats
-    ]
+    most = spec.accumulator.format.emax // 2
+    left, right = (
+        (max(fmt.min_subnormal, 2.0**-12), 2.0 ** min(fmt.emax, most, 15)) for fmt in _formats(spec)
+    )
+    return left, right
 
 
 def _stride(spec: MatmulSpec, k: int) -> int:
@@ -183,11 +199,12 @@ def _stride(spec: MatmulSpec, k: int) -> int:
 
     Their sum must be lost beside large ones, and exact without.
     """
-    core = spec.core
-    (tiny_a, large_a), (tiny_b, large_b) = _operand_sizes(core)
-    lost = max(core.block.fraction_bits, FLOAT32.precision) + 2
-    kept = core.sums if spec.output is None else spec.output.format
-    exact = min(fmt.precision for fmt in (core.sums, kept) if isinstance(fmt, FloatFormat))
+    sums = spec.accumulator.format
+    (tiny_a, large_a), (tiny_b, large_b) = _operand_sizes(spec)
+    fraction_bits = getattr(spec.order, "fraction_bits", 0)
+    lost = max(fraction_bits, FLOAT32.precision) + 2
+    kept = sums if spec.output is None else spec.output.format
+    exact = min(fmt.precision for fmt in (sums, kept) if isinstance(fmt, FloatFormat))
     most = min(int(large_a * large_b / (tiny_a * tiny_b)) >> lost, 1 << exact)
     return 1 << (ceil_div(k, max(most, 1)) - 1).bit_length()
 

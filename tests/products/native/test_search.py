@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.products.native.search import Shape, _ends, _stride, part_length
+from precsim.products.native.search import (
+    Shape,
+    _operand_sizes,
+    _stride,
+    part_ends,
+    part_length,
+)
 from tests.products.conftest import assert_same_bits, normal
 
 
@@ -118,7 +124,7 @@ def test_probes_count_what_is_left(spec: str) -> None:
     assert isinstance(parsed.order, ps.FusedBlock)
     kernel, shape = by(f"{spec}:splitk2x64"), Shape(16, 16, 512)
     places, stride = np.arange(3, 512, 7), _stride(parsed, 512)
-    ends = _ends(lambda a, b: [kernel(a, b)], parsed, shape, stride, places)
+    ends = part_ends(lambda a, b: [kernel(a, b)], _operand_sizes(parsed), shape, stride, places)
     exact = np.where(
         places < 256, places // parsed.order.length * parsed.order.length + parsed.order.length, 512
     )

@@ -1,0 +1,229 @@
+"""`identify`, blind: random specs that it has to recover, and the kernels of this machine.
+
+    python -m conformance.identify --specs 100 --seed 0
+    python -m conformance.identify --specs 1 --seed 0 --first 17    # one of them again
+    python -m conformance.identify --kernels                        # NumPy, XLA here (and its GPU)
+
+Spec number i of a seed is drawn from all families and options that `identify` searches. Only a
+function of two arrays is handed over. A spec counts as recovered if the one that is found is the
+same, or has equal bits on 10**5 fresh results. Exit status 1 if one is not recovered.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import precsim as ps
+from conformance.counts import check_counts
+
+SHAPE = (16, 16, 160)
+SIDE = 317
+"""Rows and columns of the product with 10**5 results on which two specs are compared."""
+MODES = ("rne", "rtz", "rna", "rto", "rtp", "rtn", "raz", "rnz", "rno", "rnp", "rnn")
+USUAL = MODES[:3]
+OPERANDS = ("fp16", "bf16", "e4m3", "e5m2", "fp32")
+ROUNDED = ("tf32", "bf16", "fp16")
+SUMS = ("fp32", "fp32", "fp16", "bf16", "float(e=8,p=14)", "tf32")
+OUTPUTS = ("bf16", "fp16", "e5m2", "e4m3")
+FAMILIES = (
+    "sequential",
+    "pairwise",
+    "blocked",
+    "kahan",
+    "two_sum",
+    "exact",
+    "fused",
+    "exactL",
+    "pairs",
+    "floored",
+)
+
+
+class Drawn(NamedTuple):
+    """A product to identify."""
+
+    formats: tuple[str, str]
+    spec: ps.MatmulSpec
+
+
+def draw(seed: int, number: int) -> Drawn:
+    """Draw a spec and the formats of its operands' values."""
+    rng = np.random.default_rng((seed, number))
+    while True:
+        try:
+            return _drawn(rng)
+        except ValueError:
+            continue  # a combination that no spec can say
+
+
+def _drawn(rng: np.random.Generator) -> Drawn:
+    def chance(share: float) -> bool:
+        return bool(rng.random() < share)
+
+    def pick(options: Any) -> str:
+        return str(options[rng.integers(len(options))])
+
+    family = pick(FAMILIES)
+    formats = (pick(OPERANDS),) * 2 if chance(0.8) else (pick(OPERANDS), pick(OPERANDS))
+    flush = ":flush_after_rounding" if chance(0.1) else ""
+    narrows = chance(0.5) or family in ("fused", "floored")
+    operands = [
+        f"{pick(ROUNDED)}:{pick(USUAL)}{flush}" if name == "fp32" and narrows else f"{name}{flush}"
+        for name in formats
+    ]
+    is_floored = family == "floored"
+    accumulator = "fp32" if is_floored else f"{pick(SUMS)}:{pick(MODES)}{flush}"
+    fields: dict[str, Any] = {}
+    if chance(0.25) and family not in ("fused", "floored"):
+        fields["product"] = f"{pick(('fp32', 'bf16', 'fp16'))}:{pick(USUAL)}"
+    if chance(0.15) and family in FAMILIES[:5]:
+        fields["adder"] = "fp32"
+    if chance(0.3):
+        fields["output"] = f"{pick(OUTPUTS)}:{pick(USUAL)}" + (":saturate" if chance(0.2) else "")
+    spec = ps.MatmulSpec(
+        lhs=operands[0],
+        rhs=operands[1],
+        accumulator=accumulator,
+        order=_order(rng, family),
+        **fields,
+    )
+    wide, narrow = spec.accumulator.format, spec.output and spec.output.format
+    if narrow is not None and (narrow.precision >= wide.precision or narrow.emax > wide.emax):
+        raise ValueError("an output wider than the sums rounds nothing")
+    if spec.adder is not None and spec.adder.format.precision <= wide.precision:
+        raise ValueError("an adder no wider than the accumulator rounds nothing")
+    return Drawn(formats, spec)
+
+
+def _order(rng: np.random.Generator, family: str) -> str:
+    length = int(2 ** rng.integers(1, 7 if family in ("fused", "pairs", "exactL") else 5))
+    schedule = ("", f":promote{length * rng.integers(1, 5)}", f":residue{length * 2}")[
+        rng.choice(3, p=[0.6, 0.25, 0.15])
+    ]
+    if rng.random() < 0.1:
+        schedule = f":splitk{rng.integers(2, 5)}x{length}"
+    match family:
+        case "blocked":
+            return f"blocked{rng.integers(2, 65)}"
+        case "fused":
+            if rng.random() < 0.1 and length <= 16:
+                schedule = ":mma"
+            zero = f"@{-rng.integers(127, 140)}" if rng.random() < 0.5 else ""
+            sticky = "+sticky" if rng.random() < 0.15 else ""
+            order = f"fused{length}x{rng.integers(8, 36)}{zero}{sticky}"
+        case "exactL":
+            order = f"exact{length}"
+        case "pairs":
+            order = f"pairs{length}"
+        case "floored":
+            order = f"floored{length}x{rng.integers(16, 25)}{('', 'p2')[rng.integers(2)]}"
+        case _:
+            return family
+    # A spec is parsed from its string, schedules with it.
+    parsed = ps.MatmulSpec.parse(f"bf16_bf16_fp32:{order}{schedule}")
+    return parsed.order  # type: ignore[return-value]
+
+
+def black_box(spec: ps.MatmulSpec) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return a function of two arrays that has the bits of a spec."""
+    return lambda a, b: ps.matmul(a, b, spec, backend="reference")
+
+
+def has_equal_bits(drawn: Drawn, found: ps.MatmulSpec, seed: int) -> bool:
+    """Return whether two specs agree on 10**5 fresh results."""
+    if found == drawn.spec:
+        return True
+    rng = np.random.default_rng((seed, 1))
+    k = SHAPE[2]
+    sides = []
+    for name in drawn.formats:
+        spread = rng.integers(0, 8, (SIDE, 1))
+        exponents = rng.integers(-spread, spread + 1, (SIDE, k)).astype(np.float32)
+        values = rng.standard_normal((SIDE, k), np.float32) * np.exp2(exponents)
+        sides.append(ps.round_to(values, name, overflow="saturate"))
+    a, b = sides[0], np.ascontiguousarray(sides[1].T)
+    both = [ps.matmul(a, b, spec, backend="reference") for spec in (drawn.spec, found)]
+    is_nan = np.isnan(both[0]) & np.isnan(both[1])
+    return bool((is_nan | (both[0].view(np.uint32) == both[1].view(np.uint32))).all())
+
+
+def kernels() -> Iterator[tuple[str, str, Callable[..., Any]]]:
+    """Yield the products of this machine: name, formats, function."""
+    import jax
+    import jax.numpy as jnp
+    import ml_dtypes
+
+    yield "NumPy float32", "fp32", lambda a, b: a @ b
+    dtypes: dict[str, Any] = {
+        "fp32": jnp.float32,
+        "tf32": jnp.float32,
+        "bf16": ml_dtypes.bfloat16,
+        "fp16": jnp.float16,
+        "e4m3": ml_dtypes.float8_e4m3fn,
+        "e5m2": ml_dtypes.float8_e5m2,
+    }
+    for platform in dict.fromkeys(device.platform for device in jax.devices()):
+        device = jax.devices(platform)[0]
+        for name, dtype in dtypes.items():
+            if (name == "tf32") == (platform == "cpu"):
+                continue
+            precision = "highest" if name == "fp32" else None
+
+            dot = partial(_dot, device, dtype, precision)
+            yield f"XLA {platform} {name}", "fp32" if name == "tf32" else name, dot
+
+
+def _dot(device: Any, dtype: Any, precision: Any, a: np.ndarray, b: np.ndarray) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    x, y = (jax.device_put(x.astype(dtype), device) for x in (a, b))
+    return jax.jit(jnp.matmul, static_argnames=("precision", "preferred_element_type"))(
+        x, y, precision=precision, preferred_element_type=jnp.float32
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; return 1 if a spec is not recovered."""
+    parser = argparse.ArgumentParser(prog="python -m conformance.identify", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--specs", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first (default: 0)")
+    parser.add_argument(
+        "--kernels", action="store_true", help="this machine's kernels instead (default: no)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        check_counts(options, specs=1, seed=0, first=0)
+    except ValueError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    if options.kernels:
+        for name, formats, product in kernels():
+            found = ps.kernels.identify(product, formats=formats)
+            print(f"## {name}\n{found}\n", flush=True)
+        return 0
+    recovered = queries = 0
+    for number in range(options.first, options.first + options.specs):
+        drawn, start = draw(options.seed, number), time.process_time()
+        answer = ps.kernels.identify(black_box(drawn.spec), formats=drawn.formats, shape=SHAPE)
+        seconds = time.process_time() - start
+        is_right = answer.spec is not None and has_equal_bits(drawn, answer.spec, options.seed)
+        recovered, queries = recovered + is_right, queries + answer.queries
+        print(
+            f"{number:3} {'yes' if is_right else 'NO '} {answer.queries:3} queries {seconds:5.1f} s "
+            f"{drawn.spec}  ->  {answer.spec or f'none, nearest {answer.nearest}'}",
+            flush=True,
+        )
+    print(f"{recovered} of {options.specs} recovered, {queries / options.specs:.1f} queries each")
+    return int(recovered < options.specs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""A product that can only be run: its queries are counted, its answers kept."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from precsim.products.reference import reference_matmul
+from precsim.products.specs.spec import MatmulSpec
+
+_CORNER = 4
+"""Rows and columns that are compared before all others: most candidates fail there."""
+
+Product = Callable[[np.ndarray, np.ndarray], Any]
+
+
+class Answer(NamedTuple):
+    """One query: operands of shapes (m, k) and (k, n), and results of shape (m, n), float32."""
+
+    a: np.ndarray
+    b: np.ndarray
+    results: np.ndarray
+
+
+class BlackBox:
+    """A caller's product of one shape."""
+
+    def __init__(self, product: Product, m: int, n: int, k: int) -> None:
+        """Take a product of (m, k) and (k, n)."""
+        self.m, self.n, self.k = m, n, k
+        self.queries = 0
+        self._product = product
+
+    def ask(self, a: np.ndarray, b: np.ndarray) -> Answer:
+        """Run the product once; ValueError if the results have another shape or do not fit."""
+        self.queries += 1
+        given = np.asarray(self._product(a.copy(), b.copy()))
+        if given.shape != (self.m, self.n):
+            raise ValueError(f"product returned shape {given.shape}; allowed is {(self.m, self.n)}")
+        with np.errstate(all="ignore"):
+            results = given.astype(np.float32)
+            is_same = (results == given) | np.isnan(results)
+        if not is_same.all():
+            raise ValueError(
+                f"product returned {given[~is_same][0]!r}; allowed are values that float32 holds"
+            )
+        return Answer(a, b, results)
+
+    def ask_each(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return all sums of rows, shape (r, k), by columns, shape (k, c): as many calls as needed.
+
+        Shape (r, c); the last rows and columns of a call are filled up with zeros.
+        """
+        results = np.zeros((len(rows), columns.shape[1]), np.float32)
+        for i in range(0, len(rows), self.m):
+            for j in range(0, columns.shape[1], self.n):
+                some, others = rows[i : i + self.m], columns[:, j : j + self.n]
+                a = np.zeros((self.m, self.k), np.float32)
+                b = np.zeros((self.k, self.n), np.float32)
+                a[: len(some)], b[:, : others.shape[1]] = some, others
+                found = self.ask(a, b).results[: len(some), : others.shape[1]]
+                results[i : i + self.m, j : j + self.n] = found
+        return results
+
+
+def differ(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return where float32 results differ in bits; all NaNs are one."""
+    is_nan = np.isnan(x) & np.isnan(y)
+    differs: np.ndarray = (x.view(np.uint32) != y.view(np.uint32)) & ~is_nan
+    return differs
+
+
+def modelled(spec: MatmulSpec, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the product that a spec defines."""
+    with np.errstate(all="ignore"):
+        return np.ascontiguousarray(reference_matmul(a, b, None, spec), np.float32)
+
+
+def explains(spec: MatmulSpec, answers: list[Answer], window: int | None = None) -> bool:
+    """Return whether a spec has all bits of all answers.
+
+    With a `window`, products from there on are all zero and are left out.
+    """
+    for size in (_CORNER, None):
+        for a, b, results in answers:
+            model = modelled(spec, a[:size, :window], b[:window, :size])
+            if differ(model, results[:size, :size]).any():
+                return False
+    return True
+
+
+def share(spec: MatmulSpec, answers: list[Answer]) -> float:
+    """Return the share of results whose bits a spec has."""
+    missed = [differ(modelled(spec, a, b), results) for a, b, results in answers]
+    return 1 - float(np.mean(np.stack(missed)))

@@ -1,0 +1,176 @@
+"""Candidates that add several products in a step: NVIDIA's fused blocks and AMD's."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product as combinations
+
+import numpy as np
+
+from precsim.products.identify import probes
+from precsim.products.identify.black_box import Answer, BlackBox, explains
+from precsim.products.identify.chains import spec_of
+from precsim.products.identify.facts import Facts
+from precsim.products.identify.roundings import Roundings, Tier, rounding_candidates
+from precsim.products.native.search import Shape, schedule_candidates
+from precsim.products.specs.fused_block import (
+    FLAT,
+    FusedBlock,
+    PairInterleaved,
+    Promote,
+    Schedule,
+)
+from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
+
+_LONGEST = 64
+_LENGTHS = (16, 8, 4, 32, 2, 64, 1)
+"""Steps to try where their length cannot be read."""
+_STEPS = 3
+"""Steps of the products that are compared first."""
+_NEIGHBOURS = 3
+"""Products of the probe of bits that are kept."""
+_MOST_BITS = 50
+_FLOORED_BITS = 24
+_FLOORED_LONGEST = 16
+_PAIRED = 16
+"""Products of half a pair of steps."""
+_FLOORED_PRECISION = 24
+
+Block = FusedBlock | StepBlock
+_ALL: tuple[type[Block], ...] = (FusedBlock, FlooredBlock, PairwiseBlock, ExactBlock)
+_FAMILIES: dict[str, tuple[type[Block], ...]] = {
+    "cut off": (FusedBlock, FlooredBlock),
+    "exact": (ExactBlock,),
+    "nested": (PairwiseBlock,),
+}
+"""Steps by what is seen within one."""
+
+
+class BlockSearch:
+    """Specs whose steps add several products; what was asked is remembered."""
+
+    def __init__(self, box: BlackBox, facts: Facts, rng: np.random.Generator) -> None:
+        """Take what the probes said."""
+        self._box, self._facts, self._rng = box, facts, rng
+        self._answers: dict[int, Answer] = {}
+        self._schedules: dict[int, list[Schedule]] = {}
+
+    def likely(self) -> Iterator[MatmulSpec]:
+        """Yield specs with steps of the length that was read."""
+        step = self._facts.step
+        if step is not None and step <= _LONGEST:
+            yield from self._of_length(step, _FAMILIES.get(self._facts.within, _ALL))
+
+    def others(self) -> Iterator[MatmulSpec]:
+        """Yield specs with steps of any usual length."""
+        for length in _LENGTHS:
+            if length <= self._box.k:
+                yield from self._of_length(length, _ALL)
+
+    def _of_length(self, length: int, families: tuple[type[Block], ...]) -> Iterator[MatmulSpec]:
+        """Yield specs that have the results of a few steps, for all of K."""
+        facts, box = self._facts, self._box
+        width = min(box.k - facts.start, max(_STEPS * length, 8))
+        window = slice(facts.start, facts.start + width)
+        if length not in self._answers:
+            size = facts.formats, box.m, box.n, box.k
+            a, b = probes.mixed(self._rng, *size, window, facts.widest)
+            whole = box.ask(a, b)
+            self._answers[length] = Answer(whole.a[:, window], whole.b[window], whole.results)
+        schedules = list(_local_schedules(facts, length, width))
+        if families == _ALL:
+            schedules += [PairInterleaved()] * (_PAIRED % length == 0 and facts.start == 0)
+        tiers = (Tier(), Tier(product=True), Tier(chained=True))
+        for schedule, tier in combinations(schedules, tiers):
+            if tier.product and schedule == Promote(length):
+                continue
+            if tier.chained and schedule == FLAT and facts.part == box.k:
+                continue
+            for roundings, block in _blocks(facts, length, schedule, tier):
+                if not isinstance(block, families):
+                    continue
+                local = spec_of(block, roundings)
+                if local is not None and explains(local, [self._answers[length]]):
+                    yield from self._over_all(local, block)
+
+    def _over_all(self, local: MatmulSpec, block: Block) -> Iterator[MatmulSpec]:
+        """Yield the schedules over all of K that begin like a local one."""
+        if block.schedule != FLAT:
+            yield local
+        if block.schedule in (PairInterleaved(), Promote(block.length)):
+            return
+        if block.length not in self._schedules:
+            flat = replace(local, order=replace(block, schedule=FLAT))
+            run = lambda a, b: [self._box.ask(a, b).results]
+            shape = Shape(self._box.m, self._box.n, self._box.k)
+            self._schedules[block.length] = list(schedule_candidates(run, flat, shape))
+        for schedule in self._schedules[block.length]:
+            yield replace(local, order=replace(block, schedule=schedule))
+
+
+def _local_schedules(facts: Facts, length: int, width: int) -> Iterator[Schedule]:
+    """Yield how the first few steps may be chained."""
+    part = facts.part - facts.start
+    yield Promote(part) if part < width and part % length == 0 else FLAT
+    yield Promote(length)
+
+
+def _blocks(
+    facts: Facts, length: int, schedule: Schedule, tier: Tier
+) -> Iterator[tuple[Roundings, Block]]:
+    """Yield roundings and steps of a length that agree with single products."""
+    if not tier.product:
+        yield from _cut_off(facts, length, schedule, tier)
+    # Far apart, totals of chains are what loses bits.
+    is_one_chain = schedule == FLAT and facts.part == facts.first.a.shape[1]
+    precision = facts.precision if is_one_chain else None
+    sums = rounding_candidates(facts, tier, precision)
+    if length & (length - 1) == 0:
+        for roundings in sums:
+            yield roundings, PairwiseBlock(length=length, schedule=schedule)
+    for roundings in sums:
+        yield roundings, ExactBlock(length=length, schedule=schedule)
+
+
+def _cut_off(
+    facts: Facts, length: int, schedule: Schedule, tier: Tier
+) -> Iterator[tuple[Roundings, FusedBlock | FlooredBlock]]:
+    for bits in _fraction_bits(facts, length):
+        fused = FusedBlock(length=length, fraction_bits=bits, schedule=schedule)
+        for roundings in rounding_candidates(facts, tier, None, bits):
+            if schedule != FLAT or _keeps(facts, roundings, bits):
+                yield roundings, fused
+                yield roundings, replace(fused, sticky=True)
+    for parts, bits in _floored(facts, length):
+        block = FlooredBlock(length=length, fraction_bits=bits, parts=parts, schedule=schedule)
+        for roundings in rounding_candidates(facts, Tier(), _FLOORED_PRECISION, bits):
+            yield roundings, block
+
+
+def _floored(facts: Facts, length: int) -> Iterator[tuple[int, int]]:
+    """Yield numbers of parts and of fraction bits of floored blocks, the likely ones first."""
+    near = _FLOORED_BITS if facts.near.is_all else min(_FLOORED_BITS, facts.near.bits)
+    usual = sorted({near, _FLOORED_BITS}, reverse=True)
+    others = [n for n in range(1, _FLOORED_BITS + 1) if n not in usual and abs(n - near) < 3]
+    if length <= _FLOORED_LONGEST:
+        yield from (
+            (parts, n) for n in (*usual, *others) for parts in (1, 2) if length % parts == 0
+        )
+
+
+def _fraction_bits(facts: Facts, length: int) -> list[int]:
+    """Return how many fraction bits are possible, the likely numbers first."""
+    near = facts.near
+    if near.is_all:
+        return list(range(max(1, near.bits), _MOST_BITS + 1))
+    if length >= _NEIGHBOURS:
+        return [near.bits] if 1 <= near.bits <= _MOST_BITS else []
+    return sorted(range(1, _MOST_BITS + 1), key=lambda n: abs(n - near.bits))
+
+
+def _keeps(facts: Facts, roundings: Roundings, bits: int) -> bool:
+    """Return whether an accumulator keeps as many bits as were seen."""
+    kept = min(bits, roundings.accumulator.format.precision - 1)
+    if facts.part < facts.first.a.shape[1]:
+        return True
+    return kept >= facts.far.bits if facts.far.is_all else kept == facts.far.bits

@@ -1,0 +1,72 @@
+"""Candidates that add one product at a time, or numbers in pairs: one rounding per addition."""
+
+from collections.abc import Iterator
+
+from precsim.arithmetic.sums.order import (
+    PAIRWISE,
+    SEQUENTIAL,
+    Blocked,
+    Exact,
+    Kahan,
+    Order,
+    TwoSum,
+)
+from precsim.products.identify.black_box import explains
+from precsim.products.identify.facts import WINDOW, Facts
+from precsim.products.identify.roundings import Roundings, Tier, rounding_candidates
+from precsim.products.specs.spec import MatmulSpec
+
+_SETTLED = 8
+"""Zeros after which a compensated sum no longer changes."""
+_SHORT = tuple(Blocked(size) for size in range(2, WINDOW))
+
+
+def spec_of(order: object, roundings: Roundings) -> MatmulSpec | None:
+    """Return a spec; None if such roundings do not go with the order."""
+    try:
+        return MatmulSpec(order=order, **roundings._asdict())  # type: ignore[arg-type]
+    except ValueError:
+        return None
+
+
+def chain_candidates(facts: Facts) -> Iterator[MatmulSpec]:
+    """Yield specs that have the results at the first places, for all of K, the plain ones first."""
+    near: tuple[Order, ...] = (
+        (Blocked(facts.step),) if facts.step is not None and 1 < facts.step < WINDOW else ()
+    )
+    precision = facts.precision
+    passes: tuple[tuple[tuple[Order, ...], int | None], ...] = (
+        ((SEQUENTIAL, PAIRWISE), precision),
+        ((Exact(), Kahan(), TwoSum()), None),
+        (_SHORT, precision),
+    )
+    for tier in (Tier(), Tier(product=True), Tier(adder=True)):
+        for roundings in rounding_candidates(facts, tier, precision) if near else ():
+            yield from _fitting(facts, near, roundings)
+    for tiers in ((Tier(),), (Tier(product=True), Tier(adder=True)), (Tier(True, True),)):
+        for orders, bits in passes:
+            for tier in tiers:
+                for roundings in rounding_candidates(facts, tier, bits):
+                    yield from _fitting(facts, orders, roundings)
+
+
+def _fitting(facts: Facts, orders: tuple[Order, ...], roundings: Roundings) -> Iterator[MatmulSpec]:
+    for order in orders:
+        spec = spec_of(order, roundings)
+        window = WINDOW + (_SETTLED if isinstance(order, Kahan) else 0)
+        if spec is None or not explains(spec, [facts.first], window):
+            continue
+        if order != SEQUENTIAL or facts.part == facts.first.a.shape[1]:
+            yield spec
+        if order == SEQUENTIAL:
+            for size in _longer_blocks(facts):
+                if (blocked := spec_of(Blocked(size), roundings)) is not None:
+                    yield blocked
+            yield spec
+
+
+def _longer_blocks(facts: Facts) -> list[int]:
+    """Return sizes of blocks longer than the first places, the likely ones first."""
+    k = facts.first.a.shape[1]
+    sizes = [size for size in range(WINDOW, k) if size % 8 == 0 or size == facts.part]
+    return sorted(sizes, key=lambda size: (size != facts.part, size & (size - 1), size))

@@ -1,0 +1,257 @@
+"""What a few probes say about an unknown product, before any candidate is compared."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from precsim.formats.floating import FloatFormat
+from precsim.products.identify import probes
+from precsim.products.identify.black_box import Answer, BlackBox
+from precsim.products.identify.probes import Formats
+from precsim.products.identify.roundings import (
+    FORMATS,
+    Singles,
+    operand_candidates,
+    result_formats,
+    seen_through,
+)
+from precsim.products.native.search import Shape, part_ends
+from precsim.rounding.spec import RoundingSpec
+
+WINDOW = 16
+"""Products of the probe in which few are not zero."""
+_PLACES = 512
+"""Places of K at which a step or a block is looked for, at most."""
+_APART = 4
+"""Places of one query are this far apart, so that most others hold units."""
+_READABLE = 4
+"""Products of the shortest step whose inside can be seen."""
+_LOW = -30
+"""Exponent below which the smallest normal result is no hindrance to random operands."""
+_SCALE = 8
+"""Exponent of the other operand where one is seen through its rounding."""
+
+
+class Finding(NamedTuple):
+    """One probe: what was asked, what came back, what follows.
+
+    Parameters
+    ----------
+    probe : str
+        What was asked.
+    answer : str
+        What the product answered.
+    decided : str
+        What follows for the spec.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> ps.kernels.Finding("single products", "values of bf16", "output bf16").decided
+    'output bf16'
+    """
+
+    probe: str
+    answer: str
+    decided: str
+
+
+class Kept(NamedTuple):
+    """How many places below a large product's power of two are kept."""
+
+    bits: int
+    is_all: bool
+    """Whether these are all that were tried."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Facts:
+    """What is known; `whole` grows with every answer that a candidate did not foresee."""
+
+    formats: Formats
+    lhs: list[RoundingSpec]
+    rhs: list[RoundingSpec]
+    singles: Singles
+    results: list[FloatFormat]
+    """The narrowest formats that hold all results."""
+    widest: int
+    """Binades over which random operands are drawn."""
+    top: int
+    """Exponent of the largest power of two that a running sum holds."""
+    first: Answer
+    """Products at the first places only."""
+    whole: list[Answer]
+    """Products at all places."""
+    step: int | None
+    """Products that one step adds at once; None where that cannot be read."""
+    start: int
+    """Place at which such steps begin."""
+    within: str
+    """What the first step is: "cut off", "exact", or "nested" sums; "" where it is too short."""
+    part: int
+    """Place at which a second block or chain begins; K if there is none."""
+    near: Kept
+    """Bits that are kept of three neighbours."""
+    far: Kept
+    """The same of three products far apart."""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def precision(self) -> int | None:
+        """Precision of an accumulator that rounds each sum; None where that was not seen."""
+        if self.far.is_all and self.far.bits < FORMATS[0].precision:
+            return None
+        return self.far.bits + 1
+
+
+def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
+    """Ask the probes that all families share."""
+    m, n, k = box.m, box.n, box.k
+    size = formats, m, n, k
+    whole = [box.ask(*probes.mixed(rng, *size, slice(0, k)))]
+    emin = max(fmt.emin for fmt in result_formats(whole))
+    widest = probes.WIDE if emin < _LOW else probes.CLOSE
+    whole.append(box.ask(*probes.mixed(rng, *size, slice(0, k), widest)))
+    single = box.ask(*probes.single(rng, *size))
+    first = box.ask(*probes.mixed(rng, *size, slice(0, min(WINDOW, k))))
+    results = result_formats([*whole, first, single])
+    names = " or ".join(fmt.name for fmt in results)
+    findings = [Finding("random products", f"values of {names}", f"results: {names}")]
+    unit = max(*(_last_exponent(fmt) for fmt in results), -24, formats.lowest)
+    top = _top(box, formats, unit)
+    findings.append(Finding("2^n, -2^n, a unit", f"finite up to n = {top}", "range of the sums"))
+    lhs, rhs = _operands(box, formats, min(top, _SCALE))
+    for name, found in (("lhs", lhs), ("rhs", rhs)):
+        findings.append(Finding(f"{name} between values", _named(found), f"{name}: {found[0]}"))
+    ends = _ends(box, formats, results, unit, top)
+    step, start = _steps(ends)
+    within = _within(ends, start or step or 0)
+    part = _part(ends, step or 1, k)
+    answer = "no regular steps" if step is None else f"steps of {step} from {start}"
+    answer = f"{answer}, {within} within" if within else answer
+    decided = "one chain" if part == k else f"a second part begins at {part}"
+    findings.append(Finding("large products that cancel, units", answer, decided))
+    near = far = Kept(0, is_all=True)
+    if k > start + 2:
+        near = _kept(box, formats, (start, start + 1, start + 2), top)
+        far = _kept(box, formats, (start, start + (k - start) // 3, k - 1), top)
+    for name, kept in (("neighbours", near), ("three products far apart", far)):
+        shown = f"{kept.bits} bits are kept" + (", all that were tried" if kept.is_all else "")
+        findings.append(Finding(f"a small product between large ones, {name}", shown, shown))
+    return Facts(
+        formats=formats,
+        lhs=lhs,
+        rhs=rhs,
+        singles=Singles(single),
+        results=results,
+        widest=widest,
+        top=top,
+        first=first,
+        whole=whole,
+        step=step,
+        start=start,
+        within=within,
+        part=part,
+        near=near,
+        far=far,
+        findings=findings,
+    )
+
+
+def _last_exponent(fmt: FloatFormat) -> int:
+    return int(np.log2(float(fmt.min_subnormal)))
+
+
+def _named(roundings: list[RoundingSpec]) -> str:
+    return " or ".join(map(str, roundings))
+
+
+def _top(box: BlackBox, formats: Formats, unit: int) -> int:
+    a, b, exponents = probes.held(formats, box.m, box.n, box.k, unit)
+    finite = exponents[np.isfinite(box.ask(a, b).results)]
+    return int(min(np.max(finite, initial=0), formats.highest))
+
+
+def _operands(
+    box: BlackBox, formats: Formats, scale: int
+) -> tuple[list[RoundingSpec], list[RoundingSpec]]:
+    """Return how operands may be rounded, seen from values near 1 less 1."""
+    m, n, k = box.m, box.n, box.k
+    found = []
+    for is_left, fmt in ((True, formats.lhs), (False, formats.rhs)):
+        candidates = operand_candidates(fmt)
+        rows, columns = (m, n) if is_left else (n, m)
+        count = min(columns, k // 2) * rows
+        narrower = sorted({f.precision for f in FORMATS if f.precision < fmt.precision})
+        values = probes.halves(fmt, count, narrower)
+        if len(candidates) == 1 or not count:
+            found.append(candidates[:1])
+            continue
+        a, b = probes.beside_one(values, rows, columns, k, 2.0**scale)
+        results = box.ask(a, b).results if is_left else box.ask(b.T.copy(), a.T.copy()).results.T
+        seen = results[:, : min(columns, k // 2)].reshape(-1)[: len(values)] / 2.0**scale
+        found.append(seen_through(candidates, values, seen))
+    return found[0], found[1]
+
+
+def _ends(
+    box: BlackBox, formats: Formats, results: list[FloatFormat], unit: int, top: int
+) -> np.ndarray:
+    """Return, for each place from 1 on, the end of the smallest part of the sum with 0 and it."""
+    k = box.k
+    (tiny_a, tiny_b), (large_a, large_b) = formats.split(unit), formats.split(top - 1)
+    precision = min(fmt.precision for fmt in results)
+    stride = 1 << max(0, (k - 1).bit_length() - precision)
+    limit = min(k, _PLACES)
+    ends = np.zeros(limit, np.int64)
+    sizes = (tiny_a, large_a), (tiny_b, large_b)
+    for offset in range(1, 1 + _APART):
+        places = np.arange(offset, limit, _APART)
+        if len(places):
+            run = lambda a, b: [box.ask(a, b).results]
+            ends[places] = part_ends(run, sizes, Shape(box.m, box.n, k), stride, places)
+    return ends[1:]
+
+
+def _steps(ends: np.ndarray) -> tuple[int | None, int]:
+    """Return the length of steps and where regular ones begin; None if there are none."""
+    found = np.unique(ends[ends > 0])
+    # The last product of a step may be a place itself, which does not count.
+    edges = [int(e) for e in found if e + 1 not in found]
+    between = np.diff([0, *edges])
+    if len(edges) < 2:
+        return (None, 0) if len(found) > 2 else (len(ends) + 1, 0)
+    lengths, counts = np.unique(between[1:], return_counts=True)
+    length = int(lengths[np.argmax(counts)])
+    if max(counts) < len(between) / 2 or length < 2:
+        return None, 0
+    regular = int(np.argmax(between == length))
+    return length, 0 if regular == 0 else edges[regular - 1]
+
+
+def _within(ends: np.ndarray, length: int) -> str:
+    """Return what becomes of the units of a first step with two large products."""
+    inside = ends[: length - 1]
+    if length < _READABLE:
+        return ""
+    if (inside >= length - 2).all():
+        return "cut off"
+    return "exact" if (inside <= 1).all() else "nested"
+
+
+def _part(ends: np.ndarray, step: int, k: int) -> int:
+    """Return the first place whose part reaches further than its step."""
+    places = np.arange(1, len(ends) + 1)
+    beyond = ends - places > step + 1
+    return int(places[np.argmax(beyond)]) if beyond.any() else k
+
+
+def _kept(box: BlackBox, formats: Formats, places: tuple[int, int, int], top: int) -> Kept:
+    a, b, exponents = probes.alignment(formats, box.m, box.n, box.k, places, top - 1)
+    large = int(np.log2(np.max(np.abs(a[:, places[0]])) * np.max(np.abs(b[places[0]]))))
+    results = np.abs(box.ask(a, b).results)
+    seen = results[np.isfinite(results) & (results > 0)]
+    if not seen.size or not (results == 0).any():
+        return Kept(large - int(np.min(exponents)), is_all=True)
+    return Kept(large - int(np.floor(np.log2(np.min(seen)))), is_all=False)

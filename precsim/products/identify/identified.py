@@ -1,0 +1,97 @@
+"""What `identify` returns: a spec with its evidence, or the nearest one and a contradiction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from precsim.products.identify.facts import Finding
+from precsim.products.specs.spec import MatmulSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Contradiction:
+    """One result that a spec does not have.
+
+    Parameters
+    ----------
+    a, b : ndarray of float32, shape (K,)
+        The operands: a row of the left one and a column of the right one.
+    result : float
+        What the product returned.
+    expected : float
+        What the nearest spec returns.
+
+    Examples
+    --------
+    >>> import numpy as np, precsim as ps
+    >>> one = np.ones(1, np.float32)
+    >>> ps.kernels.Contradiction(a=one, b=one, result=2.0, expected=1.0).result
+    2.0
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    result: float
+    expected: float
+
+    def __str__(self) -> str:
+        """Return both results, exactly."""
+        return f"{self.result.hex()} instead of {self.expected.hex()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Identified:
+    """The arithmetic of an unknown product.
+
+    Parameters
+    ----------
+    spec : MatmulSpec or None
+        A spec that has all bits of all answers; None if none was found.
+    equals : tuple of MatmulSpec
+        Further specs that have all these bits: no answer told them apart.
+    nearest : MatmulSpec
+        `spec`, or else the one with the largest share of equal results.
+    share : float
+        Share of the results of random products that `nearest` has, 0 to 1.
+    contradiction : Contradiction or None
+        The first result that `nearest` does not have.
+    queries : int
+        How often the product was run.
+    compared : int
+        Results of fresh products that were compared with `spec` after it was found.
+    findings : tuple of Finding
+        The probes, in the order in which they were asked.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> def product(a, b):
+    ...     return ps.matmul(a, b, "h100:fp16", backend="reference")
+    >>> found = ps.kernels.identify(product, formats="fp16", shape=(16, 16, 64))
+    >>> str(found.spec), found.contradiction
+    ('h100:fp16', None)
+    """
+
+    spec: MatmulSpec | None
+    equals: tuple[MatmulSpec, ...]
+    nearest: MatmulSpec
+    share: float
+    contradiction: Contradiction | None
+    queries: int
+    compared: int
+    findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        """Return a report of some lines."""
+        lines = [
+            f"{x.probe}: {x.answer}" + ("" if x.decided == x.answer else f" -> {x.decided}")
+            for x in self.findings
+        ]
+        if self.spec is not None:
+            lines.append(f"spec: {self.spec}")
+            lines += [f"not told apart: {spec}" for spec in self.equals]
+            lines.append(f"{self.compared} fresh results have its bits; {self.queries} queries")
+        else:
+            lines.append(f"no spec; nearest: {self.nearest}, share {self.share:.4f}")
+            lines.append(f"contradicted by {self.contradiction}; {self.queries} queries")
+        return "\n".join(lines)

@@ -1,0 +1,291 @@
+"""`identify`: a product that can only be run is compared with everything that a spec can say."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, islice
+from itertools import product as combinations
+
+import numpy as np
+
+from precsim.formats.arguments import integer, shown
+from precsim.formats.floating import FloatFormat
+from precsim.formats.layout import BINARY32
+from precsim.formats.registry import get_format
+from precsim.products.identify import probes
+from precsim.products.identify.black_box import (
+    Answer,
+    BlackBox,
+    Product,
+    differ,
+    explains,
+    modelled,
+    share,
+)
+from precsim.products.identify.blocks import BlockSearch
+from precsim.products.identify.chains import chain_candidates, spec_of
+from precsim.products.identify.facts import Facts, Finding, gather
+from precsim.products.identify.identified import Contradiction, Identified
+from precsim.products.identify.probes import Formats
+from precsim.products.identify.roundings import Tier, flushed, rounding_candidates, saturating
+from precsim.products.specs.cdna import CDNA
+from precsim.products.specs.fused_block import FusedBlock
+from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.spec import MatmulSpec
+from precsim.products.specs.step_block import StepBlock
+
+_FRESH = 6
+"""Rounds of fresh products that a spec has to foresee."""
+_ZEROS = 30
+"""Exponents below the smallest normal one that a zero term may have."""
+_MOST_EQUAL = 8
+"""Equal specs that are named."""
+_CANDIDATES = 400
+"""Specs that are compared on all of K before the search ends."""
+
+
+def identify(
+    product: Product,
+    *,
+    formats: str | tuple[str, str],
+    shape: tuple[int, int, int] = (16, 16, 160),
+) -> Identified:
+    """Find the spec that has the bits of a product of unknown making.
+
+    Parameters
+    ----------
+    product : callable
+        Of any library, on any device; one tile or a whole product. It takes two float32 NumPy
+        arrays of shapes (m, k) and (k, n), whose values are in `formats`, and returns an array of
+        shape (m, n) with values that float32 holds.
+    formats : str or tuple of two str
+        The values that the product takes, for example "bf16" or ("e4m3", "e5m2"): floating-point
+        formats that float32 holds. A product may round them further, as tf32 units round float32.
+    shape : tuple of int
+        m, n and k. A product of fixed tiles has its own; a longer K shows more of the schedule, and
+        more rows and columns need fewer queries.
+
+    Returns
+    -------
+    Identified
+        The spec, or the nearest one and a result that contradicts it; what each probe decided.
+
+    Raises
+    ------
+    TypeError
+        If `product` is no function.
+    ValueError
+        If a format is unknown, is no floating-point format or does not fit float32; if a size is
+        below 1; if results have another shape or do not fit float32.
+
+    Notes
+    -----
+    Probes of few products narrow the formats, the order and the roundings: sums that cancel show
+    steps, blocks and parts of K (FPRev, arXiv 2411.00442), a small product between large ones shows
+    the bits that are kept. What is left is run by the model on the recorded answers and compared in
+    bits; the first spec that has all, and those of fresh products, is returned. Of equal specs it
+    is the one with the shortest string.
+
+    Searched are the orders sequential, pairwise, blockedN, kahan, two_sum, exact, fused blocks (any
+    length, fraction bits, sticky bit, exponent of zero), exact, pairwise and floored blocks, with
+    their schedules; for accumulator, product, adder, output and operands the formats fp32, fp22
+    (`float(e=8,p=14)`), tf32, fp16, bf16, e5m2, e4m3 (an accumulator of another precision with the
+    exponents of float32) in every mode but stochastic, with subnormals or without, with overflow to
+    infinity or to the largest value. Not searched are integers, block formats and scales. The
+    answer holds for this K; finite operands are asked only.
+
+    Cost: 20 to 40 queries; seconds to minutes of the CPU for the model.
+
+    Examples
+    --------
+    >>> import precsim as ps
+    >>> def product(a, b):  # one tile: fp16 operands, sums of 16 products, cut off below 25 bits
+    ...     return ps.matmul(a, b, "h100:fp16", backend="reference")
+    >>> found = ps.kernels.identify(product, formats="fp16", shape=(16, 16, 64))
+    >>> str(found.spec)
+    'h100:fp16'
+    >>> found.spec.order.length, found.spec.order.fraction_bits
+    (16, 25)
+    """
+    if not callable(product):
+        raise TypeError(
+            f"product is {shown(product)}; allowed are functions of two arrays, for example jnp.matmul"
+        )
+    names = (formats, formats) if isinstance(formats, str) else tuple(formats)
+    if len(names) != 2:
+        raise ValueError(f"formats is {shown(formats)}; allowed are one name or two")
+    both = Formats(*(_operand_format(name) for name in names))
+    if len(shape) != len("mnk"):
+        raise ValueError(f"shape is {shown(shape)}; allowed are three sizes m, n, k")
+    m, n, k = (integer(size, name, least=1) for size, name in zip(shape, "mnk", strict=True))
+    rng = np.random.default_rng((m, n, k))
+    box = BlackBox(product, m, n, k)
+    facts = gather(box, both, rng)
+    return _search(box, facts, rng)
+
+
+def _operand_format(name: str) -> FloatFormat:
+    fmt = get_format(name)
+    if not isinstance(fmt, FloatFormat) or not fmt.fits(BINARY32):
+        raise ValueError(
+            f"formats has {shown(name)}; allowed are floating-point formats that float32 holds"
+        )
+    return fmt
+
+
+def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified:
+    edges = _edges(box, facts, rng)
+    blocks = BlockSearch(box, facts, rng)
+    candidates = chain(blocks.likely(), chain_candidates(facts), blocks.others())
+    nearest: list[tuple[float, MatmulSpec]] = []
+    for candidate in islice(candidates, _CANDIDATES):
+        if not explains(candidate, facts.whole):
+            if len(nearest) < _MOST_EQUAL:
+                nearest.append((share(candidate, facts.whole), candidate))
+            continue
+        found = _at_the_edges(candidate, edges)
+        fresh = _fresh(box, facts, rng) if found else []
+        found = [spec for spec in found[:_MOST_EQUAL] if explains(spec, fresh)]
+        if found:
+            answers = [*facts.whole, *edges, *fresh]
+            named = [spec for spec in _machines(found[0]) if explains(spec, answers)]
+            found = sorted(dict.fromkeys([*found, *named]), key=lambda spec: len(str(spec)))
+            compared = sum(x.results.size for x in fresh)
+            return Identified(
+                spec=found[0],
+                equals=tuple(found[1:]),
+                nearest=found[0],
+                share=1.0,
+                contradiction=None,
+                queries=box.queries,
+                compared=compared,
+                findings=(*facts.findings, Finding("fresh products", "equal", str(found[0]))),
+            )
+        nearest.append((share(candidate, [*facts.whole, *edges, *fresh]), candidate))
+        facts.whole += fresh[:1]
+    return _contradicted(box, facts, nearest)
+
+
+def _edges(box: BlackBox, facts: Facts, rng: np.random.Generator) -> list[Answer]:
+    """Ask for the ends of the ranges: tiny sums, and products of every size."""
+    size = facts.formats, box.m, box.n, box.k
+    exponents = {max(fmt.emin, facts.formats.lowest + 12) for fmt in facts.results}
+    exponents |= {max(emin, facts.formats.lowest + 12) for emin in (-126, -14)}
+    asked = [probes.tiny(rng, *size, exponent) for exponent in sorted(exponents)]
+    return [box.ask(a, b) for a, b in (*asked, probes.extreme(rng, *size))]
+
+
+def _fresh(box: BlackBox, facts: Facts, rng: np.random.Generator) -> list[Answer]:
+    """Ask for products that no candidate has seen."""
+    size = facts.formats, box.m, box.n, box.k
+    asked = [probes.mixed(rng, *size, slice(0, box.k), facts.widest) for _ in range(_FRESH)]
+    asked.append(probes.extreme(rng, *size))
+    return [box.ask(a, b) for a, b in asked]
+
+
+def _at_the_edges(spec: MatmulSpec, edges: list[Answer]) -> list[MatmulSpec]:
+    """Return a spec with the subnormals, overflows and exponents of zero that agree, if any do."""
+    names = ("lhs", "rhs", "accumulator", "product", "output")
+    small: tuple[tuple[str, ...], ...] = (
+        ("lhs", "rhs", "accumulator", "product"),
+        ("accumulator", "product"),
+        ("lhs", "rhs"),
+        ("lhs",),
+        ("rhs",),
+        ("output",),
+        names,
+    )
+    large: tuple[tuple[str, ...], ...] = (("output",), ("accumulator", "product"), names[2:])
+    usual, all_orders = list(_orders(spec)), list(_orders(spec, _ZEROS))
+    none: tuple[tuple[str, ...], ...] = ((),)
+    tiers = (
+        (usual, none, none),
+        (usual, small, none),
+        (usual, none, large),
+        (all_orders, none, none),
+        (usual, small, large),
+        (all_orders, small, none),
+        (all_orders, none, large),
+    )
+    for orders, zeros, overflows in tiers:
+        found = []
+        for order, flushes, saturates in combinations(orders, zeros, overflows):
+            fields = {name: getattr(spec, name) for name in names}
+            fields |= {name: flushed(fields[name]) for name in flushes}
+            fields |= {name: saturating(fields[name]) for name in saturates}
+            try:
+                other = replace(spec, order=order, **fields)
+            except ValueError:
+                continue
+            if explains(other, edges):
+                found.append(other)
+        if found:
+            return sorted(dict.fromkeys(found), key=lambda spec: len(str(spec)))
+    return []
+
+
+def _machines(spec: MatmulSpec) -> Iterator[MatmulSpec]:
+    """Yield the machines' own products with the operands, schedule and output of a spec."""
+    if not isinstance(spec.order, FusedBlock | StepBlock):
+        return
+    assert spec.lhs is not None
+    assert spec.rhs is not None
+    names = spec.lhs.format.name, spec.rhs.format.name
+    for machine in (*MACHINES, *CDNA):
+        try:
+            own = MatmulSpec.parse(f"{machine}:{'_'.join(dict.fromkeys(names))}")
+        except ValueError:
+            continue  # a machine without such operands
+        assert isinstance(own.order, FusedBlock | StepBlock)
+        try:
+            order = replace(own.order, schedule=spec.order.schedule)
+            yield replace(own, order=order, output=spec.output)
+        except ValueError:
+            continue  # steps that do not fit the schedule
+
+
+def _orders(spec: MatmulSpec, zeros: int = 0) -> Iterator[object]:
+    """Yield the order; of a fused block those with the usual exponent of zero, or this many."""
+    order = spec.order
+    yield order
+    if isinstance(order, FusedBlock):
+        emin = spec.accumulator.format.emin
+        yield replace(order, zero_exponent=emin - 5 - max(order.fraction_bits - 23, 0))
+        for exponent in range(emin, emin - zeros, -1):
+            yield replace(order, zero_exponent=exponent)
+
+
+def _contradicted(
+    box: BlackBox, facts: Facts, nearest: list[tuple[float, MatmulSpec]]
+) -> Identified:
+    """Return the nearest spec, and the first result that it does not have."""
+    if not nearest:
+        nearest = [(share(spec, facts.whole), spec) for spec in _plain(facts)]
+    best, spec = max(nearest, key=lambda pair: pair[0])
+    for a, b, results in facts.whole:
+        model = modelled(spec, a, b)
+        if (wrong := differ(model, results)).any():
+            row, column = np.argwhere(wrong)[0]
+            expected, result = float(model[row, column]), float(results[row, column])
+            found = Contradiction(a=a[row], b=b[:, column], result=result, expected=expected)
+            break
+    else:
+        found = None
+    return Identified(
+        spec=None,
+        equals=(),
+        nearest=spec,
+        share=best,
+        contradiction=found,
+        queries=box.queries,
+        compared=0,
+        findings=tuple(facts.findings),
+    )
+
+
+def _plain(facts: Facts) -> Iterator[MatmulSpec]:
+    """Yield usual orders, for a product that no candidate explains."""
+    plain = rounding_candidates(facts, Tier()) or rounding_candidates(facts, Tier(product=True))
+    orders = "sequential", "pairwise", "blocked8", "exact"
+    for roundings, order in combinations(plain[:1], orders):
+        if (spec := spec_of(order, roundings)) is not None:
+            yield spec

@@ -1,0 +1,194 @@
+"""Operands whose products tell arithmetics apart. A probe is data: it knows no answer.
+
+Sums that cancel show in what order products are added (FPRev, arXiv 2411.00442); one term beside a
+large one shows where terms are cut off (Fasi et al., PeerJ CS 7:e330; Hawkeye, arXiv 2603.20421).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from precsim.formats.floating import FloatFormat
+from precsim.rounding.round_to import round_to
+
+_SPREADS = (0, 4, 1, 2)
+"""Binades around 1 over which the values of rows and columns are drawn, besides the widest."""
+WIDE, CLOSE = 9, 3
+"""The widest spread, for sums with the range of float32 and for narrower ones."""
+_SHORT = 3
+"""Bits of short significands, whose sums are often halfway between two values."""
+_TOP = 30
+"""Exponent of the largest product of a probe."""
+
+
+class Formats(NamedTuple):
+    """The formats of the values that a product takes."""
+
+    lhs: FloatFormat
+    rhs: FloatFormat
+
+    def split(self, exponent: int) -> tuple[float, float]:
+        """Return a power of two of each format; their product is of this exponent or near it."""
+        low, high = _exponents(self.lhs)
+        others = _exponents(self.rhs)
+        left = min(max(exponent // 2, low, exponent - others[1]), high, exponent - others[0])
+        left = min(max(left, low), high)
+        right = min(max(exponent - left, others[0]), others[1])
+        return 2.0**left, 2.0**right
+
+    @property
+    def highest(self) -> int:
+        """Exponent of the largest power of two that is a product, up to that of large terms."""
+        return min(_exponents(self.lhs)[1] + _exponents(self.rhs)[1], _TOP)
+
+    @property
+    def lowest(self) -> int:
+        """Exponent of the smallest power of two that is a product."""
+        return max(_exponents(self.lhs)[0] + _exponents(self.rhs)[0], -149)
+
+
+def _exponents(fmt: FloatFormat) -> tuple[int, int]:
+    """Return the exponents of the smallest and the largest power of two."""
+    return max(fmt.emin - fmt.precision + 1, -149), min(fmt.emax, 127)
+
+
+def mixed(
+    rng: np.random.Generator,
+    formats: Formats,
+    m: int,
+    n: int,
+    k: int,
+    window: slice,
+    widest: int = CLOSE,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw operands, shapes (m, k) and (k, n), that are zero outside the window of K.
+
+    Rows and columns differ in their spread of exponents; every third has short significands; every
+    fifth has pairs of products that nearly cancel. No operand is subnormal, and few sums are small.
+    """
+    count = len(range(*window.indices(k)))
+    a, b = np.zeros((m, k), np.float32), np.zeros((n, k), np.float32)
+    a[:, window] = _values(rng, m, count, formats.lhs, widest)
+    b[:, window] = _values(rng, n, count, formats.rhs, widest)
+    half = count // 2
+    if half:
+        inside = np.arange(*window.indices(k))
+        left, right = inside[:half], inside[half : 2 * half]
+        b[::5, right] = b[::5, left]
+        a[1::5, right] = -a[1::5, left]
+    return a, np.ascontiguousarray(b.T)
+
+
+def _values(
+    rng: np.random.Generator, rows: int, count: int, fmt: FloatFormat, widest: int
+) -> np.ndarray:
+    values = 1 + rng.random((rows, count))
+    short = rng.integers(1 << (_SHORT - 1), 1 << _SHORT, values.shape)
+    values[1::3] = short[1::3] / (1 << (_SHORT - 1))
+    values *= rng.choice([-1.0, 1.0], values.shape)
+    spreads = np.array([*_SPREADS, widest])
+    spread = spreads[np.arange(rows) % len(spreads)][:, None]
+    exponents = rng.integers(-spread, spread + 1, values.shape)
+    values *= np.exp2(np.maximum(exponents, fmt.emin))
+    return np.asarray(round_to(values.astype(np.float32), fmt, overflow="saturate"))
+
+
+def tiny(
+    rng: np.random.Generator, formats: Formats, m: int, n: int, k: int, exponent: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw operands whose products lie around a power of two, with zeros among them."""
+    drawn = []
+    for rows, fmt, size in zip((m, n), formats, formats.split(exponent), strict=True):
+        values = rng.standard_normal((rows, k)) * np.exp2(rng.integers(-9, 4, (rows, 1))) * size
+        values[rng.random((rows, k)) < 1 / 2] = 0
+        values[:, k // 2 :: 3] = 0
+        drawn.append(np.asarray(round_to(values.astype(np.float32), fmt, overflow="saturate")))
+    return drawn[0], np.ascontiguousarray(drawn[1].T)
+
+
+def extreme(
+    rng: np.random.Generator, formats: Formats, m: int, n: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw operands, few of them not zero, whose products reach over the whole range."""
+    drawn = []
+    for rows, fmt in zip((m, n), formats, strict=True):
+        low, high = _exponents(fmt)
+        exponents = np.linspace(low, high, rows)[:, None] + rng.integers(-1, 2, (rows, k))
+        values = np.exp2(np.clip(exponents, -149, 127)) * (1 + rng.random((rows, k)) * (1 - 2**-20))
+        values *= rng.choice([-1.0, 1.0], (rows, k))
+        values[:, 1:][rng.random((rows, k - 1)) < 2 / 3] = 0
+        drawn.append(np.asarray(round_to(values.astype(np.float32), fmt, overflow="saturate")))
+    return drawn[0], np.ascontiguousarray(drawn[1].T)
+
+
+def single(
+    rng: np.random.Generator, formats: Formats, m: int, n: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw operands with one product per result."""
+    return mixed(rng, formats, m, n, k, slice(0, 1))
+
+
+def alignment(
+    formats: Formats, m: int, n: int, k: int, places: tuple[int, int, int], top: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lay out a large product, a smaller one, and the large one's opposite at three places of K.
+
+    The third array, shape (m, n), holds the exponent of the smaller products.
+    """
+    first, middle, last = places
+    a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
+    large_a, large_b = formats.split(top)
+    a[:, first], b[first], a[:, last], b[last] = large_a, large_b, large_a, -large_b
+    # Columns step by one binade, rows by as many as there are columns, within the formats.
+    low, high = _exponents(formats.rhs)
+    columns = min(n, int(np.log2(large_b)) - low + 1)
+    right = np.log2(large_b) - np.arange(n) % columns
+    low, high = _exponents(formats.lhs)
+    left = np.clip(np.log2(large_a) - columns * np.arange(m), low, high)
+    a[:, middle], b[middle] = np.exp2(left), np.exp2(right)
+    return a, b, (left[:, None] + right).astype(np.int64)
+
+
+def held(
+    formats: Formats, m: int, n: int, k: int, unit: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lay out powers of two, their opposites half of K later, and a unit at the end.
+
+    The third array, shape (m, n), holds the exponents.
+    """
+    a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
+    middle = k // 2
+    sizes = []
+    for count, fmt in ((m, formats.lhs), (n, formats.rhs)):
+        high = min(_exponents(fmt)[1], 64)
+        sizes.append(np.round(np.linspace(0, high, count)))
+    a[:, 0] = a[:, middle] = np.exp2(sizes[0])
+    b[0], b[middle] = np.exp2(sizes[1]), -np.exp2(sizes[1])
+    a[:, -1], b[-1] = formats.split(unit)
+    return a, b, (sizes[0][:, None] + sizes[1]).astype(np.int64)
+
+
+def halves(fmt: FloatFormat, count: int, precisions: list[int]) -> np.ndarray:
+    """Return values of a format near 1 that formats of these precisions lack, `count` at most."""
+    found: list[float] = [1.0]
+    for precision in precisions:
+        last = 2.0 ** (1 - precision)
+        found += [1 + last * quarters / 4 for quarters in (1, 2, 3, 5, 6, 7)]
+    values = np.array([sign * x for x in found for sign in (1, -1)], np.float32)
+    return values[round_to(values, fmt) == values][:count]
+
+
+def beside_one(
+    values: np.ndarray, m: int, n: int, k: int, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay out operands whose results are lhs values less +-1, times a scale.
+
+    Result (i, j) holds value ``i * min(n, k // 2) + j``; its products are at 2j and 2j + 1.
+    """
+    width = min(n, k // 2)
+    a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
+    for at, value in enumerate(values[: m * width]):
+        row, column = divmod(at, width)
+        a[row, 2 * column], a[row, 2 * column + 1] = -np.sign(value), value
+        b[2 * column : 2 * column + 2, column] = scale
+    return a, b

@@ -1,0 +1,152 @@
+"""Arithmetics are found from results alone: the kernels here are the model itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import precsim as ps
+from conformance.identify import draw
+from tests.products.conftest import assert_same_bits
+
+
+def by(spec: str) -> Callable[[Any, Any], np.ndarray]:
+    """Return a product with the bits of a spec."""
+    return lambda a, b: ps.matmul(a, b, spec, backend="reference")
+
+
+def assert_found(spec: str, formats: str | tuple[str, str], shape: tuple[int, int, int]) -> None:
+    """Assert that the spec, or one with equal bits on fresh operands, is found."""
+    product = by(spec)
+    found = ps.kernels.identify(product, formats=formats, shape=shape)
+    assert found.spec is not None, str(found)
+    assert found.contradiction is None
+    names = (formats, formats) if isinstance(formats, str) else formats
+    rng = np.random.default_rng(99)
+    for spread in (0, 3, 6):
+        a, b = (
+            ps.round_to(
+                rng.standard_normal((8, shape[2]), np.float32)
+                * np.exp2(rng.integers(-spread, spread + 1, (8, shape[2])).astype(np.float32)),
+                name,
+                overflow="saturate",
+            )
+            for name in names
+        )
+        assert_same_bits(by(str(found.spec))(a, b.T), product(a, b.T))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("spec", "formats"),
+    [
+        ("bf16_bf16_fp32", "bf16"),
+        ("fp16_fp16_fp16[rtp]", "fp16"),
+        ("bf16_bf16_bf16:pairwise", "bf16"),
+        ("bf16_bf16_fp32[rtz]:exact", "bf16"),
+        ("e5m2_e5m2_fp16[rna]:exact", "e5m2"),
+        ("fp16_fp16_fp16:blocked8", "fp16"),
+        ("fp16_fp16_fp16:product=fp16", "fp16"),
+        ("h100:bf16", "bf16"),
+        ("h100:bf16->bf16", "bf16"),
+        ("h100:fp16:acc=fp16", "fp16"),
+        ("h100:tf32", "fp32"),
+        ("h100:e4m3", "e4m3"),
+        ("h100:e4m3_e5m2", ("e4m3", "e5m2")),
+        ("h100:e4m3:promote32", "e4m3"),
+        ("h100:e4m3:mma", "e4m3"),
+        ("h100:bf16:splitk2x32", "bf16"),
+        ("mi300x:fp16", "fp16"),
+        ("mi250:fp16", "fp16"),
+        pytest.param("mi100:fp16", "fp16", marks=pytest.mark.slow),
+        pytest.param("fp16_fp16_fp16:kahan", "fp16", marks=pytest.mark.slow),
+        pytest.param("fp16_fp16_fp16:two_sum", "fp16", marks=pytest.mark.slow),
+    ],
+)
+def test_the_arithmetic_is_found(spec: str, formats: str | tuple[str, str]) -> None:
+    assert_found(spec, formats, (16, 16, 96))
+
+
+@pytest.mark.long
+def test_known_machines_have_their_names() -> None:
+    for machine in ("v100:fp16", "h100:fp16", "mi300x:bf16"):
+        operand = machine.partition(":")[2]
+        found = ps.kernels.identify(by(machine), formats=operand, shape=(16, 16, 64))
+        assert str(found.spec) == machine
+        assert found.share == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape", [(16, 8, 16), (8, 4, 32), (2, 3, 40), (1, 1, 20)])
+def test_a_tile_of_any_shape(shape: tuple[int, int, int]) -> None:
+    """Queries are counted, and each has the shape that was said."""
+    calls = []
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        calls.append((a.shape[0], b.shape[1], a.shape[1]))
+        return by("h100:fp16")(a, b)
+
+    found = ps.kernels.identify(product, formats="fp16", shape=shape)
+    assert set(calls) == {shape}
+    assert found.queries == len(calls)
+    assert found.spec is not None
+
+
+@pytest.mark.long
+def test_a_contradiction_contradicts() -> None:
+    """Products that no spec has: the sums of two orders, one after the other."""
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        half = a.shape[1] // 2
+        first = by("bf16_bf16_fp32")(a[:, half:], b[half:])
+        return np.float32(first + by("bf16_bf16_fp32:pairwise")(a[:, :half], b[:half]) * 3)
+
+    found = ps.kernels.identify(product, formats="bf16", shape=(4, 4, 16))
+    assert found.spec is None
+    wrong = found.contradiction
+    assert wrong is not None
+    a, b = np.zeros((4, 16), np.float32), np.zeros((16, 4), np.float32)
+    a[0], b[:, 0] = wrong.a, wrong.b
+    assert product(a, b)[0, 0].item() == wrong.result
+    assert by(str(found.nearest))(a, b)[0, 0].item() == wrong.expected
+    assert wrong.result != wrong.expected
+    assert "no spec; nearest" in str(found)
+
+
+@pytest.mark.long
+def test_numpys_own_product_is_explained_or_contradicted() -> None:
+    """Which order a BLAS has differs between machines."""
+    found = ps.kernels.identify(np.matmul, formats="fp32", shape=(4, 4, 16))
+    assert (found.spec is None) == (found.contradiction is not None)
+    if found.contradiction is not None:
+        assert found.contradiction.result != found.contradiction.expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(12))
+def test_random_specs_are_recovered(number: int) -> None:
+    drawn = draw(1, number)
+    assert_found(str(drawn.spec), drawn.formats, (16, 16, 96))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"formats": "int8"}, "formats has 'int8'; allowed are floating-point formats"),
+        ({"formats": ("bf16",)}, "allowed are one name or two"),
+        ({"formats": "bf16", "shape": (8, 8, 0)}, "k is 0; allowed are integers from 1 on"),
+        ({"formats": "bf16", "shape": (8, 8)}, "shape is .*; allowed are three sizes"),
+        ({"formats": "bf16", "shape": (8, 4, 16)}, r"returned shape \(4, 8\); allowed is \(8, 4\)"),
+    ],
+)
+def test_bad_input_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ps.kernels.identify(lambda a, b: (a @ b).T, **options)
+
+
+def test_results_beyond_float32_are_refused() -> None:
+    with pytest.raises(ValueError, match="allowed are values that float32 holds"):
+        ps.kernels.identify(
+            lambda a, b: a.astype(float) @ b.astype(float) / 3, formats="bf16", shape=(4, 4, 8)
+        )
