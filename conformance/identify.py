@@ -209,20 +209,37 @@ def main(arguments: list[str] | None = None) -> int:
             found = ps.kernels.identify(product, formats=formats)
             print(f"## {name}\n{found}\n", flush=True)
         return 0
+    return _blind(options.seed, range(options.first, options.first + options.specs))
+
+
+def _blind(seed: int, numbers: range) -> int:
+    """Print what is found for each spec; then compare the specs that differ from what was drawn."""
     recovered = queries = 0
-    for number in range(options.first, options.first + options.specs):
-        drawn, start = draw(options.seed, number), time.process_time()
+    others: list[tuple[int, Drawn, ps.MatmulSpec]] = []
+    for number in numbers:
+        drawn, start = draw(seed, number), time.process_time()
         answer = ps.kernels.identify(black_box(drawn.spec), formats=drawn.formats, shape=SHAPE)
         seconds = time.process_time() - start
-        is_right = answer.spec is not None and has_equal_bits(drawn, answer.spec, options.seed)
-        recovered, queries = recovered + is_right, queries + answer.queries
+        queries += answer.queries
+        if answer.spec == drawn.spec:
+            recovered, word = recovered + 1, "same"
+        elif answer.spec is not None:
+            others.append((number, drawn, answer.spec))
+            word = "other"
+        else:
+            word = "none"
         print(
-            f"{number:3} {'yes' if is_right else 'NO '} {answer.queries:3} queries {seconds:5.1f} s "
-            f"{drawn.spec}  ->  {answer.spec or f'none, nearest {answer.nearest}'}",
+            f"{number:3} {word:5} {answer.queries:3} queries {seconds:5.1f} s "
+            f"{drawn.spec}  ->  {answer.spec or f'nearest {answer.nearest}'}",
             flush=True,
         )
-    print(f"{recovered} of {options.specs} recovered, {queries / options.specs:.1f} queries each")
-    return int(recovered < options.specs)
+    for number, drawn, found in others:
+        is_equal = has_equal_bits(drawn, found, seed)
+        recovered += is_equal
+        print(f"{number:3} {'equal bits' if is_equal else 'OTHER BITS'}", flush=True)
+    count = len(numbers)
+    print(f"{recovered} of {count} recovered, {queries / count:.1f} queries each")
+    return int(recovered < count)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Candidates that add several products in a step: NVIDIA's fused blocks and AMD's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product as combinations
 
@@ -27,13 +27,15 @@ _LENGTHS = (16, 8, 4, 32, 2, 64, 1)
 """Steps to try where their length cannot be read."""
 _STEPS = 3
 """Steps of the products that are compared first."""
+_USUAL_BITS = 25
 _NEIGHBOURS = 3
 """Products of the probe of bits that are kept."""
 _MOST_BITS = 50
 _FLOORED_BITS = 24
 _FLOORED_LONGEST = 16
-_PAIRED = 16
-"""Products of half a pair of steps."""
+_PAIR = 32
+"""Products of a pair of interleaved steps."""
+_TIERS = (Tier(), Tier(product=True), Tier(chained=True))
 _FLOORED_PRECISION = 24
 
 Block = FusedBlock | StepBlock
@@ -57,41 +59,51 @@ class BlockSearch:
 
     def likely(self) -> Iterator[MatmulSpec]:
         """Yield specs with steps of the length that was read."""
-        step = self._facts.step
-        if step is not None and step <= _LONGEST:
-            yield from self._of_length(step, _FAMILIES.get(self._facts.within, _ALL))
+        facts, box = self._facts, self._box
+        step = facts.step
+        if step is None or step > _LONGEST:
+            return
+        if step == _PAIR and facts.within in ("nested", ""):
+            for length in _LENGTHS:
+                if _PAIR // 2 % length == 0:
+                    yield from self._of_length(length, (FusedBlock,), (PairInterleaved(),))
+        schedules = _local_schedules(facts, step, box.k)
+        yield from self._of_length(step, _FAMILIES.get(facts.within, _ALL), schedules)
 
     def others(self) -> Iterator[MatmulSpec]:
         """Yield specs with steps of any usual length."""
         for length in _LENGTHS:
             if length <= self._box.k:
-                yield from self._of_length(length, _ALL)
+                schedules = _local_schedules(self._facts, length, self._box.k)
+                yield from self._of_length(length, _ALL, schedules)
 
-    def _of_length(self, length: int, families: tuple[type[Block], ...]) -> Iterator[MatmulSpec]:
+    def _of_length(
+        self, length: int, families: tuple[type[Block], ...], schedules: Iterable[Schedule]
+    ) -> Iterator[MatmulSpec]:
         """Yield specs that have the results of a few steps, for all of K."""
-        facts, box = self._facts, self._box
-        width = min(box.k - facts.start, max(_STEPS * length, 8))
-        window = slice(facts.start, facts.start + width)
+        answer = self._first_steps(length)
+        for schedule, tier in combinations(schedules, _TIERS):
+            if tier.product and schedule == Promote(length):
+                continue
+            if tier.chained and schedule == FLAT and self._facts.part == self._box.k:
+                continue
+            for roundings, block in _blocks(self._facts, length, schedule, tier):
+                if not isinstance(block, families):
+                    continue
+                local = spec_of(block, roundings)
+                if local is not None and explains(local, [answer]):
+                    yield from self._over_all(local, block)
+
+    def _first_steps(self, length: int) -> Answer:
+        """Ask for products in a few steps; both operands are cut to these."""
         if length not in self._answers:
+            facts, box = self._facts, self._box
+            window = slice(facts.start, facts.start + _width(facts, length, box.k))
             size = facts.formats, box.m, box.n, box.k
             a, b = probes.mixed(self._rng, *size, window, facts.widest)
             whole = box.ask(a, b)
             self._answers[length] = Answer(whole.a[:, window], whole.b[window], whole.results)
-        schedules = list(_local_schedules(facts, length, width))
-        if families == _ALL:
-            schedules += [PairInterleaved()] * (_PAIRED % length == 0 and facts.start == 0)
-        tiers = (Tier(), Tier(product=True), Tier(chained=True))
-        for schedule, tier in combinations(schedules, tiers):
-            if tier.product and schedule == Promote(length):
-                continue
-            if tier.chained and schedule == FLAT and facts.part == box.k:
-                continue
-            for roundings, block in _blocks(facts, length, schedule, tier):
-                if not isinstance(block, families):
-                    continue
-                local = spec_of(block, roundings)
-                if local is not None and explains(local, [self._answers[length]]):
-                    yield from self._over_all(local, block)
+        return self._answers[length]
 
     def _over_all(self, local: MatmulSpec, block: Block) -> Iterator[MatmulSpec]:
         """Yield the schedules over all of K that begin like a local one."""
@@ -108,10 +120,16 @@ class BlockSearch:
             yield replace(local, order=replace(block, schedule=schedule))
 
 
-def _local_schedules(facts: Facts, length: int, width: int) -> Iterator[Schedule]:
+def _width(facts: Facts, length: int, k: int) -> int:
+    """Return how many products the first few steps add."""
+    return min(k - facts.start, max(_STEPS * length, 8))
+
+
+def _local_schedules(facts: Facts, length: int, k: int) -> Iterator[Schedule]:
     """Yield how the first few steps may be chained."""
+    width = _width(facts, length, k)
     part = facts.part - facts.start
-    yield Promote(part) if part < width and part % length == 0 else FLAT
+    yield Promote(part) if 0 < part < width and part % length == 0 else FLAT
     yield Promote(length)
 
 
@@ -135,7 +153,7 @@ def _blocks(
 def _cut_off(
     facts: Facts, length: int, schedule: Schedule, tier: Tier
 ) -> Iterator[tuple[Roundings, FusedBlock | FlooredBlock]]:
-    for bits in _fraction_bits(facts, length):
+    for bits in _fraction_bits(facts, length, schedule):
         fused = FusedBlock(length=length, fraction_bits=bits, schedule=schedule)
         for roundings in rounding_candidates(facts, tier, None, bits):
             if schedule != FLAT or _keeps(facts, roundings, bits):
@@ -158,9 +176,11 @@ def _floored(facts: Facts, length: int) -> Iterator[tuple[int, int]]:
         )
 
 
-def _fraction_bits(facts: Facts, length: int) -> list[int]:
+def _fraction_bits(facts: Facts, length: int, schedule: Schedule) -> list[int]:
     """Return how many fraction bits are possible, the likely numbers first."""
     near = facts.near
+    if schedule == PairInterleaved():  # neighbours are in different steps
+        return sorted(range(1, _MOST_BITS + 1), key=lambda n: abs(n - _USUAL_BITS))
     if near.is_all:
         return list(range(max(1, near.bits), _MOST_BITS + 1))
     if length >= _NEIGHBOURS:

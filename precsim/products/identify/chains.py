@@ -13,11 +13,13 @@ from precsim.arithmetic.sums.order import (
 )
 from precsim.products.identify.black_box import explains
 from precsim.products.identify.facts import WINDOW, Facts
-from precsim.products.identify.roundings import Roundings, Tier, rounding_candidates
+from precsim.products.identify.roundings import MODES, Roundings, Tier, rounding_candidates
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.spec import RoundingSpec
 
 _SETTLED = 8
 """Zeros after which a compensated sum no longer changes."""
+_NEAREST = tuple(mode for mode in MODES if str(mode).startswith("rn"))
 _SHORT = tuple(Blocked(size) for size in range(2, WINDOW))
 
 
@@ -40,9 +42,10 @@ def chain_candidates(facts: Facts) -> Iterator[MatmulSpec]:
         ((Exact(), Kahan(), TwoSum()), None),
         (_SHORT, precision),
     )
-    for tier in (Tier(), Tier(product=True), Tier(adder=True)):
-        for roundings in rounding_candidates(facts, tier, precision) if near else ():
-            yield from _fitting(facts, near, roundings)
+    if near:
+        for tier in (Tier(), Tier(product=True), Tier(adder=True)):
+            for roundings in rounding_candidates(facts, tier, precision):
+                yield from _fitting(facts, near, roundings)
     for tiers in ((Tier(),), (Tier(product=True), Tier(adder=True)), (Tier(True, True),)):
         for orders, bits in passes:
             for tier in tiers:
@@ -52,6 +55,8 @@ def chain_candidates(facts: Facts) -> Iterator[MatmulSpec]:
 
 def _fitting(facts: Facts, orders: tuple[Order, ...], roundings: Roundings) -> Iterator[MatmulSpec]:
     for order in orders:
+        if not _keeps(facts, order, roundings.accumulator):
+            continue
         spec = spec_of(order, roundings)
         window = WINDOW + (_SETTLED if isinstance(order, Kahan) else 0)
         if spec is None or not explains(spec, [facts.first], window):
@@ -63,6 +68,22 @@ def _fitting(facts: Facts, orders: tuple[Order, ...], roundings: Roundings) -> I
                 if (blocked := spec_of(Blocked(size), roundings)) is not None:
                     yield blocked
             yield spec
+
+
+def _keeps(facts: Facts, order: Order, accumulator: RoundingSpec) -> bool:
+    """Return whether an order keeps as many bits, beside large products, as were seen."""
+    precision = accumulator.format.precision
+    if facts.precision is None:
+        return True
+    match order:
+        case Exact() | TwoSum():
+            return bool(facts.far.bits >= precision)
+        case Kahan():
+            # Its correction keeps half a last place; in other modes it may keep more.
+            is_near = facts.far.bits in (precision - 1, precision)
+            return is_near or accumulator.mode not in _NEAREST
+        case _:
+            return bool(precision == facts.precision)
 
 
 def _longer_blocks(facts: Facts) -> list[int]:

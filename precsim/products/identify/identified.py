@@ -52,7 +52,7 @@ class Identified:
     nearest : MatmulSpec
         `spec`, or else the one with the largest share of equal results.
     share : float
-        Share of the results of random products that `nearest` has, 0 to 1.
+        Share of the results whose bits `nearest` has, 0 to 1.
     contradiction : Contradiction or None
         The first result that `nearest` does not have.
     queries : int

@@ -33,7 +33,7 @@ from precsim.products.specs.machines import MACHINES
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
 
-_FRESH = 6
+_FRESH = 4
 """Rounds of fresh products that a spec has to foresee."""
 _ZEROS = 30
 """Exponents below the smallest normal one that a zero term may have."""
@@ -140,27 +140,25 @@ def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified
     for candidate in islice(candidates, _CANDIDATES):
         if not explains(candidate, facts.whole):
             if len(nearest) < _MOST_EQUAL:
-                nearest.append((share(candidate, facts.whole), candidate))
+                nearest.append((share(candidate, box.answers), candidate))
             continue
         found = _at_the_edges(candidate, edges)
         fresh = _fresh(box, facts, rng) if found else []
-        found = [spec for spec in found[:_MOST_EQUAL] if explains(spec, fresh)]
+        found = [spec for spec in found[:_MOST_EQUAL] if explains(spec, [*fresh, *box.answers])]
         if found:
-            answers = [*facts.whole, *edges, *fresh]
-            named = [spec for spec in _machines(found[0]) if explains(spec, answers)]
+            named = [spec for spec in _machines(found[0]) if explains(spec, box.answers)]
             found = sorted(dict.fromkeys([*found, *named]), key=lambda spec: len(str(spec)))
-            compared = sum(x.results.size for x in fresh)
             return Identified(
                 spec=found[0],
                 equals=tuple(found[1:]),
                 nearest=found[0],
                 share=1.0,
                 contradiction=None,
-                queries=box.queries,
-                compared=compared,
+                queries=len(box.answers),
+                compared=sum(x.results.size for x in fresh),
                 findings=(*facts.findings, Finding("fresh products", "equal", str(found[0]))),
             )
-        nearest.append((share(candidate, [*facts.whole, *edges, *fresh]), candidate))
+        nearest.append((share(candidate, box.answers), candidate))
         facts.whole += fresh[:1]
     return _contradicted(box, facts, nearest)
 
@@ -259,27 +257,31 @@ def _contradicted(
 ) -> Identified:
     """Return the nearest spec, and the first result that it does not have."""
     if not nearest:
-        nearest = [(share(spec, facts.whole), spec) for spec in _plain(facts)]
+        nearest = [(share(spec, box.answers), spec) for spec in _plain(facts)]
     best, spec = max(nearest, key=lambda pair: pair[0])
-    for a, b, results in facts.whole:
-        model = modelled(spec, a, b)
-        if (wrong := differ(model, results)).any():
-            row, column = np.argwhere(wrong)[0]
-            expected, result = float(model[row, column]), float(results[row, column])
-            found = Contradiction(a=a[row], b=b[:, column], result=result, expected=expected)
-            break
-    else:
-        found = None
+    found = next(_contradictions(spec, box.answers), None)
     return Identified(
         spec=None,
         equals=(),
         nearest=spec,
         share=best,
         contradiction=found,
-        queries=box.queries,
+        queries=len(box.answers),
         compared=0,
         findings=tuple(facts.findings),
     )
+
+
+def _contradictions(spec: MatmulSpec, answers: list[Answer]) -> Iterator[Contradiction]:
+    for a, b, results in answers:
+        model = modelled(spec, a, b)
+        for row, column in np.argwhere(differ(model, results)):
+            yield Contradiction(
+                a=a[row],
+                b=b[:, column],
+                result=float(results[row, column]),
+                expected=float(model[row, column]),
+            )
 
 
 def _plain(facts: Facts) -> Iterator[MatmulSpec]:
