@@ -85,22 +85,23 @@ def _drawn(rng: np.random.Generator) -> Drawn:
         fields["adder"] = "fp32"
     if chance(0.3):
         fields["output"] = f"{pick(OUTPUTS)}:{pick(USUAL)}" + (":saturate" if chance(0.2) else "")
-    spec = ps.MatmulSpec(
-        lhs=operands[0],
-        rhs=operands[1],
-        accumulator=accumulator,
-        order=_order(rng, family),
-        **fields,
-    )
-    wide, narrow = spec.accumulator.format, spec.output and spec.output.format
+    fields |= {"lhs": operands[0], "rhs": operands[1], "accumulator": accumulator}
+    spec = ps.MatmulSpec(order=_order(rng, family), **fields)
+    wide, narrow, adder = map(_numbers, (spec.accumulator, spec.output, spec.adder))
+    assert wide is not None
     if narrow is not None and (narrow.precision >= wide.precision or narrow.emax > wide.emax):
         raise ValueError("an output wider than the sums rounds nothing")
-    if spec.adder is not None and spec.adder.format.precision <= wide.precision:
+    if adder is not None and adder.precision <= wide.precision:
         raise ValueError("an adder no wider than the accumulator rounds nothing")
     return Drawn(formats, spec)
 
 
-def _order(rng: np.random.Generator, family: str) -> str:
+def _numbers(rounding: ps.RoundingSpec | None) -> ps.FloatFormat | None:
+    fmt = None if rounding is None else rounding.format
+    return fmt if isinstance(fmt, ps.FloatFormat) else None
+
+
+def _order(rng: np.random.Generator, family: str) -> Any:
     length = int(2 ** rng.integers(1, 7 if family in ("fused", "pairs", "exactL") else 5))
     schedule = ("", f":promote{length * rng.integers(1, 5)}", f":residue{length * 2}")[
         rng.choice(3, p=[0.6, 0.25, 0.15])
@@ -126,7 +127,7 @@ def _order(rng: np.random.Generator, family: str) -> str:
             return family
     # A spec is parsed from its string, schedules with it.
     parsed = ps.MatmulSpec.parse(f"bf16_bf16_fp32:{order}{schedule}")
-    return parsed.order  # type: ignore[return-value]
+    return parsed.order
 
 
 def black_box(spec: ps.MatmulSpec) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

@@ -10,7 +10,7 @@ from precsim.products.identify import probes
 from precsim.products.identify.black_box import Answer, BlackBox, explains
 from precsim.products.identify.chains import spec_of
 from precsim.products.identify.facts import Facts
-from precsim.products.identify.roundings import Roundings, Tier, rounding_candidates
+from precsim.products.identify.roundings import Roundings, Tier, numbers, rounding_candidates
 from precsim.products.native.search import Shape, schedule_candidates
 from precsim.products.specs.fused_block import (
     FLAT,
@@ -190,7 +190,7 @@ def _fraction_bits(facts: Facts, length: int, schedule: Schedule) -> list[int]:
 
 def _keeps(facts: Facts, roundings: Roundings, bits: int) -> bool:
     """Return whether an accumulator keeps as many bits as were seen."""
-    kept = min(bits, roundings.accumulator.format.precision - 1)
+    kept = min(bits, numbers(roundings.accumulator).precision - 1)
     if facts.part < facts.first.a.shape[1]:
         return True
     return kept >= facts.far.bits if facts.far.is_all else kept == facts.far.bits

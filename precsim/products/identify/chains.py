@@ -13,7 +13,7 @@ from precsim.arithmetic.sums.order import (
 )
 from precsim.products.identify.black_box import explains
 from precsim.products.identify.facts import WINDOW, Facts
-from precsim.products.identify.roundings import MODES, Roundings, Tier, rounding_candidates
+from precsim.products.identify.roundings import MODES, Roundings, Tier, numbers, rounding_candidates
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 
@@ -72,7 +72,7 @@ def _fitting(facts: Facts, orders: tuple[Order, ...], roundings: Roundings) -> I
 
 def _keeps(facts: Facts, order: Order, accumulator: RoundingSpec) -> bool:
     """Return whether an order keeps as many bits, beside large products, as were seen."""
-    precision = accumulator.format.precision
+    precision = numbers(accumulator).precision
     if facts.precision is None:
         return True
     match order:
@@ -89,5 +89,6 @@ def _keeps(facts: Facts, order: Order, accumulator: RoundingSpec) -> bool:
 def _longer_blocks(facts: Facts) -> list[int]:
     """Return sizes of blocks longer than the first places, the likely ones first."""
     k = facts.first.a.shape[1]
-    sizes = [size for size in range(WINDOW, k) if size % 8 == 0 or size == facts.part]
-    return sorted(sizes, key=lambda size: (size != facts.part, size & (size - 1), size))
+    is_read = facts.part < k
+    sizes = range(WINDOW, k)
+    return sorted(sizes, key=lambda n: (not is_read or n != facts.part, n % 8 != 0, n & (n - 1), n))

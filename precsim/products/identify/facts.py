@@ -83,6 +83,8 @@ class Facts:
     """Products at the first places only."""
     whole: list[Answer]
     """Products at all places."""
+    extreme: Answer
+    """Products of every size."""
     step: int | None
     """Products that one step adds at once; None where that cannot be read."""
     start: int
@@ -110,12 +112,14 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     m, n, k = box.m, box.n, box.k
     size = formats, m, n, k
     whole = [box.ask(*probes.mixed(rng, *size, slice(0, k)))]
-    emin = max(fmt.emin for fmt in result_formats(whole))
+    extreme = box.ask(*probes.extreme(rng, *size))
+    emin = max(fmt.emin for fmt in result_formats([*whole, extreme]))
     widest = probes.WIDE if emin < _LOW else probes.CLOSE
     whole.append(box.ask(*probes.mixed(rng, *size, slice(0, k), widest)))
+    whole.append(box.ask(*probes.layered(rng, *size, widest)))
     single = box.ask(*probes.single(rng, *size))
     first = box.ask(*probes.mixed(rng, *size, slice(0, min(WINDOW, k))))
-    results = result_formats([*whole, first, single])
+    results = result_formats([*whole, first, single, extreme])
     names = " or ".join(fmt.name for fmt in results)
     findings = [Finding("random products", f"values of {names}", f"results: {names}")]
     unit = max(*(_last_exponent(fmt) for fmt in results), -24, formats.lowest)
@@ -149,6 +153,7 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
         top=top,
         first=first,
         whole=whole,
+        extreme=extreme,
         step=step,
         start=start,
         within=within,
@@ -252,6 +257,7 @@ def _kept(box: BlackBox, formats: Formats, places: tuple[int, int, int], top: in
     large = int(np.log2(np.max(np.abs(a[:, places[0]])) * np.max(np.abs(b[places[0]]))))
     results = np.abs(box.ask(a, b).results)
     seen = results[np.isfinite(results) & (results > 0)]
-    if not seen.size or not (results == 0).any():
-        return Kept(large - int(np.min(exponents)), is_all=True)
-    return Kept(large - int(np.floor(np.log2(np.min(seen)))), is_all=False)
+    tried = large - int(np.min(exponents))
+    # A directed mode loses nothing: it makes a last place of what is smaller.
+    kept = large - int(np.floor(np.log2(np.min(seen)))) if seen.size else 0
+    return Kept(min(kept, tried), is_all=kept >= tried)

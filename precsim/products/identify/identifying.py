@@ -1,12 +1,14 @@
 """`identify`: a product that can only be run is compared with everything that a spec can say."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 from itertools import product as combinations
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from precsim.arithmetic.sums.order import Order
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32
@@ -26,12 +28,19 @@ from precsim.products.identify.chains import chain_candidates, spec_of
 from precsim.products.identify.facts import Facts, Finding, gather
 from precsim.products.identify.identified import Contradiction, Identified
 from precsim.products.identify.probes import Formats
-from precsim.products.identify.roundings import Tier, flushed, rounding_candidates, saturating
+from precsim.products.identify.roundings import (
+    Tier,
+    flushed,
+    numbers,
+    rounding_candidates,
+    saturating,
+)
 from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.machines import MACHINES
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
+from precsim.rounding.spec import RoundingSpec
 
 _FRESH = 4
 """Rounds of fresh products that a spec has to foresee."""
@@ -39,7 +48,42 @@ _ZEROS = 30
 """Exponents below the smallest normal one that a zero term may have."""
 _MOST_EQUAL = 8
 """Equal specs that are named."""
-_CANDIDATES = 400
+_MOST_NEAR = 4
+"""Specs whose share of equal results is computed, where no candidate fits."""
+_ABOVE = 12
+"""Binades between the smallest product and the middle of tiny ones."""
+_FLUSHED: tuple[tuple[str, ...], ...] = (
+    (),
+    ("lhs", "rhs", "accumulator", "product"),
+    ("accumulator", "product"),
+    ("lhs", "rhs"),
+    ("lhs",),
+    ("rhs",),
+    ("output",),
+    ("lhs", "rhs", "accumulator", "product", "output"),
+)
+"""Roundings whose subnormals may be zero."""
+_SATURATED: tuple[tuple[str, ...], ...] = (
+    (),
+    ("output",),
+    ("accumulator", "product"),
+    ("accumulator", "product", "output"),
+)
+"""Roundings that may overflow to the largest value."""
+
+AnyOrder = Order | FusedBlock | StepBlock
+
+
+class Edges(NamedTuple):
+    """Answers about the ends of the ranges."""
+
+    tiny: list[Answer]
+    """Small products, some of them subnormal, with zeros."""
+    extreme: list[Answer]
+    """Products of every size."""
+
+
+_CANDIDATES = 1000
 """Specs that are compared on all of K before the search ends."""
 
 
@@ -139,7 +183,7 @@ def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified
     nearest: list[tuple[float, MatmulSpec]] = []
     for candidate in islice(candidates, _CANDIDATES):
         if not explains(candidate, facts.whole):
-            if len(nearest) < _MOST_EQUAL:
+            if len(nearest) < _MOST_NEAR:
                 nearest.append((share(candidate, box.answers), candidate))
             continue
         found = _at_the_edges(candidate, edges)
@@ -158,67 +202,57 @@ def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified
                 compared=sum(x.results.size for x in fresh),
                 findings=(*facts.findings, Finding("fresh products", "equal", str(found[0]))),
             )
-        nearest.append((share(candidate, box.answers), candidate))
+        if len(nearest) < _MOST_NEAR:
+            nearest.append((share(candidate, box.answers), candidate))
         facts.whole += fresh[:1]
     return _contradicted(box, facts, nearest)
 
 
-def _edges(box: BlackBox, facts: Facts, rng: np.random.Generator) -> list[Answer]:
-    """Ask for the ends of the ranges: tiny sums, and products of every size."""
+def _edges(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Edges:
     size = facts.formats, box.m, box.n, box.k
-    exponents = {max(fmt.emin, facts.formats.lowest + 12) for fmt in facts.results}
-    exponents |= {max(emin, facts.formats.lowest + 12) for emin in (-126, -14)}
+    lowest = facts.formats.lowest + _ABOVE
+    exponents = {max(emin, lowest) for emin in (*(fmt.emin for fmt in facts.results), -126, -14)}
     asked = [probes.tiny(rng, *size, exponent) for exponent in sorted(exponents)]
-    return [box.ask(a, b) for a, b in (*asked, probes.extreme(rng, *size))]
+    tiny = [box.ask(a, b) for a, b in asked]
+    return Edges(tiny, [facts.extreme])
 
 
 def _fresh(box: BlackBox, facts: Facts, rng: np.random.Generator) -> list[Answer]:
     """Ask for products that no candidate has seen."""
     size = facts.formats, box.m, box.n, box.k
     asked = [probes.mixed(rng, *size, slice(0, box.k), facts.widest) for _ in range(_FRESH)]
+    asked += [probes.layered(rng, *size, facts.widest) for _ in range(_FRESH // 2)]
     asked.append(probes.extreme(rng, *size))
     return [box.ask(a, b) for a, b in asked]
 
 
-def _at_the_edges(spec: MatmulSpec, edges: list[Answer]) -> list[MatmulSpec]:
+def _at_the_edges(spec: MatmulSpec, edges: Edges) -> list[MatmulSpec]:
     """Return a spec with the subnormals, overflows and exponents of zero that agree, if any do."""
-    names = ("lhs", "rhs", "accumulator", "product", "output")
-    small: tuple[tuple[str, ...], ...] = (
-        ("lhs", "rhs", "accumulator", "product"),
-        ("accumulator", "product"),
-        ("lhs", "rhs"),
-        ("lhs",),
-        ("rhs",),
-        ("output",),
-        names,
-    )
-    large: tuple[tuple[str, ...], ...] = (("output",), ("accumulator", "product"), names[2:])
-    usual, all_orders = list(_orders(spec)), list(_orders(spec, _ZEROS))
-    none: tuple[tuple[str, ...], ...] = ((),)
-    tiers = (
-        (usual, none, none),
-        (usual, small, none),
-        (usual, none, large),
-        (all_orders, none, none),
-        (usual, small, large),
-        (all_orders, small, none),
-        (all_orders, none, large),
-    )
-    for orders, zeros, overflows in tiers:
-        found = []
-        for order, flushes, saturates in combinations(orders, zeros, overflows):
-            fields = {name: getattr(spec, name) for name in names}
-            fields |= {name: flushed(fields[name]) for name in flushes}
-            fields |= {name: saturating(fields[name]) for name in saturates}
-            try:
-                other = replace(spec, order=order, **fields)
-            except ValueError:
-                continue
-            if explains(other, edges):
-                found.append(other)
-        if found:
-            return sorted(dict.fromkeys(found), key=lambda spec: len(str(spec)))
+    usual = [(order, flushes) for flushes in _FLUSHED for order in _orders(spec)]
+    others = [(order, ()) for order in _orders(spec, _ZEROS)]
+    for pairs in (usual[: len(usual) // len(_FLUSHED)], usual, others):
+        tried = (_changed(spec, order, flushes, flushed) for order, flushes in pairs)
+        small = [x for x in tried if x is not None and explains(x, edges.tiny)]
+        for overflows in _SATURATED:
+            large = (_changed(x, x.order, overflows, saturating) for x in small)
+            found = [x for x in large if x is not None and explains(x, edges.extreme)]
+            if found:
+                return sorted(dict.fromkeys(found), key=lambda x: len(str(x)))
     return []
+
+
+def _changed(
+    spec: MatmulSpec,
+    order: AnyOrder,
+    names: tuple[str, ...],
+    change: Callable[[RoundingSpec | None], RoundingSpec | None],
+) -> MatmulSpec | None:
+    """Return a spec with another order and some roundings changed; None if there is no such."""
+    try:
+        fields: dict[str, Any] = {name: change(getattr(spec, name)) for name in names}
+        return replace(spec, order=order, **fields)
+    except ValueError:
+        return None
 
 
 def _machines(spec: MatmulSpec) -> Iterator[MatmulSpec]:
@@ -241,12 +275,12 @@ def _machines(spec: MatmulSpec) -> Iterator[MatmulSpec]:
             continue  # steps that do not fit the schedule
 
 
-def _orders(spec: MatmulSpec, zeros: int = 0) -> Iterator[object]:
+def _orders(spec: MatmulSpec, zeros: int = 0) -> Iterator[AnyOrder]:
     """Yield the order; of a fused block those with the usual exponent of zero, or this many."""
     order = spec.order
     yield order
     if isinstance(order, FusedBlock):
-        emin = spec.accumulator.format.emin
+        emin = numbers(spec.accumulator).emin
         yield replace(order, zero_exponent=emin - 5 - max(order.fraction_bits - 23, 0))
         for exponent in range(emin, emin - zeros, -1):
             yield replace(order, zero_exponent=exponent)

@@ -13,7 +13,7 @@ from precsim.rounding.round_to import round_to
 
 _SPREADS = (0, 4, 1, 2)
 """Binades around 1 over which the values of rows and columns are drawn, besides the widest."""
-WIDE, CLOSE = 9, 3
+WIDE, CLOSE = 12, 3
 """The widest spread, for sums with the range of float32 and for narrower ones."""
 _SHORT = 3
 """Bits of short significands, whose sums are often halfway between two values."""
@@ -91,6 +91,27 @@ def _values(
     exponents = rng.integers(-spread, spread + 1, values.shape)
     values *= np.exp2(np.maximum(exponents, fmt.emin))
     return np.asarray(round_to(values.astype(np.float32), fmt, overflow="saturate"))
+
+
+def layered(
+    rng: np.random.Generator, formats: Formats, m: int, n: int, k: int, widest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw operands whose large and whose middle products cancel in pairs; small ones remain.
+
+    What a compensated sum loses is seen there.
+    """
+    places = rng.permutation(k)
+    pairs = k // 3
+    first, second = places[:pairs], places[pairs : 2 * pairs]
+    drawn = []
+    for rows, fmt in ((m, formats.lhs), (n, formats.rhs)):
+        exponents = np.full(k, -widest)
+        exponents[first] = np.where(np.arange(pairs) % 2, widest, 0)
+        values = (1 + rng.random((rows, k))) * np.exp2(np.clip(exponents, fmt.emin, fmt.emax - 1))
+        values *= rng.choice([-1.0, 1.0], values.shape)
+        drawn.append(np.asarray(round_to(values.astype(np.float32), fmt, overflow="saturate")))
+    drawn[0][:, second], drawn[1][:, second] = -drawn[0][:, first], drawn[1][:, first]
+    return drawn[0], np.ascontiguousarray(drawn[1].T)
 
 
 def tiny(
@@ -175,7 +196,8 @@ def halves(fmt: FloatFormat, count: int, precisions: list[int]) -> np.ndarray:
         last = 2.0 ** (1 - precision)
         found += [1 + last * quarters / 4 for quarters in (1, 2, 3, 5, 6, 7)]
     values = np.array([sign * x for x in found for sign in (1, -1)], np.float32)
-    return values[round_to(values, fmt) == values][:count]
+    is_value = np.asarray(round_to(values, fmt)) == values
+    return np.asarray(values[is_value][:count])
 
 
 def beside_one(

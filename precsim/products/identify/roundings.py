@@ -39,7 +39,9 @@ def _numbers(name: str) -> FloatFormat:
 
 
 FORMATS = tuple(map(_numbers, _NAMES))
-"""Formats of accumulators, products and outputs, the widest first."""
+"""Formats of accumulators and products, the widest first."""
+_OUTPUTS = tuple(map(_numbers, ("fp16", "bf16", "e5m2", "e4m3")))
+"""Formats of outputs narrower than the sums."""
 
 
 def operand_candidates(fmt: FloatFormat) -> list[RoundingSpec]:
@@ -66,6 +68,12 @@ def seen_through(
     if fits(candidates[0]):
         return candidates[:1]
     return [*filter(fits, candidates[1:]), candidates[0]]
+
+
+def numbers(rounding: RoundingSpec) -> FloatFormat:
+    """Return the floating-point format to which is rounded."""
+    assert isinstance(rounding.format, FloatFormat)
+    return rounding.format
 
 
 def is_in(values: np.ndarray, fmt: FloatFormat) -> bool:
@@ -117,6 +125,8 @@ class Narrowed(Protocol):
     rhs: list[RoundingSpec]
     results: list[FloatFormat]
     singles: "Singles"
+    top: int
+    """Exponent that a running sum holds."""
 
 
 def rounding_candidates(
@@ -142,16 +152,22 @@ def _all_roundings(known: Narrowed, tier: Tier, precision: int | None) -> Iterat
     finals = [
         pair
         for pair in (_chained if tier.chained else _finals)(known.results, modes)
-        if precision is None or pair[0].format.precision == precision
+        if precision is None or numbers(pair[0]).precision == precision
     ]
-    finals.sort(key=lambda pair: sum(MODES.index(x.mode) for x in pair if x is not None))
+    finals.sort(key=lambda pair: _rarity(pair, known.top))
     for (lhs, rhs), (accumulator, output) in combinations(
         combinations(known.lhs, known.rhs), finals
     ):
         products = _lossy_products(lhs, rhs) if tier.product else [None]
-        adders = _wider(accumulator.format) if tier.adder else [None]
+        adders = _wider(numbers(accumulator)) if tier.adder else [None]
         for product, adder in combinations(products, adders):
             yield Roundings(lhs, rhs, accumulator, product, adder, output)
+
+
+def _rarity(pair: tuple[RoundingSpec, RoundingSpec | None], top: int) -> tuple[bool, int]:
+    """Return how late a pair is tried: sums that hold what was seen first, then usual modes."""
+    modes = sum(MODES.index(x.mode) for x in pair if x is not None)
+    return numbers(pair[0]).emax < top, modes
 
 
 def _finals(
@@ -161,7 +177,7 @@ def _finals(
     for fmt in formats:
         for mode in MODES:
             yield RoundingSpec(format=fmt, mode=mode), None
-    for fmt in formats:
+    for fmt in (f for f in formats if f in _OUTPUTS):
         wider = [f for f in FORMATS if f.precision > fmt.precision and f.emax >= fmt.emax]
         for accumulator, mode, last in combinations(wider, MODES, modes):
             yield RoundingSpec(format=accumulator, mode=mode), RoundingSpec(format=fmt, mode=last)
@@ -176,14 +192,14 @@ def _chained(
         sums = RoundingSpec(format=accumulator, mode=mode)
         if fmt == FORMATS[0]:
             yield sums, None
-        elif accumulator.precision <= fmt.precision:
+        elif fmt in _OUTPUTS and accumulator.precision <= fmt.precision:
             for last in modes:
                 yield sums, RoundingSpec(format=fmt, mode=last)
 
 
 def _lossy_products(lhs: RoundingSpec, rhs: RoundingSpec) -> list[RoundingSpec]:
     """Return how a product may be rounded, without the formats that hold every product."""
-    bits = lhs.format.precision + rhs.format.precision
+    bits = numbers(lhs).precision + numbers(rhs).precision
     lossy = [f for f in FORMATS if f.precision < bits]
     return [RoundingSpec(format=f, mode=mode) for mode in _USUAL for f in lossy]
 
@@ -242,7 +258,7 @@ class Singles:
             if product is not None:
                 exact = np.asarray(round_to(exact, product))
             if fraction_bits is not None:
-                exponents = _exponents(x, lhs.format) + _exponents(y, rhs.format)
+                exponents = _exponents(x, numbers(lhs)) + _exponents(y, numbers(rhs))
                 exact = np.asarray(cut(exact, exponents, fraction_bits))
         return exact
 

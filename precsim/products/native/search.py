@@ -179,7 +179,10 @@ def _formats(spec: MatmulSpec) -> tuple[FloatFormat, FloatFormat]:
     """Return the formats of the operands' numbers."""
     assert spec.lhs is not None
     assert spec.rhs is not None
-    return spec.lhs.format, spec.rhs.format
+    lhs, rhs = spec.lhs.format, spec.rhs.format
+    assert isinstance(lhs, FloatFormat)
+    assert isinstance(rhs, FloatFormat)
+    return lhs, rhs
 
 
 def _operand_sizes(spec: MatmulSpec) -> Sizes:
@@ -187,7 +190,9 @@ def _operand_sizes(spec: MatmulSpec) -> Sizes:
 
     The accumulator holds products of two, fp16 results those of tiny ones.
     """
-    most = spec.accumulator.format.emax // 2
+    sums = spec.accumulator.format
+    assert isinstance(sums, FloatFormat)
+    most = sums.emax // 2
     left, right = (
         (max(fmt.min_subnormal, 2.0**-12), 2.0 ** min(fmt.emax, most, 15)) for fmt in _formats(spec)
     )

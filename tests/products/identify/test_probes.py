@@ -26,6 +26,7 @@ def test_operands_are_values_of_their_formats(name: str) -> None:
     size = formats, 16, 16, 40
     drawn = [
         *probes.mixed(rng, *size, slice(0, 40), probes.WIDE),
+        *probes.layered(rng, *size, probes.WIDE),
         *probes.tiny(rng, *size, -14),
         *probes.extreme(rng, *size),
         *probes.alignment(*size, (0, 1, 2), formats.highest - 1)[:2],
@@ -73,12 +74,12 @@ def test_steps_and_bits_are_read(
     ("x", "bits"), [(1.0, 1), (1.5, 2), (1 + 2.0**-23, 24), (3 * 2.0**-149, 2)]
 )
 def test_significant_bits(x: float, bits: int) -> None:
-    assert significant_bits(np.float32([x, 0, np.inf])) == bits
+    assert significant_bits(np.array([x, 0, np.inf], np.float32)) == bits
 
 
 def test_a_spec_explains_what_it_computes() -> None:
-    a = np.float32([[1, 2.0**-24]])
+    a = np.array([[1, 2.0**-24]], np.float32)
     b = np.ones((2, 1), np.float32)
     spec = ps.MatmulSpec.parse("fp32_fp32_fp32")
-    assert explains(spec, [Answer(a, b, np.float32([[1]]))])
-    assert not explains(spec, [Answer(a, b, np.float32([[1 + 2.0**-23]]))])
+    assert explains(spec, [Answer(a, b, np.ones((1, 1), np.float32))])
+    assert not explains(spec, [Answer(a, b, np.full((1, 1), 1 + 2.0**-23, np.float32))])
