@@ -8,7 +8,7 @@ import numpy as np
 
 from precsim.products.identify import probes
 from precsim.products.identify.black_box import Answer, BlackBox, explains
-from precsim.products.identify.chains import spec_of
+from precsim.products.identify.chains import holding, spec_of
 from precsim.products.identify.facts import Facts
 from precsim.products.identify.roundings import Roundings, Tier, numbers, rounding_candidates
 from precsim.products.native.search import Shape, schedule_candidates
@@ -70,6 +70,13 @@ class BlockSearch:
         schedules = _local_schedules(facts, step, box.k)
         yield from self._of_length(step, _FAMILIES.get(facts.within, _ALL), schedules)
 
+    def usual(self) -> Iterator[MatmulSpec]:
+        """Yield specs with one chain of plain steps, if their length was not read."""
+        if self._facts.step is None or self._facts.step > _LONGEST:
+            for length in _LENGTHS:
+                if 1 < length <= self._box.k:
+                    yield from self._of_length(length, _ALL, (FLAT,), _TIERS[:1])
+
     def others(self) -> Iterator[MatmulSpec]:
         """Yield specs with steps of any usual length."""
         for length in _LENGTHS:
@@ -78,11 +85,15 @@ class BlockSearch:
                 yield from self._of_length(length, _ALL, schedules)
 
     def _of_length(
-        self, length: int, families: tuple[type[Block], ...], schedules: Iterable[Schedule]
+        self,
+        length: int,
+        families: tuple[type[Block], ...],
+        schedules: Iterable[Schedule],
+        tiers: tuple[Tier, ...] = _TIERS,
     ) -> Iterator[MatmulSpec]:
         """Yield specs that have the results of a few steps, for all of K."""
         answer = self._first_steps(length)
-        for schedule, tier in combinations(schedules, _TIERS):
+        for schedule, tier in combinations(schedules, tiers):
             if tier.product and schedule == Promote(length):
                 continue
             if tier.chained and schedule == FLAT and self._facts.part == self._box.k:
@@ -142,7 +153,7 @@ def _blocks(
     # Far apart, totals of chains are what loses bits.
     is_one_chain = schedule == FLAT and facts.part == facts.first.a.shape[1]
     precision = facts.precision if is_one_chain else None
-    sums = rounding_candidates(facts, tier, precision)
+    sums = holding(facts, rounding_candidates(facts, tier, precision))
     if length & (length - 1) == 0:
         for roundings in sums:
             yield roundings, PairwiseBlock(length=length, schedule=schedule)
@@ -155,7 +166,7 @@ def _cut_off(
 ) -> Iterator[tuple[Roundings, FusedBlock | FlooredBlock]]:
     for bits in _fraction_bits(facts, length, schedule):
         fused = FusedBlock(length=length, fraction_bits=bits, schedule=schedule)
-        for roundings in rounding_candidates(facts, tier, None, bits):
+        for roundings in holding(facts, rounding_candidates(facts, tier, None, bits)):
             if schedule != FLAT or _keeps(facts, roundings, bits):
                 yield roundings, fused
                 yield roundings, replace(fused, sticky=True)

@@ -1,6 +1,7 @@
 """Candidates that add one product at a time, or numbers in pairs: one rounding per addition."""
 
 from collections.abc import Iterator
+from itertools import product as combinations
 
 from precsim.arithmetic.sums.order import (
     PAIRWISE,
@@ -31,26 +32,37 @@ def spec_of(order: object, roundings: Roundings) -> MatmulSpec | None:
         return None
 
 
-def chain_candidates(facts: Facts) -> Iterator[MatmulSpec]:
-    """Yield specs that have the results at the first places, for all of K, the plain ones first."""
-    near: tuple[Order, ...] = (
-        (Blocked(facts.step),) if facts.step is not None and 1 < facts.step < WINDOW else ()
-    )
+def holding(facts: Facts, found: list[Roundings]) -> list[Roundings]:
+    """Return roundings with the accumulators first that hold what a running sum held."""
+    return sorted(found, key=lambda x: numbers(x.accumulator).emax < facts.top)
+
+
+def plain_chains(facts: Facts) -> Iterator[MatmulSpec]:
+    """Yield specs of running sums that have the results at the first places, for all of K."""
+    precision = facts.precision
+    if facts.step is not None and 1 < facts.step < WINDOW:
+        for tier in (Tier(), Tier(product=True), Tier(adder=True)):
+            for roundings in rounding_candidates(facts, tier, precision):
+                yield from _fitting(facts, (Blocked(facts.step),), roundings)
+    for roundings in holding(facts, rounding_candidates(facts, Tier(), precision)):
+        yield from _fitting(facts, (SEQUENTIAL, PAIRWISE), roundings)
+
+
+def other_chains(facts: Facts) -> Iterator[MatmulSpec]:
+    """Yield specs of further orders and roundings, the plain ones first."""
     precision = facts.precision
     passes: tuple[tuple[tuple[Order, ...], int | None], ...] = (
         ((SEQUENTIAL, PAIRWISE), precision),
         ((Exact(), Kahan(), TwoSum()), None),
         (_SHORT, precision),
     )
-    if near:
-        for tier in (Tier(), Tier(product=True), Tier(adder=True)):
-            for roundings in rounding_candidates(facts, tier, precision):
-                yield from _fitting(facts, near, roundings)
     for tiers in ((Tier(),), (Tier(product=True), Tier(adder=True)), (Tier(True, True),)):
-        for orders, bits in passes:
-            for tier in tiers:
-                for roundings in rounding_candidates(facts, tier, bits):
-                    yield from _fitting(facts, orders, roundings)
+        for (orders, bits), tier in combinations(passes, tiers):
+            if tier == Tier() and orders == (SEQUENTIAL, PAIRWISE):
+                continue  # the plain ones
+            found = rounding_candidates(facts, tier, bits)
+            for roundings in found if bits is None else holding(facts, found):
+                yield from _fitting(facts, orders, roundings)
 
 
 def _fitting(facts: Facts, orders: tuple[Order, ...], roundings: Roundings) -> Iterator[MatmulSpec]:

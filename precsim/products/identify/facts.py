@@ -117,6 +117,7 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     widest = probes.WIDE if emin < _LOW else probes.CLOSE
     whole.append(box.ask(*probes.mixed(rng, *size, slice(0, k), widest)))
     whole.append(box.ask(*probes.layered(rng, *size, widest)))
+    whole.append(box.ask(*probes.ties(*size, sorted({fmt.precision for fmt in FORMATS}))))
     single = box.ask(*probes.single(rng, *size))
     first = box.ask(*probes.mixed(rng, *size, slice(0, min(WINDOW, k))))
     results = result_formats([*whole, first, single, extreme])

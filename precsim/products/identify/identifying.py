@@ -24,7 +24,7 @@ from precsim.products.identify.black_box import (
     share,
 )
 from precsim.products.identify.blocks import BlockSearch
-from precsim.products.identify.chains import chain_candidates, spec_of
+from precsim.products.identify.chains import other_chains, plain_chains, spec_of
 from precsim.products.identify.facts import Facts, Finding, gather
 from precsim.products.identify.identified import Contradiction, Identified
 from precsim.products.identify.probes import Formats
@@ -179,7 +179,9 @@ def _operand_format(name: str) -> FloatFormat:
 def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified:
     edges = _edges(box, facts, rng)
     blocks = BlockSearch(box, facts, rng)
-    candidates = chain(blocks.likely(), chain_candidates(facts), blocks.others())
+    candidates = chain(
+        blocks.likely(), plain_chains(facts), blocks.usual(), other_chains(facts), blocks.others()
+    )
     nearest: list[tuple[float, MatmulSpec]] = []
     for candidate in islice(candidates, _CANDIDATES):
         if not explains(candidate, facts.whole):

@@ -114,6 +114,28 @@ def layered(
     return drawn[0], np.ascontiguousarray(drawn[1].T)
 
 
+def ties(
+    formats: Formats, m: int, n: int, k: int, precisions: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay out sums halfway between two values of a precision, and a tiny product beside.
+
+    They show whether a sum is rounded once or twice.
+    """
+    a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
+    low, _ = _exponents(formats.lhs)
+    others, _ = _exponents(formats.rhs)
+    for row in range(m):
+        precision = precisions[row // 2 % len(precisions)]
+        last = 2.0 ** max(1 - precision, low)
+        # A sum of even and of odd significand.
+        a[row, :3] = (1 + last * (row % 2), last / 2, 2.0 ** max(-precision - 1, low))[: min(k, 3)]
+    b[: min(k, 3)] = 1
+    if k >= 3:
+        tiny = np.exp2(np.maximum(-np.arange(n) // 2 * 2.0, others))
+        b[2] = np.where(np.arange(n) % 2, tiny, -tiny)
+    return np.asarray(round_to(a, formats.lhs)), b
+
+
 def tiny(
     rng: np.random.Generator, formats: Formats, m: int, n: int, k: int, exponent: int
 ) -> tuple[np.ndarray, np.ndarray]:

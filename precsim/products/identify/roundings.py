@@ -125,8 +125,6 @@ class Narrowed(Protocol):
     rhs: list[RoundingSpec]
     results: list[FloatFormat]
     singles: "Singles"
-    top: int
-    """Exponent that a running sum holds."""
 
 
 def rounding_candidates(
@@ -154,7 +152,7 @@ def _all_roundings(known: Narrowed, tier: Tier, precision: int | None) -> Iterat
         for pair in (_chained if tier.chained else _finals)(known.results, modes)
         if precision is None or numbers(pair[0]).precision == precision
     ]
-    finals.sort(key=lambda pair: _rarity(pair, known.top))
+    finals.sort(key=lambda pair: sum(MODES.index(x.mode) for x in pair if x is not None))
     for (lhs, rhs), (accumulator, output) in combinations(
         combinations(known.lhs, known.rhs), finals
     ):
@@ -162,12 +160,6 @@ def _all_roundings(known: Narrowed, tier: Tier, precision: int | None) -> Iterat
         adders = _wider(numbers(accumulator)) if tier.adder else [None]
         for product, adder in combinations(products, adders):
             yield Roundings(lhs, rhs, accumulator, product, adder, output)
-
-
-def _rarity(pair: tuple[RoundingSpec, RoundingSpec | None], top: int) -> tuple[bool, int]:
-    """Return how late a pair is tried: sums that hold what was seen first, then usual modes."""
-    modes = sum(MODES.index(x.mode) for x in pair if x is not None)
-    return numbers(pair[0]).emax < top, modes
 
 
 def _finals(
@@ -260,7 +252,7 @@ class Singles:
             if fraction_bits is not None:
                 exponents = _exponents(x, numbers(lhs)) + _exponents(y, numbers(rhs))
                 exact = np.asarray(cut(exact, exponents, fraction_bits))
-        return exact
+        return np.asarray(exact)
 
 
 def _exponents(x: np.ndarray, fmt: FloatFormat) -> np.ndarray:

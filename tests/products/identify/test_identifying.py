@@ -100,7 +100,8 @@ def test_a_contradiction_contradicts() -> None:
     def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         half = a.shape[1] // 2
         first = by("bf16_bf16_fp32")(a[:, half:], b[half:])
-        return np.float32(first + by("bf16_bf16_fp32:pairwise")(a[:, :half], b[:half]) * 3)
+        second = by("bf16_bf16_fp32:pairwise")(a[:, :half], b[:half])
+        return np.asarray(first + second * np.float32(3))
 
     found = ps.kernels.identify(product, formats="bf16", shape=(4, 4, 16))
     assert found.spec is None
@@ -112,6 +113,53 @@ def test_a_contradiction_contradicts() -> None:
     assert by(str(found.nearest))(a, b)[0, 0].item() == wrong.expected
     assert wrong.result != wrong.expected
     assert "no spec; nearest" in str(found)
+
+
+def sequential(dtype: Any) -> Callable[[Any, Any], np.ndarray]:
+    """Return a product by NumPy's own operations, each rounded to a dtype."""
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        total = np.zeros((a.shape[0], b.shape[1]), dtype)
+        for k in range(a.shape[1]):
+            total = total + a[:, k, None].astype(dtype) * b[k].astype(dtype)
+        return total
+
+    return product
+
+
+def compensated(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Kahan's sums by NumPy's own operations."""
+    total = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    error = total.copy()
+    for k in range(a.shape[1]):
+        term = a[:, k, None] * b[k] - error
+        longer = total + term
+        error, total = (longer - total) - term, longer
+    return total
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("product", "formats", "spec"),
+    [
+        (sequential(np.float16), "fp16", "fp16_fp16_fp16:product=fp16"),
+        (sequential(np.float32), "fp32", "fp32_fp32_fp32:product=fp32"),
+        (compensated, "bf16", "bf16_bf16_fp32:kahan"),
+    ],
+)
+def test_numpys_operations_are_found(product: Any, formats: str, spec: str) -> None:
+    """These have their bits from the machine, not from the model."""
+    found = ps.kernels.identify(product, formats=formats, shape=(8, 8, 64))
+    assert str(found.spec) == spec
+
+
+@pytest.mark.long
+def test_a_double_sum_is_not_taken_for_an_exact_one() -> None:
+    """Float64 keeps 53 bits: a small product beside large ones shows it."""
+    product = lambda a, b: (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
+    found = ps.kernels.identify(product, formats="bf16", shape=(8, 8, 64))
+    assert found.spec is None
+    assert found.contradiction is not None
 
 
 @pytest.mark.long
