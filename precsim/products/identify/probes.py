@@ -119,11 +119,10 @@ def ties(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay out sums halfway between two values of a precision, and a tiny product beside.
 
-    They show whether a sum is rounded once or twice.
+    They show whether a sum is rounded once or twice. No operand is subnormal.
     """
     a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
-    low, _ = _exponents(formats.lhs)
-    others, _ = _exponents(formats.rhs)
+    low, others = (max(fmt.emin, -126) for fmt in formats)
     for row in range(m):
         precision = precisions[row // 2 % len(precisions)]
         last = 2.0 ** max(1 - precision, low)
