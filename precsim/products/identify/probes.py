@@ -125,7 +125,7 @@ def ties(
     low, others = (max(fmt.emin, -126) for fmt in formats)
     for row in range(m):
         precision = precisions[row // 2 % len(precisions)]
-        last = 2.0 ** max(1 - precision, low)
+        last = 2.0 ** max(1 - precision, low + 1)
         # A sum of even and of odd significand.
         a[row, :3] = (1 + last * (row % 2), last / 2, 2.0 ** max(-precision - 1, low))[: min(k, 3)]
     b[: min(k, 3)] = 1

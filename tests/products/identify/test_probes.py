@@ -39,6 +39,14 @@ def test_operands_are_values_of_their_formats(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_sums_that_tie_have_no_subnormal_operands(name: str) -> None:
+    """A subnormal there hid every machine that flushes."""
+    formats = formats_of(name)
+    for operand in probes.ties(formats, 16, 16, 40, [3, 8, 11, 24]):
+        assert np.abs(operand[operand != 0]).min() >= 2.0**formats.lhs.emin
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_mixed_operands_have_no_subnormals(name: str) -> None:
     formats = formats_of(name)
     a, b = probes.mixed(np.random.default_rng(0), formats, 16, 16, 40, slice(8, 24), probes.WIDE)
