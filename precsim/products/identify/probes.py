@@ -1,7 +1,7 @@
 """Operands whose products tell arithmetics apart. A probe is data: it knows no answer.
 
 Sums that cancel show in what order products are added (FPRev, arXiv 2411.00442); one term beside a
-large one shows where terms are cut off (Fasi et al., PeerJ CS 7:e330; Hawkeye, arXiv 2603.20421).
+large one shows where terms are cut off (Fasi et al., PeerJ CS 7:e330).
 """
 
 from typing import NamedTuple
