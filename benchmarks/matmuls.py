@@ -37,8 +37,13 @@ MATRIX_UNITS = {
     "mi300x:bf16": 256**3,
     "mi300x:xf32": 256**3,
     "mi300x:e4m3fnuz": 256**3,
+    "avx512:bf16": 256**3,
+    "amx:bf16": 256**3,
+    "amx:fp16": 256**3,
+    "arm:bf16": 256**3,
+    "arm_ebf16:bf16": 256**3,
 }
-"""AMD's, beside the rows of h100; M N K. MI100's exact sums are slow."""
+"""AMD's, Intel's and Arm's, beside the rows of h100; M N K. MI100's exact sums are slow."""
 Check = Callable[[Callable[[], Any]], Callable[[], Wrong]]
 COMPARED = 64
 """Elements of a product that are compared with the definition."""

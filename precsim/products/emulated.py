@@ -1,5 +1,6 @@
 """Emulated matrix products under JAX: the reference's bits from one compiled loop over k."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,9 @@ from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
 from precsim.products.tensor_core.choice import fused_product
+from precsim.products.tensor_core.float32_blocks import float32_step
 from precsim.products.tensor_core.step_blocks import block_product
+from precsim.products.tensor_core.unlimited_blocks import unlimited_step
 from precsim.rounding.kernel.kernel import round_array
 
 _TILES = (Tile(64, 64, warps=4), Tile(32, 32, warps=4), Tile(16, 16, warps=1))
@@ -86,28 +89,55 @@ def _product(
 
     With a guard they always can.
     """
-    is_exact = jnp.asarray(True)
+    is_exact: Array = jnp.asarray(True)
     if isinstance(spec.order, FusedBlock):
         total = fused_product(a, b, c, spec, random_bits, is_finite=not is_guarded)
         if not is_guarded:
             special = [count_special(x) for x in (a, b, c) if x is not None]
             is_exact = jnp.concatenate(special).sum() == 0
     elif isinstance(spec.order, StepBlock):
-        total = block_product(a, b, c, spec)
+        make_step = float32_step(spec)
+        quick = make_step and partial(block_product, spec=spec, make_step=make_step)
+        general = partial(_any_block_product, spec=spec)
+        total, is_exact = _either(quick, general, a, b, c, spec, is_guarded=is_guarded)
     elif spec.order != SEQUENTIAL or is_stochastic(spec):
         total = ordered_matmul(a, b, c, spec, random_bits)
     else:
+        has_quick = as_carrier(a)[1] is FLOAT32 and fast_step(spec) is not None
+        quick = partial(_fast_loop, spec=spec) if has_quick else None
         general = partial(_loop, step=operations(spec).multiply_add)
-        if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
-            total = general(a, b, c)
-        else:
-            fits = exact_range(a, b, c, spec)
-            quick = partial(_fast_loop, spec=spec)
-            if is_guarded and fits is not True:
-                total = choose(fits, quick, general, a, b, c)
-            else:
-                total, is_exact = quick(a, b, c), jnp.asarray(fits)
+        total, is_exact = _either(quick, general, a, b, c, spec, is_guarded=is_guarded)
     return _finish(total, spec, random_bits), is_exact
+
+
+def _any_block_product(a: Array, b: Array, c: Array | None, *, spec: MatmulSpec) -> Array:
+    """Return a product of blocks of any numbers; with finite operands by float32 if it can be."""
+    general = partial(block_product, spec=spec)
+    make_step = unlimited_step(spec)
+    if make_step is None:
+        return general(a, b, c)
+    quick = partial(block_product, spec=spec, make_step=make_step)
+    are_finite = (count_special(a) + count_special(b)).sum() == 0
+    return choose(are_finite, quick, general, a, b, c)
+
+
+def _either(
+    quick: Callable[..., Array] | None,
+    general: Callable[..., Array],
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    *,
+    is_guarded: bool,
+) -> tuple[Array, Array]:
+    """Return the product by the quick way where that is exact, and whether its bits are trusted."""
+    if quick is None:
+        return general(a, b, c), jnp.asarray(True)
+    fits = exact_range(a, b, c, spec)
+    if is_guarded and fits is not True:
+        return choose(fits, quick, general, a, b, c), jnp.asarray(True)
+    return quick(a, b, c), jnp.asarray(fits)
 
 
 def count_special(x: Array) -> Array:

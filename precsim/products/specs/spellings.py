@@ -3,15 +3,15 @@
 import difflib
 from collections.abc import Iterator
 
-from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.grammar import split_outside_brackets
 from precsim.products.specs.machines import MACHINES, block_kind
+from precsim.products.specs.matrix_units import MATRIX_UNITS
 
 
 def likely_spellings(text: str) -> Iterator[str]:
     """Yield strings near a text, the likeliest first; not all of them need to be understood."""
     name, colon, rest = text.partition(":")
-    near = difflib.get_close_matches(name.lower(), [*MACHINES, *CDNA], n=1)
+    near = difflib.get_close_matches(name.lower(), [*MACHINES, *MATRIX_UNITS], n=1)
     if colon and near:
         yield f"{near[0]}:{rest}"
     operands = split_outside_brackets(text, ":")[0].partition("->")[0]

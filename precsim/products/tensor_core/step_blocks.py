@@ -17,25 +17,39 @@ from precsim.formats.storage import significand_bits
 from precsim.products.orders.exact import products_of
 from precsim.products.orders.multiply_add import operations
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
+from precsim.products.specs.step_block import (
+    DescendingBlock,
+    DotBlock,
+    EvenOddBlock,
+    ExactBlock,
+    FlooredBlock,
+    PairwiseBlock,
+    StepBlock,
+)
+from precsim.products.tensor_core.dot_steps import descending_step, dot_step, even_odd_step
 from precsim.products.tensor_core.floored_step import floored_step
-from precsim.products.tensor_core.plan import add_chains, in_order, plan
+from precsim.products.tensor_core.plan import Step, add_chains, in_order, plan
 from precsim.rounding.modes import SubnormalMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
 
 _U = FLOAT32.uint_dtype
+_UNROLLED = 8
+"""Products of the steps that a loop of another way unrolls."""
 
-Step: TypeAlias = Callable[[Array, Any], Array]
-"""``step(total, n)``: the totals after step n, patterns in and out."""
 
-
-def block_product(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array:
+def block_product(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    make_step: Callable[[Array, Array], Step] | None = None,
+) -> Array:
     """Return c + a @ b for a spec whose order is a `StepBlock`, in float32.
 
     Shapes (..., M, K), (..., K, N) and (..., M, N), of any size; without products the result is c.
     Operands are values of their formats. A last step that is not full is filled up with products of
-    +0.
+    +0. `make_step`: another way to the step's bits, from operands with K first.
     """
     block = spec.order
     assert isinstance(block, StepBlock)
@@ -49,30 +63,47 @@ def block_product(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Arra
     where = plan(block, k)
     columns = in_order(xp.moveaxis(bitcast(a, _U), -1, 0)[..., None], where.places)
     rows = in_order(xp.moveaxis(bitcast(b, _U), -2, 0)[..., None, :], where.places)
-    match block:
-        case ExactBlock():
-            step = _exact_step(columns, rows, block.length, spec)
-        case PairwiseBlock():
-            first = round_to(first, spec.accumulator)
-            columns, rows = _positive_zeros(columns), _positive_zeros(rows)
-            step = _pairwise_step(columns, rows, block.length, spec)
-        case FlooredBlock():
-            step = floored_step(columns, rows, spec)
+    if isinstance(block, PairwiseBlock):
+        columns, rows = _positive_zeros(columns), _positive_zeros(rows)
+    if not isinstance(block, ExactBlock | FlooredBlock):
+        first = round_to(first, spec.accumulator)
     start = bitcast(first, _U)
     start = _positive_zeros(start) if isinstance(block, PairwiseBlock) else start
+    if isinstance(block, FlooredBlock):
+        step = floored_step(columns, rows, spec)
+    else:
+        x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+        step = _step(x, y, spec) if make_step is None else make_step(x, y)
+    unroll = 1 if make_step is None else max(1, _UNROLLED // block.length)
 
     def chain(total: Array, j: Any) -> Array:
-        return repeat(where.steps, lambda n, total: step(total, j * where.steps + n), total)
+        body = lambda n, total: step(total, j * where.steps + n)
+        return repeat(where.steps, body, total, unroll=unroll)
 
     return bitcast(add_chains(chain, start, where, spec.accumulator), FLOAT32.float_dtype)
+
+
+def _step(x: Array, y: Array, spec: MatmulSpec) -> Step:
+    match block := spec.order:
+        case ExactBlock():
+            return _exact_step(x, y, block.length, spec)
+        case PairwiseBlock():
+            return _pairwise_step(x, y, block.length, spec)
+        case DescendingBlock():
+            return descending_step(x, y, block, spec)
+        case EvenOddBlock():
+            return even_odd_step(x, y, block, spec)
+        case DotBlock():
+            return dot_step(x, y, block, spec)
+        case _:
+            raise TypeError(f"order is '{block}'; allowed is a block of steps")
 
 
 def _positive_zeros(bits: Array) -> Array:
     return namespace(bits).where(bits + bits == _U(0), _U(0), bits)
 
 
-def _exact_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> Step:
-    x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+def _exact_step(x: Array, y: Array, length: int, spec: MatmulSpec) -> Step:
     summands = products_of(x, y, spec)
 
     def step(total: Array, n: Any) -> Array:
@@ -89,8 +120,7 @@ def _exact_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> S
     return step
 
 
-def _pairwise_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> Step:
-    x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+def _pairwise_step(x: Array, y: Array, length: int, spec: MatmulSpec) -> Step:
     multiply, plus = _flushed() if _is_flushed_float32(spec) else _general(spec)
 
     def step(total: Array, n: Any) -> Array:
