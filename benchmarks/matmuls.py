@@ -38,8 +38,13 @@ MATRIX_UNITS = {
     "mi300x:bf16": "h100:bf16",
     "mi300x:xf32": "h100:tf32",
     "mi300x:e4m3fnuz": "h100:e4m3",
+    "avx512:bf16": "h100:bf16",
+    "amx:bf16": "h100:bf16",
+    "amx:fp16": "h100:fp16",
+    "arm:bf16": "h100:bf16",
+    "arm_ebf16:bf16": "h100:bf16",
 }
-"""AMD's, and the tensor core that each is measured against."""
+"""AMD's, Intel's and Arm's, and the tensor core that each is measured against."""
 Check = Callable[[Callable[[], Any]], Callable[[], Wrong]]
 COMPARED = 64
 """Elements of a product that are compared with the definition."""

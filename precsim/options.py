@@ -12,6 +12,9 @@ from precsim.products.specs.fused_block import PairInterleaved as PairInterleave
 from precsim.products.specs.fused_block import Promote as Promote
 from precsim.products.specs.fused_block import ResidueFirst as ResidueFirst
 from precsim.products.specs.fused_block import SplitK as SplitK
+from precsim.products.specs.step_block import DescendingBlock as DescendingBlock
+from precsim.products.specs.step_block import DotBlock as DotBlock
+from precsim.products.specs.step_block import EvenOddBlock as EvenOddBlock
 from precsim.products.specs.step_block import ExactBlock as ExactBlock
 from precsim.products.specs.step_block import FlooredBlock as FlooredBlock
 from precsim.products.specs.step_block import PairwiseBlock as PairwiseBlock

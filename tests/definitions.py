@@ -36,6 +36,7 @@ import precsim as ps
 from precsim import oracle
 from precsim.cli.main import main
 from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.matrix_units import MATRIX_UNITS
 
 NAMES = ps.list_formats()
 NUMBERS = [
@@ -122,7 +123,7 @@ def properties(name: str) -> dict[str, str]:
 
 def machines() -> Iterator[str]:
     """Name every product that a machine has."""
-    for machine, operand, schedule in product(MACHINES, OPERANDS, SCHEDULES):
+    for machine, operand, schedule in product((*MACHINES, *MATRIX_UNITS), OPERANDS, SCHEDULES):
         try:
             ps.MatmulSpec.parse(name := f"{machine}:{operand}{schedule}")
         except ValueError:

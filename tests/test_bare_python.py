@@ -9,6 +9,7 @@ import pytest
 
 import precsim as ps
 from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.matrix_units import MATRIX_UNITS
 from tests import definitions
 
 HERE = Path(__file__).parent
@@ -61,7 +62,7 @@ def test_results_are_those_of_the_full_environment(
 
 def test_the_results_cover_every_machine_and_every_mode(full: dict[str, object]) -> None:
     text = json.dumps(full)
-    for machine in MACHINES:
+    for machine in (*MACHINES, *MATRIX_UNITS):
         assert f'"{machine}:' in text
     for mode in ps.RoundingMode:
         assert f":{mode}" in text

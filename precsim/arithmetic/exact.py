@@ -95,6 +95,25 @@ def fma_bits(x: Array, y: Array, z: Array, carrier: Carrier, zero_is_negative: b
     return finish(exact, product_infinite | z_infinite, invalid, negative, carrier)
 
 
+def dot_bits(
+    a: Array, b: Array, c: Array, d: Array, carrier: Carrier, zero_is_negative: bool
+) -> wide.Packed:
+    """Return the exact a * b + c * d of carrier patterns.
+
+    The last bit of each product is zero where both factors have fewer bits than a word.
+    """
+    first = wide.multiply(wide.unpack(a, carrier), wide.unpack(b, carrier), carrier)
+    second = wide.multiply(wide.unpack(c, carrier), wide.unpack(d, carrier), carrier)
+    exact = wide.add(first, second, carrier, zero_is_negative=zero_is_negative)
+    infinite = [is_infinite(x, carrier) | is_infinite(y, carrier) for x, y in ((a, b), (c, d))]
+    invalid = infinite[0] & infinite[1] & (first.negative != second.negative)
+    for is_inf, x, y in zip(infinite, (a, c), (b, d), strict=True):
+        invalid = invalid | is_nan(x, carrier) | is_nan(y, carrier)
+        invalid = invalid | (is_inf & (is_zero(x, carrier) | is_zero(y, carrier)))
+    negative = select(infinite[0], first.negative, second.negative)
+    return finish(exact, infinite[0] | infinite[1], invalid, negative, carrier)
+
+
 def apply_operation(
     function: BitsFunction,
     operands: tuple[Array, ...],

@@ -9,8 +9,8 @@ from precsim.explorer.sums import ARRANGEMENTS, METHODS
 from precsim.explorer.table import WIDEST
 from precsim.formats.floating import Specials
 from precsim.formats.registry import get_format, list_formats
-from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.matrix_units import MATRIX_UNITS
 from precsim.products.specs.spec import MatmulSpec
 
 _SPECIALS = {
@@ -39,7 +39,7 @@ def formats(asked: Asked) -> dict[str, Any]:
     names = {kind: list_formats(kind=kind) for kind in ("float", "fixed", "block")}
     orders = [(name, _ORDERS.get(name, f"in {_with_size(name)}")) for name in METHODS]
     machines = {name: _operands(name) for name in MACHINES}
-    machines |= {name: list(units) for name, units in CDNA.items()}
+    machines |= {name: list(units) for name, units in MATRIX_UNITS.items()}
     return {
         "kinds": {kind: [_listed(name, kind) for name in of] for kind, of in names.items()},
         "rule": {name: [_choice(member) for member in kind] for name, kind in read.RULE.items()},

@@ -11,7 +11,14 @@ from precsim.analysis.walking.steps import Alignment, Step
 from precsim.explorer.aligned import rows
 from precsim.explorer.said import near, short
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock
+from precsim.products.specs.step_block import (
+    DescendingBlock,
+    DotBlock,
+    EvenOddBlock,
+    ExactBlock,
+    FlooredBlock,
+    PairwiseBlock,
+)
 from precsim.products.tensor_core.oracle import Aligned, Term
 
 
@@ -60,6 +67,12 @@ def facts(spec: MatmulSpec) -> list[list[str]]:
             does = "rounded products, added in pairs, then to the accumulator"
         case FlooredBlock(length=length, fraction_bits=f):
             does = f"products cut off at {f} fraction bits; sums rounded down, then to nearest"
+        case DescendingBlock(length=length):
+            does = "multiply-adds to the accumulator, the last product first"
+        case EvenOddBlock(length=length):
+            does = "multiply-adds of even and of odd products apart, then both to the accumulator"
+        case DotBlock(length=length):
+            does = "the sum of two products, then the sum with the accumulator"
         case _:
             raise AssertionError(spec)
     sums = spec.accumulator

@@ -205,6 +205,8 @@ def first_beyond(spec: RoundingSpec, carrier: Carrier) -> tuple[int, int]:
 def _last_to_zero(spec: RoundingSpec, fmt: FloatFormat) -> tuple[int, int]:
     """Largest value of the grid that becomes 0, as (significand, exponent)."""
     quantum = fmt.emin - fmt.precision + 1
+    if spec.subnormals is SubnormalMode.FLUSH_TINY:
+        return (1 << fmt.precision) - 1, quantum - 1
     if is_coarse(spec):
         return 0, fmt.emin
     match spec.subnormals:

@@ -165,9 +165,7 @@ class SubnormalMode(enum.StrEnum):
     FLUSH_AFTER_ROUNDING = "flush_after_rounding"
     """Round with subnormals, then replace a subnormal result by zero, in every mode.
 
-    A number just below the smallest normal value may become that value. Flush-to-zero of x86
-    differs there: it asks whether the result would be tiny with an unlimited range (IEEE 754-2019,
-    7.5 b).
+    A number just below the smallest normal value may become that value. `FLUSH_TINY` differs there.
     """
     NEAREST_OF_ZERO_AND_MIN = "nearest_of_zero_and_min"
     """Round on the grid {0, smallest normal}, where half way is a tie.
@@ -179,6 +177,12 @@ class SubnormalMode(enum.StrEnum):
 
     Tininess before rounding (IEEE 754-2019, 7.5 a) with abrupt underflow: flush-to-zero of Arm (bit
     FZ of FPCR), in every mode. The first releases of chop (2019) did the same.
+    """
+    FLUSH_TINY = "flush_tiny"
+    """Replace a number by zero of its sign if it is tiny after rounding (IEEE 754-2019, 7.5 b).
+
+    It is tiny if rounding with an unlimited range of exponents gives less than the smallest normal
+    value. Flush-to-zero of x86 (bit FTZ of MXCSR), in every mode.
     """
     FLUSH_AS_CHOP = "flush_as_chop"
     """Round with subnormals, then again to 0 or the smallest normal value xmin, by chop's rules.

@@ -119,15 +119,15 @@ def round_exact(
             keeps = spec.overflow is OverflowMode.SATURATE or not fmt.has_nan
             return Rounded(fmt.min_normal if keeps else math.nan, Flags.INVALID)
         magnitude = max(magnitude, smallest)
-    elif fmt.exponent_bits is not None:
-        magnitude = _flushed(magnitude, exact, smallest, negative, spec)
-    if magnitude != exact:
-        flags |= Flags.INEXACT
-        # Tiny: below the smallest normal as though the exponent range were unlimited (7.5).
+    # Tiny: below the smallest normal as though the exponent range were unlimited (7.5).
+    unlimited = exact
+    if exact and spec.subnormals is not SubnormalMode.FLUSH_BEFORE_ROUNDING:
         last = floor_log2(exact) - fmt.precision + 1
-        before = spec.subnormals is SubnormalMode.FLUSH_BEFORE_ROUNDING
-        if (exact if before else _on_grid(exact, last, negative, spec, random_bits)) < smallest:
-            flags |= Flags.UNDERFLOW
+        unlimited = _on_grid(exact, last, negative, spec, random_bits)
+    if fmt.has_zero and fmt.exponent_bits is not None:
+        magnitude = _flushed(magnitude, unlimited < smallest, smallest, negative, spec)
+    if magnitude != exact:
+        flags |= Flags.INEXACT | (Flags.UNDERFLOW if unlimited < smallest else Flags.NONE)
     if negative and magnitude and not fmt.is_signed:
         value = _lowest(fmt) if _clamps_negative(spec) else math.nan
         return Rounded(value, flags | Flags.INVALID)
@@ -194,12 +194,12 @@ def _ends(fmt: FloatFormat, carrier: Layout) -> tuple[Fraction, Fraction]:
 
 
 def _flushed(
-    magnitude: Fraction, exact: Fraction, smallest: Fraction, negative: bool, spec: RoundingSpec
+    magnitude: Fraction, is_tiny: bool, smallest: Fraction, negative: bool, spec: RoundingSpec
 ) -> Fraction:
     """Return what a rounded magnitude becomes where subnormals are flushed."""
     match spec.subnormals:
-        case SubnormalMode.FLUSH_BEFORE_ROUNDING:
-            return Fraction(0) if exact < smallest else magnitude
+        case SubnormalMode.FLUSH_BEFORE_ROUNDING | SubnormalMode.FLUSH_TINY:
+            return Fraction(0) if is_tiny else magnitude
         case SubnormalMode.FLUSH_AFTER_ROUNDING:
             return Fraction(0) if magnitude < smallest else magnitude
         case SubnormalMode.FLUSH_AS_CHOP if magnitude < smallest:

@@ -54,8 +54,8 @@ class RoundingSpec(InNotebooks):
         "even_significand" (default) or "even_code" (default of P3109 formats); matters for
         precision 1.
     subnormals : SubnormalMode or str
-        "gradual", "flush_after_rounding", "flush_before_rounding", "nearest_of_zero_and_min" or
-        "flush_as_chop"; see `SubnormalMode`.
+        "gradual", "flush_after_rounding", "flush_before_rounding", "flush_tiny",
+        "nearest_of_zero_and_min" or "flush_as_chop"; see `SubnormalMode`.
     num_random_bits : int
         Random bits N per element in mode "sr", 1 to 32; 0 stands for 32. Always 0 in other modes.
     stochastic_variant : StochasticVariant or str

@@ -28,6 +28,7 @@ def test_counts_below_the_least_are_refused() -> None:
     [
         ("mmasim", "--rows 0", "--rows is 0"),
         ("silicon", "--tiles -1", "--tiles is -1"),
+        ("processor", "--patterns 0", "--patterns is 0"),
         ("log_probabilities", "--sequences 0", "--sequences is 0"),
         ("log_probabilities", "--length 0", "--length is 0"),
     ],

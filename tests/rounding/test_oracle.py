@@ -98,6 +98,14 @@ def expected(x: Fraction, negative: bool, spec: ps.RoundingSpec, table: Any) -> 
     result = search(x, negative, mode, values, odd)
     if spec.subnormals is SubnormalMode.FLUSH_AFTER_ROUNDING and result < smallest:
         result = Fraction(0)
+    # Tiny (IEEE 754-2019, 7.5): the result of an unlimited range would be below the smallest
+    # normal.
+    below = smallest * (1 - Fraction(1, 2**fmt.precision))
+    tiny = x <= below or (
+        x < smallest and choose(x, below, smallest, True, negative, mode) == below
+    )
+    if spec.subnormals is SubnormalMode.FLUSH_TINY and tiny:
+        result = Fraction(0)
     if spec.subnormals is SubnormalMode.FLUSH_AS_CHOP and result < smallest:
         raised = {"rne": result >= smallest / 2, "rtp": not negative, "rtn": negative}
         result = smallest if result and raised.get(mode) else Fraction(0)
@@ -116,12 +124,6 @@ def expected(x: Fraction, negative: bool, spec: ps.RoundingSpec, table: Any) -> 
         if inward or saturates:
             return sign * fmt.max_finite, flags
         return sign * math.inf if fmt.has_infinity else math.nan, flags
-    # Tiny (IEEE 754-2019, 7.5): the result of an unlimited range would be below the smallest
-    # normal.
-    below = smallest * (1 - Fraction(1, 2**fmt.precision))
-    tiny = x <= below or (
-        x < smallest and choose(x, below, smallest, True, negative, mode) == below
-    )
     if flags and tiny:
         flags |= Flags.UNDERFLOW
     if result == 0 and not fmt.has_negative_zero:

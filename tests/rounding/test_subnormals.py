@@ -13,9 +13,13 @@ from precsim.rounding.modes import RoundingMode
 
 CHOP_MODES = ("rne", "rtp", "rtn", "rtz", "sr")
 SPECS = [f"flush_before_rounding:{mode}" for mode in RoundingMode]
+SPECS += [f"flush_tiny:{mode}" for mode in RoundingMode]
 SPECS += [f"flush_as_chop:{mode}" for mode in CHOP_MODES]
 UNSIGNED = ps.FloatFormat(name="unsigned", precision=3, exponent_bits=3, is_signed=False)
 FORMATS = [ps.get_format(n) for n in ("e4m3", "e5m2", "e4m3fnuz", "binary6p3se", "binary7p4ue")]
+FORMATS.append(
+    ps.FloatFormat(name="one_binade", precision=4, exponent_bits=1, specials=ps.Specials.NONE)
+)
 
 # fp16: smallest normal 2**-14, smallest subnormal 2**-24.
 XMIN, XMINS = 2.0**-14, 2.0**-24
@@ -75,6 +79,36 @@ def test_operations_are_flushed_by_their_exact_result() -> None:
     assert ps.multiply(x, y, "fp32") == y
     assert ps.multiply(x, y, "fp32:flush_before_rounding") == 0
     assert ps.multiply(x, y, "fp32:flush_after_rounding") == y
+
+
+def test_flush_tiny_asks_what_an_unlimited_range_would_give() -> None:
+    """x86 keeps what rounds to the smallest normal value with half the distance of a subnormal.
+
+    The numbers are of an `avx512_bf16` unit, AMD's: 2**-126 minus small products.
+    """
+    small = np.float32(2.0**-126)
+    kept = {-150: False, -151: True, -160: True}
+    for exponent, is_kept in kept.items():
+        x = np.float32(2.0 ** (exponent + 75))
+        args = -x, np.float32(2.0**-75), small
+        assert (ps.fma(*args, "fp32:flush_tiny") == small) == is_kept
+        assert ps.fma(*args, "fp32:flush_before_rounding") == 0
+        assert ps.fma(*args, "fp32:flush_after_rounding") == small
+
+
+@pytest.mark.parametrize("mode", [m for m in RoundingMode if m != "sr"])
+def test_tiny_sums_of_the_carrier_itself_equal_the_oracle(mode: str) -> None:
+    """Where the smallest normal value is the carrier's, what is left over decides."""
+    rng = np.random.default_rng(5)
+    x = np.ldexp(1 + rng.integers(0, 4, 300) / 2.0**23, -126).astype(np.float32)
+    y = np.ldexp(rng.integers(1, 64, 300), rng.integers(-30, -18, 300)).astype(np.float32)
+    z = np.float32(-(2.0**-126))
+    spec = f"fp32:{mode}:flush_tiny"
+    got = ps.fma(z, y, x, spec)
+    for values in zip(x, y, got, strict=True):
+        first, factor, result = map(float, values)
+        want = ps.oracle.round_exact(Fraction(first) - Fraction(factor) * Fraction(2) ** -126, spec)
+        assert np.float32(want.value).tobytes() == np.float32(result).tobytes()
 
 
 def points(fmt: Any, dtype: Any) -> np.ndarray:

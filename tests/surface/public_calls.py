@@ -332,6 +332,7 @@ EXEMPT: dict[str, str] = {
             *("EvenRule", "StochasticVariant", "Sequential", "Pairwise", "Blocked", "Kahan"),
             *("TwoSum", "Exact", "Flat", "Promote", "SplitK", "ResidueFirst", "PairInterleaved"),
             *("ExactBlock", "PairwiseBlock", "FlooredBlock"),
+            *("DescendingBlock", "EvenOddBlock", "DotBlock"),
         ),
         DESCRIPTION,
     ),

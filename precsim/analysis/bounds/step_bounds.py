@@ -14,6 +14,8 @@ from zero ``e <= q (1 + e)`` with ``q = p + S (t + u)``, and the bound is ``e = 
   than ``2**-(F + 6)`` to u.
 * `ExactBlock`: nothing is cut off, p = t = 0.
 * `PairwiseBlock`: the same; each B_j has passed log2(L) roundings before.
+* `EvenOddBlock`: the same; each B_j has passed L / 2 + 1 roundings before. `DotBlock`: one.
+* `DescendingBlock`: the same, in steps of one product.
 
 The power of two of a product is that of its operands, and subnormal operands have the exponent of
 the smallest normal number. So magnitudes of operands count as that number at least (`least_sizes`).
@@ -29,7 +31,15 @@ from precsim.analysis.bounds.units import Unit, unit_of
 from precsim.formats.floating import FloatFormat
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
+from precsim.products.specs.step_block import (
+    DescendingBlock,
+    DotBlock,
+    EvenOddBlock,
+    ExactBlock,
+    FlooredBlock,
+    PairwiseBlock,
+    StepBlock,
+)
 from precsim.products.tensor_core.plan import Plan, chain_sums, plan
 from precsim.rounding.spec import RoundingSpec
 
@@ -59,6 +69,12 @@ def _chain(block: FusedBlock | StepBlock, steps: int, u: float) -> float:
             return steps * u
         case PairwiseBlock(length=length):
             return (steps + math.log2(length)) * u
+        case EvenOddBlock(length=length):
+            return (steps + length / 2 + 1) * u
+        case DotBlock():
+            return (steps + 1) * u
+        case DescendingBlock(length=length):
+            return steps * length * u
         case FlooredBlock(length=length, fraction_bits=f, parts=parts):
             t = (1 + 2.0**-8) * 2.0**-f
             p = (length + (2 if parts == 2 else 0)) * 2.0**-f + t
@@ -78,7 +94,13 @@ def _gamma(n: int, u: float) -> float:
 
 def _roundings(block: FusedBlock | StepBlock, where: Plan) -> int:
     """Return how many sums are rounded."""
-    in_step = block.length if isinstance(block, PairwiseBlock) else 1
+    match block:
+        case PairwiseBlock() | DescendingBlock() | DotBlock():
+            in_step = block.length
+        case EvenOddBlock():
+            in_step = block.length + 2
+        case _:
+            in_step = 1
     return where.chains * (where.steps * in_step + 1)
 
 

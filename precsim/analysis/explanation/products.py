@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from precsim.products.matmul import matmul
-from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.matrix_units import MATRIX_UNITS
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 
@@ -192,7 +192,7 @@ def _machines(k: int, dtype: str, values: Sequence[str]) -> Iterator[Product]:
     if dtype == "fp32":
         for spec, names in _machine_specs(values).items():
             yield Product(name=names[0], meaning=f"{_hardware(names)}, one chain", spec=spec)
-        for machine, units in CDNA.items():
+        for machine, units in MATRIX_UNITS.items():
             for operand in units:
                 name = f"{machine}:{operand}"
                 meaning = f"matrix units ({machine}), {operand} operands, one chain"

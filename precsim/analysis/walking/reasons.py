@@ -34,6 +34,7 @@ _DIRECTED = {
 _FLUSHING = (
     SubnormalMode.FLUSH_AFTER_ROUNDING,
     SubnormalMode.FLUSH_BEFORE_ROUNDING,
+    SubnormalMode.FLUSH_TINY,
     SubnormalMode.FLUSH_AS_CHOP,
 )
 

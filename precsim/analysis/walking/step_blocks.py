@@ -1,4 +1,4 @@
-"""Dot products as AMD's matrix units add them: what each step of a `StepBlock` does."""
+"""Dot products as matrix units of AMD and of CPUs add them: the steps of a `StepBlock`."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,13 @@ from precsim.analysis.walking.steps import AlignedTerm, Alignment, Rounding
 from precsim.formats.reals import Real
 from precsim.formats.written import exact_text
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import FlooredBlock, PairwiseBlock
+from precsim.products.specs.step_block import (
+    DescendingBlock,
+    DotBlock,
+    EvenOddBlock,
+    FlooredBlock,
+    PairwiseBlock,
+)
 from precsim.products.tensor_core.step_block_oracle import (
     COARSE,
     Pairs,
@@ -40,6 +46,13 @@ def walk_steps(
                 names["last"] = _pairs(of, total, products, spec)
             case FlooredBlock():
                 names["last"] = _floored(of, total, products, spec)
+            case DescendingBlock():
+                first = Walked("the accumulator", total, _real(total))
+                names["last"] = _chain(of, first, products[::-1], spec).name
+            case EvenOddBlock():
+                names["last"] = _even_odd(of, total, products, spec)
+            case DotBlock():
+                names["last"] = _dot(of, total, products, spec)
             case _:
                 exact = exact_total([*products_of(products, spec.product), _real(total)])
                 names["last"] = _sum(of, exact, *_texts(products, total), spec)
@@ -93,6 +106,48 @@ def _pairs(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) -> s
         ]
     first = Walked("the accumulator", total, _real(total))
     return of.apply("add", first, level[0], letter="s", spec=spec.accumulator).name
+
+
+def _chain(of: Evaluation, first: Walked, products: Pairs, spec: MatmulSpec) -> Walked:
+    """Write multiply-adds, one after the other."""
+    for pair in products:
+        x, y = (Walked(exact_text(v), v, _real(v)) for v in pair)
+        if spec.product is None:
+            first = of.apply("fma", x, y, first, letter="s", spec=spec.accumulator)
+        else:
+            product = of.apply("multiply", x, y, letter="p", spec=spec.product)
+            first = of.apply("add", first, product, letter="s", spec=spec.accumulator)
+    return first
+
+
+def _even_odd(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) -> str:
+    """Write two chains from +0, their sum, and the sum with the accumulator."""
+    zero = Walked("0", 0.0, _real(0.0))
+    even, odd = (_chain(of, zero, products[part::2], spec) for part in (0, 1))
+    both = of.apply("add", even, odd, letter="d", spec=spec.accumulator)
+    first = Walked("the accumulator", total, _real(total))
+    return of.apply("add", first, both, letter="s", spec=spec.accumulator).name
+
+
+def _dot(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) -> str:
+    """Write the sum of two products, and the sum with the accumulator."""
+    result = step_exact(total, products, spec)
+    if not math.isfinite(result):  # rounding to odd alone would not overflow
+        return _sum(of, result, *_texts(products, total), spec)
+    if spec.product is None:
+        exact = exact_total(products_of(products, None))
+        rounding = explain_rounding(exact, spec.accumulator)
+        formula, numbers = (text.partition(" and ")[0] for text in _texts(products, total))
+        both = Walked(of.name("d"), rounding.value, exact)
+        of.write(_OPERATION, both.name, formula, numbers, rounding, spec.accumulator)
+    else:
+        walked = [[Walked(exact_text(v), v, _real(v)) for v in pair] for pair in products]
+        terms = [of.apply("multiply", *pair, letter="p", spec=spec.product) for pair in walked]
+        both = terms[0]
+        if len(terms) > 1:
+            both = of.apply("add", *terms, letter="d", spec=spec.accumulator)
+    first = Walked("the accumulator", total, _real(total))
+    return of.apply("add", first, both, letter="s", spec=spec.accumulator).name
 
 
 def _floored(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) -> str:

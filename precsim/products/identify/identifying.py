@@ -35,9 +35,9 @@ from precsim.products.identify.roundings import (
     rounding_candidates,
     saturating,
 )
-from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.matrix_units import MATRIX_UNITS
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
 from precsim.rounding.spec import RoundingSpec
@@ -264,7 +264,7 @@ def _machines(spec: MatmulSpec) -> Iterator[MatmulSpec]:
     assert spec.lhs is not None
     assert spec.rhs is not None
     names = spec.lhs.format.name, spec.rhs.format.name
-    for machine in (*MACHINES, *CDNA):
+    for machine in (*MACHINES, *MATRIX_UNITS):
         try:
             own = MatmulSpec.parse(f"{machine}:{'_'.join(dict.fromkeys(names))}")
         except ValueError:

@@ -15,7 +15,7 @@ from precsim.products.specs.fused_block import (
     SplitK,
 )
 from precsim.products.specs.scaling import element_rounding
-from precsim.products.specs.step_block import FlooredBlock, StepBlock
+from precsim.products.specs.step_block import DotBlock, FlooredBlock, StepBlock
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 
@@ -77,14 +77,27 @@ def check_step_block(
         )
     if sums.adder is not None:
         raise ValueError(f"adder is '{sums.adder}'; allowed with order '{order}' is None")
-    if not isinstance(order, FlooredBlock):
-        return
-    if sums.product is not None:
-        raise ValueError(f"product is '{sums.product}'; allowed with order '{order}' is None")
-    if sums.accumulator != _FP32:
-        raise ValueError(
-            f"accumulator is '{sums.accumulator}'; allowed with order '{order}' is '{_FP32}'"
-        )
+    if isinstance(order, FlooredBlock):
+        if sums.product is not None:
+            raise ValueError(f"product is '{sums.product}'; allowed with order '{order}' is None")
+        if sums.accumulator != _FP32:
+            raise ValueError(
+                f"accumulator is '{sums.accumulator}'; allowed with order '{order}' is '{_FP32}'"
+            )
+        _check_products(lhs, rhs)
+    if isinstance(order, DotBlock):
+        for name in ("accumulator", "product"):
+            part = getattr(sums, name)
+            if part is not None and part.format != _FP32.format:
+                raise ValueError(
+                    f"{name} is '{part}'; allowed with order '{order}' is '{_FP32}' with any rounding"
+                )
+        if sums.product is None:
+            _check_products(lhs, rhs)
+
+
+def _check_products(lhs: RoundingSpec | None, rhs: RoundingSpec | None) -> None:
+    """Refuse operands whose products are too long to be added exactly."""
     parts = [_numbers(name, element_rounding(part)) for name, part in (("lhs", lhs), ("rhs", rhs))]
     if (bits := sum(part.element.precision for part in parts)) > _PRODUCT_BITS:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The tensor cores of NVIDIA's GPUs, as `FusedBlock`s: one row per machine and kind of operand.
+"""The strings of machines, and the tensor cores of NVIDIA's GPUs: one row per kind of operand.
 
 Sources: MMA-Sim (arXiv 2511.10909 v2, parameter table); Khattak and Mikaitis, ACM TACO, doi
 10.1145/3830409 (recorded outputs of V100, A100, Ada, H100 and B200, with which these rows were
@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from precsim.formats.arguments import nearest, shown
 from precsim.formats.block import BlockFormat
-from precsim.products.specs.cdna import CDNA, operand_name, operand_of, sums_of, unit_of
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
 from precsim.products.specs.grammar import (
     parse_piece,
@@ -20,7 +19,14 @@ from precsim.products.specs.grammar import (
     split_operands,
     split_outside_brackets,
 )
-from precsim.products.specs.step_block import PairwiseBlock, StepBlock
+from precsim.products.specs.matrix_units import (
+    MATRIX_UNITS,
+    UNDECIDED,
+    operand_name,
+    operand_of,
+    unit_of,
+)
+from precsim.products.specs.step_block import StepBlock
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -75,7 +81,7 @@ MACHINES: dict[str, dict[str, Instruction]] = {
 SAME = {"h200": "h100"}
 """Machine -> the one whose tensor cores have the same bits (`python -m conformance.silicon`)."""
 
-NAMES = (*MACHINES, *SAME, *CDNA)
+NAMES = (*MACHINES, *SAME, *MATRIX_UNITS)
 """Every machine that a string may start with."""
 
 BLOCK_INSTRUCTIONS: dict[str, Instruction] = {
@@ -121,7 +127,7 @@ def list_machines() -> tuple[str, ...]:
             operands = fp8 if kind == "fp8" else (kind,)
             names += [f"{machine}:{operand}{ending}" for operand in operands for ending in endings]
     names += [f"{_BLOCK_MACHINE}:{operand}" for operand in _BLOCK_OPERANDS]
-    return (*names, *(f"{machine}:{x}" for machine, table in CDNA.items() for x in table))
+    return (*names, *(f"{machine}:{x}" for machine, table in MATRIX_UNITS.items() for x in table))
 
 
 def parse_machine(text: str) -> dict[str, object] | None:
@@ -130,6 +136,8 @@ def parse_machine(text: str) -> dict[str, object] | None:
     None for anything that does not start with a machine.
     """
     name, colon, rest = text.partition(":")
+    if colon and name in UNDECIDED:
+        raise ValueError(f"{name} is no machine of a matmul spec: {UNDECIDED[name]}")
     if name not in NAMES:
         return None
     name = SAME.get(name, name)
@@ -150,7 +158,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
             accumulator = value
         else:
             schedule = parse_schedule(option)
-    if name in CDNA:
+    if name in MATRIX_UNITS:
         fields = _matrix_unit(name, lhs, rhs, schedule, accumulator, text)
         return fields | ({"output": parse_piece(output)} if output else {})
     instruction = _instruction(name, lhs, rhs, schedule, text)
@@ -185,22 +193,21 @@ def parse_machine(text: str) -> dict[str, object] | None:
 def _matrix_unit(
     machine: str, lhs: str, rhs: str, schedule: Schedule, accumulator: str | None, text: str
 ) -> dict[str, object]:
-    """Return the fields of a product of one of AMD's machines."""
+    """Return the fields of a product of a machine of `MATRIX_UNITS`."""
     pieces = lhs, rhs
     unit = unit_of(machine, [_bare(piece) for piece in pieces])
     if unit is None:
-        known = ", ".join(CDNA[machine])
+        known = ", ".join(MATRIX_UNITS[machine])
         raise ValueError(f"{machine} has no product {shown(text)}; its operands are {known}")
     if accumulator not in (None, _FP32):
         raise ValueError(
             f"{machine} has no accumulator {shown(accumulator)} for {shown(text)}; allowed is {_FP32}"
         )
-    sums = sums_of(unit)
     return {
         "lhs": operand_of(unit, lhs),
         "rhs": operand_of(unit, rhs),
-        "accumulator": sums,
-        "product": sums if isinstance(unit.order, PairwiseBlock) else None,
+        "accumulator": RoundingSpec.parse(unit.sums),
+        "product": None if unit.product is None else RoundingSpec.parse(unit.product),
         "order": replace(unit.order, schedule=schedule),
     }
 
@@ -268,7 +275,7 @@ def _operand(text: str) -> RoundingSpec | None:
 
 def _operand_name(part: RoundingSpec, machine: str) -> str:
     """Return what stands for an operand in a machine's string."""
-    if machine not in CDNA:
+    if machine not in MATRIX_UNITS:
         return "tf32" if part == _TF32 else piece(part)
     return operand_name(machine, part)
 
@@ -289,7 +296,7 @@ def machine_name(fields: Mapping[str, object]) -> str | None:
             for accumulator in ("", ":acc=fp16")
         ]
     else:
-        machines = [f"{machine}:{{}}" for machine in CDNA]
+        machines = [f"{machine}:{{}}" for machine in MATRIX_UNITS]
     schedule = "" if order.schedule == FLAT else f":{order.schedule}"
     suffix = f"->{piece(output)}" if isinstance(output, RoundingSpec) else ""
     for machine in machines:

@@ -3,13 +3,12 @@
 `FusedBlock` is NVIDIA's rule. Each order here says what one step of L products does; a kernel
 chains the steps over K by a schedule, as there.
 
-Sources: MMA-Sim 2.1.1 (arXiv 2511.10909), whose rules for AMD's MFMA instructions were tested on
-MI100, MI250X and MI300X; Khattak and Mikaitis, ACM TACO, doi 10.1145/3830409.
+Sources: see `matrix_units`, the file that has the machines.
 """
 
 import re
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from precsim.formats.arguments import integer
 from precsim.products.specs.fused_block import FLAT, Schedule, check_steps, parse_schedule
@@ -187,15 +186,159 @@ class FlooredBlock:
         return _with_schedule(f"{text}p2" if self.parts == 2 else text, self.schedule)
 
 
-StepBlock: TypeAlias = ExactBlock | PairwiseBlock | FlooredBlock
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescendingBlock:
+    """A step is L multiply-adds, from its last product to its first.
+
+    x86's VDPBF16PS takes pairs: ``c = fma(a[0], b[0], fma(a[1], b[1], c))``, to nearest even in
+    float32, with subnormal operands and tiny results as zeros. A first value is rounded to the
+    accumulator's format before the first step.
+
+    Parameters
+    ----------
+    length : int
+        Number of products L of one step.
+    schedule : Schedule or str
+        How the steps cover K, as in `FusedBlock`.
+
+    Notes
+    -----
+    As a string: ``descendingL``, then ``:SCHEDULE``.
+
+    Examples
+    --------
+    The larger product comes first, so that the 1 is not lost:
+
+    >>> import numpy as np
+    >>> import precsim as ps
+    >>> a, b = np.float32([[1, 1]]), np.float32([[1], [-(2.0**24)]])
+    >>> first = np.float32(2.0**24)
+    >>> [ps.matmul(a, b, f"bf16_bf16_fp32{s}", c=first).item() for s in ("", ":descending2")]
+    [0.0, 1.0]
+    >>> ps.MatmulSpec.parse("avx512:bf16").order
+    DescendingBlock(length=2, schedule=Flat())
+    """
+
+    length: int
+    schedule: Schedule = FLAT
+
+    def __post_init__(self) -> None:
+        """Turn a string into a schedule and check."""
+        _check(self, _LONGEST)
+
+    def __str__(self) -> str:
+        """Return the string that a `MatmulSpec` understands."""
+        return _with_schedule(f"descending{self.length}", self.schedule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvenOddBlock:
+    """A step adds products with even and with odd numbers apart, then both sums to the accumulator.
+
+    ``c = fl(c + fl(even + odd))``, where each sum is a chain of multiply-adds from +0, ascending.
+    x86's AMX (TDPBF16PS, TDPFP16PS) does this with up to 32 products, to nearest even in float32,
+    with subnormal numbers of float32 as zeros. A first value is rounded to the accumulator's format
+    before the first step.
+
+    Parameters
+    ----------
+    length : int
+        Number of products L that one step adds, an even number.
+    schedule : Schedule or str
+        How the steps cover K, as in `FusedBlock`.
+
+    Notes
+    -----
+    As a string: ``evenoddL``, then ``:SCHEDULE``.
+
+    Examples
+    --------
+    Beside an even product of 2**24, odd ones keep their sum:
+
+    >>> import numpy as np
+    >>> import precsim as ps
+    >>> a, b = np.ones((1, 6), np.float32), np.float32([[2.0**24], [1], [0], [1], [0], [1]])
+    >>> [ps.matmul(a, b, f"bf16_bf16_fp32{s}").item() - 2**24 for s in ("", ":evenodd6")]
+    [0.0, 4.0]
+    >>> ps.MatmulSpec.parse("amx:bf16").order
+    EvenOddBlock(length=32, schedule=Flat())
+    """
+
+    length: int
+    schedule: Schedule = FLAT
+
+    def __post_init__(self) -> None:
+        """Turn a string into a schedule and check."""
+        _check(self, _LONGEST)
+        if self.length % 2:
+            raise ValueError(f"length is {self.length}; allowed in evenodd are even numbers")
+
+    def __str__(self) -> str:
+        """Return the string that a `MatmulSpec` understands."""
+        return _with_schedule(f"evenodd{self.length}", self.schedule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DotBlock:
+    """A step adds two products, and their sum to the accumulator: ``c = fl(c + fl(p0 + p1))``.
+
+    Products are rounded to `MatmulSpec.product`; where that is None, their exact sum is rounded
+    once. Arm's BFDOT and BFMMLA do the first, to odd, and flush subnormal operands, products and
+    sums; with FPCR.EBF = 1 they do the second, to nearest even. In mode rto overflow gives infinity
+    (BFRound). A first value is rounded to the accumulator's format before the first step.
+
+    Parameters
+    ----------
+    schedule : Schedule or str
+        How the steps cover K, as in `FusedBlock`.
+
+    Notes
+    -----
+    As a string: ``dot2``, then ``:SCHEDULE``.
+
+    Examples
+    --------
+    Rounded to odd, a sum that lost something has its last bit set:
+
+    >>> import numpy as np
+    >>> import precsim as ps
+    >>> a, b = np.ones((1, 2), np.float32), np.float32([[2.0**24], [2.0**-3]])
+    >>> [ps.matmul(a, b, f"{machine}:bf16").item() - 2**24 for machine in ("arm", "arm_ebf16")]
+    [2.0, 0.0]
+    >>> ps.MatmulSpec.parse("arm:bf16").order
+    DotBlock(schedule=Flat())
+    """
+
+    schedule: Schedule = FLAT
+    length: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        """Turn a string into a schedule and check."""
+        object.__setattr__(self, "schedule", parse_schedule(self.schedule))
+        check_steps(self.schedule, self.length)
+
+    def __str__(self) -> str:
+        """Return the string that a `MatmulSpec` understands."""
+        return _with_schedule("dot2", self.schedule)
+
+
+StepBlock: TypeAlias = (
+    ExactBlock | PairwiseBlock | FlooredBlock | DescendingBlock | EvenOddBlock | DotBlock
+)
+_OF_LENGTH: dict[str, type[ExactBlock | PairwiseBlock | DescendingBlock | EvenOddBlock]] = {
+    "exact": ExactBlock,
+    "pairs": PairwiseBlock,
+    "descending": DescendingBlock,
+    "evenodd": EvenOddBlock,
+}
 
 
 def parse_step_block(text: str) -> StepBlock | None:
     """Return the block that a string without a schedule stands for; None for anything else."""
-    if match := re.fullmatch(r"exact(\d{1,9})", text):
-        return ExactBlock(length=int(match[1]))
-    if match := re.fullmatch(r"pairs(\d{1,9})", text):
-        return PairwiseBlock(length=int(match[1]))
+    if text == "dot2":
+        return DotBlock()
+    if match := re.fullmatch(rf"({'|'.join(_OF_LENGTH)})(\d{{1,9}})", text):
+        return _OF_LENGTH[match[1]](length=int(match[2]))
     if match := re.fullmatch(r"floored(\d{1,9})x(\d{1,9})(p2)?", text):
         parts = 2 if match[3] else 1
         return FlooredBlock(length=int(match[1]), fraction_bits=int(match[2]), parts=parts)

@@ -34,7 +34,8 @@ from precsim.formats.registry import get_format
 from precsim.products.orders.float32 import add_three, jam
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import ExactBlock
-from precsim.products.tensor_core.quick_steps import QuickSteps, Step
+from precsim.products.tensor_core.plan import Step
+from precsim.products.tensor_core.quick_steps import QuickSteps
 from precsim.rounding.spec import RoundingSpec
 
 _PAIR = 2
@@ -45,30 +46,30 @@ Product: TypeAlias = Callable[[Any], Array]
 """``product(lane)``: a product of the step, exact in float32."""
 
 
-def sums(spec: MatmulSpec) -> QuickSteps | None:
-    """Return the steps of an `ExactBlock` by float32 additions; None if there are none."""
+def sums(spec: MatmulSpec) -> list[QuickSteps]:
+    """Return the steps of an `ExactBlock` by float32 additions, if there are such."""
     assert isinstance(spec.order, ExactBlock)
     formats = [part.format for part in (spec.lhs, spec.rhs) if part is not None]
     floats = [fmt for fmt in formats if isinstance(fmt, FloatFormat)]
     is_plain = spec.accumulator == RoundingSpec(format=get_format("fp32"))
     if len(floats) < 2 or not is_plain or spec.product is not None:
-        return None
+        return []
     lhs, rhs = floats
     length = spec.order.length
     if lhs.precision + rhs.precision > FLOAT32.precision:
-        return None
+        return []
     if length <= _PAIR:
         # Two binades are left to `two_sum`.
         steps = partial(_steps, length=length, windows=())
-        return QuickSteps(steps, FLOAT32.emin, FLOAT32.bias - 2)
+        return [QuickSteps(steps, FLOAT32.emin)]
     places = [fmt.emin - fmt.precision + 1 for fmt in floats]
     lowest, largest = sum(places), lhs.emax + rhs.emax + 2
     windows = _windows(lowest, largest, length + 1)
     # Half a binade of sigma, and a binade for the roundings of totals.
     highest = windows[0] - 2
     if max(places) > 0 or lowest < FLOAT32.emin or highest < largest:
-        return None
-    return QuickSteps(partial(_steps, length=length, windows=windows), lowest, highest)
+        return []
+    return [QuickSteps(partial(_steps, length=length, windows=windows), lowest, highest)]
 
 
 def _steps(columns: Array, rows: Array, *, length: int, windows: tuple[int, ...]) -> Step:

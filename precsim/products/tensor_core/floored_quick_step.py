@@ -21,7 +21,8 @@ from precsim.products.specs.core import Core, CoreOperand
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import FlooredBlock
-from precsim.products.tensor_core.quick_steps import QuickSteps, Step
+from precsim.products.tensor_core.plan import Step
+from precsim.products.tensor_core.quick_steps import QuickSteps
 from precsim.products.tensor_core.step import (
     OneWordFactor,
     count_negative,
@@ -38,13 +39,13 @@ _SUM_BITS = 30
 """Bits of the magnitude of a step's sum, at most."""
 
 
-def floored_steps(spec: MatmulSpec) -> QuickSteps | None:
+def floored_steps(spec: MatmulSpec) -> list[QuickSteps]:
     """Return the quick steps of a `FlooredBlock`, if its sums are float32 numbers to nearest."""
     assert isinstance(spec.order, FlooredBlock)
     if spec.accumulator != RoundingSpec(format=get_format("fp32")):
-        return None
+        return []
     lowest = FLOAT32.emin + spec.order.fraction_bits + _BYTE
-    return QuickSteps(lambda columns, rows: _steps(columns, rows, spec), lowest, FLOAT32.bias - 2)
+    return [QuickSteps(lambda columns, rows: _steps(columns, rows, spec), lowest)]
 
 
 def _steps(columns: Array, rows: Array, spec: MatmulSpec) -> Step:

@@ -1,7 +1,7 @@
 """How a schedule lays K out in steps and chains of steps, and adds the chains."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from precsim.rounding.spec import RoundingSpec
 
 _U = FLOAT32.uint_dtype
 FILL = -1
+
+Step: TypeAlias = Callable[[Array, Any], Array]
+"""``step(total, n)``: the totals after step n of a `StepBlock`, patterns in and out."""
 
 
 class Plan(NamedTuple):

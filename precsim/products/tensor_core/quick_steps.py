@@ -1,7 +1,7 @@
 """`QuickSteps`: steps of a `StepBlock` that are quick, and exact for numbers within a range."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -9,9 +9,7 @@ from precsim._arrays import Array, bitcast
 from precsim.formats.carrier import FLOAT32
 from precsim.products.orders.float32 import in_range
 from precsim.products.specs.spec import MatmulSpec
-
-Step: TypeAlias = Callable[[Array, Any], Array]
-"""``step(total, n)``: the totals after step n, patterns in and out."""
+from precsim.products.tensor_core.plan import Step
 
 
 class QuickSteps(NamedTuple):
@@ -19,16 +17,25 @@ class QuickSteps(NamedTuple):
 
     steps: Callable[[Array, Array], Step]
     """``steps(columns, rows)``: the step of operands given as patterns, K first."""
-    lowest: int
-    """Operands, products and first totals have to be multiples of 2**lowest."""
-    highest: int
+    lowest: int | None
+    """Operands, products and first totals have to be multiples of 2**lowest.
+
+    None: operands may be any finite numbers, and first totals any numbers.
+    """
+    highest: int = FLOAT32.bias - 2
     """All magnitudes that are added to one total have to sum to less than 2**highest."""
+    unroll: int = 1
+    """Steps that a loop unrolls."""
 
     def fit(self, a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array:
-        """Return whether a product's operands and first totals are finite and within the range."""
-        magnitude, infinity = FLOAT32.uint(FLOAT32.sign_bit - 1), FLOAT32.uint(FLOAT32.infinity)
-        fits = jnp.asarray(in_range(a, b, c, spec, self.lowest, self.highest))
-        for x in (a, b, c):
-            if x is not None:
-                fits = fits & jnp.all((bitcast(x, FLOAT32.uint_dtype) & magnitude) < infinity)
-        return fits
+        """Return whether the steps have the general steps' bits for these numbers."""
+        fits = _all_finite(a) & _all_finite(b)
+        if self.lowest is None:
+            return fits
+        fits = fits & in_range(a, b, c, spec, self.lowest, self.highest)
+        return fits if c is None else fits & _all_finite(c)
+
+
+def _all_finite(x: Array) -> Array:
+    magnitude, infinity = FLOAT32.uint(FLOAT32.sign_bit - 1), FLOAT32.uint(FLOAT32.infinity)
+    return jnp.all((bitcast(x, FLOAT32.uint_dtype) & magnitude) < infinity)

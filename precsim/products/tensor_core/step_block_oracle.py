@@ -8,8 +8,17 @@ from typing import NamedTuple, TypeAlias
 
 from precsim.formats.floating import FloatFormat
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
+from precsim.products.specs.step_block import (
+    DescendingBlock,
+    DotBlock,
+    EvenOddBlock,
+    ExactBlock,
+    FlooredBlock,
+    PairwiseBlock,
+    StepBlock,
+)
 from precsim.products.tensor_core.oracle_schedule import scheduled
+from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.spec import RoundingSpec
 
@@ -35,7 +44,8 @@ def block_dot_by(
     assert isinstance(block, StepBlock)
     if not a:
         return c
-    first = _plain(_rounded(c, spec.accumulator)) if isinstance(block, PairwiseBlock) else c
+    first = c if isinstance(block, ExactBlock | FlooredBlock) else _rounded(c, spec.accumulator)
+    first = _plain(first) if isinstance(block, PairwiseBlock) else first
     pairs = list(zip(a, b, strict=True))
     return scheduled(pairs, first, block, lambda total, products, _: step(total, products), add)
 
@@ -59,6 +69,12 @@ def step_exact(c: float, pairs: Pairs, spec: MatmulSpec) -> float:
             return _pairwise(c, _filled(pairs, length), spec)
         case FlooredBlock():
             return _floored(c, pairs, spec)
+        case DescendingBlock(length=length):
+            return _multiply_add(c, _filled(pairs, length)[::-1], spec)
+        case EvenOddBlock(length=length):
+            return _even_odd(c, _filled(pairs, length), spec)
+        case DotBlock(length=length):
+            return _dot(c, _filled(pairs, length), spec)
         case _:
             raise AssertionError(spec)
 
@@ -76,11 +92,16 @@ def _rounded(x: float | Fraction, spec: RoundingSpec) -> float:
 
 
 def _sum(terms: Sequence[float | Fraction], spec: RoundingSpec) -> float:
-    """Return the exact sum, rounded once; a zero is +0."""
+    """Return the exact sum, rounded once; a zero is that of a cancellation."""
     special = [x for x in terms if not math.isfinite(x)]
     if special:
         return _rounded(float(sum(special)), spec)
-    return _rounded(sum((Fraction(x) for x in terms), Fraction(0)), spec)
+    return _rounded(sum((Fraction(x) for x in terms), Fraction(0)) or _zero(spec), spec)
+
+
+def _zero(spec: RoundingSpec) -> float:
+    """Return what an exact cancellation gives (IEEE 754-2019, 6.3)."""
+    return -0.0 if spec.mode is RoundingMode.TOWARD_NEGATIVE else 0.0
 
 
 def products_of(pairs: Pairs, rounding: RoundingSpec | None) -> list[float | Fraction]:
@@ -104,9 +125,47 @@ def _pairwise(c: float, pairs: Pairs, spec: MatmulSpec) -> float:
     return _add(c, level[0], spec.accumulator)
 
 
-def _add(x: float, y: float, spec: RoundingSpec) -> float:
-    """Add with one rounding; two zeros of one sign keep it (IEEE 754)."""
-    return _rounded(x + y, spec) if x == y == 0 else _sum([x, y], spec)
+def _multiply_add(c: float, pairs: Pairs, spec: MatmulSpec) -> float:
+    """Add products one after the other; one that is a zero keeps its sign."""
+    for product in products_of(pairs, spec.product):
+        c = _add(c, product, spec.accumulator)
+    return c
+
+
+def _even_odd(c: float, pairs: Pairs, spec: MatmulSpec) -> float:
+    even, odd = (_multiply_add(0.0, pairs[part::2], spec) for part in (0, 1))
+    return _add(c, _add(even, odd, spec.accumulator), spec.accumulator)
+
+
+def _dot(c: float, pairs: Pairs, spec: MatmulSpec) -> float:
+    """Add two products, then their sum; in mode rto overflow gives infinity."""
+    first, second = products_of(pairs, None)
+    if spec.product is not None:
+        first, second = (_to_infinity(x, spec.product) for x in (first, second))
+    both = _to_infinity(_exact_sum(first, second, spec.accumulator), spec.accumulator)
+    return _to_infinity(_exact_sum(c, both, spec.accumulator), spec.accumulator)
+
+
+def _to_infinity(x: float | Fraction, spec: RoundingSpec) -> float:
+    """Round; in mode rto what is 2**128 or more becomes infinite."""
+    goes = spec.mode is RoundingMode.TO_ODD and spec.overflow is OverflowMode.INFINITY
+    if goes and math.isfinite(x) and abs(Fraction(x)) >= Fraction(2) ** 128:
+        return math.copysign(math.inf, x)
+    return _rounded(x, spec)
+
+
+def _add(x: float | Fraction, y: float | Fraction, spec: RoundingSpec) -> float:
+    """Add with one rounding."""
+    return _rounded(_exact_sum(x, y, spec), spec)
+
+
+def _exact_sum(x: float | Fraction, y: float | Fraction, spec: RoundingSpec) -> float | Fraction:
+    """Add exactly; two zeros of one sign keep it."""
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return sum(v for v in (float(x), float(y)) if not math.isfinite(v))
+    if x == y == 0 and math.copysign(1, x) == math.copysign(1, y):
+        return x
+    return Fraction(x) + Fraction(y) or _zero(spec)
 
 
 COARSE = 8

@@ -3,7 +3,7 @@
 The same source runs on NumPy arrays (the reference) and under JAX (compiled).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,9 +18,18 @@ from precsim.formats.storage import significand_bits
 from precsim.products.orders.exact import products_of
 from precsim.products.orders.multiply_add import operations
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
+from precsim.products.specs.step_block import (
+    DescendingBlock,
+    DotBlock,
+    EvenOddBlock,
+    ExactBlock,
+    FlooredBlock,
+    PairwiseBlock,
+    StepBlock,
+)
+from precsim.products.tensor_core.dot_steps import descending_step, dot_step, even_odd_step
 from precsim.products.tensor_core.floored_step import floored_step
-from precsim.products.tensor_core.plan import FILL, add_chains, in_order, plan
+from precsim.products.tensor_core.plan import FILL, Step, add_chains, in_order, plan
 from precsim.products.tensor_core.tiles import Tiles, tiles_of
 from precsim.rounding.modes import SubnormalMode
 from precsim.rounding.round_to import round_to
@@ -31,19 +40,23 @@ if TYPE_CHECKING:
 
 _U = FLOAT32.uint_dtype
 
-Step: TypeAlias = Callable[[Array, Any], Array]
-"""``step(total, n)``: the totals after step n, patterns in and out."""
-
 
 def block_product(
-    a: Array, b: Array, c: Array | None, spec: MatmulSpec, *, is_guarded: bool = True
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    *,
+    is_guarded: bool = True,
+    ways: "Sequence[QuickSteps] | None" = None,
 ) -> tuple[Array, Array | bool]:
     """Return c + a @ b for a spec whose order is a `StepBlock`, and whether to trust its bits.
 
     In float32, of shapes (..., M, K), (..., K, N) and (..., M, N), of any size; without products
     the result is c. Operands are values of their formats. A last step that is not full is filled up
-    with products of +0. With a guard the bits can always be trusted: where the quick steps of a
-    block are not exact, the general ones run. NumPy arrays take those.
+    with products of +0. With a guard the bits can always be trusted: the first quick steps that are
+    exact run, or else the general ones. Without it the first ones run. NumPy arrays take the
+    general ones. `ways`: quick steps to try, those of the spec by default.
     """
     block = spec.order
     assert isinstance(block, StepBlock)
@@ -57,37 +70,43 @@ def block_product(
     where = plan(block, k)
     columns = in_order(xp.moveaxis(bitcast(a, _U), -1, 0)[..., None], where.places)
     rows = in_order(xp.moveaxis(bitcast(b, _U), -2, 0)[..., None, :], where.places)
-    if isinstance(block, PairwiseBlock):
+    if not isinstance(block, ExactBlock | FlooredBlock):
         first = round_to(first, spec.accumulator)
+    if isinstance(block, PairwiseBlock):
         columns, rows = _positive_zeros(columns), _positive_zeros(rows)
     start = bitcast(first, _U)
-    if not isinstance(block, FlooredBlock):
+    if isinstance(block, ExactBlock | PairwiseBlock):
         start = _positive_zeros(start)
 
     def run(
-        steps: Callable[[Array, Array], Step], columns: Array, rows: Array, start: Array
+        steps: Callable[[Array, Array], Step],
+        unroll: int,
+        columns: Array,
+        rows: Array,
+        start: Array,
     ) -> Array:
         step = _where_products_are(steps(columns, rows), where.places, block.length)
 
         def chain(total: Array, j: Any) -> Array:
-            return repeat(where.steps, lambda n, total: step(total, j * where.steps + n), total)
+            body = lambda n, total: step(total, j * where.steps + n)
+            return repeat(where.steps, body, total, unroll=unroll)
 
         return bitcast(add_chains(chain, start, where, spec.accumulator), FLOAT32.float_dtype)
 
-    general = partial(run, partial(_steps, spec=spec))
+    chosen: Callable[..., Array] = partial(run, partial(_steps, spec=spec), 1)
     if not is_jax(start):
-        return general(columns, rows, start), True
+        return chosen(columns, rows, start), True
     from precsim._calls import choose
 
     tiles = tiles_of(shape[-1], block.length, is_compiled=True)
     arrays = _tiled(columns, rows, start, tiles)
-    found = quick_steps(spec)
-    if found is None:
-        return tiles.join(general(*arrays)), True
-    fits, quick = found.fit(a, b, c, spec), partial(run, found.steps)
-    if not is_guarded:
-        return tiles.join(quick(*arrays)), fits
-    return tiles.join(choose(fits, quick, general, *arrays)), True
+    found = quick_steps(spec) if ways is None else ways
+    quick = [(way.fit(a, b, c, spec), partial(run, way.steps, way.unroll)) for way in found]
+    if quick and not is_guarded:
+        return tiles.join(quick[0][1](*arrays)), quick[0][0]
+    for fits, way in reversed(quick):
+        chosen = partial(choose, fits, way, chosen)
+    return tiles.join(chosen(*arrays)), True
 
 
 def _tiled(columns: Array, rows: Array, start: Array, tiles: Tiles) -> tuple[Array, Array, Array]:
@@ -113,8 +132,8 @@ def _where_products_are(step: Step, places: np.ndarray, length: int) -> Step:
     return careful
 
 
-def quick_steps(spec: MatmulSpec) -> "QuickSteps | None":
-    """Return quick steps for JAX, if the block of a spec has such."""
+def quick_steps(spec: MatmulSpec) -> "Sequence[QuickSteps]":
+    """Return the quick steps that JAX has for the block of a spec, the quickest first."""
     match spec.order:
         case ExactBlock():
             from precsim.products.tensor_core.float32_sums import sums
@@ -124,27 +143,41 @@ def quick_steps(spec: MatmulSpec) -> "QuickSteps | None":
             from precsim.products.tensor_core.floored_quick_step import floored_steps
 
             return floored_steps(spec)
+        case DescendingBlock() | EvenOddBlock() | DotBlock():
+            from precsim.products.tensor_core.float32_blocks import float32_steps
+            from precsim.products.tensor_core.unlimited_blocks import unlimited_steps
+
+            return [*float32_steps(spec), *unlimited_steps(spec)]
         case _:
-            return None
+            return []
 
 
 def _steps(columns: Array, rows: Array, *, spec: MatmulSpec) -> Step:
     """Return the steps that are right for all numbers."""
-    match spec.order:
-        case ExactBlock(length=length):
-            return _exact_step(columns, rows, length, spec)
-        case PairwiseBlock(length=length):
-            return _pairwise_step(columns, rows, length, spec)
+    block = spec.order
+    if isinstance(block, FlooredBlock):
+        return floored_step(columns, rows, spec)
+    x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+    match block:
+        case ExactBlock():
+            return _exact_step(x, y, block.length, spec)
+        case PairwiseBlock():
+            return _pairwise_step(x, y, block.length, spec)
+        case DescendingBlock():
+            return descending_step(x, y, block, spec)
+        case EvenOddBlock():
+            return even_odd_step(x, y, block, spec)
+        case DotBlock():
+            return dot_step(x, y, block, spec)
         case _:
-            return floored_step(columns, rows, spec)
+            raise TypeError(f"order is '{block}'; allowed is a block of steps")
 
 
 def _positive_zeros(bits: Array) -> Array:
     return namespace(bits).where(bits + bits == _U(0), _U(0), bits)
 
 
-def _exact_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> Step:
-    x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+def _exact_step(x: Array, y: Array, length: int, spec: MatmulSpec) -> Step:
     summands = products_of(x, y, spec)
 
     def step(total: Array, n: Any) -> Array:
@@ -161,8 +194,7 @@ def _exact_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> S
     return step
 
 
-def _pairwise_step(columns: Array, rows: Array, length: int, spec: MatmulSpec) -> Step:
-    x, y = (bitcast(part, FLOAT32.float_dtype) for part in (columns, rows))
+def _pairwise_step(x: Array, y: Array, length: int, spec: MatmulSpec) -> Step:
     multiply, plus = _flushed() if _is_flushed_float32(spec) else _general(spec)
 
     def step(total: Array, n: Any) -> Array:

@@ -6,15 +6,19 @@ arithmetic, the bits that follow the carrier's last bit: first the word `tail`, 
 once, from the exact number. No floating-point operation occurs, hence no flush to zero, no fused
 multiply-add, no elided cast.
 
-This kernel defines the bits of every rounded array. Five shorter ways return the same bits within
+This kernel defines the bits of every rounded array. Seven shorter ways return the same bits within
 limits that they state, and a test proves each:
 
 * `in_place`, which the kernel takes by itself (tests/rounding/kernel/test_kernel.py);
 * `by_adding`, float32 additions (tests/rounding/kernel/test_by_adding.py);
 * products/orders/float32.py, multiply-adds (tests/products/orders/test_float32.py);
 * products/tensor_core/float32_step.py (tests/products/test_pallas_gpu.py);
+* products/tensor_core/float32_blocks.py and unlimited_blocks.py, CPUs' dot products
+  (tests/products/tensor_core/test_dot_steps.py);
 * arithmetic/portable.py, float32 without subnormals (tests/arithmetic/test_portable.py).
 """
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,10 +26,17 @@ from precsim._arrays import Array, bitcast, namespace
 from precsim._loops import traced_once
 from precsim.formats.carrier import Carrier, as_carrier, decompose, floor_log2, select
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.formats.floating import FloatFormat
 from precsim.rounding.kernel import fixed_point, floating_point, in_place
 from precsim.rounding.kernel.limits import is_coarse, limits
 from precsim.rounding.kernel.outward import is_outward
-from precsim.rounding.modes import EvenRule, OverflowMode, RoundingMode, StochasticVariant
+from precsim.rounding.modes import (
+    EvenRule,
+    OverflowMode,
+    RoundingMode,
+    StochasticVariant,
+    SubnormalMode,
+)
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -62,6 +73,8 @@ def round_bits(
     array of unsigned int, shape (...)
         Patterns of the carrier. Around 25 integer operations per element for round to nearest.
     """
+    if spec.subnormals is SubnormalMode.FLUSH_TINY:
+        return _without_tiny(bits, spec, carrier, tail, rest, random_bits)
     xp = namespace(bits)
     u, i = carrier.uint, carrier.signed
     bound = limits(spec, carrier)
@@ -120,6 +133,60 @@ def round_bits(
     vanished = drop > i(carrier.trailing)
     result = select(vanished, select(up, u(bound.quantum_min), u(0)), raised)
     return _finish(result, bits, nonzero_bits, negative, spec, carrier)
+
+
+def _without_tiny(
+    bits: Array,
+    spec: RoundingSpec,
+    carrier: Carrier,
+    tail: Array | None,
+    rest: Array | None,
+    random_bits: Array | None,
+) -> Array:
+    """Round with subnormals; zero where 4 x is rounded to less than 4 smallest normal values.
+
+    From half the smallest normal value on, 4 x is a normal number: it is rounded as x would be in
+    an unlimited range. Smaller numbers are tiny in any case. (Twice a number has a code of another
+    parity.)
+    """
+    u = carrier.uint
+    fmt = spec.format
+    assert isinstance(fmt, FloatFormat)
+    gradual = replace(spec, subnormals=SubnormalMode.GRADUAL)
+    result = round_bits(bits, gradual, carrier, tail=tail, rest=rest, random_bits=random_bits)
+    if fmt.exponent_bits is None or not fmt.has_zero:
+        return result
+    # Signed, and with a few exponents more: some formats end below 4 smallest normal values.
+    exponent_bits = max(fmt.exponent_bits, 3)
+    wide = replace(gradual, format=replace(fmt, exponent_bits=exponent_bits, is_signed=True))
+    sign, mask = bits & u(carrier.sign_bit), u(carrier.sign_bit - 1)
+    magnitude = bits & mask
+    four = _doubled(*_doubled(magnitude, tail, rest, carrier), carrier)
+    rounded = round_bits(
+        four[0] | sign, wide, carrier, tail=four[1], rest=four[2], random_bits=random_bits
+    )
+    is_tiny = (magnitude < u(limits(gradual, carrier).min_normal)) & (
+        (rounded & mask) < u(carrier.pattern(1, fmt.emin + 2))
+    )
+    return select(is_tiny, sign if fmt.has_negative_zero else sign & u(0), result)
+
+
+def _doubled(
+    magnitude: Array, tail: Array | None, rest: Array | None, carrier: Carrier
+) -> tuple[Array, Array | None, Array | None]:
+    """Return twice a magnitude and what follows it, whose last bit stays sticky."""
+    u, last = carrier.uint, carrier.uint(carrier.width - 1)
+    binade = u(1 << carrier.trailing)
+    is_normal = magnitude >= binade
+    double = magnitude << u(1)
+    after, further = tail, rest
+    if tail is not None:
+        double = double | (tail >> last)
+        follows = tail & u(1) if rest is None else rest >> last
+        after = select(is_normal, tail, (tail << u(1)) | follows)
+    if rest is not None:
+        further = select(is_normal, rest, (rest << u(1)) | (rest & u(1)))
+    return select(is_normal, magnitude + binade, double), after, further
 
 
 @traced_once("spec")

@@ -8,6 +8,7 @@ import pytest
 
 import precsim as ps
 from precsim.analysis.bounds.step_bounds import least_sizes, step_unit
+from precsim.analysis.bounds.units import unit_of
 
 SPECS = [
     "mi100:fp16",
@@ -18,6 +19,10 @@ SPECS = [
     "mi300x:bf16:promote64",
     "mi300x:xf32",
     "mi300x:e4m3fnuz",
+    "avx512:bf16",
+    "amx:fp16",
+    "arm:bf16:promote8",
+    "arm_ebf16:bf16",
     "v100:fp16",
     "h100:fp16",
     "h100:fp16:acc=fp16",
@@ -36,7 +41,7 @@ def within(name: str, a: np.ndarray, b: np.ndarray) -> float:
     spec = ps.MatmulSpec.parse(name)
     relative, absolute = step_unit(spec, a.shape[1])
     if spec.product is not None:  # as `product_units` counts rounded products
-        relative += 2.0**-24 * (1 + relative)
+        relative += unit_of(spec.product).relative * (1 + relative)
         absolute += a.shape[1] * 2.0**-126
     computed = ps.matmul(a[:, None], b[..., None], spec, backend="reference")[:, 0, 0].tolist()
     sizes = [

@@ -9,8 +9,8 @@ import pytest
 import precsim as ps
 from precsim.analysis.walking.walk import walk
 from precsim.formats.written import exact_text, parse_number
-from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.machines import MACHINES
+from precsim.products.specs.matrix_units import MATRIX_UNITS
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly
 
 CORES = [
@@ -49,7 +49,7 @@ def test_a_tensor_core_is_that_of_the_definition(spec: str) -> None:
             assert step.rounding.exact == sum(term.kept for term in terms) * unit
 
 
-UNITS = [f"{machine}:{operand}" for machine, units in CDNA.items() for operand in units]
+UNITS = [f"{machine}:{operand}" for machine, units in MATRIX_UNITS.items() for operand in units]
 UNITS += [
     *("mi100:bf16:promote4", "mi250:fp16:splitk2x8", "mi300x:bf16:residue16", "mi300x:fp16->fp16"),
     *("bf16_bf16_fp32:floored3x9", "e4m3_e4m3_fp32:floored6x12p2", "fp16_fp16_fp16:exact3"),

@@ -289,3 +289,21 @@ def test_core_is_the_typed_problem() -> None:
         TypeError, match="order of 'bf16_bf16_fp32' is 'sequential'; allowed is a Fused"
     ):
         _ = MatmulSpec.parse("bf16_bf16_fp32").core
+
+
+def test_every_machine_that_is_listed_is_one() -> None:
+    """Machines of the same bits share a string, so that only the spec comes back."""
+    names = ps.list_machines()
+    assert len(set(names)) == len(names)
+    for name in names:
+        spec = ps.MatmulSpec.parse(name)
+        assert ps.MatmulSpec.parse(str(spec)) == spec
+        assert ":" in str(spec)
+    refused = [f"{name.partition(':')[0]}:fp64" for name in names]
+    for name in dict.fromkeys(refused):
+        with pytest.raises(ValueError, match="its operands are") as error:
+            ps.MatmulSpec.parse(name)
+        machine = name.partition(":")[0]
+        listed = {other.split(":")[1] for other in names if other.startswith(f"{machine}:")}
+        said = str(error.value).partition("its operands are ")[2].partition(";")[0].split(", ")
+        assert sorted(said) == sorted(listed)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.products.specs.cdna import CDNA
 from precsim.products.specs.machines import BLOCK_INSTRUCTIONS, MACHINES
+from precsim.products.specs.matrix_units import MATRIX_UNITS
 
 FORMATS = ("mxfp8_e4m3", "mxfp6_e2m3", "mxfp4")
 
@@ -65,7 +65,7 @@ def test_every_machine_is_listed() -> None:
     listed = ps.list_machines()
     assert len(set(listed)) == len(listed)
     specs = {name: ps.MatmulSpec.parse(name) for name in listed}
-    for machine, table in (MACHINES | CDNA).items():
+    for machine, table in (MACHINES | MATRIX_UNITS).items():
         for kind, instruction in table.items():
             operands = {"fp8": "e4m3"}.get(kind, kind)
             assert f"{machine}:{operands}" in specs

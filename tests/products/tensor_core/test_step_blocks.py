@@ -21,6 +21,13 @@ MACHINES = [
     "mi300x:xf32",
     "mi300x:e4m3fnuz:promote16",
     "mi300x:e5m2fnuz_e4m3fnuz",
+    "avx512:bf16",
+    "avx512:bf16:splitk3x2",
+    "amx:bf16",
+    "amx:fp16:promote32",
+    "arm:bf16",
+    "arm:bf16:residue8",
+    "arm_ebf16:bf16",
 ]
 WHAT_IF = [
     "bf16_bf16_bf16[rtp]:exact3",
@@ -34,6 +41,14 @@ WHAT_IF = [
     "bf16_bf16_fp32:floored4x9:promote16",
     "fp16_fp16_fp32:floored4x12p2:splitk3x8",
     "fp16_fp16_fp32:exact4:promote16",
+    "fp16_fp16_fp32[rtn]:pairs2",
+    "bf16_bf16_bf16[rtn]:exact4",
+    "fp16_e4m3_fp16[rtn]:descending3",
+    "fp32_fp32_fp32:descending5:product=bf16",
+    "bf16_bf16_bf16[rtz]:evenodd4:product=fp32",
+    "e4m3_e5m2_fp32[rtp]:dot2",
+    "bf16_bf16_fp32[rto]:dot2:promote4",
+    "fp32_fp32_fp32[rtn]:dot2:product=fp32[rto:flush_tiny]",
 ]
 LARGE = float(np.finfo(np.float32).max)
 
