@@ -27,7 +27,7 @@ _SHORT = tuple(Blocked(size) for size in range(2, WINDOW))
 def spec_of(order: object, roundings: Roundings) -> MatmulSpec | None:
     """Return a spec; None if such roundings do not go with the order."""
     try:
-        return MatmulSpec(order=order, **roundings._asdict())  # type: ignore[arg-type]
+        return MatmulSpec(order=order, **roundings._asdict())
     except ValueError:
         return None
 

@@ -105,8 +105,8 @@ def identify(
         The values that the product takes, for example "bf16" or ("e4m3", "e5m2"): floating-point
         formats that float32 holds. A product may round them further, as tf32 units round float32.
     shape : tuple of int
-        m, n and k. A product of fixed tiles has its own; a longer K shows more of the schedule, and
-        more rows and columns need fewer queries.
+        Rows, columns and K. A product of fixed tiles has its own; a longer K shows more of the
+        schedule, and more rows and columns need fewer queries.
 
     Returns
     -------

@@ -32,16 +32,16 @@ ROWS = 500
 STEPS = 3
 
 
-def range_of(name: str) -> tuple[ps.MatmulSpec, QuickSteps]:
+def range_of(name: str) -> tuple[ps.MatmulSpec, QuickSteps, int]:
     spec = ps.MatmulSpec.parse(name)
     (found,) = quick_steps(spec)
     assert found.lowest is not None
-    return spec, found
+    return spec, found, found.lowest
 
 
 def drawn(name: str, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return dot products of three steps within the range of the quick steps."""
-    spec, found = range_of(name)
+    spec, found, lowest = range_of(name)
     order: Any = spec.order
     k = STEPS * order.length
     rng = np.random.default_rng(KINDS.index(kind))
@@ -61,7 +61,7 @@ def drawn(name: str, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     c = np.ldexp(rng.standard_normal(ROWS), rng.integers(-spread, spread, ROWS))
     parts = [part for part in (spec.lhs, spec.rhs) if part is not None]
     formats: Any = [part.format for part in parts]
-    places = [max(fmt.emin - fmt.precision + 1, -(-found.lowest // 2)) for fmt in formats]
+    places = [max(fmt.emin - fmt.precision + 1, -(-lowest // 2)) for fmt in formats]
     if kind == "large":  # at the upper end of what is allowed
         top = found.highest - k.bit_length()
         for side, fmt in enumerate(formats):
@@ -87,7 +87,7 @@ def drawn(name: str, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         first = (a[:, : order.length].astype(float) * b[:, : order.length]).sum(axis=1)
         c = -first * (1 + rng.choice([0, 2.0**-23, -(2.0**-23), 2.0**-18], ROWS))
     # Multiples of the lowest place, as first values have to be.
-    unit = 2.0 ** max(found.lowest, -149)
+    unit = 2.0 ** max(lowest, -149)
     c = np.where(rng.random(ROWS) < 0.1, 0, np.round(c / unit) * unit).astype(np.float32)
     return a[:, None, :], b[:, :, None], c[:, None, None]
 
@@ -95,7 +95,7 @@ def drawn(name: str, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.long
 @pytest.mark.parametrize("name", UNITS)
 def test_quick_steps_have_the_bits_of_the_general_ones(name: str) -> None:
-    spec, _ = range_of(name)
+    spec = range_of(name)[0]
     quick = jax.jit(lambda a, b, c: block_product(a, b, c, spec, is_guarded=False))
     for kind in KINDS:
         a, b, c = drawn(name, kind)
@@ -109,7 +109,7 @@ def test_quick_steps_have_the_bits_of_the_general_ones(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["mi100:fp16", "mi100:bf16", "mi300x:fp16", "mi300x:e4m3fnuz"])
 def test_quick_steps_have_the_bits_of_the_oracle(name: str) -> None:
-    spec, _ = range_of(name)
+    spec = range_of(name)[0]
     quick = jax.jit(lambda a, b, c: block_product(a, b, c, spec, is_guarded=False)[0])
     for kind in KINDS:
         a, b, c = drawn(name, kind)
@@ -135,7 +135,7 @@ OUTSIDE = [
 
 @pytest.mark.parametrize(("name", "x", "y", "c"), OUTSIDE)
 def test_numbers_out_of_reach_are_noticed(name: str, x: float, y: float, c: float) -> None:
-    spec, found = range_of(name)
+    spec, found, _ = range_of(name)
     a, b, first = (np.full((2, 2), value, np.float32) for value in (x, y, c))
     assert not found.fit(a, b, first, spec)
     ones = np.ones((2, 2), np.float32)
