@@ -224,3 +224,28 @@ def qr(a: Array, *, full_matrices: bool) -> tuple[Array, Array]:
     missing = [(0, 0)] * (a.ndim - 1) + [(0, max(count - columns, 0))]
     q = householder_product(jnp.pad(packed, missing)[..., :count], taus)
     return q, jnp.triu(packed[..., :count, :])
+
+
+def prefixes(
+    combine: Callable[[Array, Array], Array], x: Array, *, axis: int, reverse: bool
+) -> Array:
+    """Combine the first numbers, for all counts of them, in the tree of `lax.associative_scan`.
+
+    That one puts results together by additions, so that -0 becomes +0.
+    """
+
+    def tree(rows: Array) -> Array:
+        count = rows.shape[0]
+        if count < 2:
+            return rows
+        odd = tree(combine(rows[: count - 1 : 2], rows[1::2]))
+        even = combine(odd[: (count - 1) // 2], rows[2::2]) if count > 2 else rows[:0]
+        even = jnp.concatenate([rows[:1], even])
+        pairs = jnp.stack([even[: count // 2], odd], axis=1).reshape(
+            count // 2 * 2, *rows.shape[1:]
+        )
+        return jnp.concatenate([pairs, even[count // 2 :]])
+
+    rows = jnp.moveaxis(x, axis, 0)
+    found = tree(rows[::-1])[::-1] if reverse else tree(rows)
+    return jnp.moveaxis(found, 0, axis)

@@ -5,8 +5,9 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from precsim._arrays import Array
+from precsim._arrays import Array, bitcast
 from precsim.arithmetic import elementwise
 from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
@@ -64,10 +65,24 @@ def _is_fast_here(op: Operation, name: str, spec: RoundingSpec) -> bool:
     return is_fast(name, spec, carrier, anywhere=not op.is_exact_everywhere)
 
 
+@jax.custom_jvp
+def plus(x: Array, y: Array) -> Array:
+    """Return x + y; XLA takes x + 0 for x where it knows the 0, and then -0 + 0 would be -0."""
+    carrier = carrier_of(x.dtype)
+    a, b, total = (bitcast(v, carrier.uint_dtype) for v in (x, y, jax.lax.add(x, y)))
+    are_zeros = (a | b) == carrier.uint(carrier.sign_bit)  # of which one is -0, or both
+    return bitcast(jnp.where(are_zeros, a & b, total), x.dtype)
+
+
+@plus.defjvp
+def _plus_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    return plus(*primals), jax.lax.add(*tangents)
+
+
 _PLATFORM: dict[str, Callable[..., Any]] = {
-    "add": jax.lax.add,
-    "add_any": jax.lax.add,
-    "sub": jax.lax.sub,
+    "add": plus,
+    "add_any": plus,
+    "sub": lambda x, y: plus(x, jax.lax.neg(y)),
     "mul": jax.lax.mul,
     "div": jax.lax.div,
     "sqrt": jax.lax.sqrt,

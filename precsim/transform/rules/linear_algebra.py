@@ -1,5 +1,6 @@
 """Linear algebra and reductions: a textbook algorithm, of which every operation is rounded."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,8 @@ def step_by_step(op: Operation, algorithm: Callable[..., Any]) -> list[Value]:
         op.record(How.AS_IS)
         return op.as_it_is()
     op.record(How.STEPS, spec)
+    if not all(value.array.size for value in op.operands):
+        return op.as_it_is()  # which rounds nothing
     operands = [
         Value(op.brought(n, spec), spec.format, None, value.origin)
         if is_float(value.array)
@@ -89,7 +92,8 @@ def multiplied(op: Operation) -> list[Value]:
     def over_axes(x: Array) -> Array:
         kept = [n for n in range(x.ndim) if n not in params["axes"]]
         shape = [x.shape[n] for n in kept]
-        rows = x.transpose(*sorted(params["axes"]), *kept).reshape(-1, *shape)
+        count = math.prod(x.shape[n] for n in params["axes"])
+        rows = x.transpose(*sorted(params["axes"]), *kept).reshape(count, *shape)
         if not rows.shape[0]:
             return jnp.ones(shape, x.dtype)
         return textbook.reduced(multiply, [rows], is_chain=chain)[0]
@@ -97,7 +101,7 @@ def multiplied(op: Operation) -> list[Value]:
     def cumulative(x: Array) -> Array:
         axis, reverse = params["axis"], params["reverse"]
         if not chain:
-            return jnp.asarray(lax.associative_scan(jnp.multiply, x, axis=axis, reverse=reverse))
+            return textbook.prefixes(jnp.multiply, x, axis=axis, reverse=reverse)
         rows = jnp.moveaxis(x, axis, 0)
         step = lambda total, row: (total * row, total * row)
         _, rows = lax.scan(step, jnp.ones_like(rows[0]), rows, reverse=reverse)
@@ -138,7 +142,8 @@ def combined(op: Operation) -> list[Value]:
             return textbook.windows(x, start, **{name: op.params[name] for name in names})
         kept = [n for n in range(x.ndim) if n not in axes]
         shape = [x.shape[n] for n in kept]
-        return x.transpose(*sorted(axes), *kept).reshape(-1, *shape)
+        count = math.prod(x.shape[n] for n in axes)
+        return x.transpose(*sorted(axes), *kept).reshape(count, *shape)
 
     def algorithm(*operands: Array) -> list[Array]:
         given, starts = operands[:count], operands[count:]

@@ -1,5 +1,6 @@
 """Reductions, cumulative and scattered sums: in a stated order, every partial sum rounded."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from precsim.transform import textbook
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import How, Operation, rule
 from precsim.transform.rounded import Place, alone, nearest_value, random_bits, with_gradient_of
-from precsim.transform.rules.elementwise import is_fast
+from precsim.transform.rules.elementwise import is_fast, plus
 from precsim.transform.values import Value, carrier_of, is_float
 
 
@@ -60,7 +61,7 @@ def summed(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Arra
 
 def _plus(op: Operation, x: Array, y: Array, spec: RoundingSpec, place: Place) -> Array:
     if is_fast("add", spec, carrier_of(x.dtype), anywhere=not op.is_exact_everywhere):
-        return nearest_value(x + y, spec, place)
+        return nearest_value(plus(x, y), spec, place)
     return alone(add(x, y, spec, random_bits=random_bits(spec, place, x.shape)))
 
 
@@ -88,7 +89,8 @@ def sum_over_axes(op: Operation) -> list[Value]:
 
     def emulated(key: Array, x: Array) -> Array:
         shape = [x.shape[n] for n in kept]
-        rows = x.transpose(*sorted(axes), *kept).reshape(-1, *shape)
+        count = math.prod(x.shape[n] for n in axes)
+        rows = x.transpose(*sorted(axes), *kept).reshape(count, *shape)
         return summed(op, rows, spec, op.place._replace(key=key))
 
     return _finished(op, lambda x: jnp.sum(x, axis=axes), emulated, spec, x)
@@ -107,8 +109,7 @@ def cumulative(op: Operation) -> list[Value]:
         plus = partial(_plus, op, spec=spec, place=place)
         is_tree = isinstance(op.policy.reduction_order, Pairwise)
         if is_tree and spec.mode is not RoundingMode.STOCHASTIC:
-            sums: Array = lax.associative_scan(plus, x, axis=axis, reverse=reverse)
-            return sums
+            return textbook.prefixes(plus, x, axis=axis, reverse=reverse)
         rows = jnp.moveaxis(x, axis, 0)
         bits = random_bits(spec, place, rows.shape)
 

@@ -54,3 +54,28 @@ def test_which_operations_go_the_fast_way() -> None:
     assert is_fast("add", "q3.12")
     assert not is_fast("mul", "q3.12")
     assert not is_fast("div", "q3.4")
+
+
+ZEROS = np.float32([-0.0, 0.0, 1, -1])
+SUMS_WITH_ZERO = {
+    "x + 0": lambda x: x + 0.0,
+    "0 + x": lambda x: 0.0 + x,
+    "x - -0": lambda x: x - (-0.0),
+    "0 - x": lambda x: 0.0 - x,
+    "x + zeros": lambda x: x + np.zeros(4, np.float32),
+    "x * -x + 0": lambda x: x * -x + 0.0,
+    "sum of one": lambda x: x[:1].sum(),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("policy", ["fp16", "bf16", "e=bf16", "float(e=5,p=6)", "fp16,fn=portable"])
+def test_known_zeros_leave_the_sign_of_a_zero_to_ieee(policy: str) -> None:
+    """Defect: XLA takes x + 0 for x, so that -0 + 0 was -0 under `jit`."""
+    for name, fun in SUMS_WITH_ZERO.items():
+        want = np.asarray(fun(ZEROS))
+        run = ps.emulate(fun, policy)
+        for got in (jax.jit(run)(ZEROS), run(ZEROS)):
+            assert (np.signbit(np.asarray(got)) == np.signbit(want)).all(), name
+    slope = jax.grad(lambda x: ps.emulate(lambda x: (x + 0.0) * 3 - x, policy)(x).sum())(ZEROS)
+    assert np.asarray(slope).tolist() == [2, 2, 2, 2]

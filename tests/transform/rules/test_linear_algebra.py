@@ -11,6 +11,7 @@ from jax import lax
 from jax.scipy import linalg
 
 import precsim as ps
+from precsim.transform import textbook
 from tests.transform.by_hand import bf16, f32, pairwise
 
 RANDOM = np.random.default_rng(71)
@@ -318,3 +319,36 @@ def test_the_gradient_of_a_pooling_is_summed_in_the_order_of_the_policy() -> Non
             total = bf16(total + w)
         expected = total if order == "sequential" else pairwise(chosen)
         assert found[0, 3, 3] == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 13])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_prefixes_are_those_of_the_associative_scan(count: int, reverse: bool) -> None:
+    x = np.random.default_rng(count).normal(size=(2, count)).astype(np.float32)
+    got = textbook.prefixes(jnp.add, jnp.asarray(x), axis=1, reverse=reverse)
+    want = jax.lax.associative_scan(jnp.add, jnp.asarray(x), axis=1, reverse=reverse)
+    assert np.array_equal(got, want)
+
+
+def test_cumulative_products_keep_the_sign_of_zero() -> None:
+    """Defect: the pieces of the scan were put together by additions."""
+    found = ps.emulate(jnp.cumprod, "bf16")(np.float32([1, -1, 0, 2]))
+    assert np.asarray(found).tobytes() == np.float32([1, -1, -0.0, -0.0]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("fun", "shape"),
+    [
+        (jnp.linalg.inv, (0, 0)),
+        (jnp.linalg.det, (0, 0)),
+        (jnp.linalg.cholesky, (0, 0)),
+        (jnp.linalg.qr, (3, 0)),
+        (jax.lax.linalg.lu, (0, 3)),
+        (jnp.cumsum, (0,)),
+        (jnp.cumprod, (0,)),
+    ],
+)
+def test_empty_matrices(fun: Any, shape: tuple[int, ...]) -> None:
+    x = np.zeros(shape, np.float32)
+    found, want = ps.emulate(fun, "bf16")(x), fun(x)
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, want)
