@@ -1,6 +1,6 @@
 """``python -m conformance`` scores libraries with vectors; ``... generate`` writes the vectors.
 
-``... --emit hex | testfloat | c`` writes vectors for hardware; ``--emit hex --help`` explains it.
+``... --emit hex | testfloat | c`` writes vectors for hardware; ``--emit --help`` explains it.
 """
 
 import argparse
@@ -21,8 +21,15 @@ from conformance.vector_file import FOLDER, Vectors, read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; return 1 if precsim is wrong, 2 if the arguments are."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Run; return 1 if precsim is wrong, 2 if the arguments are, 130 if it was interrupted."""
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(words: Sequence[str]) -> int:
     if any(word.partition("=")[0] == "--emit" for word in words):
         return command.main(words)
     options = _parser().parse_args(words)

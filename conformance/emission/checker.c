@@ -205,8 +205,9 @@ static int run(const char *command, const char *path) {
   if (state == 0) state = sscanf(line, "// cases: %lu", &told) == 1 && told == number ? 0 : -1;
   fclose(file);
   if (state < 0) return damaged(path, "is damaged or cut short");
-  if (compares && fgets(line, sizeof line, stdin))
-    return damaged(path, "has fewer cases than there are results");
+  while (compares && fgets(line, sizeof line, stdin)) /* blank lines may follow the results */
+    if (line[strspn(line, " \t\r\n")])
+      return damaged(path, "has fewer cases than there are results");
   return compares || calls ? summary(&v, number, wrong) : 0;
 }
 

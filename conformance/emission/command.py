@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import random
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,9 +30,9 @@ OPERATIONS = ("convert", *(name for name in OPERANDS if name != "round"), "dot")
 MOST_PRODUCTS = 1024
 """Of a dot product; checker.c has room for their words."""
 EPILOG = """
---emit hex --format e4m3 --source bf16 --out vectors         all conversions from bf16 to E4M3
+--emit hex --operation convert --format e4m3 --source bf16 --out vectors      all conversions
 --emit testfloat --format e5m2 --operation add fma --mode rne rtz --out vectors
---emit c --machine mi300x:fp16 --random 5000 --out vectors   dot products of two steps
+--emit c --machine mi300x:fp16 --random 5000 --out vectors      dot products of two steps
 """
 
 
@@ -45,28 +46,48 @@ class Written(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the files; return 2 if an argument is wrong."""
-    options = _parser().parse_args(arguments)
+    """Write the files; return 2 if an argument is wrong.
+
+    They are written to a folder beside, which is there under its name only when it is whole.
+    """
+    parser = _parser()
+    if not {"-h", "--help"}.isdisjoint(arguments):  # also where no layout is named
+        parser.print_help()
+        return 0
+    options = parser.parse_args(arguments)
+    partial = options.out.with_name(f"{options.out.name}.partial")
     try:
         check_counts(options, random=0)
         functions = _functions(options)
-        _check_folder(options.out)
-        options.out.mkdir()
+        _check_folder(options.out, partial)
+        partial.mkdir()
     except (OSError, ValueError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    console = Console(stderr=True)
-    progress = track(functions, "functions", console=console, disable=not console.is_terminal)
-    written = [
-        emit(each, options.emit, options.out, options.random, options.seed) for each in progress
-    ]
-    write_index(options.out, options.emit, functions, written)
+    try:
+        written = _write(functions, partial, options)
+        partial.rename(options.out)
+    except OSError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     size = sum(each.size for each in written)
     print(
         f"{len(written)} files in {options.out}: {sum(each.cases for each in written)} cases, "
         f"{sum(each.hard for each in written)} of them hard, {size} bytes"
     )
     return 0
+
+
+def _write(
+    functions: Sequence[Function], folder: Path, options: argparse.Namespace
+) -> list[Written]:
+    console = Console(stderr=True)
+    progress = track(functions, "functions", console=console, disable=not console.is_terminal)
+    written = [emit(each, options.emit, folder, options.random, options.seed) for each in progress]
+    write_index(folder, options.emit, functions, written)
+    return written
 
 
 def emit(function: Function, layout: str, folder: Path, count: int, seed: int) -> Written:
@@ -126,9 +147,13 @@ def _new(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, partial: Path) -> None:
     if folder.exists() or folder.is_symlink():
         raise ValueError(f"--out is {folder}, which exists; allowed is a new folder")
+    if partial.exists() or partial.is_symlink():
+        raise ValueError(
+            f"--out is {folder}, but {partial} exists: another run is writing it, or was ended"
+        )
     if not folder.parent.is_dir():
         raise ValueError(f"--out is {folder}, but there is no folder {folder.parent}")
 
@@ -164,6 +189,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _functions(options: argparse.Namespace) -> list[Function]:
     """Return what is asked for; refuse what is unknown, and what gives nothing."""
+    if options.k is not None and not 1 <= options.k <= MOST_PRODUCTS:
+        raise ValueError(f"--k is {options.k}; allowed are integers from 1 to {MOST_PRODUCTS}")
     for name in options.operation or ():
         _check("operation", name, OPERATIONS)
     for name in options.mode or ():
@@ -213,10 +240,6 @@ def _dots(options: argparse.Namespace) -> list[Function]:
         if options.machine or options.operation:
             raise ValueError("--emit testfloat has no dot products; allowed are hex and c")
         return []
-    if options.k is not None:
-        check_counts(options, k=1)
-        if options.k > MOST_PRODUCTS:
-            raise ValueError(f"--k is {options.k}; allowed are at most {MOST_PRODUCTS}")
     return [dot_product(name, options.k) for name in options.machine or ps.list_machines()]
 
 

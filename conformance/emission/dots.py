@@ -78,16 +78,12 @@ class DotProduct:
         )
 
     def _parts(self, case: Inputs) -> list[list[float]]:
-        """Return the values of each column, operands as the machine rounds them."""
+        """Return the values of each column."""
         parts, at = [], 0
         for column in self.operands:
             codes = case[at : at + column.count]
             parts.append([decoded(code, column.format) for code in codes])
             at += column.count
-        if self.shape.scale is None:
-            for k, rounding in enumerate((self.spec.lhs, self.spec.rhs)):
-                assert rounding is not None
-                parts[k] = [_rounded(x, rounding) for x in parts[k]]
         return parts
 
     def expected(self, cases: Sequence[Inputs]) -> Results:
@@ -100,7 +96,7 @@ class DotProduct:
                 a, b, c, self.spec, a_scales=a_scales, b_scales=b_scales
             )
             output = self.spec.output
-            values.append(value if output is None else _rounded(value, output))
+            values.append(value if output is None else ps.oracle.round_exact(value, output).value)
         return [(code_of(value, self.result), None) for value in values]
 
     def differing(self, cases: Sequence[Inputs], results: Results) -> list[int]:
@@ -210,15 +206,6 @@ def dot_product(machine: str, count: int | None = None) -> DotProduct:
 def _element(fmt: Any) -> str:
     name = str(fmt.element if isinstance(fmt, ps.BlockFormat) else fmt)
     return CONTAINERS.get(name, name)
-
-
-@lru_cache(maxsize=1 << 17)
-def _rounding(x: float, sign: float, rounding: ps.RoundingSpec) -> float:
-    return ps.oracle.round_exact(x, rounding).value
-
-
-def _rounded(x: float, rounding: ps.RoundingSpec) -> float:
-    return _rounding(x, math.copysign(1.0, x), rounding)
 
 
 @lru_cache(maxsize=4)

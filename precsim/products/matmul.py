@@ -75,7 +75,7 @@ def matmul(
     Parameters
     ----------
     a : array_like of float, shape (..., M, K) or (K,)
-        Left operand, float32 or float64.
+        Left operand, float32 or float64; float32 alone for machines and other blocks of steps.
     b : array_like of float, shape (..., K, N) or (K,)
         Right operand, of the same dtype. Dimensions combine as in `jax.numpy.matmul`.
     spec : str or MatmulSpec

@@ -12,7 +12,13 @@ from typing import NamedTuple
 
 from precsim.formats.arguments import nearest, shown
 from precsim.formats.block import BlockFormat
-from precsim.products.specs.fused_block import FLAT, FusedBlock, Schedule, parse_schedule
+from precsim.products.specs.fused_block import (
+    FLAT,
+    FusedBlock,
+    PairInterleaved,
+    Schedule,
+    parse_schedule,
+)
 from precsim.products.specs.grammar import (
     parse_piece,
     piece,
@@ -111,7 +117,13 @@ def list_machines() -> tuple[str, ...]:
     -------
     tuple of str
         Specs, machine by machine. One that names an accumulator follows that without a name. Pairs
-        of different operands, outputs and schedules are not listed.
+        of different operands, outputs and schedules are not listed. Nor is "h200", another name of
+        "h100".
+
+    Notes
+    -----
+    Machines with the same arithmetic share one canonical string, that of the spec: of "t4:fp16" it
+    is "ada:fp16".
 
     Examples
     --------
@@ -121,7 +133,7 @@ def list_machines() -> tuple[str, ...]:
     """
     names = []
     for machine, table in MACHINES.items():
-        fp8 = _FP8 + (_NARROWER if machine == _BLOCK_MACHINE else ())
+        fp8 = _narrow(machine)
         for kind, instruction in table.items():
             endings = ["", *(f":acc={name}" for name in instruction.accumulators[1:])]
             operands = fp8 if kind == "fp8" else (kind,)
@@ -140,11 +152,13 @@ def parse_machine(text: str) -> dict[str, object] | None:
         raise ValueError(f"{name} is no machine of a matmul spec: {UNDECIDED[name]}")
     if name not in NAMES:
         return None
-    name = SAME.get(name, name)
+    given, name = name, SAME.get(name, name)
     head, *options = split_outside_brackets(rest, ":")
     operands, _, output = head.partition("->")
     pieces = split_operands(operands, (1, 2)) or []
-    if not colon or not pieces or not all(pieces):
+    if not operands:
+        raise ValueError(f"{shown(text)} names no operand; those of {given} are {_listed(name)}")
+    if not pieces or not all(pieces):
         raise ValueError(
             f"{shown(text)} is not understood; allowed is MACHINE:LHS[_RHS][->OUTPUT][:acc=fp16][:SCHEDULE], for "
             "example 'h100:bf16' or 'h100:e4m3_e5m2:promote128'"
@@ -166,7 +180,7 @@ def parse_machine(text: str) -> dict[str, object] | None:
     if accumulator not in instruction.accumulators:
         allowed = ", ".join(instruction.accumulators)
         raise ValueError(
-            f"{name} has no accumulator {shown(accumulator)} for {shown(operands)}; allowed are {allowed}"
+            f"{given} has no accumulator {shown(accumulator)} for {shown(operands)}; allowed are {allowed}"
         )
     is_half = accumulator == _FP16
     # The exponent of a zero term: 5 below the smallest normal one, and lower with more fraction
@@ -197,8 +211,9 @@ def _matrix_unit(
     pieces = lhs, rhs
     unit = unit_of(machine, [_bare(piece) for piece in pieces])
     if unit is None:
-        known = ", ".join(MATRIX_UNITS[machine])
-        raise ValueError(f"{machine} has no product {shown(text)}; its operands are {known}")
+        raise _no_product(machine, [_bare(piece) for piece in pieces], text)
+    if schedule == PairInterleaved():
+        raise _not_by_mma(text)
     if accumulator not in (None, _FP32):
         raise ValueError(
             f"{machine} has no accumulator {shown(accumulator)} for {shown(text)}; allowed is {_FP32}"
@@ -218,26 +233,53 @@ def _bare(piece: str) -> str:
 
 def _instruction(machine: str, lhs: str, rhs: str, schedule: Schedule, text: str) -> Instruction:
     names = [_bare(piece) for piece in (lhs, rhs)]
+    by_mma = schedule == PairInterleaved()
     if machine == _BLOCK_MACHINE and (instruction := _block_instruction(names)) is not None:
+        if by_mma:
+            raise _not_by_mma(text)
         return instruction
-    fp8 = _FP8 + (_NARROWER if machine == _BLOCK_MACHINE else ())
-    kinds = {"fp8" if name in fp8 else name for name in names}
+    kinds = {"fp8" if name in _narrow(machine) else name for name in names}
     table = MACHINES[machine]
     kind = kinds.pop()
-    if kinds or kind not in table:
-        known = ", ".join(", ".join(fp8) if k == "fp8" else k for k in table)
-        if machine == _BLOCK_MACHINE:
-            known += f", {', '.join(_BLOCK_OPERANDS)}"
-        near = None if kinds else nearest(kind, [*(k for k in table if k != "fp8"), *fp8])
-        hint = f"; did you mean {near!r}?" if near else ""
-        raise ValueError(f"{machine} has no product {shown(text)}; its operands are {known}{hint}")
-    if str(schedule) == "mma":
-        if not set(names) <= set(_FP8) or machine not in _MMA_MACHINES:
-            raise ValueError(
-                f"schedule 'mma' is for fp8 operands of {', '.join(_MMA_MACHINES)}, not {shown(text)}"
-            )
-        return _MMA
-    return table[kind]
+    if kinds or kind not in table or "fp8" in names:
+        raise _no_product(machine, names, text)
+    if not by_mma:
+        return table[kind]
+    if not set(names) <= set(_FP8) or machine not in _MMA_MACHINES:
+        raise _not_by_mma(text)
+    return _MMA
+
+
+def _narrow(machine: str) -> tuple[str, ...]:
+    return _FP8 + (_NARROWER if machine == _BLOCK_MACHINE else ())
+
+
+def _operands(machine: str) -> list[str]:
+    """Return the names of a machine's operands."""
+    if machine in MATRIX_UNITS:
+        return list(MATRIX_UNITS[machine])
+    kinds = [_narrow(machine) if kind == "fp8" else (kind,) for kind in MACHINES[machine]]
+    blocks = _BLOCK_OPERANDS if machine == _BLOCK_MACHINE else ()
+    return [*(name for names in kinds for name in names), *blocks]
+
+
+def _listed(machine: str) -> str:
+    return ", ".join(_operands(machine))
+
+
+def _no_product(machine: str, names: list[str], text: str) -> ValueError:
+    """Return the error for operands that a machine does not multiply."""
+    given = text.partition(":")[0]
+    near = nearest(names[0], _operands(machine)) if len(set(names)) == 1 else None
+    hint = f"; did you mean {near!r}?" if near else ""
+    return ValueError(
+        f"{given} has no product {shown(text)}; its operands are {_listed(machine)}{hint}"
+    )
+
+
+def _not_by_mma(text: str) -> ValueError:
+    machines = ", ".join(_MMA_MACHINES)
+    return ValueError(f"schedule 'mma' is for fp8 operands of {machines}, not {shown(text)}")
 
 
 def _block_instruction(names: list[str]) -> Instruction | None:

@@ -15,7 +15,7 @@ from precsim.products.specs.fused_block import ceil_div
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
 from precsim.products.tensor_core.oracle_schedule import CHAINED, scheduled
-from precsim.products.tensor_core.step_block_oracle import block_dot_exact
+from precsim.products.tensor_core.step_block_oracle import block_dot_exact, rounded_operand
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.oracle import round_exact
 from precsim.rounding.scaled.oracle import quantize_blocks_exactly
@@ -57,8 +57,10 @@ def fused_dot_exact(
     Parameters
     ----------
     a, b : sequence of float, length K
-        Values of the operands' formats; for block formats float32 numbers, which are quantized as
-        whole arrays. Any numbers that are floats exactly, of whatever type.
+        Numbers, which are rounded as the spec's operands are: values of the formats stay as they
+        are, but for subnormal ones where the machine flushes them. Numbers for a format in mode sr
+        have to be its values. For block formats float32 numbers, which are quantized as whole
+        arrays. Any numbers that are floats exactly, of whatever type.
     c : float
         First value of the accumulator, or of the total to which chains of steps are added; 0 where
         scales of whole arrays multiply the result.
@@ -198,6 +200,7 @@ def _products(
     if given is not None:
         return [Product(*factors) for factors in zip(a, b, *given, strict=True)], None
     if not len(a) or core.lhs.blocks is None or core.rhs.blocks is None:
+        a, b = rounded_operand(a, core.lhs.rounding), rounded_operand(b, core.rhs.rounding)
         return [Product(x, y) for x, y in zip(a, b, strict=True)], None
     columns, alphas = [], []
     for values, operand, blocks in ((a, core.lhs, core.lhs.blocks), (b, core.rhs, core.rhs.blocks)):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, TypeAlias
 
 from precsim.formats.floating import FloatFormat
@@ -30,7 +30,7 @@ Add: TypeAlias = Callable[[float, float], float]
 
 
 def block_dot_exact(a: Sequence[float], b: Sequence[float], c: float, spec: MatmulSpec) -> float:
-    """Return c + a . b by the steps and the schedule of a spec, of values of the operands."""
+    """Return c + a . b by the steps and the schedule of a spec."""
     return block_dot_by(
         a, b, c, spec, step=partial(step_exact, spec=spec), add=partial(add_chains, spec=spec)
     )
@@ -46,8 +46,21 @@ def block_dot_by(
         return c
     first = c if isinstance(block, ExactBlock | FlooredBlock) else _rounded(c, spec.accumulator)
     first = _plain(first) if isinstance(block, PairwiseBlock) else first
-    pairs = list(zip(a, b, strict=True))
+    pairs = list(zip(rounded_operand(a, spec.lhs), rounded_operand(b, spec.rhs), strict=True))
     return scheduled(pairs, first, block, lambda total, products, _: step(total, products), add)
+
+
+def rounded_operand(values: Sequence[float], rounding: RoundingSpec | None) -> list[float]:
+    """Round numbers as a product does its operand; stochastically none, as they have no bits."""
+    if rounding is None or rounding.mode is RoundingMode.STOCHASTIC:
+        return list(values)
+    return [_operand(x, math.copysign(1.0, x), rounding) for x in values]
+
+
+@lru_cache(maxsize=1 << 17)
+def _operand(x: float, sign: float, rounding: RoundingSpec) -> float:
+    """Round a number, of that sign if it is a zero."""
+    return round_exact(x, rounding).value
 
 
 def add_chains(x: float, y: float, spec: MatmulSpec) -> float:

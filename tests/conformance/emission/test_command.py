@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conformance.__main__ import main
+from conformance.emission import command
+from conformance.emission.functions import Function
 from conformance.emission.layouts import CHECKER
 
 EXAMPLE = CHECKER.with_name("example.h")
@@ -86,6 +89,7 @@ def test_checker_compares_results(tmp_path: Path) -> None:
         ]
         right = [" ".join(x[-columns:]) for x in words]
         assert run("compare", path, "\n".join(right) + "\n")[0] == 0
+        assert run("compare", path, "\n".join(right) + "\n\n \r\n")[0] == 0
         other = "1" if int(words[6][-columns], 16) == 0 else "0"
         status, printed = run("compare", path, "\n".join([*right[:6], other, *right[7:]]) + "\n")
         assert (status, " case 7: " in printed, "1 wrong" in printed) == (1, True, True)
@@ -145,8 +149,11 @@ def test_folder_and_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--operation", "round"], "--operation has 'round'; allowed are convert"),
         (["--machine", "h100:fp17"], "h100 has no product"),
         (["--machine", "fp16_fp16_fp32"], "machine is 'fp16_fp16_fp32'; allowed are products in"),
-        (["--machine", "h100:fp16", "--k", "0"], "--k is 0; allowed are"),
-        (["--machine", "h100:fp16", "--k", "2000"], "--k is 2000; allowed are at most 1024"),
+        (["--machine", "h100:fp16", "--k", "0"], "--k is 0; allowed are integers from 1 to 1024"),
+        (
+            ["--machine", "h100:fp16", "--k", "2000"],
+            "--k is 2000; allowed are integers from 1 to 1024",
+        ),
         (["--machine", "b200:mxfp4", "--k", "40"], "--k is 40; allowed are multiples of 32"),
         (["--machine", "h100:fp16", "--operation", "add"], "no function is both"),
         (["--random", "-1"], "--random is -1; allowed are integers from 0"),
@@ -169,3 +176,44 @@ def test_folders_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixtu
     arguments = ["--emit", "testfloat", "--machine", "h100:fp16", "--out", str(tmp_path / "c")]
     assert main(arguments) == 2
     assert "--emit testfloat has no dot products" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError("no space"), AssertionError()])
+def test_what_ends_early_leaves_no_folder(
+    problem: BaseException,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first file is written, the second is not; then the same command works."""
+    written = command.emit
+
+    def emit_one(function: Function, *rest: Any) -> command.Written:
+        if function.name.endswith("saturate"):
+            raise problem
+        return written(function, *rest)
+
+    arguments = ["--emit", "hex", *CAST, "--mode", "rne", "--random", "5"]
+    arguments += ["--rule", "infinity", "saturate", "--out", str(tmp_path / "new")]
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "emit", emit_one)
+        if isinstance(problem, AssertionError):
+            with pytest.raises(AssertionError):
+                main(arguments)
+        else:
+            said, status = ("error: no space\n", 2) if problem.args else ("interrupted\n", 130)
+            assert main(arguments) == status
+            assert capsys.readouterr().err == said
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "new.partial").mkdir()
+    assert main(arguments) == 2
+    assert "new.partial exists" in capsys.readouterr().err
+    (tmp_path / "new.partial").rmdir()
+    assert main(arguments) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("before", [["--emit"], ["--emit", "hex"], ["--emit=c"]])
+def test_help_needs_no_layout(before: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*before, "--help"]) == 0
+    assert "--operation convert" in capsys.readouterr().out

@@ -307,3 +307,42 @@ def test_every_machine_that_is_listed_is_one() -> None:
         listed = {other.split(":")[1] for other in names if other.startswith(f"{machine}:")}
         said = str(error.value).partition("its operands are ")[2].partition(";")[0].split(", ")
         assert sorted(said) == sorted(listed)
+
+
+def test_mma_is_a_schedule_of_fp8_on_h100_and_b200_alone() -> None:
+    """It changes bits, so no other machine may take it; specs without a machine may."""
+    taken, said = set(), set()
+    for name in (*ps.list_machines(), "h200:e4m3", "h200:fp16", "avx512:bf16->bf16"):
+        try:
+            MatmulSpec.parse(f"{name}:mma")
+            taken.add(name)
+        except ValueError as error:
+            said.add(str(error).partition(", not")[0])
+    assert said == {"schedule 'mma' is for fp8 operands of h100, b200"}
+    fp8 = {
+        f"{m}:{x}{end}"
+        for m in ("h100", "b200")
+        for x in ("e4m3", "e5m2")
+        for end in ("", ":acc=fp16")
+    }
+    assert taken == fp8 | {"h200:e4m3"}
+    what_if = MatmulSpec.parse("fp16_fp16_fp32:floored8x24:mma")
+    assert str(what_if) == "fp16_fp16_fp32:floored8x24:mma"
+    assert MatmulSpec.parse(str(what_if)) == what_if
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mi300x", "'mi300x' names no operand; those of mi300x are fp16, bf16, xf32, e4m3fnuz"),
+        ("h100:->bf16", "names no operand; those of h100 are fp16"),
+        ("mi300x:tf32", "e5m2fnuz; did you mean 'xf32'?"),
+        ("h200:e2m1", "h200 has no product 'h200:e2m1'; its operands are fp16"),
+        ("h200:fp16:acc=bf16", "h200 has no accumulator 'bf16'"),
+        ("h100:fp8", "h100 has no product 'h100:fp8'; its operands are fp16"),
+    ],
+)
+def test_messages_of_machines(text: str, message: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        MatmulSpec.parse(text)
+    assert message in str(error.value)

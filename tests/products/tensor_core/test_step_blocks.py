@@ -50,6 +50,18 @@ WHAT_IF = [
     "bf16_bf16_fp32[rto]:dot2:promote4",
     "fp32_fp32_fp32[rtn]:dot2:product=fp32[rto:flush_tiny]",
 ]
+NOT_OF_THE_FORMAT = [
+    "mi250:fp16",
+    "mi250:bf16",
+    "arm:bf16",
+    "avx512:bf16",
+    "mi300x:xf32",
+    "h100:tf32",
+    "h100:e4m3",
+    "fp16[flush_after_rounding]_fp16_fp32:fused4x23",
+    "fp16[rtz]_e4m3[saturate]_fp32:floored4x12",
+]
+"""Operands that are rounded, or flushed."""
 LARGE = float(np.finfo(np.float32).max)
 
 
@@ -195,3 +207,13 @@ def test_options_of_an_operand_keep_the_machine() -> None:
     spec = ps.MatmulSpec.parse("mi250:bf16[rtz]")
     assert str(spec) == "mi250:bf16[rtz]"
     assert spec.lhs == ps.RoundingSpec.parse("bf16:rtz:flush_after_rounding")
+
+
+@pytest.mark.parametrize("name", NOT_OF_THE_FORMAT)
+def test_the_oracle_rounds_and_flushes_operands(name: str) -> None:
+    """Subnormal numbers of every width, and numbers between values of the formats."""
+    x = np.float32([2.0**-15, -(2.0**-24), 2.0**-130, 1 + 2.0**-11, -1 - 2.0**-9, -0.0, 7e4, 500])
+    for a, b in ((x, np.ones_like(x)), (np.full_like(x, 0.5), x)):
+        wanted = exact(name, a[:, None], b[None, :], np.zeros((len(x), len(x)), np.float32))
+        got = jax.jit(lambda a, b: ps.matmul(a, b, name, backend="emulated"))(a[:, None], b[None])
+        assert np.array_equal(np.asarray(got), wanted, equal_nan=True)
