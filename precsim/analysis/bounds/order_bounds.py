@@ -18,7 +18,7 @@ from precsim.arithmetic.sums.order import (
     TwoSum,
     parse_order,
 )
-from precsim.formats.arguments import integer
+from precsim.formats.arguments import integer, shown
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec, SpecLike
 
@@ -37,6 +37,7 @@ def order_bound(
     ----------
     order : str or Order
         "sequential", "pairwise", "blockedN", "kahan", "two_sum" or "exact", as in `MatmulSpec`.
+        Products of machines are bounded by `precsim.running_bound`.
     n : int
         Number of products, K of a matrix product, at least 1.
     unit_roundoff : float, str, FloatFormat or RoundingSpec
@@ -101,7 +102,7 @@ def order_bound(
     >>> f"{ps.errors.order_bound('sequential', 10_000, 'fp32', confidence=0.99):.1e}"
     '3.2e-05'
     """
-    order, n = parse_order(order), integer(n, "n", 1)
+    order, n = _order(order), integer(n, "n", 1)
     if confidence is None:
         return _always(order, n, unit_roundoff)
     height = _height(order, n)
@@ -114,6 +115,16 @@ def order_bound(
         return min(likely, _always(order, n, unit_roundoff))
     except ValueError:  # n u is 1 or more, which ends the other bound only
         return likely
+
+
+def _order(given: str | Order) -> Order:
+    try:
+        return parse_order(given)
+    except ValueError as error:
+        if ":" not in str(given):
+            raise
+        hint = f"for products see precsim.running_bound(..., policy='fwd={shown(given)[1:-1]}')"
+        raise ValueError(f"{error}; {hint}") from None
 
 
 def _height(order: Order, n: int) -> int | None:

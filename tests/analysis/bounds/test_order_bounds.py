@@ -32,6 +32,10 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="order is 'kahn'"):
         ps.errors.order_bound("kahn", 10, "bf16")
     with pytest.raises(
+        ValueError, match=r"see precsim.running_bound\(..., policy='fwd=mi300x:fp16"
+    ):
+        ps.errors.order_bound("mi300x:fp16", 10, "fp32")
+    with pytest.raises(
         ValueError, match="allowed for order 'kahan' are formats rounded to nearest"
     ):
         ps.errors.order_bound("kahan", 10, "bf16:rtz")
