@@ -90,7 +90,7 @@ def test_a_policy_writes_its_moments() -> None:
 )
 def test_what_is_no_optimizer_is_refused(wrap: Any, name: str) -> None:
     """Defect: "'str' object has no attribute 'init'", at the first step."""
-    with pytest.raises(TypeError, match="^inner is 'adam'; allowed is an optimizer of optax$"):
+    with pytest.raises(TypeError, match=r"^inner is 'adam'; allowed is an optimizer of optax$"):
         wrap("adam")
 
 
