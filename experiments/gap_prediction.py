@@ -121,7 +121,8 @@ def predict_gaps(
         raise ValueError(f"optimizer is {config.optimizer!r}; allowed is 'sgd'")
     if isinstance(policies, str):
         raise TypeError(f"policies is {policies!r}; allowed are lists of policies")
-    if len(model) != 2 or not all(map(callable, model)):
+    pair: Any = model
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(callable, pair))):
         raise TypeError(
             "model is no pair of functions; allowed is a pair of functions (init, apply)"
         )

@@ -203,7 +203,7 @@ def test_what_is_not_allowed_is_refused_before_anything_runs(
     """Defect: batches were empty or short, or a message named other arguments."""
     config = ps.TrainConfig(policy="fp32", steps=4, batch_size=8)
     size = change.pop("size", 64)
-    given = {"policies": ["bf16"], "model": gp.mlp(), "probes": 2} | change
+    given: dict[str, Any] = {"policies": ["bf16"], "model": gp.mlp(), "probes": 2} | change
     data = [each[:size] for each in gp.digits()[:2]]
     with pytest.raises((ValueError, TypeError), match=message):
         gp.predict_gaps(config, data=data, **given)

@@ -96,6 +96,6 @@ def test_what_is_no_optimizer_is_refused(wrap: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["rounding", "mu", "nu"])
 def test_formats_beyond_float32_are_refused(name: str) -> None:
-    given = {"rounding": "bf16"} | {name: "fp64"}
+    given: dict[str, Any] = {"rounding": "bf16"} | {name: "fp64"}
     with pytest.raises(ValueError, match=rf"^{name} is 'fp64'; allowed are formats"):
         ps.optax.round_states(optax.adam(0.1), **given)
