@@ -82,11 +82,12 @@ def predict_gaps(
     policies : sequence of str
         What is predicted.
     model : pair of functions
-        As of `ps.train`, without a state; its weights are a dict of arrays, its outputs logits.
+        ``init(key)`` and ``apply(weights, inputs)``, without a state; the weights are a dict of
+        arrays, the outputs logits.
     data : sequence of two arrays
-        Inputs and labels for training.
+        Inputs and labels for training, at least `probes` batches.
     probes : int
-        At how many times of the float32 run a step is made in each policy.
+        At how many times of the float32 run a step is made in each policy; at most its steps.
 
     Returns
     -------
@@ -96,10 +97,14 @@ def predict_gaps(
     Raises
     ------
     ValueError
-        If the optimizer is another one, or the weights are no dict of arrays.
+        If the optimizer is another one, the weights are no dict of arrays, `probes` is out of
+        range, or there are too few examples.
+    TypeError
+        If `policies` is one text, or `model` no pair of functions.
 
     Notes
     -----
+    Where float32 makes no step at all, the share of a policy's is 1, and all of it is noise.
     Cost: for each policy a compilation of the training step and one of the forward pass; a step at
     each probe; the logits of all examples once. Nothing is trained in a policy.
 
@@ -114,6 +119,22 @@ def predict_gaps(
     """
     if config.optimizer != "sgd":
         raise ValueError(f"optimizer is {config.optimizer!r}; allowed is 'sgd'")
+    if isinstance(policies, str):
+        raise TypeError(f"policies is {policies!r}; allowed are lists of policies")
+    pair: Any = model
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(callable, pair))):
+        raise TypeError(
+            "model is no pair of functions; allowed is a pair of functions (init, apply)"
+        )
+    if isinstance(probes, bool) or probes not in range(1, config.steps + 1):
+        raise ValueError(
+            f"probes is {probes}; allowed are integers from 1 to {config.steps}, steps"
+        )
+    if len(data[0]) < probes * config.batch_size:
+        raise ValueError(
+            f"data has {len(data[0])} examples; allowed are {probes * config.batch_size} and more, "
+            f"{probes} batches of {config.batch_size}"
+        )
     init, apply = model
     weights = jax.eval_shape(init, jax.random.key(0))
     if not isinstance(weights, dict) or any(not hasattr(w, "shape") for w in weights.values()):
@@ -146,7 +167,7 @@ def predict_gaps(
         emulated = _batched(ps.emulate(apply, policy), x, config.batch_size)(stored)
         shares, noises = [], []
         for ours, theirs in zip(expected, changes(policy), strict=True):
-            share = (ours @ theirs) / (ours @ ours)
+            share = (ours @ theirs) / (ours @ ours) if ours.any() else 1.0
             shares.append(share)
             noises.append(np.sum((theirs - share * ours) ** 2) / (4 * config.learning_rate))
         reached = np.interp(_reached(steps, np.array(shares)), steps, losses)

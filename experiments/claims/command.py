@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any
 
 import jax
@@ -51,14 +53,33 @@ def settled(claims: Sequence[Claim], *, full: bool, jobs: int) -> Iterator[Outco
         yield from (settle(claim, full=full) for claim in claims)
         return
     told = {name: getattr(jax.config, name) for name in CACHE}
-    count = min(jobs, len(claims))
+    count, others = min(jobs, len(claims)), active_children()
     with ProcessPoolExecutor(count, get_context("spawn"), _configure, (told,)) as pool:
         try:
-            yield from pool.map(partial(_settle, full=full), [claim.number for claim in claims])
+            with _uninterrupted():
+                found = pool.map(partial(_settle, full=full), [each.number for each in claims])
+            yield from found
         except BrokenProcessPool:
             raise ValueError("a process that settles claims was ended from outside") from None
+        except BaseException:
+            for process in set(active_children()).difference(others):
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back, also in all processes that start meanwhile: this one hears it later."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _configure(told: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import integer, member, shown, unknown
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
+from precsim.formats.layout import BINARY32
 from precsim.formats.notebook import InNotebooks
 from precsim.formats.numbers import Format
 from precsim.formats.registry import AnyFormat, get_format
@@ -187,6 +188,15 @@ class RoundingSpec(InNotebooks):
             elif value is not getattr(default, name):
                 parts.append(str(value))
         return ":".join(parts)
+
+
+def refuse_beyond_float32(what: str, spec: RoundingSpec) -> None:
+    """Refuse a format with values that are not float32 numbers, in which the results are kept."""
+    if not spec.format.fits(BINARY32):
+        raise ValueError(
+            f"{what} is '{spec}'; allowed are formats whose values are float32 numbers, which hold the "
+            "results"
+        )
 
 
 def _named(text: str) -> dict[str, object]:

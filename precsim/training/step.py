@@ -92,7 +92,7 @@ def initial_state(
     check_moments(policy.buffers, optimizer_state)
     if setup.optimizer is not None:
         check_arguments(setup.optimizer, optimizer_state, params)
-    return TrainState(
+    state = TrainState(
         params=params,
         model_state=model_state,
         optimizer_state=optimizer_state,
@@ -106,6 +106,21 @@ def initial_state(
         if AllReduce.parse(config.all_reduce).has_feedback
         else None,
     )
+    return _without_repeats(state)
+
+
+def _without_repeats(state: TrainState) -> TrainState:
+    """Copy each array that a state holds a second time: a step takes over the memory of each."""
+    seen: set[int] = set()
+
+    def own(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and id(leaf) in seen:
+            return jnp.copy(leaf)
+        seen.add(id(leaf))
+        return leaf
+
+    found: TrainState = jax.tree.map(own, state)
+    return found
 
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]

@@ -7,15 +7,15 @@ from typing import Any
 
 from precsim.arithmetic.sums.order import PAIRWISE, Order, parse_order
 from precsim.formats.arguments import shown
-from precsim.formats.layout import BINARY32
 from precsim.formats.notebook import InNotebooks
 from precsim.formats.scaled import refuse_scaled
 from precsim.products.specs.spec import MatmulSpec
-from precsim.rounding.spec import RoundingSpec
+from precsim.rounding.spec import RoundingSpec, refuse_beyond_float32
 from precsim.transform.scopes import check_pattern, kind_of, matches
 from precsim.transform.settings import (
     FIELDS,
     PARTS,
+    both_names,
     loss_scale_text,
     read_change,
     read_settings,
@@ -193,7 +193,7 @@ class Policy(InNotebooks):
         required = ("params", "elementwise", "update", "optimizer_state", "reductions")
         for name in (*required, *_CAN_BE_NONE):
             if name in required or getattr(self, name) is not None:
-                fill(self, name, _rounding(name, getattr(self, name), is_scaled=name in _STATE))
+                fill(self, name, _rounding(name, getattr(self, name)))
         if self.functions == "portable":  # all buffers are one vector there
             for name, spec in self.buffers.items():
                 refuse_scaled(spec.format, f"{name or 'optimizer_state'} of portable functions")
@@ -201,8 +201,9 @@ class Policy(InNotebooks):
             product = MatmulSpec.parse(getattr(self, name))
             fill(self, name, product)
             for part in ("lhs", "rhs", "product", "adder", "accumulator", "output"):
-                if part != "accumulator" or not product.has_register:
-                    _refuse_beyond_float32(f"{part} of {name}", getattr(product, part))
+                spec = getattr(product, part)
+                if spec is not None and (part != "accumulator" or not product.has_register):
+                    refuse_beyond_float32(f"{part} of {name}", spec)
         fill(self, "loss_scale", loss_scale_text(self.loss_scale))
         if self.is_compensated and self.update != self.params:
             raise ValueError(
@@ -332,22 +333,13 @@ class Policy(InNotebooks):
         return f"{rule.scope}:{write_settings(changes or {'e': self.elementwise})}"
 
 
-def _rounding(name: str, value: RoundingSpec | str, *, is_scaled: bool = False) -> RoundingSpec:
-    """Return the rounding of a field: a format within float32, with scales where that is said."""
-    spec = RoundingSpec.parse(value)
-    if not is_scaled:
+def _rounding(field: str, value: RoundingSpec | str) -> RoundingSpec:
+    """Return the rounding of a field: a format within float32, with scales in a state."""
+    spec, name = RoundingSpec.parse(value), both_names(field)
+    if field not in _STATE:
         refuse_scaled(spec.format, name)
-    _refuse_beyond_float32(name, spec)
+    refuse_beyond_float32(name, spec)
     return spec
-
-
-def _refuse_beyond_float32(name: str, spec: RoundingSpec | None) -> None:
-    """Refuse a format with values that are not float32 numbers."""
-    if spec is not None and not spec.format.fits(BINARY32):
-        raise ValueError(
-            f"{name} is '{spec}'; allowed are formats whose values are float32 numbers, in which a policy "
-            "computes"
-        )
 
 
 @lru_cache(maxsize=1)

@@ -47,6 +47,12 @@ JMP = {"params": "p", "compute": "c", "output": "o"}
 _KEYS = ("p", "c", "o", "acc", *list(FIELDS)[1:])
 
 
+def both_names(field: str) -> str:
+    """Return the name of a field, with its key in texts: "first_moment (mu=)"."""
+    key = next((key for key, name in FIELDS.items() if name == field), field)
+    return field if key == field else f"{field} ({key}=)"
+
+
 def read_settings(text: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return the settings of the preset, and those given, in ``PRESET,KEY=VALUE,...``.
 

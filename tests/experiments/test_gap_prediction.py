@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -72,7 +73,7 @@ def test_weights_that_are_no_dict_of_arrays_are_refused() -> None:
     )
     for other in others:
         with pytest.raises(ValueError, match="model has weights in another structure; allowed is"):
-            gp.predict_gaps(config, ["bf16"], model=(other, apply), data=gp.digits()[:2])
+            gp.predict_gaps(config, ["bf16"], model=(other, apply), data=gp.digits()[:2], probes=1)
 
 
 @pytest.mark.long
@@ -183,3 +184,39 @@ def test_checks_hold_for_what_was_measured_and_can_fail() -> None:
     assert "rank correlation" in missed
     assert "fitted log error over that of the null" in missed
     assert "cnn, mxfp4: measured / predicted" in missed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"policies": "bf16"}, "policies is 'bf16'; allowed are lists of policies"),
+        ({"probes": 0}, "probes is 0; allowed are integers from 1 to 4, steps"),
+        ({"probes": 5}, "probes is 5; allowed are integers from 1 to 4, steps"),
+        ({"probes": True}, "probes is True; allowed are integers from 1 to 4, steps"),
+        ({"size": 15}, "data has 15 examples; allowed are 16 and more, 2 batches of 8"),
+        ({"model": ({"w": np.zeros(1)}, abs)}, "model is no pair of functions; allowed is"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_before_anything_runs(
+    change: dict[str, Any], message: str
+) -> None:
+    """Defect: batches were empty or short, or a message named other arguments."""
+    config = ps.TrainConfig(policy="fp32", steps=4, batch_size=8)
+    size = change.pop("size", 64)
+    given: dict[str, Any] = {"policies": ["bf16"], "model": gp.mlp(), "probes": 2} | change
+    data = [each[:size] for each in gp.digits()[:2]]
+    with pytest.raises((ValueError, TypeError), match=message):
+        gp.predict_gaps(config, data=data, **given)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_model_that_does_not_move_has_no_gaps() -> None:
+    """Defect: the share of a step of length 0 was 0 / 0."""
+    config = ps.TrainConfig(policy="fp32", steps=2, batch_size=8)
+    model = (
+        lambda key: {"w": jnp.ones(1)},
+        lambda w, x: jnp.zeros((x.shape[0], 10)) + 0 * w["w"],
+    )
+    found = gp.predict_gaps(config, ["bf16"], model=model, data=gp.digits()[:2], probes=2)
+    assert found["bf16"] == PredictedGap(forward=0.0, slowed=0.0, noise=0.0)

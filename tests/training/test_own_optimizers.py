@@ -53,3 +53,19 @@ def test_the_step_of_polyak_follows_from_the_loss() -> None:
     loss = np.mean(errors**2)
     expected = start["w"][:, 0] - loss / np.sum(gradient**2) * gradient
     np.testing.assert_allclose(found.weights["w"][:, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["lbfgs", "prodigy"])
+def test_states_that_hold_an_array_twice_run(name: str) -> None:
+    """Defect: "Attempt to donate the same buffer twice"; L-BFGS and Prodigy hold the weights."""
+    optimizer = {
+        "lbfgs": optax.lbfgs(0.1, linesearch=None),
+        "prodigy": optax.contrib.prodigy(0.1),
+    }[name]
+    config = ps.TrainConfig(policy="fp32", steps=2, batch_size=2)
+    model = ({"w": np.ones((4, 1), np.float32)}, lambda w, x: (x @ w["w"])[:, 0])
+    data = np.arange(8, dtype=np.float32).reshape(2, 4) / 8, np.array([1, 2], np.float32)
+    found = ps.train(config, model=model, data=data, optimizer=optimizer)
+    assert np.isfinite(found.losses).all()
+    assert (found.weights["w"] != 1).any()

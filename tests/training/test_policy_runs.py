@@ -75,16 +75,22 @@ def test_every_policy_that_parses_trains_and_prints_back(text: str, optimizer: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("p=mxfp8_e4m3", "params is mxfp8_e4m3, a block format"),
+        ("p=mxfp8_e4m3", "params (p=) is mxfp8_e4m3, a block format"),
         ("fn=portable,opt=mxfp4", "optimizer_state of portable functions is mxfp4, a block format"),
         ("fn=portable,nu=int8", "nu of portable functions is int8, an affine"),
-        ("mu=fp64", "first_moment is 'fp64'; allowed are formats whose values are float32"),
+        (
+            "mu=fp64",
+            "first_moment (mu=) is 'fp64'; allowed are formats whose values are float32",
+        ),
         ("fn=portable,opt=int8", "optimizer_state of portable functions is int8, an affine"),
         ("update=int8", "update is int8, an affine format"),
-        ("e=mxfp8_e4m3", "elementwise is mxfp8_e4m3, a block format"),
-        ("opt=fp64", "optimizer_state is 'fp64'; allowed are formats whose values are float32"),
+        ("e=mxfp8_e4m3", "elementwise (e=) is mxfp8_e4m3, a block format"),
+        (
+            "opt=fp64",
+            "optimizer_state (opt=) is 'fp64'; allowed are formats whose values are float32",
+        ),
         ("acc=fp64", "accumulator of forward is 'fp64'; allowed are formats whose values"),
-        ("p=q20.20", "params is 'q20.20'; allowed are formats whose values are float32"),
+        ("p=q20.20", "params (p=) is 'q20.20'; allowed are formats whose values are float32"),
     ],
 )
 def test_formats_that_a_training_cannot_have_are_refused_before_it(text: str, message: str) -> None:

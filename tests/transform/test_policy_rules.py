@@ -222,7 +222,10 @@ def test_toml_file(tmp_path: Path) -> None:
         ),
         ("bf16,order=pairwize", "did you mean 'pairwise'?"),
         ("bf16,softmax=mxfp4", "softmax is"),
-        ("bf16,red=fp64", "reductions is 'fp64'; allowed are formats whose values are float32"),
+        (
+            "bf16,red=fp64",
+            "reductions (red=) is 'fp64'; allowed are formats whose values are float32",
+        ),
     ],
 )
 def test_errors_of_rules(text: str, message: str) -> None:

@@ -92,8 +92,13 @@ class LossScaleAudit:
 
     @property
     def window(self) -> Window:
-        """The scales that all steps bear, but those with infinities or NaN of their own."""
+        """The scales that all steps bear, but those with infinities or NaN of their own.
+
+        It is empty where all steps have these.
+        """
         windows = [w for w, bad in zip(self.windows, self.nonfinite, strict=True) if not bad]
+        if self.nonfinite.size and not windows:
+            return Window(math.inf, 0.0)
         smallest = max((w.smallest for w in windows), default=0.0)
         return Window(smallest, min((w.largest for w in windows), default=math.inf))
 
@@ -174,9 +179,9 @@ class LossScaleAudit:
             return (
                 f"{text}; {_power(self.used[first - 1])} overflows first at step {first}, {place}"
             )
-        worst = int(np.argmax(self.underflow())) if steps else 0
-        share = float(self.underflow()[worst]) if steps else 0.0
-        return f"{text}; the one used never overflows, underflow is {100 * share:.2g} % at most"
+        share = float(np.max(self.underflow()[self.nonfinite == 0], initial=0.0))
+        used = "overflows at no other step, where" if bad.size else "never overflows,"
+        return f"{text}; the one used {used} underflow is {100 * share:.2g} % at most"
 
     def __str__(self) -> str:
         """Return the sentence and a table of up to twelve steps."""

@@ -93,6 +93,8 @@ class End(NamedTuple):
     place: str
     has_infinite: bool
     """Whether a result is infinite or NaN itself."""
+    is_real: bool
+    """Whether real numbers lose their bound here; else integers or Booleans may differ."""
 
     def __str__(self) -> str:
         """Return primitive, line and scope."""
@@ -109,11 +111,25 @@ def _any_infinite(arrays: list[Any]) -> Any:
     return jnp.any(jnp.stack([jnp.any(~jnp.isfinite(x)) for x in arrays] or [jnp.bool_(False)]))
 
 
+def _ends(given: list[Bounded], results: list[Bounded]) -> tuple[Any, Any]:
+    """Return whether real numbers lose their bound, and whether other ones begin to differ."""
+    before, after = ([each for each in x if each.is_real] for x in (given, results))
+    loses = _any_infinite([each.bound for each in after])
+    loses &= ~_any_infinite([each.bound for each in before])
+    return loses, differs_anywhere(results) & ~differs_anywhere(given)
+
+
 def _note(
-    ends: dict[int, End], number: int, name: str, place: str, is_end: Any, has_infinite: Any
+    ends: dict[int, End],
+    number: int,
+    name: str,
+    place: str,
+    loses: Any,
+    differs: Any,
+    has_infinite: Any,
 ) -> None:
-    if is_end and number not in ends:
-        ends[number] = End(name, place, bool(has_infinite))
+    if (loses or differs) and number not in ends:
+        ends[number] = End(name, place, bool(has_infinite), bool(loses))
 
 
 @dataclass
@@ -158,11 +174,9 @@ class Walk:
         if self.unlimited is None:
             return
         self._operations += 1
-        before, after = ([each for each in x if each.is_real] for x in (given, results))
-        is_end = _any_infinite([each.bound for each in after])
-        is_end &= ~_any_infinite([each.bound for each in before])
+        numbers = [each.array for each in results if each.is_real]
         note = partial(_note, self.unlimited, self._operations, op.name, _place(op))
-        jax.debug.callback(note, is_end, _any_infinite([each.array for each in after]))
+        jax.debug.callback(note, *_ends(given, results), _any_infinite(numbers))
 
     def counting(self, op: Operation, given: list[Bounded]) -> list[Bounded]:
         """Return the operands of an operation, without errors that others take back."""

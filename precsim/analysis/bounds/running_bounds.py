@@ -181,7 +181,7 @@ def bounded_run(
         shares, unlimited = None, dict[int, End]()
         if has_shares:
             shares = _shares(lambda one: compiled(one, arrays)[1], weights, bounds)
-        if has_shares and not all(np.isfinite(b).all() for b in bounds):
+        if has_shares and not all(map(_is_known, bounds)):
             watched = jax.jit(lambda arrays: run(replace(walk, unlimited=unlimited), arrays))
             jax.block_until_ready(watched(arrays))  # type: ignore[no-untyped-call]
             jax.effects_barrier()  # type: ignore[no-untyped-call]
@@ -190,9 +190,19 @@ def bounded_run(
         bounds=bounds,
         places=tuple(walk.places.values()),
         shares=shares,
-        unlimited=unlimited[min(unlimited)] if unlimited else None,
+        unlimited=_first(unlimited),
         tree=jax.tree.structure(traced.shape),
     )
+
+
+def _is_known(bound: np.ndarray) -> bool:
+    """Return whether real numbers have a bound, and others are those of the exact function."""
+    return bool(np.isfinite(bound).all() if bound.dtype == float else not bound.any())
+
+
+def _first(ends: dict[int, End]) -> End | None:
+    """Return the first end of real numbers; if there is none, that of integers and Booleans."""
+    return min(ends.items(), key=lambda end: (not end[1].is_real, end[0]))[1] if ends else None
 
 
 def _shares(

@@ -146,8 +146,9 @@ def tolerance(
     holds. ``atol + rtol * |exact|`` is above every bound, and of all such pairs the one with the
     least sum over the elements among 33 candidates; both are rounded up to two digits.
     An exact result is what the function has in float64. Two implementations in the same formats may
-    differ by twice as much. The share of an operation is what would be left of the bounds if no
-    other one erred: the compiled function runs once for each operation.
+    differ by twice as much. Where the exact result is infinite or NaN, so is the tested one. The
+    share of an operation is what would be left of the bounds if no other one erred: the compiled
+    function runs once for each operation.
 
     Sums are taken in the policy's order; in float32 that is left to the platform, in any order.
     Products in TF32 are another policy ("fwd=tf32_tf32_fp32").
@@ -194,7 +195,9 @@ def _reason(end: End | None) -> str:
     """Return why there is no bound, and what there is instead."""
     if end is None:
         return ""
-    if end.has_infinite:
+    if not end.is_real:
+        why = "errors of its operands may give another integer or Boolean"
+    elif end.has_infinite:
         why = "its result overflows or is NaN"
     elif end.primitive in ("cond", "while"):
         why = "the exact run may go another way"
@@ -214,8 +217,13 @@ def _pair(values: np.ndarray, bounds: np.ndarray) -> tuple[float, float]:
         return 0.0, 0.0
     if not np.isfinite(bound).all():
         return 0.0, math.inf
+    # What is infinite or NaN with a finite bound is so in the exact result: no error is allowed.
+    number = values.ravel().astype(float)
+    number, bound = number[np.isfinite(number)], bound[np.isfinite(number)]
+    if not bound.size:
+        return 0.0, 0.0
     # The exact result is at least this large.
-    size = np.maximum(np.abs(values.ravel().astype(float)) - bound, 0)
+    size = np.maximum(np.abs(number) - bound, 0)
     ratios = np.divide(bound, size, out=np.zeros_like(bound), where=size > 0)
     total = float(size.sum())
 

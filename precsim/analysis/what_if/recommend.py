@@ -52,7 +52,8 @@ def recommend(
     Parameters
     ----------
     values : array_like of float, TensorStatistics, or a pytree of them
-        Weights, gradients, activations; or their `precsim.errors.statistics`, merged over steps.
+        Weights, gradients, activations; or their `precsim.errors.statistics`, merged over steps. A
+        scalar counts as an array of one element.
     sqnr : float, optional
         The least signal-to-noise ratio of the rounded tensor, in dB. 6 dB are one bit.
     underflow : float, optional
@@ -167,7 +168,7 @@ def named_leaves(values: Any) -> Iterator[tuple[str, Any]]:
         values, is_leaf=lambda x: isinstance(x, TensorStatistics) or _is_numbers(x)
     )[0]
     for path, leaf in found:
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+        yield jax.tree_util.keystr(path, simple=True, separator="/") or "values", leaf
 
 
 def _is_numbers(x: Any) -> bool:
@@ -185,7 +186,7 @@ class _Tensor:
         self._statistics: dict[int | None, TensorStatistics] = {}
         self.given = leaf if isinstance(leaf, TensorStatistics) else None
         if self.given is None:
-            self.values = np.asarray(as_carrier(_not_traced(leaf, name), name)[0])
+            self.values = np.atleast_1d(as_carrier(_not_traced(leaf, name), name)[0])
             self.elements = self.values.size
         else:
             self.elements = self.given.elements
@@ -194,7 +195,6 @@ class _Tensor:
         if self.given is not None:
             return self.given
         size = spec.format.block_size if isinstance(spec.format, BlockFormat) else None
-        size = size if self.values.ndim else None
         if size not in self._statistics:
             self._statistics[size] = statistics(self.values, block_size=size, axis=self.axis)
         return self._statistics[size]
@@ -202,10 +202,19 @@ class _Tensor:
     def measure(self, spec: RoundingSpec, scale: float) -> Prediction:
         if self.given is not None:
             raise ValueError(f"measure is True, but {self.name} is statistics; allowed are values")
-        x = self.values if scale == 1 else self.values.astype(np.float64) * scale
+        x = self.values if scale == 1 else _scaled(self.values.astype(np.float64), scale)
         rates = range_rates(x, spec, axis=self.axis)
         ratio = measured_sqnr(round_to(x, spec, axis=self.axis), x)
         return Prediction(spec=spec, scale=scale, **rates._asdict(), sqnr=ratio)
+
+
+def _scaled(x: np.ndarray, scale: float) -> np.ndarray:
+    """Return products; those beyond float64's range are its last numbers, so that they count."""
+    with np.errstate(over="ignore", under="ignore"):
+        product = x * scale
+    ends = np.finfo(np.float64)
+    product = np.where((product == 0) & (x != 0), np.copysign(ends.smallest_subnormal, x), product)
+    return np.where(np.isinf(product) & np.isfinite(x), np.copysign(ends.max, x), product)
 
 
 def _not_traced(leaf: Any, name: str) -> Any:

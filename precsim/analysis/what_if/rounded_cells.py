@@ -109,7 +109,9 @@ def errors_of(cells: Cells, spec: RoundingSpec) -> Errors:
         coarse = mean_square(cells, first)
         steps = (np.abs(r - x) for r, x in zip((first, last), cells[2:], strict=True))
         is_near = np.maximum(*steps) <= np.ldexp(1.0, unit)
-    fine = np.ldexp(_equally_likely(spec), 2 * (unit - cells.exponent))
+    # Between ends that become the same number, far below an ulp, this is of no use.
+    below = np.where(first == last, 0, unit - cells.exponent)
+    fine = np.ldexp(_equally_likely(spec), 2 * below)
     return Errors(first, np.where(first == last, coarse, fine), unit, is_near)
 
 

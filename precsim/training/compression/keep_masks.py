@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from precsim._arrays import Array
+from precsim.training.recipes.inner import with_extra_arguments
 from precsim.training.recipes.leaves import is_trained
 
 
@@ -66,7 +67,7 @@ def keep_masks(inner: Any, masks: Any) -> Any:
                 f"masks{jax.tree_util.keystr(path)} has dtype {getattr(mask, 'dtype', type(mask))}; "
                 "allowed is bool"
             )
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_arguments(inner)
 
     def init(params: Any) -> MaskedState:
         has_arrays = bool(jax.tree.leaves(params))  # optax asks with a tree that has none, too

@@ -8,18 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from precsim._arrays import Array, ArrayLike, bitcast, is_jax
+from precsim._arrays import Array, ArrayLike, bitcast, is_array, is_jax
 from precsim._calls import in_numpy
 from precsim._loops import computed_once
 from precsim.arithmetic.elementwise import divide, multiply, subtract
 from precsim.arithmetic.sums.accumulate import accumulate
 from precsim.formats.affine import AffineFormat, Granularity
+from precsim.formats.arguments import shown
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.formats.registry import AnyFormat
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.scaled.affine import Groups, dequantize_groups
 from precsim.rounding.scaled.scale import Scale, with_scale
 from precsim.rounding.spec import RoundingSpec
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def round_to_steps(x: ArrayLike, step: ArrayLike, fmt: str | AnyFormat | RoundingSpec) -> Array:
@@ -45,7 +48,8 @@ def round_to_steps(x: ArrayLike, step: ArrayLike, fmt: str | AnyFormat | Roundin
     ------
     ValueError
         If `fmt` has more than one scale, is unsigned and symmetric, or rounds stochastically; if
-        `step` is not one number. Nothing is raised because of values.
+        `step` is not one number, or a Python number beyond float32's range. Nothing is raised
+        because of values in arrays.
     TypeError
         If `x` or `step` is float64 or no float.
 
@@ -59,8 +63,8 @@ def round_to_steps(x: ArrayLike, step: ArrayLike, fmt: str | AnyFormat | Roundin
 
     Each operation is rounded once to float32, the sum is pairwise: the same bits everywhere.
     Special values: an infinity or a NaN in x, and a step that is not positive and normal, make all
-    results NaN. Under `jax.vmap`, N counts one example. Cost: about 300 integer operations per
-    element, forward and backward each.
+    results and all gradients NaN. Under `jax.vmap`, N counts one example. Cost: about 300 integer
+    operations per element, forward and backward each.
 
     Source: Esser et al., *Learned Step Size Quantization*, ICLR 2020 (arXiv 1902.08153), equations
     1 to 5.
@@ -77,9 +81,7 @@ def round_to_steps(x: ArrayLike, step: ArrayLike, fmt: str | AnyFormat | Roundin
     ([1.0, 1.0, 0.0], 1.5712)
     """
     spec = _checked(fmt)
-    given: Any = step
-    given = np.float32(given) if isinstance(given, (int, float)) else given
-    arrays = {"x": as_carrier(x, "x"), "step": as_carrier(given, "step")}
+    arrays = {"x": as_carrier(x, "x"), "step": as_carrier(_number(step), "step")}
     for name, (_, carrier) in arrays.items():
         if carrier is not FLOAT32:
             raise TypeError(f"{name} has dtype {carrier.name}; allowed is float32")
@@ -91,6 +93,17 @@ def round_to_steps(x: ArrayLike, step: ArrayLike, fmt: str | AnyFormat | Roundin
         return _rounded(jnp.asarray(x), jnp.asarray(step), spec)
 
     return run(*both) if any(map(is_jax, both)) else in_numpy(run, *both)
+
+
+def _number(step: Any) -> Any:
+    """Return a Python number as the float32 number next to it, arrays as they are."""
+    if isinstance(step, (int, float)) and not isinstance(step, bool):
+        if _LARGEST < abs(step) < math.inf:
+            raise ValueError(f"step is {shown(step)}; allowed are numbers within float32's range")
+        return np.float32(step)
+    if not is_array(step):
+        raise TypeError(f"step is {shown(step)}; allowed is a number, or a float32 array of one")
+    return step
 
 
 def _checked(given: str | AnyFormat | RoundingSpec) -> RoundingSpec:
@@ -130,7 +143,8 @@ def _backward(spec: RoundingSpec, residuals: tuple[Any, Any], g: Array) -> tuple
     x, step = residuals
     fmt: Any = spec.format
     least, most = np.float32(fmt.min_code), np.float32(fmt.max_code)
-    codes, _ = _codes(x, step, spec)
+    codes, scale = _codes(x, step, spec)
+    lost = jnp.isnan(bitcast(scale, FLOAT32.float_dtype))
     quotient = computed_once(divide(x, step, "fp32"))
     is_inside = (quotient > least) & (quotient < most)
     error = subtract(codes.astype(np.float32), quotient, "fp32")
@@ -138,7 +152,9 @@ def _backward(spec: RoundingSpec, residuals: tuple[Any, Any], g: Array) -> tuple
     products = computed_once(multiply(g, slope, "fp32")).reshape(-1)
     total = accumulate(products, "fp32", order="pairwise")
     factor = np.float32(1 / math.sqrt(max(x.size, 1) * float(most)))
-    return jnp.where(is_inside, g, np.float32(0)), multiply(total, factor, "fp32")
+    both = jnp.where(is_inside, g, np.float32(0)), multiply(total, factor, "fp32")
+    of_x, of_step = (jnp.where(lost, np.float32(np.nan), each) for each in both)
+    return of_x, of_step
 
 
 _rounded.defvjp(_forward, _backward)

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 
 from precsim._arrays import Array
-from precsim.rounding.spec import RoundingSpec, SpecLike
+from precsim.rounding.spec import RoundingSpec, SpecLike, refuse_beyond_float32
+from precsim.training.recipes.inner import with_extra_arguments
 from precsim.training.recipes.leaves import is_trained, widened
 from precsim.training.recipes.optimizers import find_buffers
 from precsim.training.recipes.rounded_leaves import check_moments, key_of_noise, round_leaves
@@ -56,9 +57,11 @@ def round_states(
     Raises
     ------
     ValueError
-        If the state has no moment `mu` or `nu`, and a rounding is given for it.
+        If float32 does not hold a format, or the state has no moment `mu` or `nu`, and a rounding
+        is given for it.
     TypeError
-        If the buffers are not float32, or are not one per weight (inside of `optax.flatten`).
+        If `inner` is no optimizer, or the buffers are not float32, or are not one per weight
+        (inside of `optax.flatten`).
 
     Notes
     -----
@@ -77,8 +80,10 @@ def round_states(
     """
     given = {"": rounding, "mu": mu, "nu": nu}
     specs = {name: RoundingSpec.parse(x) for name, x in given.items() if x is not None}
+    for name, spec in specs.items():
+        refuse_beyond_float32(name or "rounding", spec)
     key_of = key_of_noise(specs.values(), key)
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_arguments(inner)
 
     def init(params: Any) -> RoundedBuffers:
         state = inner.init(widened(params))

@@ -14,6 +14,7 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.registry import get_format
 from precsim.formats.scaled import refuse_scaled
 from precsim.rounding.spec import RoundingSpec, SpecLike
+from precsim.training.recipes.inner import with_extra_arguments
 from precsim.training.recipes.leaves import is_trained, widened
 from precsim.training.recipes.rounded_leaves import key_of_noise, round_leaves
 from precsim.training.recipes.updates import apply_updates
@@ -219,7 +220,7 @@ def master_params(inner: Any, rounding: SpecLike, *, key: Array | int = 0) -> An
     ([1.0078125], [1.0078125])
     """
     spec, key_of = _checked(rounding, key)
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_arguments(inner)
 
     def init(params: Any) -> MasterState:
         masters = jax.tree.map(jnp.copy, widened(params))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from precsim._arrays import Array
+from precsim.training.recipes.inner import with_extra_arguments
 from precsim.training.recipes.leaves import map_trained, widened
 from precsim.training.recipes.loss_scaling import (
     DynamicLossScale,
@@ -85,7 +86,7 @@ def apply_unscaled(inner: Any, loss_scale: LossScale | str | float = "dynamic") 
         raise ValueError(
             "loss_scale has redo; allowed is one without, as an optimizer cannot repeat a step"
         )
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_arguments(inner)
 
     def init(params: Any) -> UnscaledState:
         return UnscaledState(

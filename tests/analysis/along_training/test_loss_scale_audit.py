@@ -197,3 +197,19 @@ def test_bad_arguments_are_one_line(case: str) -> None:
 def test_scale_that_is_no_power_of_two(audit: ps.LossScaleAudit) -> None:
     with pytest.raises(ValueError, match="scale is 1000; allowed are powers of two"):
         audit.first_overflow(1000)
+
+
+def test_an_audit_of_nothing_but_nan_has_no_scales() -> None:
+    """Defect: its window was (0, inf), and "the one used never overflows" stood above NaN."""
+    bad, good = np.array([np.nan, 1.0], np.float32), np.array([1.0, 1.0], np.float32)
+
+    def found(*batches: np.ndarray) -> ps.LossScaleAudit:
+        return ps.audit_loss_scale(
+            lambda w, x: jnp.sum(w * x), jnp.ones(2), [(x,) for x in batches], "fp16_mixed"
+        )
+
+    every, some = found(bad, bad), found(good, bad)
+    assert {every.window, *every.windows} == {(np.inf, 0.0)}
+    assert every.sentence == "all 2 steps have infinities or NaN at every loss scale"
+    assert some.window == some.windows[0]
+    assert "; the one used overflows at no other step, where underflow is 0 %" in some.sentence

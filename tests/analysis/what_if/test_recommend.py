@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from precsim.analysis.what_if.recommend import _scaled
 
 F32: Any = np.float32
 
@@ -152,3 +153,40 @@ def test_blocks_by_exponent_are_the_scales_of_mx() -> None:
 def test_limits_out_of_range_get_one_line(options: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         ps.recommend([1.0, 2.0], **options)
+
+
+def test_scalars_count_as_arrays_of_one_element() -> None:
+    """Defect: a whole tree was refused because of one, with the words "x has shape ()"."""
+    tree = {"scale": np.float32(0.3), "w": np.array([0.3], np.float32)}
+    found = ps.recommend(tree, sqnr=25, measure=True)
+    assert found["scale"].elements == 1
+    assert (found["scale"].spec, found["scale"].measured) == (found["w"].spec, found["w"].measured)
+    assert ps.recommend(np.float32(0.3), sqnr=25)["values"].spec == found["w"].spec
+
+
+def test_a_text_is_refused_with_a_name() -> None:
+    with pytest.raises(TypeError, match=r"^values has dtype"):
+        ps.recommend("w", sqnr=25)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("fmt", ["fp16", "e4m3", "bf16"])
+def test_what_a_scale_takes_out_of_range_counts_as_underflow(fmt: str) -> None:
+    """Defect: it was zero before the rounding, and zeros do not count."""
+    x = np.array([1e300, 1e-300, 1, 0], np.float64)
+    measured = ps.recommend(x, sqnr=25, formats=[fmt])["values"].measured
+    assert measured is not None
+    assert (measured.nonzero, measured.underflowed) == (3, 2)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_what_a_scale_takes_beyond_the_range_overflows() -> None:
+    x = np.array([1e300, 1.0], np.float64)
+    found = ps.recommend(x, sqnr=25, overflow=0.5, formats=["fp16"], scales=[2.0**600])
+    assert found["values"].spec is None
+    assert _scaled(x, 2.0**600).tolist() == [np.finfo(np.float64).max, 2.0**600]
+    assert _scaled(np.array([-5e-324, -0.0, np.inf], np.float64), 0.25).tolist() == [
+        -5e-324,
+        0,
+        np.inf,
+    ]

@@ -1,6 +1,12 @@
 """The command: a paragraph for a row that is named, lines for all, JSON, and the exit status."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +77,34 @@ def test_no_verdict_without_a_number() -> None:
     claim = one(1)
     outcome = row.Outcome(claim=claim, checks=(), seconds=0)
     assert outcome.verdict == row.NOT_REPRODUCED
+
+
+@pytest.mark.slow  # two processes load JAX
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("lines", [0, 1])
+def test_an_interruption_prints_one_line(lines: int) -> None:
+    """Defect: the processes that settle claims printed tracebacks. Ctrl-C reaches all of them."""
+    line = [sys.executable, "-m", "precsim", "claims", "--jobs", "2"]
+    with subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        if lines:
+            process.stdout.readline()  # both settle claims
+        else:
+            while _children(process.pid) < 3:  # two, and the tracker of resources
+                time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert errors == "precsim: error: interrupted\n"
+    assert process.returncode == 130
+
+
+def _children(number: int) -> int:
+    tasks = Path(f"/proc/{number}/task")
+    return sum(len((each / "children").read_text().split()) for each in tasks.iterdir())

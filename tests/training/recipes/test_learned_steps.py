@@ -100,3 +100,41 @@ def test_a_training_learns_its_step() -> None:
     assert float(kept.weights["step"]) == start["step"]
     assert float(learnt.weights["step"]) < start["step"] / 2
     assert learnt.losses[-1] < kept.losses[-1] / 4
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (1e300, r"step is 1e\+300; allowed are numbers within float32's range"),
+        (10**400, r"step is 1000.*; allowed are numbers within float32's range"),
+        (None, "step is None; allowed is a number, or a float32 array of one"),
+        (True, "step is True; allowed is a number, or a float32 array of one"),
+        ([0.5], r"step is \[0.5\]; allowed is a number, or a float32 array of one"),
+        (np.ones(1), "step has dtype float64; allowed is float32"),
+    ],
+)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_step_that_is_no_float32_number_is_refused(step: Any, words: str) -> None:
+    """Defect: 1e300 became infinite with a warning, True was 1."""
+    with pytest.raises((ValueError, TypeError), match=words):
+        ps.round_to_steps(np.ones(2, np.float32), step, "int4")
+
+
+@pytest.mark.long
+def test_gradients_are_nan_where_results_are() -> None:
+    """Defect: they were finite."""
+
+    def total(x: Any, step: Any) -> Any:
+        return ps.round_to_steps(x, step, "int4").sum()
+
+    found = jax.jit(jax.grad(total, (0, 1)))
+    usual = np.array([1, 9], np.float32)
+    for x, step in (
+        *((usual, s) for s in (0.0, -1.0, np.inf, np.nan, 1e-40)),
+        (np.array([np.inf, 1], np.float32), 1.0),
+        (np.array([1, np.nan], np.float32), 1.0),
+    ):
+        of_x, of_step = found(x, np.float32(step))
+        assert np.isnan(of_x).all(), (x, step)
+        assert np.isnan(of_step), (x, step)
+    assert all(np.isfinite(each).all() for each in found(usual, np.float32(1)))

@@ -77,3 +77,25 @@ def test_a_policy_writes_its_moments() -> None:
     assert str(policy.buffers["nu"]) == "uint8_block256"
     with pytest.raises(ValueError, match="mu= is given; p, update, opt, mu, nu, scale, out exist"):
         ps.Policy.parse("bf16;head:mu=fp32")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "name"),
+    [
+        (lambda inner: ps.optax.round_states(inner, "fp32"), "round_states"),
+        (lambda inner: ps.optax.master_params(inner, "bf16"), "master_params"),
+        (ps.optax.apply_unscaled, "apply_unscaled"),
+        (lambda inner: ps.optax.keep_masks(inner, {}), "keep_masks"),
+    ],
+)
+def test_what_is_no_optimizer_is_refused(wrap: Any, name: str) -> None:
+    """Defect: "'str' object has no attribute 'init'", at the first step."""
+    with pytest.raises(TypeError, match=r"^inner is 'adam'; allowed is an optimizer of optax$"):
+        wrap("adam")
+
+
+@pytest.mark.parametrize("name", ["rounding", "mu", "nu"])
+def test_formats_beyond_float32_are_refused(name: str) -> None:
+    given: dict[str, Any] = {"rounding": "bf16"} | {name: "fp64"}
+    with pytest.raises(ValueError, match=rf"^{name} is 'fp64'; allowed are formats"):
+        ps.optax.round_states(optax.adam(0.1), **given)
