@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FunctionType
 
 import precsim as ps
-from precsim.transform.operation import COMPLEX_RULES, RULES, How, Rule
+from precsim.transform.operation import COMPLEX_RULES, RULES, Rule
+from precsim.transform.treatment import How
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "emulation.md"
 BEGIN, END = "<!-- python -m tests.primitive_table -->\n", "<!-- end of the table -->\n"

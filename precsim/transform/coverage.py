@@ -11,9 +11,10 @@ import jax
 
 from precsim.formats import notebook
 from precsim.transform.emulate import run
-from precsim.transform.operation import Context, How, Record
+from precsim.transform.operation import Context
 from precsim.transform.policy import Policy
 from precsim.transform.tracing import check_function, flattened
+from precsim.transform.treatment import How, Record
 
 _EMULATED = frozenset({How.ROUNDED, How.COMPUTED, How.PRODUCT, How.SUM, How.STEPS, How.CAST})
 _COMPUTES = _EMULATED | {How.AS_IS, How.UNKNOWN}

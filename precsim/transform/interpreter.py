@@ -12,10 +12,11 @@ import numpy as np
 from precsim.formats.registry import get_format
 from precsim.transform import jaxprs
 from precsim.transform.identity import runs_as_it_is
-from precsim.transform.operation import COMPLEX_RULES, RULES, Context, How, Operation
+from precsim.transform.operation import COMPLEX_RULES, RULES, Context, Operation
 from precsim.transform.policy import Policy
 from precsim.transform.rounded import Place, nearest_value
 from precsim.transform.scopes import kind_of
+from precsim.transform.treatment import How
 from precsim.transform.values import Value, has_all_of, is_float, rounds_nothing
 
 _FP32 = get_format("fp32")

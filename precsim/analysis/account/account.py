@@ -29,7 +29,8 @@ from precsim.formats.arguments import shown
 from precsim.transform import jaxprs
 from precsim.transform.emulate import Traced, check_rules, output
 from precsim.transform.interpreter import evaluate
-from precsim.transform.operation import Context, How, Record
+from precsim.transform.operation import Context
+from precsim.transform.treatment import How, Record
 from precsim.transform.values import Value, is_float
 
 DTYPES: dict[str, np.dtype[Any]] = {"fp64": np.dtype("f8"), "fp32": np.dtype("f4")}

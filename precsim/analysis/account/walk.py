@@ -19,8 +19,9 @@ from precsim.analysis.account.measures import Item, error_of, measured
 from precsim.analysis.account.wide import INLINED, bind_wide, inlined_program, widen
 from precsim.transform import jaxprs
 from precsim.transform.interpreter import apply, context_of
-from precsim.transform.operation import Context, How, Operation, Record
+from precsim.transform.operation import Context, Operation
 from precsim.transform.rules.control import CALLS, is_exempt
+from precsim.transform.treatment import How, Record
 from precsim.transform.values import Value, format_of
 
 LOOPS = ("scan", "while", "cond")

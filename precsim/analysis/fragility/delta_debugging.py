@@ -19,9 +19,10 @@ from precsim.formats.reals import real
 from precsim.transform import jaxprs
 from precsim.transform.emulate import check_rules, key_of, output, trace
 from precsim.transform.interpreter import apply, evaluate
-from precsim.transform.operation import RULES, Context, How, Operation
+from precsim.transform.operation import RULES, Context, Operation
 from precsim.transform.policy import Policy
 from precsim.transform.tracing import check_function, with_arrays
+from precsim.transform.treatment import How
 from precsim.transform.values import Value, is_inexact
 
 PARTS = ("scope", "line", "primitive", "operation", "rule")

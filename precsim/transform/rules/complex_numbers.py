@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from precsim._arrays import Array
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.interpreter import evaluate_function
-from precsim.transform.operation import COMPLEX_RULES, RULES, How, Operation, complex_rule
+from precsim.transform.operation import COMPLEX_RULES, RULES, Operation, complex_rule
 from precsim.transform.rounded import Place, nearest_value, with_rounded_cotangent
 from precsim.transform.rules.movement import MOVES, moved
 from precsim.transform.rules.products import leaves
+from precsim.transform.treatment import How
 from precsim.transform.values import (
     Value,
     common_origin,

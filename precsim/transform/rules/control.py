@@ -17,7 +17,8 @@ from precsim._arrays import Array
 from precsim.transform import jaxprs
 from precsim.transform.interpreter import evaluate
 from precsim.transform.noise import fold_in
-from precsim.transform.operation import How, Operation, rule
+from precsim.transform.operation import Operation, rule
+from precsim.transform.treatment import How
 from precsim.transform.values import Value, common_origin, is_float, is_known
 from precsim.transform.watch import NOTHING, Counts, Watch, over_turns, together, united, zeros_like
 

@@ -13,8 +13,9 @@ from precsim.formats.carrier import Carrier
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.modes import OverflowMode
 from precsim.rounding.spec import RoundingSpec
-from precsim.transform.operation import How, Operation, rule
+from precsim.transform.operation import Operation, rule
 from precsim.transform.rounded import alone, random_bits
+from precsim.transform.treatment import How
 from precsim.transform.values import Value, carrier_of
 
 _ONCE: dict[str, Callable[..., Array]] = {

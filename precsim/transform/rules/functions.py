@@ -22,8 +22,9 @@ from precsim.formats.registry import Format, get_format
 from precsim.rounding.modes import OverflowMode, RoundingMode
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
-from precsim.transform.operation import How, Operation, rule
+from precsim.transform.operation import Operation, rule
 from precsim.transform.rounded import alone, random_bits, with_gradient_of
+from precsim.transform.treatment import How
 from precsim.transform.values import Value, has_all_of, is_float
 
 _DOUBLE: dict[str, Callable[..., Any]] = {

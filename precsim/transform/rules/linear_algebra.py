@@ -14,8 +14,9 @@ from precsim._arrays import Array
 from precsim.arithmetic.sums.order import Sequential
 from precsim.transform import jaxprs, textbook
 from precsim.transform.interpreter import evaluate_function
-from precsim.transform.operation import How, Operation, rule
+from precsim.transform.operation import Operation, rule
 from precsim.transform.rules.functions import computed
+from precsim.transform.treatment import How
 from precsim.transform.values import Value, is_float, is_inexact
 
 

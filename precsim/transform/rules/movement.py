@@ -3,7 +3,8 @@
 from typing import Any
 
 from precsim.transform import jaxprs
-from precsim.transform.operation import How, Operation, rule
+from precsim.transform.operation import Operation, rule
+from precsim.transform.treatment import How
 from precsim.transform.values import (
     Value,
     common_format,

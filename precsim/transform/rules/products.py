@@ -24,9 +24,10 @@ from precsim.rounding.scaled.measures import count_operand
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform.identity import leaves_products
 from precsim.transform.noise import bits_at
-from precsim.transform.operation import How, Operation, rule
+from precsim.transform.operation import Operation, rule
 from precsim.transform.policy import Policy
 from precsim.transform.tensor_scaling import delayed, of_cotangents, with_tensor_scale
+from precsim.transform.treatment import How
 from precsim.transform.values import (
     Format,
     Origin,

@@ -16,9 +16,10 @@ from precsim.rounding.modes import RoundingMode
 from precsim.rounding.spec import RoundingSpec
 from precsim.transform import textbook
 from precsim.transform.noise import fold_in
-from precsim.transform.operation import How, Operation, rule
+from precsim.transform.operation import Operation, rule
 from precsim.transform.rounded import Place, alone, nearest_value, random_bits, with_gradient_of
 from precsim.transform.rules.elementwise import is_fast, plus
+from precsim.transform.treatment import How
 from precsim.transform.values import Value, carrier_of, is_float
 
 

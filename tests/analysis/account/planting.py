@@ -15,8 +15,9 @@ import numpy as np
 from precsim.analysis.account.account import Account, Analysis
 from precsim.transform.emulate import key_of, trace
 from precsim.transform.interpreter import apply
-from precsim.transform.operation import Context, How, Operation
+from precsim.transform.operation import Context, Operation
 from precsim.transform.policy import Policy
+from precsim.transform.treatment import How
 from precsim.transform.values import Value
 
 BASE = "c=fp16,o=fp16,red=bf16"
