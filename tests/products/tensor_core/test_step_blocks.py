@@ -212,7 +212,8 @@ def test_options_of_an_operand_keep_the_machine() -> None:
 @pytest.mark.parametrize("name", NOT_OF_THE_FORMAT)
 def test_the_oracle_rounds_and_flushes_operands(name: str) -> None:
     """Subnormal numbers of every width, and numbers between values of the formats."""
-    x = np.float32([2.0**-15, -(2.0**-24), 2.0**-130, 1 + 2.0**-11, -1 - 2.0**-9, -0.0, 7e4, 500])
+    numbers = [2.0**-15, -(2.0**-24), 2.0**-130, 1 + 2.0**-11, -1 - 2.0**-9, -0.0, 7e4, 500]
+    x = np.array(numbers, np.float32)
     for a, b in ((x, np.ones_like(x)), (np.full_like(x, 0.5), x)):
         wanted = exact(name, a[:, None], b[None, :], np.zeros((len(x), len(x)), np.float32))
         got = jax.jit(lambda a, b: ps.matmul(a, b, name, backend="emulated"))(a[:, None], b[None])

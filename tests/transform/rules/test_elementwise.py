@@ -1,5 +1,8 @@
 """Where the carrier's own operation, rounded, is one rounding of the exact result."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -56,8 +59,8 @@ def test_which_operations_go_the_fast_way() -> None:
     assert not is_fast("div", "q3.4")
 
 
-ZEROS = np.float32([-0.0, 0.0, 1, -1])
-SUMS_WITH_ZERO = {
+ZEROS = np.array([-0.0, 0.0, 1, -1], np.float32)
+SUMS_WITH_ZERO: dict[str, Callable[[Any], Any]] = {
     "x + 0": lambda x: x + 0.0,
     "0 + x": lambda x: 0.0 + x,
     "x - -0": lambda x: x - (-0.0),

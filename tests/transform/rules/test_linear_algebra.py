@@ -332,8 +332,8 @@ def test_prefixes_are_those_of_the_associative_scan(count: int, reverse: bool) -
 
 def test_cumulative_products_keep_the_sign_of_zero() -> None:
     """Defect: the pieces of the scan were put together by additions."""
-    found = ps.emulate(jnp.cumprod, "bf16")(np.float32([1, -1, 0, 2]))
-    assert np.asarray(found).tobytes() == np.float32([1, -1, -0.0, -0.0]).tobytes()
+    found = ps.emulate(jnp.cumprod, "bf16")(np.array([1, -1, 0, 2], np.float32))
+    assert np.asarray(found).tobytes() == np.array([1, -1, -0.0, -0.0], np.float32).tobytes()
 
 
 @pytest.mark.parametrize(
