@@ -28,6 +28,10 @@ PANELS = 4
 SECONDS = (3, 3)
 INPUTS = ("gap_prediction.py", PREDICTIONS.name, RUNS.name)
 
+PUBLISHED: dict[str, Any] = {
+    "read in": "nothing is published: the predictions are experiments/gap_predictions.json, committed before the runs "
+    "of experiments/gap_runs.json were made",
+}
 PREDICTORS = {"forward": ("forward",), "all parts": ("forward", "slowed", "noise")}
 MEASURES = ("rank correlation", "log error", "fitted log error", "fitted, over null")
 ALL = "both"

@@ -37,7 +37,10 @@ def test_a_string_and_a_file_train_the_same(
     [
         (["bf16;layer3:fp32"], "rule 'layer3' of the policy decides nothing: it matches no place"),
         (["bf16;layer3:fp32"], "places are 'input', 'hidden', 'output', 'logits', and for fn="),
-        (["bf16;head:p=bf16"], "rule 'head': p= is given; p, update, opt, scale, out exist once"),
+        (
+            ["bf16;head:p=bf16"],
+            "rule 'head': p= is given; p, update, opt, mu, nu, scale, out exist once",
+        ),
         (["bf16;head:bf61"], "rule 'head': unknown policy 'bf61'; did you mean 'bf16'?"),
         (["bf16;head"], "rule 'head' is not understood; a rule is SCOPE:SETTINGS"),
         (["no/such.toml"], "no/such.toml cannot be read: No such file"),

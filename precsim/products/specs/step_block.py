@@ -220,7 +220,7 @@ class DescendingBlock:
     """
 
     length: int
-    schedule: Schedule = FLAT
+    schedule: Schedule | Any = FLAT
 
     def __post_init__(self) -> None:
         """Turn a string into a schedule and check."""
@@ -265,7 +265,7 @@ class EvenOddBlock:
     """
 
     length: int
-    schedule: Schedule = FLAT
+    schedule: Schedule | Any = FLAT
 
     def __post_init__(self) -> None:
         """Turn a string into a schedule and check."""
@@ -309,7 +309,7 @@ class DotBlock:
     DotBlock(schedule=Flat())
     """
 
-    schedule: Schedule = FLAT
+    schedule: Schedule | Any = FLAT
     length: ClassVar[int] = 2
 
     def __post_init__(self) -> None:

@@ -285,7 +285,7 @@ def test_strings_and_specs_are_the_same_thing(name: str) -> None:
         ("b200:nvfp4:splitk2x64+residue64", "allowed for block formats are flat, promoteN, splitk"),
         ("h100:bf16:mma", "schedule 'mma' is for fp8 operands of h100, b200"),
         ("h100:bf16:forward", "schedule is 'forward'; allowed are flat, promoteN"),
-        ("h100", "is not understood; allowed is MACHINE:LHS"),
+        ("h100", "names no operand; those of h100 are fp16, bf16, tf32, e4m3, e5m2"),
         ("fp32_fp32_fp32:fused8x24", "significand of up to 281474943156225; allowed are 30 bits"),
         ("nvfp4_nvfp4_fp32:fused64x50g16", "beyond the 62 bits of the sum"),
         (
