@@ -214,30 +214,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _blind(seed: int, numbers: range) -> int:
-    """Print what is found for each spec; then compare the specs that differ from what was drawn."""
+    """Print what is found for each spec, and whether it has the bits of what was drawn."""
     recovered = queries = 0
-    others: list[tuple[int, Drawn, ps.MatmulSpec]] = []
     for number in numbers:
         drawn, start = draw(seed, number), time.process_time()
         answer = ps.kernels.identify(black_box(drawn.spec), formats=drawn.formats, shape=SHAPE)
         seconds = time.process_time() - start
         queries += answer.queries
-        if answer.spec == drawn.spec:
-            recovered, word = recovered + 1, "same"
-        elif answer.spec is not None:
-            others.append((number, drawn, answer.spec))
-            word = "other"
-        else:
+        if answer.spec is None:
             word = "none"
+        elif answer.spec == drawn.spec:
+            word = "same"
+        else:
+            word = "equal" if has_equal_bits(drawn, answer.spec, seed) else "OTHER"
+        recovered += word in ("same", "equal")
         print(
             f"{number:3} {word:5} {answer.queries:3} queries {seconds:5.1f} s "
             f"{drawn.spec}  ->  {answer.spec or f'nearest {answer.nearest}'}",
             flush=True,
         )
-    for number, drawn, found in others:
-        is_equal = has_equal_bits(drawn, found, seed)
-        recovered += is_equal
-        print(f"{number:3} {'equal bits' if is_equal else 'OTHER BITS'}", flush=True)
     count = len(numbers)
     print(f"{recovered} of {count} recovered, {queries / count:.1f} queries each")
     return int(recovered < count)

@@ -9,9 +9,9 @@ import numpy as np
 from precsim.products.identify import probes
 from precsim.products.identify.black_box import Answer, BlackBox, explains
 from precsim.products.identify.chains import holding, spec_of
-from precsim.products.identify.facts import Facts
+from precsim.products.identify.facts import Facts, few_products
 from precsim.products.identify.roundings import Roundings, Tier, numbers, rounding_candidates
-from precsim.products.native.search import Shape, schedule_candidates
+from precsim.products.native.search import schedules_with
 from precsim.products.specs.fused_block import (
     FLAT,
     FusedBlock,
@@ -31,6 +31,7 @@ _USUAL_BITS = 25
 _NEIGHBOURS = 3
 """Products of the probe of bits that are kept."""
 _MOST_BITS = 50
+_LIKELY_BITS = 3
 _FLOORED_BITS = 24
 _FLOORED_LONGEST = 16
 _PAIR = 32
@@ -54,8 +55,7 @@ class BlockSearch:
     def __init__(self, box: BlackBox, facts: Facts, rng: np.random.Generator) -> None:
         """Take what the probes said."""
         self._box, self._facts, self._rng = box, facts, rng
-        self._answers: dict[int, Answer] = {}
-        self._schedules: dict[int, list[Schedule]] = {}
+        self._answers: dict[int, list[Answer]] = {}
 
     def likely(self) -> Iterator[MatmulSpec]:
         """Yield specs with steps of the length that was read."""
@@ -67,12 +67,15 @@ class BlockSearch:
             for length in _LENGTHS:
                 if _PAIR // 2 % length == 0:
                     yield from self._of_length(length, (FusedBlock,), (PairInterleaved(),))
-        schedules = _local_schedules(facts, step, box.k)
-        yield from self._of_length(step, _FAMILIES.get(facts.within, _ALL), schedules)
+        # Short steps whose units are rounded in pairs may look like steps of twice the length.
+        for length in (step,) if facts.within or step % 2 else (step, step // 2):
+            schedules = _local_schedules(facts, length, box.k)
+            yield from self._of_length(length, _FAMILIES.get(facts.within, _ALL), schedules)
 
     def usual(self) -> Iterator[MatmulSpec]:
         """Yield specs with one chain of plain steps, if their length was not read."""
-        if self._facts.step is None or self._facts.step > _LONGEST:
+        facts = self._facts
+        if (facts.step is None or facts.step > _LONGEST) and not facts.keeps_all:
             for length in _LENGTHS:
                 if 1 < length <= self._box.k:
                     yield from self._of_length(length, _ALL, (FLAT,), _TIERS[:1])
@@ -92,7 +95,7 @@ class BlockSearch:
         tiers: tuple[Tier, ...] = _TIERS,
     ) -> Iterator[MatmulSpec]:
         """Yield specs that have the results of a few steps, for all of K."""
-        answer = self._first_steps(length)
+        answers = self._first_steps(length)
         for schedule, tier in combinations(schedules, tiers):
             if tier.product and schedule == Promote(length):
                 continue
@@ -102,18 +105,25 @@ class BlockSearch:
                 if not isinstance(block, families):
                     continue
                 local = spec_of(block, roundings)
-                if local is not None and explains(local, [answer]):
+                if local is not None and explains(local, answers):
                     yield from self._over_all(local, block)
 
-    def _first_steps(self, length: int) -> Answer:
-        """Ask for products in a few steps; both operands are cut to these."""
+    def _first_steps(self, length: int) -> list[Answer]:
+        """Ask for products in a few steps; both operands are cut to these and one of zeros."""
         if length not in self._answers:
             facts, box = self._facts, self._box
-            window = slice(facts.start, facts.start + _width(facts, length, box.k))
+            end = facts.start + _width(facts, length, box.k)
             size = facts.formats, box.m, box.n, box.k
-            a, b = probes.mixed(self._rng, *size, window, facts.widest)
-            whole = box.ask(a, b)
-            self._answers[length] = Answer(whole.a[:, window], whole.b[window], whole.results)
+            window = slice(facts.start, end)
+            few = facts.formats, box, window, facts.sizes, facts.top
+            asked = [
+                probes.mixed(self._rng, *size, window, facts.widest),
+                *few_products(self._rng, *few),
+            ]
+            whole = [box.ask(a, b) for a, b in asked]
+            # A step of zeros may cut a sum off once more, further ones do not.
+            kept = slice(facts.start, end + length)
+            self._answers[length] = [Answer(x.a[:, kept], x.b[kept], x.results) for x in whole]
         return self._answers[length]
 
     def _over_all(self, local: MatmulSpec, block: Block) -> Iterator[MatmulSpec]:
@@ -122,12 +132,10 @@ class BlockSearch:
             yield local
         if block.schedule in (PairInterleaved(), Promote(block.length)):
             return
-        if block.length not in self._schedules:
-            flat = replace(local, order=replace(block, schedule=FLAT))
-            run = lambda a, b: [self._box.ask(a, b).results]
-            shape = Shape(self._box.m, self._box.n, self._box.k)
-            self._schedules[block.length] = list(schedule_candidates(run, flat, shape))
-        for schedule in self._schedules[block.length]:
+        part = self._facts.part - self._facts.start
+        promoted = [Promote(part)] if part < self._box.k and part % block.length == 0 else []
+        parts = schedules_with(self._facts.part, block.length, self._box.k)
+        for schedule in (*promoted, *parts):
             yield replace(local, order=replace(block, schedule=schedule))
 
 
@@ -151,7 +159,7 @@ def _blocks(
     if not tier.product:
         yield from _cut_off(facts, length, schedule, tier)
     # Far apart, totals of chains are what loses bits.
-    is_one_chain = schedule == FLAT and facts.part == facts.first.a.shape[1]
+    is_one_chain = schedule == FLAT and facts.part == facts.k
     precision = facts.precision if is_one_chain else None
     sums = holding(facts, rounding_candidates(facts, tier, precision))
     if length & (length - 1) == 0:
@@ -164,21 +172,29 @@ def _blocks(
 def _cut_off(
     facts: Facts, length: int, schedule: Schedule, tier: Tier
 ) -> Iterator[tuple[Roundings, FusedBlock | FlooredBlock]]:
-    for bits in _fraction_bits(facts, length, schedule):
+    bits = _fraction_bits(facts, length, schedule)
+    yield from _fused(facts, length, schedule, tier, bits[:_LIKELY_BITS])
+    for parts, places in _floored(facts, length):
+        block = FlooredBlock(length=length, fraction_bits=places, parts=parts, schedule=schedule)
+        for roundings in rounding_candidates(facts, Tier(), _FLOORED_PRECISION, places):
+            yield roundings, block
+    yield from _fused(facts, length, schedule, tier, bits[_LIKELY_BITS:])
+
+
+def _fused(
+    facts: Facts, length: int, schedule: Schedule, tier: Tier, fraction_bits: list[int]
+) -> Iterator[tuple[Roundings, FusedBlock]]:
+    for bits in fraction_bits:
         fused = FusedBlock(length=length, fraction_bits=bits, schedule=schedule)
         for roundings in holding(facts, rounding_candidates(facts, tier, None, bits)):
             if schedule != FLAT or _keeps(facts, roundings, bits):
                 yield roundings, fused
                 yield roundings, replace(fused, sticky=True)
-    for parts, bits in _floored(facts, length):
-        block = FlooredBlock(length=length, fraction_bits=bits, parts=parts, schedule=schedule)
-        for roundings in rounding_candidates(facts, Tier(), _FLOORED_PRECISION, bits):
-            yield roundings, block
 
 
 def _floored(facts: Facts, length: int) -> Iterator[tuple[int, int]]:
     """Yield numbers of parts and of fraction bits of floored blocks, the likely ones first."""
-    near = _FLOORED_BITS if facts.near.is_all else min(_FLOORED_BITS, facts.near.bits)
+    near = _FLOORED_BITS if facts.near.is_all else max(1, min(_FLOORED_BITS, facts.near.bits))
     usual = sorted({near, _FLOORED_BITS}, reverse=True)
     others = [n for n in range(1, _FLOORED_BITS + 1) if n not in usual and abs(n - near) < 3]
     if length <= _FLOORED_LONGEST:
@@ -202,6 +218,6 @@ def _fraction_bits(facts: Facts, length: int, schedule: Schedule) -> list[int]:
 def _keeps(facts: Facts, roundings: Roundings, bits: int) -> bool:
     """Return whether an accumulator keeps as many bits as were seen."""
     kept = min(bits, numbers(roundings.accumulator).precision - 1)
-    if facts.part < facts.first.a.shape[1]:
+    if facts.part < facts.k:
         return True
     return kept >= facts.far.bits if facts.far.is_all else kept == facts.far.bits

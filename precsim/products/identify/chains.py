@@ -20,6 +20,8 @@ from precsim.rounding.spec import RoundingSpec
 
 _SETTLED = 8
 """Zeros after which a compensated sum no longer changes."""
+_LOSING = tuple(mode for mode in MODES if str(mode) not in ("raz", "rto", "rtp"))
+"""Modes in which a large sum does not change by a small positive term."""
 _NEAREST = tuple(mode for mode in MODES if str(mode).startswith("rn"))
 _SHORT = tuple(Blocked(size) for size in range(2, WINDOW))
 
@@ -67,19 +69,29 @@ def other_chains(facts: Facts) -> Iterator[MatmulSpec]:
 
 def _fitting(facts: Facts, orders: tuple[Order, ...], roundings: Roundings) -> Iterator[MatmulSpec]:
     for order in orders:
+        if _is_contradicted(facts, order, roundings.accumulator):
+            continue
         if not _keeps(facts, order, roundings.accumulator):
             continue
         spec = spec_of(order, roundings)
         window = WINDOW + (_SETTLED if isinstance(order, Kahan) else 0)
-        if spec is None or not explains(spec, [facts.first], window):
+        if spec is None or not explains(spec, facts.first, window):
             continue
-        if order != SEQUENTIAL or facts.part == facts.first.a.shape[1]:
-            yield spec
-        if order == SEQUENTIAL:
-            for size in _longer_blocks(facts):
-                if (blocked := spec_of(Blocked(size), roundings)) is not None:
-                    yield blocked
-            yield spec
+        longer = _longer_blocks(facts, roundings.accumulator) if order == SEQUENTIAL else []
+        blocked = [spec_of(Blocked(size), roundings) for size in longer]
+        is_one = facts.part == facts.k
+        yield from (x for x in ([spec, *blocked] if is_one else [*blocked, spec]) if x is not None)
+
+
+def _is_contradicted(facts: Facts, order: Order, accumulator: RoundingSpec) -> bool:
+    """Return whether an order loses units beside large products that were kept, or keeps others."""
+    match order:
+        case Exact():
+            return facts.keeps_all is False
+        case Kahan() | TwoSum():
+            return accumulator.mode in _NEAREST and facts.keeps_all is False
+        case _:
+            return accumulator.mode in _LOSING and facts.keeps_all is True
 
 
 def _keeps(facts: Facts, order: Order, accumulator: RoundingSpec) -> bool:
@@ -98,9 +110,12 @@ def _keeps(facts: Facts, order: Order, accumulator: RoundingSpec) -> bool:
             return bool(precision == facts.precision)
 
 
-def _longer_blocks(facts: Facts) -> list[int]:
-    """Return sizes of blocks longer than the first places, the likely ones first."""
-    k = facts.first.a.shape[1]
-    is_read = facts.part < k
-    sizes = range(WINDOW, k)
-    return sorted(sizes, key=lambda n: (not is_read or n != facts.part, n % 8 != 0, n & (n - 1), n))
+def _longer_blocks(facts: Facts, accumulator: RoundingSpec) -> list[int]:
+    """Return sizes of blocks longer than the first places, the likely ones first.
+
+    A block whose end can be seen is the part that was seen.
+    """
+    is_seen = accumulator.mode in _NEAREST or str(accumulator.mode) == "rtn"
+    visible = facts.visible if is_seen else range(0)
+    sizes = [n for n in range(WINDOW, facts.k) if n == facts.part or n not in visible]
+    return sorted(sizes, key=lambda n: (n != facts.part, n % 8 != 0, n & (n - 1), n))

@@ -16,7 +16,7 @@ from precsim.products.identify.roundings import (
     result_formats,
     seen_through,
 )
-from precsim.products.native.search import Shape, part_ends
+from precsim.products.native.search import Shape, Sizes, part_ends
 from precsim.rounding.spec import RoundingSpec
 
 WINDOW = 16
@@ -25,10 +25,18 @@ _PLACES = 512
 """Places of K at which a step or a block is looked for, at most."""
 _APART = 4
 """Places of one query are this far apart, so that most others hold units."""
+_STRIDES = (1, 4, 16, 64, 256)
+"""Units are so far apart, where few can be counted."""
 _READABLE = 4
 """Products of the shortest step whose inside can be seen."""
 _LOW = -30
 """Exponent below which the smallest normal result is no hindrance to random operands."""
+_MARGIN = 6
+"""Binades between large products and the largest that a sum holds."""
+_LOST = 27
+"""Binades below a large product at which a unit is lost."""
+_LOWER = 8
+"""Binades by which large products are lowered, where a last place overflows a narrow result."""
 _SCALE = 8
 """Exponent of the other operand where one is seen through its rounding."""
 
@@ -79,8 +87,10 @@ class Facts:
     """Binades over which random operands are drawn."""
     top: int
     """Exponent of the largest power of two that a running sum holds."""
-    first: Answer
+    first: list[Answer]
     """Products at the first places only."""
+    sizes: probes.Sizes
+    """Of products whose roundings are seen behind results of few bits."""
     whole: list[Answer]
     """Products at all places."""
     extreme: Answer
@@ -93,11 +103,24 @@ class Facts:
     """What the first step is: "cut off", "exact", or "nested" sums; "" where it is too short."""
     part: int
     """Place at which a second block or chain begins; K if there is none."""
+    visible: range
+    """Places at which its beginning could be seen."""
     near: Kept
     """Bits that are kept of three neighbours."""
     far: Kept
     """The same of three products far apart."""
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def k(self) -> int:
+        """Number of products."""
+        return int(self.whole[0].a.shape[1])
+
+    @property
+    def keeps_all(self) -> bool | None:
+        """Whether units beside large products were all kept; None where that was not seen."""
+        is_one_step = self.step is not None and self.step >= min(self.k, _PLACES)
+        return None if is_one_step and not self.within else is_one_step and self.within == "exact"
 
     @property
     def precision(self) -> int | None:
@@ -119,32 +142,41 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     whole.append(box.ask(*probes.layered(rng, *size, widest)))
     whole.append(box.ask(*probes.ties(*size, sorted({fmt.precision for fmt in FORMATS}))))
     single = box.ask(*probes.single(rng, *size))
-    first = box.ask(*probes.mixed(rng, *size, slice(0, min(WINDOW, k))))
-    results = result_formats([*whole, first, single, extreme])
+    first = [box.ask(*probes.mixed(rng, *size, slice(0, min(WINDOW, k)), widest))]
+    results = result_formats([*whole, *first, single, extreme])
     names = " or ".join(fmt.name for fmt in results)
     findings = [Finding("random products", f"values of {names}", f"results: {names}")]
     unit = max(*(_last_exponent(fmt) for fmt in results), -24, formats.lowest)
     top = _top(box, formats, unit)
+    # A normal unit, if it is still lost beside a large product: subnormals may be flushed.
+    normal = max(*(fmt.emin for fmt in results), formats.lhs.emin + formats.rhs.emin)
+    unit = max(unit, min(normal, top - 1 - _LOST))
     findings.append(Finding("2^n, -2^n, a unit", f"finite up to n = {top}", "range of the sums"))
     lhs, rhs = _operands(box, formats, min(top, _SCALE))
     for name, found in (("lhs", lhs), ("rhs", rhs)):
         findings.append(Finding(f"{name} between values", _named(found), f"{name}: {found[0]}"))
-    ends = _ends(box, formats, results, unit, top)
-    step, start = _steps(ends)
-    within = _within(ends, start or step or 0)
-    part = _part(ends, step or 1, k)
+    step, start, within, part, visible = _structure(box, formats, results, unit, top)
     answer = "no regular steps" if step is None else f"steps of {step} from {start}"
     answer = f"{answer}, {within} within" if within else answer
     decided = "one chain" if part == k else f"a second part begins at {part}"
     findings.append(Finding("large products that cancel, units", answer, decided))
     near = far = Kept(0, is_all=True)
     if k > start + 2:
-        near = _kept(box, formats, (start, start + 1, start + 2), top)
-        far = _kept(box, formats, (start, start + (k - start) // 3, k - 1), top)
+        highest = min(fmt.emax for fmt in results)
+        near = _kept(box, formats, (start, start + 1, start + 2), top, highest)
+        far = _kept(box, formats, (start, start + (k - start) // 3, k - 1), top, highest)
     for name, kept in (("neighbours", near), ("three products far apart", far)):
         shown = f"{kept.bits} bits are kept" + (", all that were tried" if kept.is_all else "")
         findings.append(Finding(f"a small product between large ones, {name}", shown, shown))
+    large = min(far.bits + 1, formats.highest - _MARGIN, top - _MARGIN)
+    sizes = probes.Sizes(large, max(large - far.bits - 1, formats.lowest + _MARGIN))
+    whole.append(box.ask(*probes.cancelled(rng, *size, slice(0, k), sizes)))
+    first += [
+        box.ask(a, b)
+        for a, b in few_products(rng, formats, box, slice(0, min(WINDOW, k)), sizes, top)
+    ]
     return Facts(
+        sizes=sizes,
         formats=formats,
         lhs=lhs,
         rhs=rhs,
@@ -159,10 +191,27 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
         start=start,
         within=within,
         part=part,
+        visible=visible,
         near=near,
         far=far,
         findings=findings,
     )
+
+
+def few_products(
+    rng: np.random.Generator,
+    formats: Formats,
+    box: BlackBox,
+    window: slice,
+    sizes: probes.Sizes,
+    top: int,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return operands, zero outside a window, that show what results of few bits hide."""
+    size = formats, box.m, box.n, box.k
+    return [
+        probes.cancelled(rng, *size, window, sizes),
+        probes.residual(rng, *size, window.start, top),
+    ]
 
 
 def _last_exponent(fmt: FloatFormat) -> int:
@@ -201,22 +250,45 @@ def _operands(
     return found[0], found[1]
 
 
-def _ends(
+def _structure(
     box: BlackBox, formats: Formats, results: list[FloatFormat], unit: int, top: int
-) -> np.ndarray:
-    """Return, for each place from 1 on, the end of the smallest part of the sum with 0 and it."""
-    k = box.k
-    (tiny_a, tiny_b), (large_a, large_b) = formats.split(unit), formats.split(top - 1)
+) -> tuple[int | None, int, str, int, range]:
+    """Return `step`, `start`, `within`, `part` and `visible` of the facts.
+
+    Results of few bits count few units: steps are first looked for among as many products.
+    """
+    sizes = tuple(zip(formats.split(unit), formats.split(top - 1), strict=True))
     precision = min(fmt.precision for fmt in results)
-    stride = 1 << max(0, (k - 1).bit_length() - precision)
-    limit = min(k, _PLACES)
+    coarsest = 1 << max(0, (box.k - 1).bit_length() - precision)
+    ends = _ends(box, sizes, coarsest, box.k)
+    for stride in _STRIDES:
+        is_fine = stride < coarsest
+        seen = _ends(box, sizes, stride, stride << precision) if is_fine else ends
+        step, start = _steps(seen)
+        if not is_fine or step is None or step <= len(seen):
+            break
+    within = _within(seen, start or step or 0, min(stride, coarsest))
+    hidden = 2 * (coarsest + 1)
+    visible = range(hidden, min(len(ends) + 1, box.k - hidden))
+    return step, start, within, _part(ends, step or 1, box.k), visible
+
+
+def _ends(box: BlackBox, sizes: Sizes, stride: int, width: int) -> np.ndarray:
+    """Return, for each place from 1 on, the end of the smallest part of the sum with 0 and it.
+
+    Products from `width` on are zero.
+    """
+
+    def run(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+        beyond = (0, box.k - width)
+        return [box.ask(np.pad(a, ((0, 0), beyond)), np.pad(b, (beyond, (0, 0)))).results]
+
+    limit = min(width, _PLACES)
     ends = np.zeros(limit, np.int64)
-    sizes = (tiny_a, large_a), (tiny_b, large_b)
     for offset in range(1, 1 + _APART):
         places = np.arange(offset, limit, _APART)
         if len(places):
-            run = lambda a, b: [box.ask(a, b).results]
-            ends[places] = part_ends(run, sizes, Shape(box.m, box.n, k), stride, places)
+            ends[places] = part_ends(run, sizes, Shape(box.m, box.n, width), stride, places)
     return ends[1:]
 
 
@@ -232,16 +304,22 @@ def _steps(ends: np.ndarray) -> tuple[int | None, int]:
     length = int(lengths[np.argmax(counts)])
     if max(counts) < len(between) / 2 or length < 2:
         return None, 0
+    # Chains of a few steps each: after the first one, whole chains are what is seen.
+    shortest = int(between[0])
+    steps = int(np.argmax(between != shortest))
+    if (steps + 1) * shortest == length and between[steps] == length + shortest:
+        return shortest, 0
     regular = int(np.argmax(between == length))
     return length, 0 if regular == 0 else edges[regular - 1]
 
 
-def _within(ends: np.ndarray, length: int) -> str:
+def _within(ends: np.ndarray, length: int, stride: int) -> str:
     """Return what becomes of the units of a first step with two large products."""
     inside = ends[: length - 1]
-    if length < _READABLE:
+    if length < _READABLE * stride:
         return ""
-    if (inside >= length - 2).all():
+    # The last unit of a step may be a place itself, which does not count.
+    if (inside >= length - 1 - stride).all():
         return "cut off"
     return "exact" if (inside <= 1).all() else "nested"
 
@@ -253,12 +331,18 @@ def _part(ends: np.ndarray, step: int, k: int) -> int:
     return int(places[np.argmax(beyond)]) if beyond.any() else k
 
 
-def _kept(box: BlackBox, formats: Formats, places: tuple[int, int, int], top: int) -> Kept:
-    a, b, exponents = probes.alignment(formats, box.m, box.n, box.k, places, top - 1)
-    large = int(np.log2(np.max(np.abs(a[:, places[0]])) * np.max(np.abs(b[places[0]]))))
-    results = np.abs(box.ask(a, b).results)
-    seen = results[np.isfinite(results) & (results > 0)]
-    tried = large - int(np.min(exponents))
+def _kept(
+    box: BlackBox, formats: Formats, places: tuple[int, int, int], top: int, highest: int
+) -> Kept:
+    """Return which bits a product keeps; results reach to the exponent `highest`."""
+    for large in range(top - 1, min(0, top - 2), -_LOWER):
+        a, b, exponents = probes.alignment(formats, box.m, box.n, box.k, places, large)
+        exponent = int(np.log2(np.max(np.abs(a[:, places[0]])) * np.max(np.abs(b[places[0]]))))
+        results = np.abs(box.ask(a, b).results)
+        seen = results[np.isfinite(results) & (results > 0)]
+        if seen.size and np.min(seen) < 2.0**highest:
+            break
+    tried = exponent - int(np.min(exponents))
     # A directed mode loses nothing: it makes a last place of what is smaller.
-    kept = large - int(np.floor(np.log2(np.min(seen)))) if seen.size else 0
+    kept = exponent - int(np.floor(np.log2(np.min(seen)))) if seen.size else 0
     return Kept(min(kept, tried), is_all=kept >= tried)

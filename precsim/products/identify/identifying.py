@@ -29,6 +29,7 @@ from precsim.products.identify.facts import Facts, Finding, gather
 from precsim.products.identify.identified import Contradiction, Identified
 from precsim.products.identify.probes import Formats
 from precsim.products.identify.roundings import (
+    Roundings,
     Tier,
     flushed,
     numbers,
@@ -182,11 +183,10 @@ def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified
     candidates = chain(
         blocks.likely(), plain_chains(facts), blocks.usual(), other_chains(facts), blocks.others()
     )
-    nearest: list[tuple[float, MatmulSpec]] = []
+    tried: list[MatmulSpec] = []
     for candidate in islice(candidates, _CANDIDATES):
+        tried.append(candidate)
         if not explains(candidate, facts.whole):
-            if len(nearest) < _MOST_NEAR:
-                nearest.append((share(candidate, box.answers), candidate))
             continue
         found = _at_the_edges(candidate, edges)
         fresh = _fresh(box, facts, rng) if found else []
@@ -204,10 +204,8 @@ def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified
                 compared=sum(x.results.size for x in fresh),
                 findings=(*facts.findings, Finding("fresh products", "equal", str(found[0]))),
             )
-        if len(nearest) < _MOST_NEAR:
-            nearest.append((share(candidate, box.answers), candidate))
         facts.whole += fresh[:1]
-    return _contradicted(box, facts, nearest)
+    return _contradicted(box, facts, tried[:_MOST_NEAR])
 
 
 def _edges(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Edges:
@@ -224,6 +222,7 @@ def _fresh(box: BlackBox, facts: Facts, rng: np.random.Generator) -> list[Answer
     size = facts.formats, box.m, box.n, box.k
     asked = [probes.mixed(rng, *size, slice(0, box.k), facts.widest) for _ in range(_FRESH)]
     asked += [probes.layered(rng, *size, facts.widest) for _ in range(_FRESH // 2)]
+    asked.append(probes.cancelled(rng, *size, slice(0, box.k), facts.sizes))
     asked.append(probes.extreme(rng, *size))
     return [box.ask(a, b) for a, b in asked]
 
@@ -288,13 +287,10 @@ def _orders(spec: MatmulSpec, zeros: int = 0) -> Iterator[AnyOrder]:
             yield replace(order, zero_exponent=exponent)
 
 
-def _contradicted(
-    box: BlackBox, facts: Facts, nearest: list[tuple[float, MatmulSpec]]
-) -> Identified:
+def _contradicted(box: BlackBox, facts: Facts, tried: list[MatmulSpec]) -> Identified:
     """Return the nearest spec, and the first result that it does not have."""
-    if not nearest:
-        nearest = [(share(spec, box.answers), spec) for spec in _plain(facts)]
-    best, spec = max(nearest, key=lambda pair: pair[0])
+    shares = [(share(spec, box.answers), spec) for spec in tried or _plain(facts)]
+    best, spec = max(shares, key=lambda pair: pair[0])
     found = next(_contradictions(spec, box.answers), None)
     return Identified(
         spec=None,
@@ -322,7 +318,8 @@ def _contradictions(spec: MatmulSpec, answers: list[Answer]) -> Iterator[Contrad
 
 def _plain(facts: Facts) -> Iterator[MatmulSpec]:
     """Yield usual orders, for a product that no candidate explains."""
-    plain = rounding_candidates(facts, Tier()) or rounding_candidates(facts, Tier(product=True))
+    usual = Roundings(facts.lhs[0], facts.rhs[0], RoundingSpec(format=facts.results[0]))
+    plain = rounding_candidates(facts, Tier()) or [usual]
     orders = "sequential", "pairwise", "blocked8", "exact"
     for roundings, order in combinations(plain[:1], orders):
         if (spec := spec_of(order, roundings)) is not None:

@@ -4,6 +4,7 @@ Sums that cancel show in what order products are added (FPRev, arXiv 2411.00442)
 large one shows where terms are cut off (Fasi et al., PeerJ CS 7:e330).
 """
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ WIDE, CLOSE = 12, 3
 """The widest spread, for sums with the range of float32 and for narrower ones."""
 _SHORT = 3
 """Bits of short significands, whose sums are often halfway between two values."""
+_OPERAND_BITS = 8
+"""Precision of the coarsest format to which float32 operands are usually rounded."""
 _TOP = 30
 """Exponent of the largest product of a probe."""
 
@@ -135,6 +138,70 @@ def ties(
     return np.asarray(round_to(a, formats.lhs)), b
 
 
+class Sizes(NamedTuple):
+    """Exponents of products that cancel, and of those that remain."""
+
+    large: int
+    small: int
+
+
+def cancelled(
+    rng: np.random.Generator,
+    formats: Formats,
+    m: int,
+    n: int,
+    k: int,
+    window: slice,
+    sizes: Sizes,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw operands whose large products cancel in pairs; what small ones lost beside remains.
+
+    A result of few bits shows the roundings of a wider sum there. Rows differ in how many small
+    products they have, columns in how many large ones.
+    """
+    places = rng.permutation(np.arange(*window.indices(k)))
+    pairs = len(places) // 4
+    first, second, rest = np.split(places, [pairs, 2 * pairs])
+    drawn = []
+    large, small = (formats.split(size) for size in sizes)
+    for rows, fmt, of_large, of_small in zip((m, n), formats, large, small, strict=True):
+        values = (1 + rng.random((rows, k))) * rng.choice([-1.0, 1.0], (rows, k))
+        values *= np.exp2(rng.integers(-1, 2, (rows, k)))
+        kept = np.zeros((rows, k))
+        kept[:, first], kept[:, rest] = of_large, of_small
+        thinned = rest if not drawn else first
+        share = np.exp2(-(np.arange(rows) % 4.0))[:, None]
+        kept[:, thinned] *= rng.random((rows, len(thinned))) < share
+        drawn.append(
+            np.asarray(round_to((values * kept).astype(np.float32), fmt, overflow="saturate"))
+        )
+    a, b = drawn
+    a[:, second], b[:, second] = -a[:, first], b[:, first]
+    return a, np.ascontiguousarray(b.T)
+
+
+def residual(
+    rng: np.random.Generator, formats: Formats, m: int, n: int, k: int, place: int, top: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a product at a place and one nearly its opposite at the next: rounded, they differ.
+
+    The columns' values have a gap of 1 to 23 zeros after few bits; the second product lacks what
+    is behind it.
+    """
+    gap = np.arange(n) % min(23, formats.rhs.precision) + 1
+    short = rng.integers(1 << (_SHORT - 1), 1 << _SHORT, n) / (1 << (_SHORT - 1))
+    size = np.exp2(np.minimum(gap, min(top, formats.highest) - 4) // 2)
+    a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
+    left = np.asarray(round_to((1 + rng.random(m)).astype(np.float32), formats.lhs))
+    whole = ((short + np.exp2(-gap) * rng.random(n)) * size).astype(np.float32)
+    a[:, place] = left
+    b[place] = round_to(whole, formats.rhs, overflow="saturate")
+    if place + 1 < k:
+        a[:, place + 1] = -left
+        b[place + 1] = round_to((short * size).astype(np.float32), formats.rhs, overflow="saturate")
+    return a, b
+
+
 def tiny(
     rng: np.random.Generator, formats: Formats, m: int, n: int, k: int, exponent: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -211,11 +278,18 @@ def held(
 
 
 def halves(fmt: FloatFormat, count: int, precisions: list[int]) -> np.ndarray:
-    """Return values of a format near 1 that formats of these precisions lack, `count` at most."""
+    """Return values of a format near 1 that formats of these precisions lack, `count` at most.
+
+    Some are near ties of one precision by as much as another precision decides: a rounding that is
+    followed by a coarser one is seen there.
+    """
     found: list[float] = [1.0]
+    quarters = np.array([1, 2, 3, 5, 6, 7]) / 4
     for precision in precisions:
-        last = 2.0 ** (1 - precision)
-        found += [1 + last * quarters / 4 for quarters in (1, 2, 3, 5, 6, 7)]
+        found += [*(1 + 2.0 ** (1 - precision) * quarters)]
+    for coarse, fine in combinations([p for p in precisions if p >= _OPERAND_BITS], 2):
+        for way in (1, -1):
+            found += [*(1 + 2.0**-coarse + way * 2.0 ** (1 - fine) * quarters)]
     values = np.array([sign * x for x in found for sign in (1, -1)], np.float32)
     is_value = np.asarray(round_to(values, fmt)) == values
     return np.asarray(values[is_value][:count])

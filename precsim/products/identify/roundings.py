@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product as combinations
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -58,16 +58,21 @@ def seen_through(
 ) -> list[RoundingSpec]:
     """Return the operand roundings by which ``x - 1`` is what was seen.
 
-    The first candidate leaves operands as they are. Where it does not fit, it stays at the end: a
-    product may have been rounded instead.
+    The first candidate leaves operands as they are. Where it does not fit, those follow after
+    which a product, rounded again, is what was seen.
     """
 
-    def fits(rounding: RoundingSpec) -> bool:
-        return bool(np.array_equal(round_to(x, rounding) - np.sign(x), seen))
+    def fits(rounded: Any) -> bool:
+        return bool(np.array_equal(rounded - np.sign(x), seen))
 
-    if fits(candidates[0]):
+    def is_hidden(rounding: RoundingSpec) -> bool:
+        return any(fits(round_to(round_to(x, rounding), again)) for again in candidates[1:])
+
+    if fits(round_to(x, candidates[0])):
         return candidates[:1]
-    return [*filter(fits, candidates[1:]), candidates[0]]
+    alone = [rounding for rounding in candidates[1:] if fits(round_to(x, rounding))]
+    usual = [rounding for rounding in candidates if rounding.mode in _USUAL]
+    return list(dict.fromkeys([*alone, *filter(is_hidden, usual)]))
 
 
 def numbers(rounding: RoundingSpec) -> FloatFormat:
@@ -135,6 +140,9 @@ def rounding_candidates(
     `precision` is that of the accumulator, if it is known; `fraction_bits` those below which
     products are cut off.
     """
+    exact = sum(max(numbers(x).precision for x in side) - 1 for side in (known.lhs, known.rhs))
+    if fraction_bits is not None and fraction_bits >= exact:
+        fraction_bits = None  # no bit of a product is cut off
     key = tier, precision, fraction_bits
     if key not in known.singles.lists:
         known.singles.lists[key] = [
@@ -191,8 +199,11 @@ def _chained(
 
 def _lossy_products(lhs: RoundingSpec, rhs: RoundingSpec) -> list[RoundingSpec]:
     """Return how a product may be rounded, without the formats that hold every product."""
-    bits = numbers(lhs).precision + numbers(rhs).precision
-    lossy = [f for f in FORMATS if f.precision < bits]
+    left, right = numbers(lhs), numbers(rhs)
+    bits = left.precision + right.precision
+    # A product of the largest values is below twice two to this exponent.
+    top = min(left.emax + right.emax + 1, FORMATS[0].emax)
+    lossy = [f for f in FORMATS if f.precision < bits or f.emax < top]
     return [RoundingSpec(format=f, mode=mode) for mode in _USUAL for f in lossy]
 
 

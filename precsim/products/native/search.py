@@ -100,17 +100,21 @@ def schedule_candidates(run: Run, spec: MatmulSpec, shape: Shape) -> Iterator[Sc
     block = _block(spec)
     if block.schedule != FLAT:
         yield block.schedule
-    residues = [n for n in _RESIDUES if n % block.length == 0]
-    part = part_length(run, spec, shape)
-    if part >= shape.k:
+    yield from schedules_with(part_length(run, spec, shape), block.length, shape.k)
+
+
+def schedules_with(part: int, length: int, k: int) -> Iterator[Schedule]:
+    """Yield the schedules of steps of a length that have a first part so long; K is one chain."""
+    residues = [n for n in _RESIDUES if n % length == 0]
+    if part >= k:
         yield FLAT
-        yield from (ResidueFirst(n) for n in residues if shape.k % n % block.length)
+        yield from (ResidueFirst(n) for n in residues if k % n % length)
         return
-    parts = ceil_div(shape.k, part)
-    fitting = (g for g in _GRANULES if ceil_div(ceil_div(shape.k, g), parts) * g == part)
+    parts = ceil_div(k, part)
+    fitting = (g for g in _GRANULES if ceil_div(ceil_div(k, g), parts) * g == part)
     if (granule := next(fitting, None)) is None:
         return  # no kernel that we know has such parts
-    if granule % block.length == 0:
+    if granule % length == 0:
         yield SplitK(parts, granule)
     yield from (SplitK(parts, granule, n) for n in residues)
 
