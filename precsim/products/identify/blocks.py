@@ -133,9 +133,13 @@ class BlockSearch:
         if block.schedule in (PairInterleaved(), Promote(block.length)):
             return
         part = self._facts.part - self._facts.start
-        promoted = [Promote(part)] if part < self._box.k and part % block.length == 0 else []
+        # A second chain of one step looks like the last step of a single one.
+        last = (self._box.k - 1) // block.length * block.length
+        chained = part if self._facts.part < self._box.k else last
+        is_whole = chained > block.length and chained % block.length == 0
+        promoted = [Promote(chained)] if is_whole else []
         parts = schedules_with(self._facts.part, block.length, self._box.k)
-        for schedule in (*promoted, *parts):
+        for schedule in (*parts, *promoted):
             yield replace(local, order=replace(block, schedule=schedule))
 
 

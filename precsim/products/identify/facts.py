@@ -300,15 +300,15 @@ def _steps(ends: np.ndarray) -> tuple[int | None, int]:
     between = np.diff([0, *edges])
     if len(edges) < 2:
         return (None, 0) if len(found) > 2 else (len(ends) + 1, 0)
+    if between[0] == between[1] > 1:
+        return int(between[0]), 0
     lengths, counts = np.unique(between[1:], return_counts=True)
     length = int(lengths[np.argmax(counts)])
     if max(counts) < len(between) / 2 or length < 2:
         return None, 0
-    # Chains of a few steps each: after the first one, whole chains are what is seen.
-    shortest = int(between[0])
-    steps = int(np.argmax(between != shortest))
-    if (steps + 1) * shortest == length and between[steps] == length + shortest:
-        return shortest, 0
+    # Chains of two steps each: after the first one, whole chains are what is seen.
+    if 2 * between[0] == length and between[1] == length + between[0]:
+        return int(between[0]), 0
     regular = int(np.argmax(between == length))
     return length, 0 if regular == 0 else edges[regular - 1]
 
