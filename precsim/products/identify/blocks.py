@@ -132,14 +132,15 @@ class BlockSearch:
             yield local
         if block.schedule in (PairInterleaved(), Promote(block.length)):
             return
-        part = self._facts.part - self._facts.start
+        end = self._facts.part_with(block.length)
+        part, is_split = end - self._facts.start, end < self._box.k
         # A second chain of one step looks like the last step of a single one.
         last = (self._box.k - 1) // block.length * block.length
-        chained = part if self._facts.part < self._box.k else last
+        chained = part if is_split else last
         is_whole = chained > block.length and chained % block.length == 0
         promoted = [Promote(chained)] if is_whole else []
-        parts = schedules_with(self._facts.part, block.length, self._box.k)
-        for schedule in (*parts, *promoted):
+        parts = schedules_with(end, block.length, self._box.k)
+        for schedule in (*promoted, *parts) if is_split else (*parts, *promoted):
             yield replace(local, order=replace(block, schedule=schedule))
 
 

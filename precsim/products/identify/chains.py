@@ -89,7 +89,7 @@ def _is_contradicted(facts: Facts, order: Order, accumulator: RoundingSpec) -> b
         case Exact():
             return facts.keeps_all is False
         case Kahan() | TwoSum():
-            return accumulator.mode in _NEAREST and facts.keeps_all is False
+            return False  # its correction may keep them
         case _:
             return accumulator.mode in _LOSING and facts.keeps_all is True
 

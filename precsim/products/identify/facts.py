@@ -33,8 +33,8 @@ _LOW = -30
 """Exponent below which the smallest normal result is no hindrance to random operands."""
 _MARGIN = 6
 """Binades between large products and the largest that a sum holds."""
-_LOST = 27
-"""Binades below a large product at which a unit is lost."""
+_LOST = FORMATS[0].precision + 1
+"""Binades below a large product at which a unit is lost; a sum of units is by K's bits more."""
 _LOWER = 8
 """Binades by which large products are lowered, where a last place overflows a narrow result."""
 _SCALE = 8
@@ -103,6 +103,8 @@ class Facts:
     """What the first step is: "cut off", "exact", or "nested" sums; "" where it is too short."""
     part: int
     """Place at which a second block or chain begins; K if there is none."""
+    ends: np.ndarray
+    """For each place from 1 on, the end of the smallest part of the sum with 0 and it."""
     visible: range
     """Places at which its beginning could be seen."""
     near: Kept
@@ -115,6 +117,10 @@ class Facts:
     def k(self) -> int:
         """Number of products."""
         return int(self.whole[0].a.shape[1])
+
+    def part_with(self, step: int) -> int:
+        """Return `part` if steps have another length than was read."""
+        return _part(self.ends, step, self.k)
 
     @property
     def keeps_all(self) -> bool | None:
@@ -150,12 +156,16 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     top = _top(box, formats, unit)
     # A normal unit, if it is still lost beside a large product: subnormals may be flushed.
     normal = max(*(fmt.emin for fmt in results), formats.lhs.emin + formats.rhs.emin)
-    unit = max(unit, min(normal, top - 1 - _LOST))
+    unit = max(unit, min(normal, top - 1 - _LOST - k.bit_length()))
     findings.append(Finding("2^n, -2^n, a unit", f"finite up to n = {top}", "range of the sums"))
     lhs, rhs = _operands(box, formats, min(top, _SCALE))
+    # What loses all of these products, say a kernel that returns zeros, tells nothing.
+    lhs = lhs or [RoundingSpec(format=formats.lhs)]
+    rhs = rhs or [RoundingSpec(format=formats.rhs)]
     for name, found in (("lhs", lhs), ("rhs", rhs)):
         findings.append(Finding(f"{name} between values", _named(found), f"{name}: {found[0]}"))
-    step, start, within, part, visible = _structure(box, formats, results, unit, top)
+    step, start, within, ends, visible = _structure(box, formats, results, unit, top)
+    part = _part(ends, step or 1, k)
     answer = "no regular steps" if step is None else f"steps of {step} from {start}"
     answer = f"{answer}, {within} within" if within else answer
     decided = "one chain" if part == k else f"a second part begins at {part}"
@@ -191,6 +201,7 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
         start=start,
         within=within,
         part=part,
+        ends=ends,
         visible=visible,
         near=near,
         far=far,
@@ -252,12 +263,13 @@ def _operands(
 
 def _structure(
     box: BlackBox, formats: Formats, results: list[FloatFormat], unit: int, top: int
-) -> tuple[int | None, int, str, int, range]:
-    """Return `step`, `start`, `within`, `part` and `visible` of the facts.
+) -> tuple[int | None, int, str, np.ndarray, range]:
+    """Return `step`, `start`, `within`, `ends` and `visible` of the facts.
 
     Results of few bits count few units: steps are first looked for among as many products.
     """
-    sizes = tuple(zip(formats.split(unit), formats.split(top - 1), strict=True))
+    (tiny_a, tiny_b), (large_a, large_b) = formats.split(unit), formats.split(top - 1)
+    sizes = (tiny_a, large_a), (tiny_b, large_b)
     precision = min(fmt.precision for fmt in results)
     coarsest = 1 << max(0, (box.k - 1).bit_length() - precision)
     ends = _ends(box, sizes, coarsest, box.k)
@@ -270,7 +282,7 @@ def _structure(
     within = _within(seen, start or step or 0, min(stride, coarsest))
     hidden = 2 * (coarsest + 1)
     visible = range(hidden, min(len(ends) + 1, box.k - hidden))
-    return step, start, within, _part(ends, step or 1, box.k), visible
+    return step, start, within, ends, visible
 
 
 def _ends(box: BlackBox, sizes: Sizes, stride: int, width: int) -> np.ndarray:
@@ -300,15 +312,15 @@ def _steps(ends: np.ndarray) -> tuple[int | None, int]:
     between = np.diff([0, *edges])
     if len(edges) < 2:
         return (None, 0) if len(found) > 2 else (len(ends) + 1, 0)
-    if between[0] == between[1] > 1:
-        return int(between[0]), 0
     lengths, counts = np.unique(between[1:], return_counts=True)
     length = int(lengths[np.argmax(counts)])
     if max(counts) < len(between) / 2 or length < 2:
         return None, 0
-    # Chains of two steps each: after the first one, whole chains are what is seen.
-    if 2 * between[0] == length and between[1] == length + between[0]:
-        return int(between[0]), 0
+    # Chains of a few steps each: after the first one, whole chains are what is seen.
+    shortest = int(between[0])
+    steps = int(np.argmax(between != shortest))
+    if (steps + 1) * shortest == length and between[steps] == length + shortest:
+        return shortest, 0
     regular = int(np.argmax(between == length))
     return length, 0 if regular == 0 else edges[regular - 1]
 

@@ -162,7 +162,7 @@ def cancelled(
     places = rng.permutation(np.arange(*window.indices(k)))
     pairs = len(places) // 4
     first, second, rest = np.split(places, [pairs, 2 * pairs])
-    drawn = []
+    drawn: list[np.ndarray] = []
     large, small = (formats.split(size) for size in sizes)
     for rows, fmt, of_large, of_small in zip((m, n), formats, large, small, strict=True):
         values = (1 + rng.random((rows, k))) * rng.choice([-1.0, 1.0], (rows, k))
