@@ -59,6 +59,16 @@ def assert_found(spec: str, formats: str | tuple[str, str], shape: tuple[int, in
         ("h100:bf16:splitk2x32", "bf16"),
         ("mi300x:fp16", "fp16"),
         ("mi250:fp16", "fp16"),
+        # Sums of more bits than a step keeps; short steps in chains; behind few bits.
+        ("e5m2_e5m2_tf32[rtz]:fused16x8", "e5m2"),
+        ("bf16_bf16_fp32:exact4:promote16", "bf16"),
+        ("e5m2_e5m2_fp32->e5m2[rtz]:pairs4", "e5m2"),
+        ("fp16_fp16_float(e=8,p=14)[rtz]:blocked18", "fp16"),
+        ("bf16_bf16_float(e=8,p=14)[rtp]->fp16[rtz]", "bf16"),
+        # Operands whose products are rounded again, and products of another range.
+        ("tf32[rna]_tf32_bf16:two_sum", "fp32"),
+        ("e5m2_e5m2_fp32:product=fp16", "e5m2"),
+        pytest.param("bf16_bf16_fp32[rtz]->e4m3[rtz]:pairs2", "bf16", marks=pytest.mark.slow),
         pytest.param("mi100:fp16", "fp16", marks=pytest.mark.slow),
         pytest.param("fp16_fp16_fp16:kahan", "fp16", marks=pytest.mark.slow),
         pytest.param("fp16_fp16_fp16:two_sum", "fp16", marks=pytest.mark.slow),

@@ -28,6 +28,8 @@ def test_operands_are_values_of_their_formats(name: str) -> None:
         *probes.mixed(rng, *size, slice(0, 40), probes.WIDE),
         *probes.layered(rng, *size, probes.WIDE),
         *probes.ties(*size, [3, 8, 11, 24]),
+        *probes.cancelled(rng, *size, slice(4, 40), probes.Sizes(formats.highest - 6, 0)),
+        *probes.residual(rng, *size, 4, formats.highest),
         *probes.tiny(rng, *size, -14),
         *probes.extreme(rng, *size),
         *probes.alignment(*size, (0, 1, 2), formats.highest - 1)[:2],
