@@ -75,7 +75,9 @@ class BlockSearch:
     def usual(self) -> Iterator[MatmulSpec]:
         """Yield specs with one chain of plain steps, if their length was not read."""
         facts = self._facts
-        if (facts.step is None or facts.step > _LONGEST) and not facts.keeps_all:
+        # No running sum keeps so many bits, and not all of them.
+        is_cut = facts.near.bits > _FLOORED_PRECISION and not facts.near.is_all
+        if (facts.step is None or facts.step > _LONGEST) and (is_cut or not facts.keeps_all):
             for length in _LENGTHS:
                 if 1 < length <= self._box.k:
                     yield from self._of_length(length, _ALL, (FLAT,), _TIERS[:1])

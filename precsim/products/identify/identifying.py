@@ -138,7 +138,7 @@ def identify(
     infinity or to the largest value. Not searched are integers, block formats and scales. The
     answer holds for this K; finite operands are asked only.
 
-    Cost: 20 to 40 queries; seconds to minutes of the CPU for the model.
+    Cost: 25 to 60 queries; seconds to minutes of the CPU for the model.
 
     Examples
     --------
