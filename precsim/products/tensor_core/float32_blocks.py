@@ -46,7 +46,8 @@ def of_numbers(
     def steps(columns: Array, rows: Array) -> Step:
         return make(bitcast(columns, _FLOAT), bitcast(rows, _FLOAT))
 
-    return QuickSteps(steps, lowest, unroll=max(1, _UNROLLED // block.length))
+    unroll = max(1, _UNROLLED // block.length)
+    return QuickSteps(steps, lowest, is_for_all=lowest is not None, unroll=unroll)
 
 
 def _maker(spec: MatmulSpec) -> Callable[[Array, Array], Step] | None:

@@ -1,5 +1,7 @@
 """`QuickSteps`: steps of a `StepBlock` that are quick, and exact for numbers within a range."""
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ from precsim.products.tensor_core.plan import Step
 
 
 class QuickSteps(NamedTuple):
-    """Steps for finite operands, and the numbers for which they have the general steps' bits."""
+    """Steps, and the numbers for which they have the general steps' bits."""
 
     steps: Callable[[Array, Array], Step]
     """``steps(columns, rows)``: the step of operands given as patterns, K first."""
@@ -24,16 +26,21 @@ class QuickSteps(NamedTuple):
     """
     highest: int = FLOAT32.bias - 2
     """All magnitudes that are added to one total have to sum to less than 2**highest."""
+    is_for_all: bool = False
+    """Whether infinities and NaN are right too, within the range."""
     unroll: int = 1
     """Steps that a loop unrolls."""
 
     def fit(self, a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array:
         """Return whether the steps have the general steps' bits for these numbers."""
-        fits = _all_finite(a) & _all_finite(b)
         if self.lowest is None:
+            return _all_finite(a) & _all_finite(b)
+        fits = jnp.asarray(in_range(a, b, c, spec, self.lowest, self.highest))
+        if self.is_for_all:
             return fits
-        fits = fits & in_range(a, b, c, spec, self.lowest, self.highest)
-        return fits if c is None else fits & _all_finite(c)
+        return functools.reduce(
+            operator.and_, [_all_finite(x) for x in (a, b, c) if x is not None], fits
+        )
 
 
 def _all_finite(x: Array) -> Array:
