@@ -35,6 +35,13 @@ def reduced(combine: Combine, rows: Sequence[Array], *, is_chain: bool) -> list[
     return [x[0] for x in level]
 
 
+def rows_over(x: Array, axes: Sequence[int]) -> Array:
+    """Return the numbers over some axes along a new first axis, in row-major order."""
+    kept = [n for n in range(x.ndim) if n not in axes]
+    count = math.prod(x.shape[n] for n in axes)  # which a -1 would not tell of empty arrays
+    return x.transpose(*sorted(axes), *kept).reshape(count, *(x.shape[n] for n in kept))
+
+
 def windows(
     x: Array,
     start: Any,

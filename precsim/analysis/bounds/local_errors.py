@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from precsim.analysis.bounds.gamma import gamma
 from precsim.analysis.bounds.order_bounds import order_bound
 from precsim.analysis.bounds.step_bounds import least_sizes, step_unit
-from precsim.analysis.bounds.units import EXACT, Unit, unit_of
+from precsim.analysis.bounds.units import EXACT, Unit, bound_of_sum, unit_of
 from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Kahan, Order, TwoSum
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
@@ -110,11 +109,7 @@ def _accumulated(spec: MatmulSpec, n: int, likelihood: Likelihood) -> Unit:
     if spec.adder is None or isinstance(spec.order, Exact):
         return sum_unit(spec.order, n, accumulator, likelihood)
     both = unit_of(accumulator).plus(unit_of(spec.adder))
-    return Unit(_gamma(4 * n, both.relative), n * both.absolute)
-
-
-def _gamma(n: int, u: float) -> float:
-    return gamma(n, u) if n * u < 1 else np.inf
+    return Unit(bound_of_sum(4 * n, both.relative), n * both.absolute)
 
 
 def operand_specs(op: Operation) -> list[RoundingSpec | None]:

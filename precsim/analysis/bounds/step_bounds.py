@@ -26,8 +26,7 @@ underflow, and what is cut off beside subnormal totals.
 
 import math
 
-from precsim.analysis.bounds.gamma import gamma
-from precsim.analysis.bounds.units import Unit, unit_of
+from precsim.analysis.bounds.units import Unit, bound_of_sum, unit_of
 from precsim.formats.floating import FloatFormat
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
@@ -57,7 +56,7 @@ def step_unit(spec: MatmulSpec, n: int) -> Unit:
     relative = chain
     if where.chains > 1 or not where.starts_from_total:
         added = unit_of(RoundingSpec.parse(chain_sums(spec.accumulator)))
-        relative += _gamma(where.chains, added.relative) * (1 + chain)
+        relative += bound_of_sum(where.chains, added.relative) * (1 + chain)
     absolute = _roundings(block, where) * one.absolute + _cut_beside_subnormal(spec, where)
     return Unit(relative, absolute * (1 + relative))
 
@@ -86,10 +85,6 @@ def _chain(block: FusedBlock | StepBlock, steps: int, u: float) -> float:
 
 def _quotient(q: float) -> float:
     return q / (1 - q) if q < 1 else math.inf
-
-
-def _gamma(n: int, u: float) -> float:
-    return gamma(n, u) if n * u < 1 else math.inf
 
 
 def _roundings(block: FusedBlock | StepBlock, where: Plan) -> int:

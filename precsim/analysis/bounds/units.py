@@ -1,7 +1,9 @@
 """`Unit`: the error of one rounding, or of a sum: a part of a magnitude, and an absolute part."""
 
+import math
 from typing import NamedTuple
 
+from precsim.analysis.bounds.gamma import gamma
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.modes import SubnormalMode
@@ -37,3 +39,8 @@ def unit_of(spec: RoundingSpec | None) -> Unit:
         is_gradual = fmt.has_subnormals and spec.subnormals is SubnormalMode.GRADUAL
         least = 2.0 ** (fmt.emin - fmt.precision) * steps if is_gradual else 2.0**fmt.emin
     return Unit(u / (1 - u) if steps > 1 else u, least)  # of the computed result
+
+
+def bound_of_sum(n: int, u: float) -> float:
+    """Return gamma(n, u), infinity where n u is too large for any bound."""
+    return gamma(n, u) if n * u < 1 else math.inf

@@ -133,11 +133,13 @@ def list_machines() -> tuple[str, ...]:
     """
     names = []
     for machine, table in MACHINES.items():
-        fp8 = _narrow(machine)
         for kind, instruction in table.items():
             endings = ["", *(f":acc={name}" for name in instruction.accumulators[1:])]
-            operands = fp8 if kind == "fp8" else (kind,)
-            names += [f"{machine}:{operand}{ending}" for operand in operands for ending in endings]
+            names += [
+                f"{machine}:{operand}{ending}"
+                for operand in _of_kind(machine, kind)
+                for ending in endings
+            ]
     names += [f"{_BLOCK_MACHINE}:{operand}" for operand in _BLOCK_OPERANDS]
     return (*names, *(f"{machine}:{x}" for machine, table in MATRIX_UNITS.items() for x in table))
 
@@ -254,11 +256,15 @@ def _narrow(machine: str) -> tuple[str, ...]:
     return _FP8 + (_NARROWER if machine == _BLOCK_MACHINE else ())
 
 
+def _of_kind(machine: str, kind: str) -> tuple[str, ...]:
+    return _narrow(machine) if kind == "fp8" else (kind,)
+
+
 def _operands(machine: str) -> list[str]:
     """Return the names of a machine's operands."""
     if machine in MATRIX_UNITS:
         return list(MATRIX_UNITS[machine])
-    kinds = [_narrow(machine) if kind == "fp8" else (kind,) for kind in MACHINES[machine]]
+    kinds = [_of_kind(machine, kind) for kind in MACHINES[machine]]
     blocks = _BLOCK_OPERANDS if machine == _BLOCK_MACHINE else ()
     return [*(name for names in kinds for name in names), *blocks]
 

@@ -1,7 +1,5 @@
 """`QuickSteps`: steps of a `StepBlock` that are quick, and exact for numbers within a range."""
 
-import functools
-import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,11 +34,10 @@ class QuickSteps(NamedTuple):
         if self.lowest is None:
             return _all_finite(a) & _all_finite(b)
         fits = jnp.asarray(in_range(a, b, c, spec, self.lowest, self.highest))
-        if self.is_for_all:
-            return fits
-        return functools.reduce(
-            operator.and_, [_all_finite(x) for x in (a, b, c) if x is not None], fits
-        )
+        for x in (a, b, c):
+            if not (self.is_for_all or x is None):
+                fits = fits & _all_finite(x)
+        return fits
 
 
 def _all_finite(x: Array) -> Array:

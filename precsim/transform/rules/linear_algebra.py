@@ -1,6 +1,5 @@
 """Linear algebra and reductions: a textbook algorithm, of which every operation is rounded."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -91,12 +90,9 @@ def multiplied(op: Operation) -> list[Value]:
     multiply: Any = lambda a, b: [a[0] * b[0]]
 
     def over_axes(x: Array) -> Array:
-        kept = [n for n in range(x.ndim) if n not in params["axes"]]
-        shape = [x.shape[n] for n in kept]
-        count = math.prod(x.shape[n] for n in params["axes"])
-        rows = x.transpose(*sorted(params["axes"]), *kept).reshape(count, *shape)
+        rows = textbook.rows_over(x, params["axes"])
         if not rows.shape[0]:
-            return jnp.ones(shape, x.dtype)
+            return jnp.ones(rows.shape[1:], x.dtype)
         return textbook.reduced(multiply, [rows], is_chain=chain)[0]
 
     def cumulative(x: Array) -> Array:
@@ -141,10 +137,7 @@ def combined(op: Operation) -> list[Value]:
     def rows_of(x: Array, start: Array) -> Array:
         if op.name == "reduce_window":
             return textbook.windows(x, start, **{name: op.params[name] for name in names})
-        kept = [n for n in range(x.ndim) if n not in axes]
-        shape = [x.shape[n] for n in kept]
-        count = math.prod(x.shape[n] for n in axes)
-        return x.transpose(*sorted(axes), *kept).reshape(count, *shape)
+        return textbook.rows_over(x, axes)
 
     def algorithm(*operands: Array) -> list[Array]:
         given, starts = operands[:count], operands[count:]

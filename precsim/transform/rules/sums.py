@@ -1,6 +1,5 @@
 """Reductions, cumulative and scattered sums: in a stated order, every partial sum rounded."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -86,13 +85,9 @@ def sum_over_axes(op: Operation) -> list[Value]:
     if _is_left(op, spec):
         return op.as_it_is()
     x, axes = op.brought(0, spec), op.params["axes"]
-    kept = [n for n in range(x.ndim) if n not in axes]
 
     def emulated(key: Array, x: Array) -> Array:
-        shape = [x.shape[n] for n in kept]
-        count = math.prod(x.shape[n] for n in axes)
-        rows = x.transpose(*sorted(axes), *kept).reshape(count, *shape)
-        return summed(op, rows, spec, op.place._replace(key=key))
+        return summed(op, textbook.rows_over(x, axes), spec, op.place._replace(key=key))
 
     return _finished(op, lambda x: jnp.sum(x, axis=axes), emulated, spec, x)
 
