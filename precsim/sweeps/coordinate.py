@@ -183,15 +183,14 @@ def _ended(futures: "queue.SimpleQueue[Any]") -> Iterator[Any]:
 
 def _result_of(future: Any) -> dict[str, Any] | None:
     """Return what a worker has sent; None if the worker died."""
+    error = future.exception()
+    if error is None:
+        found: dict[str, Any] = json.loads(future.result())
+        return found
     from distributed import KilledWorker
 
-    error = future.exception()
-    if isinstance(error, KilledWorker):
-        return None
-    if error is not None:  # of the cluster itself: what a run raises is in its text
-        return {"error": _message(error)}
-    found: dict[str, Any] = json.loads(future.result())
-    return found
+    # Other errors are of the cluster itself: what a run raises is in its text.
+    return None if isinstance(error, KilledWorker) else {"error": _message(error)}
 
 
 def _message(error: Exception) -> str:
