@@ -19,13 +19,7 @@ MOST_PLOTTED = 13
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `precsim formats`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Where to add them.
-    """
+    """Declare the options."""
     parser.add_argument(
         "words", metavar="FORMAT", nargs="*", help="list, or draw, only these (default: all)"
     )
@@ -42,27 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables of formats, or draw them.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        `words`: names; `kind`: "float", "fixed", "block", "affine" or None; `json`; `plot`.
-
-    Returns
-    -------
-    int
-        0.
-
-    Raises
-    ------
-    ValueError
-        If a format is unknown, or cannot be drawn.
-    FileExistsError
-        If the picture would overwrite a file.
-    FileNotFoundError
-        If the folder of the picture does not exist.
-    """
+    """Print the tables of formats, or draw them."""
     words = list(args.words)
     file = args.plot
     if file is not None and Path(file).suffix not in (".svg", ".png"):

@@ -27,13 +27,7 @@ _INDENT = 14
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `precsim walk`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Where to add them.
-    """
+    """Declare the options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
@@ -59,23 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the steps of an expression.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        `words`, `format`, `mode`, `seed` and `json`.
-
-    Returns
-    -------
-    int
-        0.
-
-    Raises
-    ------
-    ValueError
-        If the expression, the format or the mode is not understood.
-    """
+    """Print the steps of an expression."""
     if not args.words:
         raise ValueError(
             "the following arguments are required: EXPRESSION (see precsim walk --help)"
