@@ -13,7 +13,10 @@ from experiments.claims.row import Claim, Outcome, settle
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "words", nargs="*", metavar="ROW", help="numbers of claims, separated by spaces (all)"
+        "words",
+        nargs="*",
+        metavar="ROW",
+        help="numbers of claims, separated by spaces (default: all)",
     )
     parser.add_argument(
         "--full", action="store_true", help="all seeds and the long runs, not the short ones"

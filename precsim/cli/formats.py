@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from precsim.cli.format_rows import COLUMNS, KINDS, NOTES, TEXT_COLUMNS, entry, kind_of, row_of
-from precsim.cli.output import is_terminal, print_words
+from precsim.cli.output import is_terminal, naming_options, print_words
 from precsim.formats.arguments import shown
 from precsim.formats.registry import AnyFormat, get_format, list_formats
 
@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", metavar="FORMAT", nargs="*", help="list, or draw, only these (default: all)"
     )
-    parser.add_argument("--kind", choices=KINDS, help="list only these (default: all)")
+    parser.add_argument(
+        "--kind", metavar="KIND", help=f"list only these: {', '.join(KINDS)} (default: all)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON list of all formats")
     parser.add_argument(
         "--plot",
@@ -51,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--kind is {args.kind!r} and FORMAT {words[0]!r}; allowed is one of both")
     if file is not None and args.json:
         raise ValueError("--json is given with --plot; allowed is one of both")
-    names = words or list_formats(kind=args.kind)
+    with naming_options({"kind": "--kind"}):
+        names = words or list_formats(kind=args.kind)
     formats = [get_format(name) for name in names]
     if file is not None:
         return _plot(formats if words or args.kind else list(map(get_format, PLOTTED)), Path(file))

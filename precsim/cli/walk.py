@@ -47,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mode", help="the rounding mode, such as rtz (default: the format's)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the random bits of mode sr (default: 0)"
+        "--seed",
+        type=int,
+        metavar="N",
+        default=0,
+        help="of the random bits of mode sr (default: 0)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON; exact numbers are strings")
 
