@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from conformance.command_line import CommandLine
+from conformance.silicon import values
 
 SOURCE = Path(__file__).with_name("processor.c")
 LACKING, UNKNOWN = 3, 4
@@ -285,13 +286,6 @@ def codes(exponent: Any, of: Layout, rng: np.random.Generator) -> Any:
     fraction = fraction >> (zeros := rng.integers(0, of.trailing + 1, exponent.shape)) << zeros
     sign = rng.integers(0, 2, exponent.shape) << (of.exponent_bits + of.trailing)
     return (sign | (field << of.trailing) | fraction).astype(of.dtype)
-
-
-def values(found: Any, fmt: str) -> Any:
-    """Return the float32 numbers of codes."""
-    import precsim as ps
-
-    return np.asarray(ps.decode(found, fmt))
 
 
 if __name__ == "__main__":

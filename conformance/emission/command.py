@@ -29,7 +29,11 @@ SOURCES = ("fp32", "bf16")
 OPERATIONS = ("convert", *(name for name in OPERANDS if name != "round"), "dot")
 MOST_PRODUCTS = 1024
 """Of a dot product; checker.c has room for their words."""
-EPILOG = """
+WHOLE = "about 8 minutes of one core and 140 MB in hex"
+"""What it takes to write all functions: 4.3 million hard cases, and 1000 random ones of each."""
+EPILOG = f"""
+All functions take {WHOLE}. Some of them:
+
   --emit hex --operation convert --format e4m3 --source bf16 --out vectors      all conversions
   --emit testfloat --format e5m2 --operation add fma --mode rne rtz --out vectors
   --emit c --machine mi300x:fp16 --random 5000 --out vectors      dot products of two steps
@@ -63,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ValueError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
+    if not (options.operation or options.format or options.machine):
+        print(f"{len(functions)} functions: {WHOLE}; name some for less", file=sys.stderr)
     try:
         written = _write(functions, partial, options)
         partial.rename(options.out)
