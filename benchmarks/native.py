@@ -25,6 +25,7 @@ class Shape(NamedTuple):
 
 SMALL = Shape(layers=2, width=128, heads=4, batch=2, length=64)
 LARGE = Shape(layers=8, width=1024, heads=16, batch=8, length=1024)
+VOCABULARY = 256
 
 
 def cases() -> Iterator[Case]:
@@ -77,11 +78,11 @@ def _contender(loss_of: Callable[..., Any], weights: Any, tokens: Any) -> Conten
     return Contender(run=lambda: jax.block_until_ready(compiled(weights, tokens)))  # type: ignore[no-untyped-call]
 
 
-def make_weights(shape: Shape, vocabulary: int = 256) -> dict[str, Any]:
+def make_weights(shape: Shape) -> dict[str, Any]:
     """Return float32 weights, those of all layers in one array each."""
     width = shape.width
     sizes = {
-        "tokens": (vocabulary, width),
+        "tokens": (VOCABULARY, width),
         "places": (shape.length, width),
         "qkv": (shape.layers, width, 3 * width),
         "projection": (shape.layers, width, width),
@@ -95,9 +96,9 @@ def make_weights(shape: Shape, vocabulary: int = 256) -> dict[str, Any]:
     }
 
 
-def make_tokens(shape: Shape, vocabulary: int = 256) -> Any:
+def make_tokens(shape: Shape) -> Any:
     """Return random tokens, one more per row than the length."""
-    return jax.random.randint(jax.random.key(1), (shape.batch, shape.length + 1), 0, vocabulary)
+    return jax.random.randint(jax.random.key(1), (shape.batch, shape.length + 1), 0, VOCABULARY)
 
 
 def loss(weights: Any, tokens: Any, shape: Shape, dtype: Any) -> Any:

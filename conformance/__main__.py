@@ -15,6 +15,7 @@ from rich.progress import track
 import precsim as ps
 from conformance import generate, report
 from conformance.adapters import ADAPTERS
+from conformance.command_line import CommandLine
 from conformance.emission import command
 from conformance.score import Score, score_all, version
 from conformance.vector_file import FOLDER, Vectors, read
@@ -51,8 +52,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandLine("conformance", __doc__)
     parser.add_argument("command", nargs="?", choices=("score", "generate"), default="score")
     for name, text in (
         ("library", f"score only these: {', '.join(ADAPTERS)}"),

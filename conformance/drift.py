@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.command_line import CommandLine
 from conformance.training import CASES, check_new_files, with_platform_products
 
 EVERY = 10
@@ -81,16 +82,19 @@ def draw(path: Path, files: list[Path]) -> None:
 
 def main(argv: list[str]) -> int:
     """Run a subcommand."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.drift", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = CommandLine("conformance.drift", __doc__)
+    commands = parser.add_subparsers(
+        dest="command", required=True, parser_class=argparse.ArgumentParser
+    )
     first = commands.add_parser("measure")
-    first.add_argument("path", type=Path)
-    first.add_argument("--case", default="mlp_bf16", choices=CASES)
-    first.add_argument("--steps", type=int, default=2000)
+    first.add_argument("path", type=Path, metavar="FILE.csv", help="what is written")
+    first.add_argument(
+        "--case", default="mlp_bf16", choices=CASES, help="what is trained (default: mlp_bf16)"
+    )
+    first.add_argument("--steps", type=int, default=2000, help="how far (default: 2000)")
     second = commands.add_parser("draw")
-    second.add_argument("path", type=Path)
-    second.add_argument("files", type=Path, nargs="+")
+    second.add_argument("path", type=Path, metavar="FILE.svg", help="what is drawn")
+    second.add_argument("files", type=Path, nargs="+", metavar="FILE.csv", help="what is measured")
     args = parser.parse_args(argv)
     try:
         if args.command == "measure":

@@ -10,7 +10,6 @@ follows from the seed, the parser's name and its number. Prints one row a parser
 with its input; exit status 1 if there is one.
 """
 
-import argparse
 import multiprocessing
 import random
 import sys
@@ -19,7 +18,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from conformance.counts import check_counts
+from conformance.command_line import CommandLine
 from conformance.fuzzing import limits
 from conformance.fuzzing.files import FILES
 from conformance.fuzzing.parser import Parser
@@ -59,21 +58,16 @@ class Tried(NamedTuple):
 
 def main(argv: list[str]) -> int:
     """Try inputs on each parser that is named, on all by default."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.fuzz", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandLine("conformance.fuzz", __doc__)
     parser.add_argument("parsers", nargs="*", metavar="PARSER", help=", ".join(PARSERS))
     parser.add_argument("--inputs", type=int, default=10_000, help=_INPUTS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first input of each")
-    parser.add_argument("--workers", type=int, default=1, help="processes at a time")
-    args = parser.parse_args(argv)
-    if unknown := sorted(set(args.parsers) - set(PARSERS)):
-        parser.error(f"unknown parser {unknown[0]!r}; known are {', '.join(PARSERS)}")
-    try:
-        check_counts(args, inputs=1, first=0, workers=1)
-    except ValueError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first input (default: 0)"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes at a time (default: 1)")
+    args = parser.read(argv, inputs=1, first=0, workers=1)
+    parser.check("parser", args.parsers, PARSERS)
     names = list(dict.fromkeys(args.parsers)) or list(PARSERS)
     total = sum(PARSERS[name].share for name in names)
     faults = inputs = 0

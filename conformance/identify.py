@@ -9,7 +9,6 @@ function of two arrays is handed over. A spec counts as recovered if the one tha
 same, or has equal bits on 10**5 fresh results. Exit status 1 if one is not recovered.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import precsim as ps
-from conformance.counts import check_counts
+from conformance.command_line import CommandLine
 
 SHAPE = (16, 16, 160)
 SIDE = 317
@@ -191,20 +190,14 @@ def _dot(device: Any, dtype: Any, precision: Any, a: np.ndarray, b: np.ndarray) 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run; return 1 if a spec is not recovered."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.identify", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandLine("conformance.identify", __doc__)
     parser.add_argument("--specs", type=int, default=100, help="how many (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     parser.add_argument("--first", type=int, default=0, help="number of the first (default: 0)")
     parser.add_argument(
         "--kernels", action="store_true", help="this machine's kernels instead (default: no)"
     )
-    options = parser.parse_args(arguments)
-    try:
-        check_counts(options, specs=1, seed=0, first=0)
-    except ValueError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    options = parser.read(arguments, specs=1, seed=0, first=0)
     if options.kernels:
         for name, formats, product in kernels():
             found = ps.kernels.identify(product, formats=formats)

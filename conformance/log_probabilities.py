@@ -16,7 +16,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from conformance.counts import check_counts
+from conformance.command_line import CommandLine
 from conformance.training import FLAGS
 
 SEQUENCES, LENGTH = 8, 24
@@ -38,25 +38,27 @@ WAYS = (
 
 def main(argv: list[str]) -> int:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m conformance.log_probabilities",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--backend", choices=("reference", "emulated", "native"), default="reference"
-    )
-    parser.add_argument("--arrays", choices=("numpy", "jax"), default="numpy")
-    parser.add_argument("--format", nargs="+", choices=tuple(STORED), default=list(STORED))
-    parser.add_argument("--sequences", type=int, default=SEQUENCES)
-    parser.add_argument("--length", type=int, default=LENGTH)
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    args = parser.parse_args(argv)
-    try:
-        check_counts(args, sequences=1, length=1)
-    except ValueError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    parser = CommandLine("conformance.log_probabilities", __doc__)
+    for name, allowed, text in (
+        ("backend", ("reference", "emulated", "native"), "what multiplies"),
+        ("arrays", ("numpy", "jax"), "what computes all between the products"),
+    ):
+        said = f"{text}: {', '.join(allowed)} (default: {allowed[0]})"
+        parser.add_argument(
+            f"--{name}", choices=allowed, default=allowed[0], metavar="NAME", help=said
+        )
+    for name, several in (("format", tuple(STORED)), ("tables", TABLES)):
+        said = f"only these: {', '.join(several)} (default: both)"
+        parser.add_argument(
+            f"--{name}", nargs="+", choices=several, default=several, metavar="NAME", help=said
+        )
+    for name, usual, text in (
+        ("sequences", SEQUENCES, "how many are read"),
+        ("length", LENGTH, "tokens of each"),
+    ):
+        said = f"{text} (default: {usual})"
+        parser.add_argument(f"--{name}", type=int, default=usual, help=said)
+    args = parser.read(argv, sequences=1, length=1)
     if args.backend == "native":
         os.environ.setdefault("XLA_FLAGS", FLAGS)
     if args.backend != "reference" and args.arrays == "numpy":

@@ -10,13 +10,12 @@ loses a NaN or an infinity: it drops an accumulator that is small beside FP8 pro
 that such a value does not have. NaN counts as equal to NaN. Exit status 1 if a result differs.
 """
 
-import argparse
 import sys
 from typing import Any
 
 import numpy as np
 
-from conformance.counts import check_counts
+from conformance.command_line import CommandLine
 
 KINDS = {
     "mi100:fp16": ("exact", 4),
@@ -39,18 +38,13 @@ _FORMATS = {"xf32": "fp32"}
 
 def main(argv: list[str] | None = None) -> int:
     """Compare and print; 2 if MMA-Sim is missing."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.mmasim", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandLine("conformance.mmasim", __doc__)
     parser.add_argument("kinds", nargs="*", metavar="MACHINE:OPERAND", help=", ".join(KINDS))
-    parser.add_argument("--rows", type=int, default=_ROWS, help="results of each machine")
-    args = parser.parse_args(argv)
-    if unknown := sorted(set(args.kinds) - set(KINDS)):
-        parser.error(f"unknown kind {unknown[0]!r}; known are {', '.join(KINDS)}")
-    try:
-        check_counts(args, rows=1)
-    except ValueError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    parser.add_argument(
+        "--rows", type=int, default=_ROWS, help="results of each machine (default: 10^6)"
+    )
+    args = parser.read(argv, rows=1)
+    parser.check("kind", args.kinds, KINDS)
     try:
         rules = _rules()
     except ImportError as problem:

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from conformance.command_line import CommandLine
 from conformance.training import CASES as REPLAYED
 from conformance.training import FLAGS
 
@@ -25,21 +26,26 @@ CASES = REPLAYED | {"cnn_fp8": REPLAYED["cnn_bf16"] | {"policy": "h100_fp8"}}
 
 def main(argv: list[str]) -> int:
     """Train each case on each number of devices."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.parallel", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandLine("conformance.parallel", __doc__)
     parser.add_argument("cases", nargs="+", metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--devices", nargs="+", default=["1"], metavar="DATA[xTENSOR]")
-    parser.add_argument("--backend", default="emulated", help="emulated or native")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument(
+        "--devices", nargs="+", default=["1"], metavar="D[xT]",
+        help="numbers of devices for the data, and for the columns of products (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backend", default="emulated", help="emulated or native (default: emulated)"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="of a training (default: 20)")
     parser.add_argument("--batch-size", type=int, help="of a step (default: that of the case)")
-    parser.add_argument("--shards", type=int, default=8, help="parts of a batch")
-    parser.add_argument("--all-reduce", default="doubling", help="how their gradients are added")
+    parser.add_argument("--shards", type=int, default=8, help="parts of a batch (default: 8)")
+    parser.add_argument(
+        "--all-reduce", default="doubling", help="how their gradients are added (default: doubling)"
+    )
     parser.add_argument("--platform", action="store_true", help="also with the platform's sums")
-    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER")
-    parser.add_argument("--kill-at", type=int, metavar="STEP")
+    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="go on from there")
+    parser.add_argument("--kill-at", type=int, help="step at which this process kills itself")
     args = parser.parse_args(argv)
-    if unknown := sorted(set(args.cases) - set(CASES)):
-        parser.error(f"unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
+    parser.check("case", args.cases, CASES)
     if args.checkpoints is not None and (len(args.devices) > 1 or args.platform):
         parser.error("--checkpoints goes with one of --devices; others would take its last state")
     os.environ.setdefault("XLA_FLAGS", FLAGS if args.backend == "native" else _simulated(args))

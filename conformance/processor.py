@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conformance.counts import check_counts
+from conformance.command_line import CommandLine
+from conformance.silicon import values
 
 SOURCE = Path(__file__).with_name("processor.c")
 LACKING, UNKNOWN = 3, 4
@@ -91,8 +92,7 @@ LAYOUTS = {"fp32": Layout(8, 23), "bf16": Layout(8, 7), "fp16": Layout(5, 10)}
 
 def main(argv: list[str] | None = None) -> int:
     """Compile, run, compare."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.processor", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandLine("conformance.processor", __doc__)
     names = ", ".join(INSTRUCTIONS)
     parser.add_argument("instructions", nargs="*", metavar="INSTRUCTION", help=names)
     parser.add_argument("--patterns", type=int, default=1_000_000, help="results (default: 10^6)")
@@ -100,14 +100,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--compiler", default="gcc", help="a C compiler (default: gcc)")
     parser.add_argument("--run", default="", help="what runs the program (default: nothing)")
     parser.add_argument("--examples", type=int, default=0, help="differing ones (default: 0)")
-    args = parser.parse_args(argv)
-    if unknown := sorted(set(args.instructions) - set(INSTRUCTIONS)):
-        parser.error(f"unknown instruction {unknown[0]!r}; known are {names}")
-    try:
-        check_counts(args, patterns=1, seed=0, examples=0)
-    except ValueError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    args = parser.read(argv, patterns=1, seed=0, examples=0)
+    parser.check("instruction", args.instructions, INSTRUCTIONS)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "processor"
         compiler = shlex.split(args.compiler) or ["gcc"]
@@ -292,13 +286,6 @@ def codes(exponent: Any, of: Layout, rng: np.random.Generator) -> Any:
     fraction = fraction >> (zeros := rng.integers(0, of.trailing + 1, exponent.shape)) << zeros
     sign = rng.integers(0, 2, exponent.shape) << (of.exponent_bits + of.trailing)
     return (sign | (field << of.trailing) | fraction).astype(of.dtype)
-
-
-def values(found: Any, fmt: str) -> Any:
-    """Return the float32 numbers of codes."""
-    import precsim as ps
-
-    return np.asarray(ps.decode(found, fmt))
 
 
 if __name__ == "__main__":

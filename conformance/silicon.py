@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.counts import check_counts
+from conformance.command_line import CommandLine
 
 SOURCE = Path(__file__).with_name("tensor_core.cu")
 KINDS = ("fp16_fp16", "fp16_fp32", "bf16_fp32", "e4m3_fp16", "e4m3_fp32", "e5m2_fp16", "e5m2_fp32")
@@ -35,21 +35,18 @@ SORTS = ("random bits", "near one", "near zero", "cancelling")
 
 def main(argv: list[str]) -> int:
     """Compile, run, compare."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.silicon", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandLine("conformance.silicon", __doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--machine", default="h100", help="the model to compare with")
-    parser.add_argument("--arch", default="sm_90a", help="what nvcc compiles for")
-    parser.add_argument("--examples", type=int, default=0, help="differing results to print")
-    parser.add_argument("--tiles", type=int, default=2000, help="of each sort")
-    args = parser.parse_args(argv)
-    if unknown := sorted(set(args.kinds) - set(KINDS)):
-        parser.error(f"unknown kind {unknown[0]!r}; known are {', '.join(KINDS)}")
-    try:
-        check_counts(args, examples=0, tiles=1)
-    except ValueError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    parser.add_argument(
+        "--machine", default="h100", help="the model to compare with (default: h100)"
+    )
+    parser.add_argument("--arch", default="sm_90a", help="what nvcc compiles for (default: sm_90a)")
+    parser.add_argument(
+        "--examples", type=int, default=0, help="differing results to print (default: 0)"
+    )
+    parser.add_argument("--tiles", type=int, default=2000, help="of each sort (default: 2000)")
+    args = parser.read(argv, examples=0, tiles=1)
+    parser.check("kind", args.kinds, KINDS)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "tensor_core"
         command = ["nvcc", "-O2", f"-arch={args.arch}", "-o", str(program), str(SOURCE)]

@@ -1,7 +1,7 @@
 """Native matrix products of this GPU against precsim's model of its tensor cores, bit for bit.
 
-    XLA_FLAGS="--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true" \
-        python -m conformance.tensor_cores [--golden FILE.npz] [--spec SPEC ...]
+    export XLA_FLAGS="--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
+    python -m conformance.tensor_cores [--golden FILE.npz] [--spec SPEC ...]
 
 The script prints a line per operand type, result type and shape. The line names the kernel that
 ran and the schedule that `precsim.kernels.find_schedule` finds. It also gives the share of outputs
@@ -9,7 +9,6 @@ with the model's bits under that schedule (one chain where the schedule is unkno
 records outputs for the tests.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import numpy as np
 from jax import lax
 
 import precsim as ps
+from conformance.command_line import CommandLine
 from conformance.training import check_new_files
 
 DTYPES: dict[str, Any] = {
@@ -221,8 +221,7 @@ def survey(specs: list[str]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.tensor_cores", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = CommandLine("conformance.tensor_cores", __doc__)
     parser.add_argument(
         "--golden", type=Path, metavar="FILE.npz", help="record the golden outputs in this file"
     )

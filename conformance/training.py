@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from conformance.command_line import CommandLine
+
 FOLDER = Path(__file__).parent / "replay"
 FLAGS = "--xla_gpu_enable_triton_gemm=false --xla_gpu_enable_cublaslt=true"
 STEPS = (0, 50, *range(400, 2001, 400))
@@ -112,11 +114,7 @@ def _run_of(name: str, args: argparse.Namespace) -> tuple[str, Callable[[], bool
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m conformance.training",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandLine("conformance.training", __doc__)
     known = f"{', '.join([*CASES, LARGE])} (default: all but {LARGE})"
     parser.add_argument("cases", nargs="*", metavar="CASE", help=known)
     parser.add_argument("--backend", default="emulated", help="emulated or native")
@@ -125,7 +123,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     far = f"how far to go (default: {STEPS[1]}, of {LARGE} {_OF_LARGE['steps']})"
     parser.add_argument("--steps", type=int, help=far)
-    parser.add_argument("--products", choices=("machine", "platform"), default="machine")
+    parser.add_argument(
+        "--products",
+        choices=("machine", "platform"),
+        default="machine",
+        help="whose products (default: machine)",
+    )
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="write hash files there")
     large = parser.add_argument_group(f"options of {LARGE}")
     for name, about in (("sequence", "tokens of a step"), ("seed", "of weights and batches")):

@@ -107,17 +107,27 @@ def write(folder: Path, found: list[dict[str, str]]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.training_matrix", description=str(__doc__).splitlines()[0]
+    )
     policies = [name for name in ps.list_policies() if name not in ALIASES]
-    parser.add_argument("--models", nargs="+", default=ps.list_models())
-    parser.add_argument("--policies", nargs="+", default=policies)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=0.003)
-    parser.add_argument("--optimizer", default="adam")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/matrix"))
+    for name, every in (("models", ps.list_models()), ("policies", policies)):
+        parser.add_argument(
+            f"--{name}", nargs="+", default=every, metavar="NAME", help="(default: all)"
+        )
+    for name, metavar, usual, text in (
+        ("steps", "N", 200, "of each training"),
+        ("batch-size", "N", 32, "training examples in a step"),
+        ("learning-rate", "X", 0.003, "of the optimizer"),
+        ("optimizer", "NAME", "adam", "how they learn"),
+        ("seed", "N", 0, "of first weights and batches"),
+        ("jobs", "N", 2, "trainings side by side"),
+        ("out", "FOLDER", Path("runs/matrix"), "of the tables"),
+    ):
+        said = f"{text} (default: {usual})"
+        parser.add_argument(
+            f"--{name}", type=type(usual), metavar=metavar, default=usual, help=said
+        )
     return parser
 
 

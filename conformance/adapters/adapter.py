@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from conformance.vector_file import Task
 
 Arguments: TypeAlias = Mapping[str, Any]
@@ -24,3 +26,15 @@ class Adapter:
     """The types of its arguments, one row of the table each, which lacks the others' values."""
     has_subnormals: bool = True
     """False if it documents none: inputs below the smallest normal value are then left out."""
+
+
+def compiled(compute: Callable[[Task, Arguments], Any]) -> Callable[[Task, Arguments], np.ndarray]:
+    """Return the same on JAX arrays, under `jit`."""
+
+    def run(task: Task, arguments: Arguments) -> np.ndarray:
+        import jax
+
+        with jax.enable_x64(True):
+            return np.asarray(jax.jit(lambda columns: compute(task, columns))(dict(arguments)))
+
+    return run

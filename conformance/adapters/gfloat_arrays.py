@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import precsim as ps
-from conformance.adapters.adapter import Adapter, Arguments
+from conformance.adapters.adapter import Adapter, Arguments, compiled
 from conformance.vector_file import Task
 
 MODES = {
@@ -60,14 +60,6 @@ def compute(task: Task, arguments: Arguments) -> Any:
     )
 
 
-def compute_jit(task: Task, arguments: Arguments) -> np.ndarray:
-    """Round JAX arrays under `jit`."""
-    import jax
-
-    with jax.enable_x64(True):
-        return np.asarray(jax.jit(lambda columns: compute(task, columns))(dict(arguments)))
-
-
 def _format(name: str) -> Any:
     """Describe a format to gfloat by its parameters."""
     from gfloat.types import Domain, FormatInfo
@@ -90,4 +82,4 @@ def _format(name: str) -> Any:
 
 
 NUMPY = Adapter(package="gfloat", supports=supports, compute=compute)
-JIT = Adapter(package="gfloat", supports=supports, compute=compute_jit)
+JIT = Adapter(package="gfloat", supports=supports, compute=compiled(compute))

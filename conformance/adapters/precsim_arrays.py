@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import precsim as ps
-from conformance.adapters.adapter import Adapter, Arguments
+from conformance.adapters.adapter import Adapter, Arguments, compiled
 from conformance.vector_file import Task
 
 
@@ -30,14 +30,6 @@ def compute_eager(task: Task, arguments: Arguments) -> np.ndarray:
         return np.asarray(compute(task, {name: jnp.asarray(x) for name, x in arguments.items()}))
 
 
-def compute_jit(task: Task, arguments: Arguments) -> np.ndarray:
-    """Run it under `jit`."""
-    import jax
-
-    with jax.enable_x64(True):
-        return np.asarray(jax.jit(lambda columns: compute(task, columns))(dict(arguments)))
-
-
 NUMPY = Adapter(package="precsim", supports=supports, compute=compute)
 EAGER = Adapter(package="precsim", supports=supports, compute=compute_eager)
-JIT = Adapter(package="precsim", supports=supports, compute=compute_jit)
+JIT = Adapter(package="precsim", supports=supports, compute=compiled(compute))

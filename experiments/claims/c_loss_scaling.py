@@ -9,6 +9,7 @@ import numpy as np
 import precsim as ps
 from experiments.check import Check
 from experiments.claims import trained
+from experiments.claims.a_formats import rounded
 from experiments.claims.row import Section, digits, equal, inside, mean, near
 from experiments.claims.training import (
     FP32,
@@ -19,11 +20,6 @@ from experiments.claims.training import (
 
 SECTION = Section("C. Loss scales, accumulation, switching, compensation, distribution")
 add = SECTION.add
-
-
-def rounded(x: float, spec: str) -> float:
-    """Return a number, rounded once."""
-    return float(ps.round_to(np.float64(x), spec))
 
 
 @add(

@@ -7,16 +7,12 @@ import numpy as np
 import precsim as ps
 from experiments.check import Check
 from experiments.claims import families, trained
+from experiments.claims.a_formats import rounded
 from experiments.claims.row import Section, digits, equal, inside, mean
 from experiments.claims.training import FP32, Recipe, pure
 
 SECTION = Section("D. Layers, families of models, fields")
 add = SECTION.add
-
-
-def rounded(x: float, spec: str) -> float:
-    """Return a number, rounded once."""
-    return float(ps.round_to(np.float64(x), spec))
 
 
 @add(

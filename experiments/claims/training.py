@@ -260,9 +260,9 @@ def train(
     return _DONE[asked]
 
 
-def go_on(recipe: Recipe, start: Run, *, seeds: int, rate: float, epochs: int = 20) -> Run:
+def go_on(recipe: Recipe, start: Run, *, seeds: int, rate: float) -> Run:
     """Train on from the weights of a run, with the same data."""
-    return run_from(recipe, splits(seeds), start.weights, orders(seeds, epochs), rate=rate)
+    return run_from(recipe, splits(seeds), start.weights, orders(seeds, 20), rate=rate)
 
 
 def run_from(

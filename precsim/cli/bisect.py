@@ -12,7 +12,8 @@ from precsim.cli.run_directory import require_device, require_run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     for name in ("ours", "theirs"):
-        parser.add_argument(name, type=Path, help="folder that train --verify-bits wrote")
+        help_ = "folder that train --verify-bits wrote"
+        parser.add_argument(name, type=Path, metavar="RUN", help=help_)
     parser.add_argument(
         "--backend", help="of both replays, for example emulated (default: each run's own)"
     )

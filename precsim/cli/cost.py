@@ -45,10 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--optimizer", metavar="NAME", default=default.optimizer,
         help=f"{', '.join(OPTIMIZERS)} (default: {default.optimizer})",
     )  # fmt: skip
-    parser.add_argument("--data-dir", metavar="FOLDER", help="folder with text.txt, for task text")
+    parser.add_argument(
+        "--data-dir", metavar="FOLDER",
+        help="folder with the files of the task, see docs/reference/data.md (default: none)",
+    )  # fmt: skip
     parser.add_argument(
         "--parameters", type=int, metavar="N",
-        help="instead of a model: the number of its weights, all of them operands of products",
+        help="instead of a model: the number of its weights, all of them operands of products "
+        "(default: none)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,8 @@ _LONGEST_WAIT = 60
 """Seconds that a process waits for the others."""
 
 
-def add_arguments(parser: argparse.ArgumentParser, whole: Callable[[str], int]) -> None:
-    """Declare the options; `whole` reads an integer."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument(
         "--devices",
         metavar="DATA[xTENSOR]",
@@ -35,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser, whole: Callable[[str], int]) 
         "options, each with its number (default: none)",
     )
     parser.add_argument(
-        "--processes", type=whole, metavar="P", help="how many there are (default: none)"
+        "--processes", type=int, metavar="P", help="how many there are (default: none)"
     )
     parser.add_argument(
         "--process",
-        type=whole,
+        type=int,
         metavar="I",
         help="which one this is, 0 to P - 1; the first one writes the results (default: none)",
     )

@@ -9,13 +9,7 @@ from precsim.formats.arguments import integer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `precsim explore`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Where to add them.
-    """
+    """Declare the options."""
     parser.add_argument(
         "--port",
         type=int,
@@ -28,23 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve the page until the command is interrupted.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        `port` and `no_browser`.
-
-    Returns
-    -------
-    int
-        0.
-
-    Raises
-    ------
-    ValueError
-        If the port is none, or cannot be had.
-    """
+    """Serve the page until the command is interrupted."""
     with _server(integer(args.port, "--port", 0, 65535)) as server:
         print_words(f"{server.address} has the explorer, for this machine alone. Ctrl-C ends it.")
         flush_output()

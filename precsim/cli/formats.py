@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from precsim.cli.format_rows import COLUMNS, KINDS, NOTES, TEXT_COLUMNS, entry, kind_of, row_of
-from precsim.cli.output import is_terminal, print_words
+from precsim.cli.output import is_terminal, naming_options, print_words
 from precsim.formats.arguments import shown
 from precsim.formats.registry import AnyFormat, get_format, list_formats
 
@@ -19,17 +19,13 @@ MOST_PLOTTED = 13
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `precsim formats`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Where to add them.
-    """
+    """Declare the options."""
     parser.add_argument(
         "words", metavar="FORMAT", nargs="*", help="list, or draw, only these (default: all)"
     )
-    parser.add_argument("--kind", choices=KINDS, help="list only these (default: all)")
+    parser.add_argument(
+        "--kind", metavar="KIND", help=f"list only these: {', '.join(KINDS)} (default: all)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON list of all formats")
     parser.add_argument(
         "--plot",
@@ -42,27 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables of formats, or draw them.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        `words`: names; `kind`: "float", "fixed", "block", "affine" or None; `json`; `plot`.
-
-    Returns
-    -------
-    int
-        0.
-
-    Raises
-    ------
-    ValueError
-        If a format is unknown, or cannot be drawn.
-    FileExistsError
-        If the picture would overwrite a file.
-    FileNotFoundError
-        If the folder of the picture does not exist.
-    """
+    """Print the tables of formats, or draw them."""
     words = list(args.words)
     file = args.plot
     if file is not None and Path(file).suffix not in (".svg", ".png"):
@@ -77,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--kind is {args.kind!r} and FORMAT {words[0]!r}; allowed is one of both")
     if file is not None and args.json:
         raise ValueError("--json is given with --plot; allowed is one of both")
-    names = words or list_formats(kind=args.kind)
+    with naming_options({"kind": "--kind"}):
+        names = words or list_formats(kind=args.kind)
     formats = [get_format(name) for name in names]
     if file is not None:
         return _plot(formats if words or args.kind else list(map(get_format, PLOTTED)), Path(file))

@@ -36,17 +36,34 @@ _NUMBER = re.compile(r"-(\d|\.\d|\(|inf|nan|pi|e\b|\w+\()[\w.+/*^()\[\], =-]*\Z"
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as an exception, so that one place prints all errors.
 
-    A word such as ``-1/3`` or ``-sqrt(2)`` is a number to it, not an option.
+    A word such as ``-1/3`` or ``-sqrt(2)`` is a number to it, not an option; the beginning of an
+    option is none.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take the arguments of `ArgumentParser`."""
-        super().__init__(*args, **options)
+        super().__init__(*args, allow_abbrev=False, **options)
         self._negative_number_matcher = _NUMBER
+        self.register("type", int, _whole)
+        self.register("type", float, _real)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
         raise ValueError(message)
+
+
+def _whole(text: str) -> int:
+    """Read an integer of an option; the command says which ones are allowed."""
+    if not re.fullmatch(r"\s*[+-]?\d{1,100}\s*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number, such as 100")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number, such as 0.01") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,7 +164,6 @@ def _parser(command: str | None, words: list[str]) -> tuple[argparse.ArgumentPar
         epilog="Each command has --help. Exit status: 0; 1 if train --compare-bits or bisect finds a "
         "difference, analyze cannot read a part, or a number of claims or reproduce is not as expected; "
         "2 for bad input or a failure, with one line that says why; 130 if interrupted.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"precsim {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")

@@ -21,9 +21,9 @@ from precsim.analysis.figures.run import Outcome
 from precsim.analysis.figures.run import run as run_figure
 from precsim.cli.console import PlainConsole
 from precsim.cli.experiments_package import figure_names, find_figure, load_experiments
-from precsim.cli.figure_processes import side_by_side
 from precsim.cli.figure_tables import CLASSES, listing, mismatches, summary
 from precsim.cli.output import describe, is_expected, print_error, print_words, visible
+from precsim.cli.processes import side_by_side
 from precsim.formats.arguments import integer, nearest, number_within, shown
 
 ALL = "all"

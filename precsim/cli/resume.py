@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -39,11 +39,11 @@ def option(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
-def add_arguments(parser: argparse.ArgumentParser, whole: Callable[[str], int]) -> None:
-    """Declare the options; `whole` reads an integer."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument(
         "--checkpoint-every",
-        type=whole,
+        type=int,
         metavar="N",
         help="store all state every N steps, for --resume; it changes no result (default: off)",
     )

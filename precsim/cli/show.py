@@ -40,13 +40,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `precsim show`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Where to add them.
-    """
+    """Declare the options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
@@ -79,23 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a number in each format, what a code means, or the facts of a format.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        `words`, `code`, `mode`, `random_bits` and `json`.
-
-    Returns
-    -------
-    int
-        0.
-
-    Raises
-    ------
-    ValueError
-        If the number, the code or a format cannot be read.
-    """
+    """Print a number in each format, what a code means, or the facts of a format."""
     is_rounded = args.code is None and not (len(args.words) == 1 and is_format(args.words[0]))
     if not is_rounded and args.mode is not None:
         raise ValueError("--mode is given, but nothing is rounded; allowed is a VALUE with it")

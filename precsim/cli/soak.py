@@ -19,48 +19,18 @@ RUNS, WORKER_KILLS, COORDINATOR_KILLS = 200, 10, 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = "Exit status: 0 if all tables are the same, 1 if not."
-    parser.add_argument(
-        "--runs",
-        type=int,
-        metavar="N",
-        default=RUNS,
-        help="runs of a sweep, rounded up (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        metavar="M",
-        default=0.0,
-        help="begin further rounds, with other kills, for so long (default: one round)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        metavar="S",
-        default=0,
-        help="decides what is killed, and after how many runs (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        default=os.cpu_count() or 1,
-        help="processes that train (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--worker-kills",
-        type=int,
-        metavar="N",
-        default=WORKER_KILLS,
-        help="workers that are killed in a round (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--coordinator-kills",
-        type=int,
-        metavar="N",
-        default=COORDINATOR_KILLS,
-        help="coordinators that are killed in a round (default: %(default)s)",
-    )
+    cores, each = os.cpu_count() or 1, "(default: %(default)s)"
+    for name, metavar, usual, about in (
+        ("runs", "N", RUNS, f"runs of a sweep, rounded up {each}"),
+        ("minutes", "M", 0.0, "begin further rounds, with other kills, for so long (default: one round)"),
+        ("seed", "S", 0, f"decides what is killed, and after how many runs {each}"),
+        ("workers", "N", cores, f"processes that train {each}"),
+        ("worker-kills", "N", WORKER_KILLS, f"workers that are killed in a round {each}"),
+        ("coordinator-kills", "N", COORDINATOR_KILLS, f"coordinators that are killed in a round {each}"),
+    ):  # fmt: skip
+        parser.add_argument(
+            f"--{name}", type=type(usual), metavar=metavar, default=usual, help=about
+        )
     parser.add_argument(
         "--out",
         type=Path,

@@ -74,51 +74,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file", type=Path, nargs="?", metavar="FILE", help="results (default: none)"
     )
     parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
+        "--out", type=Path, metavar="FILE",
         help="the file of results, which may hold earlier ones (default: GRID.sqlite); of plot: the "
         "picture (default: FILE.png); of rescue: the new file (default: none)",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        default=os.cpu_count() or 1,
-        help="processes on this machine, each with its share of the cores (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
+        "--scheduler", metavar="ADDRESS",
         help="a scheduler of dask in a network that you trust, instead of processes here, such as "
         "tcp://10.0.0.1:8786 (default: none)",
-    )
-    parser.add_argument(
-        "--tries",
-        type=int,
-        metavar="N",
-        default=TRIES,
-        help="how many workers a run may cost before it counts as failed (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="run what has failed again (default: off)"
-    )
-    parser.add_argument(
-        "--plan",
-        action="store_true",
-        help="only check the grid, and tell how many runs are left and how long they take "
-        "(default: off)",
-    )
-    parser.add_argument(
-        "--level",
-        type=float,
-        metavar="X",
-        default=LEVEL,
-        help="of table and plot: level of the confidence intervals (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON instead of tables (default: off)"
-    )
+    )  # fmt: skip
+    cores = os.cpu_count() or 1
+    for name, metavar, usual, about in (
+        ("workers", "N", cores, "processes on this machine, each with its share of the cores"),
+        ("tries", "N", TRIES, "how many workers a run may cost before it counts as failed"),
+        ("level", "X", LEVEL, "of table and plot: level of the confidence intervals"),
+    ):
+        said = f"{about} (default: %(default)s)"
+        parser.add_argument(
+            f"--{name}", type=type(usual), metavar=metavar, default=usual, help=said
+        )
+    for name, about in (
+        ("retry-failed", "run what has failed again"),
+        ("plan", "only check the grid, and tell how many runs are left and how long they take"),
+        ("json", "print JSON instead of tables"),
+    ):
+        parser.add_argument(f"--{name}", action="store_true", help=f"{about} (default: off)")
     cache.add_argument(parser)
 
 

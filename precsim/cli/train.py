@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
@@ -69,7 +68,7 @@ _EPILOG = """\
 exit status:
   0    everything was trained, written and drawn
   1    with --compare-bits: a bit differs
-  2    the input was refused, or a policy or a picture failed (one line says why)
+  2    the input was refused, or a policy or a picture failed (a line says why)
   130  interrupted; what was finished is shown and kept
 
 docs/tutorials/first-training.md explains the tables, column by column."""
@@ -108,17 +107,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{said}: {', '.join(allowed)} (default: {_USUAL[name] or 'that of the model'})",
         )
     numbers: dict[str, tuple[Callable[[str], Any], str, str]] = {
-        "steps": (_whole, "N", "optimizer steps"),
-        "batch_size": (_whole, "N", "training examples in a step"),
-        "learning_rate": (_real, "X", "step size of the optimizer"),
-        "seed": (_whole, "N", "decides the first weights, the order of the data, and random bits"),
-        "accumulate": (_whole, "N", "microbatches whose gradients a step adds up"),
+        "steps": (int, "N", "optimizer steps"),
+        "batch_size": (int, "N", "training examples in a step"),
+        "learning_rate": (float, "X", "step size of the optimizer"),
+        "seed": (int, "N", "decides the first weights, the order of the data, and random bits"),
+        "accumulate": (int, "N", "microbatches whose gradients a step adds up"),
         "accumulator": (str, "FORMAT", "format of these sums, with :sr, :kahan, :first"),
-        "clip_norm": (_real, "X", "largest norm of a gradient"),
-        "clip_value": (_real, "X", "largest magnitude of a gradient's elements"),
+        "clip_norm": (float, "X", "largest norm of a gradient"),
+        "clip_value": (float, "X", "largest magnitude of a gradient's elements"),
         "clip_rule": (str, "NAME", f"the formula of --clip-norm: {', '.join(CLIP_RULES)}"),
-        "delay": (_whole, "N", "steps between a gradient and the update by it"),
-        "shards": (_whole, "N", "parts of each batch whose gradients are averaged"),
+        "delay": (int, "N", "steps between a gradient and the update by it"),
+        "shards": (int, "N", "parts of each batch whose gradients are averaged"),
         "all_reduce": (
             str,
             "NAME",
@@ -146,14 +145,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_whole,
+        type=int,
         metavar="N",
         default=min(2, os.cpu_count() or 1),
         help="policies trained side by side; it changes no result (default: %(default)s)",
     )
     parser.add_argument(
         "--verify-bits",
-        type=_whole,
+        type=int,
         metavar="N",
         help="only train the policies named, and print and store the hash of all state every N steps "
         "(default: off)",
@@ -164,26 +163,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="with --verify-bits: a stored run (folder or hashes.json) to compare with (default: none)",
     )
-    resume.add_arguments(parser, _whole)
-    devices.add_arguments(parser, _whole)
+    resume.add_arguments(parser)
+    devices.add_arguments(parser)
     parser.add_argument(
         "--json", action="store_true", help="print JSON instead of tables (default: off)"
     )
     cache.add_argument(parser)
-
-
-def _whole(text: str) -> int:
-    """Read an integer of an option; `TrainConfig` says which ones are allowed."""
-    if not re.fullmatch(r"\s*[+-]?\d{1,100}\s*", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number, such as 100")
-    return int(text)
-
-
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number, such as 0.01") from None
 
 
 @cache.with_cache

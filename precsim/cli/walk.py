@@ -27,13 +27,7 @@ _INDENT = 14
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `precsim walk`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Where to add them.
-    """
+    """Declare the options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
@@ -53,29 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mode", help="the rounding mode, such as rtz (default: the format's)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the random bits of mode sr (default: 0)"
+        "--seed",
+        type=int,
+        metavar="N",
+        default=0,
+        help="of the random bits of mode sr (default: 0)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON; exact numbers are strings")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the steps of an expression.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        `words`, `format`, `mode`, `seed` and `json`.
-
-    Returns
-    -------
-    int
-        0.
-
-    Raises
-    ------
-    ValueError
-        If the expression, the format or the mode is not understood.
-    """
+    """Print the steps of an expression."""
     if not args.words:
         raise ValueError(
             "the following arguments are required: EXPRESSION (see precsim walk --help)"

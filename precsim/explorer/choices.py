@@ -9,8 +9,7 @@ from precsim.explorer.sums import ARRANGEMENTS, METHODS
 from precsim.explorer.table import WIDEST
 from precsim.formats.floating import Specials
 from precsim.formats.registry import get_format, list_formats
-from precsim.products.specs.machines import MACHINES
-from precsim.products.specs.matrix_units import MATRIX_UNITS
+from precsim.products.specs.machines import list_machines
 from precsim.products.specs.spec import MatmulSpec
 
 _SPECIALS = {
@@ -28,18 +27,16 @@ _ORDERS = {
     "two_sum": "with all errors kept (two-sum)",
     "exact": "exactly, rounded once",
 }
-_FP8 = ("e4m3", "e5m2")
-"""What the kind "fp8" of a machine stands for."""
-_BLOCKS = {"b200": ("mxfp8_e4m3", "mxfp4", "nvfp4")}
-"""Block formats that a machine multiplies too."""
 
 
 def formats(asked: Asked) -> dict[str, Any]:
     """List what can be chosen."""
     names = {kind: list_formats(kind=kind) for kind in ("float", "fixed", "block")}
     orders = [(name, _ORDERS.get(name, f"in {_with_size(name)}")) for name in METHODS]
-    machines = {name: _operands(name) for name in MACHINES}
-    machines |= {name: list(units) for name, units in MATRIX_UNITS.items()}
+    products = [name for name in list_machines() if ":acc=" not in name]
+    machines: dict[str, list[str]] = {}
+    for machine, operand in (name.split(":") for name in products):
+        machines.setdefault(machine, []).append(operand)
     return {
         "kinds": {kind: [_listed(name, kind) for name in of] for kind, of in names.items()},
         "rule": {name: [_choice(member) for member in kind] for name, kind in read.RULE.items()},
@@ -47,12 +44,7 @@ def formats(asked: Asked) -> dict[str, Any]:
         "defaults": {kind: _defaults(kind) for kind in read.FIELDS},
         "specials": [[str(member), _SPECIALS[member]] for member in Specials],
         "machines": machines,
-        "without_c": [
-            f"{name}:{kind}"
-            for name, kinds in machines.items()
-            for kind in kinds
-            if MatmulSpec.parse(f"{name}:{kind}").scales_sums
-        ],
+        "without_c": [name for name in products if MatmulSpec.parse(name).scales_sums],
         "arrangements": list(ARRANGEMENTS),
         "orders": [{"value": name, "label": label} for name, label in orders],
     }
@@ -61,13 +53,6 @@ def formats(asked: Asked) -> dict[str, Any]:
 def _with_size(order: str) -> str:
     """Write "blocked16" as words."""
     return f"blocks of {order.removeprefix('blocked')}"
-
-
-def _operands(machine: str) -> list[str]:
-    """Return the operands of a machine."""
-    kinds = list(MACHINES[machine])
-    numbers = [name for kind in kinds for name in (_FP8 if kind == "fp8" else (kind,))]
-    return [*numbers, *_BLOCKS.get(machine, ())]
 
 
 def _defaults(kind: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from precsim.explorer.said import Axis, Number, is_finite, labels, rounded, same
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.numbers import Format
 from precsim.formats.oracle import decode_exact
+from precsim.formats.reals import is_nan
 from precsim.formats.written import exact_text
 from precsim.rounding.modes import RoundingMode
 from precsim.rounding.neighbours import neighbours_exact
@@ -47,18 +48,14 @@ def line(asked: Asked) -> dict[str, Any]:
     intervals = [] if is_stochastic or len(values) > _CELLS else cells(values, spec)
     return {
         "given": exact_text(exact),
-        "at": None if _is_nan(exact) else axis.place(exact),
-        "is_beyond": not _is_nan(exact) and not values[0] <= exact <= values[-1],
+        "at": None if is_nan(exact) else axis.place(exact),
+        "is_beyond": not is_nan(exact) and not values[0] <= exact <= values[-1],
         "points": points,
         "are_powers": view == "whole" and (spec.format.width or 0) > _ALL,
         "cells": [_placed(cell, axis) for cell in intervals],
         "lanes": [_lane(row, exact, axis) for row in outcomes(exact, spec)],
         "spec": str(spec),
     }
-
-
-def _is_nan(exact: Number) -> bool:
-    return isinstance(exact, float) and math.isnan(exact)
 
 
 def _kind(value: Fraction, spec: RoundingSpec) -> str:
@@ -180,7 +177,7 @@ def _lane(row: dict[str, Any], exact: Number, axis: Axis) -> dict[str, Any]:
 
 
 def _way(value: str, exact: Number, axis: Axis) -> dict[str, Any] | None:
-    if "nan" in value or _is_nan(exact):
+    if "nan" in value or is_nan(exact):
         return None
     start, end = axis.place(exact), axis.place(_number(value))
     return {"to": end, "from": min(start, end), "span": round(abs(end - start), 3)}

@@ -84,7 +84,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
             memory_limit=0,
             security=Security.temporary(),
             silence_logs=logging.CRITICAL,
-            env=_cache_settings(),
+            env={name.upper(): str(value) for name, value in cache_settings().items()},
         ) as local,
         Client(local, set_as_default=False) as client,
     ):
@@ -154,12 +154,12 @@ def _mended(client: Any, count: int) -> Iterator[None]:
         thread.join()
 
 
-def _cache_settings() -> dict[str, str]:
-    """Return how this process keeps compiled programs, as variables of the workers."""
+def cache_settings() -> dict[str, Any]:
+    """Return how this process keeps compiled programs, by JAX's names, for others to do so too."""
     import jax
 
     values = {name: getattr(jax.config, name) for name in _OF_CACHE}
-    return {name.upper(): str(value) for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _settling(count: int) -> Any:

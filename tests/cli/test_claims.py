@@ -31,7 +31,7 @@ def test_unknown_row_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_jobs_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["claims", "6", "--jobs", "0"]) == 2
-    message = "precsim: error: --jobs is 0; allowed are integers from 1\n"
+    message = "precsim: error: --jobs is 0; allowed are integers from 1 on\n"
     assert capsys.readouterr().err == message
 
 

@@ -118,7 +118,11 @@ BAD = [
         ["show", "--code", "0 011 1000", "e4m3"],
         "has fields of 1, 3, 4 bits; those of e4m3 have 1, 4, 3",
     ),
-    (["formats", "--kind", "foo"], "argument --kind: invalid choice: 'foo'"),
+    (["formats", "--kind", "flaot"], "--kind is 'flaot'; allowed are 'float', 'fixed', 'block', "),
+    (["cost", "--parameters", "x"], "argument --parameters: 'x' is not a whole number, such as"),
+    (["sweep", "grid.toml", "--level", "x"], "argument --level: 'x' is not a number, such as 0.01"),
+    (["train", "--step", "5"], "unrecognized arguments: --step 5; did you mean '--steps'?"),
+    (["bisect", "one"], "the following arguments are required: RUN"),
 ]
 
 

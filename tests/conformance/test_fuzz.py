@@ -162,7 +162,9 @@ def test_unknown_parsers_are_refused(capsys: pytest.CaptureFixture[str]) -> None
 def test_runs_that_would_try_nothing_are_refused_in_one_line(
     option: str, given: str, least: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fuzz.main(["devices", option, given]) == 2
+    with pytest.raises(SystemExit) as left:
+        fuzz.main(["devices", option, given])
+    assert left.value.code == 2
     said = capsys.readouterr()
     allowed = f"allowed are integers from {least} to 1000000000"
     assert (said.out, said.err) == ("", f"error: {option} is {given}; {allowed}\n")

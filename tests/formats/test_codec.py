@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from tests.rounding.conftest import bits
 
 ML_DTYPES: dict[str, Any] = {
     "fp16": np.float16,
@@ -28,12 +29,6 @@ ML_DTYPES: dict[str, Any] = {
 FIXED = ("q3.4", "uq0.8", "q3.12", "q7.8", "q3.8", "q-2.8", "q9.-3", "uq10.-2")
 OTHER = ("float(e=6,p=10)", "float(e=1,p=3)", "float(e=4,p=12)", "float(e=9,p=3)")
 FORMATS = (*ML_DTYPES, *FIXED, *OTHER)
-
-
-def bits(x: Any) -> Any:
-    """Return the patterns of float32 or float64 numbers, the same one for every NaN."""
-    x = np.asarray(x)
-    return np.where(np.isnan(x), np.full_like(x, np.nan), x).view(f"u{x.dtype.itemsize}")
 
 
 def codes_of(name: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,29 +10,7 @@ import pytest
 
 import precsim as ps
 from precsim.formats.carrier import FLOAT64
-
-
-class Parameters(NamedTuple):
-    """K, P, signedness and domain of a format, in the report's letters."""
-
-    K: int
-    P: int
-    signed: bool
-    extended: bool
-
-    @property
-    def name(self) -> str:
-        return f"binary{self.K}p{self.P}{'us'[self.signed]}{'fe'[self.extended]}"
-
-
-def formats_of(width: int) -> list[Parameters]:
-    """All formats of K bits: 0 < P < K if signed, 0 < P <= K if unsigned (3.1)."""
-    return [
-        Parameters(width, precision, signed, extended)
-        for signed in (True, False)
-        for precision in range(1, width + (not signed))
-        for extended in (True, False)
-    ]
+from tests.p3109 import Parameters, formats_of
 
 
 def decoded(code: int, fmt: Parameters) -> Fraction | float:

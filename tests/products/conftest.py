@@ -8,11 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import precsim as ps
-from precsim.rounding.modes import RoundingMode
-from precsim.rounding.oracle import round_exact
 from precsim.rounding.spec import RoundingSpec
+from tests.arithmetic.conftest import Exact, exact_multiply, rounded
 
-Exact: TypeAlias = float | Fraction
 Data: TypeAlias = Callable[[np.random.Generator, RoundingSpec | None, tuple[int, ...]], np.ndarray]
 
 
@@ -40,12 +38,6 @@ def single(values: Any) -> np.ndarray:
     return np.asarray(values, np.float32)
 
 
-def exact_product(x: float, y: float) -> Exact:
-    if x == 0 or y == 0 or not (math.isfinite(x) and math.isfinite(y)):
-        return x * y
-    return Fraction(x) * Fraction(y)
-
-
 def exact_sum(x: Exact, y: Exact) -> Exact:
     """Fraction(0) stands for an exact cancellation, whose sign depends on the rounding mode."""
     if isinstance(x, float) and not math.isfinite(x):
@@ -57,19 +49,13 @@ def exact_sum(x: Exact, y: Exact) -> Exact:
     return Fraction(x) + Fraction(y)
 
 
-def rounded(exact: Exact, spec: RoundingSpec, random_bits: int = 0) -> float:
-    if isinstance(exact, Fraction) and exact == 0:
-        exact = -0.0 if spec.mode is RoundingMode.TOWARD_NEGATIVE else 0.0
-    return round_exact(exact, spec, random_bits=random_bits).value
-
-
 def scalar_product(
     a: list[float], b: list[float], c: float, spec: ps.MatmulSpec, random_bits: int = 0
 ) -> float:
     """One element of ``c + a @ b`` for rounded operands: one rational number after the other."""
     total = c
     for x, y in zip(a, b, strict=True):
-        product = exact_product(x, y)
+        product = exact_multiply(x, y)
         if spec.product is not None:
             product = rounded(product, spec.product)
         if spec.adder is None:
@@ -113,6 +99,18 @@ def normal(
 ) -> np.ndarray:
     """Independent standard normal numbers."""
     return rng.standard_normal(shape).astype(np.float32)
+
+
+def operands(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    """Normal numbers."""
+    rng = np.random.default_rng(0)
+    return [normal(rng, None, shape) for shape in shapes]
+
+
+def integers(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    """Small ones, for which every order of a sum has the same bits."""
+    rng = np.random.default_rng(0)
+    return [single(rng.integers(-3, 4, shape)) for shape in shapes]
 
 
 def wide(rng: np.random.Generator, part: RoundingSpec | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,23 +10,13 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from tests.products.conftest import assert_same_bits, normal, reference
+from tests.products.conftest import assert_same_bits, integers, operands, reference
 
 FORWARD, DGRAD, WGRAD = "fp16_fp16_fp32", "e5m2_e4m3_fp16", "e4m3_e5m2_fp32->bf16"
 EXACT = "fp32_fp32_fp32"
 """On small integers, where every order of a sum has the same bits."""
 
 fast = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def operands(*shapes: tuple[int, ...]) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [normal(rng, None, shape) for shape in shapes]
-
-
-def integers(*shapes: tuple[int, ...]) -> list[Any]:
-    rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.integers(-3, 4, shape), jnp.float32) for shape in shapes]
 
 
 def product(a: Any, b: Any) -> Any:

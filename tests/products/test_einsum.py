@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from tests.products.conftest import assert_same_bits, normal, reference
+from tests.products.conftest import assert_same_bits, integers, normal, reference
 
 EXACT = "fp32_fp32_fp32"
 """On small integers, where every order of a sum has the same bits."""
@@ -32,14 +32,9 @@ CASES = {
 }
 
 
-def integers(shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
-    rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.integers(-3, 4, shape), jnp.float32) for shape in shapes]
-
-
 def assert_einsum_is_that_of_jax(names: list[str]) -> None:
     f = ps.einsum(EXACT)
-    arrays = {text: integers(CASES[text]) for text in names}
+    arrays = {text: integers(*CASES[text]) for text in names}
     both = jax.jit(lambda arrays: {t: (f(t, *x), jnp.einsum(t, *x)) for t, x in arrays.items()})
     for text, (got, expected) in both(arrays).items():
         np.testing.assert_array_equal(np.asarray(got), np.asarray(expected), text)
@@ -74,7 +69,7 @@ def test_the_first_operand_is_on_the_left_with_its_format_and_its_gradient(outpu
 
 @pytest.mark.long
 def test_dtypes_and_keywords_are_those_of_jax() -> None:
-    x, y = (v.astype(jnp.bfloat16) for v in integers(((2, 3), (3, 2))))
+    x, y = (v.astype(jnp.bfloat16) for v in integers((2, 3), (3, 2)))
     f = ps.einsum("bf16_bf16_fp32")
     assert f("ij,jk", x, y, precision="highest", optimize=True).dtype == jnp.bfloat16
     assert f("ij,jk", x, y, preferred_element_type=jnp.float32).dtype == jnp.float32
@@ -88,7 +83,7 @@ def test_functions_of_equal_specs_are_one_static_argument_of_jit() -> None:
         return f("ij,jk->ik", a, b)
 
     jitted = jax.jit(run, static_argnames="f")
-    a, b = integers(((2, 3), (3, 2)))
+    a, b = integers((2, 3), (3, 2))
     results = [jitted(a, b, f=ps.einsum(EXACT)) for _ in range(2)]
     assert len(traced) == 1
     assert_same_bits(*results)

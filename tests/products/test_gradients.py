@@ -10,14 +10,9 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from tests.products.conftest import assert_same_bits, normal, reference, single
+from tests.products.conftest import assert_same_bits, operands, reference, single
 
 FORWARD, DGRAD, WGRAD = "fp16_fp16_fp32", "e5m2_e4m3_fp16", "e4m3_e5m2_fp32->bf16"
-
-
-def operands(*shapes: tuple[int, ...]) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [normal(rng, None, shape) for shape in shapes]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -283,7 +283,7 @@ def _of_program(program: Program, weights: Any, policy: Policy, optimizer: Any) 
         scales += more + 8 * memory.loss_scale_bytes(policy) + 8 * memory.history_bytes(program)
         gradients = memory.gradient_bits(program)
         state = memory.optimizer_bits(optimizer, weights, policy)
-        rows[("update", str(policy.update.format))] += _of_update(optimizer, weights, policy)
+        rows[("update", str(policy.update.format))] += _of_update(optimizer, weights)
     return Cost(
         policy=policy.name,
         weights=in_bytes(working),
@@ -310,7 +310,7 @@ def _rows(program: Program) -> Counter[tuple[str, str]]:
     return found
 
 
-def _of_update(optimizer: Any, weights: Any, policy: Policy) -> int:
+def _of_update(optimizer: Any, weights: Any) -> int:
     """Return the operations of an optimizer, and of adding its updates."""
     state = jax.eval_shape(optimizer.init, weights)
 

@@ -193,9 +193,10 @@ def _machines(k: int, dtype: str, values: Sequence[str]) -> Iterator[Product]:
         for spec, names in _machine_specs(values).items():
             yield Product(name=names[0], meaning=f"{_hardware(names)}, one chain", spec=spec)
         for machine, units in MATRIX_UNITS.items():
+            hardware = "matrix units" if machine.startswith("mi") else "dot-product instructions"
             for operand in units:
                 name = f"{machine}:{operand}"
-                meaning = f"matrix units ({machine}), {operand} operands, one chain"
+                meaning = f"{hardware} ({machine}), {operand} operands, one chain"
                 yield Product(name=name, meaning=meaning, spec=MatmulSpec.parse(name))
 
 

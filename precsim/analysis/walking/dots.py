@@ -19,7 +19,7 @@ from precsim.analysis.walking.step_blocks import walk_steps
 from precsim.analysis.walking.steps import AlignedTerm, Alignment
 from precsim.arithmetic.oracle import Exact, unrounded
 from precsim.arithmetic.sums.order import SEQUENTIAL
-from precsim.formats.reals import Real
+from precsim.formats.reals import Real, real
 from precsim.formats.written import exact_text
 from precsim.products.specs.core import Core, CoreOperand
 from precsim.products.specs.fused_block import FusedBlock
@@ -117,14 +117,10 @@ def _rounded_again(
     of: Evaluation, x: Walked, spec: RoundingSpec, operation: str, letter: str
 ) -> Walked:
     """Round a result to another format."""
-    rounding = of.round(Exact(_real(x.value)), spec)
+    rounding = of.round(Exact(real(x.value, "x")), spec)
     name = of.name(letter)
     of.write(operation, name, x.name, exact_text(x.value), rounding, spec)
     return Walked(name, rounding.value, x.exact)
-
-
-def _real(value: float) -> Real:
-    return Fraction(value) if math.isfinite(value) and value else value
 
 
 def _ideal(a: Sequence[Walked], b: Sequence[Walked], c: Walked, spec: RoundingSpec) -> Real:
@@ -156,7 +152,7 @@ def _fused(
     def step(total: float, products: Sequence[Product], core: Core, draw: int) -> float:
         found = align(total, products, core)
         value = step_exact(total, products, core, draw)
-        alignment, exact = None, _real(value)
+        alignment, exact = None, real(value, "x")
         if not isinstance(found, float):
             alignment = _alignment(total, products, core)
             exact = sum(found.kept) * Fraction(2) ** found.unit or 0.0

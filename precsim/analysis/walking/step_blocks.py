@@ -7,7 +7,7 @@ from fractions import Fraction
 from precsim.analysis.walking.evaluation import ZERO, Evaluation, Walked, exact_total
 from precsim.analysis.walking.reasons import explain_rounding
 from precsim.analysis.walking.steps import AlignedTerm, Alignment, Rounding
-from precsim.formats.reals import Real
+from precsim.formats.reals import Real, real
 from precsim.formats.written import exact_text
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import (
@@ -47,19 +47,19 @@ def walk_steps(
             case FlooredBlock():
                 names["last"] = _floored(of, total, products, spec)
             case DescendingBlock():
-                first = Walked("the accumulator", total, _real(total))
+                first = Walked("the accumulator", total, real(total, "x"))
                 names["last"] = _chain(of, first, products[::-1], spec).name
             case EvenOddBlock():
                 names["last"] = _even_odd(of, total, products, spec)
             case DotBlock():
                 names["last"] = _dot(of, total, products, spec)
             case _:
-                exact = exact_total([*products_of(products, spec.product), _real(total)])
+                exact = exact_total([*products_of(products, spec.product), real(total, "x")])
                 names["last"] = _sum(of, exact, *_texts(products, total), spec)
         return step_exact(total, products, spec)
 
     def add(x: float, y: float) -> float:
-        first, second = Walked("the total", x, _real(x)), Walked(names["last"], y, _real(y))
+        first, second = Walked("the total", x, real(x, "x")), Walked(names["last"], y, real(y, "x"))
         sums = RoundingSpec.parse(chain_sums(spec))
         found = of.apply("add", first, second, letter="t", spec=sums)
         names["last"] = found.name
@@ -68,10 +68,6 @@ def walk_steps(
     operands = [x.value for x in a], [y.value for y in b]
     value = block_dot_by(*operands, c.value, spec, step=step, add=add)
     return Walked(names["last"], value, ZERO.exact)
-
-
-def _real(value: float) -> Real:
-    return Fraction(value) if math.isfinite(value) and value else value
 
 
 def _texts(products: Pairs, total: float) -> tuple[str, str]:
@@ -95,7 +91,7 @@ def _pairs(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) -> s
     rounding = spec.accumulator if spec.product is None else spec.product
     level = []
     for pair in products:
-        x, y = (Walked(exact_text(v), v, _real(v)) for v in (number or 0.0 for number in pair))
+        x, y = (Walked(exact_text(v), v, real(v, "x")) for v in (number or 0.0 for number in pair))
         level.append(of.apply("multiply", x, y, letter="p", spec=rounding))
     while len(level) > 1:
         # Of an odd number the last one meets products of +0.
@@ -104,14 +100,14 @@ def _pairs(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) -> s
             of.apply("add", *pair, letter="d", spec=spec.accumulator) if len(pair) == 2 else pair[0]
             for pair in pairs
         ]
-    first = Walked("the accumulator", total, _real(total))
+    first = Walked("the accumulator", total, real(total, "x"))
     return of.apply("add", first, level[0], letter="s", spec=spec.accumulator).name
 
 
 def _chain(of: Evaluation, first: Walked, products: Pairs, spec: MatmulSpec) -> Walked:
     """Write multiply-adds, one after the other."""
     for pair in products:
-        x, y = (Walked(exact_text(v), v, _real(v)) for v in pair)
+        x, y = (Walked(exact_text(v), v, real(v, "x")) for v in pair)
         if spec.product is None:
             first = of.apply("fma", x, y, first, letter="s", spec=spec.accumulator)
         else:
@@ -122,10 +118,10 @@ def _chain(of: Evaluation, first: Walked, products: Pairs, spec: MatmulSpec) -> 
 
 def _even_odd(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) -> str:
     """Write two chains from +0, their sum, and the sum with the accumulator."""
-    zero = Walked("0", 0.0, _real(0.0))
+    zero = Walked("0", 0.0, real(0.0, "x"))
     even, odd = (_chain(of, zero, products[part::2], spec) for part in (0, 1))
     both = of.apply("add", even, odd, letter="d", spec=spec.accumulator)
-    first = Walked("the accumulator", total, _real(total))
+    first = Walked("the accumulator", total, real(total, "x"))
     return of.apply("add", first, both, letter="s", spec=spec.accumulator).name
 
 
@@ -141,12 +137,12 @@ def _dot(of: Evaluation, total: float, products: Pairs, spec: MatmulSpec) -> str
         both = Walked(of.name("d"), rounding.value, exact)
         of.write(_OPERATION, both.name, formula, numbers, rounding, spec.accumulator)
     else:
-        walked = [[Walked(exact_text(v), v, _real(v)) for v in pair] for pair in products]
+        walked = [[Walked(exact_text(v), v, real(v, "x")) for v in pair] for pair in products]
         terms = [of.apply("multiply", *pair, letter="p", spec=spec.product) for pair in walked]
         both = terms[0]
         if len(terms) > 1:
             both = of.apply("add", *terms, letter="d", spec=spec.accumulator)
-    first = Walked("the accumulator", total, _real(total))
+    first = Walked("the accumulator", total, real(total, "x"))
     return of.apply("add", first, both, letter="s", spec=spec.accumulator).name
 
 

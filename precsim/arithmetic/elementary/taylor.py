@@ -70,7 +70,7 @@ def table(name: str, width: int) -> Table:
 
 def log_of_two(bits: int) -> int:
     """Return floor(2**bits * log(2))."""
-    return 2 * _atanh(1, 3, bits + 16) >> 16
+    return 2 * _atanh(3, bits + 16) >> 16
 
 
 def log2_of_e(bits: int) -> int:
@@ -82,12 +82,13 @@ def _rounded(number: int, drop: int) -> int:
     return (number + (1 << (drop - 1))) >> drop
 
 
-def _atanh(numerator: int, denominator: int, scale: int) -> int:
-    power = (numerator << scale) // denominator
+def _atanh(denominator: int, scale: int) -> int:
+    """Return 2**scale * atanh(1/denominator), cut off."""
+    power = (1 << scale) // denominator
     total, n = 0, 1
     while power:
         total += power // n
-        power = power * numerator**2 // denominator**2
+        power //= denominator**2
         n += 2
     return total
 
@@ -139,7 +140,7 @@ def _exp(rows: int, terms: int, scale: int) -> Iterator[Series]:
 
 def _log(rows: int, terms: int, scale: int) -> Iterator[Series]:
     """log(1 + t) / (2 * t) for t = u - 1/4, cells of 2**-7."""
-    start = -2 * _atanh(1, 7, scale)  # log(3/4)
+    start = -2 * _atanh(7, scale)  # log(3/4)
     for i in range(rows):
         series, power = [start], 1 << scale
         for n in range(1, terms):

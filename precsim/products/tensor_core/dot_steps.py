@@ -13,7 +13,7 @@ from precsim.arithmetic.exact import BitsFunction, add_bits, dot_bits, multiply_
 from precsim.formats.carrier import FLOAT32
 from precsim.products.orders.multiply_add import operations
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import DescendingBlock, DotBlock, EvenOddBlock
+from precsim.products.specs.step_block import DescendingBlock, EvenOddBlock
 from precsim.products.tensor_core.plan import Step
 from precsim.rounding.kernel.kernel import round_bits
 from precsim.rounding.modes import OverflowMode, RoundingMode
@@ -56,7 +56,7 @@ def even_odd_step(x: Array, y: Array, block: EvenOddBlock, spec: MatmulSpec) -> 
     return step
 
 
-def dot_step(x: Array, y: Array, block: DotBlock, spec: MatmulSpec) -> Step:
+def dot_step(x: Array, y: Array, spec: MatmulSpec) -> Step:
     """Return the step that adds two products, then their sum to the total."""
     x, y = (bitcast(part, _U) for part in (x, y))
 

@@ -168,7 +168,7 @@ def _steps(columns: Array, rows: Array, *, spec: MatmulSpec) -> Step:
         case EvenOddBlock():
             return even_odd_step(x, y, block, spec)
         case DotBlock():
-            return dot_step(x, y, block, spec)
+            return dot_step(x, y, spec)
         case _:
             raise TypeError(f"order is '{block}'; allowed is a block of steps")
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from precsim._arrays import ArrayLike, bitcast
-from precsim.formats.affine import AffineFormat, Granularity
+from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import not_allowed, shown
 from precsim.formats.carrier import FLOAT32, as_carrier
 from precsim.formats.registry import AnyFormat
+from precsim.formats.storage import has_one_scale
 from precsim.formats.tile import TileFormat
 from precsim.rounding.scaled.quantized import quantize_array
 from precsim.rounding.scaled.scale import Scale, with_scale
@@ -68,7 +69,7 @@ def calibrate(
     64
     """
     spec = RoundingSpec.parse(fmt)
-    if not _has_one_scale(spec.format):
+    if not has_one_scale(spec.format):
         raise ValueError(
             f"fmt is {spec.format}; allowed are formats with one scale for the whole array, for example "
             "'int8', 'e4m3:scale=tensor'"
@@ -90,12 +91,6 @@ def calibrate(
     candidates = [_of_range(low * part, high * part, spec) for part in parts]
     errors = [_squared_error(sample, spec, scale) for scale in candidates]
     return candidates[int(np.argmin(errors))]
-
-
-def _has_one_scale(fmt: object) -> bool:
-    if isinstance(fmt, TileFormat):
-        return fmt.across is None
-    return isinstance(fmt, AffineFormat) and fmt.granularity is Granularity.TENSOR
 
 
 def _ends(sample: np.ndarray, both: bool, percentile: float) -> tuple[np.float32, np.float32]:

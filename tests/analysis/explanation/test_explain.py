@@ -13,6 +13,7 @@ import pytest
 
 import precsim as ps
 from precsim.analysis.explanation.functions import is_product
+from precsim.analysis.explanation.products import tiers
 
 K = 32
 
@@ -55,6 +56,14 @@ def test_planted_product_is_named(spec: str) -> None:
     found = ps.explain(got, WANT, fun=np.matmul, args=(A, B))
     assert found.by[0] == spec
     assert f"it has the bits of '{spec}'" in found.sentence
+
+
+def test_hardware_has_its_own_name() -> None:
+    """Defect: "matrix units (avx512)", which adds two products in an instruction."""
+    meanings = {p.name: p.meaning for tier in tiers(K, "fp32", ()) for p in tier}
+    assert meanings["avx512:bf16"].startswith("dot-product instructions (avx512), bf16 operands")
+    assert meanings["mi300x:bf16"].startswith("matrix units (mi300x), bf16 operands")
+    assert meanings["h100:bf16"].startswith("tensor cores (h100")
 
 
 def test_planted_reversed_order_is_named() -> None:

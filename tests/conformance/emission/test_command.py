@@ -156,7 +156,6 @@ def test_folder_and_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         ),
         (["--machine", "b200:mxfp4", "--k", "40"], "--k is 40; allowed are multiples of 32"),
         (["--machine", "h100:fp16", "--operation", "add"], "no function is both"),
-        (["--random", "-1"], "--random is -1; allowed are integers from 0"),
     ],
 )
 def test_bad_arguments_are_one_line(

@@ -13,7 +13,8 @@ import precsim as ps
 from precsim.arithmetic.sums.superaccumulator import CARRY_EVERY, Range, layout, range_of
 from precsim.formats.carrier import FLOAT32, FLOAT64
 from precsim.products.orders.exact import accumulator_bits
-from tests.products.conftest import DATA, assert_same_bits, exact_product, rounded
+from tests.arithmetic.conftest import exact_multiply, rounded
+from tests.products.conftest import DATA, assert_same_bits
 
 SPECS = (
     "fp16_fp16_fp16:exact",
@@ -32,7 +33,7 @@ COMPILED = (SPECS[0], SPECS[4])
 
 def exact_dot(a: list[float], b: list[float], c: float, spec: ps.MatmulSpec) -> float:
     """The definition: add rationals, round once; a zero sum is +0, toward negative -0."""
-    terms = [exact_product(x, y) for x, y in zip(a, b, strict=True)]
+    terms = [exact_multiply(x, y) for x, y in zip(a, b, strict=True)]
     if spec.product is not None:
         terms = [rounded(x, spec.product) for x in terms]
     special = [x for x in [*terms, c] if isinstance(x, float) and not math.isfinite(x)]

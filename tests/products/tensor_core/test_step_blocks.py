@@ -193,6 +193,14 @@ REFUSED = {
     "fp32_fp32_fp32:floored8x24": "a product of fp32 and fp32 has 48 bits; allowed are 30",
     "bf16_bf16_fp32[sr]:exact4": "accumulator is 'fp32:sr'; allowed with order 'exact4'",
     "bf16_bf16_bf16:exact4:adder=fp32": "adder is 'fp32'; allowed with order 'exact4' is None",
+    "avx512:fp16": "avx512 has no product 'avx512:fp16'; its operands are bf16",
+    "amx:bf16_fp16": "amx has no product 'amx:bf16_fp16'; its operands are bf16, fp16",
+    "amx:bf16:promote16": "interval of schedule 'promote16' is 16; allowed are multiples of the 32",
+    "bf16_bf16_fp32:evenodd3": "length is 3; allowed in evenodd are even numbers",
+    "bf16_bf16_fp16:dot2": "accumulator is 'fp16'; allowed with order 'dot2' is 'fp32'",
+    "bf16_bf16_fp32:dot2:product=bf16": "product is 'bf16'; allowed with order 'dot2' is 'fp32'",
+    "fp32_fp32_fp32:dot2": "a product of fp32 and fp32 has 48 bits; allowed are 30",
+    "tpu:bf16": "tpu is no machine of a matmul spec: public prints decide",
 }
 
 

@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
+import signal
 import time
 
-from precsim.cli.figure_processes import side_by_side
+import pytest
+
+from precsim.cli.processes import side_by_side
 
 
 def square(n: int) -> str:
@@ -35,3 +38,15 @@ def test_processes_end_when_the_caller_stops() -> None:
     found.close()
     assert not multiprocessing.active_children()
     assert time.monotonic() - start < 60
+
+
+def holds_interruptions_back(_: int) -> str:
+    """Say whether this process never hears Ctrl-C, by a mask that it was started with."""
+    return str(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no masks of signals")
+def test_an_interruption_never_reaches_a_process_not_even_one_that_starts() -> None:
+    """Defect: a process printed a traceback of Ctrl-C that came while it was loading."""
+    assert list(side_by_side(holds_interruptions_back, [1], 1, ended)) == ["True"]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

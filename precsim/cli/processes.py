@@ -1,8 +1,8 @@
-"""Figures side by side: processes that take one after the other, and end when this one stops."""
+"""Tasks side by side: processes that take one after the other, and end when this one stops."""
 
 import signal
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -21,7 +21,8 @@ def side_by_side(
     """Yield what `work` returns for each task, as it comes, from at most `jobs` processes.
 
     A process that ends in the middle of a task gives ``lost(task, exit code)``, and the other
-    tasks go on. If the caller stops, or is interrupted, all processes are ended.
+    tasks go on. If the caller stops, or is interrupted, all processes are ended; they themselves
+    never hear Ctrl-C.
     """
     waiting = list(reversed(tasks))
     busy: dict[Connection, tuple[SpawnProcess, Task]] = {}
@@ -29,8 +30,9 @@ def side_by_side(
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
-                channel, process = _start(work)
-                processes.append(process)
+                with _uninterrupted():
+                    channel, process = _start(work)
+                    processes.append(process)
                 busy[channel] = process, _give(channel, waiting)
             ready = wait(list(busy))
             for channel in [each for each in busy if each in ready]:
@@ -54,6 +56,19 @@ def side_by_side(
             process.kill()  # one that does not heed
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back, for good in a process that starts meanwhile; this one hears it later."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start(work: Callable[[Any], Any]) -> tuple[Connection, SpawnProcess]:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
@@ -71,8 +86,8 @@ def _give(channel: Connection, waiting: list[Task]) -> Task:
 
 
 def _serve(channel: Connection, work: Callable[[Any], Any]) -> None:
-    """Do tasks until there are no more; an interruption is the business of the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Do tasks until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for Windows, where it cannot be held back
     with suppress(EOFError, OSError):
         while True:
             task = channel.recv()
