@@ -9,6 +9,7 @@ from precsim.analysis.cost.built_in import task_of
 from precsim.analysis.cost.cost import Cost, cost, of_task
 from precsim.analysis.cost.table import LEGEND, cost_table
 from precsim.cli.console import PlainConsole
+from precsim.cli.numbers import whole
 from precsim.cli.output import naming_options, print_words
 from precsim.training.config import OPTIMIZERS, TrainConfig
 from precsim.training.data.registry import TASKS
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task", metavar="NAME", help=f"{', '.join(TASKS)} (default: that of the model)"
     )
     parser.add_argument(
-        "--batch-size", type=int, metavar="N",
+        "--batch-size", type=whole, metavar="N",
         help=f"examples in a step (default: {default.batch_size})",
     )  # fmt: skip
     parser.add_argument(
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--data-dir", metavar="FOLDER", help="folder with text.txt, for task text")
     parser.add_argument(
-        "--parameters", type=int, metavar="N",
+        "--parameters", type=whole, metavar="N",
         help="instead of a model: the number of its weights, all of them operands of products",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")

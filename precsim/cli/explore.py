@@ -3,6 +3,7 @@
 import argparse
 import webbrowser
 
+from precsim.cli.numbers import whole
 from precsim.cli.output import flush_output, print_words
 from precsim.explorer.server import Server
 from precsim.formats.arguments import integer
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "--port",
-        type=int,
+        type=whole,
         default=0,
         help="where the page is served (default: any port that is free)",
     )

@@ -23,6 +23,7 @@ from precsim.cli.console import PlainConsole
 from precsim.cli.experiments_package import figure_names, find_figure, load_experiments
 from precsim.cli.figure_processes import side_by_side
 from precsim.cli.figure_tables import CLASSES, listing, mismatches, summary
+from precsim.cli.numbers import real, whole
 from precsim.cli.output import describe, is_expected, print_error, print_words, visible
 from precsim.formats.arguments import integer, nearest, number_within, shown
 
@@ -41,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="published sizes, not the fast ones")
     parser.add_argument("--force", action="store_true", help="compute finished results again")
-    parser.add_argument("--jobs", type=int, metavar="N", help="figures side by side (default: 1)")
+    parser.add_argument("--jobs", type=whole, metavar="N", help="figures side by side (default: 1)")
     parser.add_argument(
         "--data-dir", metavar="FOLDER", help="clones of published data to compare with"
     )
     parser.add_argument(
-        "--width", type=float, metavar="CM",
+        "--width", type=real, metavar="CM",
         help="of the pictures: 8.5 for one column of a page (default: 8.5 with one panel, else 17)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="FOLDER", help=f"for the results (default: {_OUT})")

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from precsim.cli.numbers import real, whole
 from precsim.cli.run_directory import check_place, reuse
 from precsim.formats.arguments import integer, number_within
 from precsim.sweeps.crew import require_dask
@@ -21,42 +22,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Exit status: 0 if all tables are the same, 1 if not."
     parser.add_argument(
         "--runs",
-        type=int,
+        type=whole,
         metavar="N",
         default=RUNS,
         help="runs of a sweep, rounded up (default: %(default)s)",
     )
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=real,
         metavar="M",
         default=0.0,
         help="begin further rounds, with other kills, for so long (default: one round)",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=whole,
         metavar="S",
         default=0,
         help="decides what is killed, and after how many runs (default: %(default)s)",
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole,
         metavar="N",
         default=os.cpu_count() or 1,
         help="processes that train (default: %(default)s)",
     )
     parser.add_argument(
         "--worker-kills",
-        type=int,
+        type=whole,
         metavar="N",
         default=WORKER_KILLS,
         help="workers that are killed in a round (default: %(default)s)",
     )
     parser.add_argument(
         "--coordinator-kills",
-        type=int,
+        type=whole,
         metavar="N",
         default=COORDINATOR_KILLS,
         help="coordinators that are killed in a round (default: %(default)s)",

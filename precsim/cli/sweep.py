@@ -18,6 +18,7 @@ from rich.table import Table
 
 from precsim.cli import cache
 from precsim.cli.console import PlainConsole
+from precsim.cli.numbers import real, whole
 from precsim.cli.output import print_error, print_note, print_rows
 from precsim.cli.policies import read_policy, read_schedule
 from precsim.cli.progress import duration
@@ -82,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole,
         metavar="N",
         default=os.cpu_count() or 1,
         help="processes on this machine, each with its share of the cores (default: %(default)s)",
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tries",
-        type=int,
+        type=whole,
         metavar="N",
         default=TRIES,
         help="how many workers a run may cost before it counts as failed (default: %(default)s)",
@@ -111,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--level",
-        type=float,
+        type=real,
         metavar="X",
         default=LEVEL,
         help="of table and plot: level of the confidence intervals (default: %(default)s)",

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
@@ -19,6 +18,7 @@ from precsim.arithmetic.sums.all_reduce import ALGORITHMS
 from precsim.cli import cache, devices, resume, run_directory, verify
 from precsim.cli.console import PlainConsole
 from precsim.cli.jobs import train_all
+from precsim.cli.numbers import real, whole
 from precsim.cli.output import naming_options, print_rows, reported
 from precsim.cli.policies import WORDS, read_policy, read_schedule
 from precsim.cli.progress import Progress, live_screen
@@ -26,7 +26,7 @@ from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.control.schedule import schedule_from
-from precsim.training.data.batches import MOST_EXAMPLES
+from precsim.training.data.batches import MOST_EXAMPLES, check_parts
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
@@ -108,17 +108,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{said}: {', '.join(allowed)} (default: {_USUAL[name] or 'that of the model'})",
         )
     numbers: dict[str, tuple[Callable[[str], Any], str, str]] = {
-        "steps": (_whole, "N", "optimizer steps"),
-        "batch_size": (_whole, "N", "training examples in a step"),
-        "learning_rate": (_real, "X", "step size of the optimizer"),
-        "seed": (_whole, "N", "decides the first weights, the order of the data, and random bits"),
-        "accumulate": (_whole, "N", "microbatches whose gradients a step adds up"),
+        "steps": (whole, "N", "optimizer steps"),
+        "batch_size": (whole, "N", "training examples in a step"),
+        "learning_rate": (real, "X", "step size of the optimizer"),
+        "seed": (whole, "N", "decides the first weights, the order of the data, and random bits"),
+        "accumulate": (whole, "N", "microbatches whose gradients a step adds up"),
         "accumulator": (str, "FORMAT", "format of these sums, with :sr, :kahan, :first"),
-        "clip_norm": (_real, "X", "largest norm of a gradient"),
-        "clip_value": (_real, "X", "largest magnitude of a gradient's elements"),
+        "clip_norm": (real, "X", "largest norm of a gradient"),
+        "clip_value": (real, "X", "largest magnitude of a gradient's elements"),
         "clip_rule": (str, "NAME", f"the formula of --clip-norm: {', '.join(CLIP_RULES)}"),
-        "delay": (_whole, "N", "steps between a gradient and the update by it"),
-        "shards": (_whole, "N", "parts of each batch whose gradients are averaged"),
+        "delay": (whole, "N", "steps between a gradient and the update by it"),
+        "shards": (whole, "N", "parts of each batch whose gradients are averaged"),
         "all_reduce": (
             str,
             "NAME",
@@ -146,14 +146,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_whole,
+        type=whole,
         metavar="N",
         default=min(2, os.cpu_count() or 1),
         help="policies trained side by side; it changes no result (default: %(default)s)",
     )
     parser.add_argument(
         "--verify-bits",
-        type=_whole,
+        type=whole,
         metavar="N",
         help="only train the policies named, and print and store the hash of all state every N steps "
         "(default: off)",
@@ -164,26 +164,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="with --verify-bits: a stored run (folder or hashes.json) to compare with (default: none)",
     )
-    resume.add_arguments(parser, _whole)
-    devices.add_arguments(parser, _whole)
+    resume.add_arguments(parser, whole)
+    devices.add_arguments(parser, whole)
     parser.add_argument(
         "--json", action="store_true", help="print JSON instead of tables (default: off)"
     )
     cache.add_argument(parser)
-
-
-def _whole(text: str) -> int:
-    """Read an integer of an option; `TrainConfig` says which ones are allowed."""
-    if not re.fullmatch(r"\s*[+-]?\d{1,100}\s*", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number, such as 100")
-    return int(text)
-
-
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number, such as 0.01") from None
 
 
 @cache.with_cache
@@ -298,6 +284,9 @@ def _train(
         if done := _in_order(results, configs):
             content = run_directory.summary(done, weights, about)
             content["complete"] = len(done) == len(configs)
+            if [*results] != [result.config.policy.name for result in done]:
+                with reported("metrics.csv", failures, with_traceback=args.traceback):
+                    run_directory.arrange_metrics(path, done)
             _finish(args, console, path, done, content, failures)
     return 2 if failures else 0
 
@@ -326,6 +315,8 @@ def _check_size(config: TrainConfig, data: Data | Stream) -> None:
     """Refuse batches larger than the data, and runs whose order of examples fills the memory."""
     if isinstance(data, Stream):
         return
+    with naming_options(_OPTIONS):
+        check_parts(config)
     size, count = config.batch_size, len(data.train_targets)
     if size > count:
         raise ValueError(

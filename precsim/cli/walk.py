@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from precsim.analysis.walking.steps import Alignment, Rounding, Step, Walk
 from precsim.analysis.walking.walk import walk
+from precsim.cli.numbers import whole
 from precsim.cli.output import Row, columns, naming_options, print_rows, print_words
 from precsim.cli.show import FIELD_STYLES
 from precsim.formats.fields import fields_of
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mode", help="the rounding mode, such as rtz (default: the format's)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the random bits of mode sr (default: 0)"
+        "--seed", type=whole, default=0, help="of the random bits of mode sr (default: 0)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON; exact numbers are strings")
 
