@@ -6,6 +6,7 @@ from typing import Any
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.catalogue import FORMATS
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat, Specials
 from precsim.formats.registry import AnyFormat
@@ -60,6 +61,7 @@ AFFINE_COLUMNS = (
     "source",
 )
 TILE_COLUMNS = ("name", "element", "scale", "bits per element", "source")
+DYNAMIC_COLUMNS = ("name", "values", "scale of each", "bits per element", "source")
 TEXT_COLUMNS = ("specials", "rule", "aliases", "source")
 
 COLUMNS = {
@@ -68,6 +70,7 @@ COLUMNS = {
     "block": BLOCK_COLUMNS,
     "affine": AFFINE_COLUMNS,
     "tile": TILE_COLUMNS,
+    "dynamic": DYNAMIC_COLUMNS,
 }
 """Kind -> the columns of its table."""
 
@@ -97,6 +100,8 @@ def kind_of(fmt: AnyFormat) -> str:
             return "affine"
         case TileFormat():
             return "tile"
+        case DynamicFormat():
+            return "dynamic"
         case FixedPointFormat():
             return "fixed"
         case _:
@@ -125,6 +130,10 @@ def row_of(fmt: AnyFormat) -> tuple[str, ...]:
             return _affine_row(fmt)
         case TileFormat():
             return fmt.name, str(fmt.element), fmt.options, f"{fmt.bits_per_element:g}", fmt.source
+        case DynamicFormat():
+            values = f"{len(fmt.table)}, {fmt.table[0]:g} to {fmt.table[-1]:g}"
+            block = f"block of {fmt.block_size}"
+            return fmt.name, values, block, f"{fmt.bits_per_element:g}", fmt.source
         case FixedPointFormat():
             return _fixed_row(fmt)
         case _:

@@ -1,6 +1,7 @@
 """The directory of a training run: written as the run goes on, never over another one."""
 
 import csv
+import io
 import json
 import os
 import platform
@@ -168,30 +169,42 @@ def add_result(path: Path, result: TrainResult) -> None:
     save_weights(path / weights_file(result.config.policy), result.weights)
 
 
+def arrange_metrics(path: Path, results: Sequence[TrainResult]) -> None:
+    """Write metrics.csv anew, in the order of the results, where they finished in another one."""
+    text = io.StringIO(newline="")
+    _write_metrics(text, results, has_header=True)
+    write_whole(path / "metrics.csv", text.getvalue())
+
+
 def _add_metrics(metrics: Path, result: TrainResult) -> None:
     is_new = not metrics.exists()
-    none = np.zeros((len(result.losses), len(Events._fields)), np.int64)
-    backward = sum(result.backward_events.values(), none)
     try:
         with metrics.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow([*_COLUMNS, *(f"backward_{name}" for name in Events._fields)])
-            for k in range(len(result.losses)):
-                writer.writerow(
-                    [
-                        result.config.policy.name,
-                        k + 1,
-                        repr(float(result.losses[k])),
-                        int(result.taken[k]),
-                        result.loss_scales[k],
-                        int(result.nonzero_updates[k]),
-                        int(result.swallowed_updates[k]),
-                        *(int(count) for count in backward[k]),
-                    ]
-                )
+            _write_metrics(file, [result], has_header=is_new)
     except OSError as error:
         raise unwritten(metrics, error) from None
+
+
+def _write_metrics(file: Any, results: Sequence[TrainResult], *, has_header: bool) -> None:
+    writer = csv.writer(file)
+    if has_header:
+        writer.writerow([*_COLUMNS, *(f"backward_{name}" for name in Events._fields)])
+    for result in results:
+        none = np.zeros((len(result.losses), len(Events._fields)), np.int64)
+        backward = sum(result.backward_events.values(), none)
+        for k in range(len(result.losses)):
+            writer.writerow(
+                [
+                    result.config.policy.name,
+                    k + 1,
+                    repr(float(result.losses[k])),
+                    int(result.taken[k]),
+                    result.loss_scales[k],
+                    int(result.nonzero_updates[k]),
+                    int(result.swallowed_updates[k]),
+                    *(int(count) for count in backward[k]),
+                ]
+            )
 
 
 def pictures(results: Sequence[TrainResult]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from precsim.cli.output import Row
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.fields import fields_of, shortened
 from precsim.formats.oracle import encode_exact
 from precsim.formats.registry import AnyFormat, Format
@@ -106,7 +107,7 @@ def describe(exact: Fraction | float, spec: RoundingSpec, random_bits: int) -> S
     match spec.format:
         case BlockFormat():
             find = _in_block
-        case TileFormat():
+        case TileFormat() | DynamicFormat():
             raise ValueError(
                 f"spec is '{spec}'; allowed here are single numbers, blocks and affine integers"
             )
@@ -186,6 +187,12 @@ def explanation(fmt: AnyFormat) -> str:
         return (
             "A value is element * scale, with a float32 scale that brings the largest magnitude of a "
             f"tile to the largest element. quantize and the operands of matrix products take {fmt}."
+        )
+    if isinstance(fmt, DynamicFormat):
+        return (
+            "A value is table[code] * scale, with the largest magnitude of a block as its scale. The "
+            f"table has 256 values up to 1, seven decades of them. quantize and round_to take {fmt}, and "
+            "so do states of optimizers."
         )
     assert isinstance(fmt, AffineFormat)
     shared = {"tensor": "all elements of a tensor", "channel": "the elements of a channel"}

@@ -25,7 +25,7 @@ from precsim.formats.arguments import integer
 from precsim.products.backends import resolve_backend
 from precsim.training.config import BACKENDS, OPTIMIZERS, TrainConfig
 from precsim.training.control.schedule import schedule_from
-from precsim.training.data.batches import MOST_EXAMPLES
+from precsim.training.data.batches import MOST_EXAMPLES, check_parts
 from precsim.training.data.dataset import Data
 from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
@@ -283,6 +283,9 @@ def _train(
         if done := _in_order(results, configs):
             content = run_directory.summary(done, weights, about)
             content["complete"] = len(done) == len(configs)
+            if [*results] != [result.config.policy.name for result in done]:
+                with reported("metrics.csv", failures, with_traceback=args.traceback):
+                    run_directory.arrange_metrics(path, done)
             _finish(args, console, path, done, content, failures)
     return 2 if failures else 0
 
@@ -311,6 +314,8 @@ def _check_size(config: TrainConfig, data: Data | Stream) -> None:
     """Refuse batches larger than the data, and runs whose order of examples fills the memory."""
     if isinstance(data, Stream):
         return
+    with naming_options(_OPTIONS):
+        check_parts(config)
     size, count = config.batch_size, len(data.train_targets)
     if size > count:
         raise ValueError(

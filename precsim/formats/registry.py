@@ -7,6 +7,7 @@ from precsim.formats.affine import AffineFormat, affine_format
 from precsim.formats.arguments import not_allowed, shown, unknown
 from precsim.formats.block import BlockFormat
 from precsim.formats.dtypes import dtype_name
+from precsim.formats.dynamic import dynamic_format
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.numbers import Format as Format  # noqa: PLC0414 (named beside AnyFormat)
@@ -91,8 +92,9 @@ def get_format(name: "str | AnyFormat | np.dtype[Any] | type") -> Format | Any:
         precision P, signed or unsigned, extended or finite. Block formats may name another scale
         rule, ``"mxfp4_rceil"``; affine formats are spelled
         ``"[u]intBITS[_symmetric][_channel|_blockSIZE]"``. Floats with float32 scales are spelled
-        ``"ELEMENT:scale=TILE[:pow2]"``, see `TileFormat`. A dtype of floats (of NumPy, ml_dtypes,
-        JAX or torch) stands for its format. A format is returned as it is.
+        ``"ELEMENT:scale=TILE[:pow2]"``, see `TileFormat`; the 8-bit tables of bitsandbytes
+        ``"[u]dynamic8_blockSIZE"``, without a sign for second moments. A dtype of floats (of NumPy,
+        ml_dtypes, JAX or torch) stands for its format. A format is returned as it is.
 
     Returns
     -------
@@ -188,7 +190,7 @@ def _found(name: str) -> Any:
 def _spelled_out(name: str) -> AnyFormat | None:
     """Parse the families of numbers, scale rules, affine names and elements with scales."""
     number = spelled_number(name) or block_variant(name, registered) or affine_format(name)
-    return number or tile_format(name, _found)
+    return number or dynamic_format(name) or tile_format(name, _found)
 
 
 for _name in (

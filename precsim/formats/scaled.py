@@ -7,10 +7,11 @@ from typing import TypeAlias
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat, ScaleRule
 from precsim.formats.catalogue import FORMATS
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.tile import TileFormat
 
-ScaledFormat: TypeAlias = BlockFormat | AffineFormat | TileFormat
+ScaledFormat: TypeAlias = BlockFormat | AffineFormat | TileFormat | DynamicFormat
 
 _MX = "OCP Microscaling Formats (MX) Specification, version 1.0"
 _FLOATS = {fmt.name: fmt for fmt in FORMATS}
@@ -80,7 +81,7 @@ def refuse_scaled(fmt: object, what: str) -> None:
     """Refuse block and affine formats where single numbers are rounded, encoded or decoded."""
     if scaled_format(fmt) is not None:
         kind = "an affine" if isinstance(fmt, AffineFormat) else "a block"
-        kind = "a scaled" if isinstance(fmt, TileFormat) else kind
+        kind = "a scaled" if isinstance(fmt, TileFormat | DynamicFormat) else kind
         raise ValueError(
             f"{what} is {fmt}, {kind} format, whose elements share scales; allowed are formats of single "
             "numbers (quantize, dequantize and round_to take block and affine formats)"

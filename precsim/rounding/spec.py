@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import integer, member, shown, unknown
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32
@@ -113,7 +114,12 @@ class RoundingSpec(InNotebooks):
         for name, kind in _KINDS.items():
             fill(self, name, member(kind, getattr(self, name), name))
         allowed_overflow = _FIXED_OVERFLOW if is_fixed else _FLOAT_OVERFLOW
-        if isinstance(self.format, AffineFormat):
+        if isinstance(self.format, DynamicFormat) and self.mode is not RoundingMode.TIES_TO_EVEN:
+            raise ValueError(
+                f"mode is {self.mode.value!r} for {self.format}; allowed is 'rne', the nearest value of "
+                "the table"
+            )
+        if isinstance(self.format, AffineFormat | DynamicFormat):
             allowed_overflow = _AFFINE_OVERFLOW
         if self.overflow not in allowed_overflow:
             names = ", ".join(repr(m.value) for m in allowed_overflow)

@@ -55,7 +55,8 @@ class TrainConfig:
     snapshots : int
         How many times along the run the weights are kept, besides the start.
     accumulate : int
-        Number of microbatches whose gradients are added up in a step; it divides `batch_size`.
+        Number of microbatches whose gradients are added up in a step; it divides `batch_size`, or
+        the size of batches of your own.
     accumulator : str
         Format and rule of these sums, then ``:kahan``, ``:first`` (each gradient is divided before
         it is added), such as "fp32", "bf16:sr", "fp16:kahan:first".
@@ -151,16 +152,6 @@ class TrainConfig:
 
     def _check_gradients(self) -> None:
         """Check what becomes of a gradient before it is applied."""
-        if self.batch_size % self.shards:
-            raise ValueError(
-                f"shards is {self.shards}; allowed are divisors of batch_size, {self.batch_size}"
-            )
-        of_shard = self.batch_size // self.shards
-        if of_shard % self.accumulate:
-            said = "batch_size" if self.shards == 1 else "batch_size / shards"
-            raise ValueError(
-                f"accumulate is {self.accumulate}; allowed are divisors of {said}, {of_shard}"
-            )
         how = AllReduce.parse(self.all_reduce)
         how.check_ranks(self.shards)
         if self.shards == 1 and how != AllReduce():

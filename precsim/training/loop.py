@@ -20,7 +20,7 @@ from precsim.training.prepared import PreparedRun, compiled_for, placed, prepare
 from precsim.training.recipes.leaves import by_name
 from precsim.training.replay.progress import Checkpoints, Progress, load_progress, run_identity
 from precsim.training.result import TrainResult, result_of
-from precsim.training.scores import test_score
+from precsim.training.scores import check_metric, test_score
 from precsim.training.setup import Layered, Setup, backends_of, check_classes, setup_of
 from precsim.training.step import (
     Metrics,
@@ -213,11 +213,11 @@ def _run(
             progress.state = placed(progress.state, setup.mesh)
     if progress.score is None:
         if not (isinstance(setup.metric, str) and isinstance(setup.loss, str)):
-            test_score(data, setup, run.state, backend)  # fails now, and not after the last step
+            check_metric(data, setup, run.state, backend)
         if not _go_on(progress, run, setup, checkpoints, on_step, on_state, backend):
             return None
         last = progress.controller.last(setup)
-        progress.score, untrusted = test_score(data, last, progress.state, backend)
+        progress.score, untrusted = test_score(data, last, progress.state, backend, None)
         if untrusted:
             return None
         if checkpoints is not None:

@@ -1,6 +1,7 @@
 """The score of trained weights on the examples for testing."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -20,11 +21,17 @@ _ROWS = 256
 """Examples that a network computes at once."""
 
 
-def test_score(data: Any, setup: Setup, state: Any, backend: str) -> tuple[float, int]:
-    """Return the score by the policy's own forward pass, and the untrusted products."""
+def test_score(
+    data: Any, setup: Setup, state: Any, backend: str, rows: int | None
+) -> tuple[float, int]:
+    """Return the score by the policy's own forward pass, and the untrusted products.
+
+    `rows` is the number of examples that count, the first ones; None for all.
+    """
     inputs, targets = data.test_inputs, data.test_targets
     if targets is None or not len(targets):
         return float("nan"), 0
+    inputs, targets = jax.tree.map(lambda x: x[:rows], (inputs, targets))
     config, metric = setup.config, metric_named(setup.metric)
     key = fold_in(jax.random.key(config.seed), config.steps)
     run = _predictor(setup.without_schedule(), backend)
@@ -37,6 +44,18 @@ def test_score(data: Any, setup: Setup, state: Any, backend: str) -> tuple[float
 
 
 test_score.__test__ = False  # type: ignore[attr-defined]  # for pytest
+
+
+def check_metric(data: Any, setup: Setup, state: Any, backend: str) -> None:
+    """Let a metric of one's own fail before the first step, and not after the last one.
+
+    Of a network the examples that it computes at once are enough, unless the metric wants more.
+    """
+    if not isinstance(setup.model, Layered):
+        with suppress(Exception):
+            test_score(data, setup, state, backend, _ROWS)
+            return
+    test_score(data, setup, state, backend, None)
 
 
 def _in_parts(run: Callable[..., Any], state: Any, inputs: Any, key: Any, count: int) -> Any:

@@ -13,7 +13,7 @@ from precsim.cli import run_directory
 from precsim.cli import train as command
 from precsim.cli.main import main
 from precsim.training.replay.weights import load_weights
-from tests.cli.test_train import replace_train
+from tests.cli.test_train import made, replace_train
 
 
 def trained(
@@ -166,3 +166,20 @@ def test_runs_of_the_same_second_get_numbers(
         assert main(["train", "--policy", "fp32", "--steps", "2"]) == 0
     made = sorted(path.parent.name for path in tmp_path.glob("runs/*/summary.json"))
     assert made == [f"train-20260102-120000{number}" for number in ("", "-2", "-3")]
+
+
+def test_metrics_stand_in_the_order_of_the_policies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: with several jobs, and after --resume, they stood as the runs had ended."""
+
+    def backwards(train_one: Any, configs: Any, progress: Any) -> Any:
+        return [(config, made(config)) for config in reversed(configs)]
+
+    replace_train(monkeypatch, draws=False)
+    monkeypatch.setattr(command, "train_all", backwards)
+    names = ["fp16", "bf16", "fp16_mixed"]
+    out, _, _ = trained(["--policy", *names], tmp_path, capsys, status=0)
+    lines = (out / "metrics.csv").read_text().splitlines()
+    assert list(dict.fromkeys(line.split(",")[0] for line in lines[1:])) == ["fp32", *names]
+    assert len(lines) == 1 + 2 * (1 + len(names))

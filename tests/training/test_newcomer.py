@@ -61,6 +61,35 @@ def test_one_large_class_or_id_asks_for_no_memory() -> None:
         train(config(model="recommender"), data=(pairs, np.ones(8)))
 
 
+def test_a_metric_of_ones_own_is_tried_on_one_batch() -> None:
+    """Defect: the whole part for testing was computed once before the first step."""
+    x = np.ones((600, 3), np.float32)
+    model = ({"w": np.zeros(3, np.float32)}, lambda w, x: x @ w["w"])
+    for least, expected in ((1, [256, 600]), (600, [256, 600, 600])):
+        seen: list[int] = []
+
+        def metric(outputs: Any, targets: Any, least: int = least, seen: list[int] = seen) -> float:
+            seen.append(len(targets))
+            assert len(targets) >= least
+            return 0.0
+
+        train(config(steps=1), data=(x, x[:, 0], x, x[:, 0]), model=model, metric=metric)
+        assert seen == expected
+
+
+def test_microbatches_divide_batches_of_ones_own() -> None:
+    """Defect: `accumulate` had to divide `batch_size`, which such batches do not have."""
+    model = ({"w": np.zeros(3, np.float32)}, lambda w, x: x @ w["w"])
+    batches = [(X[k : k + 6], X[k : k + 6, 0]) for k in (0, 2)]
+    run = train(config(steps=2, accumulate=3), data=batches, model=model)
+    whole = train(config(steps=2), data=batches, model=model)
+    assert np.allclose(run.losses, whole.losses, rtol=1e-5)
+    with pytest.raises(ValueError, match="accumulate is 4; allowed are divisors of the batch, 6"):
+        train(config(steps=2, accumulate=4), data=batches, model=model)
+    with pytest.raises(ValueError, match="accumulate is 3; allowed are divisors of batch_size, 32"):
+        train(config(steps=1, accumulate=3, batch_size=32), data=(X, X[:, 0]), model=model)
+
+
 def test_a_metric_of_ones_own_fails_before_the_first_step() -> None:
     y = X @ np.array([1, 2, 3], np.float32)
     model = ({"w": np.zeros(3)}, lambda w, x: (x @ w["w"], x))

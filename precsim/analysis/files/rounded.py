@@ -12,6 +12,7 @@ from precsim._calls import call, call_elementwise
 from precsim.analysis.files.extent import Extent, numbers_of_codes
 from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.block import BlockFormat
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.scaled import ScaledFormat, scaled_format
 from precsim.formats.tile import TileFormat
 from precsim.rounding.events import Events, classify
@@ -151,6 +152,8 @@ def _of_rows(fmt: ScaledFormat) -> ScaledFormat:
     """Return the format with one scale, or whole blocks, for each row of a matrix."""
     if isinstance(fmt, AffineFormat):
         return replace(fmt, granularity=Granularity.CHANNEL, block_size=None)
+    if isinstance(fmt, DynamicFormat):
+        return fmt
     if isinstance(fmt, TileFormat):
         return replace(fmt, across=1, along=None)
     return replace(fmt, across=1, block_size=fmt.across * fmt.block_size)

@@ -16,6 +16,7 @@ from precsim.analysis.plots.checks import instance, listed
 from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import integer
 from precsim.formats.block import BlockFormat
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.registry import get_format
 from precsim.formats.tile import TileFormat
 
@@ -155,4 +156,4 @@ def _format(name: str) -> Any:
         return fields and get_format(f"float(e={fields[1]},p={int(fields[2]) + 1})")
     if isinstance(fmt, AffineFormat):
         return get_format(f"{'' if fmt.is_signed else 'u'}int{fmt.bits}")
-    return fmt.element if isinstance(fmt, (BlockFormat, TileFormat)) else fmt
+    return fmt.element if isinstance(fmt, (BlockFormat, TileFormat, DynamicFormat)) else fmt

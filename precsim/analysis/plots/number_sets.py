@@ -11,6 +11,7 @@ from precsim.analysis.plots.exponents import has_range
 from precsim.analysis.plots.looks import line_styles
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.oracle import decode_exact
 from precsim.formats.registry import AnyFormat, Format, get_format
@@ -160,6 +161,8 @@ def drawn_as(fmt: AnyFormat) -> tuple[str, Format]:
             return f"{fmt}, integers", numbers
         case BlockFormat() | TileFormat():
             return f"{fmt}, elements", fmt.element
+        case DynamicFormat():
+            raise ValueError(f"format is {fmt}, a table; allowed are formats of numbers to draw")
         case _:
             return str(fmt), fmt
 

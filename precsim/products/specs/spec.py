@@ -8,6 +8,7 @@ from precsim.arithmetic.sums.order import SEQUENTIAL, Exact, Order, parse_order
 from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import shown
 from precsim.formats.block import BlockFormat
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.notebook import InNotebooks
 from precsim.formats.scaled import refuse_scaled, scaled_format
 from precsim.products.specs.core import Core
@@ -142,7 +143,7 @@ class MatmulSpec(InNotebooks):
             value = getattr(self, name)
             if value is not None or name == "accumulator":
                 rounding = RoundingSpec.parse(value)
-                if name not in ("lhs", "rhs"):
+                if name not in ("lhs", "rhs") or isinstance(rounding.format, DynamicFormat):
                     refuse_scaled(rounding.format, name)
                 object.__setattr__(self, name, rounding)
         if register is not None or self.has_register:

@@ -10,6 +10,7 @@ from precsim._arrays import Array, ArrayLike, absolute, bitcast, count_true, nam
 from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32, Carrier, as_carrier, is_infinite, select
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.scaled import ScaledFormat, scaled_format
 from precsim.formats.tile import TileFormat
@@ -119,6 +120,10 @@ def scaled_ulp(x: ArrayLike, fmt: ScaledFormat, axis: int) -> Array:
         unit = ulp_bits(products.bits, fmt.element, carrier)
         unit = tile.times_scales(unit, products.scales[..., None], carrier)
         is_lost = products.is_lost
+    elif isinstance(fmt, DynamicFormat):
+        raise ValueError(  # noqa: TRY004 (the string of a format has no type)
+            f"format is {fmt}, a table, which has no ulp; allowed are other formats"
+        )
     else:
         steps = affine.round_to_steps(groups, None, spec, carrier)
         unit, is_lost = steps.scales[..., None] | (groups & u(0)), steps.is_lost
@@ -168,8 +173,16 @@ def _tile_ends(groups: Array, spec: RoundingSpec, carrier: Carrier) -> tuple[Arr
     return is_beyond(products.bits, element, carrier), smallest
 
 
+def _dynamic_ends(groups: Array, spec: RoundingSpec, carrier: Carrier) -> tuple[Array, Any]:
+    """Return which elements have a sign that the table lacks; tables have no subnormals."""
+    assert isinstance(spec.format, DynamicFormat)
+    is_negative = groups > carrier.uint(carrier.sign_bit)
+    return is_negative & (not spec.format.is_signed), carrier.uint(0)
+
+
 _ENDS: dict[type, Callable[..., tuple[Array, Any]]] = {
     BlockFormat: _block_ends,
     AffineFormat: _affine_ends,
     TileFormat: _tile_ends,
+    DynamicFormat: _dynamic_ends,
 }

@@ -39,7 +39,7 @@ def quantize(
         Carrier values, float32 or float64, at least one axis.
     fmt : str, BlockFormat, AffineFormat, TileFormat or RoundingSpec
         Format, and rule of the elements, for example "mxfp4", "mxfp8_e4m3_rceil", "nvfp4:sr8",
-        "int4_symmetric_block32", "e4m3:scale=1x128".
+        "int4_symmetric_block32", "e4m3:scale=1x128", "dynamic8_block256".
     axis : int
         The axis along which blocks and the vectors of tiles run or, with granularity "channel",
         channels lie. Vectors lie side by side along the last other axis.
@@ -81,6 +81,11 @@ def quantize(
     Tile formats: factor = max / amax, element = x * factor, rounded to float32 and then to the
     element, scale = 1 / factor, in the float32 operations of TransformerEngine: the factor is the
     largest float32 where the quotient is infinite, and 1 where amax is 0, infinite or NaN.
+
+    Tables of bitsandbytes: scale = amax; code = that of the value nearest to x * (1 / amax),
+    quotient and product rounded to float32; of two as near, the smaller one. So does the library's
+    default backend. Its CUDA kernels divide approximately, and take either one in a tie; its
+    compiled CPU kernel (0.50.2) is several codes off in a third of all elements.
 
     Special values: a NaN or an infinity makes its block NaN (scale NaN, element codes those of 0)
     and does not count in the scale of the tensor. Under "saturate_infinity" an infinity counts as

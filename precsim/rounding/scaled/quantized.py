@@ -10,9 +10,10 @@ from precsim.formats.affine import Granularity
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32, FLOAT64, Carrier
 from precsim.formats.codec import code_dtype, decode_bits, encode_bits
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.scaled import ScaledFormat, scaled_format
 from precsim.formats.tile import TileFormat
-from precsim.rounding.scaled import affine, block, grouping, tile
+from precsim.rounding.scaled import affine, block, dynamic, grouping, tile
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -24,17 +25,17 @@ class Quantized:
     ----------
     codes : ndarray or jax.Array of int, shape (...)
         Codes of the elements, in the shape of the array: uint8 to uint32 in block and tile formats;
-        int8, int16, uint8 or uint16 in affine ones.
+        int8, int16, uint8 or uint16 in affine ones; uint8 in those of a table.
     scales : ndarray or jax.Array
-        Block formats: codes of `format.scale` (uint8 or uint16). Affine and tile formats: numbers,
-        in the dtype of the array. The shape is that of the array, except: along `axis` it has one
+        Block formats: codes of `format.scale` (uint8 or uint16). Others: numbers, in the dtype of
+        the array. The shape is that of the array, except: along `axis` it has one
         entry per block (granularity "block"); it is 1 along all axes other than `axis` ("channel"),
         or 1 along all axes ("tensor"). Tiles have one entry each.
     tensor_scale : ndarray or jax.Array of float32, shape (), or None
         NVFP4: the scale of the whole array.
     zero_points : ndarray or jax.Array of int32, or None
         Affine formats: the zero points, in the shape of `scales`.
-    format : BlockFormat, AffineFormat or TileFormat
+    format : BlockFormat, AffineFormat, TileFormat or that of a table
         What the codes mean.
     axis : int
         The axis along which the blocks run or the channels lie; negative, counted from the last
@@ -93,6 +94,9 @@ def quantize_array(x: Array, random_bits: Array | None, spec: RoundingSpec, axis
         tiles = tile.round_tiles(groups, random_bits, spec, carrier)
         codes = encode_bits(tiles.elements, fmt.element, carrier).astype(code_dtype(fmt.element))
         scales = bitcast(tiles.scales, carrier.float_dtype)
+    elif isinstance(fmt, DynamicFormat):
+        found = dynamic.quantize_blocks(groups, spec, carrier)
+        codes, scales = found.codes, bitcast(found.scales, carrier.float_dtype)
     else:
         quantized = affine.quantize_groups(groups, random_bits, spec, carrier)
         codes, scales = quantized.codes, bitcast(quantized.scales, carrier.float_dtype)
@@ -129,6 +133,9 @@ def dequantize_array(q: Quantized) -> Array:
     elif isinstance(fmt, TileFormat):
         elements = decode_bits(codes.astype(carrier.uint_dtype), fmt.element, carrier)
         bits = tile.times_scales(elements, bitcast(scales, carrier.uint_dtype), carrier)
+    elif isinstance(fmt, DynamicFormat):
+        patterns = bitcast(scales, carrier.uint_dtype)
+        bits = dynamic.dequantize_blocks(codes, patterns, fmt, carrier)
     else:
         assert zero_points is not None
         patterns = bitcast(scales, carrier.uint_dtype)

@@ -23,6 +23,7 @@ def batches_of(data: Data | Stream, config: TrainConfig) -> Callable[[int], Batc
     if isinstance(data, Stream):
         read = data.reader()
         return lambda k: jax.tree.map(jnp.asarray, read(k))
+    check_parts(config)
     inputs, targets = data.train_inputs, data.train_targets
     order = batches(len(targets), config)
 
@@ -31,6 +32,20 @@ def batches_of(data: Data | Stream, config: TrainConfig) -> Callable[[int], Batc
         return rows
 
     return batch
+
+
+def check_parts(config: TrainConfig) -> None:
+    """Refuse parts that do not divide `batch_size`; batches of one's own have a size of theirs."""
+    if config.batch_size % config.shards:
+        raise ValueError(
+            f"shards is {config.shards}; allowed are divisors of batch_size, {config.batch_size}"
+        )
+    of_shard = config.batch_size // config.shards
+    if of_shard % config.accumulate:
+        said = "batch_size" if config.shards == 1 else "batch_size / shards"
+        raise ValueError(
+            f"accumulate is {config.accumulate}; allowed are divisors of {said}, {of_shard}"
+        )
 
 
 def batches(size: int, config: TrainConfig) -> np.ndarray:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from precsim._arrays import Array
+from precsim.formats.dynamic import DynamicFormat
 from precsim.formats.scaled import scaled_format
 from precsim.rounding.kernel.kernel import round_array
 from precsim.rounding.modes import RoundingMode
@@ -61,9 +62,10 @@ def round_leaves(
     """Round the float32 leaves of a tree.
 
     The random bits of mode sr come from (key, step, `name` and path of the leaf, element index).
-    Blocks run along the last axis of a leaf. A mapping has the specs of the moments "mu" and "nu",
-    where they have their own, and of all other leaves at "". `where` is a tree of booleans; a leaf
-    at which it is false stays as it is, as does one that is not differentiable.
+    Blocks run along the last axis of a leaf, those of tables over all of it. A mapping has the
+    specs of the moments "mu" and "nu", where they have their own, and of all other leaves at "".
+    `where` is a tree of booleans; a leaf at which it is false stays as it is, as does one that is
+    not differentiable.
     """
     specs = {"": spec} if isinstance(spec, RoundingSpec) else spec
     has_noise = any(map(is_stochastic, specs.values()))
@@ -77,10 +79,10 @@ def round_leaves(
             noise = bits_at(here, name + jax.tree_util.keystr(path), leaf.shape)
         if scaled_format(spec.format) is None:
             return round_array(leaf, noise, spec)
-        if leaf.ndim:
+        if leaf.ndim and not isinstance(spec.format, DynamicFormat):
             return round_to(leaf, spec, random_bits=noise)
-        one = round_to(leaf[None], spec, random_bits=None if noise is None else noise[None])
-        return one[0]
+        noise = None if noise is None else noise.reshape(-1)
+        return round_to(leaf.reshape(-1), spec, random_bits=noise).reshape(leaf.shape)
 
     others = () if where is None else (where,)
     return jax.tree_util.tree_map_with_path(rounded, tree, *others)

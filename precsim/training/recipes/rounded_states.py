@@ -39,7 +39,7 @@ def round_states(
     inner : optax.GradientTransformation
         The optimizer.
     rounding : str, Format or RoundingSpec
-        Format and rule of the buffers, for example "bf16:sr", "mxfp8_e4m3" or
+        Format and rule of the buffers, for example "bf16:sr", "mxfp8_e4m3", "dynamic8_block256" or
         "int8_symmetric_block32"; any format that `ps.round_to` takes and float32 holds.
     mu, nu : str, Format or RoundingSpec, optional
         Those of the first and of the second moment, in the state of optax's Adam and its like; by
@@ -66,8 +66,9 @@ def round_states(
     Notes
     -----
     The buffers hold values of the format in float32 arrays: numbers as they would be, not memory
-    saved. Blocks run along the last axis. Counters and hyperparameters stay as they are. Weights
-    and gradients in bfloat16 or float16 reach `inner` as float32.
+    saved. Blocks run along the last axis, those of bitsandbytes' tables over the whole buffer as
+    they do there. Counters and hyperparameters stay as they are. Weights and gradients in bfloat16
+    or float16 reach `inner` as float32.
 
     Examples
     --------

@@ -143,4 +143,4 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_shards_that_do_not_fit_are_refused(case: str) -> None:
     fields, said = REFUSED[case]
     with pytest.raises(ValueError, match=said):
-        ps.TrainConfig(policy=ps.Policy.parse("bf16"), **fields)
+        ps.replay.prepare_run(ps.TrainConfig(policy=ps.Policy.parse("bf16"), **fields))

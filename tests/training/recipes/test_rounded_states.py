@@ -47,6 +47,26 @@ def test_weights_may_be_called_like_a_moment() -> None:
         ps.optax.round_states(optax.sgd(1.0, momentum=0.5), "fp32", mu="bf16").init(w)
 
 
+def test_blocks_of_tables_run_over_whole_buffers_and_keep_small_second_moments() -> None:
+    """Even steps lose second moments below 1/510 of the block's largest; the table has decades."""
+    gradient = F(10.0 ** np.linspace(-3, 0, 300)).reshape(100, 3).T
+    w, found = jnp.zeros((3, 100)), {}
+    for fmt in ("udynamic8_block256", "uint8_block300"):
+        optimizer = ps.optax.round_states(optax.adam(1e-3), "fp32", nu=fmt)
+        _, state = optimizer.update(gradient, optimizer.init(w), w)
+        found[fmt] = np.asarray(state.inner_state[0].nu)
+    exact = F(0.001) * gradient**2
+    table = found["udynamic8_block256"]
+    assert np.array_equal(
+        table.ravel()[:256], ps.round_to(exact.ravel()[:256], "udynamic8_block256")
+    )
+    assert np.array_equal(
+        table.ravel()[256:], ps.round_to(exact.ravel()[256:], "udynamic8_block44")
+    )
+    assert np.max(np.abs(table / exact - 1)) < 0.5
+    assert np.sum(found["uint8_block300"] == 0) > 100
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("functions", ["platform", "portable"])
 def test_trainings_round_the_moments_that_the_policy_names(functions: str) -> None:
@@ -71,10 +91,10 @@ def test_moments_that_the_optimizer_does_not_have_are_refused_before_the_first_s
 
 
 def test_a_policy_writes_its_moments() -> None:
-    policy = ps.Policy.parse("bf16_mixed,mu=bf16:sr,nu=uint8_block256")
-    assert "opt=fp32,mu=bf16:sr,nu=uint8_block256" in str(policy)
+    policy = ps.Policy.parse("bf16_mixed,mu=dynamic8_block256,nu=udynamic8_block256")
+    assert "opt=fp32,mu=dynamic8_block256,nu=udynamic8_block256" in str(policy)
     assert ps.Policy.parse(str(policy)) == policy
-    assert str(policy.buffers["nu"]) == "uint8_block256"
+    assert str(policy.buffers["nu"]) == "udynamic8_block256"
     with pytest.raises(ValueError, match="mu= is given; p, update, opt, mu, nu, scale, out exist"):
         ps.Policy.parse("bf16;head:mu=fp32")
 
