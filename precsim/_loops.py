@@ -54,7 +54,12 @@ def computed_once(x: Array) -> Array:
     from jax import lax
 
     apart: Callable[..., Any] = lax.optimization_barrier
-    on_cpu = lambda x: lax.cond(apart(np.True_), apart, lambda x: x, x)
+
+    def on_cpu(x: Array) -> Array:
+        # In one dimension: a loop over the last of several is unrolled where that is short.
+        flat: Array = lax.cond(apart(np.True_), apart, lambda x: x, x.reshape(-1))
+        return flat.reshape(x.shape)
+
     once: Array = by_platform(on_cpu, apart, x)
     return once
 

@@ -1,7 +1,7 @@
 """Emulated matrix products under JAX: the reference's bits from one compiled loop over k."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +13,13 @@ from precsim._loops import repeat
 from precsim.arithmetic.sums.order import SEQUENTIAL
 from precsim.formats.carrier import FLOAT32, as_carrier, is_infinite, is_nan
 from precsim.products import pallas_gpu
-from precsim.products.orders.float32 import add_exact_product, exact_range, fast_step
+from precsim.products.orders.float32 import (
+    Extent,
+    add_exact_product,
+    exact_range,
+    fast_step,
+    is_exact_by_format,
+)
 from precsim.products.orders.multiply_add import MultiplyAdd, is_stochastic, operations
 from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.pallas_gpu import Read, Tile
@@ -49,28 +55,54 @@ def emulated_matmul(
     a, b, spec = rotated_operands(a, b, spec)
     if not spec.has_scales:
         a, b = round_operands(a, b, spec, random_bits)
-        return _product(a, b, c, spec, random_bits, is_guarded=True)[0]
+        return _product(a, b, c, spec, random_bits)[0]
 
     def run(a: Array, b: Array, c: Array | None, spec: MatmulSpec, bits: Array | None) -> Array:
-        return _product(a, b, c, spec, bits, is_guarded=True)[0]
+        return _product(a, b, c, spec, bits)[0]
 
     total = scaled_product(a, b, c, spec, random_bits, run, given)
     return _finish(total, spec, random_bits)
 
 
-@compiled(static_argnums=3)
+class Facts(NamedTuple):
+    """What `unguarded_matmul` has to know of an operand; None where it has to find out."""
+
+    extent: Extent | None = None
+    special: Array | None = None
+    """Whether there is an infinity or a NaN."""
+
+
+def asked_facts(spec: MatmulSpec, depth: int) -> tuple[str, ...]:
+    """Return which facts of its operands an unguarded product asks for; `depth` is K."""
+    if spec.has_scales or spec.rotation is not None:
+        return ()
+    if isinstance(spec.order, FusedBlock):
+        return ("special",)
+    is_quick = spec.order == SEQUENTIAL and not is_stochastic(spec) and fast_step(spec) is not None
+    return ("extent",) if is_quick and not is_exact_by_format(spec, depth) else ()
+
+
+@compiled(static_argnums=(3, 6))
 def unguarded_matmul(
-    a: Array, b: Array, c: Array | None, spec: MatmulSpec, random_bits: Array | None = None
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Array | None = None,
+    known: tuple[Facts, Facts] = (Facts(), Facts()),
+    k_first: bool = False,
 ) -> tuple[Array, Array]:
     """Return the product without its general branch, and whether its bits can be trusted.
 
     Operands are values of their formats already, unless those have scales. This compiles faster,
     which long runs want. If the second value is False, the bits may be wrong, and the computation
-    has to be repeated with `emulated_matmul`.
+    has to be repeated with `emulated_matmul`. With `k_first` the shape of `a` is (..., K, M): XLA's
+    CPU compiler takes five times as long for a matrix that is transposed as for other kernels.
     """
     if spec.has_scales or spec.rotation is not None:
+        a = a.mT if k_first else a
         return emulated_matmul(a, b, c, spec, random_bits), jnp.asarray(True)
-    return _product(a, b, c, spec, random_bits, is_guarded=False)
+    return _product(a, b, c, spec, random_bits, known=known, k_first=k_first)
 
 
 def _product(
@@ -80,35 +112,46 @@ def _product(
     spec: MatmulSpec,
     random_bits: Array | None,
     *,
-    is_guarded: bool,
+    known: tuple[Facts, Facts] | None = None,
+    k_first: bool = False,
 ) -> tuple[Array, Array]:
     """Return c + a @ b of rounded operands, and whether its bits can be trusted.
 
-    With a guard they always can.
+    Without known facts there is a guard, and they always can.
     """
-    is_exact = jnp.asarray(True)
+    is_exact: Array = jnp.asarray(True)
+    matrix = a.mT if k_first else a
     if isinstance(spec.order, FusedBlock):
-        total = fused_product(a, b, c, spec, random_bits, is_finite=not is_guarded)
-        if not is_guarded:
-            special = [count_special(x) for x in (a, b, c) if x is not None]
-            is_exact = jnp.concatenate(special).sum() == 0
+        total = fused_product(matrix, b, c, spec, random_bits, is_finite=known is not None)
+        if known is not None:
+            is_exact = ~_has_special((a, known[0]), (b, known[1]), (c, Facts()))
     elif isinstance(spec.order, StepBlock):
-        total, found = block_product(a, b, c, spec, is_guarded=is_guarded)
+        total, found = block_product(matrix, b, c, spec, is_guarded=known is None)
         is_exact = jnp.asarray(found)
     elif spec.order != SEQUENTIAL or is_stochastic(spec):
-        total = ordered_matmul(a, b, c, spec, random_bits)
+        total = ordered_matmul(matrix, b, c, spec, random_bits)
     else:
         general = partial(_loop, step=operations(spec).multiply_add)
         if as_carrier(a)[1] is not FLOAT32 or fast_step(spec) is None:
-            total = general(a, b, c)
+            total = general(matrix, b, c)
+        elif known is not None:
+            total = _fast_loop(a, b, c, spec=spec, k_first=k_first)
+            extents = known[0].extent, known[1].extent
+            is_exact = jnp.asarray(exact_range(matrix, b, c, spec, extents))
         else:
             fits = exact_range(a, b, c, spec)
             quick = partial(_fast_loop, spec=spec)
-            if is_guarded and fits is not True:
-                total = choose(fits, quick, general, a, b, c)
-            else:
-                total, is_exact = quick(a, b, c), jnp.asarray(fits)
+            total = quick(a, b, c) if fits is True else choose(fits, quick, general, a, b, c)
     return _finish(total, spec, random_bits), is_exact
+
+
+def _has_special(*operands: tuple[Array | None, Facts]) -> Array:
+    found = [
+        count_special(x).sum() > 0 if facts.special is None else facts.special
+        for x, facts in operands
+        if x is not None
+    ]
+    return jnp.stack(found).any()
 
 
 def count_special(x: Array) -> Array:
@@ -135,8 +178,12 @@ def _finish(total: Array, spec: MatmulSpec, random_bits: Array | None) -> Array:
     return total if spec.output is None else round_array(total, random_bits, spec.output)
 
 
-def _fast_loop(a: Array, b: Array, c: Array | None, *, spec: MatmulSpec) -> Array:
+def _fast_loop(
+    a: Array, b: Array, c: Array | None, *, spec: MatmulSpec, k_first: bool = False
+) -> Array:
     """Run the float32 step of a spec over k; on a GPU tile by tile."""
+    axis = -2 if k_first else -1
+    depth = a.shape[axis]
     step = fast_step(spec, starts_at_zero=c is None)
     in_program = fast_step(spec, starts_at_zero=c is None, in_program=True)
     assert step is not None
@@ -147,40 +194,42 @@ def _fast_loop(a: Array, b: Array, c: Array | None, *, spec: MatmulSpec) -> Arra
             x, y = read.column(columns[0], k), read.row(rows[0], k)
             return in_program(total, *(jnp.broadcast_to(v, total.shape) for v in (x, y)))
 
-        return repeat(a.shape[-1], body, total)
+        return repeat(depth, body, total)
 
     def tiled(a: Array, b: Array, total: Array) -> Array:
-        columns = jnp.moveaxis(a, -1, 0)[..., None]
+        columns = jnp.moveaxis(a, axis, 0)[..., None]
         return pallas_gpu.over_tiles(program, total, [columns], [b], tiles=_TILES)
 
-    plain = partial(_loop, step=step)
-    if a.shape[-1] == 0:
+    plain = partial(_loop, step=step, axis=axis)
+    if depth == 0:
         return plain(a, b, c)
-    return pallas_gpu.by_platform(tiled, plain, a, b, _start(a, b, c))
+    return pallas_gpu.by_platform(tiled, plain, a, b, _start(a, b, c, axis))
 
 
-def _start(a: Array, b: Array, c: Array | None) -> Array:
+def _start(a: Array, b: Array, c: Array | None, axis: int) -> Array:
+    """Return the first totals; `axis`, -1 or -2, is that of K in a."""
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shape = (*batch, a.shape[-2], b.shape[-1])
+    shape = (*batch, a.shape[-3 - axis], b.shape[-1])
     return jnp.zeros(shape, a.dtype) if c is None else jnp.broadcast_to(c, shape)
 
 
-def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
+def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd, axis: int = -1) -> Array:
     """Run `step` over k, ascending."""
-    total = _start(a, b, c)
+    total = _start(a, b, c, axis)
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
     total = kept_apart(total)
     slice_of: Any = partial(lax.dynamic_slice_in_dim, slice_size=1, allow_negative_indices=False)
 
     def body(k: Array, total: Array) -> Array:
-        column, row = slice_of(a, k, axis=a.ndim - 1), slice_of(b, k, axis=b.ndim - 2)
+        column, row = slice_of(a, k, axis=a.ndim + axis), slice_of(b, k, axis=b.ndim - 2)
+        column = column if axis == -1 else column.mT
         return step(total, *(jnp.broadcast_to(v, total.shape) for v in (column, row)))
 
     # A single fused multiply-add is bound by memory: unrolling by four takes 0.4 of the time.
     # Longer steps wait for their own results, and several in a row leave a processor fewer under
     # way.
     unroll = 4 if step is add_exact_product else 1
-    return repeat(a.shape[-1], body, total, unroll=unroll)
+    return repeat(b.shape[-2], body, total, unroll=unroll)
 
 
 def _canonical_nan(x: Array) -> Array:

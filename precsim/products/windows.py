@@ -89,6 +89,17 @@ class Windows:
         inside = zip(self.padded(image), reach, self.strides, strict=True)
         return tuple(max((max(size, 0) - r) // step + 1, 0) for size, r, step in inside)
 
+    def times(self, image: Shape, window: Shape) -> np.ndarray:
+        """Return how often each pixel of an image is in a window, int32 of shape (*image, 1)."""
+        times = np.ones(1, np.int32)
+        for n, count in reversed(list(enumerate(self.counts(image, window)))):
+            starts = np.arange(count)[:, None] * self.strides[n] - self.padding[n][0]
+            places = starts + np.arange(window[n]) * self.rhs_dilation[n]
+            pixels = np.arange(image[n]) * self.lhs_dilation[n]
+            of_line = (places.reshape(-1, 1) == pixels).sum(0, dtype=np.int32)
+            times = of_line.reshape(-1, *[1] * times.ndim) * times
+        return times
+
     def of_cotangents(self, image: Shape, window: Shape) -> "Windows":
         """Return the windows over the cotangents, of which the gradient of the image is the sums.
 

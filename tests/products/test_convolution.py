@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 
 import precsim as ps
+from precsim.products.windows import Windows, patches
 from tests.products.conftest import assert_same_bits, normal, reference
 
 FORWARD, DGRAD, WGRAD = "fp16_fp16_fp16", "e5m2_e4m3_fp16", "e4m3_e5m2_fp32->bf16"
@@ -317,3 +318,22 @@ def test_new_orders_are_those_of_the_product_over_patches(spec: str) -> None:
     rows, bits = w.reshape(-1, 3), seeds.reshape(-1, 3)
     want = ps.matmul(flat, rows, spec, random_bits=bits, backend="reference")
     assert np.asarray(got).tobytes() == np.asarray(want).tobytes(), spec
+
+
+@pytest.mark.parametrize(
+    ("image", "window", "options"),
+    [
+        ((5, 4), (3, 3), {}),
+        ((6,), (2,), {"strides": (4,), "padding": "VALID"}),
+        ((4, 3), (2, 3), {"padding": ((2, -1), (0, 5)), "rhs_dilation": (2, 1)}),
+        ((3, 4, 2), (2, 2, 1), {"lhs_dilation": (2, 3, 1), "padding": ((1, 1), (0, 0), (1, 0))}),
+    ],
+)
+def test_pixels_are_counted_as_often_as_windows_hold_them(
+    image: tuple[int, ...], window: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    windows = Windows.over(image, window, **options)
+    ids = jnp.arange(1.0, np.prod(image) + 1, dtype=np.float32).reshape(*image, 1)
+    held = np.asarray(patches(ids, window, windows)).astype(int)
+    expected = np.bincount(held.reshape(-1), minlength=ids.size + 1)[1:]
+    assert windows.times(image, window).reshape(-1).tolist() == expected.tolist()

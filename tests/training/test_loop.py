@@ -182,9 +182,9 @@ def fallback(small: Small) -> tuple[ps.TrainResult, ps.TrainResult, list[str]]:
     undisturbed = small[0]["bf16"]
     calls = []
 
-    def wrong(a: Any, b: Any, c: Any, spec: Any, random_bits: Any = None) -> Any:
+    def wrong(a: Any, b: Any, c: Any, spec: Any, bits: Any, known: Any, k_first: bool) -> Any:
         calls.append("unguarded")
-        return 1 + a @ b, jnp.asarray(False)
+        return 1 + (a.mT if k_first else a) @ b, jnp.asarray(False)
 
     with one_layer() as (_, patch):
         patch.setattr(products, "unguarded_matmul", wrong)

@@ -7,7 +7,7 @@ import pytest
 
 import precsim as ps
 
-OPERATIONS = {"fp32": 5900, "bf16": 5800, "fp16_mixed": 8000, "q3.8_sr": 10600, "h100_bf16": 8900}
+OPERATIONS = {"fp32": 5400, "bf16": 5250, "fp16_mixed": 7700, "q3.8_sr": 10200, "h100_bf16": 8500}
 """Operations in the program that XLA gets, functions counted once; a tenth more than there are."""
 
 
@@ -24,10 +24,17 @@ def test_operations_of_a_step(policy: str) -> None:
 
 
 @pytest.mark.long
-def test_kernels_of_a_step() -> None:
-    """Each costs XLA's CPU compiler 30 ms or more; a plain JAX step has 20."""
-    text = program("bf16").compile().as_text()
+@pytest.mark.parametrize(
+    ("policy", "kernels", "operations"), [("bf16", 96, 4750), ("h100_bf16", 127, 8300)]
+)
+def test_kernels_of_a_step(policy: str, kernels: int, operations: int) -> None:
+    """Each costs XLA's CPU compiler 10 ms at least, most of them 20; a plain JAX step has 24.
+
+    The limits are a tenth more than there are. Each tensor is rounded once for all its products
+    (each time anew: 102 kernels of bf16), and computed once for all its uses (with copies: 9,700
+    operations of bf16).
+    """
+    text = program(policy).compile().as_text()
     assert text is not None
-    assert text.count(" fusion(") <= 115
-    # Computed once, though used by the product, its range and the counts (with copies: 9,700).
-    assert text.count(" = ") <= 5000
+    assert text.count(" fusion(") <= kernels
+    assert text.count(" = ") <= operations

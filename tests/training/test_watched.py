@@ -1,5 +1,6 @@
 """Products of a step: their bits are those of `matmul`, and every rounding is counted once."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 
 import precsim as ps
 from precsim.formats.carrier import FLOAT32
+from precsim.products.windows import Windows, as_rows, patches
 from precsim.rounding.kernel.limits import limits
 from precsim.rounding.spec import RoundingSpec
 from precsim.training import watched as products
 from precsim.training.recipes.tensor_scaling import current_scale
-from precsim.training.watched import NUM_EVENTS, UNGUARDED, Setting, probe
+from precsim.training.watched import UNGUARDED, Setting, probe
 from precsim.transform.noise import bits_at
+from precsim.transform.watch import NUM_EVENTS
 from tests.training.conftest import DISTINCT, assert_same_bits, single
 
 KEY = jax.random.key(0)
@@ -70,26 +73,39 @@ def both_passes(product: Any, setting: Setting, x: Any, w: Any, g: Any) -> tuple
     return y, forward, *back(g)
 
 
-@pytest.fixture(scope="module", params=["auto", f"auto{UNGUARDED}"])
+def run_linear(a: np.ndarray, b: np.ndarray, spec: ps.MatmulSpec, backend: str) -> Any:
+    policy = replace(ps.Policy.parse("bf16"), forward=spec)
+    setting = Setting(policy, backend, "layer")
+    return products.linear(jnp.asarray(a), jnp.asarray(b), probe(), KEY, setting)
+
+
+SHARED = replace(DISTINCT, dgrad=DISTINCT.forward, wgrad=DISTINCT.forward)
+"""One spec for the three products, so that the backward pass takes factors of the forward pass."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("auto", DISTINCT), (f"auto{UNGUARDED}", DISTINCT), (f"auto{UNGUARDED}", SHARED)],
+)
 def linear(request: pytest.FixtureRequest) -> tuple[Any, ...]:
+    backend, policy = request.param
     x, w, g = operands((6, 9), (9, 5), (6, 5))
     x[0, 0] = w[0, 0] = 300  # their product is beyond fp16
-    setting = Setting(DISTINCT, request.param, "hidden")
-    return x, w, g, both_passes(products.linear, setting, x, w, g)
+    setting = Setting(policy, backend, "hidden")
+    return policy, x, w, g, both_passes(products.linear, setting, x, w, g)
 
 
 @pytest.mark.long
 def test_gradients_of_linear_are_products_by_their_specs(linear: tuple[Any, ...]) -> None:
-    x, w, g, (y, _, dx, dw, _) = linear
-    assert_same_bits(y, reference(x, w, DISTINCT.forward))
-    assert_same_bits(dx, reference(g, w.T, DISTINCT.dgrad))
-    assert_same_bits(dw, reference(x.T, g, DISTINCT.wgrad))
+    p, x, w, g, (y, _, dx, dw, _) = linear
+    assert_same_bits(y, reference(x, w, p.forward))
+    assert_same_bits(dx, reference(g, w.T, p.dgrad))
+    assert_same_bits(dw, reference(x.T, g, p.wgrad))
 
 
 def test_events_of_linear(linear: tuple[Any, ...]) -> None:
     """Each tensor counts once: operands at their first product, results where they are rounded."""
-    x, w, g, (_, forward, _, _, backward) = linear
-    p = DISTINCT
+    p, x, w, g, (_, forward, _, _, backward) = linear
     expected = counts(x, p.forward.lhs) + counts(w, p.forward.rhs)
     expected = expected + counts_of_result(x, w, p.forward)
     assert forward.events.tolist() == expected.tolist()
@@ -97,7 +113,7 @@ def test_events_of_linear(linear: tuple[Any, ...]) -> None:
     expected = expected + counts_of_result(x.T, g, p.wgrad)
     assert backward.events.tolist() == expected.tolist()
     # Underflow, subnormals and overflow all occurred, so none of this is 0 = 0.
-    assert all((forward.events + backward.events)[2:5] > 0)
+    assert p is SHARED or all((forward.events + backward.events)[2:5] > 0)
     assert forward.untrusted == backward.untrusted == 0
 
 
@@ -112,20 +128,19 @@ def test_first_layer_has_no_gradient_of_its_data() -> None:
     assert backward.events.tolist() == expected.tolist()
 
 
-@pytest.fixture(scope="module")
-def conv() -> tuple[Any, ...]:
+@pytest.fixture(scope="module", params=[DISTINCT, SHARED])
+def conv(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     x, w, g = operands((2, 4, 3, 2), (3, 3, 2, 4), (2, 4, 3, 4))
-    setting = Setting(DISTINCT, f"auto{UNGUARDED}", "conv")
-    return x, w, g, both_passes(products.conv, setting, x, w, g)
+    setting = Setting(request.param, f"auto{UNGUARDED}", "conv")
+    return request.param, x, w, g, both_passes(products.conv, setting, x, w, g)
 
 
 @pytest.mark.long
 def test_gradients_of_conv_are_those_of_the_public_one(conv: tuple[Any, ...]) -> None:
-    x, w, g, (y, _, dx, dw, _) = conv
+    p, x, w, g, (y, _, dx, dw, _) = conv
 
     @jax.jit
     def explicit(x: Any, w: Any, g: Any) -> Any:
-        p = DISTINCT
         y, back = jax.vjp(lambda x, w: ps.conv(x, w, p.forward, dgrad=p.dgrad, wgrad=p.wgrad), x, w)
         return y, *back(g)
 
@@ -134,12 +149,23 @@ def test_gradients_of_conv_are_those_of_the_public_one(conv: tuple[Any, ...]) ->
 
 
 def test_events_of_conv(conv: tuple[Any, ...]) -> None:
-    x, w, g, (_, forward, _, _, backward) = conv
-    # Operands are counted as the product sees them, pixels once a window, padding as zeros.
-    assert forward.events[0] == 2 * 12 * 18 + w.size + g.size
-    assert backward.events[0] == x[..., 0].size * 9 * 4 + x.size
-    weights = counts(w, DISTINCT.forward.rhs)
-    assert all(np.asarray(forward.events) >= weights)
+    """Operands are counted as the product sees them, pixels once a window, padding as zeros."""
+    p, x, w, g, (_, forward, _, _, backward) = conv
+    windows = Windows.over(x.shape[1:3], w.shape[:2])
+    turned = windows.of_cotangents(x.shape[1:3], w.shape[:2])
+    rows, of_g = (
+        np.asarray(as_rows(patches(jnp.asarray(t), w.shape[:2], over)))
+        for t, over in ((x, windows), (g, turned))
+    )
+    filters, columns = w.reshape(-1, w.shape[3]), g.reshape(-1, w.shape[3])
+    expected = counts(rows, p.forward.lhs) + counts(w, p.forward.rhs)
+    expected = expected + counts_of_result(rows, filters, p.forward)
+    assert forward.events.tolist() == expected.tolist()
+    flipped = np.flip(w, (0, 1)).swapaxes(2, 3).reshape(-1, w.shape[2])
+    expected = counts(of_g, p.dgrad.lhs) + counts_of_result(of_g, flipped, p.dgrad)
+    expected = expected + counts_of_result(rows.T, columns, p.wgrad)
+    assert backward.events.tolist() == expected.tolist()
+    assert (forward.events + backward.events)[3] > 0
 
 
 @pytest.mark.long
@@ -262,10 +288,7 @@ def test_stochastic_accumulators_have_bits_of_their_own() -> None:
     spec = ps.MatmulSpec.parse("bf16_bf16_bf16[sr]->e5m2[sr]")
     a, b = operands((3, 7), (7, 2))
     for backend in ("emulated", f"emulated{UNGUARDED}"):
-        setting = Setting(ps.Policy.parse("bf16"), backend, "layer")
-        got, _ = products.watched_product(
-            jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, ""
-        )
+        got = run_linear(a, b, spec, backend)[0]
         seeds = np.asarray(bits_at(KEY, "layer/forward/accumulator", (3, 2)))
         total = ps.matmul(a, b, "bf16_bf16_bf16[sr]", random_bits=seeds, backend="reference")
         noise = np.asarray(bits_at(KEY, "layer/forward", (3, 2)))
@@ -276,10 +299,7 @@ def test_stochastic_accumulators_have_bits_of_their_own() -> None:
 def test_block_formats_are_multiplied_and_counted() -> None:
     spec = ps.MatmulSpec.parse("mxfp8_mxfp8_fp32[rtz]:fused2x25")
     a, b = operands((3, 7), (7, 2))
-    setting = Setting(ps.Policy.parse("bf16"), "emulated", "layer")
-    got, watched = products.watched_product(
-        jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, "ab"
-    )
+    got, watched = run_linear(a, b, spec, "emulated")
     assert_same_bits(got, reference(a, b, spec))
     assert watched.events[0] == a.size + b.size
 
@@ -291,10 +311,7 @@ def test_an_operand_in_its_format_is_not_counted_again(fmt: str, share: int) -> 
     a, b = operands((3, 7), (7, 2))
     a = single(ps.round_to(a, "q3.8"))
     spec = ps.MatmulSpec.parse(f"{fmt}_{fmt}_fp32")
-    setting = Setting(ps.Policy.parse("bf16"), "emulated", "layer")
-    _, watched = products.watched_product(
-        jnp.asarray(a), jnp.asarray(b), spec, setting, "forward", KEY, "ab"
-    )
+    _, watched = run_linear(a, b, spec, "emulated")
     expected = counts(b, spec.rhs) + (counts(a, spec.lhs) if share == 1 else 0)
     assert watched.events.tolist() == expected.tolist()
     assert watched.events.dtype == np.int32

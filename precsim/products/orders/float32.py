@@ -7,6 +7,8 @@ them are immune to the contraction of ``x * y + z`` into a fused multiply-add: e
 exact in float32, so that contracting changes nothing, or it is built from products that are.
 """
 
+from typing import TypeAlias
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -160,41 +162,71 @@ def split(x: Array) -> tuple[Array, Array]:
     return high, x - high
 
 
-def exact_range(a: Array, b: Array, c: Array | None, spec: MatmulSpec) -> Array | bool:
+Extent: TypeAlias = tuple[Array, Array]
+"""Exponents of the smallest last bit in an array, and above its largest number, each an int32."""
+
+
+def exact_range(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    known: tuple[Extent | None, Extent | None] = (None, None),
+) -> Array | bool:
     """Return whether the fast step is exact for these operands: True, or a traced condition.
 
     Operands and intermediate results are multiples of the smallest last bits and of their product;
     if these are at least 2**-126, none is a nonzero subnormal. None overflows if the sum of the
-    largest products cannot.
+    largest products cannot. `known` are extents of a and b that have been found already.
     """
+    return in_range(a, b, c, spec, FLOAT32.emin, _highest(spec), known)
+
+
+def _highest(spec: MatmulSpec) -> int:
     # Two spare binades for the error-free transforms.
     highest = FLOAT32.bias - 2
     if not _is_plain_fp32(spec.accumulator) and by_adding.applies(spec.accumulator):
         highest -= FLOAT32.bias - by_adding.limit(spec.accumulator)
-    return in_range(a, b, c, spec, FLOAT32.emin, highest)
+    return highest
+
+
+def is_exact_by_format(spec: MatmulSpec, depth: int) -> bool:
+    """Return whether the fast step is exact for sums of so many products, whatever they are of."""
+    return _is_static(spec, FLOAT32.emin, _highest(spec) - depth.bit_length())
 
 
 def in_range(
-    a: Array, b: Array, c: Array | None, spec: MatmulSpec, lowest: int, highest: int
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    lowest: int,
+    highest: int,
+    known: tuple[Extent | None, Extent | None] = (None, None),
 ) -> Array | bool:
     """Return whether numbers are multiples of 2**lowest and sums of a product below 2**highest.
 
     Operands, products and first totals; True, or a traced condition.
     """
-    static = [_static_range(s.format) for s in (spec.lhs, spec.rhs) if s is not None]
     highest -= a.shape[-1].bit_length()
-    if c is None and len(static) == 2 and None not in static:
-        (low_a, high_a), (low_b, high_b) = static  # type: ignore[misc]
-        if min(low_a, low_b, low_a + low_b) >= lowest and high_a + high_b <= highest:
-            return True
-    low_a, high_a = _dynamic_range(a)
-    low_b, high_b = _dynamic_range(b)
+    if c is None and _is_static(spec, lowest, highest):
+        return True
+    (low_a, high_a), (low_b, high_b) = known[0] or _extent(a), known[1] or _extent(b)
     found = jnp.minimum(jnp.minimum(low_a, low_b), low_a + low_b)
     fits = (found >= lowest) & (high_a + high_b <= highest)
     if c is not None:
-        low_c, high_c = _dynamic_range(c)
+        low_c, high_c = _extent(c)
         fits = fits & (low_c >= lowest) & (high_c <= highest)
     return fits
+
+
+def _is_static(spec: MatmulSpec, lowest: int, highest: int) -> bool:
+    """Return whether the formats of the operands alone put all their products in a range."""
+    ranges = [_static_range(s.format) for s in (spec.lhs, spec.rhs) if s is not None]
+    if len(ranges) < 2 or None in ranges:
+        return False
+    (low_a, high_a), (low_b, high_b) = ranges  # type: ignore[misc]
+    return min(low_a, low_b, low_a + low_b) >= lowest and high_a + high_b <= highest
 
 
 def _static_range(fmt: Format) -> tuple[int, int] | None:
@@ -206,8 +238,25 @@ def _static_range(fmt: Format) -> tuple[int, int] | None:
     return fmt.emin - fmt.precision + 1, fmt.emax + 1
 
 
-def _dynamic_range(x: Array) -> tuple[Array, Array]:
-    """Return the same two exponents from the data (zeros, infinities and NaN do not count)."""
+def _extent(x: Array) -> Extent:
+    # One reduction of pairs: XLA compiles it in a sixth of the time of two, and vectorises it.
+    found: Extent = lax.reduce(
+        exponents(x),
+        EXTENT_OF_NOTHING,
+        lambda x, y: (lax.min(x[0], y[0]), lax.max(x[1], y[1])),
+        range(x.ndim),
+    )
+    return found
+
+
+EXTENT_OF_NOTHING = _I(0), _I(2 - FLOAT32.bias)
+
+
+def exponents(x: Array) -> Extent:
+    """Return the exponents of each number, of which the least and the largest are the extent.
+
+    Zeros, infinities and NaN do not count.
+    """
     infinity, trailing = _I(FLOAT32.infinity), _I(FLOAT32.trailing)
     magnitude = lax.bitcast_convert_type(x, jnp.int32) & _I(FLOAT32.sign_bit - 1)
     counts = (magnitude < infinity) & (magnitude > _I(0))
@@ -215,11 +264,5 @@ def _dynamic_range(x: Array) -> tuple[Array, Array]:
     capped = magnitude | _I(1 << FLOAT32.trailing)
     zeros_below = lax.population_count((capped & -capped) - _I(1))
     last = field - _I(FLOAT32.bias + FLOAT32.trailing) + zeros_below
-    # One reduction of pairs: XLA compiles it in a sixth of the time of two, and vectorises it.
-    low, high = lax.reduce(
-        (jnp.where(counts, last, _I(0)), jnp.where(counts, field, _I(1))),
-        (_I(0), _I(1)),
-        lambda x, y: (lax.min(x[0], y[0]), lax.max(x[1], y[1])),
-        range(x.ndim),
-    )
-    return low, high - _I(FLOAT32.bias - 1)
+    low, high = EXTENT_OF_NOTHING
+    return jnp.where(counts, last, low), jnp.where(counts, field - _I(FLOAT32.bias - 1), high)

@@ -106,14 +106,15 @@ def make_factors(x: Decoded, y: Decoded, core: Core) -> tuple[OneWordFactor, One
     the magnitudes of the right operand are nudged up where there are bits for that (`is_nudged`).
     Positive products do not notice.
     """
-    x, y = (v._replace(significand=computed_once(v.significand)) for v in (x, y))
     size = (absolute(y.significand).astype(_U) << _U(lift(core))) + _U(is_nudged(core))
     signed = select(y.significand < _I(0), _U(0) - size, size).astype(_I)
     lifted = select(y.significand == _I(0), _I(0), signed)
-    return (
-        OneWordFactor(x.significand, x.exponent, *_words(x.significand, core.block.length), x.bits),
-        OneWordFactor(lifted, y.exponent, *_words(y.significand, core.block.length), y.bits),
-    )
+    return _factor(x.significand, x, core), _factor(lifted, y, core)
+
+
+def _factor(significand: Array, x: Decoded, core: Core) -> OneWordFactor:
+    significand, exponent = computed_once(significand), computed_once(x.exponent)
+    return OneWordFactor(significand, exponent, *_words(significand, core.block.length), x.bits)
 
 
 def _words(significand: Array, length: int) -> tuple[Array, Array]:
