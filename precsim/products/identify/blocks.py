@@ -147,8 +147,13 @@ class BlockSearch:
 
 
 def _width(facts: Facts, length: int, k: int) -> int:
-    """Return how many products the first few steps add."""
-    return min(k - facts.start, max(_STEPS * length, 8))
+    """Return how many products the first few steps add.
+
+    The last step of K may be a chain of its own: those before then end with a step of zeros.
+    """
+    rest = k - facts.start
+    before = max((rest - 1) // length - 1, 1) * length
+    return min(max(_STEPS * length, 8), before if before + length < rest else rest)
 
 
 def _local_schedules(facts: Facts, length: int, k: int) -> Iterator[Schedule]:
@@ -163,8 +168,6 @@ def _blocks(
     facts: Facts, length: int, schedule: Schedule, tier: Tier
 ) -> Iterator[tuple[Roundings, Block]]:
     """Yield roundings and steps of a length that agree with single products."""
-    if not tier.product:
-        yield from _cut_off(facts, length, schedule, tier)
     # Far apart, totals of chains are what loses bits.
     is_one_chain = schedule == FLAT and facts.part == facts.k
     precision = facts.precision if is_one_chain else None
@@ -174,6 +177,8 @@ def _blocks(
             yield roundings, PairwiseBlock(length=length, schedule=schedule)
     for roundings in sums:
         yield roundings, ExactBlock(length=length, schedule=schedule)
+    if not tier.product:
+        yield from _cut_off(facts, length, schedule, tier)
 
 
 def _cut_off(

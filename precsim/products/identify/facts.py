@@ -83,6 +83,8 @@ class Facts:
     singles: Singles
     results: list[FloatFormat]
     """The narrowest formats that hold all results."""
+    flushes: bool
+    """Whether results below the smallest normal one are zero."""
     widest: int
     """Binades over which random operands are drawn."""
     top: int
@@ -142,6 +144,8 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     size = formats, m, n, k
     whole = [box.ask(*probes.mixed(rng, *size, slice(0, k)))]
     extreme = box.ask(*probes.extreme(rng, *size))
+    if _flushes(box, formats):
+        formats = formats.without_subnormals()
     emin = max(fmt.emin for fmt in result_formats([*whole, extreme]))
     widest = probes.WIDE if emin < _LOW else probes.CLOSE
     whole.append(box.ask(*probes.mixed(rng, *size, slice(0, k), widest)))
@@ -150,6 +154,7 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     single = box.ask(*probes.single(rng, *size))
     first = [box.ask(*probes.mixed(rng, *size, slice(0, min(WINDOW, k)), widest))]
     results = result_formats([*whole, *first, single, extreme])
+    flushes = _flushes_sums(box, formats, max(fmt.emin for fmt in results))
     names = " or ".join(fmt.name for fmt in results)
     findings = [Finding("random products", f"values of {names}", f"results: {names}")]
     unit = max(*(_last_exponent(fmt) for fmt in results), -24, formats.lowest)
@@ -158,10 +163,11 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     normal = max(*(fmt.emin for fmt in results), formats.lhs.emin + formats.rhs.emin)
     unit = max(unit, min(normal, top - 1 - _LOST - k.bit_length()))
     findings.append(Finding("2^n, -2^n, a unit", f"finite up to n = {top}", "range of the sums"))
-    lhs, rhs = _operands(box, formats, min(top, _SCALE))
+    given: Formats = size[0]
+    lhs, rhs = _operands(box, given, min(top, _SCALE))
     # What loses all of these products, say a kernel that returns zeros, tells nothing.
-    lhs = lhs or [RoundingSpec(format=formats.lhs)]
-    rhs = rhs or [RoundingSpec(format=formats.rhs)]
+    lhs = lhs or [RoundingSpec(format=given.lhs)]
+    rhs = rhs or [RoundingSpec(format=given.rhs)]
     for name, found in (("lhs", lhs), ("rhs", rhs)):
         findings.append(Finding(f"{name} between values", _named(found), f"{name}: {found[0]}"))
     step, start, within, ends, visible = _structure(box, formats, results, unit, top)
@@ -180,18 +186,19 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
         findings.append(Finding(f"a small product between large ones, {name}", shown, shown))
     large = min(far.bits + 1, formats.highest - _MARGIN, top - _MARGIN)
     sizes = probes.Sizes(large, max(large - far.bits - 1, formats.lowest + _MARGIN))
-    whole.append(box.ask(*probes.cancelled(rng, *size, slice(0, k), sizes)))
+    whole.append(box.ask(*probes.cancelled(rng, formats, m, n, k, slice(0, k), sizes)))
     first += [
         box.ask(a, b)
         for a, b in few_products(rng, formats, box, slice(0, min(WINDOW, k)), sizes, top)
     ]
     return Facts(
         sizes=sizes,
-        formats=formats,
+        formats=given,
         lhs=lhs,
         rhs=rhs,
         singles=Singles(single),
         results=results,
+        flushes=flushes,
         widest=widest,
         top=top,
         first=first,
@@ -233,6 +240,22 @@ def _named(roundings: list[RoundingSpec]) -> str:
     return " or ".join(map(str, roundings))
 
 
+def _flushes(box: BlackBox, formats: Formats) -> bool:
+    """Return whether subnormal operands are lost."""
+    a, b, total = probes.subnormal(formats, box.m, box.n, box.k)
+    return bool((box.ask(a, b).results != total).any())
+
+
+def _flushes_sums(box: BlackBox, formats: Formats, emin: int) -> bool:
+    """Return whether a sum below the smallest normal result is lost; operands are normal."""
+    x, y = formats.without_subnormals().split(emin - 1)
+    if emin < _LOW or x * y != 2.0 ** (emin - 1):
+        return False
+    a, b = np.zeros((box.m, box.k), np.float32), np.zeros((box.k, box.n), np.float32)
+    a[:, 0], b[0] = x, y
+    return not box.ask(a, b).results.any()
+
+
 def _top(box: BlackBox, formats: Formats, unit: int) -> int:
     a, b, exponents = probes.held(formats, box.m, box.n, box.k, unit)
     finite = exponents[np.isfinite(box.ask(a, b).results)]
@@ -269,31 +292,48 @@ def _structure(
     Results of few bits count few units: steps are first looked for among as many products.
     """
     (tiny_a, tiny_b), (large_a, large_b) = formats.split(unit), formats.split(top - 1)
-    sizes = (tiny_a, large_a), (tiny_b, large_b)
+    sign = _lost_sign(box, ((tiny_a, large_a), (tiny_b, large_b)))
+    sizes = (tiny_a, large_a), (tiny_b * (sign or 1), large_b)
     precision = min(fmt.precision for fmt in results)
     coarsest = 1 << max(0, (box.k - 1).bit_length() - precision)
-    ends = _ends(box, sizes, coarsest, box.k)
+    ends = _ends(box, sizes, coarsest, box.k, is_lost=sign != 0)
     for stride in _STRIDES:
         is_fine = stride < coarsest
-        seen = _ends(box, sizes, stride, stride << precision) if is_fine else ends
+        width = stride << precision
+        seen = _ends(box, sizes, stride, width, is_lost=sign != 0) if is_fine else ends
         step, start = _steps(seen)
         if not is_fine or step is None or step <= len(seen):
             break
+    ends[: len(seen)] = seen
     within = _within(seen, start or step or 0, min(stride, coarsest))
     hidden = 2 * (coarsest + 1)
     visible = range(hidden, min(len(ends) + 1, box.k - hidden))
     return step, start, within, ends, visible
 
 
-def _ends(box: BlackBox, sizes: Sizes, stride: int, width: int) -> np.ndarray:
+def _lost_sign(box: BlackBox, sizes: Sizes) -> int:
+    """Return the sign of units that are lost beside a positive large product; 0 if none are."""
+    a, b = probes.units(sizes, box.m, box.n, box.k)
+    is_lost = box.ask(a, b).results[(a != 0).any(axis=1), :2] == 0
+    is_decisive = is_lost.any(axis=1) & ~is_lost.all(axis=1)
+    if is_decisive.any():
+        return -1 if is_lost[np.argmax(is_decisive), -1] else 1
+    return int(is_lost.any())
+
+
+def _ends(box: BlackBox, sizes: Sizes, stride: int, width: int, *, is_lost: bool) -> np.ndarray:
     """Return, for each place from 1 on, the end of the smallest part of the sum with 0 and it.
 
-    Products from `width` on are zero.
+    Products from `width` on are zero. Where units are lost beside the first large product and
+    become last places beside the other one, that is in another part.
     """
+    unit = np.abs(np.float32(sizes[0][0] * sizes[1][0]))
 
     def run(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
         beyond = (0, box.k - width)
-        return [box.ask(np.pad(a, ((0, 0), beyond)), np.pad(b, (beyond, (0, 0)))).results]
+        results = box.ask(np.pad(a, ((0, 0), beyond)), np.pad(b, (beyond, (0, 0)))).results
+        is_other = is_lost & ~(np.abs(results) <= unit * np.float32(width))
+        return [np.where(is_other, np.float32(0), results)]
 
     limit = min(width, _PLACES)
     ends = np.zeros(limit, np.int64)
@@ -301,6 +341,11 @@ def _ends(box: BlackBox, sizes: Sizes, stride: int, width: int) -> np.ndarray:
         places = np.arange(offset, limit, _APART)
         if len(places):
             ends[places] = part_ends(run, sizes, Shape(box.m, box.n, width), stride, places)
+    # A place does not count: what ends before it ends after it, if units are lost within steps.
+    counted = np.arange(limit)
+    if stride == 1 and (ends[2:] >= counted[2:]).all():
+        ends[2:] += ends[2:] == counted[2:]
+        ends[1:2] = np.maximum(ends[1:2], 2)
     return ends[1:]
 
 
@@ -312,6 +357,8 @@ def _steps(ends: np.ndarray) -> tuple[int | None, int]:
     between = np.diff([0, *edges])
     if len(edges) < 2:
         return (None, 0) if len(found) > 2 else (len(ends) + 1, 0)
+    if len(between) > 2 and edges[-1] > len(ends) and between[-1] != between[-2]:
+        edges, between = edges[:-1], between[:-1]  # a last step that is not full, or another part
     lengths, counts = np.unique(between[1:], return_counts=True)
     length = int(lengths[np.argmax(counts)])
     if max(counts) < len(between) / 2 or length < 2:
@@ -331,7 +378,7 @@ def _within(ends: np.ndarray, length: int, stride: int) -> str:
     if length < _READABLE * stride:
         return ""
     # The last unit of a step may be a place itself, which does not count.
-    if (inside >= length - 1 - stride).all():
+    if (inside >= length - 1 - (stride if stride > 1 else 0)).all():
         return "cut off"
     return "exact" if (inside <= 1).all() else "nested"
 

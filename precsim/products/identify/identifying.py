@@ -246,11 +246,12 @@ def _changed(
     spec: MatmulSpec,
     order: AnyOrder,
     names: tuple[str, ...],
-    change: Callable[[RoundingSpec | None], RoundingSpec | None],
+    change: Callable[[RoundingSpec], RoundingSpec],
 ) -> MatmulSpec | None:
     """Return a spec with another order and some roundings changed; None if there is no such."""
     try:
-        fields: dict[str, Any] = {name: change(getattr(spec, name)) for name in names}
+        parts = {name: getattr(spec, name) for name in names}
+        fields: dict[str, Any] = {name: change(x) for name, x in parts.items() if x is not None}
         return replace(spec, order=order, **fields)
     except ValueError:
         return None

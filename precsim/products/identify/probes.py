@@ -4,6 +4,7 @@ Sums that cancel show in what order products are added (FPRev, arXiv 2411.00442)
 large one shows where terms are cut off (Fasi et al., PeerJ CS 7:e330).
 """
 
+from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -39,6 +40,10 @@ class Formats(NamedTuple):
         right = min(max(exponent - left, others[0]), others[1])
         return 2.0**left, 2.0**right
 
+    def without_subnormals(self) -> "Formats":
+        """Return the formats of the values that a product takes as they are, if it flushes some."""
+        return Formats(*(replace(fmt, has_subnormals=False) for fmt in self))
+
     @property
     def highest(self) -> int:
         """Exponent of the largest power of two that is a product, up to that of large terms."""
@@ -52,7 +57,7 @@ class Formats(NamedTuple):
 
 def _exponents(fmt: FloatFormat) -> tuple[int, int]:
     """Return the exponents of the smallest and the largest power of two."""
-    return max(fmt.emin - fmt.precision + 1, -149), min(fmt.emax, 127)
+    return max(int(np.log2(fmt.min_subnormal)), -149), min(fmt.emax, 127)
 
 
 def mixed(
@@ -275,6 +280,35 @@ def held(
     b[0], b[middle] = np.exp2(sizes[1]), -np.exp2(sizes[1])
     a[:, -1], b[-1] = formats.split(unit)
     return a, b, (sizes[0][:, None] + sizes[1]).astype(np.int64)
+
+
+def subnormal(formats: Formats, m: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Lay out products of the smallest value of each format and a normal one, and say their sum."""
+    a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
+    (low, high), (other_low, other_high) = map(_exponents, formats)
+    size = min(-2, low + other_high, high + other_low)
+    a[:, 0], b[0] = 2.0**low, 2.0 ** (size - low)
+    if k > 1:
+        a[:, 1], b[1] = 2.0 ** (size - other_low), 2.0**other_low
+    return a, b, 2.0**size * min(k, 2)
+
+
+def units(
+    sizes: tuple[tuple[float, float], tuple[float, float]], m: int, n: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay out a large product, a unit, and the large one's opposite, further apart in every row.
+
+    Odd columns have a negative unit. `sizes` are a tiny and a large value of each operand.
+    """
+    (tiny_a, large_a), (tiny_b, large_b) = sizes
+    a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
+    b[0] = large_b
+    apart = [(1, 2), *((3 << i, 4 << i) for i in range(k.bit_length()))]
+    for row, (middle, last) in enumerate(pair for pair in apart[:m] if pair[1] < k):
+        a[row, [0, middle, last]] = large_a, tiny_a, large_a
+        b[middle] = np.where(np.arange(n) % 2, -tiny_b, tiny_b)
+        b[last] = -large_b
+    return a, b
 
 
 def halves(fmt: FloatFormat, count: int, precisions: list[int]) -> np.ndarray:

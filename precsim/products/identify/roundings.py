@@ -129,6 +129,7 @@ class Narrowed(Protocol):
     lhs: list[RoundingSpec]
     rhs: list[RoundingSpec]
     results: list[FloatFormat]
+    flushes: bool
     singles: "Singles"
 
 
@@ -157,7 +158,11 @@ def _all_roundings(known: Narrowed, tier: Tier, precision: int | None) -> Iterat
     modes = MODES if tier == Tier() else _USUAL
     finals = [
         pair
-        for pair in (_chained if tier.chained else _finals)(known.results, modes)
+        for pair in (
+            _chained(known.results, modes)
+            if tier.chained
+            else _finals(known.results, modes, flushes=known.flushes)
+        )
         if precision is None or numbers(pair[0]).precision == precision
     ]
     finals.sort(key=lambda pair: sum(MODES.index(x.mode) for x in pair if x is not None))
@@ -171,12 +176,13 @@ def _all_roundings(known: Narrowed, tier: Tier, precision: int | None) -> Iterat
 
 
 def _finals(
-    formats: list[FloatFormat], modes: tuple[RoundingMode, ...]
+    formats: list[FloatFormat], modes: tuple[RoundingMode, ...], *, flushes: bool
 ) -> Iterator[tuple[RoundingSpec, RoundingSpec | None]]:
     """Yield accumulators and outputs whose results are values of one of these formats."""
     for fmt in formats:
         for mode in MODES:
-            yield RoundingSpec(format=fmt, mode=mode), None
+            own = RoundingSpec(format=fmt, mode=mode)
+            yield flushed(own) if flushes else own, None
     for fmt in (f for f in formats if f in _OUTPUTS):
         wider = [f for f in FORMATS if f.precision > fmt.precision and f.emax >= fmt.emax]
         for accumulator, mode, last in combinations(wider, MODES, modes):
@@ -270,13 +276,11 @@ def _exponents(x: np.ndarray, fmt: FloatFormat) -> np.ndarray:
     return np.asarray(np.maximum(np.frexp(x.astype(np.float64))[1] - 1, fmt.emin))
 
 
-def flushed(part: RoundingSpec | None) -> RoundingSpec | None:
+def flushed(part: RoundingSpec) -> RoundingSpec:
     """Return a rounding whose subnormal results become zero."""
-    if part is None:
-        return None
     return replace(part, subnormals=SubnormalMode.FLUSH_AFTER_ROUNDING)
 
 
-def saturating(part: RoundingSpec | None) -> RoundingSpec | None:
+def saturating(part: RoundingSpec) -> RoundingSpec:
     """Return a rounding that overflows to the largest value."""
-    return None if part is None else replace(part, overflow=OverflowMode.SATURATE)
+    return replace(part, overflow=OverflowMode.SATURATE)

@@ -82,6 +82,28 @@ def test_a_step_is_found_behind_results_of_few_bits() -> None:
     assert_found("bf16_bf16_fp32[rtz]->e4m3[rtz]:pairs2", "bf16", (16, 16, 160))
 
 
+FLUSHED = "flush_after_rounding"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("spec", "formats"),
+    [
+        ("fp16_fp16_fp32[rno]:fused64x22:promote128", "fp16"),
+        (f"e4m3[{FLUSHED}]_e4m3[{FLUSHED}]_fp32[rtn:{FLUSHED}]:exact", "e4m3"),
+        pytest.param("bf16_bf16_fp16[flush_after_rounding]:kahan", "bf16", marks=pytest.mark.slow),
+        pytest.param(
+            "bf16_bf16_float(e=8,p=14)[raz]->e4m3[rna]:exact2:promote6",
+            "bf16",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_what_probes_once_hid_is_found(spec: str, formats: str) -> None:
+    """A short last chain; subnormals that are flushed; steps behind few bits in modes away."""
+    assert_found(spec, formats, (16, 16, 160))
+
+
 @pytest.mark.long
 def test_known_machines_have_their_names() -> None:
     for machine in ("v100:fp16", "h100:fp16", "mi300x:bf16"):

@@ -7,7 +7,7 @@ import precsim as ps
 from precsim.formats.floating import FloatFormat
 from precsim.products.identify import probes
 from precsim.products.identify.black_box import Answer, BlackBox, explains
-from precsim.products.identify.facts import gather
+from precsim.products.identify.facts import Facts, gather
 from precsim.products.identify.probes import Formats
 from precsim.products.identify.roundings import significant_bits
 
@@ -34,6 +34,7 @@ def test_operands_are_values_of_their_formats(name: str) -> None:
         *probes.extreme(rng, *size),
         *probes.alignment(*size, (0, 1, 2), formats.highest - 1)[:2],
         *probes.held(*size, formats.lowest)[:2],
+        *probes.subnormal(*size)[:2],
     ]
     for operand in drawn:
         assert np.isfinite(operand).all()
@@ -79,6 +80,48 @@ def test_steps_and_bits_are_read(
     assert (facts.step, facts.within) == (step, within)
     assert facts.near.is_all == (near is None)
     assert near is None or facts.near.bits == near
+
+
+def facts_of(spec: str, operand: str) -> Facts:
+    box = BlackBox(lambda a, b: ps.matmul(a, b, spec, backend="reference"), 16, 16, 160)
+    return gather(box, formats_of(operand), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("spec", "operand", "step", "part"),
+    [
+        # The second chain has one step, which is not full.
+        ("fp16_fp16_fp32[rno]:fused64x22:promote128", "fp16", 64, 160),
+        # Steps of few products, and results that count few units.
+        ("bf16_bf16_fp32->e5m2[rna]:fused2x23:promote2", "bf16", 2, 160),
+        # Units of the large products' sign are never lost, and few are counted.
+        ("bf16_bf16_float(e=8,p=14)[raz]->e4m3[rna]:exact2:promote6", "bf16", 2, 6),
+        ("bf16_bf16_fp32[rtp]:exact4:promote32", "bf16", 4, 32),
+    ],
+)
+def test_steps_and_parts_are_read(spec: str, operand: str, step: int, part: int) -> None:
+    facts = facts_of(spec, operand)
+    assert (facts.step, facts.part) == (step, part)
+
+
+@pytest.mark.parametrize("operand", ["e4m3", "e5m2", "fp16"])
+def test_subnormals_that_are_flushed_are_not_taken_for_lost_units(operand: str) -> None:
+    left = f"{operand}[flush_after_rounding]"
+    facts = facts_of(f"{left}_{left}_fp32:exact", operand)
+    assert facts.within == "exact"
+    assert facts.far.is_all
+
+
+@pytest.mark.parametrize(
+    ("spec", "flushes"),
+    [
+        ("bf16_bf16_fp16", False),
+        ("bf16_bf16_fp16[flush_after_rounding]", True),
+        ("bf16_bf16_fp32[flush_after_rounding]", False),  # far below random sums
+    ],
+)
+def test_sums_that_are_flushed_are_seen(spec: str, flushes: bool) -> None:
+    assert facts_of(spec, "bf16").flushes == flushes
 
 
 @pytest.mark.parametrize(
