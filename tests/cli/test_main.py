@@ -1,11 +1,9 @@
 """The command line as a whole: exit statuses, one-line errors, quick start."""
 
-import argparse
 import random
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -307,19 +305,6 @@ def test_the_words_of_users_are_not_markup(capsys: pytest.CaptureFixture[str]) -
     PlainConsole().print(text)
     PlainConsole().print(table)
     assert capsys.readouterr().out.count(text) == 4
-
-
-def test_options_say_in_words_what_is_no_number() -> None:
-    """Defect: `cost --parameters 1e9` was an "invalid int value"."""
-    for name in set(COMMANDS) - {"claims"}:  # the options of which are those of experiments
-        parser = argparse.ArgumentParser()
-        import_module(f"precsim.cli.{name}").add_arguments(parser)
-        parsers = [parser]
-        while parsers:
-            for action in parsers.pop()._actions:
-                assert action.type not in (int, float), (name, action.option_strings)
-                if isinstance(action.choices, dict):
-                    parsers += action.choices.values()
 
 
 WORDS = (
