@@ -35,10 +35,12 @@ def compilations(network: str, setting: Setting) -> Mapping[str, Contender]:
     }
 
 
-def own_step(network: str, policy: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def own_step(
+    network: str, policy: str, backend: str = "auto"
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Return a step of `precsim.train` under a policy, and its arguments."""
     text = ACCUMULATORS if policy == "bf16_bf16_bf16" else policy
-    config = ps.TrainConfig(policy=ps.Policy.parse(text), **NETWORKS[network])
+    config = ps.TrainConfig(policy=ps.Policy.parse(text), backend=backend, **NETWORKS[network])
     run = ps.replay.prepare_run(config, is_guarded=False)
     return run.step, (run.state, *run.batch(0))
 

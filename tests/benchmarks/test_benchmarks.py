@@ -16,9 +16,10 @@ import pytest
 
 import precsim as ps
 from benchmarks import __main__ as command
-from benchmarks import calls, catalogue, inputs, limits, peers, report, worker
+from benchmarks import calls, catalogue, inputs, limits, peers, presets, report, worker
 from benchmarks.case import Case, Contender, Goal, Setting, SkipError, Wrong, against_exact
 from benchmarks.timing import interleave, paired_ratio
+from precsim.transform.presets import ALIASES, PRESETS
 from tests.surface.public_calls import CALLS
 
 FP16, E4M3, BF16 = (ps.get_format(name) for name in ("fp16", "e4m3", "bf16"))
@@ -211,6 +212,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert all(row["nanoseconds"] > 0 for row in rows.values())
     assert (rows["jit", "negate"]["wrong"], rows["eager", "jit"]["wrong"]) == (0, 0)
     assert rows["jit", "negate"]["compared"] == inputs.COMPARED
+
+
+def test_all_presets_are_measured_run_and_compiled() -> None:
+    assert {*presets.NAMES, presets.PLAIN} == set(PRESETS) - set(ALIASES)
+    case = catalogue.find("presets/bf16")[0]
+    assert [goal.measured for goal in case.goals] == ["bf16, run", "bf16, compile"]
+    assert [goal.against for goal in case.goals] == ["fp32, run", "fp32, compile"]
 
 
 def test_rows_of_a_gpu_are_skipped_without_one() -> None:

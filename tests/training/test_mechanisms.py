@@ -95,22 +95,28 @@ def test_stochastic_fixed_point_of_16_bits_is_as_good_as_float_where_nearest_is_
     assert mean - 2 * error < 15
 
 
-STATES = ("bf16:sr", "e4m3:scale=row", "int8_symmetric_block32")
+STATES = (
+    *("opt=bf16:sr", "opt=e4m3:scale=row", "opt=int8_symmetric_block32"),
+    "mu=dynamic8_block256,nu=udynamic8_block256",
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fmt", STATES)
-def test_adam_trains_with_buffers_of_16_and_of_8_bits(fmt: str) -> None:
-    """bf16 stochastically, fp8 with a scale per row, integers with a scale per block of 32.
+@pytest.mark.parametrize("states", STATES)
+def test_adam_trains_with_buffers_of_16_and_of_8_bits(states: str) -> None:
+    """bf16 stochastically, fp8 with a scale per row, integers and tables with scales of blocks.
 
     Softmax regression of the digits, 300 steps: as many of 360 test images as with float32 buffers,
     to 1.5 points, two standard errors where 2 % of the paired answers differ.
     """
     expected, _ = digits_by_adam(optax.adam(0.01))
-    got, loss = digits_by_adam(ps.optax.round_states(optax.adam(0.01), fmt))
+    policy = ps.Policy.parse(f"fp32,{states}")
+    named = {name: spec for name, spec in policy.buffers.items() if name}
+    rounded = ps.optax.round_states(optax.adam(0.01), policy.optimizer_state, **named)
+    got, loss = digits_by_adam(rounded)
     assert abs(got - expected) <= 1.5
     assert loss < 0.3
-    assert str(ps.Policy.parse(f"fp32,opt={fmt}").optimizer_state) == fmt
+    assert states in str(policy)
 
 
 @pytest.mark.slow

@@ -65,6 +65,7 @@ def scaled_operand(
         tiles = tile.round_tiles(groups, bits, rounding, carrier)
         elements, patterns = bitcast(tiles.elements, carrier.float_dtype), tiles.scales
     else:
+        assert isinstance(fmt, AffineFormat)
         elements, patterns = _codes(groups, bits, rounding, fmt, carrier)
         if not as_integers:
             elements = elements.astype(carrier.float_dtype)
