@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, bitcast, count_true
@@ -19,6 +18,7 @@ from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.pallas_gpu import Read, Tile
 from precsim.products.preparation import operand_bits, rotated_operands
 from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
+from precsim.products.shapes import first_value
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
@@ -156,18 +156,12 @@ def _fast_loop(a: Array, b: Array, c: Array | None, *, spec: MatmulSpec) -> Arra
     plain = partial(_loop, step=step)
     if a.shape[-1] == 0:
         return plain(a, b, c)
-    return pallas_gpu.by_platform(tiled, plain, a, b, _start(a, b, c))
-
-
-def _start(a: Array, b: Array, c: Array | None) -> Array:
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shape = (*batch, a.shape[-2], b.shape[-1])
-    return jnp.zeros(shape, a.dtype) if c is None else jnp.broadcast_to(c, shape)
+    return pallas_gpu.by_platform(tiled, plain, a, b, first_value(a, b, c))
 
 
 def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd) -> Array:
     """Run `step` over k, ascending."""
-    total = _start(a, b, c)
+    total = first_value(a, b, c)
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
     total = kept_apart(total)
     slice_of: Any = partial(lax.dynamic_slice_in_dim, slice_size=1, allow_negative_indices=False)
