@@ -163,7 +163,7 @@ def _check_folder(folder: Path, partial: Path) -> None:
         raise ValueError(f"--out is {folder}, but there is no folder {folder.parent}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandLine:
     parser = CommandLine("conformance", __doc__, epilog=EPILOG)
     parser.add_argument("--emit", choices=tuple(ENDINGS), required=True, help="the layout")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")

@@ -9,8 +9,9 @@ import numpy as np
 import precsim as ps
 from experiments.check import Check
 from experiments.claims import accumulated, switching, trained
+from experiments.claims.a_formats import rounded
 from experiments.claims.adam import first_step, train_adam
-from experiments.claims.c_loss_scaling import SECTION, rounded
+from experiments.claims.c_loss_scaling import SECTION
 from experiments.claims.row import digits, equal, inside, mean
 from experiments.claims.training import (
     FP32,

@@ -42,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take the arguments of `ArgumentParser`."""
-        super().__init__(*args, allow_abbrev=False, **options)
+        super().__init__(*args, **{"allow_abbrev": False, **options})
         self._negative_number_matcher = _NUMBER
         self.register("type", int, _whole)
         self.register("type", float, _real)

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, bitcast, count_true
@@ -25,6 +24,7 @@ from precsim.products.orders.ordered import ordered_matmul
 from precsim.products.pallas_gpu import Read, Tile
 from precsim.products.preparation import operand_bits, rotated_operands
 from precsim.products.scaled.product import NO_SCALES, Scales, scaled_product
+from precsim.products.shapes import first_value
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
@@ -201,21 +201,14 @@ def _fast_loop(
         return pallas_gpu.over_tiles(program, total, [columns], [b], tiles=_TILES)
 
     plain = partial(_loop, step=step, axis=axis)
+    start = first_value(a.mT if k_first else a, b, c)
     if depth == 0:
-        return plain(a, b, c)
-    return pallas_gpu.by_platform(tiled, plain, a, b, _start(a, b, c, axis))
+        return plain(a, b, start)
+    return pallas_gpu.by_platform(tiled, plain, a, b, start)
 
 
-def _start(a: Array, b: Array, c: Array | None, axis: int) -> Array:
-    """Return the first totals; `axis`, -1 or -2, is that of K in a."""
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shape = (*batch, a.shape[-3 - axis], b.shape[-1])
-    return jnp.zeros(shape, a.dtype) if c is None else jnp.broadcast_to(c, shape)
-
-
-def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd, axis: int = -1) -> Array:
+def _loop(a: Array, b: Array, total: Array, *, step: MultiplyAdd, axis: int) -> Array:
     """Run `step` over k, ascending."""
-    total = _start(a, b, c, axis)
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
     total = kept_apart(total)
     slice_of: Any = partial(lax.dynamic_slice_in_dim, slice_size=1, allow_negative_indices=False)

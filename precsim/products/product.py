@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
@@ -24,6 +23,7 @@ from precsim.products.emulated import emulated_matmul
 from precsim.products.native.dot import native_matmul
 from precsim.products.native.tensor_core import native_tensor_core
 from precsim.products.operands import Noise, Operands, expanded, squeezed
+from precsim.products.shapes import result_shape, with_one_batch
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
 
@@ -66,8 +66,7 @@ def _broadcast_product(a: Array, b: Array, c: Array | None, noise: Noise, specs:
 
 
 def _of_matrices(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs) -> Array:
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shape = (*batch, a.shape[-2], b.shape[-1])
+    shape = result_shape(a, b)
     if b.ndim == 2:
         rows = math.prod(a.shape[:-1])
         flat = jax.tree.map(
@@ -76,8 +75,7 @@ def _of_matrices(a: Array, b: Array, c: Array | None, noise: Noise, specs: Specs
         flat_c = None if c is None else c.reshape(rows, b.shape[-1])
         flat_a = a.reshape(rows, a.shape[-1])
         return _differentiable_product(flat_a, b, flat_c, flat, specs).reshape(shape)
-    a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
-    b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
+    a, b = with_one_batch(a, b)
     return _differentiable_product(a, b, c, noise, specs)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import precsim as ps
 from conformance import processor
+from conformance.silicon import values
 
 RECORDED = {
     "vdpbf16ps": "4612a0edfb4c9ef5",
@@ -42,7 +43,7 @@ def test_blocks_are_codes_of_the_instruction(name: str, sort: str) -> None:
         (c, instruction.accumulator),
     ):
         assert 8 * x.dtype.itemsize == ps.get_format(fmt).width
-    first = processor.values(c, instruction.accumulator)
+    first = values(c, instruction.accumulator)
     if sort == processor.TINY:
         normal = ps.get_format(instruction.accumulator).min_normal  # type: ignore[union-attr]
         assert np.all(np.abs(first) >= normal)

@@ -3,13 +3,13 @@
 from functools import partial
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from precsim._arrays import Array
 from precsim._calls import compiled
 from precsim._loops import by_platform
 from precsim.products.native.stored import stored
+from precsim.products.shapes import with_one_batch
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
 
@@ -31,10 +31,8 @@ def native_matmul(
         stored(round_array(x, None, part), part.format)
         for x, part in ((a, spec.lhs), (b, spec.rhs))
     )
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
-    b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
-    axes = tuple(range(len(batch)))
+    a, b = with_one_batch(a, b)
+    axes = tuple(range(a.ndim - 2))
     dimensions = (((a.ndim - 1,), (b.ndim - 2,)), (axes, axes))
     multiply = partial(
         lax.dot_general,
@@ -42,7 +40,7 @@ def native_matmul(
         precision=lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
-    if batch:  # XLA's kernel for batches on a CPU does not take narrow operands
+    if axes:  # XLA's kernel for batches on a CPU does not take narrow operands
         total = by_platform(lambda a, b: multiply(*map(_as_float32, (a, b))), multiply, a, b)
     else:
         total = multiply(a, b)

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from precsim._arrays import Array, bitcast
@@ -14,6 +13,7 @@ from precsim._loops import repeat
 from precsim.formats.carrier import FLOAT32
 from precsim.formats.registry import get_format
 from precsim.products.native.stored import operand_refusal, stored
+from precsim.products.shapes import with_one_batch
 from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import FLAT, Promote, ceil_div
 from precsim.products.specs.spec import MatmulSpec
@@ -52,9 +52,7 @@ def native_tensor_core(
     """Return a @ b from the platform's tensor cores, for products that `native_refusal` accepts."""
     core = spec.core
     a, b = round_array(a, None, core.lhs.rounding), round_array(b, None, core.rhs.rounding)
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a = jnp.broadcast_to(a, (*batch, *a.shape[-2:]))
-    b = jnp.broadcast_to(b, (*batch, *b.shape[-2:]))
+    a, b = with_one_batch(a, b)
     interval = promoted_interval(spec)
     total = one_kernel(a, b, spec) if interval is None else _promoted(a, b, flat(spec), interval)
     return total if spec.output is None else round_array(total, random_bits, spec.output)

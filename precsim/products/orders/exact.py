@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from precsim._arrays import Array, bitcast, entry, is_jax, namespace
 from precsim.arithmetic.elementwise import multiply
 from precsim.arithmetic.sums.exact import Summands, exact_sum
@@ -22,6 +20,7 @@ from precsim.formats.carrier import (
     is_zero,
     select,
 )
+from precsim.products.shapes import first_value, with_k_first
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.spec import RoundingSpec
 
@@ -36,15 +35,10 @@ def exact_matmul(
     Shapes (..., M, K), (..., K, N) and (..., M, N); temporaries are as many times the result as
     there are limbs.
     """
-    xp = namespace(a, b, c)
     carrier = as_carrier(a)[1]
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shape = (*batch, a.shape[-2], b.shape[-1])
-    start = xp.zeros(shape, a.dtype) if c is None else xp.broadcast_to(xp.asarray(c), shape)
-    columns = xp.moveaxis(xp.asarray(a), -1, 0)[..., None]
-    rows = xp.moveaxis(xp.asarray(b), -2, 0)[..., None, :]
+    start = first_value(a, b, c)
     rounded = exact_sum(
-        products_of(columns, rows, spec),
+        products_of(*with_k_first(a, b), spec),
         bitcast(start, carrier.uint_dtype),
         spec.accumulator,
         carrier,

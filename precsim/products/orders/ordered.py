@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import numpy as np
-
-from precsim._arrays import Array, entry, namespace
+from precsim._arrays import Array, entry
 from precsim.arithmetic.sums.order import Exact, Order
 from precsim.arithmetic.sums.ordered import Terms, ordered_sum
 from precsim.products.orders.exact import exact_matmul
 from precsim.products.orders.multiply_add import as_seeds, operations
+from precsim.products.shapes import first_value, with_k_first
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.threefry import bits_at
 
@@ -32,12 +31,8 @@ def ordered_matmul(
     if isinstance(order, Exact):
         noise = None if seeds is None else bits_at(seeds, a.shape[-1])
         return exact_matmul(a, b, c, spec, noise)
-    xp = namespace(a, b, c)
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shape = (*batch, a.shape[-2], b.shape[-1])
-    start = xp.zeros(shape, a.dtype) if c is None else xp.broadcast_to(xp.asarray(c), shape)
-    columns = xp.moveaxis(xp.asarray(a), -1, 0)[..., None]
-    rows = xp.moveaxis(xp.asarray(b), -2, 0)[..., None, :]
+    start = first_value(a, b, c)
+    columns, rows = with_k_first(a, b)
     multiply_add, product, plus, minus = operations(spec, seeds)
 
     def term(k: Any) -> Array:

@@ -19,6 +19,7 @@ from precsim.products.preparation import operand_bits
 from precsim.products.scaled.given import Given, of_product
 from precsim.products.scaled.operand import scaled_operand
 from precsim.products.scaled.product import Scales, scaled_sums
+from precsim.products.shapes import with_one_batch
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.kernel.kernel import round_array
 
@@ -47,9 +48,7 @@ def _broadcast_product(a: Array, b: Array, given: Given, specs: Specs) -> Array:
     if y.ndim == 2:
         rows = _product(x.reshape(-1, x.shape[-1]), y, given, specs)
         return squeezed(rows.reshape(*x.shape[:-1], y.shape[-1]), a, b)
-    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    x, y = (jnp.broadcast_to(v, (*batch, *v.shape[-2:])) for v in (x, y))
-    return squeezed(_product(x, y, given, specs), a, b)
+    return squeezed(_product(*with_one_batch(x, y), given, specs), a, b)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))

@@ -7,6 +7,7 @@ import numpy as np
 from precsim._arrays import Array, entry, is_jax, namespace
 from precsim._loops import repeat
 from precsim.formats.fixed_point import FixedPointFormat
+from precsim.products.shapes import result_shape, with_k_first
 from precsim.products.specs.scaling import LARGEST_REGISTER
 from precsim.rounding.modes import OverflowMode
 from precsim.rounding.spec import RoundingSpec
@@ -45,8 +46,7 @@ def _wrapped(a: Array, b: Array) -> Array:
 def _saturated(a: Array, b: Array, bits: int) -> Array:
     """Add products of less than 31 bits, one after the other, each sum clamped to `bits` bits."""
     xp = namespace(a, b)
-    columns, rows = xp.moveaxis(a, -1, 0)[..., None], xp.moveaxis(b, -2, 0)[..., None, :]
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    columns, rows = with_k_first(a, b)
     most = _I((1 << (bits - 1)) - 1)
 
     def add(k: Any, total: Array) -> Array:
@@ -58,5 +58,5 @@ def _saturated(a: Array, b: Array, bits: int) -> Array:
         exact = (half << _I(1)) | (last & _I(1))
         return xp.where(half == clamped, exact, xp.where(half < _I(0), -most - _I(1), most))
 
-    zero = xp.zeros((*batch, a.shape[-2], b.shape[-1]), np.int32)
+    zero = xp.zeros(result_shape(a, b), np.int32)
     return repeat(a.shape[-1], add, zero)

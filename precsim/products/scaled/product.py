@@ -14,6 +14,7 @@ from precsim.formats.tile import TileFormat
 from precsim.products.preparation import operand_bits
 from precsim.products.scaled.integer import integer_matmul
 from precsim.products.scaled.operand import scaled_operand
+from precsim.products.shapes import result_shape
 from precsim.products.specs.scaling import scaling_of
 from precsim.products.specs.spec import MatmulSpec
 from precsim.rounding.scaled import float_steps
@@ -139,8 +140,7 @@ def add_stretches(
             return fma(scale, part, total, "fp32")
         return add(total, multiply(scale, part, "fp32"), "fp32")
 
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    zero = xp.zeros((*batch, a.shape[-2], b.shape[-1]), np.float32)
+    zero = xp.zeros(result_shape(a, b), np.float32)
     return repeat(count, add_stretch, zero)
 
 

@@ -5,12 +5,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from precsim._arrays import Array, bitcast, is_jax, namespace
 from precsim._loops import repeat, unrolled
 from precsim.formats.carrier import FLOAT32
 from precsim.products.orders.multiply_add import as_seeds
+from precsim.products.shapes import result_shape
 from precsim.products.specs.core import Core
 from precsim.products.specs.fused_block import FLAT, FusedBlock, Promote
 from precsim.products.specs.limits import needs_two_words
@@ -43,7 +42,7 @@ def fused_product(
     xp = namespace(a, b, c)
     a, b = xp.asarray(a), xp.asarray(b)
     k = a.shape[-1]
-    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    shape = result_shape(a, b)
     first = xp.zeros(shape, _U) if c is None else bitcast(xp.broadcast_to(c, shape), _U)
     if 0 in (k, *shape):
         return bitcast(first, FLOAT32.float_dtype)

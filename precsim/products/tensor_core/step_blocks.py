@@ -17,6 +17,7 @@ from precsim.formats.carrier import FLOAT32
 from precsim.formats.storage import significand_bits
 from precsim.products.orders.exact import products_of
 from precsim.products.orders.multiply_add import operations
+from precsim.products.shapes import result_shape
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import (
     DescendingBlock,
@@ -63,7 +64,7 @@ def block_product(
     xp = namespace(a, b, c)
     a, b = xp.asarray(a), xp.asarray(b)
     k = a.shape[-1]
-    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    shape = result_shape(a, b)
     first = xp.zeros(shape, np.float32) if c is None else xp.broadcast_to(xp.asarray(c), shape)
     if 0 in (k, *shape):
         return first, True

@@ -10,6 +10,7 @@ import pytest
 
 import precsim as ps
 from conformance import processor
+from conformance.silicon import values
 from precsim.arithmetic.exact import apply_operation, dot_bits
 from precsim.formats.carrier import FLOAT32
 from precsim.products.reference import reference_matmul
@@ -177,7 +178,7 @@ def test_exponents_apart_have_the_same_bits(name: str) -> None:
                 x, y = np.where(few, x, 0), np.where(few[:, None], y, 0)
             x, y = (np.asarray(ps.round_to(v.astype(np.float32), spec.lhs)) for v in (x, y))
             x, y = (np.where(np.isfinite(v), v, np.copysign(np.float32(1.5), v)) for v in (x, y))
-            first = processor.values(c, "fp32")
+            first = values(c, "fp32")
             got, want = np.asarray(quick(x, y, first)[0]), reference_matmul(x, y, first, spec)
             is_nan = np.isnan(want)
             assert (np.isnan(got) == is_nan).all(), sort
