@@ -1,11 +1,9 @@
 """The account of a function: its change, and the share that each operation has in it."""
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,8 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.analysis.account.loops import HOLDING
-from precsim.analysis.account.measures import FIELDS, SUMMED, Item, error_of
+from precsim.analysis.account.measures import Item, error_of
+from precsim.analysis.account.operations import Operations
 from precsim.analysis.account.walk import (
     Ledger,
     Plan,
@@ -37,6 +36,8 @@ DTYPES: dict[str, np.dtype[Any]] = {"fp64": np.dtype("f8"), "fp32": np.dtype("f4
 NODES = {1: ((0.5, 1.0),), 3: ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))}
 """Number of nodes -> places on the path from exact to emulated, and their weights."""
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Account:
@@ -51,14 +52,12 @@ class Account:
         and turns of its own.
     shares, through : dict
         Parts of ``value - aligned``, by key of the operation: its own, and what it passes on.
-    measures : dict
-        By key, a number for each name in `FIELDS`, of all turns together.
-    records : dict
-        What each operation is, by key.
-    operands : dict
-        Keys of the operations whose results it takes.
-    elements : dict
-        How many numbers its results have.
+    measures : ndarray
+        For each operation a number for each name in `FIELDS`, of all turns together.
+    operations : Operations
+        What is known of the operations.
+    nodes : int
+        Nodes of the shares.
     """
 
     emulated: Any
@@ -68,10 +67,9 @@ class Account:
     reference: float
     shares: dict[str, np.ndarray]
     through: dict[str, np.ndarray]
-    measures: dict[str, dict[str, float]]
-    records: dict[str, Record]
-    operands: dict[str, frozenset[str]]
-    elements: dict[str, int]
+    measures: np.ndarray
+    operations: Operations
+    nodes: int
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ class Analysis:
         The scalar that is asked about, a function of the result.
     reference : str
         "fp64" or "fp32".
-    nodes : int
-        1 (midpoint) or 3 (Simpson).
+    nodes : int or str
+        1 (midpoint), 3 (Simpson) or "auto": 3 where 1 leaves an account open.
     each : bool
         Whether turns of loops are told apart.
     recompute : bool
@@ -102,7 +100,7 @@ class Analysis:
     context: Context
     of: Callable[[Any], Any] | None
     reference: str
-    nodes: int
+    nodes: int | str
     each: bool
     recompute: bool
     once: bool = True
@@ -156,18 +154,30 @@ class Analysis:
         return _Programs(compiled, wide if has_branches else None, plan, shapes)
 
     def _run(self, programs: "_Programs", arrays: list[Any], key: Any) -> Account:
-        shares, aux, plan = np.zeros((), self.dtype), None, programs.plan
-        for t, weight in NODES[self.nodes]:
-            found, aux = programs.run(np.asarray(t, self.dtype), arrays, key)
-            shares = shares + weight * np.asarray(found)
+        vectors: dict[float, np.ndarray] = {}
+        aux: Any = None
+
+        def shares(nodes: int) -> tuple[dict[str, np.ndarray], ...]:
+            nonlocal aux
+            total = np.zeros((), self.dtype)
+            for t, weight in NODES[nodes]:
+                if t not in vectors:
+                    found, aux = programs.run(np.asarray(t, self.dtype), arrays, key)
+                    vectors[t] = np.asarray(found)
+                total = total + weight * vectors[t]
+            return tuple(map(programs.operations.apart, np.split(total, 2)))
+
+        nodes = 1 if self.nodes == AUTO else int(self.nodes)
+        own, through = shares(nodes)
         emulated, exact, value, aligned, tables = jax.device_get(aux)
         reference = aligned
         if programs.reference is not None:  # on branches of its own
             exact, own_value, reference = jax.device_get(programs.reference(arrays, emulated))
             aligned, value = aligned + (own_value - value), own_value
         tree = jax.tree.structure(self.traced.shape)
-        measured = _by_operation(tables, plan)
-        own, through = (_apart(x, programs.shapes, measured) for x in np.split(shares, 2))
+        if self.nodes == AUTO and _is_open(own, float(value - aligned)):
+            nodes = 3
+            own, through = shares(nodes)
         return Account(
             emulated=jax.tree.unflatten(tree, emulated),
             exact=jax.tree.unflatten(tree, exact),
@@ -176,10 +186,9 @@ class Analysis:
             reference=float(reference),
             shares=own,
             through=through,
-            measures=measured,
-            records=dict(plan.records),
-            operands=dict(plan.operands),
-            elements=dict(plan.elements),
+            measures=programs.operations.together(tables),
+            operations=programs.operations,
+            nodes=nodes,
         )
 
     @cached_property
@@ -271,30 +280,8 @@ class Analysis:
         return Strand(strand.value._replace(array=rounded), strand.exact, strand.path + moved)
 
 
-def _by_operation(tables: dict[str, Any], plan: Plan) -> dict[str, dict[str, float]]:
-    """Return the measures of each operation, of all its results and turns together."""
-    found: dict[str, list[list[float]]] = defaultdict(list)
-    for ledger, table in tables.items():
-        turns = np.asarray(table)
-        turns = turns.reshape(math.prod(turns.shape[:-2]), *turns.shape[-2:])
-        most = turns[..., len(SUMMED) :].max(0, initial=0)
-        every = np.concatenate([turns[..., : len(SUMMED)].sum(0), most], -1).tolist()
-        for key, numbers in zip(plan.ledgers[ledger], every, strict=True):
-            found[key].append(numbers)
-    return {key: _together(results) for key, results in found.items()}
-
-
-def _together(results: list[list[float]]) -> dict[str, float]:
-    every = zip(FIELDS, zip(*results, strict=True), strict=True)
-    return {name: sum(x) if name in SUMMED else _largest(x) for name, x in every}
-
-
-def _largest(x: Sequence[float]) -> float:
-    """Return the largest number, NaN if there is one."""
-    return math.nan if any(map(math.isnan, x)) else max(x)
-
-
-class _Programs(NamedTuple):
+@dataclass(frozen=True)
+class _Programs:
     """What is compiled for one kind of arguments."""
 
     run: Callable[..., Any]
@@ -306,18 +293,18 @@ class _Programs(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
     """Of the shares of each operation."""
 
+    @cached_property
+    def operations(self) -> Operations:
+        """What is known of the operations, once `run` has been traced."""
+        p = self.plan
+        return Operations(p.ledgers, p.records, p.operands, p.elements, self.shapes)
 
-def _apart(
-    vector: np.ndarray, shapes: dict[str, tuple[int, ...]], wanted: Container[str]
-) -> dict[str, np.ndarray]:
-    """Return the wanted shares in one vector, by key."""
-    found, start = {}, 0
-    for key, shape in shapes.items():
-        end = start + math.prod(shape)
-        if key in wanted:
-            found[key] = vector[start:end].reshape(shape)
-        start = end
-    return found
+
+def _is_open(shares: dict[str, np.ndarray], change: float) -> bool:
+    """Return whether shares leave more than 1 % of the gross, or of a change not much smaller."""
+    parts = [float(share.sum()) for share in shares.values()]
+    rest, gross = abs(change - sum(parts)), sum(map(abs, parts))
+    return rest > 0.01 * gross or (gross < 10 * abs(change) and rest > 0.01 * abs(change))
 
 
 def _along(results: list[Any], emulated: list[Any], exact: list[Any]) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from precsim._arrays import is_traced
-from precsim.analysis.account.account import DTYPES, NODES, Analysis
+from precsim.analysis.account.account import AUTO, DTYPES, NODES, Analysis
 from precsim.analysis.account.report import Report, report_of
 from precsim.formats.arguments import integer, shown
 from precsim.products.backends import BACKENDS
@@ -24,7 +24,7 @@ def analyze(
     policy: str | Policy,
     reference: str = "fp64",
     of: Callable[[Any], Any] | None = None,
-    nodes: int = 1,
+    nodes: int | str = 1,
     turns: str = "together",
     recompute: bool = False,
     strict: bool = True,
@@ -51,9 +51,11 @@ def analyze(
         arithmetic of the reference. By default it is the result itself, if that is one real
         number. Otherwise it is the distance of the emulated result from the exact one (the root of
         the sum of squares over all its elements).
-    nodes : {1, 3}
+    nodes : {1, 3, "auto"}
         Where the shares are taken on the path from the exact run to the emulated one: in its
-        middle, or, at three times the cost, by Simpson's rule.
+        middle, or, at three times the cost, by Simpson's rule. "auto" begins in the middle. It
+        takes the rule where more than 1 % of the gross is left, or more than 1 % of a change that
+        is above a tenth of the gross. `Report.nodes` says which it was.
     turns : {"together", "each"}
         Whether the turns of a loop make one row of the report, or each has its own share.
     recompute : bool
@@ -140,7 +142,7 @@ def analyzer(
     policy: str | Policy,
     reference: str = "fp64",
     of: Callable[[Any], Any] | None = None,
-    nodes: int = 1,
+    nodes: int | str = 1,
     turns: str = "together",
     recompute: bool = False,
     strict: bool = True,
@@ -160,7 +162,7 @@ def analyzer(
         Arithmetic of the exact run.
     of : callable, optional
         The scalar that is asked about.
-    nodes : {1, 3}
+    nodes : {1, 3, "auto"}
         Nodes on the path.
     turns : {"together", "each"}
         How the turns of loops are shown.
@@ -220,7 +222,7 @@ def analyses(
     policy: str | Policy,
     reference: str,
     of: Callable[[Any], Any] | None,
-    nodes: int,
+    nodes: int | str,
     turns: str,
     recompute: bool,
     strict: bool,
@@ -236,8 +238,11 @@ def analyses(
     _check_choice("reference", reference, tuple(DTYPES))
     _check_choice("turns", turns, TURNS)
     _check_choice("backend", backend, tuple(b for b in BACKENDS if b != "reference"))
-    if integer(nodes, "nodes", 1) not in NODES:
-        raise ValueError(f"nodes is {nodes}; allowed are 1 (midpoint) and 3 (Simpson's rule)")
+    is_text = isinstance(nodes, str)
+    if not (nodes == AUTO if is_text else integer(nodes, "nodes", 1) in NODES):
+        raise ValueError(
+            f"nodes is {shown(nodes)}; allowed are 1 (midpoint), 3 (Simpson's rule), {AUTO!r}"
+        )
     if of is not None and not callable(of):
         raise TypeError(f"of is {shown(of)}; allowed is a function of the result")
     for name, value in (("recompute", recompute), ("strict", strict)):
@@ -263,9 +268,7 @@ def analyses(
             analysis = Analysis(traced, context, of, reference, nodes, is_each, recompute, once)
             kept[kind] = analysis
         account = analysis.run(flat.arrays, key)
-        return report_of(
-            account, policy=policy.name, reference=reference, nodes=nodes, of=_name(of)
-        )
+        return report_of(account, policy=policy.name, reference=reference, of=_name(of))
 
     return find
 

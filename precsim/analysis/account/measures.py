@@ -4,6 +4,7 @@ All operations of a program are measured at once: their numbers lie one after th
 array, so that the compiler meets each measure once and not once an operation.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -56,8 +57,7 @@ def measured(items: list[Item], dtype: Any) -> Array:
         return jnp.zeros((0, len(FIELDS)), dtype)
     blocks = [_blocks(item, dtype) for item in items]
     emulated, local, exact = (jnp.concatenate(parts) for parts in zip(*blocks, strict=True))
-    counts = [len(part[0]) for part in blocks]
-    of_block = np.repeat(np.arange(len(items)), counts)
+    of_block = np.repeat(np.arange(len(items)), [len(part[0]) for part in blocks])
     ends = np.stack([_ends(item.format) for item in items])
     with np.errstate(over="ignore"):  # of float32, if that is the reference
         ends = np.maximum(ends, [0, 0, 0, 0, np.finfo(dtype).tiny / ends.min(0)[3], 0])
@@ -66,12 +66,14 @@ def measured(items: list[Item], dtype: Any) -> Array:
     is_choice = np.array([item.format is None for item in items])[of_block][:, None]
     error = error_of(emulated, local)
     size, was = jnp.abs(emulated), jnp.abs(local)
-    sums = [
+    squares = [
         error * error,
         _finite_square(local),
         error_of(local, exact) ** 2,
         error_of(emulated, exact) ** 2,
         _finite_square(exact),
+    ]
+    events = [
         (size == 0) & (was > 0) & (was < least),
         (size > 0) & (size < least) & (top == jnp.inf),
         jnp.isfinite(local) & (size == jnp.inf),
@@ -84,11 +86,28 @@ def measured(items: list[Item], dtype: Any) -> Array:
         jnp.where(was > 0, jnp.abs(error) / jnp.where(was > 0, was, 1), 0),
         jnp.abs(error) / (jnp.clip(_power_below(local), smallest, top) * ulp),
     ]
-    added = jnp.stack([x.sum(1, dtype=dtype) for x in sums], -1)
-    most = jnp.stack([x.max(1) for x in maxima], -1)
+    counts, largest_ones = _counted(events, maxima)
+    added = jnp.stack([*(x.sum(1) for x in squares), *(x.astype(dtype) for x in counts)], -1)
+    most = jnp.stack(largest_ones, -1)
     added = jax.ops.segment_sum(added, of_block, len(items), indices_are_sorted=True)
     most = jax.ops.segment_max(most, of_block, len(items), indices_are_sorted=True)
     return jnp.concatenate([added, most], -1)
+
+
+def _counted(events: list[Array], numbers: list[Array]) -> tuple[list[Array], list[Array]]:
+    """Return how many there are of each event, and the largest numbers, of each row.
+
+    They are the same in any order, so one pass finds all; sums of squares are not.
+    """
+    every = [*(x.astype(np.int32) for x in events), *numbers]
+    count = len(events)
+
+    def joined(x: Sequence[Array], y: Sequence[Array]) -> list[Array]:
+        combine = [jnp.add] * count + [jnp.maximum] * len(numbers)
+        return [both(a, b) for both, a, b in zip(combine, x, y, strict=True)]
+
+    found = jax.lax.reduce(every, [np.zeros((), x.dtype) for x in every], joined, (1,))
+    return found[:count], found[count:]
 
 
 def _blocks(item: Item, dtype: Any) -> list[Array]:

@@ -365,18 +365,17 @@ def _percent(part: float, whole: float) -> str:
     return f"{part:.2g} (no change to compare with)"
 
 
-def report_of(account: Account, *, policy: str, reference: str, nodes: int, of: str) -> Report:
+def report_of(account: Account, *, policy: str, reference: str, of: str) -> Report:
     """Return an account as a report."""
-    rows = tuple(rows_of(account))
     return Report(
         policy,
         reference,
         of,
-        nodes,
+        account.nodes,
         account.value,
         account.reference,
         account.aligned,
-        rows,
+        rows_of(account),
         account.emulated,
         account.exact,
     )

@@ -1,16 +1,18 @@
 """The rows of a report: one for each operation, or one for operations with something in common."""
 
-import linecache
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from precsim.analysis.account.account import Account
+from precsim.analysis.account.measures import FIELDS, LARGEST
 
 EVENTS = ("underflowed", "subnormal", "overflowed", "saturated", "nan")
+_COUNTS = (*EVENTS, "not_finite", "differing")
 
 
 class OperationRow(NamedTuple):
@@ -177,77 +179,38 @@ def short(line: str) -> str:
     return ":".join(PurePath(path).name.split(":")[:2])
 
 
-def rows_of(account: Account) -> Iterator[OperationRow]:
-    """Yield the rows of an account, in the order of the program."""
-    sizes = {key: _relative(m, "total2", "exact2") for key, m in account.measures.items()}
-    for key in sorted(account.measures, key=_order):
-        yield _row(account, key, sizes)
+def rows_of(account: Account) -> tuple[OperationRow, ...]:
+    """Return the rows of an account, in the order of the program."""
+    operations, measures = account.operations, dict(zip(FIELDS, account.measures.T, strict=True))
+    total = _relative(measures["total2"], measures["exact2"])
+    inherited = _relative(measures["inherited2"], measures["exact2"])
+    incoming = operations.largest_of_operands(total)
+    some = incoming != 0
+    columns: dict[str, list[Any]] = {
+        **operations.stated,
+        "share": _totals(account.shares),
+        "through": _totals(account.through),
+        "local_error": _relative(measures["error2"], measures["size2"]).tolist(),
+        "inherited_error": inherited.tolist(),
+        "total_error": total.tolist(),
+        "incoming_error": incoming.tolist(),
+        "condition": np.divide(
+            inherited, incoming, out=np.full_like(incoming, math.nan), where=some
+        ).tolist(),
+        "turns": [tuple(x.ravel().tolist()) if x.ndim else () for x in account.shares.values()],
+        **{name: measures[name].astype(int).tolist() for name in _COUNTS},
+        **{name: measures[name].tolist() for name in ("error2", "size2", *LARGEST)},
+    }
+    columns["sqnr"] = list(map(_decibel, columns["size2"], columns["error2"]))
+    every = zip(*(columns[name] for name in OperationRow._fields), strict=True)
+    return tuple(map(OperationRow._make, every))
 
 
-def _order(key: str) -> list[int]:
-    """Return the place of an operation in the program; results come last."""
-    if key.startswith("/output"):
-        return [1 << 30]
-    digits = "".join(c if c.isdigit() else " " for c in key)
-    return [int(part) for part in digits.split()]
+def _totals(shares: Mapping[str, np.ndarray]) -> list[float]:
+    return [float(share.sum() if share.ndim else share) for share in shares.values()]
 
 
-def _row(account: Account, key: str, sizes: dict[str, float]) -> OperationRow:
-    measures, record = account.measures[key], account.records[key]
-    incoming = max((sizes.get(k, 0.0) for k in _sources(account.operands, key)), default=0.0)
-    inherited = _relative(measures, "inherited2", "exact2")
-    share = account.shares[key]
-    return OperationRow(
-        primitive=record.primitive,
-        line=record.line,
-        source=_source(record.line),
-        scope=record.scope,
-        is_backward=record.is_backward,
-        how=str(record.how),
-        format=record.format,
-        times=record.times,
-        elements=account.elements[key],
-        share=float(share.sum()),
-        through=float(account.through[key].sum()),
-        local_error=_relative(measures, "error2", "size2"),
-        max_relative=measures["max_relative"],
-        max_ulps=measures["max_ulps"],
-        inherited_error=inherited,
-        total_error=sizes[key],
-        incoming_error=incoming,
-        condition=inherited / incoming if incoming else math.nan,
-        sqnr=_decibel(measures["size2"], measures["error2"]),
-        turns=tuple(share.ravel().tolist()) if share.ndim else (),
-        error2=measures["error2"],
-        size2=measures["size2"],
-        **{name: int(measures[name]) for name in (*EVENTS, "not_finite", "differing")},
-    )
-
-
-def _relative(measures: dict[str, float], error: str, size: str) -> float:
-    errors, sizes = measures[error], measures[size]
-    if not sizes:
-        return math.inf if errors else 0.0
-    return math.sqrt(errors / sizes)
-
-
-def _sources(operands: dict[str, frozenset[str]], key: str) -> Iterable[str]:
-    """Return the operations that computed the operands, also those of turns before."""
-    seen: set[str] = set()
-    rest = list(operands.get(key, ()))
-    while rest:
-        each = rest.pop()
-        if each not in seen:
-            seen.add(each)
-            rest.extend(operands[each] if "^" in each else ())
-    return seen
-
-
-@lru_cache(maxsize=1 << 12)
-def _source(line: str) -> str:
-    """Return the text of a line of a file, where that can be read."""
-    path = line.partition(" ")[0]
-    parts = path.rsplit(":", 2)
-    found = next((n for n, part in enumerate(parts) if part.isdigit()), 0)
-    text = linecache.getline(parts[0], int(parts[found])).strip() if found else ""
-    return text if len(text) <= 60 else text[:59] + "…"
+def _relative(errors: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return roots of quotients of squares; of errors without a size, infinity."""
+    with np.errstate(all="ignore"):
+        return np.where(sizes == 0, np.where(errors == 0, 0.0, math.inf), np.sqrt(errors / sizes))

@@ -25,7 +25,7 @@ def analyze_steps(
     every: int = 1,
     reference: str = "fp64",
     of: Callable[[Any], Any] | None = None,
-    nodes: int = 1,
+    nodes: int | str = 1,
     recompute: bool = False,
     strict: bool = True,
     backend: str = "auto",
@@ -50,7 +50,7 @@ def analyze_steps(
         Arithmetic of the exact run.
     of : callable, optional
         The scalar that is asked about, a function of the next state.
-    nodes : {1, 3}
+    nodes : {1, 3, "auto"}
         Nodes on the path.
     recompute : bool
         Whether what is inside calls and loops is computed twice.

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from precsim.formats.arguments import not_allowed
+from precsim.formats.reals import real
 
 Results: TypeAlias = dict[str, np.ndarray]
 Grade: TypeAlias = Literal["A", "B", "C"]
@@ -61,6 +62,13 @@ class Check:
 
     def __post_init__(self) -> None:
         """Refuse a rule that does not fit the published value."""
+        numbers = self.published if isinstance(self.published, tuple) else (self.published,)
+        for argument, number in (
+            *((f"{self.name}: published", number) for number in numbers),
+            (f"{self.name}: computed", self.computed),
+            (f"{self.name}: tolerance", self.tolerance),
+        ):
+            real(number, argument)
         for argument, value, allowed in (
             (f"{self.name}: kind", self.kind, get_args(Kind)),
             (f"{self.name}: grade", self.grade, GRADES),

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from precsim.formats.arguments import integer, not_allowed, shown
+from precsim.formats.arguments import each_of, integer, not_allowed, shown
 from precsim.formats.reals import real
 from precsim.rounding.events import Events
 from precsim.rounding.spec import RoundingSpec
@@ -84,7 +84,8 @@ class Feedback:
     def __post_init__(self) -> None:
         """Parse the levels and check the bounds."""
         fill = object.__setattr__
-        fill(self, "levels", tuple(map(Policy.parse, self.levels)))
+        policies = "two policies or more, from low to high"
+        fill(self, "levels", tuple(map(Policy.parse, each_of(self.levels, "levels", policies))))
         if len(self.levels) < 2:
             raise ValueError(f"levels are {len(self.levels)}; allowed are two policies or more")
         for level in self.levels:
@@ -98,7 +99,8 @@ class Feedback:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed is between 0 and 1")
         if self.correction not in CORRECTIONS:
             raise not_allowed("correction", self.correction, CORRECTIONS)
-        fill(self, "reference", tuple(np.asarray(self.reference, float).ravel().tolist()))
+        losses = np.ravel([*each_of(self.reference, "reference", "the losses of a run")]).tolist()
+        fill(self, "reference", tuple(float(real(x, "a loss of reference")) for x in losses))
         if self.gap is not None:
             fill(self, "gap", float(real(self.gap, "gap")))
         if (self.gap is None) != (not self.reference):

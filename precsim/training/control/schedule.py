@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from precsim.formats.arguments import integer, shown
+from precsim.formats.arguments import each_of, integer, shown
 from precsim.transform.policy import Policy
 
 _PHASE = re.compile(r"(.*?)(?<!dynamic)@(\d{1,18})(?:,|$)", re.DOTALL)
@@ -77,8 +77,10 @@ class Schedule:
     def __post_init__(self) -> None:
         """Parse the policies and check the steps."""
         fill = object.__setattr__
-        fill(self, "policies", tuple(map(Policy.parse, self.policies)))
-        starts = tuple(integer(x, "a step of the schedule", 0) for x in self.starts)
+        policies = each_of(self.policies, "policies", "policies, one for each of starts")
+        fill(self, "policies", tuple(map(Policy.parse, policies)))
+        steps = each_of(self.starts, "starts", "steps that ascend from 0")
+        starts = tuple(integer(x, "a step of the schedule", 0) for x in steps)
         fill(self, "starts", starts)
         if self.period is not None:
             fill(self, "period", integer(self.period, "period", 1))

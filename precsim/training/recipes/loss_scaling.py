@@ -1,13 +1,16 @@
 """Loss scaling keeps small gradients from underflow (Micikevicius et al., ICLR 2018)."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from precsim._arrays import Array, count_true
 from precsim.arithmetic.elementwise import divide, multiply
+from precsim.formats.arguments import integer, shown
+from precsim.formats.reals import real
 from precsim.training.recipes.leaves import is_trained, joined, map_joined, map_trained
 from precsim.transform.settings import read_loss_scale
 
@@ -67,18 +70,18 @@ class StaticLossScale:
 
     def scale(self, tree: Any) -> Any:
         """Multiply every differentiable leaf by the factor; others stay as they are."""
-        return _multiply(tree, jnp.float32(self.factor))
+        return _multiply(tree, jnp.float32(_checked(self).factor))
 
     def unscale(self, tree: Any) -> Any:
         """Multiply every differentiable leaf by the factor's reciprocal.
 
         In float32; exact for powers of two.
         """
-        return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
+        return _multiply(tree, divide(jnp.float32(1), jnp.float32(_checked(self).factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "StaticLossScale":
         """Return the state for the next step, with the skipped steps counted."""
-        skipped = jnp.asarray(self.skipped, jnp.int32) + jnp.where(grads_finite, 0, 1)
+        skipped = jnp.asarray(_checked(self).skipped, jnp.int32) + jnp.where(grads_finite, 0, 1)
         return replace(self, skipped=skipped)
 
 
@@ -136,18 +139,18 @@ class DynamicLossScale:
 
     def scale(self, tree: Any) -> Any:
         """Multiply every differentiable leaf by the factor; others stay as they are."""
-        return _multiply(tree, jnp.float32(self.factor))
+        return _multiply(tree, jnp.float32(_checked(self).factor))
 
     def unscale(self, tree: Any) -> Any:
         """Multiply every differentiable leaf by the factor's reciprocal.
 
         In float32; exact for powers of two.
         """
-        return _multiply(tree, divide(jnp.float32(1), jnp.float32(self.factor), "fp32"))
+        return _multiply(tree, divide(jnp.float32(1), jnp.float32(_checked(self).factor), "fp32"))
 
     def adjust(self, grads_finite: Array) -> "DynamicLossScale":
         """Return the state for the next step: smaller after an overflow, larger after long runs."""
-        steps = jnp.where(grads_finite, jnp.asarray(self.finite_steps, jnp.int32) + 1, 0)
+        steps = jnp.where(grads_finite, jnp.asarray(_checked(self).finite_steps, jnp.int32) + 1, 0)
         grows = steps >= self.growth_interval
         factor = jnp.asarray(self.factor, jnp.float32)
         larger = jnp.where(grows, _product(factor, self.growth_factor), factor)
@@ -158,6 +161,35 @@ class DynamicLossScale:
             finite_steps=jnp.where(grows, 0, steps),
             skipped=jnp.asarray(self.skipped, jnp.int32) + jnp.where(grads_finite, 0, 1),
         )
+
+
+LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale
+_Kind = TypeVar("_Kind", bound=LossScale)
+_COUNTS = ("growth_interval", "finite_steps", "skipped")
+
+
+def _checked(state: _Kind) -> _Kind:
+    """Return a loss scale; refuse fields that are no numbers, and numbers that none can have.
+
+    It is done where the fields are used: JAX puts anything into the leaves of a pytree. Of arrays
+    of JAX, which may be traced, only the dtype is looked at.
+    """
+    for each in fields(state):
+        name, value = each.name, getattr(state, each.name)
+        is_count = name in _COUNTS
+        if name == "redo":
+            if not isinstance(value, bool):
+                raise TypeError(f"redo is {shown(value)}; allowed are True, False")
+        elif isinstance(value, jax.Array):
+            kinds = [jnp.integer] if is_count else [jnp.integer, jnp.floating]
+            if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
+                allowed = "integers" if is_count else "numbers"
+                raise TypeError(f"{name} is an array of {value.dtype}; allowed are {allowed}")
+        elif is_count:
+            integer(value, name, 1 if name == "growth_interval" else 0)
+        elif not 0 < real(value, name) < math.inf:
+            raise ValueError(f"{name} is {shown(value)}; allowed are finite numbers above 0")
+    return state
 
 
 def _multiply(tree: Any, factor: Array) -> Any:
@@ -178,16 +210,13 @@ def _product(x: Any, factor: Any) -> Array:
     return product
 
 
-LossScale: TypeAlias = NoLossScale | StaticLossScale | DynamicLossScale
-
-
 def as_loss_scale(given: str | float | LossScale) -> LossScale:
     """Return a loss scale as it is, or the one that a policy's string or a number stands for."""
     if isinstance(given, LossScale):
-        return given
-    kind, fields = read_loss_scale(given)
+        return _checked(given)
+    kind, given_fields = read_loss_scale(given)
     kinds = {"none": NoLossScale, "static": StaticLossScale, "dynamic": DynamicLossScale}
-    scale: LossScale = kinds[kind](**fields)
+    scale: LossScale = kinds[kind](**given_fields)
     return scale
 
 

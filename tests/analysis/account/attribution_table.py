@@ -65,7 +65,7 @@ def reports(analysis: Analysis, args: Sequence[Any]) -> dict[int, Report]:
         for nodes in (0, 1, 3):
             account = replace(analysis, nodes=nodes).run(jax.tree.leaves(args))
             policy = str(analysis.context.policy)
-            found[nodes] = report_of(account, policy=policy, reference="fp64", nodes=nodes, of="")
+            found[nodes] = report_of(account, policy=policy, reference="fp64", of="")
     return found
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim.analysis.account.account import Account, Analysis
+from precsim.analysis.account.measures import FIELDS
 from precsim.transform.emulate import key_of, trace
 from precsim.transform.interpreter import apply
 from precsim.transform.operation import Context, Operation
@@ -130,9 +131,9 @@ class Soil:
         found: dict[str, list[int]] = {}
         for kind, (_, hows) in KINDS.items():
             for n, path in enumerate(self.places):
-                is_one = account.records[path].how in hows
+                is_one = account.operations.records[path].how in hows
                 if kind == "flushed subnormals":
-                    is_one = is_one and account.measures[path]["subnormal"] > 0
+                    is_one = is_one and _measure(account, path, "subnormal") > 0
                 if is_one:
                     found.setdefault(kind, []).append(n)
         return found
@@ -148,11 +149,11 @@ class Soil:
         above = dependents(grown, path)
         apart = [key for key in grown.shares if key != path and key not in above]
         for key in apart:  # what does not depend on the planting errs by the same bits
-            assert before.measures[key]["error2"] == after.measures[key]["error2"]
+            assert _measure(before, key, "error2") == _measure(after, key, "error2")
         moved = sum(abs(after.shares[k].sum() - before.shares[k].sum()) for k in apart)
         return Outcome(
             kind,
-            f"{grown.records[path].primitive} {path}",
+            f"{grown.operations.records[path].primitive} {path}",
             grown.value / max(distance.value, gross(distance, distance.shares)),
             1 + sum(size > sizes[path] for size in sizes.values()),
             sizes[path] / sum(sizes.values()),
@@ -186,6 +187,10 @@ def gross(account: Account, keys: Iterable[str]) -> float:
     return float(sum(abs(account.shares[key].sum()) for key in keys))
 
 
+def _measure(account: Account, path: str, name: str) -> float:
+    return float(account.measures[account.operations.keys.index(path), FIELDS.index(name)])
+
+
 def _ratio(x: float, y: float) -> float:
     return x / y if y else 0.0
 
@@ -193,7 +198,7 @@ def _ratio(x: float, y: float) -> float:
 def dependents(account: Account, path: str) -> set[str]:
     """Return the operations that take what an operation computes, directly or not."""
     takers: dict[str, set[str]] = {}
-    for taker, given in account.operands.items():
+    for taker, given in account.operations.operands.items():
         for key in given:
             takers.setdefault(key, set()).add(taker)
     seen: set[str] = set()

@@ -115,6 +115,16 @@ def test_simpson_has_a_smaller_remainder() -> None:
     assert remainders[1] < remainders[0]
 
 
+def test_simpson_is_taken_where_the_midpoint_leaves_too_much() -> None:
+    fun = lambda x: jnp.exp(jnp.exp(x))
+    rough, fine = (
+        {n: ps.analyze(fun, np.float32(1.7), policy=policy, nodes=n) for n in (1, 3, "auto")}
+        for policy in ("float(e=8,p=2)", "bf16")
+    )
+    assert abs(rough[1].remainder) > 0.01 * rough[1].gross
+    assert [r["auto"].to_json() == r[n].to_json() for r, n in ((rough, 3), (fine, 1))] == [True] * 2
+
+
 @pytest.mark.long
 def test_cut_derivatives_do_not_cut_the_account() -> None:
     def fun(x: Any) -> Any:
@@ -184,7 +194,8 @@ def test_results_rounded_by_the_policy_are_an_operation() -> None:
     [
         ({"reference": "fp16"}, "reference is 'fp16'; allowed are 'fp64', 'fp32'"),
         ({"turns": "all"}, "turns is 'all'; allowed are 'together', 'each'"),
-        ({"nodes": 2}, "nodes is 2; allowed are 1 (midpoint) and 3 (Simpson's rule)"),
+        ({"nodes": 2}, "nodes is 2; allowed are 1 (midpoint), 3 (Simpson's rule), 'auto'"),
+        ({"nodes": "3"}, "nodes is '3'; allowed are 1 (midpoint), 3 (Simpson's rule), 'auto'"),
     ],
 )
 def test_bad_options_get_one_line(options: Any, message: str) -> None:

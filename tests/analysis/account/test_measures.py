@@ -1,0 +1,80 @@
+"""What is measured of operations, against the same in plain Python; several results of one."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import precsim as ps
+from precsim.analysis.account.measures import FIELDS, Item, measured
+
+_SPECIAL = (0.0, -0.0, math.inf, -math.inf, math.nan, 2.0**-26, 65504.0, 65536.0, 1e300)
+_EVENTS = ("subnormal", "underflowed", "overflowed", "saturated", "nan", "not_finite")
+_FP16: Any = ps.get_format("fp16")
+
+
+def _plainly(arrays: Any) -> dict[str, float]:
+    """Return the measures of a result in float16, number by number."""
+    found = dict.fromkeys(FIELDS, 0.0)
+    triples = zip(*(x.tolist() for x in arrays), strict=True)
+    for emulated, local, exact in triples:
+        size, was = abs(emulated), abs(local)
+        both = math.isfinite(emulated) and math.isfinite(local)
+        error = emulated - local if both else 0.0
+        found["subnormal"] += 0 < size < _FP16.min_normal
+        found["underflowed"] += size == 0 and 0 < was < _FP16.min_normal
+        found["overflowed"] += math.isfinite(local) and size == math.inf
+        found["saturated"] += was >= 65520 and size <= 65504
+        found["nan"] += math.isnan(emulated) and not math.isnan(local)
+        found["not_finite"] += not math.isfinite(emulated) and math.isfinite(exact)
+        if 0 < was < math.inf:
+            found["max_relative"] = max(found["max_relative"], abs(error) / was)
+        found["error2"] += error * error
+        found["size2"] += local * local if math.isfinite(local) else 0.0
+    return found
+
+
+@pytest.mark.long
+def test_measures_are_those_of_plain_python() -> None:
+    rng = np.random.default_rng(0)
+
+    def numbers(size: int) -> Any:
+        return np.where(
+            rng.random(size) < 0.5, rng.choice(_SPECIAL, size), rng.uniform(-1e5, 1e5, size)
+        )
+
+    @jax.jit
+    def found(arrays: Any) -> Any:
+        items = [
+            Item(str(n), three[0], three[1], three[2], _FP16) for n, three in enumerate(arrays)
+        ]
+        return measured(items, np.dtype("f8"))
+
+    for _ in range(20):
+        arrays = [[numbers(size) for _ in range(3)] for size in (1, 7, 256, 300)]
+        with jax.enable_x64(True):
+            table = np.asarray(found(arrays))
+        for three, row in zip(arrays, table.tolist(), strict=True):
+            got, want = dict(zip(FIELDS, row, strict=True)), _plainly(three)
+            for name in (*_EVENTS, "max_relative"):
+                assert got[name] == want[name], name
+            for name in ("error2", "size2"):  # summed in another order
+                assert math.isclose(got[name], want[name], rel_tol=300 * 2**-53), name
+
+
+def test_results_of_one_operation_are_one_row() -> None:
+    x = jnp.array([[1, 0.3], [0.2, 1.7]])
+    report = ps.analyze(jnp.linalg.qr, x, policy="bf16", strict=False)
+    (row,) = report.rows
+    squares = sum(float((y**2).sum()) for y in report.reference_result)
+    assert (row.primitive, row.elements) == ("qr", 8)
+    assert math.isclose(row.size2, squares, rel_tol=0.01)
+
+
+@pytest.mark.parametrize("fun", [lambda x: x, lambda x: x[::-1]], ids=["nothing", "moved"])
+def test_programs_without_operations_have_no_rows(fun: Any) -> None:
+    report = ps.analyze(fun, jnp.array([1.0, 2.0]), policy="bf16")
+    assert (report.rows, report.change, report.gross) == ((), 0.0, 0.0)
