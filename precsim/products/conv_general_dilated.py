@@ -11,10 +11,11 @@ from jax import lax
 from precsim._arrays import Array, ArrayLike, JaxArray
 from precsim._calls import compiled
 from precsim.formats.arguments import integer, shown
+from precsim.formats.carrier import as_carrier
 from precsim.products.backends import Specs
 from precsim.products.convolution import Groups, checked_groups, run_convolution
 from precsim.products.drop_in import specs_of, widened
-from precsim.products.operands import NO_NOISE, Noise
+from precsim.products.operands import NO_NOISE, Noise, check_formats
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.windows import Shape, Windows
 
@@ -125,6 +126,7 @@ class ConvGeneralDilated:
         windows = Windows.over(image, window, name, *steps)
         axes = of_images, of_filters, tuple(int(n) for n in np.argsort(of_results))
         noise = NO_NOISE if random_bits is None else Noise(**random_bits)
+        check_formats(self.specs, as_carrier(x)[1], "lhs", noise)
         return _compiled(x, w, noise, self.specs, windows, groups, axes, dtype)
 
 

@@ -15,7 +15,7 @@ from precsim.formats.arguments import integer, shown
 from precsim.formats.carrier import as_carrier
 from precsim.products.backends import Specs
 from precsim.products.native.convolution import native_convolution
-from precsim.products.operands import Noise, RandomBits, checked_bits
+from precsim.products.operands import Noise, RandomBits, check_formats, checked_bits
 from precsim.products.product import run_product
 from precsim.products.specs.fused_block import FusedBlock
 from precsim.products.specs.spec import MatmulSpec
@@ -122,7 +122,9 @@ def conv(
     Raises
     ------
     ValueError
-        If shapes, steps, groups or padding are not allowed.
+        If shapes, steps, groups or padding are not allowed, or random bits are missing.
+    TypeError
+        If a spec takes float32 only, as tensor cores and scales of whole arrays do.
 
     Notes
     -----
@@ -185,6 +187,7 @@ def conv(
             raise ValueError(f"random_bits ({key}) has shape {given.shape}; allowed is {allowed}")
         bits[key] = given
     noise = Noise(**bits)
+    check_formats(specs, carrier, "x", noise)
     if any(map(is_jax, (x, w, *noise))):
         return run_convolution(x, w, noise, specs, windows, groups)
 

@@ -69,11 +69,7 @@ def as_operands(
         if not _broadcasts(given, shape):
             raise ValueError(f"c has shape {given}; allowed is what broadcasts to {shape}")
     noise = NO_NOISE if random_bits is None else _as_noise(random_bits, specs, a, b)
-    stochastic = _checked_formats(specs, carrier)
-    if stochastic is not None and noise.forward is None:
-        raise ValueError(
-            f"random_bits is missing: the {stochastic} of '{specs.forward}' is rounded stochastically"
-        )
+    check_formats(specs, carrier, "a", noise)
     if c is not None:
         specs.forward.check_first_value()
     return Operands(a, b, c, noise)
@@ -209,23 +205,36 @@ def _broadcasts(shape: Shape, to: Shape) -> bool:
         return False
 
 
+def check_formats(specs: Specs, carrier: Carrier, argument: str, noise: Noise) -> None:
+    """Refuse a carrier that lacks numbers of a product or of a gradient, and bits that are missing.
+
+    `argument` is the operand that an error names.
+    """
+    stochastic = _checked_formats(specs, carrier, argument)
+    if stochastic is not None and noise.forward is None:
+        raise ValueError(
+            f"random_bits is missing: the {stochastic} of '{specs.forward}' is rounded stochastically"
+        )
+
+
+def needs_float32(spec: MatmulSpec) -> bool:
+    """Return whether a product is defined for float32 operands alone."""
+    is_unit = isinstance(spec.order, FusedBlock | StepBlock)
+    return is_unit or spec.scales_sums or spec.rotation is not None
+
+
 @lru_cache(maxsize=1024)
-def _checked_formats(specs: Specs, carrier: Carrier) -> str | None:
+def _checked_formats(specs: Specs, carrier: Carrier, argument: str) -> str | None:
     """Check that the carrier holds all formats; return which part of the product is stochastic."""
-    spec = specs.forward
-    needs_float32 = (
-        isinstance(spec.order, FusedBlock | StepBlock)
-        or spec.scales_sums
-        or spec.rotation is not None
-    )
-    if needs_float32 and carrier is not FLOAT32:
-        raise TypeError(f"a has dtype {carrier.name}; allowed for '{spec}' is float32")
-    accumulator = None if spec.has_register else spec.accumulator
-    for part in (spec.lhs, spec.rhs, spec.product, spec.adder, accumulator, spec.output):
-        if part is not None and scaled_format(part.format) is None:
-            limits(part, carrier)
+    for spec in dict.fromkeys(specs.products):
+        if needs_float32(spec) and carrier is not FLOAT32:
+            raise TypeError(f"{argument} has dtype {carrier.name}; allowed for '{spec}' is float32")
+        accumulator = None if spec.has_register else spec.accumulator
+        for part in (spec.lhs, spec.rhs, spec.product, spec.adder, accumulator, spec.output):
+            if part is not None and scaled_format(part.format) is None:
+                limits(part, carrier)
     for name in ("output", "accumulator", "lhs", "rhs"):
-        part = getattr(spec, name)
+        part = getattr(specs.forward, name)
         if part is not None and part.mode is RoundingMode.STOCHASTIC:
             return name
     return None

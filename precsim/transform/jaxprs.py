@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr
 
 _JAX = str(Path(jax.__file__).parent)
 
@@ -110,6 +111,15 @@ def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:
         functions = []
     results = eqn.primitive.bind(*functions, *operands, **parameters)
     return list(results) if eqn.primitive.multiple_results else [results]
+
+
+def applied_by(eqn: Any) -> Any:
+    """Return the program that a `scatter` applies to the numbers there; None if it sets numbers."""
+    program = eqn.params.get("update_jaxpr") if eqn.primitive.name == "scatter" else None
+    if program is None:
+        return None
+    consts = eqn.params.get("update_consts", getattr(program, "consts", ()))
+    return ClosedJaxpr(opened(program), consts)
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:

@@ -190,6 +190,8 @@ class Operation:
         if y.dtype != dtype:
             own = format_of(dtype)
             if fmt is None or not has_all_of(own, fmt):
+                if fmt is not None:
+                    self._record_second(own)
                 fmt = own
                 y = nearest_value(y, RoundingSpec(format=own), self.place)
             y = y.astype(dtype)
@@ -227,6 +229,13 @@ class Operation:
                 format=str(fmt) or result,
                 times=context.times,
             )
+
+    def _record_second(self, own: Format) -> None:
+        """Write down that a result is rounded once more, to a dtype that lacks its format."""
+        records, place = self.context.records or {}, (self.context.path, id(self.eqn))
+        record, second = records.get(place), f", then {own}"
+        if record is not None and record.how is not How.CAST and second not in record.format:
+            records[place] = record._replace(format=record.format + second)
 
     def inside(
         self,

@@ -75,6 +75,58 @@ def windows(
     return jnp.stack(found)
 
 
+def applied(
+    function: Callable[[Array], Array], target: Array, indices: Array, updates: Array, params: Any
+) -> Array:
+    """Apply a function of a row of numbers to those where a scatter would write.
+
+    A number that it would write to more than once is taken as often.
+    """
+    places = scattered_places(target, indices, updates, params).reshape(-1)
+    places = jnp.where(places < 0, target.size, places)
+    times = jnp.zeros(target.size, jnp.int32).at[places].add(1, mode="drop")
+
+    def step(n: Any, x: Array) -> Array:
+        return jnp.where(n < times, function(x), x)
+
+    most = 1 if params["unique_indices"] else math.prod(indices.shape[:-1])
+    row = target.reshape(-1)
+    row = step(0, row) if most == 1 else lax.fori_loop(0, most, step, row)
+    return row.reshape(target.shape)
+
+
+def scattered_places(target: Array, indices: Array, updates: Array, params: Any) -> Array:
+    """Return the flat index in the target of each update, -1 where it falls outside.
+
+    A gather of the target's own indices finds them: it reads where the scatter would write.
+    """
+    dims = params["dimension_numbers"]
+    sizes = [1] * target.ndim
+    hidden = {*dims.inserted_window_dims, *dims.operand_batching_dims}
+    shown = [n for n in range(target.ndim) if n not in hidden]
+    for n, axis in zip(shown, dims.update_window_dims, strict=True):
+        sizes[n] = updates.shape[axis]
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=dims.update_window_dims,
+        collapsed_slice_dims=dims.inserted_window_dims,
+        start_index_map=dims.scatter_dims_to_operand_dims,
+        operand_batching_dims=dims.operand_batching_dims,
+        start_indices_batching_dims=dims.scatter_indices_batching_dims,
+    )
+    own = lax.iota(jnp.int32, target.size).reshape(target.shape)
+    mode = params["mode"]
+    clips = mode is not None and mode == lax.GatherScatterMode.CLIP
+    found: Array = lax.gather(
+        own,
+        indices,
+        numbers,
+        slice_sizes=tuple(sizes),
+        mode=lax.GatherScatterMode.CLIP if clips else lax.GatherScatterMode.FILL_OR_DROP,
+        fill_value=-1,
+    )
+    return found
+
+
 def _column(a: Array, k: Array) -> Array:
     column: Array = lax.dynamic_index_in_dim(a, k, -1)
     return column

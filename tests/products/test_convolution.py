@@ -255,6 +255,28 @@ def test_errors(change: dict[str, Any], message: str) -> None:
         ps.conv(**arguments | change)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": "h100:bf16"},
+        {"spec": "nvfp4_nvfp4_fp32"},
+        {"spec": "int8_int8_int32"},
+        {"dgrad": "e4m3[scale=row]_e4m3[scale=row]_fp32"},
+    ],
+)
+def test_what_needs_float32_takes_nothing_else(change: dict[str, Any]) -> None:
+    """Convolutions, and gradients of products, once failed inside or had other numbers."""
+    spec = {"spec": FORWARD} | change
+    message = r"x has dtype float64; allowed for '.*' is float32"
+    with pytest.raises(TypeError, match=message):
+        ps.conv(np.ones(X), np.ones(W), **spec)
+    with pytest.raises(TypeError, match=message.replace("x", "a", 1)):
+        ps.matmul(np.ones((2, 3)), np.ones((3, 2)), **spec, backend="emulated")
+    convolve = partial(ps.conv_general_dilated(**spec), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    with jax.enable_x64(True), pytest.raises(TypeError, match=message.replace("x", "lhs", 1)):
+        convolve(np.ones(X), np.ones(W), (1, 1), "SAME")
+
+
 EMPTY = [
     ((0, 3, 3, 2), (2, 2, 2, 3), 1, "SAME"),
     ((2, 3, 3, 0), (2, 2, 0, 3), 1, "SAME"),

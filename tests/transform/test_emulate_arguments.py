@@ -106,3 +106,49 @@ def test_results_of_a_rule_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
             ps.emulate(jax.lax.digamma, "bf16")(X)
     with pytest.raises(TypeError, match="primitive is 3; allowed are"):
         ps.register_rule(3)
+
+
+def _dot(x: Any) -> Any:
+    return (x @ x.T)[0, 1]
+
+
+def _conv(x: Any) -> Any:
+    return jax.lax.conv(x[None, None], x[None, None, :2, :3], (1, 1), "SAME")[0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("policy", "fun"),
+    [
+        ("fp8_current", _dot),
+        pytest.param("fp8_current", _conv, marks=pytest.mark.long),
+        pytest.param("h100_bf16", jax.grad(_conv), marks=pytest.mark.long),
+    ],
+)
+def test_float64_operands_are_rounded_for_products_of_float32(policy: str, fun: Any) -> None:
+    """Such products were refused, or failed in the middle of a convolution."""
+    narrow = jax.jit(ps.emulate(fun, policy))(X)
+    with jax.enable_x64(True):
+        wide = jax.jit(ps.emulate(fun, policy))(jnp.asarray(X, np.float64))
+    assert wide.dtype == np.float64
+    np.testing.assert_array_equal(np.float32(wide), narrow)
+
+
+@pytest.mark.long
+def test_gradients_of_float64_products_of_float32() -> None:
+    """A spec of a gradient alone was not checked."""
+    fun = ps.emulate(_dot, "fwd=bf16_bf16_fp32,dgrad=h100:bf16")
+    narrow = jax.grad(fun)(X)
+    with jax.enable_x64(True):
+        wide = jax.grad(fun)(jnp.asarray(X, np.float64))
+    assert wide.dtype == np.float64
+    np.testing.assert_array_equal(np.float32(wide), narrow)
+
+
+def test_coverage_says_where_a_dtype_lacks_the_format() -> None:
+    x = jnp.asarray(X, jnp.bfloat16)
+    fun = lambda x: (x * x).astype(jnp.float32) + jnp.sum(x, dtype=jnp.bfloat16)
+    formats = {row.primitive: row.format for row in ps.coverage(fun, "fp16", x).rows}
+    assert formats["mul"] == "fp16, then bf16"
+    assert formats["add"] == "fp16"
+    for same in (ps.coverage(fun, "e4m3", x), ps.coverage(jnp.sin, "fp16", X)):
+        assert not any("then" in row.format for row in same.rows)

@@ -11,6 +11,7 @@ from jax import lax
 from precsim._arrays import Array, bitcast
 from precsim.transform import jaxprs
 from precsim.transform.rules.control import CALLS, called_program, mapped
+from precsim.transform.textbook import applied
 from precsim.transform.values import is_float
 
 _SCATTERS: dict[str, Callable[..., Array]] = {
@@ -96,7 +97,9 @@ def bind_wide(eqn: Any, arrays: Sequence[Any], dtype: Any) -> list[Any]:
         (x,) = arrays
         return [widen(x, wanted) if is_float(x) else jnp.asarray(x).astype(wanted)]
     if name in _SCATTERS:
-        return [_scattered(name, arrays, params)]
+        return [_scattered(eqn, arrays, dtype)]
+    if name == "clamp":  # whose derivative JAX (0.10.2) has for bounds of the operand's shape only
+        arrays = [jnp.broadcast_to(x, arrays[1].shape) for x in arrays]
     holds_program = next(jaxprs.inner_jaxprs(eqn), None) is not None
     is_inexact = any(jnp.issubdtype(x.dtype, jnp.inexact) for x in arrays)
     if holds_program or name in _NARROW or not is_inexact:
@@ -119,8 +122,13 @@ def _as_declared(x: Any, atom: Any) -> Any:
     return x.astype(dtype) if is_other else x
 
 
-def _scattered(name: str, arrays: Sequence[Any], params: Any) -> Array:
-    return _SCATTERS[name](
+def _scattered(eqn: Any, arrays: Sequence[Any], dtype: Any) -> Array:
+    params, program = eqn.params, jaxprs.applied_by(eqn)
+    if program is not None:
+        function = jax.vmap(lambda x: evaluate_wide(program, [x, x], dtype)[0])
+        target, indices, updates = arrays
+        return applied(function, target, indices, updates, params)
+    return _SCATTERS[eqn.primitive.name](
         *arrays,
         params["dimension_numbers"],
         indices_are_sorted=params["indices_are_sorted"],

@@ -242,7 +242,7 @@ def _bounded(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     if not any(each.is_real for each in given) and not is_complex and not _makes_numbers(op):
         return [exact(value) for value in op.as_it_is()]
     rule = None if is_complex else bounded_rules.RULES.get(op.name)
-    if rule is None:
+    if rule is None or jaxprs.applied_by(op.eqn) is not None:
         line = op.line or jaxprs.NOWHERE
         dtypes = ", ".join(dict.fromkeys(str(each.array.dtype) for each in given))
         raise NotImplementedError(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from precsim._arrays import Array
 from precsim.rounding.spec import RoundingSpec
+from precsim.transform import jaxprs
 from precsim.transform.interpreter import evaluate_function
 from precsim.transform.operation import COMPLEX_RULES, RULES, Operation, complex_rule
 from precsim.transform.rounded import Place, nearest_value, with_rounded_cotangent
@@ -100,6 +101,12 @@ def computed_by_parts(op: Operation) -> list[Value]:
     origin = common_origin(op.operands, is_backward=op.context.is_backward)
     results = [_rounded(op, y, spec, f"result {n}") for n, y in enumerate(op.bind(*operands))]
     return [Value(y, spec.format, None, origin) for y in results]
+
+
+@complex_rule("scatter")
+def set_or_computed(op: Operation) -> list[Value]:
+    """Set numbers, which moves them; or let the platform apply the program's own function."""
+    return moved(op) if jaxprs.applied_by(op.eqn) is None else computed_by_parts(op)
 
 
 def _spec(op: Operation) -> Any:

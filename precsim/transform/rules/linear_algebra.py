@@ -15,6 +15,7 @@ from precsim.transform import jaxprs, textbook
 from precsim.transform.interpreter import evaluate_function
 from precsim.transform.operation import Operation, rule
 from precsim.transform.rules.functions import computed
+from precsim.transform.rules.movement import moved
 from precsim.transform.treatment import How
 from precsim.transform.values import Value, is_float, is_inexact
 
@@ -149,3 +150,13 @@ def combined(op: Operation) -> list[Value]:
         return combine(first, textbook.reduced(combine, rows, is_chain=chain))
 
     return step_by_step(op, algorithm)
+
+
+@rule("scatter")
+def set_or_applied(op: Operation) -> list[Value]:
+    """Set numbers, which moves them; or apply the program's own function to those there."""
+    program = jaxprs.applied_by(op.eqn)
+    if program is None:
+        return moved(op)
+    function = jax.vmap(lambda x: jax.core.eval_jaxpr(program.jaxpr, program.consts, x, x)[0])
+    return step_by_step(op, partial(textbook.applied, function, params=op.params))

@@ -28,7 +28,6 @@ MOVES = (
     "reduce_window_max",
     "reduce_window_min",
     "select_and_gather_add",
-    "scatter",
     "scatter-max",
     "scatter-min",
     "device_put",

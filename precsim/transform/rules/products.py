@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from precsim._arrays import Array
 from precsim._loops import computed_once
 from precsim.arithmetic.elementwise import multiply as exact_multiply
+from precsim.formats.registry import get_format
 from precsim.formats.scaled import scaled_format
 from precsim.products.conv_general_dilated import conv_general_dilated
 from precsim.products.dot_general import arrange
 from precsim.products.matmul import matmul
+from precsim.products.operands import needs_float32
 from precsim.products.scaled.differentiated import largest_magnitude, multiply_elements
 from precsim.products.scaled.product import NO_SCALES, Scales
 from precsim.products.specs.spec import MatmulSpec
@@ -172,8 +175,8 @@ def product(op: Operation) -> list[Value]:
 
 def _operands(op: Operation, spec: MatmulSpec, *, swaps: bool = False) -> list[Array]:
     """Return both operands in the carrier; where roundings are counted, rounded already."""
-    arrays = [widened(value.array) for value in op.operands[:2]]
     sides = (spec.rhs, spec.lhs) if swaps else (spec.lhs, spec.rhs)
+    arrays = _carried(op, sides)
     is_direct = op.is_watched and spec.rotation is None and not spec.has_random_operands
     factor = _cotangent_factor(op)
     # A cotangent is the left operand of a spec for dgrad, the right one of a spec for wgrad.
@@ -189,7 +192,27 @@ def _operands(op: Operation, spec: MatmulSpec, *, swaps: bool = False) -> list[A
             op.note(arrays[n], rounded, side)
             arrays[n] = rounded
         else:
-            arrays[n] = op.brought(n, side)
+            arrays[n] = op.brought(n, side).astype(arrays[n].dtype)
+    return arrays
+
+
+_FLOAT32 = RoundingSpec(format=get_format("fp32"))
+
+
+def _carried(op: Operation, sides: tuple[RoundingSpec | None, ...]) -> list[Array]:
+    """Return both operands in the carrier.
+
+    Where a product takes float32 alone, float64 numbers are rounded once: to the side's format,
+    where they have no scale, or to float32.
+    """
+    arrays = [widened(value.array) for value in op.operands[:2]]
+    is_narrow = _cotangent_factor(op) is not None or any(map(needs_float32, roles(op)[:3]))
+    if not is_narrow or all(x.dtype == np.float32 for x in arrays):
+        return arrays
+    for n, side in enumerate(sides):
+        is_plain = side is not None and scaled_format(side.format) is None
+        own = side if is_plain and side.mode is not RoundingMode.STOCHASTIC else _FLOAT32
+        arrays[n] = op.brought(n, own).astype(np.float32)
     return arrays
 
 
@@ -323,7 +346,8 @@ def ragged(op: Operation) -> list[Value]:
     summed, grouped = _ragged_axes(op.params["ragged_dot_dimension_numbers"])
     spec, dgrad, wgrad, _ = roles(op)
     op.record(How.PRODUCT, spec)
-    a, b, sizes = (widened(value.array) for value in op.operands)
+    a, b = _carried(op, (spec.lhs, spec.rhs))
+    sizes = op.operands[2].array
     ends, row = jnp.cumsum(sizes), jnp.arange(a.shape[0])
     a = jnp.moveaxis(a, summed[0], -1)
     b = jnp.moveaxis(b, grouped or [], range(len(grouped)))

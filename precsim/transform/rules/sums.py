@@ -152,7 +152,7 @@ def scattered(op: Operation) -> list[Value]:
     def emulated(key: Array, target: Array, indices: Array, updates: Array) -> Array:
         place = op.place._replace(key=key)
         updates = -updates if subtracts else updates
-        places = _places(target, indices, updates, op.params).reshape(-1)
+        places = textbook.scattered_places(target, indices, updates, op.params).reshape(-1)
         data = updates.reshape(-1)
         totals, is_hit = _segment_sums(op, data, places, target.size, spec, place)
         old = target.reshape(-1)
@@ -192,38 +192,6 @@ def _selected(x: Array, *, select_prim: Any, **window: Any) -> Array:
         is_kept = (other < 0) | ((place >= 0) & select_prim.bind(best, number))
         best, place = jnp.where(is_kept, best, number), jnp.where(is_kept, place, other)
     return place
-
-
-def _places(target: Array, indices: Array, updates: Array, params: Any) -> Array:
-    """Return the flat index in the target of each update, -1 where it falls outside.
-
-    A gather of the target's own indices finds them: it reads where the scatter would write.
-    """
-    dims = params["dimension_numbers"]
-    sizes = [1] * target.ndim
-    hidden = {*dims.inserted_window_dims, *dims.operand_batching_dims}
-    shown = [n for n in range(target.ndim) if n not in hidden]
-    for n, axis in zip(shown, dims.update_window_dims, strict=True):
-        sizes[n] = updates.shape[axis]
-    numbers = lax.GatherDimensionNumbers(
-        offset_dims=dims.update_window_dims,
-        collapsed_slice_dims=dims.inserted_window_dims,
-        start_index_map=dims.scatter_dims_to_operand_dims,
-        operand_batching_dims=dims.operand_batching_dims,
-        start_indices_batching_dims=dims.scatter_indices_batching_dims,
-    )
-    own = lax.iota(jnp.int32, target.size).reshape(target.shape)
-    mode = params["mode"]
-    clips = mode is not None and mode == lax.GatherScatterMode.CLIP
-    found: Array = lax.gather(
-        own,
-        indices,
-        numbers,
-        slice_sizes=tuple(sizes),
-        mode=lax.GatherScatterMode.CLIP if clips else lax.GatherScatterMode.FILL_OR_DROP,
-        fill_value=-1,
-    )
-    return found
 
 
 def _segment_sums(

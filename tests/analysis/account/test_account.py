@@ -282,3 +282,20 @@ def test_what_cannot_be_asked_gets_one_line(fun: Any, options: Any, message: str
 def test_inside_jit_it_is_refused() -> None:
     with pytest.raises(TypeError, match="args are traced by JAX"):
         jax.jit(lambda x: ps.analyze(jnp.sin, x, policy="bf16").change)(jnp.ones(()))
+
+
+def test_functions_applied_in_place_and_moving_bounds() -> None:
+    """The first had a wrong reference, the second stopped in a derivative of JAX."""
+    x = _numbers(4)
+    applied = lambda x: jnp.sum(x.at[np.array([1, 1, 3])].apply(lambda y: jnp.sin(y * 1.7)))
+    report = ps.analyze(applied, x, policy="bf16")
+    y = np.float64(x)
+    for n in (1, 1, 3):
+        y[n] = np.sin(y[n] * np.float64(np.float32(1.7)))
+    assert report.closes
+    np.testing.assert_allclose(report.reference_value, y.sum(), rtol=1e-12)
+    clamped = lambda x: jnp.sum(jax.lax.clamp(x[0] * 0.3, x, x[1] * 0.7))
+    for fun in (clamped, lambda x: jnp.sum(jnp.quantile(x, jnp.array([0.1, 0.35])))):
+        report = ps.analyze(fun, x, policy="bf16")
+        assert report.closes
+        assert report.value == float(ps.emulate(fun, "bf16")(x))

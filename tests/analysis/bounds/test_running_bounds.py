@@ -192,6 +192,8 @@ def test_operations_without_a_bound_are_refused() -> None:
         NotImplementedError, match=r"'cholesky' of float32 at .* has no running bou"
     ):
         bound_of(jnp.linalg.cholesky, np.eye(2, dtype=np.float32), policy="fp32")
+    with pytest.raises(NotImplementedError, match="'scatter' of float32"):
+        ps.running_bound(lambda x: x.at[0].apply(jnp.sin), jnp.ones(2), policy="bf16")
     with pytest.raises(NotImplementedError, match="'mul' of complex64"):
         bound_of(lambda x: x * x, np.ones(2, np.complex64))
     with pytest.raises(TypeError, match="fun is 3; allowed is a function"):

@@ -243,3 +243,24 @@ def test_ragged_products_are_rounded_stochastically_by_bits_of_each_group() -> N
     exact = jax.grad(loss, (0, 1))(rows, both)
     for ours, plain in zip((da, db), exact, strict=True):
         assert np.linalg.norm(ours - plain) < 10 * 2.0**-8 * np.linalg.norm(plain)
+
+
+@pytest.mark.parametrize("where", [0, [1, 1, 9, 0, 1], slice(1, 3)])
+def test_a_function_applied_in_place_is_emulated(where: Any) -> None:
+    """It once ran in float32, and counted as moved."""
+    index = where if isinstance(where, (int, slice)) else np.array(where)
+    fun = lambda x: x.at[index].apply(lambda y: jnp.sin(y * 1.7) / 3)
+    expected = bf16(X)
+    one_third = lambda y: bf16(bf16(np.sin(bf16(y * bf16(1.7)))) / 3)
+    for n in [m for m in (where if isinstance(where, list) else [where]) if m != 9]:
+        expected[n] = one_third(expected[n])
+    np.testing.assert_array_equal(jax.jit(emulate(fun, BF16))(jnp.asarray(X)), expected)
+    assert "step by step" in [row.how for row in ps.coverage(fun, BF16, jnp.asarray(X)).rows]
+    batch = jnp.stack([X, X / 2])
+    np.testing.assert_array_equal(jax.vmap(emulate(fun, BF16))(batch)[0], expected)
+
+
+def test_a_function_applied_to_complex_numbers_is_rounded() -> None:
+    fun = lambda x: x.at[0].apply(jnp.exp)
+    y = emulate(fun, BF16)(jnp.asarray(bf16(X) * 1j))
+    np.testing.assert_array_equal([y.real, y.imag], [bf16(y.real), bf16(y.imag)])
