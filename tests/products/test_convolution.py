@@ -351,11 +351,22 @@ def test_new_orders_are_those_of_the_product_over_patches(spec: str) -> None:
         ((3, 4, 2), (2, 2, 1), {"lhs_dilation": (2, 3, 1), "padding": ((1, 1), (0, 0), (1, 0))}),
     ],
 )
-def test_pixels_are_counted_as_often_as_windows_hold_them(
+def test_windows_hold_their_pixels_in_order(
     image: tuple[int, ...], window: tuple[int, ...], options: dict[str, Any]
 ) -> None:
-    windows = Windows.over(image, window, **options)
-    ids = jnp.arange(1.0, np.prod(image) + 1, dtype=np.float32).reshape(*image, 1)
-    held = np.asarray(patches(ids, window, windows)).astype(int)
-    expected = np.bincount(held.reshape(-1), minlength=ids.size + 1)[1:]
-    assert windows.times(image, window).reshape(-1).tolist() == expected.tolist()
+    """Pixel by pixel of the window, each with its channels; and each is counted as often."""
+    windows, channels = Windows.over(image, window, **options), 2
+    ids = np.arange(1, np.prod(image) * channels + 1).reshape(*image, channels)
+    pixels: dict[tuple[int, ...], np.ndarray] = {}
+    for at in np.ndindex(*image):
+        spread = zip(at, windows.lhs_dilation, windows.padding, strict=True)
+        pixels[tuple(i * step + low for i, step, (low, _) in spread)] = ids[at]
+    expected = np.zeros((*windows.counts(image, window), *window, channels), int)
+    for at in np.ndindex(*expected.shape[:-1]):
+        steps = windows.strides, windows.rhs_dilation
+        starts = np.multiply(at[: len(image)], steps[0]) + np.multiply(at[len(image) :], steps[1])
+        expected[at] = pixels.get(tuple(starts.tolist()), 0)
+    held = np.asarray(patches(jnp.asarray(ids, np.float32), window, windows)).astype(int)
+    assert held.reshape(expected.shape).tolist() == expected.tolist()
+    counted = np.bincount(expected.reshape(-1), minlength=ids.size + 1)[1:].reshape(ids.shape)
+    assert np.broadcast_to(windows.times(image, window), ids.shape).tolist() == counted.tolist()
