@@ -157,19 +157,17 @@ class BlockSearch:
             yield local
         if block.schedule in (PairInterleaved(), Promote(block.length)):
             return
-        # In modes toward zero two chains of a step look like two parts.
-        end = self._facts.part_with(block.length)
-        if isinstance(block, EvenOddBlock) and block.schedule == FLAT:
-            end = self._box.k
-        part, is_split = end - self._facts.start, end < self._box.k
-        # A second chain of one step looks like the last step of a single one.
+        # Two chains of a step, or a sticky bit, may look like parts: one chain is tried as well.
         last = (self._box.k - 1) // block.length * block.length
-        chained = part if is_split else last
-        is_whole = chained > block.length and chained % block.length == 0
-        promoted = [Promote(chained)] if is_whole else []
-        parts = schedules_with(end, block.length, self._box.k)
-        for schedule in (*promoted, *parts) if is_split else (*parts, *promoted):
-            yield replace(local, order=replace(block, schedule=schedule))
+        for end in dict.fromkeys((self._facts.part_with(block.length), self._box.k)):
+            part, is_split = end - self._facts.start, end < self._box.k
+            # A second chain of one step looks like the last step of a single one.
+            chained = part if is_split else last
+            is_whole = chained > block.length and chained % block.length == 0
+            promoted = [Promote(chained)] if is_whole else []
+            parts = schedules_with(end, block.length, self._box.k)
+            for schedule in (*promoted, *parts) if is_split else (*parts, *promoted):
+                yield replace(local, order=replace(block, schedule=schedule))
 
 
 def _width(facts: Facts, length: int, k: int) -> int:

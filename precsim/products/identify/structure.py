@@ -42,9 +42,10 @@ def read_structure(
         if not is_fine or step is None or step <= len(seen.steps):
             break
     is_other = seen.parts != seen.steps
-    if is_other[:1].any() and not is_other[:2].all():
-        # Products 0 and 1 are in two chains of a step: no parts of K.
-        step, start, sign = None, 0, 0
+    if is_other.any() and not is_other[np.argmax(is_other) :].all():
+        sign = 0  # last places within steps: no parts of K
+        if is_other[0]:  # products 0 and 1 are in two chains of a step
+            step, start = None, 0
     parts = ends.parts if sign else ends.steps
     parts[: len(seen.parts)] = seen.parts if sign else seen.steps
     within = _within(seen, start or step or 0, min(stride, coarsest))
