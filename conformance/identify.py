@@ -2,6 +2,7 @@
 
     python -m conformance.identify --specs 100 --seed 0
     python -m conformance.identify --specs 1 --seed 0 --first 17    # one of them again
+    python -m conformance.identify --specs 20 --cpus                # units of x86 and Arm
     python -m conformance.identify --kernels                        # NumPy, XLA here (and its GPU)
 
 Spec number i of a seed is drawn from all families and options that `identify` searches. Only a
@@ -41,6 +42,8 @@ FAMILIES = (
     "pairs",
     "floored",
 )
+CPUS = ("descending", "evenodd", "dot2")
+FLUSHES = ("flush_after_rounding", "flush_tiny", "flush_before_rounding")
 
 
 class Drawn(NamedTuple):
@@ -50,33 +53,35 @@ class Drawn(NamedTuple):
     spec: ps.MatmulSpec
 
 
-def draw(seed: int, number: int) -> Drawn:
-    """Draw a spec and the formats of its operands' values."""
+def draw(seed: int, number: int, families: tuple[str, ...] = FAMILIES) -> Drawn:
+    """Draw a spec of some families and the formats of its operands' values."""
     rng = np.random.default_rng((seed, number))
     while True:
         try:
-            return _drawn(rng)
+            return _drawn(rng, families)
         except ValueError:
             continue  # a combination that no spec can say
 
 
-def _drawn(rng: np.random.Generator) -> Drawn:
+def _drawn(rng: np.random.Generator, families: tuple[str, ...]) -> Drawn:
     def chance(share: float) -> bool:
         return bool(rng.random() < share)
 
     def pick(options: Any) -> str:
         return str(options[rng.integers(len(options))])
 
-    family = pick(FAMILIES)
+    family = pick(families)
     formats = (pick(OPERANDS),) * 2 if chance(0.8) else (pick(OPERANDS), pick(OPERANDS))
-    flush = ":flush_after_rounding" if chance(0.1) else ""
+    kinds = FLUSHES if families == CPUS else FLUSHES[:1]
+    flush = f":{kinds[rng.integers(len(kinds))]}" if chance(0.1 * len(kinds)) else ""
     narrows = chance(0.5) or family in ("fused", "floored")
     operands = [
         f"{pick(ROUNDED)}:{pick(USUAL)}{flush}" if name == "fp32" and narrows else f"{name}{flush}"
         for name in formats
     ]
     is_floored = family == "floored"
-    accumulator = "fp32" if is_floored else f"{pick(SUMS)}:{pick(MODES)}{flush}"
+    sums = ("fp32",) if family == "dot2" else SUMS
+    accumulator = "fp32" if is_floored else f"{pick(sums)}:{pick(MODES)}{flush}"
     fields: dict[str, Any] = {}
     if chance(0.25) and family not in ("fused", "floored"):
         fields["product"] = f"{pick(('fp32', 'bf16', 'fp16'))}:{pick(USUAL)}"
@@ -101,7 +106,8 @@ def _numbers(rounding: ps.RoundingSpec | None) -> ps.FloatFormat | None:
 
 
 def _order(rng: np.random.Generator, family: str) -> Any:
-    length = int(2 ** rng.integers(1, 7 if family in ("fused", "pairs", "exactL") else 5))
+    is_long = family in ("fused", "pairs", "exactL", "evenodd")
+    length = 2 if family == "dot2" else int(2 ** rng.integers(1, 7 if is_long else 5))
     schedule = ("", f":promote{length * rng.integers(1, 5)}", f":residue{length * 2}")[
         rng.choice(3, p=[0.6, 0.25, 0.15])
     ]
@@ -118,8 +124,10 @@ def _order(rng: np.random.Generator, family: str) -> Any:
             order = f"fused{length}x{rng.integers(8, 36)}{zero}{sticky}"
         case "exactL":
             order = f"exact{length}"
-        case "pairs":
-            order = f"pairs{length}"
+        case "pairs" | "descending" | "evenodd":
+            order = f"{family}{length}"
+        case "dot2":
+            order = family
         case "floored":
             order = f"floored{length}x{rng.integers(16, 25)}{('', 'p2')[rng.integers(2)]}"
         case _:
@@ -195,6 +203,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     parser.add_argument("--first", type=int, default=0, help="number of the first (default: 0)")
     parser.add_argument(
+        "--cpus", action="store_true", help="orders of x86 and Arm alone (default: all others)"
+    )
+    parser.add_argument(
         "--kernels", action="store_true", help="this machine's kernels instead (default: no)"
     )
     options = parser.read(arguments, specs=1, seed=0, first=0)
@@ -203,14 +214,15 @@ def main(arguments: list[str] | None = None) -> int:
             found = ps.kernels.identify(product, formats=formats)
             print(f"## {name}\n{found}\n", flush=True)
         return 0
-    return _blind(options.seed, range(options.first, options.first + options.specs))
+    numbers = range(options.first, options.first + options.specs)
+    return _blind(options.seed, numbers, CPUS if options.cpus else FAMILIES)
 
 
-def _blind(seed: int, numbers: range) -> int:
+def _blind(seed: int, numbers: range, families: tuple[str, ...]) -> int:
     """Print what is found for each spec, and whether it has the bits of what was drawn."""
     recovered = queries = 0
     for number in numbers:
-        drawn, start = draw(seed, number), time.process_time()
+        drawn, start = draw(seed, number, families), time.process_time()
         answer = ps.kernels.identify(black_box(drawn.spec), formats=drawn.formats, shape=SHAPE)
         seconds = time.process_time() - start
         queries += answer.queries

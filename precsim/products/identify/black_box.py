@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from precsim.formats.arguments import shown
 from precsim.products.reference import reference_matmul
 from precsim.products.specs.spec import MatmulSpec
 
@@ -13,6 +14,9 @@ _CORNER = 8
 
 Most candidates fail there.
 """
+
+_NO_NUMBERS = "OSUMmc"
+"""Kinds of dtypes: objects, text, times and complex numbers."""
 
 Product = Callable[[np.ndarray, np.ndarray], Any]
 
@@ -37,7 +41,13 @@ class BlackBox:
     def ask(self, a: np.ndarray, b: np.ndarray) -> Answer:
         """Run the product once; ValueError if the results have another shape or do not fit."""
         with np.errstate(all="ignore"):
-            given = np.asarray(self._product(a.copy(), b.copy()))
+            returned = self._product(a.copy(), b.copy())
+            given = np.asarray(returned)
+        if given.dtype.kind in _NO_NUMBERS:
+            raise TypeError(
+                f"product returned {shown(returned)}; allowed are arrays of real numbers of shape "
+                f"{(self.m, self.n)}"
+            )
         if given.shape != (self.m, self.n):
             raise ValueError(f"product returned shape {given.shape}; allowed is {(self.m, self.n)}")
         with np.errstate(all="ignore"):

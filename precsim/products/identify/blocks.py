@@ -10,7 +10,13 @@ from precsim.products.identify import probes
 from precsim.products.identify.black_box import Answer, BlackBox, explains
 from precsim.products.identify.chains import holding, spec_of
 from precsim.products.identify.facts import Facts, few_products
-from precsim.products.identify.roundings import Roundings, Tier, numbers, rounding_candidates
+from precsim.products.identify.roundings import (
+    FORMATS,
+    Roundings,
+    Tier,
+    numbers,
+    rounding_candidates,
+)
 from precsim.products.native.search import schedules_with
 from precsim.products.specs.fused_block import (
     FLAT,
@@ -20,7 +26,16 @@ from precsim.products.specs.fused_block import (
     Schedule,
 )
 from precsim.products.specs.spec import MatmulSpec
-from precsim.products.specs.step_block import ExactBlock, FlooredBlock, PairwiseBlock, StepBlock
+from precsim.products.specs.step_block import (
+    DescendingBlock,
+    DotBlock,
+    EvenOddBlock,
+    ExactBlock,
+    FlooredBlock,
+    PairwiseBlock,
+    StepBlock,
+)
+from precsim.rounding.spec import RoundingSpec
 
 _LONGEST = 64
 _LENGTHS = (16, 8, 4, 32, 2, 64, 1)
@@ -40,11 +55,19 @@ _TIERS = (Tier(), Tier(product=True), Tier(chained=True))
 _FLOORED_PRECISION = 24
 
 Block = FusedBlock | StepBlock
-_ALL: tuple[type[Block], ...] = (FusedBlock, FlooredBlock, PairwiseBlock, ExactBlock)
+_ALL: tuple[type[Block], ...] = (
+    FusedBlock,
+    FlooredBlock,
+    PairwiseBlock,
+    ExactBlock,
+    DescendingBlock,
+    EvenOddBlock,
+    DotBlock,
+)
 _FAMILIES: dict[str, tuple[type[Block], ...]] = {
-    "cut off": (FusedBlock, FlooredBlock),
+    "cut off": (FusedBlock, FlooredBlock, DescendingBlock),
     "exact": (ExactBlock,),
-    "nested": (PairwiseBlock,),
+    "nested": (PairwiseBlock, EvenOddBlock),
 }
 """Steps by what is seen within one."""
 
@@ -134,16 +157,17 @@ class BlockSearch:
             yield local
         if block.schedule in (PairInterleaved(), Promote(block.length)):
             return
-        end = self._facts.part_with(block.length)
-        part, is_split = end - self._facts.start, end < self._box.k
-        # A second chain of one step looks like the last step of a single one.
+        # Two chains of a step, or a sticky bit, may look like parts: one chain is tried as well.
         last = (self._box.k - 1) // block.length * block.length
-        chained = part if is_split else last
-        is_whole = chained > block.length and chained % block.length == 0
-        promoted = [Promote(chained)] if is_whole else []
-        parts = schedules_with(end, block.length, self._box.k)
-        for schedule in (*promoted, *parts) if is_split else (*parts, *promoted):
-            yield replace(local, order=replace(block, schedule=schedule))
+        for end in dict.fromkeys((self._facts.part_with(block.length), self._box.k)):
+            part, is_split = end - self._facts.start, end < self._box.k
+            # A second chain of one step looks like the last step of a single one.
+            chained = part if is_split else last
+            is_whole = chained > block.length and chained % block.length == 0
+            promoted = [Promote(chained)] if is_whole else []
+            parts = schedules_with(end, block.length, self._box.k)
+            for schedule in (*promoted, *parts) if is_split else (*parts, *promoted):
+                yield replace(local, order=replace(block, schedule=schedule))
 
 
 def _width(facts: Facts, length: int, k: int) -> int:
@@ -160,7 +184,9 @@ def _local_schedules(facts: Facts, length: int, k: int) -> Iterator[Schedule]:
     """Yield how the first few steps may be chained."""
     width = _width(facts, length, k)
     part = facts.part - facts.start
-    yield Promote(part) if 0 < part < width and part % length == 0 else FLAT
+    if 0 < part < width and part % length == 0:
+        yield Promote(part)
+    yield FLAT
     yield Promote(length)
 
 
@@ -172,13 +198,28 @@ def _blocks(
     is_one_chain = schedule == FLAT and facts.part == facts.k
     precision = facts.precision if is_one_chain else None
     sums = holding(facts, rounding_candidates(facts, tier, precision))
-    if length & (length - 1) == 0:
+    for block in _unlimited(length, schedule):
         for roundings in sums:
-            yield roundings, PairwiseBlock(length=length, schedule=schedule)
-    for roundings in sums:
-        yield roundings, ExactBlock(length=length, schedule=schedule)
+            yield roundings, block
+        if tier.product and isinstance(block, PairwiseBlock):
+            # Without a rounding of their own, products there are rounded as sums are.
+            for roundings in holding(facts, rounding_candidates(facts, Tier(), precision)):
+                yield roundings._replace(product=RoundingSpec(format=FORMATS[0])), block
     if not tier.product:
         yield from _cut_off(facts, length, schedule, tier)
+
+
+def _unlimited(length: int, schedule: Schedule) -> Iterator[StepBlock]:
+    """Yield the steps of a length that keep all bits of a product."""
+    if length & (length - 1) == 0:
+        yield PairwiseBlock(length=length, schedule=schedule)
+    yield ExactBlock(length=length, schedule=schedule)
+    if length == DotBlock.length:
+        yield DotBlock(schedule=schedule)
+    if length > 1:
+        yield DescendingBlock(length=length, schedule=schedule)
+    if length % 2 == 0 and length > 2:  # two products are pairs
+        yield EvenOddBlock(length=length, schedule=schedule)
 
 
 def _cut_off(

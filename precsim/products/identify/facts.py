@@ -16,19 +16,11 @@ from precsim.products.identify.roundings import (
     result_formats,
     seen_through,
 )
-from precsim.products.native.search import Shape, Sizes, part_ends
+from precsim.products.identify.structure import PLACES, part_from, read_structure
 from precsim.rounding.spec import RoundingSpec
 
 WINDOW = 16
 """Products of the probe in which few are not zero."""
-_PLACES = 512
-"""Places of K at which a step or a block is looked for, at most."""
-_APART = 4
-"""Places of one query are this far apart, so that most others hold units."""
-_STRIDES = (1, 4, 16, 64, 256)
-"""Units are so far apart, where few can be counted."""
-_READABLE = 4
-"""Products of the shortest step whose inside can be seen."""
 _LOW = -30
 """Exponent below which the smallest normal result is no hindrance to random operands."""
 _MARGIN = 6
@@ -122,12 +114,12 @@ class Facts:
 
     def part_with(self, step: int) -> int:
         """Return `part` if steps have another length than was read."""
-        return _part(self.ends, step, self.k)
+        return part_from(self.ends, step, self.k)
 
     @property
     def keeps_all(self) -> bool | None:
         """Whether units beside large products were all kept; None where that was not seen."""
-        is_one_step = self.step is not None and self.step >= min(self.k, _PLACES)
+        is_one_step = self.step is not None and self.step >= min(self.k, PLACES)
         return None if is_one_step and not self.within else is_one_step and self.within == "exact"
 
     @property
@@ -170,8 +162,8 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     rhs = rhs or [RoundingSpec(format=given.rhs)]
     for name, found in (("lhs", lhs), ("rhs", rhs)):
         findings.append(Finding(f"{name} between values", _named(found), f"{name}: {found[0]}"))
-    step, start, within, ends, visible = _structure(box, formats, results, unit, top)
-    part = _part(ends, step or 1, k)
+    step, start, within, ends, visible = read_structure(box, formats, results, unit, top)
+    part = part_from(ends, step or 1, k)
     answer = "no regular steps" if step is None else f"steps of {step} from {start}"
     answer = f"{answer}, {within} within" if within else answer
     decided = "one chain" if part == k else f"a second part begins at {part}"
@@ -282,112 +274,6 @@ def _operands(
         seen = results[:, : min(columns, k // 2)].reshape(-1)[: len(values)] / 2.0**scale
         found.append(seen_through(candidates, values, seen))
     return found[0], found[1]
-
-
-def _structure(
-    box: BlackBox, formats: Formats, results: list[FloatFormat], unit: int, top: int
-) -> tuple[int | None, int, str, np.ndarray, range]:
-    """Return `step`, `start`, `within`, `ends` and `visible` of the facts.
-
-    Results of few bits count few units: steps are first looked for among as many products.
-    """
-    (tiny_a, tiny_b), (large_a, large_b) = formats.split(unit), formats.split(top - 1)
-    sign = _lost_sign(box, ((tiny_a, large_a), (tiny_b, large_b)))
-    sizes = (tiny_a, large_a), (tiny_b * (sign or 1), large_b)
-    precision = min(fmt.precision for fmt in results)
-    coarsest = 1 << max(0, (box.k - 1).bit_length() - precision)
-    ends = _ends(box, sizes, coarsest, box.k, is_lost=sign != 0)
-    for stride in _STRIDES:
-        is_fine = stride < coarsest
-        width = stride << precision
-        seen = _ends(box, sizes, stride, width, is_lost=sign != 0) if is_fine else ends
-        step, start = _steps(seen)
-        if not is_fine or step is None or step <= len(seen):
-            break
-    ends[: len(seen)] = seen
-    within = _within(seen, start or step or 0, min(stride, coarsest))
-    hidden = 2 * (coarsest + 1)
-    visible = range(hidden, min(len(ends) + 1, box.k - hidden))
-    return step, start, within, ends, visible
-
-
-def _lost_sign(box: BlackBox, sizes: Sizes) -> int:
-    """Return the sign of units that are lost beside a positive large product; 0 if none are."""
-    a, b = probes.units(sizes, box.m, box.n, box.k)
-    is_lost = box.ask(a, b).results[(a != 0).any(axis=1), :2] == 0
-    is_decisive = is_lost.any(axis=1) & ~is_lost.all(axis=1)
-    if is_decisive.any():
-        return -1 if is_lost[np.argmax(is_decisive), -1] else 1
-    return int(is_lost.any())
-
-
-def _ends(box: BlackBox, sizes: Sizes, stride: int, width: int, *, is_lost: bool) -> np.ndarray:
-    """Return, for each place from 1 on, the end of the smallest part of the sum with 0 and it.
-
-    Products from `width` on are zero. Where units are lost beside the first large product and
-    become last places beside the other one, that is in another part.
-    """
-    unit = np.abs(np.float32(sizes[0][0] * sizes[1][0]))
-
-    def run(a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-        beyond = (0, box.k - width)
-        results = box.ask(np.pad(a, ((0, 0), beyond)), np.pad(b, (beyond, (0, 0)))).results
-        is_other = is_lost & ~(np.abs(results) <= unit * np.float32(width))
-        return [np.where(is_other, np.float32(0), results)]
-
-    limit = min(width, _PLACES)
-    ends = np.zeros(limit, np.int64)
-    for offset in range(1, 1 + _APART):
-        places = np.arange(offset, limit, _APART)
-        if len(places):
-            ends[places] = part_ends(run, sizes, Shape(box.m, box.n, width), stride, places)
-    # A place does not count: what ends before it ends after it, if units are lost within steps.
-    counted = np.arange(limit)
-    if stride == 1 and (ends[2:] >= counted[2:]).all():
-        ends[2:] += ends[2:] == counted[2:]
-        ends[1:2] = np.maximum(ends[1:2], 2)
-    return ends[1:]
-
-
-def _steps(ends: np.ndarray) -> tuple[int | None, int]:
-    """Return the length of steps and where regular ones begin; None if there are none."""
-    found = np.unique(ends[ends > 0])
-    # The last product of a step may be a place itself, which does not count.
-    edges = [int(e) for e in found if e + 1 not in found]
-    between = np.diff([0, *edges])
-    if len(edges) < 2:
-        return (None, 0) if len(found) > 2 else (len(ends) + 1, 0)
-    if len(between) > 2 and edges[-1] > len(ends) and between[-1] != between[-2]:
-        edges, between = edges[:-1], between[:-1]  # a last step that is not full, or another part
-    lengths, counts = np.unique(between[1:], return_counts=True)
-    length = int(lengths[np.argmax(counts)])
-    if max(counts) < len(between) / 2 or length < 2:
-        return None, 0
-    # Chains of a few steps each: after the first one, whole chains are what is seen.
-    shortest = int(between[0])
-    steps = int(np.argmax(between != shortest))
-    if (steps + 1) * shortest == length and between[steps] == length + shortest:
-        return shortest, 0
-    regular = int(np.argmax(between == length))
-    return length, 0 if regular == 0 else edges[regular - 1]
-
-
-def _within(ends: np.ndarray, length: int, stride: int) -> str:
-    """Return what becomes of the units of a first step with two large products."""
-    inside = ends[: length - 1]
-    if length < _READABLE * stride:
-        return ""
-    # The last unit of a step may be a place itself, which does not count.
-    if (inside >= length - 1 - (stride if stride > 1 else 0)).all():
-        return "cut off"
-    return "exact" if (inside <= 1).all() else "nested"
-
-
-def _part(ends: np.ndarray, step: int, k: int) -> int:
-    """Return the first place whose part reaches further than its step."""
-    places = np.arange(1, len(ends) + 1)
-    beyond = ends - places > step + 1
-    return int(places[np.argmax(beyond)]) if beyond.any() else k
 
 
 def _kept(

@@ -1,5 +1,6 @@
 """What `identify` returns: a spec with its evidence, or the nearest one and a contradiction."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +36,23 @@ class Contradiction:
     expected: float
 
     def __str__(self) -> str:
-        """Return both results, exactly."""
-        return f"{self.result.hex()} instead of {self.expected.hex()}"
+        """Return both results, exactly, and what follows if one is not finite."""
+        both = f"{_exactly(self.result)} instead of {_exactly(self.expected)}"
+        match math.isfinite(self.result), math.isfinite(self.expected):
+            case True, True:
+                return both
+            case True, False:
+                return f"{both}: it does not overflow there"
+            case False, True:
+                return f"{both}: it overflows there"
+            case _:
+                return f"{both}: both overflow, and it treats infinity otherwise"
+
+
+def _exactly(x: float) -> str:
+    if math.isnan(x):
+        return "NaN"
+    return x.hex() if math.isfinite(x) else f"{'-' if x < 0 else ''}infinity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

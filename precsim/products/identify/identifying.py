@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from itertools import product as combinations
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ from precsim.products.specs.machines import MACHINES
 from precsim.products.specs.matrix_units import MATRIX_UNITS
 from precsim.products.specs.spec import MatmulSpec
 from precsim.products.specs.step_block import StepBlock
+from precsim.rounding.modes import SubnormalMode
 from precsim.rounding.spec import RoundingSpec
 
 _FRESH = 4
@@ -64,6 +66,8 @@ _FLUSHED: tuple[tuple[str, ...], ...] = (
     ("lhs", "rhs", "accumulator", "product", "output"),
 )
 """Roundings whose subnormals may be zero."""
+_TINY = SubnormalMode.FLUSH_TINY, SubnormalMode.FLUSH_BEFORE_ROUNDING
+"""How CPUs make subnormals zero."""
 _SATURATED: tuple[tuple[str, ...], ...] = (
     (),
     ("output",),
@@ -117,7 +121,7 @@ def identify(
     Raises
     ------
     TypeError
-        If `product` is no function.
+        If `product` is no function or returns no array of real numbers.
     ValueError
         If a format is unknown, is no floating-point format or does not fit float32; if a size is
         below 1; if results have another shape or do not fit float32.
@@ -131,12 +135,13 @@ def identify(
     is the one with the shortest string.
 
     Searched are the orders sequential, pairwise, blockedN, kahan, two_sum, exact, fused blocks (any
-    length, fraction bits, sticky bit, exponent of zero), exact, pairwise and floored blocks, with
-    their schedules; for accumulator, product, adder, output and operands the formats fp32, fp22
-    (`float(e=8,p=14)`), tf32, fp16, bf16, e5m2, e4m3 (an accumulator of another precision with the
-    exponents of float32) in every mode but stochastic, with subnormals or without, with overflow to
-    infinity or to the largest value. Not searched are integers, block formats and scales. The
-    answer holds for this K; finite operands are asked only.
+    length, fraction bits, sticky bit, exponent of zero), exact, pairwise and floored blocks, the
+    dot products of CPUs (descendingL, evenoddL, dot2), with their schedules; for accumulator,
+    product, adder, output and operands the formats fp32, fp22 (`float(e=8,p=14)`), tf32, fp16,
+    bf16, e5m2, e4m3 (an accumulator of another precision with the exponents of float32) in every
+    mode but stochastic, with subnormals or without, with overflow to infinity or to the largest
+    value. Not searched are integers, block formats and scales. The answer holds for this K; finite
+    operands are asked only.
 
     Cost: 25 to 60 queries; seconds to minutes of the CPU for the model.
 
@@ -229,10 +234,17 @@ def _fresh(box: BlackBox, facts: Facts, rng: np.random.Generator) -> list[Answer
 
 def _at_the_edges(spec: MatmulSpec, edges: Edges) -> list[MatmulSpec]:
     """Return a spec with the subnormals, overflows and exponents of zero that agree, if any do."""
-    usual = [(order, flushes) for flushes in _FLUSHED for order in _orders(spec)]
-    others = [(order, ()) for order in _orders(spec, _ZEROS)]
-    for pairs in (usual[: len(usual) // len(_FLUSHED)], usual, others):
-        tried = (_changed(spec, order, flushes, flushed) for order, flushes in pairs)
+    usual = [(order, flushes, flushed) for flushes in _FLUSHED for order in _orders(spec)]
+    others = [(order, (), flushed) for order in _orders(spec, _ZEROS)]
+    tiny = [
+        (spec.order, flushes, partial(flushed, subnormals=kind))
+        for kind in _TINY
+        for flushes in _FLUSHED[1:]
+    ]
+    plain = usual[: len(usual) // len(_FLUSHED)]
+    for ways in (plain, usual, tiny, others):
+        changed = (_changed(spec, *way) for way in ways)
+        tried = chain(changed, _machines(spec) if ways is plain else ())
         small = [x for x in tried if x is not None and explains(x, edges.tiny)]
         for overflows in _SATURATED:
             large = (_changed(x, x.order, overflows, saturating) for x in small)
@@ -289,16 +301,17 @@ def _orders(spec: MatmulSpec, zeros: int = 0) -> Iterator[AnyOrder]:
 
 
 def _contradicted(box: BlackBox, facts: Facts, tried: list[MatmulSpec]) -> Identified:
-    """Return the nearest spec, and the first result that it does not have."""
+    """Return the nearest spec, and the first result that it does not have, a finite one if any."""
     shares = [(share(spec, box.answers), spec) for spec in tried or _plain(facts)]
     best, spec = max(shares, key=lambda pair: pair[0])
-    found = next(_contradictions(spec, box.answers), None)
+    found = [*_contradictions(spec, box.answers)]
+    finite = (x for x in found if np.isfinite([x.result, x.expected]).all())
     return Identified(
         spec=None,
         equals=(),
         nearest=spec,
         share=best,
-        contradiction=found,
+        contradiction=next(finite, found[0] if found else None),
         queries=len(box.answers),
         compared=0,
         findings=tuple(facts.findings),

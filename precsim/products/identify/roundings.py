@@ -276,9 +276,11 @@ def _exponents(x: np.ndarray, fmt: FloatFormat) -> np.ndarray:
     return np.asarray(np.maximum(np.frexp(x.astype(np.float64))[1] - 1, fmt.emin))
 
 
-def flushed(part: RoundingSpec) -> RoundingSpec:
+def flushed(
+    part: RoundingSpec, subnormals: SubnormalMode = SubnormalMode.FLUSH_AFTER_ROUNDING
+) -> RoundingSpec:
     """Return a rounding whose subnormal results become zero."""
-    return replace(part, subnormals=SubnormalMode.FLUSH_AFTER_ROUNDING)
+    return replace(part, subnormals=subnormals)
 
 
 def saturating(part: RoundingSpec) -> RoundingSpec:

@@ -59,6 +59,13 @@ def assert_found(spec: str, formats: str | tuple[str, str], shape: tuple[int, in
         ("h100:bf16:splitk2x32", "bf16"),
         ("mi300x:fp16", "fp16"),
         ("mi250:fp16", "fp16"),
+        ("avx512:bf16", "bf16"),
+        ("amx:bf16", "bf16"),
+        ("arm:bf16", "bf16"),
+        ("fp16_fp16_fp16[rtz]:evenodd8", "fp16"),
+        ("fp16_fp16_fp32[rnp]->bf16:descending16", "fp16"),
+        # Products that are rounded less than sums are.
+        pytest.param("bf16_bf16_bf16[rtn]:pairs32:product=fp32", "bf16", marks=pytest.mark.slow),
         # Sums of more bits than a step keeps; short steps in chains; behind few bits.
         ("e5m2_e5m2_tf32[rtz]:fused16x8", "e5m2"),
         ("bf16_bf16_fp32:exact4:promote16", "bf16"),
@@ -227,6 +234,32 @@ def test_random_specs_are_recovered(number: int) -> None:
 def test_bad_input_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ps.kernels.identify(lambda a, b: (a @ b).T, **options)
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [(None, "None"), ("1.5", "'1.5'"), (1j, "1j"), ([[object()]], "object object")],
+)
+def test_what_is_no_number_is_named_in_one_line(returned: Any, what: str) -> None:
+    with pytest.raises(TypeError, match=what) as caught:
+        ps.kernels.identify(lambda a, b: returned, formats="bf16", shape=(1, 1, 4))
+    assert "allowed are arrays of real numbers of shape (1, 1)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected", "text"),
+    [
+        (1.5, 0.5, "0x1.8000000000000p+0 instead of 0x1.0000000000000p-1"),
+        (np.nan, np.inf, "NaN instead of infinity: both overflow, and it treats infinity"),
+        (-np.inf, -1.0, "-infinity instead of -0x1.0000000000000p+0: it overflows there"),
+        (448.0, np.inf, "instead of infinity: it does not overflow there"),
+    ],
+)
+def test_a_contradiction_says_what_overflows(result: float, expected: float, text: str) -> None:
+    one = np.ones(1, np.float32)
+    wrong = ps.kernels.Contradiction(a=one, b=one, result=result, expected=expected)
+    assert text in str(wrong)
 
 
 def test_results_beyond_float32_are_refused() -> None:
