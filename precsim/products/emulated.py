@@ -201,14 +201,14 @@ def _fast_loop(
         return pallas_gpu.over_tiles(program, total, [columns], [b], tiles=_TILES)
 
     plain = partial(_loop, step=step, axis=axis)
-    start = first_value(a.mT if k_first else a, b, c)
     if depth == 0:
-        return plain(a, b, start)
-    return pallas_gpu.by_platform(tiled, plain, a, b, start)
+        return plain(a, b, c)
+    return pallas_gpu.by_platform(tiled, plain, a, b, first_value(a.mT if k_first else a, b, c))
 
 
-def _loop(a: Array, b: Array, total: Array, *, step: MultiplyAdd, axis: int) -> Array:
-    """Run `step` over k, ascending."""
+def _loop(a: Array, b: Array, c: Array | None, *, step: MultiplyAdd, axis: int = -1) -> Array:
+    """Run `step` over k, ascending; `axis`, -1 or -2, is that of K in a."""
+    total = first_value(a if axis == -1 else a.mT, b, c)
     # XLA simplifies 0 + x to x, which is wrong for x = -0, once a loop of one step is unrolled.
     total = kept_apart(total)
     slice_of: Any = partial(lax.dynamic_slice_in_dim, slice_size=1, allow_negative_indices=False)

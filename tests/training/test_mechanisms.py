@@ -111,7 +111,7 @@ def test_adam_trains_with_buffers_of_16_and_of_8_bits(states: str) -> None:
     """
     expected, _ = digits_by_adam(optax.adam(0.01))
     policy = ps.Policy.parse(f"fp32,{states}")
-    named = {name: spec for name, spec in policy.buffers.items() if name}
+    named: Any = {name: spec for name, spec in policy.buffers.items() if name}
     rounded = ps.optax.round_states(optax.adam(0.01), policy.optimizer_state, **named)
     got, loss = digits_by_adam(rounded)
     assert abs(got - expected) <= 1.5

@@ -1,5 +1,7 @@
 """A controller against the static choices among its levels, on digits."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -66,7 +68,7 @@ def test_a_controller_needs_fewer_bits_than_every_static_recipe_that_is_as_good(
         return float(np.mean([a.test_accuracy - b.test_accuracy for a, b in pairs]))
 
     def control(reference: ps.TrainResult) -> ps.Feedback:
-        options = {"every": 50, "lost": 1, "swallowed": 1, "patience": 20, "gap": 0.01}
+        options: Any = {"every": 50, "lost": 1, "swallowed": 1, "patience": 20, "gap": 0.01}
         losses = tuple(reference.losses)
         return ps.Feedback(levels=(low, "bf16_sr"), reference=losses, **options)
 

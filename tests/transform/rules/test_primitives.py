@@ -251,7 +251,7 @@ def test_a_function_applied_in_place_is_emulated(where: Any) -> None:
     index = where if isinstance(where, (int, slice)) else np.array(where)
     fun = lambda x: x.at[index].apply(lambda y: jnp.sin(y * 1.7) / 3)
     expected = bf16(X)
-    one_third = lambda y: bf16(bf16(np.sin(bf16(y * bf16(1.7)))) / 3)
+    one_third: Any = lambda y: bf16(bf16(np.sin(bf16(y * bf16(1.7)))) / 3)
     for n in [m for m in (where if isinstance(where, list) else [where]) if m != 9]:
         expected[n] = one_third(expected[n])
     np.testing.assert_array_equal(jax.jit(emulate(fun, BF16))(jnp.asarray(X)), expected)
