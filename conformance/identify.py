@@ -2,7 +2,7 @@
 
     python -m conformance.identify --specs 100 --seed 0
     python -m conformance.identify --specs 1 --seed 0 --first 17    # one of them again
-    python -m conformance.identify --specs 20 --cpus                # units of x86 and Arm
+    python -m conformance.identify --specs 20 --cpus                # orders of x86 and Arm
     python -m conformance.identify --kernels                        # NumPy, XLA here (and its GPU)
 
 Spec number i of a seed is drawn from all families and options that `identify` searches. Only a
