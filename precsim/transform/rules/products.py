@@ -210,8 +210,9 @@ def _carried(op: Operation, sides: tuple[RoundingSpec | None, ...]) -> list[Arra
     if not is_narrow or all(x.dtype == np.float32 for x in arrays):
         return arrays
     for n, side in enumerate(sides):
-        is_plain = side is not None and scaled_format(side.format) is None
-        own = side if is_plain and side.mode is not RoundingMode.STOCHASTIC else _FLOAT32
+        own = _FLOAT32
+        if side is not None and scaled_format(side.format) is None:
+            own = own if side.mode is RoundingMode.STOCHASTIC else side
         arrays[n] = op.brought(n, own).astype(np.float32)
     return arrays
 
