@@ -278,7 +278,7 @@ def test_functions_applied_in_place_and_moving_bounds() -> None:
     x = _numbers(4)
     applied = lambda x: jnp.sum(x.at[np.array([1, 1, 3])].apply(lambda y: jnp.sin(y * 1.7)))
     report = ps.analyze(applied, x, policy="bf16")
-    y = np.float64(x)
+    y = np.asarray(x, np.float64)
     for n in (1, 1, 3):
         y[n] = np.sin(y[n] * np.float64(np.float32(1.7)))
     assert report.closes
