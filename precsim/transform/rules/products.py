@@ -212,7 +212,7 @@ def _carried(op: Operation, sides: tuple[RoundingSpec | None, ...]) -> list[Arra
     for n, side in enumerate(sides):
         own = _FLOAT32
         if side is not None and scaled_format(side.format) is None:
-            own = _FLOAT32 if side.mode is RoundingMode.STOCHASTIC else side
+            own = own if side.mode is RoundingMode.STOCHASTIC else side
         arrays[n] = op.brought(n, own).astype(np.float32)
     return arrays
 
