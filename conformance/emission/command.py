@@ -29,7 +29,7 @@ SOURCES = ("fp32", "bf16")
 OPERATIONS = ("convert", *(name for name in OPERANDS if name != "round"), "dot")
 MOST_PRODUCTS = 1024
 """Of a dot product; checker.c has room for their words."""
-WHOLE = "about 8 minutes of one core and 140 MB in hex"
+WHOLE = "by an estimate 8 minutes of one core and 140 MB in hex"
 """What it takes to write all functions: 4.3 million hard cases, and 1000 random ones of each."""
 EPILOG = f"""
 All functions take {WHOLE}. Some of them:
