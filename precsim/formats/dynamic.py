@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
-
-import numpy as np
+from itertools import pairwise
+from struct import pack, unpack
+from typing import ClassVar
 
 from precsim.formats.arguments import integer
 from precsim.formats.catalogue import FORMATS
@@ -54,7 +54,7 @@ class DynamicFormat(InNotebooks):
     --------
     >>> import precsim as ps
     >>> fmt = ps.get_format("dynamic8_block256")
-    >>> fmt.bits_per_element, [float(x) for x in fmt.table[[0, 126, 127, 128, 255]]]
+    >>> fmt.bits_per_element, [fmt.table[code] for code in (0, 126, 127, 128, 255)]
     (8.125, [-0.992968738079071, -5.500000384017767e-07, 0.0, 5.500000384017767e-07, 1.0])
     """
 
@@ -78,17 +78,9 @@ class DynamicFormat(InNotebooks):
         return next(fmt for fmt in FORMATS if fmt.name == "fp32")
 
     @property
-    def table(self) -> Any:
-        """The values, float32 of shape (256,), from the smallest to the largest."""
+    def table(self) -> tuple[float, ...]:
+        """The 256 values of float32, from the smallest to the largest."""
         return _table(self.is_signed)
-
-    @property
-    def starts(self) -> Any:
-        """For each code but the first: the smallest float32 that is nearer to it than to the last.
-
-        A number in the middle of two values goes to the smaller one.
-        """
-        return _starts(self.is_signed)
 
     @property
     def bits_per_element(self) -> float:
@@ -111,30 +103,24 @@ def dynamic_format(name: str) -> DynamicFormat | None:
 
 
 @lru_cache(maxsize=2)
-def _table(is_signed: bool) -> Any:
-    values = [np.float32(0), np.float32(1)]
-    low, one = np.float32(0.1), np.float32(1)
+def _table(is_signed: bool) -> tuple[float, ...]:
+    values, low = [0.0, 1.0], _float32(0.1)
     for level in range(_LEVELS):
         parts = 2 ** (level + (not is_signed))
-        step, k = (one - low) / np.float32(parts), np.arange(parts + 1, dtype=np.float64)
-        # A fused multiplication and addition: float64 holds the product, float32 is rounded to.
-        ends = np.where(k < (parts + 1) // 2, low + step * k, one - step * (parts - k))
-        ends = ends.astype(np.float32)
-        middles = (ends[1:] + ends[:-1]) / np.float32(2)
-        found = np.float32(10.0 ** (level + 1 - _LEVELS)) * middles
-        values += [*found, *-found] if is_signed else [*found]
-    return _frozen(np.sort(np.array(values, np.float32)))
+        step = _float32(1 - low) / parts
+        # A fused multiplication and addition, from the nearer end: float64 holds the product.
+        ends = [
+            _float32(low + step * k if k < (parts + 1) // 2 else 1 - step * (parts - k))
+            for k in range(parts + 1)
+        ]
+        decade = _float32(10.0 ** (level + 1 - _LEVELS))
+        for below, above in pairwise(ends):
+            value = _float32(decade * (_float32(below + above) / 2))
+            values += [value, -value] if is_signed else [value]
+    return tuple(sorted(values))
 
 
-@lru_cache(maxsize=2)
-def _starts(is_signed: bool) -> Any:
-    table = _table(is_signed).astype(np.float64)
-    middles = (table[1:] + table[:-1]) / 2  # exact
-    nearest = middles.astype(np.float32)
-    above = np.nextafter(nearest, np.float32(2))
-    return _frozen(np.where(nearest > middles, nearest, above).astype(np.float32))
-
-
-def _frozen(x: Any) -> Any:
-    x.flags.writeable = False
-    return x
+def _float32(x: float) -> float:
+    """Round to the nearest float32, ties to even."""
+    rounded: float = unpack("f", pack("f", x))[0]
+    return rounded

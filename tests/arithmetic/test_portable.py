@@ -317,7 +317,7 @@ def test_a_result_has_one_kernel_however_many_use_it() -> None:
     alone = jax.jit(partial(p.exp)).lower(jnp.ones((8, 8))).compile().as_text()
     assert text is not None
     assert alone is not None
-    assert text.count(" = ") < 1.2 * alone.count(" = ")
+    assert text.count(" = ") < 1.5 * alone.count(" = ")
 
 
 @pytest.mark.long

@@ -6,11 +6,12 @@ infinite; code = that of the table's value nearest to fl(x * factor), the smalle
 (quantize_blockwise), whose `torch.argmin` takes the first of two equal distances.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from precsim._arrays import Array, bitcast, namespace, on_plain_arrays
+from precsim._arrays import Array, namespace, on_plain_arrays
 from precsim._loops import computed_once
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.dynamic import DynamicFormat
@@ -39,7 +40,7 @@ def quantize_blocks(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Codes:
     divisor = select(amax == u(0), one, amax)
     factor = computed_once(float_steps.divide(one, divisor, carrier, float_steps.SATURATE))
     scaled = float_steps.multiply(bits, factor[..., None], carrier, float_steps.SATURATE)
-    starts = xp.asarray(_in_order(bitcast(fmt.starts, np.uint32), carrier))
+    starts = xp.asarray(_in_order(_starts(fmt).view(np.uint32), carrier))
     codes = xp.searchsorted(starts, _in_order(scaled, carrier), side="right")
     return Codes(codes.astype(np.uint8), select(is_lost, u(carrier.quiet_nan), amax))
 
@@ -47,8 +48,20 @@ def quantize_blocks(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Codes:
 @on_plain_arrays
 def dequantize_blocks(codes: Array, scales: Array, fmt: DynamicFormat, carrier: Carrier) -> Array:
     """Return the patterns of value * scale, the exact product rounded once."""
-    table = namespace(codes).asarray(bitcast(fmt.table, np.uint32))
+    table = namespace(codes).asarray(np.array(fmt.table, np.float32).view(np.uint32))
     return times_scales(table[codes.astype(np.int32)], scales, carrier)
+
+
+@lru_cache(maxsize=2)
+def _starts(fmt: DynamicFormat) -> Any:
+    """Return, for each code but the first, the smallest float32 nearer to it than to the last.
+
+    A number in the middle of two values goes to the smaller one.
+    """
+    table = np.array(fmt.table)
+    middles = (table[1:] + table[:-1]) / 2  # exact
+    nearest = middles.astype(np.float32)
+    return np.where(nearest > middles, nearest, np.nextafter(nearest, np.float32(2)))
 
 
 def _in_order(bits: Any, carrier: Carrier) -> Any:
