@@ -47,7 +47,7 @@ def test_the_command_serves_the_page_until_it_is_interrupted() -> None:
     [
         ("70000", "--port is 70000; allowed are integers from 0 to 65535"),
         ("-1", "--port is -1; allowed are integers from 0 to 65535"),
-        ("x", "invalid int value: 'x'"),
+        ("x", "'x' is not a whole number"),
     ],
 )
 def test_ports_that_are_none(port: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
