@@ -196,6 +196,10 @@ WRONG = (
     (("sweep", "grid.toml", "--tries", "0", "--no-cache"), "--tries is 0; allowed are"),
     (("sweep", "rescue", "x.sqlite"), "needs --out NEW.sqlite"),
     (("sweep", "plot", "empty.sqlite"), "has no finished runs to compare"),
+    (("sweep", "plot", "empty.sqlite", "--out", "a.pdf"), "--out is 'a.pdf'; allowed are"),
+    (("sweep", "plot", "empty.sqlite", "--out", "grid"), "--out is 'grid'; allowed are"),
+    (("sweep", "table", "empty.sqlite", "--out", "t.txt"), "--out is given with table, which"),
+    (("sweep", "status", "empty.sqlite", "--out", "t.txt"), "--out is given with status, which"),
 )
 
 
