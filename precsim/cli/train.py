@@ -186,6 +186,11 @@ def _run(args: argparse.Namespace, begun: dict[str, Any] | None, settings: dict[
         raise ValueError("--compare-bits is given without --verify-bits N")
     if args.verify_bits is not None:
         integer(args.verify_bits, "--verify-bits", 1)
+        if args.verify_bits > args.steps:
+            raise ValueError(
+                f"--verify-bits is {args.verify_bits}; allowed with --steps {args.steps} are 1 to "
+                f"{args.steps}"
+            )
     reference = ("fp32",) if args.verify_bits is None else ()
     texts = args.policy or (() if args.schedule else DEFAULT_POLICIES)
     policies = [read_policy(text) for text in (*reference, *texts)]
