@@ -187,6 +187,24 @@ def test_rescue_copies_into_a_new_file(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"{file}: not intact (" in capsys.readouterr().out
 
 
+def test_results_in_a_folder_for_reading_only_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: SQLite makes files beside one that it reads, unless it is told that nobody writes."""
+    file, new = made(tmp_path), tmp_path / "new.sqlite"
+    shown = {}
+    for is_writable in (True, False):
+        monkeypatch.setattr(os, "access", lambda *_, says=is_writable: says)
+        with Store(file) as store:
+            assert len(list(store.runs())) == 10
+            assert ([file] == [*tmp_path.iterdir()]) is not is_writable
+        for verb in ("status", "table"):
+            assert main(["sweep", verb, str(file), "--json"]) == 0
+        shown[is_writable] = capsys.readouterr().out
+    assert shown[True] == shown[False]
+    assert main(["sweep", "rescue", str(file), "--out", str(new)]) == 0
+
+
 WRONG = (
     (("sweep", "grid.json"), "GRID is 'grid.json'; allowed are"),
     (("sweep", "table"), "precsim sweep table needs a FILE"),
