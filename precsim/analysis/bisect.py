@@ -175,7 +175,8 @@ def bisect_runs(
     Raises
     ------
     ValueError
-        If the runs have no common steps, or start differently.
+        If the runs have no common steps, start differently, or take other examples, as with another
+        seed.
     TypeError
         If `ours` or `theirs` is no path.
 
@@ -207,6 +208,11 @@ def bisect_runs(
     if state is None:
         state, good = prepared[0].state, 0
     batches = [prepared[0].batch(k) for k in range(good, bad)]
+    for k, batch in enumerate(batches, good):
+        if hash_state(batch) != hash_state(prepared[1].batch(k)):
+            raise ValueError(
+                f"{ours} and {theirs} take other examples in step {k + 1}: {_settings_of(runs)}"
+            )
     found = find_divergence(replays[0], replays[1], state, batches, first_step=good + 1)
     departs = None
     if found is None:
@@ -236,6 +242,14 @@ def _first_unequal(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
     """Return the first tensor whose hashes differ, or that one side lacks."""
     names = sorted({*ours, *theirs} - {""})
     return next((n for n in names if ours.get(n) != theirs.get(n)), "no tensor by itself")
+
+
+def _settings_of(runs: list[StoredRun]) -> str:
+    """Return in which settings two runs differ."""
+    first, second = (run.said("config", dict) for run in runs)
+    pairs = {name: (first[name], second.get(name)) for name in first}
+    unlike = [f"{name} is {a!r} and {b!r}" for name, (a, b) in pairs.items() if a != b]
+    return ", ".join(unlike) or "their settings are the same, their data are not"
 
 
 def _config(run: StoredRun, backend: str | None, steps: int) -> TrainConfig:

@@ -9,7 +9,7 @@ from precsim.analysis.cost.built_in import task_of
 from precsim.analysis.cost.cost import Cost, cost, of_task
 from precsim.analysis.cost.table import LEGEND, cost_table
 from precsim.cli.console import PlainConsole
-from precsim.cli.output import naming_options, print_words
+from precsim.cli.output import naming_options, of_own_code, print_words
 from precsim.training.config import OPTIMIZERS, TrainConfig
 from precsim.training.data.registry import TASKS
 from precsim.training.models.registry import MODELS
@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
                 f"A step of {config.model} on {config.task}, batch of {config.batch_size}, "
                 f"{config.optimizer}"
             )
-            costs = _of_model(config, policies)
+            with of_own_code(config.model, config.task):
+                costs = _of_model(config, policies)
         else:
             optimizer = args.optimizer
             costs = [cost(args.parameters, policy=p, optimizer=optimizer) for p in policies]

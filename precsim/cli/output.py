@@ -129,6 +129,19 @@ def naming_options(options: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
+def of_own_code(*names: str) -> Iterator[None]:
+    """Let what MODULE:FUNCTION among the names raises be one line: it is no defect of precsim."""
+    try:
+        yield
+    except Exception as error:
+        own = any(":" in name for name in names)
+        if not own or is_expected(error) or isinstance(error, ModuleNotFoundError):
+            raise
+        notes = [note for note in getattr(error, "__notes__", ()) if note.startswith("raised by")]
+        raise ValueError("; ".join([describe(error), *notes])) from error
+
+
+@contextmanager
 def reported(what: str, failures: dict[str, str], *, with_traceback: bool) -> Iterator[None]:
     """Let the rest go on after something fails: print one line, and keep it in `failures`."""
     try:

@@ -107,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     if args.what in _VERBS:
         if args.file is None:
             raise ValueError(f"precsim sweep {args.what} needs a FILE of results")
+        if args.out is not None and args.what in ("status", "table"):
+            raise ValueError(f"--out is given with {args.what}, which writes no file")
         of_verb: dict[str, Callable[[argparse.Namespace], int]] = {
             "status": _status,
             "table": _table,
@@ -339,6 +341,10 @@ def _plot(args: argparse.Namespace) -> int:
     from precsim.analysis.plots.figures import figure
     from precsim.analysis.plots.intervals import plot_intervals
 
+    if args.out is not None and args.out.suffix not in (".png", ".svg"):
+        raise ValueError(
+            f"--out is {str(args.out)!r}; allowed are names of files that end in .png or .svg"
+        )
     with Store(args.file) as store:
         found = blocks(store.runs(), args.level)
     if not any(len(block.rows) > 1 for block in found):

@@ -18,7 +18,7 @@ from precsim.arithmetic.sums.all_reduce import ALGORITHMS
 from precsim.cli import cache, devices, resume, run_directory, verify
 from precsim.cli.console import PlainConsole
 from precsim.cli.jobs import train_all
-from precsim.cli.output import naming_options, print_rows, reported
+from precsim.cli.output import naming_options, of_own_code, print_rows, reported
 from precsim.cli.policies import WORDS, read_policy, read_schedule
 from precsim.cli.progress import Progress, live_screen
 from precsim.formats.arguments import integer
@@ -186,6 +186,11 @@ def _run(args: argparse.Namespace, begun: dict[str, Any] | None, settings: dict[
         raise ValueError("--compare-bits is given without --verify-bits N")
     if args.verify_bits is not None:
         integer(args.verify_bits, "--verify-bits", 1)
+        if args.verify_bits > args.steps:
+            raise ValueError(
+                f"--verify-bits is {args.verify_bits}; allowed with --steps {args.steps} are 1 to "
+                f"{args.steps}"
+            )
     reference = ("fp32",) if args.verify_bits is None else ()
     texts = args.policy or (() if args.schedule else DEFAULT_POLICIES)
     policies = [read_policy(text) for text in (*reference, *texts)]
@@ -211,12 +216,13 @@ def _run(args: argparse.Namespace, begun: dict[str, Any] | None, settings: dict[
         run_directory.check_place(path)
     run_directory.require_device()
     Devices.parse(args.devices).mesh()
-    data = _data(configs[0])
-    _check_size(configs[0], data)
-    for config in configs:
-        schedule = schedule_from(config.policy)
-        for policy in schedule.policies if schedule else (config.policy,):
-            check_policy(data, replace(config, policy=policy))
+    with of_own_code(args.model, settings["task"]):
+        data = _data(configs[0])
+        _check_size(configs[0], data)
+        for config in configs:
+            schedule = schedule_from(config.policy)
+            for policy in schedule.policies if schedule else (config.policy,):
+                check_policy(data, replace(config, policy=policy))
     if args.verify_bits is not None:
         return verify.run(args, path, data, configs)
     if args.process:

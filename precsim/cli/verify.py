@@ -113,7 +113,7 @@ def _log(config: TrainConfig, data: Data | Stream, args: argparse.Namespace) -> 
     stored = None if args.compare_bits is None else _stored(args.compare_bits, name)
     digest = data_hash(data)
     if stored is not None:
-        _check_data(stored, digest)
+        _check_data(stored, digest, config.task)
     about = {
         "name": name,
         "policy": str(config.policy),
@@ -151,12 +151,12 @@ def data_hash(data: Data | Stream) -> str:
     return digest.hexdigest()
 
 
-def _check_data(stored: Path, data: str) -> None:
+def _check_data(stored: Path, data: str, task: str) -> None:
     theirs = read_run(stored).said("data", str)
     if theirs not in (None, data):
+        hint = "; name the folder with its text.txt by --data-dir" if task == "text" else ""
         raise ValueError(
-            f"the training data differ from those of {stored} (SHA-256 {data[:16]} against {theirs[:16]}); for "
-            "task text, name the folder with its text.txt by --data-dir"
+            f"the training data differ from those of {stored} (SHA-256 {data[:16]} against {theirs[:16]}){hint}"
         )
 
 

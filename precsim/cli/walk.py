@@ -206,7 +206,7 @@ def _print_result(found: Walk) -> None:
 
 def _error(found: Walk) -> str:
     if found.ulps is None:
-        is_same = repr(found.value) == repr(found.exact)
+        is_same = exact_text(found.value) == found.exact_text
         has_value = bool(found.steps[-1].rounding.bits)  # not NaN where the format has none
         return "none" if is_same and has_value else "not finite"
     if not found.ulps:

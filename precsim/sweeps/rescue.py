@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from precsim.sweeps.store import Store, run_of
+from precsim.sweeps.store import Store, address_of, run_of
 
 _SHOWN = 200
 """Characters of a fault that are told at most."""
@@ -57,7 +57,7 @@ def rescue(path: Path, new: Path) -> Rescued:
         raise FileExistsError(f"--out is {new}, which exists; name another file")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as old:
+    with closing(sqlite3.connect(address_of(path, "ro"), uri=True)) as old:
         try:
             fault = _fault(old)
             rows, sessions = (_read(old, name, not fault) for name in ("runs", "sessions"))

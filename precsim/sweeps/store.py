@@ -94,6 +94,14 @@ def run_of(row: tuple[Any, ...]) -> Run | None:
     return Run(key=key, cell=cell, facts=facts, result=json.loads(result))
 
 
+def address_of(path: Path, mode: str = "rw") -> str:
+    """Return the URI of a file. Where nothing can be written beside it, SQLite only reads it."""
+    path = path.absolute()
+    if not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
+        mode = "ro&immutable=1"
+    return f"{path.as_uri()}?mode={mode}"
+
+
 class Store:
     """The results of a sweep. A run is in the file, whole, as soon as `add` has returned.
 
@@ -119,7 +127,12 @@ class Store:
         if not create and not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; precsim sweep GRID.toml makes one")
         with told(path):
-            self._connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+            self._connection = sqlite3.connect(
+                path if create else address_of(path),
+                timeout=WAIT_SECONDS,
+                isolation_level=None,
+                uri=not create,
+            )
             try:
                 self._prepare(create)
             except BaseException:

@@ -87,10 +87,10 @@ def test_one_operation_done_by_the_platform_is_named(
     assert found.operation.startswith("new ")
 
 
-def store(folder: Path, *, steps: int, flip_at: int | None = None) -> Path:
+def store(folder: Path, *, steps: int, flip_at: int | None = None, **settings: Any) -> Path:
     """Store a run, one of whose weights may be flipped after a step."""
     folder.mkdir()
-    config = replace(CONFIG, steps=steps)
+    config = replace(CONFIG, steps=steps, **settings)
     run = prepare_run(config)
     about = {"policy": str(config.policy), "config": config_fields(config)}
     log = ps.replay.BitLog(every=1, folder=folder, about=about)
@@ -137,3 +137,35 @@ def test_runs_without_a_common_start_are_refused(tmp_path: Path) -> None:
     (other / "hashes.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="differ at their first common step, 0"):
         bisect_runs(ours, other)
+
+
+def test_runs_of_other_examples_are_refused(tmp_path: Path) -> None:
+    """Defect: the second run, of another seed, was said to be no run of its own configuration."""
+    model: dict[str, Any] = {
+        "model": "linear",
+        "task": "regression",
+        "policy": "bf16",
+    }  # starts at 0 for all seeds
+    ours = store(tmp_path / "a", steps=2, **model)
+    other = store(tmp_path / "b", steps=2, **model, seed=1)
+    with pytest.raises(ValueError, match=r"take other examples in step 1: seed is 0 and 1$"):
+        bisect_runs(ours, other)
+    fewer = store(tmp_path / "c", steps=2, **model, batch_size=CONFIG.batch_size // 2)
+    with pytest.raises(
+        ValueError, match=r"take other examples in step 1: batch_size is \d+ and \d+$"
+    ):
+        bisect_runs(ours, fewer)
+
+
+def test_folder_of_a_command_stands_for_its_only_policy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: what `train --verify-bits --out` had been given was no RUN, and no line said why."""
+    (tmp_path / "a").mkdir()
+    policy = store(tmp_path / "a" / "bf16", steps=1)
+    assert main(["bisect", str(tmp_path / "a"), str(policy)]) == 0
+    other = store(tmp_path / "a" / "fp16", steps=1)
+    capsys.readouterr()
+    assert main(["bisect", str(tmp_path / "a"), str(policy)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"which has several policies; allowed is one of {policy}, {other}")

@@ -187,6 +187,24 @@ def test_rescue_copies_into_a_new_file(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"{file}: not intact (" in capsys.readouterr().out
 
 
+def test_results_in_a_folder_for_reading_only_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: SQLite makes files beside one that it reads, unless it is told that nobody writes."""
+    file, new = made(tmp_path), tmp_path / "new.sqlite"
+    shown = {}
+    for is_writable in (True, False):
+        monkeypatch.setattr(os, "access", lambda *_, says=is_writable: says)
+        with Store(file) as store:
+            assert len(list(store.runs())) == 10
+            assert ([file] == [*tmp_path.iterdir()]) is not is_writable
+        for verb in ("status", "table"):
+            assert main(["sweep", verb, str(file), "--json"]) == 0
+        shown[is_writable] = capsys.readouterr().out
+    assert shown[True] == shown[False]
+    assert main(["sweep", "rescue", str(file), "--out", str(new)]) == 0
+
+
 WRONG = (
     (("sweep", "grid.json"), "GRID is 'grid.json'; allowed are"),
     (("sweep", "table"), "precsim sweep table needs a FILE"),
@@ -196,6 +214,10 @@ WRONG = (
     (("sweep", "grid.toml", "--tries", "0", "--no-cache"), "--tries is 0; allowed are"),
     (("sweep", "rescue", "x.sqlite"), "needs --out NEW.sqlite"),
     (("sweep", "plot", "empty.sqlite"), "has no finished runs to compare"),
+    (("sweep", "plot", "empty.sqlite", "--out", "a.pdf"), "--out is 'a.pdf'; allowed are"),
+    (("sweep", "plot", "empty.sqlite", "--out", "grid"), "--out is 'grid'; allowed are"),
+    (("sweep", "table", "empty.sqlite", "--out", "t.txt"), "--out is given with table, which"),
+    (("sweep", "status", "empty.sqlite", "--out", "t.txt"), "--out is given with status, which"),
 )
 
 

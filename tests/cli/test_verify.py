@@ -190,7 +190,9 @@ def test_other_data_are_refused(
     """A different text is no difference between machines: not status 1."""
     words = [*WORDS, "2", "--compare-bits", str(stored), "--seed", "1", "--out"]
     assert main([*words, str(tmp_path / "run")]) == 2
-    assert "the training data differ from those of" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the training data differ from those of" in line
+    assert "text.txt" not in line
     assert not (tmp_path / "run").exists()
 
 
@@ -199,6 +201,7 @@ def test_other_data_are_refused(
     [
         (["--compare-bits", "x"], "--compare-bits is given without --verify-bits N"),
         (["--verify-bits", "0"], "--verify-bits is 0; allowed are integers from 1 on"),
+        (["--verify-bits", "5", "--steps", "4"], "--verify-bits is 5; allowed with --steps 4 are"),
         (["--verify-bits", "x"], "argument --verify-bits: 'x' is not a whole number"),
         (["--verify-bits", "2", "--compare-bits", "nowhere"], "nowhere, which does not exist"),
         (["--verify-bits", "2", "--compare-bits", "text"], "text is not a file of hashes"),

@@ -1,6 +1,7 @@
 """`precsim walk`: what it prints fits, says all, and is that of `ps.walk`."""
 
 import json
+import math
 import re
 import time
 
@@ -139,3 +140,20 @@ def test_nan_of_no_format_is_not_called_exact(capsys: pytest.CaptureFixture[str]
         out = printed(capsys, "nan", "--format", spec)
         assert "Exact" not in out
         assert "not finite" in out
+
+
+@pytest.mark.parametrize("spec", ["fp16", "e4m3", "e4m3fnuz", "fp64", "q3.4", "bf16:saturate"])
+def test_numbers_of_many_digits(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Defect: where the exact result had 4,300 digits, the last line was Python's own refusal."""
+    for given in ("1e4400", "-1e9999 * 1e9999", "1e-9999 / 1e9999", "sqrt(1e9999 * 1e9999)"):
+        *_, last = printed(capsys, "--format", spec, "--", given).splitlines()
+        assert last.startswith("  error ")
+        assert ("not finite" in last) == (not math.isfinite(ps.walk(given, spec).value))
+
+
+@pytest.mark.parametrize("given", ["1 / 0", "inf", "-inf", "0 / 0", "-1e9999 * inf"])
+def test_no_error_where_the_exact_result_is_not_finite_either(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    *_, last = printed(capsys, "--format", "fp16", "--", given).splitlines()
+    assert last.split() == ["error", "none"]
