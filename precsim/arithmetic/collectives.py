@@ -122,7 +122,7 @@ def _run(function: Callable[..., Result], how: AllReduce, *arrays: Array) -> Res
     if how.algorithm == "platform" and not any(map(is_jax, arrays)):
         return function(how, *arrays)
     ranks = len(arrays[0])
-    return call(function, how, *arrays, steps=4 * ranks, patience=8 * ranks)
+    return call(function, how, *arrays, steps=4 * ranks * len(arrays), patience=8 * ranks)
 
 
 def _check(parts: Array, how: AllReduce) -> None:

@@ -85,12 +85,12 @@ def round_to_steps(x: ArrayLike, step: ArrayLike, fmt: str | AnyFormat | Roundin
     for name, (_, carrier) in arrays.items():
         if carrier is not FLOAT32:
             raise TypeError(f"{name} has dtype {carrier.name}; allowed is float32")
-    both = tuple(array for array, _ in arrays.values())
-    if np.shape(both[1]) != ():
-        raise ValueError(f"step has shape {both[1].shape}; allowed is one number, of shape ()")
-    if any(map(is_jax, both)):
-        return _compiled(*both, spec)
-    return in_numpy(_compiled, *both, spec)
+    x, step = (array for array, _ in arrays.values())
+    if np.shape(step) != ():
+        raise ValueError(f"step has shape {step.shape}; allowed is one number, of shape ()")
+    if is_jax(x) or is_jax(step):
+        return _compiled(x, step, spec)
+    return in_numpy(_compiled, x, step, spec)
 
 
 def _number(step: Any) -> Any:
