@@ -36,7 +36,7 @@ _CONCRETE: set[type] = set()
 def is_jax(x: object) -> TypeGuard[JaxArray]:
     """Return whether `x` is a JAX array or tracer, without importing jax."""
     # The common cases, much faster than the test below.
-    if isinstance(x, (np.ndarray, np.generic)):
+    if x is None or isinstance(x, (np.ndarray, np.generic)):
         return False
     if type(x) in _CONCRETE:
         return True
@@ -94,12 +94,17 @@ def as_array(x: ArrayLike, argument: str = "x") -> Array:
         ) from None
 
 
+_INTEGERS = frozenset(map(np.dtype, "bBhHiIlLqQ"))
+
+
 def as_integers(x: ArrayLike, argument: str) -> Array:
     """Return `x` as a JAX or NumPy array of integers of 8 to 64 bits; refuse any other dtype.
 
     Integers of fewer bits are widened, and an empty list counts as integers. Booleans are refused.
     """
     array = as_array(x, argument)
+    if array.dtype in _INTEGERS:
+        return array
     if not array.size and not is_array(x):
         return array.astype(np.int64)
     name = str(array.dtype)
@@ -111,9 +116,7 @@ def as_integers(x: ArrayLike, argument: str) -> Array:
         )
     if array.dtype.kind == "O" and all(isinstance(v, int) for v in np.asarray(array).flat):
         raise TypeError(f"{argument} has integers of more than 64 bits; allowed are 8 to 64 bits")
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{argument} has dtype {name}; allowed are integers")
-    return array
+    raise TypeError(f"{argument} has dtype {name}; allowed are integers")
 
 
 def _refuse_entries(x: Any, argument: str) -> None:
@@ -193,9 +196,10 @@ def on_plain_arrays(function: Callable[Parameters, Result]) -> Callable[Paramete
 def common_shape(*arrays: Any) -> tuple[int, ...]:
     """Return the shape that arrays broadcast to, at once where all have it."""
     first: tuple[int, ...] = arrays[0].shape
-    if all(x.shape == first for x in arrays[1:]):
-        return first
-    return np.broadcast_shapes(*(x.shape for x in arrays))
+    for x in arrays:
+        if x.shape != first:
+            return np.broadcast_shapes(*(x.shape for x in arrays))
+    return first
 
 
 def within(ids: Array, count: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import precsim as ps
+from benchmarks import calls
 from precsim import _calls
 
 ROWS = np.array([[1.1, 2.5, -0.3], [0.5, -np.inf, 1e-40]], np.float32)
@@ -24,6 +26,8 @@ NUMPY: dict[str, Callable[[], Any]] = {
     "from_integer": lambda: ps.ieee.from_integer(CODES.astype(np.int64) << 40, "fp64"),
     "to_integer": lambda: ps.ieee.to_integer(ROWS, "int64"),
     "accumulate": lambda: ps.accumulate(ROWS, "bf16"),
+    "all_reduce": lambda: ps.all_reduce(ROWS, "ring:bf16"),
+    "feedback": lambda: ps.feedback_all_reduce(ROWS, ROWS, "tree:bf16")[1],
 }
 
 
@@ -41,6 +45,24 @@ def test_large_numpy_arrays_run_compiled_with_the_same_bits(
     assert (compiled.dtype, compiled.shape) == (plain.dtype, plain.shape)
     np.testing.assert_array_equal(compiled, plain)
     compiled[...] = 0  # a copy, which may be written
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", calls.FUNCTIONS)
+def test_a_call_with_jax_arrays_is_one_compiled_program(name: str) -> None:
+    """Defect: `round_to_steps` compiled and ran each of its hundreds of operations by itself."""
+    function = calls.FUNCTIONS[name]
+    run = partial(function.run, dimension_numbers=calls.CONTRACT)
+    arrays = jax.tree.map(jnp.asarray, function.arrays(calls.SMALL))
+    program = jax.make_jaxpr(run if name == "dot_general" else function.run)(*arrays)
+    assert [eqn.primitive.name for eqn in program.eqns] == ["jit"]
+
+
+def test_numpy_adds_in_its_own_order_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the platform adds has other bits under XLA: the library of the array decides."""
+    monkeypatch.setattr("precsim._calls.COMPILED_FROM", 1)
+    parts = np.random.default_rng(3).normal(size=(257, 3)).astype(np.float32)
+    assert ps.all_reduce(parts, "platform").tolist() == parts.sum(0).tolist()
 
 
 def test_pieces_share_one_compilation(

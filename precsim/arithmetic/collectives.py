@@ -4,7 +4,8 @@ An all-reduce gives every rank the sum of what all ranks have. Addition in float
 the order, and algorithms differ in it; where parts travel in a narrow format, each hop rounds.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from precsim.arithmetic.sums.all_reduce import AllReduce
 from precsim.formats.carrier import as_carrier
 from precsim.rounding.round_to import round_to
 from precsim.rounding.spec import RoundingSpec
+
+Result = TypeVar("Result")
 
 
 def all_reduce(parts: ArrayLike, how: str | AllReduce = "doubling") -> Array:
@@ -60,7 +63,7 @@ def all_reduce(parts: ArrayLike, how: str | AllReduce = "doubling") -> Array:
         raise ValueError(f"how is '{how}'; feedback needs feedback_all_reduce and residuals")
     parts, _ = as_carrier(parts, "parts")
     _check(parts, how)
-    return call(_summed, how, parts) if is_jax(parts) else _summed(how, parts)
+    return _run(_summed, how, parts)
 
 
 def feedback_all_reduce(
@@ -111,8 +114,15 @@ def feedback_all_reduce(
     ):
         if given != allowed:
             raise ValueError(f"residuals have {said} {given}; allowed is that of parts, {allowed}")
-    is_traced = is_jax(parts) or is_jax(residuals)
-    return call(_fed_back, how, parts, residuals) if is_traced else _fed_back(how, parts, residuals)
+    return _run(_fed_back, how, parts, residuals)
+
+
+def _run(function: Callable[..., Result], how: AllReduce, *arrays: Array) -> Result:
+    """Run a sum over ranks; what the platform adds in NumPy is never XLA's sum."""
+    if how.algorithm == "platform" and not any(map(is_jax, arrays)):
+        return function(how, *arrays)
+    ranks = len(arrays[0])
+    return call(function, how, *arrays, steps=4 * ranks * len(arrays), patience=8 * ranks)
 
 
 def _check(parts: Array, how: AllReduce) -> None:

@@ -1,6 +1,7 @@
 """Conversions between formats, and from and to integers: one rounding each."""
 
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from precsim._arrays import Array, ArrayLike, as_integers, bitcast, is_jax, is_traced
 from precsim._calls import call_elementwise
-from precsim.formats.arguments import not_allowed, shown
+from precsim.formats.arguments import member, not_allowed, shown
 from precsim.formats.carrier import (
     FLOAT32,
     FLOAT64,
@@ -95,9 +96,7 @@ def convert(
     refuse_scaled(source, "source_format")
     refuse_scaled(spec.format, "target_spec")
     codes = as_codes(codes, source)
-    carrier = smallest_carrier(source)
-    if not spec.format.fits(carrier):
-        carrier = FLOAT64
+    carrier = _wide_enough(spec.format, smallest_carrier(source))
     limits(spec, carrier)  # refuses before any work if no carrier holds both
     if is_jax(codes) and carrier is FLOAT64:
         require_64_bits(f"the conversion of {source} to {spec.format} needs 64 bits")
@@ -158,7 +157,7 @@ def from_integer(n: ArrayLike, spec: SpecLike, *, random_bits: ArrayLike | None 
     spec = RoundingSpec.parse(spec)
     refuse_scaled(spec.format, "spec")
     n = as_integers(n, "n")
-    carrier = FLOAT32 if spec.format.fits(FLOAT32) else FLOAT64
+    carrier = _wide_enough(spec.format, FLOAT32)
     limits(spec, carrier)  # refuses before any work if the carrier cannot hold the format
     random_bits = as_random_bits(random_bits, (n,), carrier, spec, "element of n")
     if any(map(is_jax, (n, random_bits))) and (carrier is FLOAT64 or n.dtype.itemsize == 8):
@@ -218,7 +217,7 @@ def to_integer(
     kind = _integer_dtype(dtype)
     if overflow not in ("saturate", "wrap"):
         raise not_allowed("overflow", overflow, ("saturate", "wrap"))
-    spec = RoundingSpec(format=_INTEGERS[carrier.name], mode=mode)
+    spec = _INTEGERS[carrier.name][member(RoundingMode, mode, "mode")]
     if spec.mode is RoundingMode.STOCHASTIC:
         raise ValueError(
             "mode is 'sr'; allowed are the others (or round_to first, by a spec with 'sr')"
@@ -239,13 +238,19 @@ def _integer_dtype(given: Any) -> np.dtype[Any]:
     raise TypeError(f"dtype is {what}; allowed are integers of 8 to 64 bits, such as 'int8'")
 
 
-# The integers below 2**(p + 1) are floating-point numbers whose subnormals have the quantum 1.
-_INTEGERS = {
-    c.name: FloatFormat(
-        name="integers", precision=c.precision, exponent_bits=2, bias=2 - c.precision
-    )
-    for c in (FLOAT32, FLOAT64)
-}
+@lru_cache(maxsize=1024)
+def _wide_enough(fmt: Format, carrier: Carrier) -> Carrier:
+    return carrier if fmt.fits(carrier) else FLOAT64
+
+
+def _to_integers(c: Carrier) -> dict[RoundingMode, RoundingSpec]:
+    """Return the roundings to integers, which below 2**(p + 1) are numbers with the quantum 1."""
+    bias = 2 - c.precision
+    fmt = FloatFormat(name="integers", precision=c.precision, exponent_bits=2, bias=bias)
+    return {mode: RoundingSpec(format=fmt, mode=mode) for mode in RoundingMode}
+
+
+_INTEGERS = {c.name: _to_integers(c) for c in (FLOAT32, FLOAT64)}
 
 
 def _convert(

@@ -44,24 +44,25 @@ def _apply(operation: Operation, random_bits: Array | None, *operands: Array) ->
 
 def common_carrier(operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Carrier]:
     """Return operands as arrays of one carrier whose shapes broadcast, and that carrier."""
-    named = dict(zip("xyz", operands, strict=False))
-    # Python numbers take the carrier of the arrays beside them, when that is exact.
-    found = (as_carrier(x, name)[1] for name, x in named.items() if is_array(x))
-    beside = next(found, None)
-    arrays, carriers = [], []
-    for name, x in named.items():
-        if beside is None or is_array(x):
-            array, carrier = as_carrier(x, name)
-        else:
-            array, carrier = exactly(x, beside.float_dtype, name), beside
-        arrays.append(array)
-        carriers.append(carrier)
-    if any(carrier is not carriers[0] for carrier in carriers):
-        dtypes = ", ".join(f"{n} {c.name}" for n, c in zip(named, carriers, strict=True))
+    are_arrays = list(map(is_array, operands))
+    beside = None
+    if not all(are_arrays) and any(are_arrays):
+        first = are_arrays.index(True)
+        beside = as_carrier(operands[first], "xyz"[first])[1]
+    if beside is None:
+        found = list(map(as_carrier, operands, "xyz"))
+    else:  # Python numbers take the carrier of the arrays beside them, when that is exact
+        found = [
+            as_carrier(x, name) if is_one else (exactly(x, beside.float_dtype, name), beside)
+            for x, name, is_one in zip(operands, "xyz", are_arrays, strict=False)
+        ]
+    arrays, carriers = zip(*found, strict=True)
+    if carriers.count(carriers[0]) < len(carriers):
+        dtypes = ", ".join(f"{n} {c.name}" for n, c in zip("xyz", carriers, strict=False))
         raise TypeError(f"operands have dtypes {dtypes}; allowed is one carrier for all")
     try:
         common_shape(*arrays)
     except ValueError:
-        shapes = ", ".join(f"{name} {x.shape}" for name, x in zip(named, arrays, strict=True))
+        shapes = ", ".join(f"{n} {x.shape}" for n, x in zip("xyz", arrays, strict=False))
         raise ValueError(f"shapes are {shapes}; allowed are shapes that broadcast to one") from None
-    return tuple(arrays), carriers[0]
+    return arrays, carriers[0]

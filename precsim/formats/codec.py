@@ -1,5 +1,6 @@
 """Codes (bit patterns) to exact values and back."""
 
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -164,12 +165,12 @@ def encode_array(option: tuple[Format, Carrier, Any], values: Array) -> tuple[Ar
 def as_codes(codes: ArrayLike, fmt: Format) -> Array:
     """Return codes as an array of integers, after those out of range have been refused."""
     array = as_integers(codes, "codes")
-    width, limits = fmt.width, np.iinfo(array.dtype)
-    if width is None or is_traced(array) or limits.bits <= width:
+    width = fmt.width
+    if width is None or is_traced(array) or 8 * array.dtype.itemsize <= width:
         return array
     low, high = -(1 << (width - 1)), (1 << width) - 1
     given = np.asarray(array)
-    is_outside = (given < low) | (given > high) if limits.min < 0 else given > high
+    is_outside = (given < low) | (given > high) if given.dtype.kind == "i" else given > high
     if is_outside.any():
         worst = given.reshape(-1)[int(np.argmax(is_outside))]
         raise ValueError(
@@ -191,6 +192,7 @@ def _refuse_invalid(values: Array, valid: Array, fmt: Format) -> None:
         )
 
 
+@lru_cache(maxsize=1024)
 def smallest_carrier(fmt: Format) -> Carrier:
     """Return the carrier of the format's values: float32 if that has them all."""
     for carrier in (FLOAT32, FLOAT64):
@@ -207,6 +209,7 @@ def require_64_bits(need: str) -> None:
         raise ValueError(f"{need}, which JAX has with jax_enable_x64 only")
 
 
+@lru_cache(maxsize=1024)
 def code_dtype(fmt: Format) -> Any:
     """Return the smallest unsigned type for the codes of a format."""
     width = fmt.width

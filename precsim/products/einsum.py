@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -92,7 +93,7 @@ class Einsum:
         given = [as_array(x, f"operand {n}") for n, x in enumerate(operands)]
         arrays = [carried(x, f"operand {n}") for n, x in enumerate(given)]
         dtype = result_dtype(preferred_element_type, *given)
-        *inputs, output = _labels(subscripts, [x.ndim for x in arrays])
+        *inputs, output = _labels(subscripts, tuple([x.ndim for x in arrays]))
         left = list(zip(arrays, inputs, strict=True))
         for pair in _path(subscripts, arrays, optimize):
             chosen = [left[n] for n in sorted(pair)]
@@ -100,7 +101,9 @@ class Einsum:
             needed = set(output).union(*(labels for _, labels in left))
             left.append(self._contracted(chosen, needed))
         ((x, labels),) = left
-        return jnp.einsum(f"{labels}->{output}", x).astype(dtype)
+        result: Any = x if labels == output else jnp.einsum(f"{labels}->{output}", x)
+        typed: JaxArray = result if result.dtype == dtype else result.astype(dtype)
+        return typed
 
     def _contracted(self, pair: list[Operand], needed: set[str]) -> Operand:
         """Return one operand, or the product of two, without the indices that nobody needs."""
@@ -130,7 +133,9 @@ def _without_ones(x: Array, labels: str, y: Array, others: str) -> Operand:
     """Drop the indices of length 1 that are longer in the other operand: one entry for all."""
     sizes = dict(zip(others, y.shape, strict=True))
     ones = [n for n, c in enumerate(labels) if x.shape[n] == 1 and sizes.get(c, 1) != 1]
-    return x.squeeze(tuple(ones)), "".join(c for n, c in enumerate(labels) if n not in ones)
+    return x.squeeze(tuple(ones)) if ones else x, "".join(
+        c for n, c in enumerate(labels) if n not in ones
+    )
 
 
 def _path(subscripts: str, arrays: list[Array], optimize: Any) -> list[tuple[int, ...]]:
@@ -143,7 +148,8 @@ def _path(subscripts: str, arrays: list[Array], optimize: Any) -> list[tuple[int
     return list(path)
 
 
-def _labels(subscripts: str, ranks: list[int]) -> list[str]:
+@lru_cache(maxsize=1024)
+def _labels(subscripts: str, ranks: tuple[int, ...]) -> tuple[str, ...]:
     """Return one letter for each dimension of each operand and of the result."""
     text = subscripts.replace(" ", "")
     inputs, arrow, output = text.partition("->")
@@ -159,12 +165,12 @@ def _labels(subscripts: str, ranks: list[int]) -> list[str]:
         part.replace("...", "".join(spare[most - n : most]))
         for n, part in zip(hidden, parts, strict=True)
     ]
-    if [len(part) for part in parts] != ranks:
+    if tuple(map(len, parts)) != ranks:
         raise ValueError(
             f"subscripts are {shown(subscripts)}; allowed is one letter for each dimension of operands "
-            f"of {ranks} dimensions"
+            f"of {list(ranks)} dimensions"
         )
     if not arrow:
         every = "".join(parts)
         output = "..." + "".join(sorted(c for c in set(every) - set(spare) if every.count(c) == 1))
-    return [*parts, output.replace("...", "".join(spare[:most]))]
+    return *parts, output.replace("...", "".join(spare[:most]))

@@ -1,7 +1,7 @@
 """FP8 products whose blocks along K have float32 scales, applied at every promotion (DeepGEMM)."""
 
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -114,6 +114,7 @@ def scaled_matmul(
     return run(*operands) if any(map(is_jax, operands)) else in_numpy(run, *operands)
 
 
+@lru_cache(maxsize=1024)
 def _block(spec: MatmulSpec) -> tuple[int, MatmulSpec]:
     """Return the length of a block and the spec of its product; refuse specs without promotion."""
     match spec.order:

@@ -1,5 +1,6 @@
 """`ulp`: the distance between neighbours of a format."""
 
+from functools import lru_cache
 from typing import overload
 
 import numpy as np
@@ -58,9 +59,14 @@ def ulp(x: ArrayLike, fmt: str | Format) -> Array:
     fmt = get_format(fmt)
     refuse_scaled(fmt, "fmt")
     x, carrier = as_carrier(x)
-    spec = RoundingSpec(format=fmt)
-    limits(spec, carrier)
+    _check(fmt, carrier)
     return call_elementwise(_ulp, fmt, x)
+
+
+@lru_cache(maxsize=1024)
+def _check(fmt: Format, carrier: Carrier) -> None:
+    """Refuse a carrier that cannot hold the format; errors are not remembered."""
+    limits(RoundingSpec(format=fmt), carrier)
 
 
 def _ulp(fmt: Format, x: Array) -> Array:

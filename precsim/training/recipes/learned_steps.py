@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, bitcast, is_array, is_jax
-from precsim._calls import in_numpy
+from precsim._calls import compiled, in_numpy
 from precsim._loops import computed_once
 from precsim.arithmetic.elementwise import divide, multiply, subtract
 from precsim.arithmetic.sums.accumulate import accumulate
@@ -85,14 +85,12 @@ def round_to_steps(x: ArrayLike, step: ArrayLike, fmt: str | AnyFormat | Roundin
     for name, (_, carrier) in arrays.items():
         if carrier is not FLOAT32:
             raise TypeError(f"{name} has dtype {carrier.name}; allowed is float32")
-    both = tuple(array for array, _ in arrays.values())
-    if np.shape(both[1]) != ():
-        raise ValueError(f"step has shape {both[1].shape}; allowed is one number, of shape ()")
-
-    def run(x: Any, step: Any) -> Array:
-        return _rounded(jnp.asarray(x), jnp.asarray(step), spec)
-
-    return run(*both) if any(map(is_jax, both)) else in_numpy(run, *both)
+    x, step = (array for array, _ in arrays.values())
+    if np.shape(step) != ():
+        raise ValueError(f"step has shape {step.shape}; allowed is one number, of shape ()")
+    if is_jax(x) or is_jax(step):
+        return _compiled(x, step, spec)
+    return in_numpy(_compiled, x, step, spec)
 
 
 def _number(step: Any) -> Any:
@@ -126,6 +124,12 @@ def _codes(x: Array, step: Array, spec: RoundingSpec) -> tuple[Array, Array]:
     given = Scale(scale=jnp.where(is_usable, step, np.float32(np.nan)), zero_point=0)
     codes, scale = with_scale(x, spec, given)
     return computed_once(codes), bitcast(scale, FLOAT32.uint_dtype).reshape(())
+
+
+@compiled(static_argnums=2)
+def _compiled(x: Array, step: Array, spec: RoundingSpec) -> Array:
+    result: Array = _rounded(x, step, spec)
+    return result
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
