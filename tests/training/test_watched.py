@@ -212,7 +212,7 @@ def test_tensor_scale_is_the_largest_power_of_two_that_fits(fmt: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("values", [[0.0, -0.0], [np.inf, 1.0], [-np.inf], [1.0, np.nan]])
+@pytest.mark.parametrize("values", [[0.0, -0.0], [np.inf, 1.0], [-np.inf], [1.0, np.nan], []])
 def test_tensors_without_a_largest_element_are_not_scaled(values: list[float]) -> None:
     """torchao (issue 3356) and others divided by an amax of 0: the loss was NaN."""
     scale, inverse = current_scale(jnp.asarray(single(values)), RoundingSpec.parse("e4m3"))
@@ -230,6 +230,20 @@ def test_scales_of_extreme_tensors_are_bounded(value: float) -> None:
 def fp8_linear(x: Any, w: Any, g: Any, policy: ps.Policy) -> tuple[Any, ...]:
     setting = Setting(policy, f"auto{UNGUARDED}", "hidden")
     return tuple(both_passes(products.linear, setting, x, w, g))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape", [(0, 3, 2), (2, 0, 3), (2, 3, 0)])
+@pytest.mark.parametrize("policy", ["fp16", "mxfp8", "fp8_current"])
+def test_empty_tensors_have_the_shapes_and_zeros_of_their_products(
+    policy: str, shape: tuple[int, int, int]
+) -> None:
+    rows, depth, columns = shape
+    x, w, g = (np.ones(s, np.float32) for s in ((rows, depth), (depth, columns), (rows, columns)))
+    y, _, dx, dw, _ = fp8_linear(x, w, g, ps.Policy.parse(policy))
+    assert_same_bits(y, np.full(g.shape, depth, np.float32))
+    assert_same_bits(dx, np.full(x.shape, columns, np.float32))
+    assert_same_bits(dw, np.full(w.shape, rows, np.float32))
 
 
 @pytest.mark.long

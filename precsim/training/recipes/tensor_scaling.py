@@ -15,11 +15,11 @@ _LARGEST = 100
 def current_scale(x: Array, spec: RoundingSpec) -> tuple[Array, Array]:
     """Return the largest power of two that keeps max abs(x) inside the format, and its inverse.
 
-    For all-zero, infinite and NaN tensors the scale is 1. It is a power of two, so it rounds
+    For all-zero, empty, infinite and NaN tensors the scale is 1. It is a power of two, so it rounds
     nothing (elements that it makes smaller than 2**-126 are far below every 8-bit format's range).
     """
     magnitude = lax.bitcast_convert_type(x, jnp.uint32) & jnp.uint32(FLOAT32.sign_bit - 1)
-    largest = jnp.max(magnitude)
+    largest = jnp.max(magnitude, initial=0)
     # Patterns grow with the values: the difference of two exponents, and a borrow of fractions.
     room = jnp.int32(limits(spec, FLOAT32).max_positive) - largest.astype(jnp.int32)
     exponent = jnp.clip(room >> FLOAT32.trailing, -_LARGEST, _LARGEST)
