@@ -7,11 +7,12 @@ from itertools import product as combinations
 import numpy as np
 
 from precsim.products.identify import probes
-from precsim.products.identify.black_box import Answer, BlackBox, explains
+from precsim.products.identify.black_box import Answer, BlackBox, differ, explains, modelled
 from precsim.products.identify.chains import holding, spec_of
 from precsim.products.identify.facts import Facts, few_products
 from precsim.products.identify.roundings import (
     FORMATS,
+    Cut,
     Roundings,
     Tier,
     numbers,
@@ -64,6 +65,9 @@ _ALL: tuple[type[Block], ...] = (
     EvenOddBlock,
     DotBlock,
 )
+_ALIKE = PairwiseBlock, ExactBlock, DescendingBlock
+"""Steps that add their first two products in the same way, whatever their length."""
+_PRODUCTS = 2
 _FAMILIES: dict[str, tuple[type[Block], ...]] = {
     "cut off": (FusedBlock, FlooredBlock, DescendingBlock),
     "exact": (ExactBlock,),
@@ -98,6 +102,8 @@ class BlockSearch:
     def usual(self) -> Iterator[MatmulSpec]:
         """Yield specs with one chain of plain steps, if their length was not read."""
         facts = self._facts
+        if _is_tree(facts.ends):
+            return
         # No running sum keeps so many bits, and not all of them.
         is_cut = facts.near.bits > _FLOORED_PRECISION and not facts.near.is_all
         if (facts.step is None or facts.step > _LONGEST) and (is_cut or not facts.keeps_all):
@@ -126,11 +132,13 @@ class BlockSearch:
                 continue
             if tier.chained and schedule == FLAT and self._facts.part == self._box.k:
                 continue
-            for roundings, block in _blocks(self._facts, length, schedule, tier):
+            for roundings, block in _blocks(self._facts, length, schedule, tier, families):
                 if not isinstance(block, families):
                     continue
                 local = spec_of(block, roundings)
-                if local is not None and explains(local, answers):
+                if local is None or not adds_two(local, answers[-1]):
+                    continue
+                if explains(local, answers):
                     yield from self._over_all(local, block)
 
     def _first_steps(self, length: int) -> list[Answer]:
@@ -170,6 +178,24 @@ class BlockSearch:
                 yield replace(local, order=replace(block, schedule=schedule))
 
 
+def _is_tree(ends: np.ndarray) -> bool:
+    """Return whether parts of the sum double: all products are added in pairs."""
+    places = 1 << np.arange(len(ends).bit_length())
+    return len(ends) > 0 and bool((ends[places - 1] == np.minimum(2 * places, len(ends) + 1)).all())
+
+
+def adds_two(spec: MatmulSpec, answer: Answer) -> bool:
+    """Return whether a spec has the sums of two products: a short test before longer ones."""
+    block = spec.order
+    if not isinstance(block, _ALIKE) or block.length < _PRODUCTS:
+        return True
+    short = replace(spec, order=replace(block, length=_PRODUCTS, schedule=FLAT))
+    model = modelled(short, answer.a[:, :_PRODUCTS], answer.b[:_PRODUCTS])
+    # Zeros that follow may change the sign of a zero.
+    zero = np.float32(0)
+    return not differ(model + zero, answer.results + zero).any()
+
+
 def _width(facts: Facts, length: int, k: int) -> int:
     """Return how many products the first few steps add.
 
@@ -191,7 +217,7 @@ def _local_schedules(facts: Facts, length: int, k: int) -> Iterator[Schedule]:
 
 
 def _blocks(
-    facts: Facts, length: int, schedule: Schedule, tier: Tier
+    facts: Facts, length: int, schedule: Schedule, tier: Tier, families: tuple[type[Block], ...]
 ) -> Iterator[tuple[Roundings, Block]]:
     """Yield roundings and steps of a length that agree with single products."""
     # Far apart, totals of chains are what loses bits.
@@ -199,13 +225,15 @@ def _blocks(
     precision = facts.precision if is_one_chain else None
     sums = holding(facts, rounding_candidates(facts, tier, precision))
     for block in _unlimited(length, schedule):
+        if not isinstance(block, families):
+            continue
         for roundings in sums:
             yield roundings, block
         if tier.product and isinstance(block, PairwiseBlock):
             # Without a rounding of their own, products there are rounded as sums are.
             for roundings in holding(facts, rounding_candidates(facts, Tier(), precision)):
                 yield roundings._replace(product=RoundingSpec(format=FORMATS[0])), block
-    if not tier.product:
+    if not tier.product and FusedBlock in families:
         yield from _cut_off(facts, length, schedule, tier)
 
 
@@ -229,7 +257,7 @@ def _cut_off(
     yield from _fused(facts, length, schedule, tier, bits[:_LIKELY_BITS])
     for parts, places in _floored(facts, length):
         block = FlooredBlock(length=length, fraction_bits=places, parts=parts, schedule=schedule)
-        for roundings in rounding_candidates(facts, Tier(), _FLOORED_PRECISION, places):
+        for roundings in rounding_candidates(facts, Tier(), _FLOORED_PRECISION, Cut(places)):
             yield roundings, block
     yield from _fused(facts, length, schedule, tier, bits[_LIKELY_BITS:])
 
@@ -238,11 +266,13 @@ def _fused(
     facts: Facts, length: int, schedule: Schedule, tier: Tier, fraction_bits: list[int]
 ) -> Iterator[tuple[Roundings, FusedBlock]]:
     for bits in fraction_bits:
-        fused = FusedBlock(length=length, fraction_bits=bits, schedule=schedule)
-        for roundings in holding(facts, rounding_candidates(facts, tier, None, bits)):
-            if schedule != FLAT or _keeps(facts, roundings, bits):
-                yield roundings, fused
-                yield roundings, replace(fused, sticky=True)
+        for sticky in (False, True):
+            fused = FusedBlock(length=length, fraction_bits=bits, sticky=sticky, schedule=schedule)
+            for roundings in holding(
+                facts, rounding_candidates(facts, tier, None, Cut(bits, sticky))
+            ):
+                if schedule != FLAT or _keeps(facts, roundings, bits):
+                    yield roundings, fused
 
 
 def _floored(facts: Facts, length: int) -> Iterator[tuple[int, int]]:

@@ -113,9 +113,10 @@ def _keeps(facts: Facts, order: Order, accumulator: RoundingSpec) -> bool:
 def _longer_blocks(facts: Facts, accumulator: RoundingSpec) -> list[int]:
     """Return sizes of blocks longer than the first places, the likely ones first.
 
-    A block whose end can be seen is the part that was seen.
+    A block whose end can be seen is the step or the part that was seen.
     """
     is_seen = accumulator.mode in _NEAREST or str(accumulator.mode) == "rtn"
     visible = facts.visible if is_seen else range(0)
-    sizes = [n for n in range(WINDOW, facts.k) if n == facts.part or n not in visible]
-    return sorted(sizes, key=lambda n: (n != facts.part, n % 8 != 0, n & (n - 1), n))
+    seen = facts.part, facts.step
+    sizes = [n for n in range(WINDOW, facts.k) if n in seen or n not in visible]
+    return sorted(sizes, key=lambda n: (n not in seen, n % 8 != 0, n & (n - 1), n))

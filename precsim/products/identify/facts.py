@@ -150,7 +150,8 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     names = " or ".join(fmt.name for fmt in results)
     findings = [Finding("random products", f"values of {names}", f"results: {names}")]
     unit = max(*(_last_exponent(fmt) for fmt in results), -24, formats.lowest)
-    top = _top(box, formats, unit)
+    highest = min(fmt.emax for fmt in results)
+    top = _top(box, formats, unit, highest)
     # A normal unit, if it is still lost beside a large product: subnormals may be flushed.
     normal = max(*(fmt.emin for fmt in results), formats.lhs.emin + formats.rhs.emin)
     unit = max(unit, min(normal, top - 1 - _LOST - k.bit_length()))
@@ -170,7 +171,6 @@ def gather(box: BlackBox, formats: Formats, rng: np.random.Generator) -> Facts:
     findings.append(Finding("large products that cancel, units", answer, decided))
     near = far = Kept(0, is_all=True)
     if k > start + 2:
-        highest = min(fmt.emax for fmt in results)
         near = _kept(box, formats, (start, start + 1, start + 2), top, highest)
         far = _kept(box, formats, (start, start + (k - start) // 3, k - 1), top, highest)
     for name, kept in (("neighbours", near), ("three products far apart", far)):
@@ -248,10 +248,17 @@ def _flushes_sums(box: BlackBox, formats: Formats, emin: int) -> bool:
     return not box.ask(a, b).results.any()
 
 
-def _top(box: BlackBox, formats: Formats, unit: int) -> int:
+def _top(box: BlackBox, formats: Formats, unit: int, highest: int) -> int:
+    """Return the exponent of the largest power of two that is held, 0 at least."""
     a, b, exponents = probes.held(formats, box.m, box.n, box.k, unit)
-    finite = exponents[np.isfinite(box.ask(a, b).results)]
-    return int(min(np.max(finite, initial=0), formats.highest))
+    is_held = np.isfinite(box.ask(a, b).results)
+    # Half of it less: a number that overflows to the largest value leaves less than a half.
+    b = b.copy()
+    b[box.k // 2] /= 2
+    b[-1] = 0
+    least = np.exp2(np.minimum(exponents - 2.0, highest - 1))
+    is_held &= box.ask(a, b).results >= least
+    return int(min(np.max(exponents[is_held], initial=0), formats.highest))
 
 
 def _operands(

@@ -64,6 +64,8 @@ _FLUSHED: tuple[tuple[str, ...], ...] = (
     ("rhs",),
     ("output",),
     ("lhs", "rhs", "accumulator", "product", "output"),
+    ("lhs", "rhs", "accumulator"),
+    ("accumulator",),
 )
 """Roundings whose subnormals may be zero."""
 _TINY = SubnormalMode.FLUSH_TINY, SubnormalMode.FLUSH_BEFORE_ROUNDING
@@ -245,7 +247,8 @@ def _at_the_edges(spec: MatmulSpec, edges: Edges) -> list[MatmulSpec]:
     for ways in (plain, usual, tiny, others):
         changed = (_changed(spec, *way) for way in ways)
         tried = chain(changed, _machines(spec) if ways is plain else ())
-        small = [x for x in tried if x is not None and explains(x, edges.tiny)]
+        distinct = dict.fromkeys(x for x in tried if x is not None)
+        small = [x for x in distinct if explains(x, edges.tiny)]
         for overflows in _SATURATED:
             large = (_changed(x, x.order, overflows, saturating) for x in small)
             found = [x for x in large if x is not None and explains(x, edges.extreme)]

@@ -123,6 +123,15 @@ class Tier(NamedTuple):
     """Chains whose totals are added in float32: their accumulator may be narrower than results."""
 
 
+class Cut(NamedTuple):
+    """Where a product is cut off, toward zero."""
+
+    fraction_bits: int
+    """Places below its exponent that are kept."""
+    sticky: bool = False
+    """Whether what is lost sets the last place."""
+
+
 class Narrowed(Protocol):
     """What is known of the roundings."""
 
@@ -134,22 +143,19 @@ class Narrowed(Protocol):
 
 
 def rounding_candidates(
-    known: Narrowed, tier: Tier, precision: int | None = None, fraction_bits: int | None = None
+    known: Narrowed, tier: Tier, precision: int | None = None, cut: "Cut | None" = None
 ) -> list[Roundings]:
     """Return roundings that have the results of single products, the usual modes first.
 
-    `precision` is that of the accumulator, if it is known; `fraction_bits` those below which
-    products are cut off.
+    `precision` is that of the accumulator, if it is known; `cut` says where products are cut off.
     """
     exact = sum(max(numbers(x).precision for x in side) - 1 for side in (known.lhs, known.rhs))
-    if fraction_bits is not None and fraction_bits >= exact:
-        fraction_bits = None  # no bit of a product is cut off
-    key = tier, precision, fraction_bits
+    if cut is not None and cut.fraction_bits >= exact:
+        cut = None  # no bit of a product is cut off
+    key = tier, precision, cut
     if key not in known.singles.lists:
         known.singles.lists[key] = [
-            x
-            for x in _all_roundings(known, tier, precision)
-            if known.singles.agree(x, fraction_bits)
+            x for x in _all_roundings(known, tier, precision) if known.singles.agree(x, cut)
         ]
     return known.singles.lists[key]
 
@@ -217,10 +223,13 @@ def _wider(fmt: FloatFormat) -> list[RoundingSpec]:
     return [RoundingSpec(format=f) for f in FORMATS if f.precision > fmt.precision]
 
 
-def cut(x: np.ndarray, exponents: np.ndarray, bits: int) -> np.ndarray:
-    """Cut products off, toward zero, `bits` places below their exponents."""
-    last = np.exp2(np.asarray(exponents - bits, np.float64))
-    return np.asarray(np.trunc(x / last) * last)
+def cut_off(x: np.ndarray, exponents: np.ndarray, cut: Cut) -> np.ndarray:
+    """Cut products off, toward zero, some places below their exponents."""
+    last = np.exp2(np.asarray(exponents - cut.fraction_bits, np.float64))
+    places = np.trunc(x / last)
+    if cut.sticky:
+        places += np.sign(x) * ((places * last != x) & (places % 2 == 0))
+    return np.asarray(places * last)
 
 
 class Singles:
@@ -234,12 +243,12 @@ class Singles:
         self.lists: dict[object, list[Roundings]] = {}
         """Roundings that agree, by what they were asked for."""
 
-    def agree(self, roundings: Roundings, fraction_bits: int | None = None) -> bool:
-        """Return whether roundings, and cutting off below some bits, give the results."""
+    def agree(self, roundings: Roundings, cut: Cut | None = None) -> bool:
+        """Return whether roundings, and cutting off, give the results."""
         lhs, rhs, accumulator, product, adder, output = roundings
-        key: tuple[object, ...] = lhs, rhs, product, fraction_bits
+        key: tuple[object, ...] = lhs, rhs, product, cut
         if key not in self._shared:
-            self._shared[key] = self._products(lhs, rhs, product, fraction_bits)
+            self._shared[key] = self._products(lhs, rhs, product, cut)
         with np.errstate(all="ignore"):
             total = self._shared[key]
             for step in (adder, accumulator):
@@ -259,16 +268,16 @@ class Singles:
         lhs: RoundingSpec,
         rhs: RoundingSpec,
         product: RoundingSpec | None,
-        fraction_bits: int | None,
+        cut: Cut | None,
     ) -> np.ndarray:
         with np.errstate(all="ignore"):
             x, y = np.asarray(round_to(self._x, lhs)), np.asarray(round_to(self._y, rhs))
             exact = x.astype(np.float64) * y
             if product is not None:
                 exact = np.asarray(round_to(exact, product))
-            if fraction_bits is not None:
+            if cut is not None:
                 exponents = _exponents(x, numbers(lhs)) + _exponents(y, numbers(rhs))
-                exact = np.asarray(cut(exact, exponents, fraction_bits))
+                exact = np.asarray(cut_off(exact, exponents, cut))
         return np.asarray(exact)
 
 

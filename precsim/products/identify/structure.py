@@ -129,6 +129,8 @@ def _steps(ends: np.ndarray) -> tuple[int | None, int]:
     steps = int(np.argmax(between != shortest))
     if (steps + 1) * shortest == length and between[steps] == length + shortest:
         return shortest, 0
+    if steps > 2 and steps * shortest == length == between[steps]:  # two steps may be a pair
+        return shortest, 0
     regular = int(np.argmax(between == length))
     return length, 0 if regular == 0 else edges[regular - 1]
 

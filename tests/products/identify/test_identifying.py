@@ -71,6 +71,10 @@ def assert_found(spec: str, formats: str | tuple[str, str], shape: tuple[int, in
         ("bf16_bf16_fp32:exact4:promote16", "bf16"),
         ("e5m2_e5m2_fp32->e5m2[rtz]:pairs4", "e5m2"),
         ("fp16_fp16_float(e=8,p=14)[rtz]:blocked18", "fp16"),
+        ("bf16_bf16_bf16:blocked26", "bf16"),
+        # What is cut off sets the last place; chains of short steps.
+        ("bf16_bf16_tf32[rnz]:fused32x11+sticky", "bf16"),
+        ("bf16_bf16_fp32[rnp]:dot2:promote6", "bf16"),
         ("bf16_bf16_float(e=8,p=14)[rtp]->fp16[rtz]", "bf16"),
         # Operands whose products are rounded again, and products of another range.
         ("tf32[rna]_tf32_bf16:two_sum", "fp32"),

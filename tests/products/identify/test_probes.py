@@ -6,10 +6,11 @@ import pytest
 import precsim as ps
 from precsim.formats.floating import FloatFormat
 from precsim.products.identify import probes
-from precsim.products.identify.black_box import Answer, BlackBox, explains
+from precsim.products.identify.black_box import Answer, BlackBox, explains, modelled
+from precsim.products.identify.blocks import adds_two
 from precsim.products.identify.facts import Facts, gather
 from precsim.products.identify.probes import Formats
-from precsim.products.identify.roundings import significant_bits
+from precsim.products.identify.roundings import Cut, Roundings, Singles, significant_bits
 
 NAMES = ("fp32", "tf32", "fp16", "bf16", "e5m2", "e4m3", "e2m1")
 
@@ -97,6 +98,9 @@ def facts_of(spec: str, operand: str) -> Facts:
         # Units of the large products' sign are never lost, and few are counted.
         ("bf16_bf16_float(e=8,p=14)[raz]->e4m3[rna]:exact2:promote6", "bf16", 2, 6),
         ("bf16_bf16_fp32[rtp]:exact4:promote32", "bf16", 4, 32),
+        # Chains of whole steps, of which each is seen.
+        ("bf16_bf16_fp32[rnp]:dot2:promote6", "bf16", 2, 6),
+        ("bf16_bf16_fp32:fused4x25:promote16", "bf16", 4, 16),
     ],
 )
 def test_steps_and_parts_are_read(spec: str, operand: str, step: int, part: int) -> None:
@@ -122,6 +126,40 @@ def test_subnormals_that_are_flushed_are_not_taken_for_lost_units(operand: str) 
 )
 def test_sums_that_are_flushed_are_seen(spec: str, flushes: bool) -> None:
     assert facts_of(spec, "bf16").flushes == flushes
+
+
+@pytest.mark.parametrize("spec", ["fp16_fp16_bf16:product=fp16[rtz]", "fp16_fp16_fp16[rtz]"])
+def test_numbers_that_overflow_to_the_largest_are_not_taken_for_held(spec: str) -> None:
+    assert facts_of(spec, "fp16").top == 16
+
+
+@pytest.mark.parametrize("sticky", ["", "+sticky"])
+@pytest.mark.parametrize("mode", ["rne", "rtz", "rnz", "rtp"])
+@pytest.mark.parametrize("bits", [5, 8, 11, 15])
+def test_a_single_product_is_cut_off_as_by_a_fused_step(bits: int, mode: str, sticky: str) -> None:
+    spec = ps.MatmulSpec.parse(f"bf16_bf16_tf32[{mode}]:fused4x{bits}{sticky}")
+    a, b = probes.single(np.random.default_rng(bits), formats_of("bf16"), 16, 16, 4)
+    singles = Singles(Answer(a, b, modelled(spec, a, b)))
+    assert spec.lhs is not None
+    assert spec.rhs is not None
+    roundings = Roundings(spec.lhs, spec.rhs, spec.accumulator)
+    assert singles.agree(roundings, Cut(bits, bool(sticky)))
+
+
+@pytest.mark.parametrize("schedule", ["", ":promote8", ":promote16"])
+@pytest.mark.parametrize("order", ["pairs8", "exact8", "descending8"])
+@pytest.mark.parametrize(
+    "roundings",
+    ["fp32[rtn]", "bf16[rno]->e5m2[rtz]", "tf32[raz]", "float(e=8,p=14)[rnp]->fp16"],
+)
+@pytest.mark.parametrize("product", ["", ":product=fp16[rtz]"])
+def test_a_spec_adds_its_own_two_products(
+    order: str, schedule: str, roundings: str, product: str
+) -> None:
+    """The short test before longer ones rejects nothing that they accept."""
+    spec = ps.MatmulSpec.parse(f"fp16_fp16_{roundings}:{order}{schedule}{product}")
+    a, b = probes.residual(np.random.default_rng(0), formats_of("fp16"), 16, 16, 40, 0, 15)
+    assert adds_two(spec, Answer(a, b, modelled(spec, a, b)))
 
 
 @pytest.mark.parametrize(
