@@ -14,7 +14,7 @@ from benchmarks.case import Case, Contender, Goal, Setting, SkipError
 
 ONE, TWO = "4 runs, 1 worker", "8 runs, 2 workers"
 SHORT, ALLOWED = "40 short runs, 1 worker", "5 % of 40 runs of 10 s"
-_STEPS = 24_000
+_STEPS = 12_000
 """Of a run that occupies a core for longer than its worker takes to start."""
 
 
