@@ -107,7 +107,8 @@ def open_panel(page: "Page", name: str, **chosen: str) -> None:
 @contextmanager
 def opened(browser: "Browser", address: str) -> Iterator["Page"]:
     """Open the page; whatever it asks of another origin is refused, and is an error."""
-    context = browser.new_context(viewport=DESKTOP)
+    # Without motion no color is looked at halfway between two looks.
+    context = browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     origin = urlsplit(address).netloc
     elsewhere: list[str] = []
