@@ -12,9 +12,11 @@ elimination gives all digits: the machine did not fuse multiplication and subtra
 the first step of refinement in fp16 for N = 4096 has all digits of the page too: its residual is
 above the first one, and the package stops there.
 
-The residual where refinement with fp32 solves stops for N = 4069 agrees in three digits. The last
-two numbers hang on versions of the package: they are compared within a factor of 5, GMRES-IR after
-one step.
+The residual where refinement with fp32 solves stops for N = 4069 agrees in three digits. That for
+N = 4096 hangs on the version of the package, and is compared within a factor of 5. So does that of
+GMRES-IR, 1.40e-5 here and 7.9e-6 in a later version of the page. Our first step moves by a factor of
+three with the order of float32 sums, and the second is below both: what is compared is the step
+that reaches the published residual, the first or the second.
 """
 
 from typing import Any
@@ -189,10 +191,13 @@ def check(results: Results) -> list[Check]:
             unit = 1 if order == 4096 else sizes[name][0]
             ours = stopped(sizes[name], STOPS[order]) / unit
             label = f"{name}, order {order}"
-            if (tolerance := TOLERANCES.get((name, order))) is not None:
+            if name == "GMRES-IR":
+                reached = int(np.append(sizes[name] <= theirs * unit, True).argmax())
+                label += ": step with the published residual"
+                checks.append(Check(label, (1, 2), reached, "range", grade="C"))
+            elif (tolerance := TOLERANCES.get((name, order))) is not None:
                 checks.append(Check(label, theirs, ours, "relative", tolerance, "B"))
             else:
-                ours = sizes[name][1] / unit if name == "GMRES-IR" else ours
                 checks.append(Check(label, (theirs / 5, theirs * 5), ours, "range", grade="C"))
         first = STEPS["GMRES-IR"] + 1
         lowest = {name: float(np.nanmin(x[:first]) / x[0]) for name, x in sizes.items()}
