@@ -30,7 +30,9 @@ def flattened(fun: Callable[..., Any], args: Any, kwargs: Any) -> Flat:
         given = iter(arrays)
         every = [next(given) if yes else leaf for leaf, yes in zip(leaves, is_array, strict=True)]
         args, kwargs = jax.tree.unflatten(tree, every)
-        return fun(*args, **kwargs)
+        result = fun(*args, **kwargs)
+        _check_result(fun, result)
+        return result
 
     flat.__name__ = getattr(fun, "__name__", "flat")  # for messages of JAX
     return Flat(flat, arrays, is_array)
@@ -40,6 +42,19 @@ def with_arrays(tree: Any) -> Any:
     """Return a tree in which numbers with a point are arrays, as `jax.jit` would make them."""
     as_array = lambda x: jax.numpy.asarray(x) if isinstance(x, (float, complex)) else x
     return jax.tree.map(as_array, tree)
+
+
+def _check_result(fun: Any, result: Any) -> None:
+    """Refuse a result that holds something else than arrays and numbers."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(result):
+        if not (
+            isinstance(leaf, (*_ARRAYS, complex, float, int)) or hasattr(leaf, "__jax_array__")
+        ):
+            name = getattr(fun, "__name__", type(fun).__name__)
+            raise TypeError(
+                f"fun, {name}, returns {shown(leaf)} as result{jax.tree_util.keystr(path)}; "
+                "allowed are arrays, numbers, and trees of them"
+            )
 
 
 def check_function(fun: object) -> None:

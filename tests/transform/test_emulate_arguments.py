@@ -152,3 +152,23 @@ def test_coverage_says_where_a_dtype_lacks_the_format() -> None:
     assert formats["add"] == "fp16"
     for same in (ps.coverage(fun, "e4m3", x), ps.coverage(jnp.sin, "fp16", X)):
         assert not any("then" in row.format for row in same.rows)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda f, x: ps.emulate(f, "bf16")(x),
+        lambda f, x: ps.autocast(f, "bf16")(x),
+        lambda f, x: ps.strict(f)(x),
+        lambda f, x: ps.coverage(f, "bf16", x),
+        lambda f, x: ps.analyze(f, x, policy="bf16"),
+    ],
+    ids=["emulate", "autocast", "strict", "coverage", "analyze"],
+)
+def test_a_result_that_is_no_array_is_named(call: Any) -> None:
+    def lossy(x: Any) -> Any:
+        return {"y": x, "note": ["done"]}
+
+    message = r"fun, lossy, returns 'done' as result\['note'\]\[0\]; allowed are arrays, numbers"
+    with pytest.raises(TypeError, match=message):
+        call(lossy, jnp.ones(3))
