@@ -14,8 +14,8 @@ above the first one, and the package stops there.
 
 The residual where refinement with fp32 solves stops for N = 4069 agrees in three digits. That for
 N = 4096 hangs on the version of the package, and is compared within a factor of 5. So does that of
-GMRES-IR, 1.40e-5 here and 7.9e-6 in a later version of the page. Our first step moves by a factor of
-three with the order of float32 sums, and the second is below both: what is compared is the step
+GMRES-IR, 1.40e-5 here and 7.9e-6 in a later version of the page. Our first step moves by a factor
+of three with the order of float32 sums, and the second is below both: what is compared is the step
 that reaches the published residual, the first or the second.
 """
 

@@ -320,6 +320,14 @@ def test_what_is_refused_in_one_line(case: str) -> None:
     assert "\n" not in caught.value.args[0]
 
 
+def test_two_weights_of_one_name_are_refused() -> None:
+    """Their snapshots would be one."""
+    weights = {"a/b": WEIGHTS["w"], "a": {"b": WEIGHTS["w"]}}
+    apply = lambda w, x: x @ w["a/b"] + x @ w["a"]["b"]
+    with pytest.raises(ValueError, match=r"^two weights have the name 'a/b': give a key without"):
+        ps.train(FP32, model=(weights, apply), data=(X, Y))
+
+
 def test_errors_of_a_model_say_of_which_inputs() -> None:
     with pytest.raises(TypeError, match="contracting") as caught:
         traced(model=({"w": np.ones((5, 2)), "b": np.zeros(2)}, linear))

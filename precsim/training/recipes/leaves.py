@@ -1,5 +1,6 @@
 """The leaves of a pytree that are trained: an integer, a boolean or a random key is none."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,6 +77,9 @@ def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
 
 
 def by_name(tree: Any) -> dict[str, Any]:
-    """Return the trained leaves of a tree by their names."""
+    """Return the trained leaves of a tree by their names, of which no two may be the same."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {leaf_name(path): leaf for path, leaf in leaves if is_trained(leaf)}
+    named = [(leaf_name(path), leaf) for path, leaf in leaves if is_trained(leaf)]
+    if twice := [name for name, count in Counter(name for name, _ in named).items() if count > 1]:
+        raise ValueError(f"two weights have the name {twice[0]!r}: give a key without '/'")
+    return dict(named)
