@@ -51,8 +51,8 @@ def test_the_rule_by_hand() -> None:
     found = []
     for told in (1, np.inf, np.inf, np.inf, 1, 0, 1, 1, 0, 1, 1, 1, 1, 1):
         state = state.update(F(told))
-        found.append(float(state.scale.factor))
-        assert float(state.scale.scale) == 1 / found[-1]
+        found.append(np.asarray(state.scale.factor).item())
+        assert np.asarray(state.scale.scale).item() == 1 / found[-1]
     assert found == [8, 4, 2, 2, 2, 2, 4, 4, 4, 8, 8, 16, 16, 16]
     assert int(state.state.skipped) == 3
 
@@ -146,7 +146,12 @@ def train_two(policy: str, **options: Any) -> tuple[ps.TrainResult, np.ndarray]:
     x, exact, noise = (F(rng.standard_normal(shape)) for shape in ((256, 8), (8, 2), (256, 1)))
     targets = (x @ exact + F([0.5, 0]) * noise) * UNITS
     model = {name: np.zeros((8, 1), np.float32) for name in ("far", "near")}, two_units
-    settings = {"steps": 200, "batch_size": 32, "learning_rate": 0.03, "optimizer": "adam"}
+    settings: dict[str, Any] = {
+        "steps": 200,
+        "batch_size": 32,
+        "learning_rate": 0.03,
+        "optimizer": "adam",
+    }
     run = {name: options.pop(name) for name in list(options) if name not in ("steps", "accumulate")}
     config = ps.TrainConfig(policy=policy, **settings | options)
     result = ps.train(config, model=model, data=(x, targets), **run)
