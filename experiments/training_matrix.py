@@ -1,7 +1,8 @@
 """``python -m experiments.training_matrix``: every model under every policy, as one table.
 
 A cell is one run of `precsim.train`, compared with the float32 run of its model: the same seed,
-first weights and batches. The table is written after each run, so that nothing finished is lost.
+first weights and batches. The table is written after each run, so that nothing finished is lost,
+and ``--resume`` goes on from it.
 """
 
 import argparse
@@ -21,13 +22,26 @@ COLUMNS = (
 )
 ALIASES = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float32")
 """Other names of policies that are in the table already."""
+MODELS = (
+    *("linear", "factorisation", "logistic", "recommender", "mlp", "lstm", "gru", "cnn", "lenet"),
+    *("mobilenet", "resnet", "encoder", "transformer", "gpt2"),
+)
+"""All models, those that compile and run in the shortest time first."""
+
+Cell = tuple[str, str]
+"""A model and a policy."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the matrix; return 1 if a run failed."""
-    options = _parser().parse_args(arguments)
-    cells = [(m, p) for p in ("fp32", *options.policies) for m in options.models]
-    cells = list(dict.fromkeys(cells))
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.resume and not (options.out / "training_matrix.csv").exists():
+        parser.error(f"--resume: {options.out} has no training_matrix.csv")
+    cells = [(m, p) for m in options.models for p in dict.fromkeys(("fp32", *options.policies))]
+    kept = read(options.out) if options.resume else {}
+    unfinished = {model for model, policy in cells if (model, policy) not in kept}
+    missing = [c for c in cells if c not in kept or (c[0] in unfinished and c[1] == "fp32")]
     settings = {
         "steps": options.steps,
         "batch_size": options.batch_size,
@@ -36,21 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seed": options.seed,
         "snapshots": 1,
     }
-    results: dict[tuple[str, str], ps.TrainResult] = {}
-    failures: dict[tuple[str, str], str] = {}
+    results: dict[Cell, ps.TrainResult] = {}
+    failures: dict[Cell, str] = {}
     options.out.mkdir(parents=True, exist_ok=True)
+    write(options.out, rows(cells, results, failures, kept))
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = {
-            pool.submit(run, model, policy, settings): (model, policy) for model, policy in cells
+            pool.submit(run, model, policy, settings): (model, policy) for model, policy in missing
         }
         for done in as_completed(runs):
             cell, error = runs[done], done.exception()
             if error is None:
                 results[cell] = done.result()
+                _compare(cell, results[cell], kept)
             else:
                 failures[cell] = f"{type(error).__name__}: {error}"
-            print(f"{len(results) + len(failures)}/{len(cells)} {' '.join(cell)}", file=sys.stderr)
-            write(options.out, rows(cells, results, failures))
+            print(
+                f"{len(results) + len(failures)}/{len(missing)} {' '.join(cell)}", file=sys.stderr
+            )
+            write(options.out, rows(cells, results, failures, kept))
     print((options.out / "training_matrix.md").read_text(encoding="utf-8"), end="")
     return 1 if failures else 0
 
@@ -62,15 +80,22 @@ def run(model: str, policy: str, settings: dict[str, Any]) -> ps.TrainResult:
 
 
 def rows(
-    cells: Iterable[tuple[str, str]],
-    results: dict[tuple[str, str], ps.TrainResult],
-    failures: dict[tuple[str, str], str],
+    cells: Iterable[Cell],
+    results: dict[Cell, ps.TrainResult],
+    failures: dict[Cell, str],
+    kept: dict[Cell, dict[str, str]],
 ) -> list[dict[str, str]]:
-    """Return a row for each cell that is finished and whose model has its float32 run."""
+    """Return a row for each cell that is finished and whose model has its float32 run.
+
+    Rows that are `kept` stay as they are.
+    """
     found = []
-    for model, policy in sorted(cells, key=lambda cell: ps.list_models().index(cell[0])):
+    every = dict.fromkeys((*kept, *cells))
+    for model, policy in sorted(every, key=lambda cell: MODELS.index(cell[0])):
         reference, result = results.get((model, "fp32")), results.get((model, policy))
-        if (model, policy) in failures:
+        if (model, policy) in kept:
+            found.append(kept[model, policy])
+        elif (model, policy) in failures:
             found.append({"model": model, "policy": policy, "metric": failures[model, policy]})
         elif reference is not None and result is not None:
             found.append(_row(model, ps.summarise(result, reference), result))
@@ -95,6 +120,25 @@ def _row(model: str, s: ps.PolicySummary, result: ps.TrainResult) -> dict[str, s
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def _compare(cell: Cell, result: ps.TrainResult, kept: dict[Cell, dict[str, str]]) -> None:
+    """Say if a run that is in the table already, one of float32, has another score there."""
+    if cell in kept:
+        now, then = _row(cell[0], ps.summarise(result, result), result), kept[cell]
+        if now["test score"] != then["test score"]:
+            print(
+                f"{' '.join(cell)} scores {now['test score']} here and {then['test score']} in the "
+                "table: of other settings, or of another machine",
+                file=sys.stderr,
+            )
+
+
+def read(folder: Path) -> dict[Cell, dict[str, str]]:
+    """Return the rows of a table, but for those of runs that failed."""
+    with (folder / "training_matrix.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {(row["model"], row["policy"]): row for row in rows if row["test score"]}
+
+
 def write(folder: Path, found: list[dict[str, str]]) -> None:
     """Write the rows as CSV and as a table in Markdown."""
     with (folder / "training_matrix.csv").open("w", newline="", encoding="utf-8") as file:
@@ -111,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m experiments.training_matrix", description=str(__doc__).splitlines()[0]
     )
     policies = [name for name in ps.list_policies() if name not in ALIASES]
-    for name, every in (("models", ps.list_models()), ("policies", policies)):
+    for name, every in (("models", MODELS), ("policies", policies)):
         parser.add_argument(
             f"--{name}", nargs="+", default=every, metavar="NAME", help="(default: all)"
         )
@@ -128,6 +172,9 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}", type=type(usual), metavar=metavar, default=usual, help=said
         )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what the table in --out has, run what it lacks"
+    )
     return parser
 
 

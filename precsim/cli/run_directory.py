@@ -188,7 +188,8 @@ def _add_metrics(metrics: Path, result: TrainResult) -> None:
 def _write_metrics(file: Any, results: Sequence[TrainResult], *, has_header: bool) -> None:
     writer = csv.writer(file)
     if has_header:
-        writer.writerow([*_COLUMNS, *(f"backward_{name}" for name in Events._fields)])
+        counts = (f"backward_{name}" for name in Events._fields)
+        writer.writerow([*_COLUMNS, *counts, "layer_scales"])
     for result in results:
         none = np.zeros((len(result.losses), len(Events._fields)), np.int64)
         backward = sum(result.backward_events.values(), none)
@@ -203,6 +204,7 @@ def _write_metrics(file: Any, results: Sequence[TrainResult], *, has_header: boo
                     int(result.nonzero_updates[k]),
                     int(result.swallowed_updates[k]),
                     *(int(count) for count in backward[k]),
+                    " ".join(f"{name}={x[k]:g}" for name, x in result.layer_scales.items()),
                 ]
             )
 

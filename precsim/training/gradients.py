@@ -26,6 +26,7 @@ from precsim.training.recipes.accumulation import (
     accumulate_gradients,
 )
 from precsim.training.recipes.gradients import scaled_gradient
+from precsim.training.recipes.layer_scales import LayerScale
 from precsim.training.recipes.leaves import is_trained
 from precsim.training.recipes.loss_scaling import LossScale
 from precsim.training.setup import Layered, Setup
@@ -35,7 +36,7 @@ from precsim.transform.interpreter import evaluate
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context
 from precsim.transform.policy import Policy, Rule
-from precsim.transform.tensor_scaling import delayed
+from precsim.transform.tensor_scaling import adapts, delayed
 from precsim.transform.values import Value
 from precsim.transform.watch import Watch
 
@@ -54,7 +55,7 @@ class Given(NamedTuple):
     loss_scale: LossScale
     key: Array
     scales: Mapping[str, Scale]
-    """Of the operands under delayed scaling, by name."""
+    """Of the operands whose scale has a state, by name."""
     residuals: Any = None
     """What earlier sums over shards have lost, where that is fed back; see `AllReduce`."""
 
@@ -205,12 +206,15 @@ def _program(setup: Setup, network: Network) -> Callable[..., Any]:
 
 def first_tensor_scales(
     setup: Setup, backend: str, params: Any, state: Any, inputs: Any, targets: Any
-) -> dict[str, DelayedScale]:
-    """Return the state of each operand under delayed scaling, found by a pass over shapes."""
+) -> dict[str, DelayedScale | LayerScale]:
+    """Return the first state of each scale that has one, found by a pass over shapes.
+
+    Operands under delayed scaling have one, and layers whose own loss scale adapts.
+    """
     policy = setup.config.policy
-    options = {delayed(p.tensor_scaling) for p in (policy, *(rule.policy for rule in policy.rules))}
-    options.discard(None)
-    if not options or isinstance(setup.model, Layered):
+    scalings = {p.tensor_scaling for p in (policy, *(rule.policy for rule in policy.rules))}
+    options = [found for text in scalings if (found := delayed(text)) is not None]
+    if isinstance(setup.model, Layered) or not (options or any(map(adapts, scalings))):
         return {}
     if len(options) > 1:
         raise ValueError(
@@ -225,9 +229,10 @@ def first_tensor_scales(
         return run_program(program, arguments, apart, backend, arguments[-1], watch)
 
     jax.eval_shape(run, params, state, inputs, targets, jnp.float32(1), jax.random.key(0))
-    (first,) = options
-    assert first is not None
-    return {name: first.start(fmt) for name, fmt in sorted(watch.formats.items())}
+    return {
+        name: LayerScale.start(kind) if isinstance(kind, str) else options[0].start(kind)
+        for name, kind in sorted(watch.formats.items())
+    }
 
 
 def _pulled_back(factor: Array, loss_fn: Callable[[Any], Any], params: Any) -> Any:

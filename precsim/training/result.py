@@ -1,6 +1,6 @@
 """`TrainResult`: what a training run measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class TrainResult:
         Whether each step was taken (not skipped for an overflow), shape (steps,).
     loss_scales : np.ndarray
         Factor on the loss at each step, shape (steps,).
+    layer_scales : dict[str, np.ndarray]
+        Scope of a layer whose own loss scale adapts -> that factor at each step, shape (steps,).
     nonzero_updates : np.ndarray
         Nonzero weight updates of each step, shape (steps,).
     swallowed_updates : np.ndarray
@@ -83,6 +85,7 @@ class TrainResult:
     compile_seconds: float
     run_seconds: float
     decisions: tuple[Decision, ...] = ()
+    layer_scales: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def test_accuracy(self) -> float:
@@ -122,4 +125,5 @@ def result_of(progress: Progress, config: TrainConfig, metric: str, backend: str
         compile_seconds=progress.compile_seconds,
         run_seconds=progress.run_seconds,
         decisions=tuple(progress.controller.decisions),
+        layer_scales=steps.layer_scales,
     )

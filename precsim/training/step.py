@@ -19,6 +19,7 @@ from precsim.training.parallel.devices import everywhere, shared_out
 from precsim.training.parallel.shards import first_residuals, in_shards
 from precsim.training.recipes.clipping import clip
 from precsim.training.recipes.gradients import until_finite
+from precsim.training.recipes.layer_scales import LayerScale, any_overflow, layer_scales
 from precsim.training.recipes.leaves import map_named, map_trained
 from precsim.training.recipes.loss_scaling import (
     LossScale,
@@ -48,8 +49,9 @@ class TrainState:
     optimizer_state: Any
     compensation: Any
     """Kahan's buffers, or None."""
-    tensor_scales: dict[str, DelayedScale]
-    """Of each operand under delayed scaling, by its name; see `transform.tensor_scaling`."""
+    tensor_scales: dict[str, DelayedScale | LayerScale]
+    """Of each operand under delayed scaling, and of each layer whose own loss scale adapts, by
+    name; see `transform.tensor_scaling`."""
     loss_scale: LossScale
     step: Array
     key: Array
@@ -72,6 +74,8 @@ class Metrics(NamedTuple):
     forward_events: dict[str, Array]
     """Place -> int32 counts of shape (7,), in the order of `Events`."""
     backward_events: dict[str, Array]
+    layer_scales: dict[str, Array]
+    """Scope of a layer whose own loss scale adapts -> the factor on its cotangents."""
     gradient: Any
     untrusted: Array
     """Products whose bits cannot be trusted; see `products.emulated.unguarded_matmul`."""
@@ -82,7 +86,7 @@ def initial_state(
     setup: Setup,
     weights: Any,
     model_state: Any = (),
-    tensor_scales: dict[str, DelayedScale] | None = None,
+    tensor_scales: dict[str, DelayedScale | LayerScale] | None = None,
 ) -> TrainState:
     """Return the state before the first step: weights rounded to the policy's storage format."""
     config, policy = setup.config, setup.config.policy
@@ -170,13 +174,17 @@ def make_step(setup: Setup, backend: str) -> Step:
             both = state.params, state.model_state
             found = gradient(Given(*both, inputs, targets, scale, key, scales, state.residuals))
             grads = scale.unscale(found.scaled)
-            return (found, grads), all_finite(grads) & found.finite
+            finite = all_finite(grads) & found.finite
+            return (found, grads), finite | any_overflow(state.tensor_scales, found.largest)
 
         first = narrowed(state.loss_scale)
         (found, grads), scale, finite = until_finite(attempt, first)
+        # A layer's own scale that is too large skips the step, too, and the loss scale stays.
+        own_overflow = any_overflow(state.tensor_scales, found.largest)
+        finite, layers = finite & ~own_overflow, layer_scales(state.tensor_scales)
         grads = map_named(lambda name, g: tag(g, f"gradient of {name}"), grads)
         # Only a loss scale can react to an overflow; without one the step is taken as it is.
-        usable = keep = finite | (policy.loss_scale == "none")
+        usable = keep = finite | (policy.loss_scale == "none" and not layers)
         applied, stale = clip(grads, setup.config.clipping), state.stale
         if stale is not None:
             applied, keep, stale = exchange(stale, applied, usable)
@@ -216,7 +224,9 @@ def make_step(setup: Setup, backend: str) -> Step:
                 name: history.update(found.largest[name])
                 for name, history in state.tensor_scales.items()
             },
-            loss_scale=scale.adjust(finite),
+            loss_scale=choose(scale, scale.adjust(finite), own_overflow)
+            if layers
+            else scale.adjust(finite),
             step=state.step + 1,
             key=state.key,
             stale=stale,
@@ -230,6 +240,9 @@ def make_step(setup: Setup, backend: str) -> Step:
             swallowed_updates=jnp.where(keep, swallowed, 0),
             forward_events=found.forward,
             backward_events=found.backward,
+            layer_scales={
+                name: jnp.asarray(layer.state.factor, jnp.float32) for name, layer in layers.items()
+            },
             gradient=grads,
             untrusted=found.untrusted,
         )

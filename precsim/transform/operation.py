@@ -64,7 +64,8 @@ class Context:
         It is told of each rounding, and of the largest magnitude of each operand under delayed
         scaling. Then the program is not differentiated.
     scales : mapping of str to Scale, optional
-        Delayed scales of operands of products, by their names; see `transform.tensor_scaling`.
+        Scales of operands of products that have a state, by their names; see
+        `transform.tensor_scaling`.
     """
 
     policy: Policy

@@ -110,6 +110,7 @@ class Policy(InNotebooks):
         block, affine and tile formats have scales of their own. "cotangents@1024", in a rule: the
         loss scale of a layer. The cotangents of its products in the backward pass of the program
         are multiplied by this power of two before they are rounded, and the results divided.
+        "cotangents@dynamic[OPTIONS]": it adapts, as "dynamic" of `loss_scale` does, in a training.
     functions : {"platform", "portable"}
         What computes everything that is not a matrix product (activations, softmax, cross-entropy,
         normalisation, optimizer): XLA, in its own way on each device, or precsim, with the same

@@ -189,6 +189,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+FIRST_FACTOR = 2.0**15
+"""Of a dynamic loss scale, where nothing is said."""
 _LOSS_SCALE_OPTIONS: dict[str, tuple[str, Callable[[float], bool], str]] = {
     "interval": ("growth_interval", lambda x: x >= 1 and x % 1 == 0, "integers from 1"),
     "growth": ("growth_factor", lambda x: x > 1, "numbers above 1"),

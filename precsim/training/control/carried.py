@@ -10,6 +10,7 @@ from precsim.rounding.round_to import round_to
 from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.spec import RoundingSpec
 from precsim.training.gradients import first_tensor_scales
+from precsim.training.recipes.layer_scales import LayerScale
 from precsim.training.recipes.leaves import map_trained
 from precsim.training.recipes.loss_scaling import as_loss_scale, narrowed
 from precsim.training.recipes.rounded_leaves import round_leaves
@@ -25,7 +26,8 @@ def carried_over(
     What is stored in another format is rounded to nearest there: weights, buffers of the optimizer
     and of compensation. A buffer of compensation begins at zero. A loss scale that the policies
     have in common stays, another one begins. Delayed scales of the same operands keep their
-    histories. `inputs` and `targets` are a batch, of which only the shapes matter.
+    histories, and layers with their own loss scale of the same kind keep that. `inputs` and
+    `targets` are a batch, of which only the shapes matter.
     """
     scales = first_tensor_scales(new, backend, state.params, state.model_state, inputs, targets)
     before, after = old.config.policy, new.config.policy
@@ -73,8 +75,8 @@ def _buffers(state: TrainState, old: Setup, new: Setup) -> Any:
     return round_leaves(buffers, after, key=None, step=None, where=new.buffers(buffers))
 
 
-def _same(known: DelayedScale | None, first: DelayedScale) -> DelayedScale:
-    """Return a history that is known, if it is of the same kind."""
+def _same(known: Any, first: DelayedScale | LayerScale) -> Any:
+    """Return a state that is known, if it is of the same kind."""
     if known is None or jax.tree.map(jnp.shape, known) != jax.tree.map(jnp.shape, first):
         return first
     return known

@@ -12,7 +12,7 @@ from precsim.arithmetic.elementwise import divide, multiply
 from precsim.formats.arguments import integer, shown
 from precsim.formats.reals import real
 from precsim.training.recipes.leaves import is_trained, joined, map_joined, map_trained
-from precsim.transform.settings import read_loss_scale
+from precsim.transform.settings import FIRST_FACTOR, read_loss_scale
 
 
 @jax.tree_util.register_dataclass
@@ -127,7 +127,7 @@ class DynamicLossScale:
     (32768.0, 1)
     """
 
-    factor: Any = 2.0**15
+    factor: Any = FIRST_FACTOR
     growth_interval: Any = 2000
     growth_factor: Any = 2.0
     backoff_factor: Any = 0.5

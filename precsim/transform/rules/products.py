@@ -5,13 +5,11 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
 from precsim._loops import computed_once
-from precsim.arithmetic.elementwise import multiply as exact_multiply
 from precsim.formats.registry import get_format
 from precsim.formats.scaled import scaled_format
 from precsim.products.conv_general_dilated import conv_general_dilated
@@ -29,6 +27,12 @@ from precsim.transform.identity import leaves_products
 from precsim.transform.noise import bits_at
 from precsim.transform.operation import Operation, rule
 from precsim.transform.policy import Policy
+from precsim.transform.rules.own_scales import (
+    closed,
+    own_scale,
+    scaled_cotangent,
+    unscaled_product,
+)
 from precsim.transform.tensor_scaling import delayed, of_cotangents, with_tensor_scale
 from precsim.transform.treatment import How
 from precsim.transform.values import (
@@ -164,7 +168,7 @@ def product(op: Operation) -> list[Value]:
             rows, columns, spec, dgrad=dgrad, wgrad=wgrad, backend=backend, random_bits=noise
         )
 
-    y = _closed(op, _rounded(op, multiply, spec, noise))
+    y = closed(op, _rounded(op, multiply, spec, noise))
     shared = tuple(a.shape[d] for d in batch[0])
     y = y.reshape(*shared, *rows_shape, *columns_shape)
     if swaps:
@@ -178,13 +182,13 @@ def _operands(op: Operation, spec: MatmulSpec, *, swaps: bool = False) -> list[A
     sides = (spec.rhs, spec.lhs) if swaps else (spec.lhs, spec.rhs)
     arrays = _carried(op, sides)
     is_direct = op.is_watched and spec.rotation is None and not spec.has_random_operands
-    factor = _cotangent_factor(op)
+    has_own_scale = own_scale(op) is not None
     # A cotangent is the left operand of a spec for dgrad, the right one of a spec for wgrad.
     cotangent = (_role(op)[0] == "wgrad") != swaps
     for n, side in enumerate(sides):
-        is_scaled = factor is not None and n == cotangent
+        is_scaled = has_own_scale and n == cotangent
         if is_scaled:
-            arrays[n] = exact_multiply(arrays[n], jnp.float32(factor), "fp32")
+            arrays[n] = scaled_cotangent(op, arrays[n], side)
         if not is_direct or side is None or scaled_format(side.format) is not None:
             continue
         if is_scaled:
@@ -206,7 +210,7 @@ def _carried(op: Operation, sides: tuple[RoundingSpec | None, ...]) -> list[Arra
     where they have no scale, or to float32.
     """
     arrays = [widened(value.array) for value in op.operands[:2]]
-    is_narrow = _cotangent_factor(op) is not None or any(map(needs_float32, roles(op)[:3]))
+    is_narrow = own_scale(op) is not None or any(map(needs_float32, roles(op)[:3]))
     if not is_narrow or all(x.dtype == np.float32 for x in arrays):
         return arrays
     for n, side in enumerate(sides):
@@ -228,42 +232,15 @@ def _count_scaled(
             op.count(count_operand(x, scale, side))
 
 
-def _cotangent_factor(op: Operation) -> float | None:
-    """Return the factor on the cotangent that is an operand; None where none is scaled."""
-    return of_cotangents(op.policy.tensor_scaling) if op.context.is_backward else None
-
-
-@jax.custom_vjp
-def _without_gradient(y: Array) -> Array:
-    return y
-
-
-def _refuse_gradient(_: None, g: Array) -> tuple[Array]:
-    raise NotImplementedError(
-        "an emulated function with tensor=cotangents@S is differentiated; allowed is to emulate its "
-        "gradient, emulate(jax.grad(f), policy), as trainings do"
-    )
-
-
-_without_gradient.defvjp(lambda y: (y, None), _refuse_gradient)
-
-
 def _rounded(
     op: Operation, multiply: Callable[[MatmulSpec, Noise], Array], spec: MatmulSpec, noise: Noise
 ) -> Array:
     """Return a product; where roundings are counted, the last one is made apart."""
     output = spec.output
-    if (factor := _cotangent_factor(op)) is not None:
+    if own_scale(op) is not None:
         is_seeded = spec.accumulator.mode is RoundingMode.STOCHASTIC
         y = multiply(replace(spec, output=None), noise if is_seeded else None)
-        y = exact_multiply(y, jnp.float32(1 / factor), "fp32")
-        last = output or RoundingSpec(format=spec.accumulator.format)
-        bits = bits_at(op.context.key, f"{op.context.path}/unscaled", y.shape)
-        is_random = last.mode is RoundingMode.STOCHASTIC
-        result = computed_once(round_array(y, bits if is_random else None, last))
-        if output is not None:
-            op.note(y, result, output)
-        return result
+        return unscaled_product(op, y, spec)
     is_apart = op.is_watched and output is not None and not spec.has_random_operands
     if not is_apart or spec.accumulator.mode is RoundingMode.STOCHASTIC:
         return multiply(spec, noise)
@@ -273,12 +250,6 @@ def _rounded(
     result = computed_once(round_array(y, own, output))
     op.note(y, result, output)
     return result
-
-
-def _closed(op: Operation, y: Array) -> Array:
-    """Return a product; where its own gradient would lack the factor on cotangents, without one."""
-    is_open = op.context.is_backward or of_cotangents(op.policy.tensor_scaling) is None
-    return y if is_open else jnp.asarray(_without_gradient(y))
 
 
 def _noise(
@@ -318,7 +289,7 @@ def convolution(op: Operation) -> list[Value]:
         whole = conv_general_dilated(spec, dgrad=dgrad, wgrad=wgrad, backend=backend)
         return whole(x, w, **options, random_bits=noise)
 
-    return [_finish(op, _closed(op, _rounded(op, convolve, spec, noise)), spec)]
+    return [_finish(op, closed(op, _rounded(op, convolve, spec, noise)), spec)]
 
 
 _OPTIONS = (

@@ -79,6 +79,11 @@ def test_histories_of_delayed_scales_count() -> None:
     assert histories == operands * (16 + 1) * 4
 
 
+def test_the_state_of_a_scale_of_a_layer_counts() -> None:
+    own = step("fp16_mixed;hidden:tensor=cotangents@dynamic").scales - step("fp16_mixed").scales
+    assert own == 8 * 4  # as that of a dynamic loss scale, once for all products of the layer
+
+
 def test_scales_of_blocks_count_with_their_elements() -> None:
     found = step("fwd=mxfp8_mxfp8_fp32,dgrad=mxfp8_mxfp8_fp32,wgrad=mxfp8_mxfp8_fp32")
     first, second = INPUTS * HIDDEN, HIDDEN * OUTPUTS

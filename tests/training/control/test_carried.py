@@ -58,7 +58,7 @@ def test_histories_of_the_same_operands_stay(monkeypatch: pytest.MonkeyPatch) ->
     wanted = {"a": first, "b": other, "c": first}
     monkeypatch.setattr(carried, "first_tensor_scales", lambda *_: wanted)
     scales = carried_over(start, old, new, "auto", X, Y).tensor_scales
-    assert {name: float(scale.factor) for name, scale in scales.items()} == {
+    assert {name: np.asarray(scale.scale.factor).item() for name, scale in scales.items()} == {
         "a": float(seen.factor),
         "b": 1.0,
         "c": 1.0,
