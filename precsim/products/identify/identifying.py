@@ -202,9 +202,10 @@ def _operand_format(name: str) -> FloatFormat | AffineFormat:
 def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified:
     edges = _edges(box, facts, rng)
     blocks = BlockSearch(box, facts, rng)
-    candidates = chain(
-        blocks.likely(), plain_chains(facts), blocks.usual(), other_chains(facts), blocks.others()
-    )
+    rest = [other_chains(facts), blocks.others()]
+    if facts.adds_several:
+        rest.reverse()
+    candidates = chain(blocks.likely(), plain_chains(facts), blocks.usual(), *rest)
     tried: list[MatmulSpec] = []
     for candidate in islice(candidates, _CANDIDATES):
         tried.append(candidate)
