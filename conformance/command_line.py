@@ -36,11 +36,11 @@ class CommandLine(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\n")
 
     def read(self, arguments: Sequence[str] | None, **least: int) -> argparse.Namespace:
-        """Return the options; refuse those that count below the least allowed, or a billion."""
+        """Return the options; refuse counts below the least allowed, or above a billion."""
         args = self.parse_args(arguments)
         for name, lowest in least.items():
             given = getattr(args, name)
-            if not lowest <= given <= MOST:
+            if given is not None and not lowest <= given <= MOST:
                 self.error(f"--{name} is {given}; allowed are integers from {lowest} to {MOST}")
         return args
 

@@ -1,25 +1,34 @@
 """`identify`, blind: random specs that it has to recover, and the kernels of this machine.
 
-    python -m conformance.identify --specs 100 --seed 0
+    python -m conformance.identify --specs 100 --seed 0 --jobs 16 --limit 600
     python -m conformance.identify --specs 1 --seed 0 --first 17    # one of them again
     python -m conformance.identify --specs 20 --cpus                # orders of x86 and Arm
     python -m conformance.identify --kernels                        # NumPy, XLA here (and its GPU)
+    python -m conformance.identify --kernels int8                   # those with int8 in their name
 
 Spec number i of a seed is drawn from all families and options that `identify` searches. Only a
 function of two arrays is handed over. A spec counts as recovered if the one that is found is the
-same, or has equal bits on 10**5 fresh results. Exit status 1 if one is not recovered.
+same, or has equal bits on 10**5 fresh results; one that takes longer than the limit does not count.
+Exit status 1 if one is not recovered.
 """
 
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
 from functools import partial
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import precsim as ps
 from conformance.command_line import CommandLine
+from conformance.fuzzing import limits
+from conformance.fuzzing.limits import TooLongError
+from conformance.kernels import kernels, report
 
 SHAPE = (16, 16, 160)
 SIDE = 317
@@ -160,40 +169,50 @@ def has_equal_bits(drawn: Drawn, found: ps.MatmulSpec, seed: int) -> bool:
     return bool((is_nan | (both[0].view(np.uint32) == both[1].view(np.uint32))).all())
 
 
-def kernels() -> Iterator[tuple[str, str, Callable[..., Any]]]:
-    """Yield the products of this machine: name, formats, function."""
-    import jax
-    import jax.numpy as jnp
-    import ml_dtypes
+class Attempt(NamedTuple):
+    """What became of one spec."""
 
-    yield "NumPy float32", "fp32", lambda a, b: a @ b
-    dtypes: dict[str, Any] = {
-        "fp32": jnp.float32,
-        "tf32": jnp.float32,
-        "bf16": ml_dtypes.bfloat16,
-        "fp16": jnp.float16,
-        "e4m3": ml_dtypes.float8_e4m3fn,
-        "e5m2": ml_dtypes.float8_e5m2,
-    }
-    for platform in dict.fromkeys(device.platform for device in jax.devices()):
-        device = jax.devices(platform)[0]
-        for name, dtype in dtypes.items():
-            if (name == "tf32") == (platform == "cpu"):
-                continue
-            precision = "highest" if name == "fp32" else None
-
-            dot = partial(_dot, device, dtype, precision)
-            yield f"XLA {platform} {name}", "fp32" if name == "tf32" else name, dot
+    line: str
+    is_recovered: bool
+    queries: int
 
 
-def _dot(device: Any, dtype: Any, precision: Any, a: np.ndarray, b: np.ndarray) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    x, y = (jax.device_put(x.astype(dtype), device) for x in (a, b))
-    return jax.jit(jnp.matmul, static_argnames=("precision", "preferred_element_type"))(
-        x, y, precision=precision, preferred_element_type=jnp.float32
+def attempt(seed: int, families: tuple[str, ...], limit: int | None, number: int) -> Attempt:
+    """Identify one spec, in at most so many seconds of the processor."""
+    drawn, start = draw(seed, number, families), time.process_time()
+    try:
+        with _limited(limit):
+            answer = ps.kernels.identify(black_box(drawn.spec), formats=drawn.formats, shape=SHAPE)
+    except TooLongError:
+        line = f"{number:3} LATE  given up after {limit} s: {drawn.spec}"
+        return Attempt(line, is_recovered=False, queries=0)
+    seconds = time.process_time() - start
+    if answer.spec is None:
+        word = "none"
+    elif answer.spec == drawn.spec:
+        word = "same"
+    else:
+        word = "equal" if has_equal_bits(drawn, answer.spec, seed) else "OTHER"
+    line = (
+        f"{number:3} {word:5} {answer.queries:3} queries {seconds:5.1f} s "
+        f"{drawn.spec}  ->  {answer.spec or f'nearest {answer.nearest}'}"
     )
+    return Attempt(line, word in ("same", "equal"), answer.queries)
+
+
+@contextmanager
+def _limited(seconds: int | None) -> Iterator[None]:
+    """Raise `TooLongError` after some seconds of the processor."""
+    if seconds is None:
+        yield
+        return
+    limits.begin()
+    # Once more each second: it may be raised where nobody hears it, as in a finalizer.
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -205,42 +224,54 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--cpus", action="store_true", help="orders of x86 and Arm alone (default: all others)"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="specs side by side (default: 1)")
     parser.add_argument(
-        "--kernels", action="store_true", help="this machine's kernels instead (default: no)"
+        "--limit", type=int, metavar="SECONDS", help="of the processor for a spec (default: none)"
     )
-    options = parser.read(arguments, specs=1, seed=0, first=0)
-    if options.kernels:
-        for name, formats, product in kernels():
-            found = ps.kernels.identify(product, formats=formats)
-            print(f"## {name}\n{found}\n", flush=True)
+    parser.add_argument(
+        "--kernels",
+        nargs="?",
+        const="",
+        metavar="WORD",
+        help="instead this machine's kernels, those with a word in their name (default: none)",
+    )
+    options = parser.read(arguments, specs=1, seed=0, first=0, jobs=1, limit=1)
+    if options.kernels is not None:
+        for kernel in kernels():
+            if options.kernels in kernel.name:
+                print(f"## {kernel.name}\n{report(kernel)}\n", flush=True)
         return 0
     numbers = range(options.first, options.first + options.specs)
-    return _blind(options.seed, numbers, CPUS if options.cpus else FAMILIES)
+    families = CPUS if options.cpus else FAMILIES
+    work = partial(attempt, options.seed, families, options.limit)
+    with closing(_in_order(work, numbers, options.jobs)) as attempts:
+        return _blind(attempts)
 
 
-def _blind(seed: int, numbers: range, families: tuple[str, ...]) -> int:
-    """Print what is found for each spec, and whether it has the bits of what was drawn."""
-    recovered = queries = 0
-    for number in numbers:
-        drawn, start = draw(seed, number, families), time.process_time()
-        answer = ps.kernels.identify(black_box(drawn.spec), formats=drawn.formats, shape=SHAPE)
-        seconds = time.process_time() - start
-        queries += answer.queries
-        if answer.spec is None:
-            word = "none"
-        elif answer.spec == drawn.spec:
-            word = "same"
-        else:
-            word = "equal" if has_equal_bits(drawn, answer.spec, seed) else "OTHER"
-        recovered += word in ("same", "equal")
-        print(
-            f"{number:3} {word:5} {answer.queries:3} queries {seconds:5.1f} s "
-            f"{drawn.spec}  ->  {answer.spec or f'nearest {answer.nearest}'}",
-            flush=True,
-        )
-    count = len(numbers)
-    print(f"{recovered} of {count} recovered, {queries / count:.1f} queries each")
-    return int(recovered < count)
+def _in_order(
+    work: Callable[[int], Attempt], numbers: range, jobs: int
+) -> Generator[Attempt, None, None]:
+    """Yield the attempts in order, from as many processes as are asked for."""
+    if jobs == 1:
+        yield from map(work, numbers)
+        return
+    pool = ProcessPoolExecutor(min(jobs, len(numbers)), get_context("spawn"))
+    try:
+        yield from pool.map(work, numbers)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _blind(attempts: Iterable[Attempt]) -> int:
+    """Print each attempt as it comes, and how many were recovered; return 1 if one was not."""
+    done = []
+    for each in attempts:
+        print(each.line, flush=True)
+        done.append(each)
+    recovered, queries = sum(each.is_recovered for each in done), [x.queries for x in done]
+    average = sum(queries) / max(1, np.count_nonzero(queries))
+    print(f"{recovered} of {len(done)} recovered, {average:.1f} queries each")
+    return int(recovered < len(done))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """One input under limits of time and memory, and what is wrong if something is."""
 
-import resource
 import signal
 from pathlib import Path
 from types import FrameType
@@ -67,6 +66,8 @@ def begin() -> None:
 
 def limit_memory() -> None:
     """Allow this process as much more memory as one input may take, from what it has now."""
+    import resource
+
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_BYTES, most))
@@ -74,5 +75,7 @@ def limit_memory() -> None:
 
 def free_memory() -> None:
     """Lift the limit."""
+    import resource  # which Windows lacks
+
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

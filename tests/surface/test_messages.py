@@ -45,8 +45,9 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         "product is 3; allowed are functions of two arrays, for example jnp.matmul",
     ),
     "identify, formats": (
-        lambda: identify(np.matmul, formats="int8"),
-        "formats has 'int8'; allowed are floating-point formats that float32 holds",
+        lambda: identify(np.matmul, formats="mxfp8"),
+        "formats has 'mxfp8'; allowed are floating-point formats that float32 holds, and integers"
+        + " such as int8",
     ),
     "which_kernel": (
         lambda: which_kernel("h100:bf16"),

@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from precsim.formats.affine import AffineFormat
 from precsim.formats.arguments import shown
 from precsim.products.reference import reference_matmul
 from precsim.products.specs.spec import MatmulSpec
+from precsim.rounding.scaled.scale import Scale
+from precsim.rounding.spec import RoundingSpec
 
 _CORNER = 8
 """Rows and columns that are compared before all others, of all answers at once.
@@ -32,9 +35,12 @@ class Answer(NamedTuple):
 class BlackBox:
     """A caller's product of one shape."""
 
-    def __init__(self, product: Product, m: int, n: int, k: int) -> None:
-        """Take a product of (m, k) and (k, n)."""
+    def __init__(
+        self, product: Product, m: int, n: int, k: int, *, rounds_integers: bool = False
+    ) -> None:
+        """Take a product of (m, k) and (k, n); its integers may be rounded to float32."""
         self.m, self.n, self.k = m, n, k
+        self._rounds_integers = rounds_integers
         self.answers: list[Answer] = []
         self._product = product
 
@@ -53,6 +59,7 @@ class BlackBox:
         with np.errstate(all="ignore"):
             results = given.astype(np.float32)
             is_same = (results == given) | np.isnan(results)
+            is_same |= self._rounds_integers and given.dtype.kind in "iu"
         if not is_same.all():
             raise ValueError(
                 f"product returned {given[~is_same][0]!r}; allowed are values that float32 holds"
@@ -69,9 +76,17 @@ def differ(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def modelled(spec: MatmulSpec, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the product that a spec defines."""
+    """Return the product that a spec defines; the integers of affine operands are the values."""
+    given = _unit(spec.lhs), _unit(spec.rhs)
     with np.errstate(all="ignore"):
-        return np.ascontiguousarray(reference_matmul(a, b, None, spec), np.float32)
+        return np.ascontiguousarray(reference_matmul(a, b, None, spec, given=given), np.float32)
+
+
+def _unit(operand: RoundingSpec | None) -> Scale | None:
+    """Return the scale with which integers stand for themselves."""
+    if operand is None or not isinstance(operand.format, AffineFormat):
+        return None
+    return Scale(scale=1.0, zero_point=None if operand.format.is_symmetric else 0)
 
 
 def explains(spec: MatmulSpec, answers: list[Answer], window: int | None = None) -> bool:

@@ -97,6 +97,9 @@ def _is_contradicted(facts: Facts, order: Order, accumulator: RoundingSpec) -> b
 def _keeps(facts: Facts, order: Order, accumulator: RoundingSpec) -> bool:
     """Return whether an order keeps as many bits, beside large products, as were seen."""
     precision = numbers(accumulator).precision
+    is_compensated = isinstance(order, Exact | Kahan | TwoSum)
+    if facts.near.bits > precision and not is_compensated:
+        return False
     if facts.precision is None:
         return True
     match order:

@@ -123,6 +123,11 @@ class Facts:
         return None if is_one_step and not self.within else is_one_step and self.within == "exact"
 
     @property
+    def adds_several(self) -> bool:
+        """Whether neighbours keep more bits than a running sum has: a step adds several."""
+        return self.near.bits > self.far.bits + 1
+
+    @property
     def precision(self) -> int | None:
         """Precision of an accumulator that rounds each sum; None where that was not seen."""
         if self.far.is_all and self.far.bits < FORMATS[0].precision:

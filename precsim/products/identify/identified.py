@@ -1,10 +1,12 @@
 """What `identify` returns: a spec with its evidence, or the nearest one and a contradiction."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from precsim.products.identify.black_box import Answer, BlackBox, differ, modelled, share
 from precsim.products.identify.facts import Finding
 from precsim.products.specs.spec import MatmulSpec
 
@@ -111,3 +113,48 @@ class Identified:
             lines.append(f"no spec; nearest: {self.nearest}, share {self.share:.4f}")
             lines.append(f"contradicted by {self.contradiction}; {self.queries} queries")
         return "\n".join(lines)
+
+
+def recovered(
+    box: BlackBox, specs: list[MatmulSpec], fresh: list[Answer], findings: list[Finding]
+) -> Identified:
+    """Return specs that have all bits of all answers, the one to be returned first."""
+    return Identified(
+        spec=specs[0],
+        equals=tuple(specs[1:]),
+        nearest=specs[0],
+        share=1.0,
+        contradiction=None,
+        queries=len(box.answers),
+        compared=sum(x.results.size for x in fresh),
+        findings=(*findings, Finding("fresh products", "equal", str(specs[0]))),
+    )
+
+
+def contradicted(box: BlackBox, tried: list[MatmulSpec], findings: list[Finding]) -> Identified:
+    """Return the nearest spec, and the first result that it does not have, a finite one if any."""
+    best, spec = max(((share(spec, box.answers), spec) for spec in tried), key=lambda pair: pair[0])
+    found = [*_contradictions(spec, box.answers)]
+    finite = (x for x in found if np.isfinite([x.result, x.expected]).all())
+    return Identified(
+        spec=None,
+        equals=(),
+        nearest=spec,
+        share=best,
+        contradiction=next(finite, found[0] if found else None),
+        queries=len(box.answers),
+        compared=0,
+        findings=tuple(findings),
+    )
+
+
+def _contradictions(spec: MatmulSpec, answers: list[Answer]) -> Iterator[Contradiction]:
+    for a, b, results in answers:
+        model = modelled(spec, a, b)
+        for row, column in np.argwhere(differ(model, results)):
+            yield Contradiction(
+                a=a[row],
+                b=b[:, column],
+                result=float(results[row, column]),
+                expected=float(model[row, column]),
+            )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from precsim.arithmetic.sums.order import Order
+from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.arguments import integer, shown
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32
@@ -19,15 +20,13 @@ from precsim.products.identify.black_box import (
     Answer,
     BlackBox,
     Product,
-    differ,
     explains,
-    modelled,
-    share,
 )
 from precsim.products.identify.blocks import BlockSearch
 from precsim.products.identify.chains import other_chains, plain_chains, spec_of
-from precsim.products.identify.facts import Facts, Finding, gather
-from precsim.products.identify.identified import Contradiction, Identified
+from precsim.products.identify.facts import Facts, gather
+from precsim.products.identify.identified import Identified, contradicted, recovered
+from precsim.products.identify.integers import Integers, identify_integers
 from precsim.products.identify.probes import Formats
 from precsim.products.identify.roundings import (
     Roundings,
@@ -107,10 +106,11 @@ def identify(
     product : callable
         Of any library, on any device; one tile or a whole product. It takes two float32 NumPy
         arrays of shapes (m, k) and (k, n), whose values are in `formats`, and returns an array of
-        shape (m, n) with values that float32 holds.
+        shape (m, n) with values that float32 holds, or integers.
     formats : str or tuple of two str
         The values that the product takes, for example "bf16" or ("e4m3", "e5m2"): floating-point
         formats that float32 holds. A product may round them further, as tf32 units round float32.
+        "int8", "uint8", "int4", "int8_symmetric" and the like: integers, codes without zero point.
     shape : tuple of int
         Rows, columns and K. A product of fixed tiles has its own; a longer K shows more of the
         schedule, and more rows and columns need fewer queries.
@@ -125,8 +125,9 @@ def identify(
     TypeError
         If `product` is no function or returns no array of real numbers.
     ValueError
-        If a format is unknown, is no floating-point format or does not fit float32; if a size is
-        below 1; if results have another shape or do not fit float32.
+        If a format is unknown, or is neither of integers nor of floating-point numbers that float32
+        holds; if one operand has integers, the other not; if a size is below 1; if results have
+        another shape or do not fit float32.
 
     Notes
     -----
@@ -142,10 +143,14 @@ def identify(
     product, adder, output and operands the formats fp32, fp22 (`float(e=8,p=14)`), tf32, fp16,
     bf16, e5m2, e4m3 (an accumulator of another precision with the exponents of float32) in every
     mode but stochastic, with subnormals or without, with overflow to infinity or to the largest
-    value. Not searched are integers, block formats and scales. The answer holds for this K; finite
-    operands are asked only.
+    value. Not searched are block formats and scales. The answer holds for this K; finite operands
+    are asked only.
 
-    Cost: 25 to 60 queries; seconds to minutes of the CPU for the model.
+    Products of integers: registers of up to 32 bits that wrap or saturate, outputs rounded once,
+    sequential and pairwise sums in these formats. Results are compared as float32, to which a spec
+    rounds a register. Only sums beyond 2^31 tell how 32 bits overflow: with int8, a K above 2^17.
+
+    Cost: 25 to 60 queries, 7 for integers; seconds to minutes of the CPU for the model.
 
     Examples
     --------
@@ -165,31 +170,42 @@ def identify(
     names = (formats, formats) if isinstance(formats, str) else tuple(formats)
     if len(names) != 2:
         raise ValueError(f"formats is {shown(formats)}; allowed are one name or two")
-    both = Formats(*(_operand_format(name) for name in names))
+    both = [_operand_format(name) for name in names]
     if len(shape) != len("mnk"):
         raise ValueError(f"shape is {shown(shape)}; allowed are three sizes m, n, k")
     m, n, k = (integer(size, name, least=1) for size, name in zip(shape, "mnk", strict=True))
     rng = np.random.default_rng((m, n, k))
-    box = BlackBox(product, m, n, k)
-    facts = gather(box, both, rng)
-    return _search(box, facts, rng)
+    match both:
+        case AffineFormat(), AffineFormat():
+            box = BlackBox(product, m, n, k, rounds_integers=True)
+            return identify_integers(box, Integers(*both), rng)
+        case FloatFormat(), FloatFormat():
+            box = BlackBox(product, m, n, k)
+            return _search(box, gather(box, Formats(*both), rng), rng)
+    raise ValueError(
+        f"formats is {shown(formats)}; allowed are two floating-point formats or two of integers"
+    )
 
 
-def _operand_format(name: str) -> FloatFormat:
-    fmt = get_format(name)
-    if not isinstance(fmt, FloatFormat) or not fmt.fits(BINARY32):
-        raise ValueError(
-            f"formats has {shown(name)}; allowed are floating-point formats that float32 holds"
-        )
-    return fmt
+def _operand_format(name: str) -> FloatFormat | AffineFormat:
+    match get_format(name):
+        case FloatFormat() as fmt if fmt.fits(BINARY32):
+            return fmt
+        case AffineFormat(granularity=Granularity.TENSOR) as fmt:
+            return fmt
+    raise ValueError(
+        f"formats has {shown(name)}; allowed are floating-point formats that float32 holds, and "
+        "integers such as int8"
+    )
 
 
 def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified:
     edges = _edges(box, facts, rng)
     blocks = BlockSearch(box, facts, rng)
-    candidates = chain(
-        blocks.likely(), plain_chains(facts), blocks.usual(), other_chains(facts), blocks.others()
-    )
+    rest = [other_chains(facts), blocks.others()]
+    if facts.adds_several:
+        rest.reverse()
+    candidates = chain(blocks.likely(), plain_chains(facts), blocks.usual(), *rest)
     tried: list[MatmulSpec] = []
     for candidate in islice(candidates, _CANDIDATES):
         tried.append(candidate)
@@ -201,18 +217,9 @@ def _search(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Identified
         if found:
             named = [spec for spec in _machines(found[0]) if explains(spec, box.answers)]
             found = sorted(dict.fromkeys([*found, *named]), key=lambda spec: len(str(spec)))
-            return Identified(
-                spec=found[0],
-                equals=tuple(found[1:]),
-                nearest=found[0],
-                share=1.0,
-                contradiction=None,
-                queries=len(box.answers),
-                compared=sum(x.results.size for x in fresh),
-                findings=(*facts.findings, Finding("fresh products", "equal", str(found[0]))),
-            )
+            return recovered(box, found, fresh, facts.findings)
         facts.whole += fresh[:1]
-    return _contradicted(box, facts, tried[:_MOST_NEAR])
+    return contradicted(box, tried[:_MOST_NEAR] or list(_plain(facts)), facts.findings)
 
 
 def _edges(box: BlackBox, facts: Facts, rng: np.random.Generator) -> Edges:
@@ -301,36 +308,6 @@ def _orders(spec: MatmulSpec, zeros: int = 0) -> Iterator[AnyOrder]:
         yield replace(order, zero_exponent=emin - 5 - max(order.fraction_bits - 23, 0))
         for exponent in range(emin, emin - zeros, -1):
             yield replace(order, zero_exponent=exponent)
-
-
-def _contradicted(box: BlackBox, facts: Facts, tried: list[MatmulSpec]) -> Identified:
-    """Return the nearest spec, and the first result that it does not have, a finite one if any."""
-    shares = [(share(spec, box.answers), spec) for spec in tried or _plain(facts)]
-    best, spec = max(shares, key=lambda pair: pair[0])
-    found = [*_contradictions(spec, box.answers)]
-    finite = (x for x in found if np.isfinite([x.result, x.expected]).all())
-    return Identified(
-        spec=None,
-        equals=(),
-        nearest=spec,
-        share=best,
-        contradiction=next(finite, found[0] if found else None),
-        queries=len(box.answers),
-        compared=0,
-        findings=tuple(facts.findings),
-    )
-
-
-def _contradictions(spec: MatmulSpec, answers: list[Answer]) -> Iterator[Contradiction]:
-    for a, b, results in answers:
-        model = modelled(spec, a, b)
-        for row, column in np.argwhere(differ(model, results)):
-            yield Contradiction(
-                a=a[row],
-                b=b[:, column],
-                result=float(results[row, column]),
-                expected=float(model[row, column]),
-            )
 
 
 def _plain(facts: Facts) -> Iterator[MatmulSpec]:

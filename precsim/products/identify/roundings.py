@@ -40,7 +40,7 @@ def _numbers(name: str) -> FloatFormat:
 
 FORMATS = tuple(map(_numbers, _NAMES))
 """Formats of accumulators and products, the widest first."""
-_OUTPUTS = tuple(map(_numbers, ("fp16", "bf16", "e5m2", "e4m3")))
+OUTPUTS = tuple(map(_numbers, ("fp16", "bf16", "e5m2", "e4m3")))
 """Formats of outputs narrower than the sums."""
 
 
@@ -189,7 +189,7 @@ def _finals(
         for mode in MODES:
             own = RoundingSpec(format=fmt, mode=mode)
             yield flushed(own) if flushes else own, None
-    for fmt in (f for f in formats if f in _OUTPUTS):
+    for fmt in (f for f in formats if f in OUTPUTS):
         wider = [f for f in FORMATS if f.precision > fmt.precision and f.emax >= fmt.emax]
         for accumulator, mode, last in combinations(wider, MODES, modes):
             yield RoundingSpec(format=accumulator, mode=mode), RoundingSpec(format=fmt, mode=last)
@@ -204,7 +204,7 @@ def _chained(
         sums = RoundingSpec(format=accumulator, mode=mode)
         if fmt == FORMATS[0]:
             yield sums, None
-        elif fmt in _OUTPUTS and accumulator.precision <= fmt.precision:
+        elif fmt in OUTPUTS and accumulator.precision <= fmt.precision:
             for last in modes:
                 yield sums, RoundingSpec(format=fmt, mode=last)
 

@@ -228,7 +228,9 @@ def test_random_specs_are_recovered(number: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"formats": "int8"}, "formats has 'int8'; allowed are floating-point formats"),
+        ({"formats": "mxfp8"}, "formats has 'mxfp8'; allowed are floating-point formats"),
+        ({"formats": "int8_channel"}, "formats has 'int8_channel'; allowed are .* such as int8"),
+        ({"formats": ("int8", "bf16")}, "two floating-point formats or two of integers"),
         ({"formats": ("bf16",)}, "allowed are one name or two"),
         ({"formats": "bf16", "shape": (8, 8, 0)}, "k is 0; allowed are integers from 1 on"),
         ({"formats": "bf16", "shape": (8, 8)}, "shape is .*; allowed are three sizes"),

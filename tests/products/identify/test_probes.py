@@ -175,3 +175,23 @@ def test_a_spec_explains_what_it_computes() -> None:
     spec = ps.MatmulSpec.parse("fp32_fp32_fp32")
     assert explains(spec, [Answer(a, b, np.ones((1, 1), np.float32))])
     assert not explains(spec, [Answer(a, b, np.full((1, 1), 1 + 2.0**-23, np.float32))])
+
+
+@pytest.mark.parametrize(
+    ("spec", "adds_several"),
+    [
+        ("fp16_fp16_fp16", False),
+        ("fp16_fp16_fp32[rto]->e5m2[rtz]:pairwise", False),
+        ("fp16_fp16_tf32[rno]->bf16:blocked9", False),
+        ("fp16_fp16_fp16[rtz]:kahan", False),
+        ("fp16_fp16_bf16[rnp]->e5m2:kahan", False),
+        ("fp16_fp16_fp16:two_sum", False),
+        ("fp16_fp16_bf16[rto]->e5m2:exact", False),
+        ("fp16_fp16_float(e=8,p=14)[rto]->e5m2[saturate]:evenodd4:product=fp16[rtz]", True),
+        ("mi100:fp16", True),
+        ("h100:fp16->bf16", True),
+    ],
+)
+def test_neighbours_tell_steps_from_running_sums(spec: str, adds_several: bool) -> None:
+    """So steps are tried first where their length cannot be read: one took minutes."""
+    assert facts_of(spec, "fp16").adds_several == adds_several
