@@ -18,6 +18,7 @@ from precsim.analysis.account.walk import (
     Plan,
     Strand,
     errors_on_path,
+    is_differentiable,
     places,
     strand_of,
     walk,
@@ -126,13 +127,33 @@ class Analysis:
         with jax.enable_x64(self.dtype == np.float64 or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
             kind = tuple(sorted(turns.items()))
             if kind not in self._compiled:
-                self._compiled[kind] = self._compile(turns)
+                self._compiled[kind] = self._traced(turns, arrays, key)
             return self._run(self._compiled[kind], arrays, key)
 
-    def _compile(self, turns: dict[str, tuple[int, int]]) -> "_Programs":
-        """Return the programs that make an account, for these numbers of turns."""
+    def _traced(
+        self, turns: dict[str, tuple[int, int]], arrays: list[Any], key: Any
+    ) -> "_Programs":
+        """Return the programs that make an account, for these numbers of turns.
+
+        Where they cannot be traced, each operation is tried for a derivative. What else is wrong is
+        raised then.
+        """
+        for tries in (False, True):
+            programs = self._compile(turns, tries=tries)
+            try:
+                programs.run.eval_shape(np.zeros((), self.dtype), arrays, key)
+            except Exception:
+                if tries:
+                    raise
+            else:
+                break
+        return programs
+
+    def _compile(self, turns: dict[str, tuple[int, int]], *, tries: bool) -> "_Programs":
+        """Return these programs, not yet traced."""
         program, target, dtype = self.traced.program, self._target(), self.dtype
-        plan = Plan(dtype, jnp.zeros(()), self.each, turns, HOLDING, self.recompute)
+        zero = jnp.zeros(())
+        plan = Plan(dtype, zero, self.each, turns, HOLDING, self.recompute, tries=tries)
         shapes = dict(places(program, self.each, turns))
         shapes |= {f"/output {n}": () for n in range(len(jaxprs.opened(program).outvars))}
 
@@ -260,7 +281,14 @@ class Analysis:
         emulated = [s.value.array for s in results]
         wide, exact = [widen(x, self.dtype) for x in emulated], [s.exact for s in results]
         still = jax.lax.stop_gradient((wide, exact))
-        scalar = target([s.path for s in results], *still)
+        path, asked = [s.path for s in results], lambda results: [target(results, *still)]
+        if plan.tries and not is_differentiable(
+            asked, path, [n for n, s in enumerate(results) if s.is_float]
+        ):
+            raise NotImplementedError(
+                "of has no derivative in JAX; allowed are functions that have"
+            )
+        (scalar,) = asked(path)
         value, aligned = target(wide, *still), target(exact, *still)
         return scalar, (emulated, exact, value, aligned, ledger.closed("", plan))
 
@@ -297,7 +325,7 @@ class _Programs:
     def operations(self) -> Operations:
         """What is known of the operations, once `run` has been traced."""
         p = self.plan
-        return Operations(p.ledgers, p.records, p.operands, p.elements, self.shapes)
+        return Operations(p.ledgers, p.records, p.operands, p.elements, self.shapes, p.cut)
 
 
 def _is_open(shares: dict[str, np.ndarray], change: float) -> bool:
