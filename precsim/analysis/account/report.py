@@ -14,7 +14,7 @@ from precsim.analysis.account.operations import named, short
 from precsim.analysis.account.page import cell, page
 from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, summed
 from precsim.analysis.account.tables import table, text
-from precsim.analysis.account.words import is_share, percent
+from precsim.analysis.account.words import is_share, percent, rough
 from precsim.formats.arguments import integer
 
 
@@ -347,14 +347,16 @@ def _losses(row: OperationRow, change: float, gross: float) -> Iterator[tuple[fl
     """
     if row.share:
         times = f", run {row.times} times," if row.times > 1 else ""
-        worst = f"up to {row.max_ulps:.2g} ulp" if row.max_ulps else "no error"
+        worst = f"up to {rough(row.max_ulps)} ulp" if row.max_ulps else "no error"
         made = f"makes {_percent(row.share, change)} by rounding its operands and result"
         yield abs(row.share), f"{_named(row)}{times} {made} to {row.format} ({worst})"
     if row.condition > _LOSING and row.inherited_error > 0:
         passed = min(abs(row.through / change), 1) * gross if change else abs(row.through)
         cause = "cancellation" if row.primitive in _ADDING else "an ill-conditioned operation"
-        grown = f"{row.incoming_error:.1g} into {row.inherited_error:.1g}"
-        text = f"{_named(row)} amplifies a relative error of {grown}: {cause}"
+        grown = f" into {float(f'{row.inherited_error:.1g}'):g}"
+        grown = " where its exact result is 0" if math.isinf(row.inherited_error) else grown
+        error = f"a relative error of {row.incoming_error:.1g}{grown}"
+        text = f"{_named(row)} amplifies {error}: {cause}"
         yield passed * (1 - 1 / row.condition), text
 
 
