@@ -121,7 +121,7 @@ class Analysis:
         """Return the account for these arguments, with the random bits of a key if one is given."""
         program = jaxprs.opened(self.traced.program)
         dtypes = [atom.aval.dtype for atom in program.invars]
-        arrays = [jnp.asarray(x, d) for x, d in zip(arrays, dtypes, strict=True)]
+        arrays = [_strong(x, d) for x, d in zip(arrays, dtypes, strict=True)]
         key = self.context.key if key is None else key
         turns = self._turns(arrays, key)
         with jax.enable_x64(self.dtype == np.float64 or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
@@ -281,13 +281,10 @@ class Analysis:
         emulated = [s.value.array for s in results]
         wide, exact = [widen(x, self.dtype) for x in emulated], [s.exact for s in results]
         still = jax.lax.stop_gradient((wide, exact))
-        path, asked = [s.path for s in results], lambda results: [target(results, *still)]
-        if plan.tries and not is_differentiable(
-            asked, path, [n for n, s in enumerate(results) if s.is_float]
-        ):
-            raise NotImplementedError(
-                "of has no derivative in JAX; allowed are functions that have"
-            )
+        path, moving = [s.path for s in results], [n for n, s in enumerate(results) if s.is_float]
+        asked: Callable[..., list[Array]] = lambda path: [target(path, *still)]
+        if plan.tries and not is_differentiable(asked, path, moving):
+            raise NotImplementedError("of has no derivative in JAX; allowed are functions with one")
         (scalar,) = asked(path)
         value, aligned = target(wide, *still), target(exact, *still)
         return scalar, (emulated, exact, value, aligned, ledger.closed("", plan))
@@ -312,8 +309,9 @@ class Analysis:
 class _Programs:
     """What is compiled for one kind of arguments."""
 
-    run: Callable[..., Any]
-    """From t, arguments and key to the shares, in one vector, and to what else was found."""
+    run: Any
+    """Compiled by `jax.jit`, from t, arguments and key to the shares, in one vector, and what else
+    was found."""
     reference: Callable[..., Any] | None
     """From arguments and emulated results to those of the reference, where that may branch by
     itself, and to the scalars of both."""
@@ -326,6 +324,12 @@ class _Programs:
         """What is known of the operations, once `run` has been traced."""
         p = self.plan
         return Operations(p.ledgers, p.records, p.operands, p.elements, self.shapes, p.cut)
+
+
+def _strong(x: Any, dtype: Any) -> Array:
+    """Return an array of JAX with a dtype of its own; most are that already, and asking is slow."""
+    is_it = isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type
+    return x if is_it else jnp.asarray(x, dtype)
 
 
 def _is_open(shares: dict[str, np.ndarray], change: float) -> bool:

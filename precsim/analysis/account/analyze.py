@@ -277,7 +277,7 @@ def _kind(flat: Flat, args: Any, kwargs: Any) -> Any:
     """Return what two calls have in common if one program serves both."""
     leaves, tree = jax.tree.flatten((args, kwargs))
     fixed = [x for x, yes in zip(leaves, flat.is_array, strict=True) if not yes]
-    arrays = [(x.shape, str(x.dtype), getattr(x, "weak_type", False)) for x in flat.arrays]
+    arrays = [(x.shape, x.dtype, getattr(x, "weak_type", False)) for x in flat.arrays]
     return tree, tuple(arrays), tuple((type(x), x) for x in fixed)
 
 

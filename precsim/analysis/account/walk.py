@@ -8,6 +8,7 @@ value 0, whose derivative is the operation's share.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -263,7 +264,7 @@ def _single(
     on_path, path = [s.path for s in strands], exact
     moving = [n for n, s in enumerate(strands) if s.path is not s.exact]
     if moving:
-        run = lambda arrays: bind_wide(op.eqn, arrays, plan.dtype)
+        run = partial(bind_wide, op.eqn, dtype=plan.dtype)
         if plan.tries and not is_differentiable(run, on_path, moving):
             plan.cut.add(key)
             on_path = jax.lax.stop_gradient(on_path)
