@@ -62,7 +62,7 @@ class Report:
     rows: tuple[OperationRow, ...]
     result: Any
     reference_result: Any
-    cuts: tuple[str, ...] = ()
+    cuts: tuple[str, ...]
 
     @property
     def change(self) -> float:

@@ -58,6 +58,7 @@ def _report(*rows: Any, policy: Any = "bf16", value: Any = 1.5, reference_value:
         rows=rows,
         result=None,
         reference_result=None,
+        cuts=(),
     )
 
 
