@@ -18,6 +18,7 @@ from precsim.analysis.account.walk import (
     Plan,
     Strand,
     errors_on_path,
+    is_differentiable,
     places,
     strand_of,
     walk,
@@ -120,19 +121,39 @@ class Analysis:
         """Return the account for these arguments, with the random bits of a key if one is given."""
         program = jaxprs.opened(self.traced.program)
         dtypes = [atom.aval.dtype for atom in program.invars]
-        arrays = [jnp.asarray(x, d) for x, d in zip(arrays, dtypes, strict=True)]
+        arrays = [_strong(x, d) for x, d in zip(arrays, dtypes, strict=True)]
         key = self.context.key if key is None else key
         turns = self._turns(arrays, key)
         with jax.enable_x64(self.dtype == np.float64 or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
             kind = tuple(sorted(turns.items()))
             if kind not in self._compiled:
-                self._compiled[kind] = self._compile(turns)
+                self._compiled[kind] = self._traced(turns, arrays, key)
             return self._run(self._compiled[kind], arrays, key)
 
-    def _compile(self, turns: dict[str, tuple[int, int]]) -> "_Programs":
-        """Return the programs that make an account, for these numbers of turns."""
+    def _traced(
+        self, turns: dict[str, tuple[int, int]], arrays: list[Any], key: Any
+    ) -> "_Programs":
+        """Return the programs that make an account, for these numbers of turns.
+
+        Where they cannot be traced, each operation is tried for a derivative. What else is wrong is
+        raised then.
+        """
+        for tries in (False, True):
+            programs = self._compile(turns, tries=tries)
+            try:
+                programs.run.eval_shape(np.zeros((), self.dtype), arrays, key)
+            except Exception:
+                if tries:
+                    raise
+            else:
+                break
+        return programs
+
+    def _compile(self, turns: dict[str, tuple[int, int]], *, tries: bool) -> "_Programs":
+        """Return these programs, not yet traced."""
         program, target, dtype = self.traced.program, self._target(), self.dtype
-        plan = Plan(dtype, jnp.zeros(()), self.each, turns, HOLDING, self.recompute)
+        zero = jnp.zeros(())
+        plan = Plan(dtype, zero, self.each, turns, HOLDING, self.recompute, tries=tries)
         shapes = dict(places(program, self.each, turns))
         shapes |= {f"/output {n}": () for n in range(len(jaxprs.opened(program).outvars))}
 
@@ -260,7 +281,11 @@ class Analysis:
         emulated = [s.value.array for s in results]
         wide, exact = [widen(x, self.dtype) for x in emulated], [s.exact for s in results]
         still = jax.lax.stop_gradient((wide, exact))
-        scalar = target([s.path for s in results], *still)
+        path, moving = [s.path for s in results], [n for n, s in enumerate(results) if s.is_float]
+        asked: Callable[..., list[Array]] = lambda path: [target(path, *still)]
+        if plan.tries and not is_differentiable(asked, path, moving):
+            raise NotImplementedError("of has no derivative in JAX; allowed are functions with one")
+        (scalar,) = asked(path)
         value, aligned = target(wide, *still), target(exact, *still)
         return scalar, (emulated, exact, value, aligned, ledger.closed("", plan))
 
@@ -284,8 +309,9 @@ class Analysis:
 class _Programs:
     """What is compiled for one kind of arguments."""
 
-    run: Callable[..., Any]
-    """From t, arguments and key to the shares, in one vector, and to what else was found."""
+    run: Any
+    """Compiled by `jax.jit`, from t, arguments and key to the shares, in one vector, and what else
+    was found."""
     reference: Callable[..., Any] | None
     """From arguments and emulated results to those of the reference, where that may branch by
     itself, and to the scalars of both."""
@@ -297,7 +323,13 @@ class _Programs:
     def operations(self) -> Operations:
         """What is known of the operations, once `run` has been traced."""
         p = self.plan
-        return Operations(p.ledgers, p.records, p.operands, p.elements, self.shapes)
+        return Operations(p.ledgers, p.records, p.operands, p.elements, self.shapes, p.cut)
+
+
+def _strong(x: Any, dtype: Any) -> Array:
+    """Return an array of JAX with a dtype of its own; most are that already, and asking is slow."""
+    is_it = isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type
+    return x if is_it else jnp.asarray(x, dtype)
 
 
 def _is_open(shares: dict[str, np.ndarray], change: float) -> bool:

@@ -83,7 +83,7 @@ def analyze(
     TypeError
         If `fun` cannot be called, or `of` returns no real number.
     NotImplementedError
-        If `strict` and an operation has no rule.
+        If `strict` and an operation has no rule, or JAX cannot differentiate `of`.
 
     Notes
     -----
@@ -100,11 +100,11 @@ def analyze(
     program's own do not count.
 
     No such account exists where an emulated number is infinite or NaN and the exact one is not, or
-    where the two runs take different branches or numbers of turns. The report then says so, and
-    which operation it was. Comparisons, choices, `floor` and the like have no errors of their own;
-    where one falls differently, the remainder has its effect. Inside `jax.shard_map` an operation
-    is one row for all devices, whose elements and events are added up, also where these compute the
-    same.
+    where the two runs take different branches or numbers of turns, or where JAX cannot
+    differentiate an operation. The report then says so, and which operation it was. Comparisons,
+    choices, `floor` and the like have no errors of their own; where one falls differently, the
+    remainder has its effect. Inside `jax.shard_map` an operation is one row for all devices, whose
+    elements and events are added up, also where these compute the same.
 
     Cost: the emulated function, four evaluations in the reference's arithmetic and one backward
     pass. Memory: about 64 bytes for each number that the program computes, in loops for each turn;
@@ -277,7 +277,7 @@ def _kind(flat: Flat, args: Any, kwargs: Any) -> Any:
     """Return what two calls have in common if one program serves both."""
     leaves, tree = jax.tree.flatten((args, kwargs))
     fixed = [x for x, yes in zip(leaves, flat.is_array, strict=True) if not yes]
-    arrays = [(x.shape, str(x.dtype), getattr(x, "weak_type", False)) for x in flat.arrays]
+    arrays = [(x.shape, x.dtype, getattr(x, "weak_type", False)) for x in flat.arrays]
     return tree, tuple(arrays), tuple((type(x), x) for x in fixed)
 
 

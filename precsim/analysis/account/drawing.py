@@ -34,9 +34,12 @@ def _ratio(part: float, whole: float) -> float:
     return max(-1.0, min(1.0, ratio)) if math.isfinite(ratio) else 0.0
 
 
-def along(rows: Sequence[OperationRow], names: Sequence[str]) -> str:
-    """Return shares in the order of the program as bars, with their running sum as a line."""
-    shares = [row.share if math.isfinite(row.share) else 0.0 for row in rows]
+def along(rows: Sequence[OperationRow], names: Sequence[str], up: int) -> str:
+    """Return shares in the order of the program as bars, with their running sum as a line.
+
+    What has the sign of `up` goes up.
+    """
+    shares = [up * row.share if math.isfinite(row.share) else 0.0 for row in rows]
     running = list(accumulate(shares))
     bins = list(_bins(len(rows)))
     ups = [summed(s for s in shares[a:b] if s > 0) for a, b in bins]
@@ -58,11 +61,12 @@ def along(rows: Sequence[OperationRow], names: Sequence[str]) -> str:
     line = " ".join(
         f"{(n + 0.5) * width:.2f},{100 - 100 * _ratio(y, largest):.2f}" for n, y in steps
     )
+    scopes = f'<div class="runs" aria-hidden="true">{"".join(_runs(rows))}</div>'
     return (
         '<svg class="along" viewBox="0 -2 800 204" preserveAspectRatio="none" role="img" '
         'aria-label="shares in the order of the program, and their running sum">'
         f'<path class="axis" d="M0 100H800"/>{"".join(parts)}<polyline points="{line}"/></svg>'
-        f'<div class="runs" aria-hidden="true">{"".join(_runs(rows))}</div>'
+        f"{scopes if any(row.scope for row in rows) else ''}"
     )
 
 

@@ -22,6 +22,7 @@ STATED = {
     "value": float,
     "reference_value": float,
     "aligned_value": float,
+    "cuts": tuple[str, ...],
 }
 """What a report holds besides its rows and results, and of which type that is."""
 
@@ -79,6 +80,8 @@ def _read(content: Any, name: str, kind: Any, where: str) -> Any:
         return value
     if type(value) is not list:
         raise ValueError(f"{name} of {where} is {shown(value)}; allowed is a list")
+    if kind == tuple[str, ...]:
+        return tuple(_read({name: each}, name, str, where) for each in value)
     return tuple(_number(each, name, where) for each in value)
 
 

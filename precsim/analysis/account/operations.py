@@ -2,9 +2,10 @@
 
 import linecache
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ class Operations:
         How many numbers its results have.
     shapes : mapping
         Shapes of the shares that lie one after the other in a vector; of others, too.
+    cut : collection
+        Keys of operations that JAX cannot differentiate.
     """
 
     ledgers: Mapping[str, Sequence[str]]
@@ -36,6 +39,7 @@ class Operations:
     operands: Mapping[str, frozenset[str]]
     elements: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
+    cut: Collection[str] = ()
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -57,6 +61,13 @@ class Operations:
             "times": [record.times for record in records],
             "elements": [self.elements[key] for key in self.keys],
         }
+
+    @cached_property
+    def cuts(self) -> tuple[str, ...]:
+        """What JAX cannot differentiate, in words."""
+        cut = [self.records[key] for key in sorted(self.cut, key=_order)]
+        every = [named(r.primitive, r.line, _source(r.line), r.scope, r.is_backward) for r in cut]
+        return tuple(dict.fromkeys(every))
 
     def together(self, tables: Mapping[str, Any]) -> np.ndarray:
         """Return the measures of each operation, of all its results and turns together."""
@@ -138,6 +149,20 @@ def _sources(operands: Mapping[str, frozenset[str]], key: str) -> Iterable[str]:
             seen.add(each)
             rest.extend(operands[each] if "^" in each else ())
     return seen
+
+
+def short(line: str) -> str:
+    """Return "file.py:line" of a source line."""
+    path = line.partition(" ")[0]
+    return ":".join(PurePath(path).name.split(":")[:2])
+
+
+def named(primitive: str, line: str, source: str, scope: str, is_backward: bool) -> str:
+    """Return an operation in words: its source text, or its name, and where it stands."""
+    what = f"`{source}`" if source else f"'{primitive}'"
+    where = short(line) or scope
+    kind = f" ({primitive}{', backward' if is_backward else ''})" if source else ""
+    return f"{what}{f' at {where}' if where else ''}{kind}"
 
 
 @lru_cache(maxsize=1 << 12)

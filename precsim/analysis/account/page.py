@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -14,12 +15,14 @@ from precsim.analysis.account.stated import Stated
 from precsim.analysis.account.tables import operation, place
 from precsim.analysis.account.words import (
     decibel,
+    direction,
     events,
     factor,
     figures,
     group_name,
     groups,
     is_share,
+    rough,
     share,
     title,
     verdict,
@@ -91,12 +94,18 @@ def _headline(report: Stated) -> str:
         f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>"
         for name, value in figures(report).items()
     )
-    closing = "".join(f'<p class="verdict">{escape(line)}</p>' for line in verdict(report))
+    closing = "".join(f'<p class="verdict">{_marked(line)}</p>' for line in verdict(report))
     return f"<h1>{escape(title(report))}</h1>{closing}<dl>{said}</dl>"
 
 
+def _marked(sentence: str) -> str:
+    """Return a sentence in HTML; what stands between backticks is code."""
+    parts = re.split("`([^`]*)`", sentence)
+    return "".join(f"<code>{escape(x)}</code>" if n % 2 else escape(x) for n, x in enumerate(parts))
+
+
 def _sentences(report: Stated, k: int) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.top(k))
+    items = "".join(f"<li>{_marked(sentence)}</li>" for sentence in report.top(k))
     return f"<section><h2>What loses most</h2><ol>{items}</ol></section>" if items else ""
 
 
@@ -121,9 +130,7 @@ def _bars(report: Stated, by: str) -> str:
 
 
 def _bar_row(group: GroupRow, by: str, largest: float, report: Stated) -> str:
-    part = (
-        group.share / report.change * abs(report.change) if is_share(report.change) else group.share
-    )
+    part = direction(report.change) * group.share
     return (
         f"<tr><td>{escape(group_name(group, by))}</td><td>{bar(part, largest)}</td>"
         f'<td class="n">{share(group.share, report.change)}</td>'
@@ -137,9 +144,10 @@ def _depth(report: Stated) -> str:
     names = [f"{place(row)} {operation(row)}" for row in report.rows]
     return (
         '<section class="keep"><h2>Shares along the program</h2>'
-        '<p class="soft">A bar for each operation, first to last; the line is their running sum, '
-        "which ends at the change less the remainder. Below: scopes.</p>"
-        f"{along(report.rows, names)}</section>"
+        '<p class="soft">A bar for each operation, first to last, up where it has the sign of the '
+        "change; the line is their running sum, which ends at the change less the remainder."
+        f"{' Below: scopes.' if any(row.scope for row in report.rows) else ''}</p>"
+        f"{along(report.rows, names, direction(report.change))}</section>"
     )
 
 
@@ -183,7 +191,7 @@ def _table(rows: Sequence[OperationRow], report: Stated) -> str:
     cells: list[tuple[str, ...]] = [
         (
             *(place(row), operation(row), row.format, str(row.times), str(row.elements)),
-            *(share(row.share, report.change), f"{row.local_error:.2g}", f"{row.max_ulps:.2g}"),
+            *(share(row.share, report.change), f"{row.local_error:.2g}", rough(row.max_ulps)),
             *(f"{row.inherited_error:.2g}", factor(row.condition), decibel(row.sqnr), events(row)),
         )
         for row in rows

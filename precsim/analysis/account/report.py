@@ -10,10 +10,11 @@ from rich.table import Table
 
 from precsim.analysis.account.account import Account
 from precsim.analysis.account.files import add_scalars, csv_of, fields_of, json_of, written
+from precsim.analysis.account.operations import named, short
 from precsim.analysis.account.page import cell, page
-from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, short, summed
+from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, summed
 from precsim.analysis.account.tables import table, text
-from precsim.analysis.account.words import is_share, percent
+from precsim.analysis.account.words import is_share, percent, rough
 from precsim.formats.arguments import integer
 
 
@@ -37,6 +38,9 @@ class Report:
         In the order in which they are first computed.
     result, reference_result : pytree
         The results of the emulated and of the exact run, as NumPy arrays.
+    cuts : tuple of str
+        Operations that JAX cannot differentiate, in words. Errors that pass through them have no
+        share.
 
     Examples
     --------
@@ -58,6 +62,7 @@ class Report:
     rows: tuple[OperationRow, ...]
     result: Any
     reference_result: Any
+    cuts: tuple[str, ...]
 
     @property
     def change(self) -> float:
@@ -104,7 +109,8 @@ class Report:
                 f"{names} went another way than in the exact run: the shares are of the way taken"
             )
         if self.rows and not found and not abs(self.remainder) <= _CLOSED * self.gross:
-            found.append(self._bent())
+            cut = f"JAX has no derivative of {', '.join(self.cuts)}: errors that pass through it have no share"
+            found.append(cut if self.cuts else self._bent())
         return tuple(found)
 
     def _bent(self) -> str:
@@ -326,11 +332,7 @@ def _same(x: float, y: float) -> bool:
 
 
 def _named(row: OperationRow) -> str:
-    """Return an operation in words: its source text, or its name, and where it stands."""
-    what = f"`{row.source}`" if row.source else f"'{row.primitive}'"
-    where = f" at {row.where}" if row.where else ""
-    kind = f" ({row.primitive}{', backward' if row.is_backward else ''})" if row.source else ""
-    return f"{what}{where}{kind}"
+    return named(row.primitive, row.line, row.source, row.scope, row.is_backward)
 
 
 _LOSING = 10.0
@@ -345,14 +347,16 @@ def _losses(row: OperationRow, change: float, gross: float) -> Iterator[tuple[fl
     """
     if row.share:
         times = f", run {row.times} times," if row.times > 1 else ""
-        worst = f"up to {row.max_ulps:.2g} ulp" if row.max_ulps else "no error"
+        worst = f"up to {rough(row.max_ulps)} ulp" if row.max_ulps else "no error"
         made = f"makes {_percent(row.share, change)} by rounding its operands and result"
         yield abs(row.share), f"{_named(row)}{times} {made} to {row.format} ({worst})"
     if row.condition > _LOSING and row.inherited_error > 0:
         passed = min(abs(row.through / change), 1) * gross if change else abs(row.through)
         cause = "cancellation" if row.primitive in _ADDING else "an ill-conditioned operation"
-        grown = f"{row.incoming_error:.1g} into {row.inherited_error:.1g}"
-        text = f"{_named(row)} amplifies a relative error of {grown}: {cause}"
+        grown = f" into {float(f'{row.inherited_error:.1g}'):g}"
+        grown = " where its exact result is 0" if math.isinf(row.inherited_error) else grown
+        error = f"a relative error of {row.incoming_error:.1g}{grown}"
+        text = f"{_named(row)} amplifies {error}: {cause}"
         yield passed * (1 - 1 / row.condition), text
 
 
@@ -378,4 +382,5 @@ def report_of(account: Account, *, policy: str, reference: str, of: str) -> Repo
         rows_of(account),
         account.emulated,
         account.exact,
+        account.operations.cuts,
     )

@@ -3,13 +3,13 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from precsim.analysis.account.account import Account
 from precsim.analysis.account.measures import FIELDS, LARGEST
+from precsim.analysis.account.operations import short
 
 EVENTS = ("underflowed", "subnormal", "overflowed", "saturated", "nan")
 _COUNTS = (*EVENTS, "not_finite", "differing")
@@ -171,12 +171,6 @@ def _decibel(size2: float, error2: float) -> float:
     if not error2:
         return math.inf
     return 10 * math.log10(size2 / error2) if size2 else -math.inf
-
-
-def short(line: str) -> str:
-    """Return "file.py:line" of a source line."""
-    path = line.partition(" ")[0]
-    return ":".join(PurePath(path).name.split(":")[:2])
 
 
 def rows_of(account: Account) -> tuple[OperationRow, ...]:

@@ -33,6 +33,10 @@ class Stated(Protocol):
         """The operations, in the order of the program."""
 
     @property
+    def cuts(self) -> tuple[str, ...]:
+        """Operations that JAX cannot differentiate, in words."""
+
+    @property
     def change(self) -> float:
         """The measured change of the scalar."""
 

@@ -31,6 +31,8 @@ from precsim.formats.arguments import integer, not_allowed
 
 WIDTH = 100
 """Columns that printed text has at most."""
+_SHORT = 24
+"""Letters of places and names that are not broken in printed text."""
 
 
 class _Column(NamedTuple):
@@ -122,15 +124,25 @@ def text(report: Stated, k: int = 10) -> str:
     for n, sentence in enumerate(report.top(3), 1):
         lines += _filled(sentence, f"{n}. ")
     if report.rows:
-        lines += rendered(table(report, "operation", k))
+        made = table(report, "operation", k)
+        for column in made.columns:
+            if said := {"where": place, "operation": operation}.get(str(column.header)):
+                column.no_wrap = max(len(said(row)) for row in report.rows) <= _SHORT
+        lines += rendered(made)
     return "\n".join(lines)
 
 
 def _filled(words: str, mark: str = "") -> list[str]:
-    """Return a paragraph as lines."""
-    return textwrap.wrap(
-        words, WIDTH, initial_indent=mark, subsequent_indent=" " * len(mark), break_on_hyphens=False
+    """Return a paragraph as lines, none of which parts a number from its unit."""
+    together = words.replace(" %", "\xa0%").replace(" ulp)", "\xa0ulp)")
+    lines = textwrap.wrap(
+        together,
+        WIDTH,
+        initial_indent=mark,
+        subsequent_indent=" " * len(mark),
+        break_on_hyphens=False,
     )
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def rendered(made: Table, width: int = WIDTH) -> list[str]:

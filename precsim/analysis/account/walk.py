@@ -5,9 +5,10 @@ exact one for the emulated operands. The path adds a part of that error, ``t`` a
 value 0, whose derivative is the operation's share.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -87,6 +88,9 @@ class Plan:
         Whether the inside of loops and calls is computed again to differentiate it.
     devices : int
         How many devices run the program, inside a `shard_map`.
+    tries : bool
+        Whether each operation is tried for a derivative; one that JAX cannot differentiate counts
+        as constant along the path.
     records : dict
         Filled while the program is traced: what each operation is, by key.
     operands : dict
@@ -95,6 +99,8 @@ class Plan:
         The same: which results a table of measures has, in order, by the ledger's key.
     elements : dict
         The same: how many numbers the results of an operation have, by its key.
+    cut : set
+        The same: keys of the operations that JAX cannot differentiate.
     """
 
     dtype: Any
@@ -104,10 +110,12 @@ class Plan:
     holding: "Mapping[str, Holding]"
     recompute: bool
     devices: int = 1
+    tries: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     operands: dict[str, frozenset[str]] = field(default_factory=dict)
     ledgers: dict[str, list[str]] = field(default_factory=dict)
     elements: dict[str, int] = field(default_factory=dict)
+    cut: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +262,15 @@ def _single(
     record = recorded(op, key, plan)
     exact = bind_wide(op.eqn, [s.exact for s in strands], plan.dtype)
     on_path, path = [s.path for s in strands], exact
-    if any(s.path is not s.exact for s in strands):
+    moving = [n for n, s in enumerate(strands) if s.path is not s.exact]
+    if moving:
+        run = partial(bind_wide, op.eqn, dtype=plan.dtype)
+        if plan.tries and not is_differentiable(run, on_path, moving):
+            plan.cut.add(key)
+            on_path = jax.lax.stop_gradient(on_path)
         if op.name in _SINGULAR:
             on_path = [_sane(x) if jnp.issubdtype(x.dtype, jnp.inexact) else x for x in on_path]
-        path = bind_wide(op.eqn, on_path, plan.dtype)
+        path = run(on_path)
     sources = frozenset[str]().union(*(s.sources for s in strands))
     every = zip(values, exact, path, strict=True)
     if record.how is How.MOVED:
@@ -278,6 +291,24 @@ def _single(
         moved = errors_on_path(emulated, local[n], y, key, shares, plan)
         results.append(Strand(value, y, z + moved, frozenset([key])))
     return results
+
+
+def is_differentiable(
+    fun: Callable[[list[Array]], Sequence[Array]], arrays: Sequence[Array], moving: Sequence[int]
+) -> bool:
+    """Return whether JAX has a derivative of a function of arrays, by those that move."""
+    arrays = jax.lax.stop_gradient(list(arrays))
+
+    def run(moved: Sequence[Array]) -> list[Array]:
+        given = dict(enumerate(arrays)) | dict(zip(moving, moved, strict=True))
+        return [y for y in fun(list(given.values())) if jnp.issubdtype(y.dtype, jnp.inexact)]
+
+    try:
+        results, back = jax.vjp(run, [arrays[n] for n in moving])
+        back(results)
+    except Exception:  # noqa: BLE001 - each primitive refuses in its own way
+        return False
+    return True
 
 
 def errors_on_path(

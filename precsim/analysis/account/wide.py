@@ -32,7 +32,7 @@ _SCATTERS: dict[str, Callable[..., Array]] = {
 _LEAVING = ("reduce_precision", "stop_gradient", "optimization_barrier", "copy", "copy_p", "name")
 """The reference does not round where the program asks for it, and differentiates everything."""
 
-_NARROW = ("bitcast_convert_type", "nextafter")
+_NARROW = ("bitcast_convert_type", "nextafter", "pure_callback", "io_callback")
 """They depend on the dtype, so they see numbers of the program's own."""
 
 INLINED = (
@@ -92,8 +92,7 @@ def bind_wide(eqn: Any, arrays: Sequence[Any], dtype: Any) -> list[Any]:
     if name in _LEAVING:
         return list(arrays)
     if name == "convert_element_type" and jnp.issubdtype(params["new_dtype"], jnp.inexact):
-        is_complex = jnp.issubdtype(params["new_dtype"], jnp.complexfloating)
-        wanted = jnp.result_type(dtype, jnp.complex64) if is_complex else dtype
+        wanted = _wide_dtype(params["new_dtype"], dtype)
         (x,) = arrays
         return [widen(x, wanted) if is_float(x) else jnp.asarray(x).astype(wanted)]
     if name in _SCATTERS:
@@ -105,15 +104,22 @@ def bind_wide(eqn: Any, arrays: Sequence[Any], dtype: Any) -> list[Any]:
     if holds_program or name in _NARROW or not is_inexact:
         pairs = zip(arrays, eqn.invars, strict=True)
         return [widen(y, dtype) for y in jaxprs.bind(eqn, [_as_declared(x, v) for x, v in pairs])]
-    changes = {key: dtype for key, value in params.items() if _is_float_dtype(value)}
+    changes = {k: _wide_dtype(v, dtype) for k, v in params.items() if _is_inexact_dtype(v)}
     if "precision" in params:
         changes["precision"] = None
-    return jaxprs.bind(eqn.replace(params={**params, **changes}), arrays)
+    results = jaxprs.bind(eqn.replace(params={**params, **changes}), arrays)
+    return [widen(y, dtype) for y in results]  # an operation may know one dtype only
 
 
-def _is_float_dtype(value: Any) -> bool:
+def _is_inexact_dtype(value: Any) -> bool:
     is_dtype = isinstance(value, (np.dtype, type, type(jnp.float32)))
-    return is_dtype and bool(jnp.issubdtype(value, jnp.floating))
+    return is_dtype and bool(jnp.issubdtype(value, jnp.inexact))
+
+
+def _wide_dtype(declared: Any, dtype: Any) -> Any:
+    """Return the wide dtype in place of one of real or of complex numbers."""
+    is_complex = jnp.issubdtype(declared, jnp.complexfloating)
+    return jnp.result_type(dtype, jnp.complex64) if is_complex else dtype
 
 
 def _as_declared(x: Any, atom: Any) -> Any:

@@ -70,14 +70,24 @@ def number(x: float) -> str:
     return f"{x:.6g}"
 
 
+def rough(x: float) -> str:
+    """Return a number in two digits; up to a million without an exponent."""
+    return f"{float(f'{x:.2g}'):g}"
+
+
 def percent(part: float, whole: float) -> str:
     """Return a part in percent."""
-    return f"{100 * part / whole:.2g} %"
+    return f"{rough(100 * part / whole)} %"
 
 
 def is_share(change: float) -> bool:
     """Return whether shares are told in percent of the change, and not as they are."""
     return bool(change) and math.isfinite(change)
+
+
+def direction(change: float) -> int:
+    """Return the sign of what counts as positive in `share`."""
+    return -1 if is_share(change) and change < 0 else 1
 
 
 def share(part: float, change: float) -> str:
@@ -102,4 +112,4 @@ def decibel(x: float) -> str:
 
 def factor(x: float) -> str:
     """Return how much an operation amplifies; nothing where no error comes in."""
-    return "" if math.isnan(x) else f"{x:.2g}"
+    return "" if math.isnan(x) else rough(x)

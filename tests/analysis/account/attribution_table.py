@@ -11,7 +11,7 @@ from unittest import mock
 
 import jax
 
-from precsim.analysis.account.account import NODES, Analysis
+from precsim.analysis.account.account import AUTO, NODES, Analysis
 from precsim.analysis.account.report import Report, report_of
 from precsim.transform.emulate import key_of, trace
 from precsim.transform.operation import Context
@@ -58,11 +58,11 @@ def analysis_of(experiment: Experiment, policy: str, args: Sequence[Any]) -> Ana
     return Analysis(traced, context, experiment.of, "fp64", 1, False, False)
 
 
-def reports(analysis: Analysis, args: Sequence[Any]) -> dict[int, Report]:
-    """Return reports of shares of the first order (0), at the midpoint (1), by Simpson (3)."""
-    found = {}
+def reports(analysis: Analysis, args: Sequence[Any]) -> dict[int | str, Report]:
+    """Return reports of the first order (0), at the midpoint (1), by Simpson (3), and AUTO."""
+    found: dict[int | str, Report] = {}
     with mock.patch.dict(NODES, {0: ((0.0, 1.0),)}):
-        for nodes in (0, 1, 3):
+        for nodes in (0, 1, 3, AUTO):
             account = replace(analysis, nodes=nodes).run(jax.tree.leaves(args))
             policy = str(analysis.context.policy)
             found[nodes] = report_of(account, policy=policy, reference="fp64", of="")
@@ -70,12 +70,17 @@ def reports(analysis: Analysis, args: Sequence[Any]) -> dict[int, Report]:
 
 
 def rows(experiments: Sequence[Experiment], seeds: Sequence[int]) -> Iterator[str]:
-    """Yield a row for each experiment and policy, of its least and largest ratios over seeds."""
+    """Yield a row for each experiment and policy, of its least and largest ratios over seeds.
+
+    The last line says how many of all accounts close with "auto".
+    """
+    every: list[Report] = []
     for experiment in experiments:
         cases = [transformer.trained(seed, experiment.layers) for seed in seeds]
         for name, policy in POLICIES.items():
             analysis = analysis_of(experiment, policy, cases[0])
             found = [reports(analysis, args) for args in cases]
+            every += [r[AUTO] for r in found]
             cells = [_range([r[1].gross / abs(r[1].change) for r in found], ".1f")]
             for nodes in (0, 1, 3):
                 sums = [1 - r[nodes].remainder / r[nodes].change for r in found]
@@ -87,6 +92,14 @@ def rows(experiments: Sequence[Experiment], seeds: Sequence[int]) -> Iterator[st
                 cells.append(f"{max(left, default=0):.2%}")
             count = sum(row.share != 0 for row in found[0][1].rows)
             yield f"| {experiment.name}, {count} operations | {name} | {' | '.join(cells)} |"
+    of_gross = [abs(r.remainder) / r.gross for r in every]
+    of_change = [abs(r.remainder / r.change) for r in every if r.gross < 10 * abs(r.change)]
+    yield (
+        f"\nauto: {sum(r.nodes == 3 for r in every)} of {len(every)} by Simpson's rule; at most 1 % "
+        f"of the gross in {sum(x <= 0.01 for x in of_gross)} of {len(every)} ({max(of_gross):.2%}), "
+        f"of a change above a tenth of it in {sum(x <= 0.01 for x in of_change)} of {len(of_change)} "
+        f"({max(of_change, default=0):.2%})"
+    )
 
 
 def _range(numbers: Sequence[float], form: str) -> str:

@@ -39,5 +39,6 @@ def test_shares_of_a_transformer_sum_to_its_change(experiment: Experiment, polic
     cases = [transformer.trained(seed, experiment.layers) for seed in range(5)]
     analysis = analysis_of(experiment, POLICIES[policy], cases[0])
     found = [reports(analysis, case) for case in cases]
-    assert [report.obstacles for _, report, _ in map(dict.values, found) if report.obstacles] == []
-    assert open_accounts({str(seed): three[3] for seed, three in enumerate(found)}) == []
+    assert [every[1].obstacles for every in found if every[1].obstacles] == []
+    closed = {f"seed {seed}": every["auto"] for seed, every in enumerate(found)}
+    assert open_accounts(closed) == []

@@ -58,6 +58,7 @@ def _report(*rows: Any, policy: Any = "bf16", value: Any = 1.5, reference_value:
         rows=rows,
         result=None,
         reference_result=None,
+        cuts=(),
     )
 
 
@@ -126,7 +127,7 @@ def test_tables_fit_the_terminal_and_lose_nothing(by: Any, width: Any) -> None:
     lines = file.getvalue().split("\n")
     assert max(map(len, lines)) <= width
     assert "…" not in file.getvalue()
-    words = {"operation": ("+150", "-100", "3e+04"), "scope": ("+150", "+50"), "line": ("+50",)}
+    words = {"operation": ("+150", "-100", "30000"), "scope": ("+150", "+50"), "line": ("+50",)}
     for word in words.get(by, ()):
         assert word in file.getvalue()
     if by == "operation":
@@ -299,3 +300,17 @@ def test_bad_arguments_of_tables() -> None:
         REPORT.table("layer")
     with pytest.raises(ValueError, match="k is -1; allowed are integers from 0 on"):
         REPORT.table(k=-1)
+
+
+def test_bars_of_a_group_and_along_the_program_point_the_same_way() -> None:
+    """A share with the sign of a change below 0 pointed up here and to the left there."""
+    page = _report(_row(share=-0.5), _row(share=-0.25, line=""), value=-0.75).to_html()
+    assert page.count('class="more"') >= 4
+    assert 'class="less"' not in page
+
+
+def test_text_parts_no_number_from_its_unit_and_has_few_exponents() -> None:
+    rows = [_row(share=0.1 + n / 1000, max_ulps=1234.0, line="x" * n + ".py:1") for n in range(40)]
+    lines = [line for n in range(40) for line in str(_report(rows[n])).split("\n")]
+    assert [line for line in lines if line.strip().startswith(("%", "ulp"))] == []
+    assert any("(up to 1200 ulp)" in line for line in lines)
