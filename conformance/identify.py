@@ -268,8 +268,11 @@ def _blind(attempts: Iterable[Attempt]) -> int:
     for each in attempts:
         print(each.line, flush=True)
         done.append(each)
-    recovered, queries = sum(each.is_recovered for each in done), [x.queries for x in done]
-    average = sum(queries) / max(1, np.count_nonzero(queries))
+    recovered, queries = (
+        sum(each.is_recovered for each in done),
+        [x.queries for x in done if x.queries],
+    )
+    average = sum(queries) / max(1, len(queries))
     print(f"{recovered} of {len(done)} recovered, {average:.1f} queries each")
     return int(recovered < len(done))
 

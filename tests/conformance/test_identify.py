@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import precsim as ps
 from conformance import identify
 from conformance.kernels import XLA, Kernel, numpy_kernels, report, xla_kernels
 from tests.products.conftest import assert_same_bits
@@ -71,7 +72,7 @@ def endless(*_: Any, **__: Any) -> None:
 def test_a_spec_that_takes_too_long_counts_as_missed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identify.ps.kernels, "identify", endless)
+    monkeypatch.setattr(ps.kernels, "identify", endless)
     words = ["--specs", "2", "--seed", "0", "--first", "86", "--limit", "1"]
     assert identify.main(words) == 1
     printed = capsys.readouterr().out.splitlines()

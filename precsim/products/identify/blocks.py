@@ -94,10 +94,16 @@ class BlockSearch:
             for length in _LENGTHS:
                 if _PAIR // 2 % length == 0:
                     yield from self._of_length(length, (FusedBlock,), (PairInterleaved(),))
+        # Of a first step halves are seen: it may be a chain of two steps, or a step of pairs.
+        is_halved = facts.start == step and step % 2 == 0
+        if is_halved:
+            yield from self._of_length(step // 2, (FusedBlock,), (Promote(step),), _TIERS[:1])
         # Short steps whose units are rounded in pairs may look like steps of twice the length.
         for length in (step,) if facts.within or step % 2 else (step, step // 2):
             schedules = _local_schedules(facts, length, box.k)
             yield from self._of_length(length, _FAMILIES.get(facts.within, _ALL), schedules)
+        if is_halved:
+            yield from self._of_length(step // 2, _ALL, (Promote(step),))
 
     def usual(self) -> Iterator[MatmulSpec]:
         """Yield specs with one chain of plain steps, if their length was not read."""

@@ -176,12 +176,12 @@ def identify(
     m, n, k = (integer(size, name, least=1) for size, name in zip(shape, "mnk", strict=True))
     rng = np.random.default_rng((m, n, k))
     match both:
-        case AffineFormat(), AffineFormat():
+        case [AffineFormat() as lhs, AffineFormat() as rhs]:
             box = BlackBox(product, m, n, k, rounds_integers=True)
-            return identify_integers(box, Integers(*both), rng)
-        case FloatFormat(), FloatFormat():
+            return identify_integers(box, Integers(lhs, rhs), rng)
+        case [FloatFormat() as left, FloatFormat() as right]:
             box = BlackBox(product, m, n, k)
-            return _search(box, gather(box, Formats(*both), rng), rng)
+            return _search(box, gather(box, Formats(left, right), rng), rng)
     raise ValueError(
         f"formats is {shown(formats)}; allowed are two floating-point formats or two of integers"
     )

@@ -39,8 +39,11 @@ def read_structure(
         is_fine = stride < coarsest
         seen = _ends(box, sizes, stride, stride << precision) if is_fine else ends
         step, start = _steps(seen.steps)
-        if not is_fine or step is None or step <= len(seen.steps):
+        is_beyond = step is not None and step > len(seen.steps)
+        if not is_fine or not (is_beyond or _double(seen.steps)):
             break
+    if coarsest > 1 and _double(seen.steps):
+        step, start = None, 0  # all products in pairs: no longer step is behind them
     is_other = seen.parts != seen.steps
     if is_other.any() and not is_other[np.argmax(is_other) :].all():
         sign = 0  # last places within steps: no parts of K
@@ -133,6 +136,13 @@ def _steps(ends: np.ndarray) -> tuple[int | None, int]:
         return shortest, 0
     regular = int(np.argmax(between == length))
     return length, 0 if regular == 0 else edges[regular - 1]
+
+
+def _double(ends: np.ndarray) -> bool:
+    """Return whether parts double: pairs of pairs, whose step may reach beyond what is seen."""
+    found = np.unique(np.maximum.accumulate(ends)[ends > 0])
+    doubled = np.minimum(2 * found[:-1], len(ends) + 1)
+    return len(found) > 2 and bool((found[1:] == doubled).all())
 
 
 def _within(seen: Ends, length: int, stride: int) -> str:

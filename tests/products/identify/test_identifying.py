@@ -75,6 +75,9 @@ def assert_found(spec: str, formats: str | tuple[str, str], shape: tuple[int, in
         # What is cut off sets the last place; chains of short steps.
         ("bf16_bf16_tf32[rnz]:fused32x11+sticky", "bf16"),
         ("bf16_bf16_fp32[rnp]:dot2:promote6", "bf16"),
+        # Chains of two steps, which look like steps of two halves.
+        ("bf16_bf16_fp32:fused2x23:promote4", "bf16"),
+        ("e4m3_e4m3_fp32:exact4:promote8", "e4m3"),
         ("bf16_bf16_float(e=8,p=14)[rtp]->fp16[rtz]", "bf16"),
         # Operands whose products are rounded again, and products of another range.
         ("tf32[rna]_tf32_bf16:two_sum", "fp32"),

@@ -101,9 +101,14 @@ def facts_of(spec: str, operand: str) -> Facts:
         # Chains of whole steps, of which each is seen.
         ("bf16_bf16_fp32[rnp]:dot2:promote6", "bf16", 2, 6),
         ("bf16_bf16_fp32:fused4x25:promote16", "bf16", 4, 16),
+        # Pairs of pairs behind results of few bits, which count fewer units than a step has.
+        ("fp16_fp16_bf16[rno]->e5m2[rtz]:pairs16:promote64:product=fp16[rtz]", "fp16", 16, 64),
+        ("bf16_bf16_fp32->e5m2:pairs8", "bf16", 8, 160),
+        # All products in pairs: no longer step is behind them.
+        ("e5m2_e5m2_fp32[rna]->e5m2[rtz]:pairwise:product=fp16", "e5m2", None, 16),
     ],
 )
-def test_steps_and_parts_are_read(spec: str, operand: str, step: int, part: int) -> None:
+def test_steps_and_parts_are_read(spec: str, operand: str, step: int | None, part: int) -> None:
     facts = facts_of(spec, operand)
     assert (facts.step, facts.part) == (step, part)
 
