@@ -15,11 +15,11 @@ from jax import lax
 
 from precsim._arrays import Array
 from precsim.transform import jaxprs
-from precsim.transform.interpreter import evaluate
+from precsim.transform.interpreter import evaluate, without_rule
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Operation, rule
 from precsim.transform.treatment import How
-from precsim.transform.values import Value, common_origin, is_float, is_known
+from precsim.transform.values import Value, common_origin, is_float, is_inexact, is_known
 from precsim.transform.watch import NOTHING, Counts, Watch, over_turns, together, united, zeros_like
 
 CALLS = (
@@ -70,6 +70,15 @@ def with_own_vmap(op: Operation) -> list[Value]:
 @rule("precsim_linear_map", "custom_lin", "rng_uniform", "random_gamma")
 def left(op: Operation) -> list[Value]:
     """Leave what precsim or JAX computes by itself, and samplers."""
+    op.record(How.EXEMPT)
+    return op.as_it_is()
+
+
+@rule("pure_callback", "io_callback")
+def asked_of_the_host(op: Operation) -> list[Value]:
+    """Leave calls of the host that take no such numbers, as checks of Equinox; refuse others."""
+    if any(is_inexact(value.array) for value in op.operands):
+        return without_rule(op)
     op.record(How.EXEMPT)
     return op.as_it_is()
 
