@@ -19,7 +19,7 @@ from precsim.transform.interpreter import evaluate, without_rule
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Operation, rule
 from precsim.transform.treatment import How
-from precsim.transform.values import Value, common_origin, is_float, is_inexact, is_known
+from precsim.transform.values import Origin, Value, common_origin, is_float, is_inexact, is_known
 from precsim.transform.watch import NOTHING, Counts, Watch, over_turns, together, united, zeros_like
 
 CALLS = (
@@ -76,11 +76,12 @@ def left(op: Operation) -> list[Value]:
 
 @rule("pure_callback", "io_callback")
 def asked_of_the_host(op: Operation) -> list[Value]:
-    """Leave calls of the host that take no such numbers, as checks of Equinox; refuse others."""
-    if any(is_inexact(value.array) for value in op.operands):
+    """Leave calls of the host that take no floats, as checks of Equinox; refuse others."""
+    floats = [value for value in op.operands if is_inexact(value.array)]
+    if any(value.origin is not Origin.HOST for value in floats):
         return without_rule(op)
     op.record(How.EXEMPT)
-    return op.as_it_is()
+    return [value._replace(origin=Origin.HOST) for value in op.as_it_is()]
 
 
 @rule("remat2", "checkpoint", "remat")
