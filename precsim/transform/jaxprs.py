@@ -268,7 +268,7 @@ def library_functions(traceback: Any) -> tuple[str, ...]:
 
 def scopes(jaxpr: Any, scope: str = "") -> Iterator[str]:
     """Yield the scope of every equation of a program, also inside the programs that it holds."""
-    for eqn in opened(jaxpr).eqns:
+    for eqn in map(spelled_out, opened(jaxpr).eqns):
         inner = "/".join(filter(None, (scope, scope_of(eqn.source_info.name_stack)[0])))
         yield inner
         yield from inner_scopes(eqn, inner)
