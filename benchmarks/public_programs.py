@@ -77,13 +77,13 @@ def tree_search() -> Program:
     import mctx
 
     def fun(weights: Any, x: Any) -> Any:
-        value = lambda state: jnp.sum(state, -1)
+        value: Any = lambda state: jnp.sum(state, -1)
 
         def recurrent(weights: Any, key: Any, action: Any, state: Any) -> Any:
             state = jnp.tanh(state + 0.1 * action[:, None])
-            discount = jnp.full(state.shape[:1], 0.9)
+            discount, logits = jnp.full(state.shape[:1], 0.9), state @ weights
             return mctx.RecurrentFnOutput(
-                state[:, 0], discount, prior_logits=state @ weights, value=value(state)
+                reward=state[:, 0], discount=discount, prior_logits=logits, value=value(state)
             ), state
 
         root = mctx.RootFnOutput(prior_logits=x @ weights, value=value(x), embedding=x)

@@ -6,7 +6,7 @@ parameter of which primitive has them, since names and shapes of parameters chan
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import compress
 from pathlib import Path
@@ -154,7 +154,8 @@ def _as_function(eqn: Any) -> Any:
             arrays = (next(given) if m else x for x, m in zip(primals, moves, strict=True))
             return listed(primitive.bind(*arrays, **params))
 
-        return jax.jvp(bound, *(list(compress(part, moves)) for part in (primals, tangents)))
+        moving, directions = (list(compress(part, moves)) for part in (primals, tangents))
+        return jax.jvp(bound, moving, directions)
 
     try:
         program = jax.make_jaxpr(run)(*[atom.aval for atom in eqn.invars])
@@ -162,7 +163,8 @@ def _as_function(eqn: Any) -> Any:
         return eqn
     (made,), jaxpr = program.eqns, program.jaxpr
     pairs = zip(jaxpr.constvars, program.consts, strict=True)
-    atoms = {v: Literal(constant, v.aval) for v, constant in pairs}
+    literal: Callable[..., Any] = Literal
+    atoms = {v: literal(constant, v.aval) for v, constant in pairs}
     atoms.update(zip(jaxpr.invars, eqn.invars, strict=True))
     invars = [atoms[v] for v in made.invars]
     return made.replace(invars=invars, outvars=eqn.outvars, source_info=eqn.source_info)

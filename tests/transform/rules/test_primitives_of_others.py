@@ -28,9 +28,9 @@ def iterated(state: Any, x: Any) -> list[Any]:
     ]
 
 
-def primitive(name: str, function: Any) -> Primitive:
+def primitive(name: str, function: Any) -> Any:
     """Return a primitive as Equinox makes them: its rules are functions of JAX."""
-    made = Primitive(name)
+    made: Any = Primitive(name)
     made.multiple_results = True
     made.def_impl(function)
     made.def_abstract_eval(lambda *args: [jax.core.ShapedArray(args[-1].shape, args[-1].dtype)])
@@ -48,7 +48,7 @@ def primitive(name: str, function: Any) -> Primitive:
 
 
 NEWTON = primitive("newton_of_others", iterated)
-X = np.float32([1.7, 2.3, 9.1])
+X = np.array([1.7, 2.3, 9.1], np.float32)
 
 
 def newton(x: Any) -> Any:
@@ -103,14 +103,18 @@ def test_a_primitive_that_jax_cannot_trace_is_refused_and_a_rule_of_your_own_com
         ps.emulate(run, POLICY)(X)
     ruled = primitive("ruled_of_others", lambda _, x: [x * 2])
     ps.register_rule(ruled, lambda operation, state, x: [x * 4])
-    assert ps.emulate(lambda x: ruled.bind(jnp.float32(0), x)[0], POLICY)(np.float32([1]))[0] == 4
+    assert (
+        ps.emulate(lambda x: ruled.bind(jnp.float32(0), x)[0], POLICY)(np.ones(1, np.float32))[0]
+        == 4
+    )
 
 
 def test_calls_of_the_host_without_floats_pass_and_those_with_floats_are_refused() -> None:
     """Equinox's `error_if` calls the host with integers, for numbers that nobody sees."""
-    struct = jax.ShapeDtypeStruct((), np.float32)
-    asked = lambda n: jax.pure_callback(lambda n: np.float32(n * 0.1), struct, n)
-    again = lambda n: jax.pure_callback(np.float32, struct, asked(n))
+    struct = jnp.float32(0)
+    tenth: Any = lambda n: np.float32(n * 0.1)
+    asked: Any = lambda n: jax.pure_callback(tenth, struct, n)
+    again: Any = lambda n: jax.pure_callback(np.float32, struct, asked(n))
     guarded = lambda x: jax.lax.cond(x > 0, lambda: x * 1.7, lambda: again(jnp.int32(3)))
     assert float(jax.jit(ps.emulate(guarded, POLICY))(np.float32(1))) == 1.703125
     assert ps.coverage(guarded, POLICY, np.float32(1)).share == 1
@@ -128,5 +132,5 @@ def test_a_rule_for_tangents_sees_which_arguments_do_not_move() -> None:
         assert isinstance(tangents[1], SymbolicZero)
         return scaled(*primals), tangents[0] * primals[1]
 
-    gradient = jax.grad(ps.emulate(lambda x: scaled(x, jnp.float32(2.5)), POLICY))
-    assert float(gradient(np.float32(1.7))) == 2.5
+    larger: Any = lambda x: scaled(x, jnp.float32(2.5))
+    assert float(jax.grad(ps.emulate(larger, POLICY))(np.float32(1.7))) == 2.5
