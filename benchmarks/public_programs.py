@@ -1,4 +1,4 @@
-"""Public solvers, samplers, filters and simulators that `benchmarks.models` tries, made small."""
+"""Public solvers, samplers and simulators that `benchmarks.models` tries, made small."""
 
 from typing import Any
 
