@@ -119,7 +119,7 @@ def timed(fun: Callable[..., Any], args: Any) -> tuple[float, float]:
 
 def main(names: list[str]) -> None:
     """Print the table of some models, or of all, as Markdown."""
-    from benchmarks import public_models  # noqa: F401 (it fills MODELS)
+    from benchmarks import public_models, public_programs  # noqa: F401 (they fill MODELS)
 
     print("| model | package | operations | emulated | without a rule | compile | run |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

@@ -217,3 +217,86 @@ def linear_recurrent_unit() -> Program:
     from rnn_jax.ssm.lru import LinearRecurrentUnit
 
     return equinox(LinearRecurrentUnit(4, 8, 8, key=KEY), numbers(6, 4))
+
+
+def keras(layers: Any, x: Any) -> Program:
+    """Return layers of Keras in a row as a function of their variables."""
+    import os
+
+    os.environ["KERAS_BACKEND"] = "jax"
+    from keras import Sequential
+
+    module = Sequential(layers())
+    module(x)
+    trained, others = (
+        [variable.value for variable in variables]
+        for variables in (module.trainable_variables, module.non_trainable_variables)
+    )
+    return lambda weights, x: module.stateless_call(weights, others, x)[0], (trained, x)
+
+
+@model("convolutions (Keras)", "keras")
+def keras_convolutions() -> Program:
+    """Return `convolutions (Keras)` of `keras`."""
+
+    def layers() -> Any:
+        from keras import layers as kinds
+
+        return [
+            kinds.Conv2D(4, 3, padding="same"),
+            kinds.BatchNormalization(),
+            kinds.Activation("gelu"),
+            kinds.DepthwiseConv2D(3),
+            kinds.MaxPool2D(),
+            kinds.SeparableConv2D(5, 3),
+            kinds.Conv2DTranspose(3, 3, strides=2),
+            kinds.GroupNormalization(3),
+            kinds.GlobalAveragePooling2D(),
+            kinds.Dense(3, activation="softmax"),
+        ]
+
+    return keras(layers, numbers(2, 12, 12, 3))
+
+
+@model("LSTM and GRU (Keras)", "keras")
+def keras_recurrent() -> Program:
+    """Return `LSTM and GRU (Keras)` of `keras`."""
+
+    def layers() -> Any:
+        from keras import layers as kinds
+
+        recurrent = kinds.Bidirectional(kinds.LSTM(4, return_sequences=True))
+        return [kinds.Embedding(32, 6), recurrent, kinds.GRU(4)]
+
+    return keras(layers, tokens(2, 6))
+
+
+@model("Gemma-like transformer (penzai)", "penzai")
+def penzai() -> Program:
+    """Return `Gemma-like transformer (penzai)` of `penzai`."""
+    from penzai import pz
+    from penzai.models.transformer.variants import llamalike_common
+
+    config = llamalike_common.LlamalikeTransformerConfig(
+        num_kv_heads=1,
+        query_head_multiplier=2,
+        embedding_dim=16,
+        projection_dim=8,
+        mlp_hidden_dim=32,
+        num_decoder_blocks=2,
+        vocab_size=32,
+        mlp_variant="geglu_approx",
+        tie_embedder_and_logits=True,
+        rope_wavelength=10000,
+        rms_norm_eps=1e-6,
+    )
+    module = llamalike_common.build_llamalike_transformer(config, init_base_rng=KEY)
+    module, variables = pz.unbind_params(module, freeze=True)
+    places = pz.nx.wrap(jnp.arange(8)).tag("seq")
+
+    def fun(variables: Any, x: Any) -> Any:
+        sequence = pz.nx.wrap(x).tag("batch", "seq")
+        found = pz.bind_variables(module, variables)(sequence, token_positions=places)
+        return found.unwrap("batch", "seq", "vocabulary")
+
+    return fun, (variables, tokens(1, 8))

@@ -51,7 +51,7 @@ def interpret(program: Any, operands: Sequence[Value], context: Context) -> list
         return _constant(np.asarray(atom.val, atom.aval.dtype))
 
     users = jaxprs.only_users(jaxpr)
-    for n, eqn in enumerate(jaxpr.eqns):
+    for n, eqn in enumerate(map(ruled, jaxpr.eqns)):
         here, names = context_of(eqn, n, context)
         user = users.get(eqn.outvars[0], "") if eqn.outvars else ""
         op = Operation(here, eqn, list(map(read, eqn.invars)), user)
@@ -59,6 +59,12 @@ def interpret(program: Any, operands: Sequence[Value], context: Context) -> list
             results = (context.compute or apply)(op)
         known.update(zip(eqn.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
+
+
+def ruled(eqn: Any) -> Any:
+    """Return an equation, or one that does the same by operations that have rules."""
+    name = eqn.primitive.name
+    return eqn if name in RULES or name in COMPLEX_RULES else jaxprs.spelled_out(eqn)
 
 
 def evaluate_function(
@@ -99,7 +105,7 @@ def apply(op: Operation) -> list[Value]:
     if has_programs and runs_as_it_is(op):
         return op.as_it_is()
     rule = RULES.get(op.name)
-    dtypes = [atom.aval.dtype for atom in (*op.eqn.invars, *op.eqn.outvars) if _has_dtype(atom)]
+    dtypes = _dtypes(op)
     kinds = [jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes]
     if not any(kinds) and not (has_programs and rule is not None):
         op.record(How.EXEMPT)
@@ -112,17 +118,22 @@ def apply(op: Operation) -> list[Value]:
     if rule is not None:
         with jax.named_scope(op.name):  # around what it takes to emulate it
             return rule(op)
-    return _without_rule(op, dtypes)
+    return without_rule(op)
+
+
+def _dtypes(op: Operation) -> list[Any]:
+    """Return the dtypes of the operands and results."""
+    return [atom.aval.dtype for atom in (*op.eqn.invars, *op.eqn.outvars) if _has_dtype(atom)]
 
 
 def _has_dtype(atom: Any) -> bool:
     return hasattr(atom.aval, "dtype")
 
 
-def _without_rule(op: Operation, dtypes: Sequence[Any]) -> list[Value]:
+def without_rule(op: Operation) -> list[Value]:
     """Leave, refuse or round an operation for which there is no rule."""
     spec = op.spec
-    carried = [d for d in dtypes if jnp.issubdtype(d, jnp.floating)]
+    carried = [d for d in _dtypes(op) if jnp.issubdtype(d, jnp.floating)]
     is_left = has_all_of(spec.format, _FP32) and all(rounds_nothing(spec, d) for d in carried)
     if is_left or not any(_is_inexact(atom) for atom in op.eqn.outvars):
         op.record(How.AS_IS)

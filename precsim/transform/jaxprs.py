@@ -6,13 +6,17 @@ parameter of which primitive has them, since names and shapes of parameters chan
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import ClosedJaxpr, Literal
 
 _JAX = str(Path(jax.__file__).parent)
 
@@ -113,6 +117,71 @@ def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     return list(results) if eqn.primitive.multiple_results else [results]
 
 
+def spelled_out(eqn: Any) -> Any:
+    """Return an equation, that of another library's primitive by the function it is written as.
+
+    Such a primitive, as lineax's `linear_solve`, has a function of JAX for its values, and a rule
+    for its tangents: a `custom_jvp_call` has both. Where no floats come out it stays as it is, and
+    so does a primitive whose values JAX cannot trace.
+    """
+    implementation = eqn.primitive.impl
+    function = getattr(implementation, "func", implementation)
+    is_of_jax = str(getattr(function, "__module__", "jax")).partition(".")[0] == "jax"
+    dtypes = [getattr(atom.aval, "dtype", np.int32) for atom in eqn.outvars]
+    if is_of_jax or not any(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
+        return eqn
+    return _as_function(eqn)
+
+
+@lru_cache(maxsize=1 << 10)  # one equation each time, by which `Context.records` knows it
+def _as_function(eqn: Any) -> Any:
+    primitive, params = eqn.primitive, eqn.params
+
+    def listed(results: Any) -> list[Any]:
+        return list(results) if primitive.multiple_results else [results]
+
+    @jax.custom_jvp
+    def run(*arrays: Any) -> list[Any]:
+        program = jax.make_jaxpr(lambda *xs: listed(primitive.impl(*xs, **params)))(*arrays)
+        return _without_guards(program, arrays)
+
+    @partial(run.defjvp, symbolic_zeros=True)
+    def derivative(primals: Any, tangents: Any) -> Any:
+        moves = [not isinstance(t, SymbolicZero) for t in tangents]
+
+        def bound(*moving: Any) -> list[Any]:
+            given = iter(moving)
+            arrays = (next(given) if m else x for x, m in zip(primals, moves, strict=True))
+            return listed(primitive.bind(*arrays, **params))
+
+        moving, directions = (list(compress(part, moves)) for part in (primals, tangents))
+        return jax.jvp(bound, moving, directions)
+
+    try:
+        program = jax.make_jaxpr(run)(*[atom.aval for atom in eqn.invars])
+    except Exception:  # noqa: BLE001 (of others; it is no function of JAX's tracers)
+        return eqn
+    (made,), jaxpr = program.eqns, program.jaxpr
+    pairs = zip(jaxpr.constvars, program.consts, strict=True)
+    literal: Callable[..., Any] = Literal
+    atoms = {v: literal(constant, v.aval) for v, constant in pairs}
+    atoms.update(zip(jaxpr.invars, eqn.invars, strict=True))
+    invars = [atoms[v] for v in made.invars]
+    return made.replace(invars=invars, outvars=eqn.outvars, source_info=eqn.source_info)
+
+
+def _without_guards(program: Any, arrays: Sequence[Any]) -> list[Any]:
+    """Run a program without what Equinox has in it against derivatives of constants it captures."""
+    known = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
+    known.update(zip(program.jaxpr.invars, arrays, strict=True))
+    read = lambda atom: known[atom] if is_variable(atom) else atom.val
+    for eqn in program.jaxpr.eqns:
+        operands = list(map(read, eqn.invars))
+        results = operands if eqn.primitive.name == "nontraceable" else bind(eqn, operands)
+        known.update(zip(eqn.outvars, results, strict=True))
+    return list(map(read, program.jaxpr.outvars))
+
+
 def applied_by(eqn: Any) -> Any:
     """Return the program that a `scatter` applies to the numbers there; None if it sets numbers."""
     program = eqn.params.get("update_jaxpr") if eqn.primitive.name == "scatter" else None
@@ -201,7 +270,7 @@ def library_functions(traceback: Any) -> tuple[str, ...]:
 
 def scopes(jaxpr: Any, scope: str = "") -> Iterator[str]:
     """Yield the scope of every equation of a program, also inside the programs that it holds."""
-    for eqn in opened(jaxpr).eqns:
+    for eqn in map(spelled_out, opened(jaxpr).eqns):
         inner = "/".join(filter(None, (scope, scope_of(eqn.source_info.name_stack)[0])))
         yield inner
         yield from inner_scopes(eqn, inner)

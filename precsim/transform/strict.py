@@ -186,7 +186,7 @@ def _walk(
     def read(atom: Any) -> _Born | None:
         return births[atom] if jaxprs.is_variable(atom) else None
 
-    for eqn in jaxpr.eqns:
+    for eqn in map(jaxprs.spelled_out, jaxpr.eqns):
         backward = place.is_backward or jaxprs.scope_of(eqn.source_info.name_stack)[1]
         here = _Place(jaxprs.source_line(eqn) or place.line, backward)
         entering = [read(atom) for atom in eqn.invars]

@@ -28,6 +28,8 @@ class Origin(enum.Enum):
     """Parameters and constants alone."""
     COTANGENTS = "cotangents"
     """Something of the backward pass."""
+    HOST = "host"
+    """What a call of the host made of no floats; with others, an activation."""
     ACTIVATIONS = "activations"
     """Anything else."""
 

@@ -19,7 +19,7 @@ from precsim._arrays import Array
 from precsim.analysis.account.measures import Item, error_of, measured
 from precsim.analysis.account.wide import INLINED, bind_wide, inlined_program, widen
 from precsim.transform import jaxprs
-from precsim.transform.interpreter import apply, context_of
+from precsim.transform.interpreter import apply, context_of, ruled
 from precsim.transform.operation import Context, Operation
 from precsim.transform.rules.control import CALLS, is_exempt
 from precsim.transform.treatment import How, Record
@@ -193,7 +193,7 @@ def places(
     shape: tuple[int, ...] = (),
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the key of each operation that may be measured, and the shape of its measures."""
-    for n, eqn in enumerate(jaxprs.opened(program).eqns):
+    for n, eqn in enumerate(map(ruled, jaxprs.opened(program).eqns)):
         key, place = f"{at}/{n}", f"{path}/{n}"
         yield key, shape
         for mark, inner, count in inner_programs(eqn, place, turns):
@@ -222,7 +222,7 @@ def walk(
             return known[atom]
         return _constant(np.asarray(atom.val, atom.aval.dtype), plan)
 
-    for n, eqn in enumerate(jaxpr.eqns):
+    for n, eqn in enumerate(map(ruled, jaxpr.eqns)):
         here, names = context_of(eqn, n, context)
         strands = list(map(read, eqn.invars))
         op = Operation(here, eqn, [strand.value for strand in strands])

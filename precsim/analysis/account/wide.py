@@ -156,7 +156,7 @@ def evaluate_wide(program: Any, arrays: Sequence[Any], dtype: Any) -> list[Any]:
             return known[atom]
         return widen(np.asarray(atom.val, atom.aval.dtype), dtype)
 
-    for eqn in jaxpr.eqns:
+    for eqn in map(jaxprs.spelled_out, jaxpr.eqns):
         results = _evaluated(eqn, list(map(read, eqn.invars)), dtype)
         known.update(zip(eqn.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))

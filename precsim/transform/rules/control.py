@@ -15,11 +15,11 @@ from jax import lax
 
 from precsim._arrays import Array
 from precsim.transform import jaxprs
-from precsim.transform.interpreter import evaluate
+from precsim.transform.interpreter import evaluate, without_rule
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Operation, rule
 from precsim.transform.treatment import How
-from precsim.transform.values import Value, common_origin, is_float, is_known
+from precsim.transform.values import Origin, Value, common_origin, is_float, is_inexact, is_known
 from precsim.transform.watch import NOTHING, Counts, Watch, over_turns, together, united, zeros_like
 
 CALLS = (
@@ -72,6 +72,16 @@ def left(op: Operation) -> list[Value]:
     """Leave what precsim or JAX computes by itself, and samplers."""
     op.record(How.EXEMPT)
     return op.as_it_is()
+
+
+@rule("pure_callback", "io_callback")
+def asked_of_the_host(op: Operation) -> list[Value]:
+    """Leave calls of the host that take no floats, as checks of Equinox; refuse others."""
+    floats = [value for value in op.operands if is_inexact(value.array)]
+    if any(value.origin is not Origin.HOST for value in floats):
+        return without_rule(op)
+    op.record(How.EXEMPT)
+    return [value._replace(origin=Origin.HOST) for value in op.as_it_is()]
 
 
 @rule("remat2", "checkpoint", "remat")

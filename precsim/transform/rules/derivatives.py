@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ def with_own_tangent(op: Operation) -> list[Value]:
     if op.is_watched:  # then nothing is differentiated
         return evaluate(op.params["call_jaxpr"], op.operands, op.inside())
     (_, tangent_rule), _ = jaxprs.parameters_to_bind(op.eqn)
+    knows_zeros = op.params["symbolic_zeros"]
     results: list[Value] = []
 
     # The key is an argument: JAX may run the rule when a loop around has been left.
@@ -34,9 +36,13 @@ def with_own_tangent(op: Operation) -> list[Value]:
         results[:] = evaluate(op.params["call_jaxpr"], values, op.inside(key=key))
         return [value.array for value in results]
 
-    @function.defjvp
+    @partial(function.defjvp, symbolic_zeros=True)
     def derivative(primals: Any, tangents: Any) -> Any:
-        outputs = tangent_rule.call_wrapped(*primals[1:], *tangents[1:])
+        given = [
+            _no_tangent(x) if _is_no_array(t) and not knows_zeros else t
+            for x, t in zip(primals[1:], tangents[1:], strict=True)
+        ]
+        outputs = tangent_rule.call_wrapped(*primals[1:], *given)
         values = function(*primals)
         found = zip(values, outputs[len(values) :], strict=True)
         return values, [_no_tangent(y) if _is_no_array(t) else t for y, t in found]

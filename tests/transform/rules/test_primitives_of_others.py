@@ -1,0 +1,136 @@
+"""Primitives of other libraries, as lineax's: what they compute is emulated, if JAX traces it."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+import precsim as ps
+
+POLICY = "e=bf16,fwd=bf16_bf16_fp32"
+
+
+def iterated(state: Any, x: Any) -> list[Any]:
+    """Return a root by Newton's steps in a loop, which JAX cannot differentiate backward."""
+
+    @jax.named_scope("turn")
+    def turn(pair: Any) -> Any:
+        return pair[0] + 1, (pair[1] + x / pair[1]) * state
+
+    return [
+        jax.lax.while_loop(lambda pair: pair[0] < jnp.int32(jnp.sum(x) * 0 + 5), turn, (0, x))[1]
+    ]
+
+
+def primitive(name: str, function: Any) -> Any:
+    """Return a primitive as Equinox makes them: its rules are functions of JAX."""
+    made: Any = Primitive(name)
+    made.multiple_results = True
+    made.def_impl(function)
+    made.def_abstract_eval(lambda *args: [jax.core.ShapedArray(args[-1].shape, args[-1].dtype)])
+    mlir.register_lowering(made, mlir.lower_fun(function, multiple_results=True))
+
+    def tangents(primals: Any, moving: Any) -> Any:
+        assert type(moving[0]) is ad.Zero, "what does not move has no array of zeros"
+        results = made.bind(*primals)
+        return results, [3 * moving[-1] / results[0]]  # not the derivative, to be told from it
+
+    ad.primitive_jvps[made] = tangents
+    batched = jax.vmap(function, in_axes=(None, 0))
+    batching.primitive_batchers[made] = lambda args, _: (batched(*args), [0])
+    return made
+
+
+NEWTON = primitive("newton_of_others", iterated)
+X = np.array([1.7, 2.3, 9.1], np.float32)
+
+
+def newton(x: Any) -> Any:
+    """Return roots by the primitive."""
+    return NEWTON.bind(jnp.float32(0.5), x * 1.1)[0] * 0.7
+
+
+def spelled(x: Any) -> Any:
+    """Return roots by its function."""
+    return iterated(jnp.float32(0.5), x * 1.1)[0] * 0.7
+
+
+def turned(fun: Any) -> Any:
+    """Return a function that is applied to each number in a loop."""
+    return partial(jax.lax.map, fun)
+
+
+@pytest.mark.parametrize("around", [jax.jit, jax.vmap, turned])
+def test_a_primitive_of_others_has_the_bits_of_its_function(around: Any) -> None:
+    emulated, expected = (around(ps.emulate(f, POLICY))(X) for f in (newton, spelled))
+    np.testing.assert_array_equal(emulated, expected)
+    assert not np.array_equal(emulated, newton(X))
+    found = [ps.coverage(newton, f"{POLICY}{rule}", X).share for rule in ("", ";turn:fp32")]
+    assert found[0] == 1 > found[1]
+
+
+def test_it_keeps_its_own_tangents_in_both_orders_and_all_bits_where_nothing_is_rounded() -> None:
+    loss = lambda x: jnp.sum(newton(x))
+    expected = jax.grad(loss)(X)
+    np.testing.assert_allclose(jax.grad(ps.emulate(loss, POLICY))(X), expected, rtol=0.02)
+    np.testing.assert_allclose(ps.emulate(jax.grad(loss), POLICY)(X), expected, rtol=0.02)
+    for same in (jax.grad(ps.emulate(loss, "fp32")), ps.emulate(jax.grad(loss), "fp32")):
+        np.testing.assert_array_equal(jax.jit(same)(X), jax.jit(jax.grad(loss))(X))
+
+
+def test_a_primitive_of_others_closes_the_account() -> None:
+    report = ps.analyze(lambda x: jnp.sum(newton(x)), X, policy="bf16")
+    assert abs(report.remainder) < 1e-4 * report.gross
+    assert any("div" in row.primitive for row in report.rows)
+
+
+def test_strict_looks_into_a_primitive_of_others() -> None:
+    made = primitive("sum_of_others", lambda _, x: [jnp.cumsum(x.astype(jnp.bfloat16)) * x])
+    with pytest.raises(TypeError, match="cumsum"):
+        ps.strict(lambda x: made.bind(jnp.float32(0), x)[0])(X)
+
+
+def test_a_primitive_that_jax_cannot_trace_is_refused_and_a_rule_of_your_own_comes_first() -> None:
+    made = primitive("numpy_of_others", lambda _, x: [np.asarray(x) * 2])
+    run = lambda x: made.bind(jnp.float32(0), x)[0]
+    with pytest.raises(NotImplementedError, match="'numpy_of_others' of float32 at"):
+        ps.emulate(run, POLICY)(X)
+    ruled = primitive("ruled_of_others", lambda _, x: [x * 2])
+    ps.register_rule(ruled, lambda operation, state, x: [x * 4])
+    assert (
+        ps.emulate(lambda x: ruled.bind(jnp.float32(0), x)[0], POLICY)(np.ones(1, np.float32))[0]
+        == 4
+    )
+
+
+def test_calls_of_the_host_without_floats_pass_and_those_with_floats_are_refused() -> None:
+    """Equinox's `error_if` calls the host with integers, for numbers that nobody sees."""
+    struct = jnp.float32(0)
+    tenth: Any = lambda n: np.float32(n * 0.1)
+    asked: Any = lambda n: jax.pure_callback(tenth, struct, n)
+    again: Any = lambda n: jax.pure_callback(np.float32, struct, asked(n))
+    guarded = lambda x: jax.lax.cond(x > 0, lambda: x * 1.7, lambda: again(jnp.int32(3)))
+    assert float(jax.jit(ps.emulate(guarded, POLICY))(np.float32(1))) == 1.703125
+    assert ps.coverage(guarded, POLICY, np.float32(1)).share == 1
+    with pytest.raises(NotImplementedError, match="pure_callback"):
+        ps.emulate(asked, POLICY)(np.float32(1))
+
+
+def test_a_rule_for_tangents_sees_which_arguments_do_not_move() -> None:
+    @jax.custom_jvp
+    def scaled(x: Any, y: Any) -> Any:
+        return x * y
+
+    @partial(scaled.defjvp, symbolic_zeros=True)
+    def tangent(primals: Any, tangents: Any) -> Any:
+        assert isinstance(tangents[1], SymbolicZero)
+        return scaled(*primals), tangents[0] * primals[1]
+
+    larger: Any = lambda x: scaled(x, jnp.float32(2.5))
+    assert float(jax.grad(ps.emulate(larger, POLICY))(np.float32(1.7))) == 2.5
