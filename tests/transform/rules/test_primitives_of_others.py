@@ -118,6 +118,8 @@ def test_calls_of_the_host_without_floats_pass_and_those_with_floats_are_refused
     guarded = lambda x: jax.lax.cond(x > 0, lambda: x * 1.7, lambda: again(jnp.int32(3)))
     assert float(jax.jit(ps.emulate(guarded, POLICY))(np.float32(1))) == 1.703125
     assert ps.coverage(guarded, POLICY, np.float32(1)).share == 1
+    report = ps.analyze(guarded, np.float32(1.003), policy="bf16")  # the host has the own dtype
+    assert abs(report.remainder) < 1e-6 * report.gross
     with pytest.raises(NotImplementedError, match="pure_callback"):
         ps.emulate(asked, POLICY)(np.float32(1))
 
