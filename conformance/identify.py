@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing import get_context
@@ -244,20 +244,21 @@ def main(arguments: list[str] | None = None) -> int:
     numbers = range(options.first, options.first + options.specs)
     families = CPUS if options.cpus else FAMILIES
     work = partial(attempt, options.seed, families, options.limit)
-    with closing(_in_order(work, numbers, options.jobs)) as attempts:
+    with closing(_attempts(work, numbers, options.jobs)) as attempts:
         return _blind(attempts)
 
 
-def _in_order(
+def _attempts(
     work: Callable[[int], Attempt], numbers: range, jobs: int
 ) -> Generator[Attempt, None, None]:
-    """Yield the attempts in order, from as many processes as are asked for."""
+    """Yield the attempts as they end, in as many processes as are asked for."""
     if jobs == 1:
         yield from map(work, numbers)
         return
     pool = ProcessPoolExecutor(min(jobs, len(numbers)), get_context("spawn"))
     try:
-        yield from pool.map(work, numbers)
+        for done in as_completed([pool.submit(work, number) for number in numbers]):
+            yield done.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -1,5 +1,8 @@
-"""The blind run keeps its order and its limit; every kernel of a platform is listed."""
+"""The blind run says each attempt as it ends, and keeps its limit; every kernel is listed."""
 
+import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,22 +49,31 @@ def fails(a: object, b: object) -> None:
     raise RuntimeError("no such product\non this machine")
 
 
-def slow_first(number: int) -> identify.Attempt:
-    """Take longer for the first number."""
-    count = 10**6 if number == 3 else 1
-    return identify.Attempt(f"{number} {sum(range(count)) >= 0}", number != 5, 10 * number)
+def attempted(number: int) -> identify.Attempt:
+    return identify.Attempt(f"{number}", number != 5, 10 * number)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_attempts_come_in_order(jobs: int) -> None:
-    attempts = identify._in_order(slow_first, range(3, 7), jobs)
-    assert [each.line for each in attempts] == [f"{number} True" for number in range(3, 7)]
+def first_waits_for_last(sign: Path, number: int) -> identify.Attempt:
+    if number == 6:
+        sign.touch()
+    while number == 3 and not sign.exists():
+        time.sleep(0.01)
+    return attempted(number)
+
+
+def test_attempts_come_as_they_end(tmp_path: Path) -> None:
+    work = partial(first_waits_for_last, tmp_path / "sign")
+    lines = [each.line for each in identify._attempts(work, range(3, 7), 2)]
+    assert lines[:2] == ["4", "5"]
+    assert sorted(lines) == ["3", "4", "5", "6"]
+    alone = identify._attempts(attempted, range(3, 7), 1)
+    assert [each.line for each in alone] == ["3", "4", "5", "6"]
 
 
 def test_one_that_is_not_recovered_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert identify._blind(map(slow_first, range(3, 7))) == 1
+    assert identify._blind(map(attempted, range(3, 7))) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "3 of 4 recovered, 45.0 queries each"
-    assert identify._blind(map(slow_first, range(1))) == 0
+    assert identify._blind(map(attempted, range(1))) == 0
 
 
 def endless(*_: Any, **__: Any) -> None:
