@@ -19,6 +19,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, Literal
 
 _JAX = str(Path(jax.__file__).parent)
+_WIDE = tuple(map(np.dtype, ("float64", "int64", "uint64", "complex128")))
 
 MOVES = (
     "reshape",
@@ -86,8 +87,11 @@ def _jaxprs_of(value: Any) -> Iterator[Any]:
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
-    """Yield all equations of a program: each one before those of the programs that it holds."""
-    for eqn in opened(jaxpr).eqns:
+    """Yield all equations of a program: each one before those of the programs that it holds.
+
+    Primitives of other libraries are spelled out.
+    """
+    for eqn in map(spelled_out, opened(jaxpr).eqns):
         yield eqn
         for inner in inner_jaxprs(eqn):
             yield from equations(inner)
@@ -157,8 +161,14 @@ def _as_function(eqn: Any) -> Any:
         moving, directions = (list(compress(part, moves)) for part in (primals, tangents))
         return jax.jvp(bound, moving, directions)
 
+    # In the 64-bit mode of the program, which `analyze` leaves for its reference.
+    is_wide = any(
+        getattr(atom.aval, "dtype", np.dtype(np.int32)) in _WIDE
+        for atom in (*eqn.invars, *eqn.outvars)
+    )
     try:
-        program = jax.make_jaxpr(run)(*[atom.aval for atom in eqn.invars])
+        with jax.enable_x64(is_wide):  # type: ignore[attr-defined]
+            program = jax.make_jaxpr(run)(*[atom.aval for atom in eqn.invars])
     except Exception:  # noqa: BLE001 (of others; it is no function of JAX's tracers)
         return eqn
     (made,), jaxpr = program.eqns, program.jaxpr

@@ -99,6 +99,11 @@ def _is_no_array(x: Any) -> bool:
     return not isinstance(x, (jax.Array, np.ndarray))
 
 
+def _is_known_truth(x: Any) -> bool:
+    is_known = not (_is_no_array(x) or isinstance(x, jax.core.Tracer))
+    return is_known and x.dtype == np.bool_ and x.ndim == 0
+
+
 def _no_tangent(y: Array) -> Any:
     """Return the zero that JAX takes as the tangent of an array."""
     if is_inexact(y):
@@ -107,13 +112,19 @@ def _no_tangent(y: Array) -> Any:
 
 
 def _gradients(run: Callable[..., Any], operands: list[Any], context: Context) -> list[Any]:
-    """Interpret a rule for gradients; operands and results may be zeros that are no arrays."""
+    """Interpret a rule for gradients; operands and results may be zeros that are no arrays.
+
+    A rule may decide by a truth value that is known, as Equinox's loops do.
+    """
     is_zero: list[bool] = []
-    values = [Value(x) for x in operands if not _is_no_array(x)]
+    operands = [bool(x) if _is_known_truth(x) else x for x in operands]
+    stays = [_is_no_array(x) for x in operands]
+    values = [Value(x) for x, fixed in zip(operands, stays, strict=True) if not fixed]
 
     def arrays_of(*arrays: Any) -> list[Any]:
         given = iter(arrays)
-        found = run(*(x if _is_no_array(x) else next(given) for x in operands))
+        pairs = zip(operands, stays, strict=True)
+        found = run(*(x if fixed else next(given) for x, fixed in pairs))
         is_zero[:] = list(map(_is_no_array, found))
         return [g for g in found if not _is_no_array(g)]
 

@@ -136,3 +136,32 @@ def test_a_rule_for_tangents_sees_which_arguments_do_not_move() -> None:
 
     larger: Any = lambda x: scaled(x, jnp.float32(2.5))
     assert float(jax.grad(ps.emulate(larger, POLICY))(np.float32(1.7))) == 2.5
+
+
+def test_an_account_has_the_turns_of_loops_inside() -> None:
+    """Defect: such a loop took no turn, and the account of zeros closed."""
+    given = jax.ShapeDtypeStruct(X.shape, X.dtype)
+    for fun in (newton, spelled):
+        report = ps.analyze(lambda x, fun=fun: jnp.sum(fun(x)), X, policy=POLICY)
+        assert report.closes
+        assert report.value == float(ps.emulate(lambda x, fun=fun: jnp.sum(fun(x)), POLICY)(X))
+        assert report.reference_value == pytest.approx(float(jnp.sum(fun(X))), rel=1e-5)
+    # The 64-bit reference leaves nothing behind.
+    assert jax.eval_shape(ps.emulate(newton, POLICY), given).dtype == np.float32
+
+
+def test_a_rule_for_gradients_may_decide_by_what_is_known() -> None:
+    """As loops of Equinox do, with truth values among their residuals."""
+
+    @jax.custom_vjp
+    def doubled(x: Any) -> Any:
+        return 2 * x
+
+    def backward(residuals: Any, cotangent: Any) -> Any:
+        x, is_cubed = residuals
+        return (3 * x * x * cotangent if is_cubed is True else cotangent,)
+
+    doubled.defvjp(lambda x: (2 * x, (x, True)), backward)
+    loss = lambda x: jnp.sum(doubled(x * 1.1))
+    for found in (jax.grad(ps.emulate(loss, POLICY))(X), ps.emulate(jax.grad(loss), POLICY)(X)):
+        np.testing.assert_allclose(found, jax.grad(loss)(X), rtol=2**-6)
