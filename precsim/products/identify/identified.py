@@ -10,6 +10,9 @@ from precsim.products.identify.black_box import Answer, BlackBox, differ, modell
 from precsim.products.identify.facts import Finding
 from precsim.products.specs.spec import MatmulSpec
 
+_DECIMAL = 2.0**53
+"""Results from here on are hexadecimal."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Contradiction:
@@ -19,6 +22,8 @@ class Contradiction:
     ----------
     a, b : ndarray of float32, shape (K,)
         The operands: a row of the left one and a column of the right one.
+    row, column : int
+        The place of the result, from 0 on.
     result : float
         What the product returned.
     expected : float
@@ -28,20 +33,30 @@ class Contradiction:
     --------
     >>> import numpy as np, precsim as ps
     >>> one = np.ones(1, np.float32)
-    >>> ps.kernels.Contradiction(a=one, b=one, result=2.0, expected=1.0).result
-    2.0
+    >>> print(ps.kernels.Contradiction(a=one, b=one, row=0, column=3, result=2.0, expected=1.0))
+    2 instead of 1 in row 0, column 3
     """
 
     a: np.ndarray
     b: np.ndarray
+    row: int
+    column: int
     result: float
     expected: float
 
     def __str__(self) -> str:
-        """Return both results, exactly, and what follows if one is not finite."""
-        both = f"{_exactly(self.result)} instead of {_exactly(self.expected)}"
+        """Return both results, exactly, their place, and what follows if one is infinite.
+
+        Of operands that are integers the results are decimal, or else hexadecimal.
+        """
+        operands = np.concatenate([self.a, self.b])
+        decimal = bool((operands == np.rint(operands)).all())
+        result, expected = (_exactly(x, decimal) for x in (self.result, self.expected))
+        both = f"{result} instead of {expected} in row {self.row}, column {self.column}"
         match math.isfinite(self.result), math.isfinite(self.expected):
             case True, True:
+                return both
+            case False, True if math.isnan(self.result):
                 return both
             case True, False:
                 return f"{both}: it does not overflow there"
@@ -51,9 +66,11 @@ class Contradiction:
                 return f"{both}: both overflow, and it treats infinity otherwise"
 
 
-def _exactly(x: float) -> str:
+def _exactly(x: float, decimal: bool) -> str:
     if math.isnan(x):
         return "NaN"
+    if decimal and abs(x) < _DECIMAL:
+        return f"{x:.0f}" if x.is_integer() else repr(x)
     return x.hex() if math.isfinite(x) else f"{'-' if x < 0 else ''}infinity"
 
 
@@ -155,6 +172,8 @@ def _contradictions(spec: MatmulSpec, answers: list[Answer]) -> Iterator[Contrad
             yield Contradiction(
                 a=a[row],
                 b=b[:, column],
+                row=int(row),
+                column=int(column),
                 result=float(results[row, column]),
                 expected=float(model[row, column]),
             )

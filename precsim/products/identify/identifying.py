@@ -11,7 +11,7 @@ import numpy as np
 
 from precsim.arithmetic.sums.order import Order
 from precsim.formats.affine import AffineFormat, Granularity
-from precsim.formats.arguments import integer, shown
+from precsim.formats.arguments import each_of, integer, shown
 from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32
 from precsim.formats.registry import get_format
@@ -123,7 +123,8 @@ def identify(
     Raises
     ------
     TypeError
-        If `product` is no function or returns no array of real numbers.
+        If `product` is no function or returns no array of real numbers; if `formats` is no name
+        and no pair, or `shape` no tuple.
     ValueError
         If a format is unknown, or is neither of integers nor of floating-point numbers that float32
         holds; if one operand has integers, the other not; if a size is below 1; if results have
@@ -135,7 +136,7 @@ def identify(
     steps, blocks and parts of K (FPRev, arXiv 2411.00442), a small product between large ones shows
     the bits that are kept. What is left is run by the model on the recorded answers and compared in
     bits; the first spec that has all, and those of fresh products, is returned. Of equal specs it
-    is the one with the shortest string.
+    is the one with the shortest string; of integers the register of 32 bits that wraps.
 
     Searched are the orders sequential, pairwise, blockedN, kahan, two_sum, exact, fused blocks (any
     length, fraction bits, sticky bit, exponent of zero), exact, pairwise and floored blocks, the
@@ -148,7 +149,9 @@ def identify(
 
     Products of integers: registers of up to 32 bits that wrap or saturate, outputs rounded once,
     sequential and pairwise sums in these formats. Results are compared as float32, to which a spec
-    rounds a register. Only sums beyond 2^31 tell how 32 bits overflow: with int8, a K above 2^17.
+    rounds a register. Only sums beyond 2^31 tell how 32 bits overflow: with int8, a K above 2^17. A
+    register is known as far as sums reach: the first finding says from how many bits on registers
+    are not told apart. Results of which all are infinite, NaN or zero are no evidence.
 
     Cost: 25 to 60 queries, 7 for integers; seconds to minutes of the CPU for the model.
 
@@ -167,13 +170,16 @@ def identify(
         raise TypeError(
             f"product is {shown(product)}; allowed are functions of two arrays, for example jnp.matmul"
         )
-    names = (formats, formats) if isinstance(formats, str) else tuple(formats)
-    if len(names) != 2:
-        raise ValueError(f"formats is {shown(formats)}; allowed are one name or two")
+    allowed = "one name or two, such as 'int8' or ('uint8', 'int8')"
+    one = isinstance(formats, str)
+    names = (formats, formats) if one else tuple(each_of(formats, "formats", allowed))
+    if len(names) != len("ab"):
+        raise ValueError(f"formats is {shown(formats)}; allowed are {allowed}")
     both = [_operand_format(name) for name in names]
-    if len(shape) != len("mnk"):
+    sizes = tuple(each_of(shape, "shape", "three sizes m, n, k"))
+    if len(sizes) != len("mnk"):
         raise ValueError(f"shape is {shown(shape)}; allowed are three sizes m, n, k")
-    m, n, k = (integer(size, name, least=1) for size, name in zip(shape, "mnk", strict=True))
+    m, n, k = (integer(size, name, least=1) for size, name in zip(sizes, "mnk", strict=True))
     rng = np.random.default_rng((m, n, k))
     match both:
         case [AffineFormat() as lhs, AffineFormat() as rhs]:
@@ -188,7 +194,11 @@ def identify(
 
 
 def _operand_format(name: str) -> FloatFormat | AffineFormat:
-    match get_format(name):
+    try:
+        fmt = get_format(name)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"formats has {shown(name)}, two names are a pair: {error}") from None
+    match fmt:
         case FloatFormat() as fmt if fmt.fits(BINARY32):
             return fmt
         case AffineFormat(granularity=Granularity.TENSOR) as fmt:

@@ -85,11 +85,6 @@ def identify_integers(box: BlackBox, formats: Integers, rng: np.random.Generator
     asked = [formats.extreme(*size), *(formats.drawn(rng, *size, n) for n in (short, box.k))]
     answers = [box.ask(a, b) for a, b in asked]
     results = np.stack([x.results for x in answers])
-    sums = np.stack([a.astype(np.int64) @ b.astype(np.int64) for a, b in asked])
-    is_exact, bits = sums.astype(np.float32) == results, _bits(sums)
-    decided = f"int{bits} or wider" if is_exact.all() else "sums overflow or are rounded"
-    answer = f"{is_exact.sum()} of {is_exact.size} are exact"
-    findings = [Finding(f"sums of integers, of up to {bits} bits", answer, decided)]
     tried, found = [], []
     for likely in _candidates(formats, results):
         specs = list(likely)
@@ -99,9 +94,24 @@ def identify_integers(box: BlackBox, formats: Integers, rng: np.random.Generator
             break
     fresh = [box.ask(*formats.drawn(rng, *size, n)) for n in (short, *[box.k] * _FRESH)]
     found = [spec for spec in found if explains(spec, fresh)]
+    findings = [_sums(box, found)]
     if found:
         return recovered(box, found, fresh, findings)
     return contradicted(box, tried, findings)
+
+
+def _sums(box: BlackBox, found: list[MatmulSpec]) -> Finding:
+    """Return how wide the exact sums are, and so which registers are not told apart."""
+    sums = np.stack([x.a.astype(np.int64) @ x.b.astype(np.int64) for x in box.answers])
+    results = np.stack([x.results for x in box.answers])
+    is_exact, bits = sums.astype(np.float32) == results, _bits(sums)
+    decided = [] if is_exact.all() else ["sums overflow or are rounded"]
+    widest = parse_register(f"int{LARGEST_REGISTER}")
+    if bits < LARGEST_REGISTER and widest in [spec.accumulator for spec in found]:
+        decided.append(f"wrapping registers of {bits} bits and more are not told apart")
+    answer = f"{is_exact.sum()} of {is_exact.size} are exact"
+    probe = f"sums of integers, of up to {bits} bits"
+    return Finding(probe, answer, "; ".join(decided) or f"registers of {bits} bits and more")
 
 
 def _bits(x: np.ndarray) -> int:
@@ -111,8 +121,13 @@ def _bits(x: np.ndarray) -> int:
 
 
 def _candidates(formats: Integers, results: np.ndarray) -> Iterator[Iterator[MatmulSpec]]:
-    """Yield specs, those of a kind together, the usual kinds first."""
+    """Yield specs, those of a kind together, the usual kinds first.
+
+    Results that are all infinite, NaN or zero are no evidence for narrow formats and registers.
+    """
     yield chain(_registers(formats), _floating(formats, FORMATS[:1], _USUAL[:1]))
+    if not results[np.isfinite(results)].any():
+        return
     for fmt in (fmt for fmt in OUTPUTS if is_in(results, fmt)):
         for mode in _USUAL:
             yield _registers(formats, output=RoundingSpec(format=fmt, mode=mode))

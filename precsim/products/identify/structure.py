@@ -107,7 +107,7 @@ def _ends(box: BlackBox, sizes: Sizes, stride: int, width: int) -> Ends:
     # A place does not count: what ends before it ends after it, if units are lost within steps.
     if stride == 1 and (steps[2:] >= counted[2:]).all():
         steps[2:] += steps[2:] == counted[2:]
-    if steps[2:3] > 2:
+    if (steps[2:3] > 2).any():
         steps[1] = max(steps[1], 2)
     return Ends(steps[1:], np.where(is_other, ends.parts, steps)[1:])
 

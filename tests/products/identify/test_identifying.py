@@ -235,6 +235,8 @@ def test_random_specs_are_recovered(number: int) -> None:
         ({"formats": "int8_channel"}, "formats has 'int8_channel'; allowed are .* such as int8"),
         ({"formats": ("int8", "bf16")}, "two floating-point formats or two of integers"),
         ({"formats": ("bf16",)}, "allowed are one name or two"),
+        ({"formats": ("int8",) * 3}, "formats is .*; allowed are one name or two"),
+        ({"formats": "int8,int8"}, "formats has 'int8,int8', two names are a pair: unknown format"),
         ({"formats": "bf16", "shape": (8, 8, 0)}, "k is 0; allowed are integers from 1 on"),
         ({"formats": "bf16", "shape": (8, 8)}, "shape is .*; allowed are three sizes"),
         ({"formats": "bf16", "shape": (8, 4, 16)}, r"returned shape \(4, 8\); allowed is \(8, 4\)"),
@@ -243,6 +245,20 @@ def test_random_specs_are_recovered(number: int) -> None:
 def test_bad_input_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ps.kernels.identify(lambda a, b: (a @ b).T, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"formats": None}, "formats is None; allowed are one name or two"),
+        ({"formats": 8}, "formats is 8; allowed are one name or two"),
+        ({"formats": ("int8", 8)}, "formats has 8"),
+        ({"formats": "bf16", "shape": None}, "shape is None; allowed are three sizes"),
+    ],
+)
+def test_bad_types_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        ps.kernels.identify(np.matmul, **options)
 
 
 @pytest.mark.parametrize(
@@ -259,16 +275,49 @@ def test_what_is_no_number_is_named_in_one_line(returned: Any, what: str) -> Non
 @pytest.mark.parametrize(
     ("result", "expected", "text"),
     [
-        (1.5, 0.5, "0x1.8000000000000p+0 instead of 0x1.0000000000000p-1"),
-        (np.nan, np.inf, "NaN instead of infinity: both overflow, and it treats infinity"),
-        (-np.inf, -1.0, "-infinity instead of -0x1.0000000000000p+0: it overflows there"),
-        (448.0, np.inf, "instead of infinity: it does not overflow there"),
+        (1.5, 0.5, "0x1.8000000000000p+0 instead of 0x1.0000000000000p-1 in row 2, column 7"),
+        (np.nan, np.inf, "infinity in row 2, column 7: both overflow, and it treats infinity"),
+        (-np.inf, -1.0, "-0x1.0000000000000p+0 in row 2, column 7: it overflows there"),
+        (448.0, np.inf, "instead of infinity in row 2, column 7: it does not overflow there"),
     ],
 )
 def test_a_contradiction_says_what_overflows(result: float, expected: float, text: str) -> None:
-    one = np.ones(1, np.float32)
-    wrong = ps.kernels.Contradiction(a=one, b=one, result=result, expected=expected)
+    x = np.full(1, 0.5, np.float32)
+    wrong = ps.kernels.Contradiction(a=x, b=x, row=2, column=7, result=result, expected=expected)
     assert text in str(wrong)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected", "text"),
+    [
+        (-7.0, 2.0**31, "-7 instead of 2147483648"),
+        (-0.0, 0.25, "-0 instead of 0.25"),
+        (np.nan, 3.0, "NaN instead of 3"),
+    ],
+)
+def test_contradictions_of_integers_are_decimal(result: float, expected: float, text: str) -> None:
+    x = np.full(1, 3, np.float32)
+    wrong = ps.kernels.Contradiction(a=x, b=x, row=2, column=7, result=result, expected=expected)
+    assert str(wrong) == f"{text} in row 2, column 7"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_results_of_one_value_are_contradicted(value: float) -> None:
+    found = ps.kernels.identify(
+        lambda a, b: np.full((2, 2), value, np.float32), formats="e5m2", shape=(2, 2, 2)
+    )
+    assert found.spec is None
+    assert found.contradiction is not None
+    np.testing.assert_equal(found.contradiction.result, value)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_short_k_is_answered(k: int) -> None:
+    def product(a: np.ndarray, b: np.ndarray) -> Any:
+        return ps.matmul(a, b, "fp32_fp32_fp32", backend="reference")
+
+    found = ps.kernels.identify(product, formats="fp32", shape=(4, 4, k))
+    assert found.contradiction is None
 
 
 def test_results_beyond_float32_are_refused() -> None:

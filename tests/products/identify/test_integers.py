@@ -1,5 +1,6 @@
 """Products of integers: their register, or their floating-point sums, are found from results."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,12 @@ def saturating(bits: int) -> Product:
         return total
 
     return product
+
+
+def modular(bits: int) -> Product:
+    """Return sums of integers modulo 2^bits."""
+    most = 2 ** (bits - 1)
+    return lambda a, b: (a.astype(int) @ b.astype(int) + most) % (2 * most) - most
 
 
 def dot(lhs: Any, rhs: Any) -> Product:
@@ -96,6 +103,58 @@ def both(lhs: str, rhs: str) -> Integers:
 def test_what_no_sum_reaches_is_not_told_apart() -> None:
     short = ps.kernels.identify(wrapping(np.int32), formats="int8")
     assert [*map(str, short.equals)] == ["int8_int8_int32[saturate]", "int8_int8_fp32"]
+    one = ps.kernels.identify(wrapping(np.int16), formats="int8", shape=(16, 16, 1))
+    assert str(one.spec) == "int8_int8_int32"
+    assert "registers of 16 bits and more are not told apart" in str(one)
+    narrow = ps.kernels.identify(wrapping(np.int16), formats="int8")
+    assert "not told apart" not in str(narrow)
+
+
+def test_registers_that_are_not_told_apart_have_all_results() -> None:
+    """From the width on that the report says."""
+    found = ps.kernels.identify(wrapping(np.int32), formats="int8", shape=(16, 16, 1))
+    match = re.search("registers of ([0-9]+) bits", str(found))
+    assert match is not None
+    for bits in range(int(match[1]), 33):
+        other = ps.kernels.identify(modular(bits), formats="int8", shape=(16, 16, 1))
+        assert (str(other), str(other.spec)) == (str(found), "int8_int8_int32")
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 160), (2, 3, 5), (1, 1, 1)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_results_of_one_value_are_contradicted(value: float, shape: tuple[int, int, int]) -> None:
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.full(shape[:2], value, np.float32)
+
+    found = ps.kernels.identify(product, formats="int8", shape=shape)
+    wrong = found.contradiction
+    assert found.spec is None
+    assert wrong is not None
+    np.testing.assert_equal(wrong.result, value)
+    assert f"in row {wrong.row}, column {wrong.column}" in str(found)
+    assert "0x" not in str(found)
+
+
+def test_one_row_of_nan_is_named() -> None:
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        results: np.ndarray = a @ b
+        results[3] = np.nan
+        return results
+
+    found = ps.kernels.identify(product, formats="int8", shape=(8, 8, 16))
+    assert str(found.nearest) == "int8_int8_int32"
+    assert found.contradiction is not None
+    assert (found.contradiction.row, found.contradiction.column) == (3, 0)
+
+
+def test_sums_that_overflow_in_fp16_are_found() -> None:
+    """Some results are infinite, and the others are evidence."""
+
+    def product(a: np.ndarray, b: np.ndarray) -> Any:
+        return ps.matmul(a, b, "fp16_fp16_fp16", backend="reference")
+
+    found = ps.kernels.identify(product, formats="int8")
+    assert str(found.spec) == "int8_int8_fp16"
 
 
 @pytest.mark.slow
