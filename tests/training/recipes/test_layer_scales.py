@@ -123,7 +123,7 @@ def test_operands_rounded_at_random_have_their_bits(base: str, own: str) -> None
 def test_nvfp4_trains_with_an_own_scale() -> None:
     """Its cotangents are rounded stochastically, in blocks with scales."""
     runs = [
-        ps.train(ps.TrainConfig(policy=f"nvfp4{own}", model="mlp", steps=2))  # type: ignore[arg-type]
+        ps.train(ps.TrainConfig(policy=f"nvfp4{own}", model="mlp", steps=2))
         for own in ("", f",{OWN}@1[max=1]")
     ]
     assert runs[0].losses.tobytes() == runs[1].losses.tobytes()
