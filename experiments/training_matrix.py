@@ -2,11 +2,12 @@
 
 A cell is one run of `precsim.train`, compared with the float32 run of its model: the same seed,
 first weights and batches. The table is written after each run, so that nothing finished is lost,
-and ``--resume`` goes on from it.
+and ``--resume`` goes on from it, under the same settings, which stand beside it in settings.json.
 """
 
 import argparse
 import csv
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,6 +29,10 @@ MODELS = (
 )
 """All models, those that compile and run in the shortest time first."""
 
+SETTINGS = ("steps", "batch_size", "learning_rate", "optimizer", "seed")
+"""What all runs of a table have in common."""
+SETTINGS_FILE = "settings.json"
+
 Cell = tuple[str, str]
 """A model and a policy."""
 
@@ -38,25 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.resume and not (options.out / "training_matrix.csv").exists():
         parser.error(f"--resume: {options.out} has no training_matrix.csv")
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    if options.resume and (other := _other_settings(options.out, settings)):
+        parser.error(other)
     cells = [(m, p) for m in options.models for p in dict.fromkeys(("fp32", *options.policies))]
     kept = read(options.out) if options.resume else {}
     unfinished = {model for model, policy in cells if (model, policy) not in kept}
     missing = [c for c in cells if c not in kept or (c[0] in unfinished and c[1] == "fp32")]
-    settings = {
-        "steps": options.steps,
-        "batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
-        "optimizer": options.optimizer,
-        "seed": options.seed,
-        "snapshots": 1,
-    }
     results: dict[Cell, ps.TrainResult] = {}
     failures: dict[Cell, str] = {}
     options.out.mkdir(parents=True, exist_ok=True)
+    if not options.resume:
+        (options.out / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
     write(options.out, rows(cells, results, failures, kept))
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = {
-            pool.submit(run, model, policy, settings): (model, policy) for model, policy in missing
+            pool.submit(run, model, policy, settings | {"snapshots": 1}): (model, policy)
+            for model, policy in missing
         }
         for done in as_completed(runs):
             cell, error = runs[done], done.exception()
@@ -130,6 +133,23 @@ def _compare(cell: Cell, result: ps.TrainResult, kept: dict[Cell, dict[str, str]
                 "table: of other settings, or of another machine",
                 file=sys.stderr,
             )
+
+
+def _other_settings(folder: Path, settings: dict[str, Any]) -> str:
+    """Say which setting a table has otherwise; empty if none, or if nothing tells of them."""
+    path = folder / SETTINGS_FILE
+    if not path.exists():
+        print(f"{folder} has no {SETTINGS_FILE}: settings of its rows are unknown", file=sys.stderr)
+        return ""
+    try:
+        known = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return f"--resume: {path} is not understood; allowed is an object in JSON"
+    for name, given in settings.items():
+        if known.get(name) != given:
+            option, allowed = name.replace("_", "-"), known.get(name)
+            return f"--{option} is {given!r}; allowed with --resume is {allowed!r}, as in {path}"
+    return ""
 
 
 def read(folder: Path) -> dict[Cell, dict[str, str]]:

@@ -204,7 +204,7 @@ def _write_metrics(file: Any, results: Sequence[TrainResult], *, has_header: boo
                     int(result.nonzero_updates[k]),
                     int(result.swallowed_updates[k]),
                     *(int(count) for count in backward[k]),
-                    " ".join(f"{name}={x[k]:g}" for name, x in result.layer_scales.items()),
+                    " ".join(f"{name}={float(x[k])!r}" for name, x in result.layer_scales.items()),
                 ]
             )
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.arithmetic.elementwise import divide
+from precsim.formats.arguments import shown
 from precsim.rounding.scaled.delayed import DelayedScale
 from precsim.rounding.scaled.scale import Scale
 from precsim.training.config import TrainConfig
@@ -36,7 +37,7 @@ from precsim.transform.interpreter import evaluate
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context
 from precsim.transform.policy import Policy, Rule
-from precsim.transform.tensor_scaling import adapts, delayed
+from precsim.transform.tensor_scaling import LAYER, adapts, delayed
 from precsim.transform.values import Value
 from precsim.transform.watch import Watch
 
@@ -233,6 +234,30 @@ def first_tensor_scales(
         name: LayerScale.start(kind) if isinstance(kind, str) else options[0].start(kind)
         for name, kind in sorted(watch.formats.items())
     }
+
+
+def refuse_idle_scales(policy: Policy, scales: Mapping[str, DelayedScale | LayerScale]) -> None:
+    """Refuse own loss scales that adapt, of a rule or of the base, where no layer has one.
+
+    `scales` are the `first_tensor_scales` under the policy.
+    """
+    texts = {name: x.text for name, x in scales.items() if isinstance(x, LayerScale)}
+    scopes = {name.removesuffix(LAYER) for name in texts}
+    followed = {policy.matching(x) for x in (*scopes, *([""] if "model" in scopes else []))}
+    base = policy.tensor_scaling
+    for rule in policy.rules:
+        own = rule.policy.tensor_scaling
+        if adapts(own) and own != base and rule not in followed:
+            raise ValueError(_idle(f"rule {shown(rule.scope)}", own))
+    if adapts(base) and base not in texts.values():
+        raise ValueError(_idle("base", base))
+
+
+def _idle(where: str, scaling: str) -> str:
+    return (
+        f"{where} of the policy has tensor={scaling}, which decides nothing: no product there "
+        "rounds its cotangents; allowed are layers with one that does"
+    )
 
 
 def _pulled_back(factor: Array, loss_fn: Callable[[Any], Any], params: Any) -> Any:

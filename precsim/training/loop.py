@@ -14,6 +14,7 @@ from precsim.training.control.control import Control
 from precsim.training.control.controller import Controller, begin, controlled
 from precsim.training.data.dataset import Data
 from precsim.training.data.stream import Stream
+from precsim.training.gradients import first_tensor_scales, refuse_idle_scales
 from precsim.training.losses import Loss, Metric
 from precsim.training.parallel.devices import Devices
 from precsim.training.prepared import PreparedRun, compiled_for, placed, prepared, source_of
@@ -197,6 +198,11 @@ def _run(
         for spec in () if policy.rules else policy.products:  # of rules, tracing finds which
             resolve_backend(spec, config.backend)
     run = prepared(data, setup, backend)
+    for policy in control.may_use()[1:]:
+        if not isinstance(setup.model, Layered):
+            under, state = setup.under(policy), (run.state.params, run.state.model_state)
+            scales = first_tensor_scales(under, backend, *state, *run.batch(0))
+            refuse_idle_scales(policy, scales)
     first = {0: _to_numpy(run.state.params)}
     progress = Progress(state=run.state, controller=controller, snapshots=first)
     if checkpoints is not None:

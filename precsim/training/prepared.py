@@ -16,7 +16,7 @@ from precsim.training.data.dataset import Data
 from precsim.training.data.own import as_data
 from precsim.training.data.registry import TASKS
 from precsim.training.data.stream import Stream
-from precsim.training.gradients import first_tensor_scales
+from precsim.training.gradients import first_tensor_scales, refuse_idle_scales
 from precsim.training.own_objects import load_object
 from precsim.training.parallel.devices import everywhere, place, shared_out
 from precsim.training.setup import Layered, Setup, setup_of
@@ -120,6 +120,7 @@ def prepared(data: Data | Stream, setup: Setup, backend: str) -> PreparedRun:
     inputs, targets = batch(0)
     weights, model_state = setup.initial(data.problem, inputs)
     scales = first_tensor_scales(setup, backend, weights, model_state, inputs, targets)
+    refuse_idle_scales(setup.config.policy, scales)
     state = initial_state(setup, weights, model_state, scales)
     if (mesh := setup.mesh) is not None:
         state = placed(state, mesh)

@@ -189,9 +189,9 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-FIRST_FACTOR = 2.0**15
+FIRST_FACTOR, LEAST_FACTOR, LARGEST_FACTOR = 2.0**15, 1.0, 2.0**24
 """Of a dynamic loss scale, where nothing is said."""
-_LOSS_SCALE_OPTIONS: dict[str, tuple[str, Callable[[float], bool], str]] = {
+LOSS_SCALE_OPTIONS: dict[str, tuple[str, Callable[[float], bool], str]] = {
     "interval": ("growth_interval", lambda x: x >= 1 and x % 1 == 0, "integers from 1"),
     "growth": ("growth_factor", lambda x: x > 1, "numbers above 1"),
     "backoff": ("backoff_factor", lambda x: x < 1, "numbers between 0 and 1"),
@@ -214,7 +214,7 @@ def read_loss_scale(given: object) -> tuple[str, dict[str, Any]]:
         return "none", {}
     is_dynamic = re.fullmatch(r"dynamic(@[^\[]+)?(\[(.+)\])?", text)
     number = text if is_dynamic is None else (is_dynamic[1] or "")[1:]
-    fields = {"factor": _positive(number)} if number or is_dynamic is None else {}
+    fields = {"factor": positive(number)} if number or is_dynamic is None else {}
     if None in fields.values():
         raise ValueError(
             f"loss scale is {shown(given)}; allowed are 'none', 'dynamic', a number from 2**-126 to "
@@ -234,13 +234,13 @@ def _loss_scale_options(text: str | None) -> dict[str, Any]:
         if part == "redo":
             fields["redo"] = True
             continue
-        if key not in _LOSS_SCALE_OPTIONS:
-            known = (*_LOSS_SCALE_OPTIONS, "redo")
+        if key not in LOSS_SCALE_OPTIONS:
+            known = (*LOSS_SCALE_OPTIONS, "redo")
             raise ValueError(unknown("option of the loss scale", key, known))
-        field, is_allowed, allowed = _LOSS_SCALE_OPTIONS[key]
+        field, is_allowed, allowed = LOSS_SCALE_OPTIONS[key]
         if field in fields:
             raise ValueError(f"loss scale gives {key} twice: {shown(text)}")
-        number = _positive(value)
+        number = positive(value)
         if number is None or not is_allowed(number):
             raise ValueError(f"{key} of the loss scale is {shown(value)}; allowed are {allowed}")
         fields[field] = int(number) if key == "interval" else number
@@ -249,7 +249,7 @@ def _loss_scale_options(text: str | None) -> dict[str, Any]:
     return fields
 
 
-def _positive(text: str) -> float | None:
+def positive(text: str) -> float | None:
     """Return a number that is normal in float32, like its inverse, else None."""
     if not re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text):
         return None

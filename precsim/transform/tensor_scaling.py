@@ -26,7 +26,13 @@ from precsim.formats.floating import FloatFormat
 from precsim.formats.layout import BINARY32
 from precsim.formats.tile import POWER_OF_TWO, TileFormat
 from precsim.rounding.spec import RoundingSpec
-from precsim.transform.settings import FIRST_FACTOR, read_loss_scale
+from precsim.transform.settings import (
+    FIRST_FACTOR,
+    LARGEST_FACTOR,
+    LEAST_FACTOR,
+    LOSS_SCALE_OPTIONS,
+    positive,
+)
 
 if TYPE_CHECKING:
     from precsim.rounding.scaled.delayed import DelayedScale
@@ -81,22 +87,58 @@ def tensor_scaling_text(given: object) -> str:
 
 
 def of_cotangents(text: str) -> float | None:
-    """Return the factor on the cotangents, the first one if it adapts; None of other scalings."""
+    """Return the factor on the cotangents, the first one if it adapts; None of other scalings.
+
+    Wrong options of one that adapts are refused.
+    """
     kind, at, number = text.partition("@")
     if kind != "cotangents" or not at:
         return None
-    if re.fullmatch(r"\d+(?:\.\d+)?", number):
-        factors = [float(number)]
-    elif adapts(text):
-        fields = read_loss_scale(number)[1]
-        if fields.pop("redo", False):
-            return None
-        fields.pop("growth_interval", None)
-        factors = [fields.pop("factor", FIRST_FACTOR), *fields.values()]
-    else:
+    match = re.fullmatch(r"dynamic(?:@([^\[\]]*))?(?:\[([^\[\]]+)\])?", number)
+    if match is not None:
+        return _first_factor(match[1], match[2])
+    return _power_of_two(number)
+
+
+def _power_of_two(text: str) -> float | None:
+    """Return a factor on cotangents; None if a text is none."""
+    number = positive(text)
+    if number is None or math.frexp(number)[0] != 0.5:
         return None
-    is_allowed = all(2.0**-100 <= x <= 2.0**100 and math.frexp(x)[0] == 0.5 for x in factors)
-    return factors[0] if is_allowed else None
+    return number if 2.0**-100 <= number <= 2.0**100 else None
+
+
+def _first_factor(first: str | None, options: str | None) -> float:
+    """Return the first factor of scales that adapt; refuse what is wrong in it or the options."""
+    own = "tensor=cotangents@dynamic"
+    given = {} if first is None else {"first factor": first}
+    for part in options.split(",") if options else ():
+        key, _, value = part.partition("=")
+        if key not in LOSS_SCALE_OPTIONS:
+            allowed = ", ".join(LOSS_SCALE_OPTIONS)
+            raise ValueError(f"option of {own} is {shown(key)}; allowed are {allowed}")
+        if key in given:
+            raise ValueError(f"{own} gives {key} twice; allowed are options given once")
+        given[key] = value
+    numbers = {"first factor": FIRST_FACTOR, "min": LEAST_FACTOR, "max": LARGEST_FACTOR}
+    for key, value in given.items():
+        _, is_allowed, allowed = LOSS_SCALE_OPTIONS.get(key, LOSS_SCALE_OPTIONS["min"])
+        if key == "interval":
+            number = positive(value)
+        else:
+            number = _power_of_two(value)
+            side = {"growth": " above 1", "backoff": " below 1"}.get(key, "")
+            allowed = f"powers of two{side} from 2**-100 to 2**100"
+        if number is None or not is_allowed(number):
+            raise ValueError(f"{key} of {own} is {shown(value)}; allowed are {allowed}")
+        numbers[key] = number
+    factor, least, most = (numbers[key] for key in ("first factor", "min", "max"))
+    if not least <= factor <= most:
+        raise ValueError(
+            f"first factor of {own} is {factor:.10g}; allowed are those from its min, {least:.10g}, "
+            f"to its max, {most:.10g}"
+        )
+    return factor
 
 
 def adapts(text: str) -> bool:

@@ -1,6 +1,7 @@
 """The matrix of models and policies: a cell is a run against its float32 run."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def test_a_table_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert training_matrix.main([*arguments, "--resume", "--policies", "bf16_mixed"]) == 0
     assert table.read_text() == first
     assert capsys.readouterr().err.splitlines() == ["1/2 linear fp32", "2/2 linear bf16_mixed"]
+    (tmp_path / "settings.json").unlink()
     arguments[arguments.index("2")] = "3"
     assert training_matrix.main([*arguments, "--resume", "--policies", "fp16_mixed"]) == 0
     assert table.read_text().startswith(first)
@@ -54,6 +56,31 @@ def test_a_table_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().err
     assert "of other settings, or of another machine" in said
     assert "2/2 linear fp16_mixed" in said
+    assert f"{tmp_path} has no settings.json: settings of its rows are unknown" in said
+
+
+def test_other_settings_are_no_settings_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is run: each setting is changed in turn."""
+    options = training_matrix._parser().parse_args(["--out", str(tmp_path)])
+    settings = {name: getattr(options, name) for name in training_matrix.SETTINGS}
+    training_matrix.write(tmp_path, [])
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    others = {"steps": 7, "batch_size": 7, "learning_rate": 0.5, "optimizer": "sgd", "seed": 7}
+    assert list(others) == list(settings)
+    for name, given in others.items():
+        option = f"--{name.replace('_', '-')}"
+        with pytest.raises(SystemExit):
+            training_matrix.main(["--resume", "--out", str(tmp_path), option, str(given)])
+        last = capsys.readouterr().err.splitlines()[-1]
+        expected = f"{option} is {given!r}; allowed with --resume is {settings[name]!r}, as in "
+        assert expected in last
+    assert not training_matrix._other_settings(tmp_path, settings)
+    (tmp_path / "settings.json").write_text("[")
+    with pytest.raises(SystemExit):
+        training_matrix.main(["--resume", "--out", str(tmp_path)])
+    assert "settings.json is not understood" in capsys.readouterr().err
 
 
 def test_no_table_is_no_table_to_go_on_with(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from precsim.arithmetic.elementwise import divide, multiply
 from precsim.formats.arguments import integer, shown
 from precsim.formats.reals import real
 from precsim.training.recipes.leaves import is_trained, joined, map_joined, map_trained
-from precsim.transform.settings import FIRST_FACTOR, read_loss_scale
+from precsim.transform.settings import FIRST_FACTOR, LARGEST_FACTOR, LEAST_FACTOR, read_loss_scale
 
 
 @jax.tree_util.register_dataclass
@@ -131,8 +131,8 @@ class DynamicLossScale:
     growth_interval: Any = 2000
     growth_factor: Any = 2.0
     backoff_factor: Any = 0.5
-    min_factor: Any = 1.0
-    max_factor: Any = 2.0**24
+    min_factor: Any = LEAST_FACTOR
+    max_factor: Any = LARGEST_FACTOR
     finite_steps: Any = 0
     skipped: Any = 0
     redo: bool = field(default=False, metadata={"static": True})

@@ -238,8 +238,7 @@ def _rounded(
     """Return a product; where roundings are counted, the last one is made apart."""
     output = spec.output
     if own_scale(op) is not None:
-        is_seeded = spec.accumulator.mode is RoundingMode.STOCHASTIC
-        y = multiply(replace(spec, output=None), noise if is_seeded else None)
+        y = multiply(replace(spec, output=None), noise if spec.needs_seeds else None)
         return unscaled_product(op, y, spec)
     is_apart = op.is_watched and output is not None and not spec.has_random_operands
     if not is_apart or spec.accumulator.mode is RoundingMode.STOCHASTIC:

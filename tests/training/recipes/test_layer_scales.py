@@ -1,6 +1,7 @@
 """A layer's own loss scale that adapts: by hand, in a training, resumed, and where it helps."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,89 @@ def test_factors_that_round_are_refused(options: str) -> None:
     with pytest.raises(ValueError, match="allowed are") as caught:
         ps.Policy.parse(f"fp16;head:{OWN}{options}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("@-2", "first factor of {} is '-2'; allowed are powers of two from 2**-100 to 2**100"),
+        ("@0", "first factor of {} is '0'; allowed are powers of two from 2**-100 to 2**100"),
+        ("@", "first factor of {} is ''; allowed are powers of two from 2**-100 to 2**100"),
+        ("@nan", "first factor of {} is 'nan'; allowed are powers of two from 2**-100 to 2**100"),
+        ("[growth=3]", "growth of {} is '3'; allowed are powers of two above 1"),
+        ("[backoff=2]", "backoff of {} is '2'; allowed are powers of two below 1"),
+        ("[interval=0.5]", "interval of {} is '0.5'; allowed are integers from 1"),
+        ("[max=1e9]", "max of {} is '1e9'; allowed are powers of two from 2**-100 to 2**100"),
+        ("[redo]", "option of {} is 'redo'; allowed are interval, growth, backoff, min, max"),
+        ("[min=1,min=2]", "{} gives min twice; allowed are options given once"),
+        ("@8[min=16]", "first factor of {} is 8; allowed are those from its min, 16, to its max, "),
+        (
+            "@64[max=16]",
+            "first factor of {} is 64; allowed are those from its min, 1, to its max, 16",
+        ),
+        ("@0.25", "first factor of {} is 0.25; allowed are those from its min, 1, to its max, "),
+        ("[max=16]", "first factor of {} is 32768; allowed are those from its min, 1, to its max"),
+    ],
+)
+def test_errors_name_the_option(options: str, said: str) -> None:
+    with pytest.raises(ValueError, match="allowed are") as caught:
+        ps.Policy.parse(f"fp16,{OWN}{options}")
+    assert said.format(OWN) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def with_tail(weights: Any, x: Any) -> Any:
+    y = one_weight(weights, x)
+    with jax.named_scope("tail"):
+        return y * jnp.exp(y)
+
+
+@pytest.mark.parametrize(
+    ("policy", "who"),
+    [
+        (f"fp32,{OWN}", "base"),
+        (f"fp32;only:{OWN}", "rule 'only'"),
+        (f"fp16_mixed;tail:{OWN}", "rule 'tail'"),
+        (f"fp16_mixed;o*:bf16;only:{OWN}", "rule 'only'"),
+        (f"fp16_mixed,{OWN};only:{OWN}@8", "base"),
+    ],
+)
+def test_scales_of_no_layer_are_refused(policy: str, who: str) -> None:
+    """Before the first step, of a schedule's later policies too."""
+    later = ps.Schedule(starts=(0, 2), policies=("fp32", policy))
+    for first, control in ((policy, None), ("fp32", later)):
+        model, data = ({"w": F([[0.3]])}, with_tail), (F([[X]]), F([TARGET]))
+        config: Any = ps.TrainConfig(policy=first, steps=3, batch_size=1)
+        refuse_steps = lambda *_: pytest.fail("a step is taken")
+        with pytest.raises(ValueError, match="no product there rounds its cotangents") as caught:
+            ps.train(
+                config, model=model, data=data, loss="mse", control=control, on_step=refuse_steps
+            )
+        assert str(caught.value).startswith(f"{who} of the policy has {OWN}, which decides nothing")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("own", ["cotangents@1", "cotangents@dynamic@1[max=1]"])
+@pytest.mark.parametrize(
+    "base",
+    ["p=fp32,c=e5m2:sr,e=fp32,o=fp32", "fp32,wgrad=fp32_e5m2[sr]_fp32,dgrad=e5m2[sr]_fp32_fp32"],
+)
+def test_operands_rounded_at_random_have_their_bits(base: str, own: str) -> None:
+    """A factor of one is none: cotangents get the bits of the ordinary product."""
+    plain, scaled = (train_one(f"{base}{rule}", 3) for rule in ("", f",tensor={own}"))
+    assert plain.losses.tobytes() == scaled.losses.tobytes()
+
+
+@pytest.mark.long
+def test_nvfp4_trains_with_an_own_scale() -> None:
+    """Its cotangents are rounded stochastically, in blocks with scales."""
+    runs = [
+        ps.train(ps.TrainConfig(policy=f"nvfp4{own}", model="mlp", steps=2))
+        for own in ("", f",{OWN}@1[max=1]")
+    ]
+    assert runs[0].losses.tobytes() == runs[1].losses.tobytes()
+    assert set(runs[1].layer_scales) == {"hidden", "output"}
 
 
 def test_the_rule_by_hand() -> None:
@@ -213,4 +297,14 @@ def test_metrics_have_the_factor_of_each_step(tmp_path: Path) -> None:
         add_result(tmp_path, train_one(ONLY_PRODUCTS + rule, 3))
     with (tmp_path / "metrics.csv").open(newline="") as file:
         found = [row["layer_scales"] for row in csv.DictReader(file)]
-    assert found == ["only=8", "only=8", "only=16", "", "", ""]
+    assert found == ["only=8.0", "only=8.0", "only=16.0", "", "", ""]
+
+
+def test_metrics_have_factors_exactly(tmp_path: Path) -> None:
+    factors = F([2.0**20, 2.0**-100, 2.0**100])
+    result = train_one("fp32", 3)
+    add_result(tmp_path, replace(result, layer_scales={"a": factors, "b/c": factors[::-1]}))
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [row["layer_scales"].split() for row in csv.DictReader(file)]
+    found = [{n: float(x) for n, _, x in (part.partition("=") for part in row)} for row in rows]
+    assert found == [{"a": factors[k], "b/c": factors[2 - k]} for k in range(3)]
