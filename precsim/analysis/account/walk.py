@@ -17,7 +17,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.analysis.account.measures import Item, error_of, measured
-from precsim.analysis.account.wide import INLINED, bind_wide, inlined_program, widen
+from precsim.analysis.account.wide import HOST, INLINED, bind_wide, inlined_program, widen
 from precsim.transform import jaxprs
 from precsim.transform.interpreter import apply, context_of, ruled
 from precsim.transform.operation import Context, Operation
@@ -265,7 +265,8 @@ def _single(
     moving = [n for n, s in enumerate(strands) if s.path is not s.exact]
     if moving:
         run = partial(bind_wide, op.eqn, dtype=plan.dtype)
-        if plan.tries and not is_differentiable(run, on_path, moving):
+        tried = plan.tries and not is_differentiable(run, on_path, moving)
+        if tried or op.name in HOST:
             plan.cut.add(key)
             on_path = jax.lax.stop_gradient(on_path)
         if op.name in _SINGULAR:

@@ -32,8 +32,10 @@ _SCATTERS: dict[str, Callable[..., Array]] = {
 _LEAVING = ("reduce_precision", "stop_gradient", "optimization_barrier", "copy", "copy_p", "name")
 """The reference does not round where the program asks for it, and differentiates everything."""
 
-_HOST = ("pure_callback", "io_callback")
-_NARROW = ("bitcast_convert_type", "nextafter", *_HOST)
+HOST = ("pure_callback", "io_callback")
+"""JAX does not differentiate calls of the host."""
+
+_NARROW = ("bitcast_convert_type", "nextafter", *HOST)
 """They depend on the dtype, so they see numbers of the program's own."""
 
 INLINED = (
@@ -100,7 +102,7 @@ def bind_wide(eqn: Any, arrays: Sequence[Any], dtype: Any) -> list[Any]:
         return [_scattered(eqn, arrays, dtype)]
     if name == "clamp":  # whose derivative JAX (0.10.2) has for bounds of the operand's shape only
         arrays = [jnp.broadcast_to(x, arrays[1].shape) for x in arrays]
-    if name in _HOST:  # which JAX does not differentiate
+    if name in HOST:
         arrays = lax.stop_gradient(list(arrays))
     holds_program = next(jaxprs.inner_jaxprs(eqn), None) is not None
     is_inexact = any(jnp.issubdtype(x.dtype, jnp.inexact) for x in arrays)
