@@ -35,8 +35,6 @@ class TrainResult:
         Whether each step was taken (not skipped for an overflow), shape (steps,).
     loss_scales : np.ndarray
         Factor on the loss at each step, shape (steps,).
-    layer_scales : dict[str, np.ndarray]
-        Scope of a layer whose own loss scale adapts -> that factor at each step, shape (steps,).
     nonzero_updates : np.ndarray
         Nonzero weight updates of each step, shape (steps,).
     swallowed_updates : np.ndarray
@@ -59,6 +57,8 @@ class TrainResult:
         Time of all steps.
     decisions : tuple of Decision
         The policies of the run: first step, policy, reason.
+    layer_scales : dict[str, np.ndarray]
+        Scope of a layer whose own loss scale adapts -> that factor at each step, shape (steps,).
 
     Examples
     --------

@@ -130,9 +130,10 @@ def spelled_out(eqn: Any) -> Any:
     """
     implementation = eqn.primitive.impl
     function = getattr(implementation, "func", implementation)
-    is_of_jax = str(getattr(function, "__module__", "jax")).partition(".")[0] == "jax"
+    library = str(getattr(function, "__module__", "jax")).partition(".")[0]
+    is_ours = library in ("jax", "precsim")
     dtypes = [getattr(atom.aval, "dtype", np.int32) for atom in eqn.outvars]
-    if is_of_jax or not any(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
+    if is_ours or not any(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
         return eqn
     return _as_function(eqn)
 
@@ -167,7 +168,7 @@ def _as_function(eqn: Any) -> Any:
         for atom in (*eqn.invars, *eqn.outvars)
     )
     try:
-        with jax.enable_x64(is_wide):  # type: ignore[attr-defined]
+        with jax.enable_x64(is_wide):
             program = jax.make_jaxpr(run)(*[atom.aval for atom in eqn.invars])
     except Exception:  # noqa: BLE001 (of others; it is no function of JAX's tracers)
         return eqn
