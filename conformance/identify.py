@@ -28,9 +28,8 @@ import precsim as ps
 from conformance.command_line import CommandLine
 from conformance.fuzzing import limits
 from conformance.fuzzing.limits import TooLongError
-from conformance.kernels import kernels, report
+from conformance.kernels import SHAPE, kernels, report
 
-SHAPE = (16, 16, 160)
 SIDE = 317
 """Rows and columns of the product with 10**5 results on which two specs are compared."""
 MODES = ("rne", "rtz", "rna", "rto", "rtp", "rtn", "raz", "rnz", "rno", "rnp", "rnn")
@@ -269,10 +268,8 @@ def _blind(attempts: Iterable[Attempt]) -> int:
     for each in attempts:
         print(each.line, flush=True)
         done.append(each)
-    recovered, queries = (
-        sum(each.is_recovered for each in done),
-        [x.queries for x in done if x.queries],
-    )
+    recovered = sum(each.is_recovered for each in done)
+    queries = [each.queries for each in done if each.queries]
     average = sum(queries) / max(1, len(queries))
     print(f"{recovered} of {len(done)} recovered, {average:.1f} queries each")
     return int(recovered < len(done))

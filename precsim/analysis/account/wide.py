@@ -102,8 +102,6 @@ def bind_wide(eqn: Any, arrays: Sequence[Any], dtype: Any) -> list[Any]:
         return [_scattered(eqn, arrays, dtype)]
     if name == "clamp":  # whose derivative JAX (0.10.2) has for bounds of the operand's shape only
         arrays = [jnp.broadcast_to(x, arrays[1].shape) for x in arrays]
-    if name in HOST:
-        arrays = lax.stop_gradient(list(arrays))
     holds_program = next(jaxprs.inner_jaxprs(eqn), None) is not None
     is_inexact = any(jnp.issubdtype(x.dtype, jnp.inexact) for x in arrays)
     if holds_program or name in _NARROW or not is_inexact:
