@@ -7,6 +7,8 @@ import json
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,11 +82,16 @@ def check_programs(
             for name, cell in programs.items()
         }
         for name, future in futures.items():
-            error = future.exception()
-            if error is not None and attempt < tries:  # a worker died
-                continue
+            try:
+                fault = future.result()
+            except (CancelledError, OSError):  # the scheduler is gone
+                raise
+            except Exception as error:  # noqa: BLE001 of the cluster: a worker died
+                if attempt < tries:
+                    continue
+                fault = _message(error)
             cell = programs.pop(name)
-            if fault := future.result() if error is None else _message(error):
+            if fault:
                 faults.append(
                     f"policy {cell.config.policy.name}, model {cell.config.model}: {fault}"
                 )
@@ -134,10 +141,7 @@ def run_cells(
             for _ in range(room - busy):
                 if (cell := waiting.next(worker)) is None:
                     break
-                future = client.submit(
-                    work.run, cell.text, versions, workers=[worker], allow_other_workers=True,
-                    pure=False,
-                )  # fmt: skip
+                future = client.submit(work.run, cell.text, versions, workers=[worker], pure=False)
                 running[future] = (cell, worker)
                 future.add_done_callback(ended.put)
         standing.running, standing.workers = len(running), sum(threads.values())
@@ -146,10 +150,12 @@ def run_cells(
         elif time.monotonic() - seen > _NO_WORKER:
             seen = time.monotonic()
             tell(standing, "no worker is there; waiting for one")
-        for future in _ended(ended):
+        for future in [*_ended(ended), *_lost(running, threads)]:
+            if future not in running:  # it has ended, and its worker is gone
+                continue
             cell, worker = running.pop(future)
             key = keys[cell.text]
-            result = _result_of(future)
+            result = _result_of(future, worker, client)
             if result is None:
                 deaths[key] = deaths.get(key, 0) + 1
                 standing.deaths += 1
@@ -173,24 +179,36 @@ def run_cells(
 
 def _ended(futures: "queue.SimpleQueue[Any]") -> Iterator[Any]:
     """Yield the futures that have ended, after a wait for the first one."""
-    try:
+    with suppress(queue.Empty):
         yield futures.get(timeout=_PATIENCE)
         while True:
             yield futures.get_nowait()
-    except queue.Empty:
-        return
 
 
-def _result_of(future: Any) -> dict[str, Any] | None:
-    """Return what a worker has sent; None if the worker died."""
-    error = future.exception()
-    if error is None:
-        found: dict[str, Any] = json.loads(future.result())
-        return found
-    from distributed import KilledWorker
+def _lost(running: Mapping[Any, tuple[Cell, str]], there: Mapping[str, int]) -> list[Any]:
+    """Return the futures whose worker is gone."""
+    return [future for future, (_, worker) in running.items() if worker not in there]
 
-    # Other errors are of the cluster itself: what a run raises is in its text.
-    return None if isinstance(error, KilledWorker) else {"error": _message(error)}
+
+def _result_of(future: Any, worker: str, client: Any) -> dict[str, Any] | None:
+    """Return what a worker has sent; None if the worker is gone.
+
+    dask keeps a task for a worker that is gone, also one whose result went with the worker, until
+    one of the same address comes. That never happens, so nobody may wait for such a result.
+    """
+    while True:
+        try:
+            found: dict[str, Any] = json.loads(future.result(timeout=_PATIENCE))
+            return found
+        except TimeoutError:
+            if worker not in client.nthreads():
+                return None
+        except (CancelledError, OSError):  # the scheduler is gone
+            raise
+        except Exception as error:  # noqa: BLE001 of the cluster: a run's own are in its text
+            from distributed import KilledWorker
+
+            return None if isinstance(error, KilledWorker) else {"error": _message(error)}
 
 
 def _message(error: Exception) -> str:

@@ -47,6 +47,8 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
     ------
     ValueError
         If dask is not installed, or no scheduler answers.
+    OSError
+        If the scheduler elsewhere goes.
     """
     require_dask()
     import dask
@@ -68,8 +70,8 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
             raise ValueError(
                 f"--scheduler is {scheduler}, which does not answer: {error}"
             ) from None
-        with there as client:
-            yield client
+        with _told(there, scheduler):
+            yield there
         return
     _begin_tracker()
     with (
@@ -92,6 +94,27 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
         local.scale(workers)
         with _mended(client, workers):
             yield client
+
+
+@contextmanager
+def _told(client: Any, scheduler: str) -> Iterator[None]:
+    """Close a client in the end; say in a line if its scheduler has gone meanwhile."""
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # dask prints pages where a scheduler goes
+    try:
+        yield
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise OSError(
+            f"the scheduler at {scheduler} is gone; finished runs are kept, and the same command "
+            "goes on with another one"
+        ) from error
+    finally:
+        with suppress(Exception):  # its scheduler is gone
+            client.close(timeout=_ANSWER)
+        logger.setLevel(before)
 
 
 def _begin_tracker() -> None:

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +33,40 @@ class Future:
         self._outcome = outcome
 
     def add_done_callback(self, call: Callable[["Future"], None]) -> None:
-        call(self)
+        if not isinstance(self._outcome, TimeoutError):
+            call(self)
 
-    def exception(self) -> Exception | None:
-        return self._outcome if isinstance(self._outcome, Exception) else None
-
-    def result(self) -> str | Exception:
+    def result(self, timeout: float | None = None) -> str:
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
         return self._outcome
 
 
 class Client:
-    """Two workers; `outcome(label, try)` is what becomes of a cell."""
+    """Two workers; `outcome(label, try)` is what becomes of a cell.
+
+    An outcome `TimeoutError` is none: its worker goes, and another one comes.
+    """
 
     def __init__(self, outcome: Callable[[str, int], str | Exception]) -> None:
         self.outcome = outcome
         self.tried: list[str] = []
+        self.workers = {"a": 1, "b": 1}
 
     def nthreads(self) -> dict[str, int]:
-        return {"a": 1, "b": 1}
+        return dict(self.workers)
 
     def submit(self, function: Any, text: str, *facts: str, **options: Any) -> Future:
         cell = Cell.parse(text)
         self.tried.append(cell.label)
         if function is work.run:
             assert json.loads(*facts) == versions()
-        return Future(self.outcome(cell.label, self.tried.count(cell.label)))
+        outcome = self.outcome(cell.label, self.tried.count(cell.label))
+        if isinstance(outcome, TimeoutError):
+            (worker,) = options["workers"]
+            del self.workers[worker]
+            self.workers[f"after {worker}"] = 1
+        return Future(outcome)
 
 
 def done(label: str) -> str:
@@ -120,6 +130,26 @@ def test_cell_that_kills_workers_is_tried_again_and_then_failed(tmp_path: Path) 
     assert client.tried.count(deadly) == 3
     assert client.tried.count(unlucky) == 2
     assert f"a worker died in {deadly}, try 2 of 3" in told
+
+
+def test_run_whose_worker_goes_without_a_word_is_made_by_another_one(tmp_path: Path) -> None:
+    lost = "bf16, linear, seed 1"
+    client = Client(lambda label, n: TimeoutError() if label == lost and n == 1 else done(label))
+    standing, told, _ = swept(client, tmp_path / "x.sqlite")
+    assert (standing.done, standing.failed, standing.deaths) == (6, 0, 1)
+    assert client.tried.count(lost) == 2
+    assert told == [f"a worker died in {lost}, try 1 of 3"]
+
+
+@pytest.mark.parametrize("error", [CancelledError(), ConnectionResetError("by peer")])
+def test_run_is_not_failed_where_the_scheduler_goes(error: Exception, tmp_path: Path) -> None:
+    lost = "bf16, linear, seed 1"
+    client = Client(lambda label, _: error if label == lost else done(label))
+    path = tmp_path / "x.sqlite"
+    with pytest.raises(type(error)):
+        swept(client, path)
+    with Store(path) as store:
+        assert 0 < sum(run.is_done for run in store.runs()) == len(store.states()) < len(CELLS)
 
 
 def test_programs_are_checked_once_for_all_seeds_and_again_where_a_worker_dies() -> None:

@@ -1,5 +1,6 @@
 """The workers of a sweep: they listen to this machine only, and are replaced."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,16 @@ from urllib.request import urlopen
 import pytest
 
 from precsim.sweeps import crew
-from precsim.sweeps.crew import cluster, ended_by_sigterm, require_dask
+from precsim.sweeps.coordinate import _result_of
+from precsim.sweeps.crew import LOOPBACK, cluster, ended_by_sigterm, require_dask
+
+
+def kill_workers() -> None:
+    psutil = pytest.importorskip("psutil")
+    for child in psutil.Process().children():
+        with suppress(psutil.Error, ProcessLookupError):
+            if any("spawn_main" in word for word in child.cmdline()):
+                os.kill(child.pid, signal.SIGKILL)
 
 
 def test_without_dask_one_line_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,22 +86,41 @@ def test_worker_is_replaced_also_where_it_is_killed_before_it_has_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("distributed")
-    psutil = pytest.importorskip("psutil")
     monkeypatch.setattr(crew, "_GRACE", 20.0)
-
-    def kill_all() -> None:
-        for child in psutil.Process().children():
-            with suppress(psutil.Error, ProcessLookupError):
-                if any("spawn_main" in word for word in child.cmdline()):
-                    os.kill(child.pid, signal.SIGKILL)
-
     with cluster(None, 1) as client:
-        kill_all()  # before the first one is there
+        kill_workers()  # before the first one is there
         client.wait_for_workers(1, timeout=200)
-        kill_all()
+        kill_workers()
         until = time.monotonic() + 10
         while time.monotonic() < until:  # and while it starts again
-            kill_all()
+            kill_workers()
             time.sleep(0.2)
         client.wait_for_workers(1, timeout=200)
         assert client.submit(os.getpid, pure=False).result(timeout=200) != os.getpid()
+
+
+def test_result_that_went_with_its_worker_is_not_waited_for() -> None:
+    pytest.importorskip("distributed")
+    with cluster(None, 1) as client:
+        client.wait_for_workers(1, timeout=200)
+        (worker,) = client.nthreads()
+        future = client.submit(json.dumps, {"seconds": 1.0}, workers=[worker], pure=False)
+        assert future.exception() is None  # it is ready, and not fetched
+        kill_workers()
+        assert _result_of(future, worker, client) is None
+
+
+def test_scheduler_that_goes_is_one_line() -> None:
+    distributed = pytest.importorskip("distributed")
+    there = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, host=LOOPBACK, dashboard_address=None
+    )
+
+    def wait() -> None:
+        with there, cluster(there.scheduler_address, 1) as client:
+            future = client.submit(time.sleep, 100)
+            there.close()
+            future.result()
+
+    with pytest.raises(OSError, match=r"the scheduler at tcp://127.0.0.1:\d+ is gone; finished"):
+        wait()
