@@ -108,7 +108,7 @@ def _norm(weights: dict[str, Any], others: dict[str, Any] | None) -> float:
 def train(
     case: str, devices: str, how: str, args: argparse.Namespace
 ) -> tuple[str, dict[str, Any], float]:
-    """Return the hash of all state after the last step, the weights, and a step's median seconds."""
+    """Return the hash of all state after the last step, the weights, a step's median seconds."""
     import jax
 
     import precsim as ps
@@ -129,7 +129,7 @@ def train(
     ends: list[float] = []
 
     def on_state(step: int, state: Any) -> None:
-        jax.block_until_ready(state)
+        jax.block_until_ready(state)  # type: ignore[no-untyped-call]
         ends.append(time.perf_counter())
         if step == args.steps:
             last.update(ps.replay.hash_state(state))

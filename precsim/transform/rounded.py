@@ -39,22 +39,19 @@ def nearest_value(
     `has_one_use` says that a single elementwise operation uses them: XLA computes both in one
     kernel. All others are computed once, for all their uses.
     """
-    return _straight_through(x, random_bits(spec, place, x.shape), spec, has_one_use)
+    return rounded(x, random_bits(spec, place, x.shape), spec, has_one_use)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _straight_through(
-    x: Array, bits: Array | None, spec: RoundingSpec, has_one_use: bool = False
-) -> Array:
+def rounded(x: Array, bits: Array | None, spec: RoundingSpec, has_one_use: bool = False) -> Array:
+    """Return carrier values rounded by a spec with these random bits, as `nearest_value` does."""
     y = round_array(x, bits, spec)
     return y if has_one_use else computed_once(y)
 
 
-@_straight_through.defjvp
-def _straight_through_jvp(
-    spec: RoundingSpec, has_one_use: bool, primals: Any, tangents: Any
-) -> Any:
-    return _straight_through(*primals, spec), tangents[0]  # a derivative may be one more use
+@rounded.defjvp
+def _rounded_jvp(spec: RoundingSpec, has_one_use: bool, primals: Any, tangents: Any) -> Any:
+    return rounded(*primals, spec), tangents[0]  # a derivative may be one more use
 
 
 @jax.custom_jvp
@@ -82,11 +79,11 @@ def _cotangent_rounded_jvp(spec: RoundingSpec, primals: Any, tangents: Any) -> A
     """Pass tangents on as they are, and round cotangents, in the carrier of their dtype."""
     (x, bits), (tangent, _) = primals, tangents
 
-    def rounded(bits: Array | None, g: Array) -> Array:
+    def of_cotangent(bits: Array | None, g: Array) -> Array:
         carrier = as_carrier(g)[1]
-        return _straight_through(g.astype(carrier.float_dtype), bits, spec).astype(g.dtype)
+        return rounded(g.astype(carrier.float_dtype), bits, spec).astype(g.dtype)
 
-    return x, linear_map(lambda _, t: t, rounded, bits, tangent, x)
+    return x, linear_map(lambda _, t: t, of_cotangent, bits, tangent, x)
 
 
 def with_gradient_of(

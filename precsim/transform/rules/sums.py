@@ -16,7 +16,7 @@ from precsim.rounding.spec import RoundingSpec
 from precsim.transform import textbook
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Operation, rule
-from precsim.transform.rounded import Place, alone, nearest_value, random_bits, with_gradient_of
+from precsim.transform.rounded import Place, alone, random_bits, rounded, with_gradient_of
 from precsim.transform.rules.elementwise import is_fast, plus
 from precsim.transform.treatment import How
 from precsim.transform.values import Value, carrier_of, is_float
@@ -54,27 +54,32 @@ def summed(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Arra
     """Return the sum over the first axis in the order of the policy."""
     order = op.policy.reduction_order
     bits = random_bits(spec, place, rows.shape)
-    if isinstance(order, Pairwise) and bits is None:
-        return _pairwise(op, rows, spec, place)
+    if isinstance(order, Pairwise):
+        return _pairwise(op, rows, bits, spec)
     return accumulate(rows, spec, axis=0, order=order, random_bits=bits)
 
 
-def _plus(op: Operation, x: Array, y: Array, spec: RoundingSpec, place: Place) -> Array:
+def _plus(op: Operation, x: Array, y: Array, bits: Array | None, spec: RoundingSpec) -> Array:
     if is_fast("add", spec, carrier_of(x.dtype), anywhere=not op.is_exact_everywhere):
-        return nearest_value(plus(x, y), spec, place)
-    return alone(add(x, y, spec, random_bits=random_bits(spec, place, x.shape)))
+        return rounded(plus(x, y), bits, spec)
+    return alone(add(x, y, spec, random_bits=bits))
 
 
-def _pairwise(op: Operation, rows: Array, spec: RoundingSpec, place: Place) -> Array:
+def _pairwise(op: Operation, rows: Array, bits: Array | None, spec: RoundingSpec) -> Array:
     """Add neighbours, level by level, as order "pairwise" of `accumulate` does."""
     if rows.shape[0] == 0:
         return jnp.zeros(rows.shape[1:], rows.dtype)
     if rows.shape[0] == 1:
-        return _plus(op, rows[0], jnp.zeros(rows.shape[1:], rows.dtype), spec, place)
+        noise = None if bits is None else bits[0]
+        return _plus(op, rows[0], jnp.zeros(rows.shape[1:], rows.dtype), noise, spec)
+    used = 0
     while (count := rows.shape[0]) > 1:
-        pairs = rows[: count // 2 * 2].reshape(count // 2, 2, *rows.shape[1:])
-        sums = _plus(op, pairs[:, 0], pairs[:, 1], spec, place)
-        rows = jnp.concatenate([sums, rows[count // 2 * 2 :]]) if count % 2 else sums
+        half = count // 2
+        pairs = rows[: 2 * half].reshape(half, 2, *rows.shape[1:])
+        noise = None if bits is None else bits[used : used + half]
+        sums = _plus(op, pairs[:, 0], pairs[:, 1], noise, spec)
+        rows = jnp.concatenate([sums, rows[2 * half :]]) if count % 2 else sums
+        used += half
     return rows[0]
 
 
@@ -102,9 +107,9 @@ def cumulative(op: Operation) -> list[Value]:
 
     def emulated(key: Array, x: Array) -> Array:
         place = op.place._replace(key=key)
-        plus = partial(_plus, op, spec=spec, place=place)
         is_tree = isinstance(op.policy.reduction_order, Pairwise)
         if is_tree and spec.mode is not RoundingMode.STOCHASTIC:
+            plus = partial(_plus, op, bits=None, spec=spec)
             return textbook.prefixes(plus, x, axis=axis, reverse=reverse)
         rows = jnp.moveaxis(x, axis, 0)
         bits = random_bits(spec, place, rows.shape)
@@ -156,7 +161,8 @@ def scattered(op: Operation) -> list[Value]:
         data = updates.reshape(-1)
         totals, is_hit = _segment_sums(op, data, places, target.size, spec, place)
         old = target.reshape(-1)
-        return jnp.where(is_hit, _plus(op, old, totals, spec, place), old).reshape(target.shape)
+        new = _plus(op, old, totals, random_bits(spec, place, old.shape), spec)
+        return jnp.where(is_hit, new, old).reshape(target.shape)
 
     unrounded = lambda *arrays: op.bind(*arrays)[0]
     return _finished(op, unrounded, emulated, spec, target, indices, updates)
@@ -222,7 +228,8 @@ def _segment_sums(
         has_partner = takes & (at + step < size) & (places[partner] == places)
         further = data[partner] if is_chain else sums[partner]
         here = place._replace(key=fold_in(place.key, step))
-        sums = jnp.where(has_partner, _plus(op, sums, further, spec, here), sums)
+        bits = random_bits(spec, here, sums.shape)
+        sums = jnp.where(has_partner, _plus(op, sums, further, bits, spec), sums)
         return sums, step + 1 if is_chain else 2 * step
 
     start = data, jnp.int32(1)

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 import precsim as ps
+from precsim.transform.rules import sums
 from tests.transform.by_hand import bf16, f32, pairwise
 
 RANDOM = np.random.default_rng(61)
@@ -23,6 +24,29 @@ def test_sums_follow_the_order_of_the_policy() -> None:
         data = RANDOM.integers(0, 999, 77).astype(np.float32)
         found = ps.emulate(jnp.sum, f"bf16,order={order}")(data)
         assert float(found) == float(ps.accumulate(ps.round_to(data, "bf16"), "bf16", order=order))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["q3.8:sr", "q1.14:sr", "q9.14:sr", "bf16:sr", "e4m3:sr", "q3.8"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_pairwise_sums_are_those_of_accumulate(
+    name: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fast way, float32 and one rounding, takes the random bits that `accumulate` takes."""
+    x = ps.round_to(
+        f32(RANDOM.integers(-999, 999, (count, 64))) / 256, ps.RoundingSpec.parse(name).format
+    )
+    total = lambda x: jnp.sum(x, 0)
+    policy = f"fp32,red={name}"
+    found = np.asarray(jax.jit(ps.emulate(total, policy))(x))
+
+    def by_accumulate(op: Any, rows: Any, bits: Any, spec: Any) -> Any:
+        assert (bits is None) == (name == "q3.8")
+        return ps.accumulate(rows, spec, axis=0, order="pairwise", random_bits=bits)
+
+    monkeypatch.setattr(sums, "_pairwise", by_accumulate)
+    expected = np.asarray(jax.jit(ps.emulate(total, policy))(x))
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 
 @pytest.mark.long
