@@ -12,7 +12,9 @@ ends at a backward error of n 2**-53.
 
 Their matrices are from the SuiteSparse collection, and `--matrices` names a folder with .mtx files:
 where a file has the name of one of theirs, steps are compared. Without it the matrices are made by
-formulas, rows and columns scaled by powers of ten, and only shapes are checked.
+formulas. Trefethen_300 and Trefethen_500 are given by one (primes on the diagonal, 1 at distances
+that are powers of two), so their steps are compared; rows and columns of the others are scaled by
+powers of ten, and only shapes are checked.
 """
 
 from collections.abc import Callable
@@ -107,6 +109,23 @@ def formulas(n: int) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
+def trefethen(n: int) -> np.ndarray:
+    """Return the matrix of problem 7 of Trefethen's challenge (SIAM News 35(1), 2002), of order n.
+
+    The first n primes are on its diagonal, and 1 where row and column are 1, 2, 4, ... apart.
+    """
+    is_prime = np.ones(20 * n, bool)
+    is_prime[:2] = False
+    for k in range(2, int(is_prime.size**0.5) + 1):
+        is_prime[k * k :: k] = False
+    a = np.diag(np.flatnonzero(is_prime)[:n].astype(np.float64))
+    apart = 1
+    while apart < n:
+        a += np.eye(n, k=apart) + np.eye(n, k=-apart)
+        apart *= 2
+    return a
+
+
 def badly_scaled(a: np.ndarray, kind: str, decades: float) -> np.ndarray:
     """Return D A E with powers of ten, so many decades apart, in D and E; E = D for Cholesky."""
     powers = 10.0 ** (decades * (np.mod(0.618 * np.arange(len(a)), 1) - 0.5))
@@ -199,7 +218,7 @@ def compute(
     Parameters
     ----------
     fast : bool
-        Without effect: both runs are the same.
+        Whether to leave out Trefethen_500.
     format_ : str
         Format of the factors.
     n : int
@@ -217,6 +236,8 @@ def compute(
             kind: {name: badly_scaled(a, kind, decades) for name, a in group.items()}
             for kind, group in formulas(n).items()
         }
+        for order in (300,) if fast else (300, 500):
+            chosen["Cholesky"][f"Trefethen_{order}"] = trefethen(order)
     else:
         chosen = read_matrices(Path(matrices))
     results: Results = {}

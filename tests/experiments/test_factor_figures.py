@@ -139,7 +139,15 @@ def test_where_refinement_stops() -> None:
 @pytest.mark.long
 def test_factors_as_preconditioners() -> None:
     checks = g25.check(g25.compute(True, n=30))
-    assert grades(checks, matched=True) == {"C": 17}
+    assert grades(checks, matched=True) == {"B": 1, "C": 17}
+
+
+def test_matrix_of_trefethen() -> None:
+    """Order 4 by hand; the first entry of the inverse at order 20,000 is 0.7250783462."""
+    assert g25.trefethen(4).tolist() == [[2, 1, 1, 0], [1, 3, 1, 1], [1, 1, 5, 1], [0, 1, 1, 7]]
+    assert np.diag(g25.trefethen(500))[-1] == 3571
+    first = np.linalg.inv(g25.trefethen(500))[0, 0]
+    assert abs(first - 0.7250783462) < 1e-3
 
 
 def test_page_names_the_matrices_that_are_compared() -> None:
