@@ -183,7 +183,8 @@ class Analysis:
         has_branches = not self._primitives.isdisjoint(("cond", "while"))
         wide = jax.jit(partial(self._reference, target=target), compiler_options=options)
         compiled = jax.jit(run, compiler_options=options)
-        return _Programs(compiled, wide if has_branches else None, plan, shapes, endless)
+        nodes = {t: jnp.asarray(t, dtype) for t, _ in NODES[1] + NODES[3]}
+        return _Programs(compiled, wide if has_branches else None, plan, shapes, endless, nodes)
 
     def _run(self, programs: "_Programs", arrays: list[Any], key: Any) -> Account:
         vectors: dict[float, np.ndarray] = {}
@@ -194,17 +195,17 @@ class Analysis:
             total = np.zeros((), self.dtype)
             for t, weight in NODES[nodes]:
                 if t not in vectors:
-                    found, aux = programs.run(np.asarray(t, self.dtype), arrays, key)
+                    found, aux = programs.run(programs.nodes[t], arrays, key)
                     vectors[t] = np.asarray(found)
                 total = total + weight * vectors[t]
             return tuple(map(programs.operations.apart, np.split(total, 2)))
 
         nodes = 1 if self.nodes == AUTO else int(self.nodes)
         own, through = shares(nodes)
-        emulated, exact, value, aligned, tables = jax.device_get(aux)
+        emulated, exact, value, aligned, tables = _fetched(aux)
         reference = aligned
         if programs.reference is not None:  # on branches of its own
-            exact, own_value, reference = jax.device_get(programs.reference(arrays, emulated))
+            exact, own_value, reference = _fetched(programs.reference(arrays, emulated))
             aligned, value = aligned + (own_value - value), own_value
         tree = jax.tree.structure(self.traced.shape)
         if self.nodes == AUTO and _is_open(own, float(value - aligned)):
@@ -353,6 +354,8 @@ class _Programs:
     """Of the shares of each operation."""
     endless: frozenset[str]
     """Paths of the loops that do not end in the emulated run."""
+    nodes: dict[float, Array]
+    """Places on the path, as arrays that need not be transferred for each run."""
 
     @cached_property
     def operations(self) -> Operations:
@@ -371,6 +374,12 @@ def _strong(x: Any, dtype: Any) -> Array:
     """Return an array of JAX with a dtype of its own; most are that already, and asking is slow."""
     is_it = isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type
     return x if is_it else jnp.asarray(x, dtype)
+
+
+def _fetched(tree: Any) -> Any:
+    """Return a tree with NumPy arrays; those of a CPU take a tenth of the time of a transfer."""
+    on_cpu = jax.default_backend() == "cpu"
+    return jax.tree.map(np.asarray, tree) if on_cpu else jax.device_get(tree)
 
 
 def _is_open(shares: dict[str, np.ndarray], change: float) -> bool:

@@ -8,20 +8,18 @@ from unittest import mock
 import pytest
 
 import precsim as ps
-from precsim.analysis.account import analyze
+from precsim.analysis.account.report import report_of
 
 _OWN = str(Path(ps.__file__).parent)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _lines_of_the_user() -> Iterator[None]:
-    make = analyze.report_of
-
     def made(*args: Any, **kwargs: Any) -> ps.Report:
-        report = make(*args, **kwargs)
+        report = report_of(*args, **kwargs)
         own = [row.line for row in report.rows if row.line.startswith(_OWN)]
         assert not own, f"rows point at {own}"
         return report
 
-    with mock.patch.object(analyze, "report_of", made):
+    with mock.patch("precsim.analysis.account.analyze.report_of", made):
         yield
