@@ -366,8 +366,9 @@ class _Programs:
         )
 
     def _endless(self) -> dict[str, int]:
-        paths = ((key, re.sub(r":\d+|\?", "", key)) for key in self.plan.records)
-        return {key: self.plan.turns[path][1] for key, path in paths if path in self.endless}
+        loops = [key for key, record in self.plan.records.items() if record.primitive == "while"]
+        paths = {key: re.sub(r":\d+|\?", "", key) for key in loops}
+        return {key: self.plan.turns[x][1] for key, x in paths.items() if x in self.endless}
 
 
 def _strong(x: Any, dtype: Any) -> Array:

@@ -74,7 +74,7 @@ class Operations:
     def unending(self) -> tuple[str, ...]:
         """What does not end, in words, and how many turns it takes in the exact run."""
         every = ((self._named(key), self.endless[key]) for key in sorted(self.endless, key=_order))
-        return tuple(f"{name}, which ends after {n} turns in the exact run," for name, n in every)
+        return tuple(f"{name}, which takes {n} turns in the exact run," for name, n in every)
 
     def _named(self, key: str) -> str:
         r = self.records[key]

@@ -197,10 +197,20 @@ def test_a_loop_without_end_is_reported(policy: str, end: int) -> None:
     assert len(report.unending) == 2
     for obstacle, loop in zip(report.obstacles, report.unending, strict=True):
         assert obstacle.startswith(f"{loop} does not end in {policy}: result and shares")
-        assert " (while), which ends after 1000 turns in the exact run," in loop
+        assert " (while), which takes 1000 turns in the exact run," in loop
         assert "test_account.py:" in loop
     assert report.remainder == 0
     assert ps.Report.from_json(report.to_json()).obstacles == report.obstacles
+
+
+@pytest.mark.long
+def test_a_loop_without_end_that_the_exact_run_does_not_reach_is_reported() -> None:
+    count = lambda x: jax.lax.while_loop(lambda x: x < 1000, lambda x: x + 1, x)
+    fun = lambda x: jax.lax.cond(x + 0.001 > x, lambda x: x * 2, count, x)
+    report = ps.analyze(fun, jnp.float32(1.5), policy="bf16")
+    (loop,) = report.unending
+    assert " (while), which takes 0 turns in the exact run," in loop
+    assert (report.value, report.reference_value, report.closes) == (1.5, 3, False)
 
 
 @pytest.mark.long
