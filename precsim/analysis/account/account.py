@@ -354,7 +354,7 @@ class _Programs:
     """Of the shares of each operation."""
     endless: frozenset[str]
     """Paths of the loops that do not end in the emulated run."""
-    nodes: dict[float, Array]
+    nodes: dict[float, Any]
     """Places on the path, as arrays that need not be transferred for each run."""
 
     @cached_property
