@@ -138,7 +138,7 @@ def without_rule(op: Operation) -> list[Value]:
     if is_left or not any(_is_inexact(atom) for atom in op.eqn.outvars):
         op.record(How.AS_IS)
         return op.as_it_is()
-    op.record(How.UNKNOWN)
+    op.record(How.UNKNOWN, spec)
     if op.context.strict:
         raise NotImplementedError(_refusal(op))
     return [_parts_rounded(op, value, n) for n, value in enumerate(op.as_it_is())]

@@ -217,7 +217,8 @@ def cotangents_of(found: Any) -> list[Any]:
 
 
 NOWHERE = "a place that JAX does not tell"
-_TRACING = str(Path(__file__).parent / "tracing.py")
+_OWN = str(Path(__file__).parent.parent)
+_CALLING = str(Path(__file__).parent / "tracing.py"), __file__
 
 
 def source_line(eqn: Any) -> str:
@@ -225,8 +226,16 @@ def source_line(eqn: Any) -> str:
     from jax._src import source_info_util  # no public way to a source line
 
     line = str(source_info_util.summarize(eqn.source_info))
-    # A function of a library that is given to precsim itself has no line of the user.
-    return "" if line.startswith(_TRACING) else line
+    if not line.startswith(_OWN):
+        return line
+    # What precsim's functions compute stems from the line that calls them. There is none where
+    # precsim itself calls the function that is traced, or spells out a primitive of others.
+    for each in reversed(source_info_util.summarize(eqn.source_info, 1 << 10).split("\n")):
+        if not each.startswith(_OWN):
+            return str(each)
+        if each.startswith(_CALLING):
+            break
+    return ""
 
 
 def source_file(jaxpr: Any) -> str:

@@ -60,6 +60,8 @@ class Context:
         How often this runs: the turns of the scans around, multiplied.
     count : callable, optional
         It is told the path of each `while_loop` that ends, and how many turns it took.
+    most_turns : jax.Array, optional
+        Every `while_loop` stops after as many turns.
     watch : Watch, optional
         It is told of each rounding, and of the largest magnitude of each operand under delayed
         scaling. Then the program is not differentiated.
@@ -80,6 +82,7 @@ class Context:
     records: dict[tuple[str, int], Record] | None = field(default=None, compare=False)
     times: int = 1
     count: Callable[[str, Any], None] | None = field(default=None, compare=False)
+    most_turns: Array | None = field(default=None, compare=False)
     watch: Watch | None = field(default=None, compare=False)
     scales: Mapping[str, Scale] | None = field(default=None, compare=False)
 

@@ -1,9 +1,11 @@
 """The account of a function: its change, and the share that each operation has in it."""
 
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,12 @@ NODES = {1: ((0.5, 1.0),), 3: ((0.0, 1 / 6), (0.5, 2 / 3), (1.0, 1 / 6))}
 """Number of nodes -> places on the path from exact to emulated, and their weights."""
 
 AUTO = "auto"
+
+Turns: TypeAlias = dict[str, tuple[int, int]]
+"""The least and the largest number of turns of each `while_loop`, by its path."""
+
+_MOST_TURNS, _PATIENCE = 10_000, 10
+"""A loop of more turns, and of so many times the turns of the exact run, does not end."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class Analysis:
     recompute: bool
     once: bool = True
     _compiled: dict[Any, Any] = field(default_factory=dict, repr=False)
-    _counts: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    _counts: Turns = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Check the policy's rules."""
@@ -123,15 +131,18 @@ class Analysis:
         dtypes = [atom.aval.dtype for atom in program.invars]
         arrays = [_strong(x, d) for x, d in zip(arrays, dtypes, strict=True)]
         key = self.context.key if key is None else key
-        turns = self._turns(arrays, key)
-        with jax.enable_x64(self.dtype == np.float64 or jax.config.jax_enable_x64):  # type: ignore[attr-defined]
-            kind = tuple(sorted(turns.items()))
+        turns, endless = self._turns(arrays, key)
+        with self._wide():
+            kind = tuple(sorted(turns.items())), endless
             if kind not in self._compiled:
-                self._compiled[kind] = self._traced(turns, arrays, key)
+                self._compiled[kind] = self._traced(turns, endless, arrays, key)
             return self._run(self._compiled[kind], arrays, key)
 
+    def _wide(self) -> Any:
+        return jax.enable_x64(self.dtype == np.float64 or jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+
     def _traced(
-        self, turns: dict[str, tuple[int, int]], arrays: list[Any], key: Any
+        self, turns: Turns, endless: frozenset[str], arrays: list[Any], key: Any
     ) -> "_Programs":
         """Return the programs that make an account, for these numbers of turns.
 
@@ -139,7 +150,7 @@ class Analysis:
         raised then.
         """
         for tries in (False, True):
-            programs = self._compile(turns, tries=tries)
+            programs = self._compile(turns, endless, tries=tries)
             try:
                 programs.run.eval_shape(np.zeros((), self.dtype), arrays, key)
             except Exception:
@@ -149,7 +160,7 @@ class Analysis:
                 break
         return programs
 
-    def _compile(self, turns: dict[str, tuple[int, int]], *, tries: bool) -> "_Programs":
+    def _compile(self, turns: Turns, endless: frozenset[str], *, tries: bool) -> "_Programs":
         """Return these programs, not yet traced."""
         program, target, dtype = self.traced.program, self._target(), self.dtype
         zero = jnp.zeros(())
@@ -172,7 +183,8 @@ class Analysis:
         has_branches = not self._primitives.isdisjoint(("cond", "while"))
         wide = jax.jit(partial(self._reference, target=target), compiler_options=options)
         compiled = jax.jit(run, compiler_options=options)
-        return _Programs(compiled, wide if has_branches else None, plan, shapes)
+        nodes = {t: jnp.asarray(t, dtype) for t, _ in NODES[1] + NODES[3]}
+        return _Programs(compiled, wide if has_branches else None, plan, shapes, endless, nodes)
 
     def _run(self, programs: "_Programs", arrays: list[Any], key: Any) -> Account:
         vectors: dict[float, np.ndarray] = {}
@@ -183,17 +195,17 @@ class Analysis:
             total = np.zeros((), self.dtype)
             for t, weight in NODES[nodes]:
                 if t not in vectors:
-                    found, aux = programs.run(np.asarray(t, self.dtype), arrays, key)
+                    found, aux = programs.run(programs.nodes[t], arrays, key)
                     vectors[t] = np.asarray(found)
                 total = total + weight * vectors[t]
             return tuple(map(programs.operations.apart, np.split(total, 2)))
 
         nodes = 1 if self.nodes == AUTO else int(self.nodes)
         own, through = shares(nodes)
-        emulated, exact, value, aligned, tables = jax.device_get(aux)
+        emulated, exact, value, aligned, tables = _fetched(aux)
         reference = aligned
         if programs.reference is not None:  # on branches of its own
-            exact, own_value, reference = jax.device_get(programs.reference(arrays, emulated))
+            exact, own_value, reference = _fetched(programs.reference(arrays, emulated))
             aligned, value = aligned + (own_value - value), own_value
         tree = jax.tree.structure(self.traced.shape)
         if self.nodes == AUTO and _is_open(own, float(value - aligned)):
@@ -219,24 +231,46 @@ class Analysis:
     def _values(self, arrays: list[Any]) -> list[Value]:
         return self.traced._replace(arrays=arrays).values()
 
-    def _turns(self, arrays: list[Any], key: Any) -> dict[str, tuple[int, int]]:
-        """Return how many turns each `while_loop` takes in the emulated run."""
+    def _turns(self, arrays: list[Any], key: Any) -> tuple[Turns, frozenset[str]]:
+        """Return how many turns each `while_loop` takes in the emulated run, and which never end.
+
+        A loop does not end if it takes many more turns than in the exact run, as one that waits for
+        a number which the format rounds back. Of those it is as many turns as there.
+        """
         if "while" not in self._primitives:
-            return {}
-        if "turns" not in self._compiled:
-            context = replace(self.context, records={}, count=self._count)
+            return {}, frozenset()
+        most = _MOST_TURNS
+        turns = self._counted("emulated", arrays, key, most)
+        if not any(count[1] >= most for count in turns.values()):
+            return turns, frozenset()
+        exact = self._counted("exact", arrays, key, most)
+        most = max([most, *(_PATIENCE * count[1] for count in exact.values())])
+        if most > _MOST_TURNS:
+            turns = self._counted("emulated", arrays, key, most)
+        endless = frozenset(path for path, count in turns.items() if count[1] >= most)
+        return turns | {path: exact.get(path, (0, 0)) for path in endless}, endless
 
-            def run(arrays: list[Any], key: Any) -> list[Any]:
-                values, here = self._values(arrays), replace(context, key=key)
-                return [v.array for v in evaluate(self.traced.program, values, here)]
-
-            self._compiled["turns"] = jax.jit(
-                run, compiler_options=compiler_options(self.traced.program)
-            )
+    def _counted(self, which: str, arrays: list[Any], key: Any, most: int) -> Turns:
+        """Return how many turns each `while_loop` takes in one of the runs."""
+        if which not in self._compiled:
+            run = {"emulated": self._emulated, "exact": self._exact}[which]
+            options = compiler_options(self.traced.program)
+            self._compiled[which] = jax.jit(run, compiler_options=options)
         self._counts.clear()
-        jax.block_until_ready(self._compiled["turns"](arrays, key))  # type: ignore[no-untyped-call]
+        with self._wide() if which == "exact" else nullcontext():
+            found = self._compiled[which](arrays, key, np.uint32(most))
+        jax.block_until_ready(found)  # type: ignore[no-untyped-call]
         jax.effects_barrier()  # type: ignore[no-untyped-call]
         return dict(self._counts)
+
+    def _emulated(self, arrays: list[Any], key: Any, most: Any) -> list[Any]:
+        context = replace(self.context, records={}, count=self._count, key=key, most_turns=most)
+        values = evaluate(self.traced.program, self._values(arrays), context)
+        return [value.array for value in values]
+
+    def _exact(self, arrays: list[Any], *_: Any) -> list[Any]:
+        wide = [widen(x, self.dtype) for x in arrays]
+        return evaluate_wide(self.traced.program, wide, self.dtype, self._count)
 
     def _count(self, path: str, turns: Any) -> None:
         """Take note of the turns of a loop that has ended."""
@@ -318,18 +352,35 @@ class _Programs:
     plan: Plan
     shapes: dict[str, tuple[int, ...]]
     """Of the shares of each operation."""
+    endless: frozenset[str]
+    """Paths of the loops that do not end in the emulated run."""
+    nodes: dict[float, Any]
+    """Places on the path, as arrays that need not be transferred for each run."""
 
     @cached_property
     def operations(self) -> Operations:
         """What is known of the operations, once `run` has been traced."""
         p = self.plan
-        return Operations(p.ledgers, p.records, p.operands, p.elements, self.shapes, p.cut)
+        return Operations(
+            p.ledgers, p.records, p.operands, p.elements, self.shapes, p.cut, self._endless()
+        )
+
+    def _endless(self) -> dict[str, int]:
+        loops = [key for key, record in self.plan.records.items() if record.primitive == "while"]
+        paths = {key: re.sub(r":\d+|\?", "", key) for key in loops}
+        return {key: self.plan.turns[x][1] for key, x in paths.items() if x in self.endless}
 
 
 def _strong(x: Any, dtype: Any) -> Array:
     """Return an array of JAX with a dtype of its own; most are that already, and asking is slow."""
     is_it = isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type
     return x if is_it else jnp.asarray(x, dtype)
+
+
+def _fetched(tree: Any) -> Any:
+    """Return a tree with NumPy arrays; those of a CPU take a tenth of the time of a transfer."""
+    on_cpu = jax.default_backend() == "cpu"
+    return jax.tree.map(np.asarray, tree) if on_cpu else jax.device_get(tree)
 
 
 def _is_open(shares: dict[str, np.ndarray], change: float) -> bool:

@@ -101,7 +101,9 @@ def analyze(
 
     No such account exists where an emulated number is infinite or NaN and the exact one is not, or
     where the two runs take different branches or numbers of turns, or where JAX cannot
-    differentiate an operation. The report then says so, and which operation it was. Comparisons,
+    differentiate an operation. The report then says so, and which operation it was. A loop that
+    takes more than 10,000 turns, and more than ten times those of the exact run, counts as one that
+    does not end: it is stopped after as many turns as there, and named. Comparisons,
     choices, `floor` and the like have no errors of their own; where one falls differently, the
     remainder has its effect. Inside `jax.shard_map` an operation is one row for all devices, whose
     elements and events are added up, also where these compute the same.

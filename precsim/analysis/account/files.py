@@ -23,6 +23,7 @@ STATED = {
     "reference_value": float,
     "aligned_value": float,
     "cuts": tuple[str, ...],
+    "unending": tuple[str, ...],
 }
 """What a report holds besides its rows and results, and of which type that is."""
 

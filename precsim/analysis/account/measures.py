@@ -4,7 +4,7 @@ All operations of a program are measured at once: their numbers lie one after th
 array, so that the compiler meets each measure once and not once an operation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -51,13 +51,18 @@ def error_of(emulated: Array, local: Array) -> Array:
     return jnp.where(both, emulated - local, jnp.zeros((), local.dtype))
 
 
+def by_size(items: list[Item]) -> list[Item]:
+    """Return results in an order in which those of as many blocks follow each other."""
+    return sorted(items, key=_blocks)
+
+
 def measured(items: list[Item], dtype: Any) -> Array:
-    """Return the measures of some results, shape (results, fields)."""
+    """Return the measures of some results, shape (results, fields); they are sorted by size."""
     if not items:
         return jnp.zeros((0, len(FIELDS)), dtype)
-    blocks = [_blocks(item, dtype) for item in items]
-    emulated, local, exact = (jnp.concatenate(parts) for parts in zip(*blocks, strict=True))
-    of_block = np.repeat(np.arange(len(items)), [len(part[0]) for part in blocks])
+    blocks = np.array([_blocks(item) for item in items])
+    emulated, local, exact = (_joined([x[n] for x in items], dtype) for n in (1, 2, 3))
+    of_block = np.repeat(np.arange(len(items)), blocks)
     ends = np.stack([_ends(item.format) for item in items])
     with np.errstate(over="ignore"):  # of float32, if that is the reference
         ends = np.maximum(ends, [0, 0, 0, 0, np.finfo(dtype).tiny / ends.min(0)[3], 0])
@@ -89,9 +94,16 @@ def measured(items: list[Item], dtype: Any) -> Array:
     counts, largest_ones = _counted(events, maxima)
     added = jnp.stack([*(x.sum(1) for x in squares), *(x.astype(dtype) for x in counts)], -1)
     most = jnp.stack(largest_ones, -1)
-    added = jax.ops.segment_sum(added, of_block, len(items), indices_are_sorted=True)
-    most = jax.ops.segment_max(most, of_block, len(items), indices_are_sorted=True)
-    return jnp.concatenate([added, most], -1)
+    return jnp.concatenate(list(_by_result(jnp.concatenate([added, most], -1), blocks)))
+
+
+def _by_result(found: Array, blocks: np.ndarray) -> Iterator[Array]:
+    """Yield the measures of results, as many as have the same number of blocks at a time."""
+    start = 0
+    for count, results in zip(*np.unique(blocks, return_counts=True), strict=True):
+        end = start + count * results
+        yield over_turns(jnp.swapaxes(found[start:end].reshape(results, count, -1), 0, 1))
+        start = end
 
 
 def _counted(events: list[Array], numbers: list[Array]) -> tuple[list[Array], list[Array]]:
@@ -110,14 +122,20 @@ def _counted(events: list[Array], numbers: list[Array]) -> tuple[list[Array], li
     return found[:count], found[count:]
 
 
-def _blocks(item: Item, dtype: Any) -> list[Array]:
-    """Return the three arrays of a result as rows of blocks, filled up with zeros."""
-    found: list[Array] = []
-    for x in item[1:4]:
+def _blocks(item: Item) -> int:
+    """Return how many blocks a result has."""
+    numbers = item.emulated.size * (1 + jnp.issubdtype(item.emulated.dtype, jnp.complexfloating))
+    return int(-(-numbers // _BLOCK))
+
+
+def _joined(arrays: Sequence[Any], dtype: Any) -> Array:
+    """Return arrays as rows of blocks, each filled up with zeros."""
+    parts: list[Array] = []
+    for x in arrays:
         is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
         flat = jnp.ravel(jnp.stack([x.real, x.imag]) if is_complex else x).astype(dtype)
-        found.append(jnp.pad(flat, (0, -flat.size % _BLOCK)).reshape(-1, _BLOCK))
-    return found
+        parts += [flat, jnp.zeros(-flat.size % _BLOCK, dtype)]
+    return jnp.concatenate(parts).reshape(-1, _BLOCK)
 
 
 def _finite_square(x: Array) -> Array:

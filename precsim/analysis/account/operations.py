@@ -3,7 +3,7 @@
 import linecache
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import Any
@@ -32,6 +32,8 @@ class Operations:
         Shapes of the shares that lie one after the other in a vector; of others, too.
     cut : collection
         Keys of operations that JAX cannot differentiate.
+    endless : mapping
+        Keys of loops that do not end in the emulated run, and their turns in the exact one.
     """
 
     ledgers: Mapping[str, Sequence[str]]
@@ -40,6 +42,7 @@ class Operations:
     elements: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
     cut: Collection[str] = ()
+    endless: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -65,9 +68,17 @@ class Operations:
     @cached_property
     def cuts(self) -> tuple[str, ...]:
         """What JAX cannot differentiate, in words."""
-        cut = [self.records[key] for key in sorted(self.cut, key=_order)]
-        every = [named(r.primitive, r.line, _source(r.line), r.scope, r.is_backward) for r in cut]
-        return tuple(dict.fromkeys(every))
+        return tuple(dict.fromkeys(map(self._named, sorted(self.cut, key=_order))))
+
+    @cached_property
+    def unending(self) -> tuple[str, ...]:
+        """What does not end, in words, and how many turns it takes in the exact run."""
+        every = ((self._named(key), self.endless[key]) for key in sorted(self.endless, key=_order))
+        return tuple(f"{name}, which takes {n} turns in the exact run," for name, n in every)
+
+    def _named(self, key: str) -> str:
+        r = self.records[key]
+        return named(name_of(r.primitive, r.is_backward), r.line, _source(r.line), r.scope)
 
     def together(self, tables: Mapping[str, Any]) -> np.ndarray:
         """Return the measures of each operation, of all its results and turns together."""
@@ -157,12 +168,16 @@ def short(line: str) -> str:
     return ":".join(PurePath(path).name.split(":")[:2])
 
 
-def named(primitive: str, line: str, source: str, scope: str, is_backward: bool) -> str:
+def name_of(primitive: str, is_backward: bool, number: int = 0) -> str:
+    """Return what an operation is called, and which it is of those that a line has of the kind."""
+    return f"{primitive}{f' #{number}' if number else ''}{', backward' if is_backward else ''}"
+
+
+def named(name: str, line: str, source: str, scope: str) -> str:
     """Return an operation in words: its source text, or its name, and where it stands."""
-    what = f"`{source}`" if source else f"'{primitive}'"
+    what = f"`{source}`" if source else f"'{name}'"
     where = short(line) or scope
-    kind = f" ({primitive}{', backward' if is_backward else ''})" if source else ""
-    return f"{what}{f' at {where}' if where else ''}{kind}"
+    return f"{what}{f' at {where}' if where else ''}{f' ({name})' if source else ''}"
 
 
 @lru_cache(maxsize=1 << 12)

@@ -10,9 +10,9 @@ from typing import Any
 
 from precsim import __version__
 from precsim.analysis.account.drawing import along, bar
-from precsim.analysis.account.rows import GroupRow, OperationRow, largest_first
+from precsim.analysis.account.rows import GroupRow, OperationRow, by_share, names_of
 from precsim.analysis.account.stated import Stated
-from precsim.analysis.account.tables import operation, place
+from precsim.analysis.account.tables import place
 from precsim.analysis.account.words import (
     decibel,
     direction,
@@ -84,7 +84,7 @@ def page(report: Stated, pictures: Iterable[Any]) -> str:
 def cell(report: Stated) -> str:
     """Return the first part of the page, for the output of a cell."""
     parts = (_headline(report), _sentences(report, 3), _bars(report, "scope"))
-    table = _table(sorted(report.rows, key=largest_first)[:10], report)
+    table = _table(by_share(report.rows)[:10], report)
     count = f"{min(10, len(report.rows))} of {len(report.rows)} operations"
     return notebook.fragment(*parts, table, notebook.paragraph(count, "soft"), style=_STYLE)
 
@@ -141,7 +141,8 @@ def _bar_row(group: GroupRow, by: str, largest: float, report: Stated) -> str:
 def _depth(report: Stated) -> str:
     if len(report.rows) < 2:
         return ""
-    names = [f"{place(row)} {operation(row)}" for row in report.rows]
+    pairs = zip(report.rows, names_of(report.rows), strict=True)
+    names = [f"{place(row)} {name}" for row, name in pairs]
     return (
         '<section class="keep"><h2>Shares along the program</h2>'
         '<p class="soft">A bar for each operation, first to last, up where it has the sign of the '
@@ -154,8 +155,8 @@ def _depth(report: Stated) -> str:
 def _ranges(report: Stated) -> str:
     """Return the operations whose results left the range of their format."""
     cells = [
-        (place(row), operation(row), row.format, events(row), str(row.elements * row.times))
-        for row in report.rows
+        (place(row), name, row.format, events(row), str(row.elements * row.times))
+        for row, name in zip(report.rows, names_of(report.rows), strict=True)
         if events(row)
     ]
     if not cells:
@@ -168,8 +169,9 @@ def _ranges(report: Stated) -> str:
 
 
 def _operations(report: Stated) -> str:
+    pairs = list(zip(report.rows, names_of(report.rows), strict=True))
     return (
-        f'<section class="all"><h2>All operations</h2>{_table(report.rows, report)}'
+        f'<section class="all"><h2>All operations</h2>{_table(pairs, report)}'
         '<p class="soft">In the order of the program. Own error, inherited error: root mean '
         "squares, relative. Factor: by how much the operation amplifies the relative error of its "
         "operands. SQNR: of its own rounding. Own rounding includes that of its operands to the "
@@ -187,14 +189,14 @@ _HEAD = (
 )
 
 
-def _table(rows: Sequence[OperationRow], report: Stated) -> str:
+def _table(rows: Sequence[tuple[OperationRow, str]], report: Stated) -> str:
     cells: list[tuple[str, ...]] = [
         (
-            *(place(row), operation(row), row.format, str(row.times), str(row.elements)),
+            *(place(row), name, row.format, str(row.times), str(row.elements)),
             *(share(row.share, report.change), f"{row.local_error:.2g}", rough(row.max_ulps)),
             *(f"{row.inherited_error:.2g}", factor(row.condition), decibel(row.sqnr), events(row)),
         )
-        for row in rows
+        for row, name in rows
     ]
     head = [_unit(report) if name == "share" else name for name in _HEAD]
     if not any(row[-1] for row in cells):

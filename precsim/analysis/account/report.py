@@ -1,7 +1,7 @@
 """`Report`: the account of a function, row by row, and grouped by scope, primitive or line."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,9 +12,9 @@ from precsim.analysis.account.account import Account
 from precsim.analysis.account.files import add_scalars, csv_of, fields_of, json_of, written
 from precsim.analysis.account.operations import named, short
 from precsim.analysis.account.page import cell, page
-from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, rows_of, summed
+from precsim.analysis.account.rows import GroupRow, OperationRow, grouped, names_of, rows_of, summed
 from precsim.analysis.account.tables import table, text
-from precsim.analysis.account.words import is_share, percent, rough
+from precsim.analysis.account.words import losses, percent
 from precsim.formats.arguments import integer
 
 
@@ -39,8 +39,12 @@ class Report:
     result, reference_result : pytree
         The results of the emulated and of the exact run, as NumPy arrays.
     cuts : tuple of str
-        Operations that JAX cannot differentiate, in words. Errors that pass through them have no
-        share.
+        Operations that JAX cannot differentiate, in words. Errors of their operands have no share,
+        only their own roundings have one.
+    unending : tuple of str
+        Loops that do not end in the emulated run, in words: they take more than 10,000 turns, and
+        more than ten times those of the exact run. `result` and `value` are of as many turns as
+        there.
 
     Examples
     --------
@@ -63,6 +67,7 @@ class Report:
     result: Any
     reference_result: Any
     cuts: tuple[str, ...]
+    unending: tuple[str, ...]
 
     @property
     def change(self) -> float:
@@ -92,31 +97,44 @@ class Report:
     @property
     def obstacles(self) -> tuple[str, ...]:
         """Why there is no account, a sentence each; empty if there is one."""
-        found = []
-        bad = self.first_not_finite
-        if bad is not None:
+        found, names = [], _named(self.rows)
+        bad_at = next((n for n, row in enumerate(self.rows) if row.not_finite), None)
+        if bad_at is not None:
+            bad = self.rows[bad_at]
             count = "1 result" if bad.not_finite == 1 else f"{bad.not_finite} results"
             kind = "overflowed" if bad.overflowed else "became infinite or NaN"
-            found.append(f"{count} of {_named(bad)} {kind}: shares do not account for that")
+            found.append(f"{count} of {names[bad_at]} {kind}: shares do not account for that")
         elif not math.isfinite(self.reference_value):
             found.append(f"the exact run gives {self.reference_value}")
-        if self.aligned_value != self.reference_value and not _same(
-            self.aligned_value, self.reference_value
+        for loop in self.unending:
+            text = f"{loop} does not end in {self.policy}: result and shares are of as many turns"
+            found.append(text)
+        if (
+            not self.unending
+            and self.aligned_value != self.reference_value
+            and not _same(self.aligned_value, self.reference_value)
         ):
-            parted = [row for row in self.rows if row.differing and row.primitive in _BRANCHING]
-            names = ", ".join(_named(row) for row in parted) or "a loop or a branch"
+            pairs = zip(self.rows, names, strict=True)
+            parted = [x for row, x in pairs if row.differing and row.primitive in _BRANCHING]
+            which = ", ".join(parted) or "a loop or a branch"
             found.append(
-                f"{names} went another way than in the exact run: the shares are of the way taken"
+                f"{which} went another way than in the exact run: the shares are of the way taken"
             )
         if self.rows and not found and not abs(self.remainder) <= _CLOSED * self.gross:
-            cut = f"JAX has no derivative of {', '.join(self.cuts)}: errors that pass through it have no share"
-            found.append(cut if self.cuts else self._bent())
+            found.append(self._cut() if self.cuts else self._bent(names))
         return tuple(found)
 
-    def _bent(self) -> str:
+    def _cut(self) -> str:
+        return (
+            f"JAX has no derivative of {', '.join(self.cuts)}: errors of its operands have no share, "
+            "only its own roundings have one"
+        )
+
+    def _bent(self, names: Sequence[str]) -> str:
         """Return why shares do not sum to the change although nothing broke on the way."""
-        worst = max(self.rows, key=lambda row: row.total_error)
-        causes = [f"the result of {_named(worst)} is off by {worst.total_error:.2g} of its size"]
+        pairs = zip(self.rows, names, strict=True)
+        worst, name = max(pairs, key=lambda pair: pair[0].total_error)
+        causes = [f"the result of {name} is off by {worst.total_error:.2g} of its size"]
         parted = sum(row.differing for row in self.rows)
         if parted:
             fell = "1 comparison or choice" if parted == 1 else f"{parted} comparisons or choices"
@@ -142,8 +160,8 @@ class Report:
         k = integer(k, "k", 1)
         found = [
             (size, text)
-            for row in self.rows
-            for size, text in _losses(row, self.change, self.gross)
+            for row, name in zip(self.rows, _named(self.rows), strict=True)
+            for size, text in losses(row, name, self.change, self.gross)
             if size > 0  # which NaN is not
         ]
         found.sort(key=lambda pair: -pair[0])
@@ -331,42 +349,9 @@ def _same(x: float, y: float) -> bool:
     return math.isclose(x, y, rel_tol=1e-9) or (math.isnan(x) and math.isnan(y))
 
 
-def _named(row: OperationRow) -> str:
-    return named(row.primitive, row.line, row.source, row.scope, row.is_backward)
-
-
-_LOSING = 10.0
-"""Amplifications beyond it are called so."""
-
-
-def _losses(row: OperationRow, change: float, gross: float) -> Iterator[tuple[float, str]]:
-    """Yield what an operation loses: a size to compare, and a sentence.
-
-    What an operation amplifies is a sum of errors, some of which may have cancelled: it counts as
-    much of the gross as it passes on of the change.
-    """
-    if row.share:
-        times = f", run {row.times} times," if row.times > 1 else ""
-        worst = f"up to {rough(row.max_ulps)} ulp" if row.max_ulps else "no error"
-        made = f"makes {_percent(row.share, change)} by rounding its operands and result"
-        yield abs(row.share), f"{_named(row)}{times} {made} to {row.format} ({worst})"
-    if row.condition > _LOSING and row.inherited_error > 0:
-        passed = min(abs(row.through / change), 1) * gross if change else abs(row.through)
-        cause = "cancellation" if row.primitive in _ADDING else "an ill-conditioned operation"
-        grown = f" into {float(f'{row.inherited_error:.1g}'):g}"
-        grown = " where its exact result is 0" if math.isinf(row.inherited_error) else grown
-        error = f"a relative error of {row.incoming_error:.1g}{grown}"
-        text = f"{_named(row)} amplifies {error}: {cause}"
-        yield passed * (1 - 1 / row.condition), text
-
-
-_ADDING = ("add", "sub", "add_any", "reduce_sum", "dot_general", "conv_general_dilated", "cumsum")
-
-
-def _percent(part: float, whole: float) -> str:
-    if is_share(whole):
-        return f"{100 * part / whole:.3g} % of the change"
-    return f"{part:.2g} (no change to compare with)"
+def _named(rows: Sequence[OperationRow]) -> list[str]:
+    pairs = zip(rows, names_of(rows), strict=True)
+    return [named(name, row.line, row.source, row.scope) for row, name in pairs]
 
 
 def report_of(account: Account, *, policy: str, reference: str, of: str) -> Report:
@@ -383,4 +368,5 @@ def report_of(account: Account, *, policy: str, reference: str, of: str) -> Repo
         account.emulated,
         account.exact,
         account.operations.cuts,
+        account.operations.unending,
     )

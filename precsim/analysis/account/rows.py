@@ -1,15 +1,15 @@
 """The rows of a report: one for each operation, or one for operations with something in common."""
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from precsim.analysis.account.account import Account
 from precsim.analysis.account.measures import FIELDS, LARGEST
-from precsim.analysis.account.operations import short
+from precsim.analysis.account.operations import name_of, short
 
 EVENTS = ("underflowed", "subnormal", "overflowed", "saturated", "nan")
 _COUNTS = (*EVENTS, "not_finite", "differing")
@@ -30,7 +30,7 @@ class OperationRow(NamedTuple):
     """
 
     primitive: str
-    """Name of the operation in JAX."""
+    """Name of the operation in JAX. Where a line has several, a report shows "add #1", "add #2"."""
     line: str
     """File, line and function that wrote it; empty where JAX does not tell."""
     source: str
@@ -137,6 +137,23 @@ def grouped(
         groups[key(row), row.is_backward].append(row)
     found = [_group(name, back, rows) for (name, back), rows in groups.items()]
     return tuple(sorted(found, key=largest_first))
+
+
+def names_of(rows: Sequence[OperationRow]) -> list[str]:
+    """Return what operations are called; "add #2" is the second `add` of its line."""
+    keys = [(row.where, row.primitive, row.is_backward) for row in rows]
+    several, seen = Counter(keys), Counter[Any]()
+    found = []
+    for key in keys:
+        seen[key] += 1
+        found.append(name_of(key[1], key[2], seen[key] if several[key] > 1 else 0))
+    return found
+
+
+def by_share(rows: Sequence[OperationRow]) -> list[tuple[OperationRow, str]]:
+    """Return operations and what they are called, the largest share first."""
+    pairs = zip(rows, names_of(rows), strict=True)
+    return sorted(pairs, key=lambda pair: largest_first(pair[0]))
 
 
 def summed(parts: Iterable[float]) -> float:

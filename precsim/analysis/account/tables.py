@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from precsim.analysis.account.rows import OperationRow, largest_first
+from precsim.analysis.account.rows import OperationRow, by_share, largest_first, names_of
 from precsim.analysis.account.stated import Stated
 from precsim.analysis.account.words import (
     GROUPINGS,
@@ -64,11 +64,13 @@ def table(report: Stated, by: str, k: int) -> Table:
 
 def _operations(report: Stated, k: int) -> Table:
     """Return the operations with the largest shares, and those that left the range."""
-    every = sorted(report.rows, key=lambda row: (largest_first(row), not events(row)))
-    some, change = every[:k], report.change
+    every = sorted(
+        by_share(report.rows), key=lambda pair: (largest_first(pair[0]), not events(pair[0]))
+    )
+    some, change = [row for row, _ in every[:k]], report.change
     columns = [
         _Column("where", [place(row) for row in some]),
-        _Column("operation", [operation(row) for row in some]),
+        _Column("operation", [name for _, name in every[:k]]),
         _Column("format", [row.format for row in some]),
         _Column("runs", [str(row.times) for row in some], True),
         _Column(share_heading(change), [share(row.share, change) for row in some], True),
@@ -76,18 +78,13 @@ def _operations(report: Stated, k: int) -> Table:
         _Column("factor", [factor(row.condition) for row in some], True),
         _Column("left the range", [events(row) for row in some]),
     ]
-    rest = [row.share for row in every[k:]]
+    rest = [row.share for row, _ in every[k:]]
     return _made(columns, _left_out(len(some), "operation", rest, report))
 
 
 def place(row: OperationRow) -> str:
     """Return the line of an operation and its scope."""
     return " ".join(dict.fromkeys(part for part in (row.where, row.scope) if part))
-
-
-def operation(row: OperationRow) -> str:
-    """Return what an operation is called, and whether it is backward."""
-    return row.primitive + (", backward" if row.is_backward else "")
 
 
 def _left_out(count: int, what: str, rest: Sequence[float], report: Stated) -> str:
@@ -126,8 +123,9 @@ def text(report: Stated, k: int = 10) -> str:
     if report.rows:
         made = table(report, "operation", k)
         for column in made.columns:
-            if said := {"where": place, "operation": operation}.get(str(column.header)):
-                column.no_wrap = max(len(said(row)) for row in report.rows) <= _SHORT
+            said = {"where": map(place, report.rows), "operation": names_of(report.rows)}
+            if words := said.get(str(column.header)):
+                column.no_wrap = max(map(len, words)) <= _SHORT
         lines += rendered(made)
     return "\n".join(lines)
 

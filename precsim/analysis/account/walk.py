@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from precsim._arrays import Array
-from precsim.analysis.account.measures import Item, error_of, measured
+from precsim.analysis.account.measures import Item, by_size, error_of, measured
 from precsim.analysis.account.wide import HOST, INLINED, bind_wide, inlined_program, widen
 from precsim.transform import jaxprs
 from precsim.transform.interpreter import apply, context_of, ruled
@@ -134,8 +134,9 @@ class Ledger:
 
     def closed(self, key: str, plan: "Plan") -> dict[str, Array]:
         """Return all tables, the last one of what was left to measure."""
-        plan.ledgers[key] = [item.key for item in self.items]
-        return {**self.tables, key: measured(self.items, plan.dtype)}
+        items = by_size(self.items)
+        plan.ledgers[key] = [item.key for item in items]
+        return {**self.tables, key: measured(items, plan.dtype)}
 
 
 Shares: TypeAlias = Mapping[str, dict[str, Array]]

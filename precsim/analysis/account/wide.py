@@ -1,7 +1,8 @@
 """A program in the arithmetic of the reference: every number as wide as the reference's dtype."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,10 @@ INLINED = (
     *("remat2", "checkpoint", "remat", "custom_linear_solve"),
 )
 """They hold one program, which runs once."""
+
+_HOLDING = (*INLINED, "scan", "while", "cond", "shard_map")
+
+Count: TypeAlias = Callable[[str, Any], None]
 
 
 def widen(x: Any, dtype: Any) -> Any:
@@ -146,8 +151,13 @@ def _scattered(eqn: Any, arrays: Sequence[Any], dtype: Any) -> Array:
     )
 
 
-def evaluate_wide(program: Any, arrays: Sequence[Any], dtype: Any) -> list[Any]:
-    """Return the results of a program, every number in a wide dtype, on its own branches."""
+def evaluate_wide(
+    program: Any, arrays: Sequence[Any], dtype: Any, count: Count | None = None, path: str = ""
+) -> list[Any]:
+    """Return the results of a program, every number in a wide dtype, on its own branches.
+
+    What is to count is told the path of each `while_loop` that ends, and how many turns it took.
+    """
     jaxpr = jaxprs.opened(program)
     known: dict[Any, Any] = {}
     constants = getattr(program, "consts", ())
@@ -159,40 +169,40 @@ def evaluate_wide(program: Any, arrays: Sequence[Any], dtype: Any) -> list[Any]:
             return known[atom]
         return widen(np.asarray(atom.val, atom.aval.dtype), dtype)
 
-    for eqn in map(jaxprs.spelled_out, jaxpr.eqns):
-        results = _evaluated(eqn, list(map(read, eqn.invars)), dtype)
+    for n, eqn in enumerate(map(jaxprs.spelled_out, jaxpr.eqns)):
+        inside = partial(evaluate_wide, dtype=dtype, count=count, path=f"{path}/{n}")
+        if eqn.primitive.name in _HOLDING:
+            results = _held(eqn, list(map(read, eqn.invars)), inside)
+        else:
+            results = bind_wide(eqn, list(map(read, eqn.invars)), dtype)
         known.update(zip(eqn.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
 
 
-def _evaluated(eqn: Any, arrays: list[Any], dtype: Any) -> list[Any]:
+def _held(eqn: Any, arrays: list[Any], inside: Any) -> list[Any]:
+    """Return the results of an operation that holds programs, which are run by a function."""
     name, params = eqn.primitive.name, eqn.params
-    if name in INLINED:
-        return evaluate_wide(inlined_program(eqn), inlined_operands(eqn, arrays), dtype)
     if name == "scan":
-        return _scanned(eqn, arrays, dtype)
+        return _scanned(params, arrays, inside)
     if name == "while":
-        return _repeated(params, arrays, dtype)
+        return _repeated(params, arrays, inside)
     if name == "shard_map":
-        run = lambda _, *x: tuple(evaluate_wide(params["jaxpr"], x, dtype))
+        run = lambda _, *x: tuple(inside(params["jaxpr"], x))
         return list(mapped(run, params)((), *arrays))
     if name == "cond":
         index, *others = arrays
-        runs = [
-            lambda *x, program=program: evaluate_wide(program, x, dtype)
-            for program in params["branches"]
-        ]
+        runs = [lambda *x, program=program: inside(program, x) for program in params["branches"]]
         return list(lax.switch(index, runs, *others))
-    return bind_wide(eqn, arrays, dtype)
+    found: list[Any] = inside(inlined_program(eqn), inlined_operands(eqn, arrays))
+    return found
 
 
-def _scanned(eqn: Any, arrays: list[Any], dtype: Any) -> list[Any]:
-    params = eqn.params
+def _scanned(params: Any, arrays: list[Any], inside: Any) -> list[Any]:
     constants, carried = jaxprs.scan_counts(params)
     fixed, rows = arrays[:constants], arrays[constants + carried :]
 
     def body(state: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
-        results = evaluate_wide(params["jaxpr"], [*fixed, *state, *row], dtype)
+        results = inside(params["jaxpr"], [*fixed, *state, *row])
         return results[:carried], results[carried:]
 
     start = arrays[constants : constants + carried]
@@ -200,19 +210,25 @@ def _scanned(eqn: Any, arrays: list[Any], dtype: Any) -> list[Any]:
     return [*after, *stacked]
 
 
-def _repeated(params: Any, arrays: list[Any], dtype: Any) -> list[Any]:
+def _repeated(params: Any, arrays: list[Any], inside: Any) -> list[Any]:
     first = params["cond_nconsts"]
     before = first + params["body_nconsts"]
     asked, fixed = arrays[:first], arrays[first:before]
 
     def answer(state: Any) -> Any:
-        return evaluate_wide(params["cond_jaxpr"], [*asked, *state], dtype)[0]
+        return inside(params["cond_jaxpr"], [*asked, *state])[0]
 
     def body(state: Any) -> Any:
-        new = evaluate_wide(params["body_jaxpr"], [*fixed, *state], dtype)
-        return kept(answer(state), new, state)
+        turns, arrays = state
+        new = inside(params["body_jaxpr"], [*fixed, *arrays])
+        return turns + np.uint32(1), kept(answer(arrays), new, arrays)
 
-    return list(lax.while_loop(lambda state: jnp.any(answer(state)), body, arrays[before:]))
+    start = jnp.zeros((), jnp.uint32), arrays[before:]
+    turns, after = lax.while_loop(lambda state: jnp.any(answer(state[1])), body, start)
+    count, path = inside.keywords["count"], inside.keywords["path"]
+    if count is not None:
+        jax.debug.callback(partial(count, path), turns)
+    return list(after)
 
 
 def kept(goes_on: Any, new: Any, old: Any) -> Any:

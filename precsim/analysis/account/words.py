@@ -1,9 +1,10 @@
 """A report in words and numbers: its headline, what left the range, shares, decibels."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from precsim.analysis.account.rows import EVENTS, GroupRow
+from precsim.analysis.account.rows import EVENTS, GroupRow, OperationRow
 from precsim.analysis.account.stated import Stated
 from precsim.formats.arguments import not_allowed
 
@@ -113,3 +114,39 @@ def decibel(x: float) -> str:
 def factor(x: float) -> str:
     """Return how much an operation amplifies; nothing where no error comes in."""
     return "" if math.isnan(x) else rough(x)
+
+
+_LOSING = 10.0
+"""Amplifications beyond it are called so."""
+
+
+def losses(
+    row: OperationRow, name: str, change: float, gross: float
+) -> Iterator[tuple[float, str]]:
+    """Yield what an operation loses: a size to compare, and a sentence.
+
+    What an operation amplifies is a sum of errors, some of which may have cancelled: it counts as
+    much of the gross as it passes on of the change.
+    """
+    if row.share:
+        times = f", run {row.times} times," if row.times > 1 else ""
+        worst = f"up to {rough(row.max_ulps)} ulp" if row.max_ulps else "no error"
+        made = f"makes {_of_change(row.share, change)} by rounding its operands and result"
+        yield abs(row.share), f"{name}{times} {made} to {row.format} ({worst})"
+    if row.condition > _LOSING and row.inherited_error > 0:
+        passed = min(abs(row.through / change), 1) * gross if change else abs(row.through)
+        cause = "cancellation" if row.primitive in _ADDING else "an ill-conditioned operation"
+        grown = f" into {float(f'{row.inherited_error:.1g}'):g}"
+        grown = " where its exact result is 0" if math.isinf(row.inherited_error) else grown
+        error = f"a relative error of {row.incoming_error:.1g}{grown}"
+        text = f"{name} amplifies {error}: {cause}"
+        yield passed * (1 - 1 / row.condition), text
+
+
+_ADDING = ("add", "sub", "add_any", "reduce_sum", "dot_general", "conv_general_dilated", "cumsum")
+
+
+def _of_change(part: float, whole: float) -> str:
+    if is_share(whole):
+        return f"{100 * part / whole:.3g} % of the change"
+    return f"{part:.2g} (no change to compare with)"

@@ -294,9 +294,13 @@ def _while(op: Operation, carried: list[Value]) -> list[Value]:
 
     start = jnp.zeros((), jnp.uint32), [value.array for value in carried]
     counts = zeros_like(jax.eval_shape(lambda: body((*start, None))[2]))
-    turns, after, counts = lax.while_loop(
-        lambda state: jnp.any(answer(state[1])), body, (*start, counts)
-    )
+    most = op.context.most_turns
+
+    def goes_on(state: Any) -> Array:
+        found = jnp.any(answer(state[1]))
+        return found if most is None else found & (state[0] < most)
+
+    turns, after, counts = lax.while_loop(goes_on, body, (*start, counts))
     if op.context.watch is not None:
         op.context.watch.add(counts)
     if op.context.count is not None:

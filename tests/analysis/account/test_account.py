@@ -183,6 +183,43 @@ def test_a_branch_taken_differently_is_reported() -> None:
     assert "went another way" in report.obstacles[0]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("policy", "end"), [("bf16", 256), ("e4m3", 16)])
+def test_a_loop_without_end_is_reported(policy: str, end: int) -> None:
+    def counted(x: Any) -> Any:
+        return jax.lax.while_loop(lambda s: s[0] < 1000, lambda s: (s[0] + 1, s[1] + 1), (x, 0))[0]
+
+    fun = lambda x: (
+        jax.lax.scan(lambda x, _: (counted(x) * 0 + x, None), x, length=2)[0] + counted(x)
+    )
+    report = ps.analyze(fun, jnp.float32(0), policy=policy)
+    assert (report.value, report.reference_value, report.result) == (end, 1000, end)
+    assert len(report.unending) == 2
+    for obstacle, loop in zip(report.obstacles, report.unending, strict=True):
+        assert obstacle.startswith(f"{loop} does not end in {policy}: result and shares")
+        assert " (while), which takes 1000 turns in the exact run," in loop
+        assert "test_account.py:" in loop
+    assert report.remainder == 0
+    assert ps.Report.from_json(report.to_json()).obstacles == report.obstacles
+
+
+@pytest.mark.long
+def test_a_loop_without_end_that_the_exact_run_does_not_reach_is_reported() -> None:
+    count = lambda x: jax.lax.while_loop(lambda x: x < 1000, lambda x: x + 1, x)
+    fun = lambda x: jax.lax.cond(x + 0.001 > x, lambda x: x * 2, count, x)
+    report = ps.analyze(fun, jnp.float32(1.5), policy="bf16")
+    (loop,) = report.unending
+    assert " (while), which takes 0 turns in the exact run," in loop
+    assert (report.value, report.reference_value, report.closes) == (1.5, 3, False)
+
+
+@pytest.mark.long
+def test_loops_may_be_long() -> None:
+    """One that takes many turns in both runs ends."""
+    fun = lambda x: jax.lax.while_loop(lambda x: x < 10_500, lambda x: x + 1, x)
+    assert ps.analyze(fun, jnp.float32(0), policy="fp32").unending == ()
+
+
 def test_results_rounded_by_the_policy_are_an_operation() -> None:
     report = ps.analyze(lambda x: x + 0.1, jnp.float32(1.5), policy="e=fp32,out=bf16")
     assert report.rows[-1].primitive == "result"

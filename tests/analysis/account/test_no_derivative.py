@@ -53,13 +53,27 @@ def test_the_report_names_the_operation_and_has_the_rest(name: str) -> None:
     np.testing.assert_array_equal(report.result, ps.emulate(fun, "bf16", strict=False)(X))
     (obstacle,) = report.obstacles
     assert obstacle.startswith("JAX has no derivative of `")
-    assert obstacle.endswith(f" ({primitive}): errors that pass through it have no share")
+    assert f" ({primitive}): errors of its operands have no share, only its own" in obstacle
     assert "test_no_derivative.py:" in obstacle
     assert "\n" not in obstacle
     assert not report.closes
     assert all(np.isfinite(row.share) for row in report.rows)
     assert any(row.local_error > 0 for row in report.rows)
     assert type(report).from_json(report.to_json()).to_json() == report.to_json()
+
+
+@pytest.mark.long
+def test_what_has_no_derivative_has_a_share_of_its_own_rounding_only() -> None:
+    x = np.asarray([0.25, 0.75, 2], np.float32)
+    report = ps.analyze(lambda x: _called(x * 1.1).sum(), x, policy="bf16", strict=False)
+    first, called, _ = report.rows
+    assert first.share == 0 < first.local_error
+    assert (called.primitive, called.format) == ("pure_callback", "bf16")
+    assert 0 < called.max_ulps <= 0.5
+    factor = ps.round_to(np.float32(1.1), "bf16")
+    local = np.sin(np.asarray(ps.round_to(x * factor, "bf16"), np.float64))
+    rounded = np.asarray(ps.round_to(local.astype(np.float32), "bf16"), np.float64)
+    np.testing.assert_allclose(called.share, np.sum(rounded - local), rtol=1e-3)
 
 
 @pytest.mark.long

@@ -59,6 +59,7 @@ def _report(*rows: Any, policy: Any = "bf16", value: Any = 1.5, reference_value:
         result=None,
         reference_result=None,
         cuts=(),
+        unending=(),
     )
 
 
@@ -111,7 +112,7 @@ def test_shares_that_are_nan_come_first_and_do_not_mix_up_the_others() -> None:
 
 
 def test_print_says_why_there_is_no_account() -> None:
-    assert "The account does not close: 2 results of `y = x * w` at model.py:12 (mul)" in str(
+    assert "The account does not close: 2 results of `y = x * w` at model.py:12 (mul #1)" in str(
         BROKEN
     )
     assert "Nothing is lost" in str(EMPTY)
@@ -138,6 +139,24 @@ def test_tables_fit_the_terminal_and_lose_nothing(by: Any, width: Any) -> None:
 def test_tables_leave_out_columns_that_say_nothing() -> None:
     headings = [str(c.header) for c in _report(_row(share=0.5)).table().columns]
     assert headings == ["where", "operation", "format", "share\n%", "SQNR\ndB"]
+
+
+def test_operations_of_one_line_are_told_apart_wherever_they_are_shown() -> None:
+    product = {"primitive": "mul", "line": "model.py:3 (f)", "source": "x * y * z"}
+    report = _report(
+        _row(share=0.25, **product),
+        _row(share=0.5, **product, scope="layer", not_finite=1, underflowed=1),
+        _row(share=0.125, **product, is_backward=True),
+    )
+    names = ["mul #1", "mul #2", "mul, backward"]
+    assert [str(cell) for cell in report.table().columns[1].cells] == [names[n] for n in (1, 0, 2)]
+    for n, sentence in zip((1, 0, 2), report.top(3), strict=True):
+        assert sentence.startswith(f"`x * y * z` at model.py:3 ({names[n]}) makes ")
+    assert "1 result of `x * y * z` at model.py:3 (mul #2) became infinite" in report.obstacles[0]
+    for name in names:
+        assert f"<td>{name}</td>" in report.to_html()
+        assert f"<td>{name}</td>" in report._repr_html_()
+    assert "model.py:3 layer mul #2" in report.to_html()
 
 
 def test_shares_without_a_change_are_told_as_they_are() -> None:

@@ -1,6 +1,7 @@
 """Primitives of other libraries, as lineax's: what they compute is emulated, if JAX traces it."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -54,6 +55,13 @@ X = np.array([1.7, 2.3, 9.1], np.float32)
 def newton(x: Any) -> Any:
     """Return roots by the primitive."""
     return NEWTON.bind(jnp.float32(0.5), x * 1.1)[0] * 0.7
+
+
+def test_rows_of_a_report_point_at_the_line_that_calls_it() -> None:
+    """They pointed at the file of precsim that spells it out."""
+    report = ps.analyze(newton, X, policy="bf16", strict=False)
+    assert {Path(row.line.partition(":")[0]).name for row in report.rows} == {Path(__file__).name}
+    assert {row.source.split("(")[0] for row in report.rows} >= {"return NEWTON.bind"}
 
 
 def spelled(x: Any) -> Any:
