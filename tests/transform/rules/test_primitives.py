@@ -1,5 +1,7 @@
 """Rules of single primitives: each case is a program that was once computed wrongly or refused."""
 
+import itertools
+from functools import partial
 from typing import Any
 
 import jax
@@ -64,6 +66,22 @@ def test_complex_products_are_their_real_ones() -> None:
     y = jax.jit(emulate(fun, BF16))(a, b, c, d)
     np.testing.assert_array_equal(y.real, bf16(bf16(a * c) - bf16(b * d)))
     np.testing.assert_array_equal(y.imag, bf16(bf16(a * d) + bf16(b * c)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("wanted", [None, np.complex128])
+def test_products_of_any_two_dtypes_have_the_dtype_of_jax(wanted: Any) -> None:
+    """Complex ones had the dtype of their first operand; integers beside them were refused."""
+    numbers = (((1,), (0,)), ((), ()))
+    plain = partial(jax.lax.dot_general, dimension_numbers=numbers, preferred_element_type=wanted)
+    kinds = (np.int32, np.float32, np.float64, np.complex64, np.complex128)
+    with jax.enable_x64(True):
+        for pair in itertools.product(kinds, kinds):
+            shapes = [jax.ShapeDtypeStruct((2, 2), kind) for kind in pair]
+            expected = jax.eval_shape(plain, *shapes)
+            assert jax.eval_shape(emulate(plain, BF16), *shapes).dtype == expected.dtype, pair
+        a, b = np.array([[1, 2], [3, -4]]), np.complex128([[5, 6j], [7 - 2j, 8]])
+        np.testing.assert_array_equal(emulate(plain, BF16)(a, b), a @ b)
 
 
 def test_parts_of_fourier_coefficients_are_rounded() -> None:
