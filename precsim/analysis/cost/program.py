@@ -25,6 +25,7 @@ HELD = {
     **dict.fromkeys(("remat2", "checkpoint", "remat", "shard_map"), "jaxpr"),
     **dict.fromkeys(("custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
     "custom_vmap_call": "call",
+    "remat_opt": "fwd_jaxpr",
 }
 """Primitive -> parameter with the one program that it runs once, on all its operands."""
 
