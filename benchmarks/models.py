@@ -123,14 +123,13 @@ def ratios(program: Program) -> tuple[float, float]:
             seconds[name].append(time.process_time() - start)
         if seconds["emulated"][0] > LONG:
             break
-    calls = {
-        name: lambda each=each: jax.block_until_ready(each(*args))
-        for name, each in compiled.items()
-    }
+    wait: Callable[[Any], Any] = jax.block_until_ready
+    calls = {name: lambda each=each: wait(each(*args)) for name, each in compiled.items()}
     runs = interleave(calls, rounds=15, sample_seconds=0.002, clock=time.process_time)
-    return tuple(
+    of_compiling, of_running = (
         paired_ratio(times["emulated"], times["plain"]).median for times in (seconds, runs)
     )
+    return of_compiling, of_running
 
 
 def row(name: str) -> str:

@@ -151,7 +151,7 @@ def test_products_of_two_dtypes(is_second: bool) -> None:
     of_both = lambda x, w: jnp.sum(ps.emulate(multiply, "bf16", params=None)(x, w) ** 2)
     narrow = jax.grad(of_both, argnums=(0, 1))(X, X[:3])
     with jax.enable_x64(True):
-        arrays = [X, X[:3]]
+        arrays: list[Any] = [X, X[:3]]
         arrays[is_second] = jnp.asarray(arrays[is_second], np.float64)
         assert ps.emulate(multiply, "bf16")(*arrays).dtype == multiply(*arrays).dtype
         wide = jax.grad(of_both, argnums=(0, 1))(*arrays)

@@ -74,13 +74,14 @@ def test_products_of_any_two_dtypes_have_the_dtype_of_jax(wanted: Any) -> None:
     """Complex ones had the dtype of their first operand; integers beside them were refused."""
     numbers = (((1,), (0,)), ((), ()))
     plain = partial(jax.lax.dot_general, dimension_numbers=numbers, preferred_element_type=wanted)
+    like: Any = jax.ShapeDtypeStruct
     kinds = (np.int32, np.float32, np.float64, np.complex64, np.complex128)
     with jax.enable_x64(True):
         for pair in itertools.product(kinds, kinds):
-            shapes = [jax.ShapeDtypeStruct((2, 2), kind) for kind in pair]
+            shapes = [like((2, 2), kind) for kind in pair]
             expected = jax.eval_shape(plain, *shapes)
             assert jax.eval_shape(emulate(plain, BF16), *shapes).dtype == expected.dtype, pair
-        a, b = np.array([[1, 2], [3, -4]]), np.complex128([[5, 6j], [7 - 2j, 8]])
+        a, b = np.array([[1, 2], [3, -4]]), np.array([[5, 6j], [7 - 2j, 8]])
         np.testing.assert_array_equal(emulate(plain, BF16)(a, b), a @ b)
 
 
@@ -100,7 +101,7 @@ def with_own_gradient(*, keeps_less: bool) -> Any:
 @pytest.mark.parametrize("around", [lambda f: f, jax.checkpoint])
 def test_a_forward_rule_that_keeps_less_under_checkpoint(around: Any) -> None:
     """`custom_vjp` with `optimize_remat`, as in tokamax: `remat_opt` had no rule."""
-    x = np.float32([0.7, 1.3, 9.1])
+    x = f32([0.7, 1.3, 9.1])
 
     def computed(*, keeps_less: bool) -> list[Any]:
         fun = around(with_own_gradient(keeps_less=keeps_less))
