@@ -309,3 +309,17 @@ def flow() -> Program:
         return [x.data for x in step(tuple(base.grids.GridVariable(x, edges) for x in arrays))]
 
     return fun, (numbers(8, 8), numbers(8, 8) / 2)
+
+
+@model("linear program", "mpax")
+def linear_program() -> Program:
+    """Return `linear program` of `mpax`, solved with sparse matrices by primal-dual steps."""
+    import mpax
+
+    def fun(costs: Any, right: Any) -> Any:
+        limits = jnp.zeros(3), jnp.zeros(3), jnp.ones(3)
+        problem = mpax.create_lp(costs, jnp.ones((1, 3)), right, jnp.eye(3), *limits)
+        options = {"eps_abs": 1e-2, "eps_rel": 1e-2, "iteration_limit": 20, "verbose": False}
+        return mpax.r2HPDHG(**options).optimize(problem).primal_solution
+
+    return fun, (jnp.array([1.0, 2.0, 3.0]), jnp.ones(1))

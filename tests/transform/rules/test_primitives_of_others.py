@@ -167,27 +167,28 @@ def test_a_rule_for_gradients_may_decide_by_what_is_known() -> None:
         np.testing.assert_allclose(found, jax.grad(loss)(X), rtol=2**-6)
 
 
-DENSE = np.float32([[0, 1.7, 0, -0.3], [2.3, 0, 0, 0.9], [0, 0, 0, 0], [1.1, -4.7, 0.6, 0]])
-SPARSE = {
-    kind: kind.fromdense(DENSE) for kind in (sparse.BCOO, sparse.BCSR, sparse.CSR, sparse.COO)
-}
+ROWS = [[0, 1.7, 0, -0.3], [2.3, 0, 0, 0.9], [0, 0, 0, 0], [1.1, -4.7, 0.6, 0]]
+DENSE: Any = np.array(ROWS, np.float32)
+KINDS: list[Any] = [sparse.BCOO, sparse.BCSR, sparse.CSR, sparse.COO]
+SPARSE = {kind: kind.fromdense(DENSE) for kind in KINDS}
 
 
 def with_numbers(matrix: Any, numbers: Any) -> Any:
     """Return a sparse matrix with other numbers at its places."""
-    leaves, tree = jax.tree.flatten(matrix)
-    return jax.tree.unflatten(tree, [numbers, *leaves[1:]])
+    tree: Any = jax.tree.structure(matrix)
+    return tree.unflatten([numbers, *jax.tree.leaves(matrix)[1:]])
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", SPARSE)
+@pytest.mark.parametrize("kind", KINDS)
 def test_sparse_products_are_emulated_forward_and_backward(kind: Any) -> None:
     """Operations of `jax.experimental.sparse`, as mpax has them, had no rule."""
     is_product = kind in (sparse.BCOO, sparse.BCSR)  # the others multiply number by number
-    numbers, dense = SPARSE[kind].data, ps.round_to(DENSE * 1.5, "bf16" if is_product else "fp32")
-    fun = lambda x, v: with_numbers(SPARSE[kind], x * 1.5) @ v
+    matrix = SPARSE[kind]
+    numbers, dense = matrix.data, ps.round_to(DENSE * 1.5, "bf16" if is_product else "fp32")
+    fun: Any = lambda x, v: with_numbers(matrix, x * 1.5) @ v
     loss = lambda x, v: jnp.sum(fun(x, v) ** 2)
-    v = ps.round_to(DENSE[:, :2], "bf16")
+    v: Any = ps.round_to(DENSE[:, :2], "bf16")
     product = jax.jit(ps.emulate(fun, "e=fp32,fwd=bf16_bf16_fp32"))(numbers, v)
     np.testing.assert_allclose(product, dense @ v, rtol=1e-6)
     for f in (fun, jax.grad(loss)):
