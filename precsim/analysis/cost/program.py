@@ -14,7 +14,7 @@ import jax
 
 from precsim.transform import jaxprs
 from precsim.transform.emulate import Traced
-from precsim.transform.interpreter import context_of
+from precsim.transform.interpreter import context_of, ruled
 from precsim.transform.operation import Context, Operation
 from precsim.transform.policy import Policy
 from precsim.transform.rules.control import CALLS
@@ -130,7 +130,7 @@ class _Opening:
         def read(atom: Any) -> Tensor:
             return known[atom] if jaxprs.is_variable(atom) else _constant(atom.aval)
 
-        for n, eqn in enumerate(jaxpr.eqns):
+        for n, eqn in enumerate(map(ruled, jaxpr.eqns)):
             here, _ = context_of(eqn, n, context)
             op = Operation(here, eqn, [read(atom).value for atom in eqn.invars])
             known.update(zip(eqn.outvars, self._results(op), strict=True))

@@ -194,6 +194,7 @@ def test_sparse_products_are_emulated_forward_and_backward(kind: Any) -> None:
     for f in (fun, jax.grad(loss)):
         found = ps.coverage(f, "bf16", numbers, v)
         assert (found.share, found.unknown) == (1, ())
+    assert ps.cost(fun, numbers, v).operations > numbers.size * v.shape[1]
     for f in (jax.grad(ps.emulate(loss, "fp32")), ps.emulate(jax.grad(loss), "fp32")):
         np.testing.assert_array_equal(jax.jit(f)(numbers, v), jax.jit(jax.grad(loss))(numbers, v))
 
