@@ -2,10 +2,12 @@
 
     python -m benchmarks.models [NAME ...]
 
-Weights are random, inputs small. A package that is not installed is left out by name.
+Weights are random, inputs small. A package that is not installed is left out by name. Ratios are of
+processor time, paired; several models are measured each in a process of its own.
 """
 
 import importlib.metadata
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,9 +16,14 @@ from typing import Any, NamedTuple
 import jax
 
 import precsim as ps
+from benchmarks.compilation import compiling
+from benchmarks.timing import interleave, paired_ratio
 
 POLICIES = ("e=bf16,fwd=bf16_bf16_fp32", "e=fp16,fwd=fp16_fp16_fp32")
 KEY = jax.random.key(0)
+ROUNDS = 3
+"""Compilations of each function; one, if the emulated function takes more than `LONG` seconds."""
+LONG = 20.0
 
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function of parameters and inputs, and its arguments."""
@@ -102,48 +109,62 @@ def counted(program: Program) -> tuple[int, float, list[str]]:
     return sum(row.times for row in found[0].rows), found[0].share, unknown
 
 
-def timed(fun: Callable[..., Any], args: Any) -> tuple[float, float]:
-    """Return the seconds to trace and compile, and the least seconds of a call."""
+def ratios(program: Program) -> tuple[float, float]:
+    """Return how many times as long the emulated function compiles and runs, by processor time."""
+    fun, args = program
+    both = {"plain": fun, "emulated": ps.emulate(fun, POLICIES[0])}
+    compilers = {name: compiling(each, args) for name, each in both.items()}
+    compiled: dict[str, Any] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in both}
+    for _ in range(ROUNDS):
+        for name, compiler in compilers.items():
+            start = time.process_time()
+            compiled[name] = compiler()
+            seconds[name].append(time.process_time() - start)
+        if seconds["emulated"][0] > LONG:
+            break
     wait: Callable[[Any], Any] = jax.block_until_ready
-    start = time.perf_counter()
-    compiled = jax.jit(fun).lower(*args).compile()
-    compiling = time.perf_counter() - start
-    wait(compiled(*args))
-    calls = []
-    for _ in range(5):
-        start = time.perf_counter()
-        wait(compiled(*args))
-        calls.append(time.perf_counter() - start)
-    return compiling, min(calls)
+    calls = {name: lambda each=each: wait(each(*args)) for name, each in compiled.items()}
+    runs = interleave(calls, rounds=15, sample_seconds=0.002, clock=time.process_time)
+    of_compiling, of_running = (
+        paired_ratio(times["emulated"], times["plain"]).median for times in (seconds, runs)
+    )
+    return of_compiling, of_running
+
+
+def row(name: str) -> str:
+    """Return the row of a model; raise ModuleNotFoundError without its package."""
+    package, make = MODELS[name]
+    version = importlib.metadata.version(package)
+    program = make()
+    operations, share, unknown = counted(program)
+    found = [name, f"{package} {version}", str(operations), f"{share:.0%}"]
+    if unknown:
+        return line(*found, ", ".join(unknown), "", "")
+    return line(*found, "none", *(f"{ratio:.1f}" for ratio in ratios(program)))
+
+
+def line(*cells: str) -> str:
+    """Return a line of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
 
 
 def main(names: list[str]) -> None:
     """Print the table of some models, or of all, as Markdown."""
     from benchmarks import public_models, public_programs  # noqa: F401 (they fill MODELS)
 
-    print("| model | package | operations | emulated | without a rule | compile | run |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name in names or MODELS:
-        package, make = MODELS[name]
+    if len(names) == 1:
         try:
-            version = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            print(f"{name}: {package} is not installed", file=sys.stderr)
-            continue
-        try:
-            program = make()
-            operations, share, unknown = counted(program)
+            print(row(names[0]))
+        except importlib.metadata.PackageNotFoundError as missing:
+            print(f"{names[0]}: {missing.name} is not installed", file=sys.stderr)
         except Exception as error:  # noqa: BLE001 (a package of another time)
-            print(f"{name}: {package} {version} does not run: {error!r:.300}", file=sys.stderr)
-            continue
-        row = f"| {name} | {package} {version} | {operations} | {share:.0%} |"
-        if unknown:
-            print(f"{row} {', '.join(unknown)} | | |", flush=True)
-            continue
-        fun, args = program
-        plain, other = timed(fun, args), timed(ps.emulate(fun, POLICIES[0]), args)
-        ratios = " | ".join(f"{b / a:.1f}" for a, b in zip(plain, other, strict=True))
-        print(f"{row} none | {ratios} |", flush=True)
+            print(f"{names[0]} does not run: {error!r:.300}", file=sys.stderr)
+        return
+    print(line("model", "package", "operations", "emulated", "without a rule", "compile", "run"))
+    print("| --- | --- | ---: | ---: | --- | ---: | ---: |", flush=True)
+    for name in names or MODELS:
+        subprocess.run([sys.executable, "-m", "benchmarks.models", name], check=False)
 
 
 if __name__ == "__main__":

@@ -300,3 +300,27 @@ def penzai() -> Program:
         return found.unwrap("batch", "seq", "vocabulary")
 
     return fun, (variables, tokens(1, 8))
+
+
+@model("autoregressive network of spins", "netket")
+def spins() -> Program:
+    """Return `autoregressive network of spins` of `netket`, which turns on 64 bits."""
+    import netket
+
+    space, kind = netket.hilbert.Spin(0.5, 6), jnp.float32
+    options: dict[str, Any] = {"layers": 2, "features": 4, "kernel_size": 2, "param_dtype": kind}
+    return linen(netket.models.ARNNConv1D(hilbert=space, **options), jnp.sign(numbers(4, 6)))
+
+
+@model("gradient of attention (tokamax)", "tokamax")
+def attention() -> Program:
+    """Return `gradient of attention (tokamax)` of `tokamax`, and of a gated linear unit."""
+    import tokamax
+
+    def loss(weights: Any, x: Any) -> Any:
+        gated = tokamax.gated_linear_unit(x, weights, activation=jax.nn.swish, implementation="xla")
+        heads = gated[None, :, None].repeat(2, 2)
+        options: dict[str, Any] = {"is_causal": True, "implementation": "xla_chunked"}
+        return jnp.sum(tokamax.dot_product_attention(heads, heads, heads, **options) ** 2)
+
+    return jax.grad(loss), (numbers(4, 2, 8), numbers(6, 4))

@@ -262,3 +262,64 @@ def signature() -> Program:
     import signax
 
     return lambda x: (signax.signature(x, 3), signax.logsignature(x, 3)), (numbers(6, 2),)
+
+
+@model("forward Laplacian", "folx")
+def laplacian() -> Program:
+    """Return `forward Laplacian` of `folx`: of a small wave function."""
+    import folx
+
+    def fun(weights: Any, x: Any) -> Any:
+        def wave(x: Any) -> Any:
+            hidden = jnp.tanh(weights[0] @ x.reshape(-1))
+            gaps = jnp.linalg.norm(x[:, None] - x[None] + 0.1, axis=-1)
+            return jnp.sum(weights[1] @ hidden) + jnp.log(jnp.abs(jnp.linalg.det(jnp.exp(-gaps))))
+
+        found = folx.forward_laplacian(wave, sparsity_threshold=0)(x)
+        return found.x, found.laplacian
+
+    return fun, ([numbers(5, 9) / 3, numbers(4, 5)], numbers(3, 3))
+
+
+@model("quadratic program", "qpax")
+def quadratic_program() -> Program:
+    """Return `quadratic program` of `qpax`, solved by an interior point method."""
+    import qpax
+
+    def fun(weights: Any, x: Any) -> Any:
+        matrix, ones = weights @ weights.T + jnp.eye(3), jnp.ones((1, 3))
+        limits = ones, ones[0, :1], jnp.eye(3), ones[0]
+        return qpax.solve_qp_primal(matrix, x, *limits, solver_tol=1e-3)
+
+    return fun, (numbers(3, 3), numbers(3))
+
+
+@model("Navier-Stokes equation", "jax-cfd")
+def flow() -> Program:
+    """Return a step of the `Navier-Stokes equation` of `jax-cfd`."""
+    from jax_cfd import base
+
+    grid = base.grids.Grid((8, 8), domain=((0, 6.28), (0, 6.28)))
+    edges = base.boundaries.periodic_boundary_conditions(2)
+    options: dict[str, Any] = {"density": 1.0, "viscosity": 0.1, "dt": 0.01, "grid": grid}
+    step = base.equations.semi_implicit_navier_stokes(**options)
+
+    def fun(u: Any, v: Any) -> Any:
+        arrays = map(base.grids.GridArray, (u, v), grid.cell_faces, (grid, grid))
+        return [x.data for x in step(tuple(base.grids.GridVariable(x, edges) for x in arrays))]
+
+    return fun, (numbers(8, 8), numbers(8, 8) / 2)
+
+
+@model("linear program", "mpax")
+def linear_program() -> Program:
+    """Return `linear program` of `mpax`, solved with sparse matrices by primal-dual steps."""
+    import mpax
+
+    def fun(costs: Any, right: Any) -> Any:
+        limits = jnp.zeros(3), jnp.zeros(3), jnp.ones(3)
+        problem = mpax.create_lp(costs, jnp.ones((1, 3)), right, jnp.eye(3), *limits)
+        options = {"eps_abs": 1e-2, "eps_rel": 1e-2, "iteration_limit": 20, "verbose": False}
+        return mpax.r2HPDHG(**options).optimize(problem).primal_solution
+
+    return fun, (jnp.array([1.0, 2.0, 3.0]), jnp.ones(1))

@@ -1,6 +1,6 @@
 """How many bits numbers of a format need, and take in memory, their scales included."""
 
-import math
+from fractions import Fraction
 
 from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.block import BlockFormat
@@ -20,14 +20,17 @@ def significand_bits(fmt: Format) -> int:
     return fmt.precision
 
 
-def element_bits(fmt: AnyFormat) -> float:
-    """Return the bits of an element, its part of the scale of a block or tile included."""
+def element_bits(fmt: AnyFormat) -> Fraction:
+    """Return the bits of an element, its part of the scale of a block or tile included.
+
+    Exact for blocks of up to 2**24 elements.
+    """
     bits = fmt.bits_per_element if isinstance(fmt, ScaledFormat) else fmt.width
     if bits is None:
         raise ValueError(
             f"format is {fmt}, whose exponents have no limit; allowed are formats with a width"
         )
-    return float(bits)
+    return Fraction(bits).limit_denominator(2**24)
 
 
 def scale_bits(fmt: AnyFormat, groups: int) -> int:
@@ -49,6 +52,6 @@ def has_one_scale(fmt: AnyFormat) -> bool:
     return isinstance(fmt, AffineFormat) and fmt.granularity is Granularity.TENSOR
 
 
-def in_bytes(bits: float) -> int:
+def in_bytes(bits: Fraction | int) -> int:
     """Return the bytes that bits need."""
-    return math.ceil(bits / 8)
+    return -(-bits // 8)

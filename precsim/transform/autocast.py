@@ -31,6 +31,7 @@ from precsim.transform.interpreter import declared, interpret
 from precsim.transform.native_products import BF16, FLOAT8, float8_dot_general, has_kernel
 from precsim.transform.operation import RULES, Context, Operation
 from precsim.transform.policy import Policy
+from precsim.transform.rules.control import CALLS, called_program
 from precsim.transform.scopes import kind_of
 from precsim.transform.tracing import check_function, flattened
 from precsim.transform.values import Origin, Value, common_origin, is_float
@@ -39,7 +40,6 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _PRODUCTS = frozenset(["dot_general", "conv_general_dilated", "ragged_dot_general"])
-_CALLS = frozenset(["jit", "pjit", "closed_call", "core_call", "call", "eval_jaxpr"])
 _HOLDING = frozenset(
     [
         *("custom_vmap_call", "custom_jvp_call", "custom_vjp_call", "cond", "scan", "while"),
@@ -181,11 +181,10 @@ def _check_operands(spec: MatmulSpec) -> None:
 def _compute(op: Operation) -> list[Value]:
     """Return the results of one operation, in the dtypes of its list."""
     name = op.name
-    called = str(op.params.get("name", "")) if name in _CALLS else ""
-    if name in _CALLS and not called.startswith("precsim."):
-        program = op.params.get("jaxpr", op.params.get("call_jaxpr"))
+    called = str(op.params.get("name", "")) if name in CALLS else ""
+    if name in CALLS and not called.startswith("precsim."):
         with jax.named_scope(called) if called else nullcontext():
-            return interpret(program, op.operands, op.inside(called))
+            return interpret(called_program(op.eqn), op.operands, op.inside(called))
     if name in _HOLDING:
         entering = _declared(op)
         bare = [Value(value.array, origin=value.origin) for value in entering]

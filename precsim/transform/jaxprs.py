@@ -6,6 +6,7 @@ parameter of which primitive has them, since names and shapes of parameters chan
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import compress
@@ -126,12 +127,13 @@ def spelled_out(eqn: Any) -> Any:
 
     Such a primitive, as lineax's `linear_solve`, has a function of JAX for its values, and a rule
     for its tangents: a `custom_jvp_call` has both. Where no floats come out it stays as it is, and
-    so does a primitive whose values JAX cannot trace.
+    so does a primitive whose values JAX cannot trace. Sparse operations of `jax.experimental` are
+    calls of the functions that JAX compiles them as, gradients too.
     """
     implementation = eqn.primitive.impl
     function = getattr(implementation, "func", implementation)
     library = str(getattr(function, "__module__", "jax")).partition(".")[0]
-    is_ours = library in ("jax", "precsim")
+    is_ours = library in ("jax", "precsim") and _of_sparse(eqn.primitive) is None
     dtypes = [getattr(atom.aval, "dtype", np.int32) for atom in eqn.outvars]
     if is_ours or not any(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
         return eqn
@@ -140,10 +142,13 @@ def spelled_out(eqn: Any) -> Any:
 
 @lru_cache(maxsize=1 << 10)  # one equation each time, by which `Context.records` knows it
 def _as_function(eqn: Any) -> Any:
-    primitive, params = eqn.primitive, eqn.params
+    primitive, params, sparse = eqn.primitive, eqn.params, _of_sparse(eqn.primitive)
 
     def listed(results: Any) -> list[Any]:
         return list(results) if primitive.multiple_results else [results]
+
+    def called(*arrays: Any) -> list[Any]:
+        return listed(sparse(*arrays, **params))
 
     @jax.custom_jvp
     def run(*arrays: Any) -> list[Any]:
@@ -169,7 +174,8 @@ def _as_function(eqn: Any) -> Any:
     )
     try:
         with jax.enable_x64(is_wide):
-            program = jax.make_jaxpr(run)(*[atom.aval for atom in eqn.invars])
+            whole: Any = run if sparse is None else jax.jit(called)
+            program = jax.make_jaxpr(whole)(*[atom.aval for atom in eqn.invars])
     except Exception:  # noqa: BLE001 (of others; it is no function of JAX's tracers)
         return eqn
     (made,), jaxpr = program.eqns, program.jaxpr
@@ -179,6 +185,13 @@ def _as_function(eqn: Any) -> Any:
     atoms.update(zip(jaxpr.invars, eqn.invars, strict=True))
     invars = [atoms[v] for v in made.invars]
     return made.replace(invars=invars, outvars=eqn.outvars, source_info=eqn.source_info)
+
+
+def _of_sparse(primitive: Any) -> Any:
+    """Return the function that JAX compiles an operation of `jax.experimental.sparse` as."""
+    kind = primitive.name.partition("_")[0]
+    module = sys.modules.get(f"jax.experimental.sparse.{kind}")
+    return getattr(module, f"_{primitive.name}_impl", None)
 
 
 def _without_guards(program: Any, arrays: Sequence[Any]) -> list[Any]:

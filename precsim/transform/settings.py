@@ -1,6 +1,7 @@
 """The text of a policy, as a string or as TOML: settings ``KEY=VALUE,...``, then rules."""
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -223,7 +224,14 @@ def read_loss_scale(given: object) -> tuple[str, dict[str, Any]]:
         )
     if is_dynamic is None:
         return "static", fields
-    return "dynamic", fields | _loss_scale_options(is_dynamic[3])
+    options = _loss_scale_options(is_dynamic[3])
+    first = fields.get("factor", FIRST_FACTOR)
+    if not options.get("min_factor", 0.0) <= first <= options.get("max_factor", math.inf):
+        raise ValueError(
+            f"loss scale is {shown(text)} and starts at {first:.10g}; allowed is a start from its min "
+            "to its max"
+        )
+    return "dynamic", fields | options
 
 
 def _loss_scale_options(text: str | None) -> dict[str, Any]:
@@ -244,8 +252,11 @@ def _loss_scale_options(text: str | None) -> dict[str, Any]:
         if number is None or not is_allowed(number):
             raise ValueError(f"{key} of the loss scale is {shown(value)}; allowed are {allowed}")
         fields[field] = int(number) if key == "interval" else number
-    if fields.get("min_factor", 0.0) > fields.get("max_factor", float("inf")):
-        raise ValueError(f"loss scale has {shown(text)}; allowed is a min up to its max")
+    least, most = fields.get("min_factor", LEAST_FACTOR), fields.get("max_factor", LARGEST_FACTOR)
+    if least > most:
+        raise ValueError(
+            f"loss scale has {shown(text)}; allowed is a min up to its max ({least:.10g} to {most:.10g})"
+        )
     return fields
 
 

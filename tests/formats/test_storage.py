@@ -1,5 +1,7 @@
 """Bits of elements and scales in memory."""
 
+from fractions import Fraction
+
 import pytest
 
 import precsim as ps
@@ -30,6 +32,6 @@ def test_bits(name: str, element: float, scales: int, has_one: bool) -> None:
 
 
 def test_bytes_are_whole_and_a_format_needs_a_width() -> None:
-    assert [in_bytes(bits) for bits in (0, 1, 8, 8.25)] == [0, 1, 1, 2]
+    assert [in_bytes(bits) for bits in (0, 1, 8, Fraction(33, 4))] == [0, 1, 1, 2]
     with pytest.raises(ValueError, match=r"format is .*, whose exponents have no limit"):
         element_bits(ps.FloatFormat(name="wide", precision=8, exponent_bits=None))

@@ -144,6 +144,22 @@ def test_gradients_of_float64_products_of_float32() -> None:
     np.testing.assert_array_equal(np.float32(wide), narrow)
 
 
+@pytest.mark.parametrize("is_second", [False, True])
+def test_products_of_two_dtypes(is_second: bool) -> None:
+    """`lax.dot_general` takes float64 beside float32, as netket does; that was refused."""
+    multiply = jax.jit(lambda x, w: jax.lax.dot_general(x, w, (((1,), (1,)), ((), ()))))
+    of_both = lambda x, w: jnp.sum(ps.emulate(multiply, "bf16", params=None)(x, w) ** 2)
+    narrow = jax.grad(of_both, argnums=(0, 1))(X, X[:3])
+    with jax.enable_x64(True):
+        arrays: list[Any] = [X, X[:3]]
+        arrays[is_second] = jnp.asarray(arrays[is_second], np.float64)
+        assert ps.emulate(multiply, "bf16")(*arrays).dtype == multiply(*arrays).dtype
+        wide = jax.grad(of_both, argnums=(0, 1))(*arrays)
+    for x, found, expected in zip(arrays, wide, narrow, strict=True):
+        assert found.dtype == x.dtype
+        np.testing.assert_array_equal(np.float32(found), expected)
+
+
 def test_coverage_says_where_a_dtype_lacks_the_format() -> None:
     x = jnp.asarray(X, jnp.bfloat16)
     fun = lambda x: (x * x).astype(jnp.float32) + jnp.sum(x, dtype=jnp.bfloat16)

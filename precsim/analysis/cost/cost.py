@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -271,7 +272,7 @@ def _check_loss(loss: Callable[..., Any], *args: Any) -> None:
 
 def _of_program(program: Program, weights: Any, policy: Policy, optimizer: Any) -> Cost:
     is_training = optimizer is not None
-    working = masters = activations = gradients = state = 0.0
+    working = masters = activations = gradients = state = Fraction(0)
     scales, rows = 0, _rows(program)
     for weight, copies in memory.copies_of_weights(program).items():
         parts = memory.weight_bits(
@@ -339,7 +340,7 @@ def _of_parameters(count: Any, policy: Policy, optimizer: Any) -> Cost:
     working, masters, scales = memory.weight_bits(
         copies, size, weights.dtype, policy, is_trained=optimizer is not None
     )
-    gradients = state = 0.0
+    gradients = state = Fraction(0)
     if optimizer is not None:
         gradients = size * stored_bits(format_of_product(policy.wgrad), weights.dtype)
         state = memory.optimizer_bits(optimizer, weights, policy)

@@ -1,6 +1,7 @@
 """Bytes that a training step keeps, by what they are for, from its flat program."""
 
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -68,7 +69,7 @@ def copies_of_weights(program: Program) -> dict[Tensor, set[Copy]]:
 
 def weight_bits(
     copies: Iterable[Copy], size: int, dtype: Any, policy: Policy, *, is_trained: bool
-) -> tuple[float, float, int]:
+) -> tuple[Fraction, Fraction, int]:
     """Return the bits of the copies that products take, of the masters, and of all scales.
 
     A copy is made where it is narrower than `params` of the policy. Others are converted when they
@@ -77,19 +78,19 @@ def weight_bits(
     own = stored_bits(policy.params.format, dtype)
     narrow = [copy for copy in copies if element_bits(copy.format) < own]
     scales = sum(scale_bits(copy, size) for copy in narrow)
-    working = size * sum(element_bits(copy.format) for copy in narrow)
+    working = size * sum((element_bits(copy.format) for copy in narrow), Fraction(0))
     if not narrow:
-        return size * own, 0.0, 0
-    return working, size * own if is_trained else 0.0, scales
+        return size * own, Fraction(0), 0
+    return working, size * own * is_trained, scales
 
 
-def gradient_bits(program: Program) -> float:
+def gradient_bits(program: Program) -> Fraction:
     """Return the bits of the gradients, each in the format of the operation that makes it."""
     sources = program.sources()
-    total = 0.0
+    total = Fraction(0)
     for gradient in program.outputs[1:]:
         step = sources.get(gradient)
-        bits = float(dtype_bits(gradient.dtype))
+        bits = Fraction(dtype_bits(gradient.dtype))
         if step is not None:
             found = product_of(step)
             fmt = step.op.spec.format if found is None else format_of_product(found.spec)
@@ -98,9 +99,9 @@ def gradient_bits(program: Program) -> float:
     return total
 
 
-def activation_bits(program: Program) -> tuple[float, int]:
+def activation_bits(program: Program) -> tuple[Fraction, int]:
     """Return the bits of what is kept for the backward pass, and of its scales."""
-    total, scales = 0.0, 0
+    total, scales = Fraction(0), 0
     for tensor, copies in kept_copies(program).items():
         if not is_inexact(tensor) or not copies:
             total += tensor.size * dtype_bits(tensor.dtype)
@@ -110,14 +111,14 @@ def activation_bits(program: Program) -> tuple[float, int]:
     return total, scales
 
 
-def optimizer_bits(optimizer: Any, weights: Any, policy: Policy) -> float:
+def optimizer_bits(optimizer: Any, weights: Any, policy: Policy) -> Fraction:
     """Return the bits of an optimizer's state, and of the buffers of a compensated update."""
     state = jax.eval_shape(optimizer.init, weights)
     try:
         buffers = jax.tree.leaves(find_buffers(optimizer, state))
     except ValueError:  # all buffers are one vector, as in optax.flatten
         buffers = [leaf.ndim > 0 for leaf in jax.tree.leaves(state)]
-    specs, total = policy.buffers, 0.0
+    specs, total = policy.buffers, Fraction(0)
     for (path, leaf), is_buffer in zip(
         jax.tree_util.tree_leaves_with_path(state), buffers, strict=True
     ):

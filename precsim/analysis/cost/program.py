@@ -14,7 +14,7 @@ import jax
 
 from precsim.transform import jaxprs
 from precsim.transform.emulate import Traced
-from precsim.transform.interpreter import context_of
+from precsim.transform.interpreter import context_of, ruled
 from precsim.transform.operation import Context, Operation
 from precsim.transform.policy import Policy
 from precsim.transform.rules.control import CALLS
@@ -25,6 +25,7 @@ HELD = {
     **dict.fromkeys(("remat2", "checkpoint", "remat", "shard_map"), "jaxpr"),
     **dict.fromkeys(("custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
     "custom_vmap_call": "call",
+    "remat_opt": "fwd_jaxpr",
 }
 """Primitive -> parameter with the one program that it runs once, on all its operands."""
 
@@ -129,7 +130,7 @@ class _Opening:
         def read(atom: Any) -> Tensor:
             return known[atom] if jaxprs.is_variable(atom) else _constant(atom.aval)
 
-        for n, eqn in enumerate(jaxpr.eqns):
+        for n, eqn in enumerate(map(ruled, jaxpr.eqns)):
             here, _ = context_of(eqn, n, context)
             op = Operation(here, eqn, [read(atom).value for atom in eqn.invars])
             known.update(zip(eqn.outvars, self._results(op), strict=True))

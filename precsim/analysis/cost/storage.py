@@ -1,6 +1,6 @@
 """In which formats a machine stores an array that the steps of a program read."""
 
-import math
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -30,12 +30,12 @@ def copy_for(spec: RoundingSpec, run: int, role: str) -> Copy:
 
 def scale_bits(copy: Copy, size: int) -> int:
     """Return the bits of the scales of whole arrays, rows and channels of a copy."""
-    return storage.scale_bits(copy.format, math.ceil(size / copy.run) if copy.run else 1)
+    return storage.scale_bits(copy.format, -(-size // copy.run) if copy.run else 1)
 
 
-def stored_bits(fmt: AnyFormat, dtype: Any) -> float:
+def stored_bits(fmt: AnyFormat, dtype: Any) -> Fraction:
     """Return the bits of an element of a program's array, which may be narrower than the format."""
-    own = dtype_bits(dtype)
+    own = Fraction(dtype_bits(dtype))
     return min(storage.element_bits(fmt), own) if jnp.issubdtype(dtype, jnp.inexact) else own
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from precsim.formats.arguments import each_of, integer, shown
 from precsim.transform.policy import Policy
 
-_PHASE = re.compile(r"(.*?)(?<!dynamic)@(\d{1,18})(?:,|$)", re.DOTALL)
-"""A policy, "@", its first step; the number in "scale=dynamic@1024" belongs to the policy."""
+_STEP = re.compile(r"@(\d{1,18})(?:,|\Z)")
+_TAKE_NUMBERS = ("dynamic", "cotangents")
+"""Ends of a policy after which "@" and a number belong to it: "scale=dynamic@1024"."""
 _LADDER = re.compile(r"\s*(ramp|cyclic)\[(\d{1,18})\]:(.*)", re.DOTALL)
 _BRACES = re.compile(r"\{(\d{1,3})\.\.(\d{1,3})\}")
 _MOST = 64
@@ -46,8 +47,9 @@ class Schedule:
     Notes
     -----
     As a string: ``POLICY@STEP`` for each policy, joined by ",". A last ``@STEP`` without a policy
-    is the period. Two shapes have strings of their own, for policies P[0] < ... < P[n-1] from low
-    to high precision:
+    is the period. The number in ``scale=dynamic@1024`` or ``tensor=cotangents@8`` belongs to the
+    policy; one that ends before that number takes a comma: ``fp16,scale=dynamic,@0``. Two shapes
+    have strings of their own, for policies P[0] < ... < P[n-1] from low to high precision:
 
     * ``ramp[N]:P<P<...``: each for N / n steps, and the last one from there on;
     * ``cyclic[N]:P<P<...``: P[i] at step t with i the nearest integer to
@@ -110,12 +112,13 @@ class Schedule:
             make = cls.ramp if shape == "ramp" else cls.cyclic
             return make(_ladder(ladder), int(steps), name=text)
         phases, end = [], 0
-        while found := _PHASE.match(text, end):
-            phases.append(found.groups())
-            end = found.end()
-        length = sum(len(policy) + len(step) + 2 for policy, step in phases) - 1
+        for step in _STEP.finditer(text):
+            if not text.endswith(_TAKE_NUMBERS, end, step.start()):
+                phases.append((text[end : step.start()], step[1]))
+                end = step.end()
+        is_whole = end == len(text) and not text.endswith(",")
         period = int(phases.pop()[1]) if len(phases) > 1 and not phases[-1][0].strip() else None
-        if not phases or length != len(text):
+        if not phases or not is_whole:
             raise ValueError(f"schedule is {shown(text)}; {_ALLOWED}")
         policies, starts = zip(*phases, strict=True)
         return cls(
@@ -154,7 +157,7 @@ class Schedule:
     def __str__(self) -> str:
         """Return a string that parses to this schedule."""
         pairs = zip(self.policies, self.starts, strict=True)
-        phases = [f"{policy_text(policy)}@{step}" for policy, step in pairs]
+        phases = [f"{_phase_text(policy)}@{step}" for policy, step in pairs]
         return ",".join(phases if self.period is None else [*phases, f"@{self.period}"])
 
     every = 0
@@ -197,13 +200,19 @@ def schedule_from(policy: Policy) -> Schedule | None:
 
 
 def policy_text(policy: Policy) -> str:
-    """Return the name of a policy, if that parses to it and may stand before "@", or its string."""
+    """Return the name of a policy, if that parses to it, or its string."""
     name = policy.name.strip()
     try:
-        is_good = not name.endswith("dynamic") and Policy.parse(name) == policy
+        is_good = Policy.parse(name) == policy
     except ValueError:
         return str(policy)
     return name if is_good else str(policy)
+
+
+def _phase_text(policy: Policy) -> str:
+    """Return the text of a policy, which a comma ends where "@" and a number would belong to it."""
+    text = policy_text(policy)
+    return f"{text}," if text.endswith(_TAKE_NUMBERS) else text
 
 
 def _ladder(text: str) -> tuple[str, ...]:

@@ -51,10 +51,12 @@ def by_real_arithmetic(op: Operation) -> list[Value]:
     kind = {"dot_general": How.PRODUCT, "reduce_sum": How.SUM, "cumsum": How.SUM}
     op.record(kind.get(op.name, How.ROUNDED), f"{_spec(op)}, real arithmetic")
 
+    own = real_dtype(op.eqn.outvars[0].aval.dtype)
+
     def bind(*arrays: Array) -> Array:
         params = dict(op.params)
         if "preferred_element_type" in params:
-            params["preferred_element_type"] = arrays[0].dtype
+            params["preferred_element_type"] = own
         y: Array = op.eqn.primitive.bind(*arrays, **params)
         return y
 
@@ -64,7 +66,8 @@ def by_real_arithmetic(op: Operation) -> list[Value]:
     parts = [
         Value(part, value.format, None, value.origin)
         for value in op.operands
-        for part in (jnp.real(value.array), jnp.imag(value.array))
+        for x in [value.array if is_inexact(value.array) else value.array.astype(own)]
+        for part in (jnp.real(x), jnp.imag(x))
     ]
     real, imaginary = evaluate_function(function, parts, replace(op.inside(), records=None))
     known = real.format if real.format == imaginary.format else None

@@ -31,7 +31,10 @@ CALLS = (
     "eval_jaxpr",
     "core_closed_call",
     "composite",
+    "remat_opt",
 )
+"""They hold one program: `remat_opt` the forward rule of a `custom_vjp`."""
+_PROGRAM = ("jaxpr", "call_jaxpr", "fwd_jaxpr")
 
 
 @rule(*CALLS)
@@ -51,7 +54,7 @@ def called(op: Operation) -> list[Value]:
 
 def called_program(eqn: Any) -> Any:
     """Return the program of a call."""
-    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    return next(eqn.params[key] for key in _PROGRAM if key in eqn.params)
 
 
 def is_exempt(op: Operation) -> bool:

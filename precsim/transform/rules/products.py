@@ -204,7 +204,7 @@ _FLOAT32 = RoundingSpec(format=get_format("fp32"))
 
 
 def _carried(op: Operation, sides: tuple[RoundingSpec | None, ...]) -> list[Array]:
-    """Return both operands in the carrier.
+    """Return both operands in the carrier, which is the wider one of two dtypes.
 
     Where a product takes float32 alone, float64 numbers are rounded once: to the side's format,
     where they have no scale, or to float32.
@@ -212,7 +212,8 @@ def _carried(op: Operation, sides: tuple[RoundingSpec | None, ...]) -> list[Arra
     arrays = [widened(value.array) for value in op.operands[:2]]
     is_narrow = own_scale(op) is not None or any(map(needs_float32, roles(op)[:3]))
     if not is_narrow or all(x.dtype == np.float32 for x in arrays):
-        return arrays
+        wider = jnp.promote_types(*(x.dtype for x in arrays))
+        return [x.astype(wider) for x in arrays]
     for n, side in enumerate(sides):
         own = _FLOAT32
         if side is not None and scaled_format(side.format) is None:

@@ -304,3 +304,16 @@ def test_row_66_a_training_needs_billions_of_operations() -> None:
 def test_row_51_bytes_of_a_pruned_network() -> None:
     count = 64 * 64 + 64 * 10
     assert [ps.cost(count, policy=p).weights for p in ("fp32", "fp16")] == [18_944, 9_472]
+
+
+@pytest.mark.parametrize("count", [2**53 + 1, 10**20 - 1])
+@pytest.mark.parametrize(("policy", "quarters"), [("fp32", 128), ("nvfp4", 36), ("mxfp4", 34)])
+def test_bytes_of_more_weights_than_float64_counts_are_exact(
+    count: int, policy: str, quarters: int
+) -> None:
+    """They were added up as floats, which lose counts above 2**53."""
+    found = ps.cost(count, policy=policy, optimizer="adam")
+    assert found.weights == -(-count * quarters // 32)  # a copy in each direction
+    assert found.gradients == 4 * count
+    assert found.optimizer == 8 * count + 4
+    assert found.to_dict()["total"] == sum(getattr(found, name) for name in BYTES)

@@ -9,14 +9,24 @@ from hypothesis import strategies as st
 
 import precsim as ps
 from precsim.training.control.schedule import Schedule
+from precsim.transform.presets import PRESETS
 
+NUMBERS = (
+    *("tensor=cotangents@8", "tensor=cotangents@dynamic", "tensor=cotangents@dynamic@8"),
+    *("tensor=cotangents@dynamic@8[min=2]", "fwd=fp16_fp16_fp32:fused4x23"),
+    *("fwd=fp16_fp16_fp32:fused4x23@-130", "fwd=fp16_fp16_fp32:fused4x23@-130:promote128"),
+)
+"""Settings of a scope in which a number follows "@", or may."""
 POLICIES = (
-    "bf16",
-    "fp16_mixed",
+    *dict.fromkeys((*PRESETS, *PRESETS.values())),
     "c=fp16,scale=dynamic@1024",
     "c=fp16,scale=dynamic@1024[interval=5],o=fp16",
+    "scale=dynamic@1024,c=fp16",
     "fp32;hidden:bf16;output:c=e4m3",
-    "q3.8_sr",
+    *(f"e=bf16,{number}" for number in NUMBERS),
+    *(f"{number},e=bf16" for number in NUMBERS),
+    *(f"bf16;hidden:{number}" for number in NUMBERS),
+    *(f"bf16;hidden:{number},e=fp16;output:fp32" for number in NUMBERS),
 )
 
 
@@ -30,6 +40,16 @@ def test_strings_parse_to_the_same_schedule(data: st.DataObject) -> None:
     schedule = Schedule(starts=starts, policies=tuple(policies), period=period)
     assert Schedule.parse(str(schedule)) == schedule
     assert schedule.at(starts[-1]) == ps.Policy.parse(policies[-1])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_number_of_a_policy_is_no_step(policy: str) -> None:
+    """ "cotangents@8," was taken for the end of a phase."""
+    parsed = ps.Policy.parse(policy)
+    schedule = Schedule(starts=(0, 7), policies=(policy, "fp32"))
+    for text in (str(schedule), f"{policy},@0,fp32@7", f"{parsed},@0,fp32@7"):
+        assert Schedule.parse(text) == schedule
+        assert Schedule.parse(f"{text},@9").at(9) == parsed
 
 
 def test_phases() -> None:

@@ -1,5 +1,7 @@
 """Rules of single primitives: each case is a program that was once computed wrongly or refused."""
 
+import itertools
+from functools import partial
 from typing import Any
 
 import jax
@@ -64,6 +66,58 @@ def test_complex_products_are_their_real_ones() -> None:
     y = jax.jit(emulate(fun, BF16))(a, b, c, d)
     np.testing.assert_array_equal(y.real, bf16(bf16(a * c) - bf16(b * d)))
     np.testing.assert_array_equal(y.imag, bf16(bf16(a * d) + bf16(b * c)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("wanted", [None, np.complex128])
+def test_products_of_any_two_dtypes_have_the_dtype_of_jax(wanted: Any) -> None:
+    """Complex ones had the dtype of their first operand; integers beside them were refused."""
+    numbers = (((1,), (0,)), ((), ()))
+    plain = partial(jax.lax.dot_general, dimension_numbers=numbers, preferred_element_type=wanted)
+    like: Any = jax.ShapeDtypeStruct
+    kinds = (np.int32, np.float32, np.float64, np.complex64, np.complex128)
+    with jax.enable_x64(True):
+        for pair in itertools.product(kinds, kinds):
+            shapes = [like((2, 2), kind) for kind in pair]
+            expected = jax.eval_shape(plain, *shapes)
+            assert jax.eval_shape(emulate(plain, BF16), *shapes).dtype == expected.dtype, pair
+        a, b = np.array([[1, 2], [3, -4]]), np.array([[5, 6j], [7 - 2j, 8]])
+        np.testing.assert_array_equal(emulate(plain, BF16)(a, b), a @ b)
+
+
+def with_own_gradient(*, keeps_less: bool) -> Any:
+    """Return a function whose forward rule JAX may replace where nothing of it is kept."""
+
+    def forward(x: Any) -> Any:
+        root = jnp.sqrt(x * 1.1)
+        return root * 0.3, root
+
+    fun = jax.custom_vjp(lambda x: jnp.sqrt(x * 1.1) * 0.3)
+    fun.defvjp(forward, lambda root, g: (g * 0.7 / root,), optimize_remat=keeps_less)
+    return lambda x: jnp.sum(fun(x))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("around", [lambda f: f, jax.checkpoint])
+def test_a_forward_rule_that_keeps_less_under_checkpoint(around: Any) -> None:
+    """`custom_vjp` with `optimize_remat`, as in tokamax: `remat_opt` had no rule."""
+    x = f32([0.7, 1.3, 9.1])
+
+    def computed(*, keeps_less: bool) -> list[Any]:
+        fun = around(with_own_gradient(keeps_less=keeps_less))
+        gradient = jax.grad(fun)
+        total = lambda x: jnp.sum(gradient(x))
+        assert ps.coverage(gradient, BF16, x).share == 1
+        return [
+            *(jax.jit(emulate(gradient, policy))(x) for policy in (BF16, "fp32")),
+            *(jax.jit(jax.grad(emulate(fun, policy)))(x) for policy in (BF16, "fp32")),
+            ps.autocast(gradient, "bf16_mixed")(x),
+            ps.running_bound(total, x, policy=BF16),
+            ps.cost(gradient, x).operations,
+        ]
+
+    for less, plain in zip(*(computed(keeps_less=flag) for flag in (True, False)), strict=True):
+        np.testing.assert_array_equal(less, plain)
 
 
 def test_parts_of_fourier_coefficients_are_rounded() -> None:

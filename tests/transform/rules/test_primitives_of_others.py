@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.custom_derivatives import SymbolicZero
+from jax.experimental import sparse
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -172,3 +173,52 @@ def test_a_rule_for_gradients_may_decide_by_what_is_known() -> None:
     loss = lambda x: jnp.sum(doubled(x * 1.1))
     for found in (jax.grad(ps.emulate(loss, POLICY))(X), ps.emulate(jax.grad(loss), POLICY)(X)):
         np.testing.assert_allclose(found, jax.grad(loss)(X), rtol=2**-6)
+
+
+ROWS = [[0, 1.7, 0, -0.3], [2.3, 0, 0, 0.9], [0, 0, 0, 0], [1.1, -4.7, 0.6, 0]]
+DENSE: Any = np.array(ROWS, np.float32)
+KINDS: list[Any] = [sparse.BCOO, sparse.BCSR, sparse.CSR, sparse.COO]
+SPARSE = {kind: kind.fromdense(DENSE) for kind in KINDS}
+
+
+def with_numbers(matrix: Any, numbers: Any) -> Any:
+    """Return a sparse matrix with other numbers at its places."""
+    tree: Any = jax.tree.structure(matrix)
+    return tree.unflatten([numbers, *jax.tree.leaves(matrix)[1:]])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparse_products_are_emulated_forward_and_backward(kind: Any) -> None:
+    """Operations of `jax.experimental.sparse`, as mpax has them, had no rule."""
+    is_product = kind in (sparse.BCOO, sparse.BCSR)  # the others multiply number by number
+    matrix = SPARSE[kind]
+    numbers, dense = matrix.data, ps.round_to(DENSE * 1.5, "bf16" if is_product else "fp32")
+    fun: Any = lambda x, v: with_numbers(matrix, x * 1.5) @ v
+    loss = lambda x, v: jnp.sum(fun(x, v) ** 2)
+    v: Any = ps.round_to(DENSE[:, :2], "bf16")
+    product = jax.jit(ps.emulate(fun, "e=fp32,fwd=bf16_bf16_fp32"))(numbers, v)
+    np.testing.assert_allclose(product, dense @ v, rtol=1e-6)
+    for f in (fun, jax.grad(loss)):
+        found = ps.coverage(f, "bf16", numbers, v)
+        assert (found.share, found.unknown) == (1, ())
+    assert ps.cost(fun, numbers, v).operations > numbers.size * v.shape[1]
+    for f in (jax.grad(ps.emulate(loss, "fp32")), ps.emulate(jax.grad(loss), "fp32")):
+        np.testing.assert_array_equal(jax.jit(f)(numbers, v), jax.jit(jax.grad(loss))(numbers, v))
+
+
+@pytest.mark.long
+def test_other_sparse_operations_are_emulated() -> None:
+    matrix, v = SPARSE[sparse.BCOO], DENSE[:, :2]
+
+    def fun(x: Any, v: Any) -> list[Any]:
+        own = with_numbers(matrix, x)
+        square = (own.T @ own).sum_duplicates(nse=16)
+        return [(square * 0.3).todense(), sparse.BCOO.fromdense(v * 1.1, nse=8).T @ v]
+
+    found = ps.coverage(fun, "bf16", matrix.data, v)
+    assert (found.share, found.unknown) == (1, ())
+    for policy, digits in (("fp32", 0), ("bf16", 2.0**-6)):
+        emulated = jax.jit(ps.emulate(fun, policy))(matrix.data, v)
+        for y, expected in zip(emulated, jax.jit(fun)(matrix.data, v), strict=True):
+            np.testing.assert_allclose(y, expected, rtol=digits, atol=8 * digits)
