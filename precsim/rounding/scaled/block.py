@@ -148,6 +148,10 @@ def values_of(blocks: Rounded, fmt: BlockFormat, carrier: Carrier) -> Array:
     if fmt.scale.precision == 1 and blocks.tensor_scale is None:
         exponent = float_steps.exponent_of(scale, carrier)
         value = float_steps.times_power_of_two(element, exponent, carrier)
+    elif blocks.tensor_scale is None and float_steps.has_plain_products(
+        fmt.element, fmt.scale, carrier
+    ):
+        value = float_steps.plain_product(element, scale)
     else:
         value = times_scales(element, scale, blocks.tensor_scale, carrier)
     is_special = (element & u(carrier.sign_bit - 1)) >= u(carrier.infinity)

@@ -131,6 +131,21 @@ def is_coarse(spec: RoundingSpec, carrier: Carrier) -> bool:
     return fmt.emin - fmt.precision >= -_FAR and fmt.emax <= _FAR and fmt.precision <= _BITS
 
 
+def has_plain_products(
+    fmt: FloatFormat | FixedPointFormat, other: FloatFormat, carrier: Carrier
+) -> bool:
+    """Return whether products of two formats are float32 numbers, none of them subnormal."""
+    if not isinstance(fmt, FloatFormat) or fmt.precision + other.precision > FLOAT32.precision:
+        return False
+    return all(is_coarse(RoundingSpec(format=each), carrier) for each in (fmt, other))
+
+
+def plain_product(x: Array, y: Array) -> Array:
+    """Return x * y, which float32 holds; infinities and NaN times anything are undefined."""
+    with np.errstate(invalid="ignore"):
+        return bitcast(bitcast(x, np.float32) * bitcast(y, np.float32), np.uint32)
+
+
 def coarse_quotient(x: Array, y: Array) -> Array:
     """Return x / y of float32 numbers for a rounding that `is_coarse`, and not stochastic.
 
