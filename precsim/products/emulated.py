@@ -57,11 +57,29 @@ def emulated_matmul(
         a, b = round_operands(a, b, spec, random_bits)
         return _product(a, b, c, spec, random_bits)[0]
 
+    return _scaled(a, b, c, spec, random_bits, given, None)[0]
+
+
+def _scaled(
+    a: Array,
+    b: Array,
+    c: Array | None,
+    spec: MatmulSpec,
+    random_bits: Array | None,
+    given: Scales,
+    known: "tuple[Facts, Facts] | None",
+) -> tuple[Array, Array]:
+    """Return a product of operands with scales, and whether its bits can be trusted."""
+    are_exact = []
+
     def run(a: Array, b: Array, c: Array | None, spec: MatmulSpec, bits: Array | None) -> Array:
-        return _product(a, b, c, spec, bits)[0]
+        total, is_exact = _product(a, b, c, spec, bits, known=known)
+        are_exact.append(is_exact)
+        return total
 
     total = scaled_product(a, b, c, spec, random_bits, run, given)
-    return _finish(total, spec, random_bits)
+    is_exact = jnp.asarray(True) if known is None or not are_exact else are_exact[0]
+    return _finish(total, spec, random_bits), is_exact
 
 
 class Facts(NamedTuple):
@@ -99,7 +117,10 @@ def unguarded_matmul(
     has to be repeated with `emulated_matmul`. With `k_first` the shape of `a` is (..., K, M): XLA's
     CPU compiler takes five times as long for a matrix that is transposed as for other kernels.
     """
-    if spec.has_scales or spec.rotation is not None:
+    if spec.rotation is None and spec.has_scales and spec.stretch is None:
+        a = a.mT if k_first else a
+        return _scaled(a, b, c, spec, random_bits, NO_SCALES, (Facts(), Facts()))
+    if spec.has_scales or spec.rotation is not None:  # in a loop over stretches there is a guard
         a = a.mT if k_first else a
         return emulated_matmul(a, b, c, spec, random_bits), jnp.asarray(True)
     return _product(a, b, c, spec, random_bits, known=known, k_first=k_first)

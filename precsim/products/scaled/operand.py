@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from precsim._arrays import Array, bitcast, namespace
-from precsim._loops import computed_once
+from precsim._loops import computed_once, traced_once
 from precsim.formats.affine import AffineFormat
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import Carrier, as_carrier
@@ -31,6 +31,7 @@ class Scaled(NamedTuple):
     """(..., vectors or 1, stretches or 1) float32; None where there are none."""
 
 
+@traced_once("rounding", "as_integers", "stretch")
 def scaled_operand(
     x: Array,
     rounding: RoundingSpec | None,

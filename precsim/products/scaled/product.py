@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from precsim._arrays import Array, bitcast, entry, namespace
-from precsim._loops import computed_once, repeat
-from precsim.arithmetic.elementwise import add, fma, multiply
-from precsim.formats.carrier import FLOAT32, select
+from precsim._loops import computed_once, repeat, traced_once
+from precsim.arithmetic.elementwise import add, fma
+from precsim.formats.carrier import FLOAT32, is_zero, select
 from precsim.formats.tile import TileFormat
 from precsim.products.preparation import operand_bits
 from precsim.products.scaled.integer import integer_matmul
@@ -67,6 +67,7 @@ def scaled_product(
     return scaled_sums(total, row_scales, column_scales, are_powers=are_powers)
 
 
+@traced_once("are_powers")
 def scaled_sums(
     total: Array, left: Array | None, right: Array | None, *, are_powers: bool = False
 ) -> Array:
@@ -75,7 +76,7 @@ def scaled_sums(
     Powers that are chosen from data are 2**-127 or above.
     """
     if not are_powers:
-        return computed_once(multiply(total, computed_once(_both_scales(left, right)), "fp32"))
+        return computed_once(_multiply(total, computed_once(_both_scales(left, right))))
     u = FLOAT32.uint
     bits = bitcast(total, FLOAT32.uint_dtype)
     magnitude, sign = bits & u(FLOAT32.sign_bit - 1), bits & u(FLOAT32.sign_bit)
@@ -92,6 +93,21 @@ def scaled_sums(
     beyond, below = exponent > np.int32(FLOAT32.bias), exponent < np.int32(FLOAT32.lsb_min)
     product = select(is_special | beyond, sign | u(FLOAT32.infinity), select(below, sign, product))
     is_nan = is_nan | (below & is_special) | (beyond & (magnitude == u(0)))
+    return computed_once(bitcast(select(is_nan, u(FLOAT32.quiet_nan), product), np.float32))
+
+
+def _multiply(x: Array, y: Array) -> Array:
+    """Return x * y rounded to nearest in float32, one quiet NaN."""
+    u = FLOAT32.uint
+    bits, others = bitcast(x, np.uint32), bitcast(y, np.uint32)
+    sign = (bits ^ others) & u(FLOAT32.sign_bit)
+    a, b = bits & u(FLOAT32.sign_bit - 1), others & u(FLOAT32.sign_bit - 1)
+    largest, least = namespace(a, b).maximum(a, b), namespace(a, b).minimum(a, b)
+    is_special = largest >= u(FLOAT32.infinity)
+    is_nan = (largest > u(FLOAT32.infinity)) | (is_special & (least == u(0)))
+    a, b = (select(each >= u(FLOAT32.infinity), u(0), each) for each in (a, b))
+    product = float_steps.multiply(a, b, FLOAT32)
+    product = select(is_special, u(FLOAT32.infinity), product) | sign
     return bitcast(select(is_nan, u(FLOAT32.quiet_nan), product), np.float32)
 
 
@@ -133,15 +149,32 @@ def add_stretches(
             return None
         return entry(scales, j) if scales.shape[0] > 1 else scales[0]
 
-    def add_stretch(j: Any, total: Array) -> Array:
+    def part_of(j: Any) -> tuple[Array, Array]:
         part = computed_once(run(entry(left, j), entry(right, j)))
-        scale = computed_once(_both_scales(scale_of(rows, j), scale_of(columns, j)))
+        return part, computed_once(_both_scales(scale_of(rows, j), scale_of(columns, j)))
+
+    def add_stretch(j: Any, total: Array) -> Array:
+        part, scale = part_of(j)
         if contracts:
             return fma(scale, part, total, "fp32")
-        return add(total, multiply(scale, part, "fp32"), "fp32")
+        return add(total, _multiply(scale, part), "fp32")
 
-    zero = xp.zeros(result_shape(a, b), np.float32)
-    return repeat(count, add_stretch, zero)
+    if count == 1:
+        part, scale = part_of(0)
+        return computed_once(_added_to_zero(_multiply(scale, part), scale, part, contracts))
+    return repeat(count, add_stretch, xp.zeros(result_shape(a, b), np.float32))
+
+
+def _added_to_zero(product: Array, scale: Array, part: Array, is_exact: bool) -> Array:
+    """Return +0 and a product, which was rounded before it was added unless `is_exact`.
+
+    What is -0 becomes +0; what is rounded to -0 only in the sum does not.
+    """
+    product, scale, part = (bitcast(x, np.uint32) for x in (product, scale, part))
+    becomes_zero = product == FLOAT32.uint(FLOAT32.sign_bit)
+    if is_exact:
+        becomes_zero = becomes_zero & (is_zero(scale, FLOAT32) | is_zero(part, FLOAT32))
+    return bitcast(select(becomes_zero, FLOAT32.uint(0), product), np.float32)
 
 
 def _both_scales(left: Array | None, right: Array | None) -> Array:
@@ -150,7 +183,7 @@ def _both_scales(left: Array | None, right: Array | None) -> Array:
         one = right if left is None else left
         assert one is not None
         return one
-    return multiply(left, right, "fp32")
+    return _multiply(left, right)
 
 
 def _as_rows(

@@ -6,11 +6,12 @@ arithmetic, the bits that follow the carrier's last bit: first the word `tail`, 
 once, from the exact number. No floating-point operation occurs, hence no flush to zero, no fused
 multiply-add, no elided cast.
 
-This kernel defines the bits of every rounded array. Seven shorter ways return the same bits within
+This kernel defines the bits of every rounded array. Eight shorter ways return the same bits within
 limits that they state, and a test proves each:
 
 * `in_place`, which the kernel takes by itself (tests/rounding/kernel/test_kernel.py);
 * `by_adding`, float32 additions (tests/rounding/kernel/test_by_adding.py);
+* rounding/scaled/float_steps.py, products, quotients (tests/rounding/scaled/test_float_steps.py);
 * products/orders/float32.py, multiply-adds (tests/products/orders/test_float32.py);
 * products/tensor_core/float32_step.py (tests/products/test_pallas_gpu.py);
 * products/tensor_core/float32_blocks.py and unlimited_blocks.py, CPUs' dot products

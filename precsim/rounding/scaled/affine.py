@@ -17,8 +17,15 @@ from precsim.formats.codec import encode_bits
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.scaled.block import set_specials_apart
-from precsim.rounding.scaled.float_steps import constant, rounded
+from precsim.rounding.scaled.float_steps import (
+    coarse_quotient,
+    constant,
+    divide,
+    is_coarse,
+    rounded,
+)
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -74,8 +81,9 @@ def round_to_steps(
     lowest = select(negative, magnitude, u(0)).max(axis=-1, initial=carrier.uint_dtype(0))
     half = 1 << (fmt.bits - 1)
     if fmt.is_symmetric:
-        width = wide.unpack(xp.maximum(highest, lowest), carrier)
-        scale = computed_once(_scale(width, half - 1, carrier))
+        largest = xp.maximum(highest, lowest)
+        divisor = constant(largest, carrier.pattern(half - 1, 0), carrier)
+        scale = computed_once(_usable(divide(largest, divisor, carrier), carrier))
         zero = (scale & u(0)).astype(np.int32) + np.int32(half)
     else:
         width = _sum(computed_once(highest), computed_once(lowest), carrier)
@@ -124,9 +132,12 @@ def _sum(x: Array, y: Array, carrier: Carrier) -> wide.Wide:
 def _scale(width: wide.Wide, steps: int, carrier: Carrier) -> Array:
     """Divide the width of a range by the number of its steps; no scale is subnormal or 0."""
     divisor = wide.unpack(constant(width.hi, carrier.pattern(steps, 0), carrier), carrier)
-    quotient = rounded(wide.divide(width, divisor, carrier), carrier)
+    return _usable(rounded(wide.divide(width, divisor, carrier), carrier), carrier)
+
+
+def _usable(scale: Array, carrier: Carrier) -> Array:
     least = carrier.uint(carrier.pattern(1, carrier.emin))
-    return namespace(quotient).maximum(quotient, least)
+    return namespace(scale).maximum(scale, least)
 
 
 def _times_power_of_two(x: wide.Wide, exponent: int, carrier: Carrier) -> wide.Wide:
@@ -137,14 +148,15 @@ def integer_quotient(
     bits: Array, scale: Array, spec: RoundingSpec, random_bits: Array | None, carrier: Carrier
 ) -> Array:
     """Divide exactly, round once to an integer of a fixed-point format; int32."""
-    exact = wide.pack(
-        wide.divide(wide.unpack(bits, carrier), wide.unpack(scale, carrier), carrier), carrier
-    )
-    integers = round_bits(
-        exact.bits, spec, carrier, tail=exact.tail, rest=exact.rest, random_bits=random_bits
-    )
     fmt = spec.format
     assert isinstance(fmt, FixedPointFormat)
+    if is_coarse(spec, carrier) and spec.mode is not RoundingMode.STOCHASTIC:
+        # The last of 24 bits stands for all that follows, below the half way bit of 16-bit codes.
+        integers = round_bits(coarse_quotient(bits, scale), spec, carrier)
+    else:
+        quotient = wide.divide(wide.unpack(bits, carrier), wide.unpack(scale, carrier), carrier)
+        exact, tail, rest = wide.pack(quotient, carrier)
+        integers = round_bits(exact, spec, carrier, tail=tail, rest=rest, random_bits=random_bits)
     codes = encode_bits(integers, fmt, carrier).astype(np.int32)
     if not fmt.is_signed:
         return codes

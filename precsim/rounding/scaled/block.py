@@ -12,7 +12,7 @@ from typing import NamedTuple
 from precsim._arrays import Array, namespace
 from precsim._loops import computed_once
 from precsim.formats.block import BlockFormat, ScaleRule
-from precsim.formats.carrier import Carrier, select
+from precsim.formats.carrier import Carrier, floor_log2, select
 from precsim.formats.codec import code_dtype, decode_bits, encode_bits
 from precsim.formats.fixed_point import FixedPointFormat
 from precsim.formats.floating import FloatFormat
@@ -42,10 +42,30 @@ class Rounded(NamedTuple):
     tensor_scale: Array | None
 
 
-class Quotients(NamedTuple):
-    """Elements divided by their scales, not yet rounded; patterns of the scales; lost blocks."""
+class Exact(NamedTuple):
+    """Patterns truncated toward zero and what follows them, as `round_bits` takes both."""
 
-    exact: wide.Packed
+    bits: Array
+    tail: Array | None = None
+    rest: Array | None = None
+
+    @property
+    def to_odd(self) -> Array:
+        """The patterns, the last bit also set when anything nonzero follows."""
+        if self.tail is None or self.rest is None:
+            return self.bits
+        dtype = self.bits.dtype
+        follows: Array = ((self.tail | self.rest) != dtype.type(0)).astype(dtype)
+        return self.bits | follows
+
+
+class Quotients(NamedTuple):
+    """Elements divided by their scales, not yet rounded; patterns of the scales; lost blocks.
+
+    Quotients that one rounding cannot tell apart may be others.
+    """
+
+    exact: Exact
     scales: Array
     tensor_scale: Array | None
     is_lost: Array
@@ -99,15 +119,14 @@ def divide_by_scales(bits: Array, spec: RoundingSpec, carrier: Carrier) -> Quoti
     if fmt.scale_rule.has_tensor_scale:
         chosen = nvfp4.quotients(bits, amax, fmt)
         scale, tensor_scale = chosen.scale, chosen.tensor_scale
-        exact = wide.Packed(chosen.elements, bits & u(0), bits & u(0))
+        exact = Exact(chosen.elements)
     else:
         scale = computed_once(_exact_scale(amax, fmt, carrier))
-        exact = _quotient(bits, scale[..., None], fmt.scale, carrier)
+        exact = _quotient(bits, scale[..., None], spec, carrier)
     if keeps_specials:
-        exact = wide.Packed(
+        exact = Exact(
             select(is_special, bits, exact.bits),
-            select(is_special, u(0), exact.tail),
-            select(is_special, u(0), exact.rest),
+            *(None if x is None else select(is_special, u(0), x) for x in exact[1:]),
         )
     return Quotients(exact, scale, tensor_scale, is_lost)
 
@@ -129,6 +148,10 @@ def values_of(blocks: Rounded, fmt: BlockFormat, carrier: Carrier) -> Array:
     if fmt.scale.precision == 1 and blocks.tensor_scale is None:
         exponent = float_steps.exponent_of(scale, carrier)
         value = float_steps.times_power_of_two(element, exponent, carrier)
+    elif blocks.tensor_scale is None and float_steps.has_plain_products(
+        fmt.element, fmt.scale, carrier
+    ):
+        value = float_steps.plain_product(element, scale)
     else:
         value = times_scales(element, scale, blocks.tensor_scale, carrier)
     is_special = (element & u(carrier.sign_bit - 1)) >= u(carrier.infinity)
@@ -141,10 +164,11 @@ def times_scales(
     element: Array, scale: Array, tensor_scale: Array | None, carrier: Carrier
 ) -> Array:
     """Return the pattern of element * scale (* tensor scale), the exact product rounded once."""
+    if tensor_scale is None:
+        return float_steps.multiply(element, scale, carrier)
     product = wide.multiply(wide.unpack(element, carrier), wide.unpack(scale, carrier), carrier)
-    if tensor_scale is not None:
-        # Two factors of at most 16 bits fill no more than one word, so this product is exact too.
-        product = wide.multiply(product, wide.unpack(tensor_scale, carrier), carrier)
+    # Two factors of at most 16 bits fill no more than one word, so this product is exact too.
+    product = wide.multiply(product, wide.unpack(tensor_scale, carrier), carrier)
     return rounded(product, carrier)
 
 
@@ -179,6 +203,10 @@ def set_specials_apart(
 def _exact_scale(amax: Array, fmt: BlockFormat, carrier: Carrier) -> Array:
     """Return the scale of a rule that rounds an exact quotient."""
     divisor, spec = _scale_rounding(fmt, carrier)
+    if fmt.scale_rule is ScaleRule.FLOOR and fmt.scale.precision == 1 and not fmt.scale.has_zero:
+        exponent = floor_log2(amax, carrier) - carrier.signed(fmt.emax)
+        ends = (carrier.signed(end) for end in (fmt.scale.emin, fmt.scale.emax))
+        return float_steps.power_of_two(namespace(amax).clip(exponent, *ends), carrier)
     quotient = wide.divide(
         wide.unpack(amax, carrier), wide.unpack(constant(amax, divisor, carrier), carrier), carrier
     )
@@ -216,14 +244,21 @@ def largest_element(element: FloatFormat | FixedPointFormat, carrier: Carrier) -
     return limits(RoundingSpec(format=element), carrier).max_positive
 
 
-def _quotient(bits: Array, scale: Array, fmt: FloatFormat, carrier: Carrier) -> wide.Packed:
+def _quotient(bits: Array, scale: Array, spec: RoundingSpec, carrier: Carrier) -> Exact:
     """Divide elements by their scale, exactly; where the scale is 0 they become 0."""
-    u = carrier.uint
+    u, fmt = carrier.uint, spec.format
+    assert isinstance(fmt, BlockFormat)
+    is_coarse = float_steps.is_coarse(replace(spec, format=fmt.element), carrier)
+    is_power = fmt.scale.precision == 1
+    if is_coarse and is_power and not fmt.scale.has_zero:
+        return Exact(float_steps.coarse_shift(bits, -float_steps.exponent_of(scale, carrier)))
     is_zero = scale == u(0)
-    dividend = wide.unpack(select(is_zero, bits & u(carrier.sign_bit), bits), carrier)
-    divisor = wide.unpack(select(is_zero, u(carrier.pattern(1, 0)), scale), carrier)
-    if fmt.precision == 1:
-        # A power of two: the quotient has the same significand.
+    bits = select(is_zero, bits & u(carrier.sign_bit), bits)
+    scale = select(is_zero, u(carrier.pattern(1, 0)), scale)
+    if is_coarse and spec.mode is not RoundingMode.STOCHASTIC:
+        return Exact(float_steps.coarse_quotient(bits, scale))
+    dividend, divisor = wide.unpack(bits, carrier), wide.unpack(scale, carrier)
+    if is_power:  # the quotient has the same significand
         exponent = dividend.exponent - divisor.exponent
-        return wide.pack(dividend._replace(exponent=exponent), carrier)
-    return wide.pack(wide.divide(dividend, divisor, carrier), carrier)
+        return Exact(*wide.pack(dividend._replace(exponent=exponent), carrier))
+    return Exact(*wide.pack(wide.divide(dividend, divisor, carrier), carrier))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from precsim._arrays import Array, ArrayLike, absolute, bitcast, count_true, namespace
+from precsim._loops import traced_once
 from precsim.formats.affine import AffineFormat, Granularity
 from precsim.formats.block import BlockFormat
 from precsim.formats.carrier import FLOAT32, Carrier, as_carrier, is_infinite, select
@@ -45,6 +46,7 @@ def classify_scaled(before: Array, after: Array, spec: RoundingSpec, axis: int) 
     return Events(True, *masks)
 
 
+@traced_once("spec")
 def count_operand(x: Array, scale: Scale | None, spec: RoundingSpec) -> Array:
     """Count the events of a float32 operand of a product, int32 of shape (7,), as `count` does.
 
@@ -89,7 +91,7 @@ def _elements(groups: Array, scale: Scale | None, spec: RoundingSpec) -> tuple[A
             quotients = block.divide_by_scales(groups, spec, FLOAT32)
             exact, tail, rest = quotients.exact
             elements = round_bits(exact, element, FLOAT32, tail=tail, rest=rest)
-            exact, lost = exact | ((tail | rest) != u(0)).astype(groups.dtype), quotients.is_lost
+            exact, lost = quotients.exact.to_odd, quotients.is_lost
         beyond = is_beyond(exact, element, FLOAT32)
         is_fixed = isinstance(element.format, FixedPointFormat)
         smallest = u(0 if is_fixed else limits(element, FLOAT32).min_normal)
@@ -139,10 +141,8 @@ def _block_ends(groups: Array, spec: RoundingSpec, carrier: Carrier) -> tuple[Ar
     assert isinstance(spec.format, BlockFormat)
     element = replace(spec, format=spec.format.element)
     quotients = block.divide_by_scales(groups, spec, carrier)
-    exact = quotients.exact
     # Rounded to odd, a quotient is on the right side of every end of the range.
-    sticky = ((exact.tail | exact.rest) != u(0)).astype(carrier.uint_dtype)
-    beyond = is_beyond(exact.bits | sticky, element, carrier)
+    beyond = is_beyond(quotients.exact.to_odd, element, carrier)
     if isinstance(element.format, FixedPointFormat):
         return beyond, u(0)
     scale = quotients.scales[..., None]

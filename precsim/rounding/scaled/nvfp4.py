@@ -19,6 +19,7 @@ from precsim.formats.carrier import FLOAT32 as F32
 from precsim.formats.carrier import is_zero, select
 from precsim.rounding.kernel import wide
 from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.scaled import float_steps
 from precsim.rounding.scaled.float_steps import SATURATE, constant, divide, multiply, rounded
 from precsim.rounding.spec import RoundingSpec
 
@@ -77,7 +78,9 @@ def _transformer_engine(
     encode, decode = _tensor_scales(tensor_amax, element_max * scale_max)
     reciprocal = constant(encode, _pattern(1 / element_max), F32)
     multiplier = computed_once(multiply(encode, reciprocal, F32))
-    ratio = computed_once(multiply(amax, multiplier | (amax & F32.uint(0)), F32, SATURATE))
+    multiplier = multiplier | (amax & F32.uint(0))
+    is_coarse = float_steps.is_coarse(RoundingSpec(format=fmt.scale), F32)
+    ratio = (float_steps.coarse_product if is_coarse else _saturated_product)(amax, multiplier)
     scale = computed_once(_to_scale(ratio, fmt))
     return Quotients(scale, decode, _times_reciprocal(bits, scale, decode, element_max))
 
@@ -98,6 +101,10 @@ def _four_over_six(bits: Array, amax: Array, tensor_amax: Array, fmt: BlockForma
         decode,
         select(is_four[..., None], elements[1], elements[0]),
     )
+
+
+def _saturated_product(x: Array, y: Array) -> Array:
+    return multiply(x, y, F32, SATURATE)
 
 
 def _tensor_scales(tensor_amax: Array, largest: float) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ changes no bit. Source: NVIDIA/TransformerEngine, common/recipe/recipe_common.cu
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from precsim._arrays import Array, namespace
@@ -21,8 +22,10 @@ from precsim._loops import computed_once, repeat
 from precsim.formats.carrier import Carrier, select
 from precsim.formats.tile import TileFormat
 from precsim.rounding.kernel.kernel import round_bits
+from precsim.rounding.modes import RoundingMode
 from precsim.rounding.scaled import float_steps
 from precsim.rounding.scaled.block import largest_element, set_specials_apart
+from precsim.rounding.scaled.float_steps import power_of_two, times_power_of_two
 from precsim.rounding.spec import RoundingSpec
 
 
@@ -75,11 +78,20 @@ def multiply_by_factors(
         scales = float_steps.divide(_one(factors, carrier), factors, carrier)
     is_special = magnitude >= u(carrier.infinity)
     finite = select(is_special, u(0), bits)
+    element = replace(spec, format=fmt.element)
+    # Products with chosen factors are at most about the largest element value.
+    is_coarse = chooses and float_steps.is_coarse(element, carrier)
+    is_coarse = is_coarse and (spec.mode.is_nearest or spec.mode is RoundingMode.STOCHASTIC)
     if chooses and fmt.is_power_of_two:
-        exponents = float_steps.exponent_of(factors, carrier)
-        products = float_steps.times_power_of_two(finite, exponents[..., None], carrier)
+        shift = (
+            float_steps.coarse_shift if is_coarse else partial(times_power_of_two, carrier=carrier)
+        )
+        products = shift(finite, float_steps.exponent_of(factors, carrier)[..., None])
+    elif is_coarse:
+        products = float_steps.coarse_product(finite, factors[..., None])
     else:
-        products = computed_once(float_steps.multiply(finite, factors[..., None], carrier))
+        products = float_steps.multiply(finite, factors[..., None], carrier)
+    products = computed_once(products)
     return Products(select(is_special, bits, products), scales, is_lost)
 
 
@@ -93,7 +105,7 @@ def factors_of(amax: Array, fmt: TileFormat, carrier: Carrier) -> tuple[Array, A
         room = i(largest) - amax.astype(carrier.int_dtype)
         exponent = namespace(amax).minimum(room >> i(carrier.trailing), i(carrier.bias))
         exponent = select(is_usable, exponent, i(0))
-        return _power_of_two(exponent, carrier), _power_of_two(-exponent, carrier)
+        return power_of_two(exponent, carrier), power_of_two(-exponent, carrier)
     one = _one(amax, carrier)
 
     def divide(_: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -105,15 +117,6 @@ def factors_of(amax: Array, fmt: TileFormat, carrier: Carrier) -> tuple[Array, A
     dividend = float_steps.constant(amax, largest, carrier)
     _, scales, factors = repeat(2, divide, (dividend, select(is_usable, amax, dividend), one))
     return factors, scales
-
-
-def _power_of_two(exponent: Array, carrier: Carrier) -> Array:
-    """Return patterns of powers of two from half the smallest normal number on."""
-    field = (exponent + carrier.signed(carrier.bias)).astype(carrier.uint_dtype)
-    half_of_smallest = carrier.uint(1 << (carrier.trailing - 1))
-    return select(
-        field == carrier.uint(0), half_of_smallest, field << carrier.uint(carrier.trailing)
-    )
 
 
 def _one(like: Array, carrier: Carrier) -> Array:
