@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from precsim._arrays import Array
 from precsim._loops import computed_once
@@ -33,7 +32,8 @@ def fold_in(key: Array, data: Any) -> Array:
 
 def bits_at(key: Array, path: str, shape: tuple[int, ...]) -> Array:
     """Return uint32 random bits for the array at a path, under a key made from seed and step."""
-    here = fold_in(key, np.uint32(zlib.crc32(path.encode())))
+    # A number that XLA does not know: so one kernel serves all paths.
+    here = fold_in(key, computed_once(jnp.uint32(zlib.crc32(path.encode()))))
     size = math.prod(shape)
     if not _is_threefry(here) or size >= 1 << 32:
         return jax.random.bits(here, shape, jnp.uint32)
