@@ -122,8 +122,8 @@ def text(report: Stated, k: int = 10) -> str:
         lines += _filled(sentence, f"{n}. ")
     if report.rows:
         made = table(report, "operation", k)
+        said = {"where": list(map(place, report.rows)), "operation": names_of(report.rows)}
         for column in made.columns:
-            said = {"where": map(place, report.rows), "operation": names_of(report.rows)}
             if words := said.get(str(column.header)):
                 column.no_wrap = max(map(len, words)) <= _SHORT
         lines += rendered(made)

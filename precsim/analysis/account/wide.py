@@ -73,15 +73,8 @@ def widen(x: Any, dtype: Any) -> Any:
 
 def inlined_program(eqn: Any) -> Any:
     """Return the one program that an equation holds, and runs once on all its last operands."""
-    name, params = eqn.primitive.name, eqn.params
-    if name == "custom_vmap_call":
-        return params["call"]
-    if name.startswith("custom_jvp"):
-        return params["call_jaxpr"]
-    if name.startswith("custom_vjp"):
-        return params["call_jaxpr"] if "call_jaxpr" in params else params["fun_jaxpr"]
-    if name == "custom_linear_solve":
-        return params["jaxprs"].solve
+    if eqn.primitive.name == "custom_linear_solve":
+        return eqn.params["jaxprs"].solve
     return called_program(eqn)
 
 

@@ -21,7 +21,7 @@ from precsim.transform import jaxprs
 from precsim.transform.interpreter import declared, interpret
 from precsim.transform.noise import fold_in
 from precsim.transform.operation import Context, Operation
-from precsim.transform.rules.control import CALLS, is_stochastic
+from precsim.transform.rules.control import CALLS, called_program, is_stochastic
 from precsim.transform.values import Value, common_origin
 
 Pairs = list[tuple[Array, Array]]
@@ -59,8 +59,7 @@ def _with_pairs(given: Sequence[Bounded], pairs: Pairs) -> list[Bounded]:
 def called(op: Operation, given: list[Bounded], walk: Walk) -> list[Bounded]:
     """Go through a function that is called, or that has derivatives of its own."""
     name = str(op.params.get("name", ""))
-    held = (op.params.get(key) for key in ("jaxpr", "call_jaxpr", "fwd_jaxpr", "call"))
-    program = next(each for each in held if each is not None)
+    program = called_program(op.eqn)
     is_random = "/jax/_src/random" in jaxprs.source_file(program)
     if is_random and not any(each.is_real for each in given):
         return [exact(value) for value in op.as_it_is()]

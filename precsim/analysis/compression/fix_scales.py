@@ -11,7 +11,7 @@ import numpy as np
 from precsim._arrays import Array
 from precsim.analysis.compression.fixed_scale import round_with_scale
 from precsim.analysis.cost.operations import PRODUCTS
-from precsim.analysis.cost.program import HELD
+from precsim.analysis.cost.program import HOLDING
 from precsim.formats.arguments import shown
 from precsim.rounding.scaled.calibration import calibrate
 from precsim.rounding.scaled.scale import Scale
@@ -21,6 +21,7 @@ from precsim.transform.emulate import output, trace
 from precsim.transform.interpreter import evaluate
 from precsim.transform.operation import Context, Operation
 from precsim.transform.policy import Policy
+from precsim.transform.rules.control import called_program
 from precsim.transform.tracing import check_function
 from precsim.transform.values import Origin, Value, is_float
 
@@ -153,8 +154,8 @@ def _visited(fun: Callable[..., Any], params: Any, args: Any, visit: Visit) -> A
     """Run a function; a visitor replaces each activation that a product takes."""
 
     def compute(op: Operation) -> list[Value]:
-        if op.name in HELD:
-            program = op.params.get(HELD[op.name], op.params.get("call_jaxpr"))
+        if op.name in HOLDING:
+            program = called_program(op.eqn)
             return evaluate(program, op.operands, op.inside(str(op.params.get("name", ""))))
         if op.name not in PRODUCTS:
             _refuse_hidden_products(op)

@@ -17,17 +17,16 @@ from precsim.transform.emulate import Traced
 from precsim.transform.interpreter import context_of, ruled
 from precsim.transform.operation import Context, Operation
 from precsim.transform.policy import Policy
-from precsim.transform.rules.control import CALLS
+from precsim.transform.rules.control import CALLS, called_program
 from precsim.transform.values import Origin, Value, common_origin, is_inexact
 
-HELD = {
-    **dict.fromkeys(CALLS, "jaxpr"),
-    **dict.fromkeys(("remat2", "checkpoint", "remat", "shard_map"), "jaxpr"),
-    **dict.fromkeys(("custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
-    "custom_vmap_call": "call",
-    "remat_opt": "fwd_jaxpr",
-}
-"""Primitive -> parameter with the one program that it runs once, on all its operands."""
+HOLDING = frozenset(
+    [
+        *(*CALLS, "remat2", "checkpoint", "remat", "shard_map"),
+        *("custom_jvp_call", "custom_vjp_call", "custom_vmap_call"),
+    ]
+)
+"""Primitives with one program, which they run once, on all their operands."""
 
 _REARRANGES = frozenset(
     [
@@ -139,8 +138,8 @@ class _Opening:
     def _results(self, op: Operation) -> list[Tensor]:
         params, tensors = op.params, cast("list[Tensor]", op.arrays)
         match op.name:
-            case name if name in HELD:
-                program = params.get(HELD[name], params.get("call_jaxpr"))
+            case name if name in HOLDING:
+                program = called_program(op.eqn)
                 return self.run(program, tensors, op.inside(str(params.get("name", ""))))
             case "cond":
                 runs = [self.run(b, tensors[1:], op.inside()) for b in params["branches"]]

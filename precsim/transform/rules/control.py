@@ -34,7 +34,7 @@ CALLS = (
     "remat_opt",
 )
 """They hold one program: `remat_opt` the forward rule of a `custom_vjp`."""
-_PROGRAM = ("jaxpr", "call_jaxpr", "fwd_jaxpr")
+_PROGRAM = ("jaxpr", "call_jaxpr", "fun_jaxpr", "fwd_jaxpr", "call")
 
 
 @rule(*CALLS)
@@ -53,7 +53,7 @@ def called(op: Operation) -> list[Value]:
 
 
 def called_program(eqn: Any) -> Any:
-    """Return the program of a call."""
+    """Return the one program of a call, a checkpoint, or a function with derivatives of its own."""
     return next(eqn.params[key] for key in _PROGRAM if key in eqn.params)
 
 
