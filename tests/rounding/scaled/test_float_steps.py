@@ -63,6 +63,23 @@ def pairs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x, np.where(y << U(1) == 0, U(0x3F800000), y)
 
 
+@pytest.mark.parametrize("beside", [-1, 1])
+def test_subnormal_products_next_to_a_tie(beside: int) -> None:
+    """The exact product is one unit of a 48-bit integer beside the middle of two subnormals."""
+    a = np.random.default_rng(beside + 1).integers(1 << 23, 1 << 24, 2000, dtype=np.int64) | 1
+    b = np.array([beside * pow(int(each), -1, 1 << 24) % (1 << 24) for each in a])
+    middle = (a * b - beside) >> 24
+    last = (middle & -middle).astype(np.float64)  # the bit that is half a unit of the result
+    x = np.ldexp(a.astype(np.float32), -100)
+    y = np.ldexp(b.astype(np.float32), -74 - np.log2(last).astype(np.int64)).astype(np.float32)
+    expected = x * y
+    assert np.count_nonzero(expected.view(U) & U(1)) > 500  # which a tie would not be
+    assert expected.view(U).max() <= 1 << 23
+    step = partial(float_steps.multiply, carrier=FLOAT32)
+    for run in (step, jax.jit(step)):
+        assert np.array_equal(run(x.view(U), y.view(U)), expected.view(U))
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("overflow", [float_steps.INFINITY, float_steps.SATURATE])
 @pytest.mark.parametrize("name", ["multiply", "divide"])
