@@ -37,7 +37,7 @@ def nearest_value(
     """Return carrier values rounded by a spec; the derivative is that of the identity.
 
     `has_one_use` says that a single elementwise operation uses them: XLA computes both in one
-    kernel. All others are computed once, for all their uses.
+    kernel, unless random bits are drawn. All others are computed once, for all their uses.
     """
     return rounded(x, random_bits(spec, place, x.shape), spec, has_one_use)
 
@@ -46,7 +46,8 @@ def nearest_value(
 def rounded(x: Array, bits: Array | None, spec: RoundingSpec, has_one_use: bool = False) -> Array:
     """Return carrier values rounded by a spec with these random bits, as `nearest_value` does."""
     y = round_array(x, bits, spec)
-    return y if has_one_use else computed_once(y)
+    # XLA's CPU compiler may never end where one kernel draws the bits of several roundings.
+    return y if has_one_use and bits is None else computed_once(y)
 
 
 @rounded.defjvp

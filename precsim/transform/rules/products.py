@@ -260,7 +260,8 @@ def _noise(
     for role, spec, shape in zip(("forward", "dgrad", "wgrad"), specs, shapes, strict=True):
         output = spec.output or spec.accumulator
         if spec.needs_seeds or output.mode is RoundingMode.STOCHASTIC:
-            noise[role] = bits_at(op.context.key, f"{op.context.path}/{role}", shape)
+            drawn = bits_at(op.context.key, f"{op.context.path}/{role}", shape)
+            noise[role] = computed_once(drawn)
     return noise or None
 
 
