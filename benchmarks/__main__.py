@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         help="not the clock's: for one core of a machine that others use",
     )
     parser.add_argument(
+        "--synchronous",
+        action="store_true",
+        help="compiled programs run on the thread that calls them, not on one that has to wake up",
+    )
+    parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="a case or group (repeatable)"
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write all numbers there")
@@ -101,14 +106,17 @@ def _run_all(cases: list[Case], options: argparse.Namespace, results: dict[str, 
                 quick=options.quick,
                 peers=options.peers,
                 processor_time=options.processor_time,
+                synchronous=options.synchronous,
             )
             bar.advance(task)
 
 
-def run(case: Case, *, quick: bool, peers: bool, processor_time: bool = False) -> dict[str, Any]:
-    """Run one case in a fresh process; what breaks becomes a skipped row with its last line."""
-    size = case.quick_size if quick and case.quick_size else case.size
-    options = {"quick": quick, "peers": peers, "processor_time": processor_time}
+def run(case: Case, **options: bool) -> dict[str, Any]:
+    """Run one case in a fresh process; what breaks becomes a skipped row with its last line.
+
+    The options are fields of `Setting`.
+    """
+    size = case.quick_size if options.get("quick") and case.quick_size else case.size
     words = [case.name, str(size), *(word for word, is_on in options.items() if is_on)]
     command = [sys.executable, "-m", "benchmarks.worker", *words]
     folder = Path(__file__).parent.parent

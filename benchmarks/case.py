@@ -48,6 +48,7 @@ class Setting:
     quick: bool = False
     peers: bool = False
     processor_time: bool = False
+    synchronous: bool = False
 
 
 Build = Callable[[Setting], Mapping[str, Contender | str]]

@@ -1,6 +1,6 @@
 """One case in a process of its own, which prints JSON.
 
-``python -m benchmarks.worker CASE SIZE [quick] [peers] [processor_time]``
+``python -m benchmarks.worker CASE SIZE [quick] [peers] [processor_time] [synchronous]``
 """
 
 import json
@@ -75,8 +75,12 @@ def _row(
 def main(words: list[str]) -> None:
     """Measure the case that the words name; the parent process reads what is printed."""
     case = catalogue.find(words[0])[0]
-    options = {name: name in words[2:] for name in ("quick", "peers", "processor_time")}
+    options = dict.fromkeys(words[2:], True)
     setting = Setting(size=int(words[1]), **options)
+    if setting.synchronous:
+        import jax
+
+        jax.config.update("jax_cpu_enable_async_dispatch", False)  # type: ignore[no-untyped-call]
     # Peers print at will: the answer goes to the real standard output, all else to standard error.
     answer = os.dup(1)
     os.dup2(2, 1)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -229,6 +230,22 @@ def test_rows_of_a_gpu_are_skipped_without_one() -> None:
     assert outcome["skipped"] == {"gpu/e4m3": "JAX finds no accelerator"}
 
 
+def test_synchronous_programs_run_on_the_thread_that_calls_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build(setting: Setting) -> dict[str, Contender]:
+        switched.append(f"built {setting.size}")
+        return {}
+
+    switched: list[str] = []
+    monkeypatch.setattr(catalogue, "find", lambda _: [replace(TINY, build=build)])
+    monkeypatch.setattr(
+        jax.config, "update", lambda name, value: switched.append(f"{name} {value}")
+    )
+    worker.main([TINY.name, "10", "synchronous"])
+    assert switched == ["jax_cpu_enable_async_dispatch False", "built 10"]
+
+
 def test_a_worker_that_breaks_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback\nValueError: no")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: broken)
@@ -239,8 +256,8 @@ def test_a_worker_that_breaks_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
         return subprocess.CompletedProcess([], 0, stdout=json.dumps(command[3:]), stderr="")
 
     monkeypatch.setattr(subprocess, "run", words_of)
-    asked = command.run(TINY, quick=False, peers=False, processor_time=True)
-    assert list(asked) == [TINY.name, "10", "processor_time"]
+    asked = command.run(TINY, quick=False, peers=False, processor_time=True, synchronous=True)
+    assert list(asked) == [TINY.name, "10", "processor_time", "synchronous"]
 
     def stop(*_: Any, **__: Any) -> None:
         raise subprocess.TimeoutExpired("python", command.LIMIT_SECONDS)

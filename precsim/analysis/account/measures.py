@@ -24,6 +24,9 @@ FIELDS = (*SUMMED, *LARGEST)
 _BLOCK = 256
 """Numbers that are summed together; an operation has a whole number of such blocks."""
 
+_AT_A_TIME = 128
+"""Blocks that are measured at a time, so that what lies between fits in a cache."""
+
 
 class Item(NamedTuple):
     """A result to be measured."""
@@ -61,14 +64,27 @@ def measured(items: list[Item], dtype: Any) -> Array:
     if not items:
         return jnp.zeros((0, len(FIELDS)), dtype)
     blocks = np.array([_blocks(item) for item in items])
-    emulated, local, exact = (_joined([x[n] for x in items], dtype) for n in (1, 2, 3))
-    of_block = np.repeat(np.arange(len(items)), blocks)
+    count = int(blocks.sum())
+    added = -count % _AT_A_TIME if count > _AT_A_TIME else 0
+    of_block = np.pad(np.repeat(np.arange(len(items)), blocks), (0, added), mode="edge")
     ends = np.stack([_ends(item.format) for item in items])
     with np.errstate(over="ignore"):  # of float32, if that is the reference
         ends = np.maximum(ends, [0, 0, 0, 0, np.finfo(dtype).tiny / ends.min(0)[3], 0])
-        ends = ends.astype(dtype)[of_block]
+    is_choice = np.array([item.format is None for item in items])
+    arrays = [_joined([x[n] for x in items], dtype, added) for n in (1, 2, 3)]
+    arrays += [jnp.asarray(ends.astype(dtype)[of_block]), jnp.asarray(is_choice[of_block])]
+    if count <= _AT_A_TIME:
+        found = _of_blocks(*arrays)
+    else:
+        parts = [x.reshape(-1, _AT_A_TIME, *x.shape[1:]) for x in arrays]
+        found = jax.lax.map(lambda part: _of_blocks(*part), parts)
+        found = found.reshape(-1, len(FIELDS))[:count]
+    return jnp.concatenate(list(_by_result(found, blocks)))
+
+
+def _of_blocks(emulated: Array, local: Array, exact: Array, ends: Array, is_choice: Array) -> Array:
+    """Return the measures of blocks of numbers, shape (blocks, fields)."""
     least, largest, beyond, ulp, smallest, top = (ends[:, n, None] for n in range(6))
-    is_choice = np.array([item.format is None for item in items])[of_block][:, None]
     error = error_of(emulated, local)
     size, was = jnp.abs(emulated), jnp.abs(local)
     squares = [
@@ -78,6 +94,7 @@ def measured(items: list[Item], dtype: Any) -> Array:
         error_of(emulated, exact) ** 2,
         _finite_square(exact),
     ]
+    differs = (emulated != exact) & ~(jnp.isnan(emulated) & jnp.isnan(exact))
     events = [
         (size == 0) & (was > 0) & (was < least),
         (size > 0) & (size < least) & (top == jnp.inf),
@@ -85,16 +102,15 @@ def measured(items: list[Item], dtype: Any) -> Array:
         (was >= beyond) & (size <= largest),
         jnp.isnan(emulated) & ~jnp.isnan(local),
         ~(size < jnp.inf) & jnp.isfinite(exact),
-        (emulated != exact) & ~(jnp.isnan(emulated) & jnp.isnan(exact)) & is_choice,
+        differs & is_choice[:, None],
     ]
     maxima = [
         jnp.where(was > 0, jnp.abs(error) / jnp.where(was > 0, was, 1), 0),
         jnp.abs(error) / (jnp.clip(_power_below(local), smallest, top) * ulp),
     ]
     counts, largest_ones = _counted(events, maxima)
-    added = jnp.stack([*(x.sum(1) for x in squares), *(x.astype(dtype) for x in counts)], -1)
-    most = jnp.stack(largest_ones, -1)
-    return jnp.concatenate(list(_by_result(jnp.concatenate([added, most], -1), blocks)))
+    added = [*(x.sum(1) for x in squares), *(x.astype(emulated.dtype) for x in counts)]
+    return jnp.stack([*added, *largest_ones], -1)
 
 
 def _by_result(found: Array, blocks: np.ndarray) -> Iterator[Array]:
@@ -106,7 +122,7 @@ def _by_result(found: Array, blocks: np.ndarray) -> Iterator[Array]:
         start = end
 
 
-def _counted(events: list[Array], numbers: list[Array]) -> tuple[list[Array], list[Array]]:
+def _counted(events: Sequence[Array], numbers: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     """Return how many there are of each event, and the largest numbers, of each row.
 
     They are the same in any order, so one pass finds all; sums of squares are not.
@@ -128,14 +144,14 @@ def _blocks(item: Item) -> int:
     return int(-(-numbers // _BLOCK))
 
 
-def _joined(arrays: Sequence[Any], dtype: Any) -> Array:
-    """Return arrays as rows of blocks, each filled up with zeros."""
+def _joined(arrays: Sequence[Any], dtype: Any, added: int) -> Array:
+    """Return arrays as rows of blocks, each filled up with zeros, and some blocks more."""
     parts: list[Array] = []
     for x in arrays:
         is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
         flat = jnp.ravel(jnp.stack([x.real, x.imag]) if is_complex else x).astype(dtype)
         parts += [flat, jnp.zeros(-flat.size % _BLOCK, dtype)]
-    return jnp.concatenate(parts).reshape(-1, _BLOCK)
+    return jnp.concatenate([*parts, jnp.zeros(added * _BLOCK, dtype)]).reshape(-1, _BLOCK)
 
 
 def _finite_square(x: Array) -> Array:

@@ -37,7 +37,7 @@ _SINGULAR = frozenset(
 )
 """Operations with infinite derivatives: times the 0 of a part that does not count they are NaN."""
 
-_TOGETHER = 1 << 23
+_TOGETHER = 1 << 20
 """Numbers that are measured together at most, but for those of one result."""
 
 _ROUNDING_TO_INTEGERS = ("floor", "ceil", "round", "sign")
