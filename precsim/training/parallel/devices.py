@@ -138,7 +138,7 @@ def _placed(x: Any, sharding: NamedSharding) -> Any:
     if isinstance(x, jax.Array) and x.sharding == sharding:
         return x
     if not hasattr(x, "dtype"):
-        x = jnp.asarray(x)
+        return x  # a number, which has no place
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         bits = _placed(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))
