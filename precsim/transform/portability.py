@@ -132,6 +132,8 @@ def _faults_of(eqn: Any, consumers: dict[Any, list[str]]) -> Iterator[str]:
         return
     if name == "convert_element_type" and _is_exact_conversion(eqn):
         return
+    if name == "scatter" and eqn.params["unique_indices"]:
+        return  # each number goes to a place of its own, so no order matters
     if name in _ROUNDED_ALIKE:
         then = set(consumers.get(eqn.outvars[0], []))
         if then <= {"bitcast_convert_type"}:

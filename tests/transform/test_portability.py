@@ -39,6 +39,10 @@ UNPORTABLE: dict[str, tuple[Callable[..., Any], list[str]]] = {
         jax.grad(lambda x: x[np.array([0, 0, 1])][1, 0]),
         ["scatter-add"],
     ),
+    "numbers set in places that may be the same": (
+        lambda x: x.at[x[:, 0].astype(int)].set(-x, mode="drop"),
+        ["scatter"],
+    ),
     "sum in any order": (
         lambda x: jax.lax.reduce(x, np.float32(0), p.add, (0,)),
         ["reduce"],
@@ -71,6 +75,7 @@ PORTABLE: dict[str, Callable[..., Any]] = {
     "portable": lambda x: (p.add(p.multiply(x, x), p.exp(x)), p.mean(x, 0), p.divide(x, x)),
     "moved": lambda x: jnp.where(x > 0, -x, jnp.abs(x)).T.reshape(-1)[:4],
     "largest": lambda x: jnp.max(x, axis=0),
+    "set in places of their own": lambda x: x.at[np.array([1, 0])].set(-x[:2], unique_indices=True),
     "rounded": lambda x: ps.round_to(x, "bf16"),
     "emulated product": lambda x: ps.matmul(x, x, "h100:bf16", backend="emulated"),
     "from booleans": lambda x: (x > 0).astype(jnp.float32),

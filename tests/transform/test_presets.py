@@ -59,7 +59,7 @@ def loss(w: Any, x: Any) -> Any:
 
 
 W, X = (
-    np.random.default_rng(n).normal(size=shape).astype(np.float32) / 4
+    np.random.default_rng(n).normal(size=shape).astype(np.float32)
     for n, shape in enumerate(((3, 2), (2, 3)))
 )
 
@@ -71,13 +71,16 @@ SLOW = ["fp8_block", "int8", "mxfp8", "mxfp4", "nvfp4", "fp8_delayed", "q3.4_sr"
     "name", ["fp8_rowwise", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)]
 )
 def test_recipes_run_in_both_orders(name: str) -> None:
-    """Of emulate(grad) and grad(emulate), near the gradient in float32."""
-    exact = jax.grad(loss)(W, X)
+    """Of emulate(grad) and grad(emulate), near the gradient in float32.
+
+    An error is relative to the sum of the magnitudes that the gradient adds up.
+    """
+    exact, size = jax.grad(loss)(W, X), jax.grad(loss)(np.abs(W), np.abs(X))
     inside = jax.jit(ps.emulate(jax.grad(loss), name))(W, X)
     outside = jax.jit(jax.grad(ps.emulate(loss, name)))(W, X)
     for found in (inside, outside):
-        error = np.abs(found - exact).max() / np.abs(exact).max()
-        assert error < (0.6 if "4" in name else 0.2), (name, error)
+        error = np.abs(found - exact).max() / size.max()
+        assert error < (0.3 if "4" in name else 0.1), (name, error)
         assert error > 0
 
 

@@ -256,10 +256,11 @@ def _embed_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, No
     # Only rows of the table that a token names have more than zeros to add. Each is summed at the
     # place of its first token.
     is_same = flat == flat.T
-    is_first = jnp.argmax(is_same, 0) == jnp.arange(len(flat))
-    where = jnp.where(is_first, flat[:, 0], len(rows))
-    table = jnp.zeros((len(rows), g.shape[-1]), g.dtype)
-    return table.at[where].set(_sum_of_rows(is_same, gradients), mode="drop"), None
+    own = jnp.arange(len(flat), dtype=tokens.dtype)
+    is_first = jnp.argmax(is_same, 0) == own
+    where = jnp.where(is_first, flat[:, 0], len(rows) + own)  # beyond the table: dropped
+    table, sums = jnp.zeros((len(rows), g.shape[-1]), g.dtype), _sum_of_rows(is_same, gradients)
+    return table.at[where].set(sums, mode="drop", unique_indices=True), None
 
 
 def _sum_of_rows(is_row: Array, gradients: Array) -> Array:
