@@ -13,7 +13,7 @@ import numpy as np
 
 from precsim._arrays import Array
 from precsim.analysis.account.loops import HOLDING
-from precsim.analysis.account.measures import Item, error_of
+from precsim.analysis.account.measures import Item, distance
 from precsim.analysis.account.operations import Operations
 from precsim.analysis.account.walk import (
     Ledger,
@@ -298,7 +298,7 @@ class Analysis:
                 raise ValueError("fun returns no floating-point number; allowed are those that do")
             if len(leaves) == 1 and leaves[0].shape == () and is_float(leaves[0]):
                 return lambda results, *_: results[0]
-            return lambda results, emulated, exact: _along(
+            return lambda results, emulated, exact: distance(
                 *([x[n] for n in floats] for x in (results, emulated, exact))
             )
         program, shape = jax.make_jaxpr(self.of, return_shape=True)(self.traced.shape)
@@ -388,13 +388,3 @@ def _is_open(shares: dict[str, np.ndarray], change: float) -> bool:
     parts = [float(share.sum()) for share in shares.values()]
     rest, gross = abs(change - sum(parts)), sum(map(abs, parts))
     return rest > 0.01 * gross or (gross < 10 * abs(change) and rest > 0.01 * abs(change))
-
-
-def _along(results: list[Any], emulated: list[Any], exact: list[Any]) -> Array:
-    """Return how far results are from the exact ones, along the error of the emulated ones."""
-    steps = [error_of(x, y) for x, y in zip(emulated, exact, strict=True)]
-    size = jnp.sqrt(sum(jnp.sum(jnp.abs(s) ** 2) for s in steps))
-    unit = jnp.where(size > 0, size, 1)
-    every = zip(steps, results, exact, strict=True)
-    parts = [jnp.sum((jnp.conj(s) * error_of(x, y)).real) for s, x, y in every]
-    return sum(parts[1:], parts[0]) / unit

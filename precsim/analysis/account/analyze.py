@@ -50,7 +50,7 @@ def analyze(
         The scalar that is asked about, a function of the result such as a loss, computed in the
         arithmetic of the reference. By default it is the result itself, if that is one real
         number. Otherwise it is the distance of the emulated result from the exact one (the root of
-        the sum of squares over all its elements).
+        the sum of squares over all its elements; infinite where one has become infinite or NaN).
     nodes : {1, 3, "auto"}
         Where the shares are taken on the path from the exact run to the emulated one: in its
         middle, or, at three times the cost, by Simpson's rule. "auto" begins in the middle. It

@@ -54,6 +54,21 @@ def error_of(emulated: Array, local: Array) -> Array:
     return jnp.where(both, emulated - local, jnp.zeros((), local.dtype))
 
 
+def distance(results: list[Any], emulated: list[Any], exact: list[Any]) -> Array:
+    """Return how far results are from the exact ones, along the error of the emulated ones.
+
+    That is infinite where a number of the exact results has become infinite or NaN.
+    """
+    steps = [error_of(x, y) for x, y in zip(emulated, exact, strict=True)]
+    size = jnp.sqrt(sum(jnp.sum(jnp.abs(s) ** 2) for s in steps))
+    unit = jnp.where(size > 0, size, 1)
+    every = zip(steps, results, exact, strict=True)
+    parts = [jnp.sum((jnp.conj(s) * error_of(x, y)).real) for s, x, y in every]
+    pairs = zip(results, exact, strict=True)
+    lost = [jnp.any(jnp.isfinite(y) & ~jnp.isfinite(x)) for x, y in pairs]
+    return jnp.where(jnp.any(jnp.stack(lost)), jnp.inf, sum(parts[1:], parts[0]) / unit)
+
+
 def by_size(items: list[Item]) -> list[Item]:
     """Return results in an order in which those of as many blocks follow each other."""
     return sorted(items, key=_blocks)
@@ -118,7 +133,7 @@ def _by_result(found: Array, blocks: np.ndarray) -> Iterator[Array]:
     start = 0
     for count, results in zip(*np.unique(blocks, return_counts=True), strict=True):
         end = start + count * results
-        yield over_turns(jnp.swapaxes(found[start:end].reshape(results, count, -1), 0, 1))
+        yield over_turns(jnp.swapaxes(found[start:end].reshape(results, count, len(FIELDS)), 0, 1))
         start = end
 
 

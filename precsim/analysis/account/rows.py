@@ -66,7 +66,7 @@ class OperationRow(NamedTuple):
     condition: float
     """Inherited error over incoming error: how much it amplifies; nan where nothing comes in."""
     sqnr: float
-    """Of its own roundings, in decibel; inf where they change nothing."""
+    """Of its own roundings, in decibel; inf where they change nothing, -inf where one overflows."""
     underflowed: int
     """Results below the smallest normal number that became 0."""
     subnormal: int
@@ -178,13 +178,20 @@ def _group(name: str, is_backward: bool, rows: list[OperationRow]) -> GroupRow:
         len(rows),
         summed(row.share for row in rows),
         summed(abs(row.share) for row in rows),
-        _decibel(summed(r.size2 for r in rows), summed(r.error2 for r in rows)),
+        _decibel(
+            summed(r.size2 for r in rows),
+            summed(r.error2 for r in rows),
+            sum(r.overflowed + r.nan for r in rows),
+        ),
         max(conditions, default=math.nan),
         *(sum(getattr(row, kind) for row in rows) for kind in (*EVENTS, "differing")),
     )
 
 
-def _decibel(size2: float, error2: float) -> float:
+def _decibel(size2: float, error2: float, lost: int) -> float:
+    """Return a ratio of squares; `lost` says how many numbers have become infinite or NaN."""
+    if lost:
+        return -math.inf
     if not error2:
         return math.inf
     return 10 * math.log10(size2 / error2) if size2 else -math.inf
@@ -212,7 +219,8 @@ def rows_of(account: Account) -> tuple[OperationRow, ...]:
         **{name: measures[name].astype(int).tolist() for name in _COUNTS},
         **{name: measures[name].tolist() for name in ("error2", "size2", *LARGEST)},
     }
-    columns["sqnr"] = list(map(_decibel, columns["size2"], columns["error2"]))
+    lost = map(int.__add__, columns["overflowed"], columns["nan"])
+    columns["sqnr"] = list(map(_decibel, columns["size2"], columns["error2"], lost))
     every = zip(*(columns[name] for name in OperationRow._fields), strict=True)
     return tuple(map(OperationRow._make, every))
 

@@ -83,3 +83,20 @@ def test_results_of_one_operation_are_one_row() -> None:
 def test_programs_without_operations_have_no_rows(fun: Any) -> None:
     report = ps.analyze(fun, jnp.array([1.0, 2.0]), policy="bf16")
     assert (report.rows, report.change, report.gross) == ((), 0.0, 0.0)
+
+
+def test_numbers_that_are_lost_are_no_small_error() -> None:
+    """One of two squares overflows, and a quotient of such is NaN: distance and SQNR say so."""
+    x = np.float32([300, 1.3])
+    for fun in (lambda x: x * x, lambda x: (x * x) / (x * x)):
+        report = ps.analyze(fun, x, policy="fp16")
+        assert not np.isfinite(report.result[0])
+        assert (report.value, report.change, report.closes) == (np.inf, np.inf, False)
+        assert report.rows[0].sqnr == report.by_primitive()[0].sqnr == -np.inf
+    assert ps.analyze(lambda x: x * x, x[1:], policy="fp16").rows[0].sqnr > 60
+
+
+@pytest.mark.parametrize("policy", ["bf16", "q3.12_sr"])
+def test_empty_arrays_lose_nothing(policy: str) -> None:
+    report = ps.analyze(lambda x: x * x + 1, np.zeros((0, 3), np.float32), policy=policy)
+    assert report.value == report.change == report.gross == 0
