@@ -87,7 +87,7 @@ def test_programs_without_operations_have_no_rows(fun: Any) -> None:
 
 def test_numbers_that_are_lost_are_no_small_error() -> None:
     """One of two squares overflows, and a quotient of such is NaN: distance and SQNR say so."""
-    x = np.float32([300, 1.3])
+    x = np.array([300, 1.3], np.float32)
     for fun in (lambda x: x * x, lambda x: (x * x) / (x * x)):
         report = ps.analyze(fun, x, policy="fp16")
         assert not np.isfinite(report.result[0])
