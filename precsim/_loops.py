@@ -53,15 +53,22 @@ def computed_once(x: Array) -> Array:
         return x
     from jax import lax
 
-    apart: Callable[..., Any] = lax.optimization_barrier
-
-    def on_cpu(x: Array) -> Array:
-        # In one dimension: a loop over the last of several is unrolled where that is short.
-        flat: Array = lax.cond(apart(np.True_), apart, lambda x: x, x.reshape(-1))
-        return flat.reshape(x.shape)
-
-    once: Array = by_platform(on_cpu, apart, x)
+    once: Array = by_platform(_once_on_cpu, lax.optimization_barrier, x)
     return once
+
+
+def _once_on_cpu(x: Array) -> Array:
+    from jax import lax
+
+    apart: Callable[..., Any] = lax.optimization_barrier
+    # In one dimension: a loop over the last of several is unrolled where that is short.
+    flat: Array = lax.cond(apart(np.True_), apart, _same, x.reshape(-1))
+    return flat.reshape(x.shape)
+
+
+def _same(x: Array) -> Array:
+    """Return an array as it is; always the same function, so that JAX compiles a call once."""
+    return x
 
 
 def by_platform(

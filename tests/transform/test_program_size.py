@@ -94,3 +94,17 @@ def test_what_two_operations_use_is_computed_once() -> None:
     assert compiled.count(" conditional(") == 6
     gradient = jax.grad(lambda x: jnp.sum(ps.emulate(doubling, "bf16")(x)))
     np.testing.assert_array_equal(jax.jit(gradient)(X), gradient(X))
+
+
+@pytest.mark.parametrize("policy", ["q3.12_sr", "q3.12", "bf16,fn=portable"])
+def test_a_repeated_call_that_is_not_jitted_compiles_nothing(
+    policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    emulated = ps.emulate(lambda x: (x * 0.75 + 0.25) * x, policy)
+    first = emulated(X)
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        again = emulated(X)
+        assert not [r for r in caplog.records if "Compiling" in r.getMessage()]
+        emulated(X[:3])  # of another shape, which does
+        assert [r for r in caplog.records if "Compiling" in r.getMessage()]
+    np.testing.assert_array_equal(first, again)
