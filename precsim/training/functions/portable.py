@@ -256,9 +256,9 @@ def _embed_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, No
     # Only rows of the table that a token names have more than zeros to add. Each is summed at the
     # place of its first token.
     is_same = flat == flat.T
-    own = jnp.arange(len(flat), dtype=tokens.dtype)
+    own = jnp.arange(len(flat), dtype=np.int32)
     is_first = jnp.argmax(is_same, 0) == own
-    where = jnp.where(is_first, flat[:, 0], len(rows) + own)  # beyond the table: dropped
+    where = jnp.where(is_first, flat[:, 0].astype(np.int32), len(rows) + own)  # beyond: dropped
     table, sums = jnp.zeros((len(rows), g.shape[-1]), g.dtype), _sum_of_rows(is_same, gradients)
     return table.at[where].set(sums, mode="drop", unique_indices=True), None
 

@@ -73,3 +73,14 @@ def test_gelu_multiplies_its_cube_from_the_right() -> None:
     y, back = jax.vjp(portable.gelu, jnp.asarray(x))
     for got, expected in zip((y, *back(jnp.ones(4001))), gelu_bits(x, single(1)), strict=True):
         assert_same_bits(got, expected + single(0))  # -0 is flushed
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+def test_gradient_of_an_embedding_takes_tokens_of_any_integers(dtype: str) -> None:
+    """The rows of repeated tokens are dropped beyond the table, whose size uint8 does not have."""
+    tokens = jnp.array([0, 5, 5, 255, 1, 0], dtype)
+    g = jnp.arange(12.0).reshape(6, 2)
+    (found,) = jax.vjp(lambda t: portable.embed(t, tokens), jnp.ones((256, 2)))[1](g)
+    expected = np.zeros((256, 2), np.float32)
+    np.add.at(expected, np.asarray(tokens, int), np.asarray(g))
+    np.testing.assert_array_equal(found, expected)
