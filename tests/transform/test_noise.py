@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import precsim as ps
 from precsim.transform.noise import bits_at, fold_in
 
 
@@ -38,3 +39,28 @@ def test_bits_are_those_of_jax(kind: str) -> None:
             got = bits_at(mine, "hidden/w", shape)
             assert (got.shape, got.dtype) == (shape, jnp.uint32)
             np.testing.assert_array_equal(got, jax.random.bits(here, shape, jnp.uint32))
+
+
+X = (np.arange(12, dtype=np.float32) * 37 - 201).reshape(3, 4)
+W = (np.arange(20, dtype=np.float32) * 53 - 511).reshape(4, 5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "function", "path", "axes"),
+    [
+        # The columns of the right operand come first in the product.
+        ("fp32,fwd=fp32_fp32_fp32->bf16[sr]", lambda x, w: x @ w, "/0/forward", (1, 0)),
+        ("fp32,e=bf16:sr", lambda x, w: x * x, "/0", (0, 1)),  # bf16 has all operands
+    ],
+    ids=["product", "elementwise"],
+)
+def test_emulated_roundings_draw_the_bits_of_their_place(
+    policy: str, function: Any, path: str, axes: tuple[int, int]
+) -> None:
+    """The exact results are integers that float32 has, so the bits alone decide."""
+    exact = function(X, W)
+    bits = bits_at(jax.random.key(7), path, tuple(exact.shape[n] for n in axes))
+    want = ps.round_to(exact, "bf16:sr", random_bits=np.asarray(bits).transpose(axes))
+    got = jax.jit(ps.emulate(function, policy, seed=7))(X, W)
+    np.testing.assert_array_equal(got, want)
+    assert not np.array_equal(want, ps.round_to(exact, "bf16"))

@@ -1,5 +1,6 @@
 """The account of a function: its change, and the share that each operation has in it."""
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -385,6 +386,8 @@ def _fetched(tree: Any) -> Any:
 
 def _is_open(shares: dict[str, np.ndarray], change: float) -> bool:
     """Return whether shares leave more than 1 % of the gross, or of a change not much smaller."""
+    if not math.isfinite(change):
+        return False  # what overflowed is in no share, wherever on the path
     parts = [float(share.sum()) for share in shares.values()]
     rest, gross = abs(change - sum(parts)), sum(map(abs, parts))
     return rest > 0.01 * gross or (gross < 10 * abs(change) and rest > 0.01 * abs(change))
